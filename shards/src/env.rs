@@ -1,0 +1,255 @@
+//! The seam: all that the engine and its plugins need of the world.
+//!
+//! Guarantees: nothing outside an implementation of these traits reads a clock, opens a file, spawns a task or knows what
+//! drives the executor. Two implementations exist from the first day: `glommio_env` on io_uring and `sim` on a seed.
+//!
+//! Does not carry sockets yet: a listener and a stream join the seam with the first network input that is simulated.
+//!
+//! Rules for callers. File calls that may wait for a disk run inside [`Env::blocking`] or are named `nowait`; writes into the
+//! page cache are the one exception (see [`File::write_at`]). A task that works longer than a slice awaits [`Env::turn`].
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Number of a shard in this process, from zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// The shard as an index.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Nanoseconds of a monotonic clock with an arbitrary origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Monotonic(pub u64);
+
+impl Monotonic {
+    /// Time passed since `earlier`, zero if that lies in the future.
+    pub fn since(self, earlier: Monotonic) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This moment and `duration` on top.
+    pub fn after(self, duration: Duration) -> Monotonic {
+        Monotonic(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Nanoseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Timestamp(pub i64);
+
+/// One core's view of the world. Cheap to clone, never sent to another thread.
+pub trait Env: Clone + 'static {
+    /// Files and directories.
+    type Disk: Disk;
+    /// A directory watch.
+    type Watch: Watch;
+    /// A byte stream that cannot seek, such as standard input.
+    type Stream: Stream;
+
+    /// The shard this environment belongs to.
+    fn shard(&self) -> ShardId;
+    /// Files and directories.
+    fn disk(&self) -> &Self::Disk;
+    /// The monotonic clock.
+    fn now(&self) -> Monotonic;
+    /// The wall clock.
+    fn wall(&self) -> Timestamp;
+    /// Random bits; a function of the seed in the simulator.
+    fn random(&self) -> u64;
+
+    /// Runs `future` on this shard until it ends. It is first polled after the caller has yielded. What a panic in it does
+    /// is the caller's choice of wrapper; an unwrapped panic aborts the process.
+    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static);
+    /// Completes after `duration`, never before.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+    /// Whether this shard has worked for a slice since its reactor last had a turn. Cheap enough for once a batch.
+    fn slice_used(&self) -> bool;
+    /// Gives the reactor its turn. Costs about 30 microseconds: call it when [`Env::slice_used`] says so.
+    fn turn(&self) -> impl Future<Output = ()> + 'static;
+    /// Says that this shard just did useful work, so that its housekeeping stays on the short interval.
+    fn touch(&self);
+    /// Runs `work` where it may block, off the executor. A panic in it is resumed in the caller.
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static;
+    /// Makes what was written to `file` durable (fdatasync) without blocking the executor. A failure means that bytes
+    /// written since the last success may be lost; calling it again proves nothing.
+    fn sync(&self, file: &Arc<<Self::Disk as Disk>::File>) -> impl Future<Output = io::Result<()>> + 'static;
+    /// A new directory watch.
+    fn watch(&self) -> io::Result<Self::Watch>;
+    /// The standard input of the process.
+    fn stdin(&self) -> io::Result<Self::Stream>;
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// Anything else: sockets, devices, pipes, and symbolic links where they are not followed.
+    Other,
+}
+
+/// What is known of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Device number.
+    pub device: u64,
+    /// Inode number on that device.
+    pub inode: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Last modification of the content.
+    pub modified: Timestamp,
+    /// Names that lead to the inode; zero once it is deleted.
+    pub links: u64,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name without its directory.
+    pub name: OsString,
+    /// Whether the entry itself (not what it links to) is a directory.
+    pub directory: bool,
+    /// Whether the entry is a symbolic link.
+    pub link: bool,
+}
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// For reading; must exist. Never blocks on a named pipe.
+    Read,
+    /// For reading and writing; must exist.
+    Write,
+    /// For reading and writing; made if absent, kept as it is otherwise. A symbolic link as last component is refused.
+    Create,
+}
+
+/// Files and directories. All calls may block unless they say otherwise.
+pub trait Disk: Clone + Send + Sync + 'static {
+    /// An open file.
+    type File: File;
+    /// A read-only view of an open file.
+    type Map: Map;
+    /// Holds an advisory lock until dropped or the process ends.
+    type Lock: Send + Sync + 'static;
+
+    /// Opens a file.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Self::File>;
+    /// Maps the first `length` bytes of `file` for reading; they must be allocated.
+    fn map(&self, file: &Self::File, length: u64) -> io::Result<Self::Map>;
+    /// What `path` leads to, symbolic links followed.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// The path with every symbolic link resolved.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+    /// The names in a directory, in no order.
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Renames a file, replacing what was there.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory and its parents.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+    /// Takes the advisory lock of a file that is made if absent. `WouldBlock` when another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
+    /// Bytes that an ordinary user may still write where `path` lies.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open file. Reads and writes name their position; there is no shared one.
+pub trait File: Send + Sync + 'static {
+    /// Reads into `buffer` if that needs no wait, else fails with `WouldBlock`. Zero bytes mean the end of the file.
+    fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads into `buffer`, waiting for the disk. Zero bytes mean the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` into the page cache. It waits only when the kernel throttles a process that dirties pages
+    /// faster than the disk takes them; it is called on the executor.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reserves disk space for the first `length` bytes, which read as zero where nothing was written. May block.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+    /// Sets the length. May block.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    /// What is known of the file now. Does not wait on a local disk.
+    fn stat(&self) -> io::Result<Stat>;
+    /// Makes written bytes durable, blocking. On an executor use [`Env::sync`].
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A read-only view of a file's bytes; coherent with writes through [`File::write_at`].
+pub trait Map: Send + Sync + 'static {
+    /// Bytes in view.
+    fn length(&self) -> usize;
+    /// The bytes at `offset`. The caller reads only ranges that nobody is writing: published frames, or bytes that it
+    /// checks before it believes them.
+    fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]>;
+    /// Gives resident pages of the range back to the system; the bytes stay readable.
+    fn release(&self, offset: usize, length: usize);
+}
+
+/// Number of a watched directory, valid until it is removed or [`WatchKind::Gone`] names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchId(pub i32);
+
+/// What happened in a watched directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchKind {
+    /// A name appeared: created, moved in or linked.
+    Appeared,
+    /// A name went: deleted or moved away.
+    Vanished,
+    /// The content of a file changed.
+    Modified,
+    /// The directory itself is gone; its number is void.
+    Gone,
+    /// Events were lost: everything has to be looked at. No directory, no name.
+    Overflow,
+}
+
+/// One event of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchEvent {
+    /// The directory; meaningless for an overflow.
+    pub directory: WatchId,
+    /// What happened.
+    pub kind: WatchKind,
+    /// The name inside the directory; empty for `Gone` and `Overflow`.
+    pub name: OsString,
+}
+
+/// A directory watch. It only shortens latency: network and overlay file systems deliver nothing, queues overflow.
+pub trait Watch: 'static {
+    /// Watches a directory; the same directory again gives the same number.
+    fn add(&self, directory: &Path) -> io::Result<WatchId>;
+    /// Stops watching.
+    fn remove(&self, directory: WatchId);
+    /// Waits for events and appends them. Only one task waits, and it never drops the future before it completes.
+    fn next(&self, events: &mut Vec<WatchEvent>) -> impl Future<Output = io::Result<()>>;
+}
+
+/// A byte stream that cannot seek.
+pub trait Stream: 'static {
+    /// Waits for bytes and reads them into `buffer`; zero bytes mean the end. The future is not dropped before it
+    /// completes, except when the process stops.
+    fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
+}

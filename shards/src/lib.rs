@@ -1,0 +1,40 @@
+//! Tailwater's engine: it moves bytes and promises, and knows neither formats nor protocols.
+//!
+//! ```text
+//!  input task ── batch ──> lane (ring) ──> intake: pipeline ── frame group ──> write-ahead log ──> tail
+//!      ^  chunks, acknowledged tickets  |                                        |  sync by policy
+//!      └────────────────────────────────┘                     delivery per output: cursor ── batch ──> output
+//! ```
+//!
+//! Each core runs one shard: its inputs, its lanes, its log, its deliveries. Nothing is shared for writing between cores.
+//!
+//! Invariants, each with a test of its name:
+//! - E1 acknowledged means durable, as the sync policy defines it.
+//! - E2 delivered, dead-lettered or counted as discarded for a named reason: `received + recovered = delivered + discarded +
+//!   dead_lettered + buffered` at every scrape.
+//! - E3 order holds per source, repeats aside.
+//! - E4 every queue is bounded, and its bound is in [`limits`].
+//! - E5 only owned batches cross a lane: no `Rc`, no lock.
+//! - E6 recovery is a pure function of the bytes on disk.
+//! - E7 a failed sync poisons the log: it is never retried into success.
+//! - E8 nothing blocks the executor thread.
+//!
+//! Floors: a module uses only modules of lower floors (`tests/tidy.rs` of the workspace keeps it).
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal` |
+//! | 1 | `ring`, `lane`, `route`, `wal` |
+//! | 2 | `plugin` |
+//! | 3 | `pipeline`, `intake`, `delivery` |
+//! | 4 | `mesh`, `shard` |
+//! | 5 | `engine` |
+//! | 6 | `glommio_env`, `sim` |
+#![deny(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod batch;
+pub mod env;
+pub mod limits;
+pub mod signal;
+pub mod wal;

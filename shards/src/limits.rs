@@ -1,0 +1,92 @@
+//! Every bound of the engine, with its derivation.
+//!
+//! Guarantees: no queue, pool or frame of the engine grows past a number that is stated here or derived here from the
+//! configuration. Does not hold the bounds of a format or a protocol: those live beside their parser or connection.
+
+/// Bytes read from a source at once. One chunk stays in a core's L2 cache together with the frame made of it; larger
+/// reads fall out of it and measured slower.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Zero bytes that may be read behind the last byte of a chunk. The widest kernel loads 64 bytes at a time.
+pub const CHUNK_PADDING_BYTES: usize = 64;
+
+/// Longest line kept whole by default, in bytes without its newline.
+pub const LINE_BYTES_DEFAULT: usize = 256 * 1024;
+
+/// Largest `max_line_bytes` a configuration may ask for.
+pub const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most events in one batch. A chunk of empty lines would hold 65,536; the encoded envelope of each is longer than the
+/// line, so the cap keeps the frames made of one batch in proportion to its chunk.
+pub const BATCH_EVENTS_MAX: usize = 4096;
+
+/// Payload bytes after which a frame is closed and the rest of its batch goes into the next frame of the group.
+pub const FRAME_PAYLOAD_TARGET_BYTES: usize = 256 * 1024;
+
+/// Worst growth of one byte of text in JSON: a control byte becomes `\u00XX`.
+pub const JSON_GROWTH_MAX: usize = 6;
+
+/// Room for the envelope of one event: names, times, a path of 4,096 bytes where every byte needs escaping.
+pub const ENVELOPE_BYTES_MAX: usize = 4096 * JSON_GROWTH_MAX + 4096;
+
+/// Bytes around the payload of a frame: header, index of a full batch, positions, padding.
+pub const FRAME_OVERHEAD_BYTES_MAX: usize = 96 + BATCH_EVENTS_MAX * 20 + 4096 + 16;
+
+/// Largest frame that an input with lines of `max_line_bytes` can make, in bytes: a payload just below its target takes
+/// one more event of the worst kind.
+pub const fn frame_bytes_max(max_line_bytes: usize) -> usize {
+    FRAME_PAYLOAD_TARGET_BYTES + max_line_bytes * JSON_GROWTH_MAX + ENVELOPE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX
+}
+
+/// A frame header that claims more than this is damage: a flipped length never makes a reader allocate or skip more.
+pub const FRAME_BYTES_MAX: usize = frame_bytes_max(LINE_BYTES_MAX);
+
+/// Default size of a segment, in bytes.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+
+/// Smallest segment a configuration may ask for, in bytes. Tests use it so that rolling happens often.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+
+/// Largest segment: offsets inside one are 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Fewest segments a log may be held to: one being written, one being read, one being made ready.
+pub const SEGMENTS_MIN: u64 = 3;
+
+/// Default bound of the whole write-ahead log, in bytes.
+pub const WAL_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Outputs a frame can name: its mask has 64 bits.
+pub const OUTPUTS_MAX: usize = 64;
+
+/// Shards of one process. A lane exists for each ordered pair of shards of an input that spreads.
+pub const SHARDS_MAX: usize = 256;
+
+/// Bytes a lane holds by default before its policy applies.
+pub const LANE_BYTES_DEFAULT: usize = 1024 * 1024;
+
+/// Batches a lane holds at most, whatever their size. A power of two.
+pub const LANE_SLOTS: usize = 64;
+
+/// Batches that exist for one lane: those in it, the one being filled and the one being encoded.
+pub const LANE_BATCHES: usize = LANE_SLOTS + 2;
+
+/// Sources (files, streams) whose positions one process keeps, tombstones included.
+pub const SOURCES_MAX: usize = 1_000_000;
+
+/// Descriptor bytes one source may keep in the log.
+pub const DESCRIPTOR_BYTES_MAX: usize = 16 * 1024;
+
+/// State bytes an output may attach to a cursor commit.
+pub const COMMIT_STATE_BYTES_MAX: usize = 64 * 1024;
+
+/// Seconds the position of a source that is gone is kept, in case it comes back (a restored disk, a late mount).
+pub const TOMBSTONE_SECONDS: i64 = 7 * 24 * 3600;
+
+/// A task that has worked this long gives the reactor its turn. A turn costs about 30 microseconds.
+pub const SLICE_MICROS: u64 = 500;
+
+const _: () = assert!(LANE_SLOTS.is_power_of_two());
+const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
+const _: () = assert!(CHUNK_BYTES <= LINE_BYTES_DEFAULT);

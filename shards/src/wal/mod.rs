@@ -1,0 +1,258 @@
+//! The write-ahead log: the format, and the types that the rest of the engine sees.
+//!
+//! Guarantees: what [`writer::Writer::append`] accepted survives the death of the process; what is at or below the synced
+//! sequence survives the loss of power; recovery is a pure function of the bytes found (invariant E6); damage is
+//! quarantined and reported, never skipped in silence. Does not know what an event means: a payload is lines of bytes.
+//!
+//! # Directory
+//!
+//! ```text
+//! data_dir/
+//! ├── lock                          held with flock while an engine runs
+//! ├── manifest                      text: format version, next log id (written aside, synced, renamed)
+//! ├── quarantine/                   damaged bytes, copied aside: log-ID-segment-N-offset-O.bin
+//! └── wal/log-00000001/             one log; its id is never used again
+//!     ├── 0000000000000001.seg      segments, numbered from 1 without gaps; the lowest go first
+//!     └── standby-0.seg             preallocated or recycled files waiting to become the next segment
+//! ```
+//!
+//! # Segment
+//!
+//! A file of exactly `segment_bytes`, allocated before use. All integers are little-endian, all records start at a multiple
+//! of 8 bytes.
+//!
+//! ```text
+//! 0        64                                                                          segment_bytes
+//! ┌────────┬──────────────────┬────────┬────────┬───┬────────┬──────────┬──────────────┐
+//! │ header │ frame (snapshot) │ frame  │ frame  │...│ frame  │ seal     │ stale bytes  │
+//! └────────┴──────────────────┴────────┴────────┴───┴────────┴──────────┴──────────────┘
+//! header: magic "TWSG" u32 · crc32c u32 of the bytes 8..64 · version u8 · 7 zero bytes · log u64 · segment number u64 ·
+//!         first sequence u64 · epoch u32 · 4 zero bytes · segment_bytes u64 · zero to 64
+//! ```
+//!
+//! The first frame is a snapshot, so that recycling an older segment loses neither positions nor cursors nor the registry. A
+//! full segment ends with a seal, a frame without payload. What follows the last frame is zero or stale: a recycled file
+//! keeps the bytes of its earlier life, which carry lower sequences and are never taken for the present.
+//!
+//! # Frame, version 1
+//!
+//! ```text
+//! offset bytes field
+//!      0     4 magic "TWF1"
+//!      4     4 crc32c (Castagnoli) of the bytes 8..length
+//!      8     4 length of the whole frame, a multiple of 8
+//!     12     1 version (1)
+//!     13     1 kind: 1 events, 2 snapshot, 3 commit, 4 seal
+//!     14     2 flags: 1 MORE, 2 TIMESTAMPS, 4 MASKS, 8 EPOCH
+//!     16     8 log id
+//!     24     4 epoch: grows at each start of the log
+//!     28     4 shard that wrote it (for people)
+//!     32     8 sequence: grows by one with each frame; may jump only where EPOCH is set
+//!     40     8 synced: every sequence up to this one was durable when the frame was written
+//!     48     4 pipeline
+//!     52     4 event count
+//!     56     8 outputs: bit n set means output number n gets the events (events without MASKS)
+//!     64     8 timestamp, ns since 1970 (events without TIMESTAMPS; wall clock of the writer for the other kinds)
+//!     72     4 payload bytes
+//!     76     4 position section bytes
+//!     80     8 events discarded before the log for the ranges recorded here (lane policy, filters), for accounting
+//!     88     8 zero
+//!     96     - payload: event lines, each with its newline; padded with zero to 8
+//!      -     - index: u32 length of each line; padded to 8; then i64 timestamp of each event if TIMESTAMPS; then u64 mask of
+//!              each event if MASKS
+//!      -     - position section, padded to 8
+//! ```
+//!
+//! `MORE` marks a frame whose group goes on in the next frame. A group is valid only with its last frame, which holds the
+//! positions; recovery cuts an incomplete group off, and readers see a group only when it is whole. A group may cross into
+//! the next segment; seal and snapshot frames in between do not end it.
+//! `EPOCH` marks the first frame after a start of the log: a snapshot with a higher epoch, whose sequence may jump.
+//!
+//! Position section, one entry after the other: source key u128 · from u64 · to u64 · marker u64 · flags u16 (1 a source
+//! record follows, 2 the source is gone) · 6 zero bytes. A source record: input name length u16 · name length u16 ·
+//! descriptor length u32 · the three byte strings · zero to 8. The record is present when the source is new in this segment
+//! or has changed.
+//!
+//! Snapshot payload: registry, sources, commits, each a u32 count and its entries.
+//! Registry entry: number u8 · flags u8 (1 removed) · name length u16 · name.
+//! Source entry: key u128 · gone since i64 (ns, 0 while it exists) · marker u64 · interval count u32 · (from u64, to u64) each
+//! · source record. Commit entry: as the payload of a commit frame, with its length u32 before it.
+//!
+//! Commit payload: output number u8 · 3 zero bytes · state length u32 · commit number u64 · cursor count u32 · 4 zero bytes ·
+//! (log u64, sequence u64, event u32, 4 zero bytes) each · state bytes. A cursor names the first event not yet delivered.
+//! The commit with the highest number wins, in whichever log it is found.
+//!
+//! # Recovery
+//!
+//! [`recovery`] scans each log in order. A frame counts when its checksum holds, its log is right, its sequence is the next
+//! (or EPOCH allows the jump) and its epoch is not lower. Where that fails, a table decides by what is known: whether a frame
+//! further on proves by its `synced` field that this one had been durable (then it is damage: quarantined, reported, the log
+//! goes on behind it) or not (then it is the torn tail: the log is cut there and later frames are discarded). A foreign
+//! version is never touched: the start is refused.
+
+use crate::batch::{Source, SourceKey};
+use crate::env::Timestamp;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Identity of a log in its data directory; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId(pub u64);
+
+/// Position of a frame in its log. Zero is before the first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Sequence(pub u64);
+
+/// A point in a log: the first event not yet passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// The frame.
+    pub sequence: Sequence,
+    /// The event inside it; events before it are passed.
+    pub event: u32,
+}
+
+/// Number of an output: its bit in a frame's mask, below [`crate::limits::OUTPUTS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutputNumber(pub u8);
+
+impl OutputNumber {
+    /// The output's bit in a mask.
+    pub fn bit(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// When an append counts as durable and is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// After a sync that was begun for it.
+    EveryBatch,
+    /// After the next sync on this interval.
+    Interval(Duration),
+    /// At once; the system writes back when it likes.
+    Never,
+}
+
+/// Where the segments live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalType {
+    /// In files that outlive the process.
+    Disk,
+    /// In anonymous memory: the same code, nothing survives.
+    Memory,
+}
+
+/// Settings of the write-ahead log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalOptions {
+    /// Where the segments live.
+    pub kind: WalType,
+    /// When an append counts as durable.
+    pub sync: SyncPolicy,
+    /// Bytes of one segment.
+    pub segment_bytes: u64,
+    /// Bytes of all segments of one log; at least [`crate::limits::SEGMENTS_MIN`] segments.
+    pub log_bytes: u64,
+}
+
+/// An output as the log knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryEntry {
+    /// Its bit.
+    pub number: OutputNumber,
+    /// Its configured name.
+    pub name: String,
+    /// Whether it left the configuration; its number is free once no frame on disk names it.
+    pub removed: bool,
+}
+
+/// A durable cursor of one output over all logs it reads, and the output's own state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The output.
+    pub output: OutputNumber,
+    /// Grows with each commit of the output.
+    pub number: u64,
+    /// The first event not yet delivered, per log.
+    pub cursors: Vec<(LogId, Position)>,
+    /// What the output attached; opaque.
+    pub state: Vec<u8>,
+}
+
+/// What is known of one source: which of its bytes are in logs or were left out on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceState {
+    /// The source itself.
+    pub source: Arc<Source>,
+    /// Accounted bytes: sorted, disjoint, not touching.
+    pub intervals: Vec<(u64, u64)>,
+    /// The marker that belongs to the highest accounted byte.
+    pub marker: u64,
+    /// When the source was seen to be gone.
+    pub gone: Option<Timestamp>,
+}
+
+impl SourceState {
+    /// The source's name for ever.
+    pub fn key(&self) -> SourceKey {
+        self.source.key
+    }
+
+    /// One past the highest accounted byte.
+    pub fn end(&self) -> u64 {
+        self.intervals.last().map_or(0, |interval| interval.1)
+    }
+}
+
+/// Damage found and set aside by recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The log.
+    pub log: LogId,
+    /// The segment's number.
+    pub segment: u64,
+    /// First damaged byte.
+    pub offset: u64,
+    /// Damaged bytes.
+    pub bytes: u64,
+    /// Where they were copied to; none when the segment is missing altogether.
+    pub quarantined: Option<PathBuf>,
+    /// What was found, in words.
+    pub finding: String,
+}
+
+/// What went wrong with a log, by what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// No segment can be had now; wait until one is recycled or disk space returns.
+    #[error("the write-ahead log is full")]
+    Full,
+    /// A sync or write failed: bytes may be lost, so nothing more is promised. The process has to stop; recovery is the cure.
+    #[error("{what} of {path} failed: {source}")]
+    Poisoned {
+        /// The call that failed.
+        what: &'static str,
+        /// The segment.
+        path: PathBuf,
+        /// The system's own error.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be used as it is; a person has to act.
+    #[error("{path}: {reason}")]
+    Unusable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The disk refused a call that may succeed later.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's own error.
+        source: std::io::Error,
+    },
+}
