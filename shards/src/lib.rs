@@ -35,6 +35,7 @@
 
 pub mod batch;
 pub mod counters;
+pub mod delivery;
 pub mod env;
 pub mod lane;
 pub mod limits;
