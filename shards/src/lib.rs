@@ -35,6 +35,7 @@
 
 pub mod batch;
 pub mod env;
+pub mod glommio_env;
 pub mod limits;
 pub mod signal;
 pub mod wal;
