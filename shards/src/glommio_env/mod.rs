@@ -21,6 +21,8 @@ mod net;
 mod probe;
 #[allow(unsafe_code, reason = "reads a descriptor that it does not own")]
 mod stream;
+#[cfg(test)]
+mod tests;
 #[allow(unsafe_code, reason = "reads the watch's descriptor through the ring")]
 mod watch;
 
