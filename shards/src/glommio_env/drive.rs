@@ -37,8 +37,9 @@ const TICK_IDLE: Duration = Duration::from_secs(1);
 const ACTIVE_FOR: Duration = Duration::from_secs(1);
 const WATCH_ACTIVE: Duration = Duration::from_millis(500);
 const WATCH_IDLE: Duration = Duration::from_secs(2);
-/// Between two kicks of one stall.
+/// Between the first kicks of one stall. One kick nearly always suffices; later ones come at the pace of an active shard.
 const WATCH_STALLED: Duration = Duration::from_millis(100);
+const KICKS_FAST: u32 = 10;
 /// Age of a beat that is a stall. Below the watch interval, so that one interval without a beat is enough.
 const STALL_ACTIVE: Duration = Duration::from_millis(450);
 const STALL_IDLE: Duration = Duration::from_millis(1800);
@@ -228,7 +229,7 @@ impl Pulse {
     }
 }
 
-/// The running shards of one launch.
+/// The running shards of one launch. Dropping it stops them and waits for them.
 #[must_use = "shards run until `wait`"]
 pub struct Drivers {
     threads: Vec<JoinHandle<()>>,
@@ -283,8 +284,8 @@ where
     F: Fn(GlommioEnv) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + 'static,
 {
-    probe::io_uring_allowed()?;
     prepare_process();
+    probe::io_uring_allowed()?;
     let main = Arc::new(main);
     let bell = Arc::new(Bell::default());
     let pulses: Vec<_> = cpus.iter().map(|_| Arc::new(Pulse::new(Arc::clone(&bell)))).collect();
@@ -402,11 +403,12 @@ struct Look {
 fn watch(pulses: &[Arc<Pulse>], bell: &Bell) {
     let mut looks = vec![Look { beats: 0, since: monotonic(), kicks: 0 }; pulses.len()];
     while !bell.stopped.load(Ordering::Acquire) {
-        let stalled = looks.iter().any(|look| look.kicks > 0);
+        let stalled = looks.iter().any(|look| (1..KICKS_FAST).contains(&look.kicks));
+        let kicked = looks.iter().any(|look| look.kicks > 0);
         let idle = pulses.iter().all(|pulse| pulse.idle.load(Ordering::Acquire));
         bell.wait(if stalled {
             WATCH_STALLED
-        } else if idle {
+        } else if idle && !kicked {
             WATCH_IDLE
         } else {
             WATCH_ACTIVE

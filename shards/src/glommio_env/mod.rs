@@ -88,7 +88,7 @@ impl GlommioEnv {
     /// A connection to `address`, for reading and writing. It is made off the executor: a pending connect is never cancelled.
     pub async fn connect(&self, address: std::net::SocketAddr, timeout: Duration) -> io::Result<Connection> {
         let stream = self.blocking(move || std::net::TcpStream::connect_timeout(&address, timeout)).await?;
-        Connection::adopt(stream)
+        Connection::adopt(self, stream)
     }
 
     /// Notes that the reactor has just had a turn: what the current task waited for came out of it.

@@ -13,12 +13,13 @@ use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::{TcpListener, TcpStream};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Connections accepted and not yet taken. More wait in the kernel, which then makes peers wait.
@@ -107,7 +108,7 @@ async fn accept(env: GlommioEnv, listener: TcpListener, queue: Rc<Queue>) {
             queue.taken.wait().await;
             continue;
         }
-        match listener.accept().await.map_err(kernel_error).and_then(Connection::prepare) {
+        match listener.accept().await.map_err(kernel_error).and_then(|stream| Connection::prepare(&env, stream)) {
             // Nobody takes what comes now.
             Ok(_) if queue.state.borrow().stopped => {}
             Ok(connection) => {
@@ -129,9 +130,16 @@ fn is_passing(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP))
 }
 
-/// A connected TCP stream, for the futures-io traits. A read of it that is given up may lose bytes: keep one reader.
+/// A connected TCP stream, for the futures-io traits. One task reads, one task writes.
+///
+/// A peer that answers at once keeps a reader supplied for ever, and protocol libraries know no slices. So a read gives the
+/// reactor its turn by itself when the slice is used up.
 pub struct Connection {
+    env: GlommioEnv,
     stream: TcpStream,
+    /// The last read found nothing: what comes next comes out of a turn of the reactor.
+    waiting: bool,
+    turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 /// Ends a connection from outside of the task that reads it.
@@ -149,20 +157,20 @@ impl Closer {
 
 impl Connection {
     /// Takes over a connected socket of the standard library.
-    pub fn adopt(stream: std::net::TcpStream) -> io::Result<Connection> {
+    pub fn adopt(env: &GlommioEnv, stream: std::net::TcpStream) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
         // SAFETY: the descriptor is a connected socket, owned; ownership goes to the new object.
-        Connection::prepare(unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) })
+        Connection::prepare(env, unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) })
     }
 
-    fn prepare(stream: TcpStream) -> io::Result<Connection> {
+    fn prepare(env: &GlommioEnv, stream: TcpStream) -> io::Result<Connection> {
         // Without it a small answer waits 40 ms for the peer's acknowledgement.
         stream.set_nodelay(true).map_err(kernel_error)?;
         // SAFETY: takes a descriptor that is open, and a flag. The library accepts without it.
         if unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Connection { stream })
+        Ok(Connection { env: env.clone(), stream, waiting: false, turn: None })
     }
 
     /// The other end.
@@ -194,7 +202,19 @@ fn shutdown(socket: BorrowedFd<'_>, how: Shutdown) {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if !self.waiting && self.turn.is_none() && self.env.slice_used() {
+            self.turn = Some(Box::pin(self.env.turn()));
+        }
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(context));
+            self.turn = None;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() && self.waiting {
+            self.env.mark_reactor_turn();
+        }
+        self.waiting = read.is_pending();
+        read
     }
 }
 

@@ -95,7 +95,9 @@ impl Refusal {
             Cause::Setting(value) => format!("the setting kernel.io_uring_disabled is {value}"),
             Cause::Filter => "a seccomp filter forbids it (the default of Docker and containerd)".to_owned(),
             Cause::Unknown => "this kernel does not have it, or a seccomp filter hides it".to_owned(),
-            Cause::LockedMemory => "the limit of locked memory is used up".to_owned(),
+            Cause::LockedMemory => {
+                format!("the limit of locked memory is below {} KiB a shard", MEMLOCK_BYTES_PER_SHARD / 1024)
+            }
             Cause::Other(number) => io::Error::from_raw_os_error(number).to_string(),
         }
     }
@@ -118,8 +120,12 @@ impl Refusal {
     }
 }
 
-/// Whether the kernel lets this process use io_uring. Makes a small ring and closes it.
+/// Whether this process may use io_uring. Makes a small ring and closes it.
 pub fn io_uring_allowed() -> Result<(), Refusal> {
+    // The hard limit counts: starting raises the soft one to it.
+    if limit(libc::RLIMIT_MEMLOCK).is_some_and(|(_, hard)| hard < MEMLOCK_BYTES_PER_SHARD) {
+        return Err(Refusal { cause: Cause::LockedMemory });
+    }
     /// The size of `io_uring_params`; all of it zero asks for a ring without extras.
     const PARAMETER_BYTES: usize = 120;
     let mut parameters = [0u64; PARAMETER_BYTES / 8];
