@@ -12,40 +12,25 @@
 //!
 //! Does not survive a machine that delays every system call by more than the timer: then shards stall for as long as that lasts.
 
+use super::pulse::{Bell, Pulse, PulseReading, watch};
+use super::system::prepare_process;
 use super::{GlommioEnv, abort, guard, probe};
-use crate::env::{Monotonic, ShardId, Timestamp};
-use crate::signal::Signal;
+use crate::env::ShardId;
 use event_listener::Event;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::task::{Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Longer than any slice: tasks give turns themselves, so preemption is only the last resort.
 const PREEMPT_TIMER: Duration = Duration::from_secs(2);
 /// Registered buffers serve direct I/O, which is not used; less of the user's locked-memory limit is taken.
 const REGISTERED_BYTES: usize = 64 * 1024;
-const TICK_ACTIVE: Duration = Duration::from_millis(100);
-const TICK_IDLE: Duration = Duration::from_secs(1);
-/// A shard that was touched this recently counts as active.
-const ACTIVE_FOR: Duration = Duration::from_secs(1);
-const WATCH_ACTIVE: Duration = Duration::from_millis(500);
-const WATCH_IDLE: Duration = Duration::from_secs(2);
-/// Between the first kicks of one stall. One kick nearly always suffices; later ones come at the pace of an active shard.
-const WATCH_STALLED: Duration = Duration::from_millis(100);
-const KICKS_FAST: u32 = 10;
-/// Age of a beat that is a stall. Below the watch interval, so that one interval without a beat is enough.
-const STALL_ACTIVE: Duration = Duration::from_millis(450);
-const STALL_IDLE: Duration = Duration::from_millis(1800);
-/// Each kick through the waker holds a reference of its task until the shard runs; their count is 15 bits wide.
-const KICKS_PER_STALL_MAX: u32 = 1000;
-
 /// Why no shard runs.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -96,139 +81,6 @@ impl Stopper {
     }
 }
 
-/// What the watchdog knows of one shard, for metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct PulseReading {
-    /// Ticks since the start.
-    pub beats: u64,
-    /// Times that the shard stopped beating.
-    pub stalls: u64,
-    /// Kicks that the watchdog gave.
-    pub kicks: u64,
-    /// Whether the shard has had nothing to do for a second.
-    pub idle: bool,
-    /// The shard's thread, zero before it runs.
-    pub thread: i32,
-}
-
-/// The life sign of one shard, shared with the watchdog.
-pub(super) struct Pulse {
-    beats: AtomicU64,
-    stalls: AtomicU64,
-    kicks: AtomicU64,
-    idle: AtomicBool,
-    ended: AtomicBool,
-    thread: AtomicI32,
-    touched: AtomicU64,
-    tick: Signal,
-    kick: Signal,
-    waker: Mutex<Option<Waker>>,
-    bell: Arc<Bell>,
-}
-
-/// Wakes the watchdog before its interval is over.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    changed: Condvar,
-    stopped: AtomicBool,
-}
-
-impl Bell {
-    fn ring(&self) {
-        *lock(&self.rung) = true;
-        self.changed.notify_one();
-    }
-
-    /// Waits for a ring, at most for `timeout`, and clears it.
-    fn wait(&self, timeout: Duration) {
-        let waited = self.changed.wait_timeout_while(lock(&self.rung), timeout, |rung| !*rung);
-        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
-    }
-}
-
-impl Pulse {
-    fn new(bell: Arc<Bell>) -> Pulse {
-        Pulse {
-            beats: AtomicU64::new(0),
-            stalls: AtomicU64::new(0),
-            kicks: AtomicU64::new(0),
-            idle: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            thread: AtomicI32::new(0),
-            touched: AtomicU64::new(monotonic().0),
-            tick: Signal::new(),
-            kick: Signal::new(),
-            waker: Mutex::new(None),
-            bell,
-        }
-    }
-
-    fn reading(&self) -> PulseReading {
-        PulseReading {
-            beats: self.beats.load(Ordering::Relaxed),
-            stalls: self.stalls.load(Ordering::Relaxed),
-            kicks: self.kicks.load(Ordering::Relaxed),
-            idle: self.idle.load(Ordering::Relaxed),
-            thread: self.thread.load(Ordering::Relaxed),
-        }
-    }
-
-    pub(super) fn touch(&self) {
-        self.touched.store(monotonic().0, Ordering::Relaxed);
-        if self.idle.load(Ordering::Relaxed) && self.idle.swap(false, Ordering::AcqRel) {
-            self.tick.notify();
-            self.bell.ring();
-        }
-    }
-
-    /// Beats until the shard ends, and tells `env` each time that the reactor has just turned.
-    async fn run_tick(&self, env: GlommioEnv) {
-        while !self.ended.load(Ordering::Acquire) {
-            self.beats.fetch_add(1, Ordering::Relaxed);
-            let active = monotonic().since(Monotonic(self.touched.load(Ordering::Relaxed))) < ACTIVE_FOR;
-            self.idle.store(!active, Ordering::Release);
-            let interval = if active { TICK_ACTIVE } else { TICK_IDLE };
-            futures_lite::future::or(self.tick.wait(), async {
-                Timer::new(interval).await;
-                env.mark_reactor_turn();
-            })
-            .await;
-        }
-    }
-
-    /// What the watchdog kicks. Being woken is all that it does.
-    async fn run_kicked(&self) {
-        poll_fn(|context| {
-            *lock(&self.waker) = Some(context.waker().clone());
-            Poll::Ready(())
-        })
-        .await;
-        while !self.ended.load(Ordering::Acquire) {
-            self.kick.wait().await;
-        }
-        // The last waker must not be dropped by another thread while the task goes.
-        *lock(&self.waker) = None;
-    }
-
-    fn kick(&self, nth: u32) {
-        self.kicks.fetch_add(1, Ordering::Relaxed);
-        self.kick.notify();
-        if nth > 1
-            && let Some(waker) = &*lock(&self.waker)
-        {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn end(&self) {
-        self.ended.store(true, Ordering::Release);
-        self.tick.notify();
-        self.kick.notify();
-    }
-}
-
 /// The running shards of one launch. Dropping it stops them and waits for them.
 #[must_use = "shards run until `wait`"]
 pub struct Drivers {
@@ -261,8 +113,7 @@ impl Drivers {
             // A panic of a shard's thread aborts the process in that thread.
             let _ = thread.join();
         }
-        self.bell.stopped.store(true, Ordering::Release);
-        self.bell.ring();
+        self.bell.stop();
         if let Some(watchdog) = self.watchdog.take() {
             let _ = watchdog.join();
         }
@@ -379,7 +230,7 @@ where
     Fut: Future<Output = ()> + 'static,
 {
     let env = GlommioEnv::new(shard, Arc::clone(&pulse), stopper)?;
-    pulse.thread.store(thread_number(), Ordering::Relaxed);
+    pulse.begin();
     let (ticking, ticked, kicked) = (env.clone(), Arc::clone(&pulse), Arc::clone(&pulse));
     let tick = glommio::spawn_local(async move { guard("tick", ticked.run_tick(ticking)).await });
     let kicked = glommio::spawn_local(async move { guard("kicked", kicked.run_kicked()).await });
@@ -390,105 +241,4 @@ where
     // Descriptors dropped in the last moments are closed by the ring in this turn.
     Timer::new(super::TURN).await;
     Ok(())
-}
-
-/// What the watchdog remembers of one shard between two looks.
-#[derive(Clone, Copy)]
-struct Look {
-    beats: u64,
-    since: Monotonic,
-    kicks: u32,
-}
-
-fn watch(pulses: &[Arc<Pulse>], bell: &Bell) {
-    let mut looks = vec![Look { beats: 0, since: monotonic(), kicks: 0 }; pulses.len()];
-    while !bell.stopped.load(Ordering::Acquire) {
-        let stalled = looks.iter().any(|look| (1..KICKS_FAST).contains(&look.kicks));
-        let kicked = looks.iter().any(|look| look.kicks > 0);
-        let idle = pulses.iter().all(|pulse| pulse.idle.load(Ordering::Acquire));
-        bell.wait(if stalled {
-            WATCH_STALLED
-        } else if idle && !kicked {
-            WATCH_IDLE
-        } else {
-            WATCH_ACTIVE
-        });
-        for (index, pulse) in pulses.iter().enumerate() {
-            look_at(index, pulse, &mut looks[index]);
-        }
-    }
-}
-
-fn look_at(shard: usize, pulse: &Pulse, look: &mut Look) {
-    let now = monotonic();
-    let beats = pulse.beats.load(Ordering::Relaxed);
-    if beats != look.beats || pulse.ended.load(Ordering::Acquire) {
-        if look.kicks > 0 {
-            let stalled_ms = now.since(look.since).as_millis() as u64;
-            tracing::warn!(shard, stalled_ms, kicks = look.kicks, "shard runs again");
-        }
-        *look = Look { beats, since: now, kicks: 0 };
-        return;
-    }
-    // A shard that was touched a moment ago beats as soon as it runs; until then its last beat may be an idle one.
-    let touched = now.since(Monotonic(pulse.touched.load(Ordering::Relaxed)));
-    let idle = pulse.idle.load(Ordering::Acquire) || touched < STALL_ACTIVE;
-    let age = now.since(look.since);
-    if age < if idle { STALL_IDLE } else { STALL_ACTIVE } || look.kicks >= KICKS_PER_STALL_MAX {
-        return;
-    }
-    if look.kicks == 0 {
-        pulse.stalls.fetch_add(1, Ordering::Relaxed);
-        let age_ms = age.as_millis() as u64;
-        tracing::warn!(shard, age_ms, "shard has not turned: starved of cpu, blocked, or parked too early; waking it");
-    }
-    look.kicks += 1;
-    pulse.kick(look.kicks);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Process-wide settings that the executors rely on. Repeating them is harmless.
-fn prepare_process() {
-    const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
-    // SAFETY: takes two numbers and touches no memory. A refusal only makes the first park slower.
-    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) };
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place for the kernel to write and to read.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
-        }
-    }
-}
-
-fn thread_number() -> i32 {
-    // SAFETY: takes nothing and cannot fail.
-    unsafe { libc::gettid() }
-}
-
-pub(super) fn monotonic() -> Monotonic {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place to write; this clock exists on every kernel.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    Monotonic(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
-}
-
-pub(super) fn wall() -> Timestamp {
-    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_nanos()),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map(|nanos| -nanos),
-    };
-    Timestamp(nanos.unwrap_or(i64::MAX))
-}
-
-/// Eight random bytes of the kernel.
-pub(super) fn seed() -> io::Result<u64> {
-    let mut bytes = [0u8; 8];
-    // SAFETY: the pointer and the length describe `bytes`. Requests this small are never cut short.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got == bytes.len() as isize { Ok(u64::from_ne_bytes(bytes)) } else { Err(io::Error::last_os_error()) }
 }

@@ -10,7 +10,6 @@
 
 #[allow(unsafe_code, reason = "descriptors, mappings and system calls that the standard library does not carry")]
 mod disk;
-#[allow(unsafe_code, reason = "thread identity, memory barrier and resource limits are bare system calls")]
 mod drive;
 #[allow(unsafe_code, reason = "a mapped page that the disk cannot deliver arrives as a signal")]
 mod fault;
@@ -19,26 +18,30 @@ mod memory;
 mod net;
 #[allow(unsafe_code, reason = "the probe asks the kernel directly, before the executor library may panic")]
 mod probe;
+mod pulse;
 #[allow(unsafe_code, reason = "reads a descriptor that it does not own")]
 mod stream;
+#[allow(unsafe_code, reason = "clocks, random bits and limits are bare system calls")]
+mod system;
 #[cfg(test)]
 mod tests;
 #[allow(unsafe_code, reason = "reads the watch's descriptor through the ring")]
 mod watch;
 
 pub use disk::{RealDisk, RealFile, RealLock, RealMap};
-pub use drive::{Drivers, LaunchError, PulseReading, Stopper, launch};
+pub use drive::{Drivers, LaunchError, Stopper, launch};
 pub use fault::install as install_map_fault_handler;
 pub use net::{Closer, Connection, Listener};
 pub use probe::{Cause, Finding, Probe, Refusal, State, allowed_cpus, io_uring_allowed, probe};
+pub use pulse::PulseReading;
 pub use stream::DescriptorStream;
 pub use watch::DirectoryWatch;
 
 use crate::env::{Env, Monotonic, ShardId, Timestamp};
 use crate::limits;
-use drive::Pulse;
 use futures_lite::FutureExt;
 use glommio::timer::Timer;
+use pulse::Pulse;
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
@@ -71,8 +74,8 @@ impl GlommioEnv {
             inner: Rc::new(Inner {
                 shard,
                 disk: RealDisk::new(),
-                random: Cell::new(drive::seed()?),
-                reactor_turn: Cell::new(drive::monotonic()),
+                random: Cell::new(system::seed()?),
+                reactor_turn: Cell::new(system::monotonic()),
                 pulse,
                 stopper,
             }),
@@ -93,7 +96,7 @@ impl GlommioEnv {
 
     /// Notes that the reactor has just had a turn: what the current task waited for came out of it.
     fn mark_reactor_turn(&self) {
-        self.inner.reactor_turn.set(drive::monotonic());
+        self.inner.reactor_turn.set(system::monotonic());
     }
 }
 
@@ -111,11 +114,11 @@ impl Env for GlommioEnv {
     }
 
     fn now(&self) -> Monotonic {
-        drive::monotonic()
+        system::monotonic()
     }
 
     fn wall(&self) -> Timestamp {
-        drive::wall()
+        system::wall()
     }
 
     fn random(&self) -> u64 {
@@ -145,7 +148,7 @@ impl Env for GlommioEnv {
     }
 
     fn slice_used(&self) -> bool {
-        let worked = drive::monotonic().since(self.inner.reactor_turn.get());
+        let worked = system::monotonic().since(self.inner.reactor_turn.get());
         worked > Duration::from_micros(limits::SLICE_MICROS)
     }
 
