@@ -31,6 +31,7 @@ use std::time::Duration;
 const PREEMPT_TIMER: Duration = Duration::from_secs(2);
 /// Registered buffers serve direct I/O, which is not used; less of the user's locked-memory limit is taken.
 const REGISTERED_BYTES: usize = 64 * 1024;
+
 /// Why no shard runs.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {

@@ -230,3 +230,90 @@ fn look_at(shard: usize, pulse: &Pulse, look: &mut Look) {
     look.kicks += 1;
     pulse.kick(look.kicks);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::time::Instant;
+
+    fn stopped_for(age: Duration, kicks: u32) -> Look {
+        Look { beats: 0, since: Monotonic(monotonic().0 - age.as_nanos() as u64), kicks }
+    }
+
+    fn pulse(touched: Duration, idle: bool) -> Pulse {
+        let pulse = Pulse::new(Arc::default());
+        pulse.touched.store(monotonic().0 - touched.as_nanos() as u64, Ordering::Relaxed);
+        pulse.idle.store(idle, Ordering::Relaxed);
+        pulse
+    }
+
+    #[test]
+    fn stall_is_counted_once_and_kicked_within_bounds() {
+        let (pulse, mut look) = (pulse(Duration::from_secs(2), false), stopped_for(Duration::from_millis(500), 0));
+        for _ in 0..KICKS_PER_STALL_MAX + 5 {
+            look_at(0, &pulse, &mut look);
+        }
+        let reading = pulse.reading();
+        assert_eq!((reading.stalls, reading.kicks), (1, u64::from(KICKS_PER_STALL_MAX)));
+        pulse.beats.fetch_add(1, Ordering::Relaxed);
+        look_at(0, &pulse, &mut look);
+        assert_eq!((look.beats, look.kicks), (1, 0));
+        look.since = stopped_for(Duration::from_secs(3), 0).since;
+        look_at(0, &pulse, &mut look);
+        assert_eq!(pulse.reading().stalls, 2);
+    }
+
+    #[test]
+    fn idle_shard_and_one_just_touched_have_more_time() {
+        for (touched, idle) in [(Duration::from_secs(5), true), (Duration::ZERO, false)] {
+            let pulse = pulse(touched, idle);
+            look_at(0, &pulse, &mut stopped_for(Duration::from_millis(1200), 0));
+            assert_eq!(pulse.reading().stalls, 0);
+            look_at(0, &pulse, &mut stopped_for(Duration::from_millis(1900), 0));
+            assert_eq!(pulse.reading().stalls, 1);
+        }
+    }
+
+    #[test]
+    fn shard_that_ended_is_left_alone() {
+        let pulse = pulse(Duration::from_secs(5), false);
+        pulse.end();
+        look_at(0, &pulse, &mut stopped_for(Duration::from_secs(60), 0));
+        assert_eq!(pulse.reading(), PulseReading::default());
+    }
+
+    /// The executor here has no timer and no I/O: what wakes it is the kick alone.
+    #[test]
+    fn every_kick_wakes_a_parked_shard() {
+        let pulse = Arc::new(pulse(Duration::ZERO, false));
+        let (inside, polls) = (Arc::clone(&pulse), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&polls);
+        let shard = std::thread::spawn(move || {
+            let executor = glommio::LocalExecutorBuilder::default().make().expect("an executor");
+            executor.run(async move {
+                let mut kicked = std::pin::pin!(inside.run_kicked());
+                poll_fn(|context| {
+                    counted.fetch_add(1, Ordering::AcqRel);
+                    kicked.as_mut().poll(context)
+                })
+                .await;
+            });
+        });
+        let wait = |count| {
+            let start = Instant::now();
+            while polls.load(Ordering::Acquire) < count {
+                assert!(start.elapsed() < Duration::from_secs(60), "the shard sleeps on");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait(1);
+        for nth in 1..=50 {
+            let before = polls.load(Ordering::Acquire);
+            pulse.kick(nth);
+            wait(before + 1);
+        }
+        pulse.end();
+        assert!(shard.join().is_ok());
+    }
+}

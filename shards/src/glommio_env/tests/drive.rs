@@ -89,6 +89,17 @@ fn ping_pong(rounds: usize) {
         let signals = Arc::clone(&signals);
         async move {
             let me = env.shard().index();
+            let (yielding, ended) = (env.clone(), Rc::new(Cell::new(false)));
+            let end = Rc::clone(&ended);
+            env.spawn("yielding", async move {
+                // Leaves runnable tasks behind whenever the executor looks away.
+                while !end.get() {
+                    for _ in 0..20 {
+                        futures_lite::future::yield_now().await;
+                    }
+                    yielding.turn().await;
+                }
+            });
             for round in 0..rounds {
                 if me == 0 {
                     signals[1].notify();
@@ -105,6 +116,7 @@ fn ping_pong(rounds: usize) {
                     _ => {}
                 }
             }
+            ended.set(true);
         }
     });
 }
