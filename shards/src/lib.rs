@@ -38,6 +38,7 @@ pub mod counters;
 pub mod delivery;
 pub mod env;
 pub mod lane;
+pub mod glommio_env;
 pub mod limits;
 pub mod plugin;
 pub mod ring;
