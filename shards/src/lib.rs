@@ -37,4 +37,5 @@ pub mod batch;
 pub mod env;
 pub mod limits;
 pub mod signal;
+pub mod sim;
 pub mod wal;
