@@ -27,9 +27,12 @@
 mod disk;
 mod env;
 mod executor;
+pub mod oracle;
 
 mod prng;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use disk::{Crash, Outside, SimDisk, SimFile, SimLock, SimMap};
