@@ -28,7 +28,6 @@ mod disk;
 mod env;
 mod executor;
 pub mod oracle;
-
 mod prng;
 mod stream;
 #[cfg(test)]

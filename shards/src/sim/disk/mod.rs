@@ -9,6 +9,8 @@ mod content;
 mod faults;
 mod file;
 mod outside;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use file::{SimFile, SimLock, SimMap};
