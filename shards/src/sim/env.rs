@@ -109,7 +109,7 @@ impl Env for SimEnv {
 
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
         if self.alive() {
-            self.core.spawn(self.shard, name, Box::pin(future));
+            self.core.spawn(Some(self.shard), name, Box::pin(future));
         }
     }
 

@@ -8,10 +8,12 @@ use super::disk::{Crash, SimDisk};
 use super::env::SimEnv;
 use super::prng::{Prng, mix};
 use super::stream::Pipe;
+use super::world::World;
 use crate::env::{Monotonic, ShardId, Timestamp};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +43,8 @@ pub enum Outcome {
 }
 
 struct TaskEntry {
-    shard: ShardId,
+    /// The shard it runs on; none for a task of the world, which outlives the process.
+    shard: Option<ShardId>,
     name: &'static str,
     future: Option<Task>,
     waker: Waker,
@@ -100,7 +103,7 @@ impl Core {
         Monotonic(self.now.get())
     }
 
-    pub(super) fn spawn(&self, shard: ShardId, name: &'static str, future: Task) {
+    pub(super) fn spawn(&self, shard: Option<ShardId>, name: &'static str, future: Task) {
         let task = self.next_task.get();
         self.next_task.set(task + 1);
         let waker = Waker::from(Arc::new(TaskWaker { task, ready: Arc::clone(&self.ready) }));
@@ -252,18 +255,13 @@ impl Simulation {
         mix(self.trace ^ self.core.disk.trace_hash())
     }
 
-    /// Writes to the standard input of the process.
-    pub fn stdin_write(&self, bytes: &[u8]) {
-        self.core.pipe.borrow_mut().write(bytes);
+    /// The world around the process.
+    pub fn world(&self) -> World {
+        World::new(Rc::clone(&self.core))
     }
 
-    /// Closes the writing end of the standard input.
-    pub fn stdin_close(&self) {
-        self.core.pipe.borrow_mut().close();
-    }
-
-    /// The tasks that exist, for a failure's message: shard and name.
-    pub fn tasks(&self) -> Vec<(ShardId, &'static str)> {
+    /// The tasks that exist, for a failure's message: shard (none for the world) and name.
+    pub fn tasks(&self) -> Vec<(Option<ShardId>, &'static str)> {
         self.core.tasks.borrow().values().map(|entry| (entry.shard, entry.name)).collect()
     }
 
@@ -321,24 +319,21 @@ impl Simulation {
         Outcome::Reached
     }
 
-    /// The process dies at once: all tasks are gone, what the disk keeps is decided by `kind`. Nothing that a task's
+    /// The process dies at once: all its tasks are gone, those of the world go on, what the disk keeps is decided by `kind`. Nothing that a task's
     /// destructor does reaches the disk. Environments from before are void; take new ones.
     pub fn crash(&mut self, kind: Crash) {
         self.core.process.set(self.core.process.get() + 1);
         self.core.disk.crash(kind);
-        // Destructors may spawn and wake: they find the lists unborrowed, and what they add is dropped in the next round.
-        loop {
-            let tasks = self.core.tasks.take();
-            let timers = self.core.timers.take();
-            if tasks.is_empty() && timers.is_empty() {
-                break;
-            }
-            drop(tasks);
-            drop(timers);
-        }
-        self.core.ready.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.drop_tasks(|entry| entry.shard.is_some());
         self.core.pipe.borrow_mut().forget_reader();
         self.trace = mix(self.trace ^ 0xc7a5);
+    }
+
+    fn drop_tasks(&self, which: impl Fn(&TaskEntry) -> bool) {
+        // Destructors may wake tasks and end timers: they find the lists unborrowed.
+        let dropped: Vec<TaskEntry> =
+            self.core.tasks.borrow_mut().extract_if(.., |_, entry| which(entry)).map(|(_, entry)| entry).collect();
+        drop(dropped);
     }
 
     /// The process is killed; the page cache survives.
@@ -381,7 +376,8 @@ impl Simulation {
         }
         self.starved.1 = self.starved.1.saturating_sub(1);
         let starved = (self.starved.1 > 0).then_some(self.starved.0);
-        let eligible = |task: &u64| tasks.get(task).is_some_and(|entry| Some(entry.shard) != starved);
+        let eligible =
+            |task: &u64| tasks.get(task).is_some_and(|entry| entry.shard.is_none() || entry.shard != starved);
         let candidates: Vec<usize> = (0..ready.len()).filter(|&at| eligible(&ready[at])).collect();
         let at = match candidates.len() {
             0 => self.schedule.index(ready.len()),
@@ -399,8 +395,18 @@ impl Simulation {
         };
         self.steps += 1;
         self.core.set_now(self.core.now.get() + self.schedule.between(200, POLL_NANOS_MAX));
-        self.trace = mix(self.trace ^ mix(task) ^ self.core.now.get() ^ (u64::from(shard.0) << 48));
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+        self.trace = mix(self.trace
+            ^ mix(task)
+            ^ self.core.now.get()
+            ^ (u64::from(shard.map_or(u16::MAX, |shard| shard.0)) << 48));
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        let polled = match polled {
+            Ok(polled) => polled,
+            // A process that the disk has stopped is past judging; any other panic fails the test.
+            Err(_) if self.core.disk.crashed() && shard.is_some() => Poll::Ready(()),
+            Err(panic) => resume_unwind(panic),
+        };
+        match polled {
             Poll::Ready(()) => {
                 let entry = self.core.tasks.borrow_mut().remove(&task);
                 drop(future);
@@ -422,6 +428,8 @@ impl Drop for Simulation {
             return;
         }
         // Tasks hold environments and those hold the core: the circle has to be cut by hand.
-        self.crash(Crash::Process);
+        self.core.process.set(self.core.process.get() + 1);
+        self.core.disk.crash(Crash::Process);
+        self.drop_tasks(|_| true);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: the engine runs on it unchanged, all shards on one thread, and a run is a function of its seed: the same tasks
 //! in the same order, the same delays, the same losses at a crash. [`Simulation`] drives it, [`SimDisk`] outlives crashes,
-//! [`oracle`] judges what came out. Does not speed up real time, talk to a kernel, or know what an input or output is.
+//! [`World`] is all that is not the process, [`oracle`] judges what came out. Does not speed up real time, talk to a kernel, or know what an input or output is.
 //!
 //! ```
 //! use std::cell::Cell;
@@ -33,6 +33,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod world;
 
 pub use disk::{Crash, Outside, SimDisk, SimFile, SimLock, SimMap};
 pub use env::SimEnv;
@@ -40,3 +41,4 @@ pub use executor::{Outcome, Simulation};
 pub use prng::Prng;
 pub use stream::SimStream;
 pub use watch::SimWatch;
+pub use world::World;

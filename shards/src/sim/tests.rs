@@ -100,7 +100,7 @@ fn a_deadlock_is_stuck_and_a_livelock_meets_the_step_limit() {
     let never = Signal::new();
     env.spawn("waits for nothing", async move { never.wait().await });
     assert_eq!(simulation.run_for(SECOND), Outcome::Stuck);
-    assert_eq!(simulation.tasks(), [(ShardId(0), "waits for nothing")]);
+    assert_eq!(simulation.tasks(), [(Some(ShardId(0)), "waits for nothing")]);
 
     let busy = env.clone();
     env.spawn("spins", async move {
@@ -261,6 +261,46 @@ fn a_crash_drops_all_tasks_and_nothing_they_do_then_reaches_the_disk() {
 }
 
 #[test]
+fn the_world_goes_on_when_the_process_dies() {
+    let mut simulation = Simulation::new(1);
+    let world = simulation.world();
+    world.clone().spawn("application", async move {
+        for line in 0..10 {
+            world.disk().append("/app.log", format!("{line}\n").as_bytes()).unwrap();
+            world.sleep(SECOND).await;
+        }
+    });
+    simulation.env(ShardId(0)).spawn("waits for ever", std::future::pending());
+    simulation.disk().crash_after(0);
+    assert_eq!(simulation.run_for(SECOND * 2), Outcome::TimeOut);
+    simulation.crash(Crash::Process);
+    assert_eq!(simulation.tasks(), [(None, "application")]);
+    assert_eq!(simulation.run_for(SECOND * 60), Outcome::Stuck);
+    assert_eq!(simulation.disk().outside().read("/app.log").unwrap(), b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+}
+
+#[test]
+fn a_panic_fails_the_run_unless_the_disk_had_stopped_the_process() {
+    let run = |operations: Option<u64>| {
+        let mut simulation = Simulation::new(1);
+        if let Some(operations) = operations {
+            simulation.disk().crash_after(operations);
+        }
+        let env = simulation.env(ShardId(0));
+        env.clone().spawn("gives up", async move {
+            if env.disk().open(Path::new("/log"), Open::Create).is_err() || operations.is_none() {
+                std::panic::resume_unwind(Box::new("gave up"));
+            }
+        });
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.run_for(SECOND)))
+            .map_err(|panic| panic.downcast_ref::<&str>() == Some(&"gave up"))
+    };
+    assert_eq!(run(Some(0)), Ok(Outcome::Crashed));
+    assert_eq!(run(Some(1)), Ok(Outcome::Stuck));
+    assert_eq!(run(None), Err(true));
+}
+
+#[test]
 fn the_disk_stops_the_process_between_any_two_changes() {
     let mut lengths = BTreeSet::new();
     for operations in 0..12 {
@@ -309,10 +349,10 @@ fn standard_input_arrives_in_order_in_pieces_and_ends() {
     });
     assert_eq!(simulation.run_for(SECOND), Outcome::Stuck);
     let sent: Vec<u8> = (0..=255).collect();
-    simulation.stdin_write(&sent);
+    simulation.world().stdin_write(&sent);
     simulation.must("all bytes", || heard.borrow().len() == 256, SECOND);
     assert!(!ended.get());
-    simulation.stdin_close();
+    simulation.world().stdin_close();
     simulation.must("the end", || ended.get(), SECOND);
     assert_eq!(*heard.borrow(), sent);
     assert!(pieces.get() > 4, "{} pieces", pieces.get());

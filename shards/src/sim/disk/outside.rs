@@ -132,6 +132,18 @@ impl Outside {
         Ok(())
     }
 
+    /// Makes a named pipe that nobody writes: something that is no file.
+    pub fn pipe(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let place = named(&mut state, path.as_ref())?;
+        if place.id.is_some() {
+            return Err(error(libc::EEXIST));
+        }
+        let id = state.add(Node::Pipe);
+        state.change(vec![(place.directory, &place.name, Some(id))]);
+        Ok(())
+    }
+
     /// What `path` leads to.
     pub fn stat(&self, path: impl AsRef<Path>) -> io::Result<Stat> {
         let mut state = self.disk.state();

@@ -386,6 +386,10 @@ fn paths_fail_as_on_linux() {
     assert_eq!(code(disk.remove_dir(path("/a"))), Some(libc::ENOTEMPTY));
     assert_eq!(code(disk.rename(path("/a/file"), path("/a/b"))), Some(libc::EISDIR));
     assert_eq!(code(disk.create_dir_all(path("/a/file/c"))), Some(libc::EEXIST));
+    disk.outside().pipe("/pipe").unwrap();
+    let pipe = disk.open(path("/pipe"), Open::Read).unwrap();
+    assert_eq!(pipe.stat().unwrap().kind, FileKind::Other);
+    assert_eq!(code(pipe.read_at(&mut [0; 4], 0)), Some(libc::ESPIPE));
     disk.remove_dir(path("/a/b")).unwrap();
     assert_eq!(disk.outside().list("/a").unwrap(), ["file"]);
 }

@@ -28,6 +28,8 @@ pub(super) enum Node {
     File(Content),
     Directory(Directory),
     Link(PathBuf),
+    /// A named pipe that nobody writes.
+    Pipe,
 }
 
 #[derive(Default)]
@@ -134,6 +136,7 @@ impl State {
             Node::File(content) => Ok(content),
             Node::Directory(_) => Err(error(libc::EISDIR)),
             Node::Link(_) => Err(error(libc::ELOOP)),
+            Node::Pipe => Err(error(libc::ESPIPE)),
         }
     }
 
@@ -151,6 +154,7 @@ impl State {
             Node::File(content) => (FileKind::Regular, content.length()),
             Node::Directory(_) => (FileKind::Directory, 4096),
             Node::Link(target) => (FileKind::Other, target.as_os_str().len() as u64),
+            Node::Pipe => (FileKind::Other, 0),
         };
         let (number, modified, links) = (inode.number, inode.modified, inode.links);
         Ok(Stat { kind, device: DEVICE, inode: number, length, modified, links })
