@@ -1,11 +1,12 @@
 //! The seam on a seed: what one simulated shard sees of the world.
 //!
 //! Guarantees: every delay, every used slice and every random number is a function of the seed; work handed to
-//! [`Env::blocking`] runs whole at a later virtual moment, whether or not somebody still waits for it; a sync covers what was
-//! written before it was called and nothing later. An environment of a process that died does nothing any more.
+//! [`Env::blocking`] runs whole at a later virtual moment, whether or not somebody still waits for it; a sync covers
+//! what was written before it was called and nothing later. An environment of a process that died does nothing any
+//! more.
 
+use super::core::Core;
 use super::disk::{SimDisk, SimFile};
-use super::executor::Core;
 use super::prng::Prng;
 use super::stream::SimStream;
 use super::watch::SimWatch;
@@ -104,7 +105,7 @@ impl Env for SimEnv {
     fn random(&self) -> u64 {
         let mut streams = self.core.random.borrow_mut();
         let seed = self.core.seed;
-        streams.entry(self.shard).or_insert_with(|| Prng::new(seed, &format!("random {}", self.shard.0))).next()
+        streams.entry(self.shard).or_insert_with(|| Prng::new(seed, &format!("random {}", self.shard.0))).draw()
     }
 
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {

@@ -1,31 +1,26 @@
-//! The simulator's executor: all shards on one thread, the next task drawn from the seed, time that only moves by itself.
+//! The simulator's executor: all shards on one thread, the next task drawn from the seed, time that only moves by
+//! itself.
 //!
-//! Guarantees: the order of polls is a function of the seed and of what the tasks do; a timer never fires early; a run ends
-//! with an outcome that names a livelock (step limit) and a deadlock (nothing ready, no timer) instead of hanging. Does not run
-//! shards in parallel and does not interrupt a poll, except where the disk stops the process between two of its calls.
+//! Guarantees: the order of polls is a function of the seed and of what the tasks do; a timer never fires early; a
+//! run ends with an outcome that names a livelock (step limit) and a deadlock (nothing ready, no timer) instead of
+//! hanging. Does not run shards in parallel and does not interrupt a poll, except where the disk stops the process
+//! between two of its calls.
 
+use super::core::Core;
 use super::disk::{Crash, SimDisk};
 use super::env::SimEnv;
 use super::prng::{Prng, mix};
-use super::stream::Pipe;
 use super::world::World;
 use crate::env::{Monotonic, ShardId, Timestamp};
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Polls after which a run counts as a livelock, unless [`Simulation::set_step_limit`] says otherwise.
 const STEP_LIMIT_DEFAULT: u64 = 10_000_000;
 /// A poll takes this much virtual time at most, so that busy tasks race with timers.
 const POLL_NANOS_MAX: u64 = 4_000;
-
-type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,127 +35,6 @@ pub enum Outcome {
     StepLimit,
     /// The disk stopped the process at the operation that [`SimDisk::crash_after`] named.
     Crashed,
-}
-
-struct TaskEntry {
-    /// The shard it runs on; none for a task of the world, which outlives the process.
-    shard: Option<ShardId>,
-    name: &'static str,
-    future: Option<Task>,
-    waker: Waker,
-}
-
-#[derive(Default)]
-struct ReadyQueue {
-    tasks: Mutex<Vec<u64>>,
-}
-
-impl ReadyQueue {
-    fn push(&self, task: u64) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !tasks.contains(&task) {
-            tasks.push(task);
-        }
-    }
-}
-
-struct TaskWaker {
-    task: u64,
-    ready: Arc<ReadyQueue>,
-}
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        self.ready.push(self.task);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ready.push(self.task);
-    }
-}
-
-/// What the environments of all shards share.
-pub(super) struct Core {
-    pub(super) seed: u64,
-    pub(super) disk: SimDisk,
-    pub(super) pipe: Rc<RefCell<Pipe>>,
-    /// Draws of the environments: delays, used slices.
-    pub(super) chance: RefCell<Prng>,
-    /// What [`crate::env::Env::random`] hands out, per shard.
-    pub(super) random: RefCell<BTreeMap<ShardId, Prng>>,
-    /// The life of the process; an environment of an earlier one is void.
-    pub(super) process: Cell<u64>,
-    now: Cell<u64>,
-    next_task: Cell<u64>,
-    next_timer: Cell<u64>,
-    tasks: RefCell<BTreeMap<u64, TaskEntry>>,
-    timers: RefCell<BTreeMap<(u64, u64), Waker>>,
-    ready: Arc<ReadyQueue>,
-}
-
-impl Core {
-    pub(super) fn now(&self) -> Monotonic {
-        Monotonic(self.now.get())
-    }
-
-    pub(super) fn spawn(&self, shard: Option<ShardId>, name: &'static str, future: Task) {
-        let task = self.next_task.get();
-        self.next_task.set(task + 1);
-        let waker = Waker::from(Arc::new(TaskWaker { task, ready: Arc::clone(&self.ready) }));
-        self.tasks.borrow_mut().insert(task, TaskEntry { shard, name, future: Some(future), waker });
-        self.ready.push(task);
-    }
-
-    pub(super) fn sleep(self: &Rc<Self>, duration: Duration) -> Sleep {
-        let timer = self.next_timer.get();
-        self.next_timer.set(timer + 1);
-        Sleep { core: Rc::clone(self), key: (self.now().after(duration).0, timer) }
-    }
-
-    fn set_now(&self, nanos: u64) {
-        self.now.set(nanos);
-        self.disk.set_now(Monotonic(nanos));
-    }
-
-    fn fire_timers(&self) {
-        loop {
-            let due = {
-                let mut timers = self.timers.borrow_mut();
-                match timers.first_entry() {
-                    Some(first) if first.key().0 <= self.now.get() => Some(first.remove()),
-                    _ => None,
-                }
-            };
-            match due {
-                Some(waker) => waker.wake(),
-                None => return,
-            }
-        }
-    }
-}
-
-/// Completes at a virtual moment.
-pub(super) struct Sleep {
-    core: Rc<Core>,
-    key: (u64, u64),
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.core.now.get() >= self.key.0 {
-            return Poll::Ready(());
-        }
-        self.core.timers.borrow_mut().insert(self.key, context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        self.core.timers.borrow_mut().remove(&self.key);
-    }
 }
 
 /// A simulated machine: shards, clock and disk, all a function of one seed.
@@ -183,23 +57,8 @@ impl Simulation {
 
     /// A machine with a disk that has seen something before.
     pub fn with_disk(seed: u64, disk: SimDisk) -> Simulation {
-        let core = Core {
-            seed,
-            disk,
-            pipe: Rc::default(),
-            chance: RefCell::new(Prng::new(seed, "environment")),
-            random: RefCell::default(),
-            process: Cell::new(0),
-            now: Cell::new(0),
-            next_task: Cell::new(0),
-            next_timer: Cell::new(0),
-            tasks: RefCell::default(),
-            timers: RefCell::default(),
-            ready: Arc::default(),
-        };
-        core.set_now(1_000_000_000);
         Simulation {
-            core: Rc::new(core),
+            core: Rc::new(Core::new(seed, disk)),
             schedule: Prng::new(seed, "schedule"),
             starved: (ShardId(0), 0),
             shards_max: 1,
@@ -279,7 +138,7 @@ impl Simulation {
             if self.steps - first_step >= self.step_limit {
                 return Outcome::StepLimit;
             }
-            if self.core.now.get() >= end {
+            if self.core.now().0 >= end {
                 return Outcome::TimeOut;
             }
             if let Some(outcome) = self.step(end) {
@@ -300,7 +159,7 @@ impl Simulation {
             outcome == Outcome::Reached,
             "seed {}: not reached: {what}: {outcome:?} at {:?} after {} polls; tasks: {:?}",
             self.core.seed,
-            Duration::from_nanos(self.core.now.get()),
+            Duration::from_nanos(self.core.now().0),
             self.steps,
             self.tasks()
         );
@@ -319,21 +178,15 @@ impl Simulation {
         Outcome::Reached
     }
 
-    /// The process dies at once: all its tasks are gone, those of the world go on, what the disk keeps is decided by `kind`. Nothing that a task's
-    /// destructor does reaches the disk. Environments from before are void; take new ones.
+    /// The process dies at once: all its tasks are gone, those of the world go on, what the disk keeps is decided by
+    /// `kind`. Nothing that a task's destructor does reaches the disk. Environments from before are void; take new
+    /// ones.
     pub fn crash(&mut self, kind: Crash) {
         self.core.process.set(self.core.process.get() + 1);
         self.core.disk.crash(kind);
-        self.drop_tasks(|entry| entry.shard.is_some());
+        self.core.drop_tasks(|entry| entry.shard.is_some());
         self.core.pipe.borrow_mut().forget_reader();
         self.trace = mix(self.trace ^ 0xc7a5);
-    }
-
-    fn drop_tasks(&self, which: impl Fn(&TaskEntry) -> bool) {
-        // Destructors may wake tasks and end timers: they find the lists unborrowed.
-        let dropped: Vec<TaskEntry> =
-            self.core.tasks.borrow_mut().extract_if(.., |_, entry| which(entry)).map(|(_, entry)| entry).collect();
-        drop(dropped);
     }
 
     /// The process is killed; the page cache survives.
@@ -345,8 +198,7 @@ impl Simulation {
     fn step(&mut self, end: u64) -> Option<Outcome> {
         self.core.fire_timers();
         let Some(task) = self.draw() else {
-            let next = self.core.timers.borrow().keys().next().map(|key| key.0);
-            return match next {
+            return match self.core.next_deadline() {
                 Some(deadline) if deadline > end => {
                     self.core.set_now(end);
                     Some(Outcome::TimeOut)
@@ -364,9 +216,8 @@ impl Simulation {
 
     /// The next ready task, drawn from the seed.
     fn draw(&mut self) -> Option<u64> {
-        let mut ready = self.core.ready.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = self.core.ready();
         let tasks = self.core.tasks.borrow();
-        ready.retain(|task| tasks.contains_key(task));
         if ready.is_empty() {
             return None;
         }
@@ -394,10 +245,10 @@ impl Simulation {
             return;
         };
         self.steps += 1;
-        self.core.set_now(self.core.now.get() + self.schedule.between(200, POLL_NANOS_MAX));
+        self.core.set_now(self.core.now().0 + self.schedule.between(200, POLL_NANOS_MAX));
         self.trace = mix(self.trace
             ^ mix(task)
-            ^ self.core.now.get()
+            ^ self.core.now().0
             ^ (u64::from(shard.map_or(u16::MAX, |shard| shard.0)) << 48));
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
         let polled = match polled {
@@ -430,6 +281,6 @@ impl Drop for Simulation {
         // Tasks hold environments and those hold the core: the circle has to be cut by hand.
         self.core.process.set(self.core.process.get() + 1);
         self.core.disk.crash(Crash::Process);
-        self.drop_tasks(|_| true);
+        self.core.drop_tasks(|_| true);
     }
 }

@@ -1,8 +1,9 @@
 //! The simulator: the second implementation of the seam, on a seed.
 //!
-//! Guarantees: the engine runs on it unchanged, all shards on one thread, and a run is a function of its seed: the same tasks
-//! in the same order, the same delays, the same losses at a crash. [`Simulation`] drives it, [`SimDisk`] outlives crashes,
-//! [`World`] is all that is not the process, [`oracle`] judges what came out. Does not speed up real time, talk to a kernel, or know what an input or output is.
+//! Guarantees: the engine runs on it unchanged, all shards on one thread, and a run is a function of its seed: the
+//! same tasks in the same order, the same delays, the same losses at a crash. [`Simulation`] drives it, [`SimDisk`]
+//! outlives crashes, [`World`] is all that is not the process, [`oracle`] judges what came out. Does not speed up
+//! real time, talk to a kernel, or know what an input or output is.
 //!
 //! ```
 //! use std::cell::Cell;
@@ -24,6 +25,7 @@
 //! simulation.must("an hour passes", || done.get(), Duration::from_secs(4000));
 //! ```
 
+mod core;
 mod disk;
 mod env;
 mod executor;

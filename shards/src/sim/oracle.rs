@@ -1,9 +1,10 @@
 //! The oracle: what was promised against what came out, as plain data.
 //!
-//! Guarantees, for every history it is told: an acknowledged event was delivered to each of its outputs, or set aside, or is
-//! covered by a discard with a reason; a delivered event had been issued for that output before, with the same payload; order
-//! holds per source, repeats aside; repeats are counted per life of the process and bounded. Every breach is counted, the
-//! first few are named. Does not look inside the engine, so that it judges the simulator, kill loops and load tests alike.
+//! Guarantees, for every history it is told: an acknowledged event was delivered to each of its outputs, or set
+//! aside, or is covered by a discard with a reason; a delivered event had been issued for that output before, with
+//! the same payload; order holds per source, repeats aside; repeats are counted per life of the process and bounded.
+//! Every breach is counted, the first few are named. Does not look inside the engine, so that it judges the
+//! simulator, kill loops and load tests alike.
 
 #[cfg(test)]
 mod tests;
@@ -248,7 +249,8 @@ impl Oracle {
         state.counted += count;
     }
 
-    /// Acknowledged events that have not come out and were not discarded by name; zero means that a test may stop waiting.
+    /// Acknowledged events that have not come out and were not discarded by name; zero means that a test may stop
+    /// waiting.
     pub fn outstanding(&self) -> u64 {
         self.indices().map(|output| self.missing(output, true).len() as u64).sum()
     }

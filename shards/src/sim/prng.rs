@@ -1,7 +1,7 @@
 //! The simulator's random numbers: xoshiro256++ seeded through splitmix64.
 //!
-//! Guarantees: a stream is a function of its seed and its salt, on every platform and for ever; streams of different salts are
-//! independent, so that one more draw in one place shifts nothing in another. Not for secrets.
+//! Guarantees: a stream is a function of its seed and its salt, on every platform and for ever; streams of different
+//! salts are independent, so that one more draw in one place shifts nothing in another. Not for secrets.
 
 /// One step of splitmix64: spreads the bits of a counter or a seed.
 pub fn mix(value: u64) -> u64 {
@@ -33,7 +33,7 @@ impl Prng {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let s = &mut self.state;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
         let t = s[1] << 17;
@@ -50,7 +50,7 @@ impl Prng {
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "no number is below zero");
         // The bias of the multiplication is below 2^-40 for every bound used here.
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 
     /// An index below `length`, which is not zero.
@@ -63,7 +63,7 @@ impl Prng {
         assert!(low <= high, "empty range {low}..={high}");
         match (high - low).checked_add(1) {
             Some(width) => low + self.below(width),
-            None => self.next(),
+            None => self.draw(),
         }
     }
 
@@ -86,7 +86,7 @@ mod tests {
     fn a_stream_is_a_function_of_seed_and_salt() {
         let draw = |seed, salt: &str| {
             let mut prng = Prng::new(seed, salt);
-            (0..8).map(|_| prng.next()).collect::<Vec<_>>()
+            (0..8).map(|_| prng.draw()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7, "disk"), draw(7, "disk"));
         assert_ne!(draw(7, "disk"), draw(8, "disk"));

@@ -1,7 +1,7 @@
 //! Standard input of a simulated process: a pipe that a test writes.
 //!
-//! Guarantees: bytes arrive in order, in pieces of seeded sizes; a closed pipe ends after its last byte. What a dead process
-//! had read is gone, as with a real pipe.
+//! Guarantees: bytes arrive in order, in pieces of seeded sizes; a closed pipe ends after its last byte. What a dead
+//! process had read is gone, as with a real pipe.
 
 use super::prng::Prng;
 use crate::env::Stream;

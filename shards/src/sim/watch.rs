@@ -1,8 +1,11 @@
 //! Directory watches on the simulated disk.
 //!
-//! Guarantees: what changes in a watched directory after [`Watch::add`] arrives in order, whoever changed it, or an overflow
-//! arrives in its place; the overflow comes from a full queue or from the seed. Equal events in a row are told once, as
-//! inotify does.
+//! Guarantees: what changes in a watched directory after [`Watch::add`] arrives in order, whoever changed it, or an
+//! overflow arrives in its place; the overflow comes from a full queue or from the seed. Equal events in a row are
+//! told once, as inotify does.
+
+#[cfg(test)]
+mod tests;
 
 use super::disk::SimDisk;
 use super::prng::Prng;

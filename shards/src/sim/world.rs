@@ -1,10 +1,12 @@
-//! The world around the simulated process: programs that write logs, people who rotate them, whoever feeds standard input.
+//! The world around the simulated process: programs that write logs, people who rotate them, whoever feeds standard
+//! input.
 //!
-//! Guarantees: tasks of the world are scheduled like all others, from the same seed, and go on when the process dies; what
-//! they do to the disk goes through [`Outside`]. Does not see anything of the process but what the disk and its outputs show.
+//! Guarantees: tasks of the world are scheduled like all others, from the same seed, and go on when the process dies;
+//! what they do to the disk goes through [`Outside`]. Does not see anything of the process but what the disk and its
+//! outputs show.
 
+use super::core::Core;
 use super::disk::Outside;
-use super::executor::Core;
 use super::prng::Prng;
 use crate::env::{Monotonic, Timestamp};
 use std::future::Future;

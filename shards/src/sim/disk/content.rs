@@ -1,8 +1,8 @@
 //! The bytes of one simulated file: what the page cache shows, what the platter holds, and which pages differ.
 //!
-//! Guarantees: a page is durable only after a sync that began after its last write, or when the seed says that the system
-//! wrote it back by itself; a power loss keeps any subset of the dirty pages, torn at sectors if asked. After a failed sync
-//! its pages count as clean although they are not durable, as Linux has it.
+//! Guarantees: a page is durable only after a sync that began after its last write, or when the seed says that the
+//! system wrote it back by itself; a power loss keeps any subset of the dirty pages, torn at sectors if asked. After
+//! a failed sync its pages count as clean although they are not durable, as Linux has it.
 
 use super::super::prng::Prng;
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! What a test makes the disk do wrong, and the switches for it.
 //!
-//! Guarantees: a fault that is not asked for never happens; what is asked for happens by count or by seed, never by time.
+//! Guarantees: a fault that is not asked for never happens; what is asked for happens by count or by seed, never by
+//! time.
 
 use super::tree::error;
 use super::{Crash, SimDisk};
@@ -47,8 +48,8 @@ pub(super) fn due(failures: &mut u32) -> bool {
 }
 
 impl SimDisk {
-    /// Leaves this many bytes free from now on; no bound for none. What does not fit fails with ENOSPC, the part of a write
-    /// that fits is written.
+    /// Leaves this many bytes free from now on; no bound for none. What does not fit fails with ENOSPC, the part of a
+    /// write that fits is written.
     pub fn set_free_bytes(&self, bytes: Option<u64>) {
         let mut state = self.state();
         state.faults.capacity_bytes = bytes.map(|bytes| bytes + state.used_bytes);

@@ -1,8 +1,8 @@
 //! Handles on the simulated disk: open files, views of them, locks.
 //!
-//! Guarantees: an open file works on after it was unlinked or renamed; a handle of a dead process or of a machine that lost its
-//! power changes nothing. A view shows what reads show; reading it past the end of the file panics where the hardware would
-//! send SIGBUS.
+//! Guarantees: an open file works on after it was unlinked or renamed; a handle of a dead process or of a machine
+//! that lost its power changes nothing. A view shows what reads show; reading it past the end of the file panics
+//! where the hardware would send SIGBUS.
 
 use super::content::{SyncTicket, whole_pages};
 use super::faults::{dead, due};
@@ -235,7 +235,7 @@ impl SimLock {
         if state.locks.contains_key(&id) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let token = state.prng.next();
+        let token = state.prng.draw();
         state.locks.insert(id, token);
         Ok(SimLock { shared: Arc::clone(&disk.shared), id, token })
     }

@@ -1,14 +1,15 @@
 //! A disk in memory that fails as disks fail.
 //!
-//! Guarantees: what the process sees and what survives are kept apart (page cache and platter, names and durable names), so
-//! that [`SimDisk::crash`] can lose exactly what a sync has not covered; all of it is a function of the seed and the calls.
-//! The disk outlives shards and processes; a test changes and reads it from outside through [`SimDisk::outside`]. Does not
-//! model devices, quotas or more than one file system.
+//! Guarantees: what the process sees and what survives are kept apart (page cache and platter, names and durable
+//! names), so that [`SimDisk::crash`] can lose exactly what a sync has not covered; all of it is a function of the
+//! seed and the calls. The disk outlives shards and processes; a test changes and reads it from outside through
+//! [`SimDisk::outside`]. Does not model devices, quotas or more than one file system.
 
 mod content;
 mod faults;
 mod file;
 mod outside;
+mod power;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -1,7 +1,8 @@
 //! The disk as other programs see it: writers of logs, administrators, and the test that reads what was delivered.
 //!
-//! Guarantees: everything here goes through the same page cache and the same names as the process's own calls, is seen by
-//! watches, and is lost by a power loss unless [`Outside::sync_all`] came first. Works while the process is dead.
+//! Guarantees: everything here goes through the same page cache and the same names as the process's own calls, is
+//! seen by watches, and is lost by a power loss unless [`Outside::sync_all`] came first. Works while the process is
+//! dead.
 
 use super::tree::{Id, Node, State, error};
 use super::{SimDisk, make_directories, make_file, named};
