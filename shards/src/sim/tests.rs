@@ -1,5 +1,7 @@
 //! The executor, the clock, the environment and the watch of the simulator, each with seeds that are fixed.
 
+mod log;
+
 use super::*;
 use crate::env::{Disk, Env, File, Monotonic, Open, ShardId, Stream};
 use crate::signal::Signal;
