@@ -45,4 +45,5 @@ pub mod ring;
 pub mod route;
 pub mod signal;
 pub mod stop;
+pub mod sim;
 pub mod wal;
