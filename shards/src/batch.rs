@@ -123,6 +123,8 @@ pub struct Batch {
     pub received: Timestamp,
     /// Set by the lane: position of this batch among all that went through it, from one.
     pub ticket: u64,
+    /// The source is gone: nothing follows this range, and its position may become a tombstone.
+    pub gone: bool,
     /// Events left out of this range by the lane's policy; they are counted where the range is recorded.
     pub dropped_events: u64,
 }
@@ -138,6 +140,7 @@ impl Batch {
             chunk_offset: 0,
             received: Timestamp::default(),
             ticket: 0,
+            gone: false,
             dropped_events: 0,
         }
     }
@@ -152,6 +155,7 @@ impl Batch {
         self.range = SourceRange::default();
         self.chunk_offset = 0;
         self.ticket = 0;
+        self.gone = false;
         self.dropped_events = 0;
     }
 

@@ -20,7 +20,7 @@ use crate::signal::Signal;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What happens to a batch that meets a full lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -59,6 +59,8 @@ struct Shared {
     acknowledged: AtomicU64,
     /// Bytes the sender asks the receiver to drop, ever.
     drop_asked: AtomicU64,
+    /// The sender has ended.
+    finished: AtomicBool,
     /// Something came back: room, a used batch or an acknowledgement.
     returned: Signal,
     /// Something was sent or asked; one signal serves all lanes of a receiver.
@@ -116,6 +118,7 @@ pub fn lane(
     let shared = Arc::new(Shared {
         acknowledged: AtomicU64::new(0),
         drop_asked: AtomicU64::new(0),
+        finished: AtomicBool::new(false),
         returned: Signal::new(),
         ready,
         counters: LaneCounters::default(),
@@ -228,6 +231,17 @@ impl LaneSender {
         !self.owed.borrow().is_empty()
     }
 
+    /// Says that nothing more is sent.
+    pub fn finish(&self) {
+        self.shared.finished.store(true, Ordering::Release);
+        self.shared.ready.notify();
+    }
+
+    /// Whether everything that was sent has been taken.
+    pub fn is_drained(&self) -> bool {
+        self.ticket.get() == self.shared.counters.taken_batches.get()
+    }
+
     /// The highest ticket whose events are durable, as the sync policy defines it.
     pub fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Acquire)
@@ -312,6 +326,19 @@ impl LaneSender {
     }
 }
 
+/// Acknowledges the tickets of one lane; only from the receiver's shard.
+pub struct LaneAcknowledger(Arc<Shared>);
+
+impl LaneAcknowledger {
+    /// Says that every ticket up to this one is durable, as the sync policy defines it.
+    pub fn acknowledge(&self, ticket: u64) {
+        if self.0.acknowledged.load(Ordering::Relaxed) < ticket {
+            self.0.acknowledged.store(ticket, Ordering::Release);
+            self.0.returned.notify();
+        }
+    }
+}
+
 /// What is left of a batch that was dropped on the sender's request.
 pub struct Dropped {
     /// Where it came from.
@@ -322,6 +349,8 @@ pub struct Dropped {
     pub events: u64,
     /// Its ticket.
     pub ticket: u64,
+    /// Whether the source is gone.
+    pub gone: bool,
 }
 
 impl LaneReceiver {
@@ -350,6 +379,7 @@ impl LaneReceiver {
             range: batch.range,
             events: events + batch.dropped_events,
             ticket: batch.ticket,
+            gone: batch.gone,
         };
         self.give_back(batch);
         Some(dropped)
@@ -364,18 +394,15 @@ impl LaneReceiver {
         self.shared.returned.notify();
     }
 
-    /// Says that every ticket up to this one is durable, as the sync policy defines it.
-    pub fn acknowledge(&self, ticket: u64) {
-        if self.shared.acknowledged.load(Ordering::Relaxed) < ticket {
-            self.shared.acknowledged.store(ticket, Ordering::Release);
-            self.shared.returned.notify();
-        }
+    /// A handle that acknowledges tickets of this lane.
+    pub fn acknowledger(&self) -> LaneAcknowledger {
+        LaneAcknowledger(self.shared.clone())
     }
 
-    /// Whether the sender is gone and nothing is left.
+    /// Whether the sender has ended and nothing is left.
     pub fn is_finished(&mut self) -> bool {
-        // Closed before empty: a batch pushed just before the sender went is then seen.
-        self.forward.is_closed() && self.forward.is_empty()
+        // The flag before the ring: a batch sent just before the end is then seen.
+        self.shared.finished.load(Ordering::Acquire) && self.forward.is_empty()
     }
 }
 
@@ -498,7 +525,7 @@ mod tests {
         let mut lane = Fixture::new(usize::MAX, WhenFull::Block);
         let ticket = lane.send().flatten().expect("it has room");
         assert!(block_on(poll_once(lane.sender.acknowledge_of(ticket))).is_none());
-        lane.receiver.acknowledge(ticket);
+        lane.receiver.acknowledger().acknowledge(ticket);
         assert!(block_on(poll_once(lane.sender.acknowledge_of(ticket))).is_some());
     }
 }

@@ -155,6 +155,18 @@ impl<E: Env> Lanes<E> {
         }
     }
 
+    /// Says that nothing more is sent.
+    pub fn finish(&self) {
+        self.lanes.iter().for_each(LaneSender::finish);
+    }
+
+    /// Waits until all that was sent has been taken.
+    pub async fn drained(&self) {
+        while !self.lanes.iter().all(LaneSender::is_drained) {
+            self.env.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     fn lane(&self) -> &LaneSender {
         &self.lanes[self.next.get()]
     }
@@ -324,12 +336,12 @@ pub trait Output {
     /// [`Outcome::Retry`].
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome>;
 
-    /// Makes all that was delivered durable at the destination and appends to `state` what [`OutputSpec::open`] needs to
-    /// continue from here (at most [`crate::limits::COMMIT_STATE_BYTES_MAX`] bytes). The engine then commits the cursor
-    /// together with the state.
-    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
-        let _ = state;
-        Box::pin(async { Ok(()) })
+    /// Makes all that was delivered so far durable at the destination. The future resolves to the state that
+    /// [`OutputSpec::open`] needs to continue from here (at most [`crate::limits::COMMIT_STATE_BYTES_MAX`] bytes); the engine
+    /// then commits the cursor of this moment together with it. Further deliveries may happen while the future runs, and do not
+    /// count for it.
+    fn commit(&mut self) -> LocalFuture<'static, Result<Vec<u8>, PluginError>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// Runs about once a second while nothing is delivered: rotation by age, idle connections.

@@ -122,11 +122,6 @@ impl<T: Send> Producer<T> {
         self.shared.head.0.store(self.head, Ordering::Release);
         Ok(())
     }
-
-    /// Whether the consumer is gone: what is pushed from now on is never popped.
-    pub fn is_closed(&self) -> bool {
-        Arc::strong_count(&self.shared) == 1
-    }
 }
 
 impl<T: Send> Consumer<T> {
@@ -143,11 +138,6 @@ impl<T: Send> Consumer<T> {
         self.tail = self.tail.wrapping_add(1);
         self.shared.tail.0.store(self.tail, Ordering::Release);
         Some(item)
-    }
-
-    /// Whether the producer is gone: what is in the ring is all that will ever come.
-    pub fn is_closed(&self) -> bool {
-        Arc::strong_count(&self.shared) == 1
     }
 
     /// Whether nothing is in the ring.

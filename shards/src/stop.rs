@@ -3,9 +3,10 @@
 //! Guarantees: a phase never goes back; every task on every shard that waits sees each phase. Does not stop anything itself:
 //! inputs return when the drain begins, the rest follows in the order that the shard decides.
 
+use crate::signal::Signal;
 use event_listener::Event;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +23,7 @@ pub enum Phase {
 struct Shared {
     phase: AtomicU8,
     changed: Event,
-    failure: std::sync::Mutex<Option<String>>,
+    failure: Mutex<Option<String>>,
 }
 
 /// A handle on the end of an engine; clones share it.
@@ -44,13 +45,13 @@ impl Stop {
 
     /// Ends the engine at once because it cannot keep its promises; the first reason is kept.
     pub fn fail(&self, reason: String) {
-        self.0.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(reason);
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.enter(Phase::Forced);
     }
 
     /// Why the engine failed, if it did.
     pub fn failure(&self) -> Option<String> {
-        self.0.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The present phase.
@@ -76,5 +77,37 @@ impl Stop {
             }
             listener.await;
         }
+    }
+}
+
+/// Counts down what still runs on all shards, and tells who waits for the end of it.
+pub struct Countdown {
+    running: AtomicUsize,
+    waiting: Mutex<Vec<Arc<Signal>>>,
+}
+
+impl Countdown {
+    /// `running` parts that run.
+    pub fn new(running: usize) -> Countdown {
+        Countdown { running: AtomicUsize::new(running), waiting: Mutex::default() }
+    }
+
+    /// Raises `signal` when the last part has ended.
+    pub fn tell(&self, signal: Arc<Signal>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(signal);
+    }
+
+    /// Says that one part has ended; whether it was the last.
+    pub fn end_one(&self) -> bool {
+        let last = self.running.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|signal| signal.notify());
+        }
+        last
+    }
+
+    /// Whether all parts have ended.
+    pub fn all_ended(&self) -> bool {
+        self.running.load(Ordering::Acquire) == 0
     }
 }

@@ -1,0 +1,495 @@
+//! Delivery: takes events from the logs to one output and moves the output's cursors.
+//!
+//! Guarantees: a cursor is committed only past what the output has delivered and made durable, or what was counted as
+//! discarded for a named reason (invariant E2); events of one log go out in its order (invariant E3), older logs first; one
+//! delivery at a time, so memory is bounded by the batch limits (invariant E4); a panic of the output brings it back to its
+//! last commit. A slow or dead output holds up nothing but itself until the log is full.
+//!
+//! Does not know protocols, and does not append events: its commits go through the keeper.
+
+use crate::counters::Discard;
+use crate::env::{Env, Monotonic};
+use crate::keeper::Keeper;
+use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError};
+use crate::retry::{Backoff, RetryOptions};
+use crate::signal::Signal;
+use crate::stop::{Countdown, Phase, Stop};
+use crate::wal::{Commit, Position};
+use futures_lite::FutureExt;
+use futures_lite::future::or;
+use source::{LogReader, Taken};
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod source;
+
+/// What happens to an output's events when the log is full because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OutputFull {
+    /// Intake stops until the output has delivered.
+    #[default]
+    Block,
+    /// The output's oldest events are dropped and counted.
+    DropOldest,
+    /// From three quarters full on, one frame in ten is kept for the output, the others are dropped and counted.
+    Sample,
+}
+
+/// How deliveries are grouped: a delivery ends at the first bound it meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// Bytes of lines. A single frame may be larger.
+    pub bytes_max: u64,
+    /// Events.
+    pub events_max: u64,
+    /// Longest wait for more events while neither bound is met.
+    pub age_max: Duration,
+}
+
+/// Settings of one delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryOptions {
+    /// How deliveries are grouped.
+    pub batch: BatchOptions,
+    /// How failed ones are tried again.
+    pub retry: RetryOptions,
+    /// What happens when the log is full because of this output.
+    pub when_full: OutputFull,
+}
+
+/// Longest time between a delivery and the commit that covers it.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a delivery is made of.
+pub struct DeliveryParts<E: Env> {
+    /// The output.
+    pub spec: Arc<dyn OutputSpec<E>>,
+    /// What its instance works with.
+    pub context: OutputContext<E>,
+    /// Bounds and policies.
+    pub options: DeliveryOptions,
+    /// The logs to read, those that are read to their end first in front.
+    pub readers: Vec<LogReader<E::Disk>>,
+    /// The log that takes the commits.
+    pub keeper: Rc<Keeper<E>>,
+    /// The last commit of this output over all logs.
+    pub resume: Option<Commit>,
+    /// Raised when a log has news.
+    pub news: Arc<Signal>,
+    /// Whether every shard's intake has ended: nothing more will be appended.
+    pub intakes: Arc<Countdown>,
+}
+
+/// A commit that the output is working on, in a task of its own.
+struct Committing {
+    result: Rc<RefCell<Option<CommitResult>>>,
+    positions: Vec<Position>,
+}
+
+/// The output's state, or what failed; none after a panic.
+type CommitResult = Option<Result<Vec<u8>, PluginError>>;
+
+/// See the module.
+pub struct Deliverer<E: Env> {
+    spec: Arc<dyn OutputSpec<E>>,
+    context: OutputContext<E>,
+    options: DeliveryOptions,
+    readers: Vec<LogReader<E::Disk>>,
+    keeper: Rc<Keeper<E>>,
+    news: Arc<Signal>,
+    intakes: Arc<Countdown>,
+    stop: Stop,
+    commit_number: u64,
+    /// State of the last commit, and where the readers stood then: what a restarted output goes back to.
+    committed_state: Option<Vec<u8>>,
+    committed: Vec<Position>,
+    committing: Option<Committing>,
+    last_commit: Monotonic,
+    uncommitted: bool,
+}
+
+/// What a delivery may still hold.
+struct Room {
+    bytes: u64,
+    events: u64,
+}
+
+/// Why a delivery loop ends.
+enum End {
+    /// All that can be delivered is.
+    Drained,
+    /// The engine is forced to end.
+    Forced,
+    /// The output panicked: it is opened again.
+    Panicked,
+}
+
+impl<E: Env> Deliverer<E> {
+    /// A delivery; [`Deliverer::run`] does the work.
+    pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
+        let DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes } = parts;
+        intakes.tell(news.clone());
+        Deliverer {
+            stop: context.stop.clone(),
+            last_commit: context.env.now(),
+            commit_number: resume.as_ref().map_or(0, |commit| commit.number),
+            committed: readers.iter().map(LogReader::position).collect(),
+            committed_state: resume.map(|commit| commit.state).filter(|state| !state.is_empty()),
+            committing: None,
+            uncommitted: false,
+            spec,
+            context,
+            options,
+            readers,
+            keeper,
+            news,
+            intakes,
+        }
+    }
+
+    /// Runs until everything is delivered after the intakes have ended, or the end is forced.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(self.options.retry);
+        if self.commit_number == 0 {
+            // A new output starts at the end of the logs: that is said at once, or a crash would start it at their beginning.
+            let start = self.committed.clone();
+            if self.finish_commit(start, Ok(Vec::new())).is_err() {
+                return;
+            }
+        }
+        loop {
+            let Some(mut output) = self.open(&mut backoff).await else { return };
+            let end = self.deliver_all(output.as_mut()).await;
+            match end {
+                End::Panicked => {
+                    self.go_back().await;
+                    if self.pause(&mut backoff, None).await {
+                        return;
+                    }
+                }
+                End::Drained | End::Forced => {
+                    let closed = AssertUnwindSafe(output.close()).catch_unwind();
+                    let _ = or(async { Some(closed.await) }, async {
+                        self.stop.reached(Phase::Forced).await;
+                        None
+                    })
+                    .await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Opens the output, trying again while it says that this may help. None when the engine ends before it opened.
+    async fn open(&mut self, backoff: &mut Backoff) -> Option<Box<dyn Output>> {
+        loop {
+            let opening = self.spec.open(self.context.clone(), self.committed_state.clone());
+            let opened = AssertUnwindSafe(opening).catch_unwind().await;
+            let message = match opened {
+                Ok(Ok(output)) => return Some(output),
+                Ok(Err(PluginError::Fatal(message))) => {
+                    self.stop.fail(format!("output {}: {message}", self.context.name));
+                    return None;
+                }
+                Ok(Err(PluginError::Retry(message))) => message,
+                Err(_) => "it panicked while it was opened".to_owned(),
+            };
+            self.report(&message);
+            if self.pause(backoff, None).await || self.stop.is_asked() && self.intakes.all_ended() {
+                return None;
+            }
+        }
+    }
+
+    async fn deliver_all(&mut self, output: &mut dyn Output) -> End {
+        loop {
+            if self.stop.phase() == Phase::Forced {
+                return End::Forced;
+            }
+            // Read before the logs are: an intake that ends in between has appended before.
+            let nothing_comes = self.intakes.all_ended();
+            let taken = self.gather().await;
+            if !taken.is_empty() {
+                match self.deliver(output, taken).await {
+                    Ok(()) => {}
+                    Err(end) => return end,
+                }
+            } else if nothing_comes {
+                if !self.uncommitted && self.committing.is_none() {
+                    return End::Drained;
+                }
+                if let Err(end) = self.commit_now(output).await {
+                    return end;
+                }
+            } else if let Err(end) = self.idle(output).await {
+                return end;
+            }
+            if let Err(end) = self.advance_commit(output) {
+                return end;
+            }
+            if self.context.env.slice_used() {
+                self.context.env.turn().await;
+            }
+        }
+    }
+
+    /// Takes what one delivery holds, waiting a little for more when there is something.
+    async fn gather(&mut self) -> Vec<Taken<E::Disk>> {
+        let mut taken = Vec::new();
+        let mut room = Room { bytes: self.options.batch.bytes_max, events: self.options.batch.events_max };
+        self.take_into(&mut taken, &mut room);
+        if taken.is_empty() || self.options.batch.age_max.is_zero() || self.stop.is_asked() {
+            return taken;
+        }
+        let env = self.context.env.clone();
+        let deadline = env.now().after(self.options.batch.age_max);
+        while room.bytes > 0 && room.events > 0 && !self.stop.is_asked() {
+            let left = deadline.since(env.now());
+            if left.is_zero() {
+                break;
+            }
+            or(self.news.wait(), env.sleep(left)).await;
+            self.take_into(&mut taken, &mut room);
+        }
+        taken
+    }
+
+    fn take_into(&mut self, taken: &mut Vec<Taken<E::Disk>>, room: &mut Room) {
+        for index in 0..self.readers.len() {
+            while room.bytes > 0 && room.events > 0 {
+                let reader = &mut self.readers[index];
+                match reader.take(index, room.events) {
+                    Ok(Some(part)) => {
+                        room.events = room.events.saturating_sub(part.events());
+                        room.bytes = room.bytes.saturating_sub(part.bytes());
+                        taken.push(part);
+                    }
+                    Ok(None) => break,
+                    Err(damage) => {
+                        self.context.counters.discarded.add(Discard::Damaged, damage.frames);
+                        self.report(&damage.message);
+                    }
+                }
+            }
+            // A log that is read to its end before others holds earlier events of the same sources.
+            if self.readers[index].is_adopted() && !self.readers[index].is_at_end() {
+                return;
+            }
+        }
+    }
+
+    async fn deliver(&mut self, output: &mut dyn Output, taken: Vec<Taken<E::Disk>>) -> Result<(), End> {
+        let bit = self.context.number.bit();
+        let mut delivery = Delivery::default();
+        for part in &taken {
+            delivery.push(part.piece(bit));
+        }
+        let counters = self.context.counters.clone();
+        counters.oldest_unacked.set(taken.first().map_or(0, |part| part.received().0));
+        let begun = self.context.env.now();
+        let mut backoff = Backoff::new(self.options.retry);
+        let env = self.context.env.clone();
+        loop {
+            let attempt = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
+            let outcome = match self.unless_forced(attempt).await? {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(End::Panicked),
+            };
+            match outcome {
+                Outcome::Delivered => {
+                    counters.sent_events.add(delivery.events);
+                    counters.sent_bytes.add(delivery.bytes);
+                    break;
+                }
+                Outcome::Rejected(events) => {
+                    let rejected = (events.len() as u64).min(delivery.events);
+                    counters.sent_events.add(delivery.events - rejected);
+                    counters.sent_bytes.add(delivery.bytes);
+                    counters.discarded.add(Discard::Rejected, rejected);
+                    if let Some((_, reason)) = events.first() {
+                        self.report(&format!("{rejected} events refused, the first: {reason}"));
+                    }
+                    break;
+                }
+                Outcome::Retry { after, error } => {
+                    counters.retries.add(1);
+                    self.report(&error);
+                    let too_old = self.options.retry.age_max.is_some_and(|age| env.now().since(begun) >= age);
+                    if too_old {
+                        counters.discarded.add(Discard::RetriesExhausted, delivery.events);
+                        break;
+                    }
+                    if self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(&taken) {
+                        counters.discarded.add(Discard::WalFull, delivery.events);
+                        break;
+                    }
+                    // After the intakes have ended nothing but this output is waited for; the log keeps its events.
+                    if self.pause(&mut backoff, after).await {
+                        return Err(End::Forced);
+                    }
+                }
+            }
+        }
+        for part in &taken {
+            self.readers[part.reader].delivered(part.after());
+        }
+        self.uncommitted = true;
+        counters.oldest_unacked.set(0);
+        Ok(())
+    }
+
+    /// Waits for news, a commit that is due or the output's tick.
+    async fn idle(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        self.pass_over();
+        let env = self.context.env.clone();
+        let wait = match self.uncommitted && self.committing.is_none() {
+            true => COMMIT_INTERVAL.saturating_sub(env.now().since(self.last_commit)).max(Duration::from_millis(1)),
+            false => COMMIT_INTERVAL,
+        };
+        let news = async {
+            self.news.wait().await;
+            false
+        };
+        let quiet = async {
+            env.sleep(wait).await;
+            true
+        };
+        if or(news, quiet).await {
+            let tick = AssertUnwindSafe(output.tick()).catch_unwind();
+            if self.unless_forced(tick).await?.is_err() {
+                return Err(End::Panicked);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a commit when it is due and finishes one whose output is done.
+    fn advance_commit(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        if let Some(committing) = &self.committing {
+            let Some(result) = committing.result.borrow_mut().take() else { return Ok(()) };
+            let positions = self.committing.take().map(|committing| committing.positions).unwrap_or_default();
+            return self.finish_commit(positions, result.ok_or(End::Panicked)?);
+        }
+        let due = self.context.env.now().since(self.last_commit) >= COMMIT_INTERVAL || self.holds_a_full_log();
+        if self.uncommitted && due { self.begin_commit(output) } else { Ok(()) }
+    }
+
+    /// Waits until the commit under way has ended, or starts one.
+    async fn commit_now(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        if self.committing.is_none() {
+            self.begin_commit(output)?;
+        }
+        let waiting = |this: &Self| this.committing.as_ref().is_some_and(|commit| commit.result.borrow().is_none());
+        while waiting(self) {
+            self.unless_forced(self.news.wait()).await?;
+        }
+        self.advance_commit(output)?;
+        if self.uncommitted {
+            // The output asked to try again.
+            self.unless_forced(self.context.env.sleep(self.options.retry.initial)).await?;
+        }
+        Ok(())
+    }
+
+    fn begin_commit(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        let work = std::panic::catch_unwind(AssertUnwindSafe(|| output.commit())).map_err(|_| End::Panicked)?;
+        let positions = self.readers.iter().map(LogReader::position).collect();
+        self.uncommitted = false;
+        self.last_commit = self.context.env.now();
+        let result = Rc::new(RefCell::new(None));
+        self.committing = Some(Committing { result: result.clone(), positions });
+        let news = self.news.clone();
+        self.context.env.spawn("output commit", async move {
+            let done = AssertUnwindSafe(work).catch_unwind().await.ok();
+            *result.borrow_mut() = Some(done);
+            news.notify();
+        });
+        Ok(())
+    }
+
+    fn finish_commit(&mut self, positions: Vec<Position>, state: Result<Vec<u8>, PluginError>) -> Result<(), End> {
+        let state = match state {
+            Ok(state) => state,
+            Err(PluginError::Fatal(message)) => {
+                self.stop.fail(format!("output {}: {message}", self.context.name));
+                return Err(End::Forced);
+            }
+            Err(PluginError::Retry(message)) => {
+                self.report(&message);
+                self.uncommitted = true;
+                return Ok(());
+            }
+        };
+        let cursors = self.readers.iter().zip(&positions).map(|(reader, position)| (reader.log_id(), *position));
+        let commit =
+            Commit { output: self.context.number, number: self.commit_number + 1, cursors: cursors.collect(), state };
+        let releases = self.readers.iter_mut().zip(&positions).map(|(reader, position)| reader.release(*position));
+        // A refusal has been reported by the keeper: the log is full even for commits, or the engine ends.
+        if self.keeper.commit(&commit, releases.collect()).is_err() {
+            self.uncommitted = true;
+            return Ok(());
+        }
+        self.commit_number += 1;
+        self.committed = positions;
+        self.committed_state = Some(commit.state).filter(|state| !state.is_empty());
+        self.context.counters.commits.add(1);
+        Ok(())
+    }
+
+    /// Moves the cursors over frames that hold nothing for this output, so that they do not hold their segments.
+    fn pass_over(&mut self) {
+        for reader in &mut self.readers {
+            if reader.pass_over() {
+                self.uncommitted = true;
+            }
+        }
+    }
+
+    async fn go_back(&mut self) {
+        self.committing = None;
+        self.uncommitted = false;
+        for (reader, position) in self.readers.iter_mut().zip(&self.committed) {
+            reader.go_back(*position);
+        }
+    }
+
+    fn holds_a_full_log(&self) -> bool {
+        self.readers.iter().any(|reader| reader.log_is_full() && reader.has_left_a_segment())
+    }
+
+    fn blocks_a_full_log(&self, taken: &[Taken<E::Disk>]) -> bool {
+        taken.iter().any(|part| self.readers[part.reader].log_is_full())
+    }
+
+    /// Waits before the next attempt. True when the engine is forced to end meanwhile.
+    async fn pause(&mut self, backoff: &mut Backoff, after: Option<Duration>) -> bool {
+        let mut wait = backoff.next(self.context.env.random()).max(after.unwrap_or_default());
+        if self.options.when_full == OutputFull::DropOldest {
+            // It has to notice a log that fills up because of it.
+            wait = wait.min(COMMIT_INTERVAL);
+        }
+        let timer = self.context.env.sleep(wait);
+        let forced = async {
+            self.stop.reached(Phase::Forced).await;
+        };
+        or(timer, forced).await;
+        self.stop.phase() == Phase::Forced
+    }
+
+    async fn unless_forced<T>(&self, work: impl Future<Output = T>) -> Result<T, End> {
+        or(async { Ok(work.await) }, async {
+            self.stop.reached(Phase::Forced).await;
+            Err(End::Forced)
+        })
+        .await
+    }
+
+    fn report(&self, message: &str) {
+        self.context.counters.errors.add(1);
+        tracing::warn!(component_id = %self.context.name, component_kind = "output", "{message}");
+    }
+}

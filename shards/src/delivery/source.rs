@@ -1,0 +1,205 @@
+//! Where a delivery reads: one log, its cursor and what of it has been delivered.
+//!
+//! Guarantees: frames come in the order of the log, none twice unless the reader goes back; frames that hold nothing for the
+//! output are passed over. Does not commit: the delivery does.
+
+use crate::env::{Disk, Timestamp};
+use crate::keeper::Release;
+use crate::plugin::{Column, Piece, PieceParts};
+use crate::signal::Signal;
+use crate::wal::cursor::{Cursor, Frame};
+use crate::wal::log::{Log, Reader};
+use crate::wal::{LogId, OutputNumber, Position, Sequence};
+use std::sync::Arc;
+
+/// A log as one output reads it.
+pub struct LogReader<D: Disk> {
+    log: Arc<Log<D>>,
+    cursor: Cursor<D>,
+    claim: Arc<Reader>,
+    /// Segment of the last released position.
+    released: u64,
+    number: OutputNumber,
+    adopted: bool,
+    /// The first event not yet delivered.
+    delivered: Position,
+    /// The end of the log when nothing more was found; everything before it has been taken or holds nothing for the output.
+    seen: Option<Position>,
+    /// A frame of which only a part was taken, and the next event of it.
+    rest: Option<(Frame<D>, u32)>,
+}
+
+/// A part of a frame on its way out.
+pub struct Taken<D: Disk> {
+    /// Index of its reader.
+    pub reader: usize,
+    frame: Frame<D>,
+    first: u32,
+    end: u32,
+}
+
+/// Frames that cannot be read.
+pub struct Unreadable {
+    /// How many sequences are lost.
+    pub frames: u64,
+    /// What was found, where, and what to do.
+    pub message: String,
+}
+
+impl<D: Disk> LogReader<D> {
+    /// A reader of `log` for one output, from `position` on, told of news by `published`. An adopted log has no writer any
+    /// more.
+    pub fn new(
+        log: Arc<Log<D>>,
+        number: OutputNumber,
+        position: Position,
+        adopted: bool,
+        published: Arc<Signal>,
+    ) -> LogReader<D> {
+        let claim = log.register(position, published);
+        let cursor = Cursor::open(log.clone(), position);
+        let released = segment_of(&log, position);
+        LogReader { log, cursor, claim, released, number, adopted, delivered: position, seen: None, rest: None }
+    }
+
+    /// The log's identity.
+    pub fn log_id(&self) -> LogId {
+        self.log.id()
+    }
+
+    /// The first event not yet delivered.
+    pub fn position(&self) -> Position {
+        self.delivered
+    }
+
+    /// What lets the log go on to `position` once a commit of it is durable.
+    pub fn release(&mut self, position: Position) -> Release<D> {
+        self.released = segment_of(&self.log, position);
+        Release { log: self.log.clone(), reader: self.claim.clone(), position }
+    }
+
+    /// Whether the log has no writer any more.
+    pub fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Whether all that was published has been taken.
+    pub fn is_at_end(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Whether the log's writer waits for a segment to be given back.
+    pub fn log_is_full(&self) -> bool {
+        self.log.is_full()
+    }
+
+    /// Whether a commit of what is delivered would let go of a segment.
+    pub fn has_left_a_segment(&self) -> bool {
+        segment_of(&self.log, self.delivered) > self.released
+    }
+
+    /// Takes the next frame with events for the output, or the part of it with at most `events_max` events.
+    pub fn take(&mut self, index: usize, events_max: u64) -> Result<Option<Taken<D>>, Unreadable> {
+        let (frame, first) = match self.rest.take() {
+            Some(rest) => rest,
+            None => match self.next_frame()? {
+                Some(frame) => {
+                    let first = frame.first_event();
+                    (frame, first)
+                }
+                None => return Ok(None),
+            },
+        };
+        let events = frame.header().events;
+        let end = u32::try_from(events_max).map_or(events, |most| events.min(first.saturating_add(most)));
+        if end < events {
+            self.rest = Some((frame.clone(), end));
+        }
+        Ok(Some(Taken { reader: index, frame, first, end }))
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame<D>>, Unreadable> {
+        self.seen = None;
+        loop {
+            // Read before the cursor looks: what is published in between is found next time.
+            let end = self.log.end();
+            match self.cursor.next() {
+                Ok(Some(frame)) if frame.header().outputs & self.number.bit() != 0 => return Ok(Some(frame)),
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    self.seen = Some(end);
+                    return Ok(None);
+                }
+                Err(error) => {
+                    // How many events a lost frame held is not known any more: one is the least.
+                    let lost = self.cursor.skip_damage().map_or(1, |lost| lost.before.0 - lost.after.0 - 1);
+                    return Err(Unreadable { frames: lost, message: error.to_string() });
+                }
+            }
+        }
+    }
+
+    /// Says that everything before `position` is delivered.
+    pub fn delivered(&mut self, position: Position) {
+        self.delivered = position;
+    }
+
+    /// Moves the position over frames that hold nothing for the output. Only when nothing taken is undelivered. Whether it
+    /// moved into another segment, so that a commit is worth its frame.
+    pub fn pass_over(&mut self) -> bool {
+        let Some(seen) = self.seen else { return false };
+        let before = segment_of(&self.log, self.delivered);
+        self.delivered = self.delivered.max(seen);
+        segment_of(&self.log, self.delivered) > before
+    }
+
+    /// Reads again from `position`.
+    pub fn go_back(&mut self, position: Position) {
+        self.rest = None;
+        self.seen = None;
+        self.delivered = position;
+        self.cursor = Cursor::open(self.log.clone(), position);
+    }
+}
+
+fn segment_of<D: Disk>(log: &Log<D>, position: Position) -> u64 {
+    log.segment_of(position).map_or(0, |segment| segment.number)
+}
+
+impl<D: Disk> Taken<D> {
+    /// Events in it, those for other outputs included.
+    pub fn events(&self) -> u64 {
+        u64::from(self.end - self.first)
+    }
+
+    /// Bytes of its frame's lines: what it counts for in a batch.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.frame.header().payload_bytes) * self.events() / u64::from(self.frame.header().events.max(1))
+    }
+
+    /// When its frame's first event happened.
+    pub fn received(&self) -> Timestamp {
+        self.frame.header().timestamp
+    }
+
+    /// The position behind it.
+    pub fn after(&self) -> Position {
+        let header = self.frame.header();
+        match self.end == header.events {
+            true => Position { sequence: Sequence(header.sequence.0 + 1), event: 0 },
+            false => Position { sequence: header.sequence, event: self.end },
+        }
+    }
+
+    /// Its events for the output with mask `bit`, as they lie in the log.
+    pub fn piece(&self, bit: u64) -> Piece<'_> {
+        let header = self.frame.header();
+        let parts = PieceParts {
+            payload: self.frame.payload(),
+            lengths: self.frame.lengths(),
+            timestamps: self.frame.timestamps().map_or(Column::Same(header.timestamp.0 as u64), Column::Each),
+            masks: self.frame.masks().map_or(Column::Same(header.outputs), Column::Each),
+        };
+        Piece::new(parts, bit, self.first, self.end)
+    }
+}

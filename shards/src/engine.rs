@@ -1,0 +1,422 @@
+//! Engine: from a plan and a data directory to shards that are ready to run.
+//!
+//! Guarantees: nothing is written before every log has been read and found usable; what an earlier life left (with any number
+//! of shards) is carried on: positions merged over all logs, each output from its last durable commit, logs without a shard
+//! adopted and read to their end. Starts no thread: an environment runs the seeds that come out.
+//!
+//! Placement: the existing logs with the lowest ids go to the shards in order, the rest is adopted by shard number modulo the
+//! shards. Outputs and inputs with one instance are spread over the shards by their index.
+
+use crate::counters::{Discarded, OutputCounters, ShardCounters};
+use crate::delivery::DeliveryOptions;
+use crate::env::{Disk, Env, ShardId, Timestamp};
+use crate::lane::LaneOptions;
+use crate::limits::OUTPUTS_MAX;
+use crate::mesh::{InputMeters, MeshInput, mesh};
+use crate::pipeline::PipelineRef;
+use crate::plugin::{EncoderSpec, InputSpec, OutputSpec, Placement};
+use crate::route::ShardBy;
+use crate::shard::{LogBoard, ReadLog, Service, ShardInput, ShardOutput, ShardSeed, WriterSeed};
+use crate::stop::{Countdown, Stop};
+use crate::wal::cursor::events_after;
+use crate::wal::log::Log;
+use crate::wal::manifest::DataDirectory;
+use crate::wal::positions::SourceTable;
+use crate::wal::recovery::{RecoveredLog, scan_log};
+use crate::wal::writer::LogState;
+use crate::wal::{
+    Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// An input to run.
+pub struct InputPlan<E: Env> {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What runs.
+    pub spec: Arc<dyn InputSpec<E>>,
+    /// How its events become lines.
+    pub encoder: Arc<dyn EncoderSpec>,
+    /// Where its batches go.
+    pub shard_by: ShardBy,
+    /// Bytes and policy of its lanes.
+    pub lane: LaneOptions,
+    /// Indices of the pipelines it feeds; at least one.
+    pub pipelines: Vec<usize>,
+}
+
+/// A pipeline to run.
+pub struct PipelinePlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Indices of its outputs.
+    pub outputs: Vec<usize>,
+}
+
+/// An output to run.
+pub struct OutputPlan<E: Env> {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What runs.
+    pub spec: Arc<dyn OutputSpec<E>>,
+    /// Bounds and policies.
+    pub options: DeliveryOptions,
+}
+
+/// All that an engine runs.
+pub struct Plan<E: Env> {
+    /// Where the logs are.
+    pub data_dir: PathBuf,
+    /// Number of shards.
+    pub shards: usize,
+    /// Settings of each shard's log.
+    pub wal: WalOptions,
+    /// The inputs.
+    pub inputs: Vec<InputPlan<E>>,
+    /// The pipelines.
+    pub pipelines: Vec<PipelinePlan>,
+    /// The outputs.
+    pub outputs: Vec<OutputPlan<E>>,
+    /// Tasks that run beside them on the first shard.
+    pub services: Vec<Arc<dyn Service<E>>>,
+}
+
+/// One instance of an output, for those who only read.
+pub struct OutputMeter {
+    /// Index of the output in the plan.
+    pub output: usize,
+    /// Its number in the log.
+    pub number: OutputNumber,
+    /// Its shard.
+    pub shard: usize,
+    /// What it counts.
+    pub counters: Arc<OutputCounters>,
+}
+
+/// Read access to all that an engine counts.
+pub struct Meters<D: Disk> {
+    /// Instances of inputs.
+    pub inputs: Vec<InputMeters>,
+    /// Instances of outputs.
+    pub outputs: Vec<OutputMeter>,
+    /// Shards.
+    pub shards: Vec<Arc<ShardCounters>>,
+    /// Events that outputs with the policy `sample` lost, by shard and output number.
+    pub wal_full: Vec<Arc<[Discarded]>>,
+    /// The logs of the shards, as they are opened.
+    pub board: Arc<LogBoard<D>>,
+    /// Logs without a shard.
+    pub adopted: Vec<Arc<Log<D>>>,
+}
+
+/// An engine that is ready to run.
+pub struct Engine<E: Env> {
+    /// One for each shard, in order.
+    pub seeds: Vec<ShardSeed<E>>,
+    /// What it counts.
+    pub meters: Arc<Meters<E::Disk>>,
+    /// Its end.
+    pub stop: Stop,
+    /// What recovery set aside.
+    pub damage: Vec<Damage>,
+    /// Outputs that left the configuration, and the events that waited for each: discarded now.
+    pub removed: Vec<(String, u64)>,
+}
+
+/// What all logs together say.
+struct Merged {
+    sources: SourceTable,
+    commits: BTreeMap<OutputNumber, Commit>,
+    registry: Vec<RegistryEntry>,
+    masks: u64,
+}
+
+/// Reads what is in the data directory and lays out the shards. Blocks: it is called before any executor runs. The caller holds
+/// the lock of the data directory.
+pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop) -> Result<Engine<E>, WalError> {
+    assert!(plan.shards > 0, "a plan without shards");
+    let mut directory = DataDirectory::open(disk.clone(), &plan.data_dir)?;
+    let quarantine = directory.quarantine();
+    let scan = |directory: &DataDirectory<E::Disk>, id| scan_log(disk, &directory.log_path(id), id, Some(&quarantine));
+    let mut logs = Vec::new();
+    for id in directory.logs()? {
+        logs.push(scan(&directory, id)?);
+    }
+    let damage = logs.iter_mut().flat_map(|log| std::mem::take(&mut log.damage)).collect();
+    let mut merged = merge(&logs);
+    merged.sources.expire(now);
+    let (numbers, removed) = assign_numbers(&plan.outputs, &mut merged)?;
+    while logs.len() < plan.shards {
+        let id = directory.new_log()?;
+        logs.push(scan(&directory, id)?);
+    }
+    let adopted = logs.split_off(plan.shards);
+    let layout = Layout { plan, merged, numbers, stop, directory: Arc::new(directory) };
+    layout.lay_out(disk, logs, adopted, damage, removed)
+}
+
+fn merge<D: Disk>(logs: &[RecoveredLog<D>]) -> Merged {
+    let mut merged = Merged { sources: SourceTable::new(), commits: BTreeMap::new(), registry: Vec::new(), masks: 0 };
+    for log in logs {
+        merged.sources.merge(log.state.sources.clone());
+        merged.masks |= log.outputs_used;
+        for commit in log.state.commits.values() {
+            merge_commit(&mut merged.commits, commit);
+        }
+        for entry in &log.state.registry {
+            match merged.registry.iter_mut().find(|known| known.number == entry.number) {
+                // A log that stopped being written earlier does not know that the output was removed or has come back.
+                Some(known) if known.name == entry.name => known.removed &= entry.removed,
+                Some(_) => {}
+                None => merged.registry.push(entry.clone()),
+            }
+        }
+    }
+    merged
+}
+
+/// The state comes from the highest commit; a cursor from whichever log knows it best, since the instances of an output commit
+/// their own logs, and cursors only move forward.
+fn merge_commit(commits: &mut BTreeMap<OutputNumber, Commit>, commit: &Commit) {
+    let Some(known) = commits.get_mut(&commit.output) else {
+        commits.insert(commit.output, commit.clone());
+        return;
+    };
+    for (log, position) in &commit.cursors {
+        match known.cursors.iter_mut().find(|(id, _)| id == log) {
+            Some((_, at)) => *at = (*at).max(*position),
+            None => known.cursors.push((*log, *position)),
+        }
+    }
+    if commit.number > known.number {
+        known.number = commit.number;
+        known.state.clone_from(&commit.state);
+    }
+}
+
+/// Finds each output's number: the one it had, or a free one. Returns those that were removed, with an empty count each.
+fn assign_numbers<E: Env>(
+    outputs: &[OutputPlan<E>],
+    merged: &mut Merged,
+) -> Result<(Vec<OutputNumber>, Vec<RegistryEntry>), WalError> {
+    // A number that no frame on disk names can be given again.
+    let wanted = |entry: &RegistryEntry| outputs.iter().any(|output| *output.name == *entry.name);
+    let masks = merged.masks;
+    merged.registry.retain(|entry| wanted(entry) || masks & entry.number.bit() != 0);
+    let mut removed = Vec::new();
+    for entry in &mut merged.registry {
+        let gone = !wanted(entry);
+        if gone && !entry.removed {
+            removed.push(entry.clone());
+        }
+        // One that comes back after its events were discarded starts at the tail, under a number of its own.
+        entry.removed |= gone;
+    }
+    let mut numbers = Vec::new();
+    for output in outputs {
+        let known = merged.registry.iter().find(|entry| *entry.name == *output.name && !entry.removed);
+        let number = match known {
+            Some(entry) => entry.number,
+            None => {
+                let taken = merged.registry.iter().fold(0u64, |mask, entry| mask | entry.number.bit());
+                let free = (!taken).trailing_zeros() as usize;
+                if free >= OUTPUTS_MAX {
+                    return Err(WalError::Unusable {
+                        path: PathBuf::from("outputs"),
+                        reason: format!(
+                            "{OUTPUTS_MAX} outputs, removed ones with events in the log included, are all that fit: \
+                             let the log drain before more are added"
+                        ),
+                    });
+                }
+                let number = OutputNumber(free as u8);
+                merged.commits.remove(&number);
+                merged.registry.push(RegistryEntry { number, name: output.name.to_string(), removed: false });
+                number
+            }
+        };
+        numbers.push(number);
+    }
+    Ok((numbers, removed))
+}
+
+struct Layout<E: Env> {
+    directory: Arc<DataDirectory<E::Disk>>,
+    plan: Plan<E>,
+    merged: Merged,
+    numbers: Vec<OutputNumber>,
+    stop: Stop,
+}
+
+/// A log of which only the beginning and the end matter here.
+struct LogEnds {
+    id: LogId,
+    end: Position,
+}
+
+impl<E: Env> Layout<E> {
+    fn lay_out(
+        self,
+        disk: &E::Disk,
+        active: Vec<RecoveredLog<E::Disk>>,
+        adopted: Vec<RecoveredLog<E::Disk>>,
+        damage: Vec<Damage>,
+        removed: Vec<RegistryEntry>,
+    ) -> Result<Engine<E>, WalError> {
+        let shards = self.plan.shards;
+        let ends = |log: &RecoveredLog<E::Disk>| LogEnds { id: log.id, end: log.end() };
+        let active_ends: Vec<LogEnds> = active.iter().map(ends).collect();
+        let adopted_ends: Vec<LogEnds> = adopted.iter().map(ends).collect();
+        let readable: Vec<Arc<Log<E::Disk>>> = active.iter().map(|log| log.reader(disk.clone())).collect();
+        let adopted = adopted.into_iter().map(|log| log.into_log(disk.clone())).collect::<Result<Vec<_>, _>>()?;
+        let removed = removed
+            .iter()
+            .map(|entry| {
+                let owed = |log: &Arc<Log<E::Disk>>| self.events_owed(log, entry.number);
+                (entry.name.clone(), readable.iter().chain(&adopted).map(owed).sum())
+            })
+            .collect();
+
+        let (mesh_ends, input_meters) = mesh(&self.mesh_inputs(), shards);
+        let board = Arc::new(LogBoard::new(shards));
+        let inputs = Arc::new(self.shard_inputs());
+        let inputs_running = Arc::new(Countdown::new(mesh_ends.iter().map(|ends| ends.inputs.len()).sum()));
+        let intakes_running = Arc::new(Countdown::new(shards));
+        let mut meters = Meters {
+            inputs: input_meters,
+            outputs: Vec::new(),
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            wal_full: (0..shards).map(|_| (0..OUTPUTS_MAX).map(|_| Discarded::default()).collect()).collect(),
+            board: board.clone(),
+            adopted: adopted.clone(),
+        };
+        let mut seeds = Vec::new();
+        for (index, (recovered, ends)) in active.into_iter().zip(mesh_ends).enumerate() {
+            let outputs = self.outputs_of(index, &active_ends, &adopted_ends, &readable, &adopted, &mut meters);
+            seeds.push(ShardSeed {
+                shard: shard_id(index),
+                shards,
+                writer: self.writer_seed(index, recovered),
+                board: board.clone(),
+                inputs: inputs.clone(),
+                ends,
+                outputs,
+                directory: self.directory.clone(),
+                adopted: adopted.iter().skip(index).step_by(shards).cloned().collect(),
+                services: if index == 0 { self.plan.services.clone() } else { Vec::new() },
+                inputs_running: inputs_running.clone(),
+                intakes_running: intakes_running.clone(),
+                wal_full: meters.wal_full[index].clone(),
+                counters: meters.shards[index].clone(),
+                data_dir: Arc::new(self.plan.data_dir.clone()),
+                stop: self.stop.clone(),
+            });
+        }
+        Ok(Engine { seeds, meters: Arc::new(meters), stop: self.stop, damage, removed })
+    }
+
+    fn mesh_inputs(&self) -> Vec<MeshInput> {
+        let of = |(index, input): (usize, &InputPlan<E>)| MeshInput {
+            placement: input.spec.placement(),
+            home: index % self.plan.shards,
+            shard_by: input.shard_by,
+            lane: input.lane,
+        };
+        self.plan.inputs.iter().enumerate().map(of).collect()
+    }
+
+    fn shard_inputs(&self) -> Vec<ShardInput<E>> {
+        let bits = |outputs: &[usize]| outputs.iter().fold(0, |mask, &output| mask | self.numbers[output].bit());
+        let of = |input: &InputPlan<E>| ShardInput {
+            name: input.name.clone(),
+            spec: input.spec.clone(),
+            encoder: input.encoder.clone(),
+            pipelines: input
+                .pipelines
+                .iter()
+                .map(|&index| PipelineRef { number: index as u32, outputs: bits(&self.plan.pipelines[index].outputs) })
+                .collect(),
+            resume: Arc::new(self.sources_of(&input.name)),
+        };
+        self.plan.inputs.iter().map(of).collect()
+    }
+
+    fn sources_of(&self, input: &str) -> Vec<SourceState> {
+        self.merged.sources.iter().filter(|state| *state.source.input == *input).cloned().collect()
+    }
+
+    /// The first shard's log takes over what all logs know, so that adopted logs can go once they are delivered.
+    fn writer_seed(&self, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
+        let sources = match index {
+            0 => self.merged.sources.clone(),
+            _ => recovered.state.sources.clone(),
+        };
+        let state = LogState { sources, registry: self.merged.registry.clone(), commits: self.merged.commits.clone() };
+        let cursors = self.merged.commits.values().flat_map(|commit| &commit.cursors);
+        let floor = cursors.filter(|(log, _)| *log == recovered.id).map(|(_, position)| position.sequence).max();
+        WriterSeed { options: self.plan.wal.clone(), recovered, state, floor: floor.unwrap_or(Sequence(0)) }
+    }
+
+    /// Where an output goes on in a log: at its cursor; at the end, if the output is new; at the beginning, if the log is.
+    fn position(&self, number: OutputNumber, log: &LogEnds) -> Position {
+        match self.merged.commits.get(&number) {
+            None => log.end,
+            Some(commit) => {
+                commit.cursors.iter().find(|(id, _)| *id == log.id).map_or(Position::default(), |(_, at)| *at)
+            }
+        }
+    }
+
+    fn events_owed(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> u64 {
+        let ends = LogEnds { id: log.id(), end: log.end() };
+        events_after(log, self.position(number, &ends), number)
+    }
+
+    fn outputs_of(
+        &self,
+        shard: usize,
+        active: &[LogEnds],
+        adopted: &[LogEnds],
+        readable: &[Arc<Log<E::Disk>>],
+        adopted_logs: &[Arc<Log<E::Disk>>],
+        meters: &mut Meters<E::Disk>,
+    ) -> Vec<ShardOutput<E>> {
+        let shards = self.plan.shards;
+        let mut outputs = Vec::new();
+        for (index, output) in self.plan.outputs.iter().enumerate() {
+            let one = output.spec.placement() == Placement::One;
+            if one && index % shards != shard {
+                continue;
+            }
+            let number = self.numbers[index];
+            let mine = |log: usize| one || log % shards == shard;
+            let counters = Arc::new(OutputCounters::default());
+            let mut logs = Vec::new();
+            for at in (0..adopted.len()).filter(|at| mine(*at)) {
+                logs.push((ReadLog::Adopted(adopted_logs[at].clone()), self.position(number, &adopted[at])));
+                counters.recovered_events.add(self.events_owed(&adopted_logs[at], number));
+            }
+            for at in (0..active.len()).filter(|at| mine(*at)) {
+                logs.push((ReadLog::Active(shard_id(at)), self.position(number, &active[at])));
+                counters.recovered_events.add(self.events_owed(&readable[at], number));
+            }
+            meters.outputs.push(OutputMeter { output: index, number, shard, counters: counters.clone() });
+            outputs.push(ShardOutput {
+                name: output.name.clone(),
+                number,
+                spec: output.spec.clone(),
+                options: output.options,
+                logs,
+                resume: self.merged.commits.get(&number).cloned(),
+                counters,
+            });
+        }
+        outputs
+    }
+}
+
+fn shard_id(index: usize) -> ShardId {
+    ShardId(u16::try_from(index).expect("the number of shards is capped"))
+}

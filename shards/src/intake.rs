@@ -1,0 +1,184 @@
+//! Intake: takes batches out of a shard's lanes, makes frames of them and appends these to the shard's log.
+//!
+//! Guarantees: batches of one lane are appended in their order (invariant E3), none is skipped; when the log is full the
+//! lanes are not emptied, apart from what their policy drops, so memory stays bounded (invariant E4); a ticket is acknowledged
+//! when its frames are durable (invariant E1). Does not read sources and does not deliver.
+
+use crate::batch::{Batch, Source};
+use crate::counters::{Discard, Discarded};
+use crate::env::Env;
+use crate::keeper::Keeper;
+use crate::lane::{Dropped, LaneReceiver};
+use crate::pipeline::InputPath;
+use crate::signal::Signal;
+use crate::stop::{Phase, Stop};
+use crate::wal::builder::Group;
+use crate::wal::frame::FrameKind;
+use crate::wal::{Sequence, WalError};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One lane that ends here.
+pub struct IntakeLane {
+    /// Its end.
+    pub receiver: LaneReceiver,
+    /// The input it comes from: an index into the paths.
+    pub path: usize,
+}
+
+/// Frames in ten that an output with the policy `sample` still gets from a log under pressure.
+const SAMPLED_IN: u64 = 10;
+
+/// See the module.
+pub struct Intake<E: Env> {
+    env: E,
+    lanes: Vec<IntakeLane>,
+    /// Ranges of batches dropped at the sender's wish while the log was full.
+    owed: VecDeque<(usize, Dropped)>,
+    paths: Vec<InputPath>,
+    keeper: Rc<Keeper<E>>,
+    group: Group,
+    ready: Arc<Signal>,
+    stop: Stop,
+    /// Outputs that lose frames, not stop the intake, when the log fills up.
+    sampled_outputs: u64,
+    sampled: u64,
+    /// Events that such outputs lost, by output number.
+    wal_full: Arc<[Discarded]>,
+}
+
+/// What an intake is made of.
+pub struct IntakeParts<E: Env> {
+    /// The world.
+    pub env: E,
+    /// The lanes that end here.
+    pub lanes: Vec<IntakeLane>,
+    /// The way of each input.
+    pub paths: Vec<InputPath>,
+    /// The log.
+    pub keeper: Rc<Keeper<E>>,
+    /// Raised by the lanes.
+    pub ready: Arc<Signal>,
+    /// The end.
+    pub stop: Stop,
+    /// Mask of the outputs whose policy is `sample`.
+    pub sampled_outputs: u64,
+    /// Discards by output number, for those.
+    pub wal_full: Arc<[Discarded]>,
+}
+
+impl<E: Env> Intake<E> {
+    /// An intake; [`Intake::run`] does the work.
+    pub fn new(parts: IntakeParts<E>) -> Intake<E> {
+        let IntakeParts { env, lanes, paths, keeper, ready, stop, sampled_outputs, wal_full } = parts;
+        Intake {
+            env,
+            lanes,
+            owed: VecDeque::new(),
+            paths,
+            keeper,
+            group: Group::new(),
+            ready,
+            stop,
+            sampled_outputs,
+            sampled: 0,
+            wal_full,
+        }
+    }
+
+    /// Runs until every lane is finished or the end is forced. What is left in the lanes then was never acknowledged.
+    pub async fn run(mut self) {
+        while self.stop.phase() < Phase::Forced {
+            let mut idle = true;
+            for lane in 0..self.lanes.len() {
+                if let Some(batch) = self.lanes[lane].receiver.pop() {
+                    idle = false;
+                    if self.take(lane, batch).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            if idle {
+                if self.lanes.iter_mut().all(|lane| lane.receiver.is_finished()) {
+                    return;
+                }
+                self.ready.wait().await;
+            } else if self.env.slice_used() {
+                self.env.turn().await;
+            }
+        }
+    }
+
+    async fn take(&mut self, lane: usize, batch: Box<Batch>) -> Result<(), ()> {
+        let path = &mut self.paths[self.lanes[lane].path];
+        let skipped = sampled_out(&self.keeper, self.sampled_outputs & path.outputs(), &mut self.sampled);
+        count_skipped(&self.wal_full, skipped, batch.events.len() as u64);
+        let introduce = introduces(&self.keeper, &batch.source);
+        self.group.clear();
+        path.encode(&batch, skipped, introduce, &mut self.group);
+        let ticket = batch.ticket;
+        // The frames hold all that is needed: the chunk goes home while it is still in the cache.
+        self.lanes[lane].receiver.give_back(batch);
+        let sequence = self.append().await?;
+        self.keeper.acknowledge_later(sequence, lane, ticket);
+        while let Some((lane, dropped)) = self.owed.pop_front() {
+            self.record(lane, dropped).await?;
+        }
+        Ok(())
+    }
+
+    /// Records the range of a batch whose events were dropped.
+    async fn record(&mut self, lane: usize, dropped: Dropped) -> Result<(), ()> {
+        let introduce = introduces(&self.keeper, &dropped.source);
+        self.group.clear();
+        let frame = self.group.frame(FrameKind::Events, 0, 0);
+        frame.position(&dropped.range, &dropped.source, introduce, dropped.gone);
+        frame.discard(dropped.events);
+        frame.finish();
+        let sequence = self.append().await?;
+        self.keeper.acknowledge_later(sequence, lane, dropped.ticket);
+        Ok(())
+    }
+
+    /// Appends the group, waiting for room. Fails when the engine ends.
+    async fn append(&mut self) -> Result<Sequence, ()> {
+        loop {
+            match self.keeper.append(&mut self.group) {
+                Ok(sequence) => return Ok(sequence),
+                Err(WalError::Full) => {}
+                Err(_) => return Err(()),
+            }
+            if self.stop.phase() == Phase::Forced {
+                return Err(());
+            }
+            for lane in 0..self.lanes.len() {
+                while let Some(dropped) = self.lanes[lane].receiver.drop_oldest() {
+                    self.owed.push_back((lane, dropped));
+                }
+            }
+            futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;
+        }
+    }
+}
+
+fn introduces<E: Env>(keeper: &Keeper<E>, source: &Arc<Source>) -> bool {
+    source.repeatable && !keeper.with_writer(|writer| writer.knows(source))
+}
+
+/// The outputs among `candidates` that lose the next frame because the log fills up.
+fn sampled_out<E: Env>(keeper: &Keeper<E>, candidates: u64, sampled: &mut u64) -> u64 {
+    if candidates == 0 || !keeper.is_under_pressure() {
+        return 0;
+    }
+    *sampled += 1;
+    if *sampled % SAMPLED_IN == 1 { 0 } else { candidates }
+}
+
+fn count_skipped(wal_full: &[Discarded], skipped: u64, events: u64) {
+    for (number, discarded) in wal_full.iter().enumerate() {
+        if skipped & (1 << number) != 0 {
+            discarded.add(Discard::WalFull, events);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Keeper: drives the log of one shard, so that the intake and the deliveries only append.
+//!
+//! Guarantees: what is acknowledged is durable, as the sync policy defines it (invariant E1); a failed sync or write ends the
+//! engine and is never tried again (invariant E7); syncs and the preparation of segments run off the executor (invariant E8);
+//! what waits for a sync is bounded. Does not read the log: deliveries have cursors.
+
+use crate::counters::ShardCounters;
+use crate::env::{Disk, Env};
+use crate::lane::LaneAcknowledger;
+use crate::limits::SEGMENTS_MIN;
+use crate::signal::Signal;
+use crate::stop::{Phase, Stop};
+use crate::wal::builder::Group;
+use crate::wal::log::{Log, Reader};
+use crate::wal::writer::{SyncTarget, Writer, maintain};
+use crate::wal::{Commit, Position, Sequence, SyncPolicy, WalError, WalOptions};
+use event_listener::Event;
+use futures_lite::future::or;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Acknowledgements that wait one by one; beyond them neighbours are merged, to be given with the later one.
+const WAITING_MAX: usize = 4096;
+
+/// How often a refused preparation of a segment (a full disk, say) is tried again.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
+
+/// A ticket that waits for a sequence to become durable.
+struct Waiting {
+    sequence: Sequence,
+    lane: usize,
+    ticket: u64,
+}
+
+/// Where a reader stands once a commit is durable.
+pub struct Release<D: Disk> {
+    /// The log it reads.
+    pub log: Arc<Log<D>>,
+    /// Its claim on that log.
+    pub reader: Arc<Reader>,
+    /// The first event it may still come back to.
+    pub position: Position,
+}
+
+/// See the module. Shared by the tasks of one shard.
+pub struct Keeper<E: Env> {
+    env: E,
+    writer: RefCell<Writer<E>>,
+    log: Arc<Log<E::Disk>>,
+    policy: SyncPolicy,
+    segments_max: u64,
+    acknowledgers: Vec<LaneAcknowledger>,
+    waiting: RefCell<VecDeque<Waiting>>,
+    releases: RefCell<VecDeque<(Sequence, Vec<Release<E::Disk>>)>>,
+    /// Something was appended since the last sync began.
+    dirty: Signal,
+    syncing: Cell<bool>,
+    /// A sync ended.
+    synced: Event,
+    closing: Cell<bool>,
+    stop: Stop,
+    counters: Arc<ShardCounters>,
+}
+
+/// What a keeper is made of.
+pub struct KeeperParts<E: Env> {
+    /// The world.
+    pub env: E,
+    /// The open log.
+    pub writer: Writer<E>,
+    /// Settings of the log.
+    pub options: WalOptions,
+    /// The ends of the lanes, by their number on this shard.
+    pub acknowledgers: Vec<LaneAcknowledger>,
+    /// The end.
+    pub stop: Stop,
+    /// What the shard counts.
+    pub counters: Arc<ShardCounters>,
+}
+
+impl<E: Env> Keeper<E> {
+    /// A keeper; its tasks are started with [`Keeper::start`].
+    pub fn new(parts: KeeperParts<E>) -> Rc<Keeper<E>> {
+        let KeeperParts { env, writer, options, acknowledgers, stop, counters } = parts;
+        Rc::new(Keeper {
+            env,
+            log: writer.log().clone(),
+            writer: RefCell::new(writer),
+            policy: options.sync,
+            segments_max: (options.log_bytes / options.segment_bytes).max(SEGMENTS_MIN),
+            acknowledgers,
+            waiting: RefCell::default(),
+            releases: RefCell::default(),
+            dirty: Signal::new(),
+            syncing: Cell::new(false),
+            synced: Event::new(),
+            closing: Cell::new(false),
+            stop,
+            counters,
+        })
+    }
+
+    /// Starts the tasks that sync and that keep segments ready.
+    pub fn start(self: &Rc<Self>) {
+        let keeper = self.clone();
+        self.env.spawn("log sync", async move { keeper.sync_loop().await });
+        let keeper = self.clone();
+        self.env.spawn("log upkeep", async move { keeper.upkeep_loop().await });
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log<E::Disk>> {
+        &self.log
+    }
+
+    /// Runs `look` on the writer's tables.
+    pub fn with_writer<R>(&self, look: impl FnOnce(&Writer<E>) -> R) -> R {
+        look(&self.writer.borrow())
+    }
+
+    /// Appends a group. When it returns the group survives the death of the process.
+    pub fn append(&self, group: &mut Group) -> Result<Sequence, WalError> {
+        let result = self.writer.borrow_mut().append(group);
+        self.after_append(result, group.frames().len() as u64)
+    }
+
+    /// Appends a commit; `releases` take effect once it is durable, since the segments behind them may be overwritten then.
+    pub fn commit(&self, commit: &Commit, releases: Vec<Release<E::Disk>>) -> Result<Sequence, WalError> {
+        let result = self.writer.borrow_mut().commit(commit);
+        let sequence = self.after_append(result, 1)?;
+        self.releases.borrow_mut().push_back((sequence, releases));
+        if self.policy == SyncPolicy::Never {
+            self.settle();
+        }
+        Ok(sequence)
+    }
+
+    /// Gives `ticket` of a lane back once `sequence` is durable.
+    pub fn acknowledge_later(&self, sequence: Sequence, lane: usize, ticket: u64) {
+        if self.policy == SyncPolicy::Never {
+            self.acknowledgers[lane].acknowledge(ticket);
+            return;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() >= WAITING_MAX
+            && let Some(last) = waiting.back_mut().filter(|last| last.lane == lane)
+        {
+            *last = Waiting { sequence, lane, ticket };
+            return;
+        }
+        waiting.push_back(Waiting { sequence, lane, ticket });
+    }
+
+    /// Waits until a refused append may succeed, or for a while.
+    pub async fn room(&self) {
+        self.counters.wal_full.add(1);
+        or(self.log.recycled.wait(), self.env.sleep(ROOM_RETRY)).await;
+    }
+
+    /// Whether the log is three quarters full.
+    pub fn is_under_pressure(&self) -> bool {
+        self.log.counters.segments.get() * 4 >= self.segments_max * 3
+    }
+
+    /// Syncs all that was appended and ends the tasks. After it nothing more is appended.
+    pub async fn close(&self) {
+        self.sync().await;
+        self.closing.set(true);
+        self.dirty.notify();
+        self.log.housekeeping.notify();
+    }
+
+    /// Makes what was appended so far durable. Under the policy `never` too: it is asked for at the start and the end.
+    pub async fn sync(&self) {
+        while self.syncing.get() {
+            // One sync at a time: the next one covers what this caller means.
+            self.synced.listen().await;
+        }
+        let Some(target) = self.writer.borrow().sync_target() else { return };
+        self.syncing.set(true);
+        let begun = self.env.now();
+        let result = self.sync_files(&target).await;
+        self.syncing.set(false);
+        match result {
+            Ok(()) => {
+                self.counters.syncs.add(1);
+                self.counters.sync_nanos.add(self.env.now().since(begun).as_nanos() as u64);
+                self.writer.borrow_mut().synced(&target);
+                self.settle();
+            }
+            Err(error) => {
+                let failure = self.writer.borrow_mut().sync_failed(error);
+                self.stop.fail(failure.to_string());
+            }
+        }
+        self.synced.notify(usize::MAX);
+    }
+
+    async fn sync_files(&self, target: &SyncTarget<E::Disk>) -> std::io::Result<()> {
+        if let Some(directory) = target.directory.clone() {
+            let disk = self.log.disk().clone();
+            self.env.blocking(move || disk.sync_dir(&directory)).await?;
+        }
+        for file in &target.files {
+            self.env.sync(file).await?;
+        }
+        Ok(())
+    }
+
+    fn after_append(&self, result: Result<Sequence, WalError>, frames: u64) -> Result<Sequence, WalError> {
+        match &result {
+            Ok(_) => {
+                self.counters.frames.add(frames);
+                self.dirty.notify();
+            }
+            Err(WalError::Full) => self.log.housekeeping.notify(),
+            Err(error) => self.stop.fail(error.to_string()),
+        }
+        result
+    }
+
+    /// Acknowledges and lets readers go up to what is durable now.
+    fn settle(&self) {
+        let durable = self.writer.borrow().acknowledged();
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some(first) = waiting.front().filter(|first| first.sequence <= durable) {
+            self.acknowledgers[first.lane].acknowledge(first.ticket);
+            waiting.pop_front();
+        }
+        let mut releases = self.releases.borrow_mut();
+        while releases.front().is_some_and(|(sequence, _)| *sequence <= durable) {
+            for release in releases.pop_front().into_iter().flat_map(|(_, releases)| releases) {
+                release.log.release(&release.reader, release.position);
+            }
+        }
+    }
+
+    async fn sync_loop(&self) {
+        while !self.closing.get() && self.stop.phase() < Phase::Forced {
+            self.dirty.wait().await;
+            match self.policy {
+                SyncPolicy::EveryBatch => self.sync().await,
+                SyncPolicy::Interval(interval) => {
+                    self.env.sleep(interval).await;
+                    self.sync().await;
+                }
+                // A sealed segment is synced under every policy: only then may older ones be recycled.
+                SyncPolicy::Never if self.writer.borrow().sealed_unsynced() => self.sync().await,
+                SyncPolicy::Never => {}
+            }
+        }
+    }
+
+    async fn upkeep_loop(&self) {
+        while !self.closing.get() {
+            self.log.housekeeping.wait().await;
+            loop {
+                match maintain(&self.env, &self.writer).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "no new segment for the write-ahead log: intake waits and nothing is lost; \
+                            free disk space or lower wal.max_bytes");
+                        self.env.sleep(ROOM_RETRY).await;
+                    }
+                }
+            }
+        }
+    }
+}

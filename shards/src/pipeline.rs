@@ -1,0 +1,72 @@
+//! Pipeline: from a batch to the frames that hold its events.
+//!
+//! Guarantees: the events of a batch and its position go into one group, so that a crash keeps both or neither; a batch that
+//! feeds several pipelines makes one frame (or more, when it is long) for each, the position is in the last. Allocates nothing
+//! per event once the buffers have grown. Does not append: the intake does.
+
+use crate::batch::Batch;
+use crate::limits::FRAME_PAYLOAD_TARGET_BYTES;
+use crate::plugin::Encoder;
+use crate::wal::builder::{FrameBuilder, Group};
+use crate::wal::frame::FrameKind;
+
+/// A pipeline as seen from one of its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PipelineRef {
+    /// Its number in the configuration.
+    pub number: u32,
+    /// Its outputs.
+    pub outputs: u64,
+}
+
+/// The way of one input's batches into frames.
+pub struct InputPath {
+    encoder: Box<dyn Encoder>,
+    pipelines: Vec<PipelineRef>,
+}
+
+impl InputPath {
+    /// The way through `pipelines`, with lines made by `encoder`.
+    pub fn new(encoder: Box<dyn Encoder>, pipelines: Vec<PipelineRef>) -> InputPath {
+        assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
+        InputPath { encoder, pipelines }
+    }
+
+    /// Outputs of all its pipelines.
+    pub fn outputs(&self) -> u64 {
+        self.pipelines.iter().fold(0, |all, pipeline| all | pipeline.outputs)
+    }
+
+    /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
+    /// source's record is written along.
+    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) {
+        self.encoder.begin(batch);
+        for pipeline in &self.pipelines {
+            let outputs = pipeline.outputs & !skipped;
+            let mut frame = group.frame(FrameKind::Events, pipeline.number, outputs);
+            if outputs == 0 {
+                continue;
+            }
+            for index in 0..batch.events.len() {
+                if frame.payload_bytes() >= FRAME_PAYLOAD_TARGET_BYTES {
+                    frame.finish();
+                    frame = group.frame(FrameKind::Events, pipeline.number, outputs);
+                }
+                let timestamp = self.encoder.event(batch, index, frame.payload());
+                frame.end_event(timestamp, None);
+            }
+            finish_unless_last(frame, pipeline, &self.pipelines);
+        }
+        if let Some(last) = group.last() {
+            last.position(&batch.range, &batch.source, introduce, batch.gone);
+            last.discard(batch.dropped_events);
+            last.finish();
+        }
+    }
+}
+
+fn finish_unless_last(frame: &mut FrameBuilder, pipeline: &PipelineRef, all: &[PipelineRef]) {
+    if all.last() != Some(pipeline) {
+        frame.finish();
+    }
+}

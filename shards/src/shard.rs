@@ -1,0 +1,403 @@
+//! Shard: all that runs on one core, wired together, and the order in which it ends.
+//!
+//! Guarantees: the end comes in the order of an event's life: inputs stop, lanes empty into the log, the log is synced,
+//! deliveries drain and commit, the log is synced and closed; each step waits for the one before. A panic of an input starts it
+//! again from what its shard has recorded. Does not choose what runs where: [`crate::engine`] does.
+
+use crate::counters::{Discarded, OutputCounters, ShardCounters};
+use crate::delivery::source::LogReader;
+use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
+use crate::env::{Disk, Env, ShardId};
+use crate::intake::{Intake, IntakeParts};
+use crate::keeper::{Keeper, KeeperParts};
+use crate::mesh::{InputEnds, ShardEnds};
+use crate::pipeline::{InputPath, PipelineRef};
+use crate::plugin::{EncoderSpec, InputContext, InputSpec, Lanes, OutputContext, OutputSpec, Placement, PluginError};
+use crate::retry::{Backoff, RetryOptions};
+use crate::signal::Signal;
+use crate::stop::{Countdown, Phase, Stop};
+use crate::wal::log::Log;
+use crate::wal::manifest::DataDirectory;
+use crate::wal::recovery::RecoveredLog;
+use crate::wal::writer::{LogState, Writer};
+use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, WalOptions};
+use event_listener::Event;
+use futures_lite::FutureExt;
+use futures_lite::future::or;
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// An input as every shard knows it.
+pub struct ShardInput<E: Env> {
+    /// Its configured name.
+    pub name: Arc<str>,
+    /// What runs.
+    pub spec: Arc<dyn InputSpec<E>>,
+    /// How its events become lines.
+    pub encoder: Arc<dyn EncoderSpec>,
+    /// The pipelines it feeds.
+    pub pipelines: Vec<PipelineRef>,
+    /// What the logs know of its sources.
+    pub resume: Arc<Vec<SourceState>>,
+}
+
+/// A log that an output reads.
+pub enum ReadLog<D: Disk> {
+    /// The log that a shard writes.
+    Active(ShardId),
+    /// A log that has no writer any more.
+    Adopted(Arc<Log<D>>),
+}
+
+/// Where the shards show each other the logs that they have opened.
+pub struct LogBoard<D: Disk> {
+    logs: Mutex<Vec<Option<Arc<Log<D>>>>>,
+    posted: Event,
+}
+
+impl<D: Disk> LogBoard<D> {
+    /// A board for so many shards.
+    pub fn new(shards: usize) -> LogBoard<D> {
+        LogBoard { logs: Mutex::new(vec![None; shards]), posted: Event::new() }
+    }
+
+    /// The log of a shard, once it has opened it.
+    pub fn get(&self, shard: ShardId) -> Option<Arc<Log<D>>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)[shard.index()].clone()
+    }
+
+    fn post(&self, shard: ShardId, log: Arc<Log<D>>) {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)[shard.index()] = Some(log);
+        self.posted.notify(usize::MAX);
+    }
+
+    async fn wait_for(&self, shard: ShardId) -> Arc<Log<D>> {
+        loop {
+            let listener = self.posted.listen();
+            if let Some(log) = self.get(shard) {
+                return log;
+            }
+            listener.await;
+        }
+    }
+}
+
+/// How a shard opens its log.
+pub struct WriterSeed<D: Disk> {
+    /// Settings.
+    pub options: WalOptions,
+    /// What was found of it.
+    pub recovered: RecoveredLog<D>,
+    /// What it carries on.
+    pub state: LogState,
+    /// A sequence that earlier lives may have given out.
+    pub floor: Sequence,
+}
+
+/// An instance of an output on its way to its shard.
+pub struct ShardOutput<E: Env> {
+    /// Its configured name.
+    pub name: Arc<str>,
+    /// Its number in the log.
+    pub number: OutputNumber,
+    /// What runs.
+    pub spec: Arc<dyn OutputSpec<E>>,
+    /// Bounds and policies.
+    pub options: DeliveryOptions,
+    /// The logs and the first event not yet delivered, those that are read to their end first in front.
+    pub logs: Vec<(ReadLog<E::Disk>, Position)>,
+    /// The last commit over all logs.
+    pub resume: Option<Commit>,
+    /// What it counts.
+    pub counters: Arc<OutputCounters>,
+}
+
+/// A task that lives beside the inputs on one shard, such as the admin endpoint.
+pub trait Service<E: Env>: Send + Sync + 'static {
+    /// Runs until the engine has ended; it is not waited for.
+    fn run(&self, env: E, stop: Stop) -> crate::plugin::LocalFuture<'static, ()>;
+}
+
+/// All that one shard is made of, on its way to its core.
+pub struct ShardSeed<E: Env> {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Shards of the process.
+    pub shards: usize,
+    /// Its log.
+    pub writer: WriterSeed<E::Disk>,
+    /// The logs of all shards.
+    pub board: Arc<LogBoard<E::Disk>>,
+    /// All inputs; a lane names its input by the index here.
+    pub inputs: Arc<Vec<ShardInput<E>>>,
+    /// The lanes and the instances of inputs that run here.
+    pub ends: ShardEnds,
+    /// The instances of outputs that run here.
+    pub outputs: Vec<ShardOutput<E>>,
+    /// The data directory, locked.
+    pub directory: Arc<DataDirectory<E::Disk>>,
+    /// Adopted logs that this shard retires once they are delivered.
+    pub adopted: Vec<Arc<Log<E::Disk>>>,
+    /// Services that run here.
+    pub services: Vec<Arc<dyn Service<E>>>,
+    /// Inputs of all shards that run.
+    pub inputs_running: Arc<Countdown>,
+    /// Intakes of all shards that run.
+    pub intakes_running: Arc<Countdown>,
+    /// Events that outputs with the policy `sample` lost here, by output number.
+    pub wal_full: Arc<[Discarded]>,
+    /// What the shard counts.
+    pub counters: Arc<ShardCounters>,
+    /// The data directory.
+    pub data_dir: Arc<PathBuf>,
+    /// The end.
+    pub stop: Stop,
+}
+
+/// How an input that failed is started again.
+const INPUT_RETRY: RetryOptions =
+    RetryOptions { initial: Duration::from_millis(500), max: Duration::from_secs(30), age_max: None };
+
+/// How often adopted logs are looked at.
+const RETIRE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<E: Env> ShardSeed<E> {
+    /// Runs the shard to its end.
+    pub async fn run(self, env: E) {
+        let ShardSeed { shard, shards, writer, inputs, ends, outputs, adopted, services, .. } = self;
+        let (stop, counters) = (self.stop, self.counters);
+        let WriterSeed { options, recovered, state, floor } = writer;
+        let writer = match Writer::open(env.clone(), options.clone(), recovered, state, floor) {
+            Ok(writer) => writer,
+            Err(error) => return stop.fail(error.to_string()),
+        };
+        let ShardEnds { inputs: instances, lanes, ready } = ends;
+        let acknowledgers = lanes.iter().map(|lane| lane.receiver.acknowledger()).collect();
+        let parts = KeeperParts {
+            env: env.clone(),
+            writer,
+            options,
+            acknowledgers,
+            stop: stop.clone(),
+            counters: counters.clone(),
+        };
+        let keeper = Keeper::new(parts);
+        // What earlier lives left unsynced counts as durable only after this, and adopted logs may go only after it.
+        keeper.sync().await;
+        keeper.start();
+        self.board.post(shard, keeper.log().clone());
+
+        let sampled = outputs.iter().filter(|output| output.options.when_full == OutputFull::Sample);
+        let sampled_outputs = sampled.fold(0, |mask, output| mask | output.number.bit());
+        let delivering = Rc::new(Delivering { left: Cell::new(outputs.len()), ended: Signal::new() });
+        let starter = OutputStarter {
+            env: &env,
+            keeper: &keeper,
+            board: &self.board,
+            intakes: &self.intakes_running,
+            data_dir: &self.data_dir,
+            stop: &stop,
+        };
+        for output in outputs {
+            starter.start(output, &delivering);
+        }
+        retire_adopted(&env, adopted, &self.directory, &stop);
+        let starter = InputStarter { env: &env, shards, keeper: &keeper, stop: &stop, running: &self.inputs_running };
+        for ends in instances {
+            starter.start(&inputs, ends, &counters);
+        }
+        for service in services {
+            env.spawn("service", service.run(env.clone(), stop.clone()));
+        }
+
+        let open = |input: &ShardInput<E>| InputPath::new(input.encoder.open(), input.pipelines.clone());
+        let intake = Intake::new(IntakeParts {
+            env: env.clone(),
+            lanes,
+            paths: inputs.iter().map(open).collect(),
+            keeper: keeper.clone(),
+            ready,
+            stop: stop.clone(),
+            sampled_outputs,
+            wal_full: self.wal_full,
+        });
+        intake.run().await;
+        keeper.sync().await;
+        self.intakes_running.end_one();
+        while delivering.left.get() > 0 {
+            delivering.ended.wait().await;
+        }
+        keeper.close().await;
+        tracing::debug!(shard = shard.0, "shard ended");
+    }
+}
+
+/// Deliveries of a shard that still run.
+struct Delivering {
+    left: Cell<usize>,
+    ended: Signal,
+}
+
+struct OutputStarter<'a, E: Env> {
+    env: &'a E,
+    keeper: &'a Rc<Keeper<E>>,
+    board: &'a Arc<LogBoard<E::Disk>>,
+    intakes: &'a Arc<Countdown>,
+    data_dir: &'a Arc<PathBuf>,
+    stop: &'a Stop,
+}
+
+impl<E: Env> OutputStarter<'_, E> {
+    fn start(&self, output: ShardOutput<E>, delivering: &Rc<Delivering>) {
+        let context = OutputContext {
+            env: self.env.clone(),
+            name: output.name.clone(),
+            number: output.number,
+            data_dir: self.data_dir.clone(),
+            stop: self.stop.clone(),
+            counters: output.counters.clone(),
+        };
+        let (keeper, board, intakes) = (self.keeper.clone(), self.board.clone(), self.intakes.clone());
+        let (stop, delivering) = (self.stop.clone(), delivering.clone());
+        self.env.spawn("delivery", async move {
+            let forced = async {
+                stop.reached(Phase::Forced).await;
+                None
+            };
+            let opened = async { Some(open_readers(&output, &board).await) };
+            if let Some((readers, news)) = or(opened, forced).await {
+                let ShardOutput { spec, options, resume, .. } = output;
+                let parts = DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes };
+                Deliverer::new(parts).run().await;
+            }
+            delivering.left.set(delivering.left.get() - 1);
+            delivering.ended.notify();
+        });
+    }
+}
+
+async fn open_readers<E: Env>(
+    output: &ShardOutput<E>,
+    board: &LogBoard<E::Disk>,
+) -> (Vec<LogReader<E::Disk>>, Arc<Signal>) {
+    let news = Arc::new(Signal::new());
+    let mut readers = Vec::new();
+    for (log, position) in &output.logs {
+        let (log, adopted) = match log {
+            ReadLog::Active(shard) => (board.wait_for(*shard).await, false),
+            ReadLog::Adopted(log) => (log.clone(), true),
+        };
+        readers.push(LogReader::new(log, output.number, *position, adopted, news.clone()));
+    }
+    (readers, news)
+}
+
+/// Removes adopted logs that every output has passed: their positions are in the snapshots of the active logs by now.
+fn retire_adopted<E: Env>(
+    env: &E,
+    mut adopted: Vec<Arc<Log<E::Disk>>>,
+    directory: &Arc<DataDirectory<E::Disk>>,
+    stop: &Stop,
+) {
+    if adopted.is_empty() {
+        return;
+    }
+    let (world, directory, stop) = (env.clone(), directory.clone(), stop.clone());
+    env.spawn("adopted logs", async move {
+        while !adopted.is_empty() && stop.phase() < Phase::Forced {
+            world.sleep(RETIRE_INTERVAL).await;
+            for log in adopted.extract_if(.., |log| log.is_passed()) {
+                let (directory, id) = (directory.clone(), log.id());
+                match world.blocking(move || directory.remove_log(id)).await {
+                    Ok(()) => tracing::info!(log = id.0, "an adopted log is delivered and removed"),
+                    Err(error) => tracing::warn!(%error, "an adopted log is delivered but cannot be removed"),
+                }
+            }
+        }
+    });
+}
+
+struct InputStarter<'a, E: Env> {
+    env: &'a E,
+    shards: usize,
+    keeper: &'a Rc<Keeper<E>>,
+    stop: &'a Stop,
+    running: &'a Arc<Countdown>,
+}
+
+impl<E: Env> InputStarter<'_, E> {
+    fn start(&self, inputs: &Arc<Vec<ShardInput<E>>>, ends: InputEnds, shard: &Arc<ShardCounters>) {
+        let InputEnds { input, lanes, peers, counters } = ends;
+        let lanes = Rc::new(Lanes::new(self.env.clone(), lanes));
+        let context = InputContext {
+            env: self.env.clone(),
+            name: inputs[input].name.clone(),
+            shards: match inputs[input].spec.placement() {
+                Placement::One => 1,
+                Placement::Every => self.shards,
+            },
+            resume: inputs[input].resume.clone(),
+            lanes: lanes.clone(),
+            peers: Rc::new(peers.open(self.env.shard())),
+            stop: self.stop.clone(),
+            counters: counters.clone(),
+        };
+        let (inputs, keeper, running) = (inputs.clone(), self.keeper.clone(), self.running.clone());
+        let (stop, shard) = (self.stop.clone(), shard.clone());
+        self.env.spawn("input", async move {
+            run_input(&inputs[input], context, &keeper, &shard).await;
+            lanes.settle().await;
+            lanes.finish();
+            if running.end_one() {
+                // Nothing is left to read: what was read is delivered, then the process ends.
+                stop.enter(Phase::Draining);
+            }
+        });
+    }
+}
+
+fn sources_of(state: &LogState, input: &str) -> Vec<SourceState> {
+    state.sources.iter().filter(|state| *state.source.input == *input).cloned().collect()
+}
+
+/// Runs an input until it ends; one that fails or panics is started again from what this shard has recorded.
+async fn run_input<E: Env>(
+    input: &ShardInput<E>,
+    mut context: InputContext<E>,
+    keeper: &Rc<Keeper<E>>,
+    shard: &ShardCounters,
+) {
+    let mut backoff = Backoff::new(INPUT_RETRY);
+    loop {
+        let message = match AssertUnwindSafe(input.spec.run(context.clone())).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(PluginError::Fatal(message))) => {
+                return context.stop.fail(format!("input {}: {message}", input.name));
+            }
+            Ok(Err(PluginError::Retry(message))) => message,
+            Err(_) if context.shards > 1 => {
+                // Its instances on the other shards count on what it knew; a start of the process settles that from the log.
+                return context.stop.fail(format!("input {} panicked on shard {}", input.name, context.env.shard().0));
+            }
+            Err(_) => {
+                shard.plugin_panics.add(1);
+                "it panicked and is started again".to_owned()
+            }
+        };
+        context.error(&message);
+        context.env.sleep(backoff.next(context.env.random())).await;
+        if context.stop.is_asked() {
+            return;
+        }
+        context.lanes.drained().await;
+        let known = keeper.with_writer(|writer| sources_of(writer.state(), &input.name));
+        let mut resume: Vec<SourceState> = known;
+        let newer: std::collections::HashSet<_> = resume.iter().map(SourceState::key).collect();
+        resume.extend(input.resume.iter().filter(|state| !newer.contains(&state.key())).cloned());
+        context.resume = Arc::new(resume);
+    }
+}
