@@ -45,5 +45,6 @@ pub mod route;
 #[allow(unsafe_code, reason = "vector instructions load and store through pointers")]
 pub mod scan;
 pub mod signal;
+pub mod sim;
 pub mod stop;
 pub mod wal;
