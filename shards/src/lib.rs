@@ -50,6 +50,8 @@ pub mod retry;
 pub mod ring;
 pub mod route;
 pub mod shard;
+#[allow(unsafe_code, reason = "vector instructions load and store through pointers")]
+pub mod scan;
 pub mod signal;
 pub mod sim;
 pub mod stop;
