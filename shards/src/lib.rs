@@ -43,5 +43,6 @@ pub mod plugin;
 pub mod ring;
 pub mod route;
 pub mod signal;
+pub mod sim;
 pub mod stop;
 pub mod wal;
