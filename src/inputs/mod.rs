@@ -1,1 +1,3 @@
 //! Inputs: one file or folder each, and one line in the table.
+
+pub mod file;
