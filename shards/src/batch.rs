@@ -127,6 +127,8 @@ pub struct Batch {
     pub gone: bool,
     /// Events left out of this range by the lane's policy; they are counted where the range is recorded.
     pub dropped_events: u64,
+    /// The source is gone: once this range is recorded, its position may become a tombstone.
+    pub gone: bool,
 }
 
 impl Batch {
@@ -142,6 +144,7 @@ impl Batch {
             ticket: 0,
             gone: false,
             dropped_events: 0,
+            gone: false,
         }
     }
 
@@ -157,6 +160,7 @@ impl Batch {
         self.ticket = 0;
         self.gone = false;
         self.dropped_events = 0;
+        self.gone = false;
     }
 
     /// The bytes of an event.

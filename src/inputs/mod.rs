@@ -1,3 +1,4 @@
 //! Inputs: one file or folder each, and one line in the table.
 
 pub mod stdin;
+pub mod file;
