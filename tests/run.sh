@@ -69,7 +69,7 @@ main() {
     export TAILWATER_BIN="$CARGO_TARGET_DIR/release/tailwater"
     [ -x "$TAILWATER_BIN" ] || die "no binary at $TAILWATER_BIN"
 
-    local log status=0 passed failed binaries
+    local status=0 passed failed binaries
     log="$(mktemp)"
     trap 'rm -f "$log"' EXIT
     say "running every test of the workspace"
