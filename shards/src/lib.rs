@@ -37,6 +37,7 @@ pub mod batch;
 pub mod counters;
 pub mod delivery;
 pub mod env;
+pub mod glommio_env;
 pub mod lane;
 pub mod limits;
 pub mod plugin;
