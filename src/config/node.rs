@@ -130,6 +130,9 @@ fn syntax(text: &str, error: &ScanError) -> Problem {
                 .label("a tab")
                 .help("YAML is indented with spaces: replace the tab")
         }
+        None if line(text, line_start).contains("${") => {
+            problem.help("put the text that holds ${...} into quotes: outside of them a brace opens a map")
+        }
         None => {
             problem.help("most often the cause is the indentation or a missing quote on this line or the one before")
         }
