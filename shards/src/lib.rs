@@ -43,6 +43,9 @@ pub mod limits;
 pub mod plugin;
 pub mod ring;
 pub mod route;
+#[allow(unsafe_code, reason = "vector instructions load and store through pointers")]
+pub mod scan;
 pub mod signal;
+pub mod sim;
 pub mod stop;
 pub mod wal;

@@ -269,6 +269,10 @@ pub trait Encoder {
     fn begin(&mut self, batch: &Batch);
     /// Appends the line of one event, newline included, and says when the event happened. The line holds no other newline.
     fn event(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) -> Timestamp;
+    /// Events since the last call of this that held bytes which no string can, and hold a replacement character instead.
+    fn take_replaced(&mut self) -> u64 {
+        0
+    }
 }
 
 // --------------------------------------------------------------------------------------------------------------- outputs

@@ -4,7 +4,6 @@ use super::types::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
-use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
 use tailwater_shards::plugin::*;
 use tailwater_shards::route::ShardBy;
@@ -55,14 +54,6 @@ impl EncoderSpec for No {
         panic!("stand-in")
     }
 }
-impl<E: Env> OutputSpec<E> for No {
-    fn placement(&self) -> Placement {
-        Placement::One
-    }
-    fn open(&self, _: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
-        Box::pin(async { Err(PluginError::Fatal("stand-in".into())) })
-    }
-}
 impl<E: Env> InputSettings<E> for FileInput {
     fn spec(&self, _: &Facts) -> Arc<dyn InputSpec<E>> {
         Arc::new(No)
@@ -81,39 +72,5 @@ impl<E: Env> InputSettings<E> for FileInput {
     }
     fn line_bytes_max(&self) -> usize {
         self.max_line_bytes.0 as usize
-    }
-}
-/// output
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[derive(Default)]
-pub struct Blackhole {
-    /// batch
-    pub batch: Batching,
-    /// retry
-    pub retry: Retry,
-    /// encode
-    pub encode: Encode,
-}
-impl Component for Blackhole {
-    const NAME: &'static str = "blackhole";
-    const SUMMARY: &'static str = "Counts and forgets.";
-    const EXAMPLE: &'static str = "type: blackhole\n";
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
-    }
-}
-impl<E: Env> OutputSettings<E> for Blackhole {
-    fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
-        Arc::new(No)
-    }
-    fn batching(&self) -> Batching {
-        self.batch
-    }
-    fn retry(&self) -> Retry {
-        self.retry
-    }
-    fn when_full(&self) -> OutputFull {
-        OutputFull::Block
     }
 }

@@ -1,8 +1,13 @@
 //! Outputs: one file or folder each, and one line in the table.
 
+pub mod blackhole;
+pub mod console;
+pub mod encoding;
+
 crate::components! {
     /// The settings of an output, by its `type`.
     pub enum OutputConfig: output {
-        Blackhole => crate::config::standin::Blackhole,
+        Blackhole => blackhole::Settings,
+        Console => console::Settings,
     }
 }
