@@ -7,3 +7,4 @@ pub mod codec;
 pub mod config;
 pub mod inputs;
 pub mod outputs;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! What Tailwater says about itself.
+
+pub mod log;
