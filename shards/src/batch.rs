@@ -127,8 +127,6 @@ pub struct Batch {
     pub gone: bool,
     /// Events left out of this range by the lane's policy; they are counted where the range is recorded.
     pub dropped_events: u64,
-    /// The source is gone: once this range is recorded, its position may become a tombstone.
-    pub gone: bool,
 }
 
 impl Batch {
@@ -144,7 +142,6 @@ impl Batch {
             ticket: 0,
             gone: false,
             dropped_events: 0,
-            gone: false,
         }
     }
 
@@ -160,7 +157,6 @@ impl Batch {
         self.ticket = 0;
         self.gone = false;
         self.dropped_events = 0;
-        self.gone = false;
     }
 
     /// The bytes of an event.

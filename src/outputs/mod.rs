@@ -3,3 +3,11 @@
 pub mod blackhole;
 pub mod console;
 pub mod encoding;
+
+crate::components! {
+    /// The settings of an output, by its `type`.
+    pub enum OutputConfig: output {
+        Blackhole => blackhole::Settings,
+        Console => console::Settings,
+    }
+}
