@@ -1,1 +1,8 @@
-//! placeholder
+//! Tailwater, the product: formats, protocols, configuration and the command line around the engine.
+//!
+//! Never touches an atomic, a mapping or a sequence of the log: those are the engine's.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod inputs;
+pub mod outputs;

@@ -23,7 +23,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal` |
+//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal`, `stop` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `plugin` |
 //! | 3 | `pipeline`, `intake`, `delivery` |
@@ -34,7 +34,16 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod counters;
+pub mod delivery;
 pub mod env;
+pub mod lane;
+pub mod glommio_env;
 pub mod limits;
+pub mod plugin;
+pub mod ring;
+pub mod route;
 pub mod signal;
+pub mod stop;
+pub mod sim;
 pub mod wal;

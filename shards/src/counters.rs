@@ -1,0 +1,217 @@
+//! Counters: what a shard's components have done, as plain numbers with one writer each.
+//!
+//! Guarantees: counting costs a load and a store, no lock and no read-modify-write; any thread may read at any time. A reader
+//! that sums several counters reads those that are counted later in an event's life first, so that a sum of what left is
+//! never larger than the sum of what came. Does not name metrics: the product's metric table does.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// A number that one thread writes and any thread reads.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it; only from its one writer.
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + amount, Ordering::Release);
+    }
+
+    /// Replaces it; only from its one writer.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Why events were let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discard {
+    /// The lane was full and its policy says drop.
+    RingFull,
+    /// The log was full and the output's policy says drop.
+    WalFull,
+    /// The line was longer than allowed and the input's policy says discard.
+    LineTooLong,
+    /// The output refused the event for good.
+    Rejected,
+    /// The output could not deliver within its retry time.
+    RetriesExhausted,
+    /// The output left the configuration with events waiting.
+    OutputRemoved,
+    /// The bytes in the log were damaged.
+    Damaged,
+}
+
+impl Discard {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Discard; 7] = [
+        Discard::RingFull,
+        Discard::WalFull,
+        Discard::LineTooLong,
+        Discard::Rejected,
+        Discard::RetriesExhausted,
+        Discard::OutputRemoved,
+        Discard::Damaged,
+    ];
+
+    /// The reason as metrics and logs spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Discard::RingFull => "ring_full",
+            Discard::WalFull => "wal_full",
+            Discard::LineTooLong => "line_too_long",
+            Discard::Rejected => "rejected",
+            Discard::RetriesExhausted => "retries_exhausted",
+            Discard::OutputRemoved => "output_removed",
+            Discard::Damaged => "damaged",
+        }
+    }
+}
+
+/// Discarded events by reason.
+#[derive(Default)]
+pub struct Discarded([Counter; Discard::ALL.len()]);
+
+impl Discarded {
+    /// Adds events to a reason; only from its one writer.
+    pub fn add(&self, reason: Discard, events: u64) {
+        self.0[reason as usize].add(events);
+    }
+
+    /// Events discarded for a reason.
+    pub fn get(&self, reason: Discard) -> u64 {
+        self.0[reason as usize].get()
+    }
+
+    /// Events discarded for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+}
+
+/// Why bytes of a source could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The file was truncated before its end was read.
+    Truncated,
+    /// The file was deleted before its end was read, while no descriptor held it.
+    Deleted,
+}
+
+impl Lost {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Lost; 2] = [Lost::Truncated, Lost::Deleted];
+
+    /// The reason as metrics and logs spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lost::Truncated => "truncated",
+            Lost::Deleted => "deleted",
+        }
+    }
+}
+
+/// One input on one shard.
+#[derive(Default)]
+pub struct InputCounters {
+    /// Events cut from the source.
+    pub received_events: Counter,
+    /// Bytes read from the source, newlines included.
+    pub received_bytes: Counter,
+    /// Events let go before the log.
+    pub discarded: Discarded,
+    /// Events cut short because their line was too long.
+    pub truncated_events: Counter,
+    /// Errors of the source: reads that failed, files that could not be opened.
+    pub errors: Counter,
+    /// Bytes that vanished before they could be read.
+    pub lost_bytes: [Counter; Lost::ALL.len()],
+    /// Files being followed.
+    pub files: Counter,
+    /// Bytes that are in followed files and not yet read.
+    pub unread_bytes: Counter,
+}
+
+impl InputCounters {
+    /// Adds lost bytes; only from the one writer.
+    pub fn lose(&self, reason: Lost, bytes: u64) {
+        self.lost_bytes[reason as usize].add(bytes);
+    }
+}
+
+/// One lane.
+#[derive(Default)]
+pub struct LaneCounters {
+    /// Events sent into it; written by the sender.
+    pub sent_events: Counter,
+    /// Bytes of chunks sent into it; written by the sender.
+    pub sent_bytes: Counter,
+    /// Events taken out of it; written by the receiver.
+    pub taken_events: Counter,
+    /// Batches taken out of it; written by the receiver.
+    pub taken_batches: Counter,
+    /// Events dropped on the sender's request; written by the receiver.
+    pub dropped_events: Counter,
+    /// Bytes of chunks dropped on the sender's request; written by the receiver.
+    pub dropped_bytes: Counter,
+    /// Bytes of chunks that came home; written by the receiver.
+    pub taken_bytes: Counter,
+    /// Times the sender found it full; written by the sender.
+    pub full: Counter,
+}
+
+/// One output on one shard.
+#[derive(Default)]
+pub struct OutputCounters {
+    /// Events that waited in the log when the process started.
+    pub recovered_events: Counter,
+    /// Events delivered.
+    pub sent_events: Counter,
+    /// Bytes of event lines delivered.
+    pub sent_bytes: Counter,
+    /// Events let go after the log.
+    pub discarded: Discarded,
+    /// Deliveries that failed and were tried again.
+    pub retries: Counter,
+    /// Errors of the output.
+    pub errors: Counter,
+    /// Cursor commits.
+    pub commits: Counter,
+    /// When the oldest undelivered event was received, ns since 1970; zero when nothing waits.
+    pub oldest_unacked: Gauge,
+}
+
+/// A signed number that one thread writes and any thread reads.
+#[derive(Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Replaces it; only from its one writer.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// One shard.
+#[derive(Default)]
+pub struct ShardCounters {
+    /// Syncs of the log that ended well.
+    pub syncs: Counter,
+    /// Nanoseconds from the begin to the end of these syncs, summed.
+    pub sync_nanos: Counter,
+    /// Times the intake waited because the log was full.
+    pub wal_full: Counter,
+    /// Frames appended.
+    pub frames: Counter,
+    /// Plugins restarted after a panic.
+    pub plugin_panics: Counter,
+}

@@ -1,0 +1,387 @@
+//! Files and directories of the real machine.
+//!
+//! Guarantees: descriptors are closed on exec and never become a controlling terminal; opening for reading never blocks on a
+//! named pipe and leaves access times alone where that is permitted; creating never follows a symbolic link as last
+//! component; a full disk is an error of [`File::allocate`], never a signal later. Errors are the kernel's, unchanged, so that
+//! the caller can tell a full disk from a broken one.
+//!
+//! [`RealDisk::memory`] keeps names and bytes in memory, behind the same file type; syncing them does nothing.
+//!
+//! Does not retry or time out: a call on a dead network mount blocks as long as the kernel does.
+
+use super::{fault, kernel_error, memory::MemoryNames};
+use crate::env::{DirEntry, Disk, File, FileKind, Map, Open, Stat, Timestamp};
+use glommio::io::BufferedFile;
+use std::borrow::Cow;
+use std::ffi::CString;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Owner reads and writes, the group reads: logs carry what their sources keep from others.
+const FILE_MODE: u32 = 0o640;
+
+/// Files of the kernel, or names kept in memory. See the module.
+#[derive(Clone, Default)]
+pub struct RealDisk {
+    memory: Option<Arc<MemoryNames>>,
+}
+
+impl RealDisk {
+    /// The machine's file systems.
+    pub fn new() -> RealDisk {
+        RealDisk::default()
+    }
+
+    /// An empty disk in memory. Clones share it; it is gone with the last clone and its open files.
+    pub fn memory() -> RealDisk {
+        RealDisk { memory: Some(Arc::new(MemoryNames::default())) }
+    }
+}
+
+/// An open file.
+pub struct RealFile {
+    file: fs::File,
+    /// The file system knows no reads that refuse to wait.
+    nowait_unknown: AtomicBool,
+    /// Lives in memory: there is nothing to make durable.
+    volatile: bool,
+}
+
+impl RealFile {
+    pub(super) fn new(file: fs::File, volatile: bool) -> RealFile {
+        RealFile { file, nowait_unknown: AtomicBool::new(false), volatile }
+    }
+
+    pub(super) fn share(&self) -> io::Result<RealFile> {
+        Ok(RealFile::new(self.file.try_clone()?, self.volatile))
+    }
+}
+
+/// A new anonymous file of the kernel, named after `path` in mappings.
+pub(super) fn memory_file(path: &Path) -> io::Result<RealFile> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the name ends in zero; at most 249 bytes are allowed, longer names are refused with an error.
+    let descriptor = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, nobody else owns it.
+    Ok(RealFile::new(unsafe { fs::File::from_raw_fd(descriptor) }, true))
+}
+
+/// Holds an advisory lock until it is dropped.
+pub struct RealLock {
+    _file: fs::File,
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+    type Map = RealMap;
+    type Lock = RealLock;
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<RealFile> {
+        if let Some(memory) = &self.memory {
+            return memory.open(path, how);
+        }
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        let file = match how {
+            Open::Read => {
+                let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+                match options.custom_flags(flags | libc::O_NOATIME).open(path) {
+                    // Only the owner of a file may leave its access time alone.
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                        options.custom_flags(flags).open(path)?
+                    }
+                    other => other?,
+                }
+            }
+            Open::Write => options.write(true).custom_flags(libc::O_NOCTTY).open(path)?,
+            Open::Create => {
+                let flags = libc::O_NOCTTY | libc::O_NOFOLLOW;
+                options.write(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)?
+            }
+        };
+        Ok(RealFile::new(file, false))
+    }
+
+    fn map(&self, file: &RealFile, length: u64) -> io::Result<RealMap> {
+        RealMap::new(file, length)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        match &self.memory {
+            Some(memory) => memory.stat(path),
+            None => Ok(stat_of(&fs::metadata(path)?)),
+        }
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        match &self.memory {
+            Some(memory) => memory.stat(path).map(|_| path.to_path_buf()),
+            None => fs::canonicalize(path),
+        }
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
+        if let Some(memory) = &self.memory {
+            return memory.list(directory);
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let (directory, link) = match entry.file_type() {
+                Ok(kind) => (kind.is_dir(), kind.is_symlink()),
+                // Gone between the directory and the look at it, on file systems that keep no type beside the name.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            entries.push(DirEntry { name: entry.file_name(), directory, link });
+        }
+        Ok(entries)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match &self.memory {
+            Some(memory) => memory.rename(from, to),
+            None => fs::rename(from, to),
+        }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match &self.memory {
+            Some(memory) => memory.remove(path),
+            None => fs::remove_file(path),
+        }
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        match &self.memory {
+            Some(memory) => memory.remove_dir(path),
+            None => fs::remove_dir(path),
+        }
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        match &self.memory {
+            Some(memory) => memory.create_dir_all(path),
+            None => fs::create_dir_all(path),
+        }
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        match &self.memory {
+            Some(memory) => memory.stat(directory).map(drop),
+            None => fs::File::open(directory)?.sync_all(),
+        }
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<RealLock> {
+        let mut file = self.open(path, Open::Create)?.file;
+        if self.memory.is_some() {
+            // Handles of one name share their lock; a handle opened anew has its own, as on a disk.
+            file = fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        }
+        // SAFETY: takes a descriptor that `file` keeps open.
+        let outcome = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        if outcome == 0 { Ok(RealLock { _file: file }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        match &self.memory {
+            Some(_) => available_memory(),
+            None => free_bytes(path),
+        }
+    }
+}
+
+impl File for RealFile {
+    fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.nowait_unknown.load(Ordering::Relaxed) {
+            return File::read_at(self, buffer, offset);
+        }
+        let offset_signed = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        loop {
+            // SAFETY: `part` describes `buffer`, which is borrowed for the call; the descriptor is open.
+            let got = unsafe { libc::preadv2(self.file.as_raw_fd(), &part, 1, offset_signed, libc::RWF_NOWAIT) };
+            if got >= 0 {
+                return Ok(got as usize);
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // Such a file system keeps its bytes in memory, or waits whatever is asked: there is no better call.
+                Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
+                    self.nowait_unknown.store(true, Ordering::Relaxed);
+                    return File::read_at(self, buffer, offset);
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        let length = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+        loop {
+            // SAFETY: takes a descriptor that is open, and numbers.
+            if unsafe { libc::fallocate(self.file.as_raw_fd(), 0, 0, length) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(stat_of(&self.file.metadata()?))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.volatile { Ok(()) } else { self.file.sync_data() }
+    }
+}
+
+/// What is known of a file, in the seam's words.
+fn stat_of(metadata: &fs::Metadata) -> Stat {
+    let kind = if metadata.is_file() {
+        FileKind::Regular
+    } else if metadata.is_dir() {
+        FileKind::Directory
+    } else {
+        FileKind::Other
+    };
+    Stat {
+        kind,
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        length: metadata.len(),
+        modified: Timestamp(metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())),
+        links: metadata.nlink(),
+    }
+}
+
+fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: an all-zero `statvfs` is a valid value of plain numbers.
+    let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in zero, `answer` is a valid place to write.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut answer) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
+}
+
+fn available_memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kilobytes.map(|value| value * 1024).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// Makes the file durable through the ring of the executor that polls this.
+pub(super) fn sync_through_ring(file: Arc<RealFile>) -> impl Future<Output = io::Result<()>> + 'static {
+    let mut hold = Hold { file: Some(file) };
+    async move {
+        let outcome = match &hold.file {
+            Some(file) if !file.volatile => {
+                // SAFETY: the descriptor is open, and stays so until this ends: `hold` keeps the file.
+                let borrowed = unsafe { BufferedFile::from_raw_fd(file.file.as_raw_fd()) };
+                // It does not own the descriptor, so it must not close it.
+                ManuallyDrop::new(borrowed).fdatasync().await.map_err(kernel_error)
+            }
+            _ => Ok(()),
+        };
+        drop(hold.file.take());
+        outcome
+    }
+}
+
+/// Keeps the file of a sync in flight. Where the sync is given up, the file stays open for good: its number may wait in the
+/// ring, and must not come to mean another file.
+struct Hold {
+    file: Option<Arc<RealFile>>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        std::mem::forget(self.file.take());
+    }
+}
+
+/// A read-only shared mapping, registered with the fault handler by name.
+pub struct RealMap {
+    // Removed from the registry before the mapping goes.
+    _registered: Option<fault::Registered>,
+    mapping: memmap2::MmapRaw,
+}
+
+impl RealMap {
+    fn new(file: &RealFile, length: u64) -> io::Result<RealMap> {
+        let mapped = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+        if file.file.metadata()?.len() < length {
+            let what = "a map may not reach beyond the end of its file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let mapping = memmap2::MmapOptions::new().len(mapped).map_raw_read_only(&file.file)?;
+        let start = mapping.as_ptr() as usize;
+        let name = fs::read_link(format!("/proc/self/fd/{}", file.file.as_raw_fd())).unwrap_or_default();
+        Ok(RealMap { _registered: fault::register(start, mapped, name.as_os_str().as_bytes()), mapping })
+    }
+}
+
+impl Map for RealMap {
+    fn length(&self) -> usize {
+        self.mapping.len()
+    }
+
+    fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]> {
+        let end = offset.checked_add(length);
+        assert!(end.is_some_and(|end| end <= self.mapping.len()), "a range of a map lies inside it");
+        // SAFETY: the range lies inside the mapping, which lives as long as `self`. By the contract of `Map::bytes` nobody
+        // writes to the range while it is read, or the reader checks what it read.
+        Cow::Borrowed(unsafe { std::slice::from_raw_parts(self.mapping.as_ptr().add(offset), length) })
+    }
+
+    fn release(&self, offset: usize, length: usize) {
+        // SAFETY: takes a number, reads a constant of the system.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let end = offset.saturating_add(length).min(self.mapping.len());
+        // Only whole pages inside the range: a neighbour's bytes stay resident. The last page of the file counts as whole.
+        let end = if end == self.mapping.len() { end } else { end - end % page };
+        let start = offset.next_multiple_of(page);
+        if start < end {
+            // SAFETY: the range lies inside the mapping and starts on a page. For a shared mapping of a file the advice drops
+            // resident pages; their bytes come back from the page cache.
+            unsafe { libc::madvise(self.mapping.as_ptr().add(start) as *mut _, end - start, libc::MADV_DONTNEED) };
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! How an executor is driven: start, heartbeat, watchdog, stop.
+//!
+//! Guarantees: each shard is one thread on its own cpu; a shard that parks although a task could run is found and woken within
+//! about half a second while it is active, two while it is idle; two idle shards together cost less than half a millisecond
+//! of cpu a second.
+//!
+//! Why it is needed. The executor parks without a look at its run queue when a completion that wakes no task (above all its
+//! preemption timer) arrives between polling and running. So the timer is long (2 s, with turns taken by the tasks instead),
+//! a tick shows that the shard lives, and a thread compares the beats and kicks a shard that stopped beating: first through a
+//! signal, which wakes it like any message from outside, then through the waker of a task of that shard. A kick to a shard
+//! that is merely slow does no harm.
+//!
+//! Does not survive a machine that delays every system call by more than the timer: then shards stall for as long as that lasts.
+
+use super::pulse::{Bell, Pulse, PulseReading, watch};
+use super::system::prepare_process;
+use super::{GlommioEnv, abort, guard, probe};
+use crate::env::ShardId;
+use event_listener::Event;
+use glommio::timer::Timer;
+use glommio::{LocalExecutorBuilder, Placement};
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Longer than any slice: tasks give turns themselves, so preemption is only the last resort.
+const PREEMPT_TIMER: Duration = Duration::from_secs(2);
+/// Registered buffers serve direct I/O, which is not used; less of the user's locked-memory limit is taken.
+const REGISTERED_BYTES: usize = 64 * 1024;
+
+/// Why no shard runs.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The kernel refuses io_uring; the refusal says why and what helps.
+    #[error("{0}")]
+    Forbidden(#[from] probe::Refusal),
+    /// An executor or a thread could not be made.
+    #[error("cannot start shard {shard}: {reason}")]
+    Start {
+        /// The shard.
+        shard: u16,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// Asks every shard of one launch to end. Cheap to clone, may be sent to any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    state: Arc<(AtomicBool, Event)>,
+}
+
+impl Stopper {
+    fn new() -> Stopper {
+        Stopper { state: Arc::new((AtomicBool::new(false), Event::new())) }
+    }
+
+    /// Completes [`GlommioEnv::stopped`] on every shard. What a shard does then is up to its main future.
+    pub fn stop(&self) {
+        let (stopped, event) = &*self.state;
+        stopped.store(true, Ordering::Release);
+        event.notify(usize::MAX);
+    }
+
+    /// Whether [`Stopper::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.state.0.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn stopped(&self) {
+        loop {
+            let listener = self.state.1.listen();
+            if self.is_stopped() {
+                return;
+            }
+            listener.await;
+        }
+    }
+}
+
+/// The running shards of one launch. Dropping it stops them and waits for them.
+#[must_use = "shards run until `wait`"]
+pub struct Drivers {
+    threads: Vec<JoinHandle<()>>,
+    pulses: Arc<Vec<Arc<Pulse>>>,
+    watchdog: Option<JoinHandle<()>>,
+    bell: Arc<Bell>,
+    stopper: Stopper,
+}
+
+impl Drivers {
+    /// A handle that asks the shards to end.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// What the watchdog knows, a reading for each shard; callable from any thread while the shards run.
+    pub fn pulses(&self) -> impl Fn() -> Vec<PulseReading> + Clone + Send + Sync + 'static {
+        let pulses = Arc::clone(&self.pulses);
+        move || pulses.iter().map(|pulse| pulse.reading()).collect()
+    }
+
+    /// Waits until the main future of every shard has ended, then ends the watchdog.
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            // A panic of a shard's thread aborts the process in that thread.
+            let _ = thread.join();
+        }
+        self.bell.stop();
+        if let Some(watchdog) = self.watchdog.take() {
+            let _ = watchdog.join();
+        }
+    }
+}
+
+impl Drop for Drivers {
+    /// A launch that is given up (a later shard did not start) stops and joins what runs.
+    fn drop(&mut self) {
+        self.stopper.stop();
+        self.join();
+    }
+}
+
+/// Starts a shard for each entry of `cpus`, pinned to that cpu (`None` leaves it to the scheduler), and runs `main` on it.
+/// Shards are numbered in the order of `cpus`. Returns when every executor is made.
+pub fn launch<F, Fut>(cpus: &[Option<usize>], main: F) -> Result<Drivers, LaunchError>
+where
+    F: Fn(GlommioEnv) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    prepare_process();
+    probe::io_uring_allowed()?;
+    let main = Arc::new(main);
+    let bell = Arc::new(Bell::default());
+    let pulses: Vec<_> = cpus.iter().map(|_| Arc::new(Pulse::new(Arc::clone(&bell)))).collect();
+    let mut drivers = Drivers {
+        threads: Vec::with_capacity(cpus.len()),
+        pulses: Arc::new(pulses),
+        watchdog: None,
+        bell,
+        stopper: Stopper::new(),
+    };
+    // All executors exist before the first main future starts, so that a failed launch has run nothing.
+    let mut gates = Vec::with_capacity(cpus.len());
+    for (index, cpu) in cpus.iter().enumerate() {
+        let shard = u16::try_from(index).map_err(|_| start_error(u16::MAX, &"too many shards"))?;
+        let (thread, gate) = start_shard(ShardId(shard), *cpu, Arc::clone(&main), &drivers)?;
+        drivers.threads.push(thread);
+        gates.push(gate);
+    }
+    let (watched, bell) = (Arc::clone(&drivers.pulses), Arc::clone(&drivers.bell));
+    let watchdog = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch(&watched, &bell));
+    drivers.watchdog = Some(watchdog.map_err(|error| start_error(0, &error))?);
+    for gate in gates {
+        // A shard that is gone has aborted the process.
+        let _ = gate.send(());
+    }
+    Ok(drivers)
+}
+
+fn start_error(shard: u16, reason: &impl std::fmt::Display) -> LaunchError {
+    LaunchError::Start { shard, reason: reason.to_string() }
+}
+
+/// The thread of a shard, and the gate that lets its main future start. Dropping the gate ends the thread.
+type Started = (JoinHandle<()>, mpsc::Sender<()>);
+
+fn start_shard<F, Fut>(
+    shard: ShardId,
+    cpu: Option<usize>,
+    main: Arc<F>,
+    drivers: &Drivers,
+) -> Result<Started, LaunchError>
+where
+    F: Fn(GlommioEnv) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    let (pulse, stopper) = (Arc::clone(&drivers.pulses[shard.index()]), drivers.stopper.clone());
+    let (made, wait_made) = mpsc::channel::<Result<(), String>>();
+    let (gate, wait_gate) = mpsc::channel::<()>();
+    let body = move || {
+        let executor = match make_executor(cpu) {
+            Ok(executor) => executor,
+            Err(reason) => return drop(made.send(Err(reason))),
+        };
+        // A launcher that is gone drops the gate as well.
+        let _ = made.send(Ok(()));
+        if wait_gate.recv().is_err() {
+            return;
+        }
+        let life = catch_unwind(AssertUnwindSafe(|| executor.run(live(shard, pulse, stopper, &*main))));
+        match life {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => abort(&format!("shard {} (no random bytes from the kernel: {error})", shard.0)),
+            Err(_) => abort(&format!("the executor of shard {}", shard.0)),
+        }
+    };
+    let thread = std::thread::Builder::new().name(format!("shard{}", shard.0)).spawn(body);
+    let thread = thread.map_err(|error| start_error(shard.0, &error))?;
+    match wait_made.recv() {
+        Ok(Ok(())) => Ok((thread, gate)),
+        Ok(Err(reason)) => Err(start_error(shard.0, &reason)),
+        Err(_) => Err(start_error(shard.0, &"its thread ended early")),
+    }
+}
+
+fn make_executor(cpu: Option<usize>) -> Result<glommio::LocalExecutor, String> {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    let builder =
+        LocalExecutorBuilder::new(placement).io_memory(REGISTERED_BYTES).preempt_timer(PREEMPT_TIMER).name("shard");
+    // The library panics where the kernel refuses one of its calls.
+    match catch_unwind(AssertUnwindSafe(|| builder.make())) {
+        Ok(Ok(executor)) => Ok(executor),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the executor cannot be made here; `tailwater doctor` says what is missing".to_owned()),
+    }
+}
+
+/// The life of one shard: the housekeeping around its main future.
+async fn live<F, Fut>(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper, main: &F) -> io::Result<()>
+where
+    F: Fn(GlommioEnv) -> Fut,
+    Fut: Future<Output = ()> + 'static,
+{
+    let env = GlommioEnv::new(shard, Arc::clone(&pulse), stopper)?;
+    pulse.begin();
+    let (ticking, ticked, kicked) = (env.clone(), Arc::clone(&pulse), Arc::clone(&pulse));
+    let tick = glommio::spawn_local(async move { guard("tick", ticked.run_tick(ticking)).await });
+    let kicked = glommio::spawn_local(async move { guard("kicked", kicked.run_kicked()).await });
+    guard("main", main(env)).await;
+    pulse.end();
+    tick.await;
+    kicked.await;
+    // Descriptors dropped in the last moments are closed by the ring in this turn.
+    Timer::new(super::TURN).await;
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! The seam on the real world: an io_uring executor per shard, the kernel's clocks, files and watches.
+//!
+//! Guarantees: types of the executor library stay inside this folder; nothing here blocks the executor except what the seam
+//! allows; an accept, a read or a sync that has been submitted is never cancelled by this code.
+//!
+//! Each executor has exactly one thread for [`Env::blocking`]: jobs of one shard run one after the other there, so a job that
+//! waits for long (a dead network mount) delays every other job of that shard. Opening a file on another path waits behind it.
+//!
+//! Does not restart anything: a panic that reaches this module aborts the process, recovery from disk is the cure.
+
+#[allow(unsafe_code, reason = "descriptors, mappings and system calls that the standard library does not carry")]
+mod disk;
+mod drive;
+#[allow(unsafe_code, reason = "a mapped page that the disk cannot deliver arrives as a signal")]
+mod fault;
+mod memory;
+#[allow(unsafe_code, reason = "sockets change hands by descriptor")]
+mod net;
+#[allow(unsafe_code, reason = "the probe asks the kernel directly, before the executor library may panic")]
+mod probe;
+mod pulse;
+#[allow(unsafe_code, reason = "reads a descriptor that it does not own")]
+mod stream;
+#[allow(unsafe_code, reason = "clocks, random bits and limits are bare system calls")]
+mod system;
+#[cfg(test)]
+mod tests;
+#[allow(unsafe_code, reason = "reads the watch's descriptor through the ring")]
+mod watch;
+
+pub use disk::{RealDisk, RealFile, RealLock, RealMap};
+pub use drive::{Drivers, LaunchError, Stopper, launch};
+pub use fault::install as install_map_fault_handler;
+pub use net::{Closer, Connection, Listener};
+pub use probe::{Cause, Finding, Probe, Refusal, State, allowed_cpus, io_uring_allowed, probe};
+pub use pulse::PulseReading;
+pub use stream::DescriptorStream;
+pub use watch::DirectoryWatch;
+
+use crate::env::{Env, Monotonic, ShardId, Timestamp};
+use crate::limits;
+use futures_lite::FutureExt;
+use glommio::timer::Timer;
+use pulse::Pulse;
+use std::cell::Cell;
+use std::future::Future;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The shortest timer that gives the reactor a turn. A timer of zero is due before it reaches the reactor and starves it.
+const TURN: Duration = Duration::from_micros(1);
+
+/// One shard's view of the real world. Made by [`launch`], one for each executor.
+#[derive(Clone)]
+pub struct GlommioEnv {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    shard: ShardId,
+    disk: RealDisk,
+    random: Cell<u64>,
+    reactor_turn: Cell<Monotonic>,
+    pulse: Arc<Pulse>,
+    stopper: Stopper,
+}
+
+impl GlommioEnv {
+    fn new(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper) -> io::Result<GlommioEnv> {
+        Ok(GlommioEnv {
+            inner: Rc::new(Inner {
+                shard,
+                disk: RealDisk::new(),
+                random: Cell::new(system::seed()?),
+                reactor_turn: Cell::new(system::monotonic()),
+                pulse,
+                stopper,
+            }),
+        })
+    }
+
+    /// Completes once [`Stopper::stop`] was called.
+    pub fn stopped(&self) -> impl Future<Output = ()> + 'static {
+        let stopper = self.inner.stopper.clone();
+        async move { stopper.stopped().await }
+    }
+
+    /// A connection to `address`, for reading and writing. It is made off the executor: a pending connect is never cancelled.
+    pub async fn connect(&self, address: std::net::SocketAddr, timeout: Duration) -> io::Result<Connection> {
+        let stream = self.blocking(move || std::net::TcpStream::connect_timeout(&address, timeout)).await?;
+        Connection::adopt(self, stream)
+    }
+
+    /// Notes that the reactor has just had a turn: what the current task waited for came out of it.
+    fn mark_reactor_turn(&self) {
+        self.inner.reactor_turn.set(system::monotonic());
+    }
+}
+
+impl Env for GlommioEnv {
+    type Disk = RealDisk;
+    type Watch = DirectoryWatch;
+    type Stream = DescriptorStream;
+
+    fn shard(&self) -> ShardId {
+        self.inner.shard
+    }
+
+    fn disk(&self) -> &RealDisk {
+        &self.inner.disk
+    }
+
+    fn now(&self) -> Monotonic {
+        system::monotonic()
+    }
+
+    fn wall(&self) -> Timestamp {
+        system::wall()
+    }
+
+    fn random(&self) -> u64 {
+        // SplitMix64: one addition of state, every value once in a period of 2^64.
+        let state = self.inner.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.inner.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
+        let task = async move {
+            // The executor polls a new task inside the call; the seam promises that the caller yields first.
+            futures_lite::future::yield_now().await;
+            guard(name, future).await;
+        };
+        glommio::spawn_local(task).detach();
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        let env = self.clone();
+        async move {
+            Timer::new(duration.max(TURN)).await;
+            env.mark_reactor_turn();
+        }
+    }
+
+    fn slice_used(&self) -> bool {
+        let worked = system::monotonic().since(self.inner.reactor_turn.get());
+        worked > Duration::from_micros(limits::SLICE_MICROS)
+    }
+
+    fn turn(&self) -> impl Future<Output = ()> + 'static {
+        self.sleep(TURN)
+    }
+
+    fn touch(&self) {
+        self.inner.pulse.touch();
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        let env = self.clone();
+        // A panic that leaves the closure would end the only blocking thread and leave the caller waiting for ever.
+        let job = glommio::executor().spawn_blocking(move || catch_unwind(AssertUnwindSafe(work)));
+        async move {
+            let outcome = job.await;
+            env.mark_reactor_turn();
+            outcome.unwrap_or_else(|panic| resume_unwind(panic))
+        }
+    }
+
+    fn sync(&self, file: &Arc<RealFile>) -> impl Future<Output = io::Result<()>> + 'static {
+        let env = self.clone();
+        let sync = disk::sync_through_ring(Arc::clone(file));
+        async move {
+            let outcome = sync.await;
+            env.mark_reactor_turn();
+            outcome
+        }
+    }
+
+    fn watch(&self) -> io::Result<DirectoryWatch> {
+        DirectoryWatch::new()
+    }
+
+    fn stdin(&self) -> io::Result<DescriptorStream> {
+        DescriptorStream::new(io::stdin())
+    }
+}
+
+/// Runs `future`; a panic in it names the task and ends the process.
+async fn guard<T>(name: &str, future: impl Future<Output = T>) -> T {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(value) => value,
+        Err(_) => abort(&format!("task `{name}`")),
+    }
+}
+
+/// Ends the process after a panic. The panic hook has already said what happened; this says where.
+fn abort(place: &str) -> ! {
+    // Nothing can be done about a standard error that takes no bytes.
+    let _ =
+        writeln!(io::stderr(), "tailwater: a panic in {place} ends the process; the next start recovers from the log");
+    std::process::abort();
+}
+
+/// The library's error as the kernel's, with its number where there is one.
+fn kernel_error<T>(error: glommio::GlommioError<T>) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::from(error),
+    }
+}

@@ -1,0 +1,233 @@
+//! Sockets of a shard: a listener whose accept is never cancelled, and connections that send at once.
+//!
+//! Guarantees: binding fails where another process listens (the port is not shared); a connection that was accepted is handed
+//! out or closed, never leaked, also when the wait for it is given up; every connection has Nagle's delay off and is closed
+//! on exec; at most [`BACKLOG`] connections wait here for the product.
+//!
+//! Does not encrypt, time out or limit what a peer sends; those are the product's.
+
+use super::{GlommioEnv, kernel_error};
+use crate::env::Env;
+use crate::signal::Signal;
+use futures_lite::io::{AsyncRead, AsyncWrite};
+use glommio::net::{TcpListener, TcpStream};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// Connections accepted and not yet taken. More wait in the kernel, which then makes peers wait.
+pub const BACKLOG: usize = 64;
+/// After an accept that failed for want of descriptors or memory: they come back when connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket of one shard.
+pub struct Listener {
+    queue: Rc<Queue>,
+    local: SocketAddr,
+    socket: OwnedFd,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: RefCell<VecDeque<Connection>>,
+    state: RefCell<State>,
+    arrived: Signal,
+    taken: Signal,
+}
+
+#[derive(Default)]
+struct State {
+    stopped: bool,
+    ended: Option<io::Error>,
+}
+
+impl Listener {
+    /// Listens on `address` and accepts from now on. Port zero takes a free one, see [`Listener::local_address`].
+    pub fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let local = listener.local_addr()?;
+        let socket = listener.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is a listening socket, owned; ownership goes to the new object.
+        let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
+        let queue = Rc::new(Queue::default());
+        env.spawn("accept", accept(env.clone(), listener, Rc::clone(&queue)));
+        Ok(Listener { queue, local, socket })
+    }
+
+    /// Where it listens.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The next connection. May be given up at any time: the connection stays for the next call. Fails once the listener is
+    /// shut down, after what was accepted before has been taken. One task waits at a time.
+    pub async fn accept(&self) -> io::Result<Connection> {
+        loop {
+            let next = self.queue.waiting.borrow_mut().pop_front();
+            if let Some(connection) = next {
+                self.queue.taken.notify();
+                return Ok(connection);
+            }
+            if let Some(error) = &self.queue.state.borrow().ended {
+                return Err(io::Error::new(error.kind(), error.to_string()));
+            }
+            self.queue.arrived.wait().await;
+        }
+    }
+
+    /// Ends the listener: new peers are refused, a waiting [`Listener::accept`] fails.
+    pub fn shutdown(&self) {
+        self.queue.state.borrow_mut().stopped = true;
+        self.queue.taken.notify();
+        shutdown(self.socket.as_fd(), Shutdown::Both);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.shutdown();
+        self.queue.waiting.borrow_mut().clear();
+    }
+}
+
+/// Accepts until the listener is shut down. This future is never dropped while an accept is under way.
+async fn accept(env: GlommioEnv, listener: TcpListener, queue: Rc<Queue>) {
+    let ended = loop {
+        if queue.state.borrow().stopped {
+            break io::ErrorKind::NotConnected.into();
+        }
+        if queue.waiting.borrow().len() >= BACKLOG {
+            queue.taken.wait().await;
+            continue;
+        }
+        match listener.accept().await.map_err(kernel_error).and_then(|stream| Connection::prepare(&env, stream)) {
+            // Nobody takes what comes now.
+            Ok(_) if queue.state.borrow().stopped => {}
+            Ok(connection) => {
+                env.mark_reactor_turn();
+                queue.waiting.borrow_mut().push_back(connection);
+                queue.arrived.notify();
+            }
+            Err(_) if queue.state.borrow().stopped => {}
+            Err(error) if is_passing(&error) => env.sleep(ACCEPT_PAUSE).await,
+            Err(error) => break error,
+        }
+    };
+    queue.state.borrow_mut().ended = Some(ended);
+    queue.arrived.notify();
+}
+
+/// Whether another accept may succeed: the peer is gone already, or the machine is short of something for now.
+fn is_passing(error: &io::Error) -> bool {
+    !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP))
+}
+
+/// A connected TCP stream, for the futures-io traits. One task reads, one task writes.
+///
+/// A peer that answers at once keeps a reader supplied for ever, and protocol libraries know no slices. So a read gives the
+/// reactor its turn by itself when the slice is used up.
+pub struct Connection {
+    env: GlommioEnv,
+    stream: TcpStream,
+    /// The last read found nothing: what comes next comes out of a turn of the reactor.
+    waiting: bool,
+    turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+/// Ends a connection from outside of the task that reads it.
+#[derive(Clone)]
+pub struct Closer {
+    socket: Rc<OwnedFd>,
+}
+
+impl Closer {
+    /// Both directions end: a pending read completes with the end of the stream.
+    pub fn close(&self) {
+        shutdown(self.socket.as_fd(), Shutdown::Both);
+    }
+}
+
+impl Connection {
+    /// Takes over a connected socket of the standard library.
+    pub fn adopt(env: &GlommioEnv, stream: std::net::TcpStream) -> io::Result<Connection> {
+        stream.set_nonblocking(true)?;
+        // SAFETY: the descriptor is a connected socket, owned; ownership goes to the new object.
+        Connection::prepare(env, unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) })
+    }
+
+    fn prepare(env: &GlommioEnv, stream: TcpStream) -> io::Result<Connection> {
+        // Without it a small answer waits 40 ms for the peer's acknowledgement.
+        stream.set_nodelay(true).map_err(kernel_error)?;
+        // SAFETY: takes a descriptor that is open, and a flag. The library accepts without it.
+        if unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Connection { env: env.clone(), stream, waiting: false, turn: None })
+    }
+
+    /// The other end.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr().map_err(kernel_error)
+    }
+
+    /// A handle that ends this connection while a task reads it.
+    pub fn closer(&self) -> io::Result<Closer> {
+        Ok(Closer { socket: Rc::new(borrow(self.stream.as_raw_fd(), &self.stream).try_clone_to_owned()?) })
+    }
+}
+
+/// The descriptor of `_owner`, for as long as that is borrowed.
+fn borrow<T>(descriptor: RawFd, _owner: &T) -> BorrowedFd<'_> {
+    // SAFETY: the owner keeps its descriptor open, and the result does not outlive the borrow of the owner.
+    unsafe { BorrowedFd::borrow_raw(descriptor) }
+}
+
+fn shutdown(socket: BorrowedFd<'_>, how: Shutdown) {
+    let how = match how {
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: takes a descriptor that is open, and a number. It fails where the socket has ended already.
+    unsafe { libc::shutdown(socket.as_raw_fd(), how) };
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.waiting && self.turn.is_none() && self.env.slice_used() {
+            self.turn = Some(Box::pin(self.env.turn()));
+        }
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(context));
+            self.turn = None;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() && self.waiting {
+            self.env.mark_reactor_turn();
+        }
+        self.waiting = read.is_pending();
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(context)
+    }
+}

@@ -1,0 +1,57 @@
+//! Clocks, random bits and the settings of the process that shards rely on.
+//!
+//! Guarantees: the monotonic clock has one origin for all shards; settings are only ever widened within their hard limits.
+//!
+//! Does not keep state.
+
+use crate::env::{Monotonic, Timestamp};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Process-wide settings that the executors rely on. Repeating them is harmless.
+pub(super) fn prepare_process() {
+    const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
+    // SAFETY: takes two numbers and touches no memory. A refusal only makes the first park slower.
+    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the kernel to write and to read.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
+        }
+    }
+}
+
+pub(super) fn thread_number() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
+pub(super) fn monotonic() -> Monotonic {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place to write; this clock exists on every kernel.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    Monotonic(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+pub(super) fn wall() -> Timestamp {
+    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map(|nanos| -nanos),
+    };
+    Timestamp(nanos.unwrap_or(i64::MAX))
+}
+
+/// Eight random bytes of the kernel.
+pub(super) fn seed() -> io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the pointer and the length describe `bytes`. Requests this small are never cut short.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got == bytes.len() as isize { Ok(u64::from_ne_bytes(bytes)) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,200 @@
+//! Files on disk and in memory, mappings, durability, locks.
+
+use super::{child, is_child, run_one, say};
+use crate::env::{Disk, Env, File, FileKind, Map, Open};
+use crate::glommio_env::{RealDisk, RealFile, install_map_fault_handler};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// The same calls on the machine's disk and on the one in memory.
+fn on_both(check: impl Fn(&RealDisk, &Path)) {
+    let directory = tempfile::tempdir().expect("a directory");
+    check(&RealDisk::new(), directory.path());
+    let memory = RealDisk::memory();
+    memory.create_dir_all(Path::new("/log")).expect("memory takes names");
+    check(&memory, Path::new("/log"));
+}
+
+#[test]
+fn reads_agree_whether_they_may_wait_or_not() {
+    on_both(|disk, at| {
+        let file = disk.open(&at.join("a"), Open::Create).expect("created");
+        file.write_at(b"hello, world", 0).expect("written");
+        for read in [RealFile::read_nowait, File::read_at] {
+            let mut buffer = [0u8; 32];
+            assert_eq!(read(&file, &mut buffer, 7).expect("cached bytes"), 5);
+            assert_eq!(&buffer[..5], b"world");
+            assert_eq!(read(&file, &mut buffer, 12).expect("the end"), 0);
+        }
+        assert_eq!(file.stat().expect("open").length, 12);
+    });
+}
+
+#[test]
+fn names_behave_alike_on_disk_and_in_memory() {
+    on_both(|disk, at| {
+        let (a, b, sub) = (at.join("a"), at.join("b"), at.join("sub"));
+        assert_eq!(disk.open(&a, Open::Read).err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+        assert_eq!(disk.open(&a, Open::Write).err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+        disk.open(&a, Open::Create).expect("created").write_at(b"x", 0).expect("written");
+        disk.rename(&a, &b).expect("renamed");
+        assert_eq!(disk.stat(&a).err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+        let stat = disk.stat(&b).expect("there");
+        assert_eq!((stat.kind, stat.length), (FileKind::Regular, 1));
+        disk.create_dir_all(&sub.join("deep")).expect("made");
+        assert_eq!(disk.stat(&sub).expect("there").kind, FileKind::Directory);
+        assert_eq!(disk.remove_dir(&sub).err().map(|e| e.kind()), Some(ErrorKind::DirectoryNotEmpty));
+        let mut names: Vec<_> =
+            disk.list(at).expect("a directory").into_iter().map(|e| (e.name, e.directory)).collect();
+        names.sort();
+        assert_eq!(names, [("b".into(), false), ("sub".into(), true)]);
+        let open = disk.open(&b, Open::Read).expect("there");
+        disk.remove(&b).expect("removed");
+        assert_eq!(disk.remove(&b).err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+        let mut byte = [0];
+        assert_eq!(open.read_at(&mut byte, 0).expect("still open"), 1);
+        disk.remove_dir(&sub.join("deep")).expect("empty");
+        disk.remove_dir(&sub).expect("empty");
+        disk.sync_dir(at).expect("a directory");
+        assert!(disk.free_bytes(at).expect("a file system") > 0);
+    });
+}
+
+#[test]
+fn lock_is_held_once() {
+    on_both(|disk, at| {
+        let path = at.join("lock");
+        let held = disk.lock(&path).expect("free");
+        assert_eq!(disk.lock(&path).err().map(|e| e.kind()), Some(ErrorKind::WouldBlock));
+        drop(held);
+        disk.lock(&path).map(drop).expect("free again");
+    });
+}
+
+#[test]
+fn map_shows_what_is_written_and_keeps_it_when_released() {
+    on_both(|disk, at| {
+        let file = disk.open(&at.join("segment"), Open::Create).expect("created");
+        file.allocate(64 * 1024).expect("room");
+        assert_eq!(file.stat().expect("open").length, 64 * 1024);
+        let map = disk.map(&file, 64 * 1024).expect("mapped");
+        assert_eq!(map.length(), 64 * 1024);
+        assert!(map.bytes(0, 64 * 1024).iter().all(|byte| *byte == 0));
+        file.write_at(b"frame", 5000).expect("written");
+        assert_eq!(&*map.bytes(5000, 5), b"frame");
+        map.release(0, 64 * 1024);
+        map.release(5000, 10);
+        assert_eq!(&*map.bytes(5000, 5), b"frame");
+        file.write_at(b"FRAME", 5000).expect("written");
+        assert_eq!(&*map.bytes(5000, 5), b"FRAME");
+    });
+}
+
+#[test]
+fn map_beyond_the_end_is_refused() {
+    on_both(|disk, at| {
+        let file = disk.open(&at.join("short"), Open::Create).expect("created");
+        file.truncate(100).expect("set");
+        assert!(disk.map(&file, 101).is_err());
+    });
+}
+
+#[test]
+fn fault_in_a_map_names_the_segment() {
+    const NAME: &str = "fault_in_a_map_names_the_segment";
+    if is_child(NAME) {
+        install_map_fault_handler().expect("installed");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = RealDisk::new().open(&directory.path().join("0007.segment"), Open::Create).expect("created");
+        file.allocate(8192).expect("room");
+        let map = RealDisk::new().map(&file, 8192).expect("mapped");
+        std::fs::remove_dir_all(directory.path()).expect("removed");
+        file.truncate(0).expect("cut");
+        panic!("no fault came, read {:?}", map.bytes(4096, 1));
+    }
+    let output = child(&[], "files", NAME).output().expect("the test starts itself");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
+    assert!(text.contains("0007.segment"), "{text}");
+}
+
+#[test]
+fn sync_makes_durable_or_says_why_not() {
+    run_one(|env| async move {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = Arc::new(env.disk().open(&directory.path().join("a"), Open::Create).expect("created"));
+        file.write_at(&[1; 100_000], 0).expect("written");
+        env.sync(&file).await.expect("a regular file can be synced");
+        File::sync(&*file).expect("a regular file can be synced");
+        // A pipe has nothing that could be made durable; the kernel says so.
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        let pipe = Arc::new(RealFile::new(std::fs::File::from(OwnedFd::from(reader)), false));
+        let error = env.sync(&pipe).await.expect_err("a pipe cannot be synced");
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        // In memory there is nothing to do, so nothing can fail.
+        let memory = RealDisk::memory();
+        let file = Arc::new(memory.open(Path::new("/a"), Open::Create).expect("created"));
+        env.sync(&file).await.expect("nothing to do");
+    });
+}
+
+#[test]
+fn sync_that_is_given_up_keeps_its_descriptor_number() {
+    run_one(|env| async move {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = Arc::new(env.disk().open(&directory.path().join("a"), Open::Create).expect("created"));
+        let weak = Arc::downgrade(&file);
+        let sync = env.sync(&file);
+        drop(file);
+        futures_lite::future::or(async { drop(sync.await) }, async {}).await;
+        assert!(weak.upgrade().is_some(), "the number could come to mean another file");
+    });
+}
+
+#[test]
+fn opening_a_named_pipe_does_not_block() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().expect("coreutils").success());
+    let file = RealDisk::new().open(&path, Open::Read).expect("opened without a writer");
+    assert_eq!(file.stat().expect("open").kind, FileKind::Other);
+}
+
+#[test]
+fn creating_refuses_a_symbolic_link() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (target, link) = (directory.path().join("target"), directory.path().join("link"));
+    std::fs::write(&target, "kept").expect("written");
+    std::os::unix::fs::symlink(&target, &link).expect("linked");
+    let error = RealDisk::new().open(&link, Open::Create).err().expect("refused");
+    assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+    let entries = RealDisk::new().list(directory.path()).expect("a directory");
+    assert_eq!(entries.iter().filter(|entry| entry.link).count(), 1);
+    assert_eq!(RealDisk::new().canonical(&link).expect("resolved"), target.canonicalize().expect("resolved"));
+}
+
+#[test]
+fn full_disk_is_an_error_of_allocate() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mount = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
+    let mounted = Command::new("mount").args(mount).arg(directory.path()).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        return say("NOT RUN, a tmpfs cannot be mounted here: full_disk_is_an_error_of_allocate");
+    }
+    let outcome = (|| {
+        let disk = RealDisk::new();
+        let file = disk.open(&directory.path().join("segment"), Open::Create)?;
+        file.allocate(256 * 1024)?;
+        let refused = file.allocate(64 * 1024 * 1024).err().and_then(|error| error.raw_os_error());
+        std::io::Result::Ok((refused, disk.free_bytes(directory.path())?))
+    })();
+    let unmounted = Command::new("umount").arg(directory.path()).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    let (refused, free) = outcome.expect("a small file fits");
+    assert_eq!(refused, Some(libc::ENOSPC));
+    assert!(free < 1024 * 1024);
+}

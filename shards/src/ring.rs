@@ -1,0 +1,252 @@
+//! Ring: a bounded queue with one producer and one consumer, which may run on different cores.
+//!
+//! Guarantees: first in, first out; `push` and `pop` take no lock, allocate nothing and never wait; an item is owned by exactly
+//! one side or by the ring, and items left in it are dropped with the last side. Does not wake anybody (a lane pairs it with
+//! [`crate::signal::Signal`]s) and knows nothing of bytes or policies.
+//!
+//! Both sides keep a copy of the other's index and look at the shared one only when the copy says full or empty, so a busy
+//! ring costs each core one shared cache line per refill, not per item.
+
+#![allow(
+    unsafe_code,
+    reason = "slots are written by one side and read by the other, which no safe type of std can express"
+)]
+
+use std::mem::MaybeUninit;
+
+#[cfg(loom)]
+use loom::{cell::UnsafeCell, sync::Arc, sync::atomic::AtomicUsize};
+#[cfg(not(loom))]
+use std::{sync::Arc, sync::atomic::AtomicUsize};
+
+use std::sync::atomic::Ordering;
+
+/// The interface of loom's cell on std's, so that one code serves both.
+#[cfg(not(loom))]
+struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    fn new(value: T) -> UnsafeCell<T> {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+    fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        read(self.0.get())
+    }
+    fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        write(self.0.get())
+    }
+}
+
+/// Keeps the two indices on cache lines of their own (two, since x86 fetches lines in pairs).
+#[repr(align(128))]
+struct Padded<T>(T);
+
+struct Shared<T> {
+    /// Items ever pushed; written by the producer.
+    head: Padded<AtomicUsize>,
+    /// Items ever popped; written by the consumer.
+    tail: Padded<AtomicUsize>,
+    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+}
+
+// SAFETY: a slot is touched by the producer only while it is free and by the consumer only while it is filled; head and tail,
+// written with Release and read with Acquire, hand it over. So sharing needs no more than that items may move between threads.
+unsafe impl<T: Send> Sync for Shared<T> {}
+// SAFETY: the ring owns its items, and they are `Send`.
+unsafe impl<T: Send> Send for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn slot(&self, index: usize) -> &UnsafeCell<MaybeUninit<T>> {
+        &self.slots[index & (self.slots.len() - 1)]
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        let head = self.head.0.load(Ordering::Relaxed);
+        let mut tail = self.tail.0.load(Ordering::Relaxed);
+        while tail != head {
+            self.slot(tail).with_mut(|slot| {
+                // SAFETY: both sides are gone, and the slots between tail and head are filled: pushed and never popped.
+                unsafe { (*slot).assume_init_drop() }
+            });
+            tail = tail.wrapping_add(1);
+        }
+    }
+}
+
+/// The side that pushes.
+pub struct Producer<T> {
+    shared: Arc<Shared<T>>,
+    head: usize,
+    /// The consumer's index as last seen.
+    tail_seen: usize,
+}
+
+/// The side that pops.
+pub struct Consumer<T> {
+    shared: Arc<Shared<T>>,
+    tail: usize,
+    /// The producer's index as last seen.
+    head_seen: usize,
+}
+
+/// A ring for `capacity` items.
+///
+/// # Panics
+/// When `capacity` is not a power of two.
+pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+    assert!(capacity.is_power_of_two(), "a ring of {capacity} slots: not a power of two");
+    let slots = (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+    let shared = Arc::new(Shared { head: Padded(AtomicUsize::new(0)), tail: Padded(AtomicUsize::new(0)), slots });
+    (Producer { shared: shared.clone(), head: 0, tail_seen: 0 }, Consumer { shared, tail: 0, head_seen: 0 })
+}
+
+impl<T: Send> Producer<T> {
+    /// Puts `item` into the ring, or gives it back when the ring is full.
+    pub fn push(&mut self, item: T) -> Result<(), T> {
+        let capacity = self.shared.slots.len();
+        if self.head.wrapping_sub(self.tail_seen) == capacity {
+            self.tail_seen = self.shared.tail.0.load(Ordering::Acquire);
+            if self.head.wrapping_sub(self.tail_seen) == capacity {
+                return Err(item);
+            }
+        }
+        self.shared.slot(self.head).with_mut(|slot| {
+            // SAFETY: head - tail < capacity, so the consumer has left this slot (its Release store of tail was read with
+            // Acquire), and only this producer writes slots: `&mut self`, and producers are not clonable.
+            unsafe { (*slot).write(item) };
+        });
+        self.head = self.head.wrapping_add(1);
+        self.shared.head.0.store(self.head, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the consumer is gone: what is pushed from now on is never popped.
+    pub fn is_closed(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+}
+
+impl<T: Send> Consumer<T> {
+    /// Takes the oldest item.
+    pub fn pop(&mut self) -> Option<T> {
+        if self.is_empty() {
+            return None;
+        }
+        let item = self.shared.slot(self.tail).with(|slot| {
+            // SAFETY: tail < head, so the producer has filled this slot (its Release store of head was read with Acquire),
+            // and only this consumer reads slots; advancing tail below makes sure that it reads it once.
+            unsafe { (*slot).assume_init_read() }
+        });
+        self.tail = self.tail.wrapping_add(1);
+        self.shared.tail.0.store(self.tail, Ordering::Release);
+        Some(item)
+    }
+
+    /// Whether the producer is gone: what is in the ring is all that will ever come.
+    pub fn is_closed(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
+    /// Whether nothing is in the ring.
+    pub fn is_empty(&mut self) -> bool {
+        if self.tail == self.head_seen {
+            self.head_seen = self.shared.head.0.load(Ordering::Acquire);
+        }
+        self.tail == self.head_seen
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_order_and_refuses_beyond_its_capacity() {
+        let (mut producer, mut consumer) = ring(4);
+        for round in 0..10 {
+            for i in 0..4 {
+                assert_eq!(producer.push(round * 4 + i), Ok(()));
+            }
+            assert_eq!(producer.push(99), Err(99));
+            for i in 0..4 {
+                assert_eq!(consumer.pop(), Some(round * 4 + i));
+            }
+            assert_eq!(consumer.pop(), None);
+        }
+    }
+
+    #[test]
+    fn items_left_behind_are_dropped_once() {
+        let counted = Arc::new(());
+        let (mut producer, mut consumer) = ring(8);
+        for _ in 0..6 {
+            assert!(producer.push(counted.clone()).is_ok());
+        }
+        drop(consumer.pop());
+        assert_eq!(Arc::strong_count(&counted), 6);
+        drop(producer);
+        drop(consumer);
+        assert_eq!(Arc::strong_count(&counted), 1);
+    }
+
+    #[test]
+    fn hands_over_between_threads() {
+        let (mut producer, mut consumer) = ring::<Box<u64>>(8);
+        const ITEMS: u64 = 100_000;
+        let pushing = std::thread::spawn(move || {
+            for i in 0..ITEMS {
+                let mut item = Box::new(i);
+                while let Err(back) = producer.push(item) {
+                    item = back;
+                    std::thread::yield_now();
+                }
+            }
+        });
+        for i in 0..ITEMS {
+            loop {
+                match consumer.pop() {
+                    Some(item) => break assert_eq!(*item, i),
+                    None => std::thread::yield_now(),
+                }
+            }
+        }
+        assert!(pushing.join().is_ok());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+
+    #[test]
+    fn every_interleaving_keeps_order_over_a_wrap() {
+        loom::model(|| {
+            let (mut producer, mut consumer) = ring::<Box<u32>>(2);
+            let pushing = loom::thread::spawn(move || {
+                for i in 0..3 {
+                    let mut item = Box::new(i);
+                    while let Err(back) = producer.push(item) {
+                        item = back;
+                        loom::thread::yield_now();
+                    }
+                }
+            });
+            let mut next = 0;
+            while next < 2 {
+                match consumer.pop() {
+                    Some(item) => {
+                        assert_eq!(*item, next);
+                        next += 1;
+                    }
+                    None => loom::thread::yield_now(),
+                }
+            }
+            // The third item may be in the ring or popped by nobody: it is dropped with the last side.
+            drop(consumer);
+            pushing.join().unwrap();
+        });
+    }
+}

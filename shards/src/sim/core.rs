@@ -1,0 +1,186 @@
+//! The machine under the simulated shards: tasks, ready list, timers, clock.
+//!
+//! Guarantees: wakers are ordinary ones, may be kept and woken anywhere, and wake nothing once their task is gone; a
+//! timer is known by its deadline and the order of its making, so that equal deadlines fire in one order. Does not
+//! choose which task runs: that is the executor's.
+
+use super::disk::SimDisk;
+use super::prng::Prng;
+use super::stream::Pipe;
+use crate::env::{Monotonic, ShardId};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+pub(super) struct TaskEntry {
+    /// The shard it runs on; none for a task of the world, which outlives the process.
+    pub(super) shard: Option<ShardId>,
+    pub(super) name: &'static str,
+    /// None while it is polled.
+    pub(super) future: Option<Task>,
+    pub(super) waker: Waker,
+}
+
+#[derive(Default)]
+struct ReadyQueue {
+    tasks: Mutex<Vec<u64>>,
+}
+
+impl ReadyQueue {
+    fn tasks(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, task: u64) {
+        let mut tasks = self.tasks();
+        if !tasks.contains(&task) {
+            tasks.push(task);
+        }
+    }
+}
+
+struct TaskWaker {
+    task: u64,
+    ready: Arc<ReadyQueue>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.push(self.task);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ready.push(self.task);
+    }
+}
+
+/// What the environments of all shards share.
+pub(super) struct Core {
+    pub(super) seed: u64,
+    pub(super) disk: SimDisk,
+    pub(super) pipe: Rc<RefCell<Pipe>>,
+    /// Draws of the environments: delays, used slices.
+    pub(super) chance: RefCell<Prng>,
+    /// What [`crate::env::Env::random`] hands out, per shard.
+    pub(super) random: RefCell<BTreeMap<ShardId, Prng>>,
+    /// The life of the process; an environment of an earlier one is void.
+    pub(super) process: Cell<u64>,
+    now: Cell<u64>,
+    next_task: Cell<u64>,
+    next_timer: Cell<u64>,
+    pub(super) tasks: RefCell<BTreeMap<u64, TaskEntry>>,
+    timers: RefCell<BTreeMap<(u64, u64), Waker>>,
+    ready: Arc<ReadyQueue>,
+}
+
+impl Core {
+    pub(super) fn new(seed: u64, disk: SimDisk) -> Core {
+        let core = Core {
+            seed,
+            disk,
+            pipe: Rc::default(),
+            chance: RefCell::new(Prng::new(seed, "environment")),
+            random: RefCell::default(),
+            process: Cell::new(0),
+            now: Cell::new(0),
+            next_task: Cell::new(0),
+            next_timer: Cell::new(0),
+            tasks: RefCell::default(),
+            timers: RefCell::default(),
+            ready: Arc::default(),
+        };
+        core.set_now(1_000_000_000);
+        core
+    }
+
+    pub(super) fn now(&self) -> Monotonic {
+        Monotonic(self.now.get())
+    }
+
+    pub(super) fn spawn(&self, shard: Option<ShardId>, name: &'static str, future: Task) {
+        let task = self.next_task.get();
+        self.next_task.set(task + 1);
+        let waker = Waker::from(Arc::new(TaskWaker { task, ready: Arc::clone(&self.ready) }));
+        self.tasks.borrow_mut().insert(task, TaskEntry { shard, name, future: Some(future), waker });
+        self.ready.push(task);
+    }
+
+    pub(super) fn sleep(self: &Rc<Self>, duration: Duration) -> Sleep {
+        let timer = self.next_timer.get();
+        self.next_timer.set(timer + 1);
+        Sleep { core: Rc::clone(self), key: (self.now().after(duration).0, timer) }
+    }
+
+    pub(super) fn set_now(&self, nanos: u64) {
+        self.now.set(nanos);
+        self.disk.set_now(Monotonic(nanos));
+    }
+
+    /// The tasks that may run, without those that are gone.
+    pub(super) fn ready(&self) -> MutexGuard<'_, Vec<u64>> {
+        let mut ready = self.ready.tasks();
+        let tasks = self.tasks.borrow();
+        ready.retain(|task| tasks.contains_key(task));
+        ready
+    }
+
+    /// The deadline of the next timer.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.timers.borrow().keys().next().map(|key| key.0)
+    }
+
+    /// Drops the tasks that `which` names.
+    pub(super) fn drop_tasks(&self, which: impl Fn(&TaskEntry) -> bool) {
+        // Destructors may wake tasks and end timers: they find the lists unborrowed.
+        let dropped: Vec<TaskEntry> =
+            self.tasks.borrow_mut().extract_if(.., |_, entry| which(entry)).map(|(_, entry)| entry).collect();
+        drop(dropped);
+    }
+
+    pub(super) fn fire_timers(&self) {
+        loop {
+            let due = {
+                let mut timers = self.timers.borrow_mut();
+                match timers.first_entry() {
+                    Some(first) if first.key().0 <= self.now.get() => Some(first.remove()),
+                    _ => None,
+                }
+            };
+            match due {
+                Some(waker) => waker.wake(),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Completes at a virtual moment.
+pub(super) struct Sleep {
+    core: Rc<Core>,
+    key: (u64, u64),
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.core.now.get() >= self.key.0 {
+            return Poll::Ready(());
+        }
+        self.core.timers.borrow_mut().insert(self.key, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.core.timers.borrow_mut().remove(&self.key);
+    }
+}

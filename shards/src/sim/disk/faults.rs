@@ -1,0 +1,184 @@
+//! What a test makes the disk do wrong, and the switches for it.
+//!
+//! Guarantees: a fault that is not asked for never happens; what is asked for happens by count or by seed, never by
+//! time.
+
+use super::tree::error;
+use super::{Crash, SimDisk};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// The faults in force.
+pub(super) struct Faults {
+    pub(super) capacity_bytes: Option<u64>,
+    pub(super) syncs_to_fail: u32,
+    pub(super) directory_syncs_to_fail: u32,
+    pub(super) writes_to_fail: u32,
+    pub(super) sync_delay_micros: (u64, u64),
+    pub(super) would_block_one_in: u64,
+    pub(super) short_read_one_in: u64,
+    pub(super) torn_sectors: bool,
+    pub(super) inode_reuse: bool,
+    pub(super) operations_left: Option<u64>,
+}
+
+impl Default for Faults {
+    fn default() -> Faults {
+        Faults {
+            capacity_bytes: None,
+            syncs_to_fail: 0,
+            directory_syncs_to_fail: 0,
+            writes_to_fail: 0,
+            sync_delay_micros: (20, 5_000),
+            would_block_one_in: 8,
+            short_read_one_in: 8,
+            torn_sectors: true,
+            inode_reuse: false,
+            operations_left: None,
+        }
+    }
+}
+
+/// Takes one from a number of failures to come; whether there was one.
+pub(super) fn due(failures: &mut u32) -> bool {
+    let due = *failures > 0;
+    *failures = failures.saturating_sub(1);
+    due
+}
+
+impl SimDisk {
+    /// Leaves this many bytes free from now on; no bound for none. What does not fit fails with ENOSPC, the part of a
+    /// write that fits is written.
+    pub fn set_free_bytes(&self, bytes: Option<u64>) {
+        let mut state = self.state();
+        state.faults.capacity_bytes = bytes.map(|bytes| bytes + state.used_bytes);
+    }
+
+    /// The next `count` file syncs fail with EIO. Their pages count as clean and are not durable.
+    pub fn fail_syncs(&self, count: u32) {
+        self.state().faults.syncs_to_fail = count;
+    }
+
+    /// The next `count` directory syncs fail with EIO.
+    pub fn fail_directory_syncs(&self, count: u32) {
+        self.state().faults.directory_syncs_to_fail = count;
+    }
+
+    /// The next `count` writes fail with EIO, having written nothing.
+    pub fn fail_writes(&self, count: u32) {
+        self.state().faults.writes_to_fail = count;
+    }
+
+    /// Makes reads of a file fail with EIO, or work again.
+    pub fn fail_reads(&self, path: &Path, failing: bool) -> io::Result<()> {
+        let mut state = self.state();
+        let id = state.find(path)?;
+        state.inode(id)?.read_fails = failing;
+        Ok(())
+    }
+
+    /// Refuses to open, list or change in what `path` leads to (EACCES), or allows it again.
+    pub fn deny(&self, path: &Path, denied: bool) -> io::Result<()> {
+        let mut state = self.state();
+        let id = state.find(path)?;
+        state.inode(id)?.denied = denied;
+        Ok(())
+    }
+
+    /// How long a sync through the environment takes in virtual time.
+    pub fn set_sync_delay(&self, least: Duration, most: Duration) {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.state().faults.sync_delay_micros = (micros(least), micros(most));
+    }
+
+    /// Makes one in `times` reads without waiting refuse; never for zero.
+    pub fn set_would_block(&self, times: u64) {
+        self.state().faults.would_block_one_in = times;
+    }
+
+    /// Makes one in `times` reads without waiting return less than there is; never for zero.
+    pub fn set_short_reads(&self, times: u64) {
+        self.state().faults.short_read_one_in = times;
+    }
+
+    /// Whether a power loss may tear a page at its sectors.
+    pub fn set_torn_sectors(&self, torn: bool) {
+        self.state().faults.torn_sectors = torn;
+    }
+
+    /// Whether a new file takes the inode number of the file deleted last.
+    pub fn set_inode_reuse(&self, reuse: bool) {
+        self.state().faults.inode_reuse = reuse;
+    }
+
+    /// Makes one in `times` watch events end in an overflow; never for zero.
+    pub fn set_watch_overflow(&self, times: u64) {
+        self.state().watchers.overflow_one_in = times;
+    }
+
+    /// Whether watches deliver nothing at all, as on a network file system.
+    pub fn set_watch_silent(&self, silent: bool) {
+        self.state().watchers.silent = silent;
+    }
+
+    /// Lets the process do `operations` more changes to the disk and stops it at the next one; a write stops half-way.
+    /// From then on every call of the process fails, until [`SimDisk::crash`] says what is left.
+    pub fn crash_after(&self, operations: u64) {
+        self.state().faults.operations_left = Some(operations);
+    }
+
+    /// Whether the process was stopped by [`SimDisk::crash_after`].
+    pub fn crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// The process ends without a last word. Handles and locks of it are void; faults stay as they were set.
+    pub fn crash(&self, kind: Crash) {
+        let mut state = self.state();
+        state.note("crash", 0, u64::from(kind == Crash::Power), 0);
+        state.process += 1;
+        state.crashed = false;
+        state.faults.operations_left = None;
+        state.locks.clear();
+        state.watchers.clear();
+        if kind == Crash::Power {
+            state.lose_power();
+        }
+    }
+}
+
+impl super::tree::State {
+    /// Admits one change by a process. False: the process dies in it.
+    pub(super) fn admit(&mut self, process: Option<u64>) -> io::Result<bool> {
+        self.alive(process)?;
+        match &mut self.faults.operations_left {
+            Some(0) => {
+                self.crashed = true;
+                Ok(false)
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(true)
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// Admits one change that happens whole or not at all.
+    pub(super) fn admit_whole(&mut self, process: Option<u64>) -> io::Result<()> {
+        if self.admit(process)? { Ok(()) } else { Err(dead()) }
+    }
+
+    pub(super) fn alive(&self, process: Option<u64>) -> io::Result<()> {
+        if self.crashed || process.is_some_and(|process| process != self.process) { Err(dead()) } else { Ok(()) }
+    }
+
+    pub(super) fn permitted(&mut self, id: super::tree::Id) -> io::Result<()> {
+        if self.inode(id)?.denied { Err(error(libc::EACCES)) } else { Ok(()) }
+    }
+}
+
+pub(super) fn dead() -> io::Error {
+    io::Error::other("the simulated process is dead")
+}

@@ -1,0 +1,251 @@
+//! Handles on the simulated disk: open files, views of them, locks.
+//!
+//! Guarantees: an open file works on after it was unlinked or renamed; a handle of a dead process or of a machine
+//! that lost its power changes nothing. A view shows what reads show; reading it past the end of the file panics
+//! where the hardware would send SIGBUS.
+
+use super::content::{SyncTicket, whole_pages};
+use super::faults::{dead, due};
+use super::tree::{Id, State, error};
+use super::{Shared, SimDisk};
+use crate::env::{File, Map, Stat};
+use std::borrow::Cow;
+use std::io;
+use std::sync::{Arc, MutexGuard};
+
+/// An open file.
+pub struct SimFile {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: Id,
+    process: Option<u64>,
+    boot: u64,
+}
+
+/// A read-only view of a file.
+pub struct SimMap {
+    file: SimFile,
+    length: usize,
+}
+
+/// An advisory lock.
+pub struct SimLock {
+    shared: Arc<Shared>,
+    id: Id,
+    token: u64,
+}
+
+impl SimFile {
+    pub(super) fn new(disk: &SimDisk, state: &mut State, id: Id) -> SimFile {
+        if let Some(inode) = state.inodes.get_mut(&id) {
+            inode.opens += 1;
+        }
+        SimFile { shared: Arc::clone(&disk.shared), id, process: disk.process, boot: state.boot }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    /// The state, if this handle still means something.
+    fn live(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.boot != self.boot {
+            return Err(dead());
+        }
+        state.alive(self.process)?;
+        Ok(state)
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64, nowait: bool) -> io::Result<usize> {
+        let mut state = self.live()?;
+        let state = &mut *state;
+        if state.inode(self.id)?.read_fails {
+            return Err(error(libc::EIO));
+        }
+        if nowait && state.prng.one_in(state.faults.would_block_one_in) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let length = state.content(self.id)?.read(buffer, offset);
+        if nowait && length > 1 && state.prng.one_in(state.faults.short_read_one_in) {
+            return Ok(state.prng.between(1, length as u64) as usize);
+        }
+        Ok(length)
+    }
+
+    /// A sync begins: what is written later is not covered by it.
+    pub(in super::super) fn begin_sync(&self) -> io::Result<SyncTicket> {
+        let mut state = self.live()?;
+        state.admit_whole(self.process)?;
+        state.note("sync begins", self.id, 0, 0);
+        Ok(state.content(self.id)?.begin_sync())
+    }
+
+    pub(in super::super) fn finish_sync(&self, begun: io::Result<SyncTicket>) -> io::Result<()> {
+        let ticket = begun?;
+        let mut state = self.live()?;
+        let state = &mut *state;
+        let failed = due(&mut state.faults.syncs_to_fail);
+        state.note("sync ends", self.id, u64::from(failed), 0);
+        // The numbers are drawn from a copy: the content and the state cannot be borrowed at once.
+        let mut prng = state.prng.clone();
+        state.content(self.id)?.finish_sync(ticket, failed, &mut prng);
+        state.prng = prng;
+        if failed { Err(error(libc::EIO)) } else { Ok(()) }
+    }
+}
+
+impl File for SimFile {
+    fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read(buffer, offset, true)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read(buffer, offset, false)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.live()?;
+        let whole = state.admit(self.process)?;
+        if due(&mut state.faults.writes_to_fail) {
+            return Err(error(libc::EIO));
+        }
+        if whole {
+            return state.write(self.id, bytes, offset);
+        }
+        let part = state.prng.below(bytes.len() as u64 + 1) as usize;
+        state.write(self.id, &bytes[..part], offset)?;
+        Err(dead())
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        let mut state = self.live()?;
+        state.admit_whole(self.process)?;
+        state.note("allocate", self.id, length, 0);
+        let old = state.content(self.id)?.length();
+        if length <= old {
+            return Ok(());
+        }
+        if !state.reserve(self.id, length) {
+            return Err(error(libc::ENOSPC));
+        }
+        state.content(self.id)?.set_length(length);
+        state.modified(self.id);
+        Ok(())
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        let mut state = self.live()?;
+        state.admit_whole(self.process)?;
+        state.truncate(self.id, length)
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        self.live()?.stat(self.id)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.finish_sync(self.begin_sync())
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        if state.boot != self.boot {
+            return;
+        }
+        if let Some(inode) = state.inodes.get_mut(&self.id) {
+            inode.opens -= 1;
+        }
+        state.release(self.id);
+    }
+}
+
+impl State {
+    /// Writes as much as fits; ENOSPC when that is not all.
+    pub(super) fn write(&mut self, id: Id, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.note("write", id, offset, bytes.len() as u64);
+        let end = offset + bytes.len() as u64;
+        let allocated = self.content(id)?.allocated;
+        let mut fitting = bytes.len();
+        if end > allocated && !self.reserve(id, end) {
+            let room = allocated + self.free_bytes() / super::content::PAGE_BYTES * super::content::PAGE_BYTES;
+            fitting = room.saturating_sub(offset).min(bytes.len() as u64) as usize;
+            if fitting > 0 {
+                assert!(self.reserve(id, offset + fitting as u64), "the part that fits was computed from what is free");
+            }
+        }
+        let mut prng = self.prng.clone();
+        self.content(id)?.write(&bytes[..fitting], offset, &mut prng);
+        self.prng = prng;
+        if fitting > 0 {
+            self.modified(id);
+        }
+        if fitting < bytes.len() { Err(error(libc::ENOSPC)) } else { Ok(()) }
+    }
+
+    pub(super) fn truncate(&mut self, id: Id, length: u64) -> io::Result<()> {
+        self.note("truncate", id, length, 0);
+        // Growing makes a hole: it takes no space, but the simulator counts whole files and so reserves it.
+        let allocated = self.content(id)?.allocated;
+        if (length < self.content(id)?.length() || whole_pages(length) > allocated) && !self.reserve(id, length) {
+            return Err(error(libc::ENOSPC));
+        }
+        self.content(id)?.set_length(length);
+        self.modified(id);
+        Ok(())
+    }
+}
+
+impl SimMap {
+    pub(super) fn new(file: SimFile, length: usize) -> SimMap {
+        SimMap { file, length }
+    }
+}
+
+impl Map for SimMap {
+    fn length(&self) -> usize {
+        self.length
+    }
+
+    fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]> {
+        assert!(
+            offset.checked_add(length).is_some_and(|end| end <= self.length),
+            "read of {length} bytes at {offset} of a view of {} bytes",
+            self.length
+        );
+        let mut bytes = vec![0; length];
+        // A view stays readable while its process dies, but a file never shrinks under it.
+        let mut state = self.file.state();
+        if state.boot == self.file.boot
+            && let Ok(content) = state.content(self.file.id)
+        {
+            let mapped = whole_pages(content.length()) as usize;
+            assert!(offset + length <= mapped, "SIGBUS: read at {offset}+{length}, the file was cut to {mapped}");
+            content.read(&mut bytes, offset as u64);
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn release(&self, _offset: usize, _length: usize) {}
+}
+
+impl SimLock {
+    pub(super) fn take(disk: &SimDisk, state: &mut State, id: Id) -> io::Result<SimLock> {
+        if state.locks.contains_key(&id) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let token = state.prng.draw();
+        state.locks.insert(id, token);
+        Ok(SimLock { shared: Arc::clone(&disk.shared), id, token })
+    }
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        if state.locks.get(&self.id) == Some(&self.token) {
+            state.locks.remove(&self.id);
+        }
+    }
+}

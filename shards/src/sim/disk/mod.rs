@@ -1,0 +1,291 @@
+//! A disk in memory that fails as disks fail.
+//!
+//! Guarantees: what the process sees and what survives are kept apart (page cache and platter, names and durable
+//! names), so that [`SimDisk::crash`] can lose exactly what a sync has not covered; all of it is a function of the
+//! seed and the calls. The disk outlives shards and processes; a test changes and reads it from outside through
+//! [`SimDisk::outside`]. Does not model devices, quotas or more than one file system.
+
+mod content;
+mod faults;
+mod file;
+mod outside;
+mod power;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use file::{SimFile, SimLock, SimMap};
+pub use outside::Outside;
+
+use crate::env::{DirEntry, Disk, FileKind, Monotonic, Open, Stat, Timestamp};
+use faults::{dead, due};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tree::{Directory, Node, Place, State, error};
+
+/// The wall clock when the monotonic one shows zero: 2026-01-01T00:00:00Z.
+const WALL_START_NANOS: i64 = 1_767_225_600_000_000_000;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Killed: the page cache and all names survive.
+    Process,
+    /// The machine loses its power: of what no sync covered, any part survives.
+    Power,
+}
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    now: AtomicU64,
+    wall_offset: AtomicI64,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic of a test leaves the state whole: every change is made of steps that do not panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handle on the disk. Cheap to clone.
+#[derive(Clone)]
+pub struct SimDisk {
+    shared: Arc<Shared>,
+    /// The process this handle belongs to; none for one that outlives every process.
+    process: Option<u64>,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new(seed: u64) -> SimDisk {
+        let state = Mutex::new(State::new(seed));
+        let shared = Shared { state, now: AtomicU64::new(0), wall_offset: AtomicI64::new(WALL_START_NANOS) };
+        let disk = SimDisk { shared: Arc::new(shared), process: None };
+        disk.set_now(Monotonic(0));
+        disk
+    }
+
+    /// A handle that dies with the present process: its calls fail after [`SimDisk::crash`].
+    pub fn of_this_process(&self) -> SimDisk {
+        let process = Some(self.state().process);
+        SimDisk { shared: Arc::clone(&self.shared), process }
+    }
+
+    /// The disk as other programs see it: never stopped by a crash, its changes are no operations of the process.
+    pub fn outside(&self) -> Outside {
+        Outside::new(SimDisk { shared: Arc::clone(&self.shared), process: None })
+    }
+
+    /// The wall clock.
+    pub fn wall(&self) -> Timestamp {
+        let now = self.shared.now.load(Ordering::Relaxed);
+        Timestamp(self.shared.wall_offset.load(Ordering::Relaxed).saturating_add_unsigned(now))
+    }
+
+    /// Sets the wall clock, forwards or backwards.
+    pub fn set_wall(&self, wall: Timestamp) {
+        let now = self.shared.now.load(Ordering::Relaxed);
+        self.shared.wall_offset.store(wall.0.saturating_sub_unsigned(now), Ordering::Relaxed);
+        self.state().wall = wall;
+    }
+
+    /// Sets the monotonic clock that stamps files. The executor of a simulation does it.
+    pub fn set_now(&self, now: Monotonic) {
+        self.shared.now.store(now.0, Ordering::Relaxed);
+        let wall = self.wall();
+        self.state().wall = wall;
+    }
+
+    /// A hash of all changes so far, in their order.
+    pub fn trace_hash(&self) -> u64 {
+        self.state().trace
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    pub(super) fn sync_delay(&self) -> Duration {
+        let mut state = self.state();
+        let (least, most) = state.faults.sync_delay_micros;
+        Duration::from_micros(state.prng.between(least, most.max(least)))
+    }
+
+    /// The directory that `path` leads to, for a watch.
+    pub(super) fn watchable(&self, path: &Path) -> io::Result<u64> {
+        let mut state = self.live()?;
+        let id = state.find(path)?;
+        state.directory(id)?;
+        state.permitted(id)?;
+        Ok(id)
+    }
+
+    fn live(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        state.alive(self.process)?;
+        Ok(state)
+    }
+
+    /// The state for one change by the process.
+    fn changing(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.live()?;
+        state.admit_whole(self.process)?;
+        Ok(state)
+    }
+}
+
+/// The directory and the name of a path that is about to change.
+fn named(state: &mut State, path: &Path) -> io::Result<Place> {
+    let (place, _) = state.place(path, false)?;
+    if place.name.is_empty() {
+        return Err(error(libc::EBUSY));
+    }
+    state.permitted(place.directory)?;
+    Ok(place)
+}
+
+fn make_file(state: &mut State, place: &Place) -> io::Result<u64> {
+    state.permitted(place.directory)?;
+    let id = state.add(Node::File(content::Content::default()));
+    state.change(vec![(place.directory, &place.name, Some(id))]);
+    Ok(id)
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Map = SimMap;
+    type Lock = SimLock;
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<SimFile> {
+        let mut state = self.live()?;
+        let (place, _) = state.place(path, how != Open::Create)?;
+        let id = match (place.id, how) {
+            (Some(id), _) => id,
+            (None, Open::Create) => {
+                if !state.admit(self.process)? {
+                    return Err(dead());
+                }
+                make_file(&mut state, &place)?
+            }
+            (None, _) => return Err(error(libc::ENOENT)),
+        };
+        state.permitted(id)?;
+        match &state.inode(id)?.node {
+            Node::Link(_) => Err(error(libc::ELOOP)),
+            Node::Directory(_) if how != Open::Read => Err(error(libc::EISDIR)),
+            _ => Ok(SimFile::new(self, &mut state, id)),
+        }
+    }
+
+    fn map(&self, file: &SimFile, length: u64) -> io::Result<SimMap> {
+        let mut state = self.live()?;
+        if state.content(file.id)?.length() < length {
+            return Err(error(libc::EINVAL));
+        }
+        let view = SimFile::new(self, &mut state, file.id);
+        Ok(SimMap::new(view, length as usize))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let mut state = self.live()?;
+        let id = state.find(path)?;
+        state.stat(id)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        let (place, canonical) = self.live()?.place(path, true)?;
+        place.id.map(|_| canonical).ok_or_else(|| error(libc::ENOENT))
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut state = self.live()?;
+        let id = state.find(directory)?;
+        state.permitted(id)?;
+        let names = state.directory(id)?.names.clone();
+        let mut entries = Vec::with_capacity(names.len());
+        for (name, id) in names {
+            let node = &state.inode(id)?.node;
+            let (directory, link) = (matches!(node, Node::Directory(_)), matches!(node, Node::Link(_)));
+            entries.push(DirEntry { name, directory, link });
+        }
+        for at in (1..entries.len()).rev() {
+            let other = state.prng.index(at + 1);
+            entries.swap(at, other);
+        }
+        Ok(entries)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.changing()?;
+        outside::rename(&mut state, from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.changing()?;
+        outside::remove(&mut state, path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.changing()?;
+        let place = named(&mut state, path)?;
+        let id = place.id.ok_or_else(|| error(libc::ENOENT))?;
+        if !state.directory(id)?.names.is_empty() {
+            return Err(error(libc::ENOTEMPTY));
+        }
+        state.change(vec![(place.directory, &place.name, None)]);
+        Ok(())
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.changing()?;
+        make_directories(&mut state, path)
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        let mut state = self.changing()?;
+        let id = state.find(directory)?;
+        let failed = due(&mut state.faults.directory_syncs_to_fail);
+        state.note("sync directory", id, u64::from(failed), 0);
+        if failed {
+            return Err(error(libc::EIO));
+        }
+        state.sync_dir(id)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<SimLock> {
+        let file = self.open(path, Open::Create)?;
+        SimLock::take(self, &mut self.state(), file.id)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let state = self.live()?;
+        state.find(path)?;
+        Ok(state.free_bytes())
+    }
+}
+
+/// Makes every missing directory of a path.
+fn make_directories(state: &mut State, path: &Path) -> io::Result<()> {
+    let mut at = PathBuf::new();
+    for component in path.components() {
+        at.push(component);
+        let (place, _) = state.place(&at, true)?;
+        match place.id {
+            Some(id) => {
+                if state.stat(id)?.kind != FileKind::Directory {
+                    return Err(error(libc::EEXIST));
+                }
+            }
+            None => {
+                state.permitted(place.directory)?;
+                let id = state.add(Node::Directory(Directory::default()));
+                state.change(vec![(place.directory, &place.name, Some(id))]);
+            }
+        }
+    }
+    Ok(())
+}

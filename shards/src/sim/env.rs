@@ -1,0 +1,162 @@
+//! The seam on a seed: what one simulated shard sees of the world.
+//!
+//! Guarantees: every delay, every used slice and every random number is a function of the seed; work handed to
+//! [`Env::blocking`] runs whole at a later virtual moment, whether or not somebody still waits for it; a sync covers
+//! what was written before it was called and nothing later. An environment of a process that died does nothing any
+//! more.
+
+use super::core::Core;
+use super::disk::{SimDisk, SimFile};
+use super::prng::Prng;
+use super::stream::SimStream;
+use super::watch::SimWatch;
+use crate::env::{Env, Monotonic, ShardId, Timestamp};
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Longest time work waits for a thread, in microseconds of virtual time.
+const BLOCKING_MICROS_MAX: u64 = 2_000;
+
+/// One shard's view of the simulated world.
+#[derive(Clone)]
+pub struct SimEnv {
+    core: Rc<Core>,
+    shard: ShardId,
+    disk: SimDisk,
+    process: u64,
+}
+
+/// A result on its way from a job to the task that waits for it.
+struct Slot<T> {
+    value: Option<T>,
+    waiter: Option<Waker>,
+}
+
+impl SimEnv {
+    pub(super) fn new(core: Rc<Core>, shard: ShardId) -> SimEnv {
+        let disk = core.disk.of_this_process();
+        let process = core.process.get();
+        SimEnv { core, shard, disk, process }
+    }
+
+    fn alive(&self) -> bool {
+        self.process == self.core.process.get()
+    }
+
+    /// Runs `finish` after `delay` whoever still waits, and completes with its value.
+    fn later<T: 'static>(
+        &self,
+        name: &'static str,
+        delay: Duration,
+        finish: impl FnOnce() -> T + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        let slot = Rc::new(RefCell::new(Slot { value: None, waiter: None }));
+        let result = Rc::clone(&slot);
+        let sleep = self.core.sleep(delay);
+        self.spawn(name, async move {
+            sleep.await;
+            let value = finish();
+            let mut slot = slot.borrow_mut();
+            slot.value = Some(value);
+            if let Some(waiter) = slot.waiter.take() {
+                waiter.wake();
+            }
+        });
+        poll_fn(move |context| {
+            let mut slot = result.borrow_mut();
+            match slot.value.take() {
+                Some(value) => Poll::Ready(value),
+                None => {
+                    slot.waiter = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+    }
+}
+
+impl Env for SimEnv {
+    type Disk = SimDisk;
+    type Watch = SimWatch;
+    type Stream = SimStream;
+
+    fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    fn now(&self) -> Monotonic {
+        self.core.now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.core.disk.wall()
+    }
+
+    fn random(&self) -> u64 {
+        let mut streams = self.core.random.borrow_mut();
+        let seed = self.core.seed;
+        streams.entry(self.shard).or_insert_with(|| Prng::new(seed, &format!("random {}", self.shard.0))).draw()
+    }
+
+    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
+        if self.alive() {
+            self.core.spawn(Some(self.shard), name, Box::pin(future));
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        self.core.sleep(duration)
+    }
+
+    fn slice_used(&self) -> bool {
+        self.core.chance.borrow_mut().one_in(8)
+    }
+
+    fn turn(&self) -> impl Future<Output = ()> + 'static {
+        let mut yielded = false;
+        poll_fn(move |context| {
+            if yielded {
+                return Poll::Ready(());
+            }
+            yielded = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    fn touch(&self) {}
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        let micros = self.core.chance.borrow_mut().between(1, BLOCKING_MICROS_MAX);
+        let result = self.later("blocking", Duration::from_micros(micros), || catch_unwind(AssertUnwindSafe(work)));
+        async move { result.await.unwrap_or_else(|panic| resume_unwind(panic)) }
+    }
+
+    fn sync(&self, file: &Arc<SimFile>) -> impl Future<Output = io::Result<()>> + 'static {
+        let delay = self.disk.sync_delay();
+        let begun = file.begin_sync();
+        let file = Arc::clone(file);
+        self.later("sync", delay, move || file.finish_sync(begun))
+    }
+
+    fn watch(&self) -> io::Result<SimWatch> {
+        Ok(SimWatch::new(self.disk.clone()))
+    }
+
+    fn stdin(&self) -> io::Result<SimStream> {
+        Ok(SimStream::new(Rc::clone(&self.core.pipe), Prng::new(self.random(), "pipe")))
+    }
+}

@@ -1,0 +1,80 @@
+//! Stop: how a running engine is asked to end, and how far it has come.
+//!
+//! Guarantees: a phase never goes back; every task on every shard that waits sees each phase. Does not stop anything itself:
+//! inputs return when the drain begins, the rest follows in the order that the shard decides.
+
+use event_listener::Event;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Everything runs.
+    Running = 0,
+    /// Inputs stop reading; what was read is kept, and outputs deliver what they can.
+    Draining = 1,
+    /// Nothing more is waited for; what is in the log stays there for the next start.
+    Forced = 2,
+}
+
+#[derive(Default)]
+struct Shared {
+    phase: AtomicU8,
+    changed: Event,
+    failure: std::sync::Mutex<Option<String>>,
+}
+
+/// A handle on the end of an engine; clones share it.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<Shared>);
+
+impl Stop {
+    /// A handle on an engine that runs.
+    pub fn new() -> Stop {
+        Stop::default()
+    }
+
+    /// Enters `phase` unless it or a later one has been entered.
+    pub fn enter(&self, phase: Phase) {
+        if self.0.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
+            self.0.changed.notify(usize::MAX);
+        }
+    }
+
+    /// Ends the engine at once because it cannot keep its promises; the first reason is kept.
+    pub fn fail(&self, reason: String) {
+        self.0.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(reason);
+        self.enter(Phase::Forced);
+    }
+
+    /// Why the engine failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.0.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The present phase.
+    pub fn phase(&self) -> Phase {
+        match self.0.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Forced,
+        }
+    }
+
+    /// Whether the end has been asked for.
+    pub fn is_asked(&self) -> bool {
+        self.phase() > Phase::Running
+    }
+
+    /// Waits until `phase` has been entered.
+    pub async fn reached(&self, phase: Phase) {
+        while self.phase() < phase {
+            let listener = self.0.changed.listen();
+            if self.phase() >= phase {
+                return;
+            }
+            listener.await;
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The value types that components share: sizes, durations, and the keys that are spelled the same everywhere.
+//!
+//! Guarantees: each rejects what it cannot represent, with the accepted form in the message, at the value's own place in the file.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// A number of bytes: `65536`, `64KiB`, `10MB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+/// Units of sizes, longest spelling first so that `MiB` is not taken for `B`.
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("B", 1),
+];
+
+impl std::str::FromStr for ByteSize {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<ByteSize, ()> {
+        let text = text.trim();
+        let unit = SIZE_UNITS.iter().find(|(unit, _)| text.ends_with(unit));
+        let (number, factor) = match unit {
+            Some((unit, factor)) => (text[..text.len() - unit.len()].trim_end(), *factor),
+            None => (text, 1),
+        };
+        let number: u64 = number.parse().map_err(|_| ())?;
+        number.checked_mul(factor).map(ByteSize).ok_or(())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, factor) in [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+            if self.0 >= factor && self.0.is_multiple_of(factor) {
+                return write!(f, "{}{unit}", self.0 / factor);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
+/// A length of time: `500ms`, `10s`, `5m`, `1h`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub Duration);
+
+const PERIOD_UNITS: [(&str, u64); 6] = [
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+];
+
+impl std::str::FromStr for Period {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Period, ()> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(())?;
+        let number: u64 = text[..digits].parse().map_err(|_| ())?;
+        let unit = text[digits..].trim_start();
+        let (_, nanos) = PERIOD_UNITS.iter().find(|(name, _)| *name == unit).ok_or(())?;
+        number.checked_mul(*nanos).map(|nanos| Period(Duration::from_nanos(nanos))).ok_or(())
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        for (unit, factor) in PERIOD_UNITS.iter().rev() {
+            if nanos > 0 && nanos.is_multiple_of(u128::from(*factor)) {
+                return write!(f, "{}{unit}", nanos / u128::from(*factor));
+            }
+        }
+        write!(f, "{nanos}ns")
+    }
+}
+
+struct Scalar<T> {
+    expected: &'static str,
+    numbers: Option<fn(u64) -> T>,
+}
+
+impl<T: std::str::FromStr> Visitor<'_> for Scalar<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        match self.numbers {
+            Some(make) => Ok(make(number)),
+            None => Err(E::invalid_type(Unexpected::Unsigned(number), &self)),
+        }
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        match u64::try_from(number) {
+            Ok(number) => self.visit_u64(number),
+            Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+        let expected = "a size such as 65536, 64KiB or 10MB";
+        deserializer.deserialize_any(Scalar { expected, numbers: Some(ByteSize) })
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+        let expected = "a duration with its unit, such as 500ms, 10s, 5m, 1h or 7d";
+        deserializer.deserialize_any(Scalar { expected, numbers: None })
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Bytes, as a number or with a unit: 65536, 64KiB, 10MB.",
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+ ?([KMGT]i?B|B)?$"}]
+        })
+    }
+}
+
+impl JsonSchema for Period {
+    fn schema_name() -> Cow<'static, str> {
+        "Period".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A duration with its unit: 500ms, 10s, 5m, 1h, 7d.",
+            "type": "string", "pattern": "^[0-9]+ ?(us|ms|s|m|h|d)$"
+        })
+    }
+}
+
+/// What a full lane does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RingFull {
+    /// The source is not read on.
+    #[default]
+    Block,
+    /// New events are dropped and counted.
+    DropNewest,
+    /// The oldest waiting events are dropped and counted.
+    DropOldest,
+    /// Above half of the bytes one event in ten is kept, the others are dropped and counted.
+    Sample,
+}
+
+/// The lane between an input and its shard.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ring {
+    /// Bytes of events on their way before `when_full` applies.
+    pub bytes: ByteSize,
+    /// What happens then.
+    pub when_full: RingFull,
+}
+
+impl Default for Ring {
+    fn default() -> Ring {
+        Ring { bytes: ByteSize(tailwater_shards::limits::LANE_BYTES_DEFAULT as u64), when_full: RingFull::default() }
+    }
+}
+
+/// The name of a field, or `false` to leave it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldName {
+    /// Written under this name.
+    Named(String),
+    /// Not written.
+    Off,
+}
+
+impl<'de> Deserialize<'de> for FieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FieldName, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = FieldName;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field name, or false to leave the field out")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<FieldName, E> {
+                match text.is_empty() {
+                    true => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                    false => Ok(FieldName::Named(text.to_owned())),
+                }
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<FieldName, E> {
+                match on {
+                    true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
+                    false => Ok(FieldName::Off),
+                }
+            }
+        }
+        deserializer.deserialize_any(Name)
+    }
+}
+
+impl JsonSchema for FieldName {
+    fn schema_name() -> Cow<'static, str> {
+        "FieldName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A field name, or false to leave the field out.",
+            "anyOf": [{"type": "string", "minLength": 1}, {"const": false}]
+        })
+    }
+}
+
+/// The fields that an input adds to each event.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FieldNames {
+    /// The text of the line.
+    pub message: FieldName,
+    /// When it was read, RFC 3339 with microseconds, UTC.
+    pub timestamp: FieldName,
+    /// The host's name.
+    pub host: FieldName,
+    /// The file's path; inputs without files leave it out.
+    pub file: FieldName,
+    /// The byte where the line starts in its file; inputs without files leave it out.
+    pub offset: FieldName,
+}
+
+impl Default for FieldNames {
+    fn default() -> FieldNames {
+        let named = |name: &str| FieldName::Named(name.to_owned());
+        FieldNames {
+            message: named("message"),
+            timestamp: named("timestamp"),
+            host: named("host"),
+            file: named("file"),
+            offset: named("offset"),
+        }
+    }
+}
+
+/// How an output writes an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encode {
+    /// The whole event, a JSON object a line.
+    #[default]
+    Json,
+    /// The message as it came, a line each.
+    Text,
+}
+
+/// How deliveries are grouped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batching {
+    /// Most bytes of one delivery.
+    pub max_bytes: ByteSize,
+    /// Most events of one delivery.
+    pub max_events: u64,
+    /// Longest wait of an event for others to be delivered with it.
+    pub max_age: Period,
+}
+
+impl Default for Batching {
+    fn default() -> Batching {
+        Batching { max_bytes: ByteSize(1 << 20), max_events: 20_000, max_age: Period(Duration::from_millis(5)) }
+    }
+}
+
+/// How failed deliveries are tried again: waits grow twofold from `initial` to `max`, each drawn at random below that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Upper bound of the first wait.
+    pub initial: Period,
+    /// Upper bound of any wait.
+    pub max: Period,
+    /// How long a delivery is tried before its events are discarded and counted; without it, for ever.
+    pub max_age: Option<Period>,
+}
+
+impl Default for Retry {
+    fn default() -> Retry {
+        Retry { initial: Period(Duration::from_millis(100)), max: Period(Duration::from_secs(30)), max_age: None }
+    }
+}
+
+/// What happens to an output's events when the log is full because of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Intake stops until the output has delivered.
+    #[default]
+    Block,
+    /// The output's oldest events are dropped and counted.
+    DropOldest,
+    /// From three quarters full on, one frame of events in ten is kept for the output, the others are dropped and counted.
+    Sample,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_periods_read_their_units() {
+        let size = |text: &str| text.parse::<ByteSize>().map(|size| size.0);
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("10 MB"), Ok(10_000_000));
+        assert_eq!(size("7"), Ok(7));
+        assert_eq!(size("99999999999TiB"), Err(()));
+        assert_eq!(size("-1"), Err(()));
+        assert_eq!(size("1.5GiB"), Err(()));
+        let period = |text: &str| text.parse::<Period>().map(|period| period.0);
+        assert_eq!(period("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(period("7d"), Ok(Duration::from_secs(7 * 86400)));
+        assert_eq!(period("10"), Err(()));
+        assert_eq!(period("s"), Err(()));
+    }
+
+    #[test]
+    fn sizes_and_periods_print_what_they_read() {
+        for text in ["64KiB", "1MiB", "1000B"] {
+            assert_eq!(text.parse::<ByteSize>().map(|size| size.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["1s", "1500ms", "7d"] {
+            assert_eq!(text.parse::<Period>().map(|period| period.to_string()), Ok(text.to_owned()));
+        }
+    }
+}

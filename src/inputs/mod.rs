@@ -1,0 +1,1 @@
+//! Inputs: one file or folder each, and one line in the table.
