@@ -230,7 +230,8 @@ fn engine_plan(plan: config::Plan, options: RunOptions, exporter: &Arc<OnceLock<
         services,
     };
     let input_labels = used_inputs.iter().map(|&i| label(&plan.inputs[i].name, plan.inputs[i].settings.type_name()));
-    let output_labels = used_outputs.iter().map(|&i| label(&plan.outputs[i].name, plan.outputs[i].settings.type_name()));
+    let output_labels =
+        used_outputs.iter().map(|&i| label(&plan.outputs[i].name, plan.outputs[i].settings.type_name()));
     (engine_plan, input_labels.collect(), output_labels.collect())
 }
 
@@ -273,7 +274,10 @@ fn host_name() -> String {
 
 fn report(engine: &Engine<GlommioEnv>) {
     for damage in &engine.damage {
-        let copy = damage.quarantined.as_ref().map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
+        let copy = damage
+            .quarantined
+            .as_ref()
+            .map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
         tracing::error!(
             log = damage.log.0,
             segment = damage.segment,

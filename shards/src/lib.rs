@@ -49,9 +49,9 @@ pub mod plugin;
 pub mod retry;
 pub mod ring;
 pub mod route;
-pub mod shard;
 #[allow(unsafe_code, reason = "vector instructions load and store through pointers")]
 pub mod scan;
+pub mod shard;
 pub mod signal;
 pub mod sim;
 pub mod stop;

@@ -185,7 +185,13 @@ impl Exporter {
             let shard = index.to_string();
             let labels = [("shard", shard.as_str())];
             let name = "tailwater_wal_sync_seconds_total";
-            families.add(name, "Time spent in syncs.", MetricType::COUNTER, &labels, seconds(counters.sync_nanos.get()));
+            families.add(
+                name,
+                "Time spent in syncs.",
+                MetricType::COUNTER,
+                &labels,
+                seconds(counters.sync_nanos.get()),
+            );
             families.counter("tailwater_wal_syncs_total", "Syncs that succeeded.", &labels, counters.syncs.get());
             let name = "tailwater_wal_full_total";
             families.counter(name, "Times the intake waited for a full log.", &labels, counters.wal_full.get());
@@ -260,12 +266,7 @@ impl Exporter {
 }
 
 fn labels_of<'a>(component: &'a ComponentLabels, kind: &'a str, shard: &'a str) -> [(&'a str, &'a str); 4] {
-    [
-        ("component_id", &component.id),
-        ("component_kind", kind),
-        ("component_type", component.kind),
-        ("shard", shard),
-    ]
+    [("component_id", &component.id), ("component_kind", kind), ("component_type", component.kind), ("shard", shard)]
 }
 
 fn discarded(families: &mut Families, labels: Labels<'_>, reason: &str, events: u64) {

@@ -108,8 +108,6 @@ mod snapshot;
 pub mod standby;
 pub mod table;
 #[cfg(test)]
-mod test_disk;
-#[cfg(test)]
 mod tests;
 pub mod writer;
 

@@ -1,1 +1,1 @@
-
+//! Tests of the log as a whole.
