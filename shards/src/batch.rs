@@ -125,6 +125,8 @@ pub struct Batch {
     pub ticket: u64,
     /// Events left out of this range by the lane's policy; they are counted where the range is recorded.
     pub dropped_events: u64,
+    /// The source is gone: once this range is recorded, its position may become a tombstone.
+    pub gone: bool,
 }
 
 impl Batch {
@@ -139,6 +141,7 @@ impl Batch {
             received: Timestamp::default(),
             ticket: 0,
             dropped_events: 0,
+            gone: false,
         }
     }
 
@@ -153,6 +156,7 @@ impl Batch {
         self.chunk_offset = 0;
         self.ticket = 0;
         self.dropped_events = 0;
+        self.gone = false;
     }
 
     /// The bytes of an event.

@@ -15,7 +15,6 @@ pub mod node;
 pub mod plan;
 pub mod problem;
 pub mod raw;
-pub mod standin;
 mod summary;
 pub mod types;
 

@@ -1,8 +1,10 @@
 //! Inputs: one file or folder each, and one line in the table.
 
+pub mod file;
+
 crate::components! {
     /// The settings of an input, by its `type`.
     pub enum InputConfig: input {
-        File => crate::config::standin::FileInput,
+        File => file::Settings,
     }
 }
