@@ -27,12 +27,15 @@ use tailwater_shards::shard::{Service, ShardSeed};
 use tailwater_shards::stop::{Phase, Stop};
 use tailwater_shards::wal::WalError;
 
+/// Told an address.
+pub type AdminBound = Box<dyn Fn(SocketAddr) + Send + Sync>;
+
 /// What runs an engine besides its plan.
 pub struct RunOptions {
     /// Reads how many lines of the own log were dropped.
-    pub log_dropped: fn() -> u64,
+    pub log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Told where the admin endpoint listens, once it does.
-    pub admin_bound: Box<dyn Fn(SocketAddr) + Send + Sync>,
+    pub admin_bound: AdminBound,
     /// The end, for callers that ask for it themselves.
     pub stop: Stop,
 }
@@ -83,8 +86,8 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let cpus = place(&plan.shards, plan.shard_count)?;
     let exporter = Arc::new(OnceLock::new());
     let stop = options.stop.clone();
-    let log_dropped = options.log_dropped;
-    let (engine_plan, inputs, outputs) = engine_plan(plan, options, &exporter);
+    let RunOptions { log_dropped, admin_bound, .. } = options;
+    let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
     let engine = engine::prepare::<GlommioEnv>(&RealDisk::new(), engine_plan, Timestamp(now), stop.clone())?;
     report(&engine);
@@ -163,15 +166,12 @@ fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
 fn place(shards: &Shards, count: usize) -> Result<Vec<Option<usize>>, RunError> {
     let allowed = allowed_cpus();
     match shards {
-        Shards::Cpus(cpus) => {
-            let cpus: Vec<usize> = cpus.iter().map(|cpu| usize::from(*cpu)).collect();
-            match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-                Some(cpu) => Err(RunError::Failed(format!(
-                    "shards: cpu {cpu} is not among those this process may use ({allowed:?}); name others, or use auto"
-                ))),
-                None => Ok(cpus.into_iter().map(Some).collect()),
-            }
-        }
+        Shards::Cpus(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            Some(cpu) => Err(RunError::Failed(format!(
+                "shards: cpu {cpu} is not among those this process may use ({allowed:?}); name others, or use auto"
+            ))),
+            None => Ok(cpus.iter().copied().map(Some).collect()),
+        },
         // More shards than cores may help nobody, but are what was asked for: they share.
         Shards::Auto | Shards::Count(_) => {
             let pinned = count <= allowed.len();
@@ -182,10 +182,10 @@ fn place(shards: &Shards, count: usize) -> Result<Vec<Option<usize>>, RunError> 
 
 type EngineParts = (engine::Plan<GlommioEnv>, Vec<ComponentLabels>, Vec<ComponentLabels>);
 
-fn engine_plan(plan: config::Plan, options: RunOptions, exporter: &Arc<OnceLock<Exporter>>) -> EngineParts {
+fn engine_plan(plan: config::Plan, admin_bound: AdminBound, exporter: &Arc<OnceLock<Exporter>>) -> EngineParts {
     let facts = Facts { host: host_name().into() };
     let services: Vec<Arc<dyn Service<GlommioEnv>>> = match plan.admin {
-        Some(listen) => vec![Arc::new(Admin { listen, exporter: exporter.clone(), bound: options.admin_bound })],
+        Some(listen) => vec![Arc::new(Admin { listen, exporter: exporter.clone(), bound: admin_bound })],
         None => Vec::new(),
     };
     let used_inputs: Vec<usize> = (0..plan.inputs.len()).filter(|&index| plan.inputs[index].used).collect();

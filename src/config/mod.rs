@@ -78,6 +78,9 @@ pub fn load<E: Env>(
                 .help("docs/configuration.md begins with a small configuration that works"),
         );
     }
+    // What follows from a problem is told at the same place: the first one is the cause.
+    let mut places = std::collections::HashSet::new();
+    problems.retain(|problem| problem.span.is_none_or(|span| span.start == span.end || places.insert(span)));
     let report = Report { file: file.to_owned(), text, problems };
     match plan {
         Some(plan) if !report.has_errors() => Ok(Loaded { plan, warnings: report }),

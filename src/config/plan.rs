@@ -5,10 +5,11 @@
 
 use super::node::Node;
 use super::problem::{Problem, Span};
-use super::raw::{self, Admin, Log, Raw, Shards, Sync, WalKind};
+use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
 use super::types::{ByteSize, FieldName, FieldNames, Period};
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
+use crate::telemetry::log::LogOptions;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +40,25 @@ pub struct Plan {
     pub outputs: Vec<OutputPlan>,
     /// The ways between them.
     pub pipelines: Vec<PipelinePlan>,
+}
+
+impl Plan {
+    /// How the own log is started.
+    pub fn log_options(&self) -> LogOptions {
+        let level = match self.log.level {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Trace => tracing::Level::TRACE,
+        };
+        let json = match self.log.format {
+            LogFormat::Auto => None,
+            LogFormat::Text => Some(false),
+            LogFormat::Json => Some(true),
+        };
+        LogOptions { level, json }
+    }
 }
 
 /// An input that will run.

@@ -6,7 +6,7 @@
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 /// A range of bytes in the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     /// First byte.
     pub start: usize,

@@ -35,7 +35,7 @@ pub struct Exporter {
     /// The heartbeats of the shards.
     pub pulses: Box<dyn Fn() -> Vec<PulseReading> + Send + Sync>,
     /// Lines of the own log that were dropped.
-    pub log_dropped: fn() -> u64,
+    pub log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// What a run did, over all components of a kind.
