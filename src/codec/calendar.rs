@@ -109,7 +109,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(nanos: i64) {
-        let moment = jiff::Timestamp::from_nanosecond(i128::from(nanos)).expect("in range").to_zoned(jiff::tz::TimeZone::UTC);
+        let moment =
+            jiff::Timestamp::from_nanosecond(i128::from(nanos)).expect("in range").to_zoned(jiff::tz::TimeZone::UTC);
         let text = rfc3339_micros(Timestamp(nanos));
         // Rounded down, also before 1970, where the reference rounds towards it.
         let micros = moment.subsec_nanosecond() / 1000;

@@ -122,7 +122,8 @@ fn value_end(line: &[u8], at: usize) -> Option<usize> {
         b'"' => string_end(line, at),
         b'{' | b'[' => nested_end(line, at),
         _ => {
-            let length = line[at..].iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'))?;
+            let length =
+                line[at..].iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'))?;
             (length > 0).then_some(at + length)
         }
     }
@@ -151,7 +152,8 @@ mod tests {
     #[test]
     fn field_is_the_objects_own() {
         let line = br#" { "a" : {"m":"inner","x":["}\"",{"m":2}]}, "b":"\"m\":1", "n":-1.5e3, "t":true ,"m":"it","m":"later"}"#;
-        let found = |name: &str| find_field(line, name.as_bytes()).map(|value| std::str::from_utf8(value).expect("text"));
+        let found =
+            |name: &str| find_field(line, name.as_bytes()).map(|value| std::str::from_utf8(value).expect("text"));
         assert_eq!(found("m"), Some("\"it\""));
         assert_eq!(found("n"), Some("-1.5e3"));
         assert_eq!(found("t"), Some("true"));

@@ -63,7 +63,11 @@ impl Component for Settings {
         }
         Err(Mistake {
             key: "max_line_bytes".to_owned(),
-            what: format!("{} is not between {LINE_BYTES_MIN}B and {}", self.max_line_bytes, ByteSize(LINE_BYTES_MAX as u64)),
+            what: format!(
+                "{} is not between {LINE_BYTES_MIN}B and {}",
+                self.max_line_bytes,
+                ByteSize(LINE_BYTES_MAX as u64)
+            ),
             help: format!("leave it out for {}", ByteSize(LINE_BYTES_DEFAULT as u64)),
         })
     }
@@ -115,7 +119,9 @@ impl<E: Env> InputSpec<E> for Spec {
 }
 
 fn unreadable(name: &str, error: &io::Error) -> String {
-    format!("input {name}: standard input cannot be read: {error}; start the program with a pipe or a file as standard input")
+    format!(
+        "input {name}: standard input cannot be read: {error}; start the program with a pipe or a file as standard input"
+    )
 }
 
 /// What one read of the stream ended with.

@@ -89,9 +89,9 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
         let (encoding, target) = (self.encoding.clone(), self.target.clone());
-        Box::pin(async move {
-            Ok(Box::new(Console { context, encoding, target, buffer: Vec::new() }) as Box<dyn Output>)
-        })
+        Box::pin(
+            async move { Ok(Box::new(Console { context, encoding, target, buffer: Vec::new() }) as Box<dyn Output>) },
+        )
     }
 }
 

@@ -1,0 +1,1 @@
+//! The files in ordinary and odd circumstances.
