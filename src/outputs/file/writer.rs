@@ -488,8 +488,11 @@ impl<D: Disk> Writer<D> {
     /// Makes all that was taken durable and says what the files hold.
     pub fn commit(&mut self, now: Now) -> Result<State, String> {
         self.flush(now)?;
+        for (path, target) in &mut self.files {
+            target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        }
         self.sync_closing();
-        if let Err(reason) = self.sync(now) {
+        if let Err(reason) = self.sync() {
             self.poison(reason);
         }
         if let Some(reason) = &self.poisoned {
@@ -508,12 +511,10 @@ impl<D: Disk> Writer<D> {
         Ok(state)
     }
 
-    fn sync(&mut self, now: Now) -> Result<(), String> {
+    fn sync(&mut self) -> Result<(), String> {
         for (path, target) in &mut self.files {
-            let explain = |error: io::Error| explain("make durable", as_path(path), &error);
-            target.finish(now.wall).map_err(explain)?;
             if target.dirty {
-                target.file.sync().map_err(explain)?;
+                target.file.sync().map_err(|error| explain("make durable", as_path(path), &error))?;
                 target.dirty = false;
             }
         }

@@ -132,10 +132,10 @@ fn kill_at_any_operation_repeats_nothing() {
 
 #[test]
 fn power_loss_at_any_operation_repeats_and_loses_nothing() {
-    every_crash(Crash::Power, &options(), 8);
-    every_crash(Crash::Power, &rotating(), 8);
-    every_crash(Crash::Power, &crowded(options()), 8);
-    every_crash(Crash::Power, &crowded(rotating()), 8);
+    every_crash(Crash::Power, &options(), 3);
+    every_crash(Crash::Power, &rotating(), 3);
+    every_crash(Crash::Power, &crowded(options()), 3);
+    every_crash(Crash::Power, &crowded(rotating()), 3);
 }
 
 #[test]
