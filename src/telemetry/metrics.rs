@@ -218,12 +218,13 @@ impl Exporter {
             let labels = labels_of(component, "input", &shard);
             let counters = &meter.counters;
             let lanes = meter.lanes.iter().map(|lane| lane.counters());
-            let (mut dropped, mut taken, mut fill, mut full) = (0u64, 0u64, 0u64, 0u64);
+            let (mut dropped, mut taken, mut fill, mut full, mut replaced) = (0u64, 0u64, 0u64, 0u64, 0u64);
             for lane in lanes {
                 dropped += lane.dropped_events.get();
                 taken += lane.taken_events.get();
                 fill += lane.sent_bytes.get().saturating_sub(lane.taken_bytes.get());
                 full += lane.full.get();
+                replaced += lane.replaced_events.get();
             }
             families.counter(SENT.0, SENT.1, &labels, taken.saturating_sub(dropped));
             for reason in [Discard::RingFull, Discard::LineTooLong] {
@@ -238,6 +239,8 @@ impl Exporter {
             families.counter("tailwater_ring_full_total", "Times the ring was found full.", &labels, full);
             let name = "tailwater_input_truncated_events_total";
             families.counter(name, "Events cut short.", &labels, counters.truncated_events.get());
+            let name = "tailwater_input_replaced_events_total";
+            families.counter(name, "Events in which bytes that are no UTF-8 were replaced.", &labels, replaced);
             let name = "tailwater_file_unread_bytes";
             families.gauge(name, "Bytes in followed files not yet read.", &labels, counters.unread_bytes.get() as f64);
             families.gauge("tailwater_files", "Files being followed.", &labels, counters.files.get() as f64);
