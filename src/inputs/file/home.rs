@@ -32,10 +32,10 @@ const TICK: Duration = Duration::from_secs(1);
 const HELLO_WAIT: Duration = Duration::from_secs(1);
 
 /// Files that are opened in one go, so that the first are read while the others are still being opened.
-const IDENTIFY_FILES: usize = 128;
+const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
 
 /// Descriptors handed out with files before owners are left to open the rest themselves.
-const HANDED_FILES_MAX: usize = 512;
+const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
 
 /// Symbolic links that are looked at each second; with more than that, each is looked at every ten seconds.
 const LINKS_EACH_TICK: usize = 100;

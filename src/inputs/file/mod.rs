@@ -22,6 +22,8 @@ mod lines;
 mod owner;
 mod post;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
