@@ -238,10 +238,11 @@ impl<'a, E: Env> Home<'a, E> {
                 self.post.send(from, ToOwner::<FileOf<E>>::Welcome);
             }
             ToHome::Released(id, state) => {
+                self.remember(*state, true);
                 if let Some(known) = self.files.remove(&id) {
                     self.drop_known(id, &known);
+                    known.paths.iter().for_each(|path| self.look_again(path));
                 }
-                self.remember(*state, true);
             }
             ToHome::Head(head) => Arc::make_mut(&mut self.memory).add_head(head),
         }
@@ -361,6 +362,8 @@ impl<'a, E: Env> Home<'a, E> {
             let work = move || (discover::look(&disk, &patterns, &requests, wall), requests);
             let (found, asked) = self.context.env.blocking(work).await;
             requests = Vec::new();
+            // A file that was let go may have left its inode number to one that was just found.
+            self.read_mail();
             for (request, found) in asked.into_iter().zip(found) {
                 self.apply(request, found, &mut requests);
             }
@@ -457,6 +460,10 @@ impl<'a, E: Env> Home<'a, E> {
     ) {
         let Some(mut directory) = self.directories.remove(path) else { return };
         let mut now: HashMap<OsString, Inode> = HashMap::new();
+        if let Some(present) = present {
+            directory.retry.retain(|name| present.contains(name));
+            directory.links.retain(|name| present.contains(name));
+        }
         for entry in entries {
             directory.retry.remove(&entry.name);
             let full = path.join(&entry.name);
@@ -507,6 +514,7 @@ impl<'a, E: Env> Home<'a, E> {
 
     fn detach(&mut self, path: &Path, inode: Inode) {
         self.watcher.unname(path);
+        self.told.remove(path);
         if let Some(&id) = self.by_inode.get(&inode)
             && let Some(known) = self.files.get_mut(&id)
         {
