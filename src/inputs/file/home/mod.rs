@@ -85,7 +85,7 @@ struct Directory {
     links: HashSet<OsString>,
     /// Names that have to be looked at again.
     retry: HashSet<OsString>,
-    /// Whether only the retried names have to be looked at, because nothing else can have changed.
+    /// The directory it was found in; none where an include pattern begins, which is waited for when it is missing.
     found_under: Option<PathBuf>,
 }
 
