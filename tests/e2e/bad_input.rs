@@ -12,7 +12,7 @@ fn unreadable_file_is_named_and_read_once_it_can_be() {
     let config = case.files_to_file("logs/*.log");
     case.write("logs/good.log", &block(1, 1_000));
     let secret = case.write("logs/secret.log", &block(1_001, 2_000));
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).expect("permissions");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).expect("permissions");
     for folder in ["data", "out", "logs"] {
         give_away(&case.path(folder));
     }
