@@ -33,10 +33,11 @@ const ENGINE: [(u8, &str); 22] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 15] = [
+const PRODUCT: [(u8, &str); 16] = [
     (0, "config::types"),
     (0, "config::nearest"),
     (0, "config::problem"),
+    (0, "config::env"),
     (0, "config::node"),
     (0, "config::de"),
     (0, "config::component"),
