@@ -23,10 +23,10 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal`, `stop` |
+//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal`, `stop`, `retry` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `plugin` |
-//! | 3 | `pipeline`, `intake`, `delivery` |
+//! | 3 | `keeper`, `pipeline`, `intake`, `delivery` |
 //! | 4 | `mesh`, `shard` |
 //! | 5 | `engine` |
 //! | 6 | `glommio_env`, `sim` |

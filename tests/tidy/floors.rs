@@ -7,7 +7,7 @@ use crate::source::{Finding, check, check_rule, finding, lines, root};
 use std::fs;
 
 /// The engine, floor by floor; inside a floor the order is finer.
-const ENGINE: [(u8, &str); 20] = [
+const ENGINE: [(u8, &str); 22] = [
     (0, "limits"),
     (0, "env"),
     (0, "scan"),
@@ -15,11 +15,13 @@ const ENGINE: [(u8, &str); 20] = [
     (0, "counters"),
     (0, "signal"),
     (0, "stop"),
+    (0, "retry"),
     (1, "ring"),
     (1, "route"),
     (1, "lane"),
     (1, "wal"),
     (2, "plugin"),
+    (3, "keeper"),
     (3, "pipeline"),
     (3, "intake"),
     (3, "delivery"),
@@ -31,8 +33,13 @@ const ENGINE: [(u8, &str); 20] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 11] = [
+const PRODUCT: [(u8, &str); 16] = [
     (0, "config::types"),
+    (0, "config::nearest"),
+    (0, "config::problem"),
+    (0, "config::env"),
+    (0, "config::node"),
+    (0, "config::de"),
     (0, "config::component"),
     (1, "codec"),
     (1, "net"),
