@@ -7,7 +7,7 @@ use super::StartAt;
 use super::follow::{Span, unread_spans};
 use super::gzip;
 use super::identity::{HEAD_BYTES, Head, Memory, Sighting, TAIL_BYTES, tail_marker};
-use super::lines::Rules;
+use crate::codec::framing::Rules;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;

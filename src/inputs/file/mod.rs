@@ -18,7 +18,6 @@ mod gzip;
 mod home;
 mod identify;
 mod identity;
-mod lines;
 mod owner;
 mod post;
 mod reader;
@@ -26,10 +25,10 @@ mod reader;
 mod tests;
 mod watcher;
 
+use crate::codec::framing::{LineTooLong, Rules};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::types::{ByteSize, FieldNames, Period, Ring};
 use discover::Patterns;
-use lines::Rules;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::rc::Rc;
@@ -52,19 +51,6 @@ pub enum StartAt {
     Beginning,
     /// At their last line, if that is unfinished, else at their end. Files that appear later are read whole.
     End,
-}
-
-/// What happens to a line longer than `max_line_bytes`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LineTooLong {
-    /// Its beginning is kept, the rest is skipped; counted.
-    #[default]
-    Truncate,
-    /// It becomes several events.
-    Split,
-    /// It is left out and counted.
-    Discard,
 }
 
 /// Which shard gets the events.

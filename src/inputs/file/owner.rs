@@ -7,8 +7,8 @@
 use super::StartAt;
 use super::follow::{Farewell, Followed};
 use super::home::Assignment;
-use super::lines::Rules;
 use super::post::{FileId, Post, ToHome};
+use crate::codec::framing::Rules;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;

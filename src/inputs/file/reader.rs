@@ -7,9 +7,9 @@
 
 use super::follow::{Farewell, Followed};
 use super::identity::{HEAD_BYTES, Head, TAIL_BYTES, tail_marker};
-use super::lines::{self, Ending};
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
+use crate::codec::framing::{self, Ending};
 use futures_lite::future::or;
 use std::io;
 use std::sync::Arc;
@@ -255,7 +255,7 @@ impl<E: Env> Reader<'_, E> {
         let span = followed.span();
         let lead = span.lead();
         let Batch { chunk, events, .. } = &mut *batch;
-        let cut = lines::cut(chunk.bytes(), lead, span.skipping, self.owner.options.rules, ending, events);
+        let cut = framing::cut(chunk.bytes(), lead, span.skipping, self.owner.options.rules, ending, events);
         if cut.consumed == lead {
             followed.unfinished = (batch.chunk.bytes().len() - lead) as u64;
             self.context.lanes.put_back(batch);

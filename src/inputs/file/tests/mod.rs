@@ -229,7 +229,7 @@ async fn collect(
             log.borrow_mut().append(&batch);
             let ticket = batch.ticket;
             receiver.give_back(batch);
-            receiver.acknowledge(ticket);
+            receiver.acknowledger().acknowledge(ticket);
         }
         if receiver.is_finished() {
             return;
