@@ -30,7 +30,7 @@
 //!         first sequence u64 · epoch u32 · 4 zero bytes · segment_bytes u64 · zero to 64
 //! ```
 //!
-//! The first frame is a snapshot, so that recycling an older segment loses neither positions nor cursors nor the registry. A
+//! The first frames are a snapshot (several frames when it is long, each standing for itself), so that recycling an older segment loses neither positions nor cursors nor the registry. A
 //! full segment ends with a seal, a frame without payload. What follows the last frame is zero or stale: a recycled file
 //! keeps the bytes of its earlier life, which carry lower sequences and are never taken for the present.
 //!
@@ -66,7 +66,10 @@
 //! `MORE` marks a frame whose group goes on in the next frame. A group is valid only with its last frame, which holds the
 //! positions; recovery cuts an incomplete group off, and readers see a group only when it is whole. A group may cross into
 //! the next segment; seal and snapshot frames in between do not end it.
-//! `EPOCH` marks the first frame after a start of the log: a snapshot with a higher epoch, whose sequence may jump.
+//! `EPOCH` marks the first frame after a start of the log, which has a higher epoch and whose sequence may jump: a snapshot, or
+//! the seal of the segment when the snapshot has to open the next one.
+//! With MASKS `outputs` is the union of the masks; with TIMESTAMPS `timestamp` is that of the first event. Later versions keep
+//! magic, checksum, length and version where they are, in frames and in segment headers, so that they can be told from damage.
 //!
 //! Position section, one entry after the other: source key u128 · from u64 · to u64 · marker u64 · flags u16 (1 a source
 //! record follows, 2 the source is gone) · 6 zero bytes. A source record: input name length u16 · name length u16 ·
@@ -89,6 +92,24 @@
 //! further on proves by its `synced` field that this one had been durable (then it is damage: quarantined, reported, the log
 //! goes on behind it) or not (then it is the torn tail: the log is cut there and later frames are discarded). A foreign
 //! version is never touched: the start is refused.
+
+pub mod builder;
+pub mod bytes;
+pub mod cursor;
+pub mod frame;
+pub mod log;
+pub mod manifest;
+pub mod positions;
+pub mod record;
+pub mod recovery;
+mod scan;
+pub mod segment;
+mod snapshot;
+pub mod standby;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod writer;
 
 use crate::batch::{Source, SourceKey};
 use crate::env::Timestamp;
@@ -246,6 +267,24 @@ pub enum WalError {
         path: PathBuf,
         /// What is wrong and what to do.
         reason: String,
+    },
+    /// A group that no segment can ever hold; waiting does not help.
+    #[error("a frame of {bytes} bytes does not fit: a segment of the write-ahead log has room for {room}")]
+    TooLarge {
+        /// Bytes of the frame or group.
+        bytes: u64,
+        /// Bytes there are.
+        room: u64,
+    },
+    /// A frame that a reader came to is not what was written. The reader may go on behind it.
+    #[error("{path}: damaged at byte {offset}: {finding}")]
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Where the frame should begin.
+        offset: u64,
+        /// What is wrong with it.
+        finding: String,
     },
     /// The disk refused a call that may succeed later.
     #[error("{path}: {source}")]

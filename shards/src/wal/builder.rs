@@ -1,0 +1,310 @@
+//! Building frames: the encoder appends lines, the writer stamps and writes the result with one call.
+//!
+//! Guarantees: header and payload lie in one buffer, so that a frame is one write; buffers are reused, so that nothing is
+//! allocated per event once they have grown; an event costs 4 bytes of index while timestamps and masks are the same.
+//! Does not know logs or segments: what only the writer knows is stamped by [`FrameBuilder::stamp`].
+
+use super::bytes::{pad, padded, u32_length};
+use super::frame::{
+    FLAG_EPOCH, FLAG_MASKS, FLAG_MORE, FLAG_TIMESTAMPS, FRAME_HEADER_BYTES, FrameHeader, FrameKind, checksum,
+    frame_bytes,
+};
+use super::record::encode_position;
+use super::{LogId, Sequence};
+use crate::batch::{Source, SourceRange};
+use crate::env::Timestamp;
+use std::sync::Arc;
+
+/// A position that a frame records, kept for the writer's own table.
+pub(crate) struct RecordedRange {
+    pub(crate) source: Arc<Source>,
+    pub(crate) range: SourceRange,
+    pub(crate) gone: bool,
+}
+
+/// What only the writer knows of a frame.
+pub(crate) struct Stamp {
+    pub(crate) log: LogId,
+    pub(crate) epoch: u32,
+    pub(crate) shard: u32,
+    pub(crate) sequence: Sequence,
+    pub(crate) synced: Sequence,
+    pub(crate) more: bool,
+    pub(crate) starts_epoch: bool,
+}
+
+/// One frame in the making.
+pub struct FrameBuilder {
+    kind: FrameKind,
+    pipeline: u32,
+    /// Header, payload, then what [`FrameBuilder::finish`] lays out behind it.
+    buffer: Vec<u8>,
+    /// Where the event that is being written began.
+    event_start: usize,
+    lengths: Vec<u32>,
+    /// The outputs of the pipeline: the mask of an event that names none.
+    outputs: u64,
+    /// Mask of every event so far, while `masks` is empty.
+    mask: u64,
+    masks: Vec<u64>,
+    /// Timestamp of every event so far, while `timestamps` is empty.
+    timestamp: Timestamp,
+    timestamps: Vec<i64>,
+    positions: Vec<u8>,
+    recorded: Vec<RecordedRange>,
+    discarded: u64,
+    finished: bool,
+}
+
+impl Default for FrameBuilder {
+    fn default() -> FrameBuilder {
+        FrameBuilder::new()
+    }
+}
+
+impl FrameBuilder {
+    /// An empty events frame.
+    pub fn new() -> FrameBuilder {
+        FrameBuilder {
+            kind: FrameKind::Events,
+            pipeline: 0,
+            buffer: vec![0; FRAME_HEADER_BYTES],
+            event_start: FRAME_HEADER_BYTES,
+            lengths: Vec::new(),
+            outputs: 0,
+            mask: 0,
+            masks: Vec::new(),
+            timestamp: Timestamp(0),
+            timestamps: Vec::new(),
+            positions: Vec::new(),
+            recorded: Vec::new(),
+            discarded: 0,
+            finished: false,
+        }
+    }
+
+    /// Starts over, with the buffers kept.
+    pub fn begin(&mut self, kind: FrameKind, pipeline: u32, outputs: u64) {
+        self.kind = kind;
+        self.pipeline = pipeline;
+        self.buffer.clear();
+        self.buffer.resize(FRAME_HEADER_BYTES, 0);
+        self.event_start = FRAME_HEADER_BYTES;
+        self.lengths.clear();
+        self.outputs = outputs;
+        self.mask = outputs;
+        self.masks.clear();
+        self.timestamp = Timestamp(0);
+        self.timestamps.clear();
+        self.positions.clear();
+        self.recorded.clear();
+        self.discarded = 0;
+        self.finished = false;
+    }
+
+    /// The buffer to which an event's line (or a record) is appended, and nothing else is done.
+    #[inline]
+    pub fn payload(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Ends the line appended since the last call; it ends with a newline. No mask means the frame's outputs.
+    #[inline]
+    pub fn end_event(&mut self, timestamp: Timestamp, mask: Option<u64>) {
+        let end = self.buffer.len();
+        debug_assert!(self.buffer[self.event_start..].ends_with(b"\n"), "a line in the log ends with its newline");
+        let mask = mask.unwrap_or(self.outputs);
+        if self.lengths.is_empty() {
+            self.timestamp = timestamp;
+            self.mask = mask;
+        }
+        if timestamp != self.timestamp || !self.timestamps.is_empty() {
+            // The first event that differs writes the column of those before it.
+            self.timestamps.resize(self.lengths.len(), self.timestamp.0);
+            self.timestamps.push(timestamp.0);
+        }
+        if mask != self.mask || !self.masks.is_empty() {
+            self.masks.resize(self.lengths.len(), self.mask);
+            self.masks.push(mask);
+        }
+        // The buffer stays far below 4 GiB; `finish` asserts it for the whole frame.
+        self.lengths.push((end - self.event_start) as u32);
+        self.event_start = end;
+    }
+
+    /// Takes back what was appended since the last [`FrameBuilder::end_event`]: the event is not kept.
+    pub fn abandon_event(&mut self) {
+        self.buffer.truncate(self.event_start);
+    }
+
+    /// Bytes of the payload so far.
+    #[inline]
+    pub fn payload_bytes(&self) -> usize {
+        self.buffer.len() - FRAME_HEADER_BYTES
+    }
+
+    /// Events so far.
+    #[inline]
+    pub fn event_count(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Records that `range` of `source` is in this frame's group or was left out on purpose. Nothing is kept of a source
+    /// that cannot be read again. `with_record` introduces the source: see [`super::writer::Writer::knows`].
+    pub fn position(&mut self, range: &SourceRange, source: &Arc<Source>, with_record: bool, gone: bool) {
+        if !source.repeatable {
+            return;
+        }
+        encode_position(&mut self.positions, range, source, with_record, gone);
+        self.recorded.push(RecordedRange { source: source.clone(), range: *range, gone });
+    }
+
+    /// Counts events that were discarded before the log for the ranges recorded here.
+    pub fn discard(&mut self, events: u64) {
+        self.discarded += events;
+    }
+
+    /// Whether neither event nor position is in it.
+    pub fn is_empty(&self) -> bool {
+        self.payload_bytes() == 0 && self.positions.is_empty()
+    }
+
+    /// Lays out index and positions behind the payload and fills the header, except for what the writer stamps. Once only.
+    pub fn finish(&mut self) {
+        assert!(!self.finished, "a frame is finished once");
+        let payload = self.payload_bytes();
+        pad(&mut self.buffer, 0);
+        for length in &self.lengths {
+            self.buffer.extend_from_slice(&length.to_le_bytes());
+        }
+        pad(&mut self.buffer, 0);
+        for timestamp in &self.timestamps {
+            self.buffer.extend_from_slice(&timestamp.to_le_bytes());
+        }
+        for mask in &self.masks {
+            self.buffer.extend_from_slice(&mask.to_le_bytes());
+        }
+        self.buffer.extend_from_slice(&self.positions);
+        pad(&mut self.buffer, 0);
+        let index = padded(self.lengths.len() * 4) + (self.timestamps.len() + self.masks.len()) * 8;
+        debug_assert_eq!(self.buffer.len(), frame_bytes(payload, index, self.positions.len()));
+        let flags = if self.timestamps.is_empty() { 0 } else { FLAG_TIMESTAMPS }
+            | if self.masks.is_empty() { 0 } else { FLAG_MASKS };
+        let header = FrameHeader {
+            length: u32_length(self.buffer.len()),
+            flags,
+            pipeline: self.pipeline,
+            events: u32_length(self.lengths.len()),
+            outputs: self.masks.iter().fold(self.mask, |union, mask| union | mask),
+            timestamp: self.timestamp,
+            payload_bytes: u32_length(payload),
+            position_bytes: u32_length(self.positions.len()),
+            discarded: self.discarded,
+            ..FrameHeader::empty(self.kind)
+        };
+        let head = self.buffer.first_chunk_mut::<FRAME_HEADER_BYTES>().expect("the buffer begins with the header");
+        header.encode(head);
+        self.finished = true;
+    }
+
+    /// Sets the timestamp of a frame without events.
+    pub(crate) fn set_timestamp(&mut self, timestamp: Timestamp) {
+        self.timestamp = timestamp;
+    }
+
+    /// Bytes of the finished frame.
+    pub fn length(&self) -> usize {
+        assert!(self.finished, "the length is known once the frame is finished");
+        self.buffer.len()
+    }
+
+    /// Fills in what only the writer knows, and the checksum; the bytes are ready to be written. May be repeated.
+    pub(crate) fn stamp(&mut self, stamp: &Stamp) -> &[u8] {
+        assert!(self.finished, "only a finished frame can be stamped");
+        let buffer = &mut self.buffer;
+        let mut flags = u16::from_le_bytes([buffer[14], buffer[15]]) & !(FLAG_MORE | FLAG_EPOCH);
+        flags |= if stamp.more { FLAG_MORE } else { 0 } | if stamp.starts_epoch { FLAG_EPOCH } else { 0 };
+        buffer[14..16].copy_from_slice(&flags.to_le_bytes());
+        buffer[16..24].copy_from_slice(&stamp.log.0.to_le_bytes());
+        buffer[24..28].copy_from_slice(&stamp.epoch.to_le_bytes());
+        buffer[28..32].copy_from_slice(&stamp.shard.to_le_bytes());
+        buffer[32..40].copy_from_slice(&stamp.sequence.0.to_le_bytes());
+        buffer[40..48].copy_from_slice(&stamp.synced.0.to_le_bytes());
+        let checksum = checksum(buffer);
+        buffer[4..8].copy_from_slice(&checksum.to_le_bytes());
+        buffer
+    }
+
+    pub(crate) fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
+    pub(crate) fn recorded(&self) -> &[RecordedRange] {
+        &self.recorded
+    }
+
+    /// Calls `add` with each output and the number of events it gets.
+    pub(crate) fn count_outputs(&self, mut add: impl FnMut(u8, u64)) {
+        let mut each = |mask: u64, events: u64| {
+            let mut rest = mask;
+            while rest != 0 {
+                add(rest.trailing_zeros() as u8, events);
+                rest &= rest - 1;
+            }
+        };
+        if self.masks.is_empty() {
+            each(self.mask, self.lengths.len() as u64);
+        } else {
+            self.masks.iter().for_each(|mask| each(*mask, 1));
+        }
+    }
+}
+
+/// Frames that are appended together or not at all. The last one holds the positions.
+#[derive(Default)]
+pub struct Group {
+    frames: Vec<FrameBuilder>,
+    used: usize,
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new() -> Group {
+        Group::default()
+    }
+
+    /// Empties the group; its buffers are kept.
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Adds a frame, begun as said.
+    pub fn frame(&mut self, kind: FrameKind, pipeline: u32, outputs: u64) -> &mut FrameBuilder {
+        if self.used == self.frames.len() {
+            self.frames.push(FrameBuilder::new());
+        }
+        self.used += 1;
+        let frame = &mut self.frames[self.used - 1];
+        frame.begin(kind, pipeline, outputs);
+        frame
+    }
+
+    /// The frame added last.
+    pub fn last(&mut self) -> Option<&mut FrameBuilder> {
+        self.frames[..self.used].last_mut()
+    }
+
+    /// The frames, in order.
+    pub fn frames(&self) -> &[FrameBuilder] {
+        &self.frames[..self.used]
+    }
+
+    pub(crate) fn frames_mut(&mut self) -> &mut [FrameBuilder] {
+        &mut self.frames[..self.used]
+    }
+
+    /// Whether no frame was added.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+}

@@ -1,0 +1,270 @@
+//! A cursor: one reader's way through a log, frame by frame, straight from the mapped segments.
+//!
+//! Guarantees: sees only whole groups; frames of segments that are no longer written are checked against their checksum,
+//! since their bytes may come from the disk; damage is an error with its place, and going on behind it says which
+//! sequences are lost. Costs a header decode per frame, no allocation and no lock except from one segment to the next.
+
+use super::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView, checksum_holds};
+use super::log::{Log, Place};
+use super::scan::find_frame;
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::{OutputNumber, Position, Sequence, WalError};
+use crate::env::Disk;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A frame in a mapped segment. Keeps the segment from being recycled.
+pub struct Frame<D: Disk> {
+    segment: Arc<Segment<D>>,
+    offset: u64,
+    header: FrameHeader,
+    first_event: u32,
+}
+
+impl<D: Disk> Clone for Frame<D> {
+    fn clone(&self) -> Frame<D> {
+        Frame { segment: self.segment.clone(), ..*self }
+    }
+}
+
+impl<D: Disk> Frame<D> {
+    /// The header.
+    pub fn header(&self) -> &FrameHeader {
+        &self.header
+    }
+
+    /// The lines, or the record.
+    pub fn payload(&self) -> Cow<'_, [u8]> {
+        self.segment.read(self.offset + FRAME_HEADER_BYTES as u64, self.header.payload_bytes as usize)
+    }
+
+    /// The whole frame, its parts checked. Events below [`Frame::first_event`] are passed already.
+    pub fn view(&self) -> Result<FrameView<'_>, WalError> {
+        let bytes = self.segment.read(self.offset, self.header.length as usize);
+        FrameView::new(bytes).map_err(|error| self.damaged(error))
+    }
+
+    /// Turns a finding about the content into an error that names the place.
+    pub fn damaged(&self, error: FrameError) -> WalError {
+        damaged(&self.segment, self.offset, &error)
+    }
+
+    /// First event that the cursor had not passed.
+    pub fn first_event(&self) -> u32 {
+        self.first_event
+    }
+
+    /// The position before the frame's first event not yet passed.
+    pub fn before(&self) -> Position {
+        Position { sequence: self.header.sequence, event: self.first_event }
+    }
+
+    /// The position behind the frame.
+    pub fn after(&self) -> Position {
+        Position { sequence: Sequence(self.header.sequence.0 + 1), event: 0 }
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        Place { segment: self.segment.number, offset: self.offset }
+    }
+
+    /// Gives the frame's pages back to the system; its bytes stay readable.
+    pub fn release_pages(&self) {
+        use crate::env::Map as _;
+        self.segment.map.release(self.offset as usize, self.header.length as usize);
+    }
+}
+
+/// What was lost by going on behind damage: sequences between the two, both excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The last frame read before it.
+    pub after: Sequence,
+    /// The first one behind it.
+    pub before: Sequence,
+}
+
+/// See the module.
+pub struct Cursor<D: Disk> {
+    log: Arc<Log<D>>,
+    segment: Option<Arc<Segment<D>>>,
+    offset: u64,
+    position: Position,
+    last: Sequence,
+    epoch: u32,
+    all: bool,
+}
+
+fn damaged<D: Disk>(segment: &Segment<D>, offset: u64, finding: &dyn std::fmt::Display) -> WalError {
+    WalError::Damaged { path: segment.path.clone(), offset, finding: finding.to_string() }
+}
+
+impl<D: Disk> Cursor<D> {
+    /// A cursor that returns event frames from `from` on. The reader has registered before, so that nothing goes meanwhile.
+    pub fn open(log: Arc<Log<D>>, from: Position) -> Cursor<D> {
+        let mut cursor = Cursor {
+            log,
+            segment: None,
+            offset: SEGMENT_HEADER_BYTES as u64,
+            position: from,
+            last: Sequence(0),
+            epoch: 0,
+            all: false,
+        };
+        cursor.skip_to(from);
+        cursor
+    }
+
+    /// Returns frames of every kind from now on.
+    pub fn all_kinds(mut self) -> Cursor<D> {
+        self.all = true;
+        self
+    }
+
+    /// The log it reads.
+    pub fn log(&self) -> &Arc<Log<D>> {
+        &self.log
+    }
+
+    /// The first event not yet passed.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Goes to `position`, forward or back.
+    pub fn skip_to(&mut self, position: Position) {
+        self.position = position;
+        let target = self.log.segment_of(position);
+        let same = match (&target, &self.segment) {
+            (Some(target), Some(current)) => target.number == current.number,
+            _ => false,
+        };
+        if !same || position.sequence <= self.last {
+            self.segment = target;
+            self.offset = SEGMENT_HEADER_BYTES as u64;
+            (self.last, self.epoch) = (Sequence(0), 0);
+        }
+    }
+
+    /// The next event frame, or none at the tail. After an error the cursor stands before the damage.
+    pub fn next(&mut self) -> Result<Option<Frame<D>>, WalError> {
+        let tail = self.log.tail();
+        loop {
+            let Some(segment) = &self.segment else {
+                self.segment = self.log.segment_of(self.position);
+                if self.segment.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            if (Place { segment: segment.number, offset: self.offset }) >= tail {
+                return Ok(None);
+            }
+            if let Some(end) = segment.gap_end(self.offset) {
+                self.offset = end;
+                continue;
+            }
+            if self.offset + FRAME_HEADER_BYTES as u64 > segment.bytes() {
+                self.next_segment();
+                continue;
+            }
+            let header = self.check(segment, tail)?;
+            let offset = self.offset;
+            (self.last, self.epoch) = (header.sequence, header.epoch);
+            self.offset += u64::from(header.length);
+            let wanted = self.all || header.kind == FrameKind::Events;
+            if !wanted || header.sequence < self.position.sequence {
+                if header.kind == FrameKind::Seal {
+                    self.next_segment();
+                }
+                continue;
+            }
+            let segment = segment.clone();
+            if header.kind == FrameKind::Seal {
+                self.next_segment();
+            }
+            let same = header.sequence == self.position.sequence;
+            let first_event = if same { self.position.event } else { 0 };
+            let frame = Frame { segment, offset, header, first_event };
+            self.position = frame.after();
+            return Ok(Some(frame));
+        }
+    }
+
+    fn check(&self, segment: &Segment<D>, tail: Place) -> Result<FrameHeader, WalError> {
+        let fail = |finding: &dyn std::fmt::Display| damaged(segment, self.offset, finding);
+        let head = segment.read(self.offset, FRAME_HEADER_BYTES);
+        let header = FrameHeader::decode(&head).map_err(|error| fail(&error))?;
+        if header.log != self.log.id() || header.sequence <= self.last || header.epoch < self.epoch {
+            return Err(fail(&"a frame of another time or log"));
+        }
+        let limit = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
+        if self.offset + u64::from(header.length) > limit {
+            return Err(fail(&FrameError::Length));
+        }
+        // Bytes that nobody writes any more may have been read back from the disk.
+        let cold = segment.number != tail.segment && header.sequence >= self.position.sequence;
+        if cold && !checksum_holds(&segment.read(self.offset, header.length as usize)) {
+            return Err(fail(&FrameError::Checksum));
+        }
+        Ok(header)
+    }
+
+    fn next_segment(&mut self) {
+        let number = self.segment.as_ref().map_or(0, |segment| segment.number + 1);
+        self.segment = self.log.segment_from(number);
+        self.offset = SEGMENT_HEADER_BYTES as u64;
+    }
+
+    /// Goes on behind the damage that [`Cursor::next`] has just reported; which sequences are lost by it. None when nothing
+    /// readable follows yet; the cursor then stands at the tail.
+    pub fn skip_damage(&mut self) -> Option<Lost> {
+        let tail = self.log.tail();
+        let after = self.last;
+        let mut from = self.offset + 8;
+        while let Some(segment) = self.segment.clone() {
+            let found = find_frame(&segment, self.log.id(), from, after, self.epoch);
+            let found = found.filter(|(offset, _)| Place { segment: segment.number, offset: *offset } < tail);
+            if let Some((offset, header)) = found {
+                self.offset = offset;
+                return Some(Lost { after, before: header.sequence });
+            }
+            if segment.number >= tail.segment {
+                self.offset = tail.offset;
+                return None;
+            }
+            self.next_segment();
+            from = self.offset;
+        }
+        None
+    }
+}
+
+/// Events of `output` at or behind `position`: what recovery owes it. Damage is passed over, since it is reported elsewhere.
+pub fn events_after<D: Disk>(log: &Arc<Log<D>>, position: Position, output: OutputNumber) -> u64 {
+    let mut cursor = Cursor::open(log.clone(), position);
+    let mut events = 0;
+    loop {
+        match cursor.next() {
+            Ok(Some(frame)) => events += frame_events(&frame, output.bit()),
+            Ok(None) => return events,
+            Err(_) => {
+                cursor.skip_damage();
+            }
+        }
+    }
+}
+
+fn frame_events<D: Disk>(frame: &Frame<D>, bit: u64) -> u64 {
+    let header = frame.header();
+    if header.outputs & bit == 0 {
+        return 0;
+    }
+    if !header.has(super::frame::FLAG_MASKS) {
+        return u64::from(header.events.saturating_sub(frame.first_event()));
+    }
+    let Ok(view) = frame.view() else { return 0 };
+    let lines = view.lines(frame.first_event());
+    lines.map_or(0, |lines| lines.filter(|line| line.mask & bit != 0).count() as u64)
+}

@@ -1,0 +1,383 @@
+//! Frames: the header, the checksum and the checked view of a frame's bytes.
+//!
+//! Guarantees: decoding never panics and never reads outside of the bytes given, whatever they hold; a view exists only
+//! for a frame whose parts add up. Does not verify checksums by itself ([`checksum_holds`] does), since a reader of bytes
+//! that this process wrote a moment ago has no use for it.
+
+use super::bytes::{Malformed, Reader, padded};
+use super::record::{PositionEntry, decode_position};
+use super::{LogId, Sequence};
+use crate::env::Timestamp;
+use crate::limits::FRAME_BYTES_MAX;
+use std::borrow::Cow;
+
+/// Bytes of a frame's header.
+pub const FRAME_HEADER_BYTES: usize = 96;
+/// "TWF1", little-endian.
+pub const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"TWF1");
+/// The version that this code reads and writes.
+pub const FRAME_VERSION: u8 = 1;
+
+/// The frame's group goes on in the next frame.
+pub const FLAG_MORE: u16 = 1;
+/// Each event has its own timestamp.
+pub const FLAG_TIMESTAMPS: u16 = 2;
+/// Each event has its own mask.
+pub const FLAG_MASKS: u16 = 4;
+/// First frame after a start of the log.
+pub const FLAG_EPOCH: u16 = 8;
+const FLAGS_KNOWN: u16 = FLAG_MORE | FLAG_TIMESTAMPS | FLAG_MASKS | FLAG_EPOCH;
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Lines of events.
+    Events = 1,
+    /// Registry, sources and commits as they were at this point, or a part of them.
+    Snapshot = 2,
+    /// The cursor of one output.
+    Commit = 3,
+    /// The end of a segment.
+    Seal = 4,
+}
+
+impl FrameKind {
+    fn from_byte(byte: u8) -> Option<FrameKind> {
+        Some(match byte {
+            1 => FrameKind::Events,
+            2 => FrameKind::Snapshot,
+            3 => FrameKind::Commit,
+            4 => FrameKind::Seal,
+            _ => return None,
+        })
+    }
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// No frame begins here.
+    #[error("no frame begins here")]
+    Absent,
+    /// The length is impossible, or the parts do not add up to it.
+    #[error("the header's lengths are impossible")]
+    Length,
+    /// The version is not ours.
+    #[error("frame version {0} is not known to this program")]
+    Version(u8),
+    /// Kind or flags are not ours.
+    #[error("unknown kind {0} or flags {1:#x}")]
+    Kind(u8, u16),
+    /// The checksum does not hold.
+    #[error("the checksum does not hold")]
+    Checksum,
+    /// The index or a record inside contradicts the header.
+    #[error("the frame's content is malformed")]
+    Malformed,
+}
+
+impl From<Malformed> for FrameError {
+    fn from(_: Malformed) -> FrameError {
+        FrameError::Malformed
+    }
+}
+
+/// The fields of a frame's header, the checksum aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Bytes of the whole frame, a multiple of 8.
+    pub length: u32,
+    /// What it holds.
+    pub kind: FrameKind,
+    /// `FLAG_*`.
+    pub flags: u16,
+    /// The log it belongs to.
+    pub log: LogId,
+    /// The start of the log that wrote it.
+    pub epoch: u32,
+    /// The shard that wrote it, for people.
+    pub shard: u32,
+    /// Its number in the log.
+    pub sequence: Sequence,
+    /// What was durable when it was written.
+    pub synced: Sequence,
+    /// The pipeline the events came through.
+    pub pipeline: u32,
+    /// Number of events.
+    pub events: u32,
+    /// The outputs of all events; with `FLAG_MASKS` the union of their masks.
+    pub outputs: u64,
+    /// Timestamp of all events; with `FLAG_TIMESTAMPS` that of the first.
+    pub timestamp: Timestamp,
+    /// Bytes of the lines, or of the record.
+    pub payload_bytes: u32,
+    /// Bytes of the position section.
+    pub position_bytes: u32,
+    /// Events discarded before the log for the ranges recorded here.
+    pub discarded: u64,
+}
+
+impl FrameHeader {
+    /// A header of `kind` without content; the writer stamps the rest.
+    pub fn empty(kind: FrameKind) -> FrameHeader {
+        FrameHeader {
+            length: FRAME_HEADER_BYTES as u32,
+            kind,
+            flags: 0,
+            log: LogId(0),
+            epoch: 0,
+            shard: 0,
+            sequence: Sequence(0),
+            synced: Sequence(0),
+            pipeline: 0,
+            events: 0,
+            outputs: 0,
+            timestamp: Timestamp(0),
+            payload_bytes: 0,
+            position_bytes: 0,
+            discarded: 0,
+        }
+    }
+
+    /// Whether `flag` is set.
+    pub fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Reads a header from the first bytes of a frame.
+    pub fn decode(bytes: &[u8]) -> Result<FrameHeader, FrameError> {
+        let Some(fields) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
+            return Err(FrameError::Absent);
+        };
+        let mut reader = Reader::new(fields);
+        if reader.u32()? != FRAME_MAGIC {
+            return Err(FrameError::Absent);
+        }
+        reader.u32()?;
+        let length = reader.u32()?;
+        if !length_possible(length) {
+            return Err(FrameError::Length);
+        }
+        let version = reader.u8()?;
+        if version != FRAME_VERSION {
+            return Err(FrameError::Version(version));
+        }
+        let kind_byte = reader.u8()?;
+        let flags = reader.u16()?;
+        let Some(kind) = FrameKind::from_byte(kind_byte).filter(|_| flags & !FLAGS_KNOWN == 0) else {
+            return Err(FrameError::Kind(kind_byte, flags));
+        };
+        let header = FrameHeader {
+            length,
+            kind,
+            flags,
+            log: LogId(reader.u64()?),
+            epoch: reader.u32()?,
+            shard: reader.u32()?,
+            sequence: Sequence(reader.u64()?),
+            synced: Sequence(reader.u64()?),
+            pipeline: reader.u32()?,
+            events: reader.u32()?,
+            outputs: reader.u64()?,
+            timestamp: Timestamp(reader.i64()?),
+            payload_bytes: reader.u32()?,
+            position_bytes: reader.u32()?,
+            discarded: reader.u64()?,
+        };
+        if header.layout().end != u64::from(length) { Err(FrameError::Length) } else { Ok(header) }
+    }
+
+    /// Writes all fields and leaves the checksum zero.
+    pub fn encode(&self, out: &mut [u8; FRAME_HEADER_BYTES]) {
+        *out = [0; FRAME_HEADER_BYTES];
+        out[0..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
+        out[8..12].copy_from_slice(&self.length.to_le_bytes());
+        out[12] = FRAME_VERSION;
+        out[13] = self.kind as u8;
+        out[14..16].copy_from_slice(&self.flags.to_le_bytes());
+        out[16..24].copy_from_slice(&self.log.0.to_le_bytes());
+        out[24..28].copy_from_slice(&self.epoch.to_le_bytes());
+        out[28..32].copy_from_slice(&self.shard.to_le_bytes());
+        out[32..40].copy_from_slice(&self.sequence.0.to_le_bytes());
+        out[40..48].copy_from_slice(&self.synced.0.to_le_bytes());
+        out[48..52].copy_from_slice(&self.pipeline.to_le_bytes());
+        out[52..56].copy_from_slice(&self.events.to_le_bytes());
+        out[56..64].copy_from_slice(&self.outputs.to_le_bytes());
+        out[64..72].copy_from_slice(&self.timestamp.0.to_le_bytes());
+        out[72..76].copy_from_slice(&self.payload_bytes.to_le_bytes());
+        out[76..80].copy_from_slice(&self.position_bytes.to_le_bytes());
+        out[80..88].copy_from_slice(&self.discarded.to_le_bytes());
+    }
+
+    fn layout(&self) -> Layout {
+        // Computed in 64 bits: hostile fields overflow nothing.
+        let pad = |length: u64| length.next_multiple_of(8);
+        let events = u64::from(self.events);
+        let lengths = FRAME_HEADER_BYTES as u64 + pad(u64::from(self.payload_bytes));
+        let timestamps = lengths + pad(events * 4);
+        let masks = timestamps + if self.has(FLAG_TIMESTAMPS) { events * 8 } else { 0 };
+        let positions = masks + if self.has(FLAG_MASKS) { events * 8 } else { 0 };
+        let end = positions + pad(u64::from(self.position_bytes));
+        Layout { lengths, timestamps, masks, positions, end }
+    }
+}
+
+/// Where the parts of a frame begin.
+struct Layout {
+    lengths: u64,
+    timestamps: u64,
+    masks: u64,
+    positions: u64,
+    end: u64,
+}
+
+/// Whether a frame may have `length` bytes at all.
+pub(crate) fn length_possible(length: u32) -> bool {
+    let length = length as usize;
+    (FRAME_HEADER_BYTES..=FRAME_BYTES_MAX).contains(&length) && length.is_multiple_of(8)
+}
+
+/// The checksum of a whole frame.
+pub fn checksum(frame: &[u8]) -> u32 {
+    // Dispatches at run time to VPCLMULQDQ, PCLMULQDQ or the SSE 4.2 instruction.
+    crc_fast::crc32_iscsi(&frame[8..])
+}
+
+/// Whether the checksum of a whole frame holds.
+pub fn checksum_holds(frame: &[u8]) -> bool {
+    frame.len() >= FRAME_HEADER_BYTES && frame[4..8] == checksum(frame).to_le_bytes()
+}
+
+/// A whole frame, its parts checked against each other.
+pub struct FrameView<'a> {
+    header: FrameHeader,
+    bytes: Cow<'a, [u8]>,
+}
+
+/// One event of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Its number in the frame.
+    pub index: u32,
+    /// The line with its newline.
+    pub bytes: &'a [u8],
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+    /// The outputs that get it.
+    pub mask: u64,
+}
+
+impl<'a> FrameView<'a> {
+    /// Checks that `bytes` are one whole frame, the checksum aside.
+    pub fn new(bytes: Cow<'a, [u8]>) -> Result<FrameView<'a>, FrameError> {
+        let header = FrameHeader::decode(&bytes)?;
+        if bytes.len() != header.length as usize {
+            return Err(FrameError::Length);
+        }
+        Ok(FrameView { header, bytes })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &FrameHeader {
+        &self.header
+    }
+
+    /// The lines, or the record.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.header.payload_bytes as usize]
+    }
+
+    /// The events from `first` on. One pass over the index proves that the lines fill the payload; nothing is copied.
+    pub fn lines(&self, first: u32) -> Result<Lines<'_>, FrameError> {
+        let layout = self.header.layout();
+        let events = self.header.events as usize;
+        let part = |start: u64, length: usize| &self.bytes[start as usize..start as usize + length];
+        let (lengths, _) = part(layout.lengths, events * 4).as_chunks::<4>();
+        let length_of = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+        let total: u64 = lengths.iter().map(length_of).sum();
+        if total != u64::from(self.header.payload_bytes) {
+            return Err(FrameError::Malformed);
+        }
+        let first = (first as usize).min(events);
+        let skipped: u64 = lengths[..first].iter().map(length_of).sum();
+        let column = |flag: u16, start: u64| {
+            if self.header.has(flag) { part(start, events * 8).as_chunks::<8>().0 } else { &[] }
+        };
+        Ok(Lines {
+            rest: &self.payload()[skipped as usize..],
+            next: first,
+            lengths,
+            timestamps: column(FLAG_TIMESTAMPS, layout.timestamps),
+            masks: column(FLAG_MASKS, layout.masks),
+            timestamp: self.header.timestamp,
+            mask: self.header.outputs,
+        })
+    }
+
+    /// The source positions.
+    pub fn positions(&self) -> Positions<'_> {
+        let start = self.header.layout().positions as usize;
+        Positions { reader: Reader::new(&self.bytes[start..start + self.header.position_bytes as usize]) }
+    }
+}
+
+/// Iterator over the events of a frame.
+pub struct Lines<'a> {
+    rest: &'a [u8],
+    next: usize,
+    lengths: &'a [[u8; 4]],
+    timestamps: &'a [[u8; 8]],
+    masks: &'a [[u8; 8]],
+    timestamp: Timestamp,
+    mask: u64,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Line<'a>> {
+        let length = u32::from_le_bytes(*self.lengths.get(self.next)?) as usize;
+        let (bytes, rest) = self.rest.split_at(length);
+        let line = Line {
+            index: self.next as u32,
+            bytes,
+            timestamp: self.timestamps.get(self.next).map_or(self.timestamp, |t| Timestamp(i64::from_le_bytes(*t))),
+            mask: self.masks.get(self.next).map_or(self.mask, |m| u64::from_le_bytes(*m)),
+        };
+        self.rest = rest;
+        self.next += 1;
+        Some(line)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.lengths.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+/// Iterator over the source positions of a frame; ends after the first malformed one.
+pub struct Positions<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for Positions<'a> {
+    type Item = Result<PositionEntry<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let entry = decode_position(&mut self.reader);
+        if entry.is_err() {
+            self.reader = Reader::new(&[]);
+        }
+        Some(entry)
+    }
+}
+
+/// Bytes a frame with these parts takes.
+pub(crate) fn frame_bytes(payload: usize, index: usize, positions: usize) -> usize {
+    FRAME_HEADER_BYTES + padded(payload) + index + padded(positions)
+}

@@ -1,0 +1,286 @@
+//! A log as its writer and its readers on other cores share it.
+//!
+//! Guarantees: a reader sees a group of frames only when it is whole; a segment that a reader's floor covers is not recycled;
+//! publishing takes no lock. The lock of the segment table is taken when a segment begins or goes, when a reader passes
+//! from one to the next, and never while anything waits. Has one writer; does not write files itself.
+
+use super::segment::Segment;
+use super::{LogId, OutputNumber, Position, Sequence};
+use crate::env::Disk;
+use crate::limits::OUTPUTS_MAX;
+use crate::signal::Signal;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A place in a log's files. Ordered as the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Place {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Byte in it.
+    pub offset: u64,
+}
+
+/// Bits of a packed place that hold the offset, in units of 8 bytes: enough for 1 GiB and its end.
+const OFFSET_BITS: u32 = 28;
+
+impl Place {
+    fn pack(self) -> u64 {
+        debug_assert!(self.offset.is_multiple_of(8) && self.offset >> (OFFSET_BITS + 3) == 0);
+        (self.segment << OFFSET_BITS) | (self.offset >> 3)
+    }
+
+    fn unpack(packed: u64) -> Place {
+        Place { segment: packed >> OFFSET_BITS, offset: (packed & ((1 << OFFSET_BITS) - 1)) << 3 }
+    }
+}
+
+/// A reader's claim on segments, and how it is told of new frames.
+pub struct Reader {
+    /// Lowest segment still needed.
+    floor: AtomicU64,
+    /// Raised when frames were published.
+    pub published: Arc<Signal>,
+}
+
+/// Counters of one log; each has one writer and is read at any time.
+#[derive(Default)]
+pub struct LogCounters {
+    /// Bytes of frames appended.
+    pub bytes: Counter,
+    /// Frames appended.
+    pub frames: Counter,
+    /// Events appended.
+    pub events: Counter,
+    /// Events discarded before the log, as its frames say.
+    pub discarded: Counter,
+    /// Syncs that succeeded.
+    pub syncs: Counter,
+    /// Segments that hold frames, the active one included.
+    pub segments: Counter,
+    /// Files that wait to become segments.
+    pub standbys: Counter,
+}
+
+/// A relaxed counter with a single writer: a plain load and store, no locked instruction.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// See the module. Shared by `Arc`.
+pub struct Log<D: Disk> {
+    id: LogId,
+    directory: PathBuf,
+    disk: D,
+    segment_bytes: u64,
+    segments: Mutex<BTreeMap<u64, Arc<Segment<D>>>>,
+    tail: AtomicU64,
+    last: AtomicU64,
+    synced: AtomicU64,
+    readers: Mutex<Vec<Arc<Reader>>>,
+    readers_generation: AtomicU64,
+    /// Raised when there may be work for maintenance: a floor moved, a standby was taken.
+    pub housekeeping: Signal,
+    /// Raised when a refused append may succeed now.
+    pub recycled: Signal,
+    /// What the metrics show.
+    pub counters: LogCounters,
+    appended: [Counter; OUTPUTS_MAX],
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds the lock, and a panic of the engine ends the process anyway.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a log begins its life in this process.
+pub(crate) struct LogStart<D: Disk> {
+    pub(crate) segments: Vec<Arc<Segment<D>>>,
+    pub(crate) tail: Place,
+    pub(crate) last: Sequence,
+    pub(crate) synced: Sequence,
+}
+
+impl<D: Disk> Log<D> {
+    pub(crate) fn new(id: LogId, directory: PathBuf, disk: D, segment_bytes: u64, start: LogStart<D>) -> Log<D> {
+        let segments: BTreeMap<_, _> = start.segments.into_iter().map(|segment| (segment.number, segment)).collect();
+        let counters = LogCounters::default();
+        counters.segments.set(segments.len() as u64);
+        Log {
+            id,
+            directory,
+            disk,
+            segment_bytes,
+            segments: Mutex::new(segments),
+            tail: AtomicU64::new(start.tail.pack()),
+            last: AtomicU64::new(start.last.0),
+            synced: AtomicU64::new(start.synced.0),
+            readers: Mutex::default(),
+            readers_generation: AtomicU64::new(0),
+            housekeeping: Signal::new(),
+            recycled: Signal::new(),
+            counters,
+            appended: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+
+    /// The log's identity.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
+    /// The disk it lives on.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// Where the next group will be published.
+    pub fn tail(&self) -> Place {
+        Place::unpack(self.tail.load(Ordering::Acquire))
+    }
+
+    /// The last published frame.
+    pub fn last(&self) -> Sequence {
+        Sequence(self.last.load(Ordering::Acquire))
+    }
+
+    /// The first position behind all that is published: where a new output starts.
+    pub fn end(&self) -> Position {
+        Position { sequence: Sequence(self.last().0 + 1), event: 0 }
+    }
+
+    /// Everything up to this frame survives the loss of power.
+    pub fn synced(&self) -> Sequence {
+        Sequence(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Bytes the log occupies on disk, standbys included.
+    pub fn disk_bytes(&self) -> u64 {
+        (self.counters.segments.get() + self.counters.standbys.get()) * self.segment_bytes
+    }
+
+    /// Events appended for one output since this process opened the log.
+    pub fn appended(&self, output: OutputNumber) -> u64 {
+        self.appended[usize::from(output.0)].get()
+    }
+
+    pub(crate) fn count_appended(&self, output: u8, events: u64) {
+        self.appended[usize::from(output)].add(events);
+    }
+
+    /// The segment with this number, or the lowest above it.
+    pub fn segment_from(&self, number: u64) -> Option<Arc<Segment<D>>> {
+        lock(&self.segments).range(number..).next().map(|(_, segment)| segment.clone())
+    }
+
+    /// The segment where reading for `position` starts: the last one that begins at or before it, else the lowest.
+    pub fn segment_of(&self, position: Position) -> Option<Arc<Segment<D>>> {
+        let segments = lock(&self.segments);
+        let below = segments.values().rev().find(|segment| segment.first_sequence <= position.sequence);
+        below.or_else(|| segments.values().next()).cloned()
+    }
+
+    /// All segments, lowest first.
+    pub fn segments(&self) -> Vec<Arc<Segment<D>>> {
+        lock(&self.segments).values().cloned().collect()
+    }
+
+    /// Registers a reader that needs everything from `position` on.
+    pub fn register(&self, position: Position, published: Arc<Signal>) -> Arc<Reader> {
+        // Recycling takes this lock too, so the floor counts from the moment the segment was looked up.
+        let mut readers = lock(&self.readers);
+        let floor = self.segment_of(position).map_or(0, |segment| segment.number);
+        let reader = Arc::new(Reader { floor: AtomicU64::new(floor), published });
+        readers.push(reader.clone());
+        self.readers_generation.fetch_add(1, Ordering::Release);
+        reader
+    }
+
+    /// Ends a reader's claim.
+    pub fn unregister(&self, reader: &Arc<Reader>) {
+        lock(&self.readers).retain(|other| !Arc::ptr_eq(other, reader));
+        self.readers_generation.fetch_add(1, Ordering::Release);
+        self.housekeeping.notify();
+    }
+
+    /// Says that a reader will not come back to anything before `position`, by a commit that is durable. The claim only
+    /// moves forward.
+    pub fn release(&self, reader: &Reader, position: Position) {
+        let floor = self.segment_of(position).map_or(0, |segment| segment.number);
+        if floor > reader.floor.load(Ordering::Relaxed) {
+            reader.floor.store(floor, Ordering::Release);
+            self.housekeeping.notify();
+        }
+    }
+
+    pub(crate) fn readers_generation(&self) -> u64 {
+        self.readers_generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn reader_signals(&self) -> Vec<Arc<Signal>> {
+        lock(&self.readers).iter().map(|reader| reader.published.clone()).collect()
+    }
+
+    pub(crate) fn publish(&self, tail: Place, last: Sequence) {
+        self.last.store(last.0, Ordering::Release);
+        self.tail.store(tail.pack(), Ordering::Release);
+    }
+
+    pub(crate) fn set_synced(&self, sequence: Sequence) {
+        self.synced.store(sequence.0, Ordering::Release);
+    }
+
+    pub(crate) fn add_segment(&self, segment: Arc<Segment<D>>) {
+        let mut segments = lock(&self.segments);
+        segments.insert(segment.number, segment);
+        self.counters.segments.set(segments.len() as u64);
+    }
+
+    /// Takes the lowest segments that no reader needs, as long as each is below `limit`, the snapshot of the segment behind
+    /// it is durable, and nobody holds it any more.
+    pub(crate) fn take_consumed(&self, limit: u64) -> Vec<Segment<D>> {
+        let readers = lock(&self.readers);
+        let floor = readers.iter().map(|reader| reader.floor.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let synced = self.synced();
+        let mut segments = lock(&self.segments);
+        let mut taken = Vec::new();
+        while let Some((&number, _)) = segments.first_key_value() {
+            let behind = segments.range(number + 1..).next();
+            let covered = behind.is_some_and(|(_, behind)| behind.first_sequence <= synced);
+            if number >= floor.min(limit) || !covered {
+                break;
+            }
+            let (_, segment) = segments.pop_first().expect("the first entry was just seen");
+            match Arc::try_unwrap(segment) {
+                Ok(segment) => taken.push(segment),
+                Err(held) => {
+                    segments.insert(number, held);
+                    break;
+                }
+            }
+        }
+        self.counters.segments.set(segments.len() as u64);
+        taken
+    }
+}

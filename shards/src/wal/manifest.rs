@@ -1,0 +1,166 @@
+//! The data directory: layout, lock, manifest and the logs in it.
+//!
+//! Guarantees: one engine per directory; a log id is never given twice, because the manifest with the next one is durable
+//! before the log's directory is made. Does not look into logs.
+
+use super::segment::io_error;
+use super::{LogId, WalError};
+use crate::env::{Disk, File as _, Open};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The format of the data directory that this code reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+const MANIFEST_BYTES_MAX: usize = 4096;
+
+/// An open data directory; locked while it lives.
+pub struct DataDirectory<D: Disk> {
+    disk: D,
+    root: PathBuf,
+    next_log: u64,
+    _lock: Option<D::Lock>,
+}
+
+impl<D: Disk> DataDirectory<D> {
+    /// Opens the directory for an engine, makes it if absent, and locks it. Blocks.
+    pub fn open(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
+        disk.create_dir_all(&root.join("wal")).map_err(|error| {
+            let reason = format!("the data directory cannot be made ({error}): name a writable one with data_dir");
+            WalError::Unusable { path: root.to_path_buf(), reason }
+        })?;
+        let lock_path = root.join("lock");
+        let lock = disk.lock(&lock_path).map_err(|error| {
+            let reason = if error.kind() == io::ErrorKind::WouldBlock {
+                "another Tailwater uses this data directory: stop it, or give this one its own data_dir".to_owned()
+            } else {
+                format!("the data directory cannot be locked ({error}): check its owner and permissions")
+            };
+            WalError::Unusable { path: lock_path.clone(), reason }
+        })?;
+        let mut directory = DataDirectory::inspect(disk, root)?;
+        directory._lock = Some(lock);
+        directory.store()?;
+        Ok(directory)
+    }
+
+    /// Opens the directory to look at it, without the lock: what is read may change meanwhile. Blocks.
+    pub fn inspect(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
+        let mut directory = DataDirectory { disk, root: root.to_path_buf(), next_log: 1, _lock: None };
+        let path = directory.manifest_path();
+        match read_text(&directory.disk, &path) {
+            Ok(text) => directory.next_log = parse(&text).map_err(|reason| WalError::Unusable { path, reason })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(highest) = directory.logs()?.last() {
+                    let reason = format!(
+                        "the manifest is missing although there are logs: restore it, or write the two lines \
+                         \"tailwater-data {FORMAT_VERSION}\" and \"next_log N\" with N above {} and above every log \
+                         that ever was here",
+                        highest.0
+                    );
+                    return Err(WalError::Unusable { path, reason });
+                }
+            }
+            Err(source) => return Err(WalError::Io { path, source }),
+        }
+        Ok(directory)
+    }
+
+    fn manifest_path(&self) -> PathBuf {
+        self.root.join("manifest")
+    }
+
+    /// Where damaged bytes are copied to.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    /// Where a log lives.
+    pub fn log_path(&self, id: LogId) -> PathBuf {
+        self.root.join("wal").join(format!("log-{:08}", id.0))
+    }
+
+    /// The logs that exist, in order. Blocks.
+    pub fn logs(&self) -> Result<Vec<LogId>, WalError> {
+        let path = self.root.join("wal");
+        let entries = match self.disk.list(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(WalError::Io { path, source }),
+        };
+        let number = |name: &str| name.strip_prefix("log-").and_then(|digits| digits.parse().ok()).map(LogId);
+        let mut logs: Vec<_> = entries.iter().filter_map(|entry| entry.name.to_str().and_then(number)).collect();
+        logs.sort();
+        Ok(logs)
+    }
+
+    /// Makes a new, empty log. Blocks.
+    pub fn new_log(&mut self) -> Result<LogId, WalError> {
+        let id = LogId(self.next_log);
+        self.next_log += 1;
+        self.store()?;
+        let path = self.log_path(id);
+        self.disk.create_dir_all(&path).map_err(io_error(&path))?;
+        let wal = self.root.join("wal");
+        self.disk.sync_dir(&wal).map_err(io_error(&wal))?;
+        Ok(id)
+    }
+
+    /// Removes a log that every output has drained. Blocks.
+    pub fn remove_log(&self, id: LogId) -> Result<(), WalError> {
+        let path = self.log_path(id);
+        // The lowest segment goes first, as in recycling: what is left after a crash is still a log.
+        let mut entries = self.disk.list(&path).map_err(io_error(&path))?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        for entry in entries {
+            let file = path.join(&entry.name);
+            self.disk.remove(&file).map_err(io_error(&file))?;
+        }
+        self.disk.remove_dir(&path).map_err(io_error(&path))?;
+        let wal = self.root.join("wal");
+        self.disk.sync_dir(&wal).map_err(io_error(&wal))
+    }
+
+    fn store(&self) -> Result<(), WalError> {
+        let path = self.manifest_path();
+        let aside = self.root.join("manifest.new");
+        let text = format!("tailwater-data {FORMAT_VERSION}\nnext_log {}\n", self.next_log);
+        let file = self.disk.open(&aside, Open::Create).map_err(io_error(&aside))?;
+        let written = file.truncate(0).and_then(|()| file.write_at(text.as_bytes(), 0)).and_then(|()| file.sync());
+        written.map_err(io_error(&aside))?;
+        self.disk.rename(&aside, &path).map_err(io_error(&path))?;
+        self.disk.sync_dir(&self.root).map_err(io_error(&self.root))
+    }
+}
+
+fn read_text<D: Disk>(disk: &D, path: &Path) -> io::Result<String> {
+    let file = disk.open(path, Open::Read)?;
+    let mut bytes = vec![0; MANIFEST_BYTES_MAX];
+    let mut length = 0;
+    while length < bytes.len() {
+        match file.read_at(&mut bytes[length..], length as u64)? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+fn parse(text: &str) -> Result<u64, String> {
+    let mut format = None;
+    let mut next_log = None;
+    for line in text.lines() {
+        match line.split_once(' ') {
+            Some(("tailwater-data", version)) => format = version.trim().parse::<u32>().ok(),
+            Some(("next_log", number)) => next_log = number.trim().parse::<u64>().ok().filter(|number| *number > 0),
+            _ => {}
+        }
+    }
+    match (format, next_log) {
+        (Some(FORMAT_VERSION), Some(next_log)) => Ok(next_log),
+        (Some(version), _) if version != FORMAT_VERSION => Err(format!(
+            "the data directory has format {version} and this program knows {FORMAT_VERSION}: start the version that \
+             wrote it, or name another data_dir"
+        )),
+        _ => Err("the manifest is damaged: restore it from a copy, or move the data directory away".to_owned()),
+    }
+}

@@ -1,0 +1,236 @@
+//! Records inside frames: source positions, commits and snapshots, as bytes and back.
+//!
+//! Guarantees: what is encoded decodes to the same; decoding never panics, whatever the bytes. The layouts are drawn in the
+//! module documentation of [`super`]. Does not know frames.
+
+use super::bytes::{Malformed, Reader, pad, u32_length};
+use super::{Commit, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState};
+use crate::batch::{Source, SourceKey, SourceRange};
+use crate::env::Timestamp;
+use std::sync::Arc;
+
+const ENTRY_RECORD: u16 = 1;
+const ENTRY_GONE: u16 = 2;
+const REGISTRY_REMOVED: u8 = 1;
+
+/// What a log says about a source, borrowed from its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRecord<'a> {
+    /// Name of the input.
+    pub input: &'a str,
+    /// Name of the source.
+    pub name: &'a [u8],
+    /// What the input needs to find it again.
+    pub descriptor: &'a [u8],
+}
+
+/// One entry of a position section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionEntry<'a> {
+    /// The source.
+    pub key: SourceKey,
+    /// The bytes accounted for.
+    pub range: SourceRange,
+    /// The source, when the entry introduces it.
+    pub record: Option<SourceRecord<'a>>,
+    /// Whether the source is gone.
+    pub gone: bool,
+}
+
+impl SourceRecord<'_> {
+    /// The source as the engine knows it. Only sources that can be read again are recorded.
+    pub fn to_source(&self, key: SourceKey) -> Arc<Source> {
+        Arc::new(Source {
+            key,
+            input: self.input.into(),
+            name: self.name.to_vec(),
+            descriptor: self.descriptor.to_vec(),
+            repeatable: true,
+        })
+    }
+}
+
+fn encode_source(out: &mut Vec<u8>, source: &Source) {
+    let start = out.len();
+    let short = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
+    let input = &source.input.as_bytes()[..usize::from(short(source.input.len()))];
+    let name = &source.name[..usize::from(short(source.name.len()))];
+    out.extend_from_slice(&short(input.len()).to_le_bytes());
+    out.extend_from_slice(&short(name.len()).to_le_bytes());
+    out.extend_from_slice(&u32_length(source.descriptor.len()).to_le_bytes());
+    out.extend_from_slice(input);
+    out.extend_from_slice(name);
+    out.extend_from_slice(&source.descriptor);
+    pad(out, start);
+}
+
+fn decode_source<'a>(reader: &mut Reader<'a>) -> Result<SourceRecord<'a>, Malformed> {
+    let input = usize::from(reader.u16()?);
+    let name = usize::from(reader.u16()?);
+    let descriptor = reader.u32()? as usize;
+    let record = SourceRecord {
+        input: str::from_utf8(reader.take(input)?).map_err(|_| Malformed)?,
+        name: reader.take(name)?,
+        descriptor: reader.take(descriptor)?,
+    };
+    let length = input + name + descriptor;
+    reader.take(length.next_multiple_of(8) - length)?;
+    Ok(record)
+}
+
+/// Appends one entry of a position section.
+pub(crate) fn encode_position(out: &mut Vec<u8>, range: &SourceRange, source: &Source, record: bool, gone: bool) {
+    let flags = if record { ENTRY_RECORD } else { 0 } | if gone { ENTRY_GONE } else { 0 };
+    out.extend_from_slice(&source.key.0.to_le_bytes());
+    out.extend_from_slice(&range.from.to_le_bytes());
+    out.extend_from_slice(&range.to.to_le_bytes());
+    out.extend_from_slice(&range.marker.to_le_bytes());
+    out.extend_from_slice(&flags.to_le_bytes());
+    out.extend_from_slice(&[0; 6]);
+    if record {
+        encode_source(out, source);
+    }
+}
+
+pub(crate) fn decode_position<'a>(reader: &mut Reader<'a>) -> Result<PositionEntry<'a>, Malformed> {
+    let key = SourceKey(reader.u128()?);
+    let range = SourceRange { from: reader.u64()?, to: reader.u64()?, marker: reader.u64()? };
+    let flags = reader.u16()?;
+    reader.take(6)?;
+    if range.from > range.to || flags & !(ENTRY_RECORD | ENTRY_GONE) != 0 {
+        return Err(Malformed);
+    }
+    let record = if flags & ENTRY_RECORD != 0 { Some(decode_source(reader)?) } else { None };
+    Ok(PositionEntry { key, range, record, gone: flags & ENTRY_GONE != 0 })
+}
+
+/// Bytes of a commit's payload.
+pub(crate) fn commit_bytes(commit: &Commit) -> usize {
+    24 + commit.cursors.len() * 24 + commit.state.len()
+}
+
+/// Appends the payload of a commit.
+pub(crate) fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
+    out.extend_from_slice(&[commit.output.0, 0, 0, 0]);
+    out.extend_from_slice(&u32_length(commit.state.len()).to_le_bytes());
+    out.extend_from_slice(&commit.number.to_le_bytes());
+    out.extend_from_slice(&u32_length(commit.cursors.len()).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    for (log, position) in &commit.cursors {
+        out.extend_from_slice(&log.0.to_le_bytes());
+        out.extend_from_slice(&position.sequence.0.to_le_bytes());
+        out.extend_from_slice(&position.event.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+    }
+    out.extend_from_slice(&commit.state);
+}
+
+/// Reads the payload of a commit.
+pub fn decode_commit(payload: &[u8]) -> Result<Commit, Malformed> {
+    let mut reader = Reader::new(payload);
+    let output = OutputNumber(reader.u8()?);
+    if usize::from(output.0) >= crate::limits::OUTPUTS_MAX {
+        return Err(Malformed);
+    }
+    reader.take(3)?;
+    let state = reader.u32()? as usize;
+    let number = reader.u64()?;
+    let count = reader.u32()? as usize;
+    reader.take(4)?;
+    if reader.remaining() != count.checked_mul(24).and_then(|bytes| bytes.checked_add(state)).ok_or(Malformed)? {
+        return Err(Malformed);
+    }
+    let mut cursors = Vec::with_capacity(count);
+    for _ in 0..count {
+        let log = LogId(reader.u64()?);
+        let position = Position { sequence: Sequence(reader.u64()?), event: reader.u32()? };
+        reader.take(4)?;
+        cursors.push((log, position));
+    }
+    Ok(Commit { output, number, cursors, state: reader.take(state)?.to_vec() })
+}
+
+/// Content of a snapshot frame: all or a part of what the log knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Outputs by number.
+    pub registry: Vec<RegistryEntry>,
+    /// Sources.
+    pub sources: Vec<SourceState>,
+    /// The latest commit of each output.
+    pub commits: Vec<Commit>,
+}
+
+/// Appends a registry section.
+pub(crate) fn encode_registry(out: &mut Vec<u8>, registry: &[RegistryEntry]) {
+    out.extend_from_slice(&u32_length(registry.len()).to_le_bytes());
+    for entry in registry {
+        let name = &entry.name.as_bytes()[..entry.name.len().min(usize::from(u16::MAX))];
+        out.extend_from_slice(&[entry.number.0, if entry.removed { REGISTRY_REMOVED } else { 0 }]);
+        out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        out.extend_from_slice(name);
+    }
+}
+
+/// Bytes of one source in a snapshot.
+pub(crate) fn source_state_bytes(state: &SourceState) -> usize {
+    let record = state.source.input.len() + state.source.name.len() + state.source.descriptor.len();
+    36 + state.intervals.len() * 16 + 8 + record.next_multiple_of(8)
+}
+
+/// Appends one source of a snapshot.
+pub(crate) fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
+    out.extend_from_slice(&state.source.key.0.to_le_bytes());
+    // Zero says that the source exists, so a source gone at the very epoch is recorded as gone a nanosecond later.
+    let gone = state.gone.map_or(0, |gone| if gone.0 == 0 { 1 } else { gone.0 });
+    out.extend_from_slice(&gone.to_le_bytes());
+    out.extend_from_slice(&state.marker.to_le_bytes());
+    out.extend_from_slice(&u32_length(state.intervals.len()).to_le_bytes());
+    for (from, to) in &state.intervals {
+        out.extend_from_slice(&from.to_le_bytes());
+        out.extend_from_slice(&to.to_le_bytes());
+    }
+    encode_source(out, &state.source);
+}
+
+fn decode_source_state(reader: &mut Reader<'_>) -> Result<SourceState, Malformed> {
+    let key = SourceKey(reader.u128()?);
+    let gone = reader.i64()?;
+    let marker = reader.u64()?;
+    let count = reader.u32()? as usize;
+    let mut intervals: Vec<(u64, u64)> = Vec::with_capacity(count.min(reader.remaining() / 16));
+    for _ in 0..count {
+        let interval = (reader.u64()?, reader.u64()?);
+        let follows = intervals.last().is_none_or(|last| last.1 < interval.0);
+        if interval.0 >= interval.1 || !follows {
+            return Err(Malformed);
+        }
+        intervals.push(interval);
+    }
+    let source = decode_source(reader)?.to_source(key);
+    Ok(SourceState { source, intervals, marker, gone: (gone != 0).then_some(Timestamp(gone)) })
+}
+
+/// Reads the payload of a snapshot frame.
+pub fn decode_snapshot(payload: &[u8]) -> Result<Snapshot, Malformed> {
+    let mut reader = Reader::new(payload);
+    let mut snapshot = Snapshot::default();
+    for _ in 0..reader.u32()? {
+        let number = OutputNumber(reader.u8()?);
+        let removed = reader.u8()? & REGISTRY_REMOVED != 0;
+        let length = usize::from(reader.u16()?);
+        let name = str::from_utf8(reader.take(length)?).map_err(|_| Malformed)?.to_owned();
+        if usize::from(number.0) >= crate::limits::OUTPUTS_MAX {
+            return Err(Malformed);
+        }
+        snapshot.registry.push(RegistryEntry { number, name, removed });
+    }
+    for _ in 0..reader.u32()? {
+        snapshot.sources.push(decode_source_state(&mut reader)?);
+    }
+    for _ in 0..reader.u32()? {
+        let length = reader.u32()? as usize;
+        snapshot.commits.push(decode_commit(reader.take(length)?)?);
+    }
+    if reader.is_empty() { Ok(snapshot) } else { Err(Malformed) }
+}

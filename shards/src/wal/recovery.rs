@@ -1,0 +1,575 @@
+//! Recovery: from the bytes found to a log that can be read and continued.
+//!
+//! Guarantees: a pure function of the bytes (invariant E6); every decision is a row of [`super::table`]; what is known to
+//! have been durable is never cut; damage is copied aside and reported. The scan itself changes no segment:
+//! [`RecoveredLog::harden`] and [`RecoveredLog::clear_leftovers`] do, once the caller has decided to go on.
+
+use super::frame::{FLAG_EPOCH, FLAG_MORE, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView};
+use super::log::{Log, LogStart, Place};
+use super::record::{decode_commit, decode_snapshot};
+use super::scan::{find_frame, frame_at};
+use super::segment::{
+    HeaderFound, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error, segment_name, segment_number,
+    standby_number,
+};
+use super::table::{Finding, FrameState, Outcome, Row, SegmentState, decide};
+use super::writer::LogState;
+use super::{Damage, LogId, Sequence, WalError};
+use crate::env::{Disk, File as _, Map as _, Open};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What recovery found in one log.
+pub struct RecoveredLog<D: Disk> {
+    /// The log.
+    pub id: LogId,
+    /// Where its files are.
+    pub directory: PathBuf,
+    /// Segments up to the tail, lowest first.
+    pub segments: Vec<Arc<Segment<D>>>,
+    /// Where the log goes on; none when no frame was found.
+    pub tail: Option<Place>,
+    /// Whether the tail's segment ended with a seal.
+    pub sealed: bool,
+    /// Number of the first segment when there is none.
+    pub next_segment: u64,
+    /// The last frame.
+    pub last: Sequence,
+    /// Highest sequence of any whole frame, discarded ones included.
+    pub highest_seen: Sequence,
+    /// The last start of the log.
+    pub epoch: u32,
+    /// Everything up to here was durable, as the frames say.
+    pub synced: Sequence,
+    /// Positions, outputs and commits.
+    pub state: LogState,
+    /// Union of the masks of all event frames: the output numbers that are in use.
+    pub outputs_used: u64,
+    /// Events in the log.
+    pub events: u64,
+    /// What was damaged.
+    pub damage: Vec<Damage>,
+    /// The row that ended the scan.
+    pub ended_by: &'static str,
+    /// Segments behind the tail: never durable, to be removed.
+    discarded: Vec<PathBuf>,
+    standbys: Vec<PathBuf>,
+}
+
+/// Scans one log. Damaged bytes are copied to `quarantine`; without it they are only reported.
+pub fn scan_log<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    id: LogId,
+    quarantine: Option<&Path>,
+) -> Result<RecoveredLog<D>, WalError> {
+    let (candidates, standbys) = open_candidates(disk, directory, id)?;
+    let expected = candidates.first().map_or(1, |candidate| candidate.number);
+    let mut scan = Scan {
+        disk,
+        directory,
+        id,
+        quarantine,
+        candidates,
+        index: 0,
+        expected,
+        offset: 0,
+        last: Sequence(0),
+        started: false,
+        resync: false,
+        epoch: 0,
+        synced: Sequence(0),
+        highest_seen: Sequence(0),
+        tail: None,
+        sealed: false,
+        group: None,
+        state: LogState::default(),
+        outputs_used: 0,
+        events: 0,
+        damage: Vec::new(),
+    };
+    let row = scan.run()?;
+    Ok(scan.finish(row, standbys))
+}
+
+/// A file that has the name of a segment.
+struct Candidate<D: Disk> {
+    number: u64,
+    path: PathBuf,
+    state: SegmentState,
+    version: u8,
+    first_sequence: Sequence,
+    /// None when the file is too short to be looked at.
+    segment: Option<Segment<D>>,
+}
+
+type Candidates<D> = (Vec<Candidate<D>>, Vec<PathBuf>);
+
+fn open_candidates<D: Disk>(disk: &D, directory: &Path, id: LogId) -> Result<Candidates<D>, WalError> {
+    let mut candidates = Vec::new();
+    let mut standbys = Vec::new();
+    for entry in disk.list(directory).map_err(io_error(directory))? {
+        let Some(name) = entry.name.to_str() else { continue };
+        let path = directory.join(name);
+        // Only the canonical name counts: another spelling of the same number would be a second file for it.
+        if let Some(number) = segment_number(name).filter(|number| segment_name(*number) == name) {
+            candidates.push(open_candidate(disk, path, number, id)?);
+        } else if standby_number(name).is_some() {
+            standbys.push(path);
+        }
+    }
+    candidates.sort_by_key(|candidate| candidate.number);
+    standbys.sort();
+    Ok((candidates, standbys))
+}
+
+fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> Result<Candidate<D>, WalError> {
+    let file = disk.open(&path, Open::Write).map_err(io_error(&path))?;
+    let length = file.stat().map_err(io_error(&path))?.length.min(crate::limits::SEGMENT_BYTES_MAX);
+    let length = length - length % 8;
+    let mut candidate = Candidate {
+        number,
+        path: path.clone(),
+        state: SegmentState::Bad,
+        version: 0,
+        first_sequence: Sequence(0),
+        segment: None,
+    };
+    if length < (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64 {
+        return Ok(candidate);
+    }
+    let map = disk.map(&file, length).map_err(io_error(&path))?;
+    let header = SegmentHeader::decode(&map.bytes(0, SEGMENT_HEADER_BYTES));
+    match header {
+        HeaderFound::Good(header) if header.number == number && header.log == id => {
+            candidate.state = SegmentState::Good;
+            candidate.first_sequence = header.first_sequence;
+        }
+        HeaderFound::Foreign(version) => (candidate.state, candidate.version) = (SegmentState::Foreign, version),
+        _ => {}
+    }
+    let first_sequence = candidate.first_sequence;
+    candidate.segment = Some(Segment { number, path, file: Arc::new(file), map, first_sequence, gaps: Vec::new() });
+    Ok(candidate)
+}
+
+/// Where the open group began, and what came before it.
+struct OpenGroup {
+    place: Place,
+    last: Sequence,
+}
+
+struct Scan<'a, D: Disk> {
+    disk: &'a D,
+    directory: &'a Path,
+    id: LogId,
+    quarantine: Option<&'a Path>,
+    candidates: Vec<Candidate<D>>,
+    /// The candidate at hand, or the next one when `expected` is missing.
+    index: usize,
+    /// Number of the segment that is looked at.
+    expected: u64,
+    /// Place in it; zero before its header was looked at.
+    offset: u64,
+    last: Sequence,
+    /// Whether a frame was accepted.
+    started: bool,
+    /// Damage lies behind: the sequence may jump once.
+    resync: bool,
+    epoch: u32,
+    synced: Sequence,
+    highest_seen: Sequence,
+    tail: Option<Place>,
+    sealed: bool,
+    group: Option<OpenGroup>,
+    state: LogState,
+    outputs_used: u64,
+    events: u64,
+    damage: Vec<Damage>,
+}
+
+impl<D: Disk> Scan<'_, D> {
+    fn run(&mut self) -> Result<&'static Row, WalError> {
+        loop {
+            let (finding, words) = self.look();
+            let row = decide(&finding);
+            match row.outcome {
+                Outcome::Accept => self.accept(),
+                Outcome::NextSegment => {
+                    self.accept();
+                    self.sealed = true;
+                    self.next_segment();
+                }
+                Outcome::End | Outcome::Cut => return Ok(row),
+                Outcome::CutGroup => {
+                    if let Some(group) = self.group.take() {
+                        (self.tail, self.last, self.sealed) = (Some(group.place), group.last, false);
+                    }
+                    return Ok(row);
+                }
+                Outcome::Quarantine => self.set_aside(finding.segment, words)?,
+                Outcome::Refuse => return Err(self.refuse(words)),
+            }
+        }
+    }
+
+    /// What is at the place where the log should go on, for the table and in words.
+    fn look(&mut self) -> (Finding, String) {
+        let last = self.index + 1 >= self.candidates.len();
+        let mut finding = Finding {
+            segment: SegmentState::Missing,
+            frame: FrameState::Absent,
+            proved: false,
+            last,
+            open_group: self.group.is_some(),
+        };
+        let Some(candidate) = self.candidates.get(self.index).filter(|found| found.number == self.expected) else {
+            finding.last = self.index >= self.candidates.len();
+            finding.proved = self.is_proved();
+            return (finding, "the segment is missing".to_owned());
+        };
+        if self.offset == 0 {
+            finding.segment = candidate.state;
+            if candidate.state != SegmentState::Good {
+                let words = match candidate.state {
+                    SegmentState::Foreign => {
+                        format!("segment version {} is not known to this program", candidate.version)
+                    }
+                    _ => "the header of the segment is damaged".to_owned(),
+                };
+                finding.proved = candidate.state != SegmentState::Foreign && self.is_proved();
+                return (finding, words);
+            }
+            if !self.started && !self.resync {
+                self.last = Sequence(candidate.first_sequence.0.saturating_sub(1));
+            }
+            self.offset = SEGMENT_HEADER_BYTES as u64;
+        }
+        finding.segment = SegmentState::Good;
+        let (frame, words) = self.classify();
+        finding.frame = frame;
+        let found = matches!(frame, FrameState::Good | FrameState::Seal | FrameState::ForeignVersion);
+        finding.proved = !found && self.is_proved();
+        (finding, words)
+    }
+
+    fn segment(&self) -> Option<&Segment<D>> {
+        self.candidates.get(self.index).and_then(|candidate| candidate.segment.as_ref())
+    }
+
+    fn classify(&self) -> (FrameState, String) {
+        let Some(segment) = self.segment() else {
+            return (FrameState::Absent, "the segment is too short".to_owned());
+        };
+        let view = match frame_at(segment, self.offset) {
+            Ok(view) => view,
+            Err(error) => {
+                let state = match error {
+                    FrameError::Absent => FrameState::Absent,
+                    FrameError::Checksum => FrameState::BadChecksum,
+                    FrameError::Version(_) => FrameState::ForeignVersion,
+                    FrameError::Length | FrameError::Kind(..) | FrameError::Malformed => FrameState::ImpossibleLength,
+                };
+                return (state, error.to_string());
+            }
+        };
+        let header = view.header();
+        let state = self.order(header);
+        let words = match state {
+            FrameState::WrongLog => format!("a frame of log {}", header.log.0),
+            FrameState::LowerEpoch => format!("a frame of epoch {} behind epoch {}", header.epoch, self.epoch),
+            FrameState::WrongSequence => format!("sequence {} behind {}", header.sequence.0, self.last.0),
+            _ => String::new(),
+        };
+        (state, words)
+    }
+
+    fn order(&self, header: &FrameHeader) -> FrameState {
+        if header.log != self.id {
+            return FrameState::WrongLog;
+        }
+        if header.epoch < self.epoch {
+            return FrameState::LowerEpoch;
+        }
+        let follows = header.sequence.0 == self.last.0 + 1;
+        let jumps =
+            header.sequence > self.last && (self.resync || (header.has(FLAG_EPOCH) && header.epoch > self.epoch));
+        match header.kind {
+            _ if !follows && !jumps => FrameState::WrongSequence,
+            FrameKind::Seal => FrameState::Seal,
+            _ => FrameState::Good,
+        }
+    }
+
+    /// Whether a good frame further on says that what should be here had been durable.
+    fn is_proved(&mut self) -> bool {
+        let mut from = if self.offset == 0 { SEGMENT_HEADER_BYTES as u64 } else { self.offset + 8 };
+        let mut proved = false;
+        for candidate in &self.candidates[self.index.min(self.candidates.len())..] {
+            let Some(segment) = &candidate.segment else { continue };
+            if candidate.number != self.expected {
+                from = SEGMENT_HEADER_BYTES as u64;
+            }
+            while let Some((offset, header)) = find_frame(segment, self.id, from, self.last, self.epoch) {
+                self.highest_seen = self.highest_seen.max(header.sequence);
+                proved |= header.synced > self.last;
+                from = offset + u64::from(header.length);
+                if proved {
+                    return true;
+                }
+            }
+        }
+        proved
+    }
+
+    fn accept(&mut self) {
+        let Some(candidate) = self.candidates.get(self.index) else { return };
+        let Some(segment) = &candidate.segment else { return };
+        let Ok(view) = frame_at(segment, self.offset) else { return };
+        let header = *view.header();
+        let place = Place { segment: self.expected, offset: self.offset };
+        if header.kind == FrameKind::Events {
+            if !header.has(FLAG_MORE) {
+                self.group = None;
+            } else if self.group.is_none() {
+                self.group = Some(OpenGroup { place, last: self.last });
+            }
+        }
+        let applied = apply(&mut self.state, &view);
+        if header.kind == FrameKind::Events {
+            self.outputs_used |= header.outputs;
+            self.events += u64::from(header.events);
+        }
+        if let Err(error) = applied {
+            self.damage.push(Damage {
+                log: self.id,
+                segment: self.expected,
+                offset: self.offset,
+                bytes: u64::from(header.length),
+                quarantined: None,
+                finding: format!("sequence {}: {error}", header.sequence.0),
+            });
+        }
+        self.last = header.sequence;
+        self.epoch = header.epoch;
+        self.synced = self.synced.max(header.synced);
+        self.highest_seen = self.highest_seen.max(header.sequence);
+        (self.started, self.resync, self.sealed) = (true, false, false);
+        self.offset += u64::from(header.length);
+        self.tail = Some(Place { segment: self.expected, offset: self.offset });
+    }
+
+    fn next_segment(&mut self) {
+        self.index += 1;
+        self.expected += 1;
+        self.offset = 0;
+    }
+
+    /// Damage: copies it aside, reports it and goes on at the next whole frame.
+    fn set_aside(&mut self, state: SegmentState, finding: String) -> Result<(), WalError> {
+        self.resync = true;
+        self.group = None;
+        let mut damage =
+            Damage { log: self.id, segment: self.expected, offset: self.offset, bytes: 0, quarantined: None, finding };
+        if state == SegmentState::Missing {
+            let next = self.candidates[self.index].number;
+            if next > self.expected + 1 {
+                damage.finding = format!("the segments {} to {} are missing", self.expected, next - 1);
+            }
+            self.damage.push(damage);
+            self.expected = next;
+            self.offset = 0;
+            return Ok(());
+        }
+        let from = self.offset.max(SEGMENT_HEADER_BYTES as u64);
+        let from = if self.offset == 0 { from } else { from + 8 };
+        let (id, last, epoch) = (self.id, self.last, self.epoch);
+        let Some(segment) = self.candidates[self.index].segment.as_mut() else {
+            self.damage.push(damage);
+            self.next_segment();
+            return Ok(());
+        };
+        if segment.first_sequence == Sequence(0) {
+            segment.first_sequence = Sequence(last.0 + 1);
+        }
+        let found = find_frame(segment, id, from, last, epoch).map(|(offset, _)| offset);
+        let end = found.unwrap_or(segment.bytes());
+        damage.bytes = end - self.offset;
+        segment.gaps.push((self.offset, end));
+        if let Some(directory) = self.quarantine {
+            let bytes = segment.read(self.offset, damage.bytes as usize);
+            let name = format!("log-{:08}-segment-{}-offset-{}.bin", id.0, self.expected, self.offset);
+            damage.quarantined = Some(copy_aside(self.disk, directory, &name, &bytes)?);
+        }
+        self.damage.push(damage);
+        // The tail goes along: nothing is ever written over what was set aside.
+        self.tail = Some(Place { segment: self.expected, offset: end });
+        match found {
+            Some(offset) => self.offset = offset,
+            None => {
+                self.sealed = true;
+                self.next_segment();
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, words: String) -> WalError {
+        let path = self.candidates.get(self.index).map_or(self.directory, |candidate| &candidate.path).to_path_buf();
+        let reason = format!(
+            "{words}; it was written by another version of Tailwater: start that version to drain the log, or move the \
+             data directory away"
+        );
+        WalError::Unusable { path, reason }
+    }
+
+    fn finish(self, row: &'static Row, standbys: Vec<PathBuf>) -> RecoveredLog<D> {
+        let last_segment = self.tail.map_or(0, |tail| tail.segment);
+        let mut segments = Vec::new();
+        let mut discarded = Vec::new();
+        for candidate in self.candidates {
+            let kept = candidate.number <= last_segment;
+            match candidate.segment {
+                Some(segment) if kept => {
+                    // Scanned pages count as resident until they are given back.
+                    segment.map.release(0, segment.map.length());
+                    segments.push(Arc::new(segment));
+                }
+                _ if kept => {}
+                _ => discarded.push(candidate.path),
+            }
+        }
+        RecoveredLog {
+            id: self.id,
+            directory: self.directory.to_path_buf(),
+            segments,
+            tail: self.tail,
+            sealed: self.sealed,
+            next_segment: self.expected,
+            last: self.last,
+            highest_seen: self.highest_seen.max(self.last),
+            epoch: self.epoch,
+            synced: self.synced.min(self.last),
+            state: self.state,
+            outputs_used: self.outputs_used,
+            events: self.events,
+            damage: self.damage,
+            ended_by: row.name,
+            discarded,
+            standbys,
+        }
+    }
+}
+
+/// What a frame adds to the state of the log.
+fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), FrameError> {
+    let header = view.header();
+    match header.kind {
+        FrameKind::Events => {
+            for position in view.positions() {
+                let position = position?;
+                let gone = position.gone.then_some(header.timestamp);
+                match position.record {
+                    Some(record) => state.sources.insert(&record.to_source(position.key), &position.range, gone),
+                    // Its record was in what is damaged now; the bytes are read again.
+                    None => drop(state.sources.extend(position.key, &position.range, gone)),
+                }
+            }
+        }
+        FrameKind::Snapshot => {
+            let snapshot = decode_snapshot(view.payload())?;
+            for entry in snapshot.registry {
+                match state.registry.iter_mut().find(|known| known.number == entry.number) {
+                    Some(known) => *known = entry,
+                    None => state.registry.push(entry),
+                }
+            }
+            snapshot.sources.into_iter().for_each(|source| state.sources.absorb(source));
+            snapshot.commits.into_iter().for_each(|commit| state.commit(commit));
+        }
+        FrameKind::Commit => state.commit(decode_commit(view.payload())?),
+        FrameKind::Seal => {}
+    }
+    Ok(())
+}
+
+fn copy_aside<D: Disk>(disk: &D, directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, WalError> {
+    let path = directory.join(name);
+    disk.create_dir_all(directory).map_err(io_error(directory))?;
+    let file = disk.open(&path, Open::Create).map_err(io_error(&path))?;
+    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(&path))?;
+    disk.sync_dir(directory).map_err(io_error(directory))?;
+    Ok(path)
+}
+
+impl<D: Disk> RecoveredLog<D> {
+    /// Makes everything up to the tail durable. A page may be clean in the cache without being on the disk, when a sync
+    /// failed in an earlier life; so what is not known to be durable is written again, the same bytes, and synced. Blocks.
+    pub fn harden(&self, disk: &D) -> Result<(), WalError> {
+        let Some(tail) = self.tail else { return Ok(()) };
+        for (index, segment) in self.segments.iter().enumerate() {
+            let behind = self.segments.get(index + 1);
+            if behind.is_some_and(|behind| behind.first_sequence.0 <= self.synced.0 + 1) {
+                continue;
+            }
+            let end = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
+            rewrite(segment, self.synced, end).and_then(|()| segment.file.sync()).map_err(io_error(&segment.path))?;
+        }
+        disk.sync_dir(&self.directory).map_err(io_error(&self.directory))
+    }
+
+    /// Removes what was never durable and keeps up to `keep` files to be used again. Blocks.
+    pub(crate) fn clear_leftovers(
+        &self,
+        disk: &D,
+        segment_bytes: u64,
+        keep: usize,
+    ) -> Result<Vec<Standby<D>>, WalError> {
+        for path in &self.discarded {
+            disk.remove(path).map_err(io_error(path))?;
+        }
+        let mut standbys = Vec::new();
+        for path in &self.standbys {
+            let number = path.file_name().and_then(|name| name.to_str()).and_then(standby_number);
+            match number {
+                Some(number) if standbys.len() < keep => {
+                    standbys.push(Standby::prepare(disk, &self.directory, number, segment_bytes)?);
+                }
+                _ => disk.remove(path).map_err(io_error(path))?,
+            }
+        }
+        Ok(standbys)
+    }
+
+    /// The log for readers only: another shard count's log that is drained. Blocks.
+    pub fn into_log(self, disk: D) -> Result<Arc<Log<D>>, WalError> {
+        self.harden(&disk)?;
+        let bytes = self.segments.first().map_or(0, |segment| segment.bytes());
+        let tail = self.tail.unwrap_or_default();
+        let start = LogStart { segments: self.segments, tail, last: self.last, synced: self.last };
+        Ok(Arc::new(Log::new(self.id, self.directory, disk, bytes, start)))
+    }
+}
+
+fn rewrite<D: Disk>(segment: &Segment<D>, synced: Sequence, end: u64) -> std::io::Result<()> {
+    let again = |offset: u64, length: usize| segment.file.write_at(&segment.read(offset, length).into_owned(), offset);
+    let mut offset = SEGMENT_HEADER_BYTES as u64;
+    if segment.first_sequence > synced {
+        again(0, SEGMENT_HEADER_BYTES)?;
+    }
+    while offset < end {
+        if let Some(behind) = segment.gap_end(offset) {
+            offset = behind;
+            continue;
+        }
+        let Ok(header) = FrameHeader::decode(&segment.read(offset, FRAME_HEADER_BYTES)) else { break };
+        if header.sequence > synced {
+            again(offset, header.length as usize)?;
+        }
+        offset += u64::from(header.length);
+        if header.kind == FrameKind::Seal {
+            break;
+        }
+    }
+    Ok(())
+}

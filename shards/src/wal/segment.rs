@@ -1,0 +1,194 @@
+//! Segments: the header of the file, and an open segment.
+//!
+//! Guarantees: a file is given a name only after its header names the same segment; a file is allocated and mapped before
+//! it is used; the descriptor that a segment is synced by is the one it is written by, opened before its first write.
+//! Does not decide when a segment begins or ends.
+
+use super::bytes::Reader;
+use super::{LogId, Sequence, WalError};
+use crate::env::{Disk, File as _, Map as _, Open};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of a segment's header.
+pub const SEGMENT_HEADER_BYTES: usize = 64;
+/// "TWSG", little-endian.
+pub const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"TWSG");
+/// The version that this code reads and writes.
+pub const SEGMENT_VERSION: u8 = 1;
+
+/// The fields of a segment's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The log it belongs to.
+    pub log: LogId,
+    /// Its number in the log.
+    pub number: u64,
+    /// Sequence of its first frame.
+    pub first_sequence: Sequence,
+    /// The start of the log that made it.
+    pub epoch: u32,
+    /// Bytes of the file.
+    pub segment_bytes: u64,
+}
+
+/// What the first bytes of a segment file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderFound {
+    /// A header of this version.
+    Good(SegmentHeader),
+    /// No header, or its checksum does not hold.
+    Bad,
+    /// A whole header of another version.
+    Foreign(u8),
+}
+
+impl SegmentHeader {
+    /// The header as bytes.
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut out = [0; SEGMENT_HEADER_BYTES];
+        out[0..4].copy_from_slice(&SEGMENT_MAGIC.to_le_bytes());
+        out[8] = SEGMENT_VERSION;
+        out[16..24].copy_from_slice(&self.log.0.to_le_bytes());
+        out[24..32].copy_from_slice(&self.number.to_le_bytes());
+        out[32..40].copy_from_slice(&self.first_sequence.0.to_le_bytes());
+        out[40..44].copy_from_slice(&self.epoch.to_le_bytes());
+        out[48..56].copy_from_slice(&self.segment_bytes.to_le_bytes());
+        let checksum = crc_fast::crc32_iscsi(&out[8..]);
+        out[4..8].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// Reads a header. Another version is told from damage by its checksum, which every version keeps in its place.
+    pub fn decode(bytes: &[u8]) -> HeaderFound {
+        let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
+            return HeaderFound::Bad;
+        };
+        if bytes[0..4] != SEGMENT_MAGIC.to_le_bytes() || bytes[4..8] != crc_fast::crc32_iscsi(&bytes[8..]).to_le_bytes()
+        {
+            return HeaderFound::Bad;
+        }
+        if bytes[8] != SEGMENT_VERSION {
+            return HeaderFound::Foreign(bytes[8]);
+        }
+        SegmentHeader::fields(&bytes[16..]).map_or(HeaderFound::Bad, HeaderFound::Good)
+    }
+
+    fn fields(bytes: &[u8]) -> Result<SegmentHeader, super::bytes::Malformed> {
+        let mut reader = Reader::new(bytes);
+        let log = LogId(reader.u64()?);
+        let number = reader.u64()?;
+        let first_sequence = Sequence(reader.u64()?);
+        let epoch = reader.u32()?;
+        reader.take(4)?;
+        Ok(SegmentHeader { log, number, first_sequence, epoch, segment_bytes: reader.u64()? })
+    }
+}
+
+/// Name of a segment's file.
+pub fn segment_name(number: u64) -> String {
+    format!("{number:016}.seg")
+}
+
+/// The number in a segment file's name.
+pub fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".seg")?;
+    (digits.len() >= 16 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Name of a file that waits to become a segment.
+pub fn standby_name(number: u64) -> String {
+    format!("standby-{number}.seg")
+}
+
+/// The number in a standby file's name.
+pub fn standby_number(name: &str) -> Option<u64> {
+    name.strip_prefix("standby-")?.strip_suffix(".seg")?.parse().ok()
+}
+
+/// An open segment.
+pub struct Segment<D: Disk> {
+    /// Its number in the log.
+    pub number: u64,
+    /// Its file.
+    pub path: PathBuf,
+    /// The file, open for writing unless the log is only read.
+    pub file: Arc<D::File>,
+    /// Its bytes.
+    pub map: D::Map,
+    /// Sequence of its first frame.
+    pub first_sequence: Sequence,
+    /// Damaged ranges that recovery set aside: sorted, disjoint. A reader jumps over them.
+    pub gaps: Vec<(u64, u64)>,
+}
+
+impl<D: Disk> Segment<D> {
+    /// Bytes of the segment.
+    pub fn bytes(&self) -> u64 {
+        self.map.length() as u64
+    }
+
+    /// The end of the damaged range that holds `offset`.
+    pub fn gap_end(&self, offset: u64) -> Option<u64> {
+        self.gaps.iter().find(|gap| gap.0 <= offset && offset < gap.1).map(|gap| gap.1)
+    }
+
+    /// Up to `length` bytes at `offset`; fewer at the end of the segment.
+    pub fn read(&self, offset: u64, length: usize) -> Cow<'_, [u8]> {
+        let length = self.bytes().saturating_sub(offset).min(length as u64) as usize;
+        if length == 0 { Cow::Borrowed(&[]) } else { self.map.bytes(offset as usize, length) }
+    }
+}
+
+/// A file that is ready to become a segment: allocated, mapped, its name synced.
+pub struct Standby<D: Disk> {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<D::File>,
+    pub(crate) map: D::Map,
+}
+
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> WalError + '_ {
+    move |source| WalError::Io { path: path.to_path_buf(), source }
+}
+
+impl<D: Disk> Standby<D> {
+    /// Makes a file ready, or takes one that an earlier life left behind. Blocks.
+    pub(crate) fn prepare(disk: &D, directory: &Path, number: u64, bytes: u64) -> Result<Standby<D>, WalError> {
+        let path = directory.join(standby_name(number));
+        let file = disk.open(&path, Open::Create).map_err(io_error(&path))?;
+        let length = file.stat().map_err(io_error(&path))?.length;
+        if length > bytes {
+            file.truncate(bytes).map_err(io_error(&path))?;
+        }
+        if let Err(source) = file.allocate(bytes) {
+            // The file may hold a part of the last free space, which somebody else may need to make room.
+            let _ = disk.remove(&path);
+            return Err(WalError::Io { path, source });
+        }
+        // The length is metadata: made durable here, it does not slow down the first sync of data.
+        file.sync().map_err(io_error(&path))?;
+        let map = disk.map(&file, bytes).map_err(io_error(&path))?;
+        Ok(Standby { number, path, file: Arc::new(file), map })
+    }
+
+    /// Gives the file its header and its name. The name counts once the directory is synced.
+    pub(crate) fn begin(self, disk: &D, header: &SegmentHeader) -> Result<Segment<D>, WalError> {
+        let poisoned = |what, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| WalError::Poisoned { what, path, source }
+        };
+        self.file.write_at(&header.encode(), 0).map_err(poisoned("write", &self.path))?;
+        let path = self.path.with_file_name(segment_name(header.number));
+        disk.rename(&self.path, &path).map_err(poisoned("rename", &path))?;
+        Ok(Segment {
+            number: header.number,
+            path,
+            file: self.file,
+            map: self.map,
+            first_sequence: header.first_sequence,
+            gaps: Vec::new(),
+        })
+    }
+}

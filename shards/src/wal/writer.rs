@@ -1,0 +1,551 @@
+//! The writer: the only one who adds to a log.
+//!
+//! Guarantees: a group is appended as a whole or refused before a byte is written; what was appended survives the death of
+//! the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
+//! poisons the writer, and nothing is tried again (invariant E7); the head of every segment knows all positions, cursors
+//! and outputs. Never waits: what may block is handed out as [`Maintenance`] and [`SyncTarget`].
+
+use super::builder::{FrameBuilder, Group, Stamp};
+use super::frame::{FRAME_HEADER_BYTES, FrameKind};
+use super::log::{Log, LogStart, Place};
+use super::positions::SourceTable;
+use super::record::encode_commit;
+use super::recovery::RecoveredLog;
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
+use super::snapshot::build_snapshot;
+use super::standby::{Maintained, Maintenance};
+use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, SyncPolicy, WalError, WalOptions, WalType};
+use crate::batch::Source;
+use crate::env::{Disk, Env, File as _};
+use crate::signal::Signal;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Standbys kept ready. Data takes one only while another remains, which is the one for commits.
+const STANDBYS: u64 = 2;
+
+/// What a log carries from its past into its next segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// Positions of all sources.
+    pub sources: SourceTable,
+    /// Outputs by number.
+    pub registry: Vec<RegistryEntry>,
+    /// The latest commit of each output.
+    pub commits: BTreeMap<OutputNumber, Commit>,
+}
+
+impl LogState {
+    /// Takes a commit in, unless a later one of the same output is known.
+    pub fn commit(&mut self, commit: Commit) {
+        let newer = self.commits.get(&commit.output).is_none_or(|known| known.number <= commit.number);
+        if newer {
+            self.commits.insert(commit.output, commit);
+        }
+    }
+}
+
+/// Files to be synced, in this order, and what is durable after it.
+pub struct SyncTarget<D: Disk> {
+    /// The directory, when a name in it is not yet durable; synced first.
+    pub directory: Option<PathBuf>,
+    /// Sealed segments first, then the active one.
+    pub files: Vec<Arc<D::File>>,
+    /// Durable when all of the above succeeded.
+    pub sequence: Sequence,
+    names: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Data,
+    Commit,
+}
+
+struct Poison {
+    what: &'static str,
+    path: PathBuf,
+    error: io::Error,
+}
+
+/// See the module.
+pub struct Writer<E: Env> {
+    env: E,
+    log: Arc<Log<E::Disk>>,
+    options: WalOptions,
+    epoch: u32,
+    active: Arc<Segment<E::Disk>>,
+    offset: u64,
+    /// Sequence of the next frame.
+    next: Sequence,
+    /// The next frame is the first of this start.
+    starts_epoch: bool,
+    standbys: Vec<Standby<E::Disk>>,
+    /// Numbers of standby files are not used twice, so that a rename never replaces a file in use.
+    standby_number: u64,
+    maintenance_out: bool,
+    /// Standbys and consumed segments that maintenance has in hand: they still take disk space.
+    in_hand: u64,
+    /// Sealed segments with the sequence of their seal, not yet known to be durable.
+    sealed: VecDeque<(Sequence, Arc<Segment<E::Disk>>)>,
+    /// Grows with each name given; `names_synced` follows.
+    names: u64,
+    names_synced: u64,
+    state: LogState,
+    snapshot: Group,
+    control: Group,
+    poison: Option<Poison>,
+    signals: Vec<Arc<Signal>>,
+    signals_generation: u64,
+    refused: bool,
+}
+
+impl<E: Env> Writer<E> {
+    /// Opens the log for writing: makes what was recovered durable, then starts a new epoch with a snapshot of `state`.
+    /// Blocks; called before the shard serves anybody. `floor` is a sequence that an earlier life may have given out, such
+    /// as the highest cursor that names this log: the new epoch begins beyond it.
+    pub fn open(
+        env: E,
+        options: WalOptions,
+        recovered: RecoveredLog<E::Disk>,
+        state: LogState,
+        floor: Sequence,
+    ) -> Result<Writer<E>, WalError> {
+        let disk = env.disk().clone();
+        recovered.harden(&disk)?;
+        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
+        let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
+        while (standbys.len() as u64) < STANDBYS {
+            standbys.push(Standby::prepare(&disk, &recovered.directory, number, options.segment_bytes)?);
+            number += 1;
+        }
+        disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
+        // Frames of the earlier life that were lost unsynced may have been delivered. They lay inside of the log and took
+        // at least a header each, so this jump leaves all their sequences behind.
+        let found_bytes: u64 = recovered.segments.iter().map(|segment| segment.bytes()).sum();
+        let jump = options.log_bytes.max(found_bytes) / FRAME_HEADER_BYTES as u64;
+        let seen = recovered.highest_seen.max(floor);
+        let next = if seen.0 == 0 { Sequence(1) } else { Sequence(seen.0 + jump + 1) };
+        let epoch = recovered.epoch + 1;
+        let sealed = recovered.sealed;
+        let offset = recovered.tail.map_or(SEGMENT_HEADER_BYTES as u64, |tail| tail.offset);
+        let active = match recovered.segments.last() {
+            Some(last) => last.clone(),
+            None => {
+                let header = SegmentHeader {
+                    log: recovered.id,
+                    number: recovered.next_segment,
+                    first_sequence: next,
+                    epoch,
+                    segment_bytes: options.segment_bytes,
+                };
+                Arc::new(standbys.remove(0).begin(&disk, &header)?)
+            }
+        };
+        let mut segments = recovered.segments;
+        if segments.is_empty() {
+            segments.push(active.clone());
+        }
+        let place = Place { segment: active.number, offset };
+        let start = LogStart { segments, tail: place, last: recovered.last, synced: recovered.last };
+        let log = Log::new(recovered.id, recovered.directory, disk, options.segment_bytes, start);
+        let mut writer = Writer {
+            env,
+            log: Arc::new(log),
+            options,
+            epoch,
+            active,
+            offset,
+            next,
+            starts_epoch: true,
+            standbys,
+            standby_number: number,
+            maintenance_out: false,
+            in_hand: 0,
+            sealed: VecDeque::new(),
+            names: 1,
+            names_synced: 0,
+            state,
+            snapshot: Group::new(),
+            control: Group::new(),
+            poison: None,
+            signals: Vec::new(),
+            signals_generation: u64::MAX,
+            refused: false,
+        };
+        writer.begin_epoch(sealed)?;
+        Ok(writer)
+    }
+
+    fn begin_epoch(&mut self, sealed: bool) -> Result<(), WalError> {
+        self.build_snapshot()?;
+        let bytes: u64 = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
+        if sealed || self.offset + bytes + FRAME_HEADER_BYTES as u64 > self.active.bytes() {
+            self.roll(sealed)?;
+        } else {
+            self.write_snapshot()?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// The log, to be shared with readers.
+    pub fn log(&self) -> &Arc<Log<E::Disk>> {
+        &self.log
+    }
+
+    /// The log's identity.
+    pub fn id(&self) -> LogId {
+        self.log.id()
+    }
+
+    /// This start of the log.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Positions, outputs and commits as the next snapshot will say them.
+    pub fn state(&self) -> &LogState {
+        &self.state
+    }
+
+    /// Whether a position of `source` needs no record: the log knows the source just like this.
+    pub fn knows(&self, source: &Arc<Source>) -> bool {
+        let known = self.state.sources.get(source.key);
+        known.is_some_and(|state| Arc::ptr_eq(&state.source, source) || state.source == *source)
+    }
+
+    /// Largest frame that fits a fresh segment, in bytes.
+    pub fn frame_bytes_max(&self) -> u64 {
+        self.options.segment_bytes / 2 - (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64
+    }
+
+    /// Appends the group, whole or not at all, and publishes it. Its frames are finished. Returns the sequence of its last
+    /// frame: the events are durable once [`Writer::acknowledged`] reaches it.
+    ///
+    /// [`WalError::Full`]: wait for [`Log::recycled`]. [`WalError::TooLarge`]: this group will never fit.
+    pub fn append(&mut self, group: &mut Group) -> Result<Sequence, WalError> {
+        self.append_for(group, Purpose::Data)
+    }
+
+    /// Appends a cursor commit. It may take the room that is kept back from data.
+    pub fn commit(&mut self, commit: &Commit) -> Result<Sequence, WalError> {
+        let mut control = std::mem::take(&mut self.control);
+        control.clear();
+        let frame = control.frame(FrameKind::Commit, 0, 0);
+        encode_commit(frame.payload(), commit);
+        frame.set_timestamp(self.env.wall());
+        frame.finish();
+        let result = self.append_for(&mut control, Purpose::Commit);
+        self.control = control;
+        if result.is_ok() {
+            self.state.commit(commit.clone());
+        }
+        result
+    }
+
+    /// Replaces the registry and writes a snapshot that says so.
+    pub fn set_registry(&mut self, registry: Vec<RegistryEntry>) -> Result<Sequence, WalError> {
+        self.check_poison()?;
+        let before = std::mem::replace(&mut self.state.registry, registry);
+        let result = self.build_snapshot().and_then(|()| {
+            let mut snapshot = std::mem::take(&mut self.snapshot);
+            let result = self.append_for(&mut snapshot, Purpose::Commit);
+            self.snapshot = snapshot;
+            result
+        });
+        if result.is_err() {
+            self.state.registry = before;
+        }
+        result
+    }
+
+    /// Forgets sources that have been gone for longer than they are kept; how many.
+    pub fn expire_sources(&mut self) -> usize {
+        self.state.sources.expire(self.env.wall())
+    }
+
+    fn append_for(&mut self, group: &mut Group, purpose: Purpose) -> Result<Sequence, WalError> {
+        self.check_poison()?;
+        assert!(!group.is_empty(), "an empty group is not appended");
+        if let Err(error) = self.plan(group, purpose) {
+            self.refused |= matches!(error, WalError::Full);
+            return Err(error);
+        }
+        let count = group.frames().len();
+        for (index, frame) in group.frames_mut().iter_mut().enumerate() {
+            if !fits(self.offset, frame.length(), self.active.bytes()) {
+                self.roll(false)?;
+            }
+            // Snapshot frames stand for themselves: they are no group.
+            let more = index + 1 < count && purpose == Purpose::Data;
+            self.write(frame, more)?;
+        }
+        for frame in group.frames() {
+            self.account(frame);
+        }
+        self.publish();
+        Ok(Sequence(self.next.0 - 1))
+    }
+
+    /// Refuses a group before a byte of it is written: every segment it will need can be had.
+    fn plan(&mut self, group: &Group, purpose: Purpose) -> Result<(), WalError> {
+        let total: u64 = group.frames().iter().map(|frame| frame.length() as u64).sum();
+        let segment_bytes = self.options.segment_bytes;
+        let mut rolls = 0;
+        if self.offset + total + FRAME_HEADER_BYTES as u64 > self.active.bytes() {
+            self.build_snapshot()?;
+            let snapshot: u64 = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
+            let fresh = SEGMENT_HEADER_BYTES as u64 + snapshot;
+            let (mut offset, mut bytes) = (self.offset, self.active.bytes());
+            for frame in group.frames() {
+                if !fits(offset, frame.length(), bytes) {
+                    rolls += 1;
+                    (offset, bytes) = (fresh, segment_bytes);
+                    if !fits(offset, frame.length(), bytes) {
+                        let room = bytes - offset - FRAME_HEADER_BYTES as u64;
+                        return Err(WalError::TooLarge { bytes: frame.length() as u64, room });
+                    }
+                }
+                offset += frame.length() as u64;
+            }
+        }
+        let live = self.log.counters.segments.get() + rolls;
+        let allowed = self.segments_max() - if purpose == Purpose::Data { 1 } else { 0 };
+        let spare = self.standbys.len() as u64;
+        let ready = if purpose == Purpose::Data { spare.saturating_sub(1) } else { spare };
+        // A group over more segments than the log can ever give to data would wait for ever.
+        if purpose == Purpose::Data && rolls > ready && rolls > STANDBYS - 1 {
+            return Err(WalError::TooLarge { bytes: total, room: self.frame_bytes_max() });
+        }
+        if live > allowed || (rolls > 0 && rolls > ready) { Err(WalError::Full) } else { Ok(()) }
+    }
+
+    fn segments_max(&self) -> u64 {
+        (self.options.log_bytes / self.options.segment_bytes).max(crate::limits::SEGMENTS_MIN)
+    }
+
+    /// Ends the active segment and begins the next one with a snapshot, which [`Writer::build_snapshot`] has made.
+    fn roll(&mut self, sealed_before: bool) -> Result<(), WalError> {
+        if !sealed_before {
+            let mut seal = FrameBuilder::new();
+            seal.begin(FrameKind::Seal, 0, 0);
+            seal.set_timestamp(self.env.wall());
+            seal.finish();
+            // The first frame of an epoch is a snapshot; a seal before it goes with the sequence alone.
+            let starts_epoch = std::mem::take(&mut self.starts_epoch);
+            self.write_stamped(&mut seal, false, starts_epoch)?;
+        }
+        let header = SegmentHeader {
+            log: self.log.id(),
+            number: self.active.number + 1,
+            first_sequence: self.next,
+            epoch: self.epoch,
+            segment_bytes: self.options.segment_bytes,
+        };
+        assert!(!self.standbys.is_empty(), "a roll is planned: its standby is there");
+        let begun = self.standbys.remove(0).begin(self.env.disk(), &header);
+        let next = Arc::new(self.poisoning(begun)?);
+        let old = std::mem::replace(&mut self.active, next);
+        self.sealed.push_back((Sequence(self.next.0 - 1), old));
+        self.names += 1;
+        self.offset = SEGMENT_HEADER_BYTES as u64;
+        self.log.add_segment(self.active.clone());
+        self.log.counters.standbys.set(self.standbys.len() as u64);
+        self.log.housekeeping.notify();
+        self.write_snapshot()
+    }
+
+    fn build_snapshot(&mut self) -> Result<(), WalError> {
+        let room = self.frame_bytes_max();
+        build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())
+    }
+
+    fn write_snapshot(&mut self) -> Result<(), WalError> {
+        let mut snapshot = std::mem::take(&mut self.snapshot);
+        let written = snapshot.frames_mut().iter_mut().try_for_each(|frame| self.write(frame, false));
+        self.snapshot = snapshot;
+        written
+    }
+
+    fn write(&mut self, frame: &mut FrameBuilder, more: bool) -> Result<(), WalError> {
+        let starts_epoch = std::mem::take(&mut self.starts_epoch);
+        self.write_stamped(frame, more, starts_epoch)
+    }
+
+    fn write_stamped(&mut self, frame: &mut FrameBuilder, more: bool, starts_epoch: bool) -> Result<(), WalError> {
+        let bytes = frame.stamp(&Stamp {
+            log: self.log.id(),
+            epoch: self.epoch,
+            shard: u32::from(self.env.shard().0),
+            sequence: self.next,
+            synced: self.log.synced(),
+            more,
+            starts_epoch,
+        });
+        if let Err(source) = self.active.file.write_at(bytes, self.offset) {
+            let path = self.active.path.clone();
+            return self.poisoning(Err(WalError::Poisoned { what: "write", path, source }));
+        }
+        self.offset += bytes.len() as u64;
+        self.next.0 += 1;
+        self.log.counters.bytes.add(bytes.len() as u64);
+        self.log.counters.frames.add(1);
+        Ok(())
+    }
+
+    fn account(&mut self, frame: &FrameBuilder) {
+        let counters = &self.log.counters;
+        counters.events.add(frame.event_count() as u64);
+        counters.discarded.add(frame.discarded());
+        frame.count_outputs(|output, events| self.log.count_appended(output, events));
+        for recorded in frame.recorded() {
+            let gone = recorded.gone.then(|| self.env.wall());
+            self.state.sources.insert(&recorded.source, &recorded.range, gone);
+        }
+    }
+
+    fn publish(&mut self) {
+        let tail = Place { segment: self.active.number, offset: self.offset };
+        let last = Sequence(self.next.0 - 1);
+        self.log.publish(tail, last);
+        if self.options.kind == WalType::Memory {
+            self.sealed.clear();
+            self.log.set_synced(last);
+        }
+        let generation = self.log.readers_generation();
+        if generation != self.signals_generation {
+            self.signals = self.log.reader_signals();
+            self.signals_generation = generation;
+        }
+        self.signals.iter().for_each(|signal| signal.notify());
+    }
+
+    /// What has to be synced so that everything appended so far is durable. One at a time: the next one is asked for when
+    /// [`Writer::synced`] has had this one.
+    pub fn sync_target(&self) -> Option<SyncTarget<E::Disk>> {
+        let last = self.log.last();
+        if self.options.kind == WalType::Memory || self.poison.is_some() || self.log.synced() >= last {
+            return None;
+        }
+        let mut files: Vec<_> = self.sealed.iter().map(|(_, segment)| segment.file.clone()).collect();
+        files.push(self.active.file.clone());
+        let directory = (self.names > self.names_synced).then(|| self.log.directory().to_path_buf());
+        Some(SyncTarget { directory, files, sequence: last, names: self.names })
+    }
+
+    /// Whether a sealed segment waits for its sync, which it gets under every policy.
+    pub fn sealed_unsynced(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// Everything in `target` was synced with success.
+    pub fn synced(&mut self, target: &SyncTarget<E::Disk>) {
+        if self.poison.is_some() {
+            return;
+        }
+        while self.sealed.front().is_some_and(|(seal, _)| *seal <= target.sequence) {
+            self.sealed.pop_front();
+        }
+        self.names_synced = self.names_synced.max(target.names);
+        self.log.counters.syncs.add(1);
+        self.log.set_synced(target.sequence.max(self.log.synced()));
+        self.log.housekeeping.notify();
+    }
+
+    /// A sync failed: bytes written since the last success may be lost, and no later sync would say so. From now on every
+    /// call fails.
+    pub fn sync_failed(&mut self, error: io::Error) -> WalError {
+        let path = self.active.path.clone();
+        match self.poisoning::<()>(Err(WalError::Poisoned { what: "sync", path, source: error })) {
+            Err(error) => error,
+            Ok(()) => unreachable!("an error went in"),
+        }
+    }
+
+    /// Everything up to this frame is acknowledged, as the sync policy defines it.
+    pub fn acknowledged(&self) -> Sequence {
+        match self.options.sync {
+            SyncPolicy::Never => self.log.last(),
+            SyncPolicy::EveryBatch | SyncPolicy::Interval(_) => self.log.synced(),
+        }
+    }
+
+    fn poisoning<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
+        if let Err(WalError::Poisoned { what, path, source }) = &result
+            && self.poison.is_none()
+        {
+            self.poison = Some(Poison { what, path: path.clone(), error: copy_error(source) });
+        }
+        result
+    }
+
+    fn check_poison(&self) -> Result<(), WalError> {
+        self.poison.as_ref().map_or(Ok(()), |poison| {
+            let Poison { what, path, error } = poison;
+            Err(WalError::Poisoned { what, path: path.clone(), source: copy_error(error) })
+        })
+    }
+
+    /// Work that may block, if there is any. Only one is out at a time; its result goes to [`Writer::maintained`].
+    pub fn take_maintenance(&mut self) -> Option<Maintenance<E::Disk>> {
+        if self.maintenance_out || self.poison.is_some() {
+            return None;
+        }
+        let consumed = self.log.take_consumed(self.active.number);
+        let live = self.log.counters.segments.get();
+        let wanted = STANDBYS.min(self.segments_max().saturating_sub(live));
+        let missing = wanted.saturating_sub(self.standbys.len() as u64) as usize;
+        let recycle = missing.min(consumed.len());
+        if consumed.is_empty() && missing == 0 {
+            return None;
+        }
+        self.maintenance_out = true;
+        self.in_hand = missing as u64;
+        let first_number = self.standby_number;
+        self.standby_number += missing as u64;
+        Some(Maintenance {
+            disk: self.env.disk().clone(),
+            directory: self.log.directory().to_path_buf(),
+            segment_bytes: self.options.segment_bytes,
+            consumed,
+            recycle,
+            create: missing - recycle,
+            first_number,
+        })
+    }
+
+    /// Takes the result of maintenance in. An error in it means that there are fewer standbys for now (a full disk, say);
+    /// asking again later is right.
+    pub fn maintained(&mut self, done: Maintained<E::Disk>) -> Result<(), WalError> {
+        self.maintenance_out = false;
+        self.in_hand = 0;
+        self.standbys.extend(done.standbys);
+        self.log.counters.standbys.set(self.standbys.len() as u64);
+        if std::mem::take(&mut self.refused) {
+            self.log.recycled.notify();
+        }
+        done.failed.map_or(Ok(()), Err)
+    }
+}
+
+/// One round of maintenance, off the executor; whether anything was done.
+pub async fn maintain<E: Env>(env: &E, writer: &RefCell<Writer<E>>) -> Result<bool, WalError> {
+    let Some(work) = writer.borrow_mut().take_maintenance() else {
+        return Ok(false);
+    };
+    let done = env.blocking(move || work.run()).await;
+    writer.borrow_mut().maintained(done).map(|()| true)
+}
+
+/// Whether a frame fits behind `offset` and leaves room for the seal.
+fn fits(offset: u64, frame: usize, segment_bytes: u64) -> bool {
+    offset + (frame + FRAME_HEADER_BYTES) as u64 <= segment_bytes
+}
+
+fn copy_error(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+}
