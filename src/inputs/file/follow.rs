@@ -144,7 +144,7 @@ impl<F> Followed<F> {
         let lost = self.unread();
         self.farewells.push_back(self.farewell());
         self.identity.head = Head::default();
-        self.source = Arc::new(self.renamed_source(key));
+        self.source = new_source(key, self.source.input.clone(), &self.identity, &self.path);
         self.spans = VecDeque::from([Span::WHOLE]);
         self.seen_length = length;
         self.unfinished = 0;
@@ -161,7 +161,8 @@ impl<F> Followed<F> {
     /// Takes a longer head; the source is the same and its record new.
     pub fn set_head(&mut self, head: Head) {
         self.identity.head = head;
-        self.source = Arc::new(self.renamed_source(self.source.key));
+        let descriptor = Descriptor::encode(&self.identity, &self.path);
+        self.source = Arc::new(Source { descriptor, ..Source::clone(&self.source) });
     }
 
     /// What a later life would find in the log.
@@ -176,11 +177,6 @@ impl<F> Followed<F> {
         }
         let marker = self.last().marker.unwrap_or_default();
         SourceState { source: self.source.clone(), intervals, marker, gone: None }
-    }
-
-    fn renamed_source(&self, key: SourceKey) -> Source {
-        let descriptor = Descriptor::encode(&self.identity, &self.path);
-        Source { key, descriptor, ..Source::clone(&self.source) }
     }
 }
 

@@ -157,7 +157,7 @@ fn is_inside_long_line<F: File>(file: &F, position: u64, rules: Rules) -> io::Re
     // A cut that spares a character may be shorter by three bytes.
     let length = position.min(rules.line_bytes_max as u64 - 3);
     let before = read_exactly(file, position - length, length as usize)?;
-    Ok(length < position + 1 && length + 3 >= rules.line_bytes_max as u64 && !before.contains(&b'\n'))
+    Ok(length + 3 >= rules.line_bytes_max as u64 && !before.contains(&b'\n'))
 }
 
 /// Where the last unfinished line begins; the end of the file when there is none, or when it is too long.

@@ -234,6 +234,9 @@ mod tests {
         memory.recognise(&sighting, marker_at).map(|one| one.state.key().0)
     }
 
+    /// A case: name, device, inode, content, the source that is recognised.
+    type Case<'a> = (&'a str, u64, u64, &'a [u8], Option<u128>);
+
     #[test]
     fn recognition_table() {
         let header = b"# a header that every file here begins with\n".to_vec();
@@ -244,7 +247,7 @@ mod tests {
         memory.insert(state(2, Identity { inode: 11, ..identity }, &old, header.len()));
         let grown = [&old[..], b"four\n"].concat();
         let other = [&header[..], b"1ne\n2wo\n3hree\n and more\n"].concat();
-        let cases: [(&str, u64, u64, &[u8], Option<u128>); 9] = [
+        let cases: [Case<'_>; 9] = [
             ("the same", 1, 10, &old, Some(1)),
             ("grown", 1, 10, &grown, Some(1)),
             ("a new device number", 9, 10, &grown, Some(1)),

@@ -22,6 +22,8 @@ mod lines;
 mod owner;
 mod post;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
@@ -191,7 +193,9 @@ impl<E: Env> InputSpec<E> for Spec {
     fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
         let settings = self.0.clone();
         Box::pin(async move {
-            let base = context.env.disk().canonical(std::path::Path::new(".")).unwrap_or_else(|_| "/".into());
+            let disk = context.env.disk().clone();
+            let here = context.env.blocking(move || disk.canonical(std::path::Path::new("."))).await;
+            let base = here.unwrap_or_else(|_| "/".into());
             let patterns = Patterns::new(&settings.include, &settings.exclude, &base).map_err(PluginError::Fatal)?;
             let options = Rc::new(owner::Options {
                 rules: Rules {

@@ -154,9 +154,14 @@ impl<E: Env> Reader<'_, E> {
                 break;
             }
             // Less than asked for is not the end: the rest may not be in memory.
-            let now = file.stat()?;
-            stat = Some(now);
-            if now.length <= offset + length as u64 {
+            match file.stat() {
+                Ok(now) => stat = Some(now),
+                Err(error) => {
+                    self.context.lanes.put_back(batch);
+                    return Err(error);
+                }
+            }
+            if stat.is_some_and(|stat| stat.length <= offset + length as u64) {
                 break;
             }
         }
@@ -212,9 +217,11 @@ impl<E: Env> Reader<'_, E> {
             self.context.lanes.put_back(batch);
             return self.start_anew(followed, file);
         }
-        if length < span.lead() {
+        let claims_more = stat.is_some_and(|stat| stat.length > end);
+        if length < span.lead() || length == span.lead() && claims_more {
+            // A file system that is not sure of its own lengths: asked again later, not at once.
             self.context.lanes.put_back(batch);
-            return Outcome::More;
+            return Outcome::Failed;
         }
         let now = self.context.env.now();
         if let Some(stat) = &stat {
@@ -227,6 +234,11 @@ impl<E: Env> Reader<'_, E> {
         let last_read = taken.finish && span.to.is_none() && end <= seen_before && end >= followed.seen_length;
         let ending = if last_read || span.to == Some(end) { Ending::Final } else { Ending::Open };
         self.renew_head(followed, file, &batch);
+        if span.to.is_none() && stat.is_some_and(|stat| stat.length <= end) && followed.seen_length > end {
+            // Cut, but not into what was read.
+            self.context.counters.lose(Lost::Truncated, followed.seen_length - end);
+            followed.seen_length = end;
+        }
         self.send_lines(followed, batch, ending).await;
         let after = followed.last();
         if followed.spans.len() > 1 || followed.unread() > followed.unfinished {
