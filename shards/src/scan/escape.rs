@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn bytes_behind_the_text_do_not_matter() {
         for length in 0..100 {
-            let mut text = vec![b'"'; 200];
+            let mut text = [b'"'; 200];
             text[length..].fill(0xff);
             check(&text[..length]);
             check(&vec![b'"'; length].into_boxed_slice());
