@@ -161,7 +161,10 @@ macro_rules! components {
     ($(#[$meta:meta])* pub enum $table:ident: $kind:ident { $($variant:ident => $settings:ty),* $(,)? }) => {
         $(#[$meta])*
         pub enum $table {
-            $(#[allow(missing_docs)] $variant($settings),)*
+            $(
+                #[allow(missing_docs, reason = "the row of the table says what it is")]
+                $variant($settings),
+            )*
         }
 
         impl $crate::config::component::Table for $table {
