@@ -4,7 +4,7 @@
 //! [`InputSettings`] or [`OutputSettings`], and one line in the table of its kind, which [`components!`](crate::components) makes.
 
 use super::de::{Fault, FaultKind};
-use super::node::{Node, Value};
+use super::node::{Node, Value, kind_of};
 use super::types::{Batching, FieldNames, Retry, Ring};
 use schemars::Schema;
 use serde_json::json;
@@ -129,16 +129,6 @@ pub trait Table: Sized {
             })
         })
     }
-}
-
-/// What a node is, in words.
-pub fn kind_of(node: &Node) -> String {
-    match &node.value {
-        Value::Scalar(_) => "a single value",
-        Value::List(_) => "a list",
-        Value::Map(_) => "a map",
-    }
-    .to_owned()
 }
 
 /// The schema of a component: that of its settings, with `type` beside them.

@@ -3,9 +3,9 @@
 //! Guarantees: every section and every component is read for itself, so that one run reports the problems of all of them. Does
 //! not know which names exist or what fits together: that is [`super::plan`].
 
-use super::component::{Table, kind_of};
+use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
-use super::node::{Node, Value};
+use super::node::{Node, Value, kind_of};
 use super::problem::{Problem, Span};
 use super::types::{ByteSize, Period};
 use crate::inputs::InputConfig;
