@@ -9,6 +9,7 @@ mod output;
 mod run;
 mod schema;
 mod validate;
+mod wal;
 
 use clap::{Parser, Subcommand};
 use output::ReaderGone;
@@ -47,6 +48,7 @@ enum Verb {
     Validate(validate::Arguments),
     Schema(schema::Arguments),
     Doctor(doctor::Arguments),
+    Wal(wal::Arguments),
 }
 
 /// Runs the program with these arguments, the program's name first.
@@ -65,6 +67,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Validate(arguments) => validate::run(&arguments),
         Verb::Schema(arguments) => schema::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Wal(arguments) => wal::run(&arguments),
     };
     match result {
         Ok(exit) => exit,

@@ -4,7 +4,7 @@
 //! [`InputSettings`] or [`OutputSettings`], and one line in the table of its kind, which [`components!`](crate::components) makes.
 
 use super::de::{Fault, FaultKind};
-use super::node::{Node, Value};
+use super::node::{Node, Value, kind_of};
 use super::types::{Batching, FieldNames, Retry, Ring};
 use schemars::Schema;
 use serde_json::json;
@@ -131,16 +131,6 @@ pub trait Table: Sized {
     }
 }
 
-/// What a node is, in words.
-pub fn kind_of(node: &Node) -> String {
-    match &node.value {
-        Value::Scalar(_) => "a single value",
-        Value::List(_) => "a list",
-        Value::Map(_) => "a map",
-    }
-    .to_owned()
-}
-
 /// The schema of a component: that of its settings, with `type` beside them.
 pub fn typed_schema(mut settings: Schema, name: &str, summary: &str) -> Schema {
     let map = settings.ensure_object();
@@ -161,7 +151,10 @@ macro_rules! components {
     ($(#[$meta:meta])* pub enum $table:ident: $kind:ident { $($variant:ident => $settings:ty),* $(,)? }) => {
         $(#[$meta])*
         pub enum $table {
-            $(#[allow(missing_docs)] $variant($settings),)*
+            $(
+                #[allow(missing_docs, reason = "the row of the table says what it is")]
+                $variant($settings),
+            )*
         }
 
         impl $crate::config::component::Table for $table {

@@ -4,7 +4,7 @@
 //! follow the YAML 1.2 core schema (`yes` and `no` are text); a text field takes a plain number as it is written.
 
 use super::nearest::nearest;
-use super::node::{Key, Node, Scalar, Value};
+use super::node::{Key, Node, Scalar, Value, kind_of};
 use super::problem::{Problem, Span};
 use serde::de::value::StrDeserializer;
 use serde::de::{
@@ -339,7 +339,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Map(_) => self.deserialize_any(visitor),
             _ => {
                 let expected = format!("a map with keys out of {}", list(fields));
-                let kind = FaultKind::Value { found: Some(super::component::kind_of(self.node)), expected };
+                let kind = FaultKind::Value { found: Some(kind_of(self.node)), expected };
                 Err(Fault { kind, span: Some(self.node.span) })
             }
         }

@@ -97,7 +97,7 @@ fn plan_of_tree<E: Env>(root: &node::Node, here: &Circumstances, problems: &mut 
         node::Value::Scalar(scalar) if scalar.plain && scalar.text.is_empty() => None,
         _ => {
             let problem = Problem::error(root.span, "expected a map of keys such as `inputs:`");
-            problems.push(problem.label(format!("this is {}", component::kind_of(root))));
+            problems.push(problem.label(format!("this is {}", node::kind_of(root))));
             None
         }
     }

@@ -95,6 +95,16 @@ impl Node {
     }
 }
 
+/// What a node is, in words.
+pub fn kind_of(node: &Node) -> String {
+    match &node.value {
+        Value::Scalar(_) => "a single value",
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
+    }
+    .to_owned()
+}
+
 /// Reads the one document of `text`. A tree comes back even with problems, when one could be made; none for an empty file.
 pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> (Option<Node>, Vec<Problem>) {
     let mut builder =

@@ -3,16 +3,16 @@
 //! Guarantees: every section and every component is read for itself, so that one run reports the problems of all of them. Does
 //! not know which names exist or what fits together: that is [`super::plan`].
 
-use super::component::{Table, kind_of};
+use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
-use super::node::{Node, Value};
+use super::node::{Node, Value, kind_of};
 use super::problem::{Problem, Span};
 use super::types::{ByteSize, Period};
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,7 +39,7 @@ pub struct Raw {
     /// The write-ahead log.
     #[schemars(default)]
     pub wal: Wal,
-    /// How long a stop waits for outputs to deliver what was read; the rest stays in the log. Default: 30s.
+    /// How long a stop waits for outputs to deliver what was read; the rest stays in the log.
     #[schemars(default)]
     pub drain_timeout: DrainTimeout,
     /// Tailwater's own log, on standard error.
@@ -110,6 +110,16 @@ impl<'de> Deserialize<'de> for Shards {
     }
 }
 
+impl Serialize for Shards {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Shards::Auto => serializer.serialize_str("auto"),
+            Shards::Count(count) => serializer.serialize_u16(*count),
+            Shards::Cpus(cpus) => cpus.serialize(serializer),
+        }
+    }
+}
+
 impl JsonSchema for Shards {
     fn schema_name() -> Cow<'static, str> {
         "Shards".into()
@@ -144,9 +154,8 @@ impl Default for Admin {
     }
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "AdminListen")]
 struct AdminListen {
     /// Address and port, such as 127.0.0.1:9600. There is no authentication: keep it on a trusted network.
     #[serde(deserialize_with = "address", default = "admin_default")]
@@ -194,6 +203,15 @@ impl<'de> Deserialize<'de> for Admin {
     }
 }
 
+impl Serialize for Admin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Admin::Listen(listen) => AdminListen { listen: *listen }.serialize(serializer),
+            Admin::Off => serializer.serialize_bool(false),
+        }
+    }
+}
+
 impl JsonSchema for Admin {
     fn schema_name() -> Cow<'static, str> {
         "Admin".into()
@@ -206,7 +224,7 @@ impl JsonSchema for Admin {
 }
 
 /// Where segments live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WalKind {
     /// In files under `data_dir`; survives the process.
@@ -253,6 +271,16 @@ impl<'de> Deserialize<'de> for Sync {
 const SYNC_MIN: Duration = Duration::from_millis(1);
 const SYNC_MAX: Duration = Duration::from_secs(3600);
 
+impl Serialize for Sync {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Sync::EveryBatch => serializer.serialize_str("every_batch"),
+            Sync::Never => serializer.serialize_str("never"),
+            Sync::Interval(interval) => Period(*interval).serialize(serializer),
+        }
+    }
+}
+
 impl JsonSchema for Sync {
     fn schema_name() -> Cow<'static, str> {
         "Sync".into()
@@ -264,17 +292,17 @@ impl JsonSchema for Sync {
 }
 
 /// The write-ahead log: every event is in it before it is acknowledged or delivered.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wal {
-    /// Where segments live: `disk` or `memory`. Default: disk.
+    /// Where segments live: `disk` or `memory`.
     #[serde(rename = "type")]
     pub kind: WalKind,
-    /// When events are synced and acknowledged: `every_batch`, `never`, or an interval. Default: 100ms.
+    /// When events are synced and acknowledged: `every_batch`, `never`, or an interval.
     pub sync: Sync,
-    /// Bytes of one segment file. Default: 64MiB.
+    /// Bytes of one segment file.
     pub segment_bytes: ByteSize,
-    /// Bytes of the whole log, split evenly over the shards. Default: 4GiB.
+    /// Bytes of the whole log, split evenly over the shards.
     pub max_bytes: ByteSize,
 }
 
@@ -290,7 +318,7 @@ impl Default for Wal {
 }
 
 /// How long a stop waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct DrainTimeout(pub Period);
 
@@ -301,7 +329,7 @@ impl Default for DrainTimeout {
 }
 
 /// Levels of the own log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// Data was lost or a person has to act.
@@ -318,7 +346,7 @@ pub enum LogLevel {
 }
 
 /// Forms of the own log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
@@ -331,12 +359,12 @@ pub enum LogFormat {
 }
 
 /// Tailwater's own log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// The least severe level that is written; the variable TAILWATER_LOG overrides it. Default: info.
+    /// The least severe level that is written; the variable TAILWATER_LOG overrides it.
     pub level: LogLevel,
-    /// `text`, `json`, or `auto`: text on a terminal, JSON elsewhere. Default: auto.
+    /// `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
     pub format: LogFormat,
 }
 

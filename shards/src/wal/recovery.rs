@@ -157,6 +157,7 @@ fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> R
 struct OpenGroup {
     place: Place,
     last: Sequence,
+    events: u64,
 }
 
 struct Scan<'a, D: Disk> {
@@ -204,6 +205,7 @@ impl<D: Disk> Scan<'_, D> {
                 Outcome::CutGroup => {
                     if let Some(group) = self.group.take() {
                         (self.tail, self.last, self.sealed) = (Some(group.place), group.last, false);
+                        self.events = group.events;
                     }
                     return Ok(row);
                 }
@@ -332,7 +334,7 @@ impl<D: Disk> Scan<'_, D> {
             if !header.has(FLAG_MORE) {
                 self.group = None;
             } else if self.group.is_none() {
-                self.group = Some(OpenGroup { place, last: self.last });
+                self.group = Some(OpenGroup { place, last: self.last, events: self.events });
             }
         }
         let applied = apply(&mut self.state, &view);
@@ -562,7 +564,7 @@ impl<D: Disk> RecoveredLog<D> {
 }
 
 fn rewrite<D: Disk>(segment: &Segment<D>, synced: Sequence, end: u64) -> std::io::Result<()> {
-    let again = |offset: u64, length: usize| segment.file.write_at(&segment.read(offset, length).into_owned(), offset);
+    let again = |offset: u64, length: usize| segment.file.write_at(&segment.read(offset, length), offset);
     let mut offset = SEGMENT_HEADER_BYTES as u64;
     if segment.first_sequence > synced {
         again(0, SEGMENT_HEADER_BYTES)?;

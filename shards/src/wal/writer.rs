@@ -189,7 +189,9 @@ impl<E: Env> Writer<E> {
             self.write_snapshot()?;
         }
         self.publish();
-        Ok(())
+        // The roll or the first segment took a standby; nobody is served yet, so making another one may block here.
+        let restocked = self.take_maintenance().map(|work| work.run());
+        restocked.map_or(Ok(()), |done| self.maintained(done))
     }
 
     /// The log, to be shared with readers.
