@@ -189,6 +189,14 @@ impl<E: Env> Writer<E> {
             self.write_snapshot()?;
         }
         self.publish();
+        // Durable before anybody is served: what an earlier life left behind the tail can then never come back in its place.
+        if let Some(target) = self.sync_target() {
+            let log = self.log.clone();
+            let directory = target.directory.as_deref().map_or(Ok(()), |directory| log.disk().sync_dir(directory));
+            let synced = directory.and_then(|()| target.files.iter().try_for_each(|file| file.sync()));
+            synced.map_err(|error| self.sync_failed(error))?;
+            self.synced(&target);
+        }
         // The roll or the first segment took a standby; nobody is served yet, so making another one may block here.
         let restocked = self.take_maintenance().map(|work| work.run());
         restocked.map_or(Ok(()), |done| self.maintained(done))
