@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a pure function of the bytes (invariant E6); every decision is a row of [`super::table`]; what is known to
 //! have been durable is never cut; damage is copied aside and reported. The scan itself changes no segment:
-//! [`RecoveredLog::harden`] and [`RecoveredLog::clear_leftovers`] do, once the caller has decided to go on.
+//! [`RecoveredLog::harden`] and the opening writer do, once the caller has decided to go on.
 
 mod candidates;
 mod repair;

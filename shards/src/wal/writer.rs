@@ -3,7 +3,7 @@
 //! Guarantees: a group is appended as a whole or refused before a byte is written; what was appended survives the death of
 //! the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
 //! poisons the writer, and nothing is tried again (invariant E7); the head of every segment knows all positions, cursors
-//! and outputs. Never waits: what may block is handed out as [`Maintenance`] and [`SyncTarget`].
+//! and outputs. Never waits: what may block is handed out as [`super::standby::Maintenance`] and [`SyncTarget`].
 
 mod durable;
 
