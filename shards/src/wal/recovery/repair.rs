@@ -7,7 +7,7 @@ use crate::env::{Disk, File as _, Open};
 use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::wal::log::{Log, LogStart};
 use crate::wal::segment::{SEGMENT_HEADER_BYTES, Segment, Standby, io_error, standby_number};
-use crate::wal::{Sequence, WalError};
+use crate::wal::{Position, Sequence, WalError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,13 +59,23 @@ impl<D: Disk> RecoveredLog<D> {
         Ok(standbys)
     }
 
+    /// The first position behind all that was found.
+    pub fn end(&self) -> Position {
+        Position { sequence: Sequence(self.last.0 + 1), event: 0 }
+    }
+
+    /// The log for a look at what is in it, while nobody writes it.
+    pub fn reader(&self, disk: D) -> Arc<Log<D>> {
+        let bytes = self.segments.first().map_or(0, |segment| segment.bytes());
+        let tail = self.tail.unwrap_or_default();
+        let start = LogStart { segments: self.segments.clone(), tail, last: self.last, synced: self.last };
+        Arc::new(Log::new(self.id, self.directory.clone(), disk, bytes, start))
+    }
+
     /// The log for readers only: another shard count's log that is drained. Blocks.
     pub fn into_log(self, disk: D) -> Result<Arc<Log<D>>, WalError> {
         self.harden(&disk)?;
-        let bytes = self.segments.first().map_or(0, |segment| segment.bytes());
-        let tail = self.tail.unwrap_or_default();
-        let start = LogStart { segments: self.segments, tail, last: self.last, synced: self.last };
-        Ok(Arc::new(Log::new(self.id, self.directory, disk, bytes, start)))
+        Ok(self.reader(disk))
     }
 }
 

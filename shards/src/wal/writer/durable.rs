@@ -109,6 +109,7 @@ impl<E: Env> Writer<E> {
         self.standbys.extend(done.standbys);
         self.log.counters.standbys.set(self.standbys.len() as u64);
         if std::mem::take(&mut self.refused) {
+            self.log.set_full(false);
             self.log.recycled.notify();
         }
         done.failed.map_or(Ok(()), Err)
