@@ -279,8 +279,7 @@ fn report(engine: &Engine<GlommioEnv>) {
             .as_ref()
             .map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
         tracing::error!(
-            log = damage.log.0,
-            segment = damage.segment,
+            segment = %format!("wal/log-{:08}/{:016}.seg", damage.log.0, damage.segment),
             offset = damage.offset,
             bytes = damage.bytes,
             quarantined = %copy,
