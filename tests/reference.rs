@@ -20,6 +20,13 @@ struct Reference {
 
 impl Reference {
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        // A key that may be left out is written as a choice between its type and null.
+        let choices = schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let is_null = |choice: &Value| choice.get("type").and_then(Value::as_str) == Some("null");
+        let schema = match choices {
+            [inner, null] if is_null(null) => inner,
+            _ => schema,
+        };
         let name = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
         name.and_then(|name| self.definitions.get(name)).unwrap_or(schema)
     }
@@ -76,6 +83,7 @@ impl Reference {
             let target = self.resolve(value).clone();
             let text = value.get("description").or_else(|| target.get("description")).and_then(Value::as_str);
             let text = text.unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+            let text = text + &choices(&target).replace('|', "\\|");
             let must = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
             let values = self.values(value).replace('|', "\\|");
             let inner = target.get("properties").is_some();
@@ -102,6 +110,17 @@ impl Reference {
             self.rows(&schema, "", &["type"]);
         }
     }
+}
+
+/// What each word of a choice means.
+fn choices(schema: &Value) -> String {
+    let list = schema.get("oneOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let meaning = |choice: &Value| {
+        let word = choice.get("const").and_then(Value::as_str)?.to_owned();
+        let text = choice.get("description").and_then(Value::as_str)?.replace('\n', " ");
+        Some(format!(" `{word}`: {}{}", text[..1].to_lowercase(), &text[1..]))
+    };
+    list.iter().filter_map(meaning).collect()
 }
 
 /// A default as a file would have it.
