@@ -129,6 +129,19 @@ fn killed_with_a_full_log(name: &str, lines: u64) -> (Case, PathBuf) {
 }
 
 #[test]
+fn several_segments_that_no_output_took_yet_survive_a_kill() {
+    const ALL: u64 = 60_000;
+    let (case, config) = killed_with_a_full_log("segments", ALL);
+    assert!(segments(&case).len() >= 3);
+    // Only the log has them now.
+    fs::remove_file(case.path("logs/app.log")).expect("a removal");
+    let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&case.output(), ALL).assert_exactly_once();
+}
+
+#[test]
 fn damage_in_a_sealed_segment_is_reported_and_costs_only_its_frame() {
     const ALL: u64 = 60_000;
     let (case, config) = killed_with_a_full_log("sealed", ALL);
@@ -141,7 +154,7 @@ fn damage_in_a_sealed_segment_is_reported_and_costs_only_its_frame() {
     let mut product = Product::start(&case, &config);
     product.expect("amage");
     product.expect("quarantine");
-    product.wait_for_log(&["damage", ".seg"]);
+    product.wait_for_log(&["damage", "quarantine", "\"segment\":2"]);
     wait_for("the fresh line", || {
         let text = fs::read_to_string(case.output()).unwrap_or_default();
         if text.contains("a fresh line") { Ok(()) } else { Err(product.state()) }
