@@ -133,7 +133,7 @@ struct Merged {
     masks: u64,
 }
 
-/// Reads what is in the data directory and lays out the shards. Blocks: it is called before any executor runs. The caller holds
+/// Reads what is in the data directory on `disk` and lays out the shards. Blocks: it is called before any executor runs. The caller holds
 /// the lock of the data directory.
 pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop) -> Result<Engine<E>, WalError> {
     assert!(plan.shards > 0, "a plan without shards");
@@ -298,7 +298,7 @@ impl<E: Env> Layout<E> {
             seeds.push(ShardSeed {
                 shard: shard_id(index),
                 shards,
-                writer: self.writer_seed(index, recovered),
+                writer: self.writer_seed(disk, index, recovered),
                 board: board.clone(),
                 inputs: inputs.clone(),
                 ends,
@@ -348,7 +348,7 @@ impl<E: Env> Layout<E> {
     }
 
     /// The first shard's log takes over what all logs know, so that adopted logs can go once they are delivered.
-    fn writer_seed(&self, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
+    fn writer_seed(&self, disk: &E::Disk, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
         let sources = match index {
             0 => self.merged.sources.clone(),
             _ => recovered.state.sources.clone(),
@@ -356,7 +356,13 @@ impl<E: Env> Layout<E> {
         let state = LogState { sources, registry: self.merged.registry.clone(), commits: self.merged.commits.clone() };
         let cursors = self.merged.commits.values().flat_map(|commit| &commit.cursors);
         let floor = cursors.filter(|(log, _)| *log == recovered.id).map(|(_, position)| position.sequence).max();
-        WriterSeed { options: self.plan.wal.clone(), recovered, state, floor: floor.unwrap_or(Sequence(0)) }
+        WriterSeed {
+            disk: disk.clone(),
+            options: self.plan.wal.clone(),
+            recovered,
+            state,
+            floor: floor.unwrap_or(Sequence(0)),
+        }
     }
 
     /// Where an output goes on in a log: at its cursor; at the end, if the output is new; at the beginning, if the log is.

@@ -293,8 +293,9 @@ pub trait Encoder {
 pub trait OutputSpec<E: Env>: Send + Sync + 'static {
     /// On which shards it runs. With [`Placement::One`] one instance reads the logs of all shards.
     fn placement(&self) -> Placement;
-    /// Opens an instance; `state` is what its last durable commit carried, if there was one. What an earlier life wrote
-    /// beyond that commit is undone here, by outputs that can.
+    /// Opens an instance; `state` is what its last durable commit carried. What an earlier life wrote beyond that commit is
+    /// undone here, by outputs that can. No state means that the output is new: what others left is not its own. An empty
+    /// one was committed before anything was delivered.
     fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult>;
 }
 

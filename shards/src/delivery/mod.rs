@@ -132,7 +132,7 @@ impl<E: Env> Deliverer<E> {
             last_commit: context.env.now(),
             commit_number: resume.as_ref().map_or(0, |commit| commit.number),
             committed: readers.iter().map(LogReader::position).collect(),
-            committed_state: resume.map(|commit| commit.state).filter(|state| !state.is_empty()),
+            committed_state: resume.map(|commit| commit.state),
             syncing: None,
             uncommitted: false,
             spec,
@@ -148,12 +148,11 @@ impl<E: Env> Deliverer<E> {
     /// Runs until everything is delivered after the intakes have ended, or the end is forced.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(self.options.retry);
-        if self.commit_number == 0 {
-            // A new output starts at the end of the logs: that is said at once, or a crash would start it at their beginning.
-            self.record(Vec::new());
-        }
         loop {
             let Some(mut output) = self.open(&mut backoff).await else { return };
+            if self.begin().await {
+                return;
+            }
             match self.deliver_all(output.as_mut()).await {
                 End::Reopen(reason) => {
                     self.report(&reason);
@@ -173,6 +172,21 @@ impl<E: Env> Deliverer<E> {
                 }
             }
         }
+    }
+
+    /// Commits the start of a new output, at the end of the logs: without it a crash would start it at their beginning, or
+    /// make it take back what it has not told. True when the engine is forced to end meanwhile.
+    async fn begin(&mut self) -> bool {
+        while self.commit_number == 0 {
+            self.record(Vec::new());
+            if self.commit_number == 0 {
+                or(self.keeper.room(), self.stop.reached(Phase::Forced)).await;
+            }
+            if self.stop.phase() == Phase::Forced {
+                return true;
+            }
+        }
+        false
     }
 
     /// Opens the output, trying again while it says that this may help. None when the engine ends before it opened.
@@ -326,7 +340,7 @@ impl<E: Env> Deliverer<E> {
             }
         }
         for part in &taken {
-            self.readers[part.reader].delivered(part.after());
+            self.readers[part.reader].delivered(part);
         }
         self.uncommitted = true;
         counters.oldest_unacked.set(0);
@@ -417,7 +431,7 @@ impl<E: Env> Deliverer<E> {
         }
         self.commit_number += 1;
         self.committed = positions;
-        self.committed_state = Some(commit.state).filter(|state| !state.is_empty());
+        self.committed_state = Some(commit.state);
         self.context.counters.commits.add(1);
     }
 
