@@ -140,7 +140,8 @@ impl<E: Env> Lanes<E> {
         Some(Ticket { lane, number })
     }
 
-    /// Waits until a ticket is durable, as the sync policy defines it.
+    /// Waits until a ticket is durable, as the sync policy defines it. One task of an input waits on its lanes at a time:
+    /// one that sends and one that waits for tickets would take each other's wake-ups.
     pub async fn acknowledged(&self, ticket: Ticket) {
         self.lanes[ticket.lane].acknowledge_of(ticket.number).await;
     }
@@ -165,6 +166,21 @@ impl<E: Env> Lanes<E> {
         while !self.lanes.iter().all(LaneSender::is_drained) {
             self.env.sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Waits until all that was sent is durable, as the sync policy defines it: only then does the log know every position.
+    pub async fn settled(&self) {
+        for lane in &self.lanes {
+            while !lane.is_settled() {
+                lane.settle();
+                self.env.sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    /// Whether batches go to more than one shard.
+    pub fn is_spread(&self) -> bool {
+        self.lanes.len() > 1
     }
 
     fn lane(&self) -> &LaneSender {

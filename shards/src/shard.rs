@@ -16,7 +16,7 @@ use crate::plugin::{EncoderSpec, InputContext, InputSpec, Lanes, OutputContext, 
 use crate::retry::{Backoff, RetryOptions};
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
-use crate::wal::log::Log;
+use crate::wal::log::{Log, Reader};
 use crate::wal::manifest::DataDirectory;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::writer::{LogState, Writer};
@@ -49,8 +49,9 @@ pub struct ShardInput<E: Env> {
 pub enum ReadLog<D: Disk> {
     /// The log that a shard writes.
     Active(ShardId),
-    /// A log that has no writer any more.
-    Adopted(Arc<Log<D>>),
+    /// A log that has no writer any more, and the output's claim on it: made before any shard runs, so that no shard retires
+    /// the log while another has not yet begun to read it.
+    Adopted(Arc<Log<D>>, Arc<Reader>),
 }
 
 /// Where the shards show each other the logs that they have opened.
@@ -205,7 +206,7 @@ impl<E: Env> ShardSeed<E> {
         for output in outputs {
             starter.start(output, &delivering);
         }
-        retire_adopted(&env, adopted, &self.directory, &stop);
+        retire_adopted(&env, adopted, &self.board, &self.directory, &stop);
         let starter = InputStarter { env: &env, shards, keeper: &keeper, stop: &stop, running: &self.inputs_running };
         for ends in instances {
             starter.start(&inputs, ends, &counters);
@@ -287,11 +288,15 @@ async fn open_readers<E: Env>(
     let news = Arc::new(Signal::new());
     let mut readers = Vec::new();
     for (log, position) in &output.logs {
-        let (log, adopted) = match log {
-            ReadLog::Active(shard) => (board.wait_for(*shard).await, false),
-            ReadLog::Adopted(log) => (log.clone(), true),
+        let (log, claim) = match log {
+            ReadLog::Active(shard) => {
+                let log = board.wait_for(*shard).await;
+                let claim = log.register(*position, news.clone());
+                (log, claim)
+            }
+            ReadLog::Adopted(log, claim) => (log.clone(), claim.clone()),
         };
-        readers.push(LogReader::new(log, output.number, *position, adopted, news.clone()));
+        readers.push(LogReader::new(log, claim, output.number, *position));
     }
     (readers, news)
 }
@@ -300,6 +305,7 @@ async fn open_readers<E: Env>(
 fn retire_adopted<E: Env>(
     env: &E,
     mut adopted: Vec<Arc<Log<E::Disk>>>,
+    board: &Arc<LogBoard<E::Disk>>,
     directory: &Arc<DataDirectory<E::Disk>>,
     stop: &Stop,
 ) {
@@ -307,7 +313,10 @@ fn retire_adopted<E: Env>(
         return;
     }
     let (world, directory, stop) = (env.clone(), directory.clone(), stop.clone());
+    let board = board.clone();
     env.spawn("adopted logs", async move {
+        // The first shard's log takes their positions over; it is posted once that is durable.
+        or(drop_result(board.wait_for(ShardId(0))), stop.reached(Phase::Forced)).await;
         while !adopted.is_empty() && stop.phase() < Phase::Forced {
             world.sleep(RETIRE_INTERVAL).await;
             for log in adopted.extract_if(.., |log| log.is_passed()) {
@@ -319,6 +328,10 @@ fn retire_adopted<E: Env>(
             }
         }
     });
+}
+
+async fn drop_result<T>(work: impl Future<Output = T>) {
+    work.await;
 }
 
 struct InputStarter<'a, E: Env> {
@@ -379,8 +392,9 @@ async fn run_input<E: Env>(
                 return context.stop.fail(format!("input {}: {message}", input.name));
             }
             Ok(Err(PluginError::Retry(message))) => message,
-            Err(_) if context.shards > 1 => {
-                // Its instances on the other shards count on what it knew; a start of the process settles that from the log.
+            Err(_) if context.shards > 1 || context.lanes.is_spread() => {
+                // Its instances on the other shards count on what it knew, or the other shards' logs have its positions; a start
+                // of the process settles that from the logs.
                 return context.stop.fail(format!("input {} panicked on shard {}", input.name, context.env.shard().0));
             }
             Err(_) => {
@@ -389,11 +403,13 @@ async fn run_input<E: Env>(
             }
         };
         context.error(&message);
-        context.env.sleep(backoff.next(context.env.random())).await;
+        let pause = context.env.sleep(backoff.next(context.env.random()));
+        or(pause, context.stop.reached(Phase::Draining)).await;
         if context.stop.is_asked() {
             return;
         }
-        context.lanes.drained().await;
+        // A batch that the intake still holds is not in the positions yet: it would be read twice.
+        or(context.lanes.settled(), context.stop.reached(Phase::Forced)).await;
         let known = keeper.with_writer(|writer| sources_of(writer.state(), &input.name));
         let mut resume: Vec<SourceState> = known;
         let newer: std::collections::HashSet<_> = resume.iter().map(SourceState::key).collect();
