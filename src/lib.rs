@@ -3,6 +3,11 @@
 //! Never touches an atomic, a mapping or a sequence of the log: those are the engine's.
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod inputs;
+pub mod net;
 pub mod outputs;
+pub mod telemetry;

@@ -154,6 +154,8 @@ pub struct LaneCounters {
     pub taken_events: Counter,
     /// Batches taken out of it; written by the receiver.
     pub taken_batches: Counter,
+    /// Events in which bytes that are no UTF-8 were replaced; written by the receiver.
+    pub replaced_events: Counter,
     /// Events dropped on the sender's request; written by the receiver.
     pub dropped_events: Counter,
     /// Bytes of chunks dropped on the sender's request; written by the receiver.

@@ -307,7 +307,7 @@ impl<E: Env> Layout<E> {
             .collect();
 
         let (mesh_ends, input_meters) = mesh(&self.mesh_inputs(), shards);
-        let board = Arc::new(LogBoard::new(shards));
+        let board = Arc::new(LogBoard::new(shards, self.plan.outputs.len()));
         let inputs = Arc::new(self.shard_inputs());
         let inputs_running = Arc::new(Countdown::new(mesh_ends.iter().map(|ends| ends.inputs.len()).sum()));
         let intakes_running = Arc::new(Countdown::new(shards));

@@ -411,6 +411,13 @@ impl LaneReceiver {
         self.shared.returned.notify();
     }
 
+    /// Counts events in which bytes were replaced.
+    pub fn count_replaced(&self, events: u64) {
+        if events > 0 {
+            self.shared.counters.replaced_events.add(events);
+        }
+    }
+
     /// A handle that acknowledges tickets of this lane.
     pub fn acknowledger(&self) -> LaneAcknowledger {
         LaneAcknowledger(self.shared.clone())

@@ -23,10 +23,10 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal`, `stop` |
+//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal`, `stop`, `retry` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `plugin` |
-//! | 3 | `pipeline`, `intake`, `delivery` |
+//! | 3 | `keeper`, `pipeline`, `intake`, `delivery` |
 //! | 4 | `mesh`, `shard` |
 //! | 5 | `engine` |
 //! | 6 | `glommio_env`, `sim` |
@@ -49,6 +49,8 @@ pub mod plugin;
 pub mod retry;
 pub mod ring;
 pub mod route;
+#[allow(unsafe_code, reason = "vector instructions load and store through pointers")]
+pub mod scan;
 pub mod shard;
 pub mod signal;
 pub mod sim;

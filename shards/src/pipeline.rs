@@ -38,8 +38,8 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along.
-    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) {
+    /// source's record is written along. Returns the events in which bytes had to be replaced.
+    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) -> u64 {
         self.encoder.begin(batch);
         for pipeline in &self.pipelines {
             let outputs = pipeline.outputs & !skipped;
@@ -63,6 +63,7 @@ impl InputPath {
             last.discard(batch.dropped_events);
             last.finish();
         }
+        self.encoder.take_replaced()
     }
 }
 

@@ -297,6 +297,10 @@ pub trait Encoder {
     fn begin(&mut self, batch: &Batch);
     /// Appends the line of one event, newline included, and says when the event happened. The line holds no other newline.
     fn event(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) -> Timestamp;
+    /// Events since the last call of this that held bytes which no string can, and hold a replacement character instead.
+    fn take_replaced(&mut self) -> u64 {
+        0
+    }
 }
 
 // --------------------------------------------------------------------------------------------------------------- outputs
@@ -352,12 +356,18 @@ pub trait Output {
     /// [`Outcome::Retry`].
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome>;
 
-    /// Makes all that was delivered so far durable at the destination. The future resolves to the state that
-    /// [`OutputSpec::open`] needs to continue from here (at most [`crate::limits::COMMIT_STATE_BYTES_MAX`] bytes); the engine
-    /// then commits the cursor of this moment together with it. Further deliveries may happen while the future runs, and do not
-    /// count for it.
-    fn commit(&mut self) -> LocalFuture<'static, Result<Vec<u8>, PluginError>> {
-        Box::pin(async { Ok(Vec::new()) })
+    /// Starts to make durable what was delivered so far, so that the commit that follows finds little to do. Deliveries go on
+    /// while the future runs. After an error the instance is dropped and opened again from its last commit.
+    fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Makes all that was delivered durable at the destination and appends to `state` what [`OutputSpec::open`] needs to
+    /// continue from here (at most [`crate::limits::COMMIT_STATE_BYTES_MAX`] bytes). The engine then commits the cursor
+    /// together with the state. After an error the instance is dropped and opened again from its last commit.
+    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
+        let _ = state;
+        Box::pin(async { Ok(()) })
     }
 
     /// Runs about once a second while nothing is delivered: rotation by age, idle connections.

@@ -56,14 +56,16 @@ pub enum ReadLog<D: Disk> {
 
 /// Where the shards show each other the logs that they have opened.
 pub struct LogBoard<D: Disk> {
+    /// Outputs of the plan: each reads every log in one of its instances.
+    outputs: usize,
     logs: Mutex<Vec<Option<Arc<Log<D>>>>>,
     posted: Event,
 }
 
 impl<D: Disk> LogBoard<D> {
-    /// A board for so many shards.
-    pub fn new(shards: usize) -> LogBoard<D> {
-        LogBoard { logs: Mutex::new(vec![None; shards]), posted: Event::new() }
+    /// A board for so many shards and outputs.
+    pub fn new(shards: usize, outputs: usize) -> LogBoard<D> {
+        LogBoard { outputs, logs: Mutex::new(vec![None; shards]), posted: Event::new() }
     }
 
     /// The log of a shard, once it has opened it.
@@ -72,8 +74,16 @@ impl<D: Disk> LogBoard<D> {
     }
 
     fn post(&self, shard: ShardId, log: Arc<Log<D>>) {
+        self.recycle_if_complete(&log);
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)[shard.index()] = Some(log);
         self.posted.notify(usize::MAX);
+    }
+
+    /// Segments are recycled once every output has laid its claim.
+    fn recycle_if_complete(&self, log: &Log<D>) {
+        if log.reader_count() >= self.outputs {
+            log.allow_recycling();
+        }
     }
 
     async fn wait_for(&self, shard: ShardId) -> Arc<Log<D>> {
@@ -287,8 +297,8 @@ async fn open_readers<E: Env>(
 ) -> (Vec<LogReader<E::Disk>>, Arc<Signal>) {
     let news = Arc::new(Signal::new());
     let mut readers = Vec::new();
-    for (log, position) in &output.logs {
-        let (log, claim) = match log {
+    for (from, position) in &output.logs {
+        let (log, claim) = match from {
             ReadLog::Active(shard) => {
                 let log = board.wait_for(*shard).await;
                 let claim = log.register(*position, news.clone());
@@ -296,6 +306,9 @@ async fn open_readers<E: Env>(
             }
             ReadLog::Adopted(log, claim) => (log.clone(), claim.clone()),
         };
+        if matches!(from, ReadLog::Active(_)) {
+            board.recycle_if_complete(&log);
+        }
         readers.push(LogReader::new(log, claim, output.number, *position));
     }
     (readers, news)

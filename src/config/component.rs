@@ -1,9 +1,13 @@
 //! What every component's settings say about themselves, and how settings become a spec.
 //!
 //! A component is one file with a `Settings` type (strict serde, schema, defaults) that implements [`Component`] and either
-//! [`InputSettings`] or [`OutputSettings`], and one line in the table of its kind.
+//! [`InputSettings`] or [`OutputSettings`], and one line in the table of its kind, which [`components!`](crate::components) makes.
 
+use super::de::{Fault, FaultKind};
+use super::node::{Node, Value, kind_of};
 use super::types::{Batching, FieldNames, Retry, Ring};
+use schemars::Schema;
+use serde_json::json;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
@@ -67,4 +71,203 @@ pub trait OutputSettings<E: Env>: Component {
     fn retry(&self) -> Retry;
     /// What happens to its events when the log is full.
     fn when_full(&self) -> OutputFull;
+}
+
+/// A row of a table of components, for help and docs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The value of `type`.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// A configuration that `validate` accepts.
+    pub example: &'static str,
+}
+
+/// The table of one kind of component: the choice that `type` makes.
+pub trait Table: Sized {
+    /// `input` or `output`.
+    const KIND: &'static str;
+    /// What `type` names, in words.
+    const NOUN: &'static str;
+    /// All types.
+    const ROWS: &'static [Row];
+    /// The names of all types.
+    const NAMES: &'static [&'static str];
+
+    /// Reads the settings of the type called `name`; none if there is no such type.
+    fn read_type(name: &str, node: &Node) -> Option<Result<Self, Fault>>;
+    /// The value of `type`.
+    fn type_name(&self) -> &'static str;
+    /// Checks what types alone cannot.
+    fn check(&self) -> Result<(), Mistake>;
+
+    /// Reads a component; `type` may stand anywhere among its keys.
+    fn read(node: &Node) -> Result<Self, Fault> {
+        if node.entries().is_none() {
+            let expected = format!("an {}: a map with the key `type`", Self::KIND);
+            return Err(Fault {
+                kind: FaultKind::Value { found: Some(kind_of(node)), expected },
+                span: Some(node.span),
+            });
+        }
+        let Some((_, kind)) = node.entry("type") else {
+            return Err(Fault { kind: FaultKind::Missing("type"), span: None });
+        };
+        let Value::Scalar(name) = &kind.value else {
+            let expected = format!("the name of a type of {}", Self::KIND);
+            return Err(Fault {
+                kind: FaultKind::Value { found: Some(kind_of(kind)), expected },
+                span: Some(kind.span),
+            });
+        };
+        Self::read_type(&name.text, node).unwrap_or_else(|| {
+            let shown = (!name.variables).then(|| name.text.clone());
+            Err(Fault {
+                kind: FaultKind::Word { name: shown, known: Self::NAMES, noun: Self::NOUN },
+                span: Some(kind.span),
+            })
+        })
+    }
+}
+
+/// The schema of a component: that of its settings, with `type` beside them.
+pub fn typed_schema(mut settings: Schema, name: &str, summary: &str) -> Schema {
+    let map = settings.ensure_object();
+    map.insert("description".to_owned(), json!(summary));
+    map.insert("title".to_owned(), json!(name));
+    if let Some(properties) = map.entry("properties").or_insert_with(|| json!({})).as_object_mut() {
+        properties.insert("type".to_owned(), json!({"const": name}));
+    }
+    if let Some(required) = map.entry("required").or_insert_with(|| json!([])).as_array_mut() {
+        required.insert(0, json!("type"));
+    }
+    settings
+}
+
+/// Makes the table of a kind: `components! { pub enum InputConfig: input { File => file::Settings, } }`.
+#[macro_export]
+macro_rules! components {
+    ($(#[$meta:meta])* pub enum $table:ident: $kind:ident { $($variant:ident => $settings:ty),* $(,)? }) => {
+        $(#[$meta])*
+        pub enum $table {
+            $(
+                #[allow(missing_docs, reason = "the row of the table says what it is")]
+                $variant($settings),
+            )*
+        }
+
+        impl $crate::config::component::Table for $table {
+            const KIND: &'static str = stringify!($kind);
+            const NOUN: &'static str = concat!("type of ", stringify!($kind));
+            const ROWS: &'static [$crate::config::component::Row] = &[$($crate::config::component::Row {
+                name: <$settings as $crate::config::component::Component>::NAME,
+                summary: <$settings as $crate::config::component::Component>::SUMMARY,
+                example: <$settings as $crate::config::component::Component>::EXAMPLE,
+            }),*];
+            const NAMES: &'static [&'static str] =
+                &[$(<$settings as $crate::config::component::Component>::NAME),*];
+
+            fn read_type(
+                name: &str,
+                node: &$crate::config::node::Node,
+            ) -> Option<Result<Self, $crate::config::de::Fault>> {
+                $(if name == <$settings as $crate::config::component::Component>::NAME {
+                    return Some($crate::config::de::read_without(node, "type").map(Self::$variant));
+                })*
+                None
+            }
+
+            fn type_name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$settings as $crate::config::component::Component>::NAME,)*
+                }
+            }
+
+            fn check(&self) -> Result<(), $crate::config::component::Mistake> {
+                match self {
+                    $(Self::$variant(settings) => $crate::config::component::Component::check(settings),)*
+                }
+            }
+        }
+
+        impl schemars::JsonSchema for $table {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($kind).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let types: Vec<schemars::Schema> = vec![$($crate::config::component::typed_schema(
+                    <$settings as schemars::JsonSchema>::json_schema(generator),
+                    <$settings as $crate::config::component::Component>::NAME,
+                    <$settings as $crate::config::component::Component>::SUMMARY,
+                )),*];
+                schemars::json_schema!({ "oneOf": types })
+            }
+        }
+
+        $crate::components!(@dispatch $kind $table { $($variant),* });
+    };
+
+    (@dispatch input $table:ident { $($variant:ident),* }) => {
+        /// What the settings of the chosen type say.
+        impl $table {
+            /// What runs.
+            pub fn spec<E: tailwater_shards::env::Env>(
+                &self,
+                facts: &$crate::config::component::Facts,
+            ) -> std::sync::Arc<dyn tailwater_shards::plugin::InputSpec<E>> {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::spec(settings, facts),)* }
+            }
+            /// How its events become lines.
+            pub fn encoder<E: tailwater_shards::env::Env>(
+                &self,
+                facts: &$crate::config::component::Facts,
+            ) -> std::sync::Arc<dyn tailwater_shards::plugin::EncoderSpec> {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::encoder(settings, facts),)* }
+            }
+            /// The names of the fields of its events.
+            pub fn fields<E: tailwater_shards::env::Env>(&self) -> &$crate::config::types::FieldNames {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::fields(settings),)* }
+            }
+            /// Bytes and policy of its lanes.
+            pub fn ring<E: tailwater_shards::env::Env>(&self) -> &$crate::config::types::Ring {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::ring(settings),)* }
+            }
+            /// Where its batches go.
+            pub fn shard_by<E: tailwater_shards::env::Env>(&self) -> tailwater_shards::route::ShardBy {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::shard_by(settings),)* }
+            }
+            /// The longest line it lets through, in bytes.
+            pub fn line_bytes_max<E: tailwater_shards::env::Env>(&self) -> usize {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::line_bytes_max(settings),)* }
+            }
+        }
+    };
+
+    (@dispatch output $table:ident { $($variant:ident),* }) => {
+        /// What the settings of the chosen type say.
+        impl $table {
+            /// What runs.
+            pub fn spec<E: tailwater_shards::env::Env>(
+                &self,
+                facts: &$crate::config::component::Facts,
+                name: &str,
+            ) -> std::sync::Arc<dyn tailwater_shards::plugin::OutputSpec<E>> {
+                match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::spec(settings, facts, name),)* }
+            }
+            /// How deliveries are grouped.
+            pub fn batching<E: tailwater_shards::env::Env>(&self) -> $crate::config::types::Batching {
+                match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::batching(settings),)* }
+            }
+            /// How failed deliveries are tried again.
+            pub fn retry<E: tailwater_shards::env::Env>(&self) -> $crate::config::types::Retry {
+                match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::retry(settings),)* }
+            }
+            /// What happens to its events when the log is full.
+            pub fn when_full<E: tailwater_shards::env::Env>(&self) -> tailwater_shards::delivery::OutputFull {
+                match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::when_full(settings),)* }
+            }
+        }
+    };
 }

@@ -1,4 +1,132 @@
 //! Configuration: what the file says and what will run.
+//!
+//! ```text
+//! bytes ── node ──> tree with places ── de, raw ──> what the file says ── plan ──> what will run
+//!            env: variables       component: the table of types      problem: what is wrong, where
+//! ```
+//!
+//! Guarantees: nothing is started from a file with an error in it, and one run reports as many of the errors as can be known.
 
 pub mod component;
+pub mod de;
+pub mod env;
+pub mod nearest;
+pub mod node;
+pub mod plan;
+pub mod problem;
+pub mod raw;
+mod summary;
 pub mod types;
+
+pub use plan::{Circumstances, Plan};
+pub use problem::{Refused, Report};
+
+use problem::{Problem, Span};
+use std::io::Read;
+use std::path::Path;
+use tailwater_shards::env::Env;
+
+/// Bytes of the largest file that is read.
+pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// A plan and what is odd about it.
+pub struct Loaded {
+    /// What will run.
+    pub plan: Plan,
+    /// Warnings, for the operator to see.
+    pub warnings: Report,
+}
+
+/// Reads a file and makes its plan, with variables from the environment of the process.
+pub fn load_file<E: Env>(path: &Path, here: &Circumstances) -> Result<Loaded, Refused> {
+    let file = path.display().to_string();
+    match read_bytes(path) {
+        Ok(bytes) => load::<E>(&file, bytes, &|name| std::env::var(name).ok(), here),
+        Err(problem) => Err(refused(file, String::new(), problem)),
+    }
+}
+
+/// Makes the plan of a file's bytes. `file` is the name that problems show.
+pub fn load<E: Env>(
+    file: &str,
+    bytes: Vec<u8>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    here: &Circumstances,
+) -> Result<Loaded, Refused> {
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(refused(file.to_owned(), String::new(), too_large()));
+    }
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let start = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let problem = Problem::error(
+                Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() },
+                "this is not UTF-8",
+            )
+            .label("the first byte that is not")
+            .help("save the file as UTF-8");
+            return Err(refused(file.to_owned(), text, problem));
+        }
+    };
+    let (root, mut problems) = node::parse(&text, lookup);
+    let plan = root.and_then(|root| plan_of_tree::<E>(&root, here, &mut problems));
+    if plan.is_none() && problems.is_empty() {
+        problems.push(
+            Problem::whole("the file is empty")
+                .help("docs/configuration.md begins with a small configuration that works"),
+        );
+    }
+    // What follows from a problem is told at the same place: the first one is the cause.
+    let mut places = std::collections::HashSet::new();
+    problems.retain(|problem| problem.span.is_none_or(|span| span.start == span.end || places.insert(span)));
+    let report = Report { file: file.to_owned(), text, problems };
+    match plan {
+        Some(plan) if !report.has_errors() => Ok(Loaded { plan, warnings: report }),
+        _ => Err(Refused { report }),
+    }
+}
+
+fn plan_of_tree<E: Env>(root: &node::Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Option<Plan> {
+    match &root.value {
+        node::Value::Map(_) => {
+            let raw = raw::read_file(root, problems);
+            Some(plan::plan::<E>(raw, root, here, problems))
+        }
+        node::Value::Scalar(scalar) if scalar.plain && scalar.text.is_empty() => None,
+        _ => {
+            let problem = Problem::error(root.span, "expected a map of keys such as `inputs:`");
+            problems.push(problem.label(format!("this is {}", node::kind_of(root))));
+            None
+        }
+    }
+}
+
+fn refused(file: String, text: String, problem: Problem) -> Refused {
+    Refused { report: Report { file, text, problems: vec![problem] } }
+}
+
+fn too_large() -> Problem {
+    Problem::whole(format!("larger than {FILE_BYTES_MAX} bytes"))
+        .help("is this the right file? A configuration is far smaller")
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {
+    let failed = |error: std::io::Error| {
+        Problem::whole(format!("cannot be read: {error}")).help(match error.kind() {
+            std::io::ErrorKind::NotFound => "check the path given with `-c`",
+            std::io::ErrorKind::PermissionDenied => "let the user that runs Tailwater read it",
+            _ => "check that the path is a readable file",
+        })
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// The JSON Schema of the file.
+pub fn schema() -> schemars::Schema {
+    schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>()
+}

@@ -4,7 +4,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -135,6 +135,18 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl JsonSchema for ByteSize {
     fn schema_name() -> Cow<'static, str> {
         "ByteSize".into()
@@ -162,7 +174,7 @@ impl JsonSchema for Period {
 }
 
 /// What a full lane does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RingFull {
     /// The source is not read on.
@@ -177,7 +189,7 @@ pub enum RingFull {
 }
 
 /// The lane between an input and its shard.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ring {
     /// Bytes of events on their way before `when_full` applies.
@@ -226,6 +238,15 @@ impl<'de> Deserialize<'de> for FieldName {
     }
 }
 
+impl Serialize for FieldName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            FieldName::Named(name) => serializer.serialize_str(name),
+            FieldName::Off => serializer.serialize_bool(false),
+        }
+    }
+}
+
 impl JsonSchema for FieldName {
     fn schema_name() -> Cow<'static, str> {
         "FieldName".into()
@@ -240,7 +261,7 @@ impl JsonSchema for FieldName {
 }
 
 /// The fields that an input adds to each event.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldNames {
     /// The text of the line.
@@ -269,7 +290,7 @@ impl Default for FieldNames {
 }
 
 /// How an output writes an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encode {
     /// The whole event, a JSON object a line.
@@ -280,7 +301,7 @@ pub enum Encode {
 }
 
 /// How deliveries are grouped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
     /// Most bytes of one delivery.
@@ -298,7 +319,7 @@ impl Default for Batching {
 }
 
 /// How failed deliveries are tried again: waits grow twofold from `initial` to `max`, each drawn at random below that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// Upper bound of the first wait.
@@ -316,7 +337,7 @@ impl Default for Retry {
 }
 
 /// What happens to an output's events when the log is full because of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// Intake stops until the output has delivered.

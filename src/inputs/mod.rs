@@ -1,1 +1,12 @@
 //! Inputs: one file or folder each, and one line in the table.
+
+pub mod file;
+pub mod stdin;
+
+crate::components! {
+    /// The settings of an input, by its `type`.
+    pub enum InputConfig: input {
+        File => file::Settings,
+        Stdin => stdin::Settings,
+    }
+}

@@ -1,1 +1,15 @@
 //! Outputs: one file or folder each, and one line in the table.
+
+pub mod blackhole;
+pub mod console;
+pub mod encoding;
+pub mod file;
+
+crate::components! {
+    /// The settings of an output, by its `type`.
+    pub enum OutputConfig: output {
+        Blackhole => blackhole::Settings,
+        Console => console::Settings,
+        File => file::Settings,
+    }
+}

@@ -65,6 +65,9 @@ pub struct DeliveryOptions {
 /// Longest time between a delivery and the commit that covers it.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a delivery that has nothing else to do waits after the log refused its commit.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a delivery is made of.
 pub struct DeliveryParts<E: Env> {
     /// The output.
@@ -85,16 +88,8 @@ pub struct DeliveryParts<E: Env> {
     pub intakes: Arc<Countdown>,
 }
 
-/// A commit that the output is working on, in a task of its own.
-struct Committing {
-    result: Rc<RefCell<Option<CommitResult>>>,
-    positions: Vec<Position>,
-    /// Events passed at these positions.
-    passed: u64,
-}
-
-/// The output's state, or what failed; none after a panic.
-type CommitResult = Option<Result<Vec<u8>, PluginError>>;
+/// The result of [`Output::begin_sync`], once its task has one; an inner none after a panic.
+type Syncing = Rc<RefCell<Option<Option<Result<(), PluginError>>>>>;
 
 /// See the module.
 pub struct Deliverer<E: Env> {
@@ -110,7 +105,7 @@ pub struct Deliverer<E: Env> {
     /// State of the last commit, and where the readers stood then: what a restarted output goes back to.
     committed_state: Option<Vec<u8>>,
     committed: Vec<Position>,
-    committing: Option<Committing>,
+    syncing: Option<Syncing>,
     last_commit: Monotonic,
     uncommitted: bool,
     /// Events delivered or discarded, ever and at the last commit.
@@ -132,8 +127,8 @@ enum End {
     Drained,
     /// The engine is forced to end.
     Forced,
-    /// The output panicked: it is opened again.
-    Panicked,
+    /// The output panicked or cannot vouch for what it took: it is opened again from its last commit.
+    Reopen(String),
 }
 
 impl<E: Env> Deliverer<E> {
@@ -147,7 +142,7 @@ impl<E: Env> Deliverer<E> {
             commit_number: resume.as_ref().map_or(0, |commit| commit.number),
             committed: readers.iter().map(LogReader::position).collect(),
             committed_state: resume.map(|commit| commit.state).filter(|state| !state.is_empty()),
-            committing: None,
+            syncing: None,
             uncommitted: false,
             passed: 0,
             passed_committed: 0,
@@ -167,9 +162,9 @@ impl<E: Env> Deliverer<E> {
         let mut backoff = Backoff::new(self.options.retry);
         loop {
             let Some(mut output) = self.open(&mut backoff).await else { return };
-            let end = self.deliver_all(output.as_mut()).await;
-            match end {
-                End::Panicked => {
+            match self.deliver_all(output.as_mut()).await {
+                End::Reopen(reason) => {
+                    self.report(&reason);
                     self.go_back();
                     if self.pause(&mut backoff, None).await {
                         return;
@@ -223,16 +218,16 @@ impl<E: Env> Deliverer<E> {
                     Err(end) => return end,
                 }
             } else if nothing_comes {
-                if !self.uncommitted && self.committing.is_none() {
+                if !self.uncommitted {
                     return End::Drained;
                 }
-                if let Err(end) = self.commit_now(output).await {
+                if let Err(end) = self.commit_at_the_end(output).await {
                     return end;
                 }
             } else if let Err(end) = self.idle(output).await {
                 return end;
             }
-            if let Err(end) = self.advance_commit(output) {
+            if let Err(end) = self.advance_commit(output).await {
                 return end;
             }
             if self.context.env.slice_used() {
@@ -315,7 +310,7 @@ impl<E: Env> Deliverer<E> {
             let attempt = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
             let outcome = match self.unless_forced(attempt).await? {
                 Ok(outcome) => outcome,
-                Err(_) => return Err(End::Panicked),
+                Err(_) => return Err(panicked()),
             };
             match outcome {
                 Outcome::Delivered => {
@@ -367,7 +362,7 @@ impl<E: Env> Deliverer<E> {
     async fn idle(&mut self, output: &mut dyn Output) -> Result<(), End> {
         self.pass_over();
         let env = self.context.env.clone();
-        let wait = match self.uncommitted && self.committing.is_none() {
+        let wait = match self.uncommitted && self.syncing.is_none() {
             true => COMMIT_INTERVAL.saturating_sub(env.now().since(self.last_commit)).max(Duration::from_millis(1)),
             false => COMMIT_INTERVAL,
         };
@@ -382,89 +377,83 @@ impl<E: Env> Deliverer<E> {
         if or(news, quiet).await {
             let tick = AssertUnwindSafe(output.tick()).catch_unwind();
             if self.unless_forced(tick).await?.is_err() {
-                return Err(End::Panicked);
+                return Err(panicked());
             }
         }
         Ok(())
     }
 
-    /// Starts a commit when it is due and finishes one whose output is done.
-    fn advance_commit(&mut self, output: &mut dyn Output) -> Result<(), End> {
-        if let Some(committing) = &self.committing {
-            let Some(result) = committing.result.borrow_mut().take() else { return Ok(()) };
-            let Some(Committing { positions, passed, .. }) = self.committing.take() else { return Ok(()) };
-            return self.finish_commit(positions, passed, result.ok_or(End::Panicked)?);
+    /// Starts a sync when a commit is due, and commits when it has ended.
+    async fn advance_commit(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        if let Some(syncing) = &self.syncing {
+            let Some(result) = syncing.borrow_mut().take() else { return Ok(()) };
+            self.syncing = None;
+            result.ok_or_else(panicked)?.map_err(|error| self.failed(error))?;
+            return self.commit(output).await;
         }
         let due = self.context.env.now().since(self.last_commit) >= COMMIT_INTERVAL || self.holds_a_full_log();
-        if self.uncommitted && due { self.begin_commit(output) } else { Ok(()) }
+        if self.uncommitted && due { self.begin_sync(output) } else { Ok(()) }
     }
 
-    /// Waits until the commit under way has ended, or starts one.
-    async fn commit_now(&mut self, output: &mut dyn Output) -> Result<(), End> {
-        if self.committing.is_none() {
-            self.begin_commit(output)?;
-        }
-        let waiting = |this: &Self| this.committing.as_ref().is_some_and(|commit| commit.result.borrow().is_none());
-        while waiting(self) {
-            self.unless_forced(self.news.wait()).await?;
-        }
-        self.advance_commit(output)?;
-        if self.uncommitted {
-            // The output asked to try again.
-            self.unless_forced(self.context.env.sleep(self.options.retry.initial)).await?;
-        }
-        Ok(())
-    }
-
-    fn begin_commit(&mut self, output: &mut dyn Output) -> Result<(), End> {
-        let work = std::panic::catch_unwind(AssertUnwindSafe(|| output.commit())).map_err(|_| End::Panicked)?;
-        let positions = self.readers.iter().map(LogReader::position).collect();
-        self.uncommitted = false;
-        self.last_commit = self.context.env.now();
-        let result = Rc::new(RefCell::new(None));
-        self.committing = Some(Committing { result: result.clone(), positions, passed: self.passed });
+    fn begin_sync(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        let work = std::panic::catch_unwind(AssertUnwindSafe(|| output.begin_sync())).map_err(|_| panicked())?;
+        let syncing: Syncing = Rc::default();
+        self.syncing = Some(syncing.clone());
         let news = self.news.clone();
-        self.context.env.spawn("output commit", async move {
+        self.context.env.spawn("output sync", async move {
             let done = AssertUnwindSafe(work).catch_unwind().await.ok();
-            *result.borrow_mut() = Some(done);
+            *syncing.borrow_mut() = Some(done);
             news.notify();
         });
         Ok(())
     }
 
-    fn finish_commit(
-        &mut self,
-        positions: Vec<Position>,
-        passed: u64,
-        state: Result<Vec<u8>, PluginError>,
-    ) -> Result<(), End> {
-        let state = match state {
-            Ok(state) => state,
-            Err(PluginError::Fatal(message)) => {
+    async fn commit(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        let mut state = Vec::new();
+        let work = AssertUnwindSafe(output.commit(&mut state)).catch_unwind();
+        let result = self.unless_forced(work).await?.map_err(|_| panicked())?;
+        result.map_err(|error| self.failed(error))?;
+        self.last_commit = self.context.env.now();
+        self.record(state);
+        Ok(())
+    }
+
+    /// Commits when nothing more comes. A log that refuses even commits gets a while, or this would spin.
+    async fn commit_at_the_end(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        self.commit(output).await?;
+        if self.uncommitted {
+            self.unless_forced(self.context.env.sleep(REFUSED_PAUSE)).await?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: PluginError) -> End {
+        match error {
+            PluginError::Retry(message) => End::Reopen(message),
+            PluginError::Fatal(message) => {
                 self.stop.fail(format!("output {}: {message}", self.context.name));
-                return Err(End::Forced);
+                End::Forced
             }
-            Err(PluginError::Retry(message)) => {
-                self.report(&message);
-                self.uncommitted = true;
-                return Ok(());
-            }
-        };
+        }
+    }
+
+    /// Commits the cursors, with the output's state.
+    fn record(&mut self, state: Vec<u8>) {
+        let positions: Vec<Position> = self.readers.iter().map(LogReader::position).collect();
         let cursors = self.readers.iter().zip(&positions).map(|(reader, position)| (reader.log_id(), *position));
         let commit =
             Commit { output: self.context.number, number: self.commit_number + 1, cursors: cursors.collect(), state };
         let releases = self.readers.iter_mut().zip(&positions).map(|(reader, position)| reader.release(*position));
         // A refusal has been reported by the keeper: the log is full even for commits, or the engine ends.
-        if self.keeper.commit(&commit, releases.collect()).is_err() {
-            self.uncommitted = true;
-            return Ok(());
+        self.uncommitted = self.keeper.commit(&commit, releases.collect()).is_err();
+        if self.uncommitted {
+            return;
         }
         self.commit_number += 1;
         self.committed = positions;
-        self.passed_committed = passed;
+        self.passed_committed = self.passed;
         self.committed_state = Some(commit.state).filter(|state| !state.is_empty());
         self.context.counters.commits.add(1);
-        Ok(())
     }
 
     /// Moves the cursors over frames that hold nothing for this output, so that they do not hold their segments.
@@ -477,7 +466,7 @@ impl<E: Env> Deliverer<E> {
     }
 
     fn go_back(&mut self) {
-        self.committing = None;
+        self.syncing = None;
         self.uncommitted = false;
         // They are delivered once more, so they wait once more: else the counts of what came and went would part.
         self.context.counters.recovered_events.add(self.passed - self.passed_committed);
@@ -526,4 +515,8 @@ impl<E: Env> Deliverer<E> {
         self.context.counters.errors.add(1);
         tracing::warn!(component_id = %self.context.name, component_kind = "output", "{message}");
     }
+}
+
+fn panicked() -> End {
+    End::Reopen("it panicked; it goes back to its last commit".to_owned())
 }

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: header and payload lie in one buffer, so that a frame is one write; buffers are reused, so that nothing is
 //! allocated per event once they have grown; an event costs 4 bytes of index while timestamps and masks are the same.
-//! Does not know logs or segments: what only the writer knows is stamped by [`FrameBuilder::stamp`].
+//! Does not know logs or segments: what only the writer knows it stamps itself.
 
 use super::bytes::{pad, padded, u32_length};
 use super::frame::{

@@ -171,6 +171,7 @@ impl<D: Disk> Cursor<D> {
     }
 
     /// The next event frame, or none at the tail. After an error the cursor stands before the damage.
+    #[allow(clippy::should_implement_trait, reason = "an iterator ends for good; the tail of a log moves on")]
     pub fn next(&mut self) -> Result<Option<Frame<D>>, WalError> {
         let tail = self.log.tail();
         loop {

@@ -99,6 +99,8 @@ pub struct Log<D: Disk> {
     readers_generation: AtomicU64,
     /// An append was refused and waits for a segment.
     full: AtomicBool,
+    /// Whether all readers that have a claim from an earlier life are registered.
+    recycling: AtomicBool,
     /// Raised when there may be work for maintenance: a floor moved, a standby was taken.
     pub housekeeping: Signal,
     /// Raised when a refused append may succeed now.
@@ -138,6 +140,7 @@ impl<D: Disk> Log<D> {
             readers: Mutex::default(),
             readers_generation: AtomicU64::new(0),
             full: AtomicBool::new(false),
+            recycling: AtomicBool::new(false),
             housekeeping: Signal::new(),
             recycled: Signal::new(),
             counters,
@@ -226,6 +229,18 @@ impl<D: Disk> Log<D> {
         lock(&self.segments).values().cloned().collect()
     }
 
+    /// Says that every reader with a cursor from an earlier life has registered. Until then no segment is recycled, since an
+    /// output that has not spoken yet may need it.
+    pub fn allow_recycling(&self) {
+        self.recycling.store(true, Ordering::Release);
+        self.housekeeping.notify();
+    }
+
+    /// Readers that have registered and not ended.
+    pub fn reader_count(&self) -> usize {
+        lock(&self.readers).len()
+    }
+
     /// Registers a reader that needs everything from `position` on.
     pub fn register(&self, position: Position, published: Arc<Signal>) -> Arc<Reader> {
         // Recycling takes this lock too, so the floor counts from the moment the segment was looked up.
@@ -282,6 +297,9 @@ impl<D: Disk> Log<D> {
     /// Takes the lowest segments that no reader needs, as long as each is below `limit`, the snapshot of the segment behind
     /// it is durable, and nobody holds it any more.
     pub(crate) fn take_consumed(&self, limit: u64) -> Vec<Segment<D>> {
+        if !self.recycling.load(Ordering::Acquire) {
+            return Vec::new();
+        }
         let readers = lock(&self.readers);
         let floor = readers.iter().map(|reader| reader.floor.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
         let synced = self.synced();

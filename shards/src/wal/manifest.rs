@@ -114,6 +114,7 @@ impl<D: Disk> DataDirectory<D> {
         for entry in entries {
             let file = path.join(&entry.name);
             self.disk.remove(&file).map_err(io_error(&file))?;
+            self.disk.sync_dir(&path).map_err(io_error(&path))?;
         }
         self.disk.remove_dir(&path).map_err(io_error(&path))?;
         let wal = self.root.join("wal");

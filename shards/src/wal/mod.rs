@@ -34,6 +34,9 @@
 //! full segment ends with a seal, a frame without payload. What follows the last frame is zero or stale: a recycled file
 //! keeps the bytes of its earlier life, which carry lower sequences and are never taken for the present.
 //!
+//! Segments go one by one, each durably before the next. A standby that an earlier life left behind loses its header before it
+//! is used, so that its old bytes cannot come back under a new name.
+//!
 //! # Frame, version 1
 //!
 //! ```text
@@ -107,8 +110,6 @@ pub mod segment;
 mod snapshot;
 pub mod standby;
 pub mod table;
-#[cfg(test)]
-mod test_disk;
 #[cfg(test)]
 mod tests;
 pub mod writer;

@@ -2,20 +2,23 @@
 //!
 //! Guarantees: a pure function of the bytes (invariant E6); every decision is a row of [`super::table`]; what is known to
 //! have been durable is never cut; damage is copied aside and reported. The scan itself changes no segment:
-//! [`RecoveredLog::harden`] and [`RecoveredLog::clear_leftovers`] do, once the caller has decided to go on.
+//! [`RecoveredLog::harden`] and the opening writer do, once the caller has decided to go on.
 
-use super::frame::{FLAG_EPOCH, FLAG_MORE, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView};
-use super::log::{Log, LogStart, Place};
-use super::record::{decode_commit, decode_snapshot};
+mod candidates;
+mod repair;
+mod state;
+
+use super::frame::{FLAG_EPOCH, FLAG_MORE, FrameError, FrameHeader, FrameKind};
+use super::log::Place;
 use super::scan::{find_frame, frame_at};
-use super::segment::{
-    HeaderFound, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error, segment_name, segment_number,
-    standby_number,
-};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::table::{Finding, FrameState, Outcome, Row, SegmentState, decide};
 use super::writer::LogState;
-use super::{Damage, LogId, Position, Sequence, WalError};
-use crate::env::{Disk, File as _, Map as _, Open};
+use super::{Damage, LogId, Sequence, WalError};
+use crate::env::{Disk, Map as _};
+use candidates::{Candidate, open_candidates};
+use repair::copy_aside;
+use state::apply;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,71 +95,11 @@ pub fn scan_log<D: Disk>(
     Ok(scan.finish(row, standbys))
 }
 
-/// A file that has the name of a segment.
-struct Candidate<D: Disk> {
-    number: u64,
-    path: PathBuf,
-    state: SegmentState,
-    version: u8,
-    first_sequence: Sequence,
-    /// None when the file is too short to be looked at.
-    segment: Option<Segment<D>>,
-}
-
-type Candidates<D> = (Vec<Candidate<D>>, Vec<PathBuf>);
-
-fn open_candidates<D: Disk>(disk: &D, directory: &Path, id: LogId) -> Result<Candidates<D>, WalError> {
-    let mut candidates = Vec::new();
-    let mut standbys = Vec::new();
-    for entry in disk.list(directory).map_err(io_error(directory))? {
-        let Some(name) = entry.name.to_str() else { continue };
-        let path = directory.join(name);
-        // Only the canonical name counts: another spelling of the same number would be a second file for it.
-        if let Some(number) = segment_number(name).filter(|number| segment_name(*number) == name) {
-            candidates.push(open_candidate(disk, path, number, id)?);
-        } else if standby_number(name).is_some() {
-            standbys.push(path);
-        }
-    }
-    candidates.sort_by_key(|candidate| candidate.number);
-    standbys.sort();
-    Ok((candidates, standbys))
-}
-
-fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> Result<Candidate<D>, WalError> {
-    let file = disk.open(&path, Open::Write).map_err(io_error(&path))?;
-    let length = file.stat().map_err(io_error(&path))?.length.min(crate::limits::SEGMENT_BYTES_MAX);
-    let length = length - length % 8;
-    let mut candidate = Candidate {
-        number,
-        path: path.clone(),
-        state: SegmentState::Bad,
-        version: 0,
-        first_sequence: Sequence(0),
-        segment: None,
-    };
-    if length < (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64 {
-        return Ok(candidate);
-    }
-    let map = disk.map(&file, length).map_err(io_error(&path))?;
-    let header = SegmentHeader::decode(&map.bytes(0, SEGMENT_HEADER_BYTES));
-    match header {
-        HeaderFound::Good(header) if header.number == number && header.log == id => {
-            candidate.state = SegmentState::Good;
-            candidate.first_sequence = header.first_sequence;
-        }
-        HeaderFound::Foreign(version) => (candidate.state, candidate.version) = (SegmentState::Foreign, version),
-        _ => {}
-    }
-    let first_sequence = candidate.first_sequence;
-    candidate.segment = Some(Segment { number, path, file: Arc::new(file), map, first_sequence, gaps: Vec::new() });
-    Ok(candidate)
-}
-
 /// Where the open group began, and what came before it.
 struct OpenGroup {
     place: Place,
     last: Sequence,
+    events: u64,
 }
 
 struct Scan<'a, D: Disk> {
@@ -204,6 +147,7 @@ impl<D: Disk> Scan<'_, D> {
                 Outcome::CutGroup => {
                     if let Some(group) = self.group.take() {
                         (self.tail, self.last, self.sealed) = (Some(group.place), group.last, false);
+                        self.events = group.events;
                     }
                     return Ok(row);
                 }
@@ -332,7 +276,7 @@ impl<D: Disk> Scan<'_, D> {
             if !header.has(FLAG_MORE) {
                 self.group = None;
             } else if self.group.is_none() {
-                self.group = Some(OpenGroup { place, last: self.last });
+                self.group = Some(OpenGroup { place, last: self.last, events: self.events });
             }
         }
         let applied = apply(&mut self.state, &view);
@@ -459,127 +403,4 @@ impl<D: Disk> Scan<'_, D> {
             standbys,
         }
     }
-}
-
-/// What a frame adds to the state of the log.
-fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), FrameError> {
-    let header = view.header();
-    match header.kind {
-        FrameKind::Events => {
-            for position in view.positions() {
-                let position = position?;
-                let gone = position.gone.then_some(header.timestamp);
-                match position.record {
-                    Some(record) => state.sources.insert(&record.to_source(position.key), &position.range, gone),
-                    // Its record was in what is damaged now; the bytes are read again.
-                    None => drop(state.sources.extend(position.key, &position.range, gone)),
-                }
-            }
-        }
-        FrameKind::Snapshot => {
-            let snapshot = decode_snapshot(view.payload())?;
-            for entry in snapshot.registry {
-                match state.registry.iter_mut().find(|known| known.number == entry.number) {
-                    Some(known) => *known = entry,
-                    None => state.registry.push(entry),
-                }
-            }
-            snapshot.sources.into_iter().for_each(|source| state.sources.absorb(source));
-            snapshot.commits.into_iter().for_each(|commit| state.commit(commit));
-        }
-        FrameKind::Commit => state.commit(decode_commit(view.payload())?),
-        FrameKind::Seal => {}
-    }
-    Ok(())
-}
-
-fn copy_aside<D: Disk>(disk: &D, directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, WalError> {
-    let path = directory.join(name);
-    disk.create_dir_all(directory).map_err(io_error(directory))?;
-    let file = disk.open(&path, Open::Create).map_err(io_error(&path))?;
-    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(&path))?;
-    disk.sync_dir(directory).map_err(io_error(directory))?;
-    Ok(path)
-}
-
-impl<D: Disk> RecoveredLog<D> {
-    /// Makes everything up to the tail durable. A page may be clean in the cache without being on the disk, when a sync
-    /// failed in an earlier life; so what is not known to be durable is written again, the same bytes, and synced. Blocks.
-    pub fn harden(&self, disk: &D) -> Result<(), WalError> {
-        let Some(tail) = self.tail else { return Ok(()) };
-        for (index, segment) in self.segments.iter().enumerate() {
-            let behind = self.segments.get(index + 1);
-            if behind.is_some_and(|behind| behind.first_sequence.0 <= self.synced.0 + 1) {
-                continue;
-            }
-            let end = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
-            rewrite(segment, self.synced, end).and_then(|()| segment.file.sync()).map_err(io_error(&segment.path))?;
-        }
-        disk.sync_dir(&self.directory).map_err(io_error(&self.directory))
-    }
-
-    /// Removes what was never durable and keeps up to `keep` files to be used again. Blocks.
-    pub(crate) fn clear_leftovers(
-        &self,
-        disk: &D,
-        segment_bytes: u64,
-        keep: usize,
-    ) -> Result<Vec<Standby<D>>, WalError> {
-        for path in &self.discarded {
-            disk.remove(path).map_err(io_error(path))?;
-        }
-        let mut standbys = Vec::new();
-        for path in &self.standbys {
-            let number = path.file_name().and_then(|name| name.to_str()).and_then(standby_number);
-            match number {
-                Some(number) if standbys.len() < keep => {
-                    standbys.push(Standby::prepare(disk, &self.directory, number, segment_bytes)?);
-                }
-                _ => disk.remove(path).map_err(io_error(path))?,
-            }
-        }
-        Ok(standbys)
-    }
-
-    /// The first position behind all that was found.
-    pub fn end(&self) -> Position {
-        Position { sequence: Sequence(self.last.0 + 1), event: 0 }
-    }
-
-    /// The log for a look at what is in it, while nobody writes it.
-    pub fn reader(&self, disk: D) -> Arc<Log<D>> {
-        let bytes = self.segments.first().map_or(0, |segment| segment.bytes());
-        let tail = self.tail.unwrap_or_default();
-        let start = LogStart { segments: self.segments.clone(), tail, last: self.last, synced: self.last };
-        Arc::new(Log::new(self.id, self.directory.clone(), disk, bytes, start))
-    }
-
-    /// The log for readers only: another shard count's log that is drained. Blocks.
-    pub fn into_log(self, disk: D) -> Result<Arc<Log<D>>, WalError> {
-        self.harden(&disk)?;
-        Ok(self.reader(disk))
-    }
-}
-
-fn rewrite<D: Disk>(segment: &Segment<D>, synced: Sequence, end: u64) -> std::io::Result<()> {
-    let again = |offset: u64, length: usize| segment.file.write_at(&segment.read(offset, length).into_owned(), offset);
-    let mut offset = SEGMENT_HEADER_BYTES as u64;
-    if segment.first_sequence > synced {
-        again(0, SEGMENT_HEADER_BYTES)?;
-    }
-    while offset < end {
-        if let Some(behind) = segment.gap_end(offset) {
-            offset = behind;
-            continue;
-        }
-        let Ok(header) = FrameHeader::decode(&segment.read(offset, FRAME_HEADER_BYTES)) else { break };
-        if header.sequence > synced {
-            again(offset, header.length as usize)?;
-        }
-        offset += u64::from(header.length);
-        if header.kind == FrameKind::Seal {
-            break;
-        }
-    }
-    Ok(())
 }

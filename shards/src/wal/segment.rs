@@ -167,6 +167,9 @@ impl<D: Disk> Standby<D> {
             let _ = disk.remove(&path);
             return Err(WalError::Io { path, source });
         }
+        // A file of an earlier life may have lost its name as a segment and kept its bytes. Were it named again and the new
+        // header lost with the power, those bytes would pass for the present; so the old header goes for good first.
+        file.write_at(&[0; SEGMENT_HEADER_BYTES], 0).map_err(io_error(&path))?;
         // The length is metadata: made durable here, it does not slow down the first sync of data.
         file.sync().map_err(io_error(&path))?;
         let map = disk.map(&file, bytes).map_err(io_error(&path))?;

@@ -1,7 +1,7 @@
 //! Maintenance of a log: consumed segments become standbys, missing standbys are made, surplus files go.
 //!
-//! Guarantees: all of it runs where it may block; a recycled file's new name is durable before the file is written to
-//! again; a full disk is an answer, not a failure. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
+//! Guarantees: all of it runs where it may block; segments go from the lowest, each durably before the next, so that a log
+//! never has a hole; a recycled file's new name is durable before the file is written to again; a full disk is an answer, not a failure. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
 
 use super::WalError;
 use super::segment::{Segment, Standby, io_error, standby_name};
@@ -43,7 +43,6 @@ impl<D: Disk> Maintenance<D> {
     fn work(self, ready: &mut Vec<Standby<D>>) -> Result<(), WalError> {
         let Maintenance { disk, directory, segment_bytes, consumed, mut recycle, create, first_number } = self;
         let mut number = first_number;
-        let changed = !consumed.is_empty() || create > 0;
         let mut recycled = Vec::new();
         for segment in consumed {
             // Its pages count as resident until they are given back.
@@ -57,6 +56,9 @@ impl<D: Disk> Maintenance<D> {
             } else {
                 disk.remove(&segment.path).map_err(io_error(&segment.path))?;
             }
+            // One at a time, the lowest first: a power loss that kept a later removal and undid an earlier one would leave a
+            // hole, and recovery might take what lies behind a hole for never durable.
+            disk.sync_dir(&directory).map_err(io_error(&directory))?;
         }
         let mut failed = Ok(());
         for _ in 0..create {
@@ -66,7 +68,7 @@ impl<D: Disk> Maintenance<D> {
             }
             number += 1;
         }
-        if changed {
+        if create > 0 {
             disk.sync_dir(&directory).map_err(io_error(&directory))?;
         }
         ready.append(&mut recycled);

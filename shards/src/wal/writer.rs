@@ -3,7 +3,9 @@
 //! Guarantees: a group is appended as a whole or refused before a byte is written; what was appended survives the death of
 //! the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
 //! poisons the writer, and nothing is tried again (invariant E7); the head of every segment knows all positions, cursors
-//! and outputs. Never waits: what may block is handed out as [`Maintenance`] and [`SyncTarget`].
+//! and outputs. Never waits: what may block is handed out as [`super::standby::Maintenance`] and [`SyncTarget`].
+
+mod durable;
 
 use super::builder::{FrameBuilder, Group, Stamp};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
@@ -13,8 +15,7 @@ use super::record::encode_commit;
 use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
 use super::snapshot::build_snapshot;
-use super::standby::{Maintained, Maintenance};
-use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, SyncPolicy, WalError, WalOptions, WalType};
+use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, File as _};
 use crate::signal::Signal;
@@ -87,8 +88,6 @@ pub struct Writer<E: Env> {
     /// Numbers of standby files are not used twice, so that a rename never replaces a file in use.
     standby_number: u64,
     maintenance_out: bool,
-    /// Standbys and consumed segments that maintenance has in hand: they still take disk space.
-    in_hand: u64,
     /// Sealed segments with the sequence of their seal, not yet known to be durable.
     sealed: VecDeque<(Sequence, Arc<Segment<E::Disk>>)>,
     /// Grows with each name given; `names_synced` follows.
@@ -123,12 +122,7 @@ impl<E: Env> Writer<E> {
             number += 1;
         }
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
-        // Frames of the earlier life that were lost unsynced may have been delivered. They lay inside of the log and took
-        // at least a header each, so this jump leaves all their sequences behind.
-        let found_bytes: u64 = recovered.segments.iter().map(|segment| segment.bytes()).sum();
-        let jump = options.log_bytes.max(found_bytes) / FRAME_HEADER_BYTES as u64;
-        let seen = recovered.highest_seen.max(floor);
-        let next = if seen.0 == 0 { Sequence(1) } else { Sequence(seen.0 + jump + 1) };
+        let next = first_sequence(&recovered, &options, floor);
         let epoch = recovered.epoch + 1;
         let sealed = recovered.sealed;
         let offset = recovered.tail.map_or(SEGMENT_HEADER_BYTES as u64, |tail| tail.offset);
@@ -152,6 +146,7 @@ impl<E: Env> Writer<E> {
         let place = Place { segment: active.number, offset };
         let start = LogStart { segments, tail: place, last: recovered.last, synced: recovered.last };
         let log = Log::new(recovered.id, recovered.directory, disk, options.segment_bytes, start);
+        log.counters.standbys.set(standbys.len() as u64);
         let mut writer = Writer {
             env,
             log: Arc::new(log),
@@ -164,7 +159,6 @@ impl<E: Env> Writer<E> {
             standbys,
             standby_number: number,
             maintenance_out: false,
-            in_hand: 0,
             sealed: VecDeque::new(),
             names: 1,
             names_synced: 0,
@@ -189,7 +183,7 @@ impl<E: Env> Writer<E> {
             self.write_snapshot()?;
         }
         self.publish();
-        Ok(())
+        self.settle()
     }
 
     /// The log, to be shared with readers.
@@ -425,114 +419,6 @@ impl<E: Env> Writer<E> {
         }
         self.signals.iter().for_each(|signal| signal.notify());
     }
-
-    /// What has to be synced so that everything appended so far is durable. One at a time: the next one is asked for when
-    /// [`Writer::synced`] has had this one.
-    pub fn sync_target(&self) -> Option<SyncTarget<E::Disk>> {
-        let last = self.log.last();
-        if self.options.kind == WalType::Memory || self.poison.is_some() || self.log.synced() >= last {
-            return None;
-        }
-        let mut files: Vec<_> = self.sealed.iter().map(|(_, segment)| segment.file.clone()).collect();
-        files.push(self.active.file.clone());
-        let directory = (self.names > self.names_synced).then(|| self.log.directory().to_path_buf());
-        Some(SyncTarget { directory, files, sequence: last, names: self.names })
-    }
-
-    /// Whether a sealed segment waits for its sync, which it gets under every policy.
-    pub fn sealed_unsynced(&self) -> bool {
-        !self.sealed.is_empty()
-    }
-
-    /// Everything in `target` was synced with success.
-    pub fn synced(&mut self, target: &SyncTarget<E::Disk>) {
-        if self.poison.is_some() {
-            return;
-        }
-        while self.sealed.front().is_some_and(|(seal, _)| *seal <= target.sequence) {
-            self.sealed.pop_front();
-        }
-        self.names_synced = self.names_synced.max(target.names);
-        self.log.counters.syncs.add(1);
-        self.log.set_synced(target.sequence.max(self.log.synced()));
-        self.log.housekeeping.notify();
-    }
-
-    /// A sync failed: bytes written since the last success may be lost, and no later sync would say so. From now on every
-    /// call fails.
-    pub fn sync_failed(&mut self, error: io::Error) -> WalError {
-        let path = self.active.path.clone();
-        match self.poisoning::<()>(Err(WalError::Poisoned { what: "sync", path, source: error })) {
-            Err(error) => error,
-            Ok(()) => unreachable!("an error went in"),
-        }
-    }
-
-    /// Everything up to this frame is acknowledged, as the sync policy defines it.
-    pub fn acknowledged(&self) -> Sequence {
-        match self.options.sync {
-            SyncPolicy::Never => self.log.last(),
-            SyncPolicy::EveryBatch | SyncPolicy::Interval(_) => self.log.synced(),
-        }
-    }
-
-    fn poisoning<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
-        if let Err(WalError::Poisoned { what, path, source }) = &result
-            && self.poison.is_none()
-        {
-            self.poison = Some(Poison { what, path: path.clone(), error: copy_error(source) });
-        }
-        result
-    }
-
-    fn check_poison(&self) -> Result<(), WalError> {
-        self.poison.as_ref().map_or(Ok(()), |poison| {
-            let Poison { what, path, error } = poison;
-            Err(WalError::Poisoned { what, path: path.clone(), source: copy_error(error) })
-        })
-    }
-
-    /// Work that may block, if there is any. Only one is out at a time; its result goes to [`Writer::maintained`].
-    pub fn take_maintenance(&mut self) -> Option<Maintenance<E::Disk>> {
-        if self.maintenance_out || self.poison.is_some() {
-            return None;
-        }
-        let consumed = self.log.take_consumed(self.active.number);
-        let live = self.log.counters.segments.get();
-        let wanted = STANDBYS.min(self.segments_max().saturating_sub(live));
-        let missing = wanted.saturating_sub(self.standbys.len() as u64) as usize;
-        let recycle = missing.min(consumed.len());
-        if consumed.is_empty() && missing == 0 {
-            return None;
-        }
-        self.maintenance_out = true;
-        self.in_hand = missing as u64;
-        let first_number = self.standby_number;
-        self.standby_number += missing as u64;
-        Some(Maintenance {
-            disk: self.env.disk().clone(),
-            directory: self.log.directory().to_path_buf(),
-            segment_bytes: self.options.segment_bytes,
-            consumed,
-            recycle,
-            create: missing - recycle,
-            first_number,
-        })
-    }
-
-    /// Takes the result of maintenance in. An error in it means that there are fewer standbys for now (a full disk, say);
-    /// asking again later is right.
-    pub fn maintained(&mut self, done: Maintained<E::Disk>) -> Result<(), WalError> {
-        self.maintenance_out = false;
-        self.in_hand = 0;
-        self.standbys.extend(done.standbys);
-        self.log.counters.standbys.set(self.standbys.len() as u64);
-        if std::mem::take(&mut self.refused) {
-            self.log.set_full(false);
-            self.log.recycled.notify();
-        }
-        done.failed.map_or(Ok(()), Err)
-    }
 }
 
 /// One round of maintenance, off the executor; whether anything was done.
@@ -542,6 +428,16 @@ pub async fn maintain<E: Env>(env: &E, writer: &RefCell<Writer<E>>) -> Result<bo
     };
     let done = env.blocking(move || work.run()).await;
     writer.borrow_mut().maintained(done).map(|()| true)
+}
+
+/// The first sequence of a new epoch.
+fn first_sequence<D: Disk>(recovered: &RecoveredLog<D>, options: &WalOptions, floor: Sequence) -> Sequence {
+    // Frames of the earlier life that were lost unsynced may have been delivered. They lay inside of the log and took at
+    // least a header each, so this jump leaves all their sequences behind.
+    let found_bytes: u64 = recovered.segments.iter().map(|segment| segment.bytes()).sum();
+    let jump = options.log_bytes.max(found_bytes) / FRAME_HEADER_BYTES as u64;
+    let seen = recovered.highest_seen.max(floor);
+    if seen.0 == 0 { Sequence(1) } else { Sequence(seen.0 + jump + 1) }
 }
 
 /// Whether a frame fits behind `offset` and leaves room for the seal.

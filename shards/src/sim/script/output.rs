@@ -140,6 +140,11 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
     }
 }
 
+/// A sync that failed proves nothing when it is called again, here or after the file was opened anew.
+fn unsynced(error: std::io::Error) -> PluginError {
+    PluginError::Fatal(format!("the file cannot be synced: {error}"))
+}
+
 struct Exact<E: Env> {
     index: usize,
     ledger: Ledger,
@@ -167,12 +172,16 @@ impl<E: Env> Output for Exact<E> {
         })
     }
 
-    fn commit(&mut self) -> LocalFuture<'static, Result<Vec<u8>, PluginError>> {
-        let (env, file, length) = (self.env.clone(), self.file.clone(), self.length);
+    fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
+        let (env, file) = (self.env.clone(), self.file.clone());
+        Box::pin(async move { env.sync(&file).await.map_err(unsynced) })
+    }
+
+    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
         Box::pin(async move {
-            // A sync that failed proves nothing when it is called again: the file has to be opened anew.
-            env.sync(&file).await.map_err(|error| PluginError::Fatal(format!("the file cannot be synced: {error}")))?;
-            Ok(length.to_le_bytes().to_vec())
+            self.env.sync(&self.file).await.map_err(unsynced)?;
+            state.extend_from_slice(&self.length.to_le_bytes());
+            Ok(())
         })
     }
 }

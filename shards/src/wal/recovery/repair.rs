@@ -1,0 +1,103 @@
+//! What is changed on the disk once recovery has decided.
+//!
+//! Guarantees: bytes that are set aside are durable in their copy; what is written again is the same. Blocks throughout.
+
+use super::RecoveredLog;
+use crate::env::{Disk, File as _, Open};
+use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::wal::log::{Log, LogStart};
+use crate::wal::segment::{SEGMENT_HEADER_BYTES, Segment, Standby, io_error, standby_number};
+use crate::wal::{Position, Sequence, WalError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(super) fn copy_aside<D: Disk>(disk: &D, directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, WalError> {
+    let path = directory.join(name);
+    disk.create_dir_all(directory).map_err(io_error(directory))?;
+    let file = disk.open(&path, Open::Create).map_err(io_error(&path))?;
+    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(&path))?;
+    disk.sync_dir(directory).map_err(io_error(directory))?;
+    Ok(path)
+}
+
+impl<D: Disk> RecoveredLog<D> {
+    /// Makes everything up to the tail durable. A page may be clean in the cache without being on the disk, when a sync
+    /// failed in an earlier life; so what is not known to be durable is written again, the same bytes, and synced. Blocks.
+    pub fn harden(&self, disk: &D) -> Result<(), WalError> {
+        let Some(tail) = self.tail else { return Ok(()) };
+        for (index, segment) in self.segments.iter().enumerate() {
+            let behind = self.segments.get(index + 1);
+            if behind.is_some_and(|behind| behind.first_sequence.0 <= self.synced.0 + 1) {
+                continue;
+            }
+            let end = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
+            rewrite(segment, self.synced, end).and_then(|()| segment.file.sync()).map_err(io_error(&segment.path))?;
+        }
+        disk.sync_dir(&self.directory).map_err(io_error(&self.directory))
+    }
+
+    /// Removes what was never durable and keeps up to `keep` files to be used again. Blocks.
+    pub(crate) fn clear_leftovers(
+        &self,
+        disk: &D,
+        segment_bytes: u64,
+        keep: usize,
+    ) -> Result<Vec<Standby<D>>, WalError> {
+        for path in &self.discarded {
+            disk.remove(path).map_err(io_error(path))?;
+        }
+        let mut standbys = Vec::new();
+        for path in &self.standbys {
+            let number = path.file_name().and_then(|name| name.to_str()).and_then(standby_number);
+            match number {
+                Some(number) if standbys.len() < keep => {
+                    standbys.push(Standby::prepare(disk, &self.directory, number, segment_bytes)?);
+                }
+                _ => disk.remove(path).map_err(io_error(path))?,
+            }
+        }
+        Ok(standbys)
+    }
+
+    /// The first position behind all that was found.
+    pub fn end(&self) -> Position {
+        Position { sequence: Sequence(self.last.0 + 1), event: 0 }
+    }
+
+    /// The log for a look at what is in it, while nobody writes it.
+    pub fn reader(&self, disk: D) -> Arc<Log<D>> {
+        let bytes = self.segments.first().map_or(0, |segment| segment.bytes());
+        let tail = self.tail.unwrap_or_default();
+        let start = LogStart { segments: self.segments.clone(), tail, last: self.last, synced: self.last };
+        Arc::new(Log::new(self.id, self.directory.clone(), disk, bytes, start))
+    }
+
+    /// The log for readers only: another shard count's log that is drained. Blocks.
+    pub fn into_log(self, disk: D) -> Result<Arc<Log<D>>, WalError> {
+        self.harden(&disk)?;
+        Ok(self.reader(disk))
+    }
+}
+
+fn rewrite<D: Disk>(segment: &Segment<D>, synced: Sequence, end: u64) -> std::io::Result<()> {
+    let again = |offset: u64, length: usize| segment.file.write_at(&segment.read(offset, length), offset);
+    let mut offset = SEGMENT_HEADER_BYTES as u64;
+    if segment.first_sequence > synced {
+        again(0, SEGMENT_HEADER_BYTES)?;
+    }
+    while offset < end {
+        if let Some(behind) = segment.gap_end(offset) {
+            offset = behind;
+            continue;
+        }
+        let Ok(header) = FrameHeader::decode(&segment.read(offset, FRAME_HEADER_BYTES)) else { break };
+        if header.sequence > synced {
+            again(offset, header.length as usize)?;
+        }
+        offset += u64::from(header.length);
+        if header.kind == FrameKind::Seal {
+            break;
+        }
+    }
+    Ok(())
+}

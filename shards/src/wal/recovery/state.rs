@@ -1,0 +1,39 @@
+//! What frames say about positions, outputs and commits.
+//!
+//! Guarantees: frames applied in order give the state that their writer had.
+
+use crate::wal::frame::{FrameError, FrameKind, FrameView};
+use crate::wal::record::{decode_commit, decode_snapshot};
+use crate::wal::writer::LogState;
+
+/// What a frame adds to the state of the log.
+pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), FrameError> {
+    let header = view.header();
+    match header.kind {
+        FrameKind::Events => {
+            for position in view.positions() {
+                let position = position?;
+                let gone = position.gone.then_some(header.timestamp);
+                match position.record {
+                    Some(record) => state.sources.insert(&record.to_source(position.key), &position.range, gone),
+                    // Its record was in what is damaged now; the bytes are read again.
+                    None => drop(state.sources.extend(position.key, &position.range, gone)),
+                }
+            }
+        }
+        FrameKind::Snapshot => {
+            let snapshot = decode_snapshot(view.payload())?;
+            for entry in snapshot.registry {
+                match state.registry.iter_mut().find(|known| known.number == entry.number) {
+                    Some(known) => *known = entry,
+                    None => state.registry.push(entry),
+                }
+            }
+            snapshot.sources.into_iter().for_each(|source| state.sources.absorb(source));
+            snapshot.commits.into_iter().for_each(|commit| state.commit(commit));
+        }
+        FrameKind::Commit => state.commit(decode_commit(view.payload())?),
+        FrameKind::Seal => {}
+    }
+    Ok(())
+}

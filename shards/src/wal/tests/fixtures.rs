@@ -1,0 +1,113 @@
+//! Fixtures: the bytes that version 1 of the format wrote stay readable, and their corrupt twins end as recorded.
+//!
+//! `tests/fixtures/wal-v1/expected.txt` has a line for each file: name, then what recovery makes of it. To make the files
+//! of a new version, run this test with `TAILWATER_WRITE_FIXTURES=1`; those of released versions are never written again.
+
+use super::*;
+use crate::wal::frame::{FrameHeader, checksum};
+use std::path::PathBuf;
+
+const SEGMENT_BYTES: u64 = 4096;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/wal-v1")
+}
+
+/// A segment with all that the format knows: records, columns, a group, a commit; and where its frames begin.
+fn written() -> (Vec<u8>, Vec<usize>) {
+    let mut machine = Machine::new(1, SEGMENT_BYTES, 4);
+    let disk = machine.disk();
+    let mut writer = machine.open();
+    writer.set_registry(vec![RegistryEntry { number: OutputNumber(0), name: "es".into(), removed: false }]).unwrap();
+    let mut columns = Group::new();
+    let frame = columns.frame(FrameKind::Events, 3, ALL);
+    for ordinal in 0..3 {
+        frame.payload().extend_from_slice(line(ordinal, 8).as_bytes());
+        frame.end_event(Timestamp(ordinal as i64 * 1_000), Some(1 << ordinal));
+    }
+    frame.position(&SourceRange { from: 0, to: 3, marker: 30 }, &source(), true, false);
+    frame.finish();
+    writer.append(&mut columns).unwrap();
+    sync(&mut writer, &disk).unwrap();
+    writer.append(&mut group(&writer, &source(), 3, &[1, 2], 8)).unwrap();
+    sync(&mut writer, &disk).unwrap();
+    let position = Position { sequence: Sequence(3), event: 1 };
+    writer.commit(&commit_of(1, position)).unwrap();
+    let bytes = disk.outside().read(Machine::segment_path(1)).unwrap();
+    let mut starts = vec![crate::wal::segment::SEGMENT_HEADER_BYTES];
+    while let Ok(header) = FrameHeader::decode(&bytes[*starts.last().unwrap()..]) {
+        starts.push(starts.last().unwrap() + header.length as usize);
+    }
+    (bytes, starts)
+}
+
+fn twins() -> Vec<(&'static str, Vec<u8>)> {
+    let (good, starts) = written();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        bytes
+    };
+    let frame = |number: usize| starts[number]..starts[number + 1];
+    let commit = starts.len() - 2;
+    vec![
+        ("good.seg", good.clone()),
+        ("damaged-frame.seg", changed(&|bytes| bytes[frame(2).start + 100] ^= 1)),
+        ("impossible-length.seg", changed(&|bytes| bytes[frame(2).start + 10] = 0xff)),
+        ("torn-commit.seg", changed(&|bytes| bytes[frame(commit)].fill(0))),
+        ("half-group.seg", changed(&|bytes| bytes[frame(commit - 1).start..].fill(0))),
+        ("bad-header.seg", changed(&|bytes| bytes[30] ^= 1)),
+        (
+            "foreign-frame.seg",
+            changed(&|bytes| {
+                let frame = &mut bytes[frame(2)];
+                frame[12] = 2;
+                let checksum = checksum(frame);
+                frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+            }),
+        ),
+        ("short.seg", good[..frame(3).end].to_vec()),
+    ]
+}
+
+/// What recovery makes of a file, in one line.
+fn outcome(bytes: &[u8]) -> String {
+    let mut machine = Machine::new(1, SEGMENT_BYTES, 4);
+    machine.disk().outside().write(Machine::segment_path(1), bytes).unwrap();
+    match machine.scan() {
+        Err(WalError::Unusable { .. }) => "refused".to_owned(),
+        Err(error) => panic!("{error}"),
+        Ok(recovered) => {
+            let damage: u64 = recovered.damage.iter().map(|damage| damage.bytes).sum();
+            let ranges = recovered.state.sources.get(SourceKey(7)).map_or(Vec::new(), |state| state.intervals.clone());
+            let commits: Vec<_> = recovered.state.commits.values().map(|commit| commit.number).collect();
+            format!(
+                "{} last {} events {} damaged {damage} ranges {ranges:?} commits {commits:?} outputs {}",
+                recovered.ended_by,
+                recovered.last.0,
+                recovered.events,
+                recovered.state.registry.len()
+            )
+        }
+    }
+}
+
+#[test]
+fn version_1_stays_readable_and_its_corrupt_twins_end_as_recorded() {
+    let folder = folder();
+    if std::env::var_os("TAILWATER_WRITE_FIXTURES").is_some() {
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut expected = String::new();
+        for (name, bytes) in twins() {
+            expected.push_str(&format!("{name} {}\n", outcome(&bytes)));
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+        std::fs::write(folder.join("expected.txt"), expected).unwrap();
+    }
+    let expected = std::fs::read_to_string(folder.join("expected.txt")).unwrap();
+    assert!(expected.lines().count() >= 8);
+    for line in expected.lines() {
+        let (name, wanted) = line.split_once(' ').unwrap();
+        assert_eq!(outcome(&std::fs::read(folder.join(name)).unwrap()), wanted, "{name}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Random histories against a model: appends, syncs, commits, recycling, deaths of the process and losses of power.
+//!
+//! The model is two numbers: how many events were appended and how many of them were acknowledged. What a reader finds
+//! must be consecutive, reach at least as far as was promised, and end exactly where the positions say.
+
+use super::*;
+use crate::sim::Prng;
+
+struct History {
+    machine: Machine,
+    prng: Prng,
+    seed: u64,
+    /// Events appended, acknowledged, and released by the reader.
+    appended: u64,
+    acknowledged: u64,
+    /// What the next life must find: the page cache outlives a process, and only what was acknowledged a loss of power.
+    promised: u64,
+    /// What it may find: a write that failed may have written everything.
+    attempted: u64,
+    released: u64,
+    commits: u64,
+}
+
+impl History {
+    fn new(seed: u64) -> History {
+        let prng = Prng::new(seed, "history");
+        History {
+            machine: Machine::new(seed, 4096, 6),
+            prng,
+            seed,
+            appended: 0,
+            acknowledged: 0,
+            promised: 0,
+            attempted: 0,
+            released: 0,
+            commits: 0,
+        }
+    }
+
+    /// One life of the process; false when the disk stopped it before it was open.
+    fn live(&mut self, power: bool) -> bool {
+        let disk = self.machine.disk();
+        if power {
+            disk.crash_after(self.prng.between(1, 120));
+        }
+        let Ok(mut writer) = self.machine.try_open() else {
+            assert!(disk.crashed(), "seed {}: only a crash keeps a log from opening", self.seed);
+            return false;
+        };
+        self.check(&writer);
+        self.acknowledged = self.appended;
+        let reader = writer.log().register(Position::default(), Arc::default());
+        writer.log().allow_recycling();
+        let source = source();
+        for _ in 0..self.prng.between(1, 60) {
+            if self.step(&mut writer, &reader, &source).is_err() {
+                assert!(disk.crashed(), "seed {}: only a crash fails a step", self.seed);
+                break;
+            }
+        }
+        true
+    }
+
+    fn step(
+        &mut self,
+        writer: &mut TestWriter,
+        reader: &Arc<super::log::Reader>,
+        source: &Arc<Source>,
+    ) -> Result<(), WalError> {
+        let disk = self.machine.disk().of_this_process();
+        match self.prng.below(10) {
+            0..=5 => {
+                let frames: Vec<u64> = (0..self.prng.between(1, 3)).map(|_| self.prng.between(1, 4)).collect();
+                let padding = self.prng.index(120);
+                self.attempted = self.attempted.max(self.appended + frames.iter().sum::<u64>());
+                match writer.append(&mut group(writer, source, self.appended, &frames, padding)) {
+                    Ok(_) => self.appended += frames.iter().sum::<u64>(),
+                    Err(WalError::Full) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            6..=7 => {
+                sync(writer, &disk)?;
+                self.acknowledged = self.appended;
+            }
+            8 => {
+                self.commits += 1;
+                match writer.commit(&commit_of(self.commits, writer.log().end())) {
+                    Ok(_) | Err(WalError::Full) => {}
+                    Err(error) => return Err(error),
+                }
+                sync(writer, &disk)?;
+                self.acknowledged = self.appended;
+                self.released = self.appended;
+                writer.log().release(reader, writer.log().end());
+            }
+            _ => drop(maintain(writer)?),
+        }
+        Ok(())
+    }
+
+    /// Compares what was recovered with the model, and brings the model to it: what was lost is read again.
+    fn check(&mut self, writer: &TestWriter) {
+        let seed = self.seed;
+        let held = read(writer.log(), Position::default());
+        assert!(held.windows(2).all(|pair| pair[0] + 1 == pair[1]), "seed {seed}: {held:?}");
+        let state = writer.state().sources.get(SourceKey(7));
+        let end = state.map_or(0, SourceState::end);
+        assert!(state.is_none_or(|state| state.intervals == [(0, end)]), "seed {seed}: a hole in {state:?}");
+        assert!(state.is_none_or(|state| state.marker == end * 10), "seed {seed}");
+        assert!(end >= self.promised, "seed {seed}: {} were promised, {end} are left", self.promised);
+        assert!(end <= self.attempted, "seed {seed}");
+        if let (Some(first), Some(last)) = (held.first(), held.last()) {
+            assert_eq!(last + 1, end, "seed {seed}: the positions go as far as the events");
+            assert!(*first <= self.released, "seed {seed}: nothing goes before its reader has had it");
+        } else {
+            assert!(end <= self.released, "seed {seed}");
+        }
+        (self.appended, self.attempted) = (end, end);
+    }
+}
+
+#[test]
+fn random_histories_keep_every_promise() {
+    for seed in 0..400 {
+        let mut history = History::new(seed);
+        for _ in 0..6 {
+            let power = history.prng.one_in(2);
+            history.live(power);
+            history.promised = if power { history.acknowledged } else { history.appended };
+            history.machine.simulation.crash(if power { Crash::Power } else { Crash::Process });
+        }
+        let writer = history.machine.open();
+        history.check(&writer);
+    }
+}

@@ -1,0 +1,280 @@
+//! Recovery: torn tails, damage, missing and foreign segments.
+
+use super::*;
+use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::wal::segment::SEGMENT_HEADER_BYTES;
+
+const SMALL: u64 = 4096;
+
+/// Offsets of the frames of a segment, in order.
+fn frames(disk: &SimDisk, segment: u64) -> Vec<(u64, FrameHeader)> {
+    let bytes = disk.outside().read(Machine::segment_path(segment)).unwrap();
+    let mut frames = Vec::new();
+    let mut offset = SEGMENT_HEADER_BYTES;
+    let mut last = 0;
+    while let Ok(header) = FrameHeader::decode(&bytes[offset.min(bytes.len())..]) {
+        if header.sequence.0 <= last {
+            break;
+        }
+        last = header.sequence.0;
+        frames.push((offset as u64, header));
+        offset += header.length as usize;
+    }
+    frames
+}
+
+fn flip(disk: &SimDisk, segment: u64, offset: u64) {
+    let path = Machine::segment_path(segment);
+    let byte = disk.outside().read(&path).unwrap()[offset as usize];
+    disk.outside().overwrite(&path, offset, &[byte ^ 0x40]).unwrap();
+}
+
+/// Single-event groups `0..events`, synced after each one that `synced` names; then the process dies.
+fn written(machine: &mut Machine, events: u64, synced: impl Fn(u64) -> bool) {
+    let disk = machine.disk();
+    let mut writer = machine.open();
+    let source = source();
+    for ordinal in 0..events {
+        loop {
+            match writer.append(&mut group(&writer, &source, ordinal, &[1], 40)) {
+                Ok(_) => break,
+                Err(WalError::Full) => assert!(maintain(&mut writer).unwrap()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        if synced(ordinal) {
+            sync(&mut writer, &disk).unwrap();
+        }
+    }
+    drop(writer);
+    machine.simulation.crash(Crash::Process);
+}
+
+#[test]
+fn torn_tail_is_cut_and_written_over() {
+    let mut machine = Machine::new(20, 64 * 1024, 4);
+    written(&mut machine, 5, |_| false);
+    let disk = machine.disk();
+    let (offset, header) = frames(&disk, 1)[4];
+    assert_eq!(header.kind, FrameKind::Events);
+    flip(&disk, 1, offset + FRAME_HEADER_BYTES as u64 + 3);
+    let recovered = machine.scan().unwrap();
+    assert_eq!((recovered.ended_by, recovered.damage.len()), ("torn_tail", 0));
+    assert_eq!(recovered.tail.unwrap().offset, offset);
+    assert_eq!(recovered.highest_seen, Sequence(6), "the frame behind it was seen");
+    assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 3)]);
+    let mut writer = machine.open();
+    writer.append(&mut group(&writer, &source(), 3, &[2], 40)).unwrap();
+    assert_eq!(read(writer.log(), Position::default()), [0, 1, 2, 3, 4]);
+    drop(writer);
+    machine.simulation.crash(Crash::Process);
+    assert_eq!(read(machine.open().log(), Position::default()), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn damage_below_the_synced_frontier_is_quarantined_and_its_range_is_a_hole() {
+    let mut machine = Machine::new(21, 64 * 1024, 4);
+    written(&mut machine, 6, |_| true);
+    let disk = machine.disk();
+    let (offset, header) = frames(&disk, 1)[3];
+    flip(&disk, 1, offset + FRAME_HEADER_BYTES as u64 + 3);
+    let original = disk.outside().read(Machine::segment_path(1)).unwrap();
+    let recovered = machine.scan().unwrap();
+    assert_eq!(recovered.damage.len(), 1);
+    let damage = &recovered.damage[0];
+    assert_eq!((damage.segment, damage.offset, damage.bytes), (1, offset, u64::from(header.length)));
+    let kept = disk.outside().read(damage.quarantined.as_ref().unwrap()).unwrap();
+    assert_eq!(kept, original[offset as usize..][..header.length as usize]);
+    assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 2), (3, 6)]);
+    let writer = machine.open();
+    assert_eq!(read(writer.log(), Position::default()), [0, 1, 3, 4, 5]);
+}
+
+#[test]
+fn every_byte_of_a_durable_log_is_found_damaged_or_does_not_matter() {
+    let mut machine = Machine::new(22, 64 * 1024, 4);
+    written(&mut machine, 4, |_| true);
+    let disk = machine.disk();
+    let all = frames(&disk, 1);
+    // The proof of the last frames would stand in later ones; up to here it exists.
+    let end = all.iter().rev().find(|(_, header)| header.synced.0 > 0).map(|(_, header)| header.synced.0).unwrap();
+    for (offset, header) in all.iter().filter(|(_, header)| header.sequence.0 <= end) {
+        for at in (0..u64::from(header.length)).step_by(5) {
+            flip(&disk, 1, offset + at);
+            let recovered = machine.scan().unwrap();
+            assert_eq!(recovered.damage.len(), 1, "byte {at} of sequence {}", header.sequence.0);
+            assert_eq!(recovered.last, all.last().unwrap().1.sequence);
+            flip(&disk, 1, offset + at);
+        }
+    }
+}
+
+#[test]
+fn an_incomplete_group_is_cut() {
+    for (frames_in_group, padding) in [(3usize, 40usize), (4, 700)] {
+        let mut machine = Machine::new(23, SMALL, 6);
+        written(&mut machine, 3, |_| true);
+        let mut writer = machine.open();
+        writer.append(&mut group(&writer, &source(), 3, &vec![1; frames_in_group], padding)).unwrap();
+        let crossed = writer.log().tail().segment > 1;
+        assert_eq!(crossed, padding == 700, "the long group crosses into the next segment");
+        let tail = writer.log().tail();
+        assert_eq!(read(writer.log(), Position::default()).len(), 3 + frames_in_group);
+        drop(writer);
+        machine.simulation.crash(Crash::Process);
+        let disk = machine.disk();
+        let (last, header) = *frames(&disk, tail.segment).last().unwrap();
+        assert_eq!((header.kind, last + u64::from(header.length)), (FrameKind::Events, tail.offset));
+        flip(&disk, tail.segment, last + 100);
+        let recovered = machine.scan().unwrap();
+        assert_eq!((recovered.ended_by, recovered.tail.unwrap().segment), ("torn_group", 1));
+        assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 3)]);
+        let mut writer = machine.open();
+        assert_eq!(read(writer.log(), Position::default()), [0, 1, 2]);
+        writer.append(&mut group(&writer, &source(), 3, &[1, 1], padding)).unwrap();
+        drop(writer);
+        machine.simulation.crash(Crash::Process);
+        assert_eq!(read(machine.open().log(), Position::default()), [0, 1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn a_missing_segment_is_damage_when_it_was_durable() {
+    let mut machine = Machine::new(24, SMALL, 16);
+    written(&mut machine, 60, |_| true);
+    let disk = machine.disk();
+    assert!(disk.outside().exists(Machine::segment_path(4)));
+    disk.outside().remove(Machine::segment_path(2)).unwrap();
+    let recovered = machine.scan().unwrap();
+    assert_eq!((recovered.damage.len(), recovered.damage[0].segment), (1, 2));
+    assert_eq!(recovered.damage[0].quarantined, None);
+    let held = read(machine.open().log(), Position::default());
+    assert_eq!((held[0], *held.last().unwrap()), (0, 59));
+    assert!(held.len() < 60);
+}
+
+#[test]
+fn a_damaged_segment_header_loses_no_frame() {
+    let mut machine = Machine::new(25, SMALL, 16);
+    written(&mut machine, 60, |_| true);
+    flip(&machine.disk(), 2, 20);
+    let recovered = machine.scan().unwrap();
+    assert_eq!((recovered.damage.len(), recovered.damage[0].bytes), (1, SEGMENT_HEADER_BYTES as u64));
+    assert_eq!(read(machine.open().log(), Position::default()), (0..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_segment_that_never_was_durable_is_discarded() {
+    let mut machine = Machine::new(26, SMALL, 16);
+    written(&mut machine, 60, |_| false);
+    let disk = machine.disk();
+    disk.outside().remove(Machine::segment_path(2)).unwrap();
+    let recovered = machine.scan().unwrap();
+    assert_eq!((recovered.ended_by, recovered.damage.len(), recovered.sealed), ("segment_not_durable", 0, true));
+    drop(recovered);
+    let writer = machine.open();
+    let held = read(writer.log(), Position::default());
+    assert_eq!(held, (0..held.len() as u64).collect::<Vec<_>>());
+    assert!(!held.is_empty() && held.len() < 60);
+    assert!(!disk.outside().exists(Machine::segment_path(4)));
+}
+
+#[test]
+fn a_foreign_version_is_refused_and_not_touched() {
+    let mut machine = Machine::new(27, 64 * 1024, 4);
+    written(&mut machine, 3, |_| true);
+    let disk = machine.disk();
+    let path = Machine::segment_path(1);
+    let good = disk.outside().read(&path).unwrap();
+    let (offset, header) = frames(&disk, 1)[2];
+    let mut foreign_frame = good.clone();
+    let frame = &mut foreign_frame[offset as usize..offset as usize + header.length as usize];
+    frame[12] = 9;
+    let checksum = crate::wal::frame::checksum(frame);
+    frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+    let mut foreign_segment = good.clone();
+    foreign_segment[8] = 9;
+    let checksum = crc_fast::crc32_iscsi(&foreign_segment[8..64]);
+    foreign_segment[4..8].copy_from_slice(&checksum.to_le_bytes());
+    for bytes in [foreign_frame, foreign_segment] {
+        disk.outside().overwrite(&path, 0, &bytes).unwrap();
+        let Err(WalError::Unusable { reason, .. }) = machine.try_open() else { panic!("accepted") };
+        assert!(reason.contains("version 9"), "{reason}");
+        assert_eq!(disk.outside().read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_cursor_reports_damage_and_goes_on_behind_it() {
+    let mut machine = Machine::new(28, SMALL, 16);
+    let disk = machine.disk();
+    let mut writer = machine.open();
+    let source = source();
+    let mut next = 0;
+    while writer.log().tail().segment == 1 {
+        writer.append(&mut group(&writer, &source, next, &[1], 40)).unwrap();
+        next += 1;
+    }
+    let (offset, header) = frames(&disk, 1)[3];
+    flip(&disk, 1, offset + 100);
+    let mut cursor = Cursor::open(writer.log().clone(), Position::default());
+    let mut ordinals = Vec::new();
+    let mut lost = Vec::new();
+    loop {
+        match cursor.next() {
+            Ok(Some(frame)) => ordinals.push(ordinal_of(&frame.payload())),
+            Ok(None) => break,
+            Err(WalError::Damaged { offset: at, .. }) => {
+                assert_eq!(at, offset);
+                lost.push(cursor.skip_damage().unwrap());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let sequence = header.sequence.0;
+    assert_eq!((lost[0].after, lost[0].before), (Sequence(sequence - 1), Sequence(sequence + 1)));
+    assert_eq!(lost.len(), 1);
+    assert_eq!(ordinals, (0..next).filter(|ordinal| *ordinal != 2).collect::<Vec<_>>());
+}
+
+#[test]
+fn recovery_is_a_pure_function_of_the_bytes() {
+    let mut machine = Machine::new(29, SMALL, 16);
+    written(&mut machine, 60, |ordinal| ordinal % 7 == 0);
+    let disk = machine.disk();
+    flip(&disk, 2, 600);
+    flip(&disk, 3, 30);
+    let summary = |recovered: RecoveredLog<SimDisk>| {
+        let RecoveredLog { tail, sealed, last, highest_seen, epoch, synced, state, damage, ended_by, events, .. } =
+            recovered;
+        let segments: Vec<_> =
+            recovered.segments.iter().map(|segment| (segment.number, segment.gaps.clone())).collect();
+        (tail, sealed, last, highest_seen, epoch, synced, state, damage, (ended_by, events, segments))
+    };
+    let first = summary(machine.scan().unwrap());
+    let second = summary(machine.scan().unwrap());
+    assert!(!first.7.is_empty());
+    assert_eq!(first, second);
+}
+
+#[test]
+fn the_data_directory_gives_no_log_id_twice_and_is_locked() {
+    let mut machine = Machine::new(30, SMALL, 4);
+    let env = machine.simulation.env(ShardId(0));
+    let root = Path::new("/elsewhere");
+    let open = || crate::wal::manifest::DataDirectory::open(env.disk().clone(), root);
+    let mut directory = open().unwrap();
+    let first = directory.new_log().unwrap();
+    assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("another Tailwater")));
+    directory.remove_log(first).unwrap();
+    drop(directory);
+    let mut directory = open().unwrap();
+    let second = directory.new_log().unwrap();
+    assert!(second > first);
+    assert_eq!(directory.logs().unwrap(), [second]);
+    drop(directory);
+    machine.disk().outside().remove("/elsewhere/manifest").unwrap();
+    assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("restore")));
+    machine.disk().outside().write("/elsewhere/manifest", b"tailwater-data 2\nnext_log 9\n").unwrap();
+    assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("format 2")));
+}

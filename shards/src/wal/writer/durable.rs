@@ -1,0 +1,132 @@
+//! What the writer has others do where it may block: syncs and maintenance; and what a failure of it means.
+//!
+//! Guarantees: a failed sync or write poisons the writer for good (invariant E7); one maintenance is out at a time.
+
+use super::{Poison, STANDBYS, SyncTarget, Writer, copy_error};
+use crate::env::{Disk as _, Env, File as _};
+use crate::wal::standby::{Maintained, Maintenance};
+use crate::wal::{Sequence, SyncPolicy, WalError, WalType};
+use std::io;
+
+impl<E: Env> Writer<E> {
+    /// What has to be synced so that everything appended so far is durable. One at a time: the next one is asked for when
+    /// [`Writer::synced`] has had this one.
+    pub fn sync_target(&self) -> Option<SyncTarget<E::Disk>> {
+        let last = self.log.last();
+        if self.options.kind == WalType::Memory || self.poison.is_some() || self.log.synced() >= last {
+            return None;
+        }
+        let mut files: Vec<_> = self.sealed.iter().map(|(_, segment)| segment.file.clone()).collect();
+        files.push(self.active.file.clone());
+        let directory = (self.names > self.names_synced).then(|| self.log.directory().to_path_buf());
+        Some(SyncTarget { directory, files, sequence: last, names: self.names })
+    }
+
+    /// Whether a sealed segment waits for its sync, which it gets under every policy.
+    pub fn sealed_unsynced(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// Everything in `target` was synced with success.
+    pub fn synced(&mut self, target: &SyncTarget<E::Disk>) {
+        if self.poison.is_some() {
+            return;
+        }
+        while self.sealed.front().is_some_and(|(seal, _)| *seal <= target.sequence) {
+            self.sealed.pop_front();
+        }
+        self.names_synced = self.names_synced.max(target.names);
+        self.log.counters.syncs.add(1);
+        self.log.set_synced(target.sequence.max(self.log.synced()));
+        self.log.housekeeping.notify();
+    }
+
+    /// A sync failed: bytes written since the last success may be lost, and no later sync would say so. From now on every
+    /// call fails.
+    pub fn sync_failed(&mut self, error: io::Error) -> WalError {
+        let path = self.active.path.clone();
+        match self.poisoning::<()>(Err(WalError::Poisoned { what: "sync", path, source: error })) {
+            Err(error) => error,
+            Ok(()) => unreachable!("an error went in"),
+        }
+    }
+
+    /// Everything up to this frame is acknowledged, as the sync policy defines it.
+    pub fn acknowledged(&self) -> Sequence {
+        match self.options.sync {
+            SyncPolicy::Never => self.log.last(),
+            SyncPolicy::EveryBatch | SyncPolicy::Interval(_) => self.log.synced(),
+        }
+    }
+
+    pub(super) fn poisoning<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
+        if let Err(WalError::Poisoned { what, path, source }) = &result
+            && self.poison.is_none()
+        {
+            self.poison = Some(Poison { what, path: path.clone(), error: copy_error(source) });
+        }
+        result
+    }
+
+    pub(super) fn check_poison(&self) -> Result<(), WalError> {
+        self.poison.as_ref().map_or(Ok(()), |poison| {
+            let Poison { what, path, error } = poison;
+            Err(WalError::Poisoned { what, path: path.clone(), source: copy_error(error) })
+        })
+    }
+
+    /// Work that may block, if there is any. Only one is out at a time; its result goes to [`Writer::maintained`].
+    pub fn take_maintenance(&mut self) -> Option<Maintenance<E::Disk>> {
+        if self.maintenance_out || self.poison.is_some() {
+            return None;
+        }
+        let consumed = self.log.take_consumed(self.active.number);
+        let live = self.log.counters.segments.get();
+        let wanted = STANDBYS.min(self.segments_max().saturating_sub(live));
+        let missing = wanted.saturating_sub(self.standbys.len() as u64) as usize;
+        let recycle = missing.min(consumed.len());
+        if consumed.is_empty() && missing == 0 {
+            return None;
+        }
+        self.maintenance_out = true;
+        let first_number = self.standby_number;
+        self.standby_number += missing as u64;
+        Some(Maintenance {
+            disk: self.env.disk().clone(),
+            directory: self.log.directory().to_path_buf(),
+            segment_bytes: self.options.segment_bytes,
+            consumed,
+            recycle,
+            create: missing - recycle,
+            first_number,
+        })
+    }
+
+    /// Takes the result of maintenance in. An error in it means that there are fewer standbys for now (a full disk, say);
+    /// asking again later is right.
+    pub fn maintained(&mut self, done: Maintained<E::Disk>) -> Result<(), WalError> {
+        self.maintenance_out = false;
+        self.standbys.extend(done.standbys);
+        self.log.counters.standbys.set(self.standbys.len() as u64);
+        if std::mem::take(&mut self.refused) {
+            self.log.set_full(false);
+            self.log.recycled.notify();
+        }
+        done.failed.map_or(Ok(()), Err)
+    }
+
+    /// Makes the start itself durable before anybody is served: what an earlier life left behind the tail can then never come
+    /// back in its place. Blocks.
+    pub(super) fn settle(&mut self) -> Result<(), WalError> {
+        if let Some(target) = self.sync_target() {
+            let log = self.log.clone();
+            let directory = target.directory.as_deref().map_or(Ok(()), |directory| log.disk().sync_dir(directory));
+            let synced = directory.and_then(|()| target.files.iter().try_for_each(|file| file.sync()));
+            synced.map_err(|error| self.sync_failed(error))?;
+            self.synced(&target);
+        }
+        // The roll or the first segment took a standby; making another one may block here too.
+        let restocked = self.take_maintenance().map(|work| work.run());
+        restocked.map_or(Ok(()), |done| self.maintained(done))
+    }
+}

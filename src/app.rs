@@ -1,0 +1,294 @@
+//! From a plan to a process that has drained: the one place where everything is wired.
+//!
+//! Guarantees: whatever ends the engine, what was acknowledged is in the log; the first SIGTERM or SIGINT drains, a second one
+//! or the drain timeout ends at once and leaves the rest to the next start. Does not read configuration and prints nothing.
+
+use crate::config::component::{Facts, Table};
+use crate::config::raw::Shards;
+use crate::config::{self, types};
+use crate::outputs::OutputConfig;
+use crate::telemetry::admin::Admin;
+use crate::telemetry::metrics::{ComponentLabels, Exporter, Totals};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tailwater_shards::delivery::{BatchOptions, DeliveryOptions};
+use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan};
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::glommio_env::{
+    Drivers, GlommioEnv, LaunchError, RealDisk, allowed_cpus, install_map_fault_handler, io_uring_allowed, launch,
+};
+use tailwater_shards::lane::{LaneOptions, WhenFull};
+use tailwater_shards::retry::RetryOptions;
+use tailwater_shards::shard::{Service, ShardSeed};
+use tailwater_shards::stop::{Phase, Stop};
+use tailwater_shards::wal::WalError;
+
+/// Told an address.
+pub type AdminBound = Box<dyn Fn(SocketAddr) + Send + Sync>;
+
+/// What runs an engine besides its plan.
+pub struct RunOptions {
+    /// Reads how many lines of the own log were dropped.
+    pub log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Told where the admin endpoint listens, once it does.
+    pub admin_bound: AdminBound,
+    /// The end, for callers that ask for it themselves.
+    pub stop: Stop,
+}
+
+/// Why an engine could not run, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// io_uring is not to be had here.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The data directory cannot be used.
+    #[error("{0}")]
+    DataDirectory(#[from] WalError),
+    /// Something that a person has to mend.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// An engine that runs.
+pub struct Running {
+    drivers: Drivers,
+    stop: Stop,
+    exporter: Arc<OnceLock<Exporter>>,
+}
+
+/// Runs a plan until it has drained.
+pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> {
+    let drain_timeout = plan.drain_timeout;
+    let stop = options.stop.clone();
+    let signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| RunError::Failed(format!("signals cannot be caught: {error}")))?;
+    let running = start(plan, options)?;
+    let closer = signals.handle();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || heed(signals, &stop, drain_timeout))
+        .map_err(|error| RunError::Failed(format!("the thread for signals cannot be started: {error}")))?;
+    let totals = running.wait();
+    closer.close();
+    totals
+}
+
+/// Starts a plan and returns at once.
+pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunError> {
+    io_uring_allowed().map_err(|refusal| RunError::Forbidden(format!("{}\n{}", refusal.detail(), refusal.fix())))?;
+    install_map_fault_handler()
+        .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
+    let cpus = place(&plan.shards, plan.shard_count)?;
+    let exporter = Arc::new(OnceLock::new());
+    let stop = options.stop.clone();
+    let RunOptions { log_dropped, admin_bound, .. } = options;
+    let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
+    let engine = engine::prepare::<GlommioEnv>(&RealDisk::new(), engine_plan, Timestamp(now), stop.clone())?;
+    report(&engine);
+    let Engine { seeds, meters, removed, .. } = engine;
+    let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
+        Arc::new(Mutex::new(seeds.into_iter().map(Some).collect()));
+    let drivers = launch(&cpus, move |env: GlommioEnv| {
+        use tailwater_shards::env::Env;
+        let seed = seeds.lock().unwrap_or_else(PoisonError::into_inner)[env.shard().index()].take();
+        async move {
+            if let Some(seed) = seed {
+                seed.run(env).await;
+            }
+        }
+    })
+    .map_err(|error| match error {
+        LaunchError::Forbidden(_) => RunError::Forbidden(error.to_string()),
+        LaunchError::Start { .. } => RunError::Failed(error.to_string()),
+    })?;
+    let pulses = drivers.pulses();
+    let made = exporter.set(Exporter { meters, inputs, outputs, removed, pulses: Box::new(pulses), log_dropped });
+    debug_assert!(made.is_ok(), "the exporter is made once");
+    tracing::info!(shards = cpus.len(), "started");
+    Ok(Running { drivers, stop, exporter })
+}
+
+impl Running {
+    /// Totals so far.
+    pub fn totals(&self) -> Totals {
+        self.exporter.get().map(Exporter::totals).unwrap_or_default()
+    }
+
+    /// Waits until the engine has ended.
+    pub fn wait(self) -> Result<Totals, RunError> {
+        let Running { drivers, stop, exporter } = self;
+        drivers.wait();
+        match stop.failure() {
+            Some(failure) => Err(RunError::Failed(failure)),
+            None => {
+                let totals = exporter.get().map(Exporter::totals).unwrap_or_default();
+                tracing::info!(received = totals.received, delivered = totals.delivered, "ended");
+                Ok(totals)
+            }
+        }
+    }
+}
+
+/// Enters the phases that signals ask for; ends with the process.
+fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
+    let (drained, waiting) = mpsc::channel::<()>();
+    let mut waiting = Some(waiting);
+    for signal in signals.forever() {
+        if let Some(waiting) = waiting.take() {
+            tracing::info!(signal, "draining; a second signal ends at once");
+            stop.enter(Phase::Draining);
+            let stop = stop.clone();
+            let timer = std::thread::Builder::new().name("drain timeout".to_owned());
+            let started = timer.spawn(move || {
+                if let Err(mpsc::RecvTimeoutError::Timeout) = waiting.recv_timeout(drain_timeout) {
+                    tracing::warn!("not all was delivered within drain_timeout; the rest waits in the log");
+                    stop.enter(Phase::Forced);
+                }
+            });
+            if started.is_err() {
+                tracing::warn!("no thread for drain_timeout: only a second signal ends the drain");
+            }
+        } else {
+            tracing::warn!(signal, "ending at once; what is not delivered waits in the log");
+            stop.enter(Phase::Forced);
+        }
+    }
+    drop(drained);
+}
+
+/// The core of each shard; none for a shard that goes where the system likes.
+fn place(shards: &Shards, count: usize) -> Result<Vec<Option<usize>>, RunError> {
+    let allowed = allowed_cpus();
+    match shards {
+        Shards::Cpus(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            Some(cpu) => Err(RunError::Failed(format!(
+                "shards: cpu {cpu} is not among those this process may use ({allowed:?}); name others, or use auto"
+            ))),
+            None => Ok(cpus.iter().copied().map(Some).collect()),
+        },
+        // More shards than cores may help nobody, but are what was asked for: they share.
+        Shards::Auto | Shards::Count(_) => {
+            let pinned = count <= allowed.len();
+            Ok((0..count).map(|shard| if pinned { Some(allowed[shard]) } else { None }).collect())
+        }
+    }
+}
+
+type EngineParts = (engine::Plan<GlommioEnv>, Vec<ComponentLabels>, Vec<ComponentLabels>);
+
+fn engine_plan(plan: config::Plan, admin_bound: AdminBound, exporter: &Arc<OnceLock<Exporter>>) -> EngineParts {
+    let facts = Facts { host: host_name().into() };
+    let services: Vec<Arc<dyn Service<GlommioEnv>>> = match plan.admin {
+        Some(listen) => vec![Arc::new(Admin { listen, exporter: exporter.clone(), bound: admin_bound })],
+        None => Vec::new(),
+    };
+    let used_inputs: Vec<usize> = (0..plan.inputs.len()).filter(|&index| plan.inputs[index].used).collect();
+    let used_outputs: Vec<usize> = (0..plan.outputs.len()).filter(|&index| plan.outputs[index].used).collect();
+    let label = |id: &str, kind| ComponentLabels { id: id.into(), kind };
+    let inputs = used_inputs.iter().map(|&index| {
+        let input = &plan.inputs[index];
+        let feeds = |(number, pipeline): (usize, &config::plan::PipelinePlan)| {
+            pipeline.inputs.contains(&index).then_some(number)
+        };
+        let settings = &input.settings;
+        InputPlan {
+            name: input.name.as_str().into(),
+            spec: settings.spec::<GlommioEnv>(&facts),
+            encoder: settings.encoder::<GlommioEnv>(&facts),
+            shard_by: settings.shard_by::<GlommioEnv>(),
+            lane: lane_options(settings.ring::<GlommioEnv>()),
+            pipelines: plan.pipelines.iter().enumerate().filter_map(feeds).collect(),
+        }
+    });
+    let outputs = used_outputs.iter().map(|&index| {
+        let output = &plan.outputs[index];
+        let settings = &output.settings;
+        OutputPlan {
+            name: output.name.as_str().into(),
+            spec: settings.spec::<GlommioEnv>(&facts, &output.name),
+            options: delivery_options(settings),
+        }
+    });
+    let place_of = |index: &usize| used_outputs.iter().position(|used| used == index);
+    let pipelines = plan.pipelines.iter().map(|pipeline| PipelinePlan {
+        name: pipeline.name.as_str().into(),
+        outputs: pipeline.outputs.iter().filter_map(place_of).collect(),
+    });
+    let engine_plan = engine::Plan {
+        data_dir: plan.data_dir.clone(),
+        shards: plan.shard_count,
+        wal: plan.wal.clone(),
+        inputs: inputs.collect(),
+        pipelines: pipelines.collect(),
+        outputs: outputs.collect(),
+        services,
+    };
+    let input_labels = used_inputs.iter().map(|&i| label(&plan.inputs[i].name, plan.inputs[i].settings.type_name()));
+    let output_labels =
+        used_outputs.iter().map(|&i| label(&plan.outputs[i].name, plan.outputs[i].settings.type_name()));
+    (engine_plan, input_labels.collect(), output_labels.collect())
+}
+
+fn lane_options(ring: &types::Ring) -> LaneOptions {
+    LaneOptions {
+        bytes: usize::try_from(ring.bytes.0).unwrap_or(usize::MAX),
+        when_full: match ring.when_full {
+            types::RingFull::Block => WhenFull::Block,
+            types::RingFull::DropNewest => WhenFull::DropNewest,
+            types::RingFull::DropOldest => WhenFull::DropOldest,
+            types::RingFull::Sample => WhenFull::Sample,
+        },
+    }
+}
+
+fn delivery_options(settings: &OutputConfig) -> DeliveryOptions {
+    let (batching, retry) = (settings.batching::<GlommioEnv>(), settings.retry::<GlommioEnv>());
+    DeliveryOptions {
+        batch: BatchOptions {
+            bytes_max: batching.max_bytes.0,
+            events_max: batching.max_events,
+            age_max: batching.max_age.0,
+        },
+        retry: RetryOptions {
+            initial: retry.initial.0,
+            max: retry.max.0,
+            age_max: retry.max_age.map(|types::Period(age)| age),
+        },
+        when_full: settings.when_full::<GlommioEnv>(),
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn report(engine: &Engine<GlommioEnv>) {
+    for damage in &engine.damage {
+        let copy = damage
+            .quarantined
+            .as_ref()
+            .map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
+        tracing::error!(
+            log = damage.log.0,
+            segment = damage.segment,
+            offset = damage.offset,
+            bytes = damage.bytes,
+            quarantined = %copy,
+            "damage in the write-ahead log: {}; the events in these bytes are lost, the rest goes on",
+            damage.finding
+        );
+    }
+    for (name, events) in &engine.removed {
+        tracing::warn!(component_id = %name, events, "an output left the configuration: its waiting events are discarded");
+    }
+}

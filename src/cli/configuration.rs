@@ -1,0 +1,51 @@
+//! The file that several verbs read, and how its problems are shown.
+
+use super::output;
+use crate::config::{self, Circumstances, Loaded, Refused};
+use clap::Args;
+use std::path::PathBuf;
+use tailwater_shards::glommio_env::{GlommioEnv, allowed_cpus};
+
+/// Which configuration.
+#[derive(Args)]
+pub struct FileArguments {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub data_dir: DataDirArguments,
+}
+
+/// Where data is kept.
+#[derive(Args)]
+pub struct DataDirArguments {
+    /// The directory of the write-ahead log, instead of the one that the file names
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The circumstances of this process.
+pub fn circumstances(data_dir: Option<PathBuf>) -> Circumstances {
+    let here = Circumstances::here(data_dir);
+    match allowed_cpus().len() {
+        0 => here,
+        cpus => Circumstances { cpus, ..here },
+    }
+}
+
+/// Reads the file, shows its problems, and gives the plan if there is one.
+pub fn load(arguments: &FileArguments) -> Option<Loaded> {
+    match config::load_file::<GlommioEnv>(&arguments.config, &circumstances(arguments.data_dir.data_dir.clone())) {
+        Ok(loaded) => {
+            output::complain(&loaded.warnings.render(output::stderr_colors()));
+            Some(loaded)
+        }
+        Err(Refused { report }) => {
+            output::complain(&report.render(output::stderr_colors()));
+            let errors = report.problems.iter().filter(|p| p.severity == config::problem::Severity::Error).count();
+            let noun = if errors == 1 { "error" } else { "errors" };
+            output::complain(&format!("{}: {errors} {noun}, nothing is started\n", report.file));
+            None
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The command line: one file per verb.
+//!
+//! Guarantees: exit codes 0, 1 (it failed while running), 64 (usage) and 78 (configuration); results go to standard output,
+//! everything else to standard error; a reader of standard output that goes away ends the program in peace.
+
+mod configuration;
+mod doctor;
+mod output;
+mod run;
+mod schema;
+mod validate;
+mod wal;
+
+use clap::{Parser, Subcommand};
+use output::ReaderGone;
+use std::ffi::OsString;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Done = 0,
+    /// It failed while running.
+    Failed = 1,
+    /// The command line cannot be understood.
+    Usage = 64,
+    /// The configuration cannot be used.
+    Configuration = 78,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> std::process::ExitCode {
+        std::process::ExitCode::from(exit as u8)
+    }
+}
+
+/// Collects logs: from inputs through a write-ahead log to outputs, losing nothing.
+#[derive(Parser)]
+#[command(name = "tailwater", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Arguments),
+    Validate(validate::Arguments),
+    Schema(schema::Arguments),
+    Doctor(doctor::Arguments),
+    Wal(wal::Arguments),
+}
+
+/// Runs the program with these arguments, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers, not errors: clap prints them to standard output.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    let result = match arguments.verb {
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Validate(arguments) => validate::run(&arguments),
+        Verb::Schema(arguments) => schema::run(&arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Wal(arguments) => wal::run(&arguments),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(error) if error.is::<ReaderGone>() => Exit::Done,
+        Err(error) => {
+            output::complain(&format!("error: {error:#}\n"));
+            Exit::Failed
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `validate`: says what would run, or everything that is wrong.
+
+use super::configuration::{self, FileArguments};
+use super::{Exit, output};
+use clap::Args;
+
+/// Check a configuration and print what would run
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: FileArguments,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    match configuration::load(&arguments.file) {
+        Some(loaded) => output::print(&loaded.plan.summary()).map(|()| Exit::Done),
+        None => Ok(Exit::Configuration),
+    }
+}

@@ -1,0 +1,53 @@
+//! `wal cat`: the events in the logs, as the outputs get them.
+
+use super::super::Exit;
+use super::super::output::{self, ReaderGone};
+use super::{Data, Place, frames};
+use clap::Args;
+use std::io::{self, BufWriter, Write};
+use tailwater_shards::wal::LogId;
+use tailwater_shards::wal::frame::FrameKind;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub place: Place,
+    /// Only this log
+    #[arg(long, value_name = "ID")]
+    log: Option<u64>,
+    /// Begin at this sequence of each log
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    from: u64,
+}
+
+/// Runs the verb.
+pub fn run(data: &Data, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let logs = data.logs()?;
+    if let Some(id) = arguments.log.filter(|id| !logs.contains(&LogId(*id))) {
+        anyhow::bail!("there is no log {id} here; `tailwater wal ls` lists them");
+    }
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut damages = 0;
+    for id in logs.into_iter().filter(|id| arguments.log.is_none_or(|only| only == id.0)) {
+        let log = data.scan(id)?;
+        damages += log.damage.len();
+        frames(&log, |header, view| {
+            if header.kind == FrameKind::Events && header.sequence.0 >= arguments.from {
+                out.write_all(view.payload()).map_err(gone)?;
+            }
+            Ok(())
+        })?;
+    }
+    out.flush().map_err(gone)?;
+    if damages > 0 {
+        output::complain(&format!("note: {damages} damaged places were passed over; see `tailwater wal check`\n"));
+    }
+    Ok(Exit::Done)
+}
+
+fn gone(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => ReaderGone.into(),
+        _ => anyhow::Error::new(error).context("cannot write to standard output"),
+    }
+}

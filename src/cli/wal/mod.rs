@@ -1,0 +1,155 @@
+//! `wal`: looks into a data directory.
+//!
+//! Guarantees: changes nothing, by construction: the engine's own recovery runs on a disk that refuses every write. Works
+//! beside a running engine, whose writing may then show as an end that is cut short or as damage; the verbs say so.
+
+mod cat;
+mod check;
+mod ls;
+mod untouched;
+
+use super::configuration::{DataDirArguments, FileArguments, load};
+use super::{Exit, output};
+use crate::config::raw::DATA_DIR_DEFAULT;
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+use tailwater_shards::env::Disk;
+use tailwater_shards::glommio_env::{RealDisk, install_map_fault_handler};
+use tailwater_shards::wal::LogId;
+use tailwater_shards::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameView};
+use tailwater_shards::wal::manifest::DataDirectory;
+use tailwater_shards::wal::recovery::{RecoveredLog, scan_log};
+use tailwater_shards::wal::segment::SEGMENT_HEADER_BYTES;
+use untouched::Untouched;
+
+/// Look into the write-ahead log; nothing is changed
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// List logs, segments, outputs with their cursors, and sources
+    Ls(Place),
+    /// Scan all logs as a start would, and report damage; exit 1 if there is any
+    Check(Place),
+    /// Print the events that are in the logs, a line each
+    Cat(cat::Arguments),
+}
+
+/// Which data directory.
+#[derive(Args)]
+struct Place {
+    /// The configuration file that names the data directory
+    #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    data_dir: DataDirArguments,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let place = match &arguments.verb {
+        Verb::Ls(place) | Verb::Check(place) => place,
+        Verb::Cat(cat) => &cat.place,
+    };
+    let Some(root) = place.root() else { return Ok(Exit::Configuration) };
+    install_map_fault_handler()?;
+    let data = Data::open(&root)?;
+    match &arguments.verb {
+        Verb::Ls(_) => ls::run(&data),
+        Verb::Check(_) => check::run(&data),
+        Verb::Cat(cat) => cat::run(&data, cat),
+    }
+}
+
+impl Place {
+    /// The data directory; none if the configuration cannot be used.
+    fn root(&self) -> Option<PathBuf> {
+        if let Some(data_dir) = &self.data_dir.data_dir {
+            return Some(data_dir.clone());
+        }
+        let Some(config) = self.config.clone() else { return Some(PathBuf::from(DATA_DIR_DEFAULT)) };
+        load(&FileArguments { config, data_dir: DataDirArguments { data_dir: None } })
+            .map(|loaded| loaded.plan.data_dir)
+    }
+}
+
+type Recovered = RecoveredLog<Untouched>;
+
+/// An open data directory.
+struct Data {
+    directory: DataDirectory<Untouched>,
+    disk: Untouched,
+    /// Held so that no engine starts meanwhile; none if one runs or none ever did.
+    _lock: Option<<RealDisk as Disk>::Lock>,
+    /// Whether an engine runs on it.
+    live: bool,
+}
+
+impl Data {
+    fn open(root: &Path) -> anyhow::Result<Data> {
+        if !root.is_dir() {
+            anyhow::bail!("{} is not a directory: name the data directory with --data-dir or -c", root.display());
+        }
+        let (lock, live) = lock(root)?;
+        let disk = Untouched(RealDisk::new());
+        let directory = DataDirectory::inspect(disk.clone(), root)?;
+        let data = Data { directory, disk, _lock: lock, live };
+        if data.live {
+            output::complain("note: a running Tailwater writes here; the end of its logs is a moment's view\n");
+        }
+        Ok(data)
+    }
+
+    fn logs(&self) -> anyhow::Result<Vec<LogId>> {
+        Ok(self.directory.logs()?)
+    }
+
+    fn scan(&self, id: LogId) -> anyhow::Result<Recovered> {
+        Ok(scan_log(&self.disk, &self.directory.log_path(id), id, None)?)
+    }
+}
+
+/// The engine's lock, if it is free. Never makes the file.
+fn lock(root: &Path) -> anyhow::Result<(Option<<RealDisk as Disk>::Lock>, bool)> {
+    let path = root.join("lock");
+    if !path.exists() {
+        return Ok((None, false));
+    }
+    match RealDisk::new().lock(&path) {
+        Ok(lock) => Ok((Some(lock), false)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok((None, true)),
+        // Whoever may read but not lock still wants an answer.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok((None, false)),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("{} cannot be locked", path.display()))),
+    }
+}
+
+/// Calls `each` for every frame of a scanned log up to its tail. `Err` ends the walk.
+fn frames(
+    log: &Recovered,
+    mut each: impl FnMut(&FrameHeader, &FrameView<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Some(tail) = log.tail else { return Ok(()) };
+    for segment in log.segments.iter().filter(|segment| segment.number <= tail.segment) {
+        let end = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
+        let mut offset = SEGMENT_HEADER_BYTES as u64;
+        while offset + FRAME_HEADER_BYTES as u64 <= end {
+            if let Some(behind) = segment.gap_end(offset) {
+                offset = behind;
+                continue;
+            }
+            let Ok(header) = FrameHeader::decode(&segment.read(offset, FRAME_HEADER_BYTES)) else { break };
+            let Ok(view) = FrameView::new(segment.read(offset, header.length as usize)) else { break };
+            each(&header, &view)?;
+            offset += u64::from(header.length);
+            if header.kind == FrameKind::Seal {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! A disk that can only be read: what runs on it cannot change anything.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use tailwater_shards::env::{DirEntry, Disk, Open, Stat};
+use tailwater_shards::glommio_env::RealDisk;
+
+/// The machine's disk without its writing half.
+#[derive(Clone)]
+pub struct Untouched(pub RealDisk);
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "this command only reads"))
+}
+
+impl Disk for Untouched {
+    type File = <RealDisk as Disk>::File;
+    type Map = <RealDisk as Disk>::Map;
+    type Lock = <RealDisk as Disk>::Lock;
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<Self::File> {
+        match how {
+            Open::Read | Open::Write => self.0.open(path, Open::Read),
+            Open::Create => refused(),
+        }
+    }
+
+    fn map(&self, file: &Self::File, length: u64) -> io::Result<Self::Map> {
+        self.0.map(file, length)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.0.stat(path)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.0.canonical(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
+        self.0.list(directory)
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn lock(&self, _: &Path) -> io::Result<Self::Lock> {
+        refused()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.0.free_bytes(path)
+    }
+}

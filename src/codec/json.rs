@@ -1,0 +1,227 @@
+//! One field out of a JSON object, without building anything.
+//!
+//! Guarantees: never panics and never reads beyond the line, whatever its bytes are. On valid JSON the field found is the
+//! object's own: names inside nested values and inside strings do not count. Does not validate: on anything else it may find
+//! nothing or a part of the line.
+
+use memchr::{memchr, memchr2};
+
+/// A JSON string that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a backslash in a JSON string is followed by what none may be followed by")]
+pub struct BadEscape;
+
+/// The value of the field `name_escaped` (spelled as in the line) of the object in `line`: a part of the line, strings with
+/// their quotes.
+pub fn find_field<'a>(line: &'a [u8], name_escaped: &[u8]) -> Option<&'a [u8]> {
+    let mut at = skip_space(line, 0);
+    if line.get(at) != Some(&b'{') {
+        return None;
+    }
+    at += 1;
+    loop {
+        at = skip_space(line, at);
+        if line.get(at) != Some(&b'"') {
+            return None;
+        }
+        let name_end = string_end(line, at)?;
+        let name = &line[at + 1..name_end - 1];
+        at = skip_space(line, name_end);
+        if line.get(at) != Some(&b':') {
+            return None;
+        }
+        at = skip_space(line, at + 1);
+        let end = value_end(line, at)?;
+        if name == name_escaped {
+            return Some(&line[at..end]);
+        }
+        at = skip_space(line, end);
+        if line.get(at) != Some(&b',') {
+            return None;
+        }
+        at += 1;
+    }
+}
+
+/// The text between the quotes of a JSON string, or nothing if `value` is none.
+pub fn string_body(value: &[u8]) -> Option<&[u8]> {
+    value.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// Appends what the body of a JSON string stands for.
+pub fn unescape_json(body: &[u8], out: &mut Vec<u8>) -> Result<(), BadEscape> {
+    out.reserve(body.len());
+    let mut rest = body;
+    while let Some(at) = memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let plain = match rest.get(at + 1).ok_or(BadEscape)? {
+            b'n' => b'\n',
+            b't' => b'\t',
+            b'r' => b'\r',
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            byte @ (b'"' | b'\\' | b'/') => *byte,
+            b'u' => {
+                rest = unescape_unicode(&rest[at..], out)?;
+                continue;
+            }
+            _ => return Err(BadEscape),
+        };
+        out.push(plain);
+        rest = &rest[at + 2..];
+    }
+    out.extend_from_slice(rest);
+    Ok(())
+}
+
+/// Appends the character of the escape (or pair of escapes) that `text` begins with, and returns what is behind it. Half a
+/// pair becomes U+FFFD.
+fn unescape_unicode<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], BadEscape> {
+    let (first, behind) = unit(text).ok_or(BadEscape)?;
+    let (code, rest) = match first {
+        0xd800..0xdc00 => match unit(behind) {
+            Some((second @ 0xdc00..0xe000, behind)) => (0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00), behind),
+            _ => (first, behind),
+        },
+        _ => (first, behind),
+    };
+    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    Ok(rest)
+}
+
+/// The number of an escape `\uXXXX`, and what is behind it.
+fn unit(text: &[u8]) -> Option<(u32, &[u8])> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    let value = digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))?;
+    Some((value, &text[6..]))
+}
+
+fn skip_space(line: &[u8], mut at: usize) -> usize {
+    while matches!(line.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        at += 1;
+    }
+    at
+}
+
+/// One past the closing quote of the string whose opening quote is at `at`.
+fn string_end(line: &[u8], at: usize) -> Option<usize> {
+    let mut from = at + 1;
+    loop {
+        let found = from + memchr2(b'"', b'\\', line.get(from..)?)?;
+        if line[found] == b'"' {
+            return Some(found + 1);
+        }
+        from = found + 2;
+    }
+}
+
+/// One past the last byte of the value that begins at `at`.
+fn value_end(line: &[u8], at: usize) -> Option<usize> {
+    match line.get(at)? {
+        b'"' => string_end(line, at),
+        b'{' | b'[' => nested_end(line, at),
+        _ => {
+            let length =
+                line[at..].iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'))?;
+            (length > 0).then_some(at + length)
+        }
+    }
+}
+
+fn nested_end(line: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    loop {
+        match line.get(at)? {
+            b'"' => at = string_end(line, at)? - 1,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 1 => return Some(at + 1),
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tailwater_shards::scan::escape_json_into;
+
+    #[test]
+    fn field_is_the_objects_own() {
+        let line = br#" { "a" : {"m":"inner","x":["}\"",{"m":2}]}, "b":"\"m\":1", "n":-1.5e3, "t":true ,"m":"it","m":"later"}"#;
+        let found =
+            |name: &str| find_field(line, name.as_bytes()).map(|value| std::str::from_utf8(value).expect("text"));
+        assert_eq!(found("m"), Some("\"it\""));
+        assert_eq!(found("n"), Some("-1.5e3"));
+        assert_eq!(found("t"), Some("true"));
+        assert_eq!(found("a"), Some(r#"{"m":"inner","x":["}\"",{"m":2}]}"#));
+        assert_eq!(found("b"), Some(r#""\"m\":1""#));
+        assert_eq!(found("x"), None);
+    }
+
+    #[test]
+    fn escapes_read_as_json_reads_them() {
+        let text = |body: &str| {
+            let mut out = Vec::new();
+            unescape_json(body.as_bytes(), &mut out).map(|()| String::from_utf8(out).expect("UTF-8"))
+        };
+        assert_eq!(text(r#"\"\\\/\b\f\n\r\t\u00e9\ud834\udd1e."#), Ok("\"\\/\u{8}\u{c}\n\r\té𝄞.".to_owned()));
+        assert_eq!(text(r"\ud834x\udd1e"), Ok("\u{FFFD}x\u{FFFD}".to_owned()));
+        for bad in [r"\", r"\x", r"\u12", r"\u12g4"] {
+            assert_eq!(text(bad), Err(BadEscape), "{bad}");
+        }
+    }
+
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            "[a-c\"\\\\{}\\[\\],: \n]{0,8}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                proptest::collection::btree_map("[a-c]{0,2}", inner, 0..4)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn fields_agree_with_the_reference(
+            object in proptest::collection::btree_map("[a-c\"]{0,2}", value(), 0..6),
+            pretty in any::<bool>(),
+        ) {
+            let object: serde_json::Map<_, _> = object.into_iter().collect();
+            let line = if pretty { serde_json::to_vec_pretty(&object) } else { serde_json::to_vec(&object) }.expect("JSON");
+            for name in ["", "a", "b", "ab", "\"", "a\"", "z"] {
+                let mut escaped = Vec::new();
+                escape_json_into(name.as_bytes(), &mut escaped);
+                let found = find_field(&line, &escaped).map(|value| serde_json::from_slice(value).expect("a value"));
+                prop_assert_eq!(found.as_ref(), object.get(name));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_safe(line in "[{}\\[\\]\",:\\\\mu0 x\u{ff}]{0,40}", cut in 0usize..40) {
+            let line = line.as_bytes();
+            let line = &line[..cut.min(line.len())];
+            let _ = find_field(line, b"m");
+            let _ = unescape_json(line, &mut Vec::new());
+        }
+
+        #[test]
+        fn escaped_text_comes_back(text in "([ -~]|[\"\\\\]|[\\x00-\\x1f]|ü|€|𝄞){0,80}") {
+            let mut body = Vec::new();
+            escape_json_into(text.as_bytes(), &mut body);
+            let mut back = Vec::new();
+            prop_assert_eq!(unescape_json(&body, &mut back), Ok(()));
+            prop_assert_eq!(back, text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! Reads serde types out of the tree, with the place of every error.
+//!
+//! Guarantees: an error names the value or key it is about; the value of a variable never gets into a message. Plain scalars
+//! follow the YAML 1.2 core schema (`yes` and `no` are text); a text field takes a plain number as it is written.
+
+use super::nearest::nearest;
+use super::node::{Key, Node, Scalar, Value, kind_of};
+use super::problem::{Problem, Span};
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
+};
+use serde::{Deserialize, forward_to_deserialize_any};
+use std::fmt;
+
+/// Reads `T` out of a node.
+pub fn read<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Fault> {
+    T::deserialize(Reader { node, skip: "" })
+}
+
+/// Reads `T` out of a map as if `skip` were not one of its keys.
+pub fn read_without<'de, T: Deserialize<'de>>(node: &'de Node, skip: &'static str) -> Result<T, Fault> {
+    T::deserialize(Reader { node, skip })
+}
+
+/// Why a value was not taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// Where, as soon as a node on the way knows.
+    pub span: Option<Span>,
+}
+
+/// The ways a value is wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FaultKind {
+    /// A type's own words.
+    Custom(String),
+    /// Not what is expected; what was found is withheld when a variable holds it.
+    Value {
+        /// What was found.
+        found: Option<String>,
+        /// What is expected.
+        expected: String,
+    },
+    /// A key that does not exist.
+    Key {
+        /// As it is written.
+        name: String,
+        /// The keys that exist.
+        known: &'static [&'static str],
+    },
+    /// One of a few words is expected.
+    Word {
+        /// As it is written; withheld when a variable holds it.
+        name: Option<String>,
+        /// The words that exist.
+        known: &'static [&'static str],
+        /// What the word is: a value, a type.
+        noun: &'static str,
+    },
+    /// A key that has to be there is not.
+    Missing(&'static str),
+}
+
+impl Fault {
+    /// The problem for people.
+    pub fn problem(self) -> Problem {
+        let span = self.span.unwrap_or_default();
+        match self.kind {
+            FaultKind::Custom(text) => Problem::error(span, text).label("here"),
+            FaultKind::Value { found: Some(found), expected } => {
+                Problem::error(span, format!("expected {expected}")).label(format!("this is {found}"))
+            }
+            FaultKind::Value { found: None, expected } => Problem::error(span, format!("expected {expected}"))
+                .label("the value that the variable has does not fit")
+                .help("look at the variable in the environment of the process; its value is not shown here"),
+            FaultKind::Key { name, known } => {
+                let problem = Problem::error(span, format!("unknown key `{name}`")).label("does not exist here");
+                problem.help(suggestion(&name, known, "the keys here are"))
+            }
+            FaultKind::Word { name: Some(name), known, noun } => {
+                let problem =
+                    Problem::error(span, format!("unknown {noun} `{name}`")).label("is not one of the choices");
+                problem.help(suggestion(&name, known, "the choices are"))
+            }
+            FaultKind::Word { name: None, known, .. } => {
+                Problem::error(span, "the variable's value is not one of the choices")
+                    .label("is not one of the choices")
+                    .help(format!("the choices are {}", list(known)))
+            }
+            FaultKind::Missing(key) => Problem::error(span, format!("the key `{key}` is missing"))
+                .label("has to have it")
+                .help(format!("add `{key}: ...`")),
+        }
+    }
+
+    /// Gives the fault a place if it has none, and forgets what it saw if a variable held it.
+    fn at(mut self, node: &Node) -> Fault {
+        if self.span.is_some() {
+            return self;
+        }
+        self.span = Some(node.span);
+        if matches!(&node.value, Value::Scalar(Scalar { variables: true, .. })) {
+            match &mut self.kind {
+                FaultKind::Value { found, .. } => *found = None,
+                FaultKind::Word { name, .. } => *name = None,
+                FaultKind::Custom(_) | FaultKind::Key { .. } => {
+                    self.kind = FaultKind::Value { found: None, expected: "another value".to_owned() };
+                }
+                FaultKind::Missing(_) => {}
+            }
+        }
+        self
+    }
+}
+
+/// The nearest name, or all of them.
+pub fn suggestion(name: &str, known: &[&str], all: &str) -> String {
+    match nearest(name, known.iter().copied()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if known.is_empty() => "nothing can be configured here".to_owned(),
+        None => format!("{all} {}", list(known)),
+    }
+}
+
+fn list(known: &[&str]) -> String {
+    known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.clone().problem().what)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Error for Fault {
+    fn custom<T: fmt::Display>(text: T) -> Fault {
+        Fault { kind: FaultKind::Custom(text.to_string()), span: None }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Fault {
+        let (found, expected) = (Some(describe(found)), expected.to_string());
+        Fault { kind: FaultKind::Value { found, expected: plain_words(&expected).to_owned() }, span: None }
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Fault {
+        Fault::invalid_type(found, expected)
+    }
+
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Fault {
+        let found = Some(format!("a list of {length}"));
+        Fault { kind: FaultKind::Value { found, expected: expected.to_string() }, span: None }
+    }
+
+    fn unknown_variant(name: &str, known: &'static [&'static str]) -> Fault {
+        Fault { kind: FaultKind::Word { name: Some(name.to_owned()), known, noun: "value" }, span: None }
+    }
+
+    fn unknown_field(name: &str, known: &'static [&'static str]) -> Fault {
+        Fault { kind: FaultKind::Key { name: name.to_owned(), known }, span: None }
+    }
+
+    fn missing_field(key: &'static str) -> Fault {
+        Fault { kind: FaultKind::Missing(key), span: None }
+    }
+}
+
+/// In words for people: serde's own speak of Rust.
+fn describe(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(value) => format!("`{value}`"),
+        Unexpected::Unsigned(value) => format!("the number {value}"),
+        Unexpected::Signed(value) => format!("the number {value}"),
+        Unexpected::Float(value) => format!("the number {value}"),
+        Unexpected::Str("") => "an empty text".to_owned(),
+        Unexpected::Str(text) => format!("the text `{}`", text.chars().take(60).collect::<String>()),
+        Unexpected::Unit | Unexpected::Option => "empty (null)".to_owned(),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Map => "a map".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What serde's own visitors say they expect, in words for people.
+fn plain_words(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list, such as [a, b]",
+        "a string" | "a borrowed string" | "path string" => "text",
+        "a boolean" => "true or false",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a number without sign, fraction or quotes",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number without quotes",
+        "f32" | "f64" => "a number without quotes",
+        "a map" => "a map, such as {key: value}",
+        other => other,
+    }
+}
+
+struct Reader<'de> {
+    node: &'de Node,
+    skip: &'static str,
+}
+
+/// A plain scalar as the core schema has it.
+enum Resolved {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text,
+}
+
+fn resolve(scalar: &Scalar) -> Resolved {
+    if !scalar.plain {
+        return Resolved::Text;
+    }
+    let text = scalar.text.as_str();
+    match text {
+        // A variable that holds nothing is an empty text, not an absent value.
+        "" | "~" | "null" | "Null" | "NULL" if !scalar.variables => return Resolved::Null,
+        "true" | "True" | "TRUE" => return Resolved::Bool(true),
+        "false" | "False" | "FALSE" => return Resolved::Bool(false),
+        _ => {}
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return Resolved::Text;
+    }
+    if let Ok(value) = text.parse::<u64>() {
+        return Resolved::Unsigned(value);
+    }
+    if let Ok(value) = text.parse::<i64>() {
+        return Resolved::Signed(value);
+    }
+    let float = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+    match text.parse::<f64>() {
+        Ok(value) if float && value.is_finite() => Resolved::Float(value),
+        _ => Resolved::Text,
+    }
+}
+
+impl<'de> Reader<'de> {
+    fn any<V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.node.value {
+            Value::List(items) => visitor.visit_seq(Items(items.iter())),
+            Value::Map(entries) => visitor.visit_map(Entries { entries: entries.iter(), value: None, skip: self.skip }),
+            Value::Scalar(scalar) => match resolve(scalar) {
+                Resolved::Null => visitor.visit_unit(),
+                Resolved::Bool(value) => visitor.visit_bool(value),
+                Resolved::Unsigned(value) => visitor.visit_u64(value),
+                Resolved::Signed(value) => visitor.visit_i64(value),
+                Resolved::Float(value) => visitor.visit_f64(value),
+                Resolved::Text => visitor.visit_borrowed_str(&scalar.text),
+            },
+        }
+    }
+
+    fn text<V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.node.value {
+            Value::Scalar(scalar) if !matches!(resolve(scalar), Resolved::Null | Resolved::Bool(_)) => {
+                visitor.visit_borrowed_str(&scalar.text)
+            }
+            _ => self.any(visitor),
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader<'de> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.any(visitor).map_err(|fault| fault.at(self.node))
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.text(visitor).map_err(|fault| fault.at(self.node))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let node = self.node;
+        match &node.value {
+            Value::Scalar(scalar) if matches!(resolve(scalar), Resolved::Null) => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+        .map_err(|fault: Fault| fault.at(node))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        let node = self.node;
+        visitor.visit_newtype_struct(self).map_err(|fault: Fault| fault.at(node))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let node = self.node;
+        match &node.value {
+            Value::Scalar(scalar) if !matches!(resolve(scalar), Resolved::Null) => {
+                visitor.visit_enum(scalar.text.as_str().into_deserializer())
+            }
+            Value::Map(entries) if entries.len() == 1 => visitor.visit_enum(Variant(&entries[0].0, &entries[0].1)),
+            _ => self.any(visitor).map_err(|fault| Fault {
+                kind: match fault.kind {
+                    FaultKind::Value { found, .. } => {
+                        FaultKind::Value { found, expected: format!("one of {}", list(variants)) }
+                    }
+                    other => other,
+                },
+                ..fault
+            }),
+        }
+        .map_err(|fault: Fault| fault.at(node))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        // Derived visitors would take a list as the fields in their order.
+        match &self.node.value {
+            Value::Map(_) => self.deserialize_any(visitor),
+            _ => {
+                let expected = format!("a map with keys out of {}", list(fields));
+                let kind = FaultKind::Value { found: Some(kind_of(self.node)), expected };
+                Err(Fault { kind, span: Some(self.node.span) })
+            }
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple tuple_struct
+        map ignored_any
+    }
+}
+
+struct Items<'de>(std::slice::Iter<'de, Node>);
+
+impl<'de> SeqAccess<'de> for Items<'de> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        self.0.next().map(|node| seed.deserialize(Reader { node, skip: "" })).transpose()
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+}
+
+struct Entries<'de> {
+    entries: std::slice::Iter<'de, (Key, Node)>,
+    value: Option<&'de Node>,
+    skip: &'static str,
+}
+
+impl<'de> MapAccess<'de> for Entries<'de> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        let Some((key, node)) = self.entries.by_ref().find(|(key, _)| key.text != self.skip) else { return Ok(None) };
+        self.value = Some(node);
+        let reader: StrDeserializer<'_, Fault> = key.text.as_str().into_deserializer();
+        seed.deserialize(reader).map(Some).map_err(|fault| Fault { span: fault.span.or(Some(key.span)), ..fault })
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let node = self.value.take().ok_or_else(|| Fault::custom("a value was read before its key"))?;
+        seed.deserialize(Reader { node, skip: "" })
+    }
+}
+
+struct Variant<'de>(&'de Key, &'de Node);
+
+impl<'de> EnumAccess<'de> for Variant<'de> {
+    type Error = Fault;
+    type Variant = Payload<'de>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Payload<'de>), Fault> {
+        let reader: StrDeserializer<'_, Fault> = self.0.text.as_str().into_deserializer();
+        let variant =
+            seed.deserialize(reader).map_err(|fault| Fault { span: fault.span.or(Some(self.0.span)), ..fault })?;
+        Ok((variant, Payload(self.1)))
+    }
+}
+
+struct Payload<'de>(&'de Node);
+
+impl<'de> VariantAccess<'de> for Payload<'de> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        let found = Some("a map".to_owned());
+        Err(Fault { kind: FaultKind::Value { found, expected: "the word alone".to_owned() }, span: None }.at(self.0))
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
+        seed.deserialize(Reader { node: self.0, skip: "" })
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
+        Reader { node: self.0, skip: "" }.deserialize_any(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
+        Reader { node: self.0, skip: "" }.deserialize_any(visitor)
+    }
+}

@@ -1,0 +1,161 @@
+//! Variables in scalars: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`; `$${NAME}` stays as `${NAME}`.
+//!
+//! Guarantees: works on one scalar after the file was parsed, so that no value can change the structure of the file; a value
+//! is not looked at again for variables. A `$` without a brace is a letter like any other: patterns and prices need it.
+
+/// What is wrong with a reference. Names only, never values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VariableError {
+    /// Required without a default, and not set.
+    Unset(String),
+    /// Required with a message of the file's author, and not set or empty.
+    Required {
+        /// The variable.
+        name: String,
+        /// What the author wrote.
+        message: String,
+    },
+    /// Not a reference in one of the three forms.
+    Malformed(String),
+}
+
+/// Defaults inside defaults that are followed.
+const DEPTH_MAX: usize = 8;
+
+/// The text with its variables replaced, or none if it has none.
+pub fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Substituted>, VariableError> {
+    if !text.contains("${") {
+        return Ok(None);
+    }
+    let mut result = Substituted { text: String::with_capacity(text.len()), variables: false };
+    expand(text, lookup, 0, &mut result)?;
+    Ok(Some(result))
+}
+
+/// A scalar after substitution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Substituted {
+    /// Its text.
+    pub text: String,
+    /// Whether it holds what came from outside the file; only escapes were replaced otherwise.
+    pub variables: bool,
+}
+
+fn expand(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+    out: &mut Substituted,
+) -> Result<(), VariableError> {
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            out.text.push_str(&rest[..at - 1]);
+            out.text.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        out.text.push_str(&rest[..at]);
+        let body_and_rest = &rest[at + 2..];
+        let end = closing(body_and_rest).ok_or_else(|| VariableError::Malformed(clip(&rest[at..])))?;
+        reference(&body_and_rest[..end], lookup, depth, out)?;
+        rest = &body_and_rest[end + 1..];
+    }
+    out.text.push_str(rest);
+    Ok(())
+}
+
+/// The brace that ends a reference; references inside its default are passed over.
+fn closing(body: &str) -> Option<usize> {
+    let (mut depth, mut previous) = (0usize, b' ');
+    for (at, byte) in body.bytes().enumerate() {
+        match byte {
+            b'{' if previous == b'$' => depth += 1,
+            b'}' if depth == 0 => return Some(at),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        previous = byte;
+    }
+    None
+}
+
+fn reference(
+    body: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+    out: &mut Substituted,
+) -> Result<(), VariableError> {
+    let malformed = || VariableError::Malformed(clip(&format!("${{{body}}}")));
+    let name_end = body.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(body.len());
+    let (name, form) = body.split_at(name_end);
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || depth >= DEPTH_MAX {
+        return Err(malformed());
+    }
+    out.variables = true;
+    let value = lookup(name);
+    match (form.get(..2), value) {
+        (None, Some(value)) if form.is_empty() => out.text.push_str(&value),
+        (None, None) if form.is_empty() => return Err(VariableError::Unset(name.to_owned())),
+        (Some(":-" | ":?"), Some(value)) if !value.is_empty() => out.text.push_str(&value),
+        (Some(":-"), _) => expand(&form[2..], lookup, depth + 1, out)?,
+        (Some(":?"), _) => {
+            return Err(VariableError::Required { name: name.to_owned(), message: form[2..].trim().to_owned() });
+        }
+        _ => return Err(malformed()),
+    }
+    Ok(())
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sub(text: &str) -> Result<String, VariableError> {
+        let lookup = |name: &str| match name {
+            "HOME" => Some("/root".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TRICK" => Some("${HOME}".to_owned()),
+            _ => None,
+        };
+        substitute(text, &lookup).map(|done| done.map_or_else(|| text.to_owned(), |done| done.text))
+    }
+
+    #[test]
+    fn the_three_forms_and_the_escape() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("${HOME}/logs", "/root/logs"),
+            ("a${EMPTY}b", "ab"),
+            ("${NOT:-x}", "x"),
+            ("${EMPTY:-x}", "x"),
+            ("${HOME:-x}", "/root"),
+            ("${NOT:-}", ""),
+            ("${NOT:-${HOME}/y}!", "/root/y!"),
+            ("${HOME:?say it}", "/root"),
+            ("$${HOME}", "${HOME}"),
+            ("$$${HOME}", "$${HOME}"),
+            ("cost: $5 ^x$", "cost: $5 ^x$"),
+            ("${TRICK}", "${HOME}"),
+        ] {
+            assert_eq!(sub(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_named() {
+        assert_eq!(sub("${NOT}"), Err(VariableError::Unset("NOT".into())));
+        let required = VariableError::Required { name: "EMPTY".into(), message: "set it".into() };
+        assert_eq!(sub("x${EMPTY:? set it}"), Err(required));
+        for text in ["${", "${}", "${1A}", "${A B}", "${A-b}", "${HOME:}", "${HOME:+x}", "${é}"] {
+            assert!(matches!(sub(text), Err(VariableError::Malformed(_))), "{text}: {:?}", sub(text));
+        }
+        assert!(matches!(sub(&"${A:-".repeat(9)), Err(VariableError::Malformed(_))));
+        let nested = "${A:-".repeat(9) + "x" + &"}".repeat(9);
+        assert!(matches!(sub(&nested), Err(VariableError::Malformed(_))));
+    }
+}

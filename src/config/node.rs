@@ -1,0 +1,367 @@
+//! The file as a tree: scalars, lists and maps, each with its place; variables replaced, aliases and merge keys resolved.
+//!
+//! Guarantees: bounded in size and depth whatever the file says; a key that appears twice is an error; a scalar remembers
+//! whether its text came from a variable, so that no message repeats it. Does not know what keys mean.
+
+use super::env::{VariableError, substitute};
+use super::problem::{Problem, Span};
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Levels of lists and maps inside each other.
+pub const DEPTH_MAX: usize = 32;
+
+/// Scalars, lists and maps of one file, those that aliases repeat included.
+pub const NODES_MAX: usize = 200_000;
+
+/// A value and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Where it is; of a list or map, where it begins.
+    pub span: Span,
+    /// What it is.
+    pub value: Value,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Text, number, bool or null.
+    Scalar(Scalar),
+    /// A list.
+    List(Vec<Node>),
+    /// A map, in the order of the file.
+    Map(Vec<(Key, Node)>),
+}
+
+/// The text of a scalar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scalar {
+    /// After escapes and variables.
+    pub text: String,
+    /// Written without quotes: may be a number, a bool or null.
+    pub plain: bool,
+    /// Holds the value of a variable, which must not be shown.
+    pub variables: bool,
+}
+
+/// A key of a map.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// Its text.
+    pub text: String,
+    /// Where it is.
+    pub span: Span,
+}
+
+impl Node {
+    /// The entries, if this is a map.
+    pub fn entries(&self) -> Option<&[(Key, Node)]> {
+        match &self.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The entry of a key, if this is a map that has it.
+    pub fn entry(&self, key: &str) -> Option<(&Key, &Node)> {
+        self.entries()?.iter().find(|(k, _)| k.text == key).map(|(key, node)| (key, node))
+    }
+
+    /// The place of the value at `path`, or of the nearest key above it that exists. Numbers index lists.
+    pub fn span_at(&self, path: &[&str]) -> Span {
+        let (mut node, mut span) = (self, self.span);
+        for step in path {
+            node = match &node.value {
+                Value::Map(_) => match node.entry(step) {
+                    Some((key, next)) => {
+                        span = if matches!(next.value, Value::Scalar(_)) { next.span } else { key.span };
+                        next
+                    }
+                    None => return span,
+                },
+                Value::List(items) => match step.parse::<usize>().ok().and_then(|index| items.get(index)) {
+                    Some(next) => {
+                        span = next.span;
+                        next
+                    }
+                    None => return span,
+                },
+                Value::Scalar(_) => return span,
+            };
+        }
+        span
+    }
+}
+
+/// What a node is, in words.
+pub fn kind_of(node: &Node) -> String {
+    match &node.value {
+        Value::Scalar(_) => "a single value",
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
+    }
+    .to_owned()
+}
+
+/// Reads the one document of `text`. A tree comes back even with problems, when one could be made; none for an empty file.
+pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> (Option<Node>, Vec<Problem>) {
+    let mut builder =
+        Builder { text, lookup, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0, problems: Vec::new() };
+    for event in Parser::new_from_str(text) {
+        let step = match event {
+            Ok((event, span)) => builder.event(event, place(&span)),
+            Err(error) => Err(syntax(text, &error)),
+        };
+        if let Err(problem) = step {
+            // What follows a broken structure would be guesswork.
+            builder.problems.push(problem);
+            return (None, builder.problems);
+        }
+    }
+    (builder.root, builder.problems)
+}
+
+fn place(span: &granit_parser::Span) -> Span {
+    let range = span.byte_range().unwrap_or_default();
+    Span { start: range.start, end: range.end }
+}
+
+fn syntax(text: &str, error: &ScanError) -> Problem {
+    let at = error.marker().byte_offset().unwrap_or(0).min(text.len());
+    let problem = Problem::error(Span { start: at, end: at }, "this is not valid YAML").label(error.info());
+    let line_start = text[..text.floor_char_boundary(at)].rfind('\n').map_or(0, |newline| newline + 1);
+    let indent = text[line_start..].find(|c: char| !c.is_whitespace() || c == '\n').unwrap_or(0);
+    match text[line_start..line_start + indent].find('\t') {
+        Some(tab) => {
+            let start = line_start + tab;
+            Problem { span: Some(Span { start, end: start + 1 }), ..problem }
+                .label("a tab")
+                .help("YAML is indented with spaces: replace the tab")
+        }
+        None if line(text, line_start).contains("${") => {
+            problem.help("put the text that holds ${...} into quotes: outside of them a brace opens a map")
+        }
+        None => {
+            problem.help("most often the cause is the indentation or a missing quote on this line or the one before")
+        }
+    }
+}
+
+fn line(text: &str, start: usize) -> &str {
+    text[start..].lines().next().unwrap_or_default()
+}
+
+/// A list or map that is still being read.
+struct Open {
+    node: Node,
+    /// The key that waits for its value.
+    key: Option<Key>,
+    anchor: usize,
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, (Node, usize)>,
+    root: Option<Node>,
+    nodes: usize,
+    problems: Vec<Problem>,
+}
+
+impl Builder<'_> {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag, span),
+            Event::SequenceStart(_, anchor, tag) => self.start(Value::List(Vec::new()), anchor, tag, span),
+            Event::MappingStart(_, anchor, tag) => self.start(Value::Map(Vec::new()), anchor, tag, span),
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => self.alias(anchor, span),
+            Event::DocumentStart(..) if self.root.is_some() => {
+                Err(Problem::error(span, "a second document begins here")
+                    .label("a configuration is one document")
+                    .help("remove the line `---` or what follows it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<Cow<'_, Tag>>,
+        span: Span,
+    ) -> Result<(), Problem> {
+        if self.key_expected() && anchor == 0 && tag.is_none() {
+            let key = Key { text: text.to_owned(), span };
+            return self.key(key);
+        }
+        let forced_text = refuse_tag(tag, span)?;
+        let plain = style == ScalarStyle::Plain && !forced_text;
+        let scalar = match substitute(text, self.lookup) {
+            Ok(None) => Scalar { text: text.to_owned(), plain, variables: false },
+            Ok(Some(done)) => Scalar { text: done.text, plain, variables: done.variables },
+            Err(error) => {
+                self.problems.push(variable(error, span));
+                // The text as it stands keeps later checks from reporting the same value again.
+                Scalar { text: text.to_owned(), plain, variables: true }
+            }
+        };
+        self.count(1, span)?;
+        let node = Node { span, value: Value::Scalar(scalar) };
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), 1));
+        }
+        self.place(node)
+    }
+
+    fn start(&mut self, value: Value, anchor: usize, tag: Option<Cow<'_, Tag>>, span: Span) -> Result<(), Problem> {
+        refuse_tag(tag, span)?;
+        self.count(1, span)?;
+        if self.key_expected() {
+            return Err(Problem::error(span, "a list or map cannot be a key").help("quote it if it is meant as text"));
+        }
+        if self.open.len() >= DEPTH_MAX {
+            return Err(Problem::error(span, format!("nested deeper than {DEPTH_MAX} levels"))
+                .label("no configuration needs this")
+                .help("look for a bracket that is not closed"));
+        }
+        self.open.push(Open { node: Node { span, value }, key: None, anchor });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Problem> {
+        let Some(Open { mut node, anchor, .. }) = self.open.pop() else { return Ok(()) };
+        if let Value::Map(entries) = &mut node.value {
+            merge(entries)?;
+            if let Some((key, _)) = entries.first().filter(|(key, _)| key.span.start == node.span.start) {
+                node.span = key.span;
+            }
+        }
+        if anchor != 0 {
+            let size = size(&node);
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        self.place(node)
+    }
+
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Problem> {
+        let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+            return Err(Problem::error(span, "this alias repeats what it is part of"));
+        };
+        if self.key_expected() {
+            return Err(Problem::error(span, "an alias cannot be a key").help("write the key out"));
+        }
+        self.count(size, span)?;
+        self.place(node)
+    }
+
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Problem> {
+        self.nodes += nodes;
+        match self.nodes > NODES_MAX {
+            true => {
+                Err(Problem::error(span, format!("more than {NODES_MAX} values")).label("counting what aliases repeat"))
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn key_expected(&self) -> bool {
+        matches!(self.open.last(), Some(Open { node: Node { value: Value::Map(_), .. }, key: None, .. }))
+    }
+
+    fn key(&mut self, key: Key) -> Result<(), Problem> {
+        self.count(1, key.span)?;
+        let open = self.open.last_mut().expect("a key is read only inside a map");
+        if let Some((first, _)) = open.node.entry(&key.text).filter(|_| key.text != "<<") {
+            let line = self.text[..first.span.start].matches('\n').count() + 1;
+            self.problems.push(
+                Problem::error(key.span, format!("the key `{}` appears twice", key.text))
+                    .label("the second one")
+                    .help(format!("remove one of them; the first is on line {line}")),
+            );
+        }
+        open.key = Some(key);
+        Ok(())
+    }
+
+    fn place(&mut self, node: Node) -> Result<(), Problem> {
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open { node: Node { value: Value::List(items), .. }, .. }) => items.push(node),
+            Some(Open { node: Node { value: Value::Map(entries), .. }, key, .. }) => match key.take() {
+                Some(key) => entries.push((key, node)),
+                None => return Err(Problem::error(node.span, "a tag or anchor on a key").help("remove it")),
+            },
+            Some(Open { node: Node { value: Value::Scalar(_), .. }, .. }) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Says whether the tag makes a text of a scalar.
+fn refuse_tag(tag: Option<Cow<'_, Tag>>, span: Span) -> Result<bool, Problem> {
+    match tag.as_deref() {
+        None => Ok(false),
+        Some(tag) => match tag.core_suffix() {
+            Some("str") => Ok(true),
+            Some("map" | "seq") => Ok(false),
+            _ => Err(Problem::error(span, "a tag that has no meaning here")
+                .label(format!("tagged `{}{}`", tag.original_handle(), tag.suffix()))
+                .help("remove the tag (the word that begins with `!`)")),
+        },
+    }
+}
+
+fn variable(error: VariableError, span: Span) -> Problem {
+    match error {
+        VariableError::Unset(name) => Problem::error(span, format!("the variable `{name}` is not set"))
+            .label("required here")
+            .help(format!("set it in the environment, or give a default: ${{{name}:-default}}")),
+        VariableError::Required { name, message } => {
+            let what = match message.is_empty() {
+                true => format!("the variable `{name}` is not set or empty"),
+                false => format!("the variable `{name}` is not set or empty: {message}"),
+            };
+            Problem::error(span, what).label("required here").help("set it in the environment of the process")
+        }
+        VariableError::Malformed(text) => Problem::error(span, format!("`{text}` is not a reference to a variable"))
+            .label("cannot be read")
+            .help("the forms are ${NAME}, ${NAME:-default} and ${NAME:?message}; write $${ for a literal ${"),
+    }
+}
+
+/// Takes in what `<<` names: keys of the map itself win, then the earlier of several.
+fn merge(entries: &mut Vec<(Key, Node)>) -> Result<(), Problem> {
+    while let Some(at) = entries.iter().position(|(key, _)| key.text == "<<") {
+        let (_, node) = entries.remove(at);
+        let sources = match node.value {
+            Value::List(items) => items,
+            value => vec![Node { span: node.span, value }],
+        };
+        for source in sources {
+            let Value::Map(merged) = source.value else {
+                return Err(Problem::error(source.span, "`<<` takes a map or a list of maps")
+                    .help("name an anchored map: `<<: *name`"));
+            };
+            for (key, node) in merged {
+                if !entries.iter().any(|(existing, _)| existing.text == key.text) {
+                    entries.push((key, node));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar(_) => 1,
+        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|(_, node)| 1 + size(node)).sum::<usize>(),
+    }
+}

@@ -1,0 +1,320 @@
+//! What will run: names resolved, defaults filled, and the rules that span several keys.
+//!
+//! Guarantees: a plan that exists can be started as far as the file alone can tell; every rule reports all its violations at
+//! once. Opens nothing: whether directories and addresses can be had shows at the start.
+
+use super::node::Node;
+use super::problem::{Problem, Span};
+use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
+use super::types::{ByteSize, FieldName, FieldNames, Period};
+use crate::inputs::InputConfig;
+use crate::outputs::OutputConfig;
+use crate::telemetry::log::LogOptions;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tailwater_shards::env::Env;
+use tailwater_shards::limits;
+use tailwater_shards::wal::{SyncPolicy, WalOptions, WalType};
+
+/// What will run.
+pub struct Plan {
+    /// The directory of the write-ahead log.
+    pub data_dir: PathBuf,
+    /// Which cores work.
+    pub shards: Shards,
+    /// How many shards that makes on this host.
+    pub shard_count: usize,
+    /// Where the admin endpoint listens.
+    pub admin: Option<SocketAddr>,
+    /// The log of each shard.
+    pub wal: WalOptions,
+    /// How long a stop waits for deliveries.
+    pub drain_timeout: Duration,
+    /// The own log.
+    pub log: Log,
+    /// All inputs, in the order of the file; [`PipelinePlan::inputs`] index it.
+    pub inputs: Vec<InputPlan>,
+    /// All outputs, in the order of the file; [`PipelinePlan::outputs`] index it.
+    pub outputs: Vec<OutputPlan>,
+    /// The ways between them.
+    pub pipelines: Vec<PipelinePlan>,
+}
+
+impl Plan {
+    /// How the own log is started.
+    pub fn log_options(&self) -> LogOptions {
+        let level = match self.log.level {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Trace => tracing::Level::TRACE,
+        };
+        let json = match self.log.format {
+            LogFormat::Auto => None,
+            LogFormat::Text => Some(false),
+            LogFormat::Json => Some(true),
+        };
+        LogOptions { level, json }
+    }
+}
+
+/// An input that will run.
+pub struct InputPlan {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: InputConfig,
+    /// Whether a pipeline reads it; it is not started otherwise.
+    pub used: bool,
+}
+
+/// An output that will run.
+pub struct OutputPlan {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: OutputConfig,
+    /// Whether a pipeline writes to it; it is not started otherwise.
+    pub used: bool,
+}
+
+/// A way from inputs to outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelinePlan {
+    /// Its name.
+    pub name: String,
+    /// Indices into [`Plan::inputs`].
+    pub inputs: Vec<usize>,
+    /// Indices into [`Plan::outputs`].
+    pub outputs: Vec<usize>,
+}
+
+/// What the plan needs to know beside the file.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// Wins over the file's `data_dir`.
+    pub data_dir: Option<PathBuf>,
+    /// Cores that the process may use: what `shards: auto` means.
+    pub cpus: usize,
+}
+
+impl Circumstances {
+    /// Those of this process.
+    pub fn here(data_dir: Option<PathBuf>) -> Circumstances {
+        Circumstances { data_dir, cpus: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
+/// Makes the plan of what the file says; what is wrong is in `problems`, and the plan is void if an error is among them.
+pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Plan {
+    let pipelines = resolve(&raw, root, problems);
+    for (name, input) in &raw.inputs {
+        check_fields(input.fields::<E>(), &["inputs", name, "fields"], root, problems);
+    }
+    if raw.outputs.len() > limits::OUTPUTS_MAX {
+        let span = root.span_at(&["outputs", &raw.outputs[limits::OUTPUTS_MAX].0]);
+        problems.push(
+            Problem::error(span, format!("more than {} outputs", limits::OUTPUTS_MAX))
+                .label(format!("the {}th of {}", limits::OUTPUTS_MAX + 1, raw.outputs.len()))
+                .help("run a second process with its own data_dir for the others"),
+        );
+    }
+    let shard_count = match &raw.shards {
+        Shards::Auto => here.cpus.clamp(1, limits::SHARDS_MAX),
+        Shards::Count(count) => usize::from(*count),
+        Shards::Cpus(cpus) => cpus.len(),
+    };
+    let longest = raw.inputs.iter().map(|(_, input)| input.line_bytes_max::<E>()).max().unwrap_or(0);
+    let wal = wal(&raw, shard_count, longest, root, problems);
+    let data_dir =
+        here.data_dir.clone().or(raw.data_dir.clone()).unwrap_or_else(|| PathBuf::from(raw::DATA_DIR_DEFAULT));
+    if data_dir.as_os_str().is_empty() {
+        let problem = Problem::error(root.span_at(&["data_dir"]), "`data_dir` is empty");
+        problems.push(problem.label("here").help("name a directory, or remove the key for /var/lib/tailwater"));
+    }
+    if problems.is_empty() {
+        // Beside an error it would be noise: the broken part may be what names it.
+        check_unused(&raw, root, problems);
+    }
+    let Period(drain_timeout) = raw.drain_timeout.0;
+    let used =
+        |indices: fn(&PipelinePlan) -> &[usize], index: usize| pipelines.iter().any(|p| indices(p).contains(&index));
+    let name_input = |(index, (name, settings))| InputPlan { used: used(|p| &p.inputs, index), name, settings };
+    let name_output = |(index, (name, settings))| OutputPlan { used: used(|p| &p.outputs, index), name, settings };
+    Plan {
+        data_dir,
+        shards: raw.shards,
+        shard_count,
+        admin: match raw.admin {
+            Admin::Listen(address) => Some(address),
+            Admin::Off => None,
+        },
+        wal,
+        drain_timeout,
+        log: raw.log,
+        inputs: raw.inputs.into_iter().enumerate().map(name_input).collect(),
+        outputs: raw.outputs.into_iter().enumerate().map(name_output).collect(),
+        pipelines,
+    }
+}
+
+fn resolve(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) -> Vec<PipelinePlan> {
+    let inputs: Vec<&str> = raw.inputs.iter().map(|(name, _)| name.as_str()).collect();
+    let outputs: Vec<&str> = raw.outputs.iter().map(|(name, _)| name.as_str()).collect();
+    let all = raw.pipelines.iter().map(|(name, pipeline)| {
+        let from: Vec<&str> = pipeline.inputs.iter().map(String::as_str).collect();
+        let to: Vec<&str> = pipeline.outputs.iter().map(|target| target.to.as_str()).collect();
+        PipelinePlan {
+            name: name.clone(),
+            inputs: references(name, "inputs", &from, &inputs, root, problems),
+            outputs: references(name, "outputs", &to, &outputs, root, problems),
+        }
+    });
+    all.collect()
+}
+
+/// The indices of what a pipeline names in a section.
+fn references(
+    pipeline: &str,
+    section: &str,
+    named: &[&str],
+    known: &[&str],
+    root: &Node,
+    problems: &mut Vec<Problem>,
+) -> Vec<usize> {
+    let written = raw::names(root, section);
+    let kind = section.trim_end_matches('s');
+    let mut indices = Vec::with_capacity(named.len());
+    for (place, name) in named.iter().enumerate() {
+        let place = place.to_string();
+        let span = root.span_at(&["pipelines", pipeline, section, &place, "to"]);
+        match known.iter().position(|candidate| candidate == name) {
+            Some(index) if indices.contains(&index) => problems.push(
+                Problem::error(span, format!("the {kind} `{name}` is named twice in the pipeline `{pipeline}`"))
+                    .label("the second time")
+                    .help("remove it"),
+            ),
+            Some(index) => indices.push(index),
+            // It exists but could not be read, which is reported where it is.
+            None if written.contains(name) => {}
+            None => problems.push(
+                Problem::error(span, format!("unknown {kind} `{name}`"))
+                    .label(format!("no {kind} has this name"))
+                    .help(raw::unknown_name_help(name, section, &written)),
+            ),
+        }
+    }
+    if named.is_empty() {
+        let span = root.span_at(&["pipelines", pipeline, section]);
+        problems.push(
+            Problem::error(span, format!("the pipeline `{pipeline}` has no {section}"))
+                .label("empty")
+                .help(format!("name at least one {kind}, or remove the pipeline")),
+        );
+    }
+    indices
+}
+
+/// An input or output that no pipeline names does nothing, which is rarely meant.
+fn check_unused(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) {
+    let from: HashSet<&str> = raw.pipelines.iter().flat_map(|(_, p)| p.inputs.iter().map(String::as_str)).collect();
+    let to: HashSet<&str> = raw.pipelines.iter().flat_map(|(_, p)| p.outputs.iter().map(|t| t.to.as_str())).collect();
+    let unused = |section: &str, effect: &str| {
+        let used = if section == "inputs" { &from } else { &to };
+        let kind = section.trim_end_matches('s');
+        let names = raw::names(root, section).into_iter().filter(|name| !used.contains(name));
+        let warnings = names.map(|name| {
+            Problem::warning(key_span(root, section, name), format!("the {kind} `{name}` is in no pipeline"))
+                .label(effect)
+                .help(format!("add it to the `{section}` of a pipeline, or remove it"))
+        });
+        warnings.collect::<Vec<_>>()
+    };
+    let inputs = unused("inputs", "is not read");
+    problems.extend(inputs);
+    problems.extend(unused("outputs", "gets nothing"));
+}
+
+fn key_span(root: &Node, section: &str, name: &str) -> Span {
+    root.entry(section).and_then(|(_, node)| node.entry(name)).map_or(root.span, |(key, _)| key.span)
+}
+
+fn check_fields(fields: &FieldNames, path: &[&str; 3], root: &Node, problems: &mut Vec<Problem>) {
+    let all = [
+        ("message", &fields.message),
+        ("timestamp", &fields.timestamp),
+        ("host", &fields.host),
+        ("file", &fields.file),
+        ("offset", &fields.offset),
+    ];
+    for (index, (key, field)) in all.iter().enumerate() {
+        let FieldName::Named(name) = field else { continue };
+        let earlier = all[..index].iter().find(|(_, other)| other == field);
+        if let Some((other, _)) = earlier {
+            let [section, input, fields] = *path;
+            let written = |key: &str| root.span_at(&[section, input, fields, key]);
+            // Of a default and a written name, the written one is the cause.
+            let start = root.span_at(path);
+            let span = if written(key) == start { written(other) } else { written(key) };
+            problems.push(
+                Problem::error(span, format!("two fields are called `{name}`"))
+                    .label(format!("`{other}` and `{key}` would be the same field"))
+                    .help(format!("give one of them another name, or leave it out with `{key}: false`")),
+            );
+        }
+    }
+}
+
+fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mut Vec<Problem>) -> WalOptions {
+    let (ByteSize(segment), ByteSize(total)) = (raw.wal.segment_bytes, raw.wal.max_bytes);
+    let at = |key: &str| root.span_at(&["wal", key]);
+    let frame = (limits::frame_bytes_max(longest_line) + SEGMENT_RESERVE_BYTES) as u64;
+    let least = frame.max(limits::SEGMENT_BYTES_MIN);
+    if segment <= least {
+        problems.push(
+            Problem::error(at("segment_bytes"), "`wal.segment_bytes` is too small for the longest line")
+                .label(format!("{} cannot hold a line of {}", raw.wal.segment_bytes, ByteSize(longest_line as u64)))
+                .help(format!("use more than {}KiB, or lower `max_line_bytes` of the inputs", least.div_ceil(1024))),
+        );
+    }
+    if segment > limits::SEGMENT_BYTES_MAX {
+        problems.push(
+            Problem::error(at("segment_bytes"), "`wal.segment_bytes` is too large")
+                .label(format!("the most is {}", ByteSize(limits::SEGMENT_BYTES_MAX)))
+                .help("64MiB is a good size"),
+        );
+    }
+    let needed = segment.saturating_mul(limits::SEGMENTS_MIN).saturating_mul(shards as u64);
+    if total < needed && segment <= limits::SEGMENT_BYTES_MAX {
+        let key = if root.span_at(&["wal", "max_bytes"]) == at("") { "segment_bytes" } else { "max_bytes" };
+        problems.push(
+            Problem::error(at(key), "`wal.max_bytes` is too small")
+                .label(format!(
+                    "{shards} shards with at least {} segments each need {}",
+                    limits::SEGMENTS_MIN,
+                    ByteSize(needed)
+                ))
+                .help("raise `wal.max_bytes`, or lower `wal.segment_bytes` or `shards`"),
+        );
+    }
+    let share = total / shards as u64;
+    WalOptions {
+        kind: match raw.wal.kind {
+            WalKind::Disk => WalType::Disk,
+            WalKind::Memory => WalType::Memory,
+        },
+        sync: match raw.wal.sync {
+            Sync::EveryBatch => SyncPolicy::EveryBatch,
+            Sync::Never => SyncPolicy::Never,
+            Sync::Interval(interval) => SyncPolicy::Interval(interval),
+        },
+        segment_bytes: segment,
+        log_bytes: share.checked_div(segment).map_or(0, |segments| segments * segment),
+    }
+}
+
+/// Bytes of a segment that frames cannot have: its header, its seal and a snapshot without sources.
+const SEGMENT_RESERVE_BYTES: usize = 4096;

@@ -1,0 +1,162 @@
+//! What is wrong with a configuration, and where: collected, sorted by place, rendered with the line itself.
+//!
+//! Guarantees: every problem names file, line and column; the text shown is the file's own, so a substituted variable shows as
+//! `${NAME}`, never as its value. Does not decide what is wrong.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+/// A range of bytes in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// Whether a problem stops the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Nothing runs with it.
+    Error,
+    /// It runs, but probably not as meant.
+    Warning,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether it stops the start.
+    pub severity: Severity,
+    /// What is wrong, in one line.
+    pub what: String,
+    /// Where in the file; none for the file as a whole.
+    pub span: Option<Span>,
+    /// What was found there, or why it is wrong.
+    pub label: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// An error at a place.
+    pub fn error(span: Span, what: impl Into<String>) -> Problem {
+        Problem { severity: Severity::Error, what: what.into(), span: Some(span), label: String::new(), help: None }
+    }
+
+    /// A warning at a place.
+    pub fn warning(span: Span, what: impl Into<String>) -> Problem {
+        Problem { severity: Severity::Warning, ..Problem::error(span, what) }
+    }
+
+    /// An error of the file as a whole.
+    pub fn whole(what: impl Into<String>) -> Problem {
+        Problem { span: None, ..Problem::error(Span::default(), what) }
+    }
+
+    /// With what was found there.
+    pub fn label(mut self, label: impl Into<String>) -> Problem {
+        self.label = label.into();
+        self
+    }
+
+    /// With what to do.
+    pub fn help(mut self, help: impl Into<String>) -> Problem {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// A configuration that was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// The problems and the file they are in.
+    pub report: Report,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.report.render(false).trim_end())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Problems of one file.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The file's name as the user gave it.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// What is wrong, in any order.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Whether a problem stops the start.
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// Line and column, from 1, of a byte; columns count characters.
+    pub fn line_and_column(&self, byte: usize) -> (usize, usize) {
+        let before = &self.text[..floor(&self.text, byte)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// All problems as text for people, in the order of the file.
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let mut problems: Vec<&Problem> = self.problems.iter().collect();
+        problems.sort_by_key(|problem| problem.span);
+        let mut out = String::new();
+        for problem in problems {
+            out.push_str(&self.render_one(problem, &renderer));
+            out.push_str("\n\n");
+        }
+        out
+    }
+
+    fn render_one(&self, problem: &Problem, renderer: &Renderer) -> String {
+        let level = match problem.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let Some(span) = problem.span else {
+            let mut group = level.primary_title(format!("{}: {}", self.file, problem.what)).elements(
+                Some(problem.label.as_str()).filter(|label| !label.is_empty()).map(|label| Level::NOTE.message(label)),
+            );
+            group = group.elements(problem.help.as_deref().map(|help| Level::HELP.message(help)));
+            return renderer.render(&[group]);
+        };
+        let (line, window, inside) = self.window(span);
+        let annotation = AnnotationKind::Primary.span(inside);
+        let annotation = match problem.label.is_empty() {
+            true => annotation,
+            false => annotation.label(problem.label.as_str()),
+        };
+        let snippet = Snippet::source(window).line_start(line).path(self.file.as_str()).annotation(annotation);
+        let group = level.primary_title(problem.what.as_str()).element(snippet);
+        renderer.render(&[group.elements(problem.help.as_deref().map(|help| Level::HELP.message(help)))])
+    }
+
+    /// The line that a span starts on, cut to what a terminal shows, and the span inside it.
+    fn window(&self, span: Span) -> (usize, &str, std::ops::Range<usize>) {
+        let start = floor(&self.text, span.start);
+        let (line, _) = self.line_and_column(start);
+        let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
+        let line_end = floor(&self.text, line_end.min(start + WINDOW_BYTES_MAX)).max(start);
+        let end = floor(&self.text, span.end).clamp(start, line_end);
+        (line, self.text[line_start..line_end].trim_end_matches('\r'), start - line_start..end - line_start)
+    }
+}
+
+/// Bytes of a line shown from the problem on.
+const WINDOW_BYTES_MAX: usize = 400;
+
+fn floor(text: &str, byte: usize) -> usize {
+    text.floor_char_boundary(byte)
+}

@@ -1,0 +1,545 @@
+//! What the file says: its keys, their types and defaults. The JSON Schema comes from here.
+//!
+//! Guarantees: every section and every component is read for itself, so that one run reports the problems of all of them. Does
+//! not know which names exist or what fits together: that is [`super::plan`].
+
+use super::component::Table;
+use super::de::{Fault, FaultKind, read, suggestion};
+use super::node::{Node, Value, kind_of};
+use super::problem::{Problem, Span};
+use super::types::{ByteSize, Period};
+use crate::inputs::InputConfig;
+use crate::outputs::OutputConfig;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tailwater_shards::limits;
+
+/// Where data is kept when neither the file nor the command line says so.
+pub const DATA_DIR_DEFAULT: &str = "/var/lib/tailwater";
+
+/// A configuration file.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "Tailwater configuration")]
+pub struct Raw {
+    /// The directory of the write-ahead log and all positions; one process at a time. Default: /var/lib/tailwater.
+    pub data_dir: Option<PathBuf>,
+    /// How many cores work: `auto` for one shard a core, a number, or a list of cpus to pin shards to.
+    #[schemars(default)]
+    pub shards: Shards,
+    /// The admin endpoint, or `false` for none.
+    #[schemars(default)]
+    pub admin: Admin,
+    /// The write-ahead log.
+    #[schemars(default)]
+    pub wal: Wal,
+    /// How long a stop waits for outputs to deliver what was read; the rest stays in the log.
+    #[schemars(default)]
+    pub drain_timeout: DrainTimeout,
+    /// Tailwater's own log, on standard error.
+    #[schemars(default)]
+    pub log: Log,
+    /// Where events come from, by name.
+    #[schemars(with = "BTreeMap<String, InputConfig>")]
+    pub inputs: Vec<(String, InputConfig)>,
+    /// Which inputs go to which outputs, by name.
+    #[schemars(with = "BTreeMap<String, Pipeline>")]
+    pub pipelines: Vec<(String, Pipeline)>,
+    /// Where events go, by name.
+    #[schemars(with = "BTreeMap<String, OutputConfig>")]
+    pub outputs: Vec<(String, OutputConfig)>,
+}
+
+/// The keys of a configuration file.
+pub const KEYS: &[&str] =
+    &["data_dir", "shards", "admin", "wal", "drain_timeout", "log", "inputs", "pipelines", "outputs"];
+
+/// Which cores work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Shards {
+    /// One shard for each core that the process may use.
+    #[default]
+    Auto,
+    /// So many shards.
+    Count(u16),
+    /// One shard pinned to each of these cpus.
+    Cpus(Vec<usize>),
+}
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shards, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Shards;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "`auto`, a number from 1 to {}, or a list of cpu numbers", limits::SHARDS_MAX)
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Shards, E> {
+                match text {
+                    "auto" => Ok(Shards::Auto),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Shards, E> {
+                match u16::try_from(number) {
+                    Ok(count @ 1..) if usize::from(count) <= limits::SHARDS_MAX => Ok(Shards::Count(count)),
+                    _ => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shards, A::Error> {
+                let mut cpus = Vec::new();
+                while let Some(cpu) = items.next_element()? {
+                    if cpus.contains(&cpu) {
+                        return Err(A::Error::custom(format!("cpu {cpu} is listed twice")));
+                    }
+                    cpus.push(cpu);
+                }
+                match cpus.len() {
+                    1..=limits::SHARDS_MAX => Ok(Shards::Cpus(cpus)),
+                    length => Err(A::Error::invalid_length(length, &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl Serialize for Shards {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Shards::Auto => serializer.serialize_str("auto"),
+            Shards::Count(count) => serializer.serialize_u16(*count),
+            Shards::Cpus(cpus) => cpus.serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Shards {
+    fn schema_name() -> Cow<'static, str> {
+        "Shards".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                {"const": "auto"},
+                {"type": "integer", "minimum": 1, "maximum": limits::SHARDS_MAX},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": true}
+            ]
+        })
+    }
+}
+
+/// The admin endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// Serves on this address.
+    Listen(SocketAddr),
+    /// Does not serve.
+    Off,
+}
+
+/// Where the admin endpoint listens by default: on the host itself only.
+pub const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9600);
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin::Listen(ADMIN_DEFAULT)
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AdminListen {
+    /// Address and port, such as 127.0.0.1:9600. There is no authentication: keep it on a trusted network.
+    #[serde(deserialize_with = "address", default = "admin_default")]
+    listen: SocketAddr,
+}
+
+fn admin_default() -> SocketAddr {
+    ADMIN_DEFAULT
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    struct Address;
+    impl Visitor<'_> for Address {
+        type Value = SocketAddr;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address and port such as 127.0.0.1:9600 or [::1]:9600")
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<SocketAddr, E> {
+            text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+    deserializer.deserialize_str(Address)
+}
+
+impl<'de> Deserialize<'de> for Admin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Admin, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Admin;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map such as {listen: 127.0.0.1:9600}, or false")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Admin, E> {
+                match on {
+                    true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
+                    false => Ok(Admin::Off),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {
+                AdminListen::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    .map(|admin| Admin::Listen(admin.listen))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl Serialize for Admin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Admin::Listen(listen) => AdminListen { listen: *listen }.serialize(serializer),
+            Admin::Off => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl JsonSchema for Admin {
+    fn schema_name() -> Cow<'static, str> {
+        "Admin".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let listen = AdminListen::json_schema(generator);
+        json_schema!({ "anyOf": [listen, {"const": false}] })
+    }
+}
+
+/// Where segments live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WalKind {
+    /// In files under `data_dir`; survives the process.
+    #[default]
+    Disk,
+    /// In memory; nothing survives the process.
+    Memory,
+}
+
+/// When appended events are synced to the disk and acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Each batch, before it is acknowledged.
+    EveryBatch,
+    /// Never by this process.
+    Never,
+    /// On this interval.
+    Interval(Duration),
+}
+
+impl<'de> Deserialize<'de> for Sync {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sync, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Sync;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`every_batch`, `never`, or an interval from 1ms to 1h such as 100ms")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Sync, E> {
+                match (text, text.parse::<Period>()) {
+                    ("every_batch", _) => Ok(Sync::EveryBatch),
+                    ("never", _) => Ok(Sync::Never),
+                    (_, Ok(Period(interval))) if (SYNC_MIN..=SYNC_MAX).contains(&interval) => {
+                        Ok(Sync::Interval(interval))
+                    }
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+const SYNC_MIN: Duration = Duration::from_millis(1);
+const SYNC_MAX: Duration = Duration::from_secs(3600);
+
+impl Serialize for Sync {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Sync::EveryBatch => serializer.serialize_str("every_batch"),
+            Sync::Never => serializer.serialize_str("never"),
+            Sync::Interval(interval) => Period(*interval).serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Sync {
+    fn schema_name() -> Cow<'static, str> {
+        "Sync".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(every_batch|never|[0-9]+ ?(us|ms|s|m|h|d))$" })
+    }
+}
+
+/// The write-ahead log: every event is in it before it is acknowledged or delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wal {
+    /// Where segments live: `disk` or `memory`.
+    #[serde(rename = "type")]
+    pub kind: WalKind,
+    /// When events are synced and acknowledged: `every_batch`, `never`, or an interval.
+    pub sync: Sync,
+    /// Bytes of one segment file.
+    pub segment_bytes: ByteSize,
+    /// Bytes of the whole log, split evenly over the shards.
+    pub max_bytes: ByteSize,
+}
+
+impl Default for Wal {
+    fn default() -> Wal {
+        Wal {
+            kind: WalKind::default(),
+            sync: Sync::Interval(Duration::from_millis(100)),
+            segment_bytes: ByteSize(limits::SEGMENT_BYTES_DEFAULT),
+            max_bytes: ByteSize(limits::WAL_BYTES_DEFAULT),
+        }
+    }
+}
+
+/// How long a stop waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct DrainTimeout(pub Period);
+
+impl Default for DrainTimeout {
+    fn default() -> DrainTimeout {
+        DrainTimeout(Period(Duration::from_secs(30)))
+    }
+}
+
+/// Levels of the own log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Data was lost or a person has to act.
+    Error,
+    /// Something went wrong and was mended.
+    Warn,
+    /// What the operator did, and changes of state.
+    #[default]
+    Info,
+    /// For the search of faults.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Forms of the own log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// Tailwater's own log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The least severe level that is written; the variable TAILWATER_LOG overrides it.
+    pub level: LogLevel,
+    /// `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
+    pub format: LogFormat,
+}
+
+/// A way from inputs to outputs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Names of inputs.
+    pub inputs: Vec<String>,
+    /// Names of outputs, or maps `{to: NAME}`.
+    pub outputs: Vec<Target>,
+}
+
+/// The name of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The output.
+    pub to: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TargetMap {
+    /// The output.
+    to: String,
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Target;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an output, or a map {to: NAME}")
+            }
+            fn visit_str<E: Error>(self, name: &str) -> Result<Target, E> {
+                Ok(Target { to: name.to_owned() })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Target, A::Error> {
+                TargetMap::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    .map(|map| Target { to: map.to })
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Target {
+    fn schema_name() -> Cow<'static, str> {
+        "Target".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = TargetMap::json_schema(generator);
+        json_schema!({ "anyOf": [{"type": "string"}, map] })
+    }
+}
+
+/// Reads what the file says. What could not be read is in `problems` and has its default here.
+pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
+    if let Some(entries) = root.entries() {
+        for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.text.as_str())) {
+            let fault = Fault { kind: FaultKind::Key { name: key.text.clone(), known: KEYS }, span: Some(key.span) };
+            problems.push(fault.problem());
+        }
+    }
+    Raw {
+        data_dir: section(root, "data_dir", problems),
+        shards: section(root, "shards", problems),
+        admin: section(root, "admin", problems),
+        wal: section(root, "wal", problems),
+        drain_timeout: section(root, "drain_timeout", problems),
+        log: section(root, "log", problems),
+        inputs: components(root, "inputs", problems),
+        pipelines: named(root, "pipelines", problems, |_, node| read(node)),
+        outputs: components(root, "outputs", problems),
+    }
+}
+
+fn section<'de, T: Deserialize<'de> + Default>(root: &'de Node, key: &str, problems: &mut Vec<Problem>) -> T {
+    let Some((_, node)) = root.entry(key) else { return T::default() };
+    read(node).unwrap_or_else(|fault| {
+        problems.push(fault.problem());
+        T::default()
+    })
+}
+
+fn components<T: Table>(root: &Node, section: &str, problems: &mut Vec<Problem>) -> Vec<(String, T)> {
+    let mut mistakes = Vec::new();
+    let all = named(root, section, problems, |name, node| {
+        let component = T::read(node)?;
+        if let Err(mistake) = component.check() {
+            let path: Vec<&str> = [section, name].into_iter().chain(mistake.key.split('.')).collect();
+            mistakes.push(Problem::error(root.span_at(&path), mistake.what).label("here").help(mistake.help));
+        }
+        Ok(component)
+    });
+    problems.append(&mut mistakes);
+    all
+}
+
+/// The entries of a section whose keys are names of the user's choice.
+fn named<T>(
+    root: &Node,
+    section: &str,
+    problems: &mut Vec<Problem>,
+    mut read_one: impl FnMut(&str, &Node) -> Result<T, Fault>,
+) -> Vec<(String, T)> {
+    let Some((key, node)) = root.entry(section) else {
+        problems.push(
+            Problem::error(
+                Span { start: root.span.start, end: root.span.start },
+                format!("the key `{section}` is missing"),
+            )
+            .help(format!("add `{section}:` with at least one name below it")),
+        );
+        return Vec::new();
+    };
+    let entries = match &node.value {
+        Value::Map(entries) if !entries.is_empty() => entries,
+        Value::Scalar(scalar) if scalar.text.is_empty() => &Vec::new(),
+        Value::Map(entries) => entries,
+        _ => {
+            let problem = Problem::error(node.span, format!("expected a map of names under `{section}`"));
+            problems.push(problem.label(format!("this is {}", kind_of(node))));
+            return Vec::new();
+        }
+    };
+    if entries.is_empty() {
+        problems.push(Problem::error(key.span, format!("`{section}` is empty")).help("at least one is needed"));
+    }
+    let mut all = Vec::with_capacity(entries.len());
+    for (name, node) in entries {
+        if let Some(wrong) = wrong_name(&name.text) {
+            problems
+                .push(Problem::error(name.span, format!("`{}` cannot be a name: {wrong}", name.text)).help(NAME_RULE));
+        }
+        match read_one(&name.text, node) {
+            Ok(one) => all.push((name.text.clone(), one)),
+            Err(fault) => {
+                // What is missing is missing from the whole, whose name says more than its first key.
+                let whole =
+                    matches!(fault.kind, FaultKind::Missing(_)) && fault.span.is_none_or(|span| span == node.span);
+                let span = if whole { Some(name.span) } else { fault.span.or(Some(node.span)) };
+                problems.push(Fault { span, ..fault }.problem());
+            }
+        }
+    }
+    all
+}
+
+/// What names are made of.
+const NAME_RULE: &str =
+    "names are made of a-z, 0-9, `_` and `-`, at most 64 of them: they become labels of metrics and parts of paths";
+
+fn wrong_name(name: &str) -> Option<&'static str> {
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    match name.len() {
+        0 => Some("it is empty"),
+        65.. => Some("it is too long"),
+        _ if !name.bytes().all(good) => Some("it holds another character"),
+        _ => None,
+    }
+}
+
+/// The names under a section, whether they could be read or not: a reference to one that is broken is not unknown.
+pub fn names<'a>(root: &'a Node, section: &str) -> Vec<&'a str> {
+    let entries = root.entry(section).and_then(|(_, node)| node.entries()).unwrap_or_default();
+    entries.iter().map(|(key, _)| key.text.as_str()).collect()
+}
+
+/// The help for a reference to a name that does not exist.
+pub fn unknown_name_help(name: &str, section: &str, known: &[&str]) -> String {
+    match known.is_empty() {
+        true => format!("define it under `{section}`"),
+        false => suggestion(name, known, &format!("define it under `{section}`, where there are")),
+    }
+}

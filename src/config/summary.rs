@@ -1,0 +1,61 @@
+//! The plan in a few lines, for `validate` and the log at the start.
+
+use super::component::Table;
+use super::plan::Plan;
+use super::raw::Shards;
+use super::types::{ByteSize, Period};
+use std::fmt::Write as _;
+use tailwater_shards::wal::{SyncPolicy, WalType};
+
+impl Plan {
+    /// What will run, for people.
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        let mut line = |key: &str, value: String| {
+            let _ = writeln!(out, "{key:<10} {value}");
+        };
+        line("data_dir", self.data_dir.display().to_string());
+        line("shards", self.shards_summary());
+        line("admin", self.admin.map_or_else(|| "off".to_owned(), |address| format!("http://{address}")));
+        line("wal", self.wal_summary());
+        for input in &self.inputs {
+            let note = if input.used { "" } else { " (in no pipeline, not started)" };
+            line("input", format!("{}: {}{note}", input.name, input.settings.type_name()));
+        }
+        for pipeline in &self.pipelines {
+            let inputs: Vec<&str> = pipeline.inputs.iter().map(|&index| self.inputs[index].name.as_str()).collect();
+            let outputs: Vec<&str> = pipeline.outputs.iter().map(|&index| self.outputs[index].name.as_str()).collect();
+            line("pipeline", format!("{}: {} -> {}", pipeline.name, inputs.join(", "), outputs.join(", ")));
+        }
+        for output in &self.outputs {
+            let note = if output.used { "" } else { " (in no pipeline, not started)" };
+            line("output", format!("{}: {}{note}", output.name, output.settings.type_name()));
+        }
+        out
+    }
+
+    fn shards_summary(&self) -> String {
+        match &self.shards {
+            Shards::Auto => "one for each core".to_owned(),
+            Shards::Count(count) => count.to_string(),
+            Shards::Cpus(cpus) => {
+                let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+                format!("{} pinned to cpus {}", cpus.len(), cpus.join(", "))
+            }
+        }
+    }
+
+    fn wal_summary(&self) -> String {
+        let kind = match self.wal.kind {
+            WalType::Disk => "disk",
+            WalType::Memory => "memory",
+        };
+        let sync = match self.wal.sync {
+            SyncPolicy::EveryBatch => "before each acknowledgement".to_owned(),
+            SyncPolicy::Interval(interval) => format!("each {}", Period(interval)),
+            SyncPolicy::Never => "never".to_owned(),
+        };
+        let (segments, each) = (self.wal.log_bytes / self.wal.segment_bytes.max(1), ByteSize(self.wal.segment_bytes));
+        format!("{kind}, synced {sync}, {segments} segments of {each} a shard")
+    }
+}

@@ -1,0 +1,64 @@
+//! The instance on a shard that is not home: does what the home shard says.
+//!
+//! Guarantees: nothing is believed before the welcome, since it was meant for an earlier instance.
+
+use super::owner::Owner;
+use super::post::{Post, ToHome, ToOwner};
+use futures_lite::future::or;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::env::{Disk, Env, ShardId};
+use tailwater_shards::plugin::{InputContext, PluginError};
+
+const TICK: Duration = Duration::from_secs(1);
+
+type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+
+/// Runs until it is dropped.
+pub async fn run<E: Env>(context: &InputContext<E>, owner: Rc<Owner<E>>, post: Rc<Post>) -> Result<(), PluginError> {
+    post.send(ShardId(0), ToHome::Hello(context.resume.clone()));
+    let mut welcome = false;
+    let mut tick_at = context.env.now().after(TICK);
+    loop {
+        post.flush();
+        let now = context.env.now();
+        if now >= tick_at {
+            tick_at = now.after(TICK);
+            owner.tick().await;
+        }
+        let rest = if post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(now) };
+        let mail = async { Some(context.peers.receive().await.1) };
+        let pause = async {
+            // Without files there is nothing to look at, and the mail wakes this task.
+            if owner.is_idle() && !post.is_waiting() {
+                std::future::pending::<()>().await;
+            }
+            context.env.sleep(rest).await;
+            None
+        };
+        let Some(message) = or(mail, pause).await else { continue };
+        let Ok(message) = message.downcast::<ToOwner<FileOf<E>>>() else { continue };
+        match *message {
+            ToOwner::Welcome => welcome = true,
+            ToOwner::SayHello if welcome => {
+                welcome = false;
+                post.send(ShardId(0), ToHome::Hello(Arc::new(owner.forget_all())));
+            }
+            message if welcome => obey(&owner, message),
+            _ => {}
+        }
+    }
+}
+
+/// Does what the home shard says.
+pub fn obey<E: Env>(owner: &Owner<E>, message: ToOwner<FileOf<E>>) {
+    match message {
+        ToOwner::Assign(assignment) => owner.assign(*assignment),
+        ToOwner::Modified(ids) => ids.into_iter().for_each(|id| owner.wake(id)),
+        ToOwner::Moved(id, path) => owner.moved(id, path),
+        ToOwner::Away(id) => owner.gone_away(id),
+        ToOwner::Shed => owner.shed(),
+        ToOwner::Welcome | ToOwner::SayHello => {}
+    }
+}

@@ -1,0 +1,257 @@
+//! One followed file: which of its bytes are still to be read, and what is known of it.
+//!
+//! Guarantees: the position of a file is the start of its first unread line, so nothing is carried from read to read; what a
+//! crash left unread in the middle is read before the end; a file whose bytes before the position changed starts anew as
+//! another source. Pure: the reader brings the bytes.
+
+use super::identity::{Descriptor, Head, Identity, TAIL_BYTES, tail_marker};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tailwater_shards::batch::{Source, SourceKey, SourceRange};
+use tailwater_shards::env::{Monotonic, Stat, Timestamp};
+use tailwater_shards::wal::SourceState;
+
+/// Bytes to be read: up to `to`, or as far as the file goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first unread byte.
+    pub from: u64,
+    /// One past the last; none for the end of the file, however far that moves.
+    pub to: Option<u64>,
+    /// The marker of `from`, where it is known.
+    pub marker: Option<u64>,
+    /// Whether `from` lies in a too long line whose rest is skipped.
+    pub skipping: bool,
+}
+
+impl Span {
+    /// All of a file.
+    pub const WHOLE: Span = Span { from: 0, to: None, marker: None, skipping: false };
+
+    /// Bytes to be read again before `from`, to see that they are still the same.
+    pub fn lead(&self) -> usize {
+        self.from.min(TAIL_BYTES as u64) as usize
+    }
+
+    /// Where the read begins.
+    pub fn offset(&self) -> u64 {
+        self.from - self.lead() as u64
+    }
+
+    /// Whether the bytes before `from` are the ones that were read. `bytes` begins at [`Span::offset`].
+    pub fn continues(&self, bytes: &[u8]) -> bool {
+        self.marker.is_none_or(|marker| bytes.get(..self.lead()).is_some_and(|lead| tail_marker(lead) == marker))
+    }
+}
+
+/// What is left to read of a source, given what the log has of it. The last span is open.
+pub fn unread_spans(state: &SourceState) -> VecDeque<Span> {
+    let mut spans = VecDeque::new();
+    let mut from = 0;
+    for &(start, end) in &state.intervals {
+        if start > from {
+            spans.push_back(Span { from, to: Some(start), ..Span::WHOLE });
+        }
+        from = end;
+    }
+    spans.push_back(Span { from, to: None, marker: (from > 0).then_some(state.marker), skipping: false });
+    spans
+}
+
+/// What has to be recorded of a source apart from lines: its end, or bytes left out on purpose.
+pub struct Farewell {
+    /// The source.
+    pub source: Arc<Source>,
+    /// Its last position, as an empty range; or what was left out.
+    pub range: SourceRange,
+    /// Whether the source is gone.
+    pub gone: bool,
+}
+
+/// A followed file. `F` is the open file.
+pub struct Followed<F> {
+    /// What its events belong to.
+    pub source: Arc<Source>,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it is, as far as known.
+    pub path: PathBuf,
+    /// The descriptor; none while a quiet file is kept closed.
+    pub file: Option<Arc<F>>,
+    /// What is to be read; never empty, the last span is open.
+    pub spans: VecDeque<Span>,
+    /// The greatest length seen of this generation.
+    pub seen_length: u64,
+    /// The last modification seen.
+    pub seen_modified: Timestamp,
+    /// Bytes known to follow the position without a newline.
+    pub unfinished: u64,
+    /// When it last grew.
+    pub grown_at: Monotonic,
+    /// What has to be said of generations that ended.
+    pub farewells: VecDeque<Farewell>,
+    /// The last failure told of, so that it is told once.
+    pub failure: Option<std::io::ErrorKind>,
+}
+
+impl<F> Followed<F> {
+    /// The span to be read next.
+    pub fn span(&self) -> Span {
+        *self.spans.front().expect("a followed file has an open span")
+    }
+
+    /// The open span: it starts at the highest accounted byte.
+    pub fn last(&self) -> Span {
+        *self.spans.back().expect("a followed file has an open span")
+    }
+
+    /// Bytes known to be there and not yet read.
+    pub fn unread(&self) -> u64 {
+        let holes: u64 = self.spans.iter().filter_map(|span| Some(span.to? - span.from)).sum();
+        holes + self.seen_length.saturating_sub(self.last().from)
+    }
+
+    /// Whether all was read but for an unfinished line.
+    pub fn is_read(&self) -> bool {
+        self.spans.len() == 1 && self.seen_length <= self.last().from + self.unfinished && self.farewells.is_empty()
+    }
+
+    /// Accounts for the bytes up to `to`, whose marker is `marker`.
+    pub fn advance(&mut self, to: u64, marker: u64, skipping: bool) {
+        let span = self.spans.front_mut().expect("a followed file has an open span");
+        *span = Span { from: to, to: span.to, marker: Some(marker), skipping };
+        if span.to.is_some_and(|end| to >= end) {
+            self.spans.pop_front();
+        }
+        self.unfinished = 0;
+    }
+
+    /// Notes what a look at the file showed. Whether that may mean work: growth, a shorter file, changed content.
+    pub fn look(&mut self, stat: &Stat, now: Monotonic) -> bool {
+        let changed = stat.length != self.seen_length || stat.modified != self.seen_modified;
+        if stat.length > self.seen_length {
+            self.grown_at = now;
+        }
+        // A shorter file keeps its greatest length until the reader has counted what was lost.
+        self.seen_length = self.seen_length.max(stat.length);
+        self.seen_modified = stat.modified;
+        changed
+    }
+
+    /// Starts a new generation: the content is not what was read. Returns the bytes that were there and never read.
+    pub fn start_anew(&mut self, key: SourceKey, length: u64) -> u64 {
+        let lost = self.unread();
+        self.farewells.push_back(self.farewell());
+        self.identity.head = Head::default();
+        self.source = new_source(key, self.source.input.clone(), &self.identity, &self.path);
+        self.spans = VecDeque::from([Span::WHOLE]);
+        self.seen_length = length;
+        self.unfinished = 0;
+        lost
+    }
+
+    /// The end of the present source.
+    pub fn farewell(&self) -> Farewell {
+        let last = self.last();
+        let range = SourceRange { from: last.from, to: last.from, marker: last.marker.unwrap_or_default() };
+        Farewell { source: self.source.clone(), range, gone: true }
+    }
+
+    /// Takes a longer head; the source is the same and its record new.
+    pub fn set_head(&mut self, head: Head) {
+        self.identity.head = head;
+        let descriptor = Descriptor::encode(&self.identity, &self.path);
+        self.source = Arc::new(Source { descriptor, ..Source::clone(&self.source) });
+    }
+
+    /// What a later life would find in the log.
+    pub fn state(&self) -> SourceState {
+        let mut intervals = Vec::new();
+        let mut from = 0;
+        for span in &self.spans {
+            if span.from > from {
+                intervals.push((from, span.from));
+            }
+            from = span.to.unwrap_or(span.from);
+        }
+        let marker = self.last().marker.unwrap_or_default();
+        SourceState { source: self.source.clone(), intervals, marker, gone: None }
+    }
+}
+
+/// A source for a file that was never read. Its name stays the path under which it was found: lines that are read after a
+/// rotation were written to that path.
+pub fn new_source(key: SourceKey, input: Arc<str>, identity: &Identity, path: &Path) -> Arc<Source> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = path.as_os_str().as_bytes().to_vec();
+    Arc::new(Source { key, input, name, descriptor: Descriptor::encode(identity, path), repeatable: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::env::FileKind;
+
+    fn followed(intervals: Vec<(u64, u64)>, seen_length: u64) -> Followed<()> {
+        let identity = Identity { device: 1, inode: 2, head: Head::of(b"a\n") };
+        let path = PathBuf::from("/log/a");
+        let source = new_source(SourceKey(9), "app".into(), &identity, &path);
+        let state = SourceState { source: source.clone(), intervals, marker: 77, gone: None };
+        Followed {
+            source,
+            identity,
+            path,
+            file: None,
+            spans: unread_spans(&state),
+            seen_length,
+            seen_modified: Timestamp(0),
+            unfinished: 0,
+            grown_at: Monotonic(0),
+            farewells: VecDeque::new(),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn holes_are_read_before_the_end() {
+        let mut file = followed(vec![(10, 20), (30, 40)], 100);
+        assert_eq!(file.unread(), 10 + 10 + 60);
+        let mut order = Vec::new();
+        for step in [5, 10, 25, 30, 100] {
+            order.push((file.span().from, file.span().to));
+            file.advance(step, 1, false);
+        }
+        assert_eq!(order, [(0, Some(10)), (5, Some(10)), (20, Some(30)), (25, Some(30)), (40, None)]);
+        assert!(file.is_read());
+        assert_eq!(file.unread(), 0);
+    }
+
+    #[test]
+    fn state_is_what_the_log_would_say() {
+        for intervals in [vec![], vec![(0, 5)], vec![(10, 20), (30, 40)], vec![(0, 20), (30, 40)]] {
+            assert_eq!(followed(intervals.clone(), 100).state().intervals, intervals);
+        }
+    }
+
+    #[test]
+    fn changed_bytes_before_the_position_are_noticed() {
+        let span = Span { from: 6, to: None, marker: Some(tail_marker(b"first\n")), skipping: false };
+        assert!(span.continues(b"first\nsecond\n"));
+        assert!(!span.continues(b"other\nsecond\n"));
+        assert!(!span.continues(b"firs"));
+        assert!(Span::WHOLE.continues(b""));
+        assert_eq!(Span { from: 1000, ..Span::WHOLE }.offset(), 1000 - TAIL_BYTES as u64);
+    }
+
+    #[test]
+    fn new_generation_counts_what_was_never_read() {
+        let mut file = followed(vec![(0, 40)], 100);
+        let stat = Stat { kind: FileKind::Regular, device: 1, inode: 2, length: 7, modified: Timestamp(1), links: 1 };
+        assert!(file.look(&stat, Monotonic(5)));
+        assert_eq!(file.start_anew(SourceKey(10), stat.length), 60);
+        assert_eq!((file.source.key, file.span(), file.unread()), (SourceKey(10), Span::WHOLE, 7));
+        assert_eq!(file.farewells.front().map(|end| (end.source.key, end.range.to)), Some((SourceKey(9), 40)));
+        assert_eq!(file.source.name, b"/log/a");
+    }
+}

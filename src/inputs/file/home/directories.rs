@@ -1,0 +1,292 @@
+//! What directories hold: looks at them, and what the looks change.
+//!
+//! Guarantees: a directory is watched before it is listed; a name that leads to another inode than before is a file gone and a
+//! file found; one inode under two names is one file. Does not open files.
+
+use super::super::away;
+use super::super::discover::{self, Entry, Found, Request, Stamp};
+use super::super::post::ToOwner;
+use super::{Directory, FileOf, Home, Inode};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use tailwater_shards::env::{Env, ShardId};
+
+/// Symbolic links that are looked at each second; with more than that, each is looked at every ten seconds.
+const LINKS_EACH_TICK: usize = 100;
+
+impl<E: Env> Home<'_, E> {
+    /// Looks at all directories, as far as they may have changed.
+    pub(super) async fn rescan(&mut self) {
+        let bases: Vec<PathBuf> = self.patterns.bases.iter().map(|base| base.1.clone()).collect();
+        for base in bases {
+            self.directories.entry(base).or_default();
+        }
+        let all: Vec<PathBuf> = self.directories.keys().cloned().collect();
+        let tick = self.ticks;
+        let requests = all.into_iter().map(|path| {
+            let directory = &self.directories[&path];
+            let links = directory.links.iter().enumerate();
+            let due =
+                |number: usize| directory.links.len() <= LINKS_EACH_TICK || (number as u64 + tick).is_multiple_of(10);
+            let mut names: HashSet<OsString> =
+                links.filter(|(number, _)| due(*number)).map(|(_, name)| name.clone()).collect();
+            names.extend(directory.retry.iter().cloned());
+            Request { stamp: directory.stamp, directory: path, names, known: None }
+        });
+        let requests = requests.collect();
+        self.look(requests).await;
+        if !self.scanned {
+            self.scanned = true;
+            self.tell_empty_patterns();
+        }
+    }
+
+    pub(super) async fn look_at_events(&mut self) {
+        let events = self.watcher.take();
+        if events.overflow {
+            self.directories.values_mut().for_each(|directory| directory.stamp = None);
+            self.rescan().await;
+            return;
+        }
+        if events.ancestors || !events.gone.is_empty() {
+            for path in events.gone {
+                if let Some(directory) = self.directories.get_mut(&path) {
+                    directory.stamp = None;
+                }
+            }
+            self.rescan().await;
+        }
+        let requests = events.names.into_iter().filter_map(|(path, names)| {
+            let directory = self.directories.get(&path)?;
+            Some(Request {
+                known: Some(directory.names.keys().cloned().collect()),
+                stamp: None,
+                directory: path,
+                names,
+            })
+        });
+        let requests: Vec<Request> = requests.collect();
+        if !requests.is_empty() {
+            self.look(requests).await;
+        }
+    }
+
+    /// Looks at directories and then at those found in them, and follows what is new.
+    async fn look(&mut self, mut requests: Vec<Request>) {
+        while !requests.is_empty() {
+            for request in &requests {
+                // Watched before it is listed: a file that comes in between is then in one of both.
+                self.watcher.watch(&request.directory);
+            }
+            let disk = self.context.env.disk().clone();
+            let patterns = self.patterns.clone();
+            let wall = self.context.env.wall();
+            let work = move || (discover::look(&disk, &patterns, &requests, wall), requests);
+            let (found, asked) = self.context.env.blocking(work).await;
+            requests = Vec::new();
+            // A file that was let go may have left its inode number to one that was just found.
+            self.read_mail();
+            for (request, found) in asked.into_iter().zip(found) {
+                self.apply(request, found, &mut requests);
+            }
+            self.say_changes();
+            self.follow_unknown().await;
+        }
+    }
+
+    fn apply(&mut self, request: Request, found: Found, more: &mut Vec<Request>) {
+        let path = request.directory;
+        match found {
+            Found::Missing => self.directory_missing(&path),
+            Found::Failed(error) => {
+                self.tell_once(&path, &error, "the directory cannot be read", "check its permissions");
+            }
+            Found::Same(entries) => {
+                let names = entries.iter().map(|entry| entry.name.clone()).collect();
+                self.apply_entries(&path, entries, &names, None);
+            }
+            Found::Listed { stamp, present, entries, directories } => {
+                self.told.remove(&path);
+                self.renew_watch(&path, stamp);
+                for (below, identity) in directories {
+                    self.add_directory(below, identity, &path, more);
+                }
+                let looked: HashSet<OsString> = match request.known {
+                    Some(_) => request.names.into_iter().chain(entries.iter().map(|one| one.name.clone())).collect(),
+                    None => {
+                        if let Some(directory) = self.directories.get_mut(&path) {
+                            directory.stamp = Some(stamp);
+                        }
+                        let known = self.directories.get(&path).into_iter().flat_map(|one| one.names.keys().cloned());
+                        known.chain(present.iter().cloned()).collect()
+                    }
+                };
+                self.apply_entries(&path, entries, &looked, Some(&present));
+            }
+        }
+    }
+
+    /// Another directory may be at the path of an old one, whose watch went with it.
+    fn renew_watch(&mut self, path: &Path, stamp: Stamp) {
+        let Some(directory) = self.directories.get_mut(path) else { return };
+        if directory.stamp.is_some_and(|last| !last.is_same_directory(&stamp)) {
+            directory.stamp = None;
+            self.watcher.forget(path);
+            self.watcher.watch(path);
+        }
+    }
+
+    fn add_directory(&mut self, path: PathBuf, link: Option<Inode>, above: &Path, more: &mut Vec<Request>) {
+        if self.directories.contains_key(&path) {
+            return;
+        }
+        // A link to a directory that is already looked at would lead in circles.
+        let seen = |inode: Inode| self.directories.values().any(|one| one.stamp.is_some_and(|stamp| stamp.is(inode)));
+        if link.is_some_and(seen) {
+            return;
+        }
+        if self.directories.len() >= discover::DIRECTORIES_MAX {
+            let error = io::Error::other(format!("more than {} directories match", discover::DIRECTORIES_MAX));
+            return self.tell_once(&path, &error, "it is not looked at", "make the include patterns narrower");
+        }
+        self.directories
+            .insert(path.clone(), Directory { found_under: Some(above.to_path_buf()), ..Directory::default() });
+        more.push(Request { directory: path, stamp: None, names: HashSet::new(), known: None });
+    }
+
+    fn directory_missing(&mut self, path: &Path) {
+        let Some(directory) = self.directories.get_mut(path) else { return };
+        let names = std::mem::take(&mut directory.names);
+        directory.stamp = None;
+        directory.links.clear();
+        directory.retry.clear();
+        let is_base = directory.found_under.is_none();
+        for (name, inode) in names {
+            self.detach(&path.join(name), inode);
+        }
+        self.watcher.forget(path);
+        if is_base {
+            self.watcher.await_directory(path);
+        } else {
+            self.directories.remove(path);
+        }
+    }
+
+    /// Takes in what names lead to now. `looked` names those that were looked at; what is not there is gone.
+    fn apply_entries(
+        &mut self,
+        path: &Path,
+        entries: Vec<Entry>,
+        looked: &HashSet<OsString>,
+        present: Option<&HashSet<OsString>>,
+    ) {
+        let Some(mut directory) = self.directories.remove(path) else { return };
+        let mut now: HashMap<OsString, Inode> = HashMap::new();
+        if let Some(present) = present {
+            directory.retry.retain(|name| present.contains(name));
+            directory.links.retain(|name| present.contains(name));
+        }
+        for entry in entries {
+            directory.retry.remove(&entry.name);
+            let full = path.join(&entry.name);
+            match &entry.target {
+                Some(target) => {
+                    directory.links.insert(entry.name.clone());
+                    self.watcher.name_target(target, &full);
+                }
+                None => {
+                    directory.links.remove(&entry.name);
+                }
+            }
+            match entry.stat {
+                Ok(stat) => {
+                    now.insert(entry.name, (stat.device, stat.inode));
+                }
+                Err(error) => {
+                    // A dangling link may come to lead somewhere without a change here.
+                    if present.is_none_or(|present| present.contains(&entry.name)) {
+                        directory.retry.insert(entry.name);
+                    }
+                    if !discover::is_absent(&error) {
+                        self.tell_once(&full, &error, "it cannot be looked at", "it is tried again each second");
+                    }
+                }
+            }
+        }
+        for name in looked {
+            let (old, new) = (directory.names.get(name).copied(), now.get(name).copied());
+            let skipped = present.is_some_and(|present| present.contains(name))
+                && new.is_none()
+                && !directory.retry.contains(name);
+            if old == new || skipped {
+                continue;
+            }
+            let full = path.join(name);
+            if let Some(old) = old {
+                directory.names.remove(name);
+                self.detach(&full, old);
+            }
+            if let Some(new) = new {
+                directory.names.insert(name.clone(), new);
+                self.attach(full, new);
+            }
+        }
+        self.directories.insert(path.to_path_buf(), directory);
+    }
+
+    fn detach(&mut self, path: &Path, inode: Inode) {
+        self.watcher.unname(path);
+        self.told.remove(path);
+        if let Some(&id) = self.by_inode.get(&inode)
+            && let Some(known) = self.files.get_mut(&id)
+        {
+            known.paths.remove(path);
+            self.changed.insert(id);
+        }
+    }
+
+    pub(super) fn attach(&mut self, path: PathBuf, inode: Inode) {
+        match self.by_inode.get(&inode) {
+            Some(&id) => {
+                if let Some(known) = self.files.get_mut(&id) {
+                    self.watcher.name(&path, id, known.shard);
+                    known.paths.insert(path);
+                    self.changed.insert(id);
+                }
+            }
+            None => self.unknown.push(path),
+        }
+    }
+
+    /// Tells the owners whose files are found elsewhere or nowhere.
+    pub(super) fn say_changes(&mut self) {
+        for id in std::mem::take(&mut self.changed) {
+            let Some(known) = self.files.get_mut(&id) else { continue };
+            let message = match known.paths.first() {
+                None if known.away => continue,
+                None => {
+                    known.away = true;
+                    self.watcher.add_away(id, known.shard);
+                    ToOwner::Away(id)
+                }
+                Some(_) if !known.away && known.paths.contains(&known.path) => continue,
+                Some(path) => {
+                    known.away = false;
+                    known.path.clone_from(path);
+                    ToOwner::Moved(id, path.clone())
+                }
+            };
+            let shard = known.shard;
+            self.tell(shard, message);
+        }
+    }
+
+    pub(super) fn tell(&self, shard: ShardId, message: ToOwner<FileOf<E>>) {
+        match shard {
+            ShardId(0) => away::obey(&self.owner, message),
+            shard => self.post.send(shard, message),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The home shard: finds files, tells them apart and gives each to the least loaded shard.
+//!
+//! Guarantees: one inode is followed once, however many paths lead to it; a file keeps its number over renames; what an owner
+//! released is remembered, so that a file which comes back under another name is not read twice. Watches only shorten the
+//! wait: every directory is looked at each second. Does not read lines.
+
+mod directories;
+mod files;
+
+use super::discover::{Patterns, Stamp};
+use super::follow::Followed;
+use super::identity::Memory;
+use super::owner::{Options, Owner};
+use super::post::{FileId, Post, ToHome, ToOwner};
+use super::watcher::Watcher;
+use futures_lite::future::or;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::batch::SourceKey;
+use tailwater_shards::env::{Disk, Env, Monotonic, ShardId};
+use tailwater_shards::plugin::{InputContext, PluginError};
+use tailwater_shards::wal::SourceState;
+
+/// How often directories and active files are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long the other shards have to say hello before files are given to those that did.
+const HELLO_WAIT: Duration = Duration::from_secs(1);
+
+/// Sources remembered beyond those that followed files have.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// A file on its way to the shard that follows it.
+pub struct Assignment<F> {
+    /// Its number.
+    pub id: FileId,
+    /// The file.
+    pub followed: Box<Followed<F>>,
+}
+
+type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+type Inode = (u64, u64);
+
+/// Whether an error means that the process or the system has no descriptors left.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, which have no kind of their own.
+    matches!(error.raw_os_error(), Some(24 | 23))
+}
+
+/// Runs what is not reading: on the home shard discovery, on the others the mail. Never returns before it is dropped.
+pub async fn control<E: Env>(
+    context: &InputContext<E>,
+    owner: Rc<Owner<E>>,
+    patterns: Arc<Patterns>,
+    options: Rc<Options>,
+    post: Rc<Post>,
+) -> Result<(), PluginError> {
+    if context.env.shard() == ShardId(0) {
+        Home::new(context, owner, patterns, options, post).run().await
+    } else {
+        super::away::run(context, owner, post).await
+    }
+}
+
+/// A file that some shard follows.
+struct Known {
+    shard: ShardId,
+    inode: Inode,
+    key: SourceKey,
+    path: PathBuf,
+    paths: BTreeSet<PathBuf>,
+    away: bool,
+}
+
+#[derive(Default)]
+struct Directory {
+    stamp: Option<Stamp>,
+    /// What each wanted name leads to.
+    names: HashMap<OsString, Inode>,
+    links: HashSet<OsString>,
+    /// Names that have to be looked at again.
+    retry: HashSet<OsString>,
+    /// The directory it was found in; none where an include pattern begins, which is waited for when it is missing.
+    found_under: Option<PathBuf>,
+}
+
+struct Home<'a, E: Env> {
+    context: &'a InputContext<E>,
+    owner: Rc<Owner<E>>,
+    patterns: Arc<Patterns>,
+    options: Rc<Options>,
+    post: Rc<Post>,
+    watcher: Watcher<E>,
+    directories: HashMap<PathBuf, Directory>,
+    files: HashMap<FileId, Known>,
+    by_inode: HashMap<Inode, FileId>,
+    memory: Arc<Memory>,
+    released: VecDeque<SourceKey>,
+    unknown: Vec<PathBuf>,
+    changed: BTreeSet<FileId>,
+    loads: Vec<Option<u64>>,
+    told: HashMap<PathBuf, io::ErrorKind>,
+    next_id: FileId,
+    handed: usize,
+    first_life: bool,
+    scanned: bool,
+    missing_said: bool,
+    started: Monotonic,
+    ticks: u64,
+}
+
+impl<'a, E: Env> Home<'a, E> {
+    fn new(
+        context: &'a InputContext<E>,
+        owner: Rc<Owner<E>>,
+        patterns: Arc<Patterns>,
+        options: Rc<Options>,
+        post: Rc<Post>,
+    ) -> Home<'a, E> {
+        let mut memory = Memory::default();
+        context.resume.iter().cloned().for_each(|state| memory.insert(state));
+        let mut loads = vec![None; context.shards];
+        loads[0] = Some(0);
+        Home {
+            watcher: Watcher::start(&context.env, owner.clone(), post.clone()),
+            first_life: memory.is_empty(),
+            context,
+            owner,
+            patterns,
+            options,
+            post,
+            directories: HashMap::new(),
+            files: HashMap::new(),
+            by_inode: HashMap::new(),
+            memory: Arc::new(memory),
+            released: VecDeque::new(),
+            unknown: Vec::new(),
+            changed: BTreeSet::new(),
+            loads,
+            told: HashMap::new(),
+            next_id: 1,
+            handed: 0,
+            scanned: false,
+            missing_said: false,
+            started: context.env.now(),
+            ticks: 0,
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), PluginError> {
+        for shard in 1..self.context.shards {
+            self.post.send(ShardId(shard as u16), ToOwner::<FileOf<E>>::SayHello);
+        }
+        self.wait_for_hellos().await;
+        let mut tick_at = self.context.env.now();
+        loop {
+            self.read_mail();
+            self.post.flush();
+            let now = self.context.env.now();
+            if now >= tick_at {
+                tick_at = now.after(TICK);
+                self.ticks += 1;
+                self.owner.tick().await;
+                self.rescan().await;
+                self.give_up_missing();
+            }
+            self.look_at_events().await;
+            let rest =
+                if self.post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(self.context.env.now()) };
+            let mail = async {
+                let (from, message) = self.context.peers.receive().await;
+                Some((from, message))
+            };
+            let nothing = async {
+                or(self.watcher.raised(), self.context.env.sleep(rest)).await;
+                None
+            };
+            if let Some((from, message)) = or(mail, nothing).await {
+                self.open_mail(from, message);
+            }
+        }
+    }
+
+    async fn wait_for_hellos(&mut self) {
+        let end = self.context.env.now().after(HELLO_WAIT);
+        while self.loads.iter().any(Option::is_none) && self.context.env.now() < end {
+            let rest = end.since(self.context.env.now());
+            let mail = async { Some(self.context.peers.receive().await) };
+            let timeout = async {
+                self.context.env.sleep(rest).await;
+                None
+            };
+            if let Some((from, message)) = or(mail, timeout).await {
+                self.open_mail(from, message);
+            }
+        }
+    }
+
+    fn read_mail(&mut self) {
+        while let Some((from, message)) = self.context.peers.try_receive() {
+            self.open_mail(from, message);
+        }
+        for message in self.owner.messages_to_home() {
+            self.hear(ShardId(0), message);
+        }
+    }
+
+    fn open_mail(&mut self, from: ShardId, message: tailwater_shards::plugin::PeerMessage) {
+        if let Ok(message) = message.downcast::<ToHome>() {
+            self.hear(from, *message);
+        }
+    }
+
+    fn hear(&mut self, from: ShardId, message: ToHome) {
+        match message {
+            ToHome::Hello(states) => {
+                self.forget_files_of(from);
+                states.iter().for_each(|state| self.remember(state.clone(), false));
+                self.loads[from.index()] = Some(0);
+                self.post.send(from, ToOwner::<FileOf<E>>::Welcome);
+            }
+            ToHome::Released(id, state) => {
+                self.remember(*state, true);
+                if let Some(known) = self.files.remove(&id) {
+                    self.drop_known(id, &known);
+                    known.paths.iter().for_each(|path| self.look_again(path));
+                }
+            }
+            ToHome::Head(head) => Arc::make_mut(&mut self.memory).add_head(head),
+        }
+    }
+
+    fn remember(&mut self, state: SourceState, released: bool) {
+        let key = state.key();
+        let memory = Arc::make_mut(&mut self.memory);
+        memory.insert(state);
+        if released {
+            self.released.push_back(key);
+            if memory.len() > REMEMBERED_MAX
+                && let Some(oldest) = self.released.pop_front()
+            {
+                memory.remove(oldest);
+            }
+        }
+    }
+
+    /// The instance on a shard is a new one: its files have to be found and given away again.
+    fn forget_files_of(&mut self, shard: ShardId) {
+        let of_shard: Vec<FileId> = self.files.iter().filter(|one| one.1.shard == shard).map(|one| *one.0).collect();
+        for id in of_shard {
+            if let Some(known) = self.files.remove(&id) {
+                self.drop_known(id, &known);
+                for path in &known.paths {
+                    self.look_again(path);
+                }
+            }
+        }
+    }
+
+    fn drop_known(&mut self, id: FileId, known: &Known) {
+        self.watcher.release(id);
+        self.by_inode.remove(&known.inode);
+        if let Some(load) = &mut self.loads[known.shard.index()] {
+            *load = load.saturating_sub(1);
+        }
+    }
+
+    fn look_again(&mut self, path: &Path) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if let Some(directory) = self.directories.get_mut(parent) {
+            directory.names.remove(name);
+            directory.retry.insert(name.to_os_string());
+        }
+    }
+
+    fn tell_empty_patterns(&self) {
+        for (index, (glob, base)) in self.patterns.bases.iter().enumerate() {
+            let paths = self.files.values().flat_map(|known| known.paths.iter());
+            if paths.into_iter().any(|path| self.patterns.matches(index, path)) {
+                continue;
+            }
+            let stamp = self.directories.get(base).and_then(|directory| directory.stamp);
+            let cause = match stamp {
+                Some(_) => "no file there matches it",
+                None => "its directory does not exist or cannot be read",
+            };
+            self.owner.error(&format!("include {glob}: nothing to follow yet, {cause}; it is looked for each second"));
+        }
+    }
+
+    fn tell_once(&mut self, path: &Path, error: &io::Error, what: &str, next: &str) {
+        if self.told.insert(path.to_path_buf(), error.kind()) != Some(error.kind()) {
+            self.owner.error(&format!("{}: {what}: {error}; {next}", path.display()));
+        }
+    }
+}

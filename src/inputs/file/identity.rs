@@ -1,0 +1,319 @@
+//! Who a file is: its inode, the hash of its head, and the hash of the bytes just before a position.
+//!
+//! Guarantees: two files are taken for the same only when inode, head and the bytes before the position all agree, so that
+//! neither a reused inode nor a shared header confuses them; a file that grows keeps its identity from its first byte on; a
+//! descriptor from the log is checked before it is believed. Pure: reads nothing itself.
+//!
+//! ```text
+//! descriptor: version u8 (1) · zero u8 · head length u16 · device u64 · inode u64 · head hash u64 · path
+//! ```
+//! Integers are little-endian; the hash is XXH3-64.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use tailwater_shards::batch::SourceKey;
+use tailwater_shards::wal::SourceState;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes of a file's beginning that identify it.
+pub const HEAD_BYTES: usize = 1024;
+
+/// Bytes before a position that identify it.
+pub const TAIL_BYTES: usize = 64;
+
+const DESCRIPTOR_VERSION: u8 = 1;
+const DESCRIPTOR_FIXED_BYTES: usize = 28;
+
+/// Hash of the first `length` bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Head {
+    /// Bytes that are hashed; less than [`HEAD_BYTES`] while the file is shorter.
+    pub length: u16,
+    /// Their hash.
+    pub hash: u64,
+}
+
+impl Head {
+    /// The head of a file that begins with `bytes`.
+    pub fn of(bytes: &[u8]) -> Head {
+        let window = &bytes[..bytes.len().min(HEAD_BYTES)];
+        Head { length: window.len() as u16, hash: xxh3_64(window) }
+    }
+
+    /// Whether a file that begins with `bytes` can be the one that had this head.
+    pub fn is_head_of(self, bytes: &[u8]) -> bool {
+        bytes.get(..usize::from(self.length)).is_some_and(|window| xxh3_64(window) == self.hash)
+    }
+
+    /// Whether a file of `length` bytes deserves a new head. Doubling keeps the number of renewals small.
+    pub fn is_outgrown_by(self, length: u64) -> bool {
+        let known = u64::from(self.length);
+        let window = length.min(HEAD_BYTES as u64);
+        window > known && (window == HEAD_BYTES as u64 || window >= 2 * known)
+    }
+}
+
+/// The marker of a position: the hash of up to [`TAIL_BYTES`] bytes that end there.
+pub fn tail_marker(bytes: &[u8]) -> u64 {
+    xxh3_64(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..])
+}
+
+/// Who a file is, apart from its content at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Device number; may change over a reboot or a new mount.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Its beginning.
+    pub head: Head,
+}
+
+/// What the log keeps so that a file is found again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it was last seen.
+    pub path: Vec<u8>,
+}
+
+impl Descriptor {
+    /// The bytes for the log.
+    pub fn encode(identity: &Identity, path: &Path) -> Vec<u8> {
+        let path = path.as_os_str().as_bytes();
+        let mut bytes = Vec::with_capacity(DESCRIPTOR_FIXED_BYTES + path.len());
+        bytes.extend([DESCRIPTOR_VERSION, 0]);
+        bytes.extend(identity.head.length.to_le_bytes());
+        bytes.extend(identity.device.to_le_bytes());
+        bytes.extend(identity.inode.to_le_bytes());
+        bytes.extend(identity.head.hash.to_le_bytes());
+        bytes.extend(path);
+        bytes
+    }
+
+    /// What the log kept; none when these are not the bytes of a descriptor.
+    pub fn decode(bytes: &[u8]) -> Option<Descriptor> {
+        let (fixed, path) = bytes.split_at_checked(DESCRIPTOR_FIXED_BYTES)?;
+        let word = |at: usize| Some(u64::from_le_bytes(fixed.get(at..at + 8)?.try_into().ok()?));
+        let length = u16::from_le_bytes([fixed[2], fixed[3]]);
+        if fixed[0] != DESCRIPTOR_VERSION || fixed[1] != 0 || usize::from(length) > HEAD_BYTES || path.contains(&0) {
+            return None;
+        }
+        let head = Head { length, hash: word(20)? };
+        Some(Descriptor { identity: Identity { device: word(4)?, inode: word(12)?, head }, path: path.to_vec() })
+    }
+}
+
+/// What is seen of a file that has to be recognised.
+pub struct Sighting<'a> {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Bytes in it.
+    pub length: u64,
+    /// Its first bytes, up to [`HEAD_BYTES`].
+    pub head: &'a [u8],
+}
+
+/// What earlier lives knew, by inode.
+#[derive(Clone, Default)]
+pub struct Memory {
+    by_inode: HashMap<u64, Vec<Remembered>>,
+    by_key: HashMap<SourceKey, u64>,
+    heads: HashMap<Head, usize>,
+}
+
+/// One source of an earlier life.
+#[derive(Clone)]
+pub struct Remembered {
+    /// Its ranges.
+    pub state: SourceState,
+    /// Who it was.
+    pub descriptor: Descriptor,
+}
+
+impl Memory {
+    /// Remembers a source, in place of what was known of it before.
+    pub fn insert(&mut self, state: SourceState) {
+        let Some(descriptor) = Descriptor::decode(&state.source.descriptor) else { return };
+        self.remove(state.key());
+        let inode = descriptor.identity.inode;
+        self.by_key.insert(state.key(), inode);
+        self.add_head(descriptor.identity.head);
+        self.by_inode.entry(inode).or_default().push(Remembered { state, descriptor });
+    }
+
+    /// Remembers that a file with this head was read.
+    pub fn add_head(&mut self, head: Head) {
+        if head.length > 0 {
+            *self.heads.entry(head).or_default() += 1;
+        }
+    }
+
+    /// Sources remembered.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Forgets a source.
+    pub fn remove(&mut self, key: SourceKey) {
+        let Some(inode) = self.by_key.remove(&key) else { return };
+        if let Some(list) = self.by_inode.get_mut(&inode) {
+            list.retain(|remembered| remembered.state.key() != key);
+            if list.is_empty() {
+                self.by_inode.remove(&inode);
+            }
+        }
+    }
+
+    /// The source that the sighted file continues. `marker_at` reads the marker of a position in the file. The same device is
+    /// preferred, and then the source that was read furthest.
+    pub fn recognise(
+        &self,
+        sighting: &Sighting<'_>,
+        mut marker_at: impl FnMut(u64) -> Option<u64>,
+    ) -> Option<&Remembered> {
+        let mut candidates: Vec<&Remembered> = self.by_inode.get(&sighting.inode)?.iter().collect();
+        candidates.sort_by_key(|one| {
+            let foreign = one.descriptor.identity.device != sighting.device;
+            (foreign, u64::MAX - one.state.end())
+        });
+        candidates.into_iter().find(|one| {
+            let end = one.state.end();
+            end > 0
+                && end <= sighting.length
+                && one.descriptor.identity.head.is_head_of(sighting.head)
+                && marker_at(end) == Some(one.state.marker)
+        })
+    }
+
+    /// Whether a file that began with `bytes` was read.
+    pub fn knows_head(&self, bytes: &[u8]) -> bool {
+        let mut lengths: Vec<u16> = self.heads.keys().map(|head| head.length).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths.into_iter().any(|length| {
+            bytes
+                .get(..usize::from(length))
+                .is_some_and(|window| self.heads.contains_key(&Head { length, hash: xxh3_64(window) }))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::ffi::OsStr;
+    use std::sync::Arc;
+    use tailwater_shards::batch::Source;
+
+    fn state(key: u128, identity: Identity, content: &[u8], end: usize) -> SourceState {
+        let descriptor = Descriptor::encode(&identity, Path::new("/log/app.log"));
+        let source =
+            Source { key: SourceKey(key), input: "app".into(), name: Vec::new(), descriptor, repeatable: true };
+        SourceState {
+            source: Arc::new(source),
+            intervals: vec![(0, end as u64)],
+            marker: tail_marker(&content[..end]),
+            gone: None,
+        }
+    }
+
+    fn recognise(memory: &Memory, device: u64, inode: u64, content: &[u8]) -> Option<u128> {
+        let sighting = Sighting { device, inode, length: content.len() as u64, head: content };
+        let marker_at = |end: u64| content.get(..end as usize).map(tail_marker);
+        memory.recognise(&sighting, marker_at).map(|one| one.state.key().0)
+    }
+
+    /// A case: name, device, inode, content, the source that is recognised.
+    type Case<'a> = (&'a str, u64, u64, &'a [u8], Option<u128>);
+
+    #[test]
+    fn recognition_table() {
+        let header = b"# a header that every file here begins with\n".to_vec();
+        let old = [&header[..], b"one\ntwo\nthree\n"].concat();
+        let mut memory = Memory::default();
+        let identity = Identity { device: 1, inode: 10, head: Head::of(&old) };
+        memory.insert(state(1, identity, &old, old.len()));
+        memory.insert(state(2, Identity { inode: 11, ..identity }, &old, header.len()));
+        let grown = [&old[..], b"four\n"].concat();
+        let other = [&header[..], b"1ne\n2wo\n3hree\n and more\n"].concat();
+        let cases: [Case<'_>; 9] = [
+            ("the same", 1, 10, &old, Some(1)),
+            ("grown", 1, 10, &grown, Some(1)),
+            ("a new device number", 9, 10, &grown, Some(1)),
+            ("another inode with the same content", 1, 12, &old, None),
+            ("a reused inode with another head", 1, 10, b"something else entirely, and long enough to compare\n", None),
+            ("a shared header, other bytes before the end", 1, 10, &other, None),
+            ("truncated", 1, 10, &header, None),
+            ("empty", 1, 10, b"", None),
+            ("identical headers, told apart by inode", 1, 11, &old, Some(2)),
+        ];
+        for (name, device, inode, content, expected) in cases {
+            assert_eq!(recognise(&memory, device, inode, content), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn furthest_generation_of_an_inode_wins() {
+        let content = b"first\nsecond\nthird\n";
+        let identity = Identity { device: 1, inode: 10, head: Head::of(b"first\n") };
+        let mut memory = Memory::default();
+        memory.insert(state(1, identity, content, 6));
+        memory.insert(state(2, identity, content, 13));
+        assert_eq!(recognise(&memory, 1, 10, content), Some(2));
+        memory.remove(SourceKey(2));
+        assert_eq!(recognise(&memory, 1, 10, content), Some(1));
+    }
+
+    #[test]
+    fn short_head_matches_the_grown_file() {
+        let head = Head::of(b"abc");
+        assert!(head.is_head_of(b"abcdef"));
+        assert!(!head.is_head_of(b"ab"));
+        assert!(!head.is_head_of(b"abX"));
+        assert!(Head::default().is_outgrown_by(1));
+        assert!(!head.is_outgrown_by(5));
+        assert!(head.is_outgrown_by(6));
+        assert!(Head::of(&[b'x'; 1000]).is_outgrown_by(1024));
+        assert!(!Head::of(&[b'x'; 2000]).is_outgrown_by(4000));
+    }
+
+    #[test]
+    fn known_heads_are_found_by_prefix() {
+        let mut memory = Memory::default();
+        memory.add_head(Head::of(b"2026 started\n"));
+        assert!(memory.knows_head(b"2026 started\nand went on\n"));
+        assert!(!memory.knows_head(b"2026 star"));
+        assert!(!memory.knows_head(b"2025 started\nand went on\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn descriptor_survives_the_log(device: u64, inode: u64, content: Vec<u8>, path in "/[a-z/é]{0,40}") {
+            let identity = Identity { device, inode, head: Head::of(&content) };
+            let decoded = Descriptor::decode(&Descriptor::encode(&identity, Path::new(&path)));
+            prop_assert_eq!(decoded, Some(Descriptor { identity, path: path.into_bytes() }));
+        }
+
+        #[test]
+        fn hostile_descriptor_is_refused_or_read(bytes: Vec<u8>, version in 0u8..3) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() {
+                *first = version;
+            }
+            if let Some(descriptor) = Descriptor::decode(&bytes) {
+                prop_assert_eq!(Descriptor::encode(&descriptor.identity, Path::new(OsStr::from_bytes(&descriptor.path))), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The `file` input: follows log files through rotation, truncation, crash and restart.
+//!
+//! ```text
+//!  home shard                                        every shard
+//!  discover ── look at directories ──> home ── assign ──> owner ── ready files ──> reader ── batches ──> lanes
+//!      ^ watch events, rescan            ^                  │
+//!      └─────────────────────────────────└──── released ────┘
+//! ```
+//!
+//! Guarantees: every line that was in a followed file while its descriptor was open is read once, in the file's order; a
+//! file with unread bytes is never closed; what a truncation destroyed is counted. Positions are the log's: a restart goes on
+//! where the log ends. Does not map files, does not read compressed ones, and keeps no state of its own on disk.
+
+mod away;
+mod discover;
+mod follow;
+mod gzip;
+mod home;
+mod identify;
+mod identity;
+mod owner;
+mod post;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod watcher;
+
+use crate::codec::framing::{LineTooLong, Rules};
+use crate::config::component::{Component, Facts, InputSettings, Mistake};
+use crate::config::types::{ByteSize, FieldNames, Period, Ring};
+use discover::Patterns;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::env::{Disk, Env};
+use tailwater_shards::limits::{LINE_BYTES_DEFAULT, LINE_BYTES_MAX};
+use tailwater_shards::plugin::{EncoderSpec, InputContext, InputSpec, LocalFuture, Placement, PluginError};
+use tailwater_shards::route::ShardBy as Route;
+
+/// Shortest `max_line_bytes`: shorter pieces would cost more than the lines they are made of.
+const LINE_BYTES_MIN: u64 = 64;
+
+/// Where reading starts in files that are there when the input runs for the first time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartAt {
+    /// At their first byte.
+    #[default]
+    Beginning,
+    /// At their last line, if that is unfinished, else at their end. Files that appear later are read whole.
+    End,
+}
+
+/// Which shard gets the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShardBy {
+    /// The shard that reads the file; the order of its lines holds.
+    #[default]
+    Source,
+    /// All shards in turn; for one file that is more than one core can take.
+    Spread,
+}
+
+/// Settings of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Files to follow, as globs: `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any number of directories.
+    pub include: Vec<String>,
+    /// Files to leave out, as globs.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Where to start in files that are there at the very first run.
+    #[serde(default)]
+    pub start_at: StartAt,
+    /// Longest line, without its line end.
+    #[serde(default = "default_max_line_bytes")]
+    pub max_line_bytes: ByteSize,
+    /// What happens to a longer one.
+    #[serde(default)]
+    pub line_too_long: LineTooLong,
+    /// Keep a carriage return before the newline as part of the line.
+    #[serde(default)]
+    pub keep_cr: bool,
+    /// How long a rotated or deleted file is followed after its last growth, for writers that are late. Then a last line
+    /// without newline counts as complete.
+    #[serde(default = "default_rotate_wait")]
+    pub rotate_wait: Period,
+    /// Which shard gets the events.
+    #[serde(default)]
+    pub shard_by: ShardBy,
+    /// Names of the fields of each event.
+    #[serde(default)]
+    pub fields: FieldNames,
+    /// The lane to the pipeline.
+    #[serde(default)]
+    pub ring: Ring,
+}
+
+fn default_max_line_bytes() -> ByteSize {
+    ByteSize(LINE_BYTES_DEFAULT as u64)
+}
+
+fn default_rotate_wait() -> Period {
+    Period(Duration::from_secs(5))
+}
+
+impl Component for Settings {
+    const NAME: &'static str = "file";
+    const SUMMARY: &'static str = "follows log files through rotation and truncation";
+    const EXAMPLE: &'static str = "type: file\ninclude: [/var/log/app/*.log]\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        let mistake =
+            |key: &str, what: String, help: &str| Err(Mistake { key: key.to_owned(), what, help: help.to_owned() });
+        if self.include.is_empty() {
+            return mistake("include", "no file is named".to_owned(), "give at least one path or glob");
+        }
+        for (key, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
+            for glob in globs {
+                if let Err(problem) = discover::check_glob(glob) {
+                    return mistake(key, problem, "write it as /var/log/app/*.log");
+                }
+            }
+        }
+        let bytes = self.max_line_bytes.0;
+        if !(LINE_BYTES_MIN..=LINE_BYTES_MAX as u64).contains(&bytes) {
+            let what = format!(
+                "{} is outside of {LINE_BYTES_MIN}B to {}",
+                self.max_line_bytes,
+                ByteSize(LINE_BYTES_MAX as u64)
+            );
+            return mistake("max_line_bytes", what, "longer lines are cut as line_too_long says");
+        }
+        Ok(())
+    }
+}
+
+impl<E: Env> InputSettings<E> for Settings {
+    fn spec(&self, _: &Facts) -> Arc<dyn InputSpec<E>> {
+        Arc::new(Spec(self.clone()))
+    }
+
+    fn encoder(&self, facts: &Facts) -> Arc<dyn EncoderSpec> {
+        crate::codec::envelope::spec(&self.fields, facts, crate::codec::envelope::EnvelopeKind::File)
+    }
+
+    fn fields(&self) -> &FieldNames {
+        &self.fields
+    }
+
+    fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn shard_by(&self) -> Route {
+        match self.shard_by {
+            ShardBy::Source => Route::Source,
+            ShardBy::Spread => Route::Spread,
+        }
+    }
+
+    fn line_bytes_max(&self) -> usize {
+        self.max_line_bytes.0 as usize
+    }
+}
+
+/// Checked settings on their way to the shards.
+struct Spec(Settings);
+
+impl<E: Env> InputSpec<E> for Spec {
+    fn placement(&self) -> Placement {
+        Placement::Every
+    }
+
+    fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
+        let settings = self.0.clone();
+        Box::pin(async move {
+            let disk = context.env.disk().clone();
+            let here = context.env.blocking(move || disk.canonical(std::path::Path::new("."))).await;
+            let base = here.unwrap_or_else(|_| "/".into());
+            let patterns = Patterns::new(&settings.include, &settings.exclude, &base).map_err(PluginError::Fatal)?;
+            let options = Rc::new(owner::Options {
+                rules: Rules {
+                    line_bytes_max: settings.max_line_bytes.0 as usize,
+                    too_long: settings.line_too_long,
+                    keep_cr: settings.keep_cr,
+                },
+                rotate_wait: settings.rotate_wait.0,
+                start_at: settings.start_at,
+            });
+            let post = Rc::new(post::Post::new(context.peers.clone(), context.shards));
+            let owner = Rc::new(owner::Owner::new(&context, options.clone(), post.clone()));
+            let control = home::control(&context, owner.clone(), Arc::new(patterns), options, post);
+            futures_lite::future::or(reader::run(&context, &owner), control).await
+        })
+    }
+}

@@ -1,0 +1,431 @@
+//! The files that one shard follows, and which of them have something to read.
+//!
+//! Guarantees: files with unread bytes take turns; a file that no path leads to any more stays open until it has been read and
+//! has not grown for `rotate_wait`; descriptors beyond the cap are closed only on quiet files that are read and reachable.
+//! Recently active files are looked at on each tick, quiet ones on every tenth. Holds no lane: it may outlive the reader.
+
+use super::StartAt;
+use super::follow::{Farewell, Followed};
+use super::home::Assignment;
+use super::post::{FileId, Post, ToHome};
+use crate::codec::framing::Rules;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::counters::InputCounters;
+use tailwater_shards::env::{Disk, Env, File, Monotonic, ShardId, Stat};
+use tailwater_shards::plugin::InputContext;
+use tailwater_shards::signal::Signal;
+use tailwater_shards::wal::SourceState;
+
+/// How long after its last change a file counts as recently active.
+const ACTIVE: Duration = Duration::from_secs(10);
+
+/// Ticks in which each quiet file is looked at once.
+const QUIET_TICKS: u64 = 10;
+
+/// Descriptors beyond which a shard closes files that are quiet. Small in tests, so that each of them meets it.
+const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
+
+/// Fewest descriptors that a shard makes do with when the process runs out of them.
+const OPEN_FILES_MIN: usize = 16;
+
+/// What the settings say to shards.
+pub struct Options {
+    /// How lines are cut.
+    pub rules: Rules,
+    /// How long a rotated file is followed after its last growth.
+    pub rotate_wait: Duration,
+    /// Where reading starts at the first run.
+    pub start_at: StartAt,
+}
+
+type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+
+/// A followed file and its place among the others.
+struct Slot<F> {
+    /// None while the reader has it.
+    followed: Option<Box<Followed<F>>>,
+    /// Where the home shard says it is.
+    path: PathBuf,
+    /// Whether it waits for its turn.
+    queued: bool,
+    /// Whether something happened to it while the reader had it.
+    woken: bool,
+    /// Since when no path leads to it.
+    away_since: Option<Monotonic>,
+    /// Since when its last line may have to do without a newline, because the file was renamed.
+    moved_since: Option<Monotonic>,
+    /// Whether the wait is over: what is there now is all.
+    finish: bool,
+    /// When it last changed.
+    active_at: Monotonic,
+    /// Its part of the counter of unread bytes.
+    unread: u64,
+    /// Whether it waits for the next tick after a failure.
+    failed: bool,
+}
+
+/// A file in the reader's hands.
+pub struct Taken<F> {
+    /// The file.
+    pub followed: Box<Followed<F>>,
+    /// Whether an unfinished line at its end is complete.
+    pub finish: bool,
+    /// Whether no path leads to it.
+    pub away: bool,
+}
+
+/// What the reader did with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is more to read.
+    More,
+    /// All was read, for now.
+    Read,
+    /// All was read, the unfinished line included, and nothing more is expected.
+    Finished,
+    /// It failed; the next tick tries again.
+    Failed,
+}
+
+/// See the module.
+pub struct Owner<E: Env> {
+    /// The world.
+    pub env: E,
+    /// What the settings say.
+    pub options: Rc<Options>,
+    /// Sources that ended without a file.
+    pub farewells: RefCell<VecDeque<Farewell>>,
+    /// Raised when there is something to read.
+    pub ready: Signal,
+    post: Rc<Post>,
+    /// Messages to the home shard when that is this one.
+    to_home: RefCell<Vec<ToHome>>,
+    counters: Arc<InputCounters>,
+    input: Arc<str>,
+    slots: RefCell<HashMap<FileId, Slot<FileOf<E>>>>,
+    queue: RefCell<VecDeque<FileId>>,
+    away: RefCell<HashSet<FileId>>,
+    open_files: Cell<usize>,
+    open_files_max: Cell<usize>,
+    unread: Cell<u64>,
+    ticks: Cell<u64>,
+}
+
+impl<E: Env> Owner<E> {
+    /// An owner without files.
+    pub fn new(context: &InputContext<E>, options: Rc<Options>, post: Rc<Post>) -> Owner<E> {
+        Owner {
+            env: context.env.clone(),
+            options,
+            farewells: RefCell::default(),
+            ready: Signal::new(),
+            post,
+            to_home: RefCell::default(),
+            counters: context.counters.clone(),
+            input: context.name.clone(),
+            slots: RefCell::default(),
+            queue: RefCell::default(),
+            away: RefCell::default(),
+            open_files: Cell::new(0),
+            open_files_max: Cell::new(OPEN_FILES_MAX),
+            unread: Cell::new(0),
+            ticks: Cell::new(0),
+        }
+    }
+
+    /// Counts and reports an error; the input goes on.
+    pub fn error(&self, message: &str) {
+        self.counters.errors.add(1);
+        tracing::warn!(component_id = %self.input, component_kind = "input", "{message}");
+    }
+
+    /// Follows a file.
+    pub fn assign(&self, assignment: Assignment<FileOf<E>>) {
+        let Assignment { id, followed } = assignment;
+        let now = self.env.now();
+        self.open_files.set(self.open_files.get() + usize::from(followed.file.is_some()));
+        let slot = Slot {
+            path: followed.path.clone(),
+            followed: Some(followed),
+            queued: false,
+            woken: false,
+            away_since: None,
+            moved_since: None,
+            finish: false,
+            active_at: now,
+            unread: 0,
+            failed: false,
+        };
+        self.slots.borrow_mut().insert(id, slot);
+        self.counters.files.set(self.slots.borrow().len() as u64);
+        self.count_unread(id);
+        self.wake(id);
+    }
+
+    /// Lets a file have its turn.
+    pub fn wake(&self, id: FileId) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
+            slot.active_at = self.env.now();
+            self.enqueue(id, slot);
+        }
+    }
+
+    fn enqueue(&self, id: FileId, slot: &mut Slot<FileOf<E>>) {
+        slot.woken = true;
+        if slot.followed.is_some() && !slot.queued {
+            slot.queued = true;
+            self.queue.borrow_mut().push_back(id);
+            self.ready.notify();
+        }
+    }
+
+    /// The file is found under another path now.
+    pub fn moved(&self, id: FileId, path: PathBuf) {
+        let now = self.env.now();
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
+            slot.path = path;
+            slot.away_since = None;
+            slot.moved_since = Some(now);
+            slot.finish = false;
+            self.away.borrow_mut().remove(&id);
+            self.enqueue(id, slot);
+        }
+    }
+
+    /// No path leads to the file any more.
+    pub fn gone_away(&self, id: FileId) {
+        let now = self.env.now();
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
+            slot.away_since = Some(now);
+            slot.finish = false;
+            self.away.borrow_mut().insert(id);
+            self.enqueue(id, slot);
+        }
+    }
+
+    /// A source that no file continues.
+    pub fn say_farewell(&self, farewell: Farewell) {
+        self.farewells.borrow_mut().push_back(farewell);
+        self.ready.notify();
+    }
+
+    /// Takes the next file that has its turn.
+    pub fn take(&self) -> Option<(FileId, Taken<FileOf<E>>)> {
+        loop {
+            let id = self.queue.borrow_mut().pop_front()?;
+            let mut slots = self.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(&id) else { continue };
+            slot.queued = false;
+            slot.woken = false;
+            let Some(mut followed) = slot.followed.take() else { continue };
+            if followed.path != slot.path {
+                followed.path.clone_from(&slot.path);
+            }
+            return Some((id, Taken { followed, finish: slot.finish, away: slot.away_since.is_some() }));
+        }
+    }
+
+    /// Gives a file back after its turn.
+    pub fn put_back(&self, id: FileId, followed: Box<Followed<FileOf<E>>>, outcome: Outcome) {
+        {
+            let mut slots = self.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(&id) else { return };
+            let again = slot.woken || outcome == Outcome::More;
+            if outcome == Outcome::Finished && !slot.woken {
+                if slot.away_since.is_some() {
+                    slot.followed = Some(followed);
+                    drop(slots);
+                    return self.release(id);
+                }
+                slot.moved_since = None;
+            }
+            slot.finish = false;
+            slot.failed = outcome == Outcome::Failed;
+            let followed = slot.followed.insert(followed);
+            let reachable = slot.away_since.is_none() && slot.moved_since.is_none();
+            let over = self.open_files.get() > self.open_files_max.get();
+            if over && reachable && outcome == Outcome::Read && followed.file.take().is_some() {
+                self.open_files.set(self.open_files.get() - 1);
+            }
+            if again && !slot.failed {
+                self.enqueue(id, slot);
+            }
+        }
+        self.count_unread(id);
+    }
+
+    /// The number of open descriptors changed.
+    pub fn opened(&self, more: isize) {
+        self.open_files.set(self.open_files.get().saturating_add_signed(more));
+    }
+
+    /// Sends a message to the home shard.
+    pub fn tell_home(&self, message: ToHome) {
+        match self.env.shard() {
+            ShardId(0) => self.to_home.borrow_mut().push(message),
+            _ => self.post.send(ShardId(0), message),
+        }
+    }
+
+    /// The messages to the home shard, when that is this one.
+    pub fn messages_to_home(&self) -> Vec<ToHome> {
+        self.to_home.take()
+    }
+
+    /// Whether a source has ended without a file and this has to be said.
+    pub fn next_farewell(&self) -> Option<Farewell> {
+        self.farewells.borrow_mut().pop_front()
+    }
+
+    /// Whether files are followed.
+    pub fn is_idle(&self) -> bool {
+        self.slots.borrow().is_empty()
+    }
+
+    /// Lets go of all files and says how far each was read. One that the reader has is missing: it is read again from where
+    /// the log ends.
+    pub fn forget_all(&self) -> Vec<SourceState> {
+        let slots = self.slots.take();
+        self.queue.borrow_mut().clear();
+        self.away.borrow_mut().clear();
+        self.open_files.set(0);
+        self.unread.set(0);
+        self.counters.files.set(0);
+        self.counters.unread_bytes.set(0);
+        slots.into_values().filter_map(|slot| Some(slot.followed?.state())).collect()
+    }
+
+    /// Looks at the files whose turn it is, wakes those that changed, and ends the wait for late writers. Once a second.
+    pub async fn tick(&self) {
+        let now = self.env.now();
+        let tick = self.ticks.get() + 1;
+        self.ticks.set(tick);
+        let closed = self.look_at_open_files(now, tick);
+        if !closed.is_empty() {
+            self.look_at_closed_files(closed).await;
+        }
+        self.close_quiet_files(now);
+    }
+
+    /// Looks at open files; returns the paths of closed ones that are due.
+    fn look_at_open_files(&self, now: Monotonic, tick: u64) -> Vec<(FileId, PathBuf)> {
+        let mut closed = Vec::new();
+        for (&id, slot) in self.slots.borrow_mut().iter_mut() {
+            let recent = now.since(slot.active_at) < ACTIVE || slot.away_since.is_some() || slot.moved_since.is_some();
+            let due = recent || slot.failed || (id + tick).is_multiple_of(QUIET_TICKS);
+            let Some(followed) = slot.followed.as_mut().filter(|_| due) else { continue };
+            let Some(file) = followed.file.as_ref() else {
+                closed.push((id, slot.path.clone()));
+                continue;
+            };
+            let changed = file.stat().is_ok_and(|stat| followed.look(&stat, now));
+            let unread = !followed.is_read();
+            if changed {
+                slot.active_at = now;
+                self.count(slot);
+            }
+            self.end_wait(slot, now);
+            if changed || unread || slot.failed || slot.finish {
+                slot.failed = false;
+                self.enqueue(id, slot);
+            }
+        }
+        closed
+    }
+
+    /// Ends the wait for late writers of a file that was renamed or deleted.
+    fn end_wait(&self, slot: &mut Slot<FileOf<E>>, now: Monotonic) {
+        let Some(followed) = slot.followed.as_ref() else { return };
+        let Some(since) = slot.away_since.or(slot.moved_since) else { return };
+        let quiet_since = since.max(followed.grown_at);
+        if followed.is_read() && now.since(quiet_since) >= self.options.rotate_wait {
+            slot.finish = true;
+        }
+    }
+
+    async fn look_at_closed_files(&self, closed: Vec<(FileId, PathBuf)>) {
+        let disk = self.env.disk().clone();
+        let stats: Vec<(FileId, io::Result<Stat>)> =
+            self.env.blocking(move || closed.into_iter().map(|(id, path)| (id, disk.stat(&path))).collect()).await;
+        let now = self.env.now();
+        for (id, stat) in stats {
+            let mut slots = self.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(&id) else { continue };
+            let Some(followed) = slot.followed.as_mut() else { continue };
+            let changed = stat.is_ok_and(|stat| stat.inode == followed.identity.inode && followed.look(&stat, now));
+            if changed || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
+                self.end_wait(slot, now);
+                slot.failed = false;
+                self.enqueue(id, slot);
+            }
+        }
+    }
+
+    /// Closes the least recently active of the quiet files while there are more than the cap.
+    fn close_quiet_files(&self, now: Monotonic) {
+        let excess = self.open_files.get().saturating_sub(self.open_files_max.get());
+        if excess == 0 {
+            return;
+        }
+        let mut slots = self.slots.borrow_mut();
+        let mut quiet: Vec<(Monotonic, &mut Slot<FileOf<E>>)> = slots
+            .values_mut()
+            .filter(|slot| {
+                let still = slot.away_since.is_none() && slot.moved_since.is_none() && !slot.queued;
+                let read = |file: &Followed<FileOf<E>>| file.file.is_some() && file.is_read();
+                still && now > slot.active_at && slot.followed.as_ref().is_some_and(|file| read(file))
+            })
+            .map(|slot| (slot.active_at, slot))
+            .collect();
+        quiet.sort_by_key(|one| one.0);
+        for (_, slot) in quiet.into_iter().take(excess) {
+            if let Some(followed) = slot.followed.as_mut() {
+                followed.file = None;
+                self.open_files.set(self.open_files.get() - 1);
+            }
+        }
+    }
+
+    /// Descriptors ran out: makes do with fewer from now on.
+    pub fn shed(&self) {
+        let fewer = self.open_files.get().min(self.open_files_max.get()) * 3 / 4;
+        self.open_files_max.set(fewer.max(OPEN_FILES_MIN));
+        self.close_quiet_files(self.env.now());
+    }
+
+    fn release(&self, id: FileId) {
+        let Some(slot) = self.slots.borrow_mut().remove(&id) else { return };
+        self.away.borrow_mut().remove(&id);
+        self.unread.set(self.unread.get() - slot.unread);
+        self.counters.unread_bytes.set(self.unread.get());
+        self.counters.files.set(self.slots.borrow().len() as u64);
+        let Some(mut followed) = slot.followed else { return };
+        self.open_files.set(self.open_files.get() - usize::from(followed.file.is_some()));
+        // Said before the descriptor goes: only then can the inode be used again.
+        self.tell_home(ToHome::Released(id, Box::new(followed.state())));
+        // To close a deleted file is to free its blocks, which takes its time.
+        let file = followed.file.take();
+        self.env.spawn("close file", self.env.blocking(move || drop(file)));
+    }
+
+    fn count_unread(&self, id: FileId) {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(&id) {
+            self.count(slot);
+        }
+    }
+
+    fn count(&self, slot: &mut Slot<FileOf<E>>) {
+        let Some(followed) = slot.followed.as_ref() else { return };
+        let unread = followed.unread();
+        self.unread.set(self.unread.get() - slot.unread + unread);
+        slot.unread = unread;
+        self.counters.unread_bytes.set(self.unread.get());
+    }
+}

@@ -1,0 +1,255 @@
+//! The whole input in the simulator: writers rotate, truncate, delete and come late; the process dies and goes on.
+//!
+//! Each case runs on several seeds. What is read is kept as the log would keep it, so a restart resumes from what an engine
+//! would hand it.
+
+mod reading;
+mod restart;
+mod rotation;
+
+use super::{LineTooLong, Settings, StartAt};
+use crate::config::component::{Component, Facts, InputSettings};
+use crate::config::types::{ByteSize, Period};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::batch::{Batch, Source, SourceKey};
+use tailwater_shards::counters::{Discard, InputCounters, Lost};
+use tailwater_shards::env::{Env, ShardId};
+use tailwater_shards::lane::{LaneOptions, LaneReceiver, lane};
+use tailwater_shards::plugin::{InputContext, InputSpec, Lanes, peers};
+use tailwater_shards::signal::Signal;
+use tailwater_shards::sim::{Outside, SimEnv, Simulation};
+use tailwater_shards::stop::{Phase, Stop};
+use tailwater_shards::wal::SourceState;
+
+const SEEDS: u64 = 12;
+const LONG: Duration = Duration::from_secs(60);
+
+/// What a log would have.
+#[derive(Default)]
+struct Log {
+    lines: Vec<String>,
+    sources: BTreeMap<SourceKey, Kept>,
+}
+
+struct Kept {
+    source: Arc<Source>,
+    intervals: Vec<(u64, u64)>,
+    marker: u64,
+    gone: bool,
+    lines: Vec<String>,
+}
+
+impl Log {
+    fn append(&mut self, batch: &Batch) {
+        let source = batch.source.clone();
+        let new = Kept { source, intervals: Vec::new(), marker: 0, gone: false, lines: Vec::new() };
+        let kept = self.sources.entry(batch.source.key).or_insert(new);
+        kept.source = batch.source.clone();
+        kept.gone = batch.gone;
+        let range = batch.range;
+        if range.to > range.from {
+            for &(from, to) in &kept.intervals {
+                assert!(range.to <= from || range.from >= to, "{range:?} repeats {from}..{to}");
+            }
+            if kept.intervals.iter().all(|one| one.1 <= range.from) {
+                kept.marker = range.marker;
+            }
+            kept.intervals.push((range.from, range.to));
+            kept.intervals.sort_unstable();
+            let mut merged: Vec<(u64, u64)> = Vec::new();
+            for &(from, to) in &kept.intervals {
+                match merged.last_mut() {
+                    Some(last) if last.1 == from => last.1 = to,
+                    _ => merged.push((from, to)),
+                }
+            }
+            kept.intervals = merged;
+        }
+        for (index, span) in batch.events.iter().enumerate() {
+            let (start, end) = (batch.chunk_offset + u64::from(span.start), batch.chunk_offset + u64::from(span.end));
+            assert!(start >= range.from && end <= range.to, "an event outside of {range:?}");
+            let line = String::from_utf8_lossy(batch.event(index)).into_owned();
+            kept.lines.push(line.clone());
+            self.lines.push(line);
+        }
+    }
+
+    fn states(&self) -> Vec<SourceState> {
+        let state = |kept: &Kept| SourceState {
+            source: kept.source.clone(),
+            intervals: kept.intervals.clone(),
+            marker: kept.marker,
+            gone: None,
+        };
+        self.sources.values().map(state).collect()
+    }
+
+    fn source_of(&self, line: &str) -> SourceKey {
+        let found = self.sources.iter().find(|one| one.1.lines.iter().any(|have| have == line));
+        *found.unwrap_or_else(|| panic!("no source has the line {line}")).0
+    }
+}
+
+struct World {
+    simulation: Simulation,
+    outside: Outside,
+    log: Rc<RefCell<Log>>,
+    settings: Settings,
+    shards: u16,
+    stop: Stop,
+    counters: Vec<Arc<InputCounters>>,
+    ended: Rc<Cell<u16>>,
+    blocked: Rc<Cell<bool>>,
+}
+
+fn settings(include: &[&str]) -> Settings {
+    let globs: Vec<String> = include.iter().map(|glob| format!("\"{glob}\"")).collect();
+    let text = format!("include: [{}]\n", globs.join(", "));
+    serde_saphyr::from_str(&text).expect("valid settings")
+}
+
+impl World {
+    fn new(seed: u64, include: &[&str]) -> World {
+        let simulation = Simulation::new(seed);
+        let outside = simulation.disk().outside();
+        outside.create_dir_all("/log").expect("a new directory");
+        World {
+            outside,
+            simulation,
+            log: Rc::default(),
+            settings: settings(include),
+            shards: 1 + (seed % 3) as u16,
+            stop: Stop::new(),
+            counters: Vec::new(),
+            ended: Rc::default(),
+            blocked: Rc::default(),
+        }
+    }
+
+    fn start(&mut self) {
+        let facts = Facts { host: "host".into() };
+        let spec: Arc<dyn InputSpec<SimEnv>> = InputSettings::<SimEnv>::spec(&self.settings, &facts);
+        let resume = Arc::new(self.log.borrow().states());
+        self.stop = Stop::new();
+        self.ended.set(0);
+        self.counters.clear();
+        for (number, seed) in peers(usize::from(self.shards)).into_iter().enumerate() {
+            let shard = ShardId(number as u16);
+            let env = self.simulation.env(shard);
+            let counters = Arc::new(InputCounters::default());
+            self.counters.push(counters.clone());
+            let ready = Arc::new(Signal::new());
+            let (sender, receiver, _) = lane(LaneOptions::default(), ready.clone(), counters.clone());
+            let context = InputContext {
+                env: env.clone(),
+                name: "app".into(),
+                shards: usize::from(self.shards),
+                resume: resume.clone(),
+                lanes: Rc::new(Lanes::new(env.clone(), vec![sender])),
+                peers: Rc::new(seed.open(shard)),
+                stop: self.stop.clone(),
+                counters,
+            };
+            env.spawn("intake", collect(env.clone(), receiver, ready, self.log.clone(), self.blocked.clone()));
+            let (run, ended) = (spec.run(context), self.ended.clone());
+            env.spawn("input", async move {
+                run.await.expect("the input ends well");
+                ended.set(ended.get() + 1);
+            });
+        }
+    }
+
+    fn kill(&mut self) {
+        self.simulation.crash_shards();
+    }
+
+    fn drain(&mut self) {
+        self.stop.enter(Phase::Draining);
+        let (ended, shards) = (self.ended.clone(), self.shards);
+        self.simulation.must("the input ends", || ended.get() == shards, LONG);
+    }
+
+    fn append(&self, path: &str, text: &str) {
+        self.outside.append(path, text.as_bytes()).expect("appended");
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        self.outside.rename(from, to).expect("renamed");
+    }
+
+    /// Waits until as many lines were read.
+    fn wait_for(&mut self, lines: usize) {
+        let log = self.log.clone();
+        let what = format!("{lines} lines");
+        let outcome = self.simulation.run_until(|| log.borrow().lines.len() >= lines, LONG);
+        let have = log.borrow().lines.len();
+        assert!(have >= lines, "seed {}: {what}: {outcome:?}, {have} came", self.simulation.seed());
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.simulation.run_for(Duration::from_secs(seconds));
+    }
+
+    /// Every line was read once.
+    fn expect(&self, lines: &[String]) {
+        let mut have = self.log.borrow().lines.clone();
+        let mut want = lines.to_vec();
+        have.sort_unstable();
+        want.sort_unstable();
+        assert_eq!(have.len(), want.len(), "seed {}: {:?}", self.simulation.seed(), tail(&have));
+        assert_eq!(have, want, "seed {}", self.simulation.seed());
+    }
+
+    fn sum(&self, counter: impl Fn(&InputCounters) -> u64) -> u64 {
+        self.counters.iter().map(|counters| counter(counters)).sum()
+    }
+}
+
+fn tail(lines: &[String]) -> &[String] {
+    &lines[lines.len().saturating_sub(5)..]
+}
+
+async fn collect(
+    env: SimEnv,
+    mut receiver: LaneReceiver,
+    ready: Arc<Signal>,
+    log: Rc<RefCell<Log>>,
+    blocked: Rc<Cell<bool>>,
+) {
+    loop {
+        while blocked.get() {
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        while let Some(batch) = receiver.pop() {
+            log.borrow_mut().append(&batch);
+            let ticket = batch.ticket;
+            receiver.give_back(batch);
+            receiver.acknowledger().acknowledge(ticket);
+        }
+        if receiver.is_finished() {
+            return;
+        }
+        ready.wait().await;
+    }
+}
+
+fn numbered(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|number| format!("line {number:08}")).collect()
+}
+
+fn text(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Runs a case on several seeds.
+fn check(include: &[&str], case: impl Fn(&mut World)) {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, include);
+        case(&mut world);
+    }
+}

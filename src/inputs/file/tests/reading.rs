@@ -1,0 +1,253 @@
+//! Lines as they come, long lines, trouble with files and directories, fairness and bounds.
+
+use super::*;
+
+#[test]
+fn lines_are_read_once_as_they_come() {
+    check(&["/log/app.log"], |world| {
+        let lines = numbered(0, 3000);
+        world.append("/log/app.log", &text(&lines[..1000]));
+        world.start();
+        world.wait_for(1000);
+        for piece in lines[1000..].chunks(77) {
+            world.append("/log/app.log", &text(piece));
+            world.simulation.run_for(Duration::from_millis(3));
+        }
+        world.wait_for(3000);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines, lines);
+        assert_eq!(world.sum(|counters| counters.unread_bytes.get()), 0);
+        assert_eq!(world.sum(|counters| counters.files.get()), 1);
+        world.drain();
+    });
+}
+
+#[test]
+fn half_a_line_waits_for_its_end() {
+    check(&["/log/app.log"], |world| {
+        world.start();
+        world.append("/log/app.log", "one\ntw");
+        world.wait_for(1);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines, ["one"]);
+        assert_eq!(world.sum(|counters| counters.unread_bytes.get()), 2);
+        world.append("/log/app.log", "o\n\n");
+        world.wait_for(3);
+        assert_eq!(world.log.borrow().lines, ["one", "two", ""]);
+    });
+}
+
+#[test]
+fn endless_line_is_cut_and_the_next_one_is_read() {
+    for policy in [LineTooLong::Truncate, LineTooLong::Discard, LineTooLong::Split] {
+        for seed in 0..3 {
+            let mut world = World::new(seed, &["/log/app.log"]);
+            world.settings.line_too_long = policy;
+            world.append("/log/app.log", "before\n");
+            world.append("/log/app.log", &"x".repeat(50 << 20));
+            world.append("/log/app.log", "\nafter\n");
+            world.start();
+            let lines = match policy {
+                LineTooLong::Truncate => 3,
+                LineTooLong::Discard => 2,
+                LineTooLong::Split => 202,
+            };
+            world.wait_for(lines);
+            let log = world.log.borrow();
+            assert_eq!(log.lines.len(), lines);
+            assert_eq!((&*log.lines[0], &*log.lines[lines - 1]), ("before", "after"));
+            assert!(log.lines[1..lines - 1].iter().all(|line| line.len() == 256 << 10));
+            drop(log);
+            let truncated = world.sum(|counters| counters.truncated_events.get());
+            let discarded = world.sum(|counters| counters.discarded.get(Discard::LineTooLong));
+            assert_eq!(
+                (truncated, discarded),
+                match policy {
+                    LineTooLong::Truncate => (1, 0),
+                    LineTooLong::Discard => (0, 1),
+                    LineTooLong::Split => (0, 0),
+                }
+            );
+        }
+    }
+}
+
+#[test]
+fn line_longer_than_a_chunk_is_whole() {
+    check(&["/log/app.log"], |world| {
+        let long = "y".repeat(200_000);
+        world.start();
+        world.append("/log/app.log", "a\n");
+        for piece in long.as_bytes().chunks(30_000) {
+            world.outside.append("/log/app.log", piece).expect("appended");
+            world.simulation.run_for(Duration::from_millis(2));
+        }
+        world.append("/log/app.log", "\nb\n");
+        world.wait_for(3);
+        assert_eq!(world.log.borrow().lines, ["a", &*long, "b"]);
+    });
+}
+
+#[test]
+fn unreadable_file_is_told_once_and_read_when_it_can_be() {
+    check(&["/log/*.log"], |world| {
+        world.append("/log/a.log", "good\n");
+        world.append("/log/b.log", "locked\n");
+        world.simulation.disk().deny(Path::new("/log/b.log"), true).expect("denied");
+        world.start();
+        world.wait_for(1);
+        world.wait(5);
+        assert_eq!(world.sum(|counters| counters.errors.get()), 1);
+        world.simulation.disk().deny(Path::new("/log/b.log"), false).expect("allowed");
+        world.wait_for(2);
+        assert_eq!(world.log.borrow().lines, ["good", "locked"]);
+    });
+}
+
+#[test]
+fn failing_reads_are_told_once_and_tried_again() {
+    check(&["/log/*.log"], |world| {
+        world.append("/log/a.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.simulation.disk().fail_reads(Path::new("/log/a.log"), true).expect("there");
+        world.append("/log/a.log", "two\n");
+        world.wait(5);
+        assert_eq!(world.sum(|counters| counters.errors.get()), 1);
+        world.simulation.disk().fail_reads(Path::new("/log/a.log"), false).expect("there");
+        world.wait_for(2);
+        assert_eq!(world.log.borrow().lines, ["one", "two"]);
+    });
+}
+
+#[test]
+fn directory_may_come_later_go_and_come_again() {
+    check(&["/srv/app/*/x.log"], |world| {
+        world.start();
+        world.wait(3);
+        assert_eq!(world.sum(|counters| counters.errors.get()), 1, "an include without a file is told once");
+        world.outside.create_dir_all("/srv/app/one").expect("made");
+        world.append("/srv/app/one/x.log", "first\n");
+        world.wait_for(1);
+        world.append("/srv/app/one/x.log", "second\n");
+        world.outside.remove_dir_all("/srv/app").expect("removed");
+        world.wait_for(2);
+        world.outside.create_dir_all("/srv/app/one").expect("made");
+        world.append("/srv/app/one/x.log", "third\n");
+        world.wait_for(3);
+        assert_eq!(world.log.borrow().lines, ["first", "second", "third"]);
+    });
+}
+
+#[test]
+fn without_watches_everything_is_found_all_the_same() {
+    check(&["/log/**/*.log"], |world| {
+        world.simulation.disk().set_watch_silent(true);
+        world.start();
+        world.outside.create_dir_all("/log/a/b").expect("made");
+        world.append("/log/a/b/c.log", "one\n");
+        world.wait_for(1);
+        world.append("/log/a/b/c.log", "two\n");
+        world.wait_for(2);
+        world.rename("/log/a/b/c.log", "/log/a/b/c.old");
+        world.append("/log/a/b/c.old", "three\n");
+        world.append("/log/a/b/c.log", "four\n");
+        world.wait_for(4);
+        world.wait(40);
+        world.append("/log/a/b/c.log", "five\n");
+        world.wait_for(5);
+        world.expect(&["one", "two", "three", "four", "five"].map(str::to_owned));
+    });
+}
+
+#[test]
+fn overflowing_watches_lose_nothing() {
+    check(&["/log/*.log*"], |world| {
+        world.simulation.disk().set_watch_overflow(3);
+        let lines = numbered(0, 200);
+        world.start();
+        for (round, piece) in lines.chunks(10).enumerate() {
+            world.append("/log/a.log", &text(piece));
+            world.simulation.run_for(Duration::from_millis(20));
+            world.rename("/log/a.log", &format!("/log/a.log.{round}"));
+        }
+        world.wait_for(200);
+        world.wait(10);
+        world.expect(&lines);
+    });
+}
+
+#[test]
+fn full_lane_stops_the_reader_and_nothing_is_missed_meanwhile() {
+    check(&["/log/app.log*"], |world| {
+        let lines = numbered(0, 200_000);
+        world.blocked.set(true);
+        world.start();
+        for (round, piece) in lines.chunks(40_000).enumerate() {
+            world.append("/log/app.log", &text(piece));
+            world.wait(1);
+            world.rename("/log/app.log", &format!("/log/app.log.{round}"));
+            world.wait(1);
+        }
+        assert!(world.log.borrow().lines.is_empty());
+        world.blocked.set(false);
+        world.wait_for(200_000);
+        world.expect(&lines);
+    });
+}
+
+#[test]
+fn hot_file_starves_no_other() {
+    check(&["/log/*.log"], |world| {
+        world.shards = 1;
+        let hot = text(&numbered(0, 200_000));
+        world.append("/log/a.log", &hot);
+        world.append("/log/b.log", "quiet\n");
+        world.start();
+        let log = world.log.clone();
+        world.simulation.must("the quiet file is read", || log.borrow().lines.iter().any(|line| line == "quiet"), LONG);
+        let before = world.log.borrow().lines.iter().position(|line| line == "quiet");
+        assert!(before.is_some_and(|before| before < 50_000), "{before:?} lines of the hot file came first");
+    });
+}
+
+#[test]
+fn quiet_files_are_closed_and_read_when_they_grow() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, &["/log/*.log"]);
+        for file in 0..200 {
+            world.append(&format!("/log/{file:03}.log"), "first\n");
+        }
+        world.start();
+        world.wait_for(200);
+        world.wait(20);
+        for file in 0..200 {
+            world.append(&format!("/log/{file:03}.log"), "second\n");
+        }
+        world.wait_for(400);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines.len(), 400);
+        for file in 0..200 {
+            // Truncated while closed: the descriptor that is opened then finds other bytes before the position.
+            world.outside.write(format!("/log/{file:03}.log"), b"third, and a longer one\n").expect("written");
+        }
+        world.wait_for(600);
+        assert_eq!(world.sum(|counters| counters.files.get()), 200);
+        assert_eq!(world.sum(|counters| counters.errors.get()), 0);
+    }
+}
+
+#[test]
+fn settings_are_checked() {
+    let good = settings(&["/var/log/*.log"]);
+    assert_eq!(good.check(), Ok(()));
+    assert_eq!(good.rotate_wait, Period(Duration::from_secs(5)));
+    let key = |settings: Settings| settings.check().expect_err("a mistake").key;
+    assert_eq!(key(Settings { include: Vec::new(), ..good.clone() }), "include");
+    assert_eq!(key(Settings { exclude: vec!["[".to_owned()], ..good.clone() }), "exclude");
+    assert_eq!(key(Settings { max_line_bytes: ByteSize(1), ..good.clone() }), "max_line_bytes");
+    assert_eq!(key(Settings { max_line_bytes: ByteSize(1 << 40), ..good }), "max_line_bytes");
+    let example: Result<serde_json::Value, _> = serde_saphyr::from_str(Settings::EXAMPLE);
+    assert!(example.is_ok_and(|example| example["type"] == Settings::NAME));
+    assert!(serde_saphyr::from_str::<Settings>("include: [a]\ninclud: [b]\n").is_err());
+}

@@ -1,0 +1,288 @@
+//! Files that are renamed, truncated, deleted, linked elsewhere or compressed while they are followed.
+
+use super::*;
+
+#[test]
+fn rotations_in_quick_succession_lose_nothing() {
+    for include in ["/log/app.log", "/log/app.log*"] {
+        check(&[include], |world| {
+            let lines = numbered(0, 500);
+            world.start();
+            world.wait(2);
+            for (round, piece) in lines.chunks(100).enumerate() {
+                world.append("/log/app.log", &text(&piece[..99]));
+                world.simulation.run_for(Duration::from_millis(15));
+                for older in (0..round).rev() {
+                    world.rename(&format!("/log/app.log.{older}"), &format!("/log/app.log.{}", older + 1));
+                }
+                world.rename("/log/app.log", "/log/app.log.0");
+                world.append("/log/app.log.0", &text(&piece[99..]));
+            }
+            world.wait(20);
+            world.expect(&lines);
+        });
+    }
+}
+
+#[test]
+fn late_writer_is_heard_and_its_last_words_need_no_newline() {
+    check(&["/log/app.log"], |world| {
+        world.append("/log/app.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.rename("/log/app.log", "/log/old");
+        world.append("/log/app.log", "new\n");
+        world.wait_for(2);
+        world.wait(2);
+        world.append("/log/old", "late\nlast words");
+        world.wait_for(3);
+        world.wait(2);
+        assert_eq!(world.log.borrow().lines, ["one", "new", "late"]);
+        world.wait_for(4);
+        world.wait(10);
+        assert_eq!(world.log.borrow().lines, ["one", "new", "late", "last words"]);
+        let log = world.log.borrow();
+        assert!(log.sources[&log.source_of("one")].gone);
+        assert!(!log.sources[&log.source_of("new")].gone);
+        drop(log);
+        assert_eq!(world.sum(|counters| counters.files.get()), 1);
+    });
+}
+
+#[test]
+fn copytruncate_after_all_was_read_loses_nothing() {
+    check(&["/log/app.log*"], |world| {
+        let lines = numbered(0, 300);
+        world.start();
+        for piece in lines.chunks(100) {
+            world.append("/log/app.log", &text(piece));
+            let count = world.log.borrow().lines.len() + 100;
+            world.wait_for(count);
+            world.simulation.run_for(Duration::from_millis(20));
+            world.outside.truncate("/log/app.log", 0).expect("truncated");
+            world.wait(2);
+        }
+        world.expect(&lines);
+        assert_eq!(world.sum(|counters| counters.lost_bytes[Lost::Truncated as usize].get()), 0);
+    });
+}
+
+#[test]
+fn file_that_grew_past_the_old_offset_after_a_truncation_is_read_anew() {
+    check(&["/log/app.log"], |world| {
+        world.append("/log/app.log", &text(&numbered(0, 10)));
+        world.start();
+        world.wait_for(10);
+        world.wait(15);
+        world.outside.write("/log/app.log", text(&numbered(100, 150)).as_bytes()).expect("written");
+        world.wait_for(60);
+        world.wait(3);
+        world.expect(&[numbered(0, 10), numbered(100, 150)].concat());
+        let log = world.log.borrow();
+        assert_ne!(log.source_of("line 00000000"), log.source_of("line 00000100"));
+    });
+}
+
+#[test]
+fn bytes_lost_to_a_truncation_are_counted() {
+    check(&["/log/app.log"], |world| {
+        world.append("/log/app.log", "one\nunfinished");
+        world.start();
+        world.wait_for(1);
+        world.wait(3);
+        world.outside.write("/log/app.log", b"two\n").expect("written");
+        world.wait_for(2);
+        assert_eq!(world.log.borrow().lines, ["one", "two"]);
+        assert_eq!(world.sum(|counters| counters.lost_bytes[Lost::Truncated as usize].get()), 10);
+    });
+}
+
+#[test]
+fn deleted_file_is_read_to_its_end() {
+    check(&["/log/*.log"], |world| {
+        let lines = numbered(0, 20_000);
+        world.append("/log/app.log", &text(&lines));
+        world.start();
+        world.wait_for(1);
+        world.outside.remove("/log/app.log").expect("removed");
+        world.wait_for(20_000);
+        world.wait(10);
+        assert_eq!(world.log.borrow().lines, lines);
+        assert!(world.log.borrow().sources.values().all(|kept| kept.gone));
+        assert_eq!(world.sum(|counters| counters.files.get()), 0);
+    });
+}
+
+#[test]
+fn reused_inode_is_a_new_file() {
+    check(&["/log/*.log"], |world| {
+        world.simulation.disk().set_inode_reuse(true);
+        world.append("/log/a.log", "same header\nfirst\n");
+        world.start();
+        world.wait_for(2);
+        let inode = world.outside.stat("/log/a.log").expect("there").inode;
+        world.outside.remove("/log/a.log").expect("removed");
+        world.wait(20);
+        world.append("/log/b.log", "same header\nsecond, and longer\n");
+        assert_eq!(world.outside.stat("/log/b.log").expect("there").inode, inode);
+        world.wait_for(4);
+        world.wait(3);
+        assert_eq!(world.log.borrow().lines, ["same header", "first", "same header", "second, and longer"]);
+    });
+}
+
+#[test]
+fn inode_reused_while_the_process_was_down_is_a_new_file() {
+    check(&["/log/*.log"], |world| {
+        world.simulation.disk().set_inode_reuse(true);
+        world.append("/log/a.log", "same header\nfirst\n");
+        world.start();
+        world.wait_for(2);
+        world.kill();
+        world.outside.remove("/log/a.log").expect("removed");
+        world.append("/log/a.log", "same header\nsecond, and longer\n");
+        world.start();
+        world.wait_for(4);
+        world.wait(3);
+        assert_eq!(world.log.borrow().lines, ["same header", "first", "same header", "second, and longer"]);
+    });
+}
+
+#[test]
+fn switched_link_leads_to_the_new_file_and_the_old_is_finished() {
+    check(&["/log/current"], |world| {
+        world.outside.create_dir_all("/data").expect("made");
+        world.append("/data/1", "one\n");
+        world.outside.symlink("/data/1", "/log/current").expect("linked");
+        world.start();
+        world.wait_for(1);
+        world.append("/data/1", "two\n");
+        world.append("/data/2", "three\n");
+        world.outside.symlink("/data/2", "/log/current").expect("linked");
+        world.wait_for(3);
+        world.append("/data/1", "four\n");
+        world.append("/data/2", "five\n");
+        world.wait_for(5);
+        world.wait(10);
+        world.append("/data/1", "nobody listens\n");
+        world.append("/data/2", "six\n");
+        world.wait_for(6);
+        world.wait(5);
+        world.expect(&["one", "two", "three", "four", "five", "six"].map(str::to_owned));
+    });
+}
+
+#[test]
+fn target_of_a_link_that_is_rotated_is_noticed() {
+    check(&["/log/current"], |world| {
+        world.outside.create_dir_all("/data").expect("made");
+        world.append("/data/app", "one\n");
+        world.outside.symlink("/data/app", "/log/current").expect("linked");
+        world.start();
+        world.wait_for(1);
+        world.rename("/data/app", "/data/app.1");
+        world.append("/data/app", "two\n");
+        world.wait_for(2);
+        assert_eq!(world.log.borrow().lines, ["one", "two"]);
+    });
+}
+
+#[test]
+fn renamed_while_down_is_recognised() {
+    check(&["/log/app.log*"], |world| {
+        world.append("/log/app.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.kill();
+        world.append("/log/app.log", "two\n");
+        world.rename("/log/app.log", "/log/app.log.1");
+        world.append("/log/app.log", "three\n");
+        world.start();
+        world.wait_for(3);
+        world.wait(3);
+        world.expect(&["one", "two", "three"].map(str::to_owned));
+        assert_eq!(world.log.borrow().source_of("one"), world.log.borrow().source_of("two"));
+    });
+}
+
+#[test]
+fn compressed_copies_are_not_read() {
+    use std::io::Write;
+    check(&["/log/app.log*"], |world| {
+        let lines = numbered(0, 500);
+        world.append("/log/app.log", &text(&lines));
+        world.start();
+        world.wait_for(500);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text(&lines).as_bytes()).expect("into memory");
+        let compressed = encoder.finish().expect("into memory");
+        world.rename("/log/app.log", "/log/app.log.1");
+        world.outside.write("/log/app.log.1.gz", &compressed).expect("written");
+        world.outside.remove("/log/app.log.1").expect("removed");
+        world.outside.write("/log/app.log.7.gz", b"\x1f\x8bnot really").expect("written");
+        world.append("/log/app.log", "new\n");
+        world.wait_for(501);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines.len(), 501);
+        assert_eq!(world.sum(|counters| counters.errors.get()), 0);
+    });
+}
+
+#[test]
+fn rotation_every_second_and_quiet_files_beside() {
+    for seed in 0..3 {
+        let mut world = World::new(seed, &["/log/*.log*"]);
+        for file in 0..300 {
+            world.append(&format!("/log/quiet{file}.log"), &format!("quiet {file}\n"));
+        }
+        world.start();
+        world.wait_for(300);
+        let lines = numbered(0, 3000);
+        for (round, piece) in lines.chunks(100).enumerate() {
+            world.append("/log/hot.log", &text(piece));
+            world.wait(1);
+            world.rename("/log/hot.log", &format!("/log/hot.log.{round}"));
+        }
+        world.wait_for(3300);
+        world.append("/log/quiet7.log", "awake\n");
+        world.wait_for(3301);
+        world.wait(3);
+        assert_eq!(world.log.borrow().lines.len(), 3301);
+    }
+}
+
+#[test]
+fn unfinished_line_that_is_cut_off_is_counted_and_the_next_is_read() {
+    check(&["/log/app.log"], |world| {
+        world.append("/log/app.log", "one\nunfinished");
+        world.start();
+        world.wait_for(1);
+        world.wait(3);
+        world.outside.truncate("/log/app.log", 4).expect("truncated");
+        world.wait(3);
+        world.append("/log/app.log", "two\n");
+        world.wait_for(2);
+        assert_eq!(world.log.borrow().lines, ["one", "two"]);
+        assert_eq!(world.log.borrow().sources.len(), 1);
+        assert_eq!(world.sum(|counters| counters.lost_bytes[Lost::Truncated as usize].get()), 10);
+    });
+}
+
+#[test]
+fn file_that_comes_back_under_another_name_is_not_read_twice() {
+    check(&["/log/*.log"], |world| {
+        world.append("/log/a.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.rename("/log/a.log", "/log/a.off");
+        world.wait(20);
+        assert_eq!(world.sum(|counters| counters.files.get()), 0);
+        world.append("/log/a.off", "two\n");
+        world.rename("/log/a.off", "/log/b.log");
+        world.wait_for(2);
+        world.wait(3);
+        assert_eq!(world.log.borrow().lines, ["one", "two"]);
+        assert_eq!(world.log.borrow().sources.len(), 1);
+        assert!(world.log.borrow().sources.values().all(|kept| !kept.gone));
+    });
+}

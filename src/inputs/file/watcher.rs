@@ -1,0 +1,282 @@
+//! Directory watches: who is woken when something changes under a watched directory.
+//!
+//! Guarantees: a change of a followed file wakes its owner at once; everything else waits for the home shard, merged, so
+//! that what waits is bounded by the names in the watched directories. Watches only shorten latency: where none can be had,
+//! the rescan finds the same a little later. Holds no lane, since the task that waits for events cannot be stopped.
+
+use super::owner::Owner;
+use super::post::{FileId, Post, ToOwner};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use tailwater_shards::env::{Disk, Env, ShardId, Watch, WatchEvent, WatchId, WatchKind};
+use tailwater_shards::signal::Signal;
+
+/// Changed names that wait for the home shard at most; beyond them everything is looked at.
+const NAMES_WAITING_MAX: usize = 16 * 1024;
+
+type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+
+/// What happened since the last look.
+#[derive(Default)]
+pub struct Events {
+    /// Everything has to be looked at.
+    pub overflow: bool,
+    /// A directory that is waited for may have appeared.
+    pub ancestors: bool,
+    /// Directories that are gone.
+    pub gone: HashSet<PathBuf>,
+    /// Names that appeared or vanished, by directory.
+    pub names: HashMap<PathBuf, HashSet<OsString>>,
+    waiting: usize,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Paths of the directory, more than one when links lead to it.
+    paths: Vec<PathBuf>,
+    /// Whether a missing directory may appear below it.
+    ancestor: bool,
+    /// Followed files by name.
+    files: HashMap<OsString, (FileId, ShardId)>,
+    /// Links elsewhere that end in this directory, by the name they end at.
+    links: HashMap<OsString, HashSet<PathBuf>>,
+}
+
+#[derive(Default)]
+struct Table {
+    watched: HashMap<WatchId, Watched>,
+    by_path: HashMap<PathBuf, WatchId>,
+    /// Where links end.
+    targets: HashMap<PathBuf, PathBuf>,
+    away: HashMap<FileId, ShardId>,
+    events: Events,
+}
+
+struct Shared<E: Env> {
+    table: RefCell<Table>,
+    raised: Signal,
+    owner: Rc<Owner<E>>,
+    post: Rc<Post>,
+}
+
+/// See the module.
+pub struct Watcher<E: Env> {
+    watch: Option<Rc<E::Watch>>,
+    shared: Rc<Shared<E>>,
+    told: RefCell<bool>,
+}
+
+impl<E: Env> Watcher<E> {
+    /// Starts the task that waits for events.
+    pub fn start(env: &E, owner: Rc<Owner<E>>, post: Rc<Post>) -> Watcher<E> {
+        let shared = Rc::new(Shared { table: RefCell::default(), raised: Signal::new(), owner, post });
+        let watch = match env.watch() {
+            Ok(watch) => Some(Rc::new(watch)),
+            Err(error) => {
+                let fix =
+                    "changes are found by looking each second; raise fs.inotify.max_user_instances for less delay";
+                shared.owner.error(&format!("directories cannot be watched: {error}; {fix}"));
+                None
+            }
+        };
+        if let Some(watch) = &watch {
+            env.spawn("file watch", wait_for_events(watch.clone(), Rc::downgrade(&shared)));
+        }
+        Watcher { watch, shared, told: RefCell::new(false) }
+    }
+
+    /// Completes when something waits to be taken.
+    pub async fn raised(&self) {
+        self.shared.raised.wait().await;
+    }
+
+    /// What happened since the last call.
+    pub fn take(&self) -> Events {
+        std::mem::take(&mut self.shared.table.borrow_mut().events)
+    }
+
+    /// Watches a directory, if it is there.
+    pub fn watch(&self, directory: &Path) {
+        self.add(directory);
+    }
+
+    fn add(&self, directory: &Path) -> Option<WatchId> {
+        if let Some(&id) = self.shared.table.borrow().by_path.get(directory) {
+            return Some(id);
+        }
+        let id = match self.watch.as_ref()?.add(directory) {
+            Ok(id) => id,
+            Err(error) => {
+                let expected =
+                    super::discover::is_absent(&error) || error.kind() == std::io::ErrorKind::PermissionDenied;
+                if !expected && !self.told.replace(true) {
+                    let fix =
+                        "changes are found by looking each second; raise fs.inotify.max_user_watches for less delay";
+                    self.shared.owner.error(&format!("{}: cannot be watched: {error}; {fix}", directory.display()));
+                }
+                return None;
+            }
+        };
+        let mut table = self.shared.table.borrow_mut();
+        table.by_path.insert(directory.to_path_buf(), id);
+        table.watched.entry(id).or_default().paths.push(directory.to_path_buf());
+        Some(id)
+    }
+
+    /// The directory is gone, or another one is at its path.
+    pub fn forget(&self, directory: &Path) {
+        let mut table = self.shared.table.borrow_mut();
+        let Some(id) = table.by_path.remove(directory) else { return };
+        let Some(watched) = table.watched.get_mut(&id) else { return };
+        watched.paths.retain(|path| path != directory);
+        if watched.paths.is_empty() {
+            table.watched.remove(&id);
+            if let Some(watch) = &self.watch {
+                watch.remove(id);
+            }
+        }
+    }
+
+    /// Watches the nearest directory above one that is missing.
+    pub fn await_directory(&self, directory: &Path) {
+        for above in directory.ancestors().skip(1) {
+            if let Some(id) = self.add(above) {
+                if let Some(watched) = self.shared.table.borrow_mut().watched.get_mut(&id) {
+                    watched.ancestor = true;
+                }
+                return;
+            }
+        }
+    }
+
+    /// A path leads to a followed file.
+    pub fn name(&self, path: &Path, id: FileId, shard: ShardId) {
+        let mut table = self.shared.table.borrow_mut();
+        table.away.remove(&id);
+        let end = table.targets.get(path).cloned().unwrap_or_else(|| path.to_path_buf());
+        if let Some((watched, name)) = table.place(&end) {
+            watched.files.insert(name, (id, shard));
+        }
+    }
+
+    /// A path does not lead to a followed file any more.
+    pub fn unname(&self, path: &Path) {
+        let mut table = self.shared.table.borrow_mut();
+        let end = table.targets.remove(path).unwrap_or_else(|| path.to_path_buf());
+        if let Some((watched, name)) = table.place(&end) {
+            watched.files.remove(&name);
+            if let Some(links) = watched.links.get_mut(&name) {
+                links.remove(path);
+            }
+        }
+    }
+
+    /// A symbolic link ends at `target`: what happens there concerns the link.
+    pub fn name_target(&self, target: &Path, link: &Path) {
+        if let Some(parent) = target.parent() {
+            self.add(parent);
+        }
+        let mut table = self.shared.table.borrow_mut();
+        table.targets.insert(link.to_path_buf(), target.to_path_buf());
+        if let Some((watched, name)) = table.place(target) {
+            watched.links.entry(name).or_default().insert(link.to_path_buf());
+        }
+    }
+
+    /// No path leads to the file: changes under unknown names may be its.
+    pub fn add_away(&self, id: FileId, shard: ShardId) {
+        self.shared.table.borrow_mut().away.insert(id, shard);
+    }
+
+    /// The file is not followed any more.
+    pub fn release(&self, id: FileId) {
+        self.shared.table.borrow_mut().away.remove(&id);
+    }
+}
+
+async fn wait_for_events<E: Env>(watch: Rc<E::Watch>, shared: Weak<Shared<E>>) {
+    let mut events = Vec::new();
+    loop {
+        let result = watch.next(&mut events).await;
+        let Some(shared) = shared.upgrade() else { return };
+        if let Err(error) = result {
+            shared
+                .owner
+                .error(&format!("watching directories failed: {error}; changes are found by looking each second"));
+            return;
+        }
+        shared.dispatch(&events);
+        events.clear();
+    }
+}
+
+impl<E: Env> Shared<E> {
+    fn dispatch(&self, events: &[WatchEvent]) {
+        let mut remote: HashMap<ShardId, HashSet<FileId>> = HashMap::new();
+        let mut table = self.table.borrow_mut();
+        for event in events {
+            if event.kind != WatchKind::Modified {
+                table.note(event);
+                self.raised.notify();
+                continue;
+            }
+            match table.watched.get(&event.directory).and_then(|watched| watched.files.get(&event.name)) {
+                Some(&(id, ShardId(0))) => self.owner.wake(id),
+                Some(&(id, shard)) => {
+                    remote.entry(shard).or_default().insert(id);
+                }
+                None => {
+                    for (&id, &shard) in &table.away {
+                        match shard {
+                            ShardId(0) => self.owner.wake(id),
+                            shard => {
+                                remote.entry(shard).or_default().insert(id);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (shard, ids) in remote {
+            self.post.send(shard, ToOwner::<FileOf<E>>::Modified(ids.into_iter().collect()));
+        }
+    }
+}
+
+impl Table {
+    /// The watched directory a path lies in, and its name there.
+    fn place(&mut self, path: &Path) -> Option<(&mut Watched, OsString)> {
+        let id = *self.by_path.get(path.parent()?)?;
+        Some((self.watched.get_mut(&id)?, path.file_name()?.to_os_string()))
+    }
+
+    /// Notes what the home shard has to look at.
+    fn note(&mut self, event: &WatchEvent) {
+        if event.kind == WatchKind::Overflow || self.events.waiting >= NAMES_WAITING_MAX {
+            self.events = Events { overflow: true, ..Events::default() };
+            return;
+        }
+        if event.kind == WatchKind::Gone {
+            if let Some(watched) = self.watched.remove(&event.directory) {
+                for path in watched.paths {
+                    self.by_path.remove(&path);
+                    self.events.gone.insert(path);
+                }
+            }
+            return;
+        }
+        let Some(watched) = self.watched.get(&event.directory) else { return };
+        self.events.ancestors |= watched.ancestor && event.kind == WatchKind::Appeared;
+        let links = watched.links.get(&event.name).into_iter().flatten();
+        let here = watched.paths.iter().map(|path| (path.as_path(), event.name.as_os_str()));
+        let linked = links.filter_map(|link| Some((link.parent()?, link.file_name()?)));
+        let found: Vec<(&Path, &OsStr)> = here.chain(linked).collect();
+        for (directory, name) in found {
+            self.events.waiting += 1;
+            self.events.names.entry(directory.to_path_buf()).or_default().insert(name.to_os_string());
+        }
+    }
+}

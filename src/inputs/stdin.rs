@@ -1,0 +1,375 @@
+//! Input `stdin`: lines from standard input.
+//!
+//! Guarantees: lines leave in order and as soon as they are read; a last line without newline is an event. Standard input
+//! cannot be read twice, so what a kill finds between the pipe and the log is lost: keep that in mind before using it for
+//! anything but a pipe that can be run again. Ends when the writer closes the pipe; once all inputs have ended the process does.
+
+use crate::codec::envelope::{self, EnvelopeKind};
+use crate::codec::framing::{Cut, Ending, LineTooLong, Rules, cut};
+use crate::config::component::{Component, Facts, InputSettings, Mistake};
+use crate::config::types::{ByteSize, FieldNames, Ring};
+use futures_lite::future;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use tailwater_shards::batch::{Batch, Source, SourceRange};
+use tailwater_shards::counters::Discard;
+use tailwater_shards::env::{Env, Stream};
+use tailwater_shards::limits::{BATCH_EVENTS_MAX, CHUNK_BYTES, LINE_BYTES_DEFAULT, LINE_BYTES_MAX};
+use tailwater_shards::plugin::{EncoderSpec, InputContext, InputSpec, LocalFuture, Placement, PluginError};
+use tailwater_shards::route::ShardBy;
+use tailwater_shards::stop::Phase;
+
+/// Shortest `max_line_bytes`: shorter pieces would cost more than the lines they are made of.
+const LINE_BYTES_MIN: u64 = 64;
+
+/// Settings of an input `stdin`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Longest line, without its line end.
+    pub max_line_bytes: ByteSize,
+    /// What happens to a longer one.
+    pub line_too_long: LineTooLong,
+    /// Keep a carriage return before the newline as part of the line.
+    pub keep_cr: bool,
+    /// Names of the fields of each event; `file` and `offset` do not exist here.
+    pub fields: FieldNames,
+    /// The lane to the pipeline.
+    pub ring: Ring,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            max_line_bytes: ByteSize(LINE_BYTES_DEFAULT as u64),
+            line_too_long: LineTooLong::default(),
+            keep_cr: false,
+            fields: FieldNames::default(),
+            ring: Ring::default(),
+        }
+    }
+}
+
+impl Component for Settings {
+    const NAME: &'static str = "stdin";
+    const SUMMARY: &'static str = "Reads lines from standard input until it ends.";
+    const EXAMPLE: &'static str = "type: stdin\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        if (LINE_BYTES_MIN..=LINE_BYTES_MAX as u64).contains(&self.max_line_bytes.0) {
+            return Ok(());
+        }
+        Err(Mistake {
+            key: "max_line_bytes".to_owned(),
+            what: format!(
+                "{} is not between {LINE_BYTES_MIN}B and {}",
+                self.max_line_bytes,
+                ByteSize(LINE_BYTES_MAX as u64)
+            ),
+            help: format!("leave it out for {}", ByteSize(LINE_BYTES_DEFAULT as u64)),
+        })
+    }
+}
+
+impl<E: Env> InputSettings<E> for Settings {
+    fn spec(&self, _: &Facts) -> Arc<dyn InputSpec<E>> {
+        let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
+        Arc::new(Spec { rules: Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr } })
+    }
+
+    fn encoder(&self, facts: &Facts) -> Arc<dyn EncoderSpec> {
+        envelope::spec(&self.fields, facts, EnvelopeKind::Stream)
+    }
+
+    fn fields(&self) -> &FieldNames {
+        &self.fields
+    }
+
+    fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn shard_by(&self) -> ShardBy {
+        ShardBy::Source
+    }
+
+    fn line_bytes_max(&self) -> usize {
+        usize::try_from(self.max_line_bytes.0).map_or(LINE_BYTES_MAX, |bytes| bytes.min(LINE_BYTES_MAX))
+    }
+}
+
+struct Spec {
+    rules: Rules,
+}
+
+impl<E: Env> InputSpec<E> for Spec {
+    fn placement(&self) -> Placement {
+        Placement::One
+    }
+
+    fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
+        let rules = self.rules;
+        Box::pin(async move {
+            let stream = context.env.stdin().map_err(|error| PluginError::Fatal(unreadable(&context.name, &error)))?;
+            Reader::new(context, rules).run(stream).await
+        })
+    }
+}
+
+fn unreadable(name: &str, error: &io::Error) -> String {
+    format!(
+        "input {name}: standard input cannot be read: {error}; start the program with a pipe or a file as standard input"
+    )
+}
+
+/// What one read of the stream ended with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Bytes(usize),
+    Ended,
+}
+
+struct Reader<E: Env> {
+    context: InputContext<E>,
+    rules: Rules,
+    source: Arc<Source>,
+    /// Bytes that were read and are part of no batch yet: an unfinished line, or lines that did not fit the last batch.
+    carry: Vec<u8>,
+    skipping: bool,
+    /// Position in the stream of the first byte of `carry`.
+    position: u64,
+}
+
+impl<E: Env> Reader<E> {
+    fn new(context: InputContext<E>, rules: Rules) -> Reader<E> {
+        let source = Arc::new(Source {
+            key: context.new_key(),
+            input: context.name.clone(),
+            name: Vec::new(),
+            descriptor: Vec::new(),
+            repeatable: false,
+        });
+        Reader { context, rules, source, carry: Vec::new(), skipping: false, position: 0 }
+    }
+
+    async fn run(mut self, mut stream: E::Stream) -> Result<(), PluginError> {
+        let mut ending = Ending::Open;
+        let mut full = false;
+        while ending == Ending::Open || full {
+            let mut batch = self.batch().await;
+            batch.chunk.spare()[..self.carry.len()].copy_from_slice(&self.carry);
+            batch.chunk.set_length(self.carry.len());
+            if !full && ending == Ending::Open {
+                match self.read(&mut stream, &mut batch).await {
+                    Ok(Read::Bytes(count)) => batch.chunk.set_length(self.carry.len() + count),
+                    Ok(Read::Ended) => ending = Ending::Final,
+                    Err(error) => {
+                        self.context.error(&unreadable(&self.context.name, &error));
+                        ending = Ending::Final;
+                    }
+                }
+            }
+            full = self.cut_and_send(batch, ending).await;
+            if self.context.env.slice_used() {
+                self.context.env.turn().await;
+            }
+        }
+        self.context.lanes.settle().await;
+        Ok(())
+    }
+
+    /// A batch with room for the bytes at hand and more.
+    async fn batch(&self) -> Box<Batch> {
+        if self.carry.len() < CHUNK_BYTES {
+            return self.context.lanes.batch(&self.source).await;
+        }
+        // Room for the carriage return that shows a line of the longest kind to be complete, and its newline.
+        let most = self.rules.line_bytes_max.max(self.carry.len()) + 2;
+        self.context.lanes.large_batch(&self.source, most).await
+    }
+
+    /// Waits for bytes, or for the end: what the writer still has in the pipe then is not read.
+    async fn read(&self, stream: &mut E::Stream, batch: &mut Batch) -> io::Result<Read> {
+        loop {
+            let drain = async {
+                self.context.stop.reached(Phase::Draining).await;
+                Ok::<Read, io::Error>(Read::Ended)
+            };
+            let bytes = async {
+                let count = stream.read(batch.chunk.spare()).await?;
+                Ok(if count == 0 { Read::Ended } else { Read::Bytes(count) })
+            };
+            match future::or(drain, bytes).await {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Sends the events of the batch and keeps the rest. Returns whether whole lines may be among the rest.
+    async fn cut_and_send(&mut self, mut batch: Box<Batch>, ending: Ending) -> bool {
+        let mut events = std::mem::take(&mut batch.events);
+        let bytes = batch.chunk.bytes();
+        let result: Cut = cut(bytes, 0, self.skipping, self.rules, ending, &mut events);
+        batch.events = events;
+        let counters = &self.context.counters;
+        counters.truncated_events.add(result.truncated);
+        if result.discarded > 0 {
+            counters.received_events.add(result.discarded);
+            counters.discarded.add(Discard::LineTooLong, result.discarded);
+        }
+        self.skipping = result.skipping;
+        let bytes = batch.chunk.bytes();
+        self.carry.clear();
+        self.carry.extend_from_slice(&bytes[result.consumed..]);
+        let full = batch.events.len() >= BATCH_EVENTS_MAX && !self.carry.is_empty();
+        batch.chunk_offset = self.position;
+        batch.range = SourceRange { from: self.position, to: self.position + result.consumed as u64, marker: 0 };
+        self.position = batch.range.to;
+        if result.consumed == 0 {
+            self.context.lanes.put_back(batch);
+        } else {
+            batch.chunk.set_length(result.consumed);
+            batch.received = self.context.env.wall();
+            self.context.lanes.send(batch).await;
+        }
+        full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::time::Duration;
+    use tailwater_shards::counters::InputCounters;
+    use tailwater_shards::env::ShardId;
+    use tailwater_shards::lane::{LaneOptions, lane};
+    use tailwater_shards::plugin::{Lanes, peers};
+    use tailwater_shards::sim::{SimEnv, Simulation};
+    use tailwater_shards::stop::Stop;
+
+    struct Run {
+        simulation: Simulation,
+        lines: Rc<RefCell<Vec<Vec<u8>>>>,
+        ended: Rc<RefCell<bool>>,
+        stop: Stop,
+        counters: Arc<InputCounters>,
+    }
+
+    fn start(seed: u64, settings: &Settings) -> Run {
+        let mut simulation = Simulation::new(seed);
+        let env = simulation.env(ShardId(0));
+        let counters = Arc::new(InputCounters::default());
+        let (sender, mut receiver, _) = lane(LaneOptions::default(), Default::default(), counters.clone());
+        let stop = Stop::new();
+        let context = InputContext {
+            env: env.clone(),
+            name: "in".into(),
+            shards: 1,
+            resume: Default::default(),
+            lanes: Rc::new(Lanes::new(env.clone(), vec![sender])),
+            peers: Rc::new(peers(1).remove(0).open(ShardId(0))),
+            stop: stop.clone(),
+            counters: counters.clone(),
+        };
+        let spec = InputSettings::<SimEnv>::spec(settings, &Facts { host: "h".into() });
+        let (lines, ended) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(false)));
+        let done = ended.clone();
+        env.spawn("input", async move {
+            spec.run(context).await.expect("it reads to the end");
+            *done.borrow_mut() = true;
+        });
+        let (taken, clock) = (lines.clone(), env.clone());
+        env.spawn("intake", async move {
+            let mut position = 0;
+            loop {
+                while let Some(batch) = receiver.pop() {
+                    assert_eq!((batch.range.from, batch.chunk_offset), (position, position), "no byte is skipped");
+                    position = batch.range.to;
+                    taken.borrow_mut().extend((0..batch.events.len()).map(|index| batch.event(index).to_vec()));
+                    receiver.give_back(batch);
+                }
+                clock.sleep(Duration::from_millis(1)).await;
+            }
+        });
+        Run { simulation, lines, ended, stop, counters }
+    }
+
+    fn read(seed: u64, settings: &Settings, text: &[u8]) -> (Vec<Vec<u8>>, Arc<InputCounters>) {
+        let mut run = start(seed, settings);
+        let world = run.simulation.world();
+        for part in text.chunks(50_000) {
+            world.stdin_write(part);
+            run.simulation.run_for(Duration::from_millis(1));
+        }
+        world.stdin_close();
+        let ended = run.ended.clone();
+        run.simulation.must("the input ends with its stream", || *ended.borrow(), Duration::from_secs(60));
+        run.simulation.run_for(Duration::from_millis(10));
+        (run.lines.take(), run.counters)
+    }
+
+    #[test]
+    fn every_line_arrives_once_however_the_pipe_cuts() {
+        let mut text = Vec::new();
+        let mut expected = Vec::new();
+        for number in 0..20_000u32 {
+            let line = match number % 1000 {
+                0 => vec![b'x'; 150_000],
+                _ => format!("{number} \\u \"quoted\" {}", "y".repeat(number as usize % 70)).into_bytes(),
+            };
+            text.extend_from_slice(&line);
+            text.push(b'\n');
+            expected.push(line);
+        }
+        text.extend_from_slice(&vec![b'\n'; 30_000]);
+        expected.resize(expected.len() + 30_000, Vec::new());
+        text.extend_from_slice(b"last");
+        expected.push(b"last".to_vec());
+        for seed in 0..3 {
+            let (lines, counters) = read(seed, &Settings::default(), &text);
+            assert!(lines == expected, "seed {seed}: {} lines of {}", lines.len(), expected.len());
+            assert_eq!(counters.received_events.get(), expected.len() as u64);
+            assert_eq!(counters.received_bytes.get(), text.len() as u64);
+        }
+    }
+
+    #[test]
+    fn too_long_lines_are_counted() {
+        let text = [vec![b'a'; 300_000], b"\nb\n".to_vec(), vec![b'c'; 300_000]].concat();
+        let (lines, counters) = read(1, &Settings::default(), &text);
+        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [262_144, 1, 262_144]);
+        assert_eq!(counters.truncated_events.get(), 2);
+        let discard = Settings { line_too_long: LineTooLong::Discard, ..Settings::default() };
+        let (lines, counters) = read(1, &discard, &text);
+        assert_eq!(lines, [b"b"]);
+        assert_eq!(counters.received_events.get(), 3);
+        assert_eq!(counters.discarded.get(Discard::LineTooLong), 2);
+    }
+
+    #[test]
+    fn drain_ends_it_with_what_was_read() {
+        let mut run = start(1, &Settings::default());
+        run.simulation.world().stdin_write(b"whole\nhalf");
+        let lines = run.lines.clone();
+        run.simulation.must("a line arrives", || !lines.borrow().is_empty(), Duration::from_secs(1));
+        run.simulation.run_for(Duration::from_secs(1));
+        assert!(!*run.ended.borrow(), "the pipe is open");
+        run.stop.enter(Phase::Draining);
+        let ended = run.ended.clone();
+        run.simulation.must("the input ends", || *ended.borrow(), Duration::from_secs(1));
+        run.simulation.run_for(Duration::from_millis(10));
+        assert_eq!(*run.lines.borrow(), [&b"whole"[..], b"half"]);
+    }
+
+    #[test]
+    fn line_bound_out_of_range_is_refused() {
+        let settings = Settings { max_line_bytes: ByteSize(1 << 40), ..Settings::default() };
+        assert_eq!(settings.check().expect_err("too large").key, "max_line_bytes");
+        assert!(Settings::default().check().is_ok());
+    }
+}

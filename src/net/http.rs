@@ -1,0 +1,109 @@
+//! A small HTTP/1.1 server on a shard: hyper over the shard's own connections.
+//!
+//! Guarantees: connections, header bytes and the time of each connection are bounded; request bodies are not read. Does not
+//! know paths: the handler does. Carries no TLS.
+
+use futures_lite::future::or;
+use futures_lite::{AsyncRead, AsyncWrite};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::rt::ReadBufCursor;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tailwater_shards::env::Env;
+use tailwater_shards::glommio_env::{GlommioEnv, Listener};
+
+/// Connections served at a time; further ones are closed at once.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Longest life of a connection: monitoring systems reconnect without noticing.
+const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+
+/// Bytes of request line and headers.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes read from a connection at once.
+const READ_BYTES: usize = 4096;
+
+/// The answer to a request.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Serves until the listener is shut down.
+pub async fn serve<H, F>(env: GlommioEnv, listener: Listener, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + 'static,
+    F: Future<Output = Answer> + 'static,
+{
+    let open = Rc::new(Cell::new(0));
+    loop {
+        let connection = match listener.accept().await {
+            Ok(connection) => connection,
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                env.sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if open.get() >= CONNECTIONS_MAX {
+            continue;
+        }
+        open.set(open.get() + 1);
+        let (open, handler, timer) = (open.clone(), handler.clone(), env.clone());
+        env.spawn("http connection", async move {
+            let service = service_fn(move |request| {
+                let answer = handler(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let serving = http1::Builder::new()
+                // Timers of hyper must be Send; the life of the whole connection is bounded instead.
+                .header_read_timeout(None)
+                .max_buf_size(HEADER_BYTES_MAX)
+                .serve_connection(HyperStream(connection), service);
+            // How a client ends its connection is its own business.
+            or(async { drop(serving.await) }, timer.sleep(CONNECTION_LIFE)).await;
+            open.set(open.get() - 1);
+        });
+    }
+}
+
+/// Lets hyper use a stream of the executor.
+struct HyperStream<T>(T);
+
+impl<T: AsyncRead + Unpin> hyper::rt::Read for HyperStream<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; READ_BYTES];
+        let most = into.remaining().min(bytes.len());
+        match Pin::new(&mut self.0).poll_read(cx, &mut bytes[..most]) {
+            Poll::Ready(Ok(length)) => {
+                into.put_slice(&bytes[..length]);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> hyper::rt::Write for HyperStream<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}

@@ -1,0 +1,3 @@
+//! Network: listeners and protocols on the shards' own executors.
+
+pub mod http;

@@ -1,0 +1,97 @@
+//! Output `blackhole`: takes everything and keeps nothing.
+//!
+//! Guarantees: looks at no event, so that what is measured with it is the rest of the product. What it took is in the
+//! counters that every output has.
+
+use super::encoding::output_full;
+use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::types::{Batching, Retry, WhenFull};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::sync::Arc;
+use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::env::Env;
+use tailwater_shards::plugin::{
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement,
+};
+
+/// Settings of an output `blackhole`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// How deliveries are grouped.
+    pub batch: Batching,
+    /// How failed deliveries are tried again; none of this output's fails.
+    pub retry: Retry,
+    /// What happens to its events when the log is full because of it.
+    pub when_full: WhenFull,
+}
+
+impl Component for Settings {
+    const NAME: &'static str = "blackhole";
+    const SUMMARY: &'static str = "Takes everything and keeps nothing; for tests and measurements.";
+    const EXAMPLE: &'static str = "type: blackhole\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        Ok(())
+    }
+}
+
+impl<E: Env> OutputSettings<E> for Settings {
+    fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
+        Arc::new(Spec)
+    }
+
+    fn batching(&self) -> Batching {
+        self.batch
+    }
+
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    fn when_full(&self) -> OutputFull {
+        output_full(self.when_full)
+    }
+}
+
+struct Spec;
+
+impl<E: Env> OutputSpec<E> for Spec {
+    fn placement(&self) -> Placement {
+        Placement::Every
+    }
+
+    fn open(&self, _: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+        Box::pin(async { Ok(Box::new(Blackhole) as Box<dyn Output>) })
+    }
+}
+
+struct Blackhole;
+
+impl Output for Blackhole {
+    fn deliver<'a>(&'a mut self, _: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
+        Box::pin(async { Outcome::Delivered })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encoding::testing::delivery;
+    use super::*;
+    use futures_lite::future::block_on;
+
+    #[test]
+    fn everything_is_taken() {
+        let mut lines = delivery(&["{}\n".to_owned()], 1);
+        assert!(matches!(block_on(Blackhole.deliver(&lines)), Outcome::Delivered));
+        lines = delivery(&[], 1);
+        assert!(matches!(block_on(Blackhole.deliver(&lines)), Outcome::Delivered));
+    }
+
+    #[test]
+    fn unknown_key_is_refused() {
+        assert!(serde_json::from_str::<Settings>(r#"{"when_full": "sample"}"#).is_ok());
+        assert!(serde_json::from_str::<Settings>(r#"{"path": "/x"}"#).is_err());
+    }
+}

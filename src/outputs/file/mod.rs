@@ -1,0 +1,385 @@
+//! Output `file`: events in files, whose path may depend on an event's date and fields.
+//!
+//! Guarantees: over a kill or a power loss nothing that the log held when the loss came is missing or repeated. A file holds
+//! events in the order of the log. A path never leaves the fixed directory of its template. What it does not do: delete files
+//! that dates left behind (only `rotate.keep` removes anything), or write to pipes and devices.
+//!
+//! # How nothing is repeated
+//!
+//! The engine delivers, then commits: the cursor together with this output's state, which holds the length of every open
+//! file ([`record`]). A start cuts each of them to that length, and the engine delivers again what was cut off. That leaves
+//! files that the state does not name, because they were created, or opened again, after it. So there is a journal beside
+//! the log: *before the first byte goes to a file that was not open, a record with its path, inode and present length is
+//! durable.* A record that is newer than the state is undone as well: the file is cut to that length. Every byte written
+//! after a commit went to a file open at that commit, which the state names, or opened after it, which the journal names;
+//! so all of it is cut, and nothing else is. It holds for any state that comes back, also an older one than the last: that
+//! is what a power loss does to a log that was not synced yet. Records are kept an hour beyond their commit for that.
+//!
+//! Rotation renames, so files are found by inode, beside their path if need be. A rotated file is cut where it lies, and
+//! writing goes on at the path: a rotation needs no record and is never taken back. Each rename is durable before the next
+//! and before the new file exists. A rotated or evicted file is synced by the next commit at the latest, before it is
+//! forgotten. A commit ends the gzip member or zstd frame, so that a cut leaves whole ones.
+//!
+//! A file that is shorter than its commit, or gone, was changed by somebody else or lost by its disk: that is said loudly, and
+//! writing goes on at its end.
+
+pub mod compress;
+mod record;
+pub mod template;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use super::encoding::{Encoding, message_field, output_full};
+use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::types::{Batching, ByteSize, Encode, Period, Retry, WhenFull};
+use compress::Compression;
+use record::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::env::{Env, Monotonic, Timestamp};
+use tailwater_shards::plugin::{
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
+};
+use template::PathTemplate;
+use writer::{Group, Now, Options, Writer};
+
+/// How often files are looked after while deliveries keep coming.
+const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// When a file is set aside for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    /// Before it grows larger than this, as it lies on disk.
+    #[serde(default)]
+    pub bytes: Option<ByteSize>,
+    /// When its first byte is this old.
+    #[serde(default)]
+    pub age: Option<Period>,
+    /// How many files are kept aside for each path, as `path.1` (the youngest), `path.2` and so on.
+    #[serde(default = "keep_default")]
+    pub keep: u32,
+}
+
+fn keep_default() -> u32 {
+    5
+}
+
+/// Most rotated files of one path: a rotation renames each of them.
+const KEEP_MAX: u32 = 1000;
+
+/// Most files open at a time, whatever is configured.
+const OPEN_FILES_MAX: u32 = 1024;
+
+/// Settings of an output `file`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where events go: an absolute path with dates (`%Y %m %d %F %H ...`, of the event, UTC) and fields (`{{ host }}`).
+    pub path: String,
+    /// The directory that no path may leave; by default the part of `path` before the first date or field.
+    #[serde(default)]
+    pub base: Option<PathBuf>,
+    /// How an event is written.
+    #[serde(default)]
+    pub encode: Encode,
+    /// With `encode: text`, the field that holds the message.
+    #[serde(default = "message_field")]
+    pub message_field: String,
+    /// How files are compressed.
+    #[serde(default)]
+    pub compression: Compression,
+    /// When a file is set aside; without it, never.
+    #[serde(default)]
+    pub rotate: Option<Rotate>,
+    /// Files held open; the one unused for longest is closed for another.
+    #[serde(default = "open_files_default")]
+    pub max_open_files: u32,
+    /// How deliveries are grouped.
+    #[serde(default)]
+    pub batch: Batching,
+    /// How failed deliveries are tried again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What happens to its events when the log is full because of it.
+    #[serde(default)]
+    pub when_full: WhenFull,
+}
+
+fn open_files_default() -> u32 {
+    256
+}
+
+impl Component for Settings {
+    const NAME: &'static str = "file";
+    const SUMMARY: &'static str = "Writes events to files, by date and field; repeats nothing after a crash.";
+    const EXAMPLE: &'static str =
+        "type: file\npath: /var/log/collected/{{ host }}/%F.log\nrotate: {bytes: 100MiB, keep: 10}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        let mistake =
+            |key: &str, what: String, help: &str| Err(Mistake { key: key.to_owned(), what, help: help.to_owned() });
+        let template = match PathTemplate::parse(&self.path) {
+            Ok(template) => template,
+            Err(what) => return mistake("path", what, "write it like /var/log/out/{{ host }}/%F.log"),
+        };
+        if let Some(base) = self.base.as_ref().filter(|base| !template.is_within(base)) {
+            let what = format!("`{}` does not begin with {}", self.path, base.display());
+            return mistake("base", what, "put the fixed beginning of `path` into `base`, or leave `base` out");
+        }
+        if !(1..=OPEN_FILES_MAX).contains(&self.max_open_files) {
+            let what = format!("{} is not between 1 and {OPEN_FILES_MAX}", self.max_open_files);
+            return mistake("max_open_files", what, "leave it out for 256");
+        }
+        match self.rotate {
+            Some(Rotate { bytes: None, age: None, .. }) => {
+                mistake("rotate", "neither `bytes` nor `age` is given".to_owned(), "give one, or leave `rotate` out")
+            }
+            Some(Rotate { bytes: Some(ByteSize(0)), .. }) => {
+                mistake("rotate.bytes", "0 bytes hold no event".to_owned(), "write it like 100MiB")
+            }
+            Some(Rotate { age: Some(Period(Duration::ZERO)), .. }) => {
+                mistake("rotate.age", "no time at all".to_owned(), "write it like 1d")
+            }
+            Some(Rotate { keep, .. }) if !(1..=KEEP_MAX).contains(&keep) => {
+                mistake("rotate.keep", format!("{keep} is not between 1 and {KEEP_MAX}"), "leave it out for 5")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<E: Env> OutputSettings<E> for Settings {
+    fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
+        let age = self.rotate.and_then(|rotate| rotate.age);
+        let options = Options {
+            compression: self.compression,
+            rotate_bytes: self.rotate.and_then(|rotate| rotate.bytes).map(|bytes| bytes.0),
+            rotate_age: age.map(|age| i64::try_from(age.0.as_nanos()).unwrap_or(i64::MAX)),
+            keep: self.rotate.map_or(1, |rotate| rotate.keep),
+            open_files_max: self.max_open_files as usize,
+        };
+        let encoding = Encoding::new(self.encode, &self.message_field);
+        Arc::new(Spec { template: PathTemplate::parse(&self.path), encoding, options })
+    }
+
+    fn batching(&self) -> Batching {
+        self.batch
+    }
+
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    fn when_full(&self) -> OutputFull {
+        output_full(self.when_full)
+    }
+}
+
+struct Spec {
+    template: Result<PathTemplate, String>,
+    encoding: Encoding,
+    options: Options,
+}
+
+impl<E: Env> OutputSpec<E> for Spec {
+    fn placement(&self) -> Placement {
+        Placement::One
+    }
+
+    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+        let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
+        Box::pin(async move {
+            let template = template.map_err(PluginError::Fatal)?;
+            let state = match state {
+                None => State::default(),
+                Some(bytes) => State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?,
+            };
+            let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));
+            let (disk, name) = (context.env.disk().clone(), context.name.clone());
+            let work = move || Writer::open(disk, name, options, &journal, state);
+            let opened = context.env.blocking(work).await;
+            let writer = opened.map_err(|error| {
+                PluginError::Retry(format!(
+                    "output {}: its files cannot be brought back to the last commit: {error}; check the rights on its \
+                     directories and on the data directory. Its events wait in the log",
+                    context.name
+                ))
+            })?;
+            let (constant, looked_after) = (template.constant(), context.env.now());
+            let buffer = Vec::new();
+            Ok(Box::new(FileOutput {
+                context,
+                template,
+                constant,
+                encoding,
+                writer: Some(writer),
+                buffer,
+                looked_after,
+            }) as Box<dyn Output>)
+        })
+    }
+}
+
+fn unreadable_state(name: &str) -> PluginError {
+    PluginError::Fatal(format!(
+        "output {name}: the state of its last commit is of a version that this program does not know; run the version that \
+         wrote it, or give the output a new name, which starts it afresh"
+    ))
+}
+
+struct FileOutput<E: Env> {
+    context: OutputContext<E>,
+    template: PathTemplate,
+    constant: Option<Vec<u8>>,
+    encoding: Encoding,
+    /// Out while it works where it may block; lost with a call that was given up, as the instance is then.
+    writer: Option<Writer<E::Disk>>,
+    buffer: Vec<u8>,
+    looked_after: Monotonic,
+}
+
+impl<E: Env> Output for FileOutput<E> {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
+        Box::pin(async move {
+            match self.write(delivery).await {
+                Ok(()) => Outcome::Delivered,
+                Err(error) => Outcome::Retry { after: None, error: format!("output {}: {error}", self.context.name) },
+            }
+        })
+    }
+
+    fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
+        let files = self.writer.as_ref().map(Writer::dirty_files).unwrap_or_default();
+        let (env, name) = (self.context.env.clone(), self.context.name.clone());
+        Box::pin(async move {
+            for file in files {
+                // A failure is told once, to whoever syncs first: the instance must not go on as if it had not been.
+                env.sync(&file).await.map_err(|error| {
+                    PluginError::Retry(format!("output {name}: what was written cannot be made durable: {error}"))
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
+        Box::pin(async move {
+            let committed = self.blocking(Writer::commit).await;
+            let failed = |error| PluginError::Retry(format!("output {}: {error}", self.context.name));
+            committed.map_err(failed)?.encode(state);
+            if self.context.env.now().since(self.looked_after) >= LOOK_AFTER_INTERVAL {
+                self.look_after().await;
+            }
+            Ok(())
+        })
+    }
+
+    fn tick(&mut self) -> LocalFuture<'_, ()> {
+        Box::pin(self.look_after())
+    }
+}
+
+impl<E: Env> FileOutput<E> {
+    fn now(&self) -> Now {
+        Now { wall: self.context.env.wall(), monotonic: self.context.env.now() }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Writer<E::Disk>, Now) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let mut writer = self.writer.take().ok_or("an earlier call was given up")?;
+        let now = self.now();
+        let done = self.context.env.blocking(move || {
+            let result = work(&mut writer, now);
+            (writer, result)
+        });
+        let (writer, result) = done.await;
+        self.writer = Some(writer);
+        result
+    }
+
+    /// An error means that nothing of the delivery counts.
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<(), String> {
+        if self.write_directly(delivery).await? {
+            return Ok(());
+        }
+        if self.writer.as_ref().is_some_and(Writer::is_waiting) {
+            self.blocking(Writer::flush).await?;
+        }
+        let groups = self.groups(delivery).await;
+        self.blocking(move |writer, now| writer.accept(groups, now)).await
+    }
+
+    /// Writes a delivery whose file is known and open straight from the log's mapping. False if there is more to do.
+    async fn write_directly(&mut self, delivery: &Delivery<'_>) -> Result<bool, String> {
+        let now = self.now();
+        let (Some(path), Some(writer)) = (&self.constant, &mut self.writer) else {
+            return Ok(false);
+        };
+        let Some(target) = writer.ready(path, delivery.bytes, now) else {
+            return Ok(false);
+        };
+        let before = target.length();
+        for piece in &delivery.pieces {
+            let bytes = match (&self.encoding, piece.lines()) {
+                (Encoding::Json, Some(lines)) => lines,
+                _ => {
+                    self.buffer.clear();
+                    self.encoding.piece(piece, &mut self.buffer);
+                    &self.buffer
+                }
+            };
+            if let Err(error) = target.append(bytes, now.wall) {
+                target.roll_back(before);
+                return Err(writer::explain("write", Path::new(&*String::from_utf8_lossy(path)), &error));
+            }
+            if self.context.env.slice_used() {
+                self.context.env.turn().await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bytes of a delivery by path, paths in the order of their first event.
+    async fn groups(&self, delivery: &Delivery<'_>) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut by_path = std::collections::HashMap::new();
+        let (mut path, mut current, mut time) = (Vec::new(), None, Timestamp::default());
+        for piece in &delivery.pieces {
+            for event in piece.iter() {
+                let same = !self.template.has_fields() && self.template.same_date(time, event.timestamp);
+                let group = match current.filter(|_| same) {
+                    Some(group) => group,
+                    None => {
+                        self.template.render(&event, &mut path);
+                        *by_path.entry(path.clone()).or_insert_with(|| {
+                            groups.push(Group::new(path.clone()));
+                            groups.len() - 1
+                        })
+                    }
+                };
+                (current, time) = (Some(group), event.timestamp);
+                self.encoding.event(event, &mut groups[group].bytes);
+            }
+            if self.context.env.slice_used() {
+                self.context.env.turn().await;
+            }
+        }
+        groups
+    }
+
+    async fn look_after(&mut self) {
+        self.looked_after = self.context.env.now();
+        if let Err(error) = self.blocking(Writer::look_after).await {
+            self.context.counters.errors.add(1);
+            tracing::warn!(component_id = %self.context.name, component_kind = "output", "{error}");
+        }
+    }
+}

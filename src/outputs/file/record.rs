@@ -1,0 +1,310 @@
+//! What the output remembers: the state of a commit, and the journal of files opened between commits.
+//!
+//! ```text
+//! state    version (1) 1 byte | last journal number 8 | files 4 | per file:
+//!          device 8 | inode 8 | length 8 | first write 8 | generation 4 | path bytes 2 | path
+//! journal  records: payload bytes 4 | xxh3 of the payload 8 | payload:
+//!          number 8 | device 8 | inode 8 | length before the first write 8 | path
+//! ```
+//! All numbers little-endian. Guarantees: a journal record is durable when [`Journal::append`] returns; a torn last record is
+//! cut off when the journal is opened; what is read back is what was written or an error.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tailwater_shards::env::{Disk, File, Monotonic, Open};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A file of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub path: Vec<u8>,
+    pub device: u64,
+    pub inode: u64,
+    pub length: u64,
+    /// When its first byte was written, ns since 1970.
+    pub first_write: i64,
+    /// How often a file of this path was found shorter than it should be.
+    pub generation: u32,
+}
+
+/// All that a commit carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The last journal record when the commit was made.
+    pub journal: u64,
+    pub files: Vec<Committed>,
+}
+
+const STATE_VERSION: u8 = 1;
+
+impl Committed {
+    /// Bytes it takes in a state.
+    pub fn bytes(path: &[u8]) -> usize {
+        38 + path.len()
+    }
+}
+
+impl State {
+    /// Appends the state's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(STATE_VERSION);
+        out.extend_from_slice(&self.journal.to_le_bytes());
+        out.extend_from_slice(&(self.files.len() as u32).to_le_bytes());
+        for file in &self.files {
+            for number in [file.device, file.inode, file.length, file.first_write as u64] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            out.extend_from_slice(&file.generation.to_le_bytes());
+            out.extend_from_slice(&(file.path.len() as u16).to_le_bytes());
+            out.extend_from_slice(&file.path);
+        }
+    }
+
+    /// Reads a state; none if these bytes are none that this version knows.
+    pub fn decode(bytes: &[u8]) -> Option<State> {
+        let mut rest = Bytes(bytes);
+        if rest.take(1)? != [STATE_VERSION] {
+            return None;
+        }
+        let journal = rest.number()?;
+        let count = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
+        let mut files = Vec::new();
+        for _ in 0..count {
+            let (device, inode, length, first_write) = (rest.number()?, rest.number()?, rest.number()?, rest.number()?);
+            let generation = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
+            let path_bytes = u16::from_le_bytes(rest.take(2)?.try_into().ok()?);
+            let path = rest.take(usize::from(path_bytes))?.to_vec();
+            files.push(Committed { path, device, inode, length, first_write: first_write as i64, generation });
+        }
+        rest.0.is_empty().then_some(State { journal, files })
+    }
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+}
+
+/// A file that was opened for writing, and how long it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub number: u64,
+    pub device: u64,
+    pub inode: u64,
+    pub length: u64,
+    pub path: Vec<u8>,
+}
+
+/// Records after which old ones are dropped.
+const RECORDS_MAX: usize = 4096;
+
+/// How long a record is kept after a commit that covers it. A power loss takes back commits of the last sync interval; a
+/// commit this old does not come back.
+const RECORD_AGE: Duration = Duration::from_secs(3600);
+
+/// The journal.
+pub struct Journal<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    file: D::File,
+    length: u64,
+    next: u64,
+    records: Vec<Opened>,
+    /// When commits were made, and the last record that each covers; sparse.
+    commits: Vec<(Monotonic, u64)>,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Opens the journal at `path`, made if absent.
+    pub fn open(disk: &D, path: &Path) -> io::Result<Journal<D>> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        disk.create_dir_all(directory)?;
+        let file = disk.open(path, Open::Create)?;
+        let mut bytes = vec![0; usize::try_from(file.stat()?.length).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], filled as u64)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        let (records, good) = decode(&bytes[..filled]);
+        if good < bytes.len() {
+            file.truncate(good as u64)?;
+            file.sync()?;
+        }
+        disk.sync_dir(directory)?;
+        if let Some(above) = directory.parent() {
+            disk.sync_dir(above)?;
+        }
+        let next = records.last().map_or(1, |record| record.number + 1);
+        let (disk, path) = (disk.clone(), path.to_owned());
+        Ok(Journal { disk, path, file, length: good as u64, next, records, commits: Vec::new() })
+    }
+
+    /// Numbers never go back, even if the journal was lost.
+    pub fn skip_to(&mut self, last: u64) {
+        self.next = self.next.max(last + 1);
+    }
+
+    /// The last record's number.
+    pub fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// The records behind `number`.
+    pub fn behind(&self, number: u64) -> impl Iterator<Item = &Opened> {
+        self.records.iter().filter(move |record| record.number > number)
+    }
+
+    /// Makes records durable and numbers them.
+    pub fn append(&mut self, mut opened: Vec<Opened>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for (record, number) in opened.iter_mut().zip(self.next..) {
+            record.number = number;
+            encode(record, &mut bytes);
+        }
+        self.file.write_at(&bytes, self.length)?;
+        self.file.sync()?;
+        self.length += bytes.len() as u64;
+        self.next += opened.len() as u64;
+        self.records.append(&mut opened);
+        Ok(())
+    }
+
+    /// Says that a commit covers all records so far, and drops those that no commit can need that may come back.
+    pub fn committed(&mut self, now: Monotonic) -> io::Result<()> {
+        if self.commits.last().is_none_or(|(at, _)| now.since(*at) >= RECORD_AGE / 60) {
+            self.commits.push((now, self.last()));
+        }
+        if self.records.len() < RECORDS_MAX {
+            return Ok(());
+        }
+        let old = self.commits.iter().rposition(|(at, _)| now.since(*at) >= RECORD_AGE);
+        let Some((_, covered)) = old.and_then(|index| self.commits.drain(..=index).next_back()) else {
+            return Ok(());
+        };
+        self.rewrite_behind(covered)
+    }
+
+    fn rewrite_behind(&mut self, covered: u64) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let kept: Vec<Opened> = self.behind(covered).cloned().collect();
+        kept.iter().for_each(|record| encode(record, &mut bytes));
+        let aside = self.path.with_extension("new");
+        let file = self.disk.open(&aside, Open::Create)?;
+        file.truncate(0)?;
+        file.write_at(&bytes, 0)?;
+        file.sync()?;
+        self.disk.rename(&aside, &self.path)?;
+        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("/")))?;
+        (self.file, self.length, self.records) = (file, bytes.len() as u64, kept);
+        Ok(())
+    }
+}
+
+fn encode(record: &Opened, out: &mut Vec<u8>) {
+    let mut payload = Vec::with_capacity(32 + record.path.len());
+    for number in [record.number, record.device, record.inode, record.length] {
+        payload.extend_from_slice(&number.to_le_bytes());
+    }
+    payload.extend_from_slice(&record.path);
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&xxh3_64(&payload).to_le_bytes());
+    out.extend_from_slice(&payload);
+}
+
+/// The records, and how many bytes they take.
+fn decode(bytes: &[u8]) -> (Vec<Opened>, usize) {
+    let mut records = Vec::new();
+    let mut rest = Bytes(bytes);
+    let mut good = 0;
+    while let Some(record) = decode_one(&mut rest) {
+        records.push(record);
+        good = bytes.len() - rest.0.len();
+    }
+    (records, good)
+}
+
+fn decode_one(rest: &mut Bytes<'_>) -> Option<Opened> {
+    let length = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
+    let hash = rest.number()?;
+    let payload = rest.take(length as usize)?;
+    if xxh3_64(payload) != hash {
+        return None;
+    }
+    let mut payload = Bytes(payload);
+    let (number, device, inode, length) = (payload.number()?, payload.number()?, payload.number()?, payload.number()?);
+    Some(Opened { number, device, inode, length, path: payload.0.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::sim::SimDisk;
+
+    #[test]
+    fn state_reads_back_and_damage_is_refused() {
+        let file = Committed { path: b"/a".to_vec(), device: 1, inode: 2, length: 3, first_write: -4, generation: 5 };
+        let state = State { journal: 9, files: vec![file.clone(), Committed { path: Vec::new(), ..file }] };
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        assert_eq!(State::decode(&bytes), Some(state));
+        assert_eq!(bytes.len(), 13 + Committed::bytes(b"/a") + Committed::bytes(b""));
+        for length in 0..bytes.len() {
+            assert_eq!(State::decode(&bytes[..length]), None);
+        }
+        bytes[0] = 2;
+        assert_eq!(State::decode(&bytes), None);
+    }
+
+    fn opened(path: &str) -> Opened {
+        Opened { number: 0, device: 1, inode: 2, length: 3, path: path.into() }
+    }
+
+    #[test]
+    fn torn_record_is_cut_and_numbers_go_on() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        journal.append(vec![opened("/a"), opened("/b")]).expect("it writes");
+        let whole = disk.outside().read(path).expect("it is there");
+        for length in whole.len() - 40..whole.len() {
+            disk.outside().write(path, &whole[..length]).expect("it writes");
+            let mut journal = Journal::open(&disk, path).expect("it opens");
+            assert_eq!(journal.last(), 1);
+            journal.append(vec![opened("/c")]).expect("it writes");
+            let journal = Journal::open(&disk, path).expect("it opens");
+            let paths: Vec<&[u8]> = journal.behind(0).map(|record| &record.path[..]).collect();
+            assert_eq!(paths, [b"/a", b"/c"]);
+            assert_eq!(journal.behind(1).count(), 1);
+        }
+    }
+
+    #[test]
+    fn old_records_are_dropped_once_nothing_can_need_them() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        journal.append((0..RECORDS_MAX).map(|_| opened("/a")).collect()).expect("it writes");
+        journal.committed(Monotonic(0)).expect("it works");
+        journal.append(vec![opened("/b")]).expect("it writes");
+        journal.committed(Monotonic(1)).expect("it works");
+        assert_eq!(journal.behind(0).count(), RECORDS_MAX + 1);
+        journal.committed(Monotonic(0).after(RECORD_AGE)).expect("it works");
+        assert_eq!(journal.behind(0).count(), 1);
+        let journal = Journal::open(&disk, path).expect("it opens");
+        assert_eq!(journal.behind(0).count(), 1);
+        assert_eq!(journal.last(), RECORDS_MAX as u64 + 1);
+    }
+}

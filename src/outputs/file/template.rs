@@ -1,0 +1,329 @@
+//! The path of an output file, made of an event: `/var/log/out/{{ host }}/%F.log`.
+//!
+//! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event holds: a value
+//! cannot bring a `/`, a NUL or a control byte, and a part that would be empty, `.`, `..` or longer than a file name may be
+//! becomes `_`. Dates are the event's, in UTC. A field that the event does not have, or that is no text, number or truth
+//! value, reads `unknown`.
+
+use crate::codec::calendar::{Civil, digits};
+use crate::codec::json::{find_field, string_body, unescape_json};
+use std::path::Path;
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::plugin::Event;
+use tailwater_shards::scan::escape_json_into;
+
+/// Longest file name of common file systems, less room for the suffix of a rotated file.
+const NAME_BYTES_MAX: usize = 255 - 8;
+
+/// Longest path.
+const PATH_BYTES_MAX: usize = 1024;
+
+const UNKNOWN: &[u8] = b"unknown";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(Vec<u8>),
+    /// One letter of strftime.
+    Date(u8),
+    /// The name of a field, as it is spelled in an event's line.
+    Field(Vec<u8>),
+}
+
+/// A parsed template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathTemplate {
+    /// What stands between the slashes, from the root.
+    components: Vec<Vec<Part>>,
+    /// Nanoseconds for which the dates stay the same; zero without dates.
+    step_nanos: i64,
+    has_fields: bool,
+}
+
+impl PathTemplate {
+    /// Reads a template, or says what is wrong with it.
+    pub fn parse(text: &str) -> Result<PathTemplate, String> {
+        if !text.starts_with('/') {
+            return Err(format!("`{text}` is not an absolute path"));
+        }
+        let mut components = vec![Vec::new()];
+        let mut rest = &text[1..];
+        while let Some(character) = rest.chars().next() {
+            let parts = components.last_mut().ok_or("no component")?;
+            if character == '/' {
+                components.push(Vec::new());
+                rest = &rest[1..];
+            } else if let Some(behind) = rest.strip_prefix("{{") {
+                let (name, behind) = behind.split_once("}}").ok_or("`{{` without `}}`")?;
+                if name.trim().is_empty() {
+                    return Err("`{{ }}` names no field".to_owned());
+                }
+                let mut escaped = Vec::new();
+                escape_json_into(name.trim().as_bytes(), &mut escaped);
+                parts.push(Part::Field(escaped));
+                rest = behind;
+            } else if let Some(behind) = rest.strip_prefix('%') {
+                rest = push_date(behind, parts)?;
+            } else {
+                push_literal(&rest.as_bytes()[..character.len_utf8()], parts);
+                rest = &rest[character.len_utf8()..];
+            }
+        }
+        PathTemplate::checked(components, text)
+    }
+
+    fn checked(components: Vec<Vec<Part>>, text: &str) -> Result<PathTemplate, String> {
+        for parts in &components {
+            match parts.as_slice() {
+                [] => return Err(format!("`{text}` has an empty part")),
+                [Part::Literal(name)] if name == b"." || name == b".." => {
+                    return Err(format!("`{text}` has a part `{}`", String::from_utf8_lossy(name)));
+                }
+                _ => {}
+            }
+        }
+        let parts = || components.iter().flatten();
+        let steps = parts().filter_map(|part| match part {
+            Part::Date(b'S' | b's') => Some(1),
+            Part::Date(b'M') => Some(60),
+            Part::Date(b'H') => Some(3600),
+            Part::Date(_) => Some(86_400),
+            _ => None,
+        });
+        let step_nanos = steps.min().unwrap_or(0) * 1_000_000_000;
+        let has_fields = parts().any(|part| matches!(part, Part::Field(_)));
+        Ok(PathTemplate { components, step_nanos, has_fields })
+    }
+
+    /// The path, if it is the same for every event.
+    pub fn constant(&self) -> Option<Vec<u8>> {
+        (self.step_nanos == 0 && !self.has_fields).then(|| {
+            let mut path = Vec::new();
+            self.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut path);
+            path
+        })
+    }
+
+    /// Whether two moments give the same path, for events without regard to their fields.
+    pub fn same_date(&self, one: Timestamp, other: Timestamp) -> bool {
+        self.step_nanos == 0 || one.0.div_euclid(self.step_nanos) == other.0.div_euclid(self.step_nanos)
+    }
+
+    /// Whether the path depends on what an event holds.
+    pub fn has_fields(&self) -> bool {
+        self.has_fields
+    }
+
+    /// Replaces `path` by the path of an event.
+    pub fn render(&self, event: &Event<'_>, path: &mut Vec<u8>) {
+        path.clear();
+        let civil = Civil::of(event.timestamp);
+        for parts in &self.components {
+            path.push(b'/');
+            let start = path.len();
+            for part in parts {
+                match part {
+                    Part::Literal(text) => path.extend_from_slice(text),
+                    Part::Date(letter) => push_civil(&civil, event.timestamp, *letter, path),
+                    Part::Field(name) => push_field(event.line, name, path),
+                }
+            }
+            let name = &path[start..];
+            if matches!(name, b"" | b"." | b"..") || name.len() > NAME_BYTES_MAX {
+                path.truncate(start);
+                path.push(b'_');
+            }
+        }
+        if path.len() > PATH_BYTES_MAX {
+            // Only fields can do that: the fixed directory stays, the rest becomes one name.
+            let fixed = self.fixed_directory();
+            path.truncate(0);
+            path.extend_from_slice(&fixed);
+            path.extend_from_slice(b"/_");
+        }
+    }
+
+    /// The directory that every path of this template lies in.
+    pub fn fixed_directory(&self) -> Vec<u8> {
+        let mut path = Vec::new();
+        let above_last = self.components.len() - 1;
+        for parts in &self.components[..above_last] {
+            let [Part::Literal(name)] = parts.as_slice() else { break };
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        path
+    }
+
+    /// Whether the fixed directory is `base` or lies in it.
+    pub fn is_within(&self, base: &Path) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let mut fixed = self.fixed_directory();
+        fixed.push(b'/');
+        Path::new(std::ffi::OsStr::from_bytes(&fixed)).starts_with(base)
+    }
+}
+
+fn push_literal(text: &[u8], parts: &mut Vec<Part>) {
+    match parts.last_mut() {
+        Some(Part::Literal(literal)) => literal.extend_from_slice(text),
+        _ => parts.push(Part::Literal(text.to_vec())),
+    }
+}
+
+/// Adds what stands behind a `%`, and returns what is left.
+fn push_date<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, String> {
+    let letter = *text.as_bytes().first().ok_or("a `%` at the end; write `%%` for a percent sign")?;
+    match letter {
+        b'%' => push_literal(b"%", parts),
+        b'F' => {
+            for (index, letter) in [b'Y', b'm', b'd'].into_iter().enumerate() {
+                if index > 0 {
+                    push_literal(b"-", parts);
+                }
+                parts.push(Part::Date(letter));
+            }
+        }
+        b'Y' | b'y' | b'm' | b'd' | b'H' | b'M' | b'S' | b'j' | b'G' | b'V' | b'u' | b's' => {
+            parts.push(Part::Date(letter))
+        }
+        _ => {
+            let letter = text.chars().next().unwrap_or('?');
+            return Err(format!("`%{letter}` is not one of %Y %y %m %d %F %H %M %S %j %G %V %u %s %%"));
+        }
+    }
+    Ok(&text[1..])
+}
+
+fn push_civil(civil: &Civil, moment: Timestamp, letter: u8, path: &mut Vec<u8>) {
+    let (value, width) = match letter {
+        b'Y' => (civil.year as u32, 4),
+        b'y' => (civil.year as u32 % 100, 2),
+        b'm' => (civil.month, 2),
+        b'd' => (civil.day, 2),
+        b'H' => (civil.hour, 2),
+        b'M' => (civil.minute, 2),
+        b'S' => (civil.second, 2),
+        b'j' => (civil.day_of_year(), 3),
+        b'G' => (civil.iso_week().0 as u32, 4),
+        b'V' => (civil.iso_week().1, 2),
+        b'u' => ((civil.weekday() + 6) % 7 + 1, 1),
+        _ => {
+            path.extend_from_slice(moment.0.div_euclid(1_000_000_000).to_string().as_bytes());
+            return;
+        }
+    };
+    let mut text = [0; 4];
+    digits(&mut text[..width], value);
+    path.extend_from_slice(&text[..width]);
+}
+
+/// Appends the value of a field, with no byte that a file name may not have.
+fn push_field(line: &[u8], name: &[u8], path: &mut Vec<u8>) {
+    let start = path.len();
+    let known = match find_field(line, name) {
+        Some([b'{' | b'[', ..] | b"null") | None => false,
+        Some(value) => match string_body(value) {
+            Some(body) => unescape_json(body, path).is_ok(),
+            None => {
+                path.extend_from_slice(value);
+                true
+            }
+        },
+    };
+    if !known {
+        path.truncate(start);
+        path.extend_from_slice(UNKNOWN);
+    }
+    for byte in &mut path[start..] {
+        if *byte == b'/' || *byte < 0x20 || *byte == 0x7f {
+            *byte = b'_';
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 2026-11-23T00:12:34Z, a Monday.
+    const MOMENT: Timestamp = Timestamp(1_795_392_754_000_000_000);
+
+    fn path(template: &str, line: &str) -> String {
+        let mut path = Vec::new();
+        let template = PathTemplate::parse(template).expect("a template");
+        template.render(&Event { line: line.as_bytes(), timestamp: MOMENT }, &mut path);
+        String::from_utf8(path).expect("text")
+    }
+
+    #[test]
+    fn dates_are_the_events() {
+        let letters = ["%Y", "%y", "%m", "%d", "%F", "%H", "%M", "%S", "%j", "%G", "%V", "%u", "%s"];
+        let moment = jiff::Timestamp::from_nanosecond(i128::from(MOMENT.0)).expect("in range");
+        for letter in letters {
+            assert_eq!(path(&format!("/x{letter}y"), "{}"), format!("/x{}y", moment.strftime(letter)));
+        }
+        assert_eq!(path("/100%%/%F.log", "{}"), "/100%/2026-11-23.log");
+    }
+
+    #[test]
+    fn fields_are_the_events() {
+        let line = r#"{"host":"web-1","n":7,"on":true,"o":{},"z":null,"s p":"ü"}"#;
+        assert_eq!(path("/a/{{ host }}/{{n}}-{{on}}.log", line), "/a/web-1/7-true.log");
+        assert_eq!(path("/a/{{o}}/{{z}}/{{none}}/{{ s p }}", line), "/a/unknown/unknown/unknown/ü");
+    }
+
+    #[test]
+    fn values_stay_within_the_fixed_directory() {
+        let value = |value: &str| path("/a/{{v}}/x", &serde_json::json!({ "v": value }).to_string());
+        for (evil, harmless) in [("..", "_"), (".", "_"), ("", "_"), ("../../etc", ".._.._etc"), ("a\0b\n", "a_b_")] {
+            assert_eq!(value(evil), format!("/a/{harmless}/x"));
+        }
+        assert_eq!(value(&"x".repeat(300)), "/a/_/x");
+        assert_eq!(path("/a/{{v}}{{v}}", r#"{"v":"."}"#), "/a/_");
+        assert_eq!(path("/a/{{v}}./x", r#"{"v":"."}"#), "/a/_/x");
+        let long = format!(r#"{{"v":"{}"}}"#, "x".repeat(240));
+        assert_eq!(path("/a/b/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}", &long), "/a/b/_");
+    }
+
+    #[test]
+    fn bad_templates_say_why() {
+        let error = |text: &str| PathTemplate::parse(text).expect_err("refused");
+        assert!(error("relative/x").contains("absolute"));
+        assert!(error("/a/../b").contains(".."));
+        assert!(error("/a//b").contains("empty"));
+        assert!(error("/a/").contains("empty"));
+        assert!(error("/a/%Q").contains("%Q"));
+        assert!(error("/a/%").contains("%%"));
+        assert!(error("/a/{{x").contains("}}"));
+        assert!(error("/a/{{ }}").contains("names no field"));
+    }
+
+    #[test]
+    fn constant_and_fixed_parts_are_known() {
+        let template = |text: &str| PathTemplate::parse(text).expect("a template");
+        assert_eq!(template("/a/b.log").constant(), Some(b"/a/b.log".to_vec()));
+        assert_eq!(template("/a/%Y").constant(), None);
+        assert_eq!(template("/a/{{x}}").constant(), None);
+        assert!(template("/a/b/%Y/c").is_within(Path::new("/a/b")));
+        assert!(template("/a/b/%Y/c").is_within(Path::new("/a")));
+        assert!(!template("/a/bc/x").is_within(Path::new("/a/b")));
+        let hour = template("/a/%F-%H");
+        assert!(hour.same_date(Timestamp(0), Timestamp(3_599_999_999_999)));
+        assert!(!hour.same_date(Timestamp(0), Timestamp(3_600_000_000_000)));
+        assert!(!hour.same_date(Timestamp(-1), Timestamp(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_escapes(value in any::<String>(), other in "[./]{0,4}") {
+            let line = serde_json::json!({ "v": value, "w": other }).to_string();
+            let path = path("/base/dir/{{v}}{{w}}/{{w}}.{{v}}", &line);
+            let parts: Vec<&str> = path.split('/').collect();
+            prop_assert_eq!(&parts[..3], &["", "base", "dir"]);
+            prop_assert!(parts.len() <= 5);
+            prop_assert!(parts[3..].iter().all(|part| !part.is_empty() && *part != "." && *part != ".."));
+            prop_assert!(!path.contains('\0'));
+        }
+    }
+}

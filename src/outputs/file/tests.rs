@@ -1,0 +1,59 @@
+//! What the files hold after anything that may happen.
+
+use super::compress::Compression;
+use super::record::State;
+use super::writer::{Group, Now, Options, Writer};
+use std::io::Read;
+use std::path::Path;
+use tailwater_shards::env::{Monotonic, Timestamp};
+use tailwater_shards::sim::{Crash, Outside, Prng, SimDisk};
+
+mod crash;
+mod output;
+
+const JOURNAL: &str = "/data/outputs/1.journal";
+
+fn now(millis: u64) -> Now {
+    Now { wall: Timestamp(millis as i64 * 1_000_000), monotonic: Monotonic(millis * 1_000_000) }
+}
+
+fn options() -> Options {
+    let compression = Compression::None;
+    Options { compression, rotate_bytes: None, rotate_age: None, keep: 1000, open_files_max: 100 }
+}
+
+fn open(disk: &SimDisk, options: &Options, state: State) -> std::io::Result<Writer<SimDisk>> {
+    Writer::open(disk.of_this_process(), "out".into(), options.clone(), Path::new(JOURNAL), state)
+}
+
+fn group(path: &str, text: &str) -> Group {
+    let mut group = Group::new(path.into());
+    group.bytes = text.into();
+    group
+}
+
+fn decompress(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match compression {
+        Compression::None => out.extend_from_slice(bytes),
+        Compression::Gzip => {
+            flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut out).expect("whole gzip members");
+        }
+        Compression::Zstd => {
+            zstd::stream::read::Decoder::new(bytes).expect("zstd").read_to_end(&mut out).expect("whole zstd frames");
+        }
+    }
+    out
+}
+
+/// What all files of a path hold, oldest first.
+fn content(disk: &Outside, path: &str, compression: Compression) -> String {
+    let mut all = Vec::new();
+    for number in (0..1000).rev() {
+        let name = if number == 0 { path.to_owned() } else { format!("{path}.{number}") };
+        if let Ok(bytes) = disk.read(&name) {
+            all.extend(decompress(compression, &bytes));
+        }
+    }
+    String::from_utf8(all).expect("text")
+}

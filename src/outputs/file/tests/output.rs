@@ -1,0 +1,295 @@
+//! The files in ordinary and odd circumstances, through the output as the engine sees it.
+
+use super::super::Settings;
+use super::*;
+use crate::config::component::{Component, Facts, OutputSettings};
+use crate::outputs::encoding::testing::{delivery, piece};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::env::{Env, ShardId};
+use tailwater_shards::plugin::{Column, Delivery, Outcome, Output, OutputContext, PluginError};
+use tailwater_shards::sim::{SimEnv, Simulation};
+use tailwater_shards::wal::OutputNumber;
+
+/// 2026-11-23T00:12:34Z.
+const MOMENT: u64 = 1_795_392_754_000_000_000;
+
+struct Fixture {
+    simulation: Simulation,
+    settings: Settings,
+    output: Option<Box<dyn Output>>,
+}
+
+impl Fixture {
+    fn new(json: serde_json::Value) -> Fixture {
+        let simulation = Simulation::new(3);
+        simulation.disk().outside().create_dir_all("/out").expect("it is new");
+        simulation.disk().outside().create_dir_all("/data").expect("it is new");
+        let settings: Settings = serde_json::from_value(json).expect("settings");
+        settings.check().expect("they make sense");
+        let mut fixture = Fixture { simulation, settings, output: None };
+        fixture.open(None).unwrap_or_else(|error| panic!("{error}"));
+        fixture
+    }
+
+    fn disk(&self) -> Outside {
+        self.simulation.disk().outside()
+    }
+
+    fn run<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+        let slot = Rc::new(RefCell::new(None));
+        let result = slot.clone();
+        self.simulation.env(ShardId(0)).spawn("test", async move { *result.borrow_mut() = Some(future.await) });
+        self.simulation.must("the call ends", || slot.borrow().is_some(), Duration::from_secs(7200));
+        slot.take().expect("it ended")
+    }
+
+    fn open(&mut self, state: Option<Vec<u8>>) -> Result<(), PluginError> {
+        let context = OutputContext {
+            env: self.simulation.env(ShardId(0)),
+            name: "out".into(),
+            number: OutputNumber(1),
+            data_dir: Arc::new("/data".into()),
+            stop: Default::default(),
+            counters: Default::default(),
+        };
+        let spec = OutputSettings::<SimEnv>::spec(&self.settings, &Facts { host: "h".into() }, "out");
+        self.output = Some(self.run(async move { spec.open(context, state).await })?);
+        Ok(())
+    }
+
+    fn deliver(&mut self, delivery: Delivery<'static>) -> Outcome {
+        let mut output = self.output.take().expect("open");
+        let (output, outcome) = self.run(async move {
+            let outcome = output.deliver(&delivery).await;
+            (output, outcome)
+        });
+        self.output = Some(output);
+        outcome
+    }
+
+    fn delivered(&mut self, lines: &[&str]) {
+        let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
+        let outcome = self.deliver(delivery(&lines, MOMENT));
+        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    }
+
+    fn refused(&mut self, lines: &[&str]) -> String {
+        let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
+        match self.deliver(delivery(&lines, MOMENT)) {
+            Outcome::Retry { error, .. } => error,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    fn commit(&mut self) -> Result<Vec<u8>, PluginError> {
+        let mut output = self.output.take().expect("open");
+        let (output, result) = self.run(async move {
+            let mut state = Vec::new();
+            let result = output.commit(&mut state).await.map(|()| state);
+            (output, result)
+        });
+        self.output = Some(output);
+        result
+    }
+
+    fn tick(&mut self) {
+        let mut output = self.output.take().expect("open");
+        self.output = Some(self.run(async move {
+            output.tick().await;
+            output
+        }));
+    }
+
+    fn text(&self, path: &str) -> String {
+        String::from_utf8(self.disk().read(path).unwrap_or_else(|error| panic!("{path}: {error}"))).expect("text")
+    }
+}
+
+fn constant() -> serde_json::Value {
+    serde_json::json!({"path": "/out/x.log"})
+}
+
+#[test]
+fn events_go_to_the_path_of_their_date_and_fields() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}/%H.log"}));
+    let lines: Vec<String> = ["a", "b", "a", "../../etc"].iter().map(|h| format!("{{\"h\":\"{h}\"}}\n")).collect();
+    let times = [0, 0, 3600, 0].iter().flat_map(|seconds| (MOMENT + seconds * 1_000_000_000).to_le_bytes()).collect();
+    let mut delivery = Delivery::default();
+    delivery.push(piece(&lines, Column::Each(std::borrow::Cow::Owned(times))));
+    assert!(matches!(fixture.deliver(delivery), Outcome::Delivered));
+    for (path, line) in [("a/00", 0), ("b/00", 1), ("a/01", 2), (".._.._etc/00", 3)] {
+        assert_eq!(fixture.text(&format!("/out/{path}.log")), lines[line]);
+    }
+}
+
+#[test]
+fn text_leaves_byte_for_byte() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "encode": "text"}));
+    let messages = ["plain", "", "tab\t\"quote\" \\ \u{1} ü € 𝄞", "\r"];
+    for round in 0..2 {
+        let lines: Vec<String> =
+            messages.iter().map(|text| serde_json::json!({"offset": 1, "message": text}).to_string()).collect();
+        fixture.delivered(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let expected: String = messages.iter().map(|text| format!("{text}\n")).collect();
+        assert_eq!(fixture.text("/out/x.log"), expected.repeat(round + 1));
+    }
+}
+
+#[test]
+fn rotation_keeps_as_many_files_as_asked() {
+    let rotate = serde_json::json!({"bytes": 20, "keep": 2});
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": rotate}));
+    for number in 0..9 {
+        fixture.delivered(&[&format!("{{\"n\":{number}}}"), "{\"m\":0}"]);
+    }
+    assert_eq!(fixture.disk().list("/out").expect("a directory").len(), 3);
+    assert_eq!(fixture.text("/out/x.log.2"), "{\"n\":6}\n{\"m\":0}\n");
+    assert_eq!(fixture.text("/out/x.log.1"), "{\"n\":7}\n{\"m\":0}\n");
+    assert_eq!(fixture.text("/out/x.log"), "{\"n\":8}\n{\"m\":0}\n");
+}
+
+#[test]
+fn large_delivery_is_cut_at_lines() {
+    let rotate = serde_json::json!({"bytes": 50, "keep": 100});
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": rotate}));
+    let lines: Vec<String> = (0..100).map(|n| format!("{{\"n\":{n},\"x\":\"{}\"}}", "y".repeat(n % 60))).collect();
+    fixture.delivered(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    for name in fixture.disk().list("/out").expect("a directory") {
+        let text = fixture.text(&format!("/out/{}", name.to_string_lossy()));
+        assert!(text.len() <= 50 || text.lines().count() == 1, "{text}");
+    }
+    let all = content(&fixture.disk(), "/out/x.log", Compression::None);
+    assert_eq!(all, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+}
+
+#[test]
+fn old_file_is_rotated_without_new_events() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": {"age": "1h"}}));
+    fixture.delivered(&["{}"]);
+    fixture.tick();
+    assert!(fixture.disk().exists("/out/x.log"));
+    let env = fixture.simulation.env(ShardId(0));
+    fixture.run(async move { env.sleep(Duration::from_secs(3601)).await });
+    fixture.tick();
+    assert!(!fixture.disk().exists("/out/x.log"));
+    assert_eq!(fixture.text("/out/x.log.1"), "{}\n");
+    fixture.delivered(&["{\"a\":1}"]);
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n");
+}
+
+#[test]
+fn file_moved_away_by_others_is_let_go() {
+    let mut fixture = Fixture::new(constant());
+    fixture.delivered(&["{\"a\":1}"]);
+    fixture.disk().rename("/out/x.log", "/out/x.log-20261123").expect("it is there");
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.tick();
+    fixture.delivered(&["{\"a\":3}"]);
+    fixture.commit().expect("it commits");
+    assert_eq!(fixture.text("/out/x.log-20261123"), "{\"a\":1}\n{\"a\":2}\n");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":3}\n");
+    assert!(fixture.disk().clean("/out/x.log-20261123").expect("a file"), "the commit covers it");
+}
+
+#[test]
+fn file_cut_by_others_goes_on_at_its_end() {
+    let mut fixture = Fixture::new(constant());
+    fixture.delivered(&["{\"a\":1}"]);
+    fixture.disk().truncate("/out/x.log", 0).expect("it is there");
+    fixture.tick();
+    fixture.delivered(&["{\"a\":2}"]);
+    let state = fixture.commit().expect("it commits");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":2}\n");
+    fixture.disk().truncate("/out/x.log", 3).expect("it is there");
+    fixture.open(Some(state)).unwrap_or_else(|error| panic!("{error}"));
+    fixture.delivered(&["{\"a\":3}"]);
+    assert_eq!(fixture.text("/out/x.log"), "{\"a{\"a\":3}\n");
+}
+
+#[test]
+fn path_that_cannot_be_written_says_what_to_do_and_loses_nothing() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/no/x.log"}));
+    fixture.disk().create_dir_all("/out/no").expect("it is new");
+    fixture.simulation.disk().deny(Path::new("/out/no"), true).expect("it is there");
+    let error = fixture.refused(&["{\"a\":1}"]);
+    assert!(error.contains("output out: cannot open /out/no/x.log") && error.contains("the right to write"), "{error}");
+    fixture.simulation.disk().deny(Path::new("/out/no"), false).expect("it is there");
+    fixture.delivered(&["{\"a\":1}"]);
+    fixture.simulation.disk().set_free_bytes(Some(2));
+    let error = fixture.refused(&[&"x".repeat(10_000)]);
+    assert!(error.contains("cannot write /out/no/x.log") && error.contains("free space"), "{error}");
+    fixture.simulation.disk().set_free_bytes(None);
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.commit().expect("it commits");
+    assert_eq!(fixture.text("/out/no/x.log"), "{\"a\":1}\n{\"a\":2}\n");
+}
+
+#[test]
+fn full_disk_under_compression_repeats_nothing() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.gz", "compression": "gzip"}));
+    let mut prng = Prng::new(1, "bytes");
+    // Long enough, and of little order, so that compressed bytes come out with each delivery.
+    let lines: Vec<String> = (0..4).map(|_| (0..20_000).map(|_| prng.draw().to_string()).collect()).collect();
+    fixture.delivered(&[&lines[0]]);
+    fixture.simulation.disk().fail_writes(2);
+    fixture.delivered(&[&lines[1]]);
+    assert!(fixture.refused(&[&lines[2]]).contains("cannot write /out/x.gz"));
+    fixture.delivered(&[&lines[2]]);
+    fixture.simulation.disk().fail_writes(1);
+    assert!(fixture.commit().is_err(), "the end of the member cannot be written");
+    fixture.commit().expect("a write may be repeated");
+    fixture.delivered(&[&lines[3]]);
+    fixture.commit().expect("it commits");
+    let text = content(&fixture.disk(), "/out/x.gz", Compression::Gzip);
+    assert!(text == lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+}
+
+#[test]
+fn failed_sync_is_never_repeated_into_a_commit() {
+    let mut fixture = Fixture::new(constant());
+    fixture.delivered(&["{\"a\":1}"]);
+    let state = fixture.commit().expect("it commits");
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.simulation.disk().fail_syncs(1);
+    assert!(fixture.commit().is_err());
+    assert!(fixture.commit().is_err(), "a second try proves nothing");
+    fixture.open(Some(state)).unwrap_or_else(|error| panic!("{error}"));
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.commit().expect("it commits");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n{\"a\":2}\n");
+}
+
+#[test]
+fn symbolic_links_and_directories_are_refused() {
+    let mut fixture = Fixture::new(constant());
+    fixture.disk().write("/out/other", b"").expect("it is new");
+    fixture.disk().symlink("/out/other", "/out/x.log").expect("it is new");
+    assert!(fixture.refused(&["{}"]).contains("symbolic link"));
+    fixture.disk().remove("/out/x.log").expect("it is there");
+    fixture.disk().create_dir_all("/out/x.log").expect("it is new");
+    assert!(fixture.refused(&["{}"]).contains("regular file"));
+    assert_eq!(fixture.text("/out/other"), "");
+}
+
+#[test]
+fn foreign_state_is_refused() {
+    let mut fixture = Fixture::new(constant());
+    assert!(matches!(fixture.open(Some(vec![99, 0])), Err(PluginError::Fatal(error)) if error.contains("version")));
+}
+
+#[test]
+fn wrong_settings_name_their_key() {
+    let key = |json: serde_json::Value| {
+        serde_json::from_value::<Settings>(json).expect("settings").check().expect_err("refused").key
+    };
+    assert_eq!(key(serde_json::json!({"path": "x"})), "path");
+    assert_eq!(key(serde_json::json!({"path": "/a/b", "base": "/c"})), "base");
+    assert_eq!(key(serde_json::json!({"path": "/a", "max_open_files": 0})), "max_open_files");
+    assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {}})), "rotate");
+    assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {"bytes": 0}})), "rotate.bytes");
+    assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {"age": "1d", "keep": 0}})), "rotate.keep");
+    assert!(serde_json::from_value::<Settings>(serde_json::json!({"path": "/a", "nope": 1})).is_err());
+}

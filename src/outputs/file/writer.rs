@@ -1,0 +1,628 @@
+//! The open files of an output, and the protocol that keeps them exact over a crash. All calls may block.
+//!
+//! Guarantees, for a kill and for a power loss at any point, told on [`Writer::open`] and proved by the tests: what lies in
+//! the files after a start is exactly what was delivered before the commit it starts from. See the module above for why.
+
+use super::compress::{Compression, Member};
+use super::record::{Committed, Journal, Opened, State};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tailwater_shards::env::{Disk, File, FileKind, Monotonic, Open, Timestamp};
+use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
+
+/// How files are written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub compression: Compression,
+    /// Length at which a file is rotated.
+    pub rotate_bytes: Option<u64>,
+    /// Nanoseconds from a file's first write to its rotation.
+    pub rotate_age: Option<i64>,
+    /// Rotated files that are kept of each path.
+    pub keep: u32,
+    pub open_files_max: usize,
+}
+
+/// What the clocks show.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub wall: Timestamp,
+    pub monotonic: Monotonic,
+}
+
+/// Bytes for one path.
+pub struct Group {
+    pub path: Vec<u8>,
+    pub bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new(path: Vec<u8>) -> Group {
+        Group { path, bytes: Vec::new(), written: 0 }
+    }
+}
+
+/// Files opened with one sync of the journal.
+const OPENED_AT_ONCE: usize = 16;
+
+/// Rotated and evicted files that may wait for the next commit to sync them.
+const CLOSING_MAX: usize = 64;
+
+/// State bytes beside the files.
+const STATE_BYTES: usize = COMMIT_STATE_BYTES_MAX - 4096;
+
+/// One open file.
+pub struct Target<D: Disk> {
+    file: Arc<D::File>,
+    device: u64,
+    inode: u64,
+    generation: u32,
+    /// Where the next byte goes.
+    length: u64,
+    /// One past the last byte that may have been touched: beyond `length` lies what a failed write left.
+    touched: u64,
+    first_write: i64,
+    member: Option<Member>,
+    /// Compressed bytes that are not written yet.
+    out: Vec<u8>,
+    dirty: bool,
+    used: u64,
+}
+
+impl<D: Disk> Target<D> {
+    /// Writes at the end. What a failure leaves is no part of the file.
+    pub fn append(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<()> {
+        if self.length == 0 {
+            self.first_write = now.0;
+        }
+        self.touched = self.touched.max(self.length + bytes.len() as u64);
+        self.dirty = true;
+        self.file.write_at(bytes, self.length)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Where the next byte goes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes back what was appended since the file had this length.
+    pub fn roll_back(&mut self, length: u64) {
+        self.length = length;
+    }
+
+    fn flush(&mut self, now: Timestamp) -> io::Result<()> {
+        if !self.out.is_empty() {
+            let out = std::mem::take(&mut self.out);
+            let result = self.append(&out, now);
+            if result.is_err() {
+                self.out = out;
+            }
+            return result;
+        }
+        Ok(())
+    }
+
+    /// Ends the member and leaves exactly the file's bytes in it.
+    fn finish(&mut self, now: Timestamp) -> io::Result<()> {
+        if let Some(member) = self.member.take() {
+            member.end(&mut self.out)?;
+        }
+        self.flush(now)?;
+        if self.touched > self.length {
+            self.file.truncate(self.length)?;
+            self.touched = self.length;
+        }
+        Ok(())
+    }
+}
+
+/// See the module.
+pub struct Writer<D: Disk> {
+    disk: D,
+    name: Arc<str>,
+    options: Options,
+    files: BTreeMap<Vec<u8>, Target<D>>,
+    /// Files that get no more bytes and wait to be synced.
+    closing: Vec<Arc<D::File>>,
+    /// Directories with names that are not durable yet.
+    directories: BTreeSet<PathBuf>,
+    journal: Journal<D>,
+    /// Delivered, and not written yet.
+    pending: VecDeque<Group>,
+    uses: u64,
+    /// A sync that failed: repeating it proves nothing, so no commit follows; the next start cuts and writes again.
+    poisoned: Option<String>,
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn numbered(path: &[u8], number: u32) -> PathBuf {
+    let mut name = path.to_vec();
+    name.extend_from_slice(format!(".{number}").as_bytes());
+    as_path(&name).to_owned()
+}
+
+impl<D: Disk> Writer<D> {
+    /// Opens the files of the commit that `state` is of and brings all files back to what they held then: each file of the
+    /// commit is cut to its length; each file that was opened after it, which the journal tells, is cut to the length it had
+    /// before. All cuts are durable when this returns, so that no later crash brings the bytes back.
+    pub fn open(disk: D, name: Arc<str>, options: Options, journal: &Path, state: State) -> io::Result<Writer<D>> {
+        let mut journal = Journal::open(&disk, journal)?;
+        journal.skip_to(state.journal);
+        let (files, closing, directories, pending) = Default::default();
+        let mut writer =
+            Writer { disk, name, options, files, closing, directories, journal, pending, uses: 0, poisoned: None };
+        writer.recover(state)?;
+        Ok(writer)
+    }
+
+    fn recover(&mut self, state: State) -> io::Result<()> {
+        let mut before: BTreeMap<(Vec<u8>, u64), Opened> = BTreeMap::new();
+        for opened in self.journal.behind(state.journal) {
+            let first = before.entry((opened.path.clone(), opened.inode)).or_insert_with(|| opened.clone());
+            first.length = first.length.min(opened.length);
+        }
+        for file in state.files {
+            let key = (file.path.clone(), file.inode);
+            // A file that was shorter when it was opened later is another one, which got the number of one that is gone.
+            if before.get(&key).is_none_or(|opened| opened.length >= file.length) {
+                before.remove(&key);
+                self.recover_committed(file)?;
+            }
+        }
+        for opened in before.into_values() {
+            self.recover_opened(&opened)?;
+        }
+        let directories = std::mem::take(&mut self.directories);
+        directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
+    }
+
+    fn recover_committed(&mut self, mut committed: Committed) -> io::Result<()> {
+        let path = as_path(&committed.path).to_owned();
+        let Some(found) = self.locate(&path, committed.device, committed.inode)? else {
+            if committed.length > 0 {
+                self.warn(&format!(
+                    "{} is gone, with {} bytes that were written to it; a new file is begun",
+                    path.display(),
+                    committed.length
+                ));
+            }
+            return Ok(());
+        };
+        let file = self.disk.open(&found, Open::Write)?;
+        let stat = file.stat()?;
+        if stat.length < committed.length {
+            self.warn(&format!(
+                "{} has {} bytes and should have {}: somebody cut it, or its disk lost them; writing goes on at its end",
+                found.display(),
+                stat.length,
+                committed.length
+            ));
+            committed.length = stat.length;
+            committed.generation += 1;
+        }
+        cut(&file, stat.length, committed.length)?;
+        if found == path {
+            let Committed { path, length, first_write, generation, .. } = committed;
+            let target = Target { generation, first_write, ..target(Arc::new(file), stat.device, stat.inode, length) };
+            self.files.insert(path, target);
+        }
+        Ok(())
+    }
+
+    fn recover_opened(&mut self, opened: &Opened) -> io::Result<()> {
+        let path = as_path(&opened.path);
+        let Some(found) = self.locate(path, opened.device, opened.inode)? else {
+            return Ok(());
+        };
+        if opened.length == 0 && found != path {
+            self.disk.remove(&found)?;
+            self.directories.insert(parent(&found).to_owned());
+            return Ok(());
+        }
+        let file = self.disk.open(&found, Open::Write)?;
+        let length = file.stat()?.length;
+        cut(&file, length, opened.length)
+    }
+
+    /// Where a file is now: under its own path, or under another name beside it.
+    fn locate(&self, path: &Path, device: u64, inode: u64) -> io::Result<Option<PathBuf>> {
+        match self.disk.stat(path) {
+            // The device's number may change when it is mounted again; the file's stays.
+            Ok(stat) if stat.inode == inode && stat.kind == FileKind::Regular => return Ok(Some(path.to_owned())),
+            Err(error) if !is_gone(&error) => return Err(error),
+            _ => {}
+        }
+        let entries = match self.disk.list(parent(path)) {
+            Ok(entries) => entries,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        for entry in entries.into_iter().filter(|entry| !entry.directory && !entry.link) {
+            let beside = parent(path).join(&entry.name);
+            match self.disk.stat(&beside) {
+                Ok(stat) if (stat.device, stat.inode) == (device, inode) => return Ok(Some(beside)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes groups in and writes them. An error means that nothing of them was taken. What was taken and could not be
+    /// written waits: [`Writer::flush`] comes before the next groups, and before a commit.
+    pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<(), String> {
+        assert!(!self.is_waiting(), "groups before the ones before them were written");
+        let count = groups.len();
+        self.pending = groups.into();
+        let Err(error) = self.flush(now) else {
+            return Ok(());
+        };
+        if self.pending.len() == count && self.pending[0].written == 0 && !self.is_waiting_compressed() {
+            self.pending.clear();
+            return Err(error);
+        }
+        self.warn(&error);
+        Ok(())
+    }
+
+    /// Whether something that was taken is not written yet.
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty() || self.is_waiting_compressed()
+    }
+
+    fn is_waiting_compressed(&self) -> bool {
+        self.options.compression != Compression::None && self.files.values().any(|target| !target.out.is_empty())
+    }
+
+    /// Writes what waits.
+    pub fn flush(&mut self, now: Now) -> Result<(), String> {
+        for (path, target) in &mut self.files {
+            target.flush(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        }
+        while !self.pending.is_empty() {
+            let paths: Vec<Vec<u8>> =
+                self.pending.iter().take(OPENED_AT_ONCE).map(|group| group.path.clone()).collect();
+            self.ensure_open(&paths, now)?;
+            for _ in 0..paths.len() {
+                let Some(mut group) = self.pending.pop_front() else { break };
+                let result = self.write(&mut group, now);
+                if group.written < group.bytes.len() {
+                    self.pending.push_front(group);
+                }
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, group: &mut Group, now: Now) -> Result<(), String> {
+        while group.written < group.bytes.len() {
+            let rest = &group.bytes[group.written..];
+            let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            let expected = if self.options.compression == Compression::None { line as u64 } else { 0 };
+            if self.is_due(&group.path, expected, now) {
+                self.rotate(&group.path, now)?;
+            }
+            self.ensure_open(std::slice::from_ref(&group.path), now)?;
+            let rotate_bytes = self.options.rotate_bytes;
+            let compression = self.options.compression;
+            let target = self.files.get_mut(&group.path).ok_or("a file was closed while it is written")?;
+            let explain = |error: io::Error| explain("write", as_path(&group.path), &error);
+            if compression == Compression::None {
+                let room = rotate_bytes.map_or(rest.len() as u64, |limit| limit.saturating_sub(target.length));
+                let count = whole_lines(rest, usize::try_from(room).unwrap_or(usize::MAX)).max(line);
+                target.append(&rest[..count], now.wall).map_err(explain)?;
+                group.written += count;
+            } else {
+                let mut member = match target.member.take() {
+                    Some(member) => member,
+                    None => Member::begin(compression).map_err(explain)?.ok_or("no compression")?,
+                };
+                // Into memory: it does not fail for want of anything but memory.
+                member.push(rest, &mut target.out).map_err(explain)?;
+                target.member = Some(member);
+                group.written = group.bytes.len();
+                target.flush(now.wall).map_err(explain)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, path: &[u8], more: u64, now: Now) -> bool {
+        let Some(target) = self.files.get(path).filter(|target| target.length > 0) else {
+            return false;
+        };
+        let is_full = |limit| target.length >= limit || target.length + more > limit;
+        let is_old = |age| now.wall.0.saturating_sub(target.first_write) >= age;
+        self.options.rotate_bytes.is_some_and(is_full) || self.options.rotate_age.is_some_and(is_old)
+    }
+
+    /// The open file of a path, if `bytes` may be written to it now and nothing has to be done before.
+    pub fn ready(&mut self, path: &[u8], bytes: u64, now: Now) -> Option<&mut Target<D>> {
+        if self.options.compression != Compression::None || self.is_waiting() || self.is_due(path, bytes, now) {
+            return None;
+        }
+        let limit = self.options.rotate_bytes.unwrap_or(u64::MAX);
+        self.files.get_mut(path).filter(|target| target.length.saturating_add(bytes) <= limit)
+    }
+
+    /// Opens files that are not open, and makes the journal say so before the first byte is written.
+    fn ensure_open(&mut self, paths: &[Vec<u8>], now: Now) -> Result<(), String> {
+        self.uses += 1;
+        let mut opened = Vec::new();
+        let mut records = Vec::new();
+        for path in paths {
+            if let Some(target) = self.files.get_mut(path) {
+                target.used = self.uses;
+                continue;
+            }
+            let target = self.open_one(path).map_err(|error| explain("open", as_path(path), &error))?;
+            let (device, inode, length) = (target.device, target.inode, target.length);
+            records.push(Opened { number: 0, device, inode, length, path: path.clone() });
+            opened.push((path.clone(), target));
+        }
+        if opened.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.journal.append(records) {
+            return Err(self.poison(explain("write the journal for", as_path(&opened[0].0), &error)));
+        }
+        for (path, mut target) in opened {
+            target.used = self.uses;
+            self.files.insert(path, target);
+        }
+        self.make_room(now)
+    }
+
+    fn open_one(&mut self, path: &[u8]) -> io::Result<Target<D>> {
+        let path = as_path(path);
+        let directory = parent(path);
+        let mut made = BTreeSet::from([directory.to_owned()]);
+        for above in directory.ancestors() {
+            made.insert(above.to_owned());
+            if self.disk.stat(above).is_ok() {
+                break;
+            }
+        }
+        if made.len() > 1 {
+            self.disk.create_dir_all(directory)?;
+        }
+        let file = self.disk.open(path, Open::Create)?;
+        self.directories.append(&mut made);
+        let stat = file.stat()?;
+        if stat.kind != FileKind::Regular {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        let first_write = stat.modified.0;
+        Ok(Target { first_write, ..target(Arc::new(file), stat.device, stat.inode, stat.length) })
+    }
+
+    /// Closes the files that were not used for longest until the rest fits the bounds. Those just opened stay.
+    fn make_room(&mut self, now: Now) -> Result<(), String> {
+        loop {
+            let bytes: usize = self.files.keys().map(|path| Committed::bytes(path)).sum();
+            if self.files.len() <= self.options.open_files_max && bytes <= STATE_BYTES {
+                return Ok(());
+            }
+            let oldest = self.files.iter().filter(|(_, target)| target.used < self.uses).min_by_key(|(_, t)| t.used);
+            let Some((path, _)) = oldest else { return Ok(()) };
+            let path = path.clone();
+            self.close_one(&path, now)?;
+        }
+    }
+
+    /// Ends a file's content; the next commit, or this, syncs it.
+    fn close_one(&mut self, path: &[u8], now: Now) -> Result<(), String> {
+        let Some(target) = self.files.get_mut(path) else { return Ok(()) };
+        target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        if let Some(target) = self.files.remove(path).filter(|target| target.dirty) {
+            self.closing.push(target.file);
+        }
+        if self.closing.len() > CLOSING_MAX {
+            self.sync_closing();
+        }
+        Ok(())
+    }
+
+    fn sync_closing(&mut self) {
+        for file in std::mem::take(&mut self.closing) {
+            if let Err(error) = file.sync() {
+                self.poison(format!("a rotated file cannot be made durable: {error}; check the disk"));
+            }
+        }
+    }
+
+    fn poison(&mut self, reason: String) -> String {
+        self.poisoned.get_or_insert(reason).clone()
+    }
+
+    /// Moves a file aside: `path` becomes `path.1`, `path.1` becomes `path.2`, the last one kept is removed. Each step is
+    /// durable before the next, so that a power loss never leaves a later one without an earlier one, which would put one
+    /// file in another's place.
+    fn rotate(&mut self, path: &[u8], now: Now) -> Result<(), String> {
+        let Some(target) = self.files.get_mut(path) else { return Ok(()) };
+        target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        let inode = target.inode;
+        if self.disk.stat(as_path(path)).is_ok_and(|stat| stat.inode == inode) {
+            self.shift(path).map_err(|error| explain("rotate", as_path(path), &error))?;
+        }
+        self.close_one(path, now)
+    }
+
+    fn shift(&self, path: &[u8]) -> io::Result<()> {
+        let directory = parent(as_path(path));
+        // A gap that an interrupted rotation left is filled first.
+        let mut free = self.options.keep;
+        for number in 1..=self.options.keep {
+            match self.disk.stat(&numbered(path, number)) {
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => {
+                    free = number;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for number in (1..free).rev() {
+            self.disk.rename(&numbered(path, number), &numbered(path, number + 1))?;
+            self.disk.sync_dir(directory)?;
+        }
+        self.disk.rename(as_path(path), &numbered(path, 1))?;
+        self.disk.sync_dir(directory)
+    }
+
+    /// The files with bytes that are not known to be durable.
+    pub fn dirty_files(&self) -> Vec<Arc<D::File>> {
+        self.files.values().filter(|target| target.dirty).map(|target| target.file.clone()).collect()
+    }
+
+    /// Makes all that was taken durable and says what the files hold.
+    pub fn commit(&mut self, now: Now) -> Result<State, String> {
+        self.flush(now)?;
+        for (path, target) in &mut self.files {
+            target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        }
+        self.sync_closing();
+        if let Err(reason) = self.sync() {
+            self.poison(reason);
+        }
+        if let Some(reason) = &self.poisoned {
+            return Err(reason.clone());
+        }
+        let files = self.files.iter().map(|(path, target)| Committed {
+            path: path.clone(),
+            device: target.device,
+            inode: target.inode,
+            length: target.length,
+            first_write: target.first_write,
+            generation: target.generation,
+        });
+        let state = State { journal: self.journal.last(), files: files.collect() };
+        self.journal.committed(now.monotonic).map_err(|error| format!("the journal cannot be shortened: {error}"))?;
+        Ok(state)
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        for (path, target) in &mut self.files {
+            if target.dirty {
+                target.file.sync().map_err(|error| explain("make durable", as_path(path), &error))?;
+                target.dirty = false;
+            }
+        }
+        for directory in std::mem::take(&mut self.directories) {
+            match self.disk.sync_dir(&directory) {
+                Err(error) if !is_gone(&error) => return Err(explain("make durable", &directory, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after files that others touched, and rotates those that are old enough.
+    pub fn look_after(&mut self, now: Now) -> Result<(), String> {
+        let paths: Vec<Vec<u8>> = self.files.keys().cloned().collect();
+        for path in paths {
+            let Some(target) = self.files.get_mut(&path) else { continue };
+            let own = target.file.stat().map_err(|error| explain("look at", as_path(&path), &error))?;
+            if own.length < target.length {
+                let (had, has) = (target.length, own.length);
+                (target.length, target.touched) = (has, has);
+                target.generation += 1;
+                // What the member holds belongs to bytes that are gone.
+                target.member = None;
+                target.out.clear();
+                self.warn(&format!("{} was cut from {had} to {has} bytes by somebody", as_path(&path).display()));
+            }
+            let inode = own.inode;
+            match self.disk.stat(as_path(&path)) {
+                Ok(stat) if stat.inode == inode => {
+                    if self.is_due(&path, 0, now) {
+                        self.rotate(&path, now)?;
+                    }
+                }
+                Err(error) if !is_gone(&error) => return Err(explain("look at", as_path(&path), &error)),
+                _ => {
+                    tracing::info!(output = %self.name, "{} was moved away; a new file follows", as_path(&path).display());
+                    self.close_one(&path, now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn warn(&self, message: &str) {
+        tracing::error!(component_id = %self.name, component_kind = "output", "output {}: {message}", self.name);
+    }
+}
+
+fn target<D: Disk>(file: Arc<D::File>, device: u64, inode: u64, length: u64) -> Target<D> {
+    Target {
+        file,
+        device,
+        inode,
+        generation: 0,
+        length,
+        touched: length,
+        first_write: 0,
+        member: None,
+        out: Vec::new(),
+        dirty: false,
+        used: 0,
+    }
+}
+
+/// Cuts a file, durably. Also one that is already short enough is synced: an earlier start may have cut it and died before.
+fn cut(file: &impl File, length: u64, wanted: u64) -> io::Result<()> {
+    if length > wanted {
+        file.truncate(wanted)?;
+    }
+    file.sync()
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Bytes of the whole lines that fit into `room`.
+fn whole_lines(bytes: &[u8], room: usize) -> usize {
+    if bytes.len() <= room {
+        return bytes.len();
+    }
+    memchr::memrchr(b'\n', &bytes[..room]).map_or(0, |at| at + 1)
+}
+
+/// What Linux says of a symbolic link that is not followed; the standard library has no stable name for it.
+const LOOP: i32 = 40;
+
+/// What, where, why, and what to do.
+pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
+    use io::ErrorKind;
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied => "give the user that runs tailwater the right to write there",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space there, or let `rotate` keep less",
+        ErrorKind::ReadOnlyFilesystem => "mount the file system writable, or choose another `path`",
+        _ if error.raw_os_error() == Some(LOOP) => {
+            "the path ends in a symbolic link, which is refused: name the file itself"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "a part of the path is a file where a directory is needed"
+        }
+        ErrorKind::IsADirectory | ErrorKind::InvalidInput => "choose a `path` that is a regular file",
+        _ => "check the disk, and that the directory exists",
+    };
+    format!("cannot {what} {}: {error}; {hint}. Its events wait in the log", path.display())
+}

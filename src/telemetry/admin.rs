@@ -1,0 +1,71 @@
+//! The admin endpoint: `/livez`, `/readyz` and `/metrics` on the first shard.
+//!
+//! Guarantees: an address that cannot be had ends the start with a message; it serves while the engine drains. Changes nothing:
+//! it only reads counters.
+
+use crate::net::http::{Answer, serve};
+use crate::telemetry::metrics::Exporter;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use tailwater_shards::glommio_env::{GlommioEnv, Listener};
+use tailwater_shards::plugin::LocalFuture;
+use tailwater_shards::shard::Service;
+use tailwater_shards::stop::Stop;
+
+/// The endpoint as a service of a shard.
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What it shows; set once the engine is laid out.
+    pub exporter: Arc<OnceLock<Exporter>>,
+    /// Told the address that was bound, for a port of zero.
+    pub bound: Box<dyn Fn(SocketAddr) + Send + Sync>,
+}
+
+impl Service<GlommioEnv> for Admin {
+    fn run(&self, env: GlommioEnv, stop: Stop) -> LocalFuture<'static, ()> {
+        let bound = Listener::bind(&env, self.listen).map(|listener| (listener.local_address(), listener));
+        let (address, listener) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                stop.fail(format!(
+                    "admin endpoint: cannot listen on {}: {error}; choose another address with admin.listen, or switch \
+                     it off with admin: false",
+                    self.listen
+                ));
+                return Box::pin(async {});
+            }
+        };
+        (self.bound)(address);
+        let exporter = self.exporter.clone();
+        Box::pin(serve(env, listener, move |request| {
+            let answer = answer(&request, exporter.get(), &stop);
+            async move { answer }
+        }))
+    }
+}
+
+fn answer(request: &Request<Incoming>, exporter: Option<&Exporter>, stop: &Stop) -> Answer {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
+    }
+    let ready = exporter.is_some_and(Exporter::is_ready) && !stop.is_asked();
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" if ready => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n".to_owned()),
+        "/metrics" => text(StatusCode::OK, exporter.map(Exporter::text).unwrap_or_default()),
+        path => text(StatusCode::NOT_FOUND, format!("{path}: not here; there are /livez, /readyz and /metrics\n")),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}

@@ -1,0 +1,116 @@
+//! Which lines are repeated: the same place in the code for the same component, more than a few times in a window.
+//!
+//! Guarantees: bounded; a line that is not repeated is never held back; every suppressed line is in exactly one summary. Pure:
+//! time is an argument.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+use tracing::{Level, Metadata};
+
+/// How long lines are counted together.
+pub const WINDOW: Duration = Duration::from_secs(10);
+/// Lines of one kind that are written in a window; a burst of a handful (files found at the start) is news, not noise.
+pub const LINES_PER_WINDOW: u64 = 5;
+/// Kinds of lines that are followed. Beyond it, lines are written as they come.
+const KINDS_MAX: usize = 1024;
+
+/// A kind of line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    /// The kind of a line from a place in the code for a component.
+    pub fn of(metadata: &Metadata<'_>, component: &str) -> Key {
+        let mut hasher = DefaultHasher::new();
+        metadata.callsite().hash(&mut hasher);
+        component.hash(&mut hasher);
+        Key(hasher.finish())
+    }
+}
+
+/// Whether a line is written.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Written, after the summary of an earlier window if there is one.
+    Written(Option<Summary>),
+    /// Counted only.
+    Suppressed,
+}
+
+/// What a window suppressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// How many lines.
+    pub lines: u64,
+    /// Their level.
+    pub level: Level,
+    /// Their module.
+    pub target: &'static str,
+    /// Where they come from.
+    pub file: &'static str,
+    /// The line there.
+    pub line: u32,
+    /// The component; empty for none.
+    pub component: String,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Duration,
+    seen: u64,
+    summary: Summary,
+}
+
+/// The windows that are open.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    windows: HashMap<Key, Window>,
+}
+
+impl Repeats {
+    /// Decides on a line at `now`.
+    pub fn admit(&mut self, key: Key, metadata: &Metadata<'static>, component: &str, now: Duration) -> Admission {
+        if let Some(window) = self.windows.get_mut(&key) {
+            let earlier = match now >= window.began + WINDOW {
+                true => {
+                    let suppressed = std::mem::take(&mut window.summary.lines);
+                    (window.began, window.seen) = (now, 0);
+                    (suppressed > 0).then(|| Summary { lines: suppressed, ..window.summary.clone() })
+                }
+                false => None,
+            };
+            window.seen += 1;
+            if window.seen > LINES_PER_WINDOW {
+                window.summary.lines += 1;
+                return Admission::Suppressed;
+            }
+            return Admission::Written(earlier);
+        }
+        if self.windows.len() < KINDS_MAX {
+            let summary = Summary {
+                lines: 0,
+                level: *metadata.level(),
+                target: metadata.target(),
+                file: metadata.file().unwrap_or("?"),
+                line: metadata.line().unwrap_or(0),
+                component: component.to_owned(),
+            };
+            self.windows.insert(key, Window { began: now, seen: 1, summary });
+        }
+        Admission::Written(None)
+    }
+
+    /// Closes the windows that have ended at `now`, or all, and gives the summaries of those that suppressed something.
+    pub fn sweep(&mut self, now: Option<Duration>) -> Vec<Summary> {
+        let mut summaries = Vec::new();
+        self.windows.retain(|_, window| {
+            let open = now.is_some_and(|now| now < window.began + WINDOW);
+            if !open && window.summary.lines > 0 {
+                summaries.push(window.summary.clone());
+            }
+            open
+        });
+        summaries
+    }
+}

@@ -1,0 +1,5 @@
+//! Telemetry: what the process says of itself.
+
+pub mod admin;
+pub mod log;
+pub mod metrics;

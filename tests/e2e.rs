@@ -1,0 +1,31 @@
+//! End to end: the real binary, real files, real signals.
+//!
+//! Terms: the *product* is the binary that `TAILWATER_BIN` names, or the one of this build; it runs as a child process, and
+//! this test contains none of its code. A *case* is one test's folder, configuration and processes. Lines are *numbered*, so
+//! that a lost, repeated or changed one is seen.
+//!
+//! Guarantees: no order of events depends on a pause; every wait has a condition and a deadline. A WARN or ERROR line in the
+//! product's log that a case did not announce fails the case.
+
+#[path = "e2e/bad_config.rs"]
+mod bad_config;
+#[path = "e2e/bad_disk.rs"]
+mod bad_disk;
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/case.rs"]
+mod case;
+#[path = "e2e/files.rs"]
+mod files;
+#[path = "e2e/lines.rs"]
+mod lines;
+#[path = "e2e/metrics.rs"]
+mod metrics;
+#[path = "e2e/product.rs"]
+mod product;
+#[path = "e2e/restart.rs"]
+mod restart;
+#[path = "e2e/stdin.rs"]
+mod stdin;
+#[path = "e2e/wait.rs"]
+mod wait;

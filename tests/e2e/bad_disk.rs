@@ -1,0 +1,195 @@
+//! Disks and paths that refuse: the data directory, damaged segments, an output that cannot be written.
+
+use crate::case::Case;
+use crate::lines::{LineCount, arrived, block};
+use crate::metrics;
+use crate::product::{Product, binary, is_root, text, unprivileged};
+use crate::wait::wait_for;
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A start that must be refused with exit code 1 and a message that names the data directory.
+fn refused(command: &mut Command, config: &Path, words: &[&str]) {
+    let output: Output =
+        command.arg("run").arg("-c").arg(config).stdin(Stdio::null()).output().expect("the product starts");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    for word in words {
+        assert!(message.to_lowercase().contains(&word.to_lowercase()), "no {word:?} in:\n{message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn missing_data_directory_is_made() {
+    let case = Case::new("no-data");
+    let config = case.files_to_file("logs/*.log");
+    fs::remove_dir(case.path("data")).expect("a removal");
+    case.write("logs/app.log", &block(1, 1_000));
+    let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(1_000, &mut product);
+    product.terminate();
+    arrived(&case.output(), 1_000).assert_exactly_once();
+}
+
+#[test]
+fn data_directory_that_cannot_be_made_is_refused_by_name() {
+    let case = Case::new("data-is-file");
+    let config = case.files_to_file("logs/*.log");
+    fs::remove_dir(case.path("data")).expect("a removal");
+    case.write("data", b"a file, not a folder");
+    let data = case.path("data");
+    refused(&mut Command::new(binary()), &config, &[data.to_str().expect("UTF-8")]);
+    assert_eq!(fs::read(data).expect("the file"), b"a file, not a folder");
+}
+
+#[test]
+fn read_only_data_directory_is_refused_by_name() {
+    let case = Case::new("read-only");
+    let config = case.files_to_file("logs/*.log");
+    let data = case.path("data");
+    if !is_root() {
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o555)).expect("permissions");
+    }
+    refused(&mut unprivileged(&case), &config, &[data.to_str().expect("UTF-8"), "permission denied"]);
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("permissions");
+}
+
+#[test]
+fn second_instance_is_refused_and_the_first_goes_on() {
+    let mut case = Case::new("second");
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, 10_000));
+    let mut count = LineCount::of(case.output());
+    let mut product = Product::start(&case, &config);
+    count.wait(10_000, &mut product);
+    // Its own port, so that the data directory is what refuses it.
+    case.admin_port = 0;
+    let second = case.files_to_file("logs/*.log");
+    let data = case.path("data");
+    refused(&mut Command::new(binary()), &second, &[data.to_str().expect("UTF-8"), "another"]);
+    case.write("logs/more.log", &block(10_001, 20_000));
+    count.wait(20_000, &mut product);
+    product.terminate();
+    arrived(&case.output(), 20_000).assert_exactly_once();
+}
+
+/// Segment files of the log, oldest first.
+fn segments(case: &Case) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![case.path("data/wal")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the log's folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("").to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".seg") && name.starts_with(|first: char| first.is_ascii_digit()) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Flips the bits of some bytes.
+fn damage(segment: &Path, offset: u64, length: usize) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(segment).expect("a segment");
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, offset).expect("bytes");
+    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    file.write_all_at(&bytes, offset).expect("bytes");
+}
+
+/// Where the written part of a segment ends.
+fn written(segment: &Path) -> u64 {
+    let bytes = fs::read(segment).expect("a segment");
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
+}
+
+/// A case killed with `lines` in its log, in several segments, none of them delivered.
+fn killed_with_a_full_log(name: &str, lines: u64) -> (Case, PathBuf) {
+    let mut case = Case::new(name);
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 256MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    fs::create_dir(case.output()).expect("a folder where the file should be");
+    case.write("logs/app.log", &block(1, lines));
+    let mut product = Product::start(&case, &config);
+    product.expect("events.json");
+    wait_for("the lines in the log", || match metrics::received_events(case.admin_port)? {
+        received if received >= lines => Ok(()),
+        received => Err(format!("received {received}; {}", product.state())),
+    });
+    product.kill();
+    fs::remove_dir(case.output()).expect("the folder goes");
+    (case, config)
+}
+
+#[test]
+fn damage_in_a_sealed_segment_is_reported_and_costs_only_its_frame() {
+    const ALL: u64 = 60_000;
+    let (case, config) = killed_with_a_full_log("sealed", ALL);
+    let segments = segments(&case);
+    assert!(segments.len() >= 3, "{segments:?}");
+    damage(&segments[1], 2 << 20, 16);
+    // What the log lost must not come back from the source: then nothing would be shown.
+    fs::remove_file(case.path("logs/app.log")).expect("a removal");
+    case.write("logs/new.log", b"a fresh line\n");
+    let mut product = Product::start(&case, &config);
+    product.expect("amage");
+    product.expect("quarantine");
+    product.wait_for_log(&["damage", ".seg"]);
+    wait_for("the fresh line", || {
+        let text = fs::read_to_string(case.output()).unwrap_or_default();
+        if text.contains("a fresh line") { Ok(()) } else { Err(product.state()) }
+    });
+    product.terminate();
+    let seen = arrived(&case.output(), ALL);
+    assert_eq!(seen.repeated(), Vec::<u64>::new());
+    let lost = seen.lost();
+    assert!(!lost.is_empty() && lost.len() < 5_000, "lost {} lines to 16 damaged bytes", lost.len());
+    assert!(lost.windows(2).all(|pair| pair[1] == pair[0] + 1), "one frame's lines, not others'");
+    let quarantined = fs::read_dir(case.path("data/quarantine")).expect("a quarantine").count();
+    assert!(quarantined >= 1, "the damaged bytes are kept aside");
+}
+
+#[test]
+fn damage_at_the_tail_is_cut_and_read_again() {
+    const ALL: u64 = 20_000;
+    let (case, config) = killed_with_a_full_log("tail", ALL);
+    let segments = segments(&case);
+    let last = segments.last().expect("a segment");
+    let end = written(last);
+    assert!(end > 1_000, "{end}");
+    damage(last, end - 24, 8);
+    let mut product = Product::start(&case, &config);
+    product.expect(".seg");
+    product.expect("torn");
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&case.output(), ALL).assert_exactly_once();
+}
+
+#[test]
+fn output_that_cannot_be_written_waits_and_loses_nothing() {
+    let case = Case::new("blocked");
+    let config = case.files_to_file("logs/*.log");
+    // A folder where the file should be refuses root too.
+    fs::create_dir(case.output()).expect("a folder");
+    case.write("logs/app.log", &block(1, 10_000));
+    let mut product = Product::start(&case, &config);
+    product.expect("events.json");
+    product.wait_for_log(&["events.json", "directory"]);
+    case.write("logs/more.log", &block(10_001, 20_000));
+    wait_for("the lines in the log", || match metrics::received_events(case.admin_port)? {
+        20_000 => Ok(()),
+        received => Err(format!("received {received}; {}", product.state())),
+    });
+    fs::remove_dir(case.output()).expect("the folder goes");
+    LineCount::of(case.output()).wait(20_000, &mut product);
+    product.terminate();
+    arrived(&case.output(), 20_000).assert_exactly_once();
+}

@@ -1,0 +1,109 @@
+//! A case: one test's folder and configuration. At most two run at once, so that each has a core to itself.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, PoisonError};
+use tempfile::TempDir;
+
+const CASES_AT_ONCE: usize = 2;
+
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+struct Turn;
+
+impl Turn {
+    fn take() -> Turn {
+        // A failed case poisons nothing: the number is right whatever happened.
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        while *running >= CASES_AT_ONCE {
+            running = ENDED.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+        *running += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
+
+/// One test's folder: `logs/` to read from, `data/` for the product, `out/` to write to. Removed at the end, kept when
+/// `TAILWATER_KEEP` is set.
+pub struct Case {
+    folder: PathBuf,
+    pub admin_port: u16,
+    pub shards: usize,
+    /// Top-level lines of the configuration besides the fixed ones.
+    pub extra: String,
+    _removed: Option<TempDir>,
+    _turn: Turn,
+}
+
+impl Case {
+    pub fn new(name: &str) -> Case {
+        let turn = Turn::take();
+        let folder =
+            tempfile::Builder::new().prefix(&format!("tailwater-{name}-")).tempdir().expect("a temporary folder");
+        // Cases run the product as another user too.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        let (path, removed) = match std::env::var_os("TAILWATER_KEEP") {
+            Some(_) => (folder.keep(), None),
+            None => (folder.path().to_owned(), Some(folder)),
+        };
+        for part in ["logs", "data", "out"] {
+            fs::create_dir(path.join(part)).expect("a folder");
+        }
+        Case { folder: path, admin_port: free_port(), shards: 1, extra: String::new(), _removed: removed, _turn: turn }
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.folder.join(below)
+    }
+
+    /// Where most cases let the product write.
+    pub fn output(&self) -> PathBuf {
+        self.path("out/events.json")
+    }
+
+    /// A configuration: files matching `include` (below the folder) to [`Case::output`].
+    pub fn files_to_file(&self, include: &str) -> PathBuf {
+        let input = format!("{{type: file, include: [\"{}\"]}}", self.path(include).display());
+        self.configure(&input, &self.json_output())
+    }
+
+    pub fn json_output(&self) -> String {
+        // Short waits between tries, so that a case sees a repaired output soon.
+        format!("{{type: file, path: \"{}\", retry: {{initial: 50ms, max: 500ms}}}}", self.output().display())
+    }
+
+    /// Writes the configuration file with these settings of its one input and its one output.
+    pub fn configure(&self, input: &str, output: &str) -> PathBuf {
+        let text = format!(
+            "data_dir: \"{}\"\nshards: {}\nadmin: {{listen: \"127.0.0.1:{}\"}}\n{}inputs:\n  app: {input}\npipelines:\n  \
+             main: {{inputs: [app], outputs: [out]}}\noutputs:\n  out: {output}\n",
+            self.path("data").display(),
+            self.shards,
+            self.admin_port,
+            self.extra,
+        );
+        self.write("tailwater.yaml", text.as_bytes())
+    }
+
+    pub fn write(&self, below: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(below);
+        fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        path
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}

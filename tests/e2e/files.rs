@@ -1,0 +1,158 @@
+//! Files that applications write and log rotation moves: each line arrives once.
+
+use crate::case::Case;
+use crate::lines::{LINES, LineCount, LineWriter, arrived};
+use crate::metrics;
+use crate::product::Product;
+use crate::wait::wait_for;
+
+/// Runs the product over `logs/` while `write` writes all lines, then ends it and checks that each line arrived once.
+fn follow(name: &str, shards: usize, include: &str, write: impl FnOnce(&Case, &mut LineWriter, &mut Seen)) -> Case {
+    let mut case = Case::new(name);
+    case.shards = shards;
+    let config = case.files_to_file(include);
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let mut seen = Seen { count: LineCount::of(case.output()), product: Product::start(&case, &config) };
+    write(&case, &mut writer, &mut seen);
+    seen.wait(LINES);
+    let Seen { product, .. } = seen;
+    product.terminate();
+    arrived(&case.output(), LINES).assert_exactly_once();
+    case
+}
+
+/// What the output has so far.
+struct Seen {
+    count: LineCount,
+    product: Product,
+}
+
+impl Seen {
+    fn wait(&mut self, lines: u64) {
+        self.count.wait(lines, &mut self.product);
+    }
+}
+
+#[test]
+fn plain_lines_arrive_once_and_in_order() {
+    let case = follow("plain", 1, "logs/*.log", |case, writer, seen| {
+        writer.write_to(LINES);
+        seen.wait(LINES);
+        check_metrics(case);
+    });
+    let all = arrived(&case.output(), LINES);
+    all.assert_in_order();
+    check_fields(&case);
+}
+
+/// At rest the counters agree with what was written.
+fn check_metrics(case: &Case) {
+    let (status, _) = metrics::get(case.admin_port, "/livez").expect("/livez");
+    assert_eq!(status, 200);
+    let (status, _) = metrics::get(case.admin_port, "/readyz").expect("/readyz");
+    assert_eq!(status, 200);
+    wait_for("received = sent = all lines", || {
+        let received = metrics::received_events(case.admin_port)?;
+        let sent =
+            metrics::sum(case.admin_port, "tailwater_component_sent_events_total", &["component_kind=\"output\""])?;
+        if (received, sent) == (LINES, LINES) { Ok(()) } else { Err(format!("received {received}, sent {sent}")) }
+    });
+}
+
+/// Each event says where it came from; the offsets are those of its line.
+fn check_fields(case: &Case) {
+    let log = std::fs::read(case.path("logs/app.log")).expect("the log");
+    let output = std::fs::read_to_string(case.output()).expect("the output");
+    for line in output.lines().step_by(997) {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let offset = event["offset"].as_u64().expect("an offset") as usize;
+        let message = event["message"].as_str().expect("a message").as_bytes();
+        assert_eq!(&log[offset..offset + message.len()], message, "the offset is another line's");
+        assert_eq!(event["file"].as_str(), case.path("logs/app.log").to_str());
+        assert!(event["host"].as_str().is_some_and(|host| !host.is_empty()), "{line}");
+        assert!(event["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
+    }
+}
+
+#[test]
+fn rename_with_a_new_file_loses_and_repeats_nothing() {
+    follow("rename", 2, "logs/app.log*", |case, writer, _| {
+        for turn in 1..=3 {
+            writer.write_to(turn * 25_000);
+            writer.rename(&case.path(&format!("logs/app.log.{turn}")));
+            writer.reopen();
+        }
+        writer.write_to(LINES);
+    });
+}
+
+#[test]
+fn rename_out_of_the_pattern_is_read_to_its_end() {
+    follow("rename-out", 1, "logs/*.log", |case, writer, _| {
+        for turn in 1..=3 {
+            writer.write_to(turn * 25_000);
+            writer.rename(&case.path(&format!("logs/app.log.{turn}")));
+            writer.reopen();
+        }
+        writer.write_to(LINES);
+    });
+}
+
+#[test]
+fn rename_with_the_writer_late_loses_and_repeats_nothing() {
+    follow("late", 2, "logs/*.log", |case, writer, _| {
+        for turn in 1..=2 {
+            writer.write_to(turn * 40_000 - 10_000);
+            writer.rename(&case.path(&format!("logs/app.log.{turn}")));
+            drop(writer.create_next());
+            // Half a second of lines still goes into the renamed file.
+            writer.write_to(turn * 40_000);
+            writer.reopen();
+        }
+        writer.write_to(LINES);
+    });
+}
+
+#[test]
+fn copytruncate_after_all_was_read_loses_and_repeats_nothing() {
+    follow("copytruncate", 1, "logs/*.log", |case, writer, seen| {
+        for turn in 1..=3 {
+            writer.write_to(turn * 25_000);
+            seen.wait(turn * 25_000);
+            writer.copy_and_truncate(&case.path(&format!("logs/app.log.{turn}")));
+            writer.resume();
+        }
+        writer.write_to(LINES);
+    });
+}
+
+#[test]
+fn truncate_and_regrow_past_the_old_offset_is_seen() {
+    follow("regrow", 1, "logs/*.log", |_, writer, seen| {
+        writer.write_to(20_000);
+        seen.wait(20_000);
+        writer.truncate();
+        // At once longer than it was: the length alone does not tell.
+        writer.burst_to(45_000);
+        seen.wait(45_000);
+        writer.truncate();
+        writer.burst_to(75_000);
+        writer.write_to(LINES);
+    });
+}
+
+#[test]
+fn deleted_file_is_read_to_its_end() {
+    follow("delete", 2, "logs/*.log", |_, writer, seen| {
+        writer.write_to(30_000);
+        // It was opened; what is unread when it goes must still come.
+        seen.wait(1);
+        writer.burst_to(40_000);
+        writer.delete();
+        writer.reopen();
+        writer.write_to(70_000);
+        writer.delete();
+        writer.reopen();
+        writer.write_to(LINES);
+    });
+}

@@ -1,0 +1,215 @@
+//! The product as a child process: start, signals, exit, and what its log says.
+//!
+//! Guarantees: the process is killed by its id when the case ends, however it ends. Ending it reads its log: a line of level
+//! WARN or ERROR that was not announced by [`Product::expect`] fails the case.
+
+use crate::case::Case;
+use crate::wait::wait_for;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The user that unprivileged runs have: nobody.
+pub const NOBODY: u32 = 65534;
+
+/// What a busy machine makes the watchdog say of any case.
+const BUSY_MACHINE: [&str; 2] = ["has not turned", "runs again"];
+
+static STARTS: AtomicUsize = AtomicUsize::new(0);
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("TAILWATER_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_tailwater")),
+    }
+}
+
+/// Runs a verb to its end. For what should end by itself.
+pub fn run_to_end(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the product starts")
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// A command that permissions apply to: root runs it as nobody, from a copy that nobody can reach.
+pub fn unprivileged(case: &Case) -> Command {
+    if !is_root() {
+        return Command::new(binary());
+    }
+    let copy = case.path("tailwater");
+    if !copy.exists() {
+        fs::copy(binary(), &copy).expect("a copy of the binary");
+    }
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]).arg(copy);
+    command
+}
+
+/// Gives a path to the user of [`unprivileged`] runs.
+pub fn give_away(path: &Path) {
+    if is_root() {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("a new owner");
+    }
+}
+
+/// A running product.
+pub struct Product {
+    child: Child,
+    log: PathBuf,
+    expected: Vec<&'static str>,
+    ended: bool,
+}
+
+impl Product {
+    /// Starts `run -c CONFIG`.
+    pub fn start(case: &Case, config: &Path) -> Product {
+        Product::start_with(case, Command::new(binary()).arg("run").arg("-c").arg(config).stdin(Stdio::null()))
+    }
+
+    /// Starts `run -c CONFIG` with a pipe as standard input.
+    pub fn start_piped(case: &Case, config: &Path) -> (Product, ChildStdin) {
+        let mut command = Command::new(binary());
+        let mut product = Product::start_with(case, command.arg("run").arg("-c").arg(config).stdin(Stdio::piped()));
+        let input = product.child.stdin.take().expect("a pipe");
+        (product, input)
+    }
+
+    /// Starts `command`, which must run the product.
+    pub fn start_with(case: &Case, command: &mut Command) -> Product {
+        let number = STARTS.fetch_add(1, Ordering::Relaxed);
+        let log = case.path(&format!("product-{number}.log"));
+        let errors = File::create(&log).expect("a log file");
+        let output = File::create(case.path(&format!("product-{number}.out"))).expect("an output file");
+        let child = command.stdout(output).stderr(errors).spawn().expect("the product starts");
+        Product { child, log, expected: BUSY_MACHINE.to_vec(), ended: false }
+    }
+
+    /// Announces that the log may hold WARN and ERROR lines with this text.
+    pub fn expect(&mut self, part: &'static str) {
+        self.expected.push(part);
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        text(&fs::read(&self.log).expect("the product's log"))
+    }
+
+    /// Waits until a line of the log has all of `parts`, in any case.
+    pub fn wait_for_log(&mut self, parts: &[&str]) {
+        wait_for(&format!("a log line with {parts:?}"), || {
+            let log = self.log();
+            let found =
+                log.lines().any(|line| parts.iter().all(|part| line.to_lowercase().contains(&part.to_lowercase())));
+            if found { Ok(()) } else { Err(self.state()) }
+        });
+    }
+
+    /// Whether it still runs, and the end of its log.
+    pub fn state(&mut self) -> String {
+        let status = match self.child.try_wait() {
+            Ok(None) => "running".to_owned(),
+            Ok(Some(status)) => format!("ended: {status}"),
+            Err(error) => error.to_string(),
+        };
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().rev().take(15).collect();
+        format!("{status}; log:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal by the shell's own `kill`, which every system has.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.id())).status().expect("sh");
+        assert!(status.success(), "kill -{name} failed");
+    }
+
+    /// Waits until the process ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = wait_for("the product's end", || match self.child.try_wait().expect("a child") {
+            Some(status) => Ok(status),
+            None => Err(format!("running; log:\n{}", self.log())),
+        });
+        self.ended = true;
+        self.check_log();
+        status
+    }
+
+    /// SIGTERM: it drains and ends with 0.
+    pub fn terminate(mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.state());
+    }
+
+    /// SIGKILL: it gets no say.
+    pub fn kill(mut self) {
+        assert!(self.is_running(), "it ended before it was killed: {}", self.state());
+        self.child.kill().expect("a signal");
+        let status = self.child.wait().expect("a child");
+        assert_eq!(status.signal(), Some(9));
+        self.ended = true;
+        self.check_log();
+    }
+
+    fn check_log(&self) {
+        let log = self.log();
+        let unlisted: Vec<&str> = log
+            .lines()
+            .filter(|line| is_alarming(line) && !self.expected.iter().any(|part| line.contains(part)))
+            .collect();
+        assert!(unlisted.is_empty(), "unexpected in the product's log:\n{}", unlisted.join("\n"));
+    }
+}
+
+impl Drop for Product {
+    fn drop(&mut self) {
+        if !self.ended {
+            // The process may have ended already; either way it is gone afterwards.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            if std::thread::panicking() {
+                eprintln!("{}", self.state());
+            } else {
+                panic!("a case ends its product itself, so that the log is checked");
+            }
+        }
+    }
+}
+
+/// Whether a log line says that somebody should look: JSON by its level, text by its words.
+fn is_alarming(line: &str) -> bool {
+    match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(value) => value.get("level").and_then(|level| level.as_str()).is_some_and(is_alarm),
+        Err(_) => line.contains("panicked at") || line.split_whitespace().take(3).any(is_alarm),
+    }
+}
+
+fn is_alarm(level: &str) -> bool {
+    ["warn", "error"].iter().any(|alarm| level.trim_end_matches(':').eq_ignore_ascii_case(alarm))
+}
+
+#[test]
+fn alarming_lines_are_recognised() {
+    assert!(is_alarming(r#"{"timestamp":"x","level":"WARN","message":"y"}"#));
+    assert!(is_alarming(r#"{"level":"error"}"#));
+    assert!(is_alarming("2026-01-01T00:00:00Z ERROR wal: damaged"));
+    assert!(is_alarming("thread 'main' panicked at src/main.rs:1:1:"));
+    assert!(!is_alarming(r#"{"level":"INFO","message":"no ERROR here"}"#));
+    assert!(!is_alarming("2026-01-01T00:00:00Z INFO started without WARN"));
+}

@@ -1,0 +1,123 @@
+//! Ends and starts: asked for, by force, and with another number of shards. Each line arrives once.
+
+use crate::case::Case;
+use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
+use crate::metrics;
+use crate::product::Product;
+use crate::wait::wait_for;
+use std::fs;
+use std::thread;
+
+#[test]
+fn terminate_and_restart_loses_and_repeats_nothing() {
+    let mut case = Case::new("terminate");
+    case.shards = 2;
+    let config = case.files_to_file("logs/app.log*");
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let rotated = case.path("logs/app.log.1");
+    let writing = thread::spawn(move || {
+        writer.write_to(50_000);
+        writer.rename(&rotated);
+        writer.reopen();
+        writer.write_to(LINES);
+    });
+    let mut count = LineCount::of(case.output());
+    for lines in [15_000, 45_000, 75_000] {
+        let mut product = Product::start(&case, &config);
+        count.wait(lines, &mut product);
+        product.terminate();
+    }
+    writing.join().expect("the writer");
+    let mut product = Product::start(&case, &config);
+    count.wait(LINES, &mut product);
+    product.terminate();
+    arrived(&case.output(), LINES).assert_exactly_once();
+}
+
+#[test]
+fn kill_nine_under_load_loses_and_repeats_nothing() {
+    let mut case = Case::new("kill");
+    case.shards = 2;
+    let config = case.files_to_file("logs/app.log*");
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let rotated = case.path("logs/app.log.1");
+    let writing = thread::spawn(move || {
+        writer.write_to(60_000);
+        writer.rename(&rotated);
+        writer.reopen();
+        writer.write_to(LINES);
+    });
+    let mut count = LineCount::of(case.output());
+    for kill in 1..=5 {
+        let mut product = Product::start(&case, &config);
+        count.wait(kill * 15_000, &mut product);
+        product.kill();
+    }
+    let mut product = Product::start(&case, &config);
+    writing.join().expect("the writer");
+    count.wait(LINES, &mut product);
+    product.terminate();
+    arrived(&case.output(), LINES).assert_exactly_once();
+}
+
+#[test]
+fn a_restart_without_news_writes_nothing() {
+    let case = Case::new("quiet");
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, 5_000));
+    let mut count = LineCount::of(case.output());
+    let mut product = Product::start(&case, &config);
+    count.wait(5_000, &mut product);
+    product.terminate();
+    let before = fs::read(case.output()).expect("the output");
+    let product = Product::start(&case, &config);
+    wait_for("ready", || match metrics::get(case.admin_port, "/readyz")? {
+        (200, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    product.terminate();
+    assert!(fs::read(case.output()).expect("the output") == before, "a restart changed the output");
+}
+
+/// From two shards to one and back, each time with events in the log that no output could take yet.
+#[test]
+fn shard_count_changes_with_data_in_the_log() {
+    let mut case = Case::new("shards");
+    // A folder where the file should be: nothing can be delivered until it is gone.
+    fs::create_dir(case.output()).expect("a folder");
+    let parts: [(usize, u64); 2] = [(2, 40_000), (1, 70_000)];
+    let mut from = 1;
+    for (shards, to) in parts {
+        case.shards = shards;
+        let config = case.files_to_file("logs/*.log");
+        write_files(&case, from, to);
+        let mut product = Product::start(&case, &config);
+        product.expect("events.json");
+        // Each start counts from zero: what is new since the last one.
+        let news = to - from + 1;
+        wait_for("the lines in the log", || match metrics::received_events(case.admin_port)? {
+            received if received >= news => Ok(()),
+            received => Err(format!("received {received} of {news}; {}", product.state())),
+        });
+        product.kill();
+        from = to + 1;
+    }
+    case.shards = 2;
+    let config = case.files_to_file("logs/*.log");
+    fs::remove_dir(case.output()).expect("the folder goes");
+    write_files(&case, from, LINES);
+    let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(LINES, &mut product);
+    product.terminate();
+    arrived(&case.output(), LINES).assert_exactly_once();
+}
+
+/// Spreads lines over eight files, so that every shard has some.
+fn write_files(case: &Case, from: u64, to: u64) {
+    let step = (to - from + 1).div_ceil(8);
+    for part in 0..8 {
+        let first = from + part * step;
+        let mut writer = LineWriter::create(case.path(&format!("logs/app-{part}.log"))).starting_at(first);
+        writer.burst_to((first + step - 1).min(to));
+    }
+}

@@ -1,0 +1,194 @@
+//! The reference part of `docs/configuration.md` is made of the schema and of what components say of themselves.
+//! `TAILWATER_BLESS=1 cargo test --test reference` writes it anew.
+
+use serde_json::{Map, Value};
+use std::fmt::Write as _;
+use std::path::Path;
+use tailwater::config::component::{Row, Table};
+use tailwater::config::{self, Circumstances};
+use tailwater::inputs::InputConfig;
+use tailwater::outputs::OutputConfig;
+use tailwater_shards::glommio_env::GlommioEnv;
+
+const BEGIN: &str = "<!-- reference: made by tests/reference.rs, do not edit by hand -->\n";
+const END: &str = "<!-- end of reference -->\n";
+
+struct Reference {
+    definitions: Map<String, Value>,
+    out: String,
+}
+
+impl Reference {
+    fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        let name = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
+        name.and_then(|name| self.definitions.get(name)).unwrap_or(schema)
+    }
+
+    /// What may be written there, in a few words.
+    fn values(&self, schema: &Value) -> String {
+        let all = |list: &Value| -> Vec<String> {
+            let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+            list.iter().map(|one| self.values(one)).filter(|text| text != "null").collect()
+        };
+        let named = schema.get("$ref").and_then(Value::as_str).unwrap_or_default();
+        match named {
+            "#/$defs/ByteSize" => return "size".to_owned(),
+            "#/$defs/Period" | "#/$defs/DrainTimeout" => return "duration".to_owned(),
+            "#/$defs/Sync" => return "`every_batch`, `never` or duration".to_owned(),
+            _ => {}
+        }
+        let schema = self.resolve(schema);
+        if let Some(value) = schema.get("const") {
+            return format!("`{}`", value.to_string().trim_matches('"'));
+        }
+        if let Some(list) = schema.get("enum") {
+            let words = list.as_array().map(Vec::as_slice).unwrap_or_default();
+            return words
+                .iter()
+                .map(|word| format!("`{}`", word.as_str().unwrap_or("?")))
+                .collect::<Vec<_>>()
+                .join(", ");
+        }
+        if let Some(list) = schema.get("oneOf").or_else(|| schema.get("anyOf")) {
+            return all(list).join(", ");
+        }
+        match schema.get("type") {
+            Some(Value::Array(kinds)) => {
+                let kinds = kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null");
+                kinds.map(word).collect::<Vec<_>>().join(", ")
+            }
+            Some(Value::String(kind)) if kind == "array" => {
+                format!("list of {}", schema.get("items").map_or("values".to_owned(), |items| self.values(items)))
+            }
+            Some(Value::String(kind)) => word(kind).to_owned(),
+            _ => "any".to_owned(),
+        }
+    }
+
+    fn rows(&mut self, schema: &Value, prefix: &str, leave_out: &[&str]) {
+        let schema = self.resolve(schema).clone();
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        for (key, value) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            if leave_out.contains(&key.as_str()) {
+                continue;
+            }
+            let target = self.resolve(value).clone();
+            let text = value.get("description").or_else(|| target.get("description")).and_then(Value::as_str);
+            let text = text.unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+            let must = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
+            let values = self.values(value).replace('|', "\\|");
+            let inner = target.get("properties").is_some();
+            let default =
+                value.get("default").filter(|default| !inner && !default.is_null()).map_or(String::new(), shown);
+            let _ = writeln!(self.out, "| `{prefix}{key}` | {values} | {default} | {text}{must} |");
+            if inner {
+                self.rows(&target, &format!("{prefix}{key}."), &[]);
+            }
+        }
+    }
+
+    fn head(&mut self, title: &str) {
+        let _ = write!(self.out, "\n{title}\n\n| key | values | default | meaning |\n|---|---|---|---|\n");
+    }
+
+    fn components(&mut self, kind: &str, rows: &[Row]) {
+        let types = self.definitions.get(kind).and_then(|kind| kind.get("oneOf")).and_then(Value::as_array).cloned();
+        for (row, schema) in rows.iter().zip(types.unwrap_or_default()) {
+            let mut summary = row.summary.trim_end_matches('.').to_owned();
+            summary[..1].make_ascii_uppercase();
+            let example = row.example.trim_end();
+            self.head(&format!("### {kind} `{}`\n\n{summary}.\n\n```yaml\n{example}\n```", row.name));
+            self.rows(&schema, "", &["type"]);
+        }
+    }
+}
+
+/// A default as a file would have it.
+fn shown(default: &Value) -> String {
+    match default {
+        Value::String(text) => format!("`{text}`"),
+        Value::Object(map) => {
+            let entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}: {}", value.to_string().trim_matches('"'))).collect();
+            format!("`{{{}}}`", entries.join(", "))
+        }
+        other => format!("`{other}`"),
+    }
+}
+
+fn word(kind: &str) -> &str {
+    match kind {
+        "string" => "text",
+        "integer" => "number",
+        "boolean" => "`true`, `false`",
+        "object" => "map",
+        other => other,
+    }
+}
+
+fn reference() -> String {
+    let schema = config::schema().to_value();
+    let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut reference = Reference { definitions, out: String::new() };
+    reference.head("### Top level");
+    reference.rows(&schema, "", &["inputs", "outputs", "pipelines"]);
+    reference.head("### Under each name of `pipelines`");
+    let pipeline = reference.definitions.get("Pipeline").cloned().expect("the schema has pipelines");
+    reference.rows(&pipeline, "", &[]);
+    reference.components("input", InputConfig::ROWS);
+    reference.components("output", OutputConfig::ROWS);
+    reference.out.trim_start().to_owned()
+}
+
+#[test]
+fn the_reference_in_the_docs_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = std::fs::read_to_string(&path).expect("docs/configuration.md exists");
+    let begin = text.find(BEGIN).expect("the mark where the reference begins") + BEGIN.len();
+    let end = text.find(END).expect("the mark where the reference ends");
+    let made = format!("\n{}\n", reference());
+    if std::env::var_os("TAILWATER_BLESS").is_some() {
+        std::fs::write(&path, format!("{}{made}{}", &text[..begin], &text[end..])).expect("the docs can be written");
+        return;
+    }
+    assert_eq!(&text[begin..end], made, "run TAILWATER_BLESS=1 cargo test --test reference and read the difference");
+}
+
+fn accepted(text: &str) -> Result<(), String> {
+    let here = Circumstances { data_dir: None, cpus: 2 };
+    let lookup = |_: &str| Some("x".to_owned());
+    let result = config::load::<GlommioEnv>("example.yaml", text.as_bytes().to_vec(), &lookup, &here);
+    result.map(|_| ()).map_err(|refused| refused.to_string())
+}
+
+#[test]
+fn every_example_of_the_docs_is_accepted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = std::fs::read_to_string(path).expect("docs/configuration.md exists");
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let whole: Vec<&str> = blocks.filter(|block| block.contains("pipelines:")).collect();
+    assert!(!whole.is_empty(), "no whole configuration in the docs");
+    for block in whole {
+        assert_eq!(accepted(block), Ok(()), "{block}");
+    }
+}
+
+#[test]
+fn every_components_own_example_is_accepted() {
+    let indent = |example: &str| example.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let input = indent(InputConfig::ROWS[0].example);
+    let output = indent(OutputConfig::ROWS[0].example);
+    let check = |input: &str, output: &str| {
+        let text = format!(
+            "inputs:\n  a:\n{input}outputs:\n  b:\n{output}pipelines:\n  main: {{inputs: [a], outputs: [b]}}\n"
+        );
+        assert_eq!(accepted(&text), Ok(()), "{text}");
+    };
+    for row in InputConfig::ROWS {
+        check(&indent(row.example), &output);
+    }
+    for row in OutputConfig::ROWS {
+        check(&input, &indent(row.example));
+    }
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace on a machine that may have nothing yet: installs what the tests need through the ordinary
+# package managers, builds outside the clone, and ends with one line of totals. Fails when a test fails or none ran.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+export DEBIAN_FRONTEND=noninteractive CARGO_TERM_COLOR=never
+export PATH="$HOME/.cargo/bin:$PATH"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}"
+
+say() { printf '== %s\n' "$*"; }
+die() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# A command and the Debian package that brings it.
+NEEDED="cc:build-essential make:build-essential git:git curl:curl setpriv:util-linux strace:strace"
+
+install_packages() {
+    local missing=() pair
+    for pair in $NEEDED; do
+        have "${pair%%:*}" || missing+=("${pair##*:}")
+    done
+    [ "${#missing[@]}" -eq 0 ] && return
+    say "installing ${missing[*]}"
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo || die "missing ${missing[*]}, and neither root nor sudo to install them"
+        as_root=(sudo -n --preserve-env=DEBIAN_FRONTEND)
+    fi
+    if have apt-get; then
+        "${as_root[@]}" apt-get update -qq
+        "${as_root[@]}" apt-get install -y -qq --no-install-recommends ca-certificates "${missing[@]}"
+    elif have dnf; then
+        "${as_root[@]}" dnf install -y -q gcc gcc-c++ make git curl util-linux strace
+    else
+        die "missing ${missing[*]}, and neither apt-get nor dnf to install them with: install them and run this again"
+    fi
+    for pair in $NEEDED; do
+        have "${pair%%:*}" || die "${pair%%:*} is still missing after the installation of ${pair##*:}"
+    done
+}
+
+install_rust() {
+    if ! have cargo; then
+        say "installing the Rust toolchain with rustup"
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --no-modify-path --profile minimal --default-toolchain none
+    fi
+    # rustup reads rust-toolchain.toml and fetches what it names; a plain cargo must be new enough by itself.
+    if have rustup; then
+        rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install
+    fi
+    cargo --version
+}
+
+# Sums the `test result:` lines of a log: passed, failed, binaries.
+totals() {
+    awk '/^test result:/ { for (i = 2; i <= NF; i++) { if ($i == "passed;") p += $(i - 1); if ($i == "failed;") f += $(i - 1) } n++ }
+         END { printf "%d %d %d\n", p, f, n }' "$1"
+}
+
+main() {
+    install_packages
+    install_rust
+    [ "${1:-}" = "--install-only" ] && return
+    mkdir -p "$CARGO_TARGET_DIR"
+    say "building the release binary in $CARGO_TARGET_DIR"
+    cargo build --release --locked
+    # The end-to-end tests drive what users run.
+    export TAILWATER_BIN="$CARGO_TARGET_DIR/release/tailwater"
+    [ -x "$TAILWATER_BIN" ] || die "no binary at $TAILWATER_BIN"
+
+    local status=0 passed failed binaries
+    log="$(mktemp)"
+    trap 'rm -f "$log"' EXIT
+    say "running every test of the workspace"
+    cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+    read -r passed failed binaries < <(totals "$log")
+    # A test binary that died leaves no result line, so the totals alone would not show it.
+    if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+        printf 'cargo test failed without a failed test: a build error, or a test binary that died; see above\n'
+        failed=1
+    fi
+    say "$binaries test binaries"
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ] && [ "$status" -eq 0 ]
+}
+
+main "$@"

@@ -1,0 +1,136 @@
+//! The JSON Schema says the same as the reader: what the reader accepts fits the schema, and the commonest mistakes do not.
+//!
+//! The checker below knows the keywords that the schema uses, and fails on one that it does not know.
+
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use tailwater::config::{de, node, schema};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn yaml_files(directory: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root().join(directory)) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect()
+}
+
+/// The file as JSON, its variables replaced by a text that fits anywhere.
+fn value(text: &str) -> Value {
+    let (root, problems) = node::parse(text, &|_| Some("2".to_owned()));
+    assert!(problems.is_empty(), "{problems:?}");
+    de::read(&root.expect("the file is not empty")).expect("any YAML is a value")
+}
+
+struct Checker<'a> {
+    definitions: &'a Map<String, Value>,
+}
+
+impl Checker<'_> {
+    fn fits(&self, schema: &Value, value: &Value) -> Result<(), String> {
+        let map = match schema {
+            Value::Bool(true) => return Ok(()),
+            Value::Object(map) => map,
+            other => return Err(format!("a schema that is {other}")),
+        };
+        for (keyword, argument) in map {
+            self.keyword(keyword, argument, map, value).map_err(|why| format!("{why} ({keyword})"))?;
+        }
+        Ok(())
+    }
+
+    fn keyword(&self, keyword: &str, argument: &Value, map: &Map<String, Value>, value: &Value) -> Result<(), String> {
+        let ok = |good: bool| if good { Ok(()) } else { Err(format!("{value} does not fit {argument}")) };
+        let list = argument.as_array().map(Vec::as_slice).unwrap_or_default();
+        let number = || argument.as_f64().unwrap_or(f64::NAN);
+        match keyword {
+            "$schema" | "title" | "description" | "$defs" | "default" | "format" | "pattern" => Ok(()),
+            "$ref" => {
+                let name = argument.as_str().and_then(|name| name.strip_prefix("#/$defs/")).unwrap_or_default();
+                self.fits(self.definitions.get(name).ok_or(format!("no definition {name}"))?, value)
+            }
+            "type" if argument.is_array() => ok(list.iter().any(|kind| is(kind, value))),
+            "type" => ok(is(argument, value)),
+            "const" => ok(value == argument),
+            "enum" => ok(list.contains(value)),
+            "minimum" => ok(value.as_f64().is_none_or(|v| v >= number())),
+            "maximum" => ok(value.as_f64().is_none_or(|v| v <= number())),
+            "minLength" => ok(value.as_str().is_none_or(|v| v.len() as f64 >= number())),
+            "minItems" => ok(value.as_array().is_none_or(|v| v.len() as f64 >= number())),
+            "uniqueItems" => {
+                ok(value.as_array().is_none_or(|v| v.iter().enumerate().all(|(i, a)| !v[..i].contains(a))))
+            }
+            "items" => value.as_array().into_iter().flatten().try_for_each(|item| self.fits(argument, item)),
+            "oneOf" => ok(list.iter().filter(|one| self.fits(one, value).is_ok()).count() == 1),
+            "anyOf" => ok(list.iter().any(|one| self.fits(one, value).is_ok())),
+            "required" => ok(value
+                .as_object()
+                .is_none_or(|v| list.iter().all(|key| v.contains_key(key.as_str().unwrap_or_default())))),
+            "properties" => {
+                let Some(object) = value.as_object() else { return Ok(()) };
+                let known = argument.as_object().ok_or("properties is no map")?;
+                known
+                    .iter()
+                    .filter_map(|(key, schema)| object.get(key).map(|value| (schema, value)))
+                    .try_for_each(|(schema, value)| self.fits(schema, value))
+            }
+            "additionalProperties" => {
+                let Some(object) = value.as_object() else { return Ok(()) };
+                let known = map.get("properties").and_then(Value::as_object);
+                let others = object.iter().filter(|(key, _)| known.is_none_or(|known| !known.contains_key(*key)));
+                match argument {
+                    Value::Bool(false) => others.into_iter().try_for_each(|(key, _)| Err(format!("unknown key {key}"))),
+                    schema => others.into_iter().try_for_each(|(_, value)| self.fits(schema, value)),
+                }
+            }
+            unknown => Err(format!("the checker does not know `{unknown}`")),
+        }
+    }
+}
+
+fn is(kind: &Value, value: &Value) -> bool {
+    match kind.as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        // A plain number where text is asked is text to the reader.
+        Some("string") => value.is_string() || value.is_number(),
+        Some("integer") => value.is_u64() || value.is_i64(),
+        Some("number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        Some("null") => value.is_null(),
+        _ => false,
+    }
+}
+
+fn check(text: &str) -> Result<(), String> {
+    let schema = schema().to_value();
+    let none = Map::new();
+    let definitions = schema.get("$defs").and_then(Value::as_object).unwrap_or(&none);
+    Checker { definitions }.fits(&schema, &value(text))
+}
+
+#[test]
+fn what_is_accepted_fits_the_schema() {
+    let mut checked = 0;
+    let cases = yaml_files("tests/config").into_iter().filter(|path| {
+        let told = std::fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
+        told.starts_with("accepted")
+    });
+    for path in cases.chain(yaml_files("deploy/examples")) {
+        let text = std::fs::read_to_string(&path).expect("an example can be read");
+        assert_eq!(check(&text), Ok(()), "{}", path.display());
+        checked += 1;
+    }
+    assert!(checked >= 4, "only {checked} files were checked");
+}
+
+#[test]
+fn common_mistakes_do_not_fit_the_schema() {
+    for case in
+        ["unknown_key", "unknown_key_deep", "wrong_type", "unknown_type", "type_missing", "key_missing", "transforms"]
+    {
+        let text = std::fs::read_to_string(root().join(format!("tests/config/{case}.yaml"))).expect("a case");
+        assert!(check(&text).is_err(), "{case}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Documents: links that resolve, lines that fit, one title a page, and the files that a project has.
+
+use crate::source::{Finding, check, check_rule, files, finding, root};
+
+const LINE_WIDTH_MAX: usize = 140;
+
+/// Files that readers look for.
+const EXPECTED: [&str; 8] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "deny.toml",
+    "rust-toolchain.toml",
+    ".ci/run",
+    "tests/run.sh",
+];
+
+/// Targets of the links of a page that must be files of the repository.
+fn link_targets(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut fenced = false;
+    for (index, line) in text.lines().enumerate() {
+        fenced ^= line.trim_start().starts_with("```");
+        if fenced {
+            continue;
+        }
+        for (at, _) in line.match_indices("](") {
+            let target = line[at + 2..].split(')').next().unwrap_or("");
+            let file = target.split('#').next().unwrap_or("").split(' ').next().unwrap_or("");
+            if !(file.is_empty() || file.contains("://") || file.starts_with("mailto:")) {
+                found.push((index + 1, file.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+fn broken_links(path: &str, text: &str) -> Vec<Finding> {
+    let page = root().join(path);
+    let folder = page.parent().expect("a file has a folder");
+    let missing = link_targets(text).into_iter().filter(|(_, target)| !folder.join(target).exists());
+    missing.map(|(line, target)| finding(path, line, format!("`{target}` does not exist"))).collect()
+}
+
+fn wide_lines(path: &str, text: &str) -> Vec<Finding> {
+    let wide = |line: &str| line.chars().count() > LINE_WIDTH_MAX && !line.contains("](http") && !line.starts_with('|');
+    let hits = text.lines().enumerate().filter(|(_, line)| wide(line));
+    hits.map(|(index, _)| finding(path, index + 1, format!("wider than {LINE_WIDTH_MAX}: break the line"))).collect()
+}
+
+fn one_title(path: &str, text: &str) -> Vec<Finding> {
+    let mut fenced = false;
+    let titles = text.lines().filter(|line| {
+        fenced ^= line.starts_with("```");
+        !fenced && line.starts_with("# ")
+    });
+    let count = titles.count();
+    let what = format!("{count} titles: a page has one `# `");
+    if count == 1 { Vec::new() } else { vec![finding(path, 1, what)] }
+}
+
+fn ragged(path: &str, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    // `lines` would hide a carriage return.
+    for (index, line) in text.split('\n').enumerate() {
+        if line.ends_with([' ', '\t', '\r']) {
+            findings.push(finding(path, index + 1, "white space at the end of the line"));
+        }
+    }
+    if !text.is_empty() && (!text.ends_with('\n') || text.ends_with("\n\n")) {
+        findings.push(finding(path, text.lines().count(), "a file ends with one newline"));
+    }
+    findings
+}
+
+#[test]
+fn links_of_the_documents_resolve() {
+    check(&["md"], broken_links);
+}
+
+#[test]
+fn lines_of_the_documents_fit() {
+    check(&["md"], wide_lines);
+}
+
+#[test]
+fn pages_have_one_title() {
+    check(&["md"], one_title);
+}
+
+#[test]
+fn no_line_ends_in_white_space() {
+    check(&["rs", "md", "toml", "sh", "yaml", "yml", "service"], ragged);
+}
+
+#[test]
+fn files_that_readers_look_for_exist() {
+    let files = files();
+    let missing: Vec<&str> = EXPECTED.into_iter().filter(|name| !files.iter().any(|file| file == name)).collect();
+    assert!(missing.is_empty(), "missing: {missing:?}");
+}
+
+#[test]
+fn top_level_has_no_surprise() {
+    const FOLDERS: [&str; 9] = ["src", "shards", "bench", "perf", "tests", "deploy", "docs", ".ci", ".github"];
+    let strange: Vec<String> = files()
+        .into_iter()
+        .filter(|file| file.split_once('/').is_some_and(|(top, _)| !FOLDERS.contains(&top)))
+        .collect();
+    assert!(strange.is_empty(), "top-level folders are fixed ({FOLDERS:?}); outside them: {strange:?}");
+}
+
+#[test]
+fn rules_of_this_file_find_what_is_wrong() {
+    let good = ["[a](LICENSE) [b](https://example.org/x) [c](#part)\n", "```\n[x](nowhere)\n```\n"];
+    check_rule("README.md", &good, &["[a](nowhere.md)\n", "[a](nowhere.md#part)\n"], broken_links);
+    check_rule("README.md", &[&"x".repeat(140)], &[&"x".repeat(141)], wide_lines);
+    check_rule("README.md", &["# A\n## B\n```\n# comment\n```\n"], &["## B\n", "# A\n# B\n"], one_title);
+    check_rule("README.md", &["a\n", ""], &["a \n", "a\r\n", "a", "a\n\n"], ragged);
+}
