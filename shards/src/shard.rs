@@ -86,6 +86,12 @@ impl<D: Disk> LogBoard<D> {
         }
     }
 
+    async fn wait_for_all(&self, shards: usize) {
+        for shard in 0..shards {
+            self.wait_for(ShardId(u16::try_from(shard).expect("the number of shards is capped"))).await;
+        }
+    }
+
     async fn wait_for(&self, shard: ShardId) -> Arc<Log<D>> {
         loop {
             let listener = self.posted.listen();
@@ -217,7 +223,14 @@ impl<E: Env> ShardSeed<E> {
             starter.start(output, &delivering);
         }
         retire_adopted(&env, adopted, &self.board, &self.directory, &stop);
-        let starter = InputStarter { env: &env, shards, keeper: &keeper, stop: &stop, running: &self.inputs_running };
+        let starter = InputStarter {
+            env: &env,
+            shards,
+            keeper: &keeper,
+            board: &self.board,
+            stop: &stop,
+            running: &self.inputs_running,
+        };
         for ends in instances {
             starter.start(&inputs, ends, &counters);
         }
@@ -329,7 +342,7 @@ fn retire_adopted<E: Env>(
     let board = board.clone();
     env.spawn("adopted logs", async move {
         // The first shard's log takes their positions over; it is posted once that is durable.
-        or(drop_result(board.wait_for(ShardId(0))), stop.reached(Phase::Forced)).await;
+        or(board.wait_for_all(1), stop.reached(Phase::Forced)).await;
         while !adopted.is_empty() && stop.phase() < Phase::Forced {
             world.sleep(RETIRE_INTERVAL).await;
             for log in adopted.extract_if(.., |log| log.is_passed()) {
@@ -343,14 +356,11 @@ fn retire_adopted<E: Env>(
     });
 }
 
-async fn drop_result<T>(work: impl Future<Output = T>) {
-    work.await;
-}
-
 struct InputStarter<'a, E: Env> {
     env: &'a E,
     shards: usize,
     keeper: &'a Rc<Keeper<E>>,
+    board: &'a Arc<LogBoard<E::Disk>>,
     stop: &'a Stop,
     running: &'a Arc<Countdown>,
 }
@@ -374,7 +384,11 @@ impl<E: Env> InputStarter<'_, E> {
         };
         let (inputs, keeper, running) = (inputs.clone(), self.keeper.clone(), self.running.clone());
         let (stop, shard) = (self.stop.clone(), shard.clone());
+        let (board, shards) = (self.board.clone(), self.shards);
         self.env.spawn("input", async move {
+            // What an input goes on from may lie in another shard's log, which makes it durable when it opens. Read on before
+            // that, a loss of power would leave a hole in front of what this shard has recorded.
+            or(board.wait_for_all(shards), stop.reached(Phase::Forced)).await;
             run_input(&inputs[input], context, &keeper, &shard).await;
             lanes.settle().await;
             lanes.finish();

@@ -206,7 +206,7 @@ impl Cluster {
         self.read_files();
         for output in 0..self.setup.outputs.len() {
             if let Err(report) = self.ledger.check(output) {
-                panic!("seed {}: output {output}: {report}\n{:#?}", self.setup.seed, self.setup);
+                panic!("seed {}: output {output}: {report}\n{:?}", self.setup.seed, self.setup);
             }
             self.check_fresh(output);
         }
@@ -216,7 +216,7 @@ impl Cluster {
     fn check_fresh(&self, output: usize) {
         let state = self.ledger.state();
         for (number, source) in state.sources.iter().enumerate() {
-            if self.setup.outputs_of(source.input).contains(&output) {
+            if self.setup.delivers(source.input, output) {
                 let came = state.outputs[output].oracle.came(OutputIndex(0), number as u64, source.events() - 1);
                 assert!(came, "seed {}: a fresh event of {number} never reached output {output}", self.setup.seed);
             }

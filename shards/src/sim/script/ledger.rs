@@ -78,8 +78,8 @@ pub struct OutputRecord {
     recent: Vec<(Monotonic, u64)>,
     /// Repeats that crashes and failures so far may cause.
     repeats_allowed: u64,
-    /// Whether nothing may ever come twice.
-    pub exact: bool,
+    /// Most repeats, whatever happens; none where they depend on what happens.
+    pub repeats_max: Option<u64>,
     /// Bytes that an exact output says its file has.
     pub file_bytes: u64,
 }
@@ -105,8 +105,8 @@ pub struct State {
 pub struct Ledger(Arc<Mutex<State>>);
 
 impl Ledger {
-    /// A ledger of these sources (input, repeatable) and of outputs that are exact or not.
-    pub fn new(sources: &[(usize, bool)], outputs: &[bool], believes: bool) -> Ledger {
+    /// A ledger of these sources (input, repeatable) and of outputs with these bounds of repeats.
+    pub fn new(sources: &[(usize, bool)], outputs: &[Option<u64>], believes: bool) -> Ledger {
         let source = |&(input, repeatable): &(usize, bool)| SourceScript {
             input,
             repeatable,
@@ -115,14 +115,14 @@ impl Ledger {
             read: 0,
             next: 0,
         };
-        let output = |(index, &exact): (usize, &bool)| OutputRecord {
+        let output = |(index, &repeats_max): (usize, &Option<u64>)| OutputRecord {
             oracle: Oracle::new(&[&format!("output {index}")]),
             mood: Mood::default(),
             accepted: 0,
             refused: 0,
             recent: Vec::new(),
             repeats_allowed: 0,
-            exact,
+            repeats_max,
             file_bytes: 0,
         };
         Ledger(Arc::new(Mutex::new(State {
@@ -220,7 +220,7 @@ impl Ledger {
     pub fn check(&self, output: usize) -> Result<Summary, Report> {
         let state = self.state();
         let record = &state.outputs[output];
-        let bound = if record.exact { 0 } else { record.repeats_allowed };
+        let bound = record.repeats_max.unwrap_or(record.repeats_allowed);
         let limits = Limits { repeats_per_restart: bound, repeats_without_restart: bound };
         let mut summaries = record.oracle.check(&limits)?;
         Ok(summaries.swap_remove(0))

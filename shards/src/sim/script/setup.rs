@@ -191,6 +191,13 @@ impl Setup {
         !spread && (!every || self.shards.1 == 1)
     }
 
+    /// Whether an event of an input that is made when all is well must reach an output.
+    pub fn delivers(&self, input: usize, output: usize) -> bool {
+        let blocks = self.inputs[input].lane.when_full == WhenFull::Block;
+        let keeps = self.outputs[output].options.when_full == OutputFull::Block;
+        blocks && keeps && self.outputs_of(input).contains(&output)
+    }
+
     /// The outputs that the events of an input go to.
     pub fn outputs_of(&self, input: usize) -> Vec<usize> {
         let feeds = |pipeline: &&(Vec<usize>, Vec<usize>)| pipeline.0.contains(&input);
@@ -206,8 +213,11 @@ impl Setup {
             .flat_map(|(index, input)| std::iter::repeat_n((index, input.repeatable), input.sources))
             .collect();
         // Across a loss of power one log may keep a cursor into another log that lost events: they come again.
-        let exact = |output: &OutputSetup| output.kind == OutputKind::Exact && (self.shards.1 == 1 || !self.power);
-        let outputs: Vec<bool> = self.outputs.iter().map(exact).collect();
+        let repeats_max = |output: &OutputSetup| match output.kind {
+            OutputKind::Exact => Some(if self.shards.1 == 1 || !self.power { 0 } else { u64::MAX }),
+            OutputKind::One | OutputKind::Every => None,
+        };
+        let outputs: Vec<Option<u64>> = self.outputs.iter().map(repeats_max).collect();
         let ledger = Ledger::new(&sources, &outputs, self.wal.sync != SyncPolicy::Never || !self.power);
         for output in (0..self.outputs.len()).filter(|output| !self.ordered(*output)) {
             ledger.state().outputs[output].oracle.unordered();
