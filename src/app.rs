@@ -171,7 +171,17 @@ fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
 fn log_disk(plan: &engine::Plan<GlommioEnv>) -> Result<(RealDisk, Option<DataDirectory<RealDisk>>), RunError> {
     match plan.wal.kind {
         WalType::Disk => Ok((RealDisk::new(), None)),
-        WalType::Memory => Ok((RealDisk::memory(), Some(DataDirectory::open(RealDisk::new(), &plan.data_dir)?))),
+        WalType::Memory => {
+            let directory = DataDirectory::open(RealDisk::new(), &plan.data_dir)?;
+            // It belongs to the cursors of the log that is gone.
+            let outputs = plan.data_dir.join("outputs");
+            match std::fs::remove_dir_all(&outputs) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    Err(RunError::DataDirectory(WalError::Io { path: outputs, source }))
+                }
+                _ => Ok((RealDisk::memory(), Some(directory))),
+            }
+        }
     }
 }
 

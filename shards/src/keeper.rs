@@ -22,7 +22,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Acknowledgements that wait one by one; beyond them neighbours are merged, to be given with the later one.
+/// Acknowledgements that wait one by one; beyond them each lane's latest takes the place of the one before it. A lane
+/// without one may still add its first.
 const WAITING_MAX: usize = 4096;
 
 /// How often a refused preparation of a segment (a full disk, say) is tried again.
@@ -149,10 +150,10 @@ impl<E: Env> Keeper<E> {
         }
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() >= WAITING_MAX
-            && let Some(last) = waiting.back_mut().filter(|last| last.lane == lane)
+            && let Some(at) = waiting.iter().rposition(|earlier| earlier.lane == lane)
         {
-            *last = Waiting { sequence, lane, ticket };
-            return;
+            // Near the end, since every lane beyond the bound is merged like this.
+            waiting.remove(at);
         }
         waiting.push_back(Waiting { sequence, lane, ticket });
     }
@@ -260,7 +261,7 @@ impl<E: Env> Keeper<E> {
     async fn upkeep_loop(&self) {
         while !self.closing.get() {
             self.log.housekeeping.wait().await;
-            loop {
+            while !self.closing.get() {
                 match maintain(&self.env, &self.writer).await {
                     Ok(true) => {}
                     Ok(false) => break,

@@ -197,10 +197,10 @@ impl<E: Env> OutputSpec<E> for Spec {
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match state {
-                None => None,
+                None => State::default(),
                 // Committed before anything was delivered.
-                Some(bytes) if bytes.is_empty() => Some(State::default()),
-                Some(bytes) => Some(State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?),
+                Some(bytes) if bytes.is_empty() => State::default(),
+                Some(bytes) => State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?,
             };
             let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));
             let (disk, name) = (context.env.disk().clone(), context.name.clone());

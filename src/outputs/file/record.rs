@@ -157,16 +157,6 @@ impl<D: Disk> Journal<D> {
         self.next = self.next.max(last + 1);
     }
 
-    /// Forgets all records, durably: they are of an output that is no more.
-    pub fn forget(&mut self) -> io::Result<()> {
-        self.file.truncate(0)?;
-        self.file.sync()?;
-        self.length = 0;
-        self.records.clear();
-        self.commits.clear();
-        Ok(())
-    }
-
     /// The last record's number.
     pub fn last(&self) -> u64 {
         self.next - 1

@@ -162,19 +162,8 @@ impl<D: Disk> Writer<D> {
     /// Opens the files of the commit that `state` is of and brings all files back to what they held then: each file of the
     /// commit is cut to its length; each file that was opened after it, which the journal tells, is cut to the length it had
     /// before. All cuts are durable when this returns, so that no later crash brings the bytes back.
-    pub fn open(
-        disk: D,
-        name: Arc<str>,
-        options: Options,
-        journal: &Path,
-        state: Option<State>,
-    ) -> io::Result<Writer<D>> {
+    pub fn open(disk: D, name: Arc<str>, options: Options, journal: &Path, state: State) -> io::Result<Writer<D>> {
         let mut journal = Journal::open(&disk, journal)?;
-        if state.is_none() {
-            // An output that never committed anything begins here: what an earlier one of this number wrote is not its own.
-            journal.forget()?;
-        }
-        let state = state.unwrap_or_default();
         journal.skip_to(state.journal);
         let (files, closing, directories, pending) = Default::default();
         let mut writer =
