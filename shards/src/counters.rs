@@ -169,7 +169,7 @@ pub struct LaneCounters {
 /// One output on one shard.
 #[derive(Default)]
 pub struct OutputCounters {
-    /// Events that waited in the log when the process started.
+    /// Events that waited in the log when the process started, or again after the output went back to its last commit.
     pub recovered_events: Counter,
     /// Events delivered.
     pub sent_events: Counter,

@@ -17,6 +17,7 @@ use crate::pipeline::PipelineRef;
 use crate::plugin::{EncoderSpec, InputSpec, OutputSpec, Placement};
 use crate::route::ShardBy;
 use crate::shard::{LogBoard, ReadLog, Service, ShardInput, ShardOutput, ShardSeed, WriterSeed};
+use crate::signal::Signal;
 use crate::stop::{Countdown, Stop};
 use crate::wal::cursor::events_after;
 use crate::wal::log::Log;
@@ -28,7 +29,7 @@ use crate::wal::{
     Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
 };
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// An input to run.
@@ -133,7 +134,7 @@ struct Merged {
     masks: u64,
 }
 
-/// Reads what is in the data directory and lays out the shards. Blocks: it is called before any executor runs. The caller holds
+/// Reads what is in the data directory on `disk` and lays out the shards. Blocks: it is called before any executor runs. The caller holds
 /// the lock of the data directory.
 pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop) -> Result<Engine<E>, WalError> {
     assert!(plan.shards > 0, "a plan without shards");
@@ -147,12 +148,19 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let damage = logs.iter_mut().flat_map(|log| std::mem::take(&mut log.damage)).collect();
     let mut merged = merge(&logs);
     merged.sources.expire(now);
-    let (numbers, removed) = assign_numbers(&plan.outputs, &mut merged)?;
+    let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
     while logs.len() < plan.shards {
         let id = directory.new_log()?;
         logs.push(scan(&directory, id)?);
     }
     let adopted = logs.split_off(plan.shards);
+    for (number, _) in &fresh {
+        remove_strangers(disk, &plan.data_dir, *number)?;
+    }
+    begin_fresh(&fresh, &mut merged, logs.iter().chain(&adopted));
+    // The starts of the engine have one count for all logs, so that deliveries can tell what was written earlier in another.
+    let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
+    logs.iter_mut().for_each(|log| log.epoch = epoch);
     let layout = Layout { plan, merged, numbers, stop, directory: Arc::new(directory) };
     layout.lay_out(disk, logs, adopted, damage, removed)
 }
@@ -196,11 +204,49 @@ fn merge_commit(commits: &mut BTreeMap<OutputNumber, Commit>, commit: &Commit) {
     }
 }
 
-/// Finds each output's number: the one it had, or a free one. Returns those that were removed, with an empty count each.
-fn assign_numbers<E: Env>(
-    outputs: &[OutputPlan<E>],
+/// What the outputs of a plan are in the log.
+struct Numbers {
+    /// By index in the plan.
+    numbers: Vec<OutputNumber>,
+    /// Outputs that left the configuration.
+    removed: Vec<RegistryEntry>,
+    /// New ones, and the number of the last commit that an earlier owner of the number made.
+    fresh: Vec<(OutputNumber, u64)>,
+}
+
+/// A new output starts at the end of all logs. Its first commit says so in the first snapshot, beside its name: without it a
+/// crash before its delivery runs would start it behind events that were acknowledged meanwhile.
+fn begin_fresh<'a, D: Disk>(
+    fresh: &[(OutputNumber, u64)],
     merged: &mut Merged,
-) -> Result<(Vec<OutputNumber>, Vec<RegistryEntry>), WalError> {
+    logs: impl Iterator<Item = &'a RecoveredLog<D>>,
+) {
+    let cursors: Vec<(LogId, Position)> = logs.map(|log| (log.id, log.end())).collect();
+    for &(output, number) in fresh {
+        let commit = Commit { output, number: number + 1, cursors: cursors.clone(), state: Vec::new() };
+        merged.commits.insert(output, commit);
+    }
+}
+
+/// Removes what an earlier output of this number kept beside the log, before the log says that the number is another's.
+fn remove_strangers<D: Disk>(disk: &D, data_dir: &Path, number: OutputNumber) -> Result<(), WalError> {
+    let directory = data_dir.join("outputs");
+    let failed = |source| WalError::Io { path: directory.clone(), source };
+    let entries = match disk.list(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    let prefix = format!("{}.", number.0);
+    for entry in entries {
+        if entry.name.to_str().is_some_and(|name| name.starts_with(&prefix)) {
+            disk.remove(&directory.join(&entry.name)).map_err(failed)?;
+        }
+    }
+    disk.sync_dir(&directory).map_err(failed)
+}
+
+/// Finds each output's number: the one it had, or a free one.
+fn assign_numbers<E: Env>(outputs: &[OutputPlan<E>], merged: &mut Merged) -> Result<Numbers, WalError> {
     // A number that no frame on disk names can be given again.
     let wanted = |entry: &RegistryEntry| outputs.iter().any(|output| *output.name == *entry.name);
     let masks = merged.masks;
@@ -215,6 +261,7 @@ fn assign_numbers<E: Env>(
         entry.removed |= gone;
     }
     let mut numbers = Vec::new();
+    let mut fresh = Vec::new();
     for output in outputs {
         let known = merged.registry.iter().find(|entry| *entry.name == *output.name && !entry.removed);
         let number = match known {
@@ -232,14 +279,14 @@ fn assign_numbers<E: Env>(
                     });
                 }
                 let number = OutputNumber(free as u8);
-                merged.commits.remove(&number);
+                fresh.push((number, merged.commits.remove(&number).map_or(0, |commit| commit.number)));
                 merged.registry.push(RegistryEntry { number, name: output.name.to_string(), removed: false });
                 number
             }
         };
         numbers.push(number);
     }
-    Ok((numbers, removed))
+    Ok(Numbers { numbers, removed, fresh })
 }
 
 struct Layout<E: Env> {
@@ -298,7 +345,7 @@ impl<E: Env> Layout<E> {
             seeds.push(ShardSeed {
                 shard: shard_id(index),
                 shards,
-                writer: self.writer_seed(index, recovered),
+                writer: self.writer_seed(disk, index, recovered),
                 board: board.clone(),
                 inputs: inputs.clone(),
                 ends,
@@ -348,7 +395,7 @@ impl<E: Env> Layout<E> {
     }
 
     /// The first shard's log takes over what all logs know, so that adopted logs can go once they are delivered.
-    fn writer_seed(&self, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
+    fn writer_seed(&self, disk: &E::Disk, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
         let sources = match index {
             0 => self.merged.sources.clone(),
             _ => recovered.state.sources.clone(),
@@ -356,7 +403,13 @@ impl<E: Env> Layout<E> {
         let state = LogState { sources, registry: self.merged.registry.clone(), commits: self.merged.commits.clone() };
         let cursors = self.merged.commits.values().flat_map(|commit| &commit.cursors);
         let floor = cursors.filter(|(log, _)| *log == recovered.id).map(|(_, position)| position.sequence).max();
-        WriterSeed { options: self.plan.wal.clone(), recovered, state, floor: floor.unwrap_or(Sequence(0)) }
+        WriterSeed {
+            disk: disk.clone(),
+            options: self.plan.wal.clone(),
+            recovered,
+            state,
+            floor: floor.unwrap_or(Sequence(0)),
+        }
     }
 
     /// Where an output goes on in a log: at its cursor; at the end, if the output is new; at the beginning, if the log is.
@@ -395,7 +448,9 @@ impl<E: Env> Layout<E> {
             let counters = Arc::new(OutputCounters::default());
             let mut logs = Vec::new();
             for at in (0..adopted.len()).filter(|at| mine(*at)) {
-                logs.push((ReadLog::Adopted(adopted_logs[at].clone()), self.position(number, &adopted[at])));
+                let (log, position) = (&adopted_logs[at], self.position(number, &adopted[at]));
+                let claim = log.register(position, Arc::new(Signal::new()));
+                logs.push((ReadLog::Adopted(log.clone(), claim), position));
                 counters.recovered_events.add(self.events_owed(&adopted_logs[at], number));
             }
             for at in (0..active.len()).filter(|at| mine(*at)) {

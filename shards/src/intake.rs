@@ -4,7 +4,7 @@
 //! lanes are not emptied, apart from what their policy drops, so memory stays bounded (invariant E4); a ticket is acknowledged
 //! when its frames are durable (invariant E1). Does not read sources and does not deliver.
 
-use crate::batch::{Batch, Source};
+use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, Discarded};
 use crate::env::Env;
 use crate::keeper::Keeper;
@@ -15,7 +15,7 @@ use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
 use crate::wal::{Sequence, WalError};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ const SAMPLED_IN: u64 = 10;
 pub struct Intake<E: Env> {
     env: E,
     lanes: Vec<IntakeLane>,
-    /// Ranges of batches dropped at the sender's wish while the log was full.
+    /// Ranges of batches dropped at the sender's wish while the log was full: at most one for each run of a source's bytes.
     owed: VecDeque<(usize, Dropped)>,
     paths: Vec<InputPath>,
     keeper: Rc<Keeper<E>>,
@@ -72,6 +72,7 @@ impl<E: Env> Intake<E> {
     /// An intake; [`Intake::run`] does the work.
     pub fn new(parts: IntakeParts<E>) -> Intake<E> {
         let IntakeParts { env, lanes, paths, keeper, ready, stop, sampled_outputs, wal_full } = parts;
+        stop.tell(ready.clone());
         Intake {
             env,
             lanes,
@@ -123,23 +124,48 @@ impl<E: Env> Intake<E> {
         self.lanes[lane].receiver.give_back(batch);
         let sequence = self.append().await?;
         self.keeper.acknowledge_later(sequence, lane, ticket);
-        while let Some((lane, dropped)) = self.owed.pop_front() {
-            self.record(lane, dropped).await?;
+        if !self.owed.is_empty() {
+            self.record_owed().await?;
         }
         Ok(())
     }
 
-    /// Records the range of a batch whose events were dropped.
-    async fn record(&mut self, lane: usize, dropped: Dropped) -> Result<(), ()> {
+    /// Records what is owed. Merged ranges are out of the order of their tickets, so tickets go back when all are recorded.
+    async fn record_owed(&mut self) -> Result<(), ()> {
+        let mut tickets = BTreeMap::new();
+        let mut last = Sequence(0);
+        while let Some((lane, dropped)) = self.owed.pop_front() {
+            last = self.record(&dropped).await?;
+            let highest = tickets.entry(lane).or_insert(dropped.ticket);
+            *highest = dropped.ticket.max(*highest);
+        }
+        for (lane, ticket) in tickets {
+            self.keeper.acknowledge_later(last, lane, ticket);
+        }
+        Ok(())
+    }
+
+    /// Records the range of batches whose events were dropped.
+    async fn record(&mut self, dropped: &Dropped) -> Result<Sequence, ()> {
         let introduce = introduces(&self.keeper, &dropped.source);
         self.group.clear();
         let frame = self.group.frame(FrameKind::Events, 0, 0);
         frame.position(&dropped.range, &dropped.source, introduce, dropped.gone);
         frame.discard(dropped.events);
         frame.finish();
-        let sequence = self.append().await?;
-        self.keeper.acknowledge_later(sequence, lane, dropped.ticket);
-        Ok(())
+        self.append().await
+    }
+
+    /// Keeps a dropped range until the log has room, merged with the one before it of its source: a log that stays full must
+    /// not make the queue grow with every batch that is dropped.
+    fn owe(&mut self, lane: usize, dropped: Dropped) {
+        let same = self.owed.iter_mut().rfind(|(at, earlier)| *at == lane && earlier.source.key == dropped.source.key);
+        if let Some((_, earlier)) = same.filter(|(_, earlier)| earlier.is_followed_by(&dropped)) {
+            let range = SourceRange { from: earlier.range.from, ..dropped.range };
+            *earlier = Dropped { range, events: earlier.events + dropped.events, ..dropped };
+            return;
+        }
+        self.owed.push_back((lane, dropped));
     }
 
     /// Appends the group, waiting for room. Fails when the engine ends.
@@ -155,7 +181,7 @@ impl<E: Env> Intake<E> {
             }
             for lane in 0..self.lanes.len() {
                 while let Some(dropped) = self.lanes[lane].receiver.drop_oldest() {
-                    self.owed.push_back((lane, dropped));
+                    self.owe(lane, dropped);
                 }
             }
             futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;

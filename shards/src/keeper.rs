@@ -22,7 +22,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Acknowledgements that wait one by one; beyond them neighbours are merged, to be given with the later one.
+/// Acknowledgements that wait one by one; beyond them each lane's latest takes the place of the one before it. A lane
+/// without one may still add its first.
 const WAITING_MAX: usize = 4096;
 
 /// How often a refused preparation of a segment (a full disk, say) is tried again.
@@ -45,6 +46,9 @@ pub struct Release<D: Disk> {
     pub position: Position,
 }
 
+/// Releases that wait for their commits to become durable.
+type Releases<D> = VecDeque<(Sequence, Vec<Release<D>>)>;
+
 /// See the module. Shared by the tasks of one shard.
 pub struct Keeper<E: Env> {
     env: E,
@@ -54,7 +58,7 @@ pub struct Keeper<E: Env> {
     segments_max: u64,
     acknowledgers: Vec<LaneAcknowledger>,
     waiting: RefCell<VecDeque<Waiting>>,
-    releases: RefCell<VecDeque<(Sequence, Vec<Release<E::Disk>>)>>,
+    releases: RefCell<Releases<E::Disk>>,
     /// Something was appended since the last sync began.
     dirty: Signal,
     syncing: Cell<bool>,
@@ -146,10 +150,10 @@ impl<E: Env> Keeper<E> {
         }
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() >= WAITING_MAX
-            && let Some(last) = waiting.back_mut().filter(|last| last.lane == lane)
+            && let Some(at) = waiting.iter().rposition(|earlier| earlier.lane == lane)
         {
-            *last = Waiting { sequence, lane, ticket };
-            return;
+            // Near the end, since every lane beyond the bound is merged like this.
+            waiting.remove(at);
         }
         waiting.push_back(Waiting { sequence, lane, ticket });
     }
@@ -257,7 +261,7 @@ impl<E: Env> Keeper<E> {
     async fn upkeep_loop(&self) {
         while !self.closing.get() {
             self.log.housekeeping.wait().await;
-            loop {
+            while !self.closing.get() {
                 match maintain(&self.env, &self.writer).await {
                     Ok(true) => {}
                     Ok(false) => break,

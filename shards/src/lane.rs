@@ -72,6 +72,7 @@ struct Shared {
 pub struct LaneSender {
     forward: RefCell<Producer<Box<Batch>>>,
     home: RefCell<Consumer<Box<Batch>>>,
+    #[expect(clippy::vec_box, reason = "a batch travels in its box, which is kept with it")]
     spare: RefCell<Vec<Box<Batch>>>,
     /// Ranges of dropped batches that still have to be recorded; merged per source, so bounded by the sources in one burst.
     owed: RefCell<VecDeque<Box<Batch>>>,
@@ -210,6 +211,11 @@ impl LaneSender {
             self.collect();
             self.settle();
         }
+        if self.options.when_full == WhenFull::DropOldest {
+            // There is room now, however it came: nothing more has to be dropped for this batch.
+            let dropped = self.shared.counters.dropped_bytes.get();
+            self.shared.drop_asked.fetch_min(dropped, Ordering::AcqRel);
+        }
         Some(self.push(batch))
     }
 
@@ -240,6 +246,11 @@ impl LaneSender {
     /// Whether everything that was sent has been taken.
     pub fn is_drained(&self) -> bool {
         self.ticket.get() == self.shared.counters.taken_batches.get()
+    }
+
+    /// Whether everything that was sent is durable, as the sync policy defines it, and nothing is owed.
+    pub fn is_settled(&self) -> bool {
+        self.acknowledged() == self.ticket.get() && !self.owes()
     }
 
     /// The highest ticket whose events are durable, as the sync policy defines it.
@@ -351,6 +362,13 @@ pub struct Dropped {
     pub ticket: u64,
     /// Whether the source is gone.
     pub gone: bool,
+}
+
+impl Dropped {
+    /// Whether `next` continues this range, so that one record says both.
+    pub fn is_followed_by(&self, next: &Dropped) -> bool {
+        !self.gone && (self.range.to == next.range.from || !next.source.repeatable)
+    }
 }
 
 impl LaneReceiver {

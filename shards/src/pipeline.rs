@@ -45,6 +45,7 @@ impl InputPath {
             let outputs = pipeline.outputs & !skipped;
             let mut frame = group.frame(FrameKind::Events, pipeline.number, outputs);
             if outputs == 0 {
+                finish_unless_last(frame, pipeline, &self.pipelines);
                 continue;
             }
             for index in 0..batch.events.len() {

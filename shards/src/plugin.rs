@@ -140,7 +140,8 @@ impl<E: Env> Lanes<E> {
         Some(Ticket { lane, number })
     }
 
-    /// Waits until a ticket is durable, as the sync policy defines it.
+    /// Waits until a ticket is durable, as the sync policy defines it. One task of an input waits on its lanes at a time:
+    /// one that sends and one that waits for tickets would take each other's wake-ups.
     pub async fn acknowledged(&self, ticket: Ticket) {
         self.lanes[ticket.lane].acknowledge_of(ticket.number).await;
     }
@@ -165,6 +166,21 @@ impl<E: Env> Lanes<E> {
         while !self.lanes.iter().all(LaneSender::is_drained) {
             self.env.sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Waits until all that was sent is durable, as the sync policy defines it: only then does the log know every position.
+    pub async fn settled(&self) {
+        for lane in &self.lanes {
+            while !lane.is_settled() {
+                lane.settle();
+                self.env.sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    /// Whether batches go to more than one shard.
+    pub fn is_spread(&self) -> bool {
+        self.lanes.len() > 1
     }
 
     fn lane(&self) -> &LaneSender {
@@ -293,8 +309,8 @@ pub trait Encoder {
 pub trait OutputSpec<E: Env>: Send + Sync + 'static {
     /// On which shards it runs. With [`Placement::One`] one instance reads the logs of all shards.
     fn placement(&self) -> Placement;
-    /// Opens an instance; `state` is what its last durable commit carried, if there was one. What an earlier life wrote
-    /// beyond that commit is undone here, by outputs that can.
+    /// Opens an instance; `state` is what its last durable commit carried, empty if that was before anything was delivered.
+    /// What an earlier life wrote beyond that commit is undone here, by outputs that can.
     fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult>;
 }
 
@@ -310,7 +326,8 @@ pub struct OutputContext<E: Env> {
     pub name: Arc<str>,
     /// Its number in the log.
     pub number: OutputNumber,
-    /// The data directory, for what an output keeps beside the log.
+    /// The data directory. What an output keeps beside the log is in files `outputs/NUMBER.*` there; they are removed before
+    /// the number goes to another output.
     pub data_dir: Arc<PathBuf>,
     /// The end.
     pub stop: Stop,

@@ -16,7 +16,7 @@ use crate::plugin::{EncoderSpec, InputContext, InputSpec, Lanes, OutputContext, 
 use crate::retry::{Backoff, RetryOptions};
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
-use crate::wal::log::Log;
+use crate::wal::log::{Log, Reader};
 use crate::wal::manifest::DataDirectory;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::writer::{LogState, Writer};
@@ -49,8 +49,9 @@ pub struct ShardInput<E: Env> {
 pub enum ReadLog<D: Disk> {
     /// The log that a shard writes.
     Active(ShardId),
-    /// A log that has no writer any more.
-    Adopted(Arc<Log<D>>),
+    /// A log that has no writer any more, and the output's claim on it: made before any shard runs, so that no shard retires
+    /// the log while another has not yet begun to read it.
+    Adopted(Arc<Log<D>>, Arc<Reader>),
 }
 
 /// Where the shards show each other the logs that they have opened.
@@ -85,6 +86,12 @@ impl<D: Disk> LogBoard<D> {
         }
     }
 
+    async fn wait_for_all(&self, shards: usize) {
+        for shard in 0..shards {
+            self.wait_for(ShardId(u16::try_from(shard).expect("the number of shards is capped"))).await;
+        }
+    }
+
     async fn wait_for(&self, shard: ShardId) -> Arc<Log<D>> {
         loop {
             let listener = self.posted.listen();
@@ -98,6 +105,8 @@ impl<D: Disk> LogBoard<D> {
 
 /// How a shard opens its log.
 pub struct WriterSeed<D: Disk> {
+    /// Where its files are.
+    pub disk: D,
     /// Settings.
     pub options: WalOptions,
     /// What was found of it.
@@ -180,8 +189,8 @@ impl<E: Env> ShardSeed<E> {
     pub async fn run(self, env: E) {
         let ShardSeed { shard, shards, writer, inputs, ends, outputs, adopted, services, .. } = self;
         let (stop, counters) = (self.stop, self.counters);
-        let WriterSeed { options, recovered, state, floor } = writer;
-        let writer = match Writer::open(env.clone(), options.clone(), recovered, state, floor) {
+        let WriterSeed { disk, options, recovered, state, floor } = writer;
+        let writer = match Writer::open_on(disk, env.clone(), options.clone(), recovered, state, floor) {
             Ok(writer) => writer,
             Err(error) => return stop.fail(error.to_string()),
         };
@@ -215,8 +224,15 @@ impl<E: Env> ShardSeed<E> {
         for output in outputs {
             starter.start(output, &delivering);
         }
-        retire_adopted(&env, adopted, &self.directory, &stop);
-        let starter = InputStarter { env: &env, shards, keeper: &keeper, stop: &stop, running: &self.inputs_running };
+        retire_adopted(&env, adopted, &self.board, &self.directory, &stop);
+        let starter = InputStarter {
+            env: &env,
+            shards,
+            keeper: &keeper,
+            board: &self.board,
+            stop: &stop,
+            running: &self.inputs_running,
+        };
         for ends in instances {
             starter.start(&inputs, ends, &counters);
         }
@@ -296,15 +312,19 @@ async fn open_readers<E: Env>(
 ) -> (Vec<LogReader<E::Disk>>, Arc<Signal>) {
     let news = Arc::new(Signal::new());
     let mut readers = Vec::new();
-    for (log, position) in &output.logs {
-        let (log, adopted) = match log {
-            ReadLog::Active(shard) => (board.wait_for(*shard).await, false),
-            ReadLog::Adopted(log) => (log.clone(), true),
+    for (from, position) in &output.logs {
+        let (log, claim) = match from {
+            ReadLog::Active(shard) => {
+                let log = board.wait_for(*shard).await;
+                let claim = log.register(*position, news.clone());
+                (log, claim)
+            }
+            ReadLog::Adopted(log, claim) => (log.clone(), claim.clone()),
         };
-        readers.push(LogReader::new(log.clone(), output.number, *position, adopted, news.clone()));
-        if !adopted {
+        if matches!(from, ReadLog::Active(_)) {
             board.recycle_if_complete(&log);
         }
+        readers.push(LogReader::new(log, claim, output.number, *position));
     }
     (readers, news)
 }
@@ -313,6 +333,7 @@ async fn open_readers<E: Env>(
 fn retire_adopted<E: Env>(
     env: &E,
     mut adopted: Vec<Arc<Log<E::Disk>>>,
+    board: &Arc<LogBoard<E::Disk>>,
     directory: &Arc<DataDirectory<E::Disk>>,
     stop: &Stop,
 ) {
@@ -320,7 +341,10 @@ fn retire_adopted<E: Env>(
         return;
     }
     let (world, directory, stop) = (env.clone(), directory.clone(), stop.clone());
+    let board = board.clone();
     env.spawn("adopted logs", async move {
+        // The first shard's log takes their positions over; it is posted once that is durable.
+        or(board.wait_for_all(1), stop.reached(Phase::Forced)).await;
         while !adopted.is_empty() && stop.phase() < Phase::Forced {
             world.sleep(RETIRE_INTERVAL).await;
             for log in adopted.extract_if(.., |log| log.is_passed()) {
@@ -338,6 +362,7 @@ struct InputStarter<'a, E: Env> {
     env: &'a E,
     shards: usize,
     keeper: &'a Rc<Keeper<E>>,
+    board: &'a Arc<LogBoard<E::Disk>>,
     stop: &'a Stop,
     running: &'a Arc<Countdown>,
 }
@@ -361,7 +386,11 @@ impl<E: Env> InputStarter<'_, E> {
         };
         let (inputs, keeper, running) = (inputs.clone(), self.keeper.clone(), self.running.clone());
         let (stop, shard) = (self.stop.clone(), shard.clone());
+        let (board, shards) = (self.board.clone(), self.shards);
         self.env.spawn("input", async move {
+            // What an input goes on from may lie in another shard's log, which makes it durable when it opens. Read on before
+            // that, a loss of power would leave a hole in front of what this shard has recorded.
+            or(board.wait_for_all(shards), stop.reached(Phase::Forced)).await;
             run_input(&inputs[input], context, &keeper, &shard).await;
             lanes.settle().await;
             lanes.finish();
@@ -392,8 +421,9 @@ async fn run_input<E: Env>(
                 return context.stop.fail(format!("input {}: {message}", input.name));
             }
             Ok(Err(PluginError::Retry(message))) => message,
-            Err(_) if context.shards > 1 => {
-                // Its instances on the other shards count on what it knew; a start of the process settles that from the log.
+            Err(_) if context.shards > 1 || context.lanes.is_spread() => {
+                // Its instances on the other shards count on what it knew, or the other shards' logs have its positions; a start
+                // of the process settles that from the logs.
                 return context.stop.fail(format!("input {} panicked on shard {}", input.name, context.env.shard().0));
             }
             Err(_) => {
@@ -402,11 +432,13 @@ async fn run_input<E: Env>(
             }
         };
         context.error(&message);
-        context.env.sleep(backoff.next(context.env.random())).await;
+        let pause = context.env.sleep(backoff.next(context.env.random()));
+        or(pause, context.stop.reached(Phase::Draining)).await;
         if context.stop.is_asked() {
             return;
         }
-        context.lanes.drained().await;
+        // A batch that the intake still holds is not in the positions yet: it would be read twice.
+        or(context.lanes.settled(), context.stop.reached(Phase::Forced)).await;
         let known = keeper.with_writer(|writer| sources_of(writer.state(), &input.name));
         let mut resume: Vec<SourceState> = known;
         let newer: std::collections::HashSet<_> = resume.iter().map(SourceState::key).collect();

@@ -23,6 +23,7 @@ pub enum Phase {
 struct Shared {
     phase: AtomicU8,
     changed: Event,
+    told: Mutex<Vec<Arc<Signal>>>,
     failure: Mutex<Option<String>>,
 }
 
@@ -40,7 +41,13 @@ impl Stop {
     pub fn enter(&self, phase: Phase) {
         if self.0.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
             self.0.changed.notify(usize::MAX);
+            self.0.told.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|signal| signal.notify());
         }
+    }
+
+    /// Raises `signal` at each phase from now on: for who waits for something else and often, since it costs nothing then.
+    pub fn tell(&self, signal: Arc<Signal>) {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).push(signal);
     }
 
     /// Ends the engine at once because it cannot keep its promises; the first reason is kept.

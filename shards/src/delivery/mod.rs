@@ -1,8 +1,9 @@
 //! Delivery: takes events from the logs to one output and moves the output's cursors.
 //!
 //! Guarantees: a cursor is committed only past what the output has delivered and made durable, or what was counted as
-//! discarded for a named reason (invariant E2); events of one log go out in its order (invariant E3), older logs first; one
-//! delivery at a time, so memory is bounded by the batch limits (invariant E4); a panic of the output brings it back to its
+//! discarded for a named reason (invariant E2); events of one log go out in its order, and of several logs those of earlier
+//! starts of the engine first, so that a source that moved between shards keeps its order (invariant E3); one delivery at a
+//! time, so memory is bounded by the batch limits (invariant E4); a panic of the output brings it back to its
 //! last commit. A slow or dead output holds up nothing but itself until the log is full.
 //!
 //! Does not know protocols, and does not append events: its commits go through the keeper.
@@ -64,6 +65,9 @@ pub struct DeliveryOptions {
 /// Longest time between a delivery and the commit that covers it.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a delivery that has nothing else to do waits after the log refused its commit.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a delivery is made of.
 pub struct DeliveryParts<E: Env> {
     /// The output.
@@ -72,11 +76,11 @@ pub struct DeliveryParts<E: Env> {
     pub context: OutputContext<E>,
     /// Bounds and policies.
     pub options: DeliveryOptions,
-    /// The logs to read, those that are read to their end first in front.
+    /// The logs to read.
     pub readers: Vec<LogReader<E::Disk>>,
     /// The log that takes the commits.
     pub keeper: Rc<Keeper<E>>,
-    /// The last commit of this output over all logs.
+    /// The last commit of this output over all logs; the layout makes one for a new output.
     pub resume: Option<Commit>,
     /// Raised when a log has news.
     pub news: Arc<Signal>,
@@ -104,6 +108,11 @@ pub struct Deliverer<E: Env> {
     syncing: Option<Syncing>,
     last_commit: Monotonic,
     uncommitted: bool,
+    /// Events delivered or discarded, ever and at the last commit.
+    passed: u64,
+    passed_committed: u64,
+    /// The reader that is asked first, so that a busy log does not starve the others.
+    turn: usize,
 }
 
 /// What a delivery may still hold.
@@ -132,9 +141,12 @@ impl<E: Env> Deliverer<E> {
             last_commit: context.env.now(),
             commit_number: resume.as_ref().map_or(0, |commit| commit.number),
             committed: readers.iter().map(LogReader::position).collect(),
-            committed_state: resume.map(|commit| commit.state).filter(|state| !state.is_empty()),
+            committed_state: resume.map(|commit| commit.state),
             syncing: None,
             uncommitted: false,
+            passed: 0,
+            passed_committed: 0,
+            turn: 0,
             spec,
             context,
             options,
@@ -148,10 +160,6 @@ impl<E: Env> Deliverer<E> {
     /// Runs until everything is delivered after the intakes have ended, or the end is forced.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(self.options.retry);
-        if self.commit_number == 0 {
-            // A new output starts at the end of the logs: that is said at once, or a crash would start it at their beginning.
-            self.record(Vec::new());
-        }
         loop {
             let Some(mut output) = self.open(&mut backoff).await else { return };
             match self.deliver_all(output.as_mut()).await {
@@ -179,7 +187,7 @@ impl<E: Env> Deliverer<E> {
     async fn open(&mut self, backoff: &mut Backoff) -> Option<Box<dyn Output>> {
         loop {
             let opening = self.spec.open(self.context.clone(), self.committed_state.clone());
-            let opened = AssertUnwindSafe(opening).catch_unwind().await;
+            let Ok(opened) = self.unless_forced(AssertUnwindSafe(opening).catch_unwind()).await else { return None };
             let message = match opened {
                 Ok(Ok(output)) => return Some(output),
                 Ok(Err(PluginError::Fatal(message))) => {
@@ -213,7 +221,7 @@ impl<E: Env> Deliverer<E> {
                 if !self.uncommitted {
                     return End::Drained;
                 }
-                if let Err(end) = self.commit(output).await {
+                if let Err(end) = self.commit_at_the_end(output).await {
                     return end;
                 }
             } else if let Err(end) = self.idle(output).await {
@@ -238,7 +246,8 @@ impl<E: Env> Deliverer<E> {
         }
         let env = self.context.env.clone();
         let deadline = env.now().after(self.options.batch.age_max);
-        while room.bytes > 0 && room.events > 0 && !self.stop.is_asked() {
+        // A full log brings nothing more until something of it is delivered.
+        while room.bytes > 0 && room.events > 0 && !self.stop.is_asked() && !self.a_log_is_full() {
             let left = deadline.since(env.now());
             if left.is_zero() {
                 break;
@@ -250,27 +259,40 @@ impl<E: Env> Deliverer<E> {
     }
 
     fn take_into(&mut self, taken: &mut Vec<Taken<E::Disk>>, room: &mut Room) {
-        for index in 0..self.readers.len() {
-            while room.bytes > 0 && room.events > 0 {
-                let reader = &mut self.readers[index];
-                match reader.take(index, room.events) {
-                    Ok(Some(part)) => {
-                        room.events = room.events.saturating_sub(part.events());
-                        room.bytes = room.bytes.saturating_sub(part.bytes());
-                        taken.push(part);
-                    }
-                    Ok(None) => break,
+        while room.bytes > 0 && room.events > 0 {
+            let Some(index) = self.next_reader() else { return };
+            let Some(part) = self.readers[index].take(index, room.events) else { return };
+            room.events = room.events.saturating_sub(part.events());
+            room.bytes = room.bytes.saturating_sub(part.bytes());
+            taken.push(part);
+        }
+    }
+
+    /// The reader to take from: of the earliest start of the engine, since a source may have moved between shards then; among
+    /// those in turn.
+    fn next_reader(&mut self) -> Option<usize> {
+        let count = self.readers.len();
+        let mut first: Option<(u32, usize)> = None;
+        for distance in 0..count {
+            let index = (self.turn + distance) % count;
+            let epoch = loop {
+                match self.readers[index].next_epoch() {
+                    Ok(epoch) => break epoch,
                     Err(damage) => {
                         self.context.counters.discarded.add(Discard::Damaged, damage.frames);
                         self.report(&damage.message);
                     }
                 }
-            }
-            // A log that is read to its end before others holds earlier events of the same sources.
-            if self.readers[index].is_adopted() && !self.readers[index].is_at_end() {
-                return;
+            };
+            if let Some(epoch) = epoch
+                && first.is_none_or(|(least, _)| epoch < least)
+            {
+                first = Some((epoch, index));
             }
         }
+        let (_, index) = first?;
+        self.turn = (index + 1) % count;
+        Some(index)
     }
 
     async fn deliver(&mut self, output: &mut dyn Output, taken: Vec<Taken<E::Disk>>) -> Result<(), End> {
@@ -326,10 +348,13 @@ impl<E: Env> Deliverer<E> {
             }
         }
         for part in &taken {
-            self.readers[part.reader].delivered(part.after());
+            self.readers[part.reader].delivered(part);
         }
+        self.passed += delivery.events;
         self.uncommitted = true;
         counters.oldest_unacked.set(0);
+        // Here too: a delivery that is never idle must not hold the segments of a log without events for it.
+        self.pass_over();
         Ok(())
     }
 
@@ -393,6 +418,15 @@ impl<E: Env> Deliverer<E> {
         Ok(())
     }
 
+    /// Commits when nothing more comes. A log that refuses even commits gets a while, or this would spin.
+    async fn commit_at_the_end(&mut self, output: &mut dyn Output) -> Result<(), End> {
+        self.commit(output).await?;
+        if self.uncommitted {
+            self.unless_forced(self.context.env.sleep(REFUSED_PAUSE)).await?;
+        }
+        Ok(())
+    }
+
     fn failed(&self, error: PluginError) -> End {
         match error {
             PluginError::Retry(message) => End::Reopen(message),
@@ -417,7 +451,8 @@ impl<E: Env> Deliverer<E> {
         }
         self.commit_number += 1;
         self.committed = positions;
-        self.committed_state = Some(commit.state).filter(|state| !state.is_empty());
+        self.passed_committed = self.passed;
+        self.committed_state = Some(commit.state);
         self.context.counters.commits.add(1);
     }
 
@@ -433,9 +468,16 @@ impl<E: Env> Deliverer<E> {
     fn go_back(&mut self) {
         self.syncing = None;
         self.uncommitted = false;
+        // They are delivered once more, so they wait once more: else the counts of what came and went would part.
+        self.context.counters.recovered_events.add(self.passed - self.passed_committed);
+        self.passed = self.passed_committed;
         for (reader, position) in self.readers.iter_mut().zip(&self.committed) {
             reader.go_back(*position);
         }
+    }
+
+    fn a_log_is_full(&self) -> bool {
+        self.readers.iter().any(LogReader::log_is_full)
     }
 
     fn holds_a_full_log(&self) -> bool {

@@ -6,11 +6,13 @@
 use crate::env::{Disk, Timestamp};
 use crate::keeper::Release;
 use crate::plugin::{Column, Piece, PieceParts};
-use crate::signal::Signal;
 use crate::wal::cursor::{Cursor, Frame};
-use crate::wal::log::{Log, Reader};
+use crate::wal::log::{Log, Place, Reader};
 use crate::wal::{LogId, OutputNumber, Position, Sequence};
 use std::sync::Arc;
+
+/// Bytes of delivered frames that may stay resident for each log that is read.
+const RESIDENT_BYTES: u64 = 1024 * 1024;
 
 /// A log as one output reads it.
 pub struct LogReader<D: Disk> {
@@ -20,13 +22,14 @@ pub struct LogReader<D: Disk> {
     /// Segment of the last released position.
     released: u64,
     number: OutputNumber,
-    adopted: bool,
     /// The first event not yet delivered.
     delivered: Position,
+    /// Where pages behind the delivered position are still resident.
+    resident: Place,
     /// The end of the log when nothing more was found; everything before it has been taken or holds nothing for the output.
     seen: Option<Position>,
-    /// A frame of which only a part was taken, and the next event of it.
-    rest: Option<(Frame<D>, u32)>,
+    /// The next frame, and the next event of it: looked at, or taken in part.
+    next: Option<(Frame<D>, u32)>,
 }
 
 /// A part of a frame on its way out.
@@ -47,19 +50,12 @@ pub struct Unreadable {
 }
 
 impl<D: Disk> LogReader<D> {
-    /// A reader of `log` for one output, from `position` on, told of news by `published`. An adopted log has no writer any
-    /// more.
-    pub fn new(
-        log: Arc<Log<D>>,
-        number: OutputNumber,
-        position: Position,
-        adopted: bool,
-        published: Arc<Signal>,
-    ) -> LogReader<D> {
-        let claim = log.register(position, published);
+    /// A reader of `log` for one output, from `position` on, which `claim` holds.
+    pub fn new(log: Arc<Log<D>>, claim: Arc<Reader>, number: OutputNumber, position: Position) -> LogReader<D> {
         let cursor = Cursor::open(log.clone(), position);
         let released = segment_of(&log, position);
-        LogReader { log, cursor, claim, released, number, adopted, delivered: position, seen: None, rest: None }
+        let resident = Place::default();
+        LogReader { log, cursor, claim, released, number, delivered: position, resident, seen: None, next: None }
     }
 
     /// The log's identity.
@@ -78,16 +74,6 @@ impl<D: Disk> LogReader<D> {
         Release { log: self.log.clone(), reader: self.claim.clone(), position }
     }
 
-    /// Whether the log has no writer any more.
-    pub fn is_adopted(&self) -> bool {
-        self.adopted
-    }
-
-    /// Whether all that was published has been taken.
-    pub fn is_at_end(&self) -> bool {
-        self.seen.is_some()
-    }
-
     /// Whether the log's writer waits for a segment to be given back.
     pub fn log_is_full(&self) -> bool {
         self.log.is_full()
@@ -98,24 +84,26 @@ impl<D: Disk> LogReader<D> {
         segment_of(&self.log, self.delivered) > self.released
     }
 
-    /// Takes the next frame with events for the output, or the part of it with at most `events_max` events.
-    pub fn take(&mut self, index: usize, events_max: u64) -> Result<Option<Taken<D>>, Unreadable> {
-        let (frame, first) = match self.rest.take() {
-            Some(rest) => rest,
-            None => match self.next_frame()? {
-                Some(frame) => {
-                    let first = frame.first_event();
-                    (frame, first)
-                }
-                None => return Ok(None),
-            },
-        };
+    /// The start of the engine that wrote the next frame with events for the output; none when there is no such frame yet.
+    pub fn next_epoch(&mut self) -> Result<Option<u32>, Unreadable> {
+        if self.next.is_none()
+            && let Some(frame) = self.next_frame()?
+        {
+            let first = frame.first_event();
+            self.next = Some((frame, first));
+        }
+        Ok(self.next.as_ref().map(|(frame, _)| frame.header().epoch))
+    }
+
+    /// Takes the frame that [`LogReader::next_epoch`] found, or the part of it with at most `events_max` events.
+    pub fn take(&mut self, index: usize, events_max: u64) -> Option<Taken<D>> {
+        let (frame, first) = self.next.take()?;
         let events = frame.header().events;
         let end = u32::try_from(events_max).map_or(events, |most| events.min(first.saturating_add(most)));
         if end < events {
-            self.rest = Some((frame.clone(), end));
+            self.next = Some((frame.clone(), end));
         }
-        Ok(Some(Taken { reader: index, frame, first, end }))
+        Some(Taken { reader: index, frame, first, end })
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame<D>>, Unreadable> {
@@ -139,9 +127,18 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// Says that everything before `position` is delivered.
-    pub fn delivered(&mut self, position: Position) {
-        self.delivered = position;
+    /// Says that everything up to the end of `part` is delivered. Its pages count as resident memory of the process, so they
+    /// are given back in stretches that cost a system call each.
+    pub fn delivered(&mut self, part: &Taken<D>) {
+        self.delivered = part.after();
+        let place = part.frame.place();
+        if place.segment != self.resident.segment {
+            self.log.release_pages(self.resident.segment);
+            self.resident = Place { segment: place.segment, offset: 0 };
+        } else if place.offset >= self.resident.offset + RESIDENT_BYTES {
+            part.frame.release_pages_from(self.resident.offset);
+            self.resident.offset = place.offset;
+        }
     }
 
     /// Moves the position over frames that hold nothing for the output. Only when nothing taken is undelivered. Whether it
@@ -155,9 +152,10 @@ impl<D: Disk> LogReader<D> {
 
     /// Reads again from `position`.
     pub fn go_back(&mut self, position: Position) {
-        self.rest = None;
+        self.next = None;
         self.seen = None;
         self.delivered = position;
+        self.resident = Place::default();
         self.cursor = Cursor::open(self.log.clone(), position);
     }
 }

@@ -31,6 +31,7 @@ mod env;
 mod executor;
 pub mod oracle;
 mod prng;
+pub mod script;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,253 @@
+//! A scripted input and the encoder of its lines.
+//!
+//! Guarantees: reads its sources in order from the positions that the logs know, holes first; acknowledgements go to
+//! the ledger when they are seen; dies, panics and starts again as the mood says.
+
+use super::{Ledger, Mood, encode_line, raw_line};
+use crate::batch::{Batch, EventSpan, Source, SourceRange};
+use crate::env::{Env, Timestamp};
+use crate::limits::CHUNK_BYTES;
+use crate::plugin::{Encoder, EncoderSpec, InputContext, InputSpec, LocalFuture, Placement, PluginError, Ticket};
+use crate::stop::Phase;
+use futures_lite::future::{or, poll_once};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes the lines that [`super::decode_line`] reads.
+pub struct ScriptEncoder;
+
+struct Lines {
+    source: Vec<u8>,
+    received: Timestamp,
+}
+
+impl EncoderSpec for ScriptEncoder {
+    fn open(&self) -> Box<dyn Encoder> {
+        Box::new(Lines { source: Vec::new(), received: Timestamp(0) })
+    }
+}
+
+impl Encoder for Lines {
+    fn begin(&mut self, batch: &Batch) {
+        self.source.clone_from(&batch.source.name);
+        self.received = batch.received;
+    }
+
+    fn event(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) -> Timestamp {
+        encode_line(&self.source, batch.event(index), line);
+        self.received
+    }
+}
+
+/// Reads the ledger's sources of one input.
+pub struct ScriptInput {
+    /// Which input it is.
+    pub index: usize,
+    /// On which shards it runs.
+    pub placement: Placement,
+    /// What it reads and where it tells of acknowledgements.
+    pub ledger: Ledger,
+    /// Outputs that its events go to.
+    pub outputs: Vec<usize>,
+    /// Most events of one batch.
+    pub batch_events_max: u64,
+    /// Most bytes of one batch.
+    pub batch_bytes_max: usize,
+}
+
+impl<E: Env> InputSpec<E> for ScriptInput {
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
+        let sources = self.ledger.state().sources.len();
+        let mine = |source: &usize| {
+            let input = self.ledger.state().sources[*source].input;
+            let here = self.ledger.owner(*source, context.shards) == context.env.shard().index();
+            input == self.index && (self.placement == Placement::One || here)
+        };
+        let positions: Vec<Place> = (0..sources).filter(mine).map(|source| self.place(source, &context)).collect();
+        let reader = Reader {
+            context,
+            ledger: self.ledger.clone(),
+            outputs: self.outputs.clone(),
+            events_max: self.batch_events_max,
+            bytes_max: self.batch_bytes_max,
+            positions,
+            waiting: VecDeque::new(),
+        };
+        Box::pin(reader.run())
+    }
+}
+
+impl ScriptInput {
+    /// Where reading of a source goes on: at the first byte that no log accounts for.
+    fn place<E: Env>(&self, number: usize, context: &InputContext<E>) -> Place {
+        let state = self.ledger.state();
+        let script = &state.sources[number];
+        let name = number.to_string().into_bytes();
+        let known = context.resume.iter().find(|known| known.source.name == name);
+        let source = known.map_or_else(
+            || {
+                Arc::new(Source {
+                    key: context.new_key(),
+                    input: context.name.clone(),
+                    name: name.clone(),
+                    descriptor: vec![number as u8; 8],
+                    repeatable: script.repeatable,
+                })
+            },
+            |known| known.source.clone(),
+        );
+        let done = known.map_or(Vec::new(), |known| known.intervals.clone());
+        let next = if script.repeatable { 0 } else { script.read };
+        Place { number, source, done, next }
+    }
+}
+
+/// Where one source stands.
+struct Place {
+    number: usize,
+    source: Arc<Source>,
+    done: Vec<(u64, u64)>,
+    next: u64,
+}
+
+/// Events on their way.
+struct Sent {
+    ticket: Ticket,
+    source: u64,
+    first: u64,
+    end: u64,
+}
+
+struct Reader<E: Env> {
+    context: InputContext<E>,
+    ledger: Ledger,
+    outputs: Vec<usize>,
+    events_max: u64,
+    bytes_max: usize,
+    positions: Vec<Place>,
+    waiting: VecDeque<Sent>,
+}
+
+impl<E: Env> Reader<E> {
+    async fn run(mut self) -> Result<(), PluginError> {
+        let stop = self.context.stop.clone();
+        while !stop.is_asked() {
+            let mut idle = true;
+            for at in 0..self.positions.len() {
+                if stop.is_asked() {
+                    break;
+                }
+                idle &= !self.read(at).await;
+                self.see_acknowledgements().await;
+                let mood = self.ledger.state().inputs;
+                if Mood::strikes(mood.panic, self.context.env.random()) {
+                    std::panic::resume_unwind(Box::new("a scripted panic of an input"));
+                }
+                if Mood::strikes(mood.retry, self.context.env.random()) {
+                    return Err(PluginError::Retry("a scripted failure of an input".to_owned()));
+                }
+            }
+            if idle {
+                let pause = Duration::from_micros(self.context.env.random() % 20_000);
+                let drain = async { stop.reached(Phase::Draining).await };
+                or(self.context.env.sleep(pause), drain).await;
+            } else if self.context.env.slice_used() {
+                self.context.env.turn().await;
+            }
+        }
+        // As an input does that has to answer its clients before it ends.
+        while !self.waiting.is_empty() && stop.phase() < Phase::Forced {
+            self.see_acknowledgements().await;
+            self.context.lanes.settle().await;
+            self.context.env.sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
+    /// Sends the next batch of a source, if it has one.
+    async fn read(&mut self, at: usize) -> bool {
+        let Some((first, end, bytes)) = self.next_events(at) else { return false };
+        let (number, source) = (self.positions[at].number, self.positions[at].source.clone());
+        let lanes = self.context.lanes.clone();
+        let mut batch = match bytes > CHUNK_BYTES {
+            true => lanes.large_batch(&source, bytes).await,
+            false => lanes.batch(&source).await,
+        };
+        {
+            let mut state = self.ledger.state();
+            let script = &mut state.sources[number];
+            fill(&mut batch, script, number as u64, first, end);
+            script.read = script.read.max(end);
+        }
+        batch.received = self.context.env.wall();
+        self.positions[at].next = end;
+        if let Some(ticket) = lanes.send(batch).await {
+            self.waiting.push_back(Sent { ticket, source: number as u64, first, end });
+        }
+        self.ledger.state().sources[number].next = end;
+        true
+    }
+
+    /// The events `first..end` that are not accounted for, and their bytes.
+    fn next_events(&mut self, at: usize) -> Option<(u64, u64, usize)> {
+        let place = &mut self.positions[at];
+        let mut state = self.ledger.state();
+        let script = &mut state.sources[place.number];
+        let covered = |script: &super::SourceScript, event: u64| {
+            let from = script.offsets[event as usize];
+            place.done.iter().any(|&(start, end)| start <= from && from < end)
+        };
+        while place.next < script.events() && covered(script, place.next) {
+            place.next += 1;
+        }
+        script.next = place.next;
+        let first = place.next;
+        if first >= script.events() {
+            return None;
+        }
+        let wanted = 1 + self.context.env.random() % self.events_max;
+        let mut end = first;
+        let mut bytes = 0;
+        while end < script.events() && end - first < wanted && !covered(script, end) {
+            let next = (script.offsets[end as usize + 1] - script.offsets[first as usize]) as usize;
+            if end > first && next > self.bytes_max {
+                break;
+            }
+            bytes = next;
+            end += 1;
+        }
+        Some((first, end, bytes))
+    }
+
+    async fn see_acknowledgements(&mut self) {
+        // Lanes acknowledge each by itself: one that waits does not hold up the others.
+        let mut left = VecDeque::new();
+        for sent in std::mem::take(&mut self.waiting) {
+            match poll_once(self.context.lanes.acknowledged(sent.ticket)).await {
+                Some(()) => self.ledger.acknowledged(sent.source, sent.first, sent.end, &self.outputs),
+                None => left.push_back(sent),
+            }
+        }
+        self.waiting = left;
+    }
+}
+
+fn fill(batch: &mut Batch, script: &super::SourceScript, source: u64, first: u64, end: u64) {
+    let mut length = 0;
+    for ordinal in first..end {
+        let line = raw_line(source, ordinal, script.lengths[ordinal as usize]);
+        batch.chunk.spare()[..line.len()].copy_from_slice(&line);
+        batch.chunk.spare()[line.len()] = b'\n';
+        batch.events.push(EventSpan { start: length as u32, end: (length + line.len()) as u32 });
+        length += line.len() + 1;
+        batch.chunk.set_length(length);
+    }
+    let to = script.offsets[end as usize];
+    batch.range = SourceRange { from: script.offsets[first as usize], to, marker: to ^ 0x5a5a };
+    batch.chunk_offset = batch.range.from;
+}

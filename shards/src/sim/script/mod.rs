@@ -1,0 +1,69 @@
+//! Scripts: inputs, an encoder and outputs that behave as a test says, the ledger of what happened, and a cluster that
+//! lives through crashes.
+//!
+//! Guarantees: what a script does is a function of the seed; every event it makes, every acknowledgement it sees and
+//! every delivery it accepts is in the [`Ledger`], whose oracles judge them. The engine under them is the whole one.
+//! Does not read files or speak protocols.
+
+mod cluster;
+mod input;
+mod ledger;
+mod output;
+mod seeds;
+mod setup;
+
+pub use cluster::{Cluster, Life};
+pub use input::{ScriptEncoder, ScriptInput};
+pub use ledger::{Ledger, Mood, OutputRecord, SourceScript};
+pub use output::{ExactOutput, ScriptOutput};
+pub use seeds::{Told, crash_and_recover};
+pub use setup::{InputSetup, OutputKind, OutputSetup, Setup};
+
+use super::oracle::{Event, payload_hash};
+use super::prng::mix;
+use std::io::Write as _;
+
+/// The payload of an event: text that needs no escaping, a function of its source and ordinal.
+pub fn payload(source: u64, ordinal: u64, bytes: usize) -> Vec<u8> {
+    let mut state = mix(source) ^ mix(ordinal.wrapping_mul(3));
+    let mut text = Vec::with_capacity(bytes + 8);
+    while text.len() < bytes {
+        state = mix(state);
+        text.extend(state.to_le_bytes().map(|byte| b'a' + byte % 26));
+    }
+    text.truncate(bytes);
+    text
+}
+
+/// The line of an event, without its newline, as its source holds it.
+fn raw_line(source: u64, ordinal: u64, bytes: usize) -> Vec<u8> {
+    let mut line = format!("{ordinal} ").into_bytes();
+    line.extend_from_slice(&payload(source, ordinal, bytes));
+    line
+}
+
+/// Appends the line of an event as the log holds it.
+fn encode_line(source: &[u8], raw: &[u8], line: &mut Vec<u8>) {
+    let space = raw.iter().position(|&byte| byte == b' ').unwrap_or(raw.len());
+    let (ordinal, rest) = raw.split_at(space);
+    line.extend_from_slice(b"{\"source\":");
+    line.extend_from_slice(source);
+    line.extend_from_slice(b",\"ordinal\":");
+    line.extend_from_slice(ordinal);
+    let _ = line.write_all(b",\"payload\":\"");
+    line.extend_from_slice(rest.get(1..).unwrap_or_default());
+    line.extend_from_slice(b"\"}\n");
+}
+
+/// Reads a line of the log back; none when it is not one that [`ScriptEncoder`] makes.
+pub fn decode_line(line: &[u8]) -> Option<Event> {
+    let text = line.strip_prefix(b"{\"source\":")?.strip_suffix(b"\"}\n")?;
+    let (source, text) = number(text)?;
+    let (ordinal, text) = number(text.strip_prefix(b",\"ordinal\":")?)?;
+    Some(Event { source, ordinal, payload: payload_hash(text.strip_prefix(b",\"payload\":\"")?) })
+}
+
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    Some((str::from_utf8(&text[..end]).ok()?.parse().ok()?, &text[end..]))
+}

@@ -1,0 +1,187 @@
+//! Scripted outputs: one that only counts, and one that writes a file and never repeats an event.
+//!
+//! Guarantees: what is accepted goes to the ledger in its order; the exact one goes back, when it is opened, to what its
+//! last durable commit says, as the file output does.
+
+use super::{Ledger, Mood, decode_line};
+use crate::env::{Disk, Env, File as _, Open};
+use crate::plugin::{
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
+};
+use crate::sim::oracle::{Event, OutputIndex};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tells the ledger of each delivery.
+pub struct ScriptOutput {
+    /// Which output it is.
+    pub index: usize,
+    /// On which shards it runs.
+    pub placement: Placement,
+    /// Where it tells.
+    pub ledger: Ledger,
+}
+
+/// Writes lines into a file on the disk of the environment; its commits carry the length.
+pub struct ExactOutput {
+    /// Which output it is.
+    pub index: usize,
+    /// Its mood.
+    pub ledger: Ledger,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// What a script does with a delivery before it looks at it.
+async fn misbehave<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Option<Outcome> {
+    let mood = ledger.state().outputs[output].mood;
+    if Mood::strikes(mood.panic, env.random()) {
+        ledger.went_back(output, env.now());
+        std::panic::resume_unwind(Box::new("a scripted panic of an output"));
+    }
+    if Mood::strikes(mood.hang, env.random()) {
+        while ledger.state().outputs[output].mood.hang > 0 {
+            env.sleep(Duration::from_millis(50)).await;
+        }
+    }
+    if Mood::strikes(mood.slow, env.random()) {
+        env.sleep(Duration::from_micros(env.random() % 200_000)).await;
+    }
+    let retry = Mood::strikes(mood.retry, env.random());
+    retry.then(|| Outcome::Retry { after: None, error: "a scripted failure of an output".to_owned() })
+}
+
+impl<E: Env> OutputSpec<E> for ScriptOutput {
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn open(&self, context: OutputContext<E>, _state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+        let output = Counting { index: self.index, ledger: self.ledger.clone(), env: context.env };
+        Box::pin(async move {
+            let mood = output.ledger.state().outputs[output.index].mood;
+            if Mood::strikes(mood.retry, output.env.random()) {
+                return Err(PluginError::Retry("a scripted refusal to open".to_owned()));
+            }
+            Ok(Box::new(output) as Box<dyn Output>)
+        })
+    }
+}
+
+struct Counting<E: Env> {
+    index: usize,
+    ledger: Ledger,
+    env: E,
+}
+
+fn events_of(delivery: &Delivery<'_>) -> Vec<Event> {
+    let decode = |line: &[u8]| {
+        let event = decode_line(line);
+        event.unwrap_or_else(|| panic!("a line came out that nobody made: {}", String::from_utf8_lossy(line)))
+    };
+    delivery.iter().map(|event| decode(event.line)).collect()
+}
+
+impl<E: Env> Output for Counting<E> {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
+        Box::pin(async move {
+            let outcome = misbehave(&self.env, &self.ledger, self.index).await;
+            let events = events_of(delivery);
+            assert_eq!(events.len() as u64, delivery.events, "a delivery holds as many events as it says");
+            if let Some(retry) = outcome {
+                let part = events.len() * (self.env.random() % 2) as usize / 2;
+                self.ledger.partly_delivered(self.index, self.env.now(), &events[..part]);
+                return retry;
+            }
+            let mood = self.ledger.state().outputs[self.index].mood;
+            if !Mood::strikes(mood.reject, self.env.random()) {
+                self.ledger.delivered(self.index, self.env.now(), &events);
+                self.ledger.state().outputs[self.index].accepted += delivery.events;
+                return Outcome::Delivered;
+            }
+            let refuses = |index: usize| index % 3 == 1;
+            let taken: Vec<Event> = (0..events.len()).filter(|at| !refuses(*at)).map(|at| events[at]).collect();
+            self.ledger.delivered(self.index, self.env.now(), &taken);
+            let mut state = self.ledger.state();
+            let record = &mut state.outputs[self.index];
+            record.accepted += taken.len() as u64;
+            record.refused += (events.len() - taken.len()) as u64;
+            let refused: Vec<usize> = (0..events.len()).filter(|at| refuses(*at)).collect();
+            for &at in &refused {
+                record.oracle.discarded(OutputIndex(0), "rejected", events[at].source, events[at].ordinal);
+            }
+            Outcome::Rejected(refused.iter().map(|&at| (at as u64, "scripted".to_owned())).collect())
+        })
+    }
+}
+
+impl<E: Env> OutputSpec<E> for ExactOutput {
+    fn placement(&self) -> Placement {
+        Placement::One
+    }
+
+    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+        let (index, ledger, path) = (self.index, self.ledger.clone(), self.path.clone());
+        Box::pin(async move {
+            let length = state.and_then(|state| state.try_into().ok()).map_or(0, u64::from_le_bytes);
+            let env = context.env;
+            let disk = env.disk().clone();
+            let opened = env.blocking(move || {
+                let file = disk.open(&path, Open::Create)?;
+                file.truncate(length)?;
+                disk.sync_dir(path.parent().unwrap_or(&path))?;
+                Ok::<_, std::io::Error>(file)
+            });
+            let file = opened.await.map_err(|error| PluginError::Retry(error.to_string()))?;
+            ledger.state().outputs[index].file_bytes = length;
+            Ok(Box::new(Exact { index, ledger, env, file: Arc::new(file), length }) as Box<dyn Output>)
+        })
+    }
+}
+
+/// A sync that failed proves nothing when it is called again, here or after the file was opened anew.
+fn unsynced(error: std::io::Error) -> PluginError {
+    PluginError::Fatal(format!("the file cannot be synced: {error}"))
+}
+
+struct Exact<E: Env> {
+    index: usize,
+    ledger: Ledger,
+    env: E,
+    file: Arc<<E::Disk as Disk>::File>,
+    length: u64,
+}
+
+impl<E: Env> Output for Exact<E> {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
+        Box::pin(async move {
+            if let Some(outcome) = misbehave(&self.env, &self.ledger, self.index).await {
+                return outcome;
+            }
+            let bytes: Vec<u8> = delivery.iter().flat_map(|event| event.line.iter().copied()).collect();
+            if let Err(error) = self.file.write_at(&bytes, self.length) {
+                return Outcome::Retry { after: None, error: error.to_string() };
+            }
+            self.length += bytes.len() as u64;
+            let mut state = self.ledger.state();
+            let record = &mut state.outputs[self.index];
+            record.accepted += delivery.events;
+            record.file_bytes = self.length;
+            Outcome::Delivered
+        })
+    }
+
+    fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
+        let (env, file) = (self.env.clone(), self.file.clone());
+        Box::pin(async move { env.sync(&file).await.map_err(unsynced) })
+    }
+
+    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
+        Box::pin(async move {
+            self.env.sync(&self.file).await.map_err(unsynced)?;
+            state.extend_from_slice(&self.length.to_le_bytes());
+            Ok(())
+        })
+    }
+}
