@@ -20,13 +20,7 @@ struct Reference {
 
 impl Reference {
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
-        // A key that may be left out is written as a choice between its type and null.
-        let choices = schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let is_null = |choice: &Value| choice.get("type").and_then(Value::as_str) == Some("null");
-        let schema = match choices {
-            [inner, null] if is_null(null) => inner,
-            _ => schema,
-        };
+        let schema = without_null(schema);
         let name = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
         name.and_then(|name| self.definitions.get(name)).unwrap_or(schema)
     }
@@ -37,6 +31,7 @@ impl Reference {
             let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
             list.iter().map(|one| self.values(one)).filter(|text| text != "null").collect()
         };
+        let schema = without_null(schema);
         let named = schema.get("$ref").and_then(Value::as_str).unwrap_or_default();
         match named {
             "#/$defs/ByteSize" => return "size".to_owned(),
@@ -112,6 +107,15 @@ impl Reference {
     }
 }
 
+/// A key that may be left out is written as a choice between its type and null.
+fn without_null(schema: &Value) -> &Value {
+    let choices = schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    match choices {
+        [inner, null] if null.get("type").and_then(Value::as_str) == Some("null") => inner,
+        _ => schema,
+    }
+}
+
 /// What each word of a choice means.
 fn choices(schema: &Value) -> String {
     let list = schema.get("oneOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -183,8 +187,9 @@ fn accepted(text: &str) -> Result<(), String> {
 
 #[test]
 fn every_example_of_the_docs_is_accepted() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let text = std::fs::read_to_string(path).expect("docs/configuration.md exists");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |page: &str| std::fs::read_to_string(root.join(page)).expect("the page exists");
+    let text = read("README.md") + &read("docs/configuration.md");
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("pipelines:")).collect();
     assert!(!whole.is_empty(), "no whole configuration in the docs");
