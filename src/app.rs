@@ -307,7 +307,9 @@ fn report(engine: &Engine<GlommioEnv>) {
             .as_ref()
             .map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
         tracing::error!(
-            segment = %format!("wal/log-{:08}/{:016}.seg", damage.log.0, damage.segment),
+            log = damage.log.0,
+            segment = damage.segment,
+            file = %format!("wal/log-{:08}/{:016}.seg", damage.log.0, damage.segment),
             offset = damage.offset,
             bytes = damage.bytes,
             quarantined = %copy,
