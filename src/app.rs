@@ -313,11 +313,15 @@ fn report(engine: &Engine<GlommioEnv>) {
             offset = damage.offset,
             bytes = damage.bytes,
             quarantined = %copy,
-            "damage in the write-ahead log: {}; the events in these bytes are lost, the rest goes on",
+            "damage in the write-ahead log: {}; events in these bytes that were not delivered may be lost, the rest goes on",
             damage.finding
         );
     }
     for (name, events) in &engine.removed {
+        if *events == 0 {
+            tracing::info!(component_id = %name, "an output left the configuration; nothing waited for it");
+            continue;
+        }
         tracing::warn!(component_id = %name, events, "an output left the configuration: its waiting events are discarded");
     }
 }

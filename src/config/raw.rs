@@ -230,7 +230,7 @@ pub enum WalKind {
     /// In files under `data_dir`; survives the process.
     #[default]
     Disk,
-    /// In memory; nothing survives the process.
+    /// In memory; nothing survives the process, so a start reads files from `start_at` again.
     Memory,
 }
 
