@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tailwater_shards::delivery::{BatchOptions, DeliveryOptions};
 use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan};
 use tailwater_shards::env::Timestamp;
@@ -139,12 +139,17 @@ impl Running {
     }
 }
 
+/// Signals that come this soon after the first are the same wish: `timeout` signals its child and then its whole group.
+const SAME_WISH: Duration = Duration::from_millis(100);
+
 /// Enters the phases that signals ask for; ends with the process.
 fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
     let (drained, waiting) = mpsc::channel::<()>();
     let mut waiting = Some(waiting);
+    let mut first = Instant::now();
     for signal in signals.forever() {
         if let Some(waiting) = waiting.take() {
+            first = Instant::now();
             tracing::info!(signal, "draining; a second signal ends at once");
             stop.enter(Phase::Draining);
             let stop = stop.clone();
@@ -158,7 +163,7 @@ fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
             if started.is_err() {
                 tracing::warn!("no thread for drain_timeout: only a second signal ends the drain");
             }
-        } else {
+        } else if first.elapsed() >= SAME_WISH {
             tracing::warn!(signal, "ending at once; what is not delivered waits in the log");
             stop.enter(Phase::Forced);
         }
