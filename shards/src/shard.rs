@@ -420,9 +420,8 @@ async fn run_input<E: Env>(
                 return context.stop.fail(format!("input {}: {message}", input.name));
             }
             Ok(Err(PluginError::Retry(message))) => message,
-            Err(_) if context.shards > 1 || context.lanes.is_spread() => {
-                // Its instances on the other shards count on what it knew, or the other shards' logs have its positions; a start
-                // of the process settles that from the logs.
+            Err(_) if context.shards > 1 => {
+                // Its instances on the other shards count on what it knew; a start of the process settles that from the log.
                 return context.stop.fail(format!("input {} panicked on shard {}", input.name, context.env.shard().0));
             }
             Err(_) => {
@@ -445,6 +444,7 @@ async fn run_input<E: Env>(
             .with_writer(|writer| sources_of(writer.state(), &input.name))
             .into_iter()
             .for_each(|state| known.absorb(state));
+        known.merge(context.lanes.spread_positions());
         let resume = known.into_states().collect();
         context.resume = Arc::new(resume);
     }
