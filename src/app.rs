@@ -25,7 +25,8 @@ use tailwater_shards::lane::{LaneOptions, WhenFull};
 use tailwater_shards::retry::RetryOptions;
 use tailwater_shards::shard::{Service, ShardSeed};
 use tailwater_shards::stop::{Phase, Stop};
-use tailwater_shards::wal::WalError;
+use tailwater_shards::wal::manifest::DataDirectory;
+use tailwater_shards::wal::{WalError, WalType};
 
 /// Told an address.
 pub type AdminBound = Box<dyn Fn(SocketAddr) + Send + Sync>;
@@ -59,6 +60,8 @@ pub struct Running {
     drivers: Drivers,
     stop: Stop,
     exporter: Arc<OnceLock<Exporter>>,
+    /// Keeps the data directory locked when the log itself is in memory.
+    _directory: Option<DataDirectory<RealDisk>>,
 }
 
 /// Runs a plan until it has drained.
@@ -89,7 +92,8 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let RunOptions { log_dropped, admin_bound, .. } = options;
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
-    let engine = engine::prepare::<GlommioEnv>(&RealDisk::new(), engine_plan, Timestamp(now), stop.clone())?;
+    let (disk, directory) = log_disk(&engine_plan)?;
+    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, Timestamp(now), stop.clone())?;
     report(&engine);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
@@ -111,7 +115,7 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let made = exporter.set(Exporter { meters, inputs, outputs, removed, pulses: Box::new(pulses), log_dropped });
     debug_assert!(made.is_ok(), "the exporter is made once");
     tracing::info!(shards = cpus.len(), "started");
-    Ok(Running { drivers, stop, exporter })
+    Ok(Running { drivers, stop, exporter, _directory: directory })
 }
 
 impl Running {
@@ -122,7 +126,7 @@ impl Running {
 
     /// Waits until the engine has ended.
     pub fn wait(self) -> Result<Totals, RunError> {
-        let Running { drivers, stop, exporter } = self;
+        let Running { drivers, stop, exporter, _directory } = self;
         drivers.wait();
         match stop.failure() {
             Some(failure) => Err(RunError::Failed(failure)),
@@ -160,6 +164,25 @@ fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
         }
     }
     drop(drained);
+}
+
+/// Where the log's files are. In memory nothing is carried from one life to the next; the data directory then holds only what
+/// outputs keep beside the log.
+fn log_disk(plan: &engine::Plan<GlommioEnv>) -> Result<(RealDisk, Option<DataDirectory<RealDisk>>), RunError> {
+    match plan.wal.kind {
+        WalType::Disk => Ok((RealDisk::new(), None)),
+        WalType::Memory => {
+            let directory = DataDirectory::open(RealDisk::new(), &plan.data_dir)?;
+            // It belongs to the cursors of the log that is gone.
+            let outputs = plan.data_dir.join("outputs");
+            match std::fs::remove_dir_all(&outputs) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    Err(RunError::DataDirectory(WalError::Io { path: outputs, source }))
+                }
+                _ => Ok((RealDisk::memory(), Some(directory))),
+            }
+        }
+    }
 }
 
 /// The core of each shard; none for a shard that goes where the system likes.
@@ -279,8 +302,7 @@ fn report(engine: &Engine<GlommioEnv>) {
             .as_ref()
             .map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
         tracing::error!(
-            log = damage.log.0,
-            segment = damage.segment,
+            segment = %format!("wal/log-{:08}/{:016}.seg", damage.log.0, damage.segment),
             offset = damage.offset,
             bytes = damage.bytes,
             quarantined = %copy,

@@ -29,7 +29,7 @@ use crate::wal::{
     Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
 };
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// An input to run.
@@ -134,7 +134,7 @@ struct Merged {
     masks: u64,
 }
 
-/// Reads what is in the data directory and lays out the shards. Blocks: it is called before any executor runs. The caller holds
+/// Reads what is in the data directory on `disk` and lays out the shards. Blocks: it is called before any executor runs. The caller holds
 /// the lock of the data directory.
 pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop) -> Result<Engine<E>, WalError> {
     assert!(plan.shards > 0, "a plan without shards");
@@ -154,6 +154,9 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
         logs.push(scan(&directory, id)?);
     }
     let adopted = logs.split_off(plan.shards);
+    for (number, _) in &fresh {
+        remove_strangers(disk, &plan.data_dir, *number)?;
+    }
     begin_fresh(&fresh, &mut merged, logs.iter().chain(&adopted));
     // The starts of the engine have one count for all logs, so that deliveries can tell what was written earlier in another.
     let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
@@ -223,6 +226,23 @@ fn begin_fresh<'a, D: Disk>(
         let commit = Commit { output, number: number + 1, cursors: cursors.clone(), state: Vec::new() };
         merged.commits.insert(output, commit);
     }
+}
+
+/// Removes what an earlier output of this number kept beside the log, before the log says that the number is another's.
+fn remove_strangers<D: Disk>(disk: &D, data_dir: &Path, number: OutputNumber) -> Result<(), WalError> {
+    let directory = data_dir.join("outputs");
+    let failed = |source| WalError::Io { path: directory.clone(), source };
+    let entries = match disk.list(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    let prefix = format!("{}.", number.0);
+    for entry in entries {
+        if entry.name.to_str().is_some_and(|name| name.starts_with(&prefix)) {
+            disk.remove(&directory.join(&entry.name)).map_err(failed)?;
+        }
+    }
+    disk.sync_dir(&directory).map_err(failed)
 }
 
 /// Finds each output's number: the one it had, or a free one.
@@ -325,7 +345,7 @@ impl<E: Env> Layout<E> {
             seeds.push(ShardSeed {
                 shard: shard_id(index),
                 shards,
-                writer: self.writer_seed(index, recovered),
+                writer: self.writer_seed(disk, index, recovered),
                 board: board.clone(),
                 inputs: inputs.clone(),
                 ends,
@@ -375,7 +395,7 @@ impl<E: Env> Layout<E> {
     }
 
     /// The first shard's log takes over what all logs know, so that adopted logs can go once they are delivered.
-    fn writer_seed(&self, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
+    fn writer_seed(&self, disk: &E::Disk, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
         let sources = match index {
             0 => self.merged.sources.clone(),
             _ => recovered.state.sources.clone(),
@@ -383,7 +403,13 @@ impl<E: Env> Layout<E> {
         let state = LogState { sources, registry: self.merged.registry.clone(), commits: self.merged.commits.clone() };
         let cursors = self.merged.commits.values().flat_map(|commit| &commit.cursors);
         let floor = cursors.filter(|(log, _)| *log == recovered.id).map(|(_, position)| position.sequence).max();
-        WriterSeed { options: self.plan.wal.clone(), recovered, state, floor: floor.unwrap_or(Sequence(0)) }
+        WriterSeed {
+            disk: disk.clone(),
+            options: self.plan.wal.clone(),
+            recovered,
+            state,
+            floor: floor.unwrap_or(Sequence(0)),
+        }
     }
 
     /// Where an output goes on in a log: at its cursor; at the end, if the output is new; at the beginning, if the log is.

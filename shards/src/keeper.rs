@@ -46,6 +46,9 @@ pub struct Release<D: Disk> {
     pub position: Position,
 }
 
+/// Releases that wait for their commits to become durable.
+type Releases<D> = VecDeque<(Sequence, Vec<Release<D>>)>;
+
 /// See the module. Shared by the tasks of one shard.
 pub struct Keeper<E: Env> {
     env: E,
@@ -55,7 +58,7 @@ pub struct Keeper<E: Env> {
     segments_max: u64,
     acknowledgers: Vec<LaneAcknowledger>,
     waiting: RefCell<VecDeque<Waiting>>,
-    releases: RefCell<VecDeque<(Sequence, Vec<Release<E::Disk>>)>>,
+    releases: RefCell<Releases<E::Disk>>,
     /// Something was appended since the last sync began.
     dirty: Signal,
     syncing: Cell<bool>,

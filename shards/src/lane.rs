@@ -72,6 +72,7 @@ struct Shared {
 pub struct LaneSender {
     forward: RefCell<Producer<Box<Batch>>>,
     home: RefCell<Consumer<Box<Batch>>>,
+    #[expect(clippy::vec_box, reason = "a batch travels in its box, which is kept with it")]
     spare: RefCell<Vec<Box<Batch>>>,
     /// Ranges of dropped batches that still have to be recorded; merged per source, so bounded by the sources in one burst.
     owed: RefCell<VecDeque<Box<Batch>>>,

@@ -316,8 +316,8 @@ pub trait Encoder {
 pub trait OutputSpec<E: Env>: Send + Sync + 'static {
     /// On which shards it runs. With [`Placement::One`] one instance reads the logs of all shards.
     fn placement(&self) -> Placement;
-    /// Opens an instance; `state` is what its last durable commit carried, if there was one. What an earlier life wrote
-    /// beyond that commit is undone here, by outputs that can.
+    /// Opens an instance; `state` is what its last durable commit carried, empty if that was before anything was delivered.
+    /// What an earlier life wrote beyond that commit is undone here, by outputs that can.
     fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult>;
 }
 
@@ -333,7 +333,8 @@ pub struct OutputContext<E: Env> {
     pub name: Arc<str>,
     /// Its number in the log.
     pub number: OutputNumber,
-    /// The data directory, for what an output keeps beside the log.
+    /// The data directory. What an output keeps beside the log is in files `outputs/NUMBER.*` there; they are removed before
+    /// the number goes to another output.
     pub data_dir: Arc<PathBuf>,
     /// The end.
     pub stop: Stop,

@@ -106,6 +106,8 @@ impl<D: Disk> LogBoard<D> {
 
 /// How a shard opens its log.
 pub struct WriterSeed<D: Disk> {
+    /// Where its files are.
+    pub disk: D,
     /// Settings.
     pub options: WalOptions,
     /// What was found of it.
@@ -188,8 +190,8 @@ impl<E: Env> ShardSeed<E> {
     pub async fn run(self, env: E) {
         let ShardSeed { shard, shards, writer, inputs, ends, outputs, adopted, services, .. } = self;
         let (stop, counters) = (self.stop, self.counters);
-        let WriterSeed { options, recovered, state, floor } = writer;
-        let writer = match Writer::open(env.clone(), options.clone(), recovered, state, floor) {
+        let WriterSeed { disk, options, recovered, state, floor } = writer;
+        let writer = match Writer::open_on(disk, env.clone(), options.clone(), recovered, state, floor) {
             Ok(writer) => writer,
             Err(error) => return stop.fail(error.to_string()),
         };

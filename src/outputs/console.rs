@@ -141,6 +141,10 @@ impl<E: Env> Console<E> {
 }
 
 /// Writes all of `bytes`. Another program may have made the terminal non-blocking: then it waits and goes on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it runs where it may block, and nothing tells when a terminal takes bytes again"
+)]
 fn write_whole(target: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match target.write(bytes) {

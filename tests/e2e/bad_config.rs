@@ -37,6 +37,19 @@ fn good_configuration_is_accepted() {
 }
 
 #[test]
+fn deployment_examples_are_accepted() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the examples") {
+        let path = entry.expect("an entry").path();
+        let output = run_to_end(&["validate", "-c", path.to_str().expect("UTF-8")]);
+        assert_eq!(output.status.code(), Some(0), "{}: {}", path.display(), text(&output.stderr));
+        count += 1;
+    }
+    assert!(count >= 4, "{count} examples");
+}
+
+#[test]
 fn unknown_key_names_its_place_and_the_nearest_name() {
     let yaml = GOOD.replace("include:", "inclued:");
     refused("unknown-key", &yaml, &["inclued", "include", "bad.yaml:3:"]);

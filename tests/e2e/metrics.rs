@@ -55,7 +55,12 @@ fn sum_of(body: &str, name: &str, labels: &[&str]) -> u64 {
     sum as u64
 }
 
-/// Events that all inputs have put into the log or are about to.
+/// Events that this process has appended to the log: from then on they survive its death.
+pub fn logged_events(port: u16) -> Result<u64, String> {
+    sum(port, "tailwater_wal_appended_events_total", &[])
+}
+
+/// Events that all inputs have cut from their sources.
 pub fn received_events(port: u16) -> Result<u64, String> {
     sum(port, "tailwater_component_received_events_total", &["component_kind=\"input\""])
 }

@@ -95,9 +95,9 @@ fn shard_count_changes_with_data_in_the_log() {
         product.expect("events.json");
         // Each start counts from zero: what is new since the last one.
         let news = to - from + 1;
-        wait_for("the lines in the log", || match metrics::received_events(case.admin_port)? {
-            received if received >= news => Ok(()),
-            received => Err(format!("received {received} of {news}; {}", product.state())),
+        wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
+            logged if logged >= news => Ok(()),
+            logged => Err(format!("logged {logged} of {news}; {}", product.state())),
         });
         product.kill();
         from = to + 1;

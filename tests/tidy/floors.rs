@@ -157,6 +157,8 @@ fn replaceable(path: &str, text: &str) -> Vec<Finding> {
     let engine =
         path.starts_with("shards/src/") && !path.starts_with("shards/src/glommio_env/") && path != "shards/src/lib.rs";
     let home = ["src/net/", "src/app", "src/cli/"].iter().any(|home| path.starts_with(home));
+    // The admin endpoint is served by the real world only: it may name our side of the seam, not what is behind it.
+    let our_side = path.starts_with("src/telemetry/");
     if !(product || engine) || home {
         return Vec::new();
     }
@@ -166,7 +168,7 @@ fn replaceable(path: &str, text: &str) -> Vec<Finding> {
     };
     lines(path, text)
         .iter()
-        .filter(|line| names(line.code) || (product && !line.test && line.code.contains("glommio_env")))
+        .filter(|line| names(line.code) || (product && !our_side && !line.test && line.code.contains("glommio_env")))
         .map(|line| {
             finding(path, line.number, "glommio is named only in shards/src/glommio_env and src/net: use `Env`")
         })

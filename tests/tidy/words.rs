@@ -16,8 +16,8 @@ fn anywhere(_: &str, _: &Line<'_>) -> bool {
 }
 
 fn outside_clocks(path: &str, line: &Line<'_>) -> bool {
-    const HOMES: [&str; 6] =
-        ["shards/src/glommio_env/", "shards/src/sim/", "src/telemetry", "src/cli", "bench/", "perf/"];
+    const HOMES: [&str; 7] =
+        ["shards/src/glommio_env/", "shards/src/sim/", "src/telemetry", "src/cli", "src/app", "bench/", "perf/"];
     !line.test && !is_test_path(path) && !HOMES.iter().any(|home| path.starts_with(home))
 }
 

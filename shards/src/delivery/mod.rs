@@ -141,7 +141,7 @@ impl<E: Env> Deliverer<E> {
             last_commit: context.env.now(),
             commit_number: resume.as_ref().map_or(0, |commit| commit.number),
             committed: readers.iter().map(LogReader::position).collect(),
-            committed_state: resume.map(|commit| commit.state).filter(|state| !state.is_empty()),
+            committed_state: resume.map(|commit| commit.state),
             syncing: None,
             uncommitted: false,
             passed: 0,
@@ -348,7 +348,7 @@ impl<E: Env> Deliverer<E> {
             }
         }
         for part in &taken {
-            self.readers[part.reader].delivered(part.after());
+            self.readers[part.reader].delivered(part);
         }
         self.passed += delivery.events;
         self.uncommitted = true;
@@ -452,7 +452,7 @@ impl<E: Env> Deliverer<E> {
         self.commit_number += 1;
         self.committed = positions;
         self.passed_committed = self.passed;
-        self.committed_state = Some(commit.state).filter(|state| !state.is_empty());
+        self.committed_state = Some(commit.state);
         self.context.counters.commits.add(1);
     }
 

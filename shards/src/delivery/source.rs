@@ -7,9 +7,12 @@ use crate::env::{Disk, Timestamp};
 use crate::keeper::Release;
 use crate::plugin::{Column, Piece, PieceParts};
 use crate::wal::cursor::{Cursor, Frame};
-use crate::wal::log::{Log, Reader};
+use crate::wal::log::{Log, Place, Reader};
 use crate::wal::{LogId, OutputNumber, Position, Sequence};
 use std::sync::Arc;
+
+/// Bytes of delivered frames that may stay resident for each log that is read.
+const RESIDENT_BYTES: u64 = 1024 * 1024;
 
 /// A log as one output reads it.
 pub struct LogReader<D: Disk> {
@@ -21,6 +24,8 @@ pub struct LogReader<D: Disk> {
     number: OutputNumber,
     /// The first event not yet delivered.
     delivered: Position,
+    /// Where pages behind the delivered position are still resident.
+    resident: Place,
     /// The end of the log when nothing more was found; everything before it has been taken or holds nothing for the output.
     seen: Option<Position>,
     /// The next frame, and the next event of it: looked at, or taken in part.
@@ -49,7 +54,8 @@ impl<D: Disk> LogReader<D> {
     pub fn new(log: Arc<Log<D>>, claim: Arc<Reader>, number: OutputNumber, position: Position) -> LogReader<D> {
         let cursor = Cursor::open(log.clone(), position);
         let released = segment_of(&log, position);
-        LogReader { log, cursor, claim, released, number, delivered: position, seen: None, next: None }
+        let resident = Place::default();
+        LogReader { log, cursor, claim, released, number, delivered: position, resident, seen: None, next: None }
     }
 
     /// The log's identity.
@@ -121,9 +127,18 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// Says that everything before `position` is delivered.
-    pub fn delivered(&mut self, position: Position) {
-        self.delivered = position;
+    /// Says that everything up to the end of `part` is delivered. Its pages count as resident memory of the process, so they
+    /// are given back in stretches that cost a system call each.
+    pub fn delivered(&mut self, part: &Taken<D>) {
+        self.delivered = part.after();
+        let place = part.frame.place();
+        if place.segment != self.resident.segment {
+            self.log.release_pages(self.resident.segment);
+            self.resident = Place { segment: place.segment, offset: 0 };
+        } else if place.offset >= self.resident.offset + RESIDENT_BYTES {
+            part.frame.release_pages_from(self.resident.offset);
+            self.resident.offset = place.offset;
+        }
     }
 
     /// Moves the position over frames that hold nothing for the output. Only when nothing taken is undelivered. Whether it
@@ -140,6 +155,7 @@ impl<D: Disk> LogReader<D> {
         self.next = None;
         self.seen = None;
         self.delivered = position;
+        self.resident = Place::default();
         self.cursor = Cursor::open(self.log.clone(), position);
     }
 }

@@ -284,6 +284,7 @@ mod tests {
     }
 
     /// The executor here has no timer and no I/O: what wakes it is the kick alone.
+    #[expect(clippy::disallowed_methods, reason = "it polls for a condition, with a deadline")]
     #[test]
     fn every_kick_wakes_a_parked_shard() {
         let pulse = Arc::new(pulse(Duration::ZERO, false));

@@ -92,10 +92,10 @@ impl<D: Disk> Frame<D> {
         Place { segment: self.segment.number, offset: self.offset }
     }
 
-    /// Gives the frame's pages back to the system; its bytes stay readable.
-    pub fn release_pages(&self) {
+    /// Gives the pages of its segment from `from` up to the frame back to the system; their bytes stay readable.
+    pub fn release_pages_from(&self, from: u64) {
         use crate::env::Map as _;
-        self.segment.map.release(self.offset as usize, self.header.length as usize);
+        self.segment.map.release(from as usize, (self.offset - from) as usize);
     }
 }
 

@@ -217,6 +217,14 @@ impl<D: Disk> Log<D> {
         lock(&self.segments).range(number..).next().map(|(_, segment)| segment.clone())
     }
 
+    /// Gives the pages of a segment back to the system; its bytes stay readable.
+    pub fn release_pages(&self, number: u64) {
+        use crate::env::Map as _;
+        if let Some(segment) = lock(&self.segments).get(&number) {
+            segment.map.release(0, segment.map.length());
+        }
+    }
+
     /// The segment where reading for `position` starts: the last one that begins at or before it, else the lowest.
     pub fn segment_of(&self, position: Position) -> Option<Arc<Segment<D>>> {
         let segments = lock(&self.segments);

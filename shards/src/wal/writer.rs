@@ -114,6 +114,18 @@ impl<E: Env> Writer<E> {
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
         let disk = env.disk().clone();
+        Writer::open_on(disk, env, options, recovered, state, floor)
+    }
+
+    /// As [`Writer::open`], on a disk that is not the environment's own: one in memory, say.
+    pub fn open_on(
+        disk: E::Disk,
+        env: E,
+        options: WalOptions,
+        recovered: RecoveredLog<E::Disk>,
+        state: LogState,
+        floor: Sequence,
+    ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
         let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
         let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
@@ -343,7 +355,7 @@ impl<E: Env> Writer<E> {
             segment_bytes: self.options.segment_bytes,
         };
         assert!(!self.standbys.is_empty(), "a roll is planned: its standby is there");
-        let begun = self.standbys.remove(0).begin(self.env.disk(), &header);
+        let begun = self.standbys.remove(0).begin(self.log.disk(), &header);
         let next = Arc::new(self.poisoning(begun)?);
         let old = std::mem::replace(&mut self.active, next);
         self.sealed.push_back((Sequence(self.next.0 - 1), old));

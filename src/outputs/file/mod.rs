@@ -198,6 +198,8 @@ impl<E: Env> OutputSpec<E> for Spec {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match state {
                 None => State::default(),
+                // Committed before anything was delivered.
+                Some(bytes) if bytes.is_empty() => State::default(),
                 Some(bytes) => State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?,
             };
             let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));

@@ -64,6 +64,7 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "glommio_env: {text}");
 }
 
+#[expect(clippy::disallowed_methods, reason = "it polls for the condition, with a deadline")]
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {

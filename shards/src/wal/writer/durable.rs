@@ -92,7 +92,7 @@ impl<E: Env> Writer<E> {
         let first_number = self.standby_number;
         self.standby_number += missing as u64;
         Some(Maintenance {
-            disk: self.env.disk().clone(),
+            disk: self.log.disk().clone(),
             directory: self.log.directory().to_path_buf(),
             segment_bytes: self.options.segment_bytes,
             consumed,
