@@ -16,6 +16,7 @@ use crate::lane::LaneSender;
 use crate::ring::{Consumer, Producer};
 use crate::signal::Signal;
 use crate::stop::Stop;
+use crate::wal::positions::SourceTable;
 use crate::wal::{OutputNumber, SourceState};
 use std::any::Any;
 use std::borrow::Cow;
@@ -101,13 +102,15 @@ pub struct Lanes<E: Env> {
     lanes: Vec<LaneSender>,
     next: Cell<usize>,
     local: bool,
+    /// What was sent to several shards: no single log knows it, and an input that starts again needs it.
+    spread: RefCell<SourceTable>,
 }
 
 impl<E: Env> Lanes<E> {
     /// Lanes to go to in turn; a single one to the own shard keeps the order of each source.
     pub fn new(env: E, lanes: Vec<LaneSender>) -> Lanes<E> {
         assert!(!lanes.is_empty(), "an input without a lane");
-        Lanes { env, local: lanes.len() == 1, lanes, next: Cell::new(0) }
+        Lanes { env, local: lanes.len() == 1, lanes, next: Cell::new(0), spread: RefCell::default() }
     }
 
     /// An empty batch; waits while all are out, which is how a full log or a slow pipeline stops the reader. The batch must
@@ -132,6 +135,10 @@ impl<E: Env> Lanes<E> {
         let lane = self.next.get();
         self.next.set((lane + 1) % self.lanes.len());
         self.env.touch();
+        if !self.local && batch.source.repeatable {
+            let gone = batch.gone.then(|| self.env.wall());
+            self.spread.borrow_mut().insert(&batch.source, &batch.range, gone);
+        }
         let number = self.lanes[lane].send(batch).await?;
         if self.local {
             // The intake runs next, while the chunk is in this core's cache.
@@ -178,9 +185,9 @@ impl<E: Env> Lanes<E> {
         }
     }
 
-    /// Whether batches go to more than one shard.
-    pub fn is_spread(&self) -> bool {
-        self.lanes.len() > 1
+    /// The positions of what went to several shards. Recorded in their logs once [`Lanes::settled`] has returned.
+    pub fn spread_positions(&self) -> SourceTable {
+        self.spread.borrow().clone()
     }
 
     fn lane(&self) -> &LaneSender {

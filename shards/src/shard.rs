@@ -18,6 +18,7 @@ use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
 use crate::wal::log::{Log, Reader};
 use crate::wal::manifest::DataDirectory;
+use crate::wal::positions::SourceTable;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::writer::{LogState, Writer};
 use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, WalError, WalOptions};
@@ -429,9 +430,8 @@ async fn run_input<E: Env>(
                 return context.stop.fail(format!("input {}: {message}", input.name));
             }
             Ok(Err(PluginError::Retry(message))) => message,
-            Err(_) if context.shards > 1 || context.lanes.is_spread() => {
-                // Its instances on the other shards count on what it knew, or the other shards' logs have its positions; a start
-                // of the process settles that from the logs.
+            Err(_) if context.shards > 1 => {
+                // Its instances on the other shards count on what it knew; a start of the process settles that from the log.
                 return context.stop.fail(format!("input {} panicked on shard {}", input.name, context.env.shard().0));
             }
             Err(_) => {
@@ -447,10 +447,15 @@ async fn run_input<E: Env>(
         }
         // A batch that the intake still holds is not in the positions yet: it would be read twice.
         or(context.lanes.settled(), context.stop.reached(Phase::Forced)).await;
-        let known = keeper.with_writer(|writer| sources_of(writer.state(), &input.name));
-        let mut resume: Vec<SourceState> = known;
-        let newer: std::collections::HashSet<_> = resume.iter().map(SourceState::key).collect();
-        resume.extend(input.resume.iter().filter(|state| !newer.contains(&state.key())).cloned());
+        // Both are needed: this shard's log need not know what an earlier life recorded of a source in another one.
+        let mut known = SourceTable::new();
+        input.resume.iter().for_each(|state| known.absorb(state.clone()));
+        keeper
+            .with_writer(|writer| sources_of(writer.state(), &input.name))
+            .into_iter()
+            .for_each(|state| known.absorb(state));
+        known.merge(context.lanes.spread_positions());
+        let resume = known.into_states().collect();
         context.resume = Arc::new(resume);
     }
 }

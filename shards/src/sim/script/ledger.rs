@@ -19,8 +19,6 @@ const UNCOMMITTED_MAX: Duration = Duration::from_secs(8);
 pub struct Mood {
     /// A delivery asks to be tried again; half of them after a part went out. An input ends with an error.
     pub retry: u64,
-    /// A delivery refuses some of its events for good.
-    pub reject: u64,
     /// A delivery takes long.
     pub slow: u64,
     /// A delivery does not return until the output is well again.
@@ -70,6 +68,8 @@ pub struct OutputRecord {
     pub oracle: Oracle,
     /// How it behaves.
     pub mood: Mood,
+    /// Whether it refuses some events, the same each time they come.
+    pub rejects: bool,
     /// Events whose delivery it said was done, in the present life.
     pub accepted: u64,
     /// Events it refused, in the present life.
@@ -118,6 +118,7 @@ impl Ledger {
         let output = |(index, &repeats_max): (usize, &Option<u64>)| OutputRecord {
             oracle: Oracle::new(&[&format!("output {index}")]),
             mood: Mood::default(),
+            rejects: false,
             accepted: 0,
             refused: 0,
             recent: Vec::new(),

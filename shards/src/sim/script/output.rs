@@ -75,6 +75,11 @@ struct Counting<E: Env> {
     env: E,
 }
 
+/// Whether an output that refuses some events refuses this one: the same whenever it comes.
+fn refuses(event: &Event) -> bool {
+    event.payload.is_multiple_of(7)
+}
+
 fn events_of(delivery: &Delivery<'_>) -> Vec<Event> {
     let decode = |line: &[u8]| {
         let event = decode_line(line);
@@ -91,23 +96,24 @@ impl<E: Env> Output for Counting<E> {
             assert_eq!(events.len() as u64, delivery.events, "a delivery holds as many events as it says");
             if let Some(retry) = outcome {
                 let part = events.len() * (self.env.random() % 2) as usize / 2;
-                self.ledger.partly_delivered(self.index, self.env.now(), &events[..part]);
+                let rejects = self.ledger.state().outputs[self.index].rejects;
+                let part: Vec<Event> =
+                    events[..part].iter().filter(|event| !rejects || !refuses(event)).copied().collect();
+                self.ledger.partly_delivered(self.index, self.env.now(), &part);
                 return retry;
             }
-            let mood = self.ledger.state().outputs[self.index].mood;
-            if !Mood::strikes(mood.reject, self.env.random()) {
+            if !self.ledger.state().outputs[self.index].rejects {
                 self.ledger.delivered(self.index, self.env.now(), &events);
                 self.ledger.state().outputs[self.index].accepted += delivery.events;
                 return Outcome::Delivered;
             }
-            let refuses = |index: usize| index % 3 == 1;
-            let taken: Vec<Event> = (0..events.len()).filter(|at| !refuses(*at)).map(|at| events[at]).collect();
+            let taken: Vec<Event> = events.iter().filter(|event| !refuses(event)).copied().collect();
             self.ledger.delivered(self.index, self.env.now(), &taken);
             let mut state = self.ledger.state();
             let record = &mut state.outputs[self.index];
             record.accepted += taken.len() as u64;
-            record.refused += (events.len() - taken.len()) as u64;
-            let refused: Vec<usize> = (0..events.len()).filter(|at| refuses(*at)).collect();
+            let refused: Vec<usize> = (0..events.len()).filter(|at| refuses(&events[*at])).collect();
+            record.refused += refused.len() as u64;
             for &at in &refused {
                 record.oracle.discarded(OutputIndex(0), "rejected", events[at].source, events[at].ordinal);
             }

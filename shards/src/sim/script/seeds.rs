@@ -42,6 +42,9 @@ pub fn crash_and_recover(seed: u64) -> Told {
     let mut cluster = Cluster::new(Setup::draw(seed));
     let mut told = Told::default();
     let lives = cluster.chance.between(1, 5);
+    for record in &mut cluster.ledger.state().outputs {
+        record.rejects = cluster.chance.one_in(6);
+    }
     for _ in 0..lives {
         told.lives += 1;
         set_moods(&mut cluster);
@@ -64,7 +67,6 @@ fn set_moods(cluster: &mut Cluster) {
     for record in &mut state.outputs {
         record.mood = Mood {
             retry: if chance.one_in(6) { 1000 } else { some(chance, 3, 300) },
-            reject: some(chance, 6, 100),
             slow: some(chance, 3, 200),
             hang: some(chance, 10, 20),
             panic: some(chance, 8, 30),
@@ -176,5 +178,6 @@ fn end_with_a_crash(cluster: &mut Cluster, told: &mut Told) {
     } else {
         told.crashes += 1;
     }
+    cluster.simulation.disk().fail_syncs(0);
     cluster.crash(if power { Crash::Power } else { Crash::Process });
 }

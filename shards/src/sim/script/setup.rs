@@ -184,11 +184,15 @@ impl Setup {
         }
     }
 
-    /// Whether order is promised for an output: not across shards that change places, and not for what is spread.
+    /// Whether order is promised for an output: not across shards that change places, not for what is spread, and not where
+    /// an event that was given up may come after all, since the process died, or the power went, before that was durable.
     pub fn ordered(&self, output: usize) -> bool {
         let every = self.outputs[output].kind == OutputKind::Every;
         let spread = self.inputs.iter().any(|input| input.shard_by == ShardBy::Spread);
-        !spread && (!every || self.shards.1 == 1)
+        let options = &self.outputs[output].options;
+        let gives_up = options.when_full == OutputFull::DropOldest || options.retry.age_max.is_some();
+        let drops = self.inputs.iter().any(|input| input.lane.when_full != WhenFull::Block);
+        !(spread || gives_up || drops && self.power || every && self.shards.1 != 1)
     }
 
     /// Whether an event of an input that is made when all is well must reach an output.
