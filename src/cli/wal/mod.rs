@@ -59,7 +59,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     install_map_fault_handler()?;
     let data = Data::open(&root)?;
     if data.logs()?.is_empty() {
-        output::complain(&format!("note: no log in {}: nothing ran there yet, or with `wal.type: memory`\n", root.display()));
+        output::complain(&format!(
+            "note: no log in {}: nothing ran there yet, or with `wal.type: memory`\n",
+            root.display()
+        ));
     }
     match &arguments.verb {
         Verb::Ls(_) => ls::run(&data),
