@@ -117,6 +117,8 @@ pub struct Cursor<D: Disk> {
     last: Sequence,
     epoch: u32,
     all: bool,
+    /// Whether checksums of cold bytes are computed.
+    verifies: bool,
 }
 
 fn damaged<D: Disk>(segment: &Segment<D>, offset: u64, finding: &dyn std::fmt::Display) -> WalError {
@@ -134,6 +136,7 @@ impl<D: Disk> Cursor<D> {
             last: Sequence(0),
             epoch: 0,
             all: false,
+            verifies: true,
         };
         cursor.skip_to(from);
         cursor
@@ -228,7 +231,7 @@ impl<D: Disk> Cursor<D> {
             return Err(fail(&FrameError::Length));
         }
         // Bytes that nobody writes any more may have been read back from the disk.
-        let cold = segment.number != tail.segment && header.sequence >= self.position.sequence;
+        let cold = self.verifies && segment.number != tail.segment && header.sequence >= self.position.sequence;
         if cold && !checksum_holds(&segment.read(self.offset, header.length as usize)) {
             return Err(fail(&FrameError::Checksum));
         }
@@ -268,11 +271,22 @@ impl<D: Disk> Cursor<D> {
 /// Events of `output` at or behind `position`: what recovery owes it. Damage is passed over, since it is reported elsewhere.
 pub fn events_after<D: Disk>(log: &Arc<Log<D>>, position: Position, output: OutputNumber) -> u64 {
     let mut cursor = Cursor::open(log.clone(), position);
-    let mut events = 0;
+    // Recovery has just computed every checksum.
+    cursor.verifies = false;
+    let (mut events, mut segment) = (0, 0);
     loop {
         match cursor.next() {
-            Ok(Some(frame)) => events += frame_events(&frame, output.bit()),
-            Ok(None) => return events,
+            Ok(Some(frame)) => {
+                events += frame_events(&frame, output.bit());
+                if segment != frame.place().segment {
+                    log.release_pages(segment);
+                    segment = frame.place().segment;
+                }
+            }
+            Ok(None) => {
+                log.release_pages(segment);
+                return events;
+            }
             Err(_) => {
                 cursor.skip_damage();
             }

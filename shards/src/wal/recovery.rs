@@ -304,6 +304,10 @@ impl<D: Disk> Scan<'_, D> {
     }
 
     fn next_segment(&mut self) {
+        if let Some(segment) = self.segment() {
+            // Scanned pages count as resident until they are given back.
+            segment.map.release(0, segment.map.length());
+        }
         self.index += 1;
         self.expected += 1;
         self.offset = 0;
@@ -375,7 +379,6 @@ impl<D: Disk> Scan<'_, D> {
             let kept = candidate.number <= last_segment;
             match candidate.segment {
                 Some(segment) if kept => {
-                    // Scanned pages count as resident until they are given back.
                     segment.map.release(0, segment.map.length());
                     segments.push(Arc::new(segment));
                 }
