@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tailwater_shards::delivery::{BatchOptions, DeliveryOptions};
 use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan};
 use tailwater_shards::env::Timestamp;
@@ -139,12 +139,17 @@ impl Running {
     }
 }
 
+/// Signals that come this soon after the first are the same wish: `timeout` signals its child and then its whole group.
+const SAME_WISH: Duration = Duration::from_millis(100);
+
 /// Enters the phases that signals ask for; ends with the process.
 fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
     let (drained, waiting) = mpsc::channel::<()>();
     let mut waiting = Some(waiting);
+    let mut first = Instant::now();
     for signal in signals.forever() {
         if let Some(waiting) = waiting.take() {
+            first = Instant::now();
             tracing::info!(signal, "draining; a second signal ends at once");
             stop.enter(Phase::Draining);
             let stop = stop.clone();
@@ -158,7 +163,7 @@ fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
             if started.is_err() {
                 tracing::warn!("no thread for drain_timeout: only a second signal ends the drain");
             }
-        } else {
+        } else if first.elapsed() >= SAME_WISH {
             tracing::warn!(signal, "ending at once; what is not delivered waits in the log");
             stop.enter(Phase::Forced);
         }
@@ -302,15 +307,21 @@ fn report(engine: &Engine<GlommioEnv>) {
             .as_ref()
             .map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
         tracing::error!(
-            segment = %format!("wal/log-{:08}/{:016}.seg", damage.log.0, damage.segment),
+            log = damage.log.0,
+            segment = damage.segment,
+            file = %format!("wal/log-{:08}/{:016}.seg", damage.log.0, damage.segment),
             offset = damage.offset,
             bytes = damage.bytes,
             quarantined = %copy,
-            "damage in the write-ahead log: {}; the events in these bytes are lost, the rest goes on",
+            "damage in the write-ahead log: {}; events in these bytes that were not delivered may be lost, the rest goes on",
             damage.finding
         );
     }
     for (name, events) in &engine.removed {
+        if *events == 0 {
+            tracing::info!(component_id = %name, "an output left the configuration; nothing waited for it");
+            continue;
+        }
         tracing::warn!(component_id = %name, events, "an output left the configuration: its waiting events are discarded");
     }
 }

@@ -219,3 +219,40 @@ fn wal_verbs_say_that_an_engine_is_running() {
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("a running Tailwater writes here"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn demo_delivers_every_line_over_a_rotation_and_cleans_up() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let output =
+        command(&["demo", "--seconds", "11"]).env("TMPDIR", temporary.path()).output().expect("the binary runs");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
+    let summary = shown.lines().last().unwrap_or_default();
+    assert!(summary.ends_with("lost 0, repeated 0"), "{shown}");
+    let written = summary.strip_prefix("written ").and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
+    assert!(written.is_some_and(|lines| lines > 20_000), "it rotates at 20,000 lines: {summary}");
+    assert!(shown.contains("/metrics") && shown.contains("type: file"), "{shown}");
+    assert_eq!(bytes_below(temporary.path()), [], "nothing is left behind");
+}
+
+#[test]
+fn forbidden_io_uring_is_a_diagnosis_and_no_panic() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let good = written(directory.path(), "good.yaml", GOOD);
+    let data = directory.path().join("data");
+    let binary = env!("CARGO_BIN_EXE_tailwater");
+    let run = |arguments: &[&str]| {
+        let injected =
+            ["-f", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e", "inject=io_uring_setup:error=EPERM"];
+        let strace = Command::new("strace").args(injected).arg(binary).args(arguments).stdin(Stdio::null()).output();
+        strace.expect("strace is there: tests/run.sh installs it")
+    };
+    let output = run(&["run", "-c", &good, "--data-dir", data.to_str().expect("UTF-8")]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("io_uring") && said.contains("doctor") && !said.contains("panicked"), "{said}");
+    assert!(!data.exists(), "nothing was begun");
+    let output = run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("io_uring"), "{}", text(&output.stdout));
+}

@@ -20,6 +20,7 @@ struct Reference {
 
 impl Reference {
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        let schema = without_null(schema);
         let name = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
         name.and_then(|name| self.definitions.get(name)).unwrap_or(schema)
     }
@@ -30,6 +31,7 @@ impl Reference {
             let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
             list.iter().map(|one| self.values(one)).filter(|text| text != "null").collect()
         };
+        let schema = without_null(schema);
         let named = schema.get("$ref").and_then(Value::as_str).unwrap_or_default();
         match named {
             "#/$defs/ByteSize" => return "size".to_owned(),
@@ -76,6 +78,7 @@ impl Reference {
             let target = self.resolve(value).clone();
             let text = value.get("description").or_else(|| target.get("description")).and_then(Value::as_str);
             let text = text.unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+            let text = text + &choices(&target).replace('|', "\\|");
             let must = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
             let values = self.values(value).replace('|', "\\|");
             let inner = target.get("properties").is_some();
@@ -102,6 +105,26 @@ impl Reference {
             self.rows(&schema, "", &["type"]);
         }
     }
+}
+
+/// A key that may be left out is written as a choice between its type and null.
+fn without_null(schema: &Value) -> &Value {
+    let choices = schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    match choices {
+        [inner, null] if null.get("type").and_then(Value::as_str) == Some("null") => inner,
+        _ => schema,
+    }
+}
+
+/// What each word of a choice means.
+fn choices(schema: &Value) -> String {
+    let list = schema.get("oneOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let meaning = |choice: &Value| {
+        let word = choice.get("const").and_then(Value::as_str)?.to_owned();
+        let text = choice.get("description").and_then(Value::as_str)?.replace('\n', " ");
+        Some(format!(" `{word}`: {}{}", text[..1].to_lowercase(), &text[1..]))
+    };
+    list.iter().filter_map(meaning).collect()
 }
 
 /// A default as a file would have it.
@@ -164,8 +187,9 @@ fn accepted(text: &str) -> Result<(), String> {
 
 #[test]
 fn every_example_of_the_docs_is_accepted() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let text = std::fs::read_to_string(path).expect("docs/configuration.md exists");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |page: &str| std::fs::read_to_string(root.join(page)).expect("the page exists");
+    let text = read("README.md") + &read("docs/configuration.md");
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("pipelines:")).collect();
     assert!(!whole.is_empty(), "no whole configuration in the docs");

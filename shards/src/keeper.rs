@@ -189,7 +189,10 @@ impl<E: Env> Keeper<E> {
             // One sync at a time: the next one covers what this caller means.
             self.synced.listen().await;
         }
-        let Some(target) = self.writer.borrow().sync_target() else { return };
+        let Some(target) = self.writer.borrow().sync_target() else {
+            // A log in memory has nothing to sync: what is appended counts at once.
+            return self.settle();
+        };
         self.syncing.set(true);
         let begun = self.env.now();
         let result = self.sync_files(&target).await;

@@ -8,7 +8,7 @@ use crate::counters::{Discarded, OutputCounters, ShardCounters};
 use crate::delivery::source::LogReader;
 use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
 use crate::env::{Disk, Env, ShardId};
-use crate::intake::{Intake, IntakeParts};
+use crate::intake::{Intake, IntakeLane, IntakeParts};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::mesh::{InputEnds, ShardEnds};
 use crate::pipeline::{InputPath, PipelineRef};
@@ -21,7 +21,7 @@ use crate::wal::manifest::DataDirectory;
 use crate::wal::positions::SourceTable;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::writer::{LogState, Writer};
-use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, WalOptions};
+use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, WalError, WalOptions};
 use event_listener::Event;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
@@ -190,22 +190,11 @@ impl<E: Env> ShardSeed<E> {
     pub async fn run(self, env: E) {
         let ShardSeed { shard, shards, writer, inputs, ends, outputs, adopted, services, .. } = self;
         let (stop, counters) = (self.stop, self.counters);
-        let WriterSeed { disk, options, recovered, state, floor } = writer;
-        let writer = match Writer::open_on(disk, env.clone(), options.clone(), recovered, state, floor) {
-            Ok(writer) => writer,
+        let ShardEnds { inputs: instances, lanes, ready } = ends;
+        let keeper = match open_log(&env, writer, &lanes, &stop, &counters) {
+            Ok(keeper) => keeper,
             Err(error) => return stop.fail(error.to_string()),
         };
-        let ShardEnds { inputs: instances, lanes, ready } = ends;
-        let acknowledgers = lanes.iter().map(|lane| lane.receiver.acknowledger()).collect();
-        let parts = KeeperParts {
-            env: env.clone(),
-            writer,
-            options,
-            acknowledgers,
-            stop: stop.clone(),
-            counters: counters.clone(),
-        };
-        let keeper = Keeper::new(parts);
         // What earlier lives left unsynced counts as durable only after this, and adopted logs may go only after it.
         keeper.sync().await;
         keeper.start();
@@ -261,6 +250,25 @@ impl<E: Env> ShardSeed<E> {
         keeper.close().await;
         tracing::debug!(shard = shard.0, "shard ended");
     }
+}
+
+fn open_log<E: Env>(
+    env: &E,
+    seed: WriterSeed<E::Disk>,
+    lanes: &[IntakeLane],
+    stop: &Stop,
+    counters: &Arc<ShardCounters>,
+) -> Result<Rc<Keeper<E>>, WalError> {
+    let WriterSeed { disk, options, recovered, state, floor } = seed;
+    let writer = Writer::open_on(disk, env.clone(), options.clone(), recovered, state, floor)?;
+    Ok(Keeper::new(KeeperParts {
+        env: env.clone(),
+        writer,
+        options,
+        acknowledgers: lanes.iter().map(|lane| lane.receiver.acknowledger()).collect(),
+        stop: stop.clone(),
+        counters: counters.clone(),
+    }))
 }
 
 /// Deliveries of a shard that still run.

@@ -4,12 +4,12 @@
 
 use super::configuration::{circumstances, load};
 use super::{Exit, output};
-use crate::config::raw::DATA_DIR_DEFAULT;
+use crate::config::raw::{DATA_DIR_DEFAULT, Shards};
 use clap::Args;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
-use tailwater_shards::glommio_env::{Finding, RealDisk, State, probe};
+use tailwater_shards::glommio_env::{Finding, RealDisk, State, allowed_cpus, probe};
 use tailwater_shards::limits;
 
 /// Check kernel, limits and disk, with a fix for each problem
@@ -27,12 +27,15 @@ struct Needs {
     data_dir: PathBuf,
     shards: usize,
     wal_bytes: u64,
+    /// Cpus that shards are pinned to.
+    pinned: Vec<usize>,
 }
 
 /// Runs the verb: exit 1 if something keeps Tailwater from running.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(needs) = needs(arguments) else { return Ok(Exit::Configuration) };
     let mut findings = probe(needs.shards).findings;
+    findings.extend(pinned(&needs.pinned, &allowed_cpus()));
     findings.push(directory(&needs.data_dir));
     findings.push(free_disk(&RealDisk::new(), &needs));
     output::print(&report(&findings))?;
@@ -44,13 +47,22 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
     let data_dir = arguments.data_dir.data_dir.clone();
     let Some(config) = arguments.config.clone() else {
         let data_dir = data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
-        return Some(Needs { data_dir, shards: circumstances(None).cpus, wal_bytes: limits::WAL_BYTES_DEFAULT });
+        return Some(Needs {
+            data_dir,
+            shards: circumstances(None).cpus,
+            wal_bytes: limits::WAL_BYTES_DEFAULT,
+            pinned: Vec::new(),
+        });
     };
     let file =
         super::configuration::FileArguments { config, data_dir: super::configuration::DataDirArguments { data_dir } };
     let plan = load(&file)?.plan;
     let wal_bytes = plan.wal.log_bytes.saturating_mul(plan.shard_count as u64);
-    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, wal_bytes })
+    let pinned = match plan.shards {
+        Shards::Cpus(cpus) => cpus,
+        Shards::Auto | Shards::Count(_) => Vec::new(),
+    };
+    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, wal_bytes, pinned })
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -71,6 +83,17 @@ fn report(findings: &[Finding]) -> String {
 
 fn finding(name: &'static str, state: State, detail: String, fix: String) -> Finding {
     Finding { name, state, detail, fix }
+}
+
+/// What is wrong with the cpus that the configuration names, if anything is.
+fn pinned(pinned: &[usize], allowed: &[usize]) -> Option<Finding> {
+    let strange: Vec<&usize> = pinned.iter().filter(|cpu| !allowed.contains(cpu)).collect();
+    if strange.is_empty() {
+        return None;
+    }
+    let detail = format!("`shards` names {strange:?}, this process may use {allowed:?}");
+    let fix = "name others, or use `shards: auto`".to_owned();
+    Some(finding("pinned cpus", State::Problem, detail, fix))
 }
 
 fn directory(path: &Path) -> Finding {
@@ -127,5 +150,18 @@ fn free_disk(disk: &impl Disk, needs: &Needs) -> Finding {
         _ if free < least.min(needs.wal_bytes) => finding(NAME, State::Problem, detail, fix),
         _ if free < needs.wal_bytes => finding(NAME, State::Warning, detail, fix),
         _ => finding(NAME, State::Ok, detail, String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_that_may_not_be_used_are_named() {
+        assert!(pinned(&[0, 1], &[0, 1]).is_none());
+        let found = pinned(&[1, 99], &[0, 1]).expect("99 is not allowed");
+        assert_eq!(found.state, State::Problem);
+        assert!(found.detail.contains("[99]"), "{}", found.detail);
     }
 }

@@ -4,6 +4,7 @@
 //! everything else to standard error; a reader of standard output that goes away ends the program in peace.
 
 mod configuration;
+mod demo;
 mod doctor;
 mod output;
 mod run;
@@ -44,6 +45,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    Demo(demo::Arguments),
     Run(run::Arguments),
     Validate(validate::Arguments),
     Schema(schema::Arguments),
@@ -63,6 +65,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let result = match arguments.verb {
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Validate(arguments) => validate::run(&arguments),
         Verb::Schema(arguments) => schema::run(&arguments),

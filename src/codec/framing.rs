@@ -4,12 +4,12 @@
 //! is consumed or left for the next read; a line longer than allowed follows the policy. Pure.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tailwater_shards::batch::EventSpan;
 use tailwater_shards::limits::BATCH_EVENTS_MAX;
 
 /// What happens to a line longer than `max_line_bytes`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LineTooLong {
     /// Its beginning is kept, the rest is skipped; counted.

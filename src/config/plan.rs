@@ -3,6 +3,7 @@
 //! Guarantees: a plan that exists can be started as far as the file alone can tell; every rule reports all its violations at
 //! once. Opens nothing: whether directories and addresses can be had shows at the start.
 
+use super::component::Table;
 use super::node::Node;
 use super::problem::{Problem, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
@@ -138,6 +139,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
     if problems.is_empty() {
         // Beside an error it would be noise: the broken part may be what names it.
         check_unused(&raw, root, problems);
+        check_memory(&raw, root, problems);
     }
     let Period(drain_timeout) = raw.drain_timeout.0;
     let used =
@@ -236,6 +238,18 @@ fn check_unused(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) {
     let inputs = unused("inputs", "is not read");
     problems.extend(inputs);
     problems.extend(unused("outputs", "gets nothing"));
+}
+
+/// A log in memory keeps no positions, which surprises those who follow files.
+fn check_memory(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) {
+    let follows_files = raw.inputs.iter().any(|(_, input)| input.type_name() == "file");
+    if raw.wal.kind == WalKind::Memory && follows_files {
+        problems.push(
+            Problem::warning(root.span_at(&["wal", "type"]), "a log in memory keeps no file positions")
+                .label("each start reads the files from `start_at` again")
+                .help("use `type: disk`, or set `start_at: end` and accept that lines written between two runs are missed"),
+        );
+    }
 }
 
 fn key_span(root: &Node, section: &str, name: &str) -> Span {

@@ -230,7 +230,7 @@ pub enum WalKind {
     /// In files under `data_dir`; survives the process.
     #[default]
     Disk,
-    /// In memory; nothing survives the process.
+    /// In memory; nothing survives the process, so a start reads files from `start_at` again.
     Memory,
 }
 
@@ -295,7 +295,7 @@ impl JsonSchema for Sync {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wal {
-    /// Where segments live: `disk` or `memory`.
+    /// Where segments live.
     #[serde(rename = "type")]
     pub kind: WalKind,
     /// When events are synced and acknowledged: `every_batch`, `never`, or an interval.
@@ -364,7 +364,7 @@ pub enum LogFormat {
 pub struct Log {
     /// The least severe level that is written; the variable TAILWATER_LOG overrides it.
     pub level: LogLevel,
-    /// `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
+    /// How its lines look.
     pub format: LogFormat,
 }
 

@@ -36,7 +36,7 @@ impl Plan {
 
     fn shards_summary(&self) -> String {
         match &self.shards {
-            Shards::Auto => "one for each core".to_owned(),
+            Shards::Auto => format!("{}, one for each core", self.shard_count),
             Shards::Count(count) => count.to_string(),
             Shards::Cpus(cpus) => {
                 let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();

@@ -304,9 +304,12 @@ pub enum Encode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
-    /// Most bytes of one delivery.
+    /// Most bytes of one delivery; at least 1, and a larger event goes alone.
+    #[serde(deserialize_with = "some_bytes")]
     pub max_bytes: ByteSize,
-    /// Most events of one delivery.
+    /// Most events of one delivery; at least 1.
+    #[serde(deserialize_with = "some_events")]
+    #[schemars(range(min = 1))]
     pub max_events: u64,
     /// Longest wait of an event for others to be delivered with it.
     pub max_age: Period,
@@ -315,6 +318,20 @@ pub struct Batching {
 impl Default for Batching {
     fn default() -> Batching {
         Batching { max_bytes: ByteSize(1 << 20), max_events: 20_000, max_age: Period(Duration::from_millis(5)) }
+    }
+}
+
+fn some_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    match ByteSize::deserialize(deserializer)? {
+        ByteSize(0) => Err(D::Error::custom("a delivery of at most 0 bytes would never hold an event")),
+        size => Ok(size),
+    }
+}
+
+fn some_events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("a delivery of at most 0 events would never hold one")),
+        events => Ok(events),
     }
 }
 

@@ -87,7 +87,7 @@ fn banned(path: &str, text: &str) -> Vec<Finding> {
 fn sleeping(path: &str, text: &str) -> Vec<Finding> {
     let all = lines(path, text);
     let excused =
-        |index: usize| all[..index].iter().rev().take(20).any(|line| line.code.contains("clippy::disallowed_methods"));
+        |index: usize| all[..index].iter().rev().take(40).any(|line| line.code.contains("clippy::disallowed_methods"));
     let hits = all.iter().enumerate().filter(|(index, line)| line.code.contains("thread::sleep") && !excused(*index));
     let what = "`thread::sleep`: await Env::sleep; in a test wait for the condition with a deadline. Where it only polls, say so \
                 in `#[expect(clippy::disallowed_methods, reason = ...)]` on the function";

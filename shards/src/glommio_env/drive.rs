@@ -15,7 +15,7 @@
 use super::pulse::{Bell, Pulse, PulseReading, watch};
 use super::system::prepare_process;
 use super::{GlommioEnv, abort, guard, probe};
-use crate::env::ShardId;
+use crate::env::{Env, ShardId};
 use event_listener::Event;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -31,6 +31,9 @@ use std::time::Duration;
 const PREEMPT_TIMER: Duration = Duration::from_secs(2);
 /// Registered buffers serve direct I/O, which is not used; less of the user's locked-memory limit is taken.
 const REGISTERED_BYTES: usize = 64 * 1024;
+
+/// How long the end of a shard waits for jobs that still run where they may block.
+const LAST_JOB_WAIT: Duration = Duration::from_secs(2);
 
 /// Why no shard runs.
 #[derive(Debug, thiserror::Error)]
@@ -235,10 +238,19 @@ where
     let (ticking, ticked, kicked) = (env.clone(), Arc::clone(&pulse), Arc::clone(&pulse));
     let tick = glommio::spawn_local(async move { guard("tick", ticked.run_tick(ticking)).await });
     let kicked = glommio::spawn_local(async move { guard("kicked", kicked.run_kicked()).await });
-    guard("main", main(env)).await;
+    guard("main", main(env.clone())).await;
     pulse.end();
     tick.await;
     kicked.await;
+    // A job that nobody awaits any more still runs, and its thread panics when it finds the executor gone: this one is behind
+    // all of them. One that hangs on a dead mount is not waited for.
+    let last = async {
+        env.blocking(|| ()).await;
+    };
+    let enough = async {
+        Timer::new(LAST_JOB_WAIT).await;
+    };
+    futures_lite::future::or(last, enough).await;
     // Descriptors dropped in the last moments are closed by the ring in this turn.
     Timer::new(super::TURN).await;
     Ok(())

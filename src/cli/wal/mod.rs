@@ -58,6 +58,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(root) = place.root() else { return Ok(Exit::Configuration) };
     install_map_fault_handler()?;
     let data = Data::open(&root)?;
+    if data.logs()?.is_empty() {
+        output::complain(&format!(
+            "note: no log in {}: nothing ran there yet, or with `wal.type: memory`\n",
+            root.display()
+        ));
+    }
     match &arguments.verb {
         Verb::Ls(_) => ls::run(&data),
         Verb::Check(_) => check::run(&data),
@@ -91,6 +97,9 @@ struct Data {
 
 impl Data {
     fn open(root: &Path) -> anyhow::Result<Data> {
+        if !root.exists() {
+            anyhow::bail!("{} does not exist: name the data directory with --data-dir or -c", root.display());
+        }
         if !root.is_dir() {
             anyhow::bail!("{} is not a directory: name the data directory with --data-dir or -c", root.display());
         }

@@ -30,7 +30,7 @@ use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::types::{ByteSize, FieldNames, Period, Ring};
 use discover::Patterns;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ use tailwater_shards::route::ShardBy as Route;
 const LINE_BYTES_MIN: u64 = 64;
 
 /// Where reading starts in files that are there when the input runs for the first time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartAt {
     /// At their first byte.
@@ -54,7 +54,7 @@ pub enum StartAt {
 }
 
 /// Which shard gets the events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ShardBy {
     /// The shard that reads the file; the order of its lines holds.

@@ -192,7 +192,7 @@ impl Setup {
         let options = &self.outputs[output].options;
         let gives_up = options.when_full == OutputFull::DropOldest || options.retry.age_max.is_some();
         let drops = self.inputs.iter().any(|input| input.lane.when_full != WhenFull::Block);
-        !spread && !gives_up && !(drops && self.power) && (!every || self.shards.1 == 1)
+        !(spread || gives_up || drops && self.power || every && self.shards.1 != 1)
     }
 
     /// Whether an event of an input that is made when all is well must reach an output.
