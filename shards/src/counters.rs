@@ -162,6 +162,8 @@ pub struct LaneCounters {
     pub dropped_bytes: Counter,
     /// Bytes of chunks that came home; written by the receiver.
     pub taken_bytes: Counter,
+    /// Batches of ordinary size that exist; written by the sender.
+    pub made_batches: Counter,
     /// Times the sender found it full; written by the sender.
     pub full: Counter,
 }
@@ -214,6 +216,10 @@ pub struct ShardCounters {
     pub wal_full: Counter,
     /// Frames appended.
     pub frames: Counter,
+    /// Acknowledgements that wait for a sync now.
+    pub waiting_acknowledgements: Counter,
+    /// Ranges of dropped batches that wait for room in the log now.
+    pub owed_ranges: Counter,
     /// Plugins restarted after a panic.
     pub plugin_panics: Counter,
 }

@@ -139,6 +139,7 @@ impl<E: Env> Intake<E> {
             let highest = tickets.entry(lane).or_insert(dropped.ticket);
             *highest = dropped.ticket.max(*highest);
         }
+        self.keeper.count_owed(0);
         for (lane, ticket) in tickets {
             self.keeper.acknowledge_later(last, lane, ticket);
         }
@@ -166,6 +167,7 @@ impl<E: Env> Intake<E> {
             return;
         }
         self.owed.push_back((lane, dropped));
+        self.keeper.count_owed(self.owed.len());
     }
 
     /// Appends the group, waiting for room. Fails when the engine ends.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 /// Acknowledgements that wait one by one; beyond them each lane's latest takes the place of the one before it. A lane
 /// without one may still add its first.
-const WAITING_MAX: usize = 4096;
+pub(crate) const WAITING_MAX: usize = 4096;
 
 /// How often a refused preparation of a segment (a full disk, say) is tried again.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
@@ -156,6 +156,12 @@ impl<E: Env> Keeper<E> {
             waiting.remove(at);
         }
         waiting.push_back(Waiting { sequence, lane, ticket });
+        self.counters.waiting_acknowledgements.set(waiting.len() as u64);
+    }
+
+    /// Says how many ranges of dropped batches wait for room.
+    pub fn count_owed(&self, ranges: usize) {
+        self.counters.owed_ranges.set(ranges as u64);
     }
 
     /// Waits until a refused append may succeed, or for a while.
@@ -237,6 +243,7 @@ impl<E: Env> Keeper<E> {
             self.acknowledgers[first.lane].acknowledge(first.ticket);
             waiting.pop_front();
         }
+        self.counters.waiting_acknowledgements.set(waiting.len() as u64);
         let mut releases = self.releases.borrow_mut();
         while releases.front().is_some_and(|(sequence, _)| *sequence <= durable) {
             for release in releases.pop_front().into_iter().flat_map(|(_, releases)| releases) {

@@ -163,6 +163,7 @@ impl LaneSender {
             return None;
         }
         self.made.set(self.made.get() + 1);
+        self.shared.counters.made_batches.set(self.made.get() as u64);
         Some(Box::new(Batch::new(CHUNK_BYTES, source.clone())))
     }
 

@@ -141,7 +141,13 @@ impl Env for SimEnv {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
         let micros = self.core.chance.borrow_mut().between(1, BLOCKING_MICROS_MAX);
-        let result = self.later("blocking", Duration::from_micros(micros), || catch_unwind(AssertUnwindSafe(work)));
+        let disk = self.disk.clone();
+        let result = self.later("blocking", Duration::from_micros(micros), move || {
+            let task = disk.polls(None);
+            let result = catch_unwind(AssertUnwindSafe(work));
+            disk.polls(task);
+            result
+        });
         async move { result.await.unwrap_or_else(|panic| resume_unwind(panic)) }
     }
 

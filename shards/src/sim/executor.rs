@@ -238,9 +238,9 @@ impl Simulation {
     }
 
     fn poll(&mut self, task: u64) {
-        let Some((mut future, waker, shard)) = self.core.tasks.borrow_mut().get_mut(&task).and_then(|entry| {
+        let Some((mut future, waker, shard, name)) = self.core.tasks.borrow_mut().get_mut(&task).and_then(|entry| {
             let future = entry.future.take()?;
-            Some((future, entry.waker.clone(), entry.shard))
+            Some((future, entry.waker.clone(), entry.shard, Some(entry.name)))
         }) else {
             return;
         };
@@ -250,7 +250,9 @@ impl Simulation {
             ^ mix(task)
             ^ self.core.now().0
             ^ (u64::from(shard.map_or(u16::MAX, |shard| shard.0)) << 48));
+        self.core.disk.polls(shard.and(name));
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        self.core.disk.polls(None);
         let polled = match polled {
             Ok(polled) => polled,
             // A process that the disk has stopped is past judging; any other panic fails the test.

@@ -1,5 +1,6 @@
 //! The executor, the clock, the environment and the watch of the simulator, each with seeds that are fixed.
 
+mod invariants;
 mod log;
 
 use super::*;

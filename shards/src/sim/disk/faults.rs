@@ -133,6 +133,22 @@ impl SimDisk {
         self.state().crashed
     }
 
+    /// From now on calls that may block are noted when a shard's task makes them itself, not through
+    /// [`crate::env::Env::blocking`].
+    pub fn forbid_blocking(&self, forbidden: bool) {
+        self.state().blocking_forbidden = forbidden;
+    }
+
+    /// What shards' tasks called that may block while that was forbidden: "task: call".
+    pub fn blocked(&self) -> Vec<String> {
+        self.state().blocked.iter().cloned().collect()
+    }
+
+    /// Says which task of a shard is polled, if any; gives back which it was.
+    pub(in super::super) fn polls(&self, task: Option<&'static str>) -> Option<&'static str> {
+        std::mem::replace(&mut self.state().polled, task)
+    }
+
     /// The process ends without a last word. Handles and locks of it are void; faults stay as they were set.
     pub fn crash(&self, kind: Crash) {
         let mut state = self.state();
@@ -168,6 +184,13 @@ impl super::tree::State {
     /// Admits one change that happens whole or not at all.
     pub(super) fn admit_whole(&mut self, process: Option<u64>) -> io::Result<()> {
         if self.admit(process)? { Ok(()) } else { Err(dead()) }
+    }
+
+    /// A process makes a call that may block.
+    pub(super) fn may_block(&mut self, process: Option<u64>, call: &str) {
+        if let (true, Some(task), Some(_)) = (self.blocking_forbidden, self.polled, process) {
+            self.blocked.insert(format!("{task}: {call}"));
+        }
     }
 
     pub(super) fn alive(&self, process: Option<u64>) -> io::Result<()> {

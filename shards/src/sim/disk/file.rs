@@ -100,6 +100,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.state().may_block(self.process, "read_at");
         self.read(buffer, offset, false)
     }
 
@@ -119,6 +120,7 @@ impl File for SimFile {
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         let mut state = self.live()?;
+        state.may_block(self.process, "allocate");
         state.admit_whole(self.process)?;
         state.note("allocate", self.id, length, 0);
         let old = state.content(self.id)?.length();
@@ -135,6 +137,7 @@ impl File for SimFile {
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         let mut state = self.live()?;
+        state.may_block(self.process, "truncate");
         state.admit_whole(self.process)?;
         state.truncate(self.id, length)
     }
@@ -144,6 +147,7 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.state().may_block(self.process, "sync");
         self.finish_sync(self.begin_sync())
     }
 }

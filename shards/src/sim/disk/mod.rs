@@ -130,9 +130,16 @@ impl SimDisk {
         Ok(state)
     }
 
-    /// The state for one change by the process.
-    fn changing(&self) -> io::Result<MutexGuard<'_, State>> {
+    /// The state for a call that may block.
+    fn blocking(&self, call: &str) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.live()?;
+        state.may_block(self.process, call);
+        Ok(state)
+    }
+
+    /// The state for one change by the process.
+    fn changing(&self, call: &str) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.blocking(call)?;
         state.admit_whole(self.process)?;
         Ok(state)
     }
@@ -161,7 +168,7 @@ impl Disk for SimDisk {
     type Lock = SimLock;
 
     fn open(&self, path: &Path, how: Open) -> io::Result<SimFile> {
-        let mut state = self.live()?;
+        let mut state = self.blocking("open")?;
         let (place, _) = state.place(path, how != Open::Create)?;
         let id = match (place.id, how) {
             (Some(id), _) => id,
@@ -182,7 +189,7 @@ impl Disk for SimDisk {
     }
 
     fn map(&self, file: &SimFile, length: u64) -> io::Result<SimMap> {
-        let mut state = self.live()?;
+        let mut state = self.blocking("map")?;
         if state.content(file.id)?.length() < length {
             return Err(error(libc::EINVAL));
         }
@@ -191,18 +198,18 @@ impl Disk for SimDisk {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let mut state = self.live()?;
+        let mut state = self.blocking("stat")?;
         let id = state.find(path)?;
         state.stat(id)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        let (place, canonical) = self.live()?.place(path, true)?;
+        let (place, canonical) = self.blocking("canonical")?.place(path, true)?;
         place.id.map(|_| canonical).ok_or_else(|| error(libc::ENOENT))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut state = self.live()?;
+        let mut state = self.blocking("list")?;
         let id = state.find(directory)?;
         state.permitted(id)?;
         let names = state.directory(id)?.names.clone();
@@ -220,17 +227,17 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.changing()?;
+        let mut state = self.changing("rename")?;
         outside::rename(&mut state, from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.changing()?;
+        let mut state = self.changing("remove")?;
         outside::remove(&mut state, path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.changing()?;
+        let mut state = self.changing("remove_dir")?;
         let place = named(&mut state, path)?;
         let id = place.id.ok_or_else(|| error(libc::ENOENT))?;
         if !state.directory(id)?.names.is_empty() {
@@ -241,12 +248,12 @@ impl Disk for SimDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.changing()?;
+        let mut state = self.changing("create_dir_all")?;
         make_directories(&mut state, path)
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        let mut state = self.changing()?;
+        let mut state = self.changing("sync_dir")?;
         let id = state.find(directory)?;
         let failed = due(&mut state.faults.directory_syncs_to_fail);
         state.note("sync directory", id, u64::from(failed), 0);
@@ -262,7 +269,7 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        let state = self.live()?;
+        let state = self.blocking("free_bytes")?;
         state.find(path)?;
         Ok(state.free_bytes())
     }

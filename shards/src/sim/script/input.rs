@@ -107,6 +107,9 @@ impl ScriptInput {
     }
 }
 
+/// Unacknowledged batches that are looked at each time.
+const WAITING_LOOKED_AT: usize = 8;
+
 /// Where one source stands.
 struct Place {
     number: usize,
@@ -225,15 +228,16 @@ impl<E: Env> Reader<E> {
     }
 
     async fn see_acknowledgements(&mut self) {
-        // Lanes acknowledge each by itself: one that waits does not hold up the others.
-        let mut left = VecDeque::new();
-        for sent in std::mem::take(&mut self.waiting) {
-            match poll_once(self.context.lanes.acknowledged(sent.ticket)).await {
-                Some(()) => self.ledger.acknowledged(sent.source, sent.first, sent.end, &self.outputs),
-                None => left.push_back(sent),
+        // Lanes acknowledge each by itself: one that waits does not hold up the others. Each in order: the first few tell.
+        let mut at = 0;
+        while at < self.waiting.len().min(WAITING_LOOKED_AT) {
+            let ticket = self.waiting[at].ticket;
+            if poll_once(self.context.lanes.acknowledged(ticket)).await.is_none() {
+                at += 1;
+            } else if let Some(sent) = self.waiting.remove(at) {
+                self.ledger.acknowledged(sent.source, sent.first, sent.end, &self.outputs);
             }
         }
-        self.waiting = left;
     }
 }
 

@@ -74,6 +74,8 @@ pub struct OutputRecord {
     pub accepted: u64,
     /// Events it refused, in the present life.
     pub refused: u64,
+    /// The last event it took, unless it has gone back since.
+    pub last: Option<Event>,
     /// Recent deliveries: when and how many events.
     recent: Vec<(Monotonic, u64)>,
     /// Repeats that crashes and failures so far may cause.
@@ -121,6 +123,7 @@ impl Ledger {
             rejects: false,
             accepted: 0,
             refused: 0,
+            last: None,
             recent: Vec::new(),
             repeats_allowed: 0,
             repeats_max,
@@ -191,6 +194,7 @@ impl Ledger {
     pub fn went_back(&self, output: usize, now: Monotonic) {
         let mut state = self.state();
         let record = &mut state.outputs[output];
+        record.last = None;
         let recent = record.recent.iter().filter(|(when, _)| now.since(*when) < UNCOMMITTED_MAX);
         record.repeats_allowed += recent.map(|(_, events)| events).sum::<u64>();
     }

@@ -104,7 +104,10 @@ impl<E: Env> Output for Counting<E> {
             }
             if !self.ledger.state().outputs[self.index].rejects {
                 self.ledger.delivered(self.index, self.env.now(), &events);
-                self.ledger.state().outputs[self.index].accepted += delivery.events;
+                let mut state = self.ledger.state();
+                let record = &mut state.outputs[self.index];
+                record.accepted += delivery.events;
+                record.last = events.last().copied();
                 return Outcome::Delivered;
             }
             let taken: Vec<Event> = events.iter().filter(|event| !refuses(event)).copied().collect();
@@ -112,6 +115,7 @@ impl<E: Env> Output for Counting<E> {
             let mut state = self.ledger.state();
             let record = &mut state.outputs[self.index];
             record.accepted += taken.len() as u64;
+            record.last = events.last().copied();
             let refused: Vec<usize> = (0..events.len()).filter(|at| refuses(&events[*at])).collect();
             record.refused += refused.len() as u64;
             for &at in &refused {

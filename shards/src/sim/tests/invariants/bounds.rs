@@ -1,0 +1,130 @@
+//! E4, E8: queues end where their limits say, and no task of a shard waits for a disk.
+
+use super::*;
+use crate::env::ShardId;
+use crate::keeper::WAITING_MAX;
+use crate::lane::WhenFull;
+use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS};
+use crate::plugin::Placement;
+use crate::wal::SyncPolicy;
+
+/// Files that a log may have beside the segments it is allowed: the standbys.
+const STANDBYS: u64 = 2;
+
+/// A flood meets outputs that take nothing: the lane, its batches, the log and all that waits stay within their limits.
+#[test]
+fn e4_queues_stay_within_limits() {
+    let policies = [WhenFull::Block, WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::Sample];
+    let mut full = 0;
+    for seed in 0..24 {
+        let mut setup = Setup::plain(seed);
+        setup.inputs[0].lane.when_full = policies[seed as usize % 4];
+        setup.inputs[0].lane.bytes = (1 + seed as usize % 3 * 8) * CHUNK_BYTES;
+        // Acknowledgements wait long, so that their queue would grow.
+        setup.wal.sync = SyncPolicy::Interval(SECOND * 30);
+        setup.wal.log_bytes = setup.wal.segment_bytes * (3 + seed % 4);
+        let limits = setup.clone();
+        let mut cluster = started(setup, 1);
+        kill_outputs(&cluster);
+        for _ in 0..120 {
+            cluster.make_some(30);
+            cluster.simulation.run_steps(cluster.chance.between(1, 400));
+            check_bounds(&cluster, &limits, seed);
+        }
+        full += u64::from(cluster.alive().meters.shards[0].wal_full.get() > 0);
+    }
+    assert!(full >= 20, "the log was full on {full} of 24 seeds");
+}
+
+fn check_bounds(cluster: &Cluster, limits: &Setup, seed: u64) {
+    let meters = &cluster.alive().meters;
+    let lane = meters.inputs[0].lanes[0].counters();
+    let out = lane.sent_bytes.get() - lane.taken_bytes.get();
+    assert!(out <= limits.inputs[0].lane.bytes.max(CHUNK_BYTES) as u64, "seed {seed}: {out} bytes in a lane");
+    assert!(lane.made_batches.get() <= LANE_BATCHES as u64, "seed {seed}: {} batches", lane.made_batches.get());
+    let shard = &meters.shards[0];
+    assert!(shard.waiting_acknowledgements.get() <= WAITING_MAX as u64 + 1, "seed {seed}");
+    // One run of bytes for each source, and what a restart may have left out of it: nothing here.
+    let sources = limits.inputs[0].sources as u64;
+    assert!(shard.owed_ranges.get() <= sources, "seed {seed}: {} ranges owed", shard.owed_ranges.get());
+    let allowed = limits.wal.log_bytes / limits.wal.segment_bytes;
+    if let Some(log) = meters.board.get(ShardId(0)) {
+        assert!(log.counters.segments.get() <= allowed, "seed {seed}: {} segments", log.counters.segments.get());
+    }
+    for (files, bytes) in cluster.log_files() {
+        assert!(files as u64 <= allowed + STANDBYS, "seed {seed}: {files} files, {allowed} allowed");
+        assert!(bytes <= (allowed + STANDBYS) * limits.wal.segment_bytes, "seed {seed}: {bytes} bytes");
+    }
+}
+
+/// A thousand small batches between two syncs: each waits for its acknowledgement, up to the limit.
+#[test]
+fn e4_waiting_acknowledgements_are_merged() {
+    let mut setup = Setup::plain(1);
+    setup.batch_events_max = 1;
+    setup.wal.sync = SyncPolicy::Interval(SECOND * 30);
+    setup.wal.segment_bytes = 4 * 1024 * 1024;
+    setup.wal.log_bytes = 4 * setup.wal.segment_bytes;
+    let mut cluster = started(setup, 1);
+    let sources = cluster.setup.inputs[0].sources;
+    for event in 0..WAITING_MAX + LANE_SLOTS {
+        cluster.make(event % sources, 1);
+    }
+    let caught_up = cluster.caught_up();
+    cluster.simulation.must("all was read", caught_up, SECOND * 20);
+    let counters = cluster.alive().meters.shards[0].clone();
+    assert_eq!(counters.waiting_acknowledgements.get(), WAITING_MAX as u64);
+    cluster.run_for(SECOND * 60);
+    assert_eq!(counters.waiting_acknowledgements.get(), 0);
+    cluster.crash(Crash::Process);
+    cluster.finish();
+}
+
+/// The one exception: the append that begins a segment gives it its name itself, once for each segment.
+const BEGINS_SEGMENT: &str = ": rename";
+
+/// From the moment the shards are up every call that may wait for a disk goes through `blocking`: while segments roll and are
+/// recycled, adopted logs go, outputs open, commit and are restarted.
+#[test]
+fn e8_nothing_blocks_the_executor() {
+    let mut rolls = 0;
+    for seed in 0..20 {
+        let mut setup = Setup::plain(seed);
+        setup.shards = (1, 3);
+        setup.inputs[0].placement = Placement::Every;
+        let exact = crate::sim::script::OutputSetup {
+            kind: crate::sim::script::OutputKind::Exact,
+            options: setup.outputs[0].options,
+        };
+        setup.outputs.push(exact);
+        setup.pipelines[0].1.push(1);
+        let mut cluster = Cluster::new(setup);
+        let disk = cluster.simulation.disk().clone();
+        for life in 0..3 {
+            let shards = cluster.chance.between(1, 3) as usize;
+            cluster.start(shards).expect("a crash leaves a directory that can be opened");
+            for record in &mut cluster.ledger.state().outputs {
+                record.mood = Mood { retry: 100, panic: 20, ..Mood::default() };
+            }
+            let up = (0..shards).map(|shard| ShardId(shard as u16)).collect::<Vec<_>>();
+            let board = cluster.alive().meters.board.clone();
+            cluster.simulation.must("the shards are up", || up.iter().all(|s| board.get(*s).is_some()), SECOND * 60);
+            disk.forbid_blocking(true);
+            work(&mut cluster, 30, 40);
+            for shard in up {
+                rolls += board.get(shard).map_or(0, |log| log.counters.segments.get());
+            }
+            if life == 2 {
+                cluster.heal();
+                cluster.drain(SECOND * 600);
+            }
+            disk.forbid_blocking(false);
+            if life < 2 {
+                cluster.crash(Crash::Process);
+            }
+        }
+        let blocked: Vec<String> = disk.blocked().into_iter().filter(|call| !call.ends_with(BEGINS_SEGMENT)).collect();
+        assert_eq!(blocked, Vec::<String>::new(), "seed {seed}: task and call");
+    }
+    assert!(rolls > 100, "segments rolled: {rolls}");
+}

@@ -1,0 +1,38 @@
+//! The engine's invariants, each as a test of its name, on the whole engine under simulation.
+
+mod balance;
+mod bounds;
+mod durable;
+mod lanes;
+
+use crate::sim::script::{Cluster, Mood, Setup};
+use crate::sim::{Crash, Outcome};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn started(setup: Setup, shards: usize) -> Cluster {
+    let mut cluster = Cluster::new(setup);
+    cluster.start(shards).expect("an empty directory is a good start");
+    cluster
+}
+
+/// Every output refuses everything for now.
+fn kill_outputs(cluster: &Cluster) {
+    for record in &mut cluster.ledger.state().outputs {
+        record.mood = Mood { retry: 1000, ..Mood::default() };
+    }
+}
+
+/// Makes events and lets time pass, so many times.
+fn work(cluster: &mut Cluster, slices: u64, events: u64) {
+    for _ in 0..slices {
+        cluster.make_some(events);
+        let slice = Duration::from_micros(cluster.chance.between(100, 100_000));
+        assert!(!matches!(cluster.run_for(slice), Outcome::StepLimit | Outcome::Stuck));
+    }
+}
+
+fn some_crash(cluster: &mut Cluster) -> Crash {
+    if cluster.chance.one_in(2) { Crash::Power } else { Crash::Process }
+}
