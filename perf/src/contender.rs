@@ -29,6 +29,8 @@ pub struct Place {
     pub directory: PathBuf,
     /// Where the admin endpoint listens.
     pub admin: SocketAddr,
+    /// The only processor that the program may use.
+    pub cpu: usize,
 }
 
 impl Contender {
@@ -68,16 +70,13 @@ impl Contender {
     /// The command that runs it in the foreground.
     pub fn command(&self, place: &Place) -> Result<Command, String> {
         let configuration = self.configuration(&place.scenario);
-        let mut command = match self {
-            Contender::Tailwater(program) => {
-                let mut command = Command::new(program);
-                command.args(["run", "-c"]).arg(configuration);
-                command
-            }
+        // It replaces itself by the program, so the process that is measured is the program.
+        let mut command = Command::new("taskset");
+        command.args(["-c", &place.cpu.to_string()]);
+        match self {
+            Contender::Tailwater(program) => command.arg(program).args(["run", "-c"]).arg(configuration),
             Contender::Rsyslog(program) => {
-                let mut command = Command::new(program);
-                command.args(["-n", "-f"]).arg(configuration).arg("-i").arg(place.directory.join("pid"));
-                command
+                command.arg(program).args(["-n", "-f"]).arg(configuration).arg("-i").arg(place.directory.join("pid"))
             }
         };
         let log_path = place.directory.join("own.log");
@@ -112,6 +111,14 @@ fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// The last processor that this process may use: the first ones serve most interrupts.
+pub fn last_cpu() -> Result<usize, String> {
+    let status = fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let last = list.and_then(|list| list.trim().rsplit([',', '-']).next()?.parse().ok());
+    last.ok_or_else(|| "/proc/self/status: no list of processors".to_owned())
 }
 
 /// An address of this machine where nobody listens.
