@@ -1,2 +1,97 @@
-//! placeholder
-fn main() {}
+//! How fast is one function: `cargo run --release -p tailwater-bench [part of a name]`.
+//!
+//! Prints for each benchmark nanoseconds per event, the best of several runs, and a hash of what was computed. The tests run
+//! each with a few events and compare the hash with the one listed here, so that nothing gets faster by computing something
+//! else. A change of meaning on purpose changes the listed hash in the same commit.
+//!
+//! Says nothing about the product: `perf/run.sh` does.
+#![forbid(unsafe_code)]
+
+mod data;
+mod lanes;
+mod text;
+mod wal;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What one run did.
+struct Outcome {
+    elapsed: Duration,
+    /// Of the result, the same in each run with as many events.
+    hash: u64,
+}
+
+/// A function under the clock.
+struct Bench {
+    name: &'static str,
+    /// Runs it over that many events; none where this machine cannot.
+    run: fn(u64) -> Option<Outcome>,
+    /// Hash of the result with [`TINY`] events.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests compare it"))]
+    tiny_hash: u64,
+}
+
+/// Events of a run in the tests.
+#[cfg(test)]
+const TINY: u64 = 500;
+/// Events of a run by hand.
+const LARGE: u64 = 200_000;
+const RUNS: usize = 7;
+
+/// The tiers of the escape compute the same.
+const ESCAPED: u64 = 0xe124_7500_8025_b7c7;
+
+const BENCHES: [Bench; 11] = [
+    Bench { name: "ring push and pop", run: lanes::ring, tiny_hash: 0xe1de_dac5_96c2_93d3 },
+    Bench { name: "lane send and receive", run: lanes::lane, tiny_hash: 0x8792_c5d4_5b10_1fc7 },
+    Bench { name: "line split", run: text::split, tiny_hash: 0x8d69_b82f_0159_5067 },
+    Bench { name: "envelope encode", run: text::envelope, tiny_hash: 0xc442_4319_838e_3ad3 },
+    Bench { name: "JSON escape, portable", run: text::escape_portable, tiny_hash: ESCAPED },
+    Bench { name: "JSON escape, SSE2", run: text::escape_sse2, tiny_hash: ESCAPED },
+    Bench { name: "JSON escape, AVX2", run: text::escape_avx2, tiny_hash: ESCAPED },
+    Bench { name: "JSON escape, AVX-512", run: text::escape_avx512, tiny_hash: ESCAPED },
+    Bench { name: "frame checksum", run: wal::checksum, tiny_hash: 0x1302_cd6b_a7a7_8929 },
+    Bench { name: "frame build and append", run: wal::append, tiny_hash: 0x1064_3e98_49a7_509d },
+    Bench { name: "cursor read", run: wal::read, tiny_hash: 0x8842_bcc4_dc5d_6f48 },
+];
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let chosen: Vec<&Bench> = BENCHES.iter().filter(|bench| bench.name.contains(&wanted)).collect();
+    if chosen.is_empty() {
+        eprintln!("no benchmark has `{wanted}` in its name");
+        return ExitCode::FAILURE;
+    }
+    for bench in chosen {
+        let outcomes: Option<Vec<Outcome>> = (0..RUNS).map(|_| (bench.run)(LARGE)).collect();
+        match outcomes.and_then(|outcomes| outcomes.into_iter().min_by_key(|outcome| outcome.elapsed)) {
+            Some(best) => {
+                let nanoseconds = best.elapsed.as_secs_f64() * 1e9 / LARGE as f64;
+                println!("{:<24} {nanoseconds:>8.1} ns per event   {:016x}", bench.name, best.hash);
+            }
+            None => println!("{:<24} not on this machine", bench.name),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_benchmark_computes_what_is_listed() {
+        let mut wrong = Vec::new();
+        let mut ran = 0;
+        for bench in &BENCHES {
+            let Some(outcome) = (bench.run)(TINY) else { continue };
+            ran += 1;
+            if outcome.hash != bench.tiny_hash {
+                wrong.push(format!("{}: {:#018x}", bench.name, outcome.hash));
+            }
+        }
+        assert!(ran >= 5, "only {ran} benchmarks can run here");
+        assert!(wrong.is_empty(), "results have changed:\n{}", wrong.join("\n"));
+    }
+}

@@ -1,0 +1,83 @@
+//! What the benchmarks work on: JSON lines of about 330 bytes in batches of 64 KiB, and hashes of results.
+
+use std::sync::Arc;
+use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::limits::CHUNK_BYTES;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Appends what one step computed to a hash.
+pub fn fold(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+/// Appends bytes to a hash.
+pub fn fold_bytes(hash: u64, bytes: &[u8]) -> u64 {
+    fold(hash, xxh3_64(bytes))
+}
+
+/// One line, newline included: quotes to escape, and now and then a letter outside of ASCII.
+pub fn line(number: u64) -> String {
+    let mixed = number.wrapping_mul(0xd134_2543_de82_ef95);
+    let name = if number.is_multiple_of(50) { "Jürgen" } else { "Juergen" };
+    format!(
+        "{{\"event_number\":\"{number:012}\",\"time\":\"2026-11-23T00:12:34.{:06}Z\",\"level\":\"info\",\"service\":\"checkout\",\
+         \"user\":\"{name}\",\"path\":\"/api/v1/orders/{}\",\"status\":200,\"duration_us\":{},\"client\":\"10.{}.7.1\",\
+         \"trace\":\"{mixed:016x}{number:016x}\",\"agent\":\"Mozilla/5.0 (X11; Linux x86_64)\",\"message\":\"request served from cache\"}}\n",
+        number % 1_000_000,
+        mixed >> 44,
+        mixed >> 50,
+        mixed >> 56,
+    )
+}
+
+/// The source of all batches.
+pub fn source() -> Arc<Source> {
+    Arc::new(Source {
+        key: SourceKey(1),
+        input: "in".into(),
+        name: b"/var/log/app/current.log".to_vec(),
+        descriptor: vec![7; 40],
+        repeatable: true,
+    })
+}
+
+/// Full batches with `events` lines in all, cut into events.
+pub fn batches(events: u64) -> Vec<Batch> {
+    let source = source();
+    let mut all = Vec::new();
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut spans: Vec<EventSpan> = Vec::new();
+    let mut offset = 0;
+    for number in 0..events {
+        let line = line(number);
+        if bytes.len() + line.len() > CHUNK_BYTES {
+            offset = flush(&mut all, &source, &mut bytes, &mut spans, offset);
+        }
+        let start = bytes.len() as u32;
+        bytes.extend_from_slice(line.as_bytes());
+        spans.push(EventSpan { start, end: bytes.len() as u32 - 1 });
+    }
+    flush(&mut all, &source, &mut bytes, &mut spans, offset);
+    all
+}
+
+fn flush(
+    all: &mut Vec<Batch>,
+    source: &Arc<Source>,
+    bytes: &mut Vec<u8>,
+    spans: &mut Vec<EventSpan>,
+    offset: u64,
+) -> u64 {
+    let end = offset + bytes.len() as u64;
+    let mut batch = Batch::new(CHUNK_BYTES, source.clone());
+    batch.chunk.spare()[..bytes.len()].copy_from_slice(bytes);
+    batch.chunk.set_length(bytes.len());
+    batch.events.append(spans);
+    batch.chunk_offset = offset;
+    batch.range = SourceRange { from: offset, to: end, marker: end };
+    batch.received = Timestamp(1_795_392_754_567_890_123);
+    all.push(batch);
+    bytes.clear();
+    end
+}

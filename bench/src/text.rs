@@ -1,0 +1,93 @@
+//! From bytes to events and from events to lines of JSON.
+
+use crate::Outcome;
+use crate::data::{batches, fold, fold_bytes};
+use std::time::{Duration, Instant};
+use tailwater::codec::envelope::{EnvelopeKind, spec};
+use tailwater::codec::framing::{Ending, LineTooLong, Rules, cut};
+use tailwater::config::component::Facts;
+use tailwater::config::types::FieldNames;
+use tailwater_shards::batch::Batch;
+use tailwater_shards::limits::LINE_BYTES_DEFAULT;
+use tailwater_shards::scan::{Tier, escape::escape_json_with};
+
+/// Batches that are worked on in turn: a shard's chunks stay in its second cache, a hundred thousand lines would not.
+const WARM_EVENTS: u64 = 1000;
+
+/// Runs `work` over batches until they were `events` events, with the clock on, and folds what `result` makes of each batch,
+/// with the clock off.
+fn clocked<T>(
+    events: u64,
+    state: &mut T,
+    mut work: impl FnMut(&mut T, &mut Batch),
+    result: impl Fn(&T, &Batch) -> u64,
+) -> Outcome {
+    let mut batches = batches(events.min(WARM_EVENTS));
+    let (mut elapsed, mut hash, mut done) = (Duration::ZERO, 0, 0);
+    while done < events {
+        for batch in &mut batches {
+            done += batch.events.len() as u64;
+            let begun = Instant::now();
+            work(state, batch);
+            elapsed += begun.elapsed();
+            hash = fold(hash, result(state, batch));
+        }
+    }
+    Outcome { elapsed, hash }
+}
+
+/// Newlines of a chunk to spans.
+pub fn split(events: u64) -> Option<Outcome> {
+    let rules = Rules { line_bytes_max: LINE_BYTES_DEFAULT, too_long: LineTooLong::Truncate, keep_cr: false };
+    let work = |(): &mut (), batch: &mut Batch| {
+        batch.events.clear();
+        cut(batch.chunk.bytes(), 0, false, rules, Ending::Open, &mut batch.events);
+    };
+    let result = |(): &(), batch: &Batch| {
+        batch.events.iter().fold(0, |hash, span| fold(hash, u64::from(span.start) << 32 | u64::from(span.end)))
+    };
+    Some(clocked(events, &mut (), work, result))
+}
+
+/// Events to the lines that go into the log.
+pub fn envelope(events: u64) -> Option<Outcome> {
+    let mut encoder = spec(&FieldNames::default(), &Facts { host: "web-03".into() }, EnvelopeKind::File).open();
+    let work = |out: &mut Vec<u8>, batch: &mut Batch| {
+        out.clear();
+        encoder.begin(batch);
+        for index in 0..batch.events.len() {
+            encoder.event(batch, index, out);
+        }
+    };
+    Some(clocked(events, &mut Vec::new(), work, |out, _| fold_bytes(0, out)))
+}
+
+fn escape(events: u64, tier: Tier) -> Option<Outcome> {
+    let work = |out: &mut Vec<u8>, batch: &mut Batch| {
+        out.clear();
+        for index in 0..batch.events.len() {
+            escape_json_with(tier, batch.event(index), out);
+        }
+    };
+    tier.is_available().then(|| clocked(events, &mut Vec::new(), work, |out, _| fold_bytes(0, out)))
+}
+
+/// The inside of a JSON string, plain code.
+pub fn escape_portable(events: u64) -> Option<Outcome> {
+    escape(events, Tier::Portable)
+}
+
+/// The same, 16 bytes at a time.
+pub fn escape_sse2(events: u64) -> Option<Outcome> {
+    escape(events, Tier::Sse2)
+}
+
+/// The same, 32 bytes at a time.
+pub fn escape_avx2(events: u64) -> Option<Outcome> {
+    escape(events, Tier::Avx2)
+}
+
+/// The same, with byte compression.
+pub fn escape_avx512(events: u64) -> Option<Outcome> {
+    escape(events, Tier::Avx512)
+}
