@@ -2,8 +2,8 @@
 //!
 //! Guarantees: contenders are interleaved, so that a change of the machine's mood hits all of them; a run counts only if each
 //! event arrived exactly once; the input lies in the page cache for everybody. One run at a time, each in an empty folder, on
-//! one processor: the figure is the price of work on a core. On several, rsyslog's threads hand its queue back and forth and
-//! need two to four times the CPU time, by chance.
+//! one processor: the figure is the price of work on a core. On two, rsyslog's threads hand its queue back and forth and
+//! mostly need twice the CPU time.
 
 use crate::contender::{self, Contender, Place};
 use crate::measure::{self, Metered, Usage};
