@@ -105,7 +105,7 @@ fn input(chance: &mut Prng) -> InputSetup {
         shard_by: if chance.one_in(6) { ShardBy::Spread } else { ShardBy::Source },
         lane: LaneOptions { bytes: chance.between(1, 12) as usize * 64 * 1024, when_full },
         sources: chance.between(1, 4) as usize,
-        repeatable: !chance.one_in(5),
+        repeatable: chance.one_in(2),
     }
 }
 
