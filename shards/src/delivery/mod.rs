@@ -68,10 +68,6 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a delivery that has nothing else to do waits after the log refused its commit.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Shortest time between commits while whole segments are left behind: a segment that is given back early is written again
-/// while its pages are still in the cache.
-const SEGMENT_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
-
 /// What a delivery is made of.
 pub struct DeliveryParts<E: Env> {
     /// The output.
@@ -395,9 +391,7 @@ impl<E: Env> Deliverer<E> {
             result.ok_or_else(panicked)?.map_err(|error| self.failed(error))?;
             return self.commit(output).await;
         }
-        let since = self.context.env.now().since(self.last_commit);
-        let early = since >= SEGMENT_COMMIT_INTERVAL && self.readers.iter().any(LogReader::has_left_a_segment);
-        let due = since >= COMMIT_INTERVAL || early || self.holds_a_full_log();
+        let due = self.context.env.now().since(self.last_commit) >= COMMIT_INTERVAL || self.holds_a_full_log();
         if self.uncommitted && due { self.begin_sync(output) } else { Ok(()) }
     }
 
