@@ -223,7 +223,8 @@ fn wal_verbs_say_that_an_engine_is_running() {
 #[test]
 fn demo_delivers_every_line_over_a_rotation_and_cleans_up() {
     let temporary = tempfile::tempdir().expect("a directory");
-    let output = command(&["demo", "--seconds", "11"]).env("TMPDIR", temporary.path()).output().expect("the binary runs");
+    let output =
+        command(&["demo", "--seconds", "11"]).env("TMPDIR", temporary.path()).output().expect("the binary runs");
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
     let summary = shown.lines().last().unwrap_or_default();
@@ -241,7 +242,8 @@ fn forbidden_io_uring_is_a_diagnosis_and_no_panic() {
     let data = directory.path().join("data");
     let binary = env!("CARGO_BIN_EXE_tailwater");
     let run = |arguments: &[&str]| {
-        let injected = ["-f", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e", "inject=io_uring_setup:error=EPERM"];
+        let injected =
+            ["-f", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e", "inject=io_uring_setup:error=EPERM"];
         let strace = Command::new("strace").args(injected).arg(binary).args(arguments).stdin(Stdio::null()).output();
         strace.expect("strace is there: tests/run.sh installs it")
     };
