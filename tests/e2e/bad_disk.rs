@@ -213,21 +213,31 @@ fn output_that_cannot_be_written_waits_and_loses_nothing() {
 fn output_that_cannot_be_opened_shows_how_long_its_events_wait() {
     let case = Case::new("unopened");
     let config = case.files_to_file("logs/*.log");
-    // A file where the output keeps its journal refuses root too.
-    case.write("data/outputs", b"a file, not a folder");
     case.write("logs/app.log", &block(1, 1_000));
     let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(1_000, &mut product);
+    product.terminate();
+    // A folder where the output keeps its journal refuses root too.
+    let entry =
+        fs::read_dir(case.path("data/outputs")).expect("a folder").next().expect("a journal").expect("an entry");
+    let journal = entry.path();
+    fs::rename(&journal, case.path("journal")).expect("a rename");
+    fs::create_dir(&journal).expect("a folder");
+    case.write("logs/more.log", &block(1_001, 2_000));
+    let mut product = Product::start(&case, &config);
     product.expect("its files cannot be brought back");
+    product.expect("similar lines");
     wait_for("an age of a second", || {
         match metrics::sum(case.admin_port, "tailwater_output_oldest_unacked_age_seconds", &[])? {
             0 => Err(product.state()),
             _ => Ok(()),
         }
     });
-    fs::remove_file(case.path("data/outputs")).expect("a removal");
-    LineCount::of(case.output()).wait(1_000, &mut product);
+    fs::remove_dir(&journal).expect("the folder goes");
+    fs::rename(case.path("journal"), &journal).expect("a rename");
+    LineCount::of(case.output()).wait(2_000, &mut product);
     product.terminate();
-    arrived(&case.output(), 1_000).assert_exactly_once();
+    arrived(&case.output(), 2_000).assert_exactly_once();
 }
 
 #[test]
