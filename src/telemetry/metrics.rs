@@ -171,7 +171,7 @@ impl Exporter {
             let name = "tailwater_output_commits_total";
             families.counter(name, "Cursor commits.", &labels, counters.commits.get());
             let name = "tailwater_output_oldest_unacked_age_seconds";
-            let help = "Age of the oldest event being delivered; zero when nothing waits.";
+            let help = "Age of the oldest event that is not delivered; zero when nothing waits.";
             families.gauge(name, help, &labels, age_seconds(counters.oldest_unacked.get()));
         }
         for (name, events) in &self.removed {

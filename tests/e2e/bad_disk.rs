@@ -208,3 +208,64 @@ fn output_that_cannot_be_written_waits_and_loses_nothing() {
     product.terminate();
     arrived(&case.output(), 20_000).assert_exactly_once();
 }
+
+#[test]
+fn output_that_cannot_be_opened_shows_how_long_its_events_wait() {
+    let case = Case::new("unopened");
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, 1_000));
+    let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(1_000, &mut product);
+    product.terminate();
+    // A folder where the output keeps its journal refuses root too.
+    let entry =
+        fs::read_dir(case.path("data/outputs")).expect("a folder").next().expect("a journal").expect("an entry");
+    let journal = entry.path();
+    fs::rename(&journal, case.path("journal")).expect("a rename");
+    fs::create_dir(&journal).expect("a folder");
+    case.write("logs/more.log", &block(1_001, 2_000));
+    let mut product = Product::start(&case, &config);
+    product.expect("its files cannot be brought back");
+    product.expect("similar lines");
+    wait_for("an age of a second", || {
+        match metrics::sum(case.admin_port, "tailwater_output_oldest_unacked_age_seconds", &[])? {
+            0 => Err(product.state()),
+            _ => Ok(()),
+        }
+    });
+    fs::remove_dir(&journal).expect("the folder goes");
+    fs::rename(case.path("journal"), &journal).expect("a rename");
+    LineCount::of(case.output()).wait(2_000, &mut product);
+    product.terminate();
+    arrived(&case.output(), 2_000).assert_exactly_once();
+}
+
+#[test]
+fn console_that_nobody_reads_holds_up_nothing_else() {
+    const ALL: u64 = 60_000;
+    let mut case = Case::new("console");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 256MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let text = text.replace("outputs: [out]", "outputs: [out, screen]") + "  screen: {type: console}\n";
+    case.write("tailwater.yaml", text.as_bytes());
+    case.write("logs/app.log", &block(1, ALL));
+    let (unread, full) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new(binary());
+    command.arg("run").arg("-c").arg(&config).stdin(Stdio::null());
+    let mut product = Product::start_writing_to(&case, &mut command, full.into());
+    product.expect("ending at once");
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    wait_for("a synced log", || match metrics::sum(case.admin_port, "tailwater_wal_syncs_total", &[])? {
+        0 => Err(product.state()),
+        _ => Ok(()),
+    });
+    product.signal("TERM");
+    product.wait_for_log(&["draining"]);
+    // Signals within a moment of the first are the same wish.
+    crate::wait::pause(std::time::Duration::from_millis(200));
+    product.signal("TERM");
+    assert_eq!(product.wait().code(), Some(0));
+    drop((unread, command));
+    arrived(&case.output(), ALL).assert_exactly_once();
+}

@@ -86,10 +86,15 @@ impl Product {
 
     /// Starts `command`, which must run the product.
     pub fn start_with(case: &Case, command: &mut Command) -> Product {
+        let output = case.path(&format!("product-{}.out", STARTS.fetch_add(1, Ordering::Relaxed)));
+        Product::start_writing_to(case, command, File::create(output).expect("an output file").into())
+    }
+
+    /// As [`Product::start_with`], with this as standard output.
+    pub fn start_writing_to(case: &Case, command: &mut Command, output: Stdio) -> Product {
         let number = STARTS.fetch_add(1, Ordering::Relaxed);
         let log = case.path(&format!("product-{number}.log"));
         let errors = File::create(&log).expect("a log file");
-        let output = File::create(case.path(&format!("product-{number}.out"))).expect("an output file");
         let child = command.stdout(output).stderr(errors).spawn().expect("the product starts");
         Product { child, log, expected: BUSY_MACHINE.to_vec(), ended: false }
     }

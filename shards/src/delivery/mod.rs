@@ -198,6 +198,7 @@ impl<E: Env> Deliverer<E> {
                 Err(_) => "it panicked while it was opened".to_owned(),
             };
             self.report(&message);
+            self.show_oldest();
             if self.pause(backoff, None).await || self.stop.is_asked() && self.intakes.all_ended() {
                 return None;
             }
@@ -217,7 +218,8 @@ impl<E: Env> Deliverer<E> {
                     Ok(()) => {}
                     Err(end) => return end,
                 }
-            } else if nothing_comes {
+            } else if nothing_comes && self.syncing.is_none() {
+                // A sync that is out may be the one that is told of a failure: the commit waits for what it says.
                 if !self.uncommitted {
                     return End::Drained;
                 }
@@ -271,6 +273,12 @@ impl<E: Env> Deliverer<E> {
     /// The reader to take from: of the earliest start of the engine, since a source may have moved between shards then; among
     /// those in turn.
     fn next_reader(&mut self) -> Option<usize> {
+        let index = self.find_next()?;
+        self.turn = (index + 1) % self.readers.len();
+        Some(index)
+    }
+
+    fn find_next(&mut self) -> Option<usize> {
         let count = self.readers.len();
         let mut first: Option<(u32, usize)> = None;
         for distance in 0..count {
@@ -290,9 +298,14 @@ impl<E: Env> Deliverer<E> {
                 first = Some((epoch, index));
             }
         }
-        let (_, index) = first?;
-        self.turn = (index + 1) % count;
-        Some(index)
+        first.map(|(_, index)| index)
+    }
+
+    /// Shows how long the oldest event waits that nothing has been done about.
+    fn show_oldest(&mut self) {
+        self.find_next();
+        let oldest = self.readers.iter().filter_map(LogReader::waits_since).min();
+        self.context.counters.oldest_unacked.set(oldest.map_or(0, |received| received.0));
     }
 
     async fn deliver(&mut self, output: &mut dyn Output, taken: Vec<Taken<E::Disk>>) -> Result<(), End> {
@@ -352,7 +365,7 @@ impl<E: Env> Deliverer<E> {
         }
         self.passed += delivery.events;
         self.uncommitted = true;
-        counters.oldest_unacked.set(0);
+        self.show_oldest();
         // Here too: a delivery that is never idle must not hold the segments of a log without events for it.
         self.pass_over();
         Ok(())

@@ -95,6 +95,11 @@ impl<D: Disk> LogReader<D> {
         Ok(self.next.as_ref().map(|(frame, _)| frame.header().epoch))
     }
 
+    /// When the frame that [`LogReader::next_epoch`] found was received.
+    pub fn waits_since(&self) -> Option<Timestamp> {
+        self.next.as_ref().map(|(frame, _)| frame.header().timestamp)
+    }
+
     /// Takes the frame that [`LogReader::next_epoch`] found, or the part of it with at most `events_max` events.
     pub fn take(&mut self, index: usize, events_max: u64) -> Option<Taken<D>> {
         let (frame, first) = self.next.take()?;

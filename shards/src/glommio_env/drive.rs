@@ -18,7 +18,7 @@ use super::{GlommioEnv, abort, guard, probe};
 use crate::env::{Env, ShardId};
 use event_listener::Event;
 use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +31,9 @@ use std::time::Duration;
 const PREEMPT_TIMER: Duration = Duration::from_secs(2);
 /// Registered buffers serve direct I/O, which is not used; less of the user's locked-memory limit is taken.
 const REGISTERED_BYTES: usize = 64 * 1024;
+/// Threads of one shard for work that may block. A terminal that is stopped or a file server that hangs holds one for as long
+/// as it likes; the log's upkeep and syncs must find another.
+const BLOCKING_THREADS: usize = 8;
 
 /// How long the end of a shard waits for jobs that still run where they may block.
 const LAST_JOB_WAIT: Duration = Duration::from_secs(2);
@@ -217,8 +220,11 @@ where
 
 fn make_executor(cpu: Option<usize>) -> Result<glommio::LocalExecutor, String> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let builder =
-        LocalExecutorBuilder::new(placement).io_memory(REGISTERED_BYTES).preempt_timer(PREEMPT_TIMER).name("shard");
+    let builder = LocalExecutorBuilder::new(placement)
+        .io_memory(REGISTERED_BYTES)
+        .preempt_timer(PREEMPT_TIMER)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
+        .name("shard");
     // The library panics where the kernel refuses one of its calls.
     match catch_unwind(AssertUnwindSafe(|| builder.make())) {
         Ok(Ok(executor)) => Ok(executor),

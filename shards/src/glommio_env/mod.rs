@@ -165,7 +165,7 @@ impl Env for GlommioEnv {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
         let env = self.clone();
-        // A panic that leaves the closure would end the only blocking thread and leave the caller waiting for ever.
+        // A panic that leaves the closure would end its thread and leave the caller waiting for ever.
         let job = glommio::executor().spawn_blocking(move || catch_unwind(AssertUnwindSafe(work)));
         async move {
             let outcome = job.await;

@@ -137,6 +137,12 @@ impl Component for Settings {
             return mistake("max_open_files", what, "leave it out for 256");
         }
         match self.rotate {
+            // An event with the value `a.1` would write to what the rotation of `a` moves and removes.
+            Some(_) if template.ends_with_field() => mistake(
+                "path",
+                format!("`{}` ends with a field, and rotated files end with a number", self.path),
+                "add an ending such as .log, or leave `rotate` out",
+            ),
             Some(Rotate { bytes: None, age: None, .. }) => {
                 mistake("rotate", "neither `bytes` nor `age` is given".to_owned(), "give one, or leave `rotate` out")
             }

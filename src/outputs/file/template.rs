@@ -142,6 +142,11 @@ impl PathTemplate {
         }
     }
 
+    /// Whether an event says how the path ends: then it may look like the rotated file of another path.
+    pub fn ends_with_field(&self) -> bool {
+        matches!(self.components.last().and_then(|parts| parts.last()), Some(Part::Field(_)))
+    }
+
     /// The directory that every path of this template lies in.
     pub fn fixed_directory(&self) -> Vec<u8> {
         let mut path = Vec::new();

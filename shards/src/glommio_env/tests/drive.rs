@@ -237,11 +237,25 @@ fn panic_in_blocking_resumes_in_the_caller() {
     let message = run_one(|env| async move {
         let failing = AssertUnwindSafe(env.blocking(|| -> u32 { panic!("off the executor") }));
         let panic = failing.catch_unwind().await.expect_err("the caller sees the panic");
-        // The blocking thread still serves.
-        assert_eq!(env.blocking(|| 5).await, 5);
+        // The threads for such work still serve, each of them.
+        for number in 0..32 {
+            assert_eq!(env.blocking(move || number).await, number);
+        }
         *panic.downcast::<&str>().expect("the panic's own value")
     });
     assert_eq!(message, "off the executor");
+}
+
+#[test]
+fn stuck_blocking_work_does_not_hold_up_the_rest() {
+    run_one(|env| async move {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let stuck = env.blocking(move || held.recv().is_ok());
+        // As a terminal that is stopped: the work ends only after the other has been done.
+        assert_eq!(env.blocking(|| 5).await, 5);
+        release.send(()).expect("the stuck work waits");
+        assert!(stuck.await);
+    });
 }
 
 #[test]

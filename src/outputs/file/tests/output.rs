@@ -289,6 +289,7 @@ fn wrong_settings_name_their_key() {
     assert_eq!(key(serde_json::json!({"path": "/a/b", "base": "/c"})), "base");
     assert_eq!(key(serde_json::json!({"path": "/a", "max_open_files": 0})), "max_open_files");
     assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {}})), "rotate");
+    assert_eq!(key(serde_json::json!({"path": "/a/{{ host }}", "rotate": {"age": "1d"}})), "path");
     assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {"bytes": 0}})), "rotate.bytes");
     assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {"age": "1d", "keep": 0}})), "rotate.keep");
     assert!(serde_json::from_value::<Settings>(serde_json::json!({"path": "/a", "nope": 1})).is_err());
