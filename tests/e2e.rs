@@ -21,11 +21,15 @@ mod files;
 mod lines;
 #[path = "e2e/metrics.rs"]
 mod metrics;
+#[path = "e2e/outputs.rs"]
+mod outputs;
 #[path = "e2e/product.rs"]
 mod product;
 #[path = "e2e/restart.rs"]
 mod restart;
 #[path = "e2e/stdin.rs"]
 mod stdin;
+#[path = "e2e/stop.rs"]
+mod stop;
 #[path = "e2e/wait.rs"]
 mod wait;

@@ -53,6 +53,12 @@ impl Group {
 /// Files opened with one sync of the journal.
 const OPENED_AT_ONCE: usize = 16;
 
+/// A compressed file is rotated when less than this part of its limit is left: members for the rest would be tiny.
+const SMALLEST_ROOM: u64 = 16;
+
+/// Compressors add less than one byte to as many that they cannot make smaller.
+const RAW_STEP: u64 = 128;
+
 /// Rotated and evicted files that may wait for the next commit to sync them.
 const CLOSING_MAX: usize = 64;
 
@@ -71,6 +77,8 @@ pub struct Target<D: Disk> {
     touched: u64,
     first_write: i64,
     member: Option<Member>,
+    /// Most bytes the file can have once the member has ended: how much lies in the compressor is not known.
+    bound: u64,
     /// Compressed bytes that are not written yet.
     out: Vec<u8>,
     dirty: bool,
@@ -93,6 +101,34 @@ impl<D: Disk> Target<D> {
     /// Where the next byte goes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether no name leads to the file any more, wherever it was moved.
+    fn is_removed(&self) -> bool {
+        self.file.stat().is_ok_and(|stat| stat.links == 0)
+    }
+
+    /// Compresses whole lines of `rest`, the first of which has `line` bytes, as many as cannot make the file larger than
+    /// `limit`. Returns their bytes; none if the member has to end first, so that the file's length is known.
+    fn compress(&mut self, rest: &[u8], line: usize, how: Compression, limit: Option<u64>) -> io::Result<usize> {
+        if self.member.is_none() {
+            self.bound = self.length + compressed_at_most(0);
+        }
+        let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.bound) / RAW_STEP * (RAW_STEP - 1));
+        let mut count = whole_lines(rest, usize::try_from(room).unwrap_or(usize::MAX));
+        if count == 0 && self.member.is_some() {
+            return Ok(0);
+        }
+        count = count.max(line);
+        let mut member = match self.member.take() {
+            Some(member) => member,
+            None => Member::begin(how)?.ok_or_else(|| io::Error::other("no compression"))?,
+        };
+        // Into memory: it does not fail for want of anything but memory.
+        member.push(&rest[..count], &mut self.out)?;
+        self.member = Some(member);
+        self.bound += compressed_at_most(count as u64) - compressed_at_most(0);
+        Ok(count)
     }
 
     /// Takes back what was appended since the file had this length.
@@ -223,31 +259,46 @@ impl<D: Disk> Writer<D> {
         while group.written < group.bytes.len() {
             let rest = &group.bytes[group.written..];
             let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-            let expected = if self.options.compression == Compression::None { line as u64 } else { 0 };
-            if self.is_due(&group.path, expected, now) {
+            self.let_go_of_removed(&group.path, now)?;
+            if self.is_due(&group.path, self.expected(&group.path, line as u64), now) {
                 self.rotate(&group.path, now)?;
             }
             self.ensure_open(std::slice::from_ref(&group.path), now)?;
-            let rotate_bytes = self.options.rotate_bytes;
-            let compression = self.options.compression;
+            let (limit, compression) = (self.options.rotate_bytes, self.options.compression);
             let target = self.files.get_mut(&group.path).ok_or("a file was closed while it is written")?;
             let explain = |error: io::Error| explain("write", as_path(&group.path), &error);
             if compression == Compression::None {
-                let room = rotate_bytes.map_or(rest.len() as u64, |limit| limit.saturating_sub(target.length));
+                let room = limit.map_or(rest.len() as u64, |limit| limit.saturating_sub(target.length));
                 let count = whole_lines(rest, usize::try_from(room).unwrap_or(usize::MAX)).max(line);
                 target.append(&rest[..count], now.wall).map_err(explain)?;
                 group.written += count;
             } else {
-                let mut member = match target.member.take() {
-                    Some(member) => member,
-                    None => Member::begin(compression).map_err(explain)?.ok_or("no compression")?,
-                };
-                // Into memory: it does not fail for want of anything but memory.
-                member.push(rest, &mut target.out).map_err(explain)?;
-                target.member = Some(member);
-                group.written = group.bytes.len();
-                target.flush(now.wall).map_err(explain)?;
+                let count = target.compress(rest, line, compression, limit).map_err(explain)?;
+                group.written += count;
+                match count {
+                    0 => target.finish(now.wall).map_err(explain)?,
+                    _ => target.flush(now.wall).map_err(explain)?,
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Bytes that must fit into a file with nothing in a compressor, or it is rotated before a line of `line` bytes.
+    fn expected(&self, path: &[u8], line: u64) -> u64 {
+        let open_member = self.files.get(path).is_some_and(|target| target.member.is_some());
+        match (self.options.compression, self.options.rotate_bytes) {
+            (Compression::None, _) => line,
+            (_, Some(limit)) if !open_member => compressed_at_most(line).max(limit / SMALLEST_ROOM),
+            _ => 0,
+        }
+    }
+
+    /// Lets go of a file that somebody removed: what is written to it now would be gone with it.
+    fn let_go_of_removed(&mut self, path: &[u8], now: Now) -> Result<(), String> {
+        if self.files.get(path).is_some_and(Target::is_removed) {
+            tracing::info!(output = %self.name, "{} was removed; a new file follows", as_path(path).display());
+            self.close_one(path, now)?;
         }
         Ok(())
     }
@@ -267,7 +318,7 @@ impl<D: Disk> Writer<D> {
             return None;
         }
         let limit = self.options.rotate_bytes.unwrap_or(u64::MAX);
-        self.files.get_mut(path).filter(|target| target.length.saturating_add(bytes) <= limit)
+        self.files.get_mut(path).filter(|target| target.length.saturating_add(bytes) <= limit && !target.is_removed())
     }
 
     /// Opens files that are not open, and makes the journal say so before the first byte is written.
@@ -489,6 +540,7 @@ fn target<D: Disk>(file: Arc<D::File>, device: u64, inode: u64, length: u64) -> 
         touched: length,
         first_write: 0,
         member: None,
+        bound: 0,
         out: Vec::new(),
         dirty: false,
         used: 0,
@@ -513,6 +565,11 @@ fn whole_lines(bytes: &[u8], room: usize) -> usize {
         return bytes.len();
     }
     memchr::memrchr(b'\n', &bytes[..room]).map_or(0, |at| at + 1)
+}
+
+/// Most bytes of a member of `raw` ones: noise is stored as it is, with a little around each block.
+fn compressed_at_most(raw: u64) -> u64 {
+    raw + raw.div_ceil(RAW_STEP) + 32
 }
 
 /// What Linux says of a symbolic link that is not followed; the standard library has no stable name for it.

@@ -195,6 +195,42 @@ fn file_moved_away_by_others_is_let_go() {
 }
 
 #[test]
+fn file_removed_by_others_gets_no_more_lines() {
+    let mut fixture = Fixture::new(constant());
+    fixture.delivered(&["{\"a\":1}"]);
+    fixture.disk().remove("/out/x.log").expect("it is there");
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.commit().expect("it commits");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":2}\n");
+}
+
+#[test]
+fn compressed_files_stay_within_their_limit() {
+    for how in [Compression::Gzip, Compression::Zstd] {
+        let rotate = serde_json::json!({"bytes": 4096, "keep": 100});
+        let settings = serde_json::json!({"path": "/out/x.log", "rotate": rotate, "compression": how});
+        let mut fixture = Fixture::new(settings);
+        let lines: Vec<String> =
+            (0..2000u64).map(|n| format!("{{\"n\":{}}}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        for part in lines.chunks(300) {
+            fixture.delivered(&part.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        fixture.commit().expect("it commits");
+        let lengths: Vec<usize> = fixture
+            .disk()
+            .list("/out")
+            .expect("a directory")
+            .iter()
+            .map(|name| fixture.disk().read(format!("/out/{}", name.to_string_lossy())).expect("a file").len())
+            .collect();
+        assert!(lengths.len() > 3 && lengths.iter().all(|length| *length <= 4096), "{how:?}: {lengths:?}");
+        assert!(lengths.iter().filter(|length| **length < 3500).count() <= 1, "{how:?}: {lengths:?}");
+        let all = content(&fixture.disk(), "/out/x.log", how);
+        assert_eq!(all, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    }
+}
+
+#[test]
 fn file_cut_by_others_goes_on_at_its_end() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);

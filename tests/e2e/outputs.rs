@@ -1,0 +1,194 @@
+//! Output files on a real disk: compressed and rotated ones over kills, removed ones, and several outputs of one input.
+
+use crate::case::Case;
+use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
+use crate::metrics;
+use crate::product::Product;
+use crate::wait::wait_for;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+/// Lines of cases that decode their output again and again.
+const FEW_LINES: u64 = 40_000;
+
+/// The files of `out/`.
+fn files(case: &Case) -> Vec<PathBuf> {
+    fs::read_dir(case.path("out")).expect("out/").map(|entry| entry.expect("an entry").path()).collect()
+}
+
+/// What a file holds. Without `whole` it may end in a member that is still written.
+fn decoded(file: &Path, compression: &str, whole: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A rotation may have renamed it since it was listed.
+    let Ok(file) = File::open(file) else { return bytes };
+    let result = match compression {
+        "gzip" => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut bytes),
+        "zstd" => zstd::stream::read::Decoder::new(file).and_then(|mut decoder| decoder.read_to_end(&mut bytes)),
+        _ => { file }.read_to_end(&mut bytes),
+    };
+    assert!(result.is_ok() || !whole, "{compression}: {result:?}");
+    bytes
+}
+
+fn wait_for_lines(case: &Case, compression: &str, lines: u64, product: &mut Product) {
+    wait_for(&format!("{lines} lines in out/"), || {
+        let count = |file: &PathBuf| memchr::memchr_iter(b'\n', &decoded(file, compression, false)).count() as u64;
+        match files(case).iter().map(count).sum::<u64>() {
+            now if now >= lines => Ok(()),
+            now => Err(format!("{now} lines; {}", product.state())),
+        }
+    });
+}
+
+fn kills_under_rotation(compression: &'static str, rotate_bytes: u64) {
+    let case = Case::new(compression);
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    let path = case.output();
+    let output = format!(
+        "{{type: file, path: \"{}\", compression: {compression}, rotate: {{bytes: {rotate_bytes}, keep: 1000}}}}",
+        path.display()
+    );
+    let config = case.configure(&input, &output);
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let writing = thread::spawn(move || writer.write_to(FEW_LINES));
+    for kill in 1..=4 {
+        let mut product = Product::start(&case, &config);
+        wait_for_lines(&case, compression, kill * 8_000, &mut product);
+        product.kill();
+    }
+    let mut product = Product::start(&case, &config);
+    writing.join().expect("the writer");
+    wait_for_lines(&case, compression, FEW_LINES, &mut product);
+    product.terminate();
+    let files = files(&case);
+    assert!(files.len() > 5, "no rotation: {files:?}");
+    let mut all = Vec::new();
+    for file in &files {
+        let length = fs::metadata(file).expect("a file").len();
+        assert!(length <= rotate_bytes, "{} has {length} bytes", file.display());
+        all.extend(decoded(file, compression, true));
+    }
+    arrived(&case.write("all.json", &all), FEW_LINES).assert_exactly_once();
+}
+
+#[test]
+fn rotated_files_hold_each_line_once_over_kills() {
+    kills_under_rotation("none", 1_000_000);
+}
+
+#[test]
+fn gzip_files_decode_and_hold_each_line_once_over_kills() {
+    kills_under_rotation("gzip", 60_000);
+}
+
+#[test]
+fn zstd_files_decode_and_hold_each_line_once_over_kills() {
+    kills_under_rotation("zstd", 60_000);
+}
+
+/// What was in a folder goes with it, and nothing that comes later.
+#[test]
+fn removed_output_folder_is_made_again() {
+    let case = Case::new("removed-folder");
+    let config = case.files_to_file("logs/*.log");
+    let mut product = Product::start(&case, &config);
+    for turn in 0..4 {
+        let (from, to) = (turn * 1_000 + 1, turn * 1_000 + 1_000);
+        case.write(&format!("logs/{turn}.log"), &block(from, to));
+        LineCount::of(case.output()).wait(1_000, &mut product);
+        let seen = arrived(&case.output(), to);
+        assert_eq!((seen.lost().len() as u64, seen.repeated().len()), (from - 1, 0));
+        fs::remove_dir_all(case.path("out")).expect("a removal");
+    }
+    product.terminate();
+}
+
+/// The outputs `names`, each to its own file, all fed by one input; the first through one pipeline, the rest through another.
+fn configure(case: &Case, names: &[&str]) -> PathBuf {
+    let (first, rest) = names.split_first().expect("an output");
+    let mut pipelines = format!("  one: {{inputs: [app], outputs: [{first}]}}\n");
+    if !rest.is_empty() {
+        pipelines.push_str(&format!("  two: {{inputs: [app], outputs: [{}]}}\n", rest.join(", ")));
+    }
+    let output = |name: &&str| {
+        let path = case.path(&format!("out/{name}.json"));
+        format!("  {name}: {{type: file, path: \"{}\", retry: {{initial: 50ms, max: 500ms}}}}\n", path.display())
+    };
+    let text = format!(
+        "data_dir: \"{}\"\nshards: 2\nadmin: {{listen: \"127.0.0.1:{}\"}}\ninputs:\n  app: {{type: file, include: \
+         [\"{}\"]}}\npipelines:\n{pipelines}outputs:\n{}",
+        case.path("data").display(),
+        case.admin_port,
+        case.path("logs/*.log").display(),
+        names.iter().map(output).collect::<String>(),
+    );
+    case.write("tailwater.yaml", text.as_bytes())
+}
+
+#[test]
+fn each_output_of_two_pipelines_gets_each_line_once_over_kills() {
+    let case = Case::new("shared");
+    let config = configure(&case, &["a", "b", "c"]);
+    let mut writers: Vec<LineWriter> = (0..4)
+        .map(|part| LineWriter::create(case.path(&format!("logs/{part}.log"))).starting_at(part * LINES / 4 + 1))
+        .collect();
+    let mut slowest = LineCount::of(case.path("out/c.json"));
+    for turn in 1..=4 {
+        for (writer, part) in writers.iter_mut().zip(0..) {
+            writer.burst_to(part * LINES / 4 + turn * LINES / 16);
+        }
+        let mut product = Product::start(&case, &config);
+        slowest.wait(turn * LINES / 4 - LINES / 8, &mut product);
+        product.kill();
+    }
+    let mut product = Product::start(&case, &config);
+    for name in ["a", "b", "c"] {
+        LineCount::of(case.path(&format!("out/{name}.json"))).wait(LINES, &mut product);
+    }
+    product.terminate();
+    for name in ["a", "b", "c"] {
+        arrived(&case.path(&format!("out/{name}.json")), LINES).assert_exactly_once();
+    }
+}
+
+/// A new output begins with what comes after it; one that leaves takes its waiting events along, counted; the rest notices
+/// nothing.
+#[test]
+fn outputs_come_and_go_between_runs() {
+    let case = Case::new("come-and-go");
+    let (a, b) = (case.path("out/a.json"), case.path("out/b.json"));
+    case.write("logs/1.log", &block(1, 1_000));
+    let mut product = Product::start(&case, &configure(&case, &["a"]));
+    LineCount::of(a.clone()).wait(1_000, &mut product);
+    product.terminate();
+
+    case.write("logs/2.log", &block(1_001, 2_000));
+    let mut product = Product::start(&case, &configure(&case, &["a", "b"]));
+    LineCount::of(a.clone()).wait(2_000, &mut product);
+    LineCount::of(b.clone()).wait(1_000, &mut product);
+    product.terminate();
+    let seen = arrived(&b, 2_000);
+    assert_eq!((seen.lost(), seen.repeated().len()), ((1..=1_000).collect(), 0));
+
+    fs::remove_file(&b).expect("a removal");
+    fs::create_dir(&b).expect("a folder where the file should be");
+    case.write("logs/3.log", &block(2_001, 3_000));
+    let mut product = Product::start(&case, &configure(&case, &["a", "b"]));
+    product.expect("b.json");
+    LineCount::of(a.clone()).wait(3_000, &mut product);
+    product.kill();
+
+    let mut product = Product::start(&case, &configure(&case, &["a"]));
+    product.expect("an output left the configuration");
+    wait_for("the count of what `b` never got", || {
+        let labels = ["component_id=\"b\"", "reason=\"output_removed\""];
+        match metrics::sum(case.admin_port, "tailwater_component_discarded_events_total", &labels)? {
+            1_000 => Ok(()),
+            other => Err(format!("{other}; {}", product.state())),
+        }
+    });
+    product.terminate();
+    arrived(&a, 3_000).assert_exactly_once();
+}

@@ -1,0 +1,127 @@
+//! Ends while an output fails, ends right after a start, and what policies drop: everything is delivered or counted.
+
+use crate::case::Case;
+use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
+use crate::metrics;
+use crate::product::Product;
+use crate::wait::{pause, wait_for};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A product with `lines` in its log and an output that takes none of them.
+fn failing(case: &Case, config: &Path, lines: u64) -> Product {
+    fs::create_dir(case.output()).expect("a folder where the file should be");
+    case.write("logs/app.log", &block(1, lines));
+    let mut product = Product::start(case, config);
+    product.expect("events.json");
+    product.expect("waits in the log");
+    product.expect("suppressed");
+    wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
+        logged if logged >= lines => Ok(()),
+        logged => Err(format!("logged {logged} of {lines}; {}", product.state())),
+    });
+    product
+}
+
+fn the_rest_arrives_once(case: &Case, config: &Path, lines: u64) {
+    fs::remove_dir(case.output()).expect("the folder goes");
+    let mut product = Product::start(case, config);
+    LineCount::of(case.output()).wait(lines, &mut product);
+    product.terminate();
+    arrived(&case.output(), lines).assert_exactly_once();
+}
+
+#[test]
+fn drain_timeout_ends_a_stop_while_the_output_fails() {
+    let mut case = Case::new("drain-timeout");
+    case.extra = "drain_timeout: 1s\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    let product = failing(&case, &config, 20_000);
+    let started = Instant::now();
+    product.terminate();
+    assert!(started.elapsed() >= Duration::from_secs(1), "it did not wait: {:?}", started.elapsed());
+    the_rest_arrives_once(&case, &config, 20_000);
+}
+
+#[test]
+fn second_signal_ends_a_stop_at_once() {
+    let mut case = Case::new("second-signal");
+    // Longer than any case may take.
+    case.extra = "drain_timeout: 1h\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    let mut product = failing(&case, &config, 20_000);
+    product.signal("TERM");
+    product.wait_for_log(&["draining"]);
+    // Signals that come at once are one wish.
+    pause(Duration::from_millis(300));
+    assert!(product.is_running(), "{}", product.state());
+    product.signal("INT");
+    assert_eq!(product.wait().code(), Some(0), "{}", product.state());
+    the_rest_arrives_once(&case, &config, 20_000);
+}
+
+#[test]
+fn kills_right_after_a_start_lose_and_repeat_nothing() {
+    let mut case = Case::new("early-kill");
+    case.shards = 2;
+    let config = case.files_to_file("logs/*.log");
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    for kill in 1..=20 {
+        writer.burst_to(kill * 200);
+        let product = Product::start(&case, &config);
+        pause(Duration::from_millis(kill * 5 / 2));
+        product.kill();
+    }
+    let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(4_000, &mut product);
+    product.terminate();
+    arrived(&case.output(), 4_000).assert_exactly_once();
+}
+
+fn counters(case: &Case) -> Result<(u64, u64, u64), String> {
+    let sum = |name: &str, labels: &[&str]| metrics::sum(case.admin_port, name, labels);
+    Ok((
+        metrics::received_events(case.admin_port)?,
+        sum("tailwater_component_sent_events_total", &["component_kind=\"output\""])?,
+        sum("tailwater_component_discarded_events_total", &[])?,
+    ))
+}
+
+/// With an output that fails the log fills up, then the ring; from then on the policy drops.
+fn dropped_events_are_counted(policy: &str) {
+    let mut case = Case::new(policy);
+    case.extra = "wal: {segment_bytes: 2MiB, max_bytes: 8MiB}\n".to_owned();
+    let include = case.path("logs/*.log");
+    let input =
+        format!("{{type: file, include: [\"{}\"], ring: {{bytes: 64KiB, when_full: {policy}}}}}", include.display());
+    let config = case.configure(&input, &case.json_output());
+    fs::create_dir(case.output()).expect("a folder where the file should be");
+    case.write("logs/app.log", &block(1, LINES));
+    let mut product = Product::start(&case, &config);
+    product.expect("events.json");
+    product.expect("full");
+    product.expect("suppressed");
+    wait_for("all lines received", || match counters(&case)? {
+        (LINES, _, discarded) if discarded > 0 => Ok(()),
+        other => Err(format!("{other:?}; {}", product.state())),
+    });
+    fs::remove_dir(case.output()).expect("the folder goes");
+    let (_, sent, _) = wait_for("received = sent + discarded", || match counters(&case)? {
+        (received, sent, discarded) if received == sent + discarded => Ok((received, sent, discarded)),
+        other => Err(format!("{other:?}; {}", product.state())),
+    });
+    product.terminate();
+    let seen = arrived(&case.output(), LINES);
+    assert_eq!((LINES - seen.lost().len() as u64, seen.repeated().len()), (sent, 0));
+}
+
+#[test]
+fn drop_newest_counts_what_it_drops() {
+    dropped_events_are_counted("drop_newest");
+}
+
+#[test]
+fn drop_oldest_counts_what_it_drops() {
+    dropped_events_are_counted("drop_oldest");
+}
