@@ -89,11 +89,22 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
         let (encoding, target) = (self.encoding.clone(), self.target.clone());
-        Box::pin(
-            async move { Ok(Box::new(Console { context, encoding, target, buffer: Vec::new() }) as Box<dyn Output>) },
-        )
+        Box::pin(async move {
+            // A write of an earlier instance that still hangs holds a third handle, and a thread that may block: there is one
+            // such write at a time.
+            while Arc::strong_count(&target) > ATTACHED {
+                context.env.sleep(ATTACH_INTERVAL).await;
+            }
+            Ok(Box::new(Console { context, encoding, target, buffer: Vec::new() }) as Box<dyn Output>)
+        })
     }
 }
+
+/// Handles on the target of a console that is being opened: the spec's and its own.
+const ATTACHED: usize = 2;
+
+/// How often an earlier write that hangs is looked at.
+const ATTACH_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
 struct Console<E: Env> {
     context: OutputContext<E>,

@@ -117,7 +117,8 @@ impl Exporter {
     pub fn text(&self) -> String {
         let mut families = Families::default();
         // Outputs first: see the module.
-        self.outputs(&mut families);
+        let passed = self.outputs(&mut families);
+        self.buffered(&mut families, &passed);
         self.logs(&mut families);
         self.inputs(&mut families);
         self.process(&mut families);
@@ -146,12 +147,16 @@ impl Exporter {
         totals
     }
 
-    fn outputs(&self, families: &mut Families) {
+    /// Returns for each output how many of its events have left the log, less those that were there at the start.
+    fn outputs(&self, families: &mut Families) -> Vec<i128> {
+        let mut passed = vec![0; self.outputs.len()];
         for meter in &self.meters.outputs {
             let component = &self.outputs[meter.output];
             let shard = meter.shard.to_string();
             let labels = labels_of(component, "output", &shard);
             let counters = &meter.counters;
+            let left = counters.sent_events.get() + counters.discarded.total();
+            passed[meter.output] += i128::from(left) - i128::from(counters.recovered_events.get());
             families.counter(SENT.0, SENT.1, &labels, counters.sent_events.get());
             families.counter(SENT_BYTES.0, SENT_BYTES.1, &labels, counters.sent_bytes.get());
             for reason in Discard::ALL {
@@ -177,6 +182,21 @@ impl Exporter {
         for (name, events) in &self.removed {
             let labels = [("component_id", name.as_str()), ("component_kind", "output"), ("component_type", "")];
             discarded(families, &labels, Discard::OutputRemoved.name(), *events);
+        }
+        passed
+    }
+
+    /// What waits in the logs for each output: appended and recovered, and neither sent nor discarded.
+    fn buffered(&self, families: &mut Families, passed: &[i128]) {
+        for (output, (component, passed)) in self.outputs.iter().zip(passed).enumerate() {
+            let Some(meter) = self.meters.outputs.iter().find(|meter| meter.output == output) else { continue };
+            let logs = (0..self.meters.shards.len()).filter_map(|shard| self.meters.board.get(shard_id(shard)));
+            let appended: u64 = logs.map(|log| log.appended(meter.number)).sum();
+            let waiting = (i128::from(appended) - passed).max(0);
+            let labels =
+                [("component_id", &*component.id), ("component_kind", "output"), ("component_type", component.kind)];
+            let name = "tailwater_output_buffered_events";
+            families.gauge(name, "Events in the logs that wait for the output.", &labels, waiting as f64);
         }
     }
 
@@ -218,12 +238,14 @@ impl Exporter {
             let labels = labels_of(component, "input", &shard);
             let counters = &meter.counters;
             let lanes = meter.lanes.iter().map(|lane| lane.counters());
+            let mut waiting = 0;
             let (mut dropped, mut taken, mut fill, mut full, mut replaced) = (0u64, 0u64, 0u64, 0u64, 0u64);
             for lane in lanes {
                 dropped += lane.dropped_events.get();
                 taken += lane.taken_events.get();
                 fill += lane.sent_bytes.get().saturating_sub(lane.taken_bytes.get());
                 full += lane.full.get();
+                waiting += lane.sent_events.get().saturating_sub(lane.taken_events.get());
                 replaced += lane.replaced_events.get();
             }
             families.counter(SENT.0, SENT.1, &labels, taken.saturating_sub(dropped));
@@ -236,6 +258,7 @@ impl Exporter {
             families.counter(ERRORS.0, ERRORS.1, &labels, counters.errors.get());
             let name = "tailwater_ring_fill_bytes";
             families.gauge(name, "Bytes of chunks on their way to the log.", &labels, fill as f64);
+            families.gauge("tailwater_ring_events", "Events on their way to the log.", &labels, waiting as f64);
             families.counter("tailwater_ring_full_total", "Times the ring was found full.", &labels, full);
             let name = "tailwater_input_truncated_events_total";
             families.counter(name, "Events cut short.", &labels, counters.truncated_events.get());

@@ -269,3 +269,35 @@ fn console_that_nobody_reads_holds_up_nothing_else() {
     drop((unread, command));
     arrived(&case.output(), ALL).assert_exactly_once();
 }
+
+/// An output that hangs for ever and drops its oldest events lets the others go on when the log is full.
+#[test]
+fn hanging_output_that_drops_its_oldest_events_gives_way() {
+    const ALL: u64 = 200_000;
+    let mut case = Case::new("way");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 32MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let text = text.replace("outputs: [out]", "outputs: [out, screen]")
+        + "  screen: {type: console, when_full: drop_oldest}\n";
+    case.write("tailwater.yaml", text.as_bytes());
+    case.write("logs/app.log", &block(1, ALL));
+    let (unread, full) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new(binary());
+    command.arg("run").arg("-c").arg(&config).stdin(Stdio::null());
+    let mut product = Product::start_writing_to(&case, &mut command, full.into());
+    product.expect("it hangs while the log is full");
+    product.expect("ending at once");
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    let dropped = ["component_id=\"screen\"", "reason=\"wal_full\""];
+    let events = metrics::sum(case.admin_port, "tailwater_component_discarded_events_total", &dropped);
+    assert!(events.is_ok_and(|events| events > 0), "dropped events are counted");
+    product.signal("TERM");
+    product.wait_for_log(&["draining"]);
+    // Signals within a moment of the first are the same wish.
+    crate::wait::pause(std::time::Duration::from_millis(200));
+    product.signal("TERM");
+    assert_eq!(product.wait().code(), Some(0));
+    drop((unread, command));
+    arrived(&case.output(), ALL).assert_exactly_once();
+}

@@ -68,6 +68,9 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a delivery that has nothing else to do waits after the log refused its commit.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often an output that hangs is held against a log that fills up because of it.
+const GIVE_WAY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a delivery is made of.
 pub struct DeliveryParts<E: Env> {
     /// The output.
@@ -186,8 +189,21 @@ impl<E: Env> Deliverer<E> {
     /// Opens the output, trying again while it says that this may help. None when the engine ends before it opened.
     async fn open(&mut self, backoff: &mut Backoff) -> Option<Box<dyn Output>> {
         loop {
+            self.give_way();
             let opening = self.spec.open(self.context.clone(), self.committed_state.clone());
-            let Ok(opened) = self.unless_forced(AssertUnwindSafe(opening).catch_unwind()).await else { return None };
+            let mut opening = std::pin::pin!(AssertUnwindSafe(opening).catch_unwind());
+            let opened = loop {
+                let env = self.context.env.clone();
+                let waited = or(async { Some(opening.as_mut().await) }, async {
+                    env.sleep(GIVE_WAY_INTERVAL).await;
+                    None
+                });
+                match self.unless_forced(waited).await {
+                    Err(_) => return None,
+                    Ok(Some(opened)) => break opened,
+                    Ok(None) => self.give_way(),
+                }
+            };
             let message = match opened {
                 Ok(Ok(output)) => return Some(output),
                 Ok(Err(PluginError::Fatal(message))) => {
@@ -320,9 +336,11 @@ impl<E: Env> Deliverer<E> {
         let mut backoff = Backoff::new(self.options.retry);
         let env = self.context.env.clone();
         loop {
-            let attempt = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
-            let outcome = match self.unless_forced(attempt).await? {
-                Ok(outcome) => outcome,
+            let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
+            let attempt = async { deliver.await.map(Some) };
+            let outcome = match self.unless_forced(or(attempt, self.held_up(&taken))).await? {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => return Err(End::Reopen("it hangs while the log is full".to_owned())),
                 Err(_) => return Err(panicked()),
             };
             match outcome {
@@ -456,12 +474,13 @@ impl<E: Env> Deliverer<E> {
         let cursors = self.readers.iter().zip(&positions).map(|(reader, position)| (reader.log_id(), *position));
         let commit =
             Commit { output: self.context.number, number: self.commit_number + 1, cursors: cursors.collect(), state };
-        let releases = self.readers.iter_mut().zip(&positions).map(|(reader, position)| reader.release(*position));
+        let releases = self.readers.iter().zip(&positions).map(|(reader, position)| reader.release(*position));
         // A refusal has been reported by the keeper: the log is full even for commits, or the engine ends.
         self.uncommitted = self.keeper.commit(&commit, releases.collect()).is_err();
         if self.uncommitted {
             return;
         }
+        self.readers.iter_mut().zip(&positions).for_each(|(reader, position)| reader.released(*position));
         self.commit_number += 1;
         self.committed = positions;
         self.passed_committed = self.passed;
@@ -487,6 +506,44 @@ impl<E: Env> Deliverer<E> {
         for (reader, position) in self.readers.iter_mut().zip(&self.committed) {
             reader.go_back(*position);
         }
+    }
+
+    /// Ends when a delivery that does not end holds up a full log, and the output is one that drops its oldest events then.
+    async fn held_up(&self, taken: &[Taken<E::Disk>]) -> std::thread::Result<Option<Outcome>> {
+        loop {
+            self.context.env.sleep(GIVE_WAY_INTERVAL).await;
+            if self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(taken) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Drops the oldest segment's events of an output that is not open, if its policy says so, from each log that is full.
+    fn give_way(&mut self) {
+        if self.options.when_full != OutputFull::DropOldest || !self.a_log_is_full() {
+            return;
+        }
+        let bit = self.context.number.bit();
+        let mut dropped = 0;
+        for index in 0..self.readers.len() {
+            let reader = &mut self.readers[index];
+            while reader.log_is_full() && !reader.has_left_a_segment() {
+                match reader.next_epoch() {
+                    Ok(None) => break,
+                    Ok(Some(_)) => {}
+                    Err(damage) => {
+                        self.context.counters.discarded.add(Discard::Damaged, damage.frames);
+                        continue;
+                    }
+                }
+                let Some(part) = reader.take(index, u64::MAX) else { break };
+                dropped += part.piece(bit).events();
+                reader.delivered(&part);
+            }
+        }
+        self.context.counters.discarded.add(Discard::WalFull, dropped);
+        self.passed += dropped;
+        self.record(self.committed_state.clone().unwrap_or_default());
     }
 
     fn a_log_is_full(&self) -> bool {

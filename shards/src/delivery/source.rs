@@ -19,6 +19,8 @@ pub struct LogReader<D: Disk> {
     log: Arc<Log<D>>,
     cursor: Cursor<D>,
     claim: Arc<Reader>,
+    /// The first frame behind the damage that was counted last.
+    damaged: Sequence,
     /// Segment of the last released position.
     released: u64,
     number: OutputNumber,
@@ -55,7 +57,18 @@ impl<D: Disk> LogReader<D> {
         let cursor = Cursor::open(log.clone(), position);
         let released = segment_of(&log, position);
         let resident = Place::default();
-        LogReader { log, cursor, claim, released, number, delivered: position, resident, seen: None, next: None }
+        LogReader {
+            log,
+            cursor,
+            claim,
+            damaged: Sequence(0),
+            released,
+            number,
+            delivered: position,
+            resident,
+            seen: None,
+            next: None,
+        }
     }
 
     /// The log's identity.
@@ -69,9 +82,13 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// What lets the log go on to `position` once a commit of it is durable.
-    pub fn release(&mut self, position: Position) -> Release<D> {
-        self.released = segment_of(&self.log, position);
+    pub fn release(&self, position: Position) -> Release<D> {
         Release { log: self.log.clone(), reader: self.claim.clone(), position }
+    }
+
+    /// Says that a commit of `position` is on its way.
+    pub fn released(&mut self, position: Position) {
+        self.released = segment_of(&self.log, position);
     }
 
     /// Whether the log's writer waits for a segment to be given back.
@@ -125,8 +142,13 @@ impl<D: Disk> LogReader<D> {
                 }
                 Err(error) => {
                     // How many events a lost frame held is not known any more: one is the least.
-                    let lost = self.cursor.skip_damage().map_or(1, |lost| lost.before.0 - lost.after.0 - 1);
-                    return Err(Unreadable { frames: lost, message: error.to_string() });
+                    let lost = self.cursor.skip_damage();
+                    let behind = lost.map_or(self.damaged, |lost| lost.before);
+                    let frames = lost.map_or(1, |lost| lost.before.0 - lost.after.0 - 1);
+                    // A reader that went back meets the same damage again.
+                    let known = behind <= self.damaged && lost.is_some();
+                    self.damaged = self.damaged.max(behind);
+                    return Err(Unreadable { frames: if known { 0 } else { frames }, message: error.to_string() });
                 }
             }
         }
