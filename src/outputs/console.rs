@@ -58,7 +58,7 @@ impl Component for Settings {
 impl<E: Env> OutputSettings<E> for Settings {
     fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
         let encoding = Encoding::new(self.encode, &self.message_field);
-        Arc::new(Spec { encoding, target: Arc::new(Mutex::new(io::stdout())) })
+        Arc::new(Spec { encoding, target: Arc::new(Mutex::new(io::stdout())), writing: Arc::default() })
     }
 
     fn batching(&self) -> Batching {
@@ -80,6 +80,8 @@ type Target = Arc<Mutex<dyn Write + Send>>;
 struct Spec {
     encoding: Encoding,
     target: Target,
+    /// A write under way has a handle of its own.
+    writing: Arc<()>,
 }
 
 impl<E: Env> OutputSpec<E> for Spec {
@@ -88,19 +90,19 @@ impl<E: Env> OutputSpec<E> for Spec {
     }
 
     fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
-        let (encoding, target) = (self.encoding.clone(), self.target.clone());
+        let (encoding, target, writing) = (self.encoding.clone(), self.target.clone(), self.writing.clone());
         Box::pin(async move {
             // A write of an earlier instance that still hangs holds a third handle, and a thread that may block: there is one
             // such write at a time.
-            while Arc::strong_count(&target) > ATTACHED {
+            while Arc::strong_count(&writing) > ATTACHED {
                 context.env.sleep(ATTACH_INTERVAL).await;
             }
-            Ok(Box::new(Console { context, encoding, target, buffer: Vec::new() }) as Box<dyn Output>)
+            Ok(Box::new(Console { context, encoding, target, writing, buffer: Vec::new() }) as Box<dyn Output>)
         })
     }
 }
 
-/// Handles on the target of a console that is being opened: the spec's and its own.
+/// Handles on `writing` while a console is opened and nothing is written: the spec's and its own.
 const ATTACHED: usize = 2;
 
 /// How often an earlier write that hangs is looked at.
@@ -110,6 +112,7 @@ struct Console<E: Env> {
     context: OutputContext<E>,
     encoding: Encoding,
     target: Target,
+    writing: Arc<()>,
     buffer: Vec<u8>,
 }
 
@@ -119,8 +122,9 @@ impl<E: Env> Output for Console<E> {
             let mut buffer = std::mem::take(&mut self.buffer);
             buffer.clear();
             self.encoding.delivery(delivery, &mut buffer);
-            let target = self.target.clone();
+            let (target, writing) = (self.target.clone(), self.writing.clone());
             let written = self.context.env.blocking(move || {
+                let _writing = writing;
                 let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
                 let result = write_whole(&mut *target, &buffer);
                 (buffer, result)
@@ -223,7 +227,7 @@ mod tests {
     fn deliver(encoding: Encoding, target: &Arc<Mutex<Terminal>>, lines: Vec<String>) -> (Outcome, Phase) {
         let mut simulation = Simulation::new(1);
         let context = context(simulation.env(ShardId(0)));
-        let spec = Spec { encoding, target: target.clone() };
+        let spec = Spec { encoding, target: target.clone(), writing: Arc::default() };
         let outcome = Rc::new(RefCell::new(None));
         let (result, stop, env) = (outcome.clone(), context.stop.clone(), context.env.clone());
         env.spawn("test", async move {
