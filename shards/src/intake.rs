@@ -172,9 +172,11 @@ impl<E: Env> Intake<E> {
 
     /// Appends the group, waiting for room. Fails when the engine ends.
     async fn append(&mut self) -> Result<Sequence, ()> {
+        let mut waited = false;
         loop {
             match self.keeper.append(&mut self.group) {
                 Ok(sequence) => return Ok(sequence),
+                Err(WalError::Full) if !std::mem::replace(&mut waited, true) => self.keeper.count_full(),
                 Err(WalError::Full) => {}
                 Err(_) => return Err(()),
             }

@@ -164,9 +164,13 @@ impl<E: Env> Keeper<E> {
         self.counters.owed_ranges.set(ranges as u64);
     }
 
+    /// Counts an append that has to wait.
+    pub fn count_full(&self) {
+        self.counters.wal_full.add(1);
+    }
+
     /// Waits until a refused append may succeed, or for a while.
     pub async fn room(&self) {
-        self.counters.wal_full.add(1);
         or(self.log.recycled.wait(), self.env.sleep(ROOM_RETRY)).await;
     }
 

@@ -296,7 +296,7 @@ pub enum Encode {
     /// The whole event, a JSON object a line.
     #[default]
     Json,
-    /// The message as it came, a line each.
+    /// The message as it came, a line each; bytes that were no UTF-8 are U+FFFD.
     Text,
 }
 

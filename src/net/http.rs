@@ -25,8 +25,8 @@ use tailwater_shards::glommio_env::{GlommioEnv, Listener};
 /// Connections served at a time; further ones are closed at once.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Longest life of a connection: monitoring systems reconnect without noticing.
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+/// Longest life of a connection, a silent one too: monitoring systems reconnect without noticing.
+const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
 /// Bytes of request line and headers.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
