@@ -231,7 +231,13 @@ fn begin_fresh<'a, D: Disk>(
 /// Removes what an earlier output of this number kept beside the log, before the log says that the number is another's.
 fn remove_strangers<D: Disk>(disk: &D, data_dir: &Path, number: OutputNumber) -> Result<(), WalError> {
     let directory = data_dir.join("outputs");
-    let failed = |source| WalError::Io { path: directory.clone(), source };
+    let failed = |source: std::io::Error| {
+        let reason = format!(
+            "what an earlier output kept there cannot be removed: {source}; it has to be a directory that the user who runs \
+             this may read and write: move away what is there, or give it the rights"
+        );
+        WalError::Unusable { path: directory.clone(), reason }
+    };
     let entries = match disk.list(&directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(failed)?,

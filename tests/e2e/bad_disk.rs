@@ -58,6 +58,17 @@ fn read_only_data_directory_is_refused_by_name() {
 }
 
 #[test]
+fn file_in_place_of_the_outputs_directory_is_refused_by_name() {
+    let case = Case::new("outputs-is-file");
+    let config = case.files_to_file("logs/*.log");
+    case.write("data/outputs", b"a file, not a folder");
+    let outputs = case.path("data/outputs");
+    let words = [outputs.to_str().expect("UTF-8"), "not a directory", "move away what is there"];
+    refused(&mut Command::new(binary()), &config, &words);
+    assert_eq!(fs::read(outputs).expect("the file"), b"a file, not a folder");
+}
+
+#[test]
 fn second_instance_is_refused_and_the_first_goes_on() {
     let mut case = Case::new("second");
     let config = case.files_to_file("logs/*.log");

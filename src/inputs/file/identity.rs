@@ -9,7 +9,7 @@
 //! ```
 //! Integers are little-endian; the hash is XXH3-64.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tailwater_shards::batch::SourceKey;
@@ -21,6 +21,9 @@ pub const HEAD_BYTES: usize = 1024;
 
 /// Bytes before a position that identify it.
 pub const TAIL_BYTES: usize = 64;
+
+/// Heads that are remembered: more than there are sources, since each gets a few while it is short.
+const HEADS_MAX: usize = 262_144;
 
 const DESCRIPTOR_VERSION: u8 = 1;
 const DESCRIPTOR_FIXED_BYTES: usize = 28;
@@ -123,7 +126,10 @@ pub struct Sighting<'a> {
 pub struct Memory {
     by_inode: HashMap<u64, Vec<Remembered>>,
     by_key: HashMap<SourceKey, u64>,
-    heads: HashMap<Head, usize>,
+    /// By when it was seen last, so that the oldest are forgotten when there are too many.
+    heads: HashMap<Head, u64>,
+    heads_by_age: BTreeMap<u64, Head>,
+    heads_seen: u64,
 }
 
 /// One source of an earlier life.
@@ -146,10 +152,21 @@ impl Memory {
         self.by_inode.entry(inode).or_default().push(Remembered { state, descriptor });
     }
 
-    /// Remembers that a file with this head was read.
+    /// Remembers that a file with this head was read. The heads of sources that are gone stay for the compressed copies that
+    /// are made of them later, until there are too many.
     pub fn add_head(&mut self, head: Head) {
-        if head.length > 0 {
-            *self.heads.entry(head).or_default() += 1;
+        if head.length == 0 {
+            return;
+        }
+        self.heads_seen += 1;
+        self.heads_by_age.insert(self.heads_seen, head);
+        if let Some(earlier) = self.heads.insert(head, self.heads_seen) {
+            self.heads_by_age.remove(&earlier);
+        }
+        if self.heads.len() > HEADS_MAX
+            && let Some((_, oldest)) = self.heads_by_age.pop_first()
+        {
+            self.heads.remove(&oldest);
         }
     }
 
@@ -295,6 +312,23 @@ mod tests {
         assert!(memory.knows_head(b"2026 started\nand went on\n"));
         assert!(!memory.knows_head(b"2026 star"));
         assert!(!memory.knows_head(b"2025 started\nand went on\n"));
+    }
+
+    #[test]
+    fn oldest_heads_are_forgotten_when_there_are_too_many() {
+        let mut memory = Memory::default();
+        for number in 0..HEADS_MAX {
+            memory.add_head(Head::of(&number.to_be_bytes()));
+        }
+        memory.add_head(Head::of(&0usize.to_be_bytes()));
+        for number in HEADS_MAX..HEADS_MAX + 9 {
+            memory.add_head(Head::of(&number.to_be_bytes()));
+        }
+        assert_eq!((memory.heads.len(), memory.heads_by_age.len()), (HEADS_MAX, HEADS_MAX));
+        let known = |number: usize| memory.knows_head(&number.to_be_bytes());
+        assert!(known(0), "seen again");
+        assert!((1..10).all(|number| !known(number)));
+        assert!((10..20).chain(HEADS_MAX..HEADS_MAX + 9).all(known));
     }
 
     proptest! {

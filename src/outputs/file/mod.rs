@@ -13,7 +13,8 @@
 //! durable.* A record that is newer than the state is undone as well: the file is cut to that length. Every byte written
 //! after a commit went to a file open at that commit, which the state names, or opened after it, which the journal names;
 //! so all of it is cut, and nothing else is. It holds for any state that comes back, also an older one than the last: that
-//! is what a power loss does to a log that was not synced yet. Records are kept an hour beyond their commit for that.
+//! is what a power loss does to a log that was not synced yet. Records are kept an hour beyond their commit for that, or a
+//! minute when there are very many.
 //!
 //! Rotation renames, so files are found by inode, beside their path if need be. A rotated file is cut where it lies, and
 //! writing goes on at the path: a rotation needs no record and is never taken back. Each rename is durable before the next
@@ -55,7 +56,7 @@ const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
-    /// Before it grows larger than this, as it lies on disk.
+    /// Before it grows larger than this, as it lies on disk; compressed files plus one delivery at most.
     #[serde(default)]
     pub bytes: Option<ByteSize>,
     /// When its first byte is this old.

@@ -112,6 +112,12 @@ const RECORDS_MAX: usize = 4096;
 /// commit this old does not come back.
 const RECORD_AGE: Duration = Duration::from_secs(3600);
 
+/// Records from which on they are kept for less time: memory and disk are bounded before the longest sync interval is served.
+const RECORDS_LIMIT: usize = 65_536;
+
+/// How long a record is kept then. Longer than any sync interval but those chosen to give safety away.
+const RECORD_AGE_LEAST: Duration = Duration::from_secs(60);
+
 /// The journal.
 pub struct Journal<D: Disk> {
     disk: D,
@@ -190,10 +196,20 @@ impl<D: Disk> Journal<D> {
         if self.records.len() < RECORDS_MAX {
             return Ok(());
         }
-        let old = self.commits.iter().rposition(|(at, _)| now.since(*at) >= RECORD_AGE);
+        let is_crowded = self.records.len() >= RECORDS_LIMIT;
+        let age = if is_crowded { RECORD_AGE_LEAST } else { RECORD_AGE };
+        let old = self.commits.iter().rposition(|(at, _)| now.since(*at) >= age);
         let Some((_, covered)) = old.and_then(|index| self.commits.drain(..=index).next_back()) else {
             return Ok(());
         };
+        if is_crowded {
+            tracing::warn!(
+                "{}: more than {RECORDS_LIMIT} files were opened in {RECORD_AGE:?}; a power loss that takes back more than the \
+                 last {RECORD_AGE_LEAST:?} of the log may repeat events: let `path` name fewer files, or raise \
+                 `max_open_files`",
+                self.path.display()
+            );
+        }
         self.rewrite_behind(covered)
     }
 
@@ -289,6 +305,26 @@ mod tests {
             assert_eq!(paths, [b"/a", b"/c"]);
             assert_eq!(journal.behind(1).count(), 1);
         }
+    }
+
+    #[test]
+    fn many_records_are_kept_for_less_time_and_stay_bounded() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        let second = |seconds| Monotonic(0).after(Duration::from_secs(seconds));
+        let mut most = 0;
+        for seconds in 0..600 {
+            journal.append((0..1000).map(|_| opened("/a")).collect()).expect("it writes");
+            let covered = journal.last();
+            journal.committed(second(seconds)).expect("it works");
+            let kept = journal.behind(0).next().map(|record| record.number);
+            assert!(kept.is_some_and(|kept| covered - kept + 1 >= 1000 * seconds.min(60)), "{seconds}: {kept:?}");
+            most = most.max(journal.behind(0).count());
+        }
+        assert!(most <= RECORDS_LIMIT + 1000 * 2 * 60, "{most}");
+        let length = disk.outside().read(path).expect("it is there").len();
+        assert!(length <= most * 46, "{length}");
     }
 
     #[test]

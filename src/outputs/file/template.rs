@@ -2,8 +2,9 @@
 //!
 //! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event holds: a value
 //! cannot bring a `/`, a NUL or a control byte, and a part that would be empty, `.`, `..` or longer than a file name may be
-//! becomes `_`. Dates are the event's, in UTC. A field that the event does not have, or that is no text, number or truth
-//! value, reads `unknown`.
+//! becomes `_`, as does each part with a field if the path is too long. All paths of a template have as many parts: no event
+//! needs a directory where another one's file is. Dates are the event's, in UTC. A field that the event does not have, or
+//! that is no text, number or truth value, reads `unknown`.
 
 use crate::codec::calendar::{Civil, digits};
 use crate::codec::json::{find_field, string_body, unescape_json};
@@ -115,12 +116,21 @@ impl PathTemplate {
 
     /// Replaces `path` by the path of an event.
     pub fn render(&self, event: &Event<'_>, path: &mut Vec<u8>) {
+        self.render_if(event, path, |_| true);
+        if path.len() > PATH_BYTES_MAX {
+            let is_field = |part: &Part| matches!(part, Part::Field(_));
+            self.render_if(event, path, |parts| !parts.iter().any(is_field));
+        }
+    }
+
+    /// Renders the parts of the path that are wanted; the others become `_`.
+    fn render_if(&self, event: &Event<'_>, path: &mut Vec<u8>, is_wanted: impl Fn(&[Part]) -> bool) {
         path.clear();
         let civil = Civil::of(event.timestamp);
         for parts in &self.components {
             path.push(b'/');
             let start = path.len();
-            for part in parts {
+            for part in parts.iter().filter(|_| is_wanted(parts)) {
                 match part {
                     Part::Literal(text) => path.extend_from_slice(text),
                     Part::Date(letter) => push_civil(&civil, event.timestamp, *letter, path),
@@ -132,13 +142,6 @@ impl PathTemplate {
                 path.truncate(start);
                 path.push(b'_');
             }
-        }
-        if path.len() > PATH_BYTES_MAX {
-            // Only fields can do that: the fixed directory stays, the rest becomes one name.
-            let fixed = self.fixed_directory();
-            path.truncate(0);
-            path.extend_from_slice(&fixed);
-            path.extend_from_slice(b"/_");
         }
     }
 
@@ -288,7 +291,18 @@ mod tests {
         assert_eq!(path("/a/{{v}}{{v}}", r#"{"v":"."}"#), "/a/_");
         assert_eq!(path("/a/{{v}}./x", r#"{"v":"."}"#), "/a/_/x");
         let long = format!(r#"{{"v":"{}"}}"#, "x".repeat(240));
-        assert_eq!(path("/a/b/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}", &long), "/a/b/_");
+        assert_eq!(path("/a/b/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}", &long), "/a/b/_/_/_/_/_");
+        assert_eq!(path("/a/{{v}}/{{v}}/%F/{{v}}/{{v}}/{{v}}.log", &long), "/a/_/_/2026-11-23/_/_/_");
+    }
+
+    #[test]
+    fn no_path_is_the_directory_of_another() {
+        let template = "/a/{{v}}/{{v}}/{{w}}/{{v}}/{{v}}";
+        let (long, other) = ("x".repeat(240), "/.");
+        let values = ["", ".", "..", "_", other, &long, "a/b"];
+        let pairs = values.iter().flat_map(|v| values.iter().map(move |w| serde_json::json!({ "v": v, "w": w })));
+        let paths: Vec<String> = pairs.map(|line| path(template, &line.to_string())).collect();
+        assert!(paths.iter().all(|one| one.matches('/').count() == template.matches('/').count()), "{paths:?}");
     }
 
     #[test]

@@ -176,7 +176,8 @@ pub struct Writer<D: Disk> {
     /// Delivered, and not written yet.
     pending: VecDeque<Group>,
     uses: u64,
-    /// A sync that failed: repeating it proves nothing, so no commit follows; the next start cuts and writes again.
+    /// Why delivered bytes may be lost, such as a sync that failed, which proves nothing when it is repeated. Nothing more is
+    /// written and no commit follows: the instance is opened again from its last commit, and gets all of it again.
     poisoned: Option<String>,
 }
 
@@ -212,6 +213,10 @@ impl<D: Disk> Writer<D> {
     /// written waits: [`Writer::flush`] comes before the next groups, and before a commit.
     pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<(), String> {
         assert!(!self.is_waiting(), "groups before the ones before them were written");
+        if self.poisoned.is_some() {
+            // Refused, they would hold up the commit that leads to a new instance.
+            return Ok(());
+        }
         let count = groups.len();
         self.pending = groups.into();
         let Err(error) = self.flush(now) else {
@@ -227,7 +232,7 @@ impl<D: Disk> Writer<D> {
 
     /// Whether something that was taken is not written yet.
     pub fn is_waiting(&self) -> bool {
-        !self.pending.is_empty() || self.is_waiting_compressed()
+        self.poisoned.is_none() && (!self.pending.is_empty() || self.is_waiting_compressed())
     }
 
     fn is_waiting_compressed(&self) -> bool {
@@ -314,7 +319,8 @@ impl<D: Disk> Writer<D> {
 
     /// The open file of a path, if `bytes` may be written to it now and nothing has to be done before.
     pub fn ready(&mut self, path: &[u8], bytes: u64, now: Now) -> Option<&mut Target<D>> {
-        if self.options.compression != Compression::None || self.is_waiting() || self.is_due(path, bytes, now) {
+        let is_plain = self.options.compression == Compression::None && self.poisoned.is_none();
+        if !is_plain || self.is_waiting() || self.is_due(path, bytes, now) {
             return None;
         }
         let limit = self.options.rotate_bytes.unwrap_or(u64::MAX);
@@ -453,6 +459,9 @@ impl<D: Disk> Writer<D> {
 
     /// Makes all that was taken durable and says what the files hold.
     pub fn commit(&mut self, now: Now) -> Result<State, String> {
+        if let Some(reason) = &self.poisoned {
+            return Err(reason.clone());
+        }
         self.flush(now)?;
         for (path, target) in &mut self.files {
             target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
@@ -495,18 +504,25 @@ impl<D: Disk> Writer<D> {
 
     /// Looks after files that others touched, and rotates those that are old enough.
     pub fn look_after(&mut self, now: Now) -> Result<(), String> {
+        if self.poisoned.is_some() {
+            return Ok(());
+        }
         let paths: Vec<Vec<u8>> = self.files.keys().cloned().collect();
         for path in paths {
             let Some(target) = self.files.get_mut(&path) else { continue };
             let own = target.file.stat().map_err(|error| explain("look at", as_path(&path), &error))?;
             if own.length < target.length {
                 let (had, has) = (target.length, own.length);
+                // The member goes on from bytes that are gone, and what it holds was delivered.
+                let holds_more = target.member.is_some() || !target.out.is_empty();
                 (target.length, target.touched) = (has, has);
                 target.generation += 1;
-                // What the member holds belongs to bytes that are gone.
-                target.member = None;
-                target.out.clear();
-                self.warn(&format!("{} was cut from {had} to {has} bytes by somebody", as_path(&path).display()));
+                let was_cut = format!("{} was cut from {had} to {has} bytes by somebody", as_path(&path).display());
+                self.warn(&was_cut);
+                if holds_more {
+                    self.poison(format!("{was_cut}; what was written since the last commit is written again"));
+                    return Ok(());
+                }
             }
             let inode = own.inode;
             match self.disk.stat(as_path(&path)) {

@@ -246,6 +246,29 @@ fn file_cut_by_others_goes_on_at_its_end() {
 }
 
 #[test]
+fn compressed_file_cut_by_others_loses_nothing_that_was_not_written() {
+    for (how, ending) in [(Compression::Gzip, "gz"), (Compression::Zstd, "zst")] {
+        let path = format!("/out/x.{ending}");
+        let mut fixture = Fixture::new(serde_json::json!({"path": path, "compression": how}));
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("it commits");
+        // So much of no order that a part of it is written and another waits in the compressor.
+        let mut prng = Prng::new(1, "bytes");
+        let line: String = (0..20_000).map(|_| prng.draw().to_string()).collect();
+        fixture.delivered(&[&line]);
+        fixture.disk().truncate(&path, 0).expect("it is there");
+        fixture.tick();
+        fixture.delivered(&["{\"a\":3}"]);
+        assert_eq!(fixture.disk().read(&path).expect("it is there"), b"", "nothing goes behind the cut");
+        assert!(matches!(fixture.commit(), Err(PluginError::Retry(why)) if why.contains("was cut")));
+        fixture.open(Some(state)).unwrap_or_else(|error| panic!("{error}"));
+        fixture.delivered(&[&line, "{\"a\":3}"]);
+        fixture.commit().expect("it commits");
+        assert!(content(&fixture.disk(), &path, how) == format!("{line}\n{{\"a\":3}}\n"));
+    }
+}
+
+#[test]
 fn path_that_cannot_be_written_says_what_to_do_and_loses_nothing() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/no/x.log"}));
     fixture.disk().create_dir_all("/out/no").expect("it is new");
