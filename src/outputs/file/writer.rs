@@ -6,6 +6,8 @@
 mod others;
 mod recover;
 
+pub use others::Refused;
+
 use super::compress::{Compression, Member};
 use super::record::{Committed, Journal, Opened, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -214,8 +216,8 @@ impl<D: Disk> Writer<D> {
     /// written waits: [`Writer::flush`] comes before the next groups, and before a commit.
     pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<(), String> {
         assert!(!self.is_waiting(), "groups before the ones before them were written");
-        if self.poisoned.is_some() {
-            // Refused, they would hold up the commit that leads to a new instance.
+        if self.poisoned.is_some() || groups.is_empty() {
+            // Refused by a poisoned writer, they would hold up the commit that leads to a new instance.
             return Ok(());
         }
         let count = groups.len();

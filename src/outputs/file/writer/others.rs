@@ -5,7 +5,36 @@
 
 use super::*;
 
+/// A path that cannot be written, and why.
+pub type Refused = (Vec<u8>, String);
+
 impl<D: Disk> Writer<D> {
+    /// Takes out the groups that something else is in the place of, or whose names the file system does not take: what one
+    /// event says must not hold up all others. Below a `fixed` directory that is none, no event is to blame.
+    pub fn refuse(&self, groups: &mut Vec<Group>, fixed: &[u8]) -> Vec<Refused> {
+        use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
+        let mut refused = Vec::new();
+        groups.retain(|group| {
+            if self.files.contains_key(&group.path) {
+                return true;
+            }
+            let error = match self.disk.stat(as_path(&group.path)) {
+                Ok(stat) if stat.kind == FileKind::Directory => IsADirectory.into(),
+                Err(error) if matches!(error.kind(), NotADirectory | InvalidFilename) => error,
+                _ => return true,
+            };
+            let fixed = if fixed.is_empty() { b"/" } else { fixed };
+            if !self.disk.stat(as_path(fixed)).is_ok_and(|stat| stat.kind == FileKind::Directory) {
+                return true;
+            }
+            let path = as_path(&group.path).display();
+            let next = "move away what is there, or choose another `path`";
+            refused.push((group.path.clone(), format!("no file can be made at {path}: {error}; {next}")));
+            false
+        });
+        refused
+    }
+
     /// Looks after files that others touched, and rotates those that are old enough.
     pub fn look_after(&mut self, now: Now) -> Result<(), String> {
         if self.poisoned.is_some() {
