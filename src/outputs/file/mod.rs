@@ -21,6 +21,9 @@
 //! and before the new file exists. A rotated or evicted file is synced by the next commit at the latest, before it is
 //! forgotten. A commit ends the gzip member or zstd frame, so that a cut leaves whole ones.
 //!
+//! An event whose fields lead to a path that cannot be a file, because it is a directory or leads through a file, is refused
+//! alone. Whatever else keeps a file from being opened or written is waited for.
+//!
 //! A file that is shorter than its commit, or gone, was changed by somebody else or lost by its disk: that is said loudly, and
 //! writing goes on at its end.
 
@@ -47,7 +50,7 @@ use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
 };
 use template::PathTemplate;
-use writer::{Group, Now, Options, Writer};
+use writer::{Group, Now, Options, Refused, Writer};
 
 /// How often files are looked after while deliveries keep coming.
 const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
@@ -257,7 +260,8 @@ impl<E: Env> Output for FileOutput<E> {
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
         Box::pin(async move {
             match self.write(delivery).await {
-                Ok(()) => Outcome::Delivered,
+                Ok(refused) if refused.is_empty() => Outcome::Delivered,
+                Ok(refused) => Outcome::Rejected(self.events_of(delivery, &refused)),
                 Err(error) => Outcome::Retry { after: None, error: format!("output {}: {error}", self.context.name) },
             }
         })
@@ -314,16 +318,34 @@ impl<E: Env> FileOutput<E> {
         result
     }
 
-    /// An error means that nothing of the delivery counts.
-    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<(), String> {
+    /// Returns the paths that cannot be written. An error means that nothing of the delivery counts.
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<Vec<Refused>, String> {
         if self.write_directly(delivery).await? {
-            return Ok(());
+            return Ok(Vec::new());
         }
         if self.writer.as_ref().is_some_and(Writer::is_waiting) {
             self.blocking(Writer::flush).await?;
         }
-        let groups = self.groups(delivery).await;
-        self.blocking(move |writer, now| writer.accept(groups, now)).await
+        let mut groups = self.groups(delivery).await;
+        let fixed = self.template.has_fields().then(|| self.template.fixed_directory());
+        let work = move |writer: &mut Writer<E::Disk>, now| {
+            let refused = fixed.map(|fixed| writer.refuse(&mut groups, &fixed)).unwrap_or_default();
+            writer.accept(groups, now).map(|()| refused)
+        };
+        self.blocking(work).await
+    }
+
+    /// The events whose paths were refused, by their index in the delivery.
+    fn events_of(&self, delivery: &Delivery<'_>, refused: &[Refused]) -> Vec<(u64, String)> {
+        let mut path = Vec::new();
+        let mut events = Vec::new();
+        for (index, event) in (0..).zip(delivery.pieces.iter().flat_map(|piece| piece.iter())) {
+            self.template.render(&event, &mut path);
+            if let Some((_, reason)) = refused.iter().find(|(other, _)| *other == path) {
+                events.push((index, reason.clone()));
+            }
+        }
+        events
     }
 
     /// Writes a delivery whose file is known and open straight from the log's mapping. False if there is more to do.

@@ -3,8 +3,11 @@
 //! Guarantees, for a kill and for a power loss at any point, told on [`Writer::open`] and proved by the tests: what lies in
 //! the files after a start is exactly what was delivered before the commit it starts from. See the module above for why.
 
+mod others;
 mod recover;
 mod target;
+
+pub use others::Refused;
 
 use super::compress::{Compression, Member};
 use super::record::{Committed, Journal, Opened, State};
@@ -118,8 +121,8 @@ impl<D: Disk> Writer<D> {
     /// written waits: [`Writer::flush`] comes before the next groups, and before a commit.
     pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<(), String> {
         assert!(!self.is_waiting(), "groups before the ones before them were written");
-        if self.poisoned.is_some() {
-            // Refused, they would hold up the commit that leads to a new instance.
+        if self.poisoned.is_some() || groups.is_empty() {
+            // Refused by a poisoned writer, they would hold up the commit that leads to a new instance.
             return Ok(());
         }
         let count = groups.len();
@@ -202,15 +205,6 @@ impl<D: Disk> Writer<D> {
             (_, Some(limit)) if !open_member => compressed_at_most(line).max(limit / SMALLEST_ROOM),
             _ => 0,
         }
-    }
-
-    /// Lets go of a file that somebody removed: what is written to it now would be gone with it.
-    fn let_go_of_removed(&mut self, path: &[u8], now: Now) -> Result<(), String> {
-        if self.files.get(path).is_some_and(Target::is_removed) {
-            tracing::info!(output = %self.name, "{} was removed; a new file follows", as_path(path).display());
-            self.close_one(path, now)?;
-        }
-        Ok(())
     }
 
     fn is_due(&self, path: &[u8], more: u64, now: Now) -> bool {
@@ -402,45 +396,6 @@ impl<D: Disk> Writer<D> {
             match self.disk.sync_dir(&directory) {
                 Err(error) if !is_gone(&error) => return Err(explain("make durable", &directory, &error)),
                 _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks after files that others touched, and rotates those that are old enough.
-    pub fn look_after(&mut self, now: Now) -> Result<(), String> {
-        if self.poisoned.is_some() {
-            return Ok(());
-        }
-        let paths: Vec<Vec<u8>> = self.files.keys().cloned().collect();
-        for path in paths {
-            let Some(target) = self.files.get_mut(&path) else { continue };
-            let own = target.file.stat().map_err(|error| explain("look at", as_path(&path), &error))?;
-            if own.length < target.length {
-                let (had, has) = (target.length, own.length);
-                // The member goes on from bytes that are gone, and what it holds was delivered.
-                let holds_more = target.member.is_some() || !target.out.is_empty();
-                (target.length, target.touched) = (has, has);
-                target.generation += 1;
-                let was_cut = format!("{} was cut from {had} to {has} bytes by somebody", as_path(&path).display());
-                self.warn(&was_cut);
-                if holds_more {
-                    self.poison(format!("{was_cut}; what was written since the last commit is written again"));
-                    return Ok(());
-                }
-            }
-            let inode = own.inode;
-            match self.disk.stat(as_path(&path)) {
-                Ok(stat) if stat.inode == inode => {
-                    if self.is_due(&path, 0, now) {
-                        self.rotate(&path, now)?;
-                    }
-                }
-                Err(error) if !is_gone(&error) => return Err(explain("look at", as_path(&path), &error)),
-                _ => {
-                    tracing::info!(output = %self.name, "{} was moved away; a new file follows", as_path(&path).display());
-                    self.close_one(&path, now)?;
-                }
             }
         }
         Ok(())

@@ -334,6 +334,30 @@ fn symbolic_links_and_directories_are_refused() {
 }
 
 #[test]
+fn event_whose_path_is_taken_holds_up_no_other() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}/x.log"}));
+    fixture.disk().create_dir_all("/out/dir/x.log").expect("it is new");
+    fixture.disk().write("/out/file", b"").expect("it is new");
+    let lines: Vec<String> = ["a", "dir", "b", "file", "a"].iter().map(|h| format!("{{\"h\":\"{h}\"}}\n")).collect();
+    let Outcome::Rejected(events) = fixture.deliver(delivery(&lines, MOMENT)) else { panic!("all were taken") };
+    assert_eq!(events.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3]);
+    assert!(events[0].1.contains("no file can be made at /out/dir/x.log: is a directory"), "{events:?}");
+    fixture.commit().expect("it commits");
+    assert_eq!((fixture.text("/out/a/x.log"), fixture.text("/out/b/x.log")), (lines[0].repeat(2), lines[2].clone()));
+}
+
+#[test]
+fn file_in_place_of_the_fixed_directory_refuses_no_event() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/file/{{ h }}.log"}));
+    fixture.disk().write("/out/file", b"").expect("it is new");
+    let error = fixture.refused(&["{\"h\":\"a\"}"]);
+    assert!(error.contains("where a directory is needed"), "{error}");
+    fixture.disk().remove("/out/file").expect("it is there");
+    fixture.delivered(&["{\"h\":\"a\"}"]);
+    assert_eq!(fixture.text("/out/file/a.log"), "{\"h\":\"a\"}\n");
+}
+
+#[test]
 fn foreign_state_is_refused() {
     let mut fixture = Fixture::new(constant());
     assert!(matches!(fixture.open(Some(vec![99, 0])), Err(PluginError::Fatal(error)) if error.contains("version")));
