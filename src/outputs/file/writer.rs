@@ -5,7 +5,6 @@
 
 mod others;
 mod recover;
-mod target;
 
 pub use others::Refused;
 
@@ -19,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tailwater_shards::env::{Disk, File, FileKind, Monotonic, Open, Timestamp};
 use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
-use target::Target;
 
 /// How files are written.
 #[derive(Clone, Debug)]
@@ -69,6 +67,103 @@ const CLOSING_MAX: usize = 64;
 
 /// State bytes beside the files.
 const STATE_BYTES: usize = COMMIT_STATE_BYTES_MAX - 4096;
+
+/// One open file.
+pub struct Target<D: Disk> {
+    file: Arc<D::File>,
+    device: u64,
+    inode: u64,
+    generation: u32,
+    /// Where the next byte goes.
+    length: u64,
+    /// One past the last byte that may have been touched: beyond `length` lies what a failed write left.
+    touched: u64,
+    first_write: i64,
+    member: Option<Member>,
+    /// Most bytes the file can have once the member has ended: how much lies in the compressor is not known.
+    bound: u64,
+    /// Compressed bytes that are not written yet.
+    out: Vec<u8>,
+    dirty: bool,
+    used: u64,
+}
+
+impl<D: Disk> Target<D> {
+    /// Writes at the end. What a failure leaves is no part of the file.
+    pub fn append(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<()> {
+        if self.length == 0 {
+            self.first_write = now.0;
+        }
+        self.touched = self.touched.max(self.length + bytes.len() as u64);
+        self.dirty = true;
+        self.file.write_at(bytes, self.length)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Where the next byte goes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether no name leads to the file any more, wherever it was moved.
+    fn is_removed(&self) -> bool {
+        self.file.stat().is_ok_and(|stat| stat.links == 0)
+    }
+
+    /// Compresses whole lines of `rest`, the first of which has `line` bytes, as many as cannot make the file larger than
+    /// `limit`. Returns their bytes; none if the member has to end first, so that the file's length is known.
+    fn compress(&mut self, rest: &[u8], line: usize, how: Compression, limit: Option<u64>) -> io::Result<usize> {
+        if self.member.is_none() {
+            self.bound = self.length + compressed_at_most(0);
+        }
+        let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.bound) / RAW_STEP * (RAW_STEP - 1));
+        let mut count = whole_lines(rest, usize::try_from(room).unwrap_or(usize::MAX));
+        if count == 0 && self.member.is_some() {
+            return Ok(0);
+        }
+        count = count.max(line);
+        let mut member = match self.member.take() {
+            Some(member) => member,
+            None => Member::begin(how)?.ok_or_else(|| io::Error::other("no compression"))?,
+        };
+        // Into memory: it does not fail for want of anything but memory.
+        member.push(&rest[..count], &mut self.out)?;
+        self.member = Some(member);
+        self.bound += compressed_at_most(count as u64) - compressed_at_most(0);
+        Ok(count)
+    }
+
+    /// Takes back what was appended since the file had this length.
+    pub fn roll_back(&mut self, length: u64) {
+        self.length = length;
+    }
+
+    fn flush(&mut self, now: Timestamp) -> io::Result<()> {
+        if !self.out.is_empty() {
+            let out = std::mem::take(&mut self.out);
+            let result = self.append(&out, now);
+            if result.is_err() {
+                self.out = out;
+            }
+            return result;
+        }
+        Ok(())
+    }
+
+    /// Ends the member and leaves exactly the file's bytes in it.
+    fn finish(&mut self, now: Timestamp) -> io::Result<()> {
+        if let Some(member) = self.member.take() {
+            member.end(&mut self.out)?;
+        }
+        self.flush(now)?;
+        if self.touched > self.length {
+            self.file.truncate(self.length)?;
+            self.touched = self.length;
+        }
+        Ok(())
+    }
+}
 
 /// See the module.
 pub struct Writer<D: Disk> {
