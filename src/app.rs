@@ -317,6 +317,13 @@ fn report(engine: &Engine<GlommioEnv>) {
             damage.finding
         );
     }
+    for (log, sequences) in &engine.cut {
+        tracing::info!(
+            log = log.0,
+            sequences,
+            "the end of the log was not whole or not durable and is cut; files are read again from there"
+        );
+    }
     for (name, events) in &engine.removed {
         if *events == 0 {
             tracing::info!(component_id = %name, "an output left the configuration; nothing waited for it");

@@ -122,6 +122,8 @@ pub struct Engine<E: Env> {
     pub stop: Stop,
     /// What recovery set aside.
     pub damage: Vec<Damage>,
+    /// Logs whose last frames were not whole or not durable, and how many sequences were let go with them.
+    pub cut: Vec<(LogId, u64)>,
     /// Outputs that left the configuration, and the events that waited for each: discarded now.
     pub removed: Vec<(String, u64)>,
 }
@@ -145,6 +147,9 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     for id in directory.logs()? {
         logs.push(scan(&directory, id)?);
     }
+    let cut =
+        logs.iter().filter(|log| log.highest_seen > log.last).map(|log| (log.id, log.highest_seen.0 - log.last.0));
+    let cut = cut.collect();
     let damage = logs.iter_mut().flat_map(|log| std::mem::take(&mut log.damage)).collect();
     let mut merged = merge(&logs);
     merged.sources.expire(now);
@@ -162,7 +167,9 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
     logs.iter_mut().for_each(|log| log.epoch = epoch);
     let layout = Layout { plan, merged, numbers, stop, directory: Arc::new(directory) };
-    layout.lay_out(disk, logs, adopted, damage, removed)
+    let mut engine = layout.lay_out(disk, logs, adopted, damage, removed)?;
+    engine.cut = cut;
+    Ok(engine)
 }
 
 fn merge<D: Disk>(logs: &[RecoveredLog<D>]) -> Merged {
@@ -367,7 +374,7 @@ impl<E: Env> Layout<E> {
                 stop: self.stop.clone(),
             });
         }
-        Ok(Engine { seeds, meters: Arc::new(meters), stop: self.stop, damage, removed })
+        Ok(Engine { seeds, meters: Arc::new(meters), stop: self.stop, damage, cut: Vec::new(), removed })
     }
 
     fn mesh_inputs(&self) -> Vec<MeshInput> {

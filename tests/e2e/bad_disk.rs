@@ -6,6 +6,7 @@ use crate::metrics;
 use crate::product::{Product, binary, is_root, text, unprivileged};
 use crate::wait::wait_for;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -124,17 +125,29 @@ fn written(segment: &Path) -> u64 {
 /// A case killed with `lines` in its log, in several segments, none of them delivered.
 fn killed_with_a_full_log(name: &str, lines: u64) -> (Case, PathBuf) {
     let mut case = Case::new(name);
-    // Synced batches: what was not known to be durable would be a torn tail when damaged, and be read again.
+    // Synced batches, and a last line that says so: what is not known to have been durable is a torn tail when damaged.
     case.extra = "wal: {sync: every_batch, segment_bytes: 4MiB, max_bytes: 256MiB}\n".to_owned();
     let config = case.files_to_file("logs/*.log");
     fs::create_dir(case.output()).expect("a folder where the file should be");
-    case.write("logs/app.log", &block(1, lines));
+    case.write("logs/app.log", &block(1, lines - 1));
     let mut product = Product::start(&case, &config);
     product.expect("events.json");
-    wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
-        logged if logged >= lines => Ok(()),
-        logged => Err(format!("logged {logged}; {}", product.state())),
+    let logged = |least: u64, product: &mut Product| {
+        wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
+            logged if logged >= least => Ok(()),
+            logged => Err(format!("logged {logged}; {}", product.state())),
+        });
+    };
+    logged(lines - 1, &mut product);
+    wait_for("the last sync", || {
+        let syncs = || metrics::sum(case.admin_port, "tailwater_wal_syncs_total", &[]);
+        let before = syncs()?;
+        crate::wait::pause(std::time::Duration::from_millis(300));
+        if syncs()? == before { Ok(()) } else { Err(product.state()) }
     });
+    let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
+    log.write_all(&block(lines, lines)).expect("a line");
+    logged(lines, &mut product);
     product.kill();
     fs::remove_dir(case.output()).expect("the folder goes");
     (case, config)

@@ -74,6 +74,8 @@ fn kills_right_after_a_start_lose_and_repeat_nothing() {
         product.kill();
     }
     let mut product = Product::start(&case, &config);
+    // All may have been delivered before: a signal that comes before the start is nobody's to heed.
+    product.wait_for_log(&["started"]);
     LineCount::of(case.output()).wait(4_000, &mut product);
     product.terminate();
     arrived(&case.output(), 4_000).assert_exactly_once();
