@@ -29,7 +29,7 @@ use tailwater_shards::wal::manifest::DataDirectory;
 use tailwater_shards::wal::{WalError, WalType};
 
 /// Told an address.
-pub type AdminBound = Box<dyn Fn(SocketAddr) + Send + Sync>;
+pub type AdminBound = Arc<dyn Fn(SocketAddr) + Send + Sync>;
 
 /// What runs an engine besides its plan.
 pub struct RunOptions {

@@ -75,7 +75,7 @@ fn demonstrate(directory: &Path, seconds: Option<u64>) -> anyhow::Result<Exit> {
         loaded.plan,
         RunOptions {
             log_dropped: Box::new(move || counter.get().lines_dropped),
-            admin_bound: Box::new(move |address| _ = bound.send(address)),
+            admin_bound: Arc::new(move |address| _ = bound.send(address)),
             stop: stop.clone(),
         },
     )?;

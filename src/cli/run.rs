@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let counter = log.counter();
     let options = RunOptions {
         log_dropped: Box::new(move || counter.get().lines_dropped),
-        admin_bound: Box::new(|address| tracing::info!(%address, "admin endpoint: /livez /readyz /metrics")),
+        admin_bound: std::sync::Arc::new(|address| tracing::info!(%address, "admin endpoint: /livez /readyz /metrics")),
         stop: Stop::new(),
     };
     let result = app::run(plan, options);

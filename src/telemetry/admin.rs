@@ -1,6 +1,6 @@
 //! The admin endpoint: `/livez`, `/readyz` and `/metrics` on the first shard.
 //!
-//! Guarantees: an address that cannot be had ends the start with a message; it serves while the engine drains. Changes nothing:
+//! Guarantees: an address that cannot be had within a few seconds ends the process with a message; it serves while the engine drains. Changes nothing:
 //! it only reads counters.
 
 use crate::net::http::{Answer, serve};
@@ -9,8 +9,11 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tailwater_shards::env::Env;
 use tailwater_shards::glommio_env::{GlommioEnv, Listener};
 use tailwater_shards::plugin::LocalFuture;
 use tailwater_shards::shard::Service;
@@ -23,29 +26,46 @@ pub struct Admin {
     /// What it shows; set once the engine is laid out.
     pub exporter: Arc<OnceLock<Exporter>>,
     /// Told the address that was bound, for a port of zero.
-    pub bound: Box<dyn Fn(SocketAddr) + Send + Sync>,
+    pub bound: Arc<dyn Fn(SocketAddr) + Send + Sync>,
 }
 
 impl Service<GlommioEnv> for Admin {
     fn run(&self, env: GlommioEnv, stop: Stop) -> LocalFuture<'static, ()> {
-        let bound = Listener::bind(&env, self.listen).map(|listener| (listener.local_address(), listener));
-        let (address, listener) = match bound {
-            Ok(bound) => bound,
-            Err(error) => {
-                stop.fail(format!(
-                    "admin endpoint: cannot listen on {}: {error}; choose another address with admin.listen, or switch \
-                     it off with admin: false",
-                    self.listen
-                ));
-                return Box::pin(async {});
+        let (listen, exporter, bound) = (self.listen, self.exporter.clone(), self.bound.clone());
+        Box::pin(async move {
+            let listener = match bind(&env, listen).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    return stop.fail(format!(
+                        "admin endpoint: cannot listen on {listen}: {error}; choose another address with admin.listen, or \
+                         switch it off with admin: false"
+                    ));
+                }
+            };
+            bound(listener.local_address());
+            let handler = move |request| {
+                let answer = answer(&request, exporter.get(), &stop);
+                async move { answer }
+            };
+            serve(env, listener, handler).await;
+        })
+    }
+}
+
+/// How long an address that is in use is tried again: the kernel closes the sockets of a killed process only when its rings
+/// are torn down, which may be after the process has been waited for.
+const IN_USE: Duration = Duration::from_secs(5);
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
+
+async fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
+    let deadline = env.now().after(IN_USE);
+    loop {
+        match Listener::bind(env, address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && env.now() < deadline => {
+                env.sleep(IN_USE_PAUSE).await;
             }
-        };
-        (self.bound)(address);
-        let exporter = self.exporter.clone();
-        Box::pin(serve(env, listener, move |request| {
-            let answer = answer(&request, exporter.get(), &stop);
-            async move { answer }
-        }))
+            done => return done,
+        }
     }
 }
 

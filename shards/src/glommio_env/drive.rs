@@ -15,7 +15,7 @@
 use super::pulse::{Bell, Pulse, PulseReading, watch};
 use super::system::prepare_process;
 use super::{GlommioEnv, abort, guard, probe};
-use crate::env::{Env, ShardId};
+use crate::env::ShardId;
 use event_listener::Event;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
@@ -34,6 +34,9 @@ const REGISTERED_BYTES: usize = 64 * 1024;
 /// Threads of one shard for work that may block. A terminal that is stopped or a file server that hangs holds one for as long
 /// as it likes; the log's upkeep and syncs must find another.
 const BLOCKING_THREADS: usize = 8;
+
+/// How often the end of a shard looks whether jobs still run.
+const JOB_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How long the end of a shard waits for jobs that still run where they may block.
 const LAST_JOB_WAIT: Duration = Duration::from_secs(2);
@@ -248,10 +251,12 @@ where
     pulse.end();
     tick.await;
     kicked.await;
-    // A job that nobody awaits any more still runs, and its thread panics when it finds the executor gone: this one is behind
-    // all of them. One that hangs on a dead mount is not waited for.
+    // A job that nobody awaits any more still runs, and its thread panics when it finds the executor gone. One that hangs on a
+    // dead mount is not waited for.
     let last = async {
-        env.blocking(|| ()).await;
+        while env.has_jobs() {
+            Timer::new(JOB_LOOK_INTERVAL).await;
+        }
     };
     let enough = async {
         Timer::new(LAST_JOB_WAIT).await;

@@ -3,8 +3,8 @@
 //! Guarantees: types of the executor library stay inside this folder; nothing here blocks the executor except what the seam
 //! allows; an accept, a read or a sync that has been submitted is never cancelled by this code.
 //!
-//! Each executor has exactly one thread for [`Env::blocking`]: jobs of one shard run one after the other there, so a job that
-//! waits for long (a dead network mount) delays every other job of that shard. Opening a file on another path waits behind it.
+//! Each executor has a few threads for [`Env::blocking`]. A job that waits for long (a dead network mount, a terminal that takes
+//! nothing) keeps one of them busy; when all are, every other job of that shard waits.
 //!
 //! Does not restart anything: a panic that reaches this module aborts the process, recovery from disk is the cure.
 
@@ -66,9 +66,15 @@ struct Inner {
     reactor_turn: Cell<Monotonic>,
     pulse: Arc<Pulse>,
     stopper: Stopper,
+    /// Jobs handed to threads that may block, and not yet answered.
+    jobs: Cell<usize>,
 }
 
 impl GlommioEnv {
+    fn has_jobs(&self) -> bool {
+        self.inner.jobs.get() > 0
+    }
+
     fn new(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper) -> io::Result<GlommioEnv> {
         Ok(GlommioEnv {
             inner: Rc::new(Inner {
@@ -78,6 +84,7 @@ impl GlommioEnv {
                 reactor_turn: Cell::new(system::monotonic()),
                 pulse,
                 stopper,
+                jobs: Cell::new(0),
             }),
         })
     }
@@ -165,12 +172,23 @@ impl Env for GlommioEnv {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
         let env = self.clone();
+        env.inner.jobs.set(env.inner.jobs.get() + 1);
         // A panic that leaves the closure would end its thread and leave the caller waiting for ever.
         let job = glommio::executor().spawn_blocking(move || catch_unwind(AssertUnwindSafe(work)));
-        async move {
+        // The answer is taken in by a task of its own: a thread whose answer nobody takes panics when the executor ends.
+        let answer = glommio::spawn_local(async move {
             let outcome = job.await;
+            env.inner.jobs.set(env.inner.jobs.get() - 1);
             env.mark_reactor_turn();
-            outcome.unwrap_or_else(|panic| resume_unwind(panic))
+            outcome
+        })
+        .detach();
+        async move {
+            match answer.await {
+                Some(outcome) => outcome.unwrap_or_else(|panic| resume_unwind(panic)),
+                // Only a task that was cancelled has no answer, and nobody cancels this one.
+                None => std::future::pending().await,
+            }
         }
     }
 
