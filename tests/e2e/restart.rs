@@ -90,9 +90,9 @@ fn shard_count_changes_with_data_in_the_log() {
     for (shards, to) in parts {
         case.shards = shards;
         let config = case.files_to_file("logs/*.log");
-        write_files(&case, from, to);
         let mut product = Product::start(&case, &config);
         product.expect("events.json");
+        write_files(&case, from, to);
         // Each start counts from zero: what is new since the last one.
         let news = to - from + 1;
         wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
@@ -105,8 +105,8 @@ fn shard_count_changes_with_data_in_the_log() {
     case.shards = 2;
     let config = case.files_to_file("logs/*.log");
     fs::remove_dir(case.output()).expect("the folder goes");
-    write_files(&case, from, LINES);
     let mut product = Product::start(&case, &config);
+    write_files(&case, from, LINES);
     LineCount::of(case.output()).wait(LINES, &mut product);
     product.terminate();
     arrived(&case.output(), LINES).assert_exactly_once();
@@ -118,6 +118,6 @@ fn write_files(case: &Case, from: u64, to: u64) {
     for part in 0..8 {
         let first = from + part * step;
         let mut writer = LineWriter::create(case.path(&format!("logs/app-{part}.log"))).starting_at(first);
-        writer.burst_to((first + step - 1).min(to));
+        writer.write_to((first + step - 1).min(to));
     }
 }

@@ -269,11 +269,6 @@ impl<E: Env> Writer<E> {
         result
     }
 
-    /// Forgets sources that have been gone for longer than they are kept; how many.
-    pub fn expire_sources(&mut self) -> usize {
-        self.state.sources.expire(self.env.wall())
-    }
-
     fn append_for(&mut self, group: &mut Group, purpose: Purpose) -> Result<Sequence, WalError> {
         self.check_poison()?;
         assert!(!group.is_empty(), "an empty group is not appended");
@@ -369,6 +364,8 @@ impl<E: Env> Writer<E> {
 
     fn build_snapshot(&mut self) -> Result<(), WalError> {
         let room = self.frame_bytes_max();
+        // Here every source is looked at anyway.
+        self.state.sources.expire(self.env.wall());
         build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())
     }
 
