@@ -27,6 +27,10 @@ mod outputs;
 mod product;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/rotation.rs"]
+mod rotation;
+#[path = "e2e/running.rs"]
+mod running;
 #[path = "e2e/stdin.rs"]
 mod stdin;
 #[path = "e2e/stop.rs"]
