@@ -7,6 +7,7 @@
 use super::StartAt;
 use super::follow::{Farewell, Followed};
 use super::home::Assignment;
+use super::identity::Inode;
 use super::post::{FileId, Post, ToHome};
 use crate::codec::framing::Rules;
 use std::cell::{Cell, RefCell};
@@ -358,7 +359,8 @@ impl<E: Env> Owner<E> {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { continue };
             let Some(followed) = slot.followed.as_mut() else { continue };
-            let changed = stat.is_ok_and(|stat| stat.inode == followed.identity.inode && followed.look(&stat, now));
+            let changed = 
+                stat.is_ok_and(|stat| Inode::of(&stat) == followed.identity.inode && followed.look(&stat, now));
             if changed || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
                 self.end_wait(slot, now);
                 slot.failed = false;

@@ -6,7 +6,7 @@
 //! and allocates nothing.
 
 use super::follow::{Farewell, Followed};
-use super::identity::{HEAD_BYTES, Head, TAIL_BYTES, tail_marker};
+use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES, tail_marker};
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
 use crate::codec::framing::{self, Ending};
@@ -349,7 +349,7 @@ impl<E: Env> Reader<'_, E> {
         });
         let followed = &mut *taken.followed;
         match opened.await {
-            Ok((file, stat)) if stat.inode == followed.identity.inode => {
+            Ok((file, stat)) if Inode::of(&stat) == followed.identity.inode => {
                 let file = Arc::new(file);
                 followed.file = Some(file.clone());
                 self.owner.opened(1);

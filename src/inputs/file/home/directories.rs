@@ -5,8 +5,9 @@
 
 use super::super::away;
 use super::super::discover::{self, Entry, Found, Request, Stamp};
+use super::super::identity::Inode;
 use super::super::post::ToOwner;
-use super::{Directory, FileOf, Home, Inode};
+use super::{Directory, FileOf, Home};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
@@ -202,7 +203,7 @@ impl<E: Env> Home<'_, E> {
             }
             match entry.stat {
                 Ok(stat) => {
-                    now.insert(entry.name, (stat.device, stat.inode));
+                    now.insert(entry.name, Inode::of(&stat));
                 }
                 Err(error) => {
                     // A dangling link may come to lead somewhere without a change here.
