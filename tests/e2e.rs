@@ -15,10 +15,16 @@ mod bad_disk;
 mod bad_input;
 #[path = "e2e/case.rs"]
 mod case;
+#[path = "e2e/directories.rs"]
+mod directories;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/identity.rs"]
+mod identity;
 #[path = "e2e/lines.rs"]
 mod lines;
+#[path = "e2e/many_files.rs"]
+mod many_files;
 #[path = "e2e/metrics.rs"]
 mod metrics;
 #[path = "e2e/outputs.rs"]

@@ -2,7 +2,9 @@
 
 use crate::case::Case;
 use crate::lines::{Arrived, LineCount, arrived};
+use crate::metrics;
 use crate::product::Product;
+use crate::wait::wait_for;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,16 @@ impl Running {
     /// Waits until as many lines came out.
     pub fn wait(&mut self, lines: u64) {
         self.count.wait(lines, &mut self.product);
+    }
+
+    /// Waits until the product follows as many files.
+    pub fn wait_for_files(&mut self, files: u64) {
+        wait_for(&format!("{files} followed files"), || {
+            match metrics::sum(self.case.admin_port, "tailwater_files", &[])? {
+                followed if followed == files => Ok(()),
+                followed => Err(format!("{followed}; {}", self.product.state())),
+            }
+        });
     }
 
     /// Ends the product as an operator does.
