@@ -29,6 +29,8 @@ mod many_files;
 mod metrics;
 #[path = "e2e/outputs.rs"]
 mod outputs;
+#[path = "e2e/overflow.rs"]
+mod overflow;
 #[path = "e2e/product.rs"]
 mod product;
 #[path = "e2e/restart.rs"]

@@ -30,6 +30,11 @@ impl Running {
     /// Starts the product with this configuration.
     pub fn start_with(case: Case, config: PathBuf) -> Running {
         let product = Product::start(&case, &config);
+        Running::of(case, config, product)
+    }
+
+    /// A product that was started with this configuration.
+    pub fn of(case: Case, config: PathBuf, product: Product) -> Running {
         let count = LineCount::of(case.output());
         Running { case, product, config, count }
     }

@@ -119,6 +119,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// The same directory, to be listed whatever its time stamp says.
+    pub fn unsettled(self) -> Stamp {
+        Stamp { settled: false, ..self }
+    }
+
     /// Whether it belongs to the directory of this inode.
     pub fn is(&self, inode: Inode) -> bool {
         self.inode == inode

@@ -359,7 +359,7 @@ impl<E: Env> Owner<E> {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { continue };
             let Some(followed) = slot.followed.as_mut() else { continue };
-            let changed = 
+            let changed =
                 stat.is_ok_and(|stat| Inode::of(&stat) == followed.identity.inode && followed.look(&stat, now));
             if changed || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
                 self.end_wait(slot, now);
