@@ -43,5 +43,7 @@ mod running;
 mod stdin;
 #[path = "e2e/stop.rs"]
 mod stop;
+#[path = "e2e/truncation.rs"]
+mod truncation;
 #[path = "e2e/wait.rs"]
 mod wait;

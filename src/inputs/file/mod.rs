@@ -14,6 +14,7 @@
 mod away;
 mod discover;
 mod follow;
+mod glimpse;
 mod gzip;
 mod home;
 mod identify;
