@@ -15,8 +15,12 @@ mod bad_disk;
 mod bad_input;
 #[path = "e2e/case.rs"]
 mod case;
+#[path = "e2e/disks.rs"]
+mod disks;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/kill.rs"]
+mod kill;
 #[path = "e2e/lines.rs"]
 mod lines;
 #[path = "e2e/metrics.rs"]
