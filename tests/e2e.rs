@@ -13,12 +13,18 @@ mod bad_config;
 mod bad_disk;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/broken_disk.rs"]
+mod broken_disk;
 #[path = "e2e/case.rs"]
 mod case;
+#[path = "e2e/descriptors.rs"]
+mod descriptors;
 #[path = "e2e/disks.rs"]
 mod disks;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/full_disk.rs"]
+mod full_disk;
 #[path = "e2e/kill.rs"]
 mod kill;
 #[path = "e2e/lines.rs"]
@@ -31,9 +37,13 @@ mod outputs;
 mod product;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/starvation.rs"]
+mod starvation;
 #[path = "e2e/stdin.rs"]
 mod stdin;
 #[path = "e2e/stop.rs"]
 mod stop;
+#[path = "e2e/strain.rs"]
+mod strain;
 #[path = "e2e/wait.rs"]
 mod wait;

@@ -60,11 +60,14 @@ impl Mount {
         self.mounted = false;
         run("umount", &[utf8(&self.at)]);
     }
+}
 
-    /// Takes the name away although something is still open: the rest goes when that is closed.
-    fn detach(&mut self) {
-        self.mounted = false;
-        run("umount", &["--lazy", utf8(&self.at)]);
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        // The last one hides those before it.
+        while let Some(mount) = self.mounts.pop() {
+            drop(mount);
+        }
     }
 }
 
@@ -83,28 +86,19 @@ impl Drop for Mount {
 pub struct LoopDisk {
     image: PathBuf,
     at: PathBuf,
-    mount: Option<Mount>,
+    /// The last one is what its path leads to.
+    mounts: Vec<Mount>,
 }
 
 impl LoopDisk {
-    /// An ext4 with a journal.
-    pub fn journaled(case: &Case, image: &str, at: &str, megabytes: u64) -> LoopDisk {
-        LoopDisk::make(case.path(image), case.path(at), megabytes, &[])
-    }
-
-    /// An ext4 without one: it has nothing to replay, and its metadata take no errors.
-    pub fn plain(image: PathBuf, at: PathBuf, megabytes: u64) -> LoopDisk {
-        LoopDisk::make(image, at, megabytes, &["-O", "^has_journal"])
-    }
-
-    fn make(image: PathBuf, at: PathBuf, megabytes: u64, options: &[&str]) -> LoopDisk {
+    /// Makes the file system and mounts it.
+    pub fn new(case: &Case, image: &str, at: &str, megabytes: u64) -> LoopDisk {
+        let (image, at) = (case.path(image), case.path(at));
         let file = File::create(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
         file.set_len(megabytes << 20).expect("a sparse file");
         // No room kept for root, whose product is to meet a full disk.
-        let fixed = ["-q", "-F", "-m", "0", "-E", "nodiscard"];
-        let arguments: Vec<&str> = fixed.iter().chain(options).copied().chain([utf8(&image)]).collect();
-        run("mkfs.ext4", &arguments);
-        let mut disk = LoopDisk { image, at, mount: None };
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "nodiscard", utf8(&image)]);
+        let mut disk = LoopDisk { image, at, mounts: Vec::new() };
         disk.mount();
         disk
     }
@@ -112,16 +106,12 @@ impl LoopDisk {
     /// Mounts it: what the journal has is replayed.
     pub fn mount(&mut self) {
         run("mount", &["-t", "ext4", "-o", "loop", utf8(&self.image), utf8(&self.at)]);
-        self.mount = Some(Mount { at: self.at.clone(), mounted: true });
+        self.mounts.push(Mount { at: self.at.clone(), mounted: true });
     }
 
-    pub fn unmount(&mut self) {
-        self.mount.take().expect("it is mounted").unmount();
-    }
-
-    /// See [`Mount::detach`].
-    pub fn detach(&mut self) {
-        self.mount.take().expect("it is mounted").detach();
+    /// Kilobytes that the image takes where it lies.
+    pub fn image_kilobytes(&self) -> u64 {
+        fs::metadata(&self.image).expect("an image").blocks() / 2
     }
 
     /// Stops the disk as a power cut does: what was not written yet never will be, and every call fails from now on.
@@ -131,13 +121,25 @@ impl LoopDisk {
 
     /// Repairs it as a start of the machine does, and mounts it.
     pub fn restart(&mut self) {
-        if self.mount.is_some() {
-            self.unmount();
+        while let Some(mut mount) = self.mounts.pop() {
+            mount.unmount();
         }
+        self.repair();
+        self.mount();
+    }
+
+    /// Puts another disk with what the dead one holds over it, which is still in use: the path leads to the other one now.
+    pub fn replace(&mut self) {
+        let other = self.image.with_extension(self.mounts.len().to_string());
+        run("cp", &["--sparse=always", utf8(&self.image), utf8(&other)]);
+        self.image = other;
+        self.mount();
+    }
+
+    fn repair(&self) {
         let check = Command::new("e2fsck").args(["-p", "-f"]).arg(&self.image).output().expect("e2fsck");
         // 1 says that errors were corrected.
         assert!(check.status.code().is_some_and(|code| code <= 1), "{check:?}");
-        self.mount();
     }
 }
 
@@ -166,7 +168,7 @@ fn disks_fill_break_and_come_back() {
     small.resize("2m");
     fs::write(case.path("out/a"), vec![0; 8192]).expect("room");
     assert!(fs::metadata(filler).expect("a filler").len() > 900 << 10);
-    let mut disk = LoopDisk::journaled(&case, "image", "data", 16);
+    let mut disk = LoopDisk::new(&case, "image", "data", 16);
     let device = fs::metadata(case.path("data")).expect("a folder").dev();
     assert_ne!(device, fs::metadata(case.path("logs")).expect("a folder").dev());
     let kept = File::create(case.path("data/kept")).expect("a file");
