@@ -13,14 +13,24 @@ mod bad_config;
 mod bad_disk;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/broken_disk.rs"]
+mod broken_disk;
 #[path = "e2e/case.rs"]
 mod case;
+#[path = "e2e/descriptors.rs"]
+mod descriptors;
 #[path = "e2e/directories.rs"]
 mod directories;
+#[path = "e2e/disks.rs"]
+mod disks;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/full_disk.rs"]
+mod full_disk;
 #[path = "e2e/identity.rs"]
 mod identity;
+#[path = "e2e/kill.rs"]
+mod kill;
 #[path = "e2e/lines.rs"]
 mod lines;
 #[path = "e2e/many_files.rs"]
@@ -39,10 +49,14 @@ mod restart;
 mod rotation;
 #[path = "e2e/running.rs"]
 mod running;
+#[path = "e2e/starvation.rs"]
+mod starvation;
 #[path = "e2e/stdin.rs"]
 mod stdin;
 #[path = "e2e/stop.rs"]
 mod stop;
+#[path = "e2e/strain.rs"]
+mod strain;
 #[path = "e2e/truncation.rs"]
 mod truncation;
 #[path = "e2e/wait.rs"]

@@ -13,7 +13,7 @@ use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
 use crate::wal::log::{Log, Reader};
 use crate::wal::writer::{SyncTarget, Writer, maintain};
-use crate::wal::{Commit, Position, Sequence, SyncPolicy, WalError, WalOptions};
+use crate::wal::{Commit, Position, Sequence, SyncPolicy, WalError, WalOptions, is_exhausted};
 use event_listener::Event;
 use futures_lite::future::or;
 use std::cell::{Cell, RefCell};
@@ -218,8 +218,18 @@ impl<E: Env> Keeper<E> {
 
     async fn sync_files(&self, target: &SyncTarget<E::Disk>) -> std::io::Result<()> {
         if let Some(directory) = target.directory.clone() {
-            let disk = self.log.disk().clone();
-            self.env.blocking(move || disk.sync_dir(&directory)).await?;
+            loop {
+                let (disk, directory) = (self.log.disk().clone(), directory.clone());
+                match self.env.blocking(move || disk.sync_dir(&directory)).await {
+                    // It could not be opened, so no sync failed.
+                    Err(error) if is_exhausted(&error) && self.stop.phase() < Phase::Forced => {
+                        tracing::warn!(%error, "no descriptor to sync the write-ahead log with: nothing is acknowledged until \
+                            there is one; raise the limit of open files (ulimit -n, LimitNOFILE)");
+                        self.env.sleep(ROOM_RETRY).await;
+                    }
+                    synced => break synced?,
+                }
+            }
         }
         for file in &target.files {
             self.env.sync(file).await?;
@@ -280,8 +290,7 @@ impl<E: Env> Keeper<E> {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
-                        tracing::warn!(%error, "no new segment for the write-ahead log: intake waits and nothing is lost; \
-                            free disk space or lower wal.max_bytes");
+                        tracing::warn!(%error, "no new segment for the write-ahead log: intake waits and nothing is lost");
                         self.env.sleep(ROOM_RETRY).await;
                     }
                 }

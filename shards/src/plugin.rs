@@ -354,6 +354,9 @@ pub enum Outcome {
         /// What failed, for the operator.
         error: String,
     },
+    /// Nothing of it counts, and what was delivered since the last commit may be lost: the instance is dropped and opened
+    /// again from that commit. Says why, for the operator.
+    Reopen(String),
     /// Delivered, apart from events that the destination refuses for good: (index in the delivery, reason).
     Rejected(Vec<(u64, String)>),
 }

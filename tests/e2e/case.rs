@@ -13,24 +13,25 @@ const CASES_AT_ONCE: usize = 2;
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static ENDED: Condvar = Condvar::new();
 
-struct Turn;
+struct Turn(usize);
 
 impl Turn {
-    fn take() -> Turn {
+    /// Takes as many of the places as this, once so many are free.
+    fn take(places: usize) -> Turn {
         // A failed case poisons nothing: the number is right whatever happened.
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        while *running >= CASES_AT_ONCE {
+        while *running + places > CASES_AT_ONCE {
             running = ENDED.wait(running).unwrap_or_else(PoisonError::into_inner);
         }
-        *running += 1;
-        Turn
+        *running += places;
+        Turn(places)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        ENDED.notify_one();
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        ENDED.notify_all();
     }
 }
 
@@ -48,7 +49,15 @@ pub struct Case {
 
 impl Case {
     pub fn new(name: &str) -> Case {
-        let turn = Turn::take();
+        Case::with(name, Turn::take(1))
+    }
+
+    /// A case that runs while no other does: what it does to the machine, or measures, would show in others.
+    pub fn alone(name: &str) -> Case {
+        Case::with(name, Turn::take(CASES_AT_ONCE))
+    }
+
+    fn with(name: &str, turn: Turn) -> Case {
         let folder =
             tempfile::Builder::new().prefix(&format!("tailwater-{name}-")).tempdir().expect("a temporary folder");
         // Cases run the product as another user too.

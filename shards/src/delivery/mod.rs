@@ -359,6 +359,7 @@ impl<E: Env> Deliverer<E> {
                     }
                     break;
                 }
+                Outcome::Reopen(reason) => return Err(End::Reopen(reason)),
                 Outcome::Retry { after, error } => {
                     counters.retries.add(1);
                     self.report(&error);

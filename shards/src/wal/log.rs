@@ -302,6 +302,11 @@ impl<D: Disk> Log<D> {
         self.counters.segments.set(segments.len() as u64);
     }
 
+    /// Takes segments back that [`Log::take_consumed`] gave and that are still there.
+    pub(crate) fn put_back(&self, left: impl IntoIterator<Item = Segment<D>>) {
+        left.into_iter().for_each(|segment| self.add_segment(Arc::new(segment)));
+    }
+
     /// Takes the lowest segments that no reader needs, as long as each is below `limit`, the snapshot of the segment behind
     /// it is durable, and nobody holds it any more.
     pub(crate) fn take_consumed(&self, limit: u64) -> Vec<Segment<D>> {

@@ -18,6 +18,8 @@ pub struct DataDirectory<D: Disk> {
     disk: D,
     root: PathBuf,
     next_log: u64,
+    /// Whether there was a manifest.
+    stored: bool,
     _lock: Option<D::Lock>,
 }
 
@@ -39,16 +41,24 @@ impl<D: Disk> DataDirectory<D> {
         })?;
         let mut directory = DataDirectory::inspect(disk, root)?;
         directory._lock = Some(lock);
-        directory.store()?;
+        if directory.stored {
+            // Nothing is written, so that a start works on a full disk; an earlier life may have died before this.
+            directory.disk.sync_dir(root).map_err(io_error(root))?;
+        } else {
+            directory.store()?;
+        }
         Ok(directory)
     }
 
     /// Opens the directory to look at it, without the lock: what is read may change meanwhile. Blocks.
     pub fn inspect(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
-        let mut directory = DataDirectory { disk, root: root.to_path_buf(), next_log: 1, _lock: None };
+        let mut directory = DataDirectory { disk, root: root.to_path_buf(), next_log: 1, stored: false, _lock: None };
         let path = directory.manifest_path();
         match read_text(&directory.disk, &path) {
-            Ok(text) => directory.next_log = parse(&text).map_err(|reason| WalError::Unusable { path, reason })?,
+            Ok(text) => {
+                directory.next_log = parse(&text).map_err(|reason| WalError::Unusable { path, reason })?;
+                directory.stored = true;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(highest) = directory.logs()?.last() {
                     let reason = format!(

@@ -254,7 +254,9 @@ pub enum WalError {
     #[error("the write-ahead log is full")]
     Full,
     /// A sync or write failed: bytes may be lost, so nothing more is promised. The process has to stop; recovery is the cure.
-    #[error("{what} of {path} failed: {source}")]
+    #[error(
+        "{what} of {path} failed: {source}; nothing that was not durable was acknowledged: check the disk and start again"
+    )]
     Poisoned {
         /// The call that failed.
         what: &'static str,
@@ -290,11 +292,35 @@ pub enum WalError {
         finding: String,
     },
     /// The disk refused a call that may succeed later.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", next_step(.source))]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// The system's own error.
         source: std::io::Error,
     },
+}
+
+impl WalError {
+    /// Whether the disk has no room: what is there can still be read, and room may come back.
+    pub fn is_no_room(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, WalError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
+/// What a person can do about an error of the disk.
+fn next_step(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => "; free space on that disk, or lower wal.max_bytes",
+        _ if is_exhausted(error) => "; raise the limit of open files (ulimit -n, LimitNOFILE)",
+        _ => "",
+    }
+}
+
+/// Whether the process or the system had no descriptor left, so that nothing was tried.
+pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
+    // EMFILE and ENFILE, which have no kind of their own.
+    matches!(error.raw_os_error(), Some(24 | 23))
 }

@@ -8,6 +8,7 @@ use super::bytes::Reader;
 use super::{LogId, Sequence, WalError};
 use crate::env::{Disk, File as _, Map as _, Open};
 use std::borrow::Cow;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -149,7 +150,7 @@ pub struct Standby<D: Disk> {
     pub(crate) map: D::Map,
 }
 
-pub(crate) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> WalError + '_ {
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WalError + '_ {
     move |source| WalError::Io { path: path.to_path_buf(), source }
 }
 
@@ -157,23 +158,29 @@ impl<D: Disk> Standby<D> {
     /// Makes a file ready, or takes one that an earlier life left behind. Blocks.
     pub(crate) fn prepare(disk: &D, directory: &Path, number: u64, bytes: u64) -> Result<Standby<D>, WalError> {
         let path = directory.join(standby_name(number));
-        let file = disk.open(&path, Open::Create).map_err(io_error(&path))?;
-        let length = file.stat().map_err(io_error(&path))?.length;
-        if length > bytes {
-            file.truncate(bytes).map_err(io_error(&path))?;
+        match Standby::fill(disk, &path, bytes) {
+            Ok((file, map)) => Ok(Standby { number, path, file: Arc::new(file), map }),
+            Err(source) => {
+                // The file may hold a part of the last free space, which somebody else may need to make room.
+                let _ = disk.remove(&path);
+                Err(WalError::Io { path, source })
+            }
         }
-        if let Err(source) = file.allocate(bytes) {
-            // The file may hold a part of the last free space, which somebody else may need to make room.
-            let _ = disk.remove(&path);
-            return Err(WalError::Io { path, source });
+    }
+
+    fn fill(disk: &D, path: &Path, bytes: u64) -> io::Result<(D::File, D::Map)> {
+        let file = disk.open(path, Open::Create)?;
+        if file.stat()?.length > bytes {
+            file.truncate(bytes)?;
         }
+        file.allocate(bytes)?;
         // A file of an earlier life may have lost its name as a segment and kept its bytes. Were it named again and the new
         // header lost with the power, those bytes would pass for the present; so the old header goes for good first.
-        file.write_at(&[0; SEGMENT_HEADER_BYTES], 0).map_err(io_error(&path))?;
+        file.write_at(&[0; SEGMENT_HEADER_BYTES], 0)?;
         // The length is metadata: made durable here, it does not slow down the first sync of data.
-        file.sync().map_err(io_error(&path))?;
-        let map = disk.map(&file, bytes).map_err(io_error(&path))?;
-        Ok(Standby { number, path, file: Arc::new(file), map })
+        file.sync()?;
+        let map = disk.map(&file, bytes)?;
+        Ok((file, map))
     }
 
     /// Gives the file its header and its name. The name counts once the directory is synced.

@@ -1,11 +1,13 @@
 //! Maintenance of a log: consumed segments become standbys, missing standbys are made, surplus files go.
 //!
 //! Guarantees: all of it runs where it may block; segments go from the lowest, each durably before the next, so that a log
-//! never has a hole; a recycled file's new name is durable before the file is written to again; a full disk is an answer, not a failure. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
+//! never has a hole; a recycled file's new name is durable before the file is written to again; a full disk is an answer, not a failure; what
+//! an error left undone is handed back. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
 
 use super::WalError;
 use super::segment::{Segment, Standby, io_error, standby_name};
 use crate::env::{Disk, Map as _};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 /// Work for a log that may block.
@@ -21,57 +23,87 @@ pub struct Maintenance<D: Disk> {
     pub(crate) create: usize,
     /// First free number of a standby file.
     pub(crate) first_number: u64,
+    /// What an earlier round could not finish.
+    pub(crate) unsettled: Unsettled<D>,
 }
 
 /// What maintenance achieved.
 pub struct Maintained<D: Disk> {
     pub(crate) standbys: Vec<Standby<D>>,
+    /// Segments that nobody needs and that are still there, lowest first.
+    pub(crate) left: VecDeque<Segment<D>>,
+    pub(crate) unsettled: Unsettled<D>,
     /// What kept it from achieving all.
     pub failed: Option<WalError>,
 }
 
+/// Names that were changed while the directory could not be synced.
+pub(crate) struct Unsettled<D: Disk> {
+    /// They can be used once their names are durable.
+    pub(crate) standbys: Vec<Standby<D>>,
+    pub(crate) names: bool,
+}
+
+impl<D: Disk> Default for Unsettled<D> {
+    fn default() -> Unsettled<D> {
+        Unsettled { standbys: Vec::new(), names: false }
+    }
+}
+
 impl<D: Disk> Maintenance<D> {
     /// Does the work. Blocks: run it with [`crate::env::Env::blocking`].
-    pub fn run(self) -> Maintained<D> {
-        let mut done = Maintained { standbys: Vec::new(), failed: None };
-        if let Err(error) = self.work(&mut done.standbys) {
-            done.failed = Some(error);
-        }
+    pub fn run(mut self) -> Maintained<D> {
+        let left = std::mem::take(&mut self.consumed).into();
+        let unsettled = std::mem::take(&mut self.unsettled);
+        let mut done = Maintained { standbys: Vec::new(), left, unsettled, failed: None };
+        done.failed = self.work(&mut done).err();
         done
     }
 
-    fn work(self, ready: &mut Vec<Standby<D>>) -> Result<(), WalError> {
-        let Maintenance { disk, directory, segment_bytes, consumed, mut recycle, create, first_number } = self;
-        let mut number = first_number;
-        let mut recycled = Vec::new();
-        for segment in consumed {
+    fn work(self, done: &mut Maintained<D>) -> Result<(), WalError> {
+        self.settle(done)?;
+        let (mut number, mut recycle) = (self.first_number, self.recycle);
+        while let Some(segment) = done.left.pop_front() {
             // Its pages count as resident until they are given back.
             segment.map.release(0, segment.map.length());
-            if recycle > 0 && segment.map.length() as u64 == segment_bytes {
-                recycle -= 1;
-                let path = directory.join(standby_name(number));
-                disk.rename(&segment.path, &path).map_err(io_error(&segment.path))?;
-                recycled.push(Standby { number, path, file: segment.file, map: segment.map });
-                number += 1;
-            } else {
-                disk.remove(&segment.path).map_err(io_error(&segment.path))?;
+            let again = recycle > 0 && segment.map.length() as u64 == self.segment_bytes;
+            let path = self.directory.join(standby_name(number));
+            let gone = if again { self.disk.rename(&segment.path, &path) } else { self.disk.remove(&segment.path) };
+            if let Err(error) = gone {
+                let failed = io_error(&segment.path)(error);
+                done.left.push_front(segment);
+                return Err(failed);
+            }
+            done.unsettled.names = true;
+            if again {
+                done.unsettled.standbys.push(Standby { number, path, file: segment.file, map: segment.map });
+                (number, recycle) = (number + 1, recycle - 1);
             }
             // One at a time, the lowest first: a power loss that kept a later removal and undid an earlier one would leave a
             // hole, and recovery might take what lies behind a hole for never durable.
-            disk.sync_dir(&directory).map_err(io_error(&directory))?;
+            self.settle(done)?;
         }
         let mut failed = Ok(());
-        for _ in 0..create {
-            match Standby::prepare(&disk, &directory, number, segment_bytes) {
-                Ok(standby) => recycled.push(standby),
+        for number in number..number + self.create as u64 {
+            match Standby::prepare(&self.disk, &self.directory, number, self.segment_bytes) {
+                Ok(standby) => {
+                    done.unsettled.names = true;
+                    done.unsettled.standbys.push(standby);
+                }
                 Err(error) => failed = Err(error),
             }
-            number += 1;
         }
-        if create > 0 {
-            disk.sync_dir(&directory).map_err(io_error(&directory))?;
-        }
-        ready.append(&mut recycled);
+        self.settle(done)?;
         failed
+    }
+
+    /// Makes changed names durable; what waited for that is ready.
+    fn settle(&self, done: &mut Maintained<D>) -> Result<(), WalError> {
+        if done.unsettled.names {
+            self.disk.sync_dir(&self.directory).map_err(io_error(&self.directory))?;
+            done.unsettled.names = false;
+        }
+        done.standbys.append(&mut done.unsettled.standbys);
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use super::record::encode_commit;
 use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
 use super::snapshot::build_snapshot;
+use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, File as _};
@@ -88,6 +89,8 @@ pub struct Writer<E: Env> {
     /// Numbers of standby files are not used twice, so that a rename never replaces a file in use.
     standby_number: u64,
     maintenance_out: bool,
+    /// What maintenance could not finish.
+    unsettled: Unsettled<E::Disk>,
     /// Sealed segments with the sequence of their seal, not yet known to be durable.
     sealed: VecDeque<(Sequence, Arc<Segment<E::Disk>>)>,
     /// Grows with each name given; `names_synced` follows.
@@ -130,7 +133,11 @@ impl<E: Env> Writer<E> {
         let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
         let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
         while (standbys.len() as u64) < STANDBYS {
-            standbys.push(Standby::prepare(&disk, &recovered.directory, number, options.segment_bytes)?);
+            match Standby::prepare(&disk, &recovered.directory, number, options.segment_bytes) {
+                // What the log holds can be delivered all the same, and that makes room.
+                Err(error) if error.is_no_room() && !(recovered.segments.is_empty() && standbys.is_empty()) => break,
+                standby => standbys.push(standby?),
+            }
             number += 1;
         }
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
@@ -171,6 +178,7 @@ impl<E: Env> Writer<E> {
             standbys,
             standby_number: number,
             maintenance_out: false,
+            unsettled: Unsettled::default(),
             sealed: VecDeque::new(),
             names: 1,
             names_synced: 0,
@@ -190,6 +198,11 @@ impl<E: Env> Writer<E> {
         self.build_snapshot()?;
         let bytes: u64 = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
         if sealed || self.offset + bytes + FRAME_HEADER_BYTES as u64 > self.active.bytes() {
+            if self.standbys.is_empty() {
+                let (path, bytes) = (self.log.directory().to_path_buf(), self.options.segment_bytes);
+                let reason = format!("no room for the segment that this start needs: free {bytes} bytes on that disk");
+                return Err(WalError::Unusable { path, reason });
+            }
             self.roll(sealed)?;
         } else {
             self.write_snapshot()?;

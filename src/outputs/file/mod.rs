@@ -262,7 +262,11 @@ impl<E: Env> Output for FileOutput<E> {
             match self.write(delivery).await {
                 Ok(refused) if refused.is_empty() => Outcome::Delivered,
                 Ok(refused) => Outcome::Rejected(self.events_of(delivery, &refused)),
-                Err(error) => Outcome::Retry { after: None, error: format!("output {}: {error}", self.context.name) },
+                Err(error) => {
+                    let lost = self.writer.as_mut().is_some_and(|writer| writer.has_lost(&error));
+                    let error = format!("output {}: {error}", self.context.name);
+                    if lost { Outcome::Reopen(error) } else { Outcome::Retry { after: None, error } }
+                }
             }
         })
     }

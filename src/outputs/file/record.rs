@@ -118,12 +118,17 @@ const RECORDS_LIMIT: usize = 65_536;
 /// How long a record is kept then. Longer than any sync interval but those chosen to give safety away.
 const RECORD_AGE_LEAST: Duration = Duration::from_secs(60);
 
+/// Room that a journal has for its next records.
+const ROOM_BYTES: u64 = 64 << 10;
+
 /// The journal.
 pub struct Journal<D: Disk> {
     disk: D,
     path: PathBuf,
     file: D::File,
     length: u64,
+    /// Where its room ends.
+    allocated: u64,
     next: u64,
     records: Vec<Opened>,
     /// When commits were made, and the last record that each covers; sparse.
@@ -145,8 +150,9 @@ impl<D: Disk> Journal<D> {
             }
         }
         let (records, good) = decode(&bytes[..filled]);
-        if good < bytes.len() {
-            file.truncate(good as u64)?;
+        if bytes[good..].iter().any(|byte| *byte != 0) {
+            // The room stays: on a full disk it could not be had again.
+            file.write_at(&vec![0; bytes.len() - good], good as u64)?;
             file.sync()?;
         }
         disk.sync_dir(directory)?;
@@ -155,7 +161,10 @@ impl<D: Disk> Journal<D> {
         }
         let next = records.last().map_or(1, |record| record.number + 1);
         let (disk, path) = (disk.clone(), path.to_owned());
-        Ok(Journal { disk, path, file, length: good as u64, next, records, commits: Vec::new() })
+        let (length, allocated) = (good as u64, bytes.len() as u64);
+        let mut journal = Journal { disk, path, file, length, allocated, next, records, commits: Vec::new() };
+        journal.reserve();
+        Ok(journal)
     }
 
     /// Numbers never go back, even if the journal was lost.
@@ -183,9 +192,18 @@ impl<D: Disk> Journal<D> {
         self.file.write_at(&bytes, self.length)?;
         self.file.sync()?;
         self.length += bytes.len() as u64;
+        self.reserve();
         self.next += opened.len() as u64;
         self.records.append(&mut opened);
         Ok(())
+    }
+
+    /// Takes room for the next records while there is some: a full disk must not keep an output from emptying the log on it.
+    fn reserve(&mut self) {
+        let wanted = (self.length + ROOM_BYTES).next_multiple_of(ROOM_BYTES);
+        if self.length + ROOM_BYTES > self.allocated && self.file.allocate(wanted).is_ok() {
+            self.allocated = wanted;
+        }
     }
 
     /// Says that a commit covers all records so far, and drops those that no commit can need that may come back.
@@ -217,16 +235,39 @@ impl<D: Disk> Journal<D> {
         let mut bytes = Vec::new();
         let kept: Vec<Opened> = self.behind(covered).cloned().collect();
         kept.iter().for_each(|record| encode(record, &mut bytes));
+        let length = bytes.len() as u64;
+        let room = (length + ROOM_BYTES).next_multiple_of(ROOM_BYTES);
         let aside = self.path.with_extension("new");
-        let file = self.disk.open(&aside, Open::Create)?;
-        file.truncate(0)?;
-        file.write_at(&bytes, 0)?;
-        file.sync()?;
+        let written = self.disk.open(&aside, Open::Create).and_then(|file| {
+            file.truncate(0)?;
+            match file.allocate(room) {
+                Err(error) if is_no_room(&error) => return Err(error),
+                // A file system that cannot give room ahead.
+                _ => {}
+            }
+            file.write_at(&bytes, 0)?;
+            file.sync()?;
+            Ok(file)
+        });
+        let file = match written {
+            Ok(file) => file,
+            Err(error) => {
+                // A long journal serves as well as a short one; on a full disk it has to.
+                tracing::warn!("{} cannot be shortened: {error}; it is tried again", self.path.display());
+                let _ = self.disk.remove(&aside);
+                return Ok(());
+            }
+        };
         self.disk.rename(&aside, &self.path)?;
-        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("/")))?;
-        (self.file, self.length, self.records) = (file, bytes.len() as u64, kept);
-        Ok(())
+        (self.file, self.length, self.allocated, self.records) = (file, length, room, kept);
+        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("/")))
     }
+}
+
+/// Whether an error means that the disk is full.
+pub fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 fn encode(record: &Opened, out: &mut Vec<u8>) {
@@ -295,8 +336,11 @@ mod tests {
         let mut journal = Journal::open(&disk, path).expect("it opens");
         journal.append(vec![opened("/a"), opened("/b")]).expect("it writes");
         let whole = disk.outside().read(path).expect("it is there");
-        for length in whole.len() - 40..whole.len() {
-            disk.outside().write(path, &whole[..length]).expect("it writes");
+        let end = usize::try_from(journal.length).expect("it is short");
+        for length in end - 40..end {
+            let torn: Vec<u8> =
+                whole.iter().enumerate().map(|(at, byte)| if at < length { *byte } else { 0 }).collect();
+            disk.outside().write(path, &torn).expect("it writes");
             let mut journal = Journal::open(&disk, path).expect("it opens");
             assert_eq!(journal.last(), 1);
             journal.append(vec![opened("/c")]).expect("it writes");
@@ -324,7 +368,24 @@ mod tests {
         }
         assert!(most <= RECORDS_LIMIT + 1000 * 2 * 60, "{most}");
         let length = disk.outside().read(path).expect("it is there").len();
-        assert!(length <= most * 46, "{length}");
+        assert!(length <= most * 46 + 2 * ROOM_BYTES as usize, "{length}");
+    }
+
+    #[test]
+    fn full_disk_takes_records_and_commits() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        journal.append((0..RECORDS_MAX).map(|_| opened("/a")).collect()).expect("it writes");
+        disk.set_free_bytes(Some(0));
+        journal.committed(Monotonic(0)).expect("it works");
+        journal.committed(Monotonic(0).after(RECORD_AGE)).expect("a long journal is no failure");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        assert_eq!(journal.last(), RECORDS_MAX as u64);
+        journal.append(vec![opened("/b")]).expect("it kept its room");
+        let journal = Journal::open(&disk, path).expect("it opens");
+        assert_eq!(journal.last(), RECORDS_MAX as u64 + 1);
+        assert!(disk.free_bytes(path).expect("it answers") < 4096);
     }
 
     #[test]

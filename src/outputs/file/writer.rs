@@ -9,7 +9,7 @@ mod recover;
 pub use others::Refused;
 
 use super::compress::{Compression, Member};
-use super::record::{Committed, Journal, Opened, State};
+use super::record::{Committed, Journal, Opened, State, is_no_room};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
@@ -85,6 +85,8 @@ pub struct Target<D: Disk> {
     /// Compressed bytes that are not written yet.
     out: Vec<u8>,
     dirty: bool,
+    /// A write failed for more than want of room: the descriptor may belong to a disk that is gone.
+    broken: bool,
     used: u64,
 }
 
@@ -96,7 +98,10 @@ impl<D: Disk> Target<D> {
         }
         self.touched = self.touched.max(self.length + bytes.len() as u64);
         self.dirty = true;
-        self.file.write_at(bytes, self.length)?;
+        if let Err(error) = self.file.write_at(bytes, self.length) {
+            self.broken |= !is_no_room(&error);
+            return Err(error);
+        }
         self.length += bytes.len() as u64;
         Ok(())
     }
@@ -158,7 +163,10 @@ impl<D: Disk> Target<D> {
         }
         self.flush(now)?;
         if self.touched > self.length {
-            self.file.truncate(self.length)?;
+            if let Err(error) = self.file.truncate(self.length) {
+                self.broken = true;
+                return Err(error);
+            }
             self.touched = self.length;
         }
         Ok(())
@@ -216,8 +224,10 @@ impl<D: Disk> Writer<D> {
     /// written waits: [`Writer::flush`] comes before the next groups, and before a commit.
     pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<(), String> {
         assert!(!self.is_waiting(), "groups before the ones before them were written");
-        if self.poisoned.is_some() || groups.is_empty() {
-            // Refused by a poisoned writer, they would hold up the commit that leads to a new instance.
+        if let Some(reason) = &self.poisoned {
+            return Err(reason.clone());
+        }
+        if groups.is_empty() {
             return Ok(());
         }
         let count = groups.len();
@@ -225,12 +235,23 @@ impl<D: Disk> Writer<D> {
         let Err(error) = self.flush(now) else {
             return Ok(());
         };
+        if self.has_lost(&error) {
+            return Err(error);
+        }
         if self.pending.len() == count && self.pending[0].written == 0 && !self.is_waiting_compressed() {
             self.pending.clear();
             return Err(error);
         }
         self.warn(&error);
         Ok(())
+    }
+
+    /// Whether a failure means that what was taken since the last commit may be lost, so that nothing more is taken.
+    pub fn has_lost(&mut self, error: &str) -> bool {
+        if self.files.values().any(|target| target.broken) {
+            self.poison(error.to_owned());
+        }
+        self.poisoned.is_some()
     }
 
     /// Whether something that was taken is not written yet.
@@ -514,6 +535,7 @@ fn target<D: Disk>(file: Arc<D::File>, device: u64, inode: u64, length: u64) -> 
         bound: 0,
         out: Vec::new(),
         dirty: false,
+        broken: false,
         used: 0,
     }
 }

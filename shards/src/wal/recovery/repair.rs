@@ -51,7 +51,11 @@ impl<D: Disk> RecoveredLog<D> {
             let number = path.file_name().and_then(|name| name.to_str()).and_then(standby_number);
             match number {
                 Some(number) if standbys.len() < keep => {
-                    standbys.push(Standby::prepare(disk, &self.directory, number, segment_bytes)?);
+                    match Standby::prepare(disk, &self.directory, number, segment_bytes) {
+                        // It is gone; the writer says what it cannot do without.
+                        Err(error) if error.is_no_room() => {}
+                        standby => standbys.push(standby?),
+                    }
                 }
                 _ => disk.remove(path).map_err(io_error(path))?,
             }

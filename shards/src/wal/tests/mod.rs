@@ -8,6 +8,7 @@ mod frames;
 mod model;
 mod recovery;
 mod rolling;
+mod space;
 
 use super::builder::Group;
 use super::cursor::Cursor;

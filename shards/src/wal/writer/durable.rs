@@ -83,9 +83,10 @@ impl<E: Env> Writer<E> {
         let consumed = self.log.take_consumed(self.active.number);
         let live = self.log.counters.segments.get();
         let wanted = STANDBYS.min(self.segments_max().saturating_sub(live));
-        let missing = wanted.saturating_sub(self.standbys.len() as u64) as usize;
+        let ready = self.standbys.len() + self.unsettled.standbys.len();
+        let missing = wanted.saturating_sub(ready as u64) as usize;
         let recycle = missing.min(consumed.len());
-        if consumed.is_empty() && missing == 0 {
+        if consumed.is_empty() && missing == 0 && !self.unsettled.names {
             return None;
         }
         self.maintenance_out = true;
@@ -99,6 +100,7 @@ impl<E: Env> Writer<E> {
             recycle,
             create: missing - recycle,
             first_number,
+            unsettled: std::mem::take(&mut self.unsettled),
         })
     }
 
@@ -107,6 +109,8 @@ impl<E: Env> Writer<E> {
     pub fn maintained(&mut self, done: Maintained<E::Disk>) -> Result<(), WalError> {
         self.maintenance_out = false;
         self.standbys.extend(done.standbys);
+        self.log.put_back(done.left);
+        self.unsettled = done.unsettled;
         self.log.counters.standbys.set(self.standbys.len() as u64);
         if std::mem::take(&mut self.refused) {
             self.log.set_full(false);
@@ -127,6 +131,13 @@ impl<E: Env> Writer<E> {
         }
         // The roll or the first segment took a standby; making another one may block here too.
         let restocked = self.take_maintenance().map(|work| work.run());
-        restocked.map_or(Ok(()), |done| self.maintained(done))
+        match restocked.map_or(Ok(()), |done| self.maintained(done)) {
+            Err(error) if error.is_no_room() => {
+                tracing::warn!(%error, "no room for another segment of the write-ahead log: what it holds is delivered, and \
+                    intake waits for disk space when it is full");
+                Ok(())
+            }
+            restocked => restocked,
+        }
     }
 }

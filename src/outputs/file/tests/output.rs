@@ -258,7 +258,8 @@ fn compressed_file_cut_by_others_loses_nothing_that_was_not_written() {
         fixture.delivered(&[&line]);
         fixture.disk().truncate(&path, 0).expect("it is there");
         fixture.tick();
-        fixture.delivered(&["{\"a\":3}"]);
+        let outcome = fixture.deliver(delivery(&["{\"a\":3}\n".to_owned()], MOMENT));
+        assert!(matches!(&outcome, Outcome::Reopen(why) if why.contains("was cut")), "{outcome:?}");
         assert_eq!(fixture.disk().read(&path).expect("it is there"), b"", "nothing goes behind the cut");
         assert!(matches!(fixture.commit(), Err(PluginError::Retry(why)) if why.contains("was cut")));
         fixture.open(Some(state)).unwrap_or_else(|error| panic!("{error}"));
@@ -293,17 +294,47 @@ fn full_disk_under_compression_repeats_nothing() {
     // Long enough, and of little order, so that compressed bytes come out with each delivery.
     let lines: Vec<String> = (0..4).map(|_| (0..20_000).map(|_| prng.draw().to_string()).collect()).collect();
     fixture.delivered(&[&lines[0]]);
-    fixture.simulation.disk().fail_writes(2);
+    fixture.simulation.disk().set_free_bytes(Some(0));
     fixture.delivered(&[&lines[1]]);
     assert!(fixture.refused(&[&lines[2]]).contains("cannot write /out/x.gz"));
+    fixture.simulation.disk().set_free_bytes(None);
     fixture.delivered(&[&lines[2]]);
-    fixture.simulation.disk().fail_writes(1);
+    fixture.simulation.disk().set_free_bytes(Some(0));
     assert!(fixture.commit().is_err(), "the end of the member cannot be written");
+    fixture.simulation.disk().set_free_bytes(None);
     fixture.commit().expect("a write may be repeated");
     fixture.delivered(&[&lines[3]]);
     fixture.commit().expect("it commits");
     let text = content(&fixture.disk(), "/out/x.gz", Compression::Gzip);
     assert!(text == lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+}
+
+#[test]
+fn failed_write_leads_back_to_the_last_commit() {
+    for compression in ["none", "gzip"] {
+        let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": compression}));
+        let mut prng = Prng::new(1, "bytes");
+        // So much of no order that it does not stay in the compressor.
+        let lines: Vec<String> = (0..3).map(|_| (0..20_000).map(|_| prng.draw().to_string()).collect()).collect();
+        fixture.delivered(&[&lines[0]]);
+        let state = fixture.commit().expect("it commits");
+        fixture.delivered(&[&lines[1]]);
+        fixture.simulation.disk().fail_writes(1);
+        let mut reopened = false;
+        for _ in 0..2 {
+            // A compressor may have taken the first one; then what failed is told with the next.
+            let outcome = fixture.deliver(delivery(&[format!("{}\n", lines[2])], MOMENT));
+            reopened |= matches!(outcome, Outcome::Reopen(why) if why.contains("cannot write /out/x.log"));
+        }
+        assert!(reopened, "{compression}: what a broken disk took is trusted");
+        assert!(fixture.commit().is_err(), "{compression}: the instance is done");
+        fixture.open(Some(state)).unwrap_or_else(|error| panic!("{error}"));
+        fixture.delivered(&[&lines[1], &lines[2]]);
+        fixture.commit().expect("it commits");
+        let how = if compression == "gzip" { Compression::Gzip } else { Compression::None };
+        let text = content(&fixture.disk(), "/out/x.log", how);
+        assert!(text == lines.iter().map(|line| format!("{line}\n")).collect::<String>(), "{compression}");
+    }
 }
 
 #[test]

@@ -1,0 +1,227 @@
+//! Disks that answer with errors or lose their power while the product runs.
+//!
+//! What is promised: a log that cannot be written or synced ends the engine with a message that names the file, and the next
+//! start loses and repeats nothing; an input or an output that fails is tried again until it works.
+
+use crate::case::Case;
+use crate::disks::{LoopDisk, Mount, may_administrate};
+use crate::lines::{LineCount, LineWriter, arrived, block};
+use crate::metrics;
+use crate::product::{Product, binary, is_root};
+use crate::wait::{pause, wait_for};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+const ALL: u64 = 40_000;
+
+/// The product with some calls on some files answered by an error. The tracer goes aside, so that the child is the product.
+fn with_errors(config: &Path, file: &Path, inject: &str) -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-P"]).arg(file).args(["-e", inject]);
+    command.arg(binary()).arg("run").arg("-c").arg(config).stdin(Stdio::null());
+    command
+}
+
+/// Whether calls can be answered by an error here; otherwise says that `what` was not checked.
+fn may_trace(what: &str) -> bool {
+    let traced = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    let may = traced.is_ok_and(|output| output.status.success());
+    if !may {
+        assert!(!is_root(), "strace does not work for root: it is needed for {what}");
+        let _ = writeln!(std::io::stderr(), "NOT CHECKED: {what}: strace does not work here");
+    }
+    may
+}
+
+/// The engine's own end because of its log: code 1, and a message with the file and the next step.
+fn ended_by_its_log(product: &mut Product) {
+    product.expect(" failed: ");
+    let status = product.wait();
+    let log = product.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    for word in [".seg failed:", "check the disk and start again"] {
+        assert!(log.contains(word), "no {word:?} in {log}");
+    }
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+fn wait_for_all_and_check(case: &Case, config: &Path, lines: u64) {
+    let mut product = Product::start(case, config);
+    LineCount::of(case.output()).wait(lines, &mut product);
+    product.terminate();
+    arrived(&case.output(), lines).assert_exactly_once();
+}
+
+#[test]
+fn failed_write_of_the_log_ends_the_engine_and_nothing_is_lost() {
+    if !may_trace("a failed write of the log") {
+        return;
+    }
+    let case = Case::new("eio-log");
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, 1));
+    // One line, so that the segment has its name before the errors begin.
+    let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(1, &mut product);
+    product.kill();
+    let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
+    log.write_all(&block(2, ALL)).expect("lines");
+    let segment = case.path("data/wal/log-00000001/0000000000000001.seg");
+    assert!(segment.exists());
+    let mut command = with_errors(&config, &segment, "inject=pwrite64:error=EIO:when=12+");
+    let mut product = Product::start_with(&case, &mut command);
+    ended_by_its_log(&mut product);
+    assert!(product.log().contains("write of"), "{}", product.log());
+    wait_for_all_and_check(&case, &config, ALL);
+}
+
+/// A disk that promises more than it has takes writes and fails the sync: what a cache took is lost.
+#[test]
+fn failed_sync_of_the_log_ends_the_engine_and_nothing_is_lost() {
+    if !may_administrate("a failed sync of the log") {
+        return;
+    }
+    let mut case = Case::new("eio-sync");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    fs::create_dir(case.path("thin")).expect("a folder");
+    let thin = Mount::memory(case.path("thin"), "128m");
+    let mut disk = LoopDisk::new(&case, "thin/image", "data", 96);
+    case.write("logs/app.log", &block(1, 100));
+    let mut product = Product::start(&case, &config);
+    LineCount::of(case.output()).wait(100, &mut product);
+    wait_for("a synced log", || match metrics::sum(case.admin_port, "tailwater_wal_syncs_total", &[])? {
+        0 => Err(product.state()),
+        _ => Ok(()),
+    });
+    thin.resize(&format!("{}k", disk.image_kilobytes() + 1024));
+    let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
+    log.write_all(&block(101, ALL)).expect("lines");
+    product.expect("no new segment");
+    ended_by_its_log(&mut product);
+    assert!(product.log().contains("sync of"), "{}", product.log());
+    thin.resize("128m");
+    disk.restart();
+    wait_for_all_and_check(&case, &config, ALL);
+}
+
+/// Three times the power goes under log and output while lines are written; the sources are on another disk.
+#[test]
+fn power_cuts_lose_and_repeat_nothing() {
+    if !may_administrate("a power cut") {
+        return;
+    }
+    const LINES: u64 = 60_000;
+    let mut case = Case::new("power");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
+    fs::create_dir(case.path("disk")).expect("a folder");
+    let mut disk = LoopDisk::new(&case, "image", "disk", 256);
+    fs::create_dir(case.path("disk/out")).expect("a folder");
+    let output = case.path("disk/out/events.json");
+    let config = on_disk(&case);
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let writing = thread::spawn(move || writer.write_to(LINES));
+    let mut count = LineCount::of(output.clone());
+    for lines in [8_000, 24_000, 40_000] {
+        let mut product = Product::start(&case, &config);
+        ["cannot", "failed", "checked", "Input/output error", "similar lines"]
+            .iter()
+            .for_each(|part| product.expect(part));
+        count.wait(lines, &mut product);
+        disk.cut_power();
+        ended_by_its_log(&mut product);
+        disk.restart();
+    }
+    let mut product = Product::start(&case, &config);
+    writing.join().expect("the writer");
+    LineCount::of(output.clone()).wait(LINES, &mut product);
+    product.terminate();
+    arrived(&output, LINES).assert_exactly_once();
+}
+
+/// Moves data directory and output to the folder `disk`.
+fn on_disk(case: &Case) -> std::path::PathBuf {
+    let config = case.files_to_file("logs/*.log");
+    let path = |below: &str| case.path(below).to_str().expect("UTF-8").to_owned();
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let text = text.replace(&path("data"), &path("disk/data")).replace(&path("out/"), &path("disk/out/"));
+    case.write("tailwater.yaml", text.as_bytes())
+}
+
+#[test]
+fn input_that_cannot_be_read_is_read_again() {
+    if !may_trace("an input that cannot be read") {
+        return;
+    }
+    let case = Case::new("eio-input");
+    let config = case.files_to_file("logs/*.log");
+    let log = case.write("logs/app.log", &block(1, ALL));
+    let mut command = with_errors(&config, &log, "inject=preadv2,pread64:error=EIO:when=5..7");
+    let mut product = Product::start_with(&case, &mut command);
+    product.expect("reading it failed");
+    product.wait_for_log(&["app.log", "reading it failed", "input/output error", "tried again"]);
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&case.output(), ALL).assert_exactly_once();
+}
+
+#[test]
+fn output_that_fails_to_write_loses_and_repeats_nothing() {
+    if !may_trace("an output that fails to write") {
+        return;
+    }
+    let case = Case::new("eio-output");
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, ALL));
+    let mut command = with_errors(&config, &case.output(), "inject=pwrite64:error=EIO:when=3..6");
+    let mut product = Product::start_with(&case, &mut command);
+    product.expect("events.json");
+    product.wait_for_log(&["events.json", "input/output error", "check the disk"]);
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&case.output(), ALL).assert_exactly_once();
+}
+
+/// The output's disk dies and another mount of it comes to its place: what was taken and not durable is written again, into
+/// the file that is there now.
+#[test]
+fn output_whose_disk_dies_goes_on_when_it_is_mounted_again() {
+    if !may_administrate("an output whose disk dies") {
+        return;
+    }
+    let case = Case::new("dead-output");
+    let config = case.files_to_file("logs/*.log");
+    let mut disk = LoopDisk::new(&case, "image", "out", 64);
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let mut product = Product::start(&case, &config);
+    ["events.json", "cannot be", "similar lines"].iter().for_each(|part| product.expect(part));
+    let mut last = 0;
+    for quiet in [true, false] {
+        last += 10_000;
+        writer.resume();
+        writer.write_to(last);
+        LineCount::of(case.output()).wait(last, &mut product);
+        let commits = || metrics::sum(case.admin_port, "tailwater_output_commits_total", &[]);
+        let before = commits().expect("metrics");
+        if quiet {
+            // All is committed: nothing but the next write shows that the disk is gone.
+            wait_for("a commit", || if commits()? > before { Ok(()) } else { Err(product.state()) });
+        }
+        disk.cut_power();
+        last += 5_000;
+        writer.burst_to(last);
+        wait_for("lines in the log", || match metrics::logged_events(case.admin_port)? {
+            logged if logged >= last => Ok(()),
+            logged => Err(format!("{logged} logged")),
+        });
+        pause(Duration::from_millis(300));
+        disk.replace();
+        LineCount::of(case.output()).wait(last, &mut product);
+    }
+    product.terminate();
+    arrived(&case.output(), last).assert_exactly_once();
+}

@@ -1,0 +1,106 @@
+//! Too few descriptors: at the start, and all at once while the product runs.
+
+use crate::case::Case;
+use crate::disks::run;
+use crate::lines::{LineCount, arrived, block};
+use crate::product::{Product, binary};
+use crate::wait::pause;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const FILES: u64 = 200;
+const LINES_PER_FILE: u64 = 50;
+
+fn write_files(case: &Case, from: u64, to: u64) {
+    for file in from..to {
+        let first = file * LINES_PER_FILE + 1;
+        case.write(&format!("logs/{file}.log"), &block(first, first + LINES_PER_FILE - 1));
+    }
+}
+
+/// Descriptors that a running product has open.
+fn open_descriptors(product: &Product) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", product.id())).expect("its descriptors").count()
+}
+
+fn limit(product: &Product, descriptors: usize) {
+    run("prlimit", &["--pid", &product.id().to_string(), &format!("--nofile={descriptors}:")]);
+}
+
+#[test]
+fn more_files_than_descriptors_are_all_read() {
+    let mut case = Case::new("few");
+    case.shards = 2;
+    let config = case.files_to_file("logs/*.log");
+    write_files(&case, 0, FILES);
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=128:128", "--"]).arg(binary()).arg("run").arg("-c").arg(&config).stdin(Stdio::null());
+    let mut product = Product::start_with(&case, &mut command);
+    product.expect("Too many open files");
+    product.expect("similar lines");
+    LineCount::of(case.output()).wait(FILES * LINES_PER_FILE, &mut product);
+    assert!(product.log().contains("raise the limit of open files"), "{}", product.log());
+    // Once more, with files that were closed in between.
+    for file in 0..FILES {
+        let first = (FILES + file) * LINES_PER_FILE + 1;
+        let mut log = fs::File::options().append(true).open(case.path(&format!("logs/{file}.log"))).expect("a file");
+        std::io::Write::write_all(&mut log, &block(first, first + LINES_PER_FILE - 1)).expect("lines");
+    }
+    LineCount::of(case.output()).wait(2 * FILES * LINES_PER_FILE, &mut product);
+    product.terminate();
+    arrived(&case.output(), 2 * FILES * LINES_PER_FILE).assert_exactly_once();
+}
+
+/// The limit falls below what is open: log, inputs, outputs get nothing new, until it is raised again.
+#[test]
+fn exhausted_descriptors_at_runtime_are_waited_for() {
+    let mut case = Case::new("exhausted");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    write_files(&case, 0, FILES);
+    let mut product = Product::start(&case, &config);
+    ["descriptor", "Too many open files", "similar lines", "no new segment"]
+        .iter()
+        .for_each(|part| product.expect(part));
+    let mut count = LineCount::of(case.output());
+    let mut last = FILES * LINES_PER_FILE;
+    count.wait(last, &mut product);
+    let open = open_descriptors(&product);
+    limit(&product, open - 10);
+    // Old files and new ones, and more than the log has segments ready for.
+    let mut log = fs::File::options().append(true).open(case.path("logs/0.log")).expect("a file");
+    std::io::Write::write_all(&mut log, &block(last + 1, last + 40_000)).expect("lines");
+    last += 40_000;
+    case.write("logs/new.log", &block(last + 1, last + 1_000));
+    last += 1_000;
+    product.wait_for_log(&["too many open files"]);
+    pause(Duration::from_secs(2));
+    assert!(product.is_running(), "{}", product.state());
+    limit(&product, 1024);
+    count.wait(last, &mut product);
+    product.terminate();
+    arrived(&case.output(), last).assert_exactly_once();
+}
+
+/// Nothing raises the limit; files that go give theirs back.
+#[test]
+fn descriptors_of_files_that_go_serve_those_that_come() {
+    let case = Case::new("go");
+    let config = case.configure(
+        &format!("{{type: file, include: [\"{}\"], rotate_wait: 1s}}", case.path("logs/*.log").display()),
+        &case.json_output(),
+    );
+    write_files(&case, 0, FILES);
+    let mut product = Product::start(&case, &config);
+    ["descriptor", "Too many open files", "similar lines"].iter().for_each(|part| product.expect(part));
+    let mut count = LineCount::of(case.output());
+    count.wait(FILES * LINES_PER_FILE, &mut product);
+    let open = open_descriptors(&product);
+    limit(&product, open);
+    (0..FILES).for_each(|file| fs::remove_file(case.path(&format!("logs/{file}.log"))).expect("a removal"));
+    write_files(&case, FILES, 2 * FILES);
+    count.wait(2 * FILES * LINES_PER_FILE, &mut product);
+    product.terminate();
+    arrived(&case.output(), 2 * FILES * LINES_PER_FILE).assert_exactly_once();
+}

@@ -1,0 +1,184 @@
+//! Disks that fail on purpose: small ones, ones that break, ones that lose their power. Needs the rights of root.
+//!
+//! Guarantees: what was mounted is unmounted when its value goes, also when a case panics; a loop device goes with its mount.
+//! Without the rights a case says on standard error what was not checked.
+
+use crate::case::Case;
+use crate::product::is_root;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The bit of `CAP_SYS_ADMIN` in a process's capabilities.
+const SYS_ADMIN: u32 = 21;
+
+/// Whether this process may mount and limit; otherwise says that `what` was not checked.
+pub fn may_administrate(what: &str) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    let may = is_root() && bits >> SYS_ADMIN & 1 == 1;
+    if !may {
+        // Past the capture of the test harness: that something was not checked is to be seen.
+        let _ = writeln!(io::stderr(), "NOT CHECKED: {what}: it needs root with CAP_SYS_ADMIN");
+    }
+    may
+}
+
+/// Runs a command that has to succeed.
+pub fn run(command: &str, arguments: &[&str]) {
+    let output = Command::new(command).args(arguments).output().unwrap_or_else(|error| panic!("{command}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command} {arguments:?}: {errors}");
+}
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A mounted file system.
+pub struct Mount {
+    at: PathBuf,
+    mounted: bool,
+}
+
+impl Mount {
+    /// A file system in memory of this size over a folder of the case. What it holds is gone with it.
+    pub fn memory(at: PathBuf, size: &str) -> Mount {
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", utf8(&at)]);
+        Mount { at, mounted: true }
+    }
+
+    /// Makes a file system in memory larger or smaller.
+    pub fn resize(&self, size: &str) {
+        run("mount", &["-o", &format!("remount,size={size}"), utf8(&self.at)]);
+    }
+
+    fn unmount(&mut self) {
+        self.mounted = false;
+        run("umount", &[utf8(&self.at)]);
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        // The last one hides those before it.
+        while let Some(mount) = self.mounts.pop() {
+            drop(mount);
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if self.mounted {
+            let plain = Command::new("umount").arg(&self.at).output();
+            if !plain.is_ok_and(|output| output.status.success()) {
+                let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+            }
+        }
+    }
+}
+
+/// An ext4 in a file, mounted over a folder of the case.
+pub struct LoopDisk {
+    image: PathBuf,
+    at: PathBuf,
+    /// The last one is what its path leads to.
+    mounts: Vec<Mount>,
+}
+
+impl LoopDisk {
+    /// Makes the file system and mounts it.
+    pub fn new(case: &Case, image: &str, at: &str, megabytes: u64) -> LoopDisk {
+        let (image, at) = (case.path(image), case.path(at));
+        let file = File::create(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
+        file.set_len(megabytes << 20).expect("a sparse file");
+        // No room kept for root, whose product is to meet a full disk.
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "nodiscard", utf8(&image)]);
+        let mut disk = LoopDisk { image, at, mounts: Vec::new() };
+        disk.mount();
+        disk
+    }
+
+    /// Mounts it: what the journal has is replayed.
+    pub fn mount(&mut self) {
+        run("mount", &["-t", "ext4", "-o", "loop", utf8(&self.image), utf8(&self.at)]);
+        self.mounts.push(Mount { at: self.at.clone(), mounted: true });
+    }
+
+    /// Kilobytes that the image takes where it lies.
+    pub fn image_kilobytes(&self) -> u64 {
+        fs::metadata(&self.image).expect("an image").blocks() / 2
+    }
+
+    /// Stops the disk as a power cut does: what was not written yet never will be, and every call fails from now on.
+    pub fn cut_power(&self) {
+        run("xfs_io", &["-x", "-c", "shutdown", utf8(&self.at)]);
+    }
+
+    /// Repairs it as a start of the machine does, and mounts it.
+    pub fn restart(&mut self) {
+        while let Some(mut mount) = self.mounts.pop() {
+            mount.unmount();
+        }
+        self.repair();
+        self.mount();
+    }
+
+    /// Puts another disk with what the dead one holds over it, which is still in use: the path leads to the other one now.
+    pub fn replace(&mut self) {
+        let other = self.image.with_extension(self.mounts.len().to_string());
+        run("cp", &["--sparse=always", utf8(&self.image), utf8(&other)]);
+        self.image = other;
+        self.mount();
+    }
+
+    fn repair(&self) {
+        let check = Command::new("e2fsck").args(["-p", "-f"]).arg(&self.image).output().expect("e2fsck");
+        // 1 says that errors were corrected.
+        assert!(check.status.code().is_some_and(|code| code <= 1), "{check:?}");
+    }
+}
+
+/// Writes a file until the disk takes not one byte more, except `spared` bytes. Removing it makes room again.
+pub fn fill(folder: &Path, spared: u64) -> PathBuf {
+    let path = folder.join("filler");
+    let mut file = File::create(&path).expect("a filler");
+    for step in [1 << 20, 64 << 10, 4 << 10, 1 << 10, 1] {
+        let bytes = vec![1; step];
+        while file.write_all(&bytes).is_ok() {}
+    }
+    let length = file.metadata().expect("a filler").len();
+    file.set_len(length.saturating_sub(spared)).expect("a shorter filler");
+    path
+}
+
+#[test]
+fn disks_fill_break_and_come_back() {
+    if !may_administrate("disks that fail") {
+        return;
+    }
+    let case = Case::new("disks");
+    let small = Mount::memory(case.path("out"), "1m");
+    let filler = fill(&case.path("out"), 4096);
+    assert!(fs::write(case.path("out/a"), vec![0; 8192]).is_err(), "a full disk takes bytes");
+    small.resize("2m");
+    fs::write(case.path("out/a"), vec![0; 8192]).expect("room");
+    assert!(fs::metadata(filler).expect("a filler").len() > 900 << 10);
+    let mut disk = LoopDisk::new(&case, "image", "data", 16);
+    let device = fs::metadata(case.path("data")).expect("a folder").dev();
+    assert_ne!(device, fs::metadata(case.path("logs")).expect("a folder").dev());
+    let kept = File::create(case.path("data/kept")).expect("a file");
+    (&kept).write_all(b"kept").expect("bytes");
+    kept.sync_all().expect("a sync");
+    fs::write(case.path("data/lost"), b"lost").expect("bytes");
+    disk.cut_power();
+    assert!(kept.sync_all().is_err() && fs::read(case.path("data/kept")).is_err(), "a disk without power works");
+    drop(kept);
+    disk.restart();
+    assert_eq!(fs::read(case.path("data/kept")).expect("a file"), b"kept");
+    assert!(!fs::read(case.path("data/lost")).is_ok_and(|bytes| bytes == b"lost"), "the power was not cut");
+}

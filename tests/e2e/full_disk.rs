@@ -1,0 +1,219 @@
+//! Disks that run full and have room again: under the log, under the output, under both.
+//!
+//! What is promised: nothing is lost and nothing repeated, no restart is needed, and a start on a full disk works as long as the
+//! log itself lies on it.
+
+use crate::case::Case;
+use crate::disks::{LoopDisk, Mount, fill, may_administrate};
+use crate::lines::{LineCount, arrived, block};
+use crate::metrics;
+use crate::product::{Product, binary, text};
+use crate::wait::{pause, wait_for};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const ALL: u64 = 60_000;
+
+/// What the log says when it gets no new segment.
+const NO_SEGMENT: &str = "no new segment for the write-ahead log";
+
+/// A case whose log is on a disk of 40 MiB, with so little room left that [`ALL`] lines do not fit, and whose output cannot
+/// take anything yet.
+struct FullLog {
+    config: PathBuf,
+    filler: PathBuf,
+    _disk: Mount,
+    case: Case,
+}
+
+impl FullLog {
+    fn new(name: &str) -> FullLog {
+        let mut case = Case::new(name);
+        case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 256MiB}\n".to_owned();
+        let config = case.files_to_file("logs/*.log");
+        let disk = Mount::memory(case.path("data"), "40m");
+        let filler = fill(&case.path("data"), 18 << 20);
+        fs::create_dir(case.output()).expect("a folder where the file should be");
+        FullLog { config, filler, _disk: disk, case }
+    }
+
+    /// Starts the product and waits until its log is full.
+    fn start_and_fill(&self) -> Product {
+        self.case.write("logs/app.log", &block(1, ALL));
+        let mut product = Product::start(&self.case, &self.config);
+        product.expect("events.json");
+        product.expect("similar lines");
+        product.expect(NO_SEGMENT);
+        product.wait_for_log(&[NO_SEGMENT, "no space left", "free space on that disk"]);
+        wait_for("an intake that waits", || {
+            match metrics::sum(self.case.admin_port, "tailwater_wal_full_total", &[])? {
+                0 => Err(product.state()),
+                _ => Ok(()),
+            }
+        });
+        let logged = metrics::logged_events(self.case.admin_port).expect("metrics");
+        assert!((1..ALL).contains(&logged), "{logged} of {ALL} are in the log of a full disk");
+        product
+    }
+}
+
+#[test]
+fn full_disk_of_the_log_holds_the_intake_until_room_is_freed() {
+    if !may_administrate("a full disk under the log") {
+        return;
+    }
+    let full = FullLog::new("full-log");
+    let mut product = full.start_and_fill();
+    fs::remove_file(&full.filler).expect("room");
+    wait_for("all lines in the log", || match metrics::logged_events(full.case.admin_port)? {
+        ALL => Ok(()),
+        logged => Err(format!("logged {logged}; {}", product.state())),
+    });
+    fs::remove_dir(full.case.output()).expect("the folder goes");
+    LineCount::of(full.case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&full.case.output(), ALL).assert_exactly_once();
+}
+
+#[test]
+fn full_disk_of_the_log_drains_through_the_output_without_more_room() {
+    if !may_administrate("a full disk under the log that is drained") {
+        return;
+    }
+    let full = FullLog::new("full-drain");
+    let mut product = full.start_and_fill();
+    fs::remove_dir(full.case.output()).expect("the folder goes");
+    LineCount::of(full.case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&full.case.output(), ALL).assert_exactly_once();
+}
+
+/// Killed while the disk is full, started while it is full, and full to the last byte: the start drains what is there.
+#[test]
+fn start_on_a_full_disk_drains_what_the_log_holds() {
+    if !may_administrate("a start on a full disk") {
+        return;
+    }
+    let full = FullLog::new("full-start");
+    full.start_and_fill().kill();
+    let rest = full.case.path("data/rest");
+    fs::rename(fill(&full.case.path("data"), 0), &rest).expect("no room at all");
+    fs::remove_dir(full.case.output()).expect("the folder goes");
+    for _ in 0..2 {
+        let mut product = Product::start(&full.case, &full.config);
+        product.expect(NO_SEGMENT);
+        product.expect("no room");
+        product.expect("similar lines");
+        LineCount::of(full.case.output()).wait(1, &mut product);
+        product.kill();
+    }
+    let mut product = Product::start(&full.case, &full.config);
+    product.expect(NO_SEGMENT);
+    product.expect("no room");
+    product.expect("similar lines");
+    LineCount::of(full.case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&full.case.output(), ALL).assert_exactly_once();
+}
+
+#[test]
+fn first_start_on_a_full_disk_is_refused_by_name() {
+    if !may_administrate("a first start on a full disk") {
+        return;
+    }
+    let case = Case::new("full-first");
+    let config = case.files_to_file("logs/*.log");
+    let _disk = Mount::memory(case.path("data"), "8m");
+    for spared in [0, 1 << 20] {
+        fill(&case.path("data"), spared);
+        let mut command = Command::new(binary());
+        let output =
+            command.arg("run").arg("-c").arg(&config).stdin(Stdio::null()).output().expect("the product starts");
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for word in [case.path("data").to_str().expect("UTF-8"), "No space left", "free"] {
+            assert!(message.contains(word), "no {word:?} in: {message}");
+        }
+    }
+}
+
+/// Waits until the product has met the full disk of its output and writes nothing more.
+fn wait_for_full_output(case: &Case, product: &mut Product) -> u64 {
+    product.expect("No space left");
+    product.expect("similar lines");
+    product.wait_for_log(&["no space left", "events.json", "free space there"]);
+    let length = || fs::metadata(case.output()).expect("the output").len();
+    wait_for("an output that stands still", || {
+        let before = length();
+        pause(Duration::from_millis(200));
+        if length() == before { Ok(before) } else { Err(product.state()) }
+    })
+}
+
+#[test]
+fn full_disk_of_the_output_is_waited_for_over_kills() {
+    if !may_administrate("a full disk under the output") {
+        return;
+    }
+    let case = Case::new("full-out");
+    let config = case.files_to_file("logs/*.log");
+    let disk = Mount::memory(case.path("out"), "4m");
+    case.write("logs/app.log", &block(1, ALL));
+    let mut product = Product::start(&case, &config);
+    let first = wait_for_full_output(&case, &mut product);
+    disk.resize("8m");
+    wait_for("more than fitted before", || match fs::metadata(case.output()).expect("the output").len() {
+        now if now > first => Ok(()),
+        _ => Err(product.state()),
+    });
+    wait_for_full_output(&case, &mut product);
+    product.kill();
+    let mut product = Product::start(&case, &config);
+    wait_for_full_output(&case, &mut product);
+    disk.resize("64m");
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&case.output(), ALL).assert_exactly_once();
+}
+
+/// Log and output on one disk, a real file system that counts its blocks late: the output takes what the log needs.
+#[test]
+fn one_full_disk_for_log_and_output_is_waited_for_over_kills() {
+    if !may_administrate("a full disk under log and output") {
+        return;
+    }
+    let mut case = Case::new("full-both");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
+    let _disk = LoopDisk::new(&case, "image", "out", 64);
+    let config = on_one_disk(&case);
+    let filler = fill(&case.path("out"), 20 << 20);
+    case.write("logs/app.log", &block(1, ALL));
+    let mut product = Product::start(&case, &config);
+    product.expect(NO_SEGMENT);
+    wait_for_full_output(&case, &mut product);
+    product.kill();
+    let mut product = Product::start(&case, &config);
+    product.expect(NO_SEGMENT);
+    product.expect("no room");
+    product.expect("similar lines");
+    wait_for_full_output(&case, &mut product);
+    fs::remove_file(filler).expect("room");
+    LineCount::of(case.output()).wait(ALL, &mut product);
+    product.terminate();
+    arrived(&case.output(), ALL).assert_exactly_once();
+}
+
+/// Moves the data directory beside the output.
+fn on_one_disk(case: &Case) -> PathBuf {
+    let config = case.files_to_file("logs/*.log");
+    let path = |below: &str| case.path(below).to_str().expect("UTF-8").to_owned();
+    let configured = fs::read_to_string(&config).expect("the configuration");
+    replaced(&config, &configured.replace(&path("data"), &path("out/data")))
+}
+
+fn replaced(config: &Path, text: &str) -> PathBuf {
+    fs::write(config, text).expect("a configuration");
+    config.to_owned()
+}

@@ -1,0 +1,79 @@
+//! SIGKILL again and again, at moments that nobody chose.
+
+use crate::case::Case;
+use crate::lines::{LineCount, LineWriter, arrived};
+use crate::product::Product;
+use crate::wait::pause;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const KILLS: usize = 20;
+/// Lines between two rotations: about half a second of the writer.
+const LINES_PER_FILE: u64 = 10_000;
+/// No kill comes later after a start than this.
+const LATEST_KILL_MS: u64 = 450;
+
+/// Numbers that are different each time; the seed is printed, so that a failure can be looked at.
+struct Moments(u64);
+
+impl Moments {
+    fn new() -> Moments {
+        let bytes = fs::File::open("/dev/urandom").and_then(|mut file| {
+            let mut bytes = [0; 8];
+            std::io::Read::read_exact(&mut file, &mut bytes).map(|()| bytes)
+        });
+        let seed = u64::from_le_bytes(bytes.expect("random bytes"));
+        println!("moments of seed {seed}");
+        Moments(seed | 1)
+    }
+
+    fn next_ms(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % LATEST_KILL_MS
+    }
+}
+
+/// Writes and rotates until it is told to stop; answers the number of the last line.
+fn write_and_rotate(case: &Case, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let (folder, stop) = (case.path("logs"), stop.clone());
+    thread::spawn(move || {
+        let mut last = 0;
+        for number in 1.. {
+            last += LINES_PER_FILE;
+            writer.write_to(last);
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            writer.rename(&folder.join(format!("app.log.{number}")));
+            writer.reopen();
+        }
+        last
+    })
+}
+
+#[test]
+fn twenty_kills_at_random_moments_lose_and_repeat_nothing() {
+    let mut case = Case::new("kills");
+    case.shards = 2;
+    let config = case.files_to_file("logs/app.log*");
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = write_and_rotate(&case, &stop);
+    let mut moments = Moments::new();
+    for _ in 0..KILLS {
+        let product = Product::start(&case, &config);
+        pause(Duration::from_millis(moments.next_ms()));
+        product.kill();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut product = Product::start(&case, &config);
+    let lines = writing.join().expect("the writer");
+    LineCount::of(case.output()).wait(lines, &mut product);
+    product.terminate();
+    arrived(&case.output(), lines).assert_exactly_once();
+}

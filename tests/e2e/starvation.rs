@@ -1,0 +1,139 @@
+//! The processor is taken away: nothing is lost or repeated, and no stall outlives its cause by more than two seconds.
+//!
+//! A stall is measured from the end of its cause until all that was written before that end is delivered, and a fresh line in
+//! another file too. A machine that is itself held up is measured by a control thread, and its delay is granted; a measurement
+//! beyond the bound is made again, three times at most.
+
+use crate::case::Case;
+use crate::disks::may_administrate;
+use crate::lines::{LineCount, arrived, block};
+use crate::product::Product;
+use crate::strain::{Burners, Control, Quota, SlowCalls, Stopped};
+use crate::wait::{pause, wait_for};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Lines that are written in a second.
+const PACE: u64 = 5_000;
+/// How long a cause lasts.
+const CAUSE: Duration = Duration::from_secs(3);
+/// How long a stall may outlive its cause.
+const BOUND: Duration = Duration::from_secs(2);
+const MEASUREMENTS: usize = 3;
+
+/// A product with lines coming in, alone on the machine as far as these tests go.
+struct Strained {
+    product: Product,
+    case: Case,
+    log: File,
+    count: LineCount,
+    last: u64,
+}
+
+impl Strained {
+    fn start(name: &str) -> Strained {
+        let mut case = Case::alone(name);
+        case.shards = 2;
+        let config: PathBuf = case.files_to_file("logs/*.log");
+        let log = File::create(case.path("logs/app.log")).expect("the log");
+        let mut product = Product::start(&case, &config);
+        // A watchdog that says so is right.
+        product.expect("kick");
+        product.expect("stall");
+        let count = LineCount::of(case.output());
+        let mut strained = Strained { product, case, log, count, last: 0 };
+        strained.write(Duration::from_millis(300));
+        strained.count.wait(strained.last, &mut strained.product);
+        strained
+    }
+
+    /// Writes lines at the pace for about this long.
+    fn write(&mut self, duration: Duration) {
+        let (began, first) = (Instant::now(), self.last);
+        while began.elapsed() < duration {
+            pause(Duration::from_millis(5));
+            let due = first + began.elapsed().as_millis() as u64 * PACE / 1000;
+            self.log.write_all(&block(self.last + 1, due)).expect("lines");
+            self.last = due;
+        }
+    }
+
+    /// Lets `cause` act while lines are written, ends it, and measures how long delivery stays behind, and how late the
+    /// control thread was meanwhile.
+    fn stall<C>(&mut self, cause: impl FnOnce(&Product) -> C) -> (Duration, Duration) {
+        let acting = cause(&self.product);
+        self.write(CAUSE);
+        drop(acting);
+        let (ended, control) = (Instant::now(), Control::start());
+        self.last += 1;
+        fs::write(self.case.path(&format!("logs/fresh-{}.log", self.last)), block(self.last, self.last))
+            .expect("a line");
+        let (last, count, product) = (self.last, &mut self.count, &mut self.product);
+        wait_for("delivery that has caught up", || match count.now() {
+            now if now >= last => Ok(()),
+            now => Err(format!("{now} of {last}; {}", product.state())),
+        });
+        (ended.elapsed(), control.latest())
+    }
+
+    /// The least of some stalls of this cause keeps the bound.
+    fn assert_no_long_stall<C>(&mut self, name: &str, cause: impl Fn(&Product) -> C) {
+        let mut seen = Vec::new();
+        for _ in 0..MEASUREMENTS {
+            let (stall, late) = self.stall(&cause);
+            seen.push((stall, late));
+            println!("{name}: delivery caught up {stall:?} after the cause; the control thread was {late:?} late");
+            if stall <= BOUND + late * 2 {
+                return;
+            }
+        }
+        panic!("{name}: stalls (and how late the control thread was): {seen:?}");
+    }
+
+    fn end(self) {
+        let Strained { product, case, last, .. } = self;
+        product.terminate();
+        arrived(&case.output(), last).assert_exactly_once();
+    }
+}
+
+#[test]
+fn burners_beside_it_stall_nothing_for_long() {
+    let mut strained = Strained::start("burners");
+    strained.assert_no_long_stall("six burners", |_| Burners::start(6));
+    strained.end();
+}
+
+#[test]
+fn quota_of_a_twentieth_stalls_nothing_for_long() {
+    if !may_administrate("a quota of the processor") {
+        return;
+    }
+    let mut strained = Strained::start("quota");
+    strained.assert_no_long_stall("a quota of 10 of 200 ms", |product| Quota::impose(product, 10_000, 200_000));
+    strained.end();
+}
+
+#[test]
+fn stop_and_go_on_stalls_nothing_for_long() {
+    let mut strained = Strained::start("stopped");
+    strained.assert_no_long_stall("SIGSTOP", Stopped::stop);
+    strained.end();
+}
+
+#[test]
+fn slow_calls_of_the_ring_stall_nothing_for_long() {
+    if !may_administrate("slow calls of the ring") {
+        return;
+    }
+    let mut strained = Strained::start("slow-ring");
+    strained.assert_no_long_stall("io_uring_enter slower by 20 ms", |product| {
+        SlowCalls::attach(product, "inject=io_uring_enter:delay_enter=20000")
+    });
+    strained.assert_no_long_stall("answers of io_uring_enter later by 20 ms", |product| {
+        SlowCalls::attach(product, "inject=io_uring_enter:delay_exit=20000")
+    });
+    strained.end();
+}

@@ -1,0 +1,174 @@
+//! What keeps a process from running: burners beside it, a quota, a stop, slow system calls.
+//!
+//! Guarantees: each cause ends when its value goes, also when a case panics.
+
+use crate::product::Product;
+use crate::wait::{pause, wait_for};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Threads that compute without a pause.
+pub struct Burners {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Burners {
+    pub fn start(count: usize) -> Burners {
+        let stop = Arc::new(AtomicBool::new(false));
+        let burn = |_| {
+            let stop = stop.clone();
+            thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
+        };
+        let threads = (0..count).map(burn).collect();
+        Burners { stop, threads }
+    }
+}
+
+impl Drop for Burners {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A group of processes that gets a part of each period: version 1 or 2, whichever has the controller.
+pub struct Quota {
+    group: PathBuf,
+    outside: PathBuf,
+}
+
+impl Quota {
+    /// Gives all threads of the product `quota` of each `period`, in microseconds.
+    pub fn impose(product: &Product, quota: u64, period: u64) -> Quota {
+        let first = Path::new("/sys/fs/cgroup/cpu");
+        let name = format!("tailwater-test-{}", product.id());
+        let is_first = first.join("cpu.cfs_quota_us").exists() || first.join("cgroup.procs").exists();
+        let (outside, limits) = if is_first {
+            (first.to_owned(), vec![("cpu.cfs_period_us", period.to_string()), ("cpu.cfs_quota_us", quota.to_string())])
+        } else {
+            let root = PathBuf::from("/sys/fs/cgroup");
+            // Refused where it is on already, or where processes stand in the way: then the limit fails, and says so.
+            let _ = fs::write(root.join("cgroup.subtree_control"), "+cpu");
+            (root, vec![("cpu.max", format!("{quota} {period}"))])
+        };
+        let group = outside.join(name);
+        fs::create_dir(&group).unwrap_or_else(|error| panic!("{}: {error}", group.display()));
+        let imposed = Quota { group, outside };
+        for (file, value) in limits {
+            let path = imposed.group.join(file);
+            fs::write(&path, value).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        fs::write(imposed.group.join("cgroup.procs"), product.id().to_string()).expect("the product in the group");
+        imposed
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        let members = fs::read_to_string(self.group.join("cgroup.procs")).unwrap_or_default();
+        for member in members.lines() {
+            let _ = fs::write(self.outside.join("cgroup.procs"), member);
+        }
+        // A process that has just ended may hold it for a moment.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.group).is_ok() || !self.group.exists() {
+                return;
+            }
+            pause(Duration::from_millis(20));
+        }
+        eprintln!("{} is left behind", self.group.display());
+    }
+}
+
+/// The product stands still.
+pub struct Stopped(u32);
+
+impl Stopped {
+    pub fn stop(product: &Product) -> Stopped {
+        product.signal("STOP");
+        Stopped(product.id())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status();
+    }
+}
+
+/// A tracer that makes system calls of the product slow.
+pub struct SlowCalls(Child);
+
+impl SlowCalls {
+    pub fn attach(product: &Product, inject: &str) -> SlowCalls {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", "-e", inject, "-p", &product.id().to_string()]);
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace");
+        let attached = SlowCalls(child);
+        wait_for("the tracer", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", product.id())).unwrap_or_default();
+            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+            if tracer.is_some_and(|tracer| tracer.trim() != "0") { Ok(()) } else { Err(status) }
+        });
+        attached
+    }
+}
+
+impl Drop for SlowCalls {
+    fn drop(&mut self) {
+        // It lets go of the product, which a kill by force would not give it the time for.
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// A thread that only wants to run every few milliseconds: how late it is tells what the machine itself holds up.
+pub struct Control {
+    stop: Arc<AtomicBool>,
+    latest_micros: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    pub fn start() -> Control {
+        const STEP: Duration = Duration::from_millis(5);
+        let (stop, latest_micros) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, latest) = (stop.clone(), latest_micros.clone());
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                pause(STEP);
+                let late = began.elapsed().saturating_sub(STEP);
+                latest.fetch_max(late.as_micros() as u64, Ordering::Relaxed);
+            }
+        });
+        Control { stop, latest_micros, thread: Some(thread) }
+    }
+
+    /// Ends it; how late it was at worst.
+    pub fn latest(mut self) -> Duration {
+        self.end();
+        Duration::from_micros(self.latest_micros.load(Ordering::Relaxed))
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
