@@ -294,6 +294,11 @@ impl Group {
         self.frames[..self.used].last_mut()
     }
 
+    /// Finishes every frame: see [`FrameBuilder::finish`].
+    pub fn finish(&mut self) {
+        self.frames_mut().iter_mut().for_each(FrameBuilder::finish);
+    }
+
     /// The frames, in order.
     pub fn frames(&self) -> &[FrameBuilder] {
         &self.frames[..self.used]

@@ -79,7 +79,7 @@ fn decode_source<'a>(reader: &mut Reader<'a>) -> Result<SourceRecord<'a>, Malfor
 }
 
 /// Appends one entry of a position section.
-pub(crate) fn encode_position(out: &mut Vec<u8>, range: &SourceRange, source: &Source, record: bool, gone: bool) {
+pub fn encode_position(out: &mut Vec<u8>, range: &SourceRange, source: &Source, record: bool, gone: bool) {
     let flags = if record { ENTRY_RECORD } else { 0 } | if gone { ENTRY_GONE } else { 0 };
     out.extend_from_slice(&source.key.0.to_le_bytes());
     out.extend_from_slice(&range.from.to_le_bytes());
@@ -110,7 +110,7 @@ pub(crate) fn commit_bytes(commit: &Commit) -> usize {
 }
 
 /// Appends the payload of a commit.
-pub(crate) fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
+pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
     out.extend_from_slice(&[commit.output.0, 0, 0, 0]);
     out.extend_from_slice(&u32_length(commit.state.len()).to_le_bytes());
     out.extend_from_slice(&commit.number.to_le_bytes());
@@ -161,8 +161,24 @@ pub struct Snapshot {
     pub commits: Vec<Commit>,
 }
 
-/// Appends a registry section.
-pub(crate) fn encode_registry(out: &mut Vec<u8>, registry: &[RegistryEntry]) {
+/// Appends the payload of a snapshot frame.
+pub fn encode_snapshot<'a>(
+    out: &mut Vec<u8>,
+    registry: &[RegistryEntry],
+    sources: impl ExactSizeIterator<Item = &'a SourceState>,
+    commits: impl ExactSizeIterator<Item = &'a Commit>,
+) {
+    encode_registry(out, registry);
+    out.extend_from_slice(&u32_length(sources.len()).to_le_bytes());
+    sources.for_each(|source| encode_source_state(out, source));
+    out.extend_from_slice(&u32_length(commits.len()).to_le_bytes());
+    for commit in commits {
+        out.extend_from_slice(&u32_length(commit_bytes(commit)).to_le_bytes());
+        encode_commit(out, commit);
+    }
+}
+
+fn encode_registry(out: &mut Vec<u8>, registry: &[RegistryEntry]) {
     out.extend_from_slice(&u32_length(registry.len()).to_le_bytes());
     for entry in registry {
         let name = &entry.name.as_bytes()[..entry.name.len().min(usize::from(u16::MAX))];
@@ -178,8 +194,7 @@ pub(crate) fn source_state_bytes(state: &SourceState) -> usize {
     36 + state.intervals.len() * 16 + 8 + record.next_multiple_of(8)
 }
 
-/// Appends one source of a snapshot.
-pub(crate) fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
+fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
     out.extend_from_slice(&state.source.key.0.to_le_bytes());
     // Zero says that the source exists, so a source gone at the very epoch is recorded as gone a nanosecond later.
     let gone = state.gone.map_or(0, |gone| if gone.0 == 0 { 1 } else { gone.0 });

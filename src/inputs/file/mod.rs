@@ -17,7 +17,7 @@ mod follow;
 mod gzip;
 mod home;
 mod identify;
-mod identity;
+pub mod identity;
 mod owner;
 mod post;
 mod reader;
