@@ -71,6 +71,7 @@
 //! the next segment; seal and snapshot frames in between do not end it.
 //! `EPOCH` marks the first frame after a start of the log, which has a higher epoch and whose sequence may jump: a snapshot, or
 //! the seal of the segment when the snapshot has to open the next one.
+//! A sequence or commit number above 2^60, an epoch above 2^30 and a segment number from 2^36 on are damage, whatever the checksum.
 //! With MASKS `outputs` is the union of the masks; with TIMESTAMPS `timestamp` is that of the first event. Later versions keep
 //! magic, checksum, length and version where they are, in frames and in segment headers, so that they can be told from damage.
 //!

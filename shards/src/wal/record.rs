@@ -7,6 +7,7 @@ use super::bytes::{Malformed, Reader, pad, u32_length};
 use super::{Commit, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState};
 use crate::batch::{Source, SourceKey, SourceRange};
 use crate::env::Timestamp;
+use crate::limits::{OUTPUTS_MAX, SEQUENCE_MAX};
 use std::sync::Arc;
 
 const ENTRY_RECORD: u16 = 1;
@@ -129,12 +130,15 @@ pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
 pub fn decode_commit(payload: &[u8]) -> Result<Commit, Malformed> {
     let mut reader = Reader::new(payload);
     let output = OutputNumber(reader.u8()?);
-    if usize::from(output.0) >= crate::limits::OUTPUTS_MAX {
+    if usize::from(output.0) >= OUTPUTS_MAX {
         return Err(Malformed);
     }
     reader.take(3)?;
     let state = reader.u32()? as usize;
     let number = reader.u64()?;
+    if number > SEQUENCE_MAX {
+        return Err(Malformed);
+    }
     let count = reader.u32()? as usize;
     reader.take(4)?;
     if reader.remaining() != count.checked_mul(24).and_then(|bytes| bytes.checked_add(state)).ok_or(Malformed)? {
@@ -145,6 +149,9 @@ pub fn decode_commit(payload: &[u8]) -> Result<Commit, Malformed> {
         let log = LogId(reader.u64()?);
         let position = Position { sequence: Sequence(reader.u64()?), event: reader.u32()? };
         reader.take(4)?;
+        if position.sequence.0 > SEQUENCE_MAX {
+            return Err(Malformed);
+        }
         cursors.push((log, position));
     }
     Ok(Commit { output, number, cursors, state: reader.take(state)?.to_vec() })
@@ -235,7 +242,7 @@ pub fn decode_snapshot(payload: &[u8]) -> Result<Snapshot, Malformed> {
         let removed = reader.u8()? & REGISTRY_REMOVED != 0;
         let length = usize::from(reader.u16()?);
         let name = str::from_utf8(reader.take(length)?).map_err(|_| Malformed)?.to_owned();
-        if usize::from(number.0) >= crate::limits::OUTPUTS_MAX {
+        if usize::from(number.0) >= OUTPUTS_MAX {
             return Err(Malformed);
         }
         snapshot.registry.push(RegistryEntry { number, name, removed });

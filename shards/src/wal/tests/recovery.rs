@@ -298,3 +298,15 @@ fn a_manifest_that_would_give_an_id_again_is_refused() {
     manifest(u64::MAX).unwrap();
     assert!(matches!(open().unwrap().new_log(), Err(WalError::Unusable { path, .. }) if path.ends_with("manifest")));
 }
+
+#[test]
+fn a_log_near_the_end_of_its_numbers_is_not_written_to() {
+    let mut machine = Machine::new(32, SMALL, 4);
+    written(&mut machine, 3, |_| true);
+    let recovered = machine.scan().unwrap();
+    let env = machine.simulation.env(ShardId(0));
+    let state = recovered.state.clone();
+    let floor = Sequence(crate::limits::SEQUENCE_MAX);
+    let refused = Writer::open(env, machine.options.clone(), recovered, state, floor);
+    assert!(matches!(refused, Err(WalError::Unusable { reason, .. }) if reason.contains("near their end")));
+}
