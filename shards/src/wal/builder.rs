@@ -212,6 +212,11 @@ impl FrameBuilder {
         self.timestamp = timestamp;
     }
 
+    #[cfg(test)]
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
     /// Bytes of the finished frame.
     pub fn length(&self) -> usize {
         assert!(self.finished, "the length is known once the frame is finished");

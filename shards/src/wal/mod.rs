@@ -55,7 +55,7 @@
 //!     48     4 pipeline
 //!     52     4 event count
 //!     56     8 outputs: bit n set means output number n gets the events (events without MASKS)
-//!     64     8 timestamp, ns since 1970 (events without TIMESTAMPS; wall clock of the writer for the other kinds)
+//!     64     8 timestamp, ns since 1970 (events without TIMESTAMPS; wall clock of the writer for a frame without events)
 //!     72     4 payload bytes
 //!     76     4 position section bytes
 //!     80     8 events discarded before the log for the ranges recorded here (lane policy, filters), for accounting
