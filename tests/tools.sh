@@ -49,14 +49,18 @@ sanitized() {
         ASAN_OPTIONS=detect_leaks=0 cargo "$@"
 }
 
-asan() {
-    say "AddressSanitizer: $UNSAFE_TESTS"
-    # shellcheck disable=SC2086
-    sanitized test --locked --quiet --profile sanitized --target "$HOST" -p tailwater-shards --lib -- $UNSAFE_TESTS
+# Everything at once: what the two need of their dependencies is the same then, and nothing is built twice.
+prepare() {
+    sanitized build --locked --quiet --profile sanitized --target "$HOST" -p tailwater-shards -p tailwater-fuzz --bins --tests
 }
 
-build_targets() {
-    sanitized build --locked --quiet --profile sanitized --target "$HOST" -p tailwater-fuzz --bins
+asan() {
+    say "AddressSanitizer: the corpora, $UNSAFE_TESTS"
+    prepare
+    # The driving of the executor is about time, and slow under anything.
+    # shellcheck disable=SC2086
+    sanitized test --locked --quiet --profile sanitized --target "$HOST" -p tailwater-shards -p tailwater-fuzz --lib -- \
+        $UNSAFE_TESTS tests::every_corpus --skip glommio_env::tests::drive
 }
 
 # Runs one target; everything new goes into the first folder.
@@ -93,7 +97,7 @@ fuzz() {
     local seconds="$1" found failed=0 name keep
     shift
     say "libFuzzer: ${*:-$TARGETS}, $seconds s each, $JOBS at a time"
-    build_targets
+    prepare
     found="$(mktemp -d)"
     canary "$found"
     # shellcheck disable=SC2086
@@ -115,7 +119,7 @@ fuzz() {
 
 minimise() {
     local name aside
-    build_targets
+    prepare
     # shellcheck disable=SC2086
     for name in ${*:-$TARGETS}; do
         aside="$(mktemp -d)"
