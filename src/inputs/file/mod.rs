@@ -18,7 +18,7 @@ mod glimpse;
 mod gzip;
 mod home;
 mod identify;
-mod identity;
+pub mod identity;
 mod owner;
 mod post;
 mod reader;
