@@ -1,5 +1,7 @@
 //! Who is measured: how each program is found, started and asked for its version.
 //!
+//! vlagent is not among them: it follows no files but those of Kubernetes and writes none.
+//!
 //! A program that gets a configuration file of its own name in a scenario's folder takes part in that scenario. Configurations
 //! learn their places from the environment: `PERF_INPUT` (a file or a glob), `PERF_DIRECTORY` (an empty folder), `PERF_ADMIN`
 //! (`address:port` where the program may listen) and `PERF_ADMIN_PORT`.
@@ -20,12 +22,11 @@ pub enum Program {
     Vector,
     FluentBit,
     Otelcol,
-    Vlagent,
 }
 
 impl Program {
     /// All of them, the product first.
-    pub const ALL: [Program; 8] = [
+    pub const ALL: [Program; 7] = [
         Program::Tailwater,
         Program::Rsyslog,
         Program::SyslogNg,
@@ -33,7 +34,6 @@ impl Program {
         Program::Vector,
         Program::FluentBit,
         Program::Otelcol,
-        Program::Vlagent,
     ];
 
     /// Its name in reports and on the command line.
@@ -46,15 +46,19 @@ impl Program {
             Program::Vector => "vector",
             Program::FluentBit => "fluent-bit",
             Program::Otelcol => "otelcol",
-            Program::Vlagent => "vlagent",
         }
     }
 
-    /// Its binary.
-    fn binary(self) -> &'static str {
+    /// What its binary may be called, best first.
+    fn binaries(self) -> &'static [&'static str] {
         match self {
-            Program::Rsyslog => "rsyslogd",
-            _ => self.name(),
+            Program::Tailwater => &["tailwater"],
+            Program::Rsyslog => &["rsyslogd"],
+            Program::SyslogNg => &["syslog-ng"],
+            Program::Telegraf => &["telegraf"],
+            Program::Vector => &["vector"],
+            Program::FluentBit => &["fluent-bit"],
+            Program::Otelcol => &["otelcol-contrib", "otelcol"],
         }
     }
 
@@ -68,7 +72,6 @@ impl Program {
             Program::Vector => "vector.yaml",
             Program::FluentBit => "fluent-bit.conf",
             Program::Otelcol => "otelcol.yaml",
-            Program::Vlagent => "vlagent.flags",
         }
     }
 
@@ -155,11 +158,6 @@ impl Contender {
             }
             Program::FluentBit => command.arg("-c").arg(configuration),
             Program::Telegraf | Program::Vector | Program::Otelcol => command.arg("--config").arg(configuration),
-            Program::Vlagent => {
-                let flags = fs::read_to_string(&configuration);
-                let flags = flags.map_err(|error| format!("{}: {error}", configuration.display()))?;
-                command.args(flags.lines().filter(|line| line.starts_with('-')))
-            }
         };
         let log_path = place.directory.join("own.log");
         let log = File::options().create(true).append(true).open(&log_path);
@@ -181,7 +179,6 @@ impl Contender {
             Program::Vector => count::vector(&count::get(place.admin, "/metrics")),
             Program::FluentBit => count::fluent_bit(&count::get(place.admin, "/api/v1/metrics/prometheus")),
             Program::Otelcol => count::otelcol(&count::get(place.admin, "/metrics")),
-            Program::Vlagent => 0,
         }
     }
 }
@@ -191,7 +188,7 @@ pub fn all(tailwater: &Path) -> (Vec<Contender>, Vec<&'static str>) {
     let mut contenders = vec![Contender { program: Program::Tailwater, binary: tailwater.to_owned() }];
     let mut missing = Vec::new();
     for program in &Program::ALL[1..] {
-        match find(program.binary()) {
+        match program.binaries().iter().find_map(|name| find(name)) {
             Some(binary) => contenders.push(Contender { program: *program, binary }),
             None => missing.push(program.name()),
         }

@@ -15,7 +15,9 @@ tailwater-perf run --tailwater BINARY --scenarios DIR [options]
   --programs A,B        tailwater rsyslog syslog-ng telegraf vector fluent-bit otelcol; default: all that are there
   --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424, or all (json)
   --latency-seconds N   how long each rate of latency counts (3)
+  --start-runs N        how often start starts (10)
   --idle-seconds N      how long idle looks (20)
+  --idle-settle-seconds N   how long it waits before that (8)
   --soak-seconds N      how long soak goes on (600)
   --recovery-bytes N    bytes of lines that wait in the log in recovery (1000000000)
   --keep FILE           write FILE.json and FILE.md
@@ -42,7 +44,9 @@ impl Default for Plan {
             programs: Vec::new(),
             data: vec![Kind::Json],
             latency_seconds: 3.0,
+            start_runs: 10,
             idle_seconds: 20,
+            idle_settle_seconds: 8,
             soak_seconds: 600,
             recovery_bytes: 1_000_000_000,
         }
@@ -81,6 +85,8 @@ impl Options {
             "--data" => plan.data = kinds(&value)?,
             "--latency-seconds" => plan.latency_seconds = number(word, &value)?,
             "--idle-seconds" => plan.idle_seconds = number(word, &value)?,
+            "--start-runs" => plan.start_runs = number(word, &value)?,
+            "--idle-settle-seconds" => plan.idle_settle_seconds = number(word, &value)?,
             "--soak-seconds" => plan.soak_seconds = number(word, &value)?,
             "--recovery-bytes" => plan.recovery_bytes = number(word, &value)?,
             "--keep" => self.keep = Some(value.into()),

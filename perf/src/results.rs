@@ -19,6 +19,7 @@ pub enum Figure {
     LatencyP50Ms,
     LatencyP99Ms,
     LatencyMaxMs,
+    LookGapMs,
     ReadyMs,
     FirstEventMs,
     LogMegabytes,
@@ -40,6 +41,7 @@ impl Figure {
             Figure::LatencyP50Ms => "p50 ms",
             Figure::LatencyP99Ms => "p99 ms",
             Figure::LatencyMaxMs => "max ms",
+            Figure::LookGapMs => "longest gap of looks ms",
             Figure::ReadyMs => "ready ms",
             Figure::FirstEventMs => "first event ms",
             Figure::LogMegabytes => "log MB",
@@ -61,6 +63,7 @@ impl Figure {
             Figure::LatencyP50Ms => "latency_p50_ms",
             Figure::LatencyP99Ms => "latency_p99_ms",
             Figure::LatencyMaxMs => "latency_max_ms",
+            Figure::LookGapMs => "look_gap_ms",
             Figure::ReadyMs => "ready_ms",
             Figure::FirstEventMs => "first_event_ms",
             Figure::LogMegabytes => "log_megabytes",
@@ -75,7 +78,7 @@ impl Figure {
             Figure::MegabytesPerSecond | Figure::ReadyMs | Figure::FirstEventMs | Figure::LogMegabytes => 0,
             Figure::ResidentPeakMib | Figure::ResidentMib | Figure::ResidentGrowthKibPerMinute => 1,
             Figure::CpuSeconds | Figure::CpuMsPerSecond => 2,
-            Figure::LatencyP50Ms | Figure::LatencyP99Ms | Figure::LatencyMaxMs => 2,
+            Figure::LatencyP50Ms | Figure::LatencyP99Ms | Figure::LatencyMaxMs | Figure::LookGapMs => 2,
         }
     }
 }

@@ -42,8 +42,12 @@ pub struct Plan {
     pub data: Vec<Kind>,
     /// How long each rate of `latency` is measured.
     pub latency_seconds: f64,
+    /// How often `start` starts.
+    pub start_runs: usize,
     /// How long `idle` looks.
     pub idle_seconds: u64,
+    /// How long it waits before that: what follows a start or a delivery has to be over.
+    pub idle_settle_seconds: u64,
     /// How long `soak` goes on.
     pub soak_seconds: u64,
     /// Bytes of events that wait in the log in `recovery`.
@@ -252,11 +256,11 @@ impl Bench<'_> {
         }
     }
 
-    /// An empty folder called `name`, and the rest of a place.
-    fn place(&self, scenario: Scenario, name: &str, input: PathBuf) -> Result<Place, String> {
+    /// An empty folder called `name`, and the rest of a place with the configurations of `folder`.
+    fn place(&self, folder: &str, name: &str, input: PathBuf) -> Result<Place, String> {
         let directory = self.work.join(name);
         measure::clear_directory(&directory)?;
-        let configurations = self.plan.scenarios.join(scenario.folder());
+        let configurations = self.plan.scenarios.join(folder);
         Ok(Place { configurations, input, directory, admin: contender::free_address()? })
     }
 }

@@ -16,8 +16,6 @@ use crate::results::{Failure, Figure, Results};
 use std::time::{Duration, Instant};
 
 const CASES: [(&str, u64); 2] = [("bare", 0), ("1000 files", 1000)];
-/// What follows a start or a delivery is over by then.
-const SETTLE: Duration = Duration::from_secs(8);
 
 struct Idler<'a> {
     contender: &'a Contender,
@@ -38,7 +36,7 @@ pub(super) fn run(bench: &Bench<'_>, all: &[&Contender], round: usize, results: 
             }
         }
     }
-    measure::pause(SETTLE);
+    measure::pause(Duration::from_secs(bench.plan.idle_settle_seconds));
     idlers.retain_mut(|idler| match idler.metered.threads_cpu_ns() {
         Ok(used) => {
             idler.begun = (used, Instant::now());
@@ -66,7 +64,7 @@ pub(super) fn run(bench: &Bench<'_>, all: &[&Contender], round: usize, results: 
 
 fn start<'a>(bench: &Bench<'_>, contender: &'a Contender, case: &'static str, files: u64) -> Result<Idler<'a>, String> {
     let name = format!("idle-{}-{files}", contender.name());
-    let place = bench.place(Scenario::Idle, &name, bench.work.join(&name).join("in/*.log"))?;
+    let place = bench.place(Scenario::Idle.folder(), &name, bench.work.join(&name).join("in/*.log"))?;
     measure::clear_directory(&place.directory.join("in"))?;
     for number in 0..files {
         data::write(&place.directory.join(format!("in/{number}.log")), Kind::Json, number, 1, bench.plan.seed)?;

@@ -26,7 +26,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     if !input.exists() {
         data::write(&input, Kind::Json, 0, lines, bench.plan.seed)?;
     }
-    let place = bench.place(Scenario::Recovery, "run", input)?;
+    let place = bench.place(Scenario::Recovery.folder(), "run", input)?;
     let with_log = |error: String| format!("{error}\n{}", place.own_log());
     let log_bytes = fill(bench, contender, &place, lines).map_err(with_log)?;
     let gate = place.directory.join("gate");

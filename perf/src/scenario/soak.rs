@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const SAMPLE_SECONDS: f64 = 1.0;
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
-    let place = bench.place(Scenario::Soak, "run", bench.work.join("run/in/*.log"))?;
+    let place = bench.place(Scenario::Soak.folder(), "run", bench.work.join("run/in/*.log"))?;
     let folder = place.directory.join("in");
     measure::clear_directory(&folder)?;
     let mut feed = Feed::new(folder, bench.plan.lines, bench.plan.seed);

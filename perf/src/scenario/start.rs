@@ -15,34 +15,37 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
-const RUNS: usize = 10;
 const LINES: u64 = 100;
 const LOOK: Duration = Duration::from_micros(200);
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, _: usize, results: &mut Results) -> Result<(), String> {
-    for run in 1..=RUNS {
+    for run in 1..=bench.plan.start_runs {
         let input = bench.work.join("run/in.log");
-        let place = bench.place(Scenario::Start, "run", input.clone())?;
+        let place = bench.place(Scenario::Start.folder(), "run", input.clone())?;
         data::write(&input, Kind::Json, 0, LINES, 1)?;
-        once(bench, contender, &place, ("fresh", 0, LINES), run, results)?;
+        let fresh = once(bench, contender, &place, 0, LINES)?;
         let mut line = String::new();
         data::Lines::new(Kind::Json, 1, LINES).append(&mut line);
         let added = File::options().append(true).open(&input).and_then(|mut file| file.write_all(line.as_bytes()));
         added.map_err(|error| format!("{}: {error}", input.display()))?;
-        once(bench, contender, &place, ("again", LINES, LINES + 1), run, results)?;
+        let again = once(bench, contender, &place, LINES, LINES + 1)?;
         check::exactly_once(&[place.output()], LINES + 1)?;
+        for (case, figures) in [("fresh", fresh), ("again", again)] {
+            eprintln!("run {run}    start {case}  {:<10} {:.1} ms", contender.name(), figures[0].1);
+            results.add(run, Scenario::Start.name(), case, contender.name(), &figures);
+        }
     }
     Ok(())
 }
 
+/// Starts the program over an output of `had` lines and waits for `wanted`.
 fn once(
     bench: &Bench<'_>,
     contender: &Contender,
     place: &Place,
-    (case, had, wanted): (&str, u64, u64),
-    run: usize,
-    results: &mut Results,
-) -> Result<(), String> {
+    had: u64,
+    wanted: u64,
+) -> Result<[(Figure, f64); 3], String> {
     let with_log = |error: String| format!("{error}\n{}", place.own_log());
     let mut output = Output::new(&place.output());
     output.count()?;
@@ -53,9 +56,5 @@ fn once(
     let peak = metered.resident_peak_bytes() as f64 / MIB;
     let ended = metered.end().map_err(with_log)?;
     ended_well(contender, &ended).map_err(with_log)?;
-    let figures =
-        [(Figure::FirstEventMs, first_ms), (Figure::CpuSeconds, ended.cpu_seconds), (Figure::ResidentPeakMib, peak)];
-    results.add(run, Scenario::Start.name(), case, contender.name(), &figures);
-    eprintln!("run {run}    start {case}  {:<10} {first_ms:.1} ms", contender.name());
-    Ok(())
+    Ok([(Figure::FirstEventMs, first_ms), (Figure::CpuSeconds, ended.cpu_seconds), (Figure::ResidentPeakMib, peak)])
 }

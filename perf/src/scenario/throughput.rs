@@ -29,7 +29,7 @@ pub(super) fn run(
     results: &mut Results,
 ) -> Result<(), String> {
     let lines = bench.plan.lines;
-    let place = bench.place(scenario, "run", input.to_owned())?;
+    let place = bench.place(scenario.folder(), "run", input.to_owned())?;
     let metered = Metered::start(&mut contender.command(&place)?, bench.contender_cpus())?;
     let with_log = |error: String| format!("{error}\n{}", place.own_log());
     let (mut events, mut output) = (0, Output::new(&place.output()));

@@ -2,11 +2,12 @@
 //!
 //! The figure is events per second of wall time, start included. On a machine with one processor there is nothing to measure.
 //!
-//! Guarantees: all events were delivered, by the program's own count.
+//! Guarantees: all events were delivered, by the program's own count; where a file is written, each stands in it once.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, ended_well};
-use crate::contender::Contender;
+use crate::check;
+use crate::contender::{Contender, Place};
 use crate::data::{self, Kind};
 use crate::measure::{self, Metered};
 use crate::results::{Figure, Results};
@@ -29,31 +30,49 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         }
     }
     let two = &bench.cpus[bench.cpus.len() - 2..];
-    for (case, cpus) in [("1 shard", &two[1..]), ("2 shards", two)] {
-        let place = bench.place(Scenario::TwoShards, "run", inputs.join("*.log"))?;
-        let with_log = |error: String| format!("{error}\n{}", place.own_log());
-        let metered = Metered::start(&mut contender.command(&place)?, cpus)?;
-        let mut events = 0;
-        let done = || {
-            events = contender.events_out(&place);
-            Ok(events >= lines * FILES)
-        };
-        let wall = metered.until(bench.within(lines * FILES), Duration::from_secs(2), done).map_err(with_log)?;
-        let peak = metered.resident_peak_bytes() as f64 / MIB;
-        let ended = metered.end().map_err(with_log)?;
-        ended_well(contender, &ended).map_err(with_log)?;
-        if events != lines * FILES {
-            return Err(format!("it counts {events} events out of {}", lines * FILES));
+    for folder in [Scenario::FileToBlackhole.folder(), Scenario::FileToFile.folder()] {
+        for (shards, cpus) in [("1 shard", &two[1..]), ("2 shards", two)] {
+            let place = bench.place(folder, "run", inputs.join("*.log"))?;
+            once(bench, contender, &place, (&format!("{folder}, {shards}"), cpus), round, results)
+                .map_err(|error| format!("{folder}, {shards}: {error}\n{}", place.own_log()))?;
         }
-        let rate = events as f64 / wall;
-        eprintln!("round {round}  two_shards {case:<8}  {:<10} {rate:>9.0} events per second", contender.name());
-        let figures = [
-            (Figure::EventsPerSecond, rate),
-            (Figure::CpuSeconds, ended.cpu_seconds),
-            (Figure::EventsPerCpuSecond, events as f64 / ended.cpu_seconds),
-            (Figure::ResidentPeakMib, peak),
-        ];
-        results.add(round, Scenario::TwoShards.name(), case, contender.name(), &figures);
     }
+    Ok(())
+}
+
+fn once(
+    bench: &Bench<'_>,
+    contender: &Contender,
+    place: &Place,
+    (case, cpus): (&str, &[usize]),
+    round: usize,
+    results: &mut Results,
+) -> Result<(), String> {
+    let lines = bench.plan.lines;
+    let metered = Metered::start(&mut contender.command(place)?, cpus)?;
+    let mut events = 0;
+    let done = || {
+        events = contender.events_out(place);
+        Ok(events >= lines * FILES)
+    };
+    let wall = metered.until(bench.within(lines * FILES), Duration::from_secs(2), done)?;
+    let peak = metered.resident_peak_bytes() as f64 / MIB;
+    let ended = metered.end()?;
+    ended_well(contender, &ended)?;
+    if events != lines * FILES {
+        return Err(format!("it counts {events} events out of {}", lines * FILES));
+    }
+    if place.output().is_file() {
+        check::exactly_once(&[place.output()], events)?;
+    }
+    let rate = events as f64 / wall;
+    eprintln!("round {round}  two_shards {case:<28}  {rate:>9.0} events per second");
+    let figures = [
+        (Figure::EventsPerSecond, rate),
+        (Figure::CpuSeconds, ended.cpu_seconds),
+        (Figure::EventsPerCpuSecond, events as f64 / ended.cpu_seconds),
+        (Figure::ResidentPeakMib, peak),
+    ];
+    results.add(round, Scenario::TwoShards.name(), case, contender.name(), &figures);
     Ok(())
 }
