@@ -97,7 +97,7 @@ impl Scenario {
     /// The folder of its configurations.
     fn folder(self) -> &'static str {
         match self {
-            Scenario::TwoShards | Scenario::Soak => "file_to_blackhole",
+            Scenario::TwoShards => "file_to_blackhole",
             Scenario::Start => "file_to_file",
             _ => self.name(),
         }

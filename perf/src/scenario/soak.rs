@@ -16,16 +16,19 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Files that wait to be taken.
-const AHEAD: u64 = 6;
-const LOOK: Duration = Duration::from_millis(50);
+/// Files that wait to be taken: what is read in most of a second, and little enough to be deleted before it was written to disk.
+const AHEAD: u64 = 8;
+/// Lines of a file at most.
+const FILE_LINES_MAX: u64 = 250_000;
+/// How often files are made and the count is asked for.
+const LOOK: Duration = Duration::from_millis(100);
 const SAMPLE_SECONDS: f64 = 1.0;
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
     let place = bench.place(Scenario::Soak.folder(), "run", bench.work.join("run/in/*.log"))?;
     let folder = place.directory.join("in");
     measure::clear_directory(&folder)?;
-    let mut feed = Feed::new(folder, bench.plan.lines, bench.plan.seed);
+    let mut feed = Feed::new(folder, bench.plan.lines.min(FILE_LINES_MAX), bench.plan.seed);
     let with_log = |error: String| format!("{error}\n{}", place.own_log());
     feed.keep_ahead(0)?;
     let metered = Metered::start(&mut contender.command(&place)?, bench.contender_cpus())?;
@@ -38,9 +41,8 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         }
         if elapsed >= samples.len() as f64 * SAMPLE_SECONDS {
             samples.push((elapsed / 60.0, metered.resident_bytes() as f64 / 1024.0));
-            // The count costs the program something: once a second.
-            feed.keep_ahead(contender.events_out(&place))?;
         }
+        feed.keep_ahead(contender.events_out(&place))?;
         measure::pause(LOOK);
     }
     let done = || Ok(contender.events_out(&place) >= feed.events);
