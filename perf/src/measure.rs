@@ -171,6 +171,13 @@ fn children_cpu_seconds() -> Result<f64, String> {
     Ok(microseconds as f64 / 1e6)
 }
 
+/// Memory that programs can have without anybody being pushed out.
+pub fn available_memory_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
 fn affinity() -> Result<CpuSet, String> {
     sched_getaffinity(Pid::from_raw(0)).map_err(|error| format!("sched_getaffinity: {error}"))
 }

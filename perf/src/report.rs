@@ -27,9 +27,9 @@ impl Report<'_> {
     pub fn text(&self) -> String {
         let mut text = format!("{} lines, {} rounds, interleaved; {}\n", self.plan.lines, self.plan.rounds, machine());
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}; commit {}", self.outcome.versions.join("; "), self.commit);
+        let _ = writeln!(text, "commit {}; {}", self.commit, self.outcome.versions.join("; "));
         if !self.outcome.missing.is_empty() {
-            let _ = writeln!(text, "Not here, so not run: {}.", self.outcome.missing.join(", "));
+            let _ = writeln!(text, "not here, so not run: {}", self.outcome.missing.join(", "));
         }
         text.push('\n');
         text.push_str(&self.table());
@@ -167,7 +167,7 @@ mod tests {
         let text = report.text();
         assert!(text.contains("| file_to_blackhole json | tailwater | 10 (6 to 20) |  |"), "{text}");
         assert!(text.contains("| file_to_blackhole json | rsyslog | 2 (1 to 5) | 5.00 (4.00 to 6.00) |"), "{text}");
-        assert!(text.contains("| not met |") && text.contains("Not here, so not run: vector."), "{text}");
+        assert!(text.contains("| not met |") && text.contains("not here, so not run: vector\n"), "{text}");
         let document: Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(document["note"], "a \"note\"");
         assert_eq!(document["series"][1]["tailwater_times_min_median_max"], json!([4.0, 5.0, 6.0]));

@@ -150,6 +150,22 @@ impl Results {
         }
     }
 
+    /// Puts the series of a case together, whoever ran first.
+    pub fn sort(&mut self) {
+        let mut titles: Vec<String> = Vec::new();
+        let mut scenarios: Vec<String> = Vec::new();
+        for series in &self.series {
+            if !titles.contains(&series.title()) {
+                titles.push(series.title());
+            }
+            if !scenarios.contains(&series.scenario) {
+                scenarios.push(series.scenario.clone());
+            }
+        }
+        let place = |all: &[String], one: &str| all.iter().position(|title| title == one);
+        self.series.sort_by_key(|series| (place(&scenarios, &series.scenario), place(&titles, &series.title())));
+    }
+
     /// A series by its names.
     pub fn find(&self, scenario: &str, case: &str, program: &str) -> Option<&Series> {
         self.series
@@ -205,6 +221,20 @@ mod tests {
         assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { min: 1.0, median: 2.0, max: 3.0 }));
         assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some(Spread { min: 1.0, median: 2.5, max: 4.0 }));
         assert_eq!(spread(&[]), None);
+    }
+
+    #[test]
+    fn cases_stay_together() {
+        let mut results = Results::default();
+        for (case, program) in [("x", "a"), ("y", "a"), ("x", "b"), ("y", "b")] {
+            results.add(1, "s", case, program, &[(Figure::NsPerLine, 1.0)]);
+        }
+        results.add(1, "t", "", "a", &[(Figure::NsPerLine, 1.0)]);
+        results.add(1, "s", "z", "a", &[(Figure::NsPerLine, 1.0)]);
+        results.sort();
+        let order: Vec<String> =
+            results.series.iter().map(|one| format!("{}{}{}", one.scenario, one.case, one.program)).collect();
+        assert_eq!(order, ["sxa", "sxb", "sya", "syb", "sza", "ta"]);
     }
 
     #[test]

@@ -119,8 +119,10 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// The slowest that lines may go through: far below what any program did.
 const LINES_PER_SECOND_MIN: u64 = 20_000;
 
-/// How many times the input the page cache is filled before the first run: more than any run writes.
+/// How many times the input the page cache is filled before the first run: more than any run writes. Never more than a part of
+/// the memory that is there.
 const FILLER_TIMES: u64 = 6;
+const FILLER_SHARE_OF_MEMORY: u64 = 4;
 
 /// What all runs share.
 pub struct Bench<'a> {
@@ -172,6 +174,7 @@ fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
             bench.one_round(*scenario, &contenders, round, &mut results)?;
         }
     }
+    results.sort();
     let versions = contenders.iter().map(Contender::version).collect();
     Ok(Outcome { results, missing, versions })
 }
@@ -203,7 +206,8 @@ impl Bench<'_> {
             self.inputs.push((*kind, path, bytes));
         }
         let largest = self.inputs.iter().map(|(_, _, bytes)| *bytes).max().unwrap_or(0);
-        touch_memory(&self.work.join("filler"), largest * FILLER_TIMES)
+        let most = measure::available_memory_bytes() / FILLER_SHARE_OF_MEMORY;
+        touch_memory(&self.work.join("filler"), most.min(largest * FILLER_TIMES))
     }
 
     fn one_round(

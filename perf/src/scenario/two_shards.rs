@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Files of one run; an even number, so that both shards can have the same.
 const FILES: u64 = 4;
+/// Lines of a file at most.
+const FILE_LINES_MAX: u64 = 1_000_000;
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
     if bench.cpus.len() < 2 {
@@ -22,7 +24,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         return Ok(());
     }
     let inputs = bench.work.join("shards");
-    let lines = bench.plan.lines;
+    let lines = bench.plan.lines.min(FILE_LINES_MAX);
     if !inputs.exists() {
         measure::clear_directory(&inputs)?;
         for file in 0..FILES {
@@ -48,7 +50,7 @@ fn once(
     round: usize,
     results: &mut Results,
 ) -> Result<(), String> {
-    let lines = bench.plan.lines;
+    let lines = bench.plan.lines.min(FILE_LINES_MAX);
     let metered = Metered::start(&mut contender.command(place)?, cpus)?;
     let mut events = 0;
     let done = || {
