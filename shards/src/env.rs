@@ -37,6 +37,13 @@ impl Monotonic {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// Time until the next whole multiple of `period`, at least a nanosecond. What is done now and then and is not urgent is
+    /// done at such moments: then it falls together, and a shard that has nothing else to do wakes once for all of it.
+    pub fn until_next(self, period: Duration) -> Duration {
+        let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Duration::from_nanos(nanos - self.0 % nanos)
+    }
+
     /// This moment and `duration` on top.
     pub fn after(self, duration: Duration) -> Monotonic {
         Monotonic(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
@@ -192,6 +199,11 @@ pub trait File: Send + Sync + 'static {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// What is known of the file now. Does not wait on a local disk.
     fn stat(&self) -> io::Result<Stat>;
+    /// The first byte at or behind `offset` that may be other than zero; none when only zeros follow. A file system that knows
+    /// nothing of holes says `offset`.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
     /// Makes written bytes durable, blocking. On an executor use [`Env::sync`].
     fn sync(&self) -> io::Result<()>;
 }

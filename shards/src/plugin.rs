@@ -378,7 +378,8 @@ pub trait Output {
         Box::pin(async { Ok(()) })
     }
 
-    /// Runs about once a second while nothing is delivered: rotation by age, idle connections.
+    /// Runs about once a second while nothing is delivered, every few seconds once nothing was delivered for long: rotation by
+    /// age, idle connections.
     fn tick(&mut self) -> LocalFuture<'_, ()> {
         Box::pin(async {})
     }

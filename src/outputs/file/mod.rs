@@ -55,6 +55,9 @@ use writer::{Group, Now, Options, Refused, Writer};
 /// How often files are looked after while deliveries keep coming.
 const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Age of the last look beyond which a delivery looks first: whoever moved a file away meanwhile gets no more lines in it.
+const LOOK_FIRST_AFTER: Duration = Duration::from_secs(2);
+
 /// When a file is set aside for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -320,6 +323,9 @@ impl<E: Env> FileOutput<E> {
 
     /// Returns the paths that cannot be written. An error means that nothing of the delivery counts.
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<Vec<Refused>, String> {
+        if self.context.env.now().since(self.looked_after) >= LOOK_FIRST_AFTER {
+            self.look_after().await;
+        }
         if self.write_directly(delivery).await? {
             return Ok(Vec::new());
         }
