@@ -436,7 +436,11 @@ impl<E: Env> Deliverer<E> {
             result.ok_or_else(panicked)?.map_err(|error| self.failed(error))?;
             return self.commit(output).await;
         }
-        let due = self.context.env.now().since(self.last_commit) >= COMMIT_INTERVAL || self.holds_a_full_log();
+        let since = self.context.env.now().since(self.last_commit);
+        let holds_a_segment = || self.readers.iter().any(LogReader::has_left_a_segment);
+        let due = since >= COMMIT_INTERVAL
+            || since >= COMMIT_SEGMENT_INTERVAL && holds_a_segment()
+            || self.holds_a_full_log();
         if self.uncommitted && due { self.begin_sync(output) } else { Ok(()) }
     }
 

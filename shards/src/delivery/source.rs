@@ -98,7 +98,7 @@ impl<D: Disk> LogReader<D> {
 
     /// Whether a commit of what is delivered would let go of a segment.
     pub fn has_left_a_segment(&self) -> bool {
-        segment_of(&self.log, self.delivered) > self.released
+        self.resident.segment > self.released || segment_of(&self.log, self.delivered) > self.released
     }
 
     /// The start of the engine that wrote the next frame with events for the output; none when there is no such frame yet.

@@ -28,6 +28,9 @@ use std::sync::Arc;
 /// Standbys kept ready. Data takes one only while another remains, which is the one for commits.
 const STANDBYS: u64 = 2;
 
+/// Standbys kept of those that were segments: their pages are in the cache, and a log that is used that fast needs them again.
+const SPARES: u64 = 8;
+
 /// What a log carries from its past into its next segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogState {
@@ -127,7 +130,7 @@ impl<E: Env> Writer<E> {
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
-        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
+        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, SPARES as usize)?;
         let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
         while (standbys.len() as u64) < STANDBYS {
             standbys.push(Standby::prepare(&disk, &recovered.directory, number, options.segment_bytes)?);
