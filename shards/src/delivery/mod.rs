@@ -12,7 +12,7 @@ use crate::counters::Discard;
 use crate::env::{Env, Monotonic};
 use crate::keeper::Keeper;
 use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError};
-use crate::retry::{Backoff, RetryOptions};
+use crate::retry::Backoff;
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
 use crate::wal::{Commit, Position};
@@ -26,41 +26,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod options;
 pub mod source;
 
-/// What happens to an output's events when the log is full because of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OutputFull {
-    /// Intake stops until the output has delivered.
-    #[default]
-    Block,
-    /// The output's oldest events are dropped and counted.
-    DropOldest,
-    /// From three quarters full on, one frame in ten is kept for the output, the others are dropped and counted.
-    Sample,
-}
-
-/// How deliveries are grouped: a delivery ends at the first bound it meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchOptions {
-    /// Bytes of lines. A single frame may be larger.
-    pub bytes_max: u64,
-    /// Events.
-    pub events_max: u64,
-    /// Longest wait for more events while neither bound is met.
-    pub age_max: Duration,
-}
-
-/// Settings of one delivery.
-#[derive(Clone, Copy, Debug)]
-pub struct DeliveryOptions {
-    /// How deliveries are grouped.
-    pub batch: BatchOptions,
-    /// How failed ones are tried again.
-    pub retry: RetryOptions,
-    /// What happens when the log is full because of this output.
-    pub when_full: OutputFull,
-}
+pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
 /// Longest time between a delivery and the commit that covers it.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -147,7 +116,10 @@ enum End {
 impl<E: Env> Deliverer<E> {
     /// A delivery; [`Deliverer::run`] does the work.
     pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
-        let DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes } = parts;
+        let DeliveryParts { spec, context, options, mut readers, keeper, resume, news, intakes } = parts;
+        let recent = keeper.with_writer(|writer| writer.recent().clone());
+        let own = |reader: &&mut LogReader<_>| reader.log_id() == keeper.log().id();
+        readers.iter_mut().filter(own).for_each(|reader| reader.read_recent(recent.clone()));
         intakes.tell(news.clone());
         Deliverer {
             stop: context.stop.clone(),
