@@ -71,6 +71,8 @@ pub struct InputContext<E: Env> {
     pub name: Arc<str>,
     /// Shards that run instances of this input, this one included.
     pub shards: usize,
+    /// How many outputs fed by this input have their one instance on each shard: they deliver what all shards read.
+    pub deliverers: Arc<[u64]>,
     /// What the logs know of this input's sources: every instance gets all of them.
     pub resume: Arc<Vec<SourceState>>,
     /// The way to the shards.
