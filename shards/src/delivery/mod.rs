@@ -34,9 +34,11 @@ pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 /// Longest time between a delivery and the commit that covers it.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same for a delivery that has left a segment behind. The sooner the log gets it back, the fewer segments are in use, and
-/// writing over bytes that the page cache holds costs half of what fresh pages cost.
+/// The same for a delivery that has left a segment: the sooner the log writes over its pages, the more are still in memory.
 const COMMIT_SEGMENT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Such a commit rests for so many times what the last one took: a slow output takes no deliveries at the end of it.
+const COMMIT_REST: u32 = 8;
 
 /// How often an output has its tick while nothing is delivered, and once nothing was delivered for long.
 const TICK: Duration = Duration::from_secs(1);
@@ -88,6 +90,9 @@ pub struct Deliverer<E: Env> {
     committed: Vec<Position>,
     syncing: Option<Syncing>,
     last_commit: Monotonic,
+    /// When the last sync began, and how long it took from there to the end of its commit.
+    sync_begun: Monotonic,
+    commit_took: Duration,
     last_delivery: Monotonic,
     uncommitted: bool,
     /// Events delivered or discarded, ever and at the last commit.
@@ -124,6 +129,8 @@ impl<E: Env> Deliverer<E> {
         Deliverer {
             stop: context.stop.clone(),
             last_commit: context.env.now(),
+            sync_begun: context.env.now(),
+            commit_took: Duration::ZERO,
             last_delivery: context.env.now(),
             commit_number: resume.as_ref().map_or(0, |commit| commit.number),
             committed: readers.iter().map(LogReader::position).collect(),
@@ -410,9 +417,8 @@ impl<E: Env> Deliverer<E> {
         }
         let since = self.context.env.now().since(self.last_commit);
         let holds_a_segment = || self.readers.iter().any(LogReader::has_left_a_segment);
-        let due = since >= COMMIT_INTERVAL
-            || since >= COMMIT_SEGMENT_INTERVAL && holds_a_segment()
-            || self.holds_a_full_log();
+        let rest = COMMIT_SEGMENT_INTERVAL.max(self.commit_took * COMMIT_REST);
+        let due = since >= COMMIT_INTERVAL || since >= rest && holds_a_segment() || self.holds_a_full_log();
         if self.uncommitted && due { self.begin_sync(output) } else { Ok(()) }
     }
 
@@ -435,6 +441,7 @@ impl<E: Env> Deliverer<E> {
         let result = self.unless_forced(work).await?.map_err(|_| panicked())?;
         result.map_err(|error| self.failed(error))?;
         self.last_commit = self.context.env.now();
+        self.commit_took = self.last_commit.since(self.sync_begun);
         self.record(state);
         Ok(())
     }
