@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,6 +193,14 @@ pub trait File: Send + Sync + 'static {
     /// Writes all of `bytes` into the page cache. It waits only when the kernel throttles a process that dirties pages
     /// faster than the disk takes them; it is called on the executor.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// [`File::write_at`] of all `parts`, one behind the other. A failure may leave any beginning of them written.
+    fn write_parts_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        for part in parts {
+            self.write_at(part, offset)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
     /// Reserves disk space for the first `length` bytes, which read as zero where nothing was written. May block.
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Sets the length. May block.

@@ -45,6 +45,9 @@ const TICK: Duration = Duration::from_secs(1);
 const TICK_QUIET: Duration = Duration::from_secs(4);
 const QUIET_AFTER: Duration = Duration::from_secs(10);
 
+/// Frames that a delivery takes together while they come one by one: fewer, larger writes.
+const FRAMES_TOGETHER: usize = 4;
+
 /// How long a delivery that has nothing else to do waits after the log refused its commit.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
@@ -249,6 +252,13 @@ impl<E: Env> Deliverer<E> {
         let mut taken = Vec::new();
         let mut room = Room { bytes: self.options.batch.bytes_max, events: self.options.batch.events_max };
         self.take_into(&mut taken, &mut room);
+        // A shard that reads brings a frame meanwhile; one that waits brings none.
+        let mut before = 0;
+        while taken.len() > before && taken.len() < FRAMES_TOGETHER && room.bytes > 0 && room.events > 0 {
+            before = taken.len();
+            futures_lite::future::yield_now().await;
+            self.take_into(&mut taken, &mut room);
+        }
         if taken.is_empty() || self.options.batch.age_max.is_zero() || self.stop.is_asked() {
             return taken;
         }
@@ -424,6 +434,7 @@ impl<E: Env> Deliverer<E> {
 
     fn begin_sync(&mut self, output: &mut dyn Output) -> Result<(), End> {
         let work = std::panic::catch_unwind(AssertUnwindSafe(|| output.begin_sync())).map_err(|_| panicked())?;
+        self.sync_begun = self.context.env.now();
         let syncing: Syncing = Rc::default();
         self.syncing = Some(syncing.clone());
         let news = self.news.clone();

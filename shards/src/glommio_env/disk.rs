@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::ffi::CString;
 use std::fs;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +24,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Parts of one write; the kernel takes at most 1,024.
+const PARTS_MAX: usize = 64;
 
 /// Owner reads and writes, the group reads: logs carry what their sources keep from others.
 const FILE_MODE: u32 = 0o640;
@@ -241,6 +244,28 @@ impl File for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_parts_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        for parts in parts.chunks(PARTS_MAX) {
+            let bytes: usize = parts.iter().map(|part| part.len()).sum();
+            let start = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: an `IoSlice` is an `iovec`; the parts are borrowed for the call, and the descriptor is open.
+            let done = unsafe {
+                libc::pwritev(self.file.as_raw_fd(), parts.as_ptr().cast(), parts.len() as libc::c_int, start)
+            };
+            // One by one where it failed or fell short: that says what the matter is, or goes on.
+            let mut skip = usize::try_from(done).unwrap_or(0);
+            let mut at = offset + skip as u64;
+            for part in if skip < bytes { parts } else { &[] } {
+                let rest = &part[skip.min(part.len())..];
+                skip -= part.len() - rest.len();
+                self.write_at(rest, at)?;
+                at += rest.len() as u64;
+            }
+            offset += bytes as u64;
+        }
+        Ok(())
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {

@@ -10,8 +10,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// Frames kept: few, because their buffers go round, and more of them would push each other out of the core's cache.
-const FRAMES_MAX: usize = 3;
+/// Frames kept: those that a delivery takes together and one more. Few, because their buffers go round, and more of them would
+/// push each other out of the core's cache.
+const FRAMES_MAX: usize = 5;
 
 /// Larger frames are not kept: they are rare, and their buffers are better given back.
 const FRAME_BYTES_KEPT: usize = 512 * 1024;
@@ -72,7 +73,7 @@ mod tests {
             recent.keep(place(offset), &mut buffer);
         }
         let found = |offset| recent.find(place(offset)).map(|bytes| bytes[0]);
-        assert_eq!([found(6), found(7), found(8), found(9)], [None, Some(7), Some(8), Some(9)]);
+        assert_eq!([found(4), found(5), found(8), found(9)], [None, Some(5), Some(8), Some(9)]);
         assert!(buffer.capacity() > 0, "the buffer of an earlier frame came back");
     }
 
