@@ -308,6 +308,16 @@ fn host_name() -> String {
 
 fn report(engine: &Engine<GlommioEnv>) {
     for damage in &engine.damage {
+        if damage.known {
+            tracing::warn!(
+                log = damage.log.0,
+                segment = damage.segment,
+                offset = damage.offset,
+                bytes = damage.bytes,
+                "damage in the write-ahead log that an earlier start reported is still there until its segment is delivered"
+            );
+            continue;
+        }
         let copy = damage
             .quarantined
             .as_ref()

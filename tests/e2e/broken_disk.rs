@@ -100,13 +100,17 @@ fn failed_sync_of_the_log_ends_the_engine_and_nothing_is_lost() {
     });
     thin.resize(&format!("{}k", disk.image_kilobytes() + 1024));
     let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
-    log.write_all(&block(101, ALL)).expect("lines");
+    // Less than a segment, more than the disk has.
+    const LINES: u64 = 8_000;
+    log.write_all(&block(101, LINES)).expect("lines");
     product.expect("no new segment");
     ended_by_its_log(&mut product);
-    assert!(product.log().contains("sync of"), "{}", product.log());
+    // A file system whose own journal meets it first makes itself read-only: then it is the next write that fails.
+    let log = product.log();
+    assert!(log.contains("sync of") || log.contains("Read-only file system"), "{log}");
     thin.resize("128m");
     disk.restart();
-    wait_for_all_and_check(&case, &config, ALL);
+    wait_for_all_and_check(&case, &config, LINES);
 }
 
 /// Three times the power goes under log and output while lines are written; the sources are on another disk.
