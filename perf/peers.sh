@@ -1,17 +1,86 @@
 #!/usr/bin/env bash
-# Installs the programs that Tailwater is compared with, from Debian. Starts none of them.
+# Installs the programs that Tailwater is compared with, as far as package registries offer them: rsyslog and syslog-ng from
+# Debian, Telegraf from the Go registry. Starts none of them. What is there already is left alone.
+#
+#   bash perf/peers.sh [rsyslog] [syslog-ng] [telegraf]      all without a name
+#
+# The two from Debian exclude each other as packages, so they are unpacked, and only their libraries are installed. Everything is
+# kept in ${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/peers, whose bin/ perf/run.sh puts on its PATH.
 set -euo pipefail
-command -v apt-get >/dev/null || { echo "perf/peers.sh: knows Debian and its relatives only: install rsyslog yourself" >&2; exit 1; }
-as_root=()
-[ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
+exec </dev/null
 export DEBIAN_FRONTEND=noninteractive
-# Packages of services start them when they are installed; this policy says no for as long as the installation takes.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
-    "${as_root[@]}" chmod +x "$policy"
-    trap '"${as_root[@]}" rm -f "$policy"' EXIT
-fi
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends rsyslog
-PATH="$PATH:/usr/sbin" rsyslogd -v | head -1
+peers="${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/peers"
+mkdir -p "$peers/bin"
+
+say() { printf 'perf/peers.sh: %s\n' "$*"; }
+die() { say "$*" >&2; exit 1; }
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n --preserve-env=DEBIAN_FRONTEND "$@"; fi; }
+
+# Libraries that a package needs.
+libraries() {
+    apt-cache depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances "$1" |
+        sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p'
+}
+
+# unpack PACKAGE: its files in $peers/PACKAGE, its libraries installed.
+unpack() {
+    command -v apt-get >/dev/null || die "knows Debian and its relatives only: install $1 yourself"
+    if [ -z "${updated:-}" ]; then as_root apt-get update -qq; updated=1; fi
+    # shellcheck disable=SC2046
+    as_root apt-get install -y -qq --no-install-recommends $(libraries "$1") >/dev/null
+    local new="$peers/.new-$1"
+    rm -rf "$new" && mkdir -p "$new"
+    (cd "$new" && apt-get download -qq "$1" 2>/dev/null && dpkg -x ./*.deb . && rm ./*.deb)
+    rm -rf "${peers:?}/$1" && mv "$new" "$peers/$1"
+}
+
+# wrapper NAME LINE...: a command in bin/ that becomes the program, so that what is measured is the program.
+wrapper() {
+    local name="$1"; shift
+    printf '#!/bin/sh\n' >"$peers/bin/.$name"
+    printf '%s\n' "$@" >>"$peers/bin/.$name"
+    chmod +x "$peers/bin/.$name" && mv "$peers/bin/.$name" "$peers/bin/$name"
+}
+
+rsyslog() {
+    [ -x "$peers/bin/rsyslogd" ] && return
+    say "rsyslog from Debian"
+    unpack rsyslog
+    local modules
+    modules="$(dirname "$(find "$peers/rsyslog" -name imfile.so)")"
+    wrapper rsyslogd "exec '$peers/rsyslog/usr/sbin/rsyslogd' -M '$modules' \"\$@\""
+}
+
+syslog-ng() {
+    [ -x "$peers/bin/syslog-ng" ] && return
+    say "syslog-ng from Debian"
+    unpack syslog-ng-core
+    local root="$peers/syslog-ng-core" modules core
+    modules="$(dirname "$(find "$root" -name libaffile.so)")"
+    core="$(dirname "$(find "$root" -name 'libsyslog-ng-*.so*' | head -1)")"
+    wrapper syslog-ng "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng' --module-path='$modules' \"\$@\""
+    wrapper syslog-ng-ctl "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng-ctl' \"\$@\""
+}
+
+telegraf() {
+    [ -x "$peers/bin/telegraf" ] && return
+    local go tags
+    go="$(command -v go || echo /usr/local/go/bin/go)"
+    [ -x "$go" ] || die "telegraf is built with Go: install Go 1.25 or newer"
+    say "telegraf from the Go registry: some minutes"
+    tags=custom,inputs.tail,inputs.internal,outputs.file,outputs.discard,parsers.value,serializers.influx
+    GOBIN="$peers/bin" GOFLAGS=-buildvcs=false GOTOOLCHAIN=auto "$go" install -ldflags \
+        '-s -w -X github.com/influxdata/telegraf/internal.Version=1.37.2' -tags "$tags" github.com/influxdata/telegraf/cmd/telegraf@v1.37.2
+}
+
+[ "$#" -gt 0 ] || set -- rsyslog syslog-ng telegraf
+for peer in "$@"; do
+    case "$peer" in
+        rsyslog | syslog-ng | telegraf) "$peer" ;;
+        *) die "unknown peer $peer: rsyslog, syslog-ng or telegraf" ;;
+    esac
+done
+"$peers/bin/rsyslogd" -v 2>/dev/null | head -1 || true
+"$peers/bin/syslog-ng" --version 2>/dev/null | head -1 || true
+"$peers/bin/telegraf" --version 2>/dev/null | head -1 || true

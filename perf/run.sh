@@ -1,26 +1,45 @@
 #!/usr/bin/env bash
 # Measures the product: builds it in release mode, sends numbered lines through it and, where installed, through its peers
-# (perf/peers.sh installs them), and prints one table. Needs nothing but cargo; asks for nothing.
+# (perf/peers.sh installs three of them), and prints one table. Needs nothing but cargo; asks for nothing; takes some minutes.
 #
-#   bash perf/run.sh [--rounds 3] [--lines 1000000] [--only file_to_file] [--keep] [--note TEXT]
+#   bash perf/run.sh [--keep] [--docs] [options of tailwater-perf run]
 #
-# --keep writes perf/results/<time>.json. TMPDIR chooses the disk; it needs four times the input (330 bytes a line).
+# Options are such as --rounds 5, --lines 10000000, --only latency,idle, --data all; an unknown one prints all. Results are also
+# written to ~/.cache/tailwater/perf/; with --keep to perf/results/, with --docs also into docs/performance.md. TMPDIR chooses the disk:
+# 8 GB. A peer of the PATH takes part; what perf/peers.sh made comes after it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH="$HOME/.cargo/bin:$PATH"
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/tailwater"
+export PATH="$HOME/.cargo/bin:$PATH:$cache/peers/bin:/usr/sbin"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 
+results="$cache/perf" docs=""
 arguments=()
 for word in "$@"; do
-    if [ "$word" = "--keep" ]; then
-        mkdir -p perf/results
-        arguments+=(--json "perf/results/$(date -u +%Y-%m-%dT%H%M%SZ).json")
-    else
-        arguments+=("$word")
-    fi
+    case "$word" in
+        --keep) results=perf/results ;;
+        --docs) results=perf/results docs=docs/performance.md ;;
+        *) arguments+=("$word") ;;
+    esac
 done
+mkdir -p "$results"
+result="$results/$(date -u +%Y-%m-%dT%H%M%SZ)"
+
+commit="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit with changes"
 
 cargo build --release --locked --quiet -p tailwater -p tailwater-perf
 release="$CARGO_TARGET_DIR/release"
-PATH="$PATH:/usr/sbin" command -v rsyslogd >/dev/null || echo "rsyslog is not installed: no yardstick in this run (perf/peers.sh)" >&2
-exec "$release/tailwater-perf" run --tailwater "$release/tailwater" --scenarios perf/scenarios "${arguments[@]}"
+for peer in rsyslogd syslog-ng telegraf; do
+    command -v "$peer" >/dev/null || echo "$peer is not installed and not in this run; perf/peers.sh installs it" >&2
+done
+"$release/tailwater-perf" run --tailwater "$release/tailwater" --scenarios perf/scenarios \
+    --commit "$commit, $(date -u +%Y-%m-%d)" --keep "$result" "${arguments[@]}"
+
+if [ -n "$docs" ]; then
+    awk -v table="$result.md" '
+        /<!-- the last run/ { print; print ""; while ((getline line < table) > 0) print line; print ""; skip = 1 }
+        /<!-- end of the last run -->/ { skip = 0 }
+        !skip' "$docs" >"$docs.new"
+    mv "$docs.new" "$docs"
+fi

@@ -19,24 +19,36 @@ mod broken_disk;
 mod case;
 #[path = "e2e/descriptors.rs"]
 mod descriptors;
+#[path = "e2e/directories.rs"]
+mod directories;
 #[path = "e2e/disks.rs"]
 mod disks;
 #[path = "e2e/files.rs"]
 mod files;
 #[path = "e2e/full_disk.rs"]
 mod full_disk;
+#[path = "e2e/identity.rs"]
+mod identity;
 #[path = "e2e/kill.rs"]
 mod kill;
 #[path = "e2e/lines.rs"]
 mod lines;
+#[path = "e2e/many_files.rs"]
+mod many_files;
 #[path = "e2e/metrics.rs"]
 mod metrics;
 #[path = "e2e/outputs.rs"]
 mod outputs;
+#[path = "e2e/overflow.rs"]
+mod overflow;
 #[path = "e2e/product.rs"]
 mod product;
 #[path = "e2e/restart.rs"]
 mod restart;
+#[path = "e2e/rotation.rs"]
+mod rotation;
+#[path = "e2e/running.rs"]
+mod running;
 #[path = "e2e/starvation.rs"]
 mod starvation;
 #[path = "e2e/stdin.rs"]
@@ -45,5 +57,7 @@ mod stdin;
 mod stop;
 #[path = "e2e/strain.rs"]
 mod strain;
+#[path = "e2e/truncation.rs"]
+mod truncation;
 #[path = "e2e/wait.rs"]
 mod wait;

@@ -14,8 +14,8 @@ die() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # A command and the Debian package that brings it.
-NEEDED="cc:build-essential make:build-essential git:git curl:curl setpriv:util-linux strace:strace mount:mount xfs_io:xfsprogs
-    mkfs.ext4:e2fsprogs"
+NEEDED="cc:build-essential c++:build-essential make:build-essential git:git curl:curl setpriv:util-linux strace:strace
+    mount:mount xfs_io:xfsprogs mkfs.ext4:e2fsprogs"
 
 install_packages() {
     local missing=() pair

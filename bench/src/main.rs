@@ -1,6 +1,6 @@
-//! How fast is one function: `cargo run --release -p tailwater-bench [part of a name]`.
+//! How fast is one function: `cargo run --release -p tailwater-bench [--keep FOLDER] [part of a name]`.
 //!
-//! Prints for each benchmark nanoseconds per event, the best of several runs, and a hash of what was computed. The tests run
+//! With `--keep perf/results` every run is written to a file of its own there, raw. Prints for each benchmark nanoseconds per event, the best of several runs, and a hash of what was computed. The tests run
 //! each with a few events and compare the hash with the one listed here, so that nothing gets faster by computing something
 //! else. A change of meaning on purpose changes the listed hash in the same commit.
 //!
@@ -9,9 +9,12 @@
 
 mod data;
 mod lanes;
+mod results;
 mod text;
 mod wal;
 
+use results::Runs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -57,23 +60,45 @@ const BENCHES: [Bench; 11] = [
 ];
 
 fn main() -> ExitCode {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let folder = match arguments.first().map(String::as_str) {
+        Some("--keep") if arguments.len() > 1 => {
+            arguments.remove(0);
+            Some(PathBuf::from(arguments.remove(0)))
+        }
+        _ => None,
+    };
+    let wanted = arguments.first().cloned().unwrap_or_default();
     let chosen: Vec<&Bench> = BENCHES.iter().filter(|bench| bench.name.contains(&wanted)).collect();
     if chosen.is_empty() {
         eprintln!("no benchmark has `{wanted}` in its name");
         return ExitCode::FAILURE;
     }
-    for bench in chosen {
-        let outcomes: Option<Vec<Outcome>> = (0..RUNS).map(|_| (bench.run)(LARGE)).collect();
-        match outcomes.and_then(|outcomes| outcomes.into_iter().min_by_key(|outcome| outcome.elapsed)) {
-            Some(best) => {
-                let nanoseconds = best.elapsed.as_secs_f64() * 1e9 / LARGE as f64;
-                println!("{:<24} {nanoseconds:>8.1} ns per event   {:016x}", bench.name, best.hash);
-            }
-            None => println!("{:<24} not on this machine", bench.name),
+    let all: Vec<Runs> = chosen.into_iter().filter_map(measure).collect();
+    match folder.map(|folder| results::keep(&folder, LARGE, &all)) {
+        Some(Ok(path)) => println!("kept in {}", path.display()),
+        Some(Err(error)) => {
+            eprintln!("the results cannot be kept: {error}");
+            return ExitCode::FAILURE;
         }
+        None => {}
     }
     ExitCode::SUCCESS
+}
+
+/// Runs one benchmark and prints its best; none where this machine cannot.
+fn measure(bench: &Bench) -> Option<Runs> {
+    let outcomes: Option<Vec<Outcome>> = (0..RUNS).map(|_| (bench.run)(LARGE)).collect();
+    let Some(outcomes) = outcomes else {
+        println!("{:<24} not on this machine", bench.name);
+        return None;
+    };
+    let per_event = |outcome: &Outcome| outcome.elapsed.as_secs_f64() * 1e9 / LARGE as f64;
+    let nanoseconds: Vec<f64> = outcomes.iter().map(per_event).collect();
+    let best = nanoseconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let hash = outcomes[0].hash;
+    println!("{:<24} {best:>8.1} ns per event   {hash:016x}", bench.name);
+    Some(Runs { name: bench.name, hash, nanoseconds })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Guarantees: a line that is missing, repeated, or carries no number is found, however the line was wrapped on its way.
 //! Looks at the number of a line, not at its other bytes; the end-to-end tests compare those.
 
-use crate::generate::{NUMBER_DIGITS, NUMBER_KEY};
+use crate::data::{NUMBER_DIGITS, NUMBER_KEY};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -14,8 +14,13 @@ pub struct Arrival {
     strange: u64,
 }
 
+/// Whether each of the numbers below `lines` arrived exactly once in `files`.
+pub fn exactly_once(files: &[PathBuf], lines: u64) -> Result<(), String> {
+    read(files, lines)?.verdict()
+}
+
 /// Reads all lines of `files`.
-pub fn read(files: &[PathBuf], lines: u64) -> Result<Arrival, String> {
+fn read(files: &[PathBuf], lines: u64) -> Result<Arrival, String> {
     let mut arrival = Arrival { seen: vec![0; lines as usize], strange: 0 };
     for path in files {
         let fail = |error: std::io::Error| format!("{}: {error}", path.display());
@@ -50,12 +55,17 @@ impl Arrival {
     }
 }
 
-/// The number in a line: the digits behind the key, with quotes and escapes between them.
-fn number_of(line: &[u8]) -> Option<u64> {
-    let key = NUMBER_KEY.as_bytes();
+/// The number of a line.
+pub fn number_of(line: &[u8]) -> Option<u64> {
+    digits_behind(line, NUMBER_KEY, NUMBER_DIGITS)
+}
+
+/// The number of so many digits behind a key, with quotes and escapes between them.
+pub fn digits_behind(line: &[u8], key: &str, digits: usize) -> Option<u64> {
+    let key = key.as_bytes();
     let at = line.windows(key.len()).position(|window| window == key)? + key.len();
-    let digits = at + line[at..].iter().take(8).position(u8::is_ascii_digit)?;
-    let text = line.get(digits..digits + NUMBER_DIGITS)?;
+    let first = at + line[at..].iter().take(8).position(u8::is_ascii_digit)?;
+    let text = line.get(first..first + digits)?;
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 

@@ -1,26 +1,20 @@
 //! The meter: one process from its start to its end, priced.
 //!
-//! Guarantees: the CPU time is that of the whole life of the process, all threads, start and end included, as the kernel
-//! accounts it; nothing is subtracted. It is read when the process has ended and before it is reaped. The clock of the
-//! kernel's account ticks in hundredths of a second. The peak of resident memory counts mapped files too.
+//! Guarantees: the CPU time is that of the whole life of the process, all threads, start and end included, in microseconds, as
+//! the kernel gives it to a parent (`getrusage` before and after the child is reaped); nothing is subtracted. The peak of
+//! resident memory counts mapped files too.
 //!
 //! Work that the kernel does for a process in its own threads (writing dirty pages back) is in nobody's account.
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
+use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
-
-/// What a run cost.
-#[derive(Clone, Copy, Debug)]
-pub struct Usage {
-    /// User and system time of the process.
-    pub cpu_seconds: f64,
-    /// From the start of the process until its work was seen to be done.
-    pub wall_seconds: f64,
-    /// Highest resident memory.
-    pub resident_peak_bytes: u64,
-}
 
 /// A process under measurement; killed if it is dropped before its end.
 pub struct Metered {
@@ -29,76 +23,134 @@ pub struct Metered {
     ended: bool,
 }
 
+/// What is known of a process that has ended.
+pub struct Ended {
+    /// User and system time of its whole life.
+    pub cpu_seconds: f64,
+    /// How it ended.
+    pub status: ExitStatus,
+}
+
 /// Ticks a second of /proc's times: fixed at 100 in Linux's interface to programs, whatever the kernel's own rate.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// How often a running process is looked at.
-pub const POLL: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(10);
+/// A process rests when it has used no tick for this long.
+const RESTING: Duration = Duration::from_millis(30);
+/// How often a resting process is asked whether it is done.
+const ASK_RESTING: Duration = Duration::from_millis(50);
 const END_WITHIN: Duration = Duration::from_secs(60);
 
 impl Metered {
-    /// Starts `command`.
-    pub fn start(command: &mut Command) -> Result<Metered, String> {
+    /// Starts `command` on the processors `cpus`.
+    pub fn start(command: &mut Command, cpus: &[usize]) -> Result<Metered, String> {
+        let before = affinity()?;
+        // The child inherits it: no launcher whose own work would be counted.
+        pin(cpus)?;
         let begun = Instant::now();
-        let child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
-        Ok(Metered { child, begun, ended: false })
+        let child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()));
+        sched_setaffinity(Pid::from_raw(0), &before).map_err(|error| format!("sched_setaffinity: {error}"))?;
+        Ok(Metered { child: child?, begun, ended: false })
     }
 
-    /// Polls `done` until it says yes, then ends the process with SIGTERM and reads its account.
-    pub fn finish(mut self, within: Duration, mut done: impl FnMut() -> Result<bool, String>) -> Result<Usage, String> {
-        let mut resident_peak_bytes = 0;
-        while !done()? {
-            resident_peak_bytes = resident_peak_bytes.max(self.resident_peak());
-            if self.stat()?.state == "Z" {
+    /// When it was started.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Waits until `done` says yes and returns the seconds from the start to the last moment at which the process was seen to
+    /// work. It is asked when the process rests, else only each `ask`: asking may cost it time.
+    pub fn until(
+        &self,
+        within: Duration,
+        ask: Duration,
+        mut done: impl FnMut() -> Result<bool, String>,
+    ) -> Result<f64, String> {
+        let (mut ticks, mut worked_at, mut asked_at) = (0.0, self.begun, self.begun);
+        loop {
+            let stat = self.stat()?;
+            let now = Instant::now();
+            if stat.cpu_seconds > ticks {
+                (ticks, worked_at) = (stat.cpu_seconds, now);
+            }
+            let rests = now - worked_at >= RESTING && now - asked_at >= ASK_RESTING;
+            if rests || now - asked_at >= ask {
+                asked_at = now;
+                if done()? {
+                    return Ok((worked_at - self.begun).as_secs_f64());
+                }
+            }
+            if stat.state == "Z" {
                 return Err("the process ended before its work was done".into());
             }
             if self.begun.elapsed() > within {
                 return Err(format!("not done within {} seconds", within.as_secs()));
             }
-            pause(POLL);
+            pause(LOOK);
         }
-        let wall_seconds = self.begun.elapsed().as_secs_f64();
-        resident_peak_bytes = resident_peak_bytes.max(self.resident_peak());
-        let cpu_seconds = self.end()?;
-        Ok(Usage { cpu_seconds, wall_seconds, resident_peak_bytes })
     }
 
-    fn end(&mut self) -> Result<f64, String> {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().map_err(|error| format!("kill: {error}"))?;
-        if !sent.success() {
-            return Err("SIGTERM could not be sent".into());
-        }
+    /// Ends it with SIGTERM and reads its account.
+    pub fn end(self) -> Result<Ended, String> {
+        self.end_by(Signal::SIGTERM)
+    }
+
+    /// Ends it with SIGKILL and reads its account.
+    pub fn kill(self) -> Result<Ended, String> {
+        self.end_by(Signal::SIGKILL)
+    }
+
+    fn end_by(mut self, signal: Signal) -> Result<Ended, String> {
+        kill(Pid::from_raw(self.child.id() as i32), signal).map_err(|error| format!("{signal}: {error}"))?;
         let asked = Instant::now();
-        let mut stat = self.stat()?;
-        // The leader is a zombie as soon as it has ended; the account is complete when it is the last thread.
-        while stat.state != "Z" || self.threads() > 1 {
+        loop {
+            let before = children_cpu_seconds()?;
+            if let Some(status) = self.child.try_wait().map_err(|error| format!("wait: {error}"))? {
+                self.ended = true;
+                return Ok(Ended { cpu_seconds: children_cpu_seconds()? - before, status });
+            }
             if asked.elapsed() > END_WITHIN {
-                return Err(format!("did not end within {} seconds of SIGTERM", END_WITHIN.as_secs()));
+                return Err(format!("did not end within {} seconds of {signal}", END_WITHIN.as_secs()));
             }
             pause(Duration::from_millis(2));
-            stat = self.stat()?;
         }
-        let stat = self.stat()?;
-        self.ended = true;
-        let status = self.child.wait().map_err(|error| format!("wait: {error}"))?;
-        if status.success() { Ok(stat.cpu_seconds) } else { Err(format!("ended with {status}")) }
+    }
+
+    /// User and system time so far, in hundredths of a second.
+    pub fn cpu_seconds(&self) -> Result<f64, String> {
+        Ok(self.stat()?.cpu_seconds)
+    }
+
+    /// Time on a processor of the threads that live, in nanoseconds.
+    pub fn threads_cpu_ns(&self) -> Result<u64, String> {
+        let path = format!("/proc/{}/task", self.child.id());
+        let entries = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+        // A thread that ends between two calls has no file any more.
+        let texts = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("schedstat")).ok());
+        Ok(texts.filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok()).sum())
+    }
+
+    /// Resident memory now.
+    pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The highest resident memory so far.
+    pub fn resident_peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, key: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        kibibytes.unwrap_or(0) << 10
     }
 
     fn stat(&self) -> Result<Stat, String> {
         let path = format!("/proc/{}/stat", self.child.id());
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         Stat::parse(&text).ok_or_else(|| format!("{path}: unexpected content"))
-    }
-
-    fn threads(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/task", self.child.id())).map_or(0, Iterator::count)
-    }
-
-    fn resident_peak(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        kibibytes.unwrap_or(0) << 10
     }
 }
 
@@ -110,6 +162,39 @@ impl Drop for Metered {
             let _ = self.child.wait();
         }
     }
+}
+
+/// User and system time of all children that were reaped so far.
+fn children_cpu_seconds() -> Result<f64, String> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| format!("getrusage: {error}"))?;
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(microseconds as f64 / 1e6)
+}
+
+/// Memory that programs can have without anybody being pushed out.
+pub fn available_memory_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+fn affinity() -> Result<CpuSet, String> {
+    sched_getaffinity(Pid::from_raw(0)).map_err(|error| format!("sched_getaffinity: {error}"))
+}
+
+/// The processors that this process may use, lowest first.
+pub fn allowed_cpus() -> Result<Vec<usize>, String> {
+    let set = affinity()?;
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu) == Ok(true)).collect())
+}
+
+/// Binds this thread, and what it starts, to processors.
+pub fn pin(cpus: &[usize]) -> Result<(), String> {
+    let mut set = CpuSet::new();
+    let chosen = cpus.iter().try_for_each(|cpu| set.set(*cpu));
+    chosen
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
+        .map_err(|error| format!("processors {cpus:?}: {error}"))
 }
 
 /// The two facts of /proc/PID/stat that matter here.
@@ -130,9 +215,27 @@ impl Stat {
     }
 }
 
+/// Waits; nothing is decided by how long.
 #[expect(clippy::disallowed_methods, reason = "a poll between two looks at another process, on a thread of its own")]
-fn pause(duration: Duration) {
+pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
+}
+
+/// Polls `done` until it says yes.
+pub fn wait_for(
+    what: &str,
+    within: Duration,
+    each: Duration,
+    mut done: impl FnMut() -> Result<bool, String>,
+) -> Result<(), String> {
+    let begun = Instant::now();
+    while !done()? {
+        if begun.elapsed() > within {
+            return Err(format!("{what}: not within {} seconds", within.as_secs()));
+        }
+        pause(each);
+    }
+    Ok(())
 }
 
 /// Makes `path` an empty directory.
@@ -159,18 +262,21 @@ mod tests {
     fn account_covers_the_life_of_a_process() {
         let burn =
             "trap 'exit 0' TERM; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; while :; do sleep 0.05; done";
-        let metered = Metered::start(Command::new("sh").args(["-c", burn])).unwrap();
-        let id = metered.child.id();
-        let used = || Stat::parse(&fs::read_to_string(format!("/proc/{id}/stat")).unwrap()).unwrap().cpu_seconds;
-        let usage = metered.finish(Duration::from_secs(60), || Ok(used() >= 0.05)).unwrap();
-        assert!(usage.cpu_seconds >= 0.05, "{usage:?}");
-        assert!(usage.resident_peak_bytes > 100 << 10, "{usage:?}");
+        let cpus = allowed_cpus().unwrap();
+        let metered = Metered::start(Command::new("sh").args(["-c", burn]), &cpus[cpus.len() - 1..]).unwrap();
+        let used = || Ok(metered.cpu_seconds()? >= 0.05);
+        let wall = metered.until(Duration::from_secs(60), Duration::from_millis(20), used).unwrap();
+        assert!(wall > 0.0);
+        assert!(metered.resident_peak_bytes() > 100 << 10);
+        let ended = metered.end().unwrap();
+        assert!(ended.status.success() && ended.cpu_seconds >= 0.05, "{} {}", ended.status, ended.cpu_seconds);
+        assert_eq!(allowed_cpus().unwrap(), cpus, "the own processors are as before");
     }
 
     #[test]
     fn early_end_is_an_error() {
-        let metered = Metered::start(&mut Command::new("true")).unwrap();
-        let error = metered.finish(Duration::from_secs(60), || Ok(false)).unwrap_err();
+        let metered = Metered::start(&mut Command::new("true"), &allowed_cpus().unwrap()).unwrap();
+        let error = metered.until(Duration::from_secs(60), Duration::from_secs(1), || Ok(false)).unwrap_err();
         assert!(error.contains("before its work was done"), "{error}");
     }
 }

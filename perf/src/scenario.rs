@@ -1,13 +1,22 @@
 //! The rounds: every contender in every scenario, one after the other, again and again.
 //!
-//! Guarantees: contenders are interleaved, so that a change of the machine's mood hits all of them; a run counts only if each
-//! event arrived exactly once; the input lies in the page cache for everybody. One run at a time, each in an empty folder, on
-//! one processor: the figure is the price of work on a core. On two, rsyslog's threads hand its queue back and forth and
-//! mostly need twice the CPU time.
+//! Guarantees: contenders are interleaved, and another one begins in each round, so that a change of the machine's mood hits all
+//! of them; a run counts only if each event arrived exactly once; the input lies in the page cache for everybody. One run at a
+//! time, each in an empty folder. A peer that fails is reported and the rest goes on.
+
+mod idle;
+mod latency;
+mod recovery;
+mod soak;
+mod start;
+mod throughput;
+mod two_shards;
 
 use crate::contender::{self, Contender, Place};
-use crate::measure::{self, Metered, Usage};
-use crate::{check, generate};
+use crate::data::{self, Kind};
+use crate::measure::{self, Ended};
+use crate::results::{Failure, Figure, Results};
+use crate::yardstick;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +26,7 @@ use std::time::Duration;
 pub struct Plan {
     /// The product's binary.
     pub tailwater: PathBuf,
-    /// Folder of the scenarios.
+    /// Folder of the configurations.
     pub scenarios: PathBuf,
     /// Events of one run.
     pub lines: u64,
@@ -25,28 +34,119 @@ pub struct Plan {
     pub rounds: usize,
     /// Seed of the input.
     pub seed: u64,
-    /// The only scenario to run.
-    pub only: Option<String>,
+    /// The scenarios to run; empty for all but `soak`.
+    pub only: Vec<String>,
+    /// The programs to run; empty for all that are there.
+    pub programs: Vec<String>,
+    /// Kinds of lines for the scenarios that move as many as they can.
+    pub data: Vec<Kind>,
+    /// How long each rate of `latency` is measured.
+    pub latency_seconds: f64,
+    /// How often `start` starts.
+    pub start_runs: usize,
+    /// How long `idle` looks.
+    pub idle_seconds: u64,
+    /// How long it waits before that: what follows a start or a delivery has to be over.
+    pub idle_settle_seconds: u64,
+    /// How long `soak` goes on.
+    pub soak_seconds: u64,
+    /// Bytes of events that wait in the log in `recovery`.
+    pub recovery_bytes: u64,
 }
 
-/// One contender in one scenario: what each round cost.
-pub struct Series {
-    /// Name of the scenario.
-    pub scenario: String,
-    /// Who ran.
-    pub contender: Contender,
-    /// Round by round.
-    pub usages: Vec<Usage>,
+/// The scenarios.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scenario {
+    FileToBlackhole,
+    FileToFile,
+    TwoShards,
+    Latency,
+    Start,
+    Recovery,
+    Idle,
+    Soak,
 }
 
-/// The longest a run may take.
-const RUN_WITHIN: Duration = Duration::from_secs(600);
+impl Scenario {
+    /// All of them, in the order in which they run.
+    pub const ALL: [Scenario; 8] = [
+        Scenario::FileToBlackhole,
+        Scenario::FileToFile,
+        Scenario::TwoShards,
+        Scenario::Latency,
+        Scenario::Start,
+        Scenario::Recovery,
+        Scenario::Idle,
+        Scenario::Soak,
+    ];
 
-/// How many times the input the page cache is filled before the first run: more than any run writes.
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::FileToBlackhole => "file_to_blackhole",
+            Scenario::FileToFile => "file_to_file",
+            Scenario::TwoShards => "two_shards",
+            Scenario::Latency => "latency",
+            Scenario::Start => "start",
+            Scenario::Recovery => "recovery",
+            Scenario::Idle => "idle",
+            Scenario::Soak => "soak",
+        }
+    }
+
+    /// The folder of its configurations.
+    fn folder(self) -> &'static str {
+        match self {
+            Scenario::TwoShards => "file_to_blackhole",
+            Scenario::Start => "file_to_file",
+            _ => self.name(),
+        }
+    }
+
+    /// Whether peers take part.
+    fn has_peers(self) -> bool {
+        !matches!(self, Scenario::TwoShards | Scenario::Recovery | Scenario::Soak)
+    }
+
+    /// Whether it runs in every round; the others repeat themselves inside, or take long.
+    fn in_every_round(self) -> bool {
+        !matches!(self, Scenario::Start | Scenario::Idle | Scenario::Soak)
+    }
+}
+
+/// The longest that anything may take which does not depend on the number of lines.
+const WITHIN: Duration = Duration::from_secs(60);
+/// The slowest that lines may go through: far below what any program did.
+const LINES_PER_SECOND_MIN: u64 = 20_000;
+
+/// How many times the input the page cache is filled before the first run: more than any run writes. Never more than a part of
+/// the memory that is there.
 const FILLER_TIMES: u64 = 6;
+const FILLER_SHARE_OF_MEMORY: u64 = 4;
 
-/// Runs everything and returns a series for each pair of scenario and contender.
-pub fn run(plan: &Plan) -> Result<Vec<Series>, String> {
+/// What all runs share.
+pub struct Bench<'a> {
+    /// What is to be measured.
+    pub plan: &'a Plan,
+    /// Everything on disk is below it.
+    work: PathBuf,
+    /// Processors that may be used; the last one is the contenders'.
+    cpus: Vec<usize>,
+    /// The inputs that were made, by kind.
+    inputs: Vec<(Kind, PathBuf, u64)>,
+}
+
+/// What was measured, and who was missing.
+pub struct Outcome {
+    pub results: Results,
+    /// Peers that are known and not installed.
+    pub missing: Vec<&'static str>,
+    /// What the programs say of their versions.
+    pub versions: Vec<String>,
+}
+
+/// Runs everything.
+pub fn run(plan: &Plan) -> Result<Outcome, String> {
     let work = std::env::temp_dir().join(format!("tailwater-perf-{}", std::process::id()));
     measure::clear_directory(&work)?;
     let outcome = run_in(plan, &work);
@@ -55,23 +155,123 @@ pub fn run(plan: &Plan) -> Result<Vec<Series>, String> {
     outcome
 }
 
-fn run_in(plan: &Plan, work: &Path) -> Result<Vec<Series>, String> {
-    let input = work.join("in.log");
-    let bytes = generate::write(&input, plan.lines, plan.seed)?;
-    eprintln!("input: {} lines, {bytes} bytes", plan.lines);
-    let mut all = series(plan)?;
-    touch_memory(&work.join("filler"), bytes * FILLER_TIMES)?;
+fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
+    let chosen = |scenario: &Scenario| {
+        if plan.only.is_empty() { *scenario != Scenario::Soak } else { plan.only.iter().any(|o| o == scenario.name()) }
+    };
+    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(chosen).collect();
+    if let Some(unknown) = plan.only.iter().find(|only| !Scenario::ALL.iter().any(|s| s.name() == only.as_str())) {
+        return Err(format!("no scenario is called `{unknown}`"));
+    }
+    let (mut contenders, missing) = contender::all(&plan.tailwater);
+    contenders.retain(|c| plan.programs.is_empty() || plan.programs.iter().any(|name| name == c.name()));
+    let mut bench = Bench { plan, work: work.to_owned(), cpus: measure::allowed_cpus()?, inputs: Vec::new() };
+    measure::pin(bench.own_cpus())?;
+    bench.make_inputs(&scenarios)?;
+    let mut results = Results::default();
     for round in 1..=plan.rounds {
-        for series in &mut all {
-            let name = series.contender.name();
-            let usage = run_once(plan, series, work, &input)
-                .map_err(|error| format!("{} in {}, round {round}: {error}", name, series.scenario))?;
-            let rate = plan.lines as f64 / usage.cpu_seconds;
-            eprintln!("round {round}  {:<20} {name:<10} {:>9.0} events per CPU-second", series.scenario, rate);
-            series.usages.push(usage);
+        for scenario in scenarios.iter().filter(|scenario| round == 1 || scenario.in_every_round()) {
+            bench.one_round(*scenario, &contenders, round, &mut results)?;
         }
     }
-    Ok(all)
+    results.sort();
+    let versions = contenders.iter().map(Contender::version).collect();
+    Ok(Outcome { results, missing, versions })
+}
+
+impl Bench<'_> {
+    /// Where contenders run: one processor, the last; the first ones serve most interrupts.
+    fn contender_cpus(&self) -> &[usize] {
+        &self.cpus[self.cpus.len() - 1..]
+    }
+
+    /// Where the measuring itself runs: everywhere else, if there is anything else.
+    fn own_cpus(&self) -> &[usize] {
+        if self.cpus.len() > 1 { &self.cpus[..self.cpus.len() - 1] } else { &self.cpus }
+    }
+
+    /// The longest that a run of so many lines may take.
+    fn within(&self, lines: u64) -> Duration {
+        WITHIN + Duration::from_secs(lines / LINES_PER_SECOND_MIN)
+    }
+
+    fn make_inputs(&mut self, scenarios: &[Scenario]) -> Result<(), String> {
+        if !scenarios.iter().any(|s| matches!(s, Scenario::FileToBlackhole | Scenario::FileToFile)) {
+            return Ok(());
+        }
+        for kind in &self.plan.data {
+            let path = self.work.join(format!("{}.log", kind.name()));
+            let bytes = data::write(&path, *kind, 0, self.plan.lines, self.plan.seed)?;
+            eprintln!("input {}: {} lines, {bytes} bytes", kind.name(), self.plan.lines);
+            self.inputs.push((*kind, path, bytes));
+        }
+        let largest = self.inputs.iter().map(|(_, _, bytes)| *bytes).max().unwrap_or(0);
+        let most = measure::available_memory_bytes() / FILLER_SHARE_OF_MEMORY;
+        touch_memory(&self.work.join("filler"), most.min(largest * FILLER_TIMES))
+    }
+
+    fn one_round(
+        &self,
+        scenario: Scenario,
+        all: &[Contender],
+        round: usize,
+        results: &mut Results,
+    ) -> Result<(), String> {
+        let folder = self.plan.scenarios.join(scenario.folder());
+        let takes_part = |c: &&Contender| c.takes_part(&folder) && (c.is_ours() || scenario.has_peers());
+        let mut contenders: Vec<&Contender> = all.iter().filter(takes_part).collect();
+        if contenders.is_empty() {
+            return Err(format!("{}: nobody takes part in {}", folder.display(), scenario.name()));
+        }
+        let turns = (round - 1) % contenders.len();
+        contenders.rotate_left(turns);
+        if scenario == Scenario::Idle {
+            // Nobody works, so nobody is in anybody's way.
+            return idle::run(self, &contenders, round, results);
+        }
+        for contender in contenders {
+            if let Err(message) = self.one_run(scenario, contender, round, results) {
+                let place = format!("{} in {}, round {round}", contender.name(), scenario.name());
+                eprintln!("FAILED: {place}: {message}");
+                results.failures.push(Failure { place, ours: contender.is_ours(), message });
+            }
+        }
+        Ok(())
+    }
+
+    fn one_run(&self, scenario: Scenario, who: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
+        match scenario {
+            Scenario::FileToBlackhole | Scenario::FileToFile => {
+                for (kind, input, bytes) in &self.inputs {
+                    if who.is_ours() && *kind == Kind::Json {
+                        let cost = yardstick::cpu_ns_per_line(input, self.contender_cpus(), self.own_cpus())?;
+                        results.add(round, scenario.name(), "json", "serde_json", &[(Figure::NsPerLine, cost)]);
+                    }
+                    throughput::run(self, scenario, (*kind, input, *bytes), who, round, results)?;
+                }
+                Ok(())
+            }
+            Scenario::TwoShards => two_shards::run(self, who, round, results),
+            Scenario::Latency => latency::run(self, who, round, results),
+            Scenario::Start => start::run(self, who, round, results),
+            Scenario::Recovery => recovery::run(self, who, round, results),
+            Scenario::Soak => soak::run(self, who, round, results),
+            Scenario::Idle => Ok(()),
+        }
+    }
+
+    /// An empty folder called `name`, and the rest of a place with the configurations of `folder`.
+    fn place(&self, folder: &str, name: &str, input: PathBuf) -> Result<Place, String> {
+        let directory = self.work.join(name);
+        measure::clear_directory(&directory)?;
+        let configurations = self.plan.scenarios.join(folder);
+        Ok(Place { configurations, input, directory, admin: contender::free_address()? })
+    }
+}
+
+/// The product has to end well; how peers take a signal is theirs.
+fn ended_well(contender: &Contender, ended: &Ended) -> Result<(), String> {
+    if contender.is_ours() && !ended.status.success() { Err(format!("it ended with {}", ended.status)) } else { Ok(()) }
 }
 
 /// Fills the page cache once and lets go of it. A virtual machine pays for each page that it touches for the first time, up to
@@ -84,45 +284,4 @@ fn touch_memory(path: &Path, bytes: u64) -> Result<(), String> {
         file.write_all(&block).map_err(fail)?;
     }
     std::fs::remove_file(path).map_err(fail)
-}
-
-/// The scenarios in the folder, each with the contenders that have a configuration there.
-fn series(plan: &Plan) -> Result<Vec<Series>, String> {
-    let fail = |error: std::io::Error| format!("{}: {error}", plan.scenarios.display());
-    let entries = std::fs::read_dir(&plan.scenarios).map_err(fail)?.collect::<Result<Vec<_>, _>>().map_err(fail)?;
-    let mut names: Vec<String> = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.retain(|name| plan.only.as_ref().is_none_or(|only| name == only));
-    names.sort();
-    let mut all = Vec::new();
-    for scenario in names {
-        for contender in Contender::all(&plan.tailwater) {
-            if contender.configuration(&plan.scenarios.join(&scenario)).is_file() {
-                all.push(Series { scenario: scenario.clone(), contender, usages: Vec::new() });
-            }
-        }
-    }
-    if all.is_empty() { Err(format!("no scenario in {}", plan.scenarios.display())) } else { Ok(all) }
-}
-
-fn run_once(plan: &Plan, series: &Series, work: &Path, input: &Path) -> Result<Usage, String> {
-    let directory = work.join("run");
-    measure::clear_directory(&directory)?;
-    let scenario = plan.scenarios.join(&series.scenario);
-    let (admin, cpu) = (contender::free_address()?, contender::last_cpu()?);
-    let place = Place { scenario, input: input.to_owned(), directory, admin, cpu };
-    let metered = Metered::start(&mut series.contender.command(&place)?)?;
-    let mut events = 0;
-    let done = || {
-        events = series.contender.events_out(&place);
-        Ok(events >= plan.lines)
-    };
-    let usage = metered.finish(RUN_WITHIN, done).map_err(|error| format!("{error}\n{}", Contender::own_log(&place)))?;
-    if events != plan.lines {
-        return Err(format!("it counts {events} events out of {}", plan.lines));
-    }
-    let kept = place.directory.join("out.log");
-    if kept.is_file() {
-        check::read(&[kept], plan.lines)?.verdict()?;
-    }
-    Ok(usage)
 }

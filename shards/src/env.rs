@@ -44,7 +44,7 @@ impl Monotonic {
 }
 
 /// Nanoseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
 /// One core's view of the world. Cheap to clone, never sent to another thread.
@@ -116,6 +116,8 @@ pub struct Stat {
     pub length: u64,
     /// Last modification of the content.
     pub modified: Timestamp,
+    /// When the inode was made, where the file system knows: it tells a reused inode number from the one before.
+    pub created: Option<Timestamp>,
     /// Names that lead to the inode; zero once it is deleted.
     pub links: u64,
 }

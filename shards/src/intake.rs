@@ -153,6 +153,7 @@ impl<E: Env> Intake<E> {
         let frame = self.group.frame(FrameKind::Events, 0, 0);
         frame.position(&dropped.range, &dropped.source, introduce, dropped.gone);
         frame.discard(dropped.events);
+        frame.set_timestamp(self.env.wall());
         frame.finish();
         self.append().await
     }

@@ -56,6 +56,15 @@ pub const SEGMENTS_MIN: u64 = 3;
 /// Default bound of the whole write-ahead log, in bytes.
 pub const WAL_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
 
+/// Highest sequence of a frame, number of a commit, start of a log and number of a segment. None is reached in the life of a
+/// log; what claims a higher one is damage, so arithmetic on numbers that were read cannot overflow, and every place in a log
+/// fits the word that readers share.
+pub const SEQUENCE_MAX: u64 = 1 << 60;
+/// See [`SEQUENCE_MAX`].
+pub const EPOCH_MAX: u32 = 1 << 30;
+/// See [`SEQUENCE_MAX`].
+pub const SEGMENT_NUMBER_MAX: u64 = (1 << 36) - 1;
+
 /// Outputs a frame can name: its mask has 64 bits.
 pub const OUTPUTS_MAX: usize = 64;
 

@@ -61,6 +61,10 @@ impl InputPath {
         if let Some(last) = group.last() {
             last.position(&batch.range, &batch.source, introduce, batch.gone);
             last.discard(batch.dropped_events);
+            if last.event_count() == 0 {
+                // That a source is gone counts from here, also for the next start.
+                last.set_timestamp(batch.received);
+            }
             last.finish();
         }
         self.encoder.take_replaced()
@@ -70,5 +74,53 @@ impl InputPath {
 fn finish_unless_last(frame: &mut FrameBuilder, pipeline: &PipelineRef, all: &[PipelineRef]) {
     if all.last() != Some(pipeline) {
         frame.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
+    use crate::env::Timestamp;
+    use std::sync::Arc;
+
+    /// Each event as it is, a second after the epoch.
+    struct Plain;
+
+    impl Encoder for Plain {
+        fn begin(&mut self, _: &Batch) {}
+
+        fn event(&mut self, batch: &Batch, index: usize, out: &mut Vec<u8>) -> Timestamp {
+            out.extend_from_slice(batch.event(index));
+            out.push(b'\n');
+            Timestamp(1_000_000_000)
+        }
+
+        fn take_replaced(&mut self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn range_without_events_is_dated_by_its_batch() {
+        let source = Source {
+            key: SourceKey(7),
+            input: "app".into(),
+            name: Vec::new(),
+            descriptor: Vec::new(),
+            repeatable: true,
+        };
+        let mut batch = Batch::new(64, Arc::new(source));
+        batch.range = SourceRange { from: 5, to: 5, marker: 1 };
+        batch.received = Timestamp(99);
+        batch.gone = true;
+        let mut path = InputPath::new(Box::new(Plain), vec![PipelineRef { number: 0, outputs: 1 }]);
+        let mut group = Group::new();
+        path.encode(&batch, 0, true, &mut group);
+        assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));
+        batch.events.push(EventSpan { start: 0, end: 0 });
+        group.clear();
+        path.encode(&batch, 0, true, &mut group);
+        assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(1_000_000_000)));
     }
 }

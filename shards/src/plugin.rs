@@ -404,6 +404,11 @@ pub struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
+    /// An empty delivery with room for so many pieces.
+    pub fn with_room(pieces: usize) -> Delivery<'a> {
+        Delivery { pieces: Vec::with_capacity(pieces), events: 0, bytes: 0 }
+    }
+
     /// Adds a piece, unless it holds nothing.
     pub fn push(&mut self, piece: Piece<'a>) {
         if piece.events > 0 {

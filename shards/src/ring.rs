@@ -206,37 +206,3 @@ mod tests {
         assert!(pushing.join().is_ok());
     }
 }
-
-#[cfg(all(test, loom))]
-mod loom_tests {
-    use super::*;
-
-    #[test]
-    fn every_interleaving_keeps_order_over_a_wrap() {
-        loom::model(|| {
-            let (mut producer, mut consumer) = ring::<Box<u32>>(2);
-            let pushing = loom::thread::spawn(move || {
-                for i in 0..3 {
-                    let mut item = Box::new(i);
-                    while let Err(back) = producer.push(item) {
-                        item = back;
-                        loom::thread::yield_now();
-                    }
-                }
-            });
-            let mut next = 0;
-            while next < 2 {
-                match consumer.pop() {
-                    Some(item) => {
-                        assert_eq!(*item, next);
-                        next += 1;
-                    }
-                    None => loom::thread::yield_now(),
-                }
-            }
-            // The third item may be in the ring or popped by nobody: it is dropped with the last side.
-            drop(consumer);
-            pushing.join().unwrap();
-        });
-    }
-}

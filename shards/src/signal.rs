@@ -4,9 +4,16 @@
 //! sides may live on different cores, and a notification that finds the signal raised costs one atomic swap. Does not carry data, and serves
 //! one waiting task at a time.
 
+#[cfg(loom)]
+use crate::waker::AtomicWaker;
+#[cfg(not(loom))]
 use atomic_waker::AtomicWaker;
+#[cfg(loom)]
+use loom::sync::atomic::AtomicBool;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 /// See the module. Shared by `Arc` or `Rc`.

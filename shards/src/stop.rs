@@ -4,7 +4,7 @@
 //! inputs return when the drain begins, the rest follows in the order that the shard decides.
 
 use crate::signal::Signal;
-use event_listener::Event;
+use event_listener::{Event, listener};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,7 +78,8 @@ impl Stop {
     /// Waits until `phase` has been entered.
     pub async fn reached(&self, phase: Phase) {
         while self.phase() < phase {
-            let listener = self.0.changed.listen();
+            // On the stack: inputs and outputs wait beside this for every batch.
+            listener!(self.0.changed => listener);
             if self.phase() >= phase {
                 return;
             }

@@ -326,7 +326,7 @@ impl<E: Env> Deliverer<E> {
 
     async fn deliver(&mut self, output: &mut dyn Output, taken: Vec<Taken<E::Disk>>) -> Result<(), End> {
         let bit = self.context.number.bit();
-        let mut delivery = Delivery::default();
+        let mut delivery = Delivery::with_room(taken.len());
         for part in &taken {
             delivery.push(part.piece(bit));
         }

@@ -24,6 +24,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Owner reads and writes, the group reads: logs carry what their sources keep from others.
 const FILE_MODE: u32 = 0o640;
@@ -285,8 +286,13 @@ fn stat_of(metadata: &fs::Metadata) -> Stat {
         inode: metadata.ino(),
         length: metadata.len(),
         modified: Timestamp(metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())),
+        created: metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(nanos_of),
         links: metadata.nlink(),
     }
+}
+
+fn nanos_of(since_epoch: Duration) -> Timestamp {
+    Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn free_bytes(path: &Path) -> io::Result<u64> {

@@ -73,7 +73,7 @@ impl MemoryNames {
             return Err(io::ErrorKind::NotFound.into());
         }
         let kind = FileKind::Directory;
-        Ok(Stat { kind, device: 0, inode: 0, length: 0, modified: Timestamp(0), links: 1 })
+        Ok(Stat { kind, device: 0, inode: 0, length: 0, modified: Timestamp(0), created: None, links: 1 })
     }
 
     pub(super) fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {

@@ -212,6 +212,11 @@ impl FrameBuilder {
         self.timestamp = timestamp;
     }
 
+    #[cfg(test)]
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
     /// Bytes of the finished frame.
     pub fn length(&self) -> usize {
         assert!(self.finished, "the length is known once the frame is finished");
@@ -292,6 +297,11 @@ impl Group {
     /// The frame added last.
     pub fn last(&mut self) -> Option<&mut FrameBuilder> {
         self.frames[..self.used].last_mut()
+    }
+
+    /// Finishes every frame: see [`FrameBuilder::finish`].
+    pub fn finish(&mut self) {
+        self.frames_mut().iter_mut().for_each(FrameBuilder::finish);
     }
 
     /// The frames, in order.

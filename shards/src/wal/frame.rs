@@ -8,7 +8,7 @@ use super::bytes::{Malformed, Reader, padded};
 use super::record::{PositionEntry, decode_position};
 use super::{LogId, Sequence};
 use crate::env::Timestamp;
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{EPOCH_MAX, FRAME_BYTES_MAX, SEQUENCE_MAX};
 use std::borrow::Cow;
 
 /// Bytes of a frame's header.
@@ -185,6 +185,9 @@ impl FrameHeader {
             position_bytes: reader.u32()?,
             discarded: reader.u64()?,
         };
+        if header.sequence.0.max(header.synced.0) > SEQUENCE_MAX || header.epoch > EPOCH_MAX {
+            return Err(FrameError::Malformed);
+        }
         if header.layout().end != u64::from(length) { Err(FrameError::Length) } else { Ok(header) }
     }
 

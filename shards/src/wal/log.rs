@@ -7,7 +7,7 @@
 use super::segment::Segment;
 use super::{LogId, OutputNumber, Position, Sequence};
 use crate::env::Disk;
-use crate::limits::OUTPUTS_MAX;
+use crate::limits::{OUTPUTS_MAX, SEGMENT_NUMBER_MAX};
 use crate::signal::Signal;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ pub struct Place {
 
 /// Bits of a packed place that hold the offset, in units of 8 bytes: enough for 1 GiB and its end.
 const OFFSET_BITS: u32 = 28;
+
+const _: () = assert!(SEGMENT_NUMBER_MAX.leading_zeros() >= OFFSET_BITS);
 
 impl Place {
     fn pack(self) -> u64 {

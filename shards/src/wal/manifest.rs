@@ -41,6 +41,7 @@ impl<D: Disk> DataDirectory<D> {
         })?;
         let mut directory = DataDirectory::inspect(disk, root)?;
         directory._lock = Some(lock);
+        directory.check_next()?;
         if directory.stored {
             // Nothing is written, so that a start works on a full disk; an earlier life may have died before this.
             directory.disk.sync_dir(root).map_err(io_error(root))?;
@@ -75,6 +76,21 @@ impl<D: Disk> DataDirectory<D> {
         Ok(directory)
     }
 
+    /// A manifest that came from a copy may be behind the logs: it would give their ids once more.
+    fn check_next(&self) -> Result<(), WalError> {
+        match self.logs()?.last() {
+            Some(highest) if highest.0 >= self.next_log => {
+                let reason = format!(
+                    "the manifest says next_log {}, but there is a log {}: it is older than the logs; write \"next_log N\" with \
+                     N above every log that ever was here",
+                    self.next_log, highest.0
+                );
+                Err(WalError::Unusable { path: self.manifest_path(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn manifest_path(&self) -> PathBuf {
         self.root.join("manifest")
     }
@@ -97,7 +113,12 @@ impl<D: Disk> DataDirectory<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(WalError::Io { path, source }),
         };
-        let number = |name: &str| name.strip_prefix("log-").and_then(|digits| digits.parse().ok()).map(LogId);
+        // Only the canonical name counts: another spelling of the same number is not a directory of ours.
+        let canonical = |id: &LogId, name: &str| self.log_path(*id).file_name().is_some_and(|own| own == name);
+        let number = |name: &str| {
+            let id = name.strip_prefix("log-").and_then(|digits| digits.parse().ok()).map(LogId);
+            id.filter(|id| canonical(id, name))
+        };
         let mut logs: Vec<_> = entries.iter().filter_map(|entry| entry.name.to_str().and_then(number)).collect();
         logs.sort();
         Ok(logs)
@@ -106,7 +127,10 @@ impl<D: Disk> DataDirectory<D> {
     /// Makes a new, empty log. Blocks.
     pub fn new_log(&mut self) -> Result<LogId, WalError> {
         let id = LogId(self.next_log);
-        self.next_log += 1;
+        self.next_log = id.0.checked_add(1).ok_or_else(|| WalError::Unusable {
+            path: self.manifest_path(),
+            reason: "next_log is the last number there is: restore the manifest from a copy".to_owned(),
+        })?;
         self.store()?;
         let path = self.log_path(id);
         self.disk.create_dir_all(&path).map_err(io_error(&path))?;

@@ -55,7 +55,7 @@
 //!     48     4 pipeline
 //!     52     4 event count
 //!     56     8 outputs: bit n set means output number n gets the events (events without MASKS)
-//!     64     8 timestamp, ns since 1970 (events without TIMESTAMPS; wall clock of the writer for the other kinds)
+//!     64     8 timestamp, ns since 1970 (events without TIMESTAMPS; wall clock of the writer for a frame without events)
 //!     72     4 payload bytes
 //!     76     4 position section bytes
 //!     80     8 events discarded before the log for the ranges recorded here (lane policy, filters), for accounting
@@ -71,6 +71,7 @@
 //! the next segment; seal and snapshot frames in between do not end it.
 //! `EPOCH` marks the first frame after a start of the log, which has a higher epoch and whose sequence may jump: a snapshot, or
 //! the seal of the segment when the snapshot has to open the next one.
+//! A sequence or commit number above 2^60, an epoch above 2^30 and a segment number from 2^36 on are damage, whatever the checksum.
 //! With MASKS `outputs` is the union of the masks; with TIMESTAMPS `timestamp` is that of the first event. Later versions keep
 //! magic, checksum, length and version where they are, in frames and in segment headers, so that they can be told from damage.
 //!

@@ -7,6 +7,7 @@ use super::bytes::{Malformed, Reader, pad, u32_length};
 use super::{Commit, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState};
 use crate::batch::{Source, SourceKey, SourceRange};
 use crate::env::Timestamp;
+use crate::limits::{OUTPUTS_MAX, SEQUENCE_MAX};
 use std::sync::Arc;
 
 const ENTRY_RECORD: u16 = 1;
@@ -79,7 +80,7 @@ fn decode_source<'a>(reader: &mut Reader<'a>) -> Result<SourceRecord<'a>, Malfor
 }
 
 /// Appends one entry of a position section.
-pub(crate) fn encode_position(out: &mut Vec<u8>, range: &SourceRange, source: &Source, record: bool, gone: bool) {
+pub fn encode_position(out: &mut Vec<u8>, range: &SourceRange, source: &Source, record: bool, gone: bool) {
     let flags = if record { ENTRY_RECORD } else { 0 } | if gone { ENTRY_GONE } else { 0 };
     out.extend_from_slice(&source.key.0.to_le_bytes());
     out.extend_from_slice(&range.from.to_le_bytes());
@@ -110,7 +111,7 @@ pub(crate) fn commit_bytes(commit: &Commit) -> usize {
 }
 
 /// Appends the payload of a commit.
-pub(crate) fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
+pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
     out.extend_from_slice(&[commit.output.0, 0, 0, 0]);
     out.extend_from_slice(&u32_length(commit.state.len()).to_le_bytes());
     out.extend_from_slice(&commit.number.to_le_bytes());
@@ -129,12 +130,15 @@ pub(crate) fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
 pub fn decode_commit(payload: &[u8]) -> Result<Commit, Malformed> {
     let mut reader = Reader::new(payload);
     let output = OutputNumber(reader.u8()?);
-    if usize::from(output.0) >= crate::limits::OUTPUTS_MAX {
+    if usize::from(output.0) >= OUTPUTS_MAX {
         return Err(Malformed);
     }
     reader.take(3)?;
     let state = reader.u32()? as usize;
     let number = reader.u64()?;
+    if number > SEQUENCE_MAX {
+        return Err(Malformed);
+    }
     let count = reader.u32()? as usize;
     reader.take(4)?;
     if reader.remaining() != count.checked_mul(24).and_then(|bytes| bytes.checked_add(state)).ok_or(Malformed)? {
@@ -145,6 +149,9 @@ pub fn decode_commit(payload: &[u8]) -> Result<Commit, Malformed> {
         let log = LogId(reader.u64()?);
         let position = Position { sequence: Sequence(reader.u64()?), event: reader.u32()? };
         reader.take(4)?;
+        if position.sequence.0 > SEQUENCE_MAX {
+            return Err(Malformed);
+        }
         cursors.push((log, position));
     }
     Ok(Commit { output, number, cursors, state: reader.take(state)?.to_vec() })
@@ -161,8 +168,24 @@ pub struct Snapshot {
     pub commits: Vec<Commit>,
 }
 
-/// Appends a registry section.
-pub(crate) fn encode_registry(out: &mut Vec<u8>, registry: &[RegistryEntry]) {
+/// Appends the payload of a snapshot frame.
+pub fn encode_snapshot<'a>(
+    out: &mut Vec<u8>,
+    registry: &[RegistryEntry],
+    sources: impl ExactSizeIterator<Item = &'a SourceState>,
+    commits: impl ExactSizeIterator<Item = &'a Commit>,
+) {
+    encode_registry(out, registry);
+    out.extend_from_slice(&u32_length(sources.len()).to_le_bytes());
+    sources.for_each(|source| encode_source_state(out, source));
+    out.extend_from_slice(&u32_length(commits.len()).to_le_bytes());
+    for commit in commits {
+        out.extend_from_slice(&u32_length(commit_bytes(commit)).to_le_bytes());
+        encode_commit(out, commit);
+    }
+}
+
+fn encode_registry(out: &mut Vec<u8>, registry: &[RegistryEntry]) {
     out.extend_from_slice(&u32_length(registry.len()).to_le_bytes());
     for entry in registry {
         let name = &entry.name.as_bytes()[..entry.name.len().min(usize::from(u16::MAX))];
@@ -178,8 +201,7 @@ pub(crate) fn source_state_bytes(state: &SourceState) -> usize {
     36 + state.intervals.len() * 16 + 8 + record.next_multiple_of(8)
 }
 
-/// Appends one source of a snapshot.
-pub(crate) fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
+fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
     out.extend_from_slice(&state.source.key.0.to_le_bytes());
     // Zero says that the source exists, so a source gone at the very epoch is recorded as gone a nanosecond later.
     let gone = state.gone.map_or(0, |gone| if gone.0 == 0 { 1 } else { gone.0 });
@@ -220,7 +242,7 @@ pub fn decode_snapshot(payload: &[u8]) -> Result<Snapshot, Malformed> {
         let removed = reader.u8()? & REGISTRY_REMOVED != 0;
         let length = usize::from(reader.u16()?);
         let name = str::from_utf8(reader.take(length)?).map_err(|_| Malformed)?.to_owned();
-        if usize::from(number.0) >= crate::limits::OUTPUTS_MAX {
+        if usize::from(number.0) >= OUTPUTS_MAX {
             return Err(Malformed);
         }
         snapshot.registry.push(RegistryEntry { number, name, removed });

@@ -7,6 +7,7 @@
 use super::bytes::Reader;
 use super::{LogId, Sequence, WalError};
 use crate::env::{Disk, File as _, Map as _, Open};
+use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEQUENCE_MAX};
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,8 @@ impl SegmentHeader {
         if bytes[8] != SEGMENT_VERSION {
             return HeaderFound::Foreign(bytes[8]);
         }
-        SegmentHeader::fields(&bytes[16..]).map_or(HeaderFound::Bad, HeaderFound::Good)
+        let possible = |header: &SegmentHeader| header.first_sequence.0 <= SEQUENCE_MAX && header.epoch <= EPOCH_MAX;
+        SegmentHeader::fields(&bytes[16..]).ok().filter(possible).map_or(HeaderFound::Bad, HeaderFound::Good)
     }
 
     fn fields(bytes: &[u8]) -> Result<SegmentHeader, super::bytes::Malformed> {
@@ -95,7 +97,9 @@ pub fn segment_name(number: u64) -> String {
 /// The number in a segment file's name.
 pub fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() >= 16 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number =
+        (digits.len() >= 16 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?;
+    number.filter(|number| *number <= SEGMENT_NUMBER_MAX)
 }
 
 /// Name of a file that waits to become a segment.
@@ -105,7 +109,8 @@ pub fn standby_name(number: u64) -> String {
 
 /// The number in a standby file's name.
 pub fn standby_number(name: &str) -> Option<u64> {
-    name.strip_prefix("standby-")?.strip_suffix(".seg")?.parse().ok()
+    let number = name.strip_prefix("standby-")?.strip_suffix(".seg")?.parse().ok();
+    number.filter(|number| *number <= SEGMENT_NUMBER_MAX)
 }
 
 /// An open segment.

@@ -4,9 +4,8 @@
 //! those that are gone the longest are forgotten, and when all exist it is an error that says so.
 
 use super::builder::Group;
-use super::bytes::u32_length;
 use super::frame::FrameKind;
-use super::record::{commit_bytes, encode_commit, encode_registry, encode_source_state, source_state_bytes};
+use super::record::{commit_bytes, encode_snapshot, source_state_bytes};
 use super::writer::LogState;
 use super::{Commit, SourceState, WalError};
 use crate::env::Timestamp;
@@ -70,14 +69,7 @@ fn encode_part(
 ) {
     let frame = group.frame(FrameKind::Snapshot, 0, 0);
     frame.set_timestamp(now);
-    let out = frame.payload();
-    encode_registry(out, if first { &state.registry } else { &[] });
-    out.extend_from_slice(&u32_length(sources.len()).to_le_bytes());
-    sources.iter().for_each(|source| encode_source_state(out, source));
-    out.extend_from_slice(&u32_length(commits.len()).to_le_bytes());
-    for commit in commits {
-        out.extend_from_slice(&u32_length(commit_bytes(commit)).to_le_bytes());
-        encode_commit(out, commit);
-    }
+    let registry = if first { state.registry.as_slice() } else { &[] };
+    encode_snapshot(frame.payload(), registry, sources.iter().copied(), commits.iter().copied());
     frame.finish();
 }

@@ -19,6 +19,7 @@ use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, File as _};
+use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEQUENCE_MAX};
 use crate::signal::Signal;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -135,6 +136,11 @@ impl<E: Env> Writer<E> {
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
         let next = first_sequence(&recovered, &options, floor);
         let epoch = recovered.epoch + 1;
+        if next.0 > SEQUENCE_MAX / 2 || epoch >= EPOCH_MAX || recovered.next_segment > SEGMENT_NUMBER_MAX / 2 {
+            let reason = "the numbers of this log are near their end, which only damage brings about: restore the data \
+                          directory from a copy, or move it away";
+            return Err(WalError::Unusable { path: recovered.directory, reason: reason.to_owned() });
+        }
         let sealed = recovered.sealed;
         let offset = recovered.tail.map_or(SEGMENT_HEADER_BYTES as u64, |tail| tail.offset);
         let active = match recovered.segments.last() {
@@ -451,7 +457,7 @@ fn first_sequence<D: Disk>(recovered: &RecoveredLog<D>, options: &WalOptions, fl
     let found_bytes: u64 = recovered.segments.iter().map(|segment| segment.bytes()).sum();
     let jump = options.log_bytes.max(found_bytes) / FRAME_HEADER_BYTES as u64;
     let seen = recovered.highest_seen.max(floor);
-    if seen.0 == 0 { Sequence(1) } else { Sequence(seen.0 + jump + 1) }
+    if seen.0 == 0 { Sequence(1) } else { Sequence(seen.0.saturating_add(jump + 1)) }
 }
 
 /// Whether a frame fits behind `offset` and leaves room for the seal.

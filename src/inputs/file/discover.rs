@@ -4,6 +4,7 @@
 //! clock that stamps it is coarse; symbolic links are followed, a cycle of them is not. A look runs where it may block. Does
 //! not open files and keeps no state: the home shard does.
 
+use super::identity::Inode;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -111,22 +112,26 @@ fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathB
 /// What tells whether a directory is still the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    device: u64,
-    inode: u64,
+    inode: Inode,
     modified: Timestamp,
     /// Whether its time stamp was old enough to be trusted.
     settled: bool,
 }
 
 impl Stamp {
-    /// Whether it belongs to the directory of this device and inode.
-    pub fn is(&self, inode: (u64, u64)) -> bool {
-        (self.device, self.inode) == inode
+    /// The same directory, to be listed whatever its time stamp says.
+    pub fn unsettled(self) -> Stamp {
+        Stamp { settled: false, ..self }
+    }
+
+    /// Whether it belongs to the directory of this inode.
+    pub fn is(&self, inode: Inode) -> bool {
+        self.inode == inode
     }
 
     /// Whether both belong to the same directory.
     pub fn is_same_directory(&self, other: &Stamp) -> bool {
-        other.is((self.device, self.inode))
+        other.is(self.inode)
     }
 }
 
@@ -169,7 +174,7 @@ pub enum Found {
         /// Those that were looked at.
         entries: Vec<Entry>,
         /// Directories in it that may hold matches, and what they are.
-        directories: Vec<(PathBuf, Option<(u64, u64)>)>,
+        directories: Vec<(PathBuf, Option<Inode>)>,
     },
 }
 
@@ -186,7 +191,7 @@ fn look_at<D: Disk>(disk: &D, patterns: &Patterns, request: &Request, wall: Time
         Err(error) => return Found::Failed(error),
     };
     let settled = wall.0.saturating_sub(stat.modified.0) > SETTLED_NANOS;
-    let stamp = Stamp { device: stat.device, inode: stat.inode, modified: stat.modified, settled };
+    let stamp = Stamp { inode: Inode::of(&stat), modified: stat.modified, settled };
     if request.known.is_none() && request.stamp.is_some_and(|last| last.settled && last == stamp) {
         let entries = request.names.iter().map(|name| entry(disk, &request.directory, name.clone(), true));
         return Found::Same(entries.collect());
@@ -213,7 +218,7 @@ fn listed<D: Disk>(
             let is_directory = found.directory || stat.is_some_and(|stat| stat.kind == FileKind::Directory);
             if is_directory {
                 if patterns.wants_directory(&path) {
-                    directories.push((path, stat.map(|stat| (stat.device, stat.inode))));
+                    directories.push((path, stat.map(|stat| Inode::of(&stat))));
                 }
                 continue;
             }

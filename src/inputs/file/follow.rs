@@ -190,11 +190,13 @@ pub fn new_source(key: SourceKey, input: Arc<str>, identity: &Identity, path: &P
 
 #[cfg(test)]
 mod tests {
+    use super::super::identity::Inode;
     use super::*;
     use tailwater_shards::env::FileKind;
 
     fn followed(intervals: Vec<(u64, u64)>, seen_length: u64) -> Followed<()> {
-        let identity = Identity { device: 1, inode: 2, head: Head::of(b"a\n") };
+        let inode = Inode { device: 1, number: 2, created: None };
+        let identity = Identity { inode, head: Head::of(b"a\n") };
         let path = PathBuf::from("/log/a");
         let source = new_source(SourceKey(9), "app".into(), &identity, &path);
         let state = SourceState { source: source.clone(), intervals, marker: 77, gone: None };
@@ -247,7 +249,8 @@ mod tests {
     #[test]
     fn new_generation_counts_what_was_never_read() {
         let mut file = followed(vec![(0, 40)], 100);
-        let stat = Stat { kind: FileKind::Regular, device: 1, inode: 2, length: 7, modified: Timestamp(1), links: 1 };
+        let (modified, created) = (Timestamp(1), None);
+        let stat = Stat { kind: FileKind::Regular, device: 1, inode: 2, length: 7, modified, created, links: 1 };
         assert!(file.look(&stat, Monotonic(5)));
         assert_eq!(file.start_anew(SourceKey(10), stat.length), 60);
         assert_eq!((file.source.key, file.span(), file.unread()), (SourceKey(10), Span::WHOLE, 7));

@@ -6,7 +6,7 @@
 use super::StartAt;
 use super::follow::{Span, unread_spans};
 use super::gzip;
-use super::identity::{HEAD_BYTES, Head, Memory, Sighting, TAIL_BYTES, tail_marker};
+use super::identity::{HEAD_BYTES, Head, Inode, Memory, Sighting, TAIL_BYTES, tail_marker};
 use crate::codec::framing::Rules;
 use std::collections::VecDeque;
 use std::io;
@@ -98,7 +98,7 @@ fn identify_one<D: Disk>(disk: &D, candidate: &Candidate, knowledge: &Knowledge)
 
 fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result<Opened<F>> {
     let head = read_exactly(file, 0, HEAD_BYTES)?;
-    let sighting = Sighting { device: stat.device, inode: stat.inode, length: stat.length, head: &head };
+    let sighting = Sighting { inode: Inode::of(&stat), length: stat.length, head: &head };
     let known = knowledge.memory.recognise(&sighting, |end| marker_at(file, end).ok());
     let mut opened = Opened {
         file: None,

@@ -1,18 +1,21 @@
 //! Who a file is: its inode, the hash of its head, and the hash of the bytes just before a position.
 //!
 //! Guarantees: two files are taken for the same only when inode, head and the bytes before the position all agree, so that
-//! neither a reused inode nor a shared header confuses them; a file that grows keeps its identity from its first byte on; a
+//! neither a reused inode nor a shared header confuses them; where the file system says when an inode was made, that has to
+//! agree too, so that a new file with the very content of a deleted one is a new file; a file that grows keeps its identity from its first byte on; a
 //! descriptor from the log is checked before it is believed. Pure: reads nothing itself.
 //!
 //! ```text
-//! descriptor: version u8 (1) · zero u8 · head length u16 · device u64 · inode u64 · head hash u64 · path
+//! descriptor: version u8 (2) · zero u8 · head length u16 · device u64 · inode u64 · head hash u64 · created i64 · path
 //! ```
-//! Integers are little-endian; the hash is XXH3-64.
+//! Integers are little-endian; the hash is XXH3-64; `created` is in nanoseconds, the least number where it is not known.
+//! Version 1 is the same without `created` and is still read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tailwater_shards::batch::SourceKey;
+use tailwater_shards::env::{Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,8 +28,11 @@ pub const TAIL_BYTES: usize = 64;
 /// Heads that are remembered: more than there are sources, since each gets a few while it is short.
 const HEADS_MAX: usize = 262_144;
 
-const DESCRIPTOR_VERSION: u8 = 1;
-const DESCRIPTOR_FIXED_BYTES: usize = 28;
+const DESCRIPTOR_VERSION: u8 = 2;
+const DESCRIPTOR_FIXED_BYTES: usize = 36;
+/// The first version, which did not say when the inode was made.
+const DESCRIPTOR_1: (u8, usize) = (1, 28);
+const CREATED_UNKNOWN: i64 = i64::MIN;
 
 /// Hash of the first `length` bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -62,13 +68,35 @@ pub fn tail_marker(bytes: &[u8]) -> u64 {
     xxh3_64(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..])
 }
 
+/// One inode, told from an earlier one of the same number by when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Inode {
+    /// Device number; may change over a reboot or a new mount.
+    pub device: u64,
+    /// Its number; used again once the file is deleted.
+    pub number: u64,
+    /// When it was made, where the file system knows.
+    pub created: Option<Timestamp>,
+}
+
+impl Inode {
+    /// The inode that was looked at.
+    pub fn of(stat: &Stat) -> Inode {
+        Inode { device: stat.device, number: stat.inode, created: stat.created }
+    }
+
+    /// Whether both may be the same although the device number may have changed and the time may not be known.
+    fn may_be(self, other: Inode) -> bool {
+        let times_differ = self.created.zip(other.created).is_some_and(|(one, two)| one != two);
+        self.number == other.number && !times_differ
+    }
+}
+
 /// Who a file is, apart from its content at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Identity {
-    /// Device number; may change over a reboot or a new mount.
-    pub device: u64,
-    /// Inode number.
-    pub inode: u64,
+    /// Its inode.
+    pub inode: Inode,
     /// Its beginning.
     pub head: Head,
 }
@@ -89,32 +117,38 @@ impl Descriptor {
         let mut bytes = Vec::with_capacity(DESCRIPTOR_FIXED_BYTES + path.len());
         bytes.extend([DESCRIPTOR_VERSION, 0]);
         bytes.extend(identity.head.length.to_le_bytes());
-        bytes.extend(identity.device.to_le_bytes());
-        bytes.extend(identity.inode.to_le_bytes());
+        bytes.extend(identity.inode.device.to_le_bytes());
+        bytes.extend(identity.inode.number.to_le_bytes());
         bytes.extend(identity.head.hash.to_le_bytes());
+        bytes.extend(identity.inode.created.map_or(CREATED_UNKNOWN, |created| created.0).to_le_bytes());
         bytes.extend(path);
         bytes
     }
 
     /// What the log kept; none when these are not the bytes of a descriptor.
     pub fn decode(bytes: &[u8]) -> Option<Descriptor> {
-        let (fixed, path) = bytes.split_at_checked(DESCRIPTOR_FIXED_BYTES)?;
+        let fixed_bytes = match *bytes.first()? {
+            DESCRIPTOR_VERSION => DESCRIPTOR_FIXED_BYTES,
+            version if version == DESCRIPTOR_1.0 => DESCRIPTOR_1.1,
+            _ => return None,
+        };
+        let (fixed, path) = bytes.split_at_checked(fixed_bytes)?;
         let word = |at: usize| Some(u64::from_le_bytes(fixed.get(at..at + 8)?.try_into().ok()?));
         let length = u16::from_le_bytes([fixed[2], fixed[3]]);
-        if fixed[0] != DESCRIPTOR_VERSION || fixed[1] != 0 || usize::from(length) > HEAD_BYTES || path.contains(&0) {
+        if fixed[1] != 0 || usize::from(length) > HEAD_BYTES || path.contains(&0) {
             return None;
         }
         let head = Head { length, hash: word(20)? };
-        Some(Descriptor { identity: Identity { device: word(4)?, inode: word(12)?, head }, path: path.to_vec() })
+        let created = word(28).map(u64::cast_signed).filter(|created| *created != CREATED_UNKNOWN).map(Timestamp);
+        let inode = Inode { device: word(4)?, number: word(12)?, created };
+        Some(Descriptor { identity: Identity { inode, head }, path: path.to_vec() })
     }
 }
 
 /// What is seen of a file that has to be recognised.
 pub struct Sighting<'a> {
-    /// Device number.
-    pub device: u64,
-    /// Inode number.
-    pub inode: u64,
+    /// Its inode.
+    pub inode: Inode,
     /// Bytes in it.
     pub length: u64,
     /// Its first bytes, up to [`HEAD_BYTES`].
@@ -146,7 +180,7 @@ impl Memory {
     pub fn insert(&mut self, state: SourceState) {
         let Some(descriptor) = Descriptor::decode(&state.source.descriptor) else { return };
         self.remove(state.key());
-        let inode = descriptor.identity.inode;
+        let inode = descriptor.identity.inode.number;
         self.by_key.insert(state.key(), inode);
         self.add_head(descriptor.identity.head);
         self.by_inode.entry(inode).or_default().push(Remembered { state, descriptor });
@@ -198,14 +232,15 @@ impl Memory {
         sighting: &Sighting<'_>,
         mut marker_at: impl FnMut(u64) -> Option<u64>,
     ) -> Option<&Remembered> {
-        let mut candidates: Vec<&Remembered> = self.by_inode.get(&sighting.inode)?.iter().collect();
+        let mut candidates: Vec<&Remembered> = self.by_inode.get(&sighting.inode.number)?.iter().collect();
         candidates.sort_by_key(|one| {
-            let foreign = one.descriptor.identity.device != sighting.device;
+            let foreign = one.descriptor.identity.inode.device != sighting.inode.device;
             (foreign, u64::MAX - one.state.end())
         });
         candidates.into_iter().find(|one| {
             let end = one.state.end();
             end > 0
+                && one.descriptor.identity.inode.may_be(sighting.inode)
                 && end <= sighting.length
                 && one.descriptor.identity.head.is_head_of(sighting.head)
                 && marker_at(end) == Some(one.state.marker)
@@ -246,7 +281,8 @@ mod tests {
     }
 
     fn recognise(memory: &Memory, device: u64, inode: u64, content: &[u8]) -> Option<u128> {
-        let sighting = Sighting { device, inode, length: content.len() as u64, head: content };
+        let inode = Inode { device, number: inode, created: None };
+        let sighting = Sighting { inode, length: content.len() as u64, head: content };
         let marker_at = |end: u64| content.get(..end as usize).map(tail_marker);
         memory.recognise(&sighting, marker_at).map(|one| one.state.key().0)
     }
@@ -259,9 +295,10 @@ mod tests {
         let header = b"# a header that every file here begins with\n".to_vec();
         let old = [&header[..], b"one\ntwo\nthree\n"].concat();
         let mut memory = Memory::default();
-        let identity = Identity { device: 1, inode: 10, head: Head::of(&old) };
+        let inode = |number| Inode { device: 1, number, created: None };
+        let identity = Identity { inode: inode(10), head: Head::of(&old) };
         memory.insert(state(1, identity, &old, old.len()));
-        memory.insert(state(2, Identity { inode: 11, ..identity }, &old, header.len()));
+        memory.insert(state(2, Identity { inode: inode(11), ..identity }, &old, header.len()));
         let grown = [&old[..], b"four\n"].concat();
         let other = [&header[..], b"1ne\n2wo\n3hree\n and more\n"].concat();
         let cases: [Case<'_>; 9] = [
@@ -281,9 +318,37 @@ mod tests {
     }
 
     #[test]
+    fn inode_that_was_made_at_another_time_is_another_one() {
+        let content = b"started\n";
+        let recognised = |before: Option<i64>, now: Option<i64>| {
+            let inode = |created: Option<i64>| Inode { device: 1, number: 10, created: created.map(Timestamp) };
+            let mut memory = Memory::default();
+            memory.insert(state(1, Identity { inode: inode(before), head: Head::of(content) }, content, 8));
+            let sighting = Sighting { inode: inode(now), length: 8, head: content };
+            memory.recognise(&sighting, |end| Some(tail_marker(&content[..end as usize]))).is_some()
+        };
+        assert!(recognised(Some(5), Some(5)));
+        assert!(!recognised(Some(5), Some(6)));
+        assert!(recognised(None, Some(6)), "a file system, or a descriptor of version 1, that does not say");
+        assert!(recognised(Some(5), None));
+    }
+
+    /// A descriptor as the first version wrote it.
+    #[test]
+    fn first_version_of_the_descriptor_stays_readable() {
+        let mut bytes = vec![1, 0, 3, 0];
+        bytes.extend([7u64, 8, 9].iter().flat_map(|word| word.to_le_bytes()));
+        bytes.extend(b"/log/a");
+        let inode = Inode { device: 7, number: 8, created: None };
+        let identity = Identity { inode, head: Head { length: 3, hash: 9 } };
+        assert_eq!(Descriptor::decode(&bytes), Some(Descriptor { identity, path: b"/log/a".to_vec() }));
+    }
+
+    #[test]
     fn furthest_generation_of_an_inode_wins() {
         let content = b"first\nsecond\nthird\n";
-        let identity = Identity { device: 1, inode: 10, head: Head::of(b"first\n") };
+        let inode = Inode { device: 1, number: 10, created: None };
+        let identity = Identity { inode, head: Head::of(b"first\n") };
         let mut memory = Memory::default();
         memory.insert(state(1, identity, content, 6));
         memory.insert(state(2, identity, content, 13));
@@ -333,20 +398,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn descriptor_survives_the_log(device: u64, inode: u64, content: Vec<u8>, path in "/[a-z/é]{0,40}") {
-            let identity = Identity { device, inode, head: Head::of(&content) };
+        fn descriptor_survives_the_log(
+            device: u64, number: u64, created in proptest::option::of(0i64..), content: Vec<u8>, path in "/[a-z/é]{0,40}",
+        ) {
+            let inode = Inode { device, number, created: created.map(Timestamp) };
+            let identity = Identity { inode, head: Head::of(&content) };
             let decoded = Descriptor::decode(&Descriptor::encode(&identity, Path::new(&path)));
             prop_assert_eq!(decoded, Some(Descriptor { identity, path: path.into_bytes() }));
         }
 
         #[test]
-        fn hostile_descriptor_is_refused_or_read(bytes: Vec<u8>, version in 0u8..3) {
+        fn hostile_descriptor_is_refused_or_read(bytes: Vec<u8>, version in 0u8..4) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() {
                 *first = version;
             }
             if let Some(descriptor) = Descriptor::decode(&bytes) {
-                prop_assert_eq!(Descriptor::encode(&descriptor.identity, Path::new(OsStr::from_bytes(&descriptor.path))), bytes);
+                let again = Descriptor::encode(&descriptor.identity, Path::new(OsStr::from_bytes(&descriptor.path)));
+                if version == DESCRIPTOR_VERSION {
+                    prop_assert_eq!(&again, &bytes);
+                }
+                prop_assert_eq!(Descriptor::decode(&again), Some(descriptor));
             }
         }
     }

@@ -14,10 +14,11 @@
 mod away;
 mod discover;
 mod follow;
+mod glimpse;
 mod gzip;
 mod home;
 mod identify;
-mod identity;
+pub mod identity;
 mod owner;
 mod post;
 mod reader;

@@ -6,7 +6,9 @@
 
 use super::StartAt;
 use super::follow::{Farewell, Followed};
+use super::glimpse::{self, Glimpse};
 use super::home::Assignment;
+use super::identity::Inode;
 use super::post::{FileId, Post, ToHome};
 use crate::codec::framing::Rules;
 use std::cell::{Cell, RefCell};
@@ -17,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::counters::InputCounters;
-use tailwater_shards::env::{Disk, Env, File, Monotonic, ShardId, Stat};
+use tailwater_shards::env::{Disk, Env, Monotonic, ShardId, Stat};
 use tailwater_shards::plugin::InputContext;
 use tailwater_shards::signal::Signal;
 use tailwater_shards::wal::SourceState;
@@ -50,6 +52,8 @@ type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 struct Slot<F> {
     /// None while the reader has it.
     followed: Option<Box<Followed<F>>>,
+    /// What can be looked at while the reader has it.
+    glimpse: Option<Glimpse<F>>,
     /// Where the home shard says it is.
     path: PathBuf,
     /// Whether it waits for its turn.
@@ -72,6 +76,8 @@ struct Slot<F> {
 
 /// A file in the reader's hands.
 pub struct Taken<F> {
+    /// Its number.
+    pub id: FileId,
     /// The file.
     pub followed: Box<Followed<F>>,
     /// Whether an unfinished line at its end is complete.
@@ -153,6 +159,7 @@ impl<E: Env> Owner<E> {
         let slot = Slot {
             path: followed.path.clone(),
             followed: Some(followed),
+            glimpse: None,
             queued: false,
             woken: false,
             away_since: None,
@@ -227,7 +234,21 @@ impl<E: Env> Owner<E> {
             if followed.path != slot.path {
                 followed.path.clone_from(&slot.path);
             }
-            return Some((id, Taken { followed, finish: slot.finish, away: slot.away_since.is_some() }));
+            slot.glimpse = Glimpse::of(&followed);
+            return Some((id, Taken { id, followed, finish: slot.finish, away: slot.away_since.is_some() }));
+        }
+    }
+
+    /// The greatest length that was seen of a file since the reader took it.
+    pub fn seen_meanwhile(&self, id: FileId) -> u64 {
+        let slots = self.slots.borrow();
+        slots.get(&id).and_then(|slot| slot.glimpse.as_ref()).map_or(0, Glimpse::seen_length)
+    }
+
+    /// What was seen of a file since the reader took it is no longer there.
+    pub fn forget_seen(&self, id: FileId) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
+            slot.glimpse = None;
         }
     }
 
@@ -236,6 +257,7 @@ impl<E: Env> Owner<E> {
         {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { return };
+            slot.glimpse = None;
             let again = slot.woken || outcome == Outcome::More;
             if outcome == Outcome::Finished && !slot.woken {
                 if slot.away_since.is_some() {
@@ -319,12 +341,17 @@ impl<E: Env> Owner<E> {
         for (&id, slot) in self.slots.borrow_mut().iter_mut() {
             let recent = now.since(slot.active_at) < ACTIVE || slot.away_since.is_some() || slot.moved_since.is_some();
             let due = recent || slot.failed || (id + tick).is_multiple_of(QUIET_TICKS);
+            if let Some(growth) = slot.glimpse.as_mut().map(Glimpse::look) {
+                slot.unread += growth;
+                self.unread.set(self.unread.get() + growth);
+                self.counters.unread_bytes.set(self.unread.get());
+            }
             let Some(followed) = slot.followed.as_mut().filter(|_| due) else { continue };
-            let Some(file) = followed.file.as_ref() else {
+            if followed.file.is_none() {
                 closed.push((id, slot.path.clone()));
                 continue;
-            };
-            let changed = file.stat().is_ok_and(|stat| followed.look(&stat, now));
+            }
+            let changed = glimpse::look(followed, now);
             let unread = !followed.is_read();
             if changed {
                 slot.active_at = now;
@@ -358,7 +385,9 @@ impl<E: Env> Owner<E> {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { continue };
             let Some(followed) = slot.followed.as_mut() else { continue };
-            let changed = stat.is_ok_and(|stat| stat.inode == followed.identity.inode && followed.look(&stat, now));
+            let changed = stat.is_ok_and(|stat| {
+                Inode::of(&stat) == followed.identity.inode && glimpse::look_from_afar(followed, &stat, now)
+            });
             if changed || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
                 self.end_wait(slot, now);
                 slot.failed = false;

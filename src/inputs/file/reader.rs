@@ -6,12 +6,13 @@
 //! and allocates nothing.
 
 use super::follow::{Farewell, Followed};
-use super::identity::{HEAD_BYTES, Head, TAIL_BYTES, tail_marker};
+use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES, tail_marker};
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
 use crate::codec::framing::{self, Ending};
 use futures_lite::future::or;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::batch::{Batch, SourceRange};
 use tailwater_shards::counters::{Discard, Lost};
@@ -52,6 +53,35 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<
 struct Reader<'a, E: Env> {
     context: &'a InputContext<E>,
     owner: &'a Owner<E>,
+}
+
+/// The last bytes of a read, to be read once more with those that follow.
+struct Seam {
+    bytes: [u8; TAIL_BYTES],
+    length: usize,
+}
+
+impl Seam {
+    /// The seam behind `length` bytes of `buffer`.
+    fn at(buffer: &[u8], length: usize) -> Seam {
+        let mut seam = Seam { bytes: [0; TAIL_BYTES], length: length.min(TAIL_BYTES) };
+        seam.bytes[..seam.length].copy_from_slice(&buffer[length - seam.length..length]);
+        seam
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// Whether a read into `window` of `buffer` began with the seam; else the seam is put back in its place.
+    fn holds(&self, buffer: &mut [u8], window: Range<usize>) -> bool {
+        let place = window.start..window.start + self.length;
+        let holds = window.end >= place.end && &buffer[place.clone()] == self.bytes();
+        if !holds {
+            buffer[place].copy_from_slice(self.bytes());
+        }
+        holds
+    }
 }
 
 /// What a read brought.
@@ -139,17 +169,25 @@ impl<E: Env> Reader<'_, E> {
         let mut length = 0;
         let mut stat = None;
         for _ in 0..2 {
-            match file.read_nowait(&mut batch.chunk.spare()[length..want], offset + length as u64) {
-                Ok(more) => length += more,
+            // Where a second read follows the first, both must be of the same content.
+            let seam = Seam::at(batch.chunk.spare(), length);
+            let from = length - seam.bytes().len();
+            let mut reached = length;
+            match file.read_nowait(&mut batch.chunk.spare()[from..want], offset + from as u64) {
+                Ok(more) => reached = from + more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    (batch, length) = self.fill_blocking(file, batch, offset, length..want).await?;
+                    (batch, reached) = self.fill_blocking(file, batch, offset, from..want).await?;
                 }
                 Err(error) => {
                     self.context.lanes.put_back(batch);
                     return Err(error);
                 }
             }
+            if !seam.holds(batch.chunk.spare(), from..reached) {
+                break;
+            }
+            length = reached;
             if length == want {
                 break;
             }
@@ -176,7 +214,7 @@ impl<E: Env> Reader<'_, E> {
         file: &Arc<FileOf<E>>,
         mut batch: Box<Batch>,
         offset: u64,
-        window: std::ops::Range<usize>,
+        window: Range<usize>,
     ) -> io::Result<(Box<Batch>, usize)> {
         let file = file.clone();
         let work = move || {
@@ -215,6 +253,8 @@ impl<E: Env> Reader<'_, E> {
         let shrunk = length <= span.lead() && stat.is_some_and(|stat| stat.length < followed.last().from);
         if replaced || shrunk {
             self.context.lanes.put_back(batch);
+            followed.seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
+            self.owner.forget_seen(taken.id);
             return self.start_anew(followed, file);
         }
         let claims_more = stat.is_some_and(|stat| stat.length > end);
@@ -224,24 +264,30 @@ impl<E: Env> Reader<'_, E> {
             return Outcome::Failed;
         }
         let now = self.context.env.now();
-        if let Some(stat) = &stat {
-            followed.look(stat, now);
+        if let Some(stat) = stat {
+            // More than was read may be of another content already: it is believed when it is read.
+            followed.look(&Stat { length: stat.length.min(end), ..stat }, now);
         }
         if end > seen_before {
             followed.seen_length = followed.seen_length.max(end);
             followed.grown_at = now;
         }
-        let last_read = taken.finish && span.to.is_none() && end <= seen_before && end >= followed.seen_length;
+        let last_read =
+            taken.finish && span.to.is_none() && !claims_more && end <= seen_before && end >= followed.seen_length;
         let ending = if last_read || span.to == Some(end) { Ending::Final } else { Ending::Open };
         self.renew_head(followed, file, &batch);
-        if span.to.is_none() && stat.is_some_and(|stat| stat.length <= end) && followed.seen_length > end {
-            // Cut, but not into what was read.
-            self.context.counters.lose(Lost::Truncated, followed.seen_length - end);
-            followed.seen_length = end;
+        if span.to.is_none() && stat.is_some_and(|stat| stat.length <= end) {
+            let seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
+            if seen_length > end {
+                // Cut, but not into what was read.
+                self.lose(followed, seen_length - end);
+                self.owner.forget_seen(taken.id);
+                followed.seen_length = end;
+            }
         }
         self.send_lines(followed, batch, ending).await;
         let after = followed.last();
-        if followed.spans.len() > 1 || followed.unread() > followed.unfinished {
+        if followed.spans.len() > 1 || claims_more || followed.unread() > followed.unfinished {
             return Outcome::More;
         }
         if stat.is_some_and(|stat| stat.length < after.from) || stat.is_none() {
@@ -325,14 +371,20 @@ impl<E: Env> Reader<'_, E> {
         };
         let lost = followed.start_anew(self.context.new_key(), stat.length);
         followed.seen_modified = stat.modified;
-        let path = followed.path.display();
         if lost > 0 {
-            self.context.counters.lose(Lost::Truncated, lost);
-            tracing::error!(component_id = %self.context.name, "{path}: truncated with {lost} bytes unread: they are lost");
+            self.lose(followed, lost);
         } else {
+            let path = followed.path.display();
             tracing::info!(component_id = %self.context.name, "{path}: truncated; reading from its beginning");
         }
         Outcome::More
+    }
+
+    /// Counts and reports what a truncation destroyed.
+    fn lose(&self, followed: &Followed<FileOf<E>>, lost: u64) {
+        self.context.counters.lose(Lost::Truncated, lost);
+        let path = followed.path.display();
+        tracing::error!(component_id = %self.context.name, "{path}: truncated with {lost} bytes unread: they are lost");
     }
 
     /// The open file; opens it where it was closed for being quiet.
@@ -349,7 +401,7 @@ impl<E: Env> Reader<'_, E> {
         });
         let followed = &mut *taken.followed;
         match opened.await {
-            Ok((file, stat)) if stat.inode == followed.identity.inode => {
+            Ok((file, stat)) if Inode::of(&stat) == followed.identity.inode => {
                 let file = Arc::new(file);
                 followed.file = Some(file.clone());
                 self.owner.opened(1);

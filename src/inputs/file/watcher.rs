@@ -17,6 +17,9 @@ use tailwater_shards::signal::Signal;
 /// Changed names that wait for the home shard at most; beyond them everything is looked at.
 const NAMES_WAITING_MAX: usize = 16 * 1024;
 
+/// What it means that a watch cannot be had.
+const WITHOUT: &str = "changes are found by looking, those of quiet files within ten seconds";
+
 type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// What happened since the last look.
@@ -76,9 +79,8 @@ impl<E: Env> Watcher<E> {
         let watch = match env.watch() {
             Ok(watch) => Some(Rc::new(watch)),
             Err(error) => {
-                let fix =
-                    "changes are found by looking each second; raise fs.inotify.max_user_instances for less delay";
-                shared.owner.error(&format!("directories cannot be watched: {error}; {fix}"));
+                let fix = "raise fs.inotify.max_user_instances for less delay";
+                shared.owner.error(&format!("directories cannot be watched: {error}; {WITHOUT}; {fix}"));
                 None
             }
         };
@@ -98,9 +100,10 @@ impl<E: Env> Watcher<E> {
         std::mem::take(&mut self.shared.table.borrow_mut().events)
     }
 
-    /// Watches a directory, if it is there.
-    pub fn watch(&self, directory: &Path) {
-        self.add(directory);
+    /// Watches a directory, if it is there. Whether that is new: then the files in it have to be named.
+    pub fn watch(&self, directory: &Path) -> bool {
+        let known = self.shared.table.borrow().by_path.contains_key(directory);
+        !known && self.add(directory).is_some()
     }
 
     fn add(&self, directory: &Path) -> Option<WatchId> {
@@ -113,9 +116,9 @@ impl<E: Env> Watcher<E> {
                 let expected =
                     super::discover::is_absent(&error) || error.kind() == std::io::ErrorKind::PermissionDenied;
                 if !expected && !self.told.replace(true) {
-                    let fix =
-                        "changes are found by looking each second; raise fs.inotify.max_user_watches for less delay";
-                    self.shared.owner.error(&format!("{}: cannot be watched: {error}; {fix}", directory.display()));
+                    let fix = "raise fs.inotify.max_user_watches for less delay";
+                    let directory = directory.display();
+                    self.shared.owner.error(&format!("{directory}: cannot be watched: {error}; {WITHOUT}; {fix}"));
                 }
                 return None;
             }
@@ -174,16 +177,16 @@ impl<E: Env> Watcher<E> {
         }
     }
 
-    /// A symbolic link ends at `target`: what happens there concerns the link.
-    pub fn name_target(&self, target: &Path, link: &Path) {
-        if let Some(parent) = target.parent() {
-            self.add(parent);
-        }
+    /// A symbolic link ends at `target`: what happens there concerns the link. Whether the watch there is new: then the file
+    /// has to be named.
+    pub fn name_target(&self, target: &Path, link: &Path) -> bool {
+        let new = target.parent().is_some_and(|parent| self.watch(parent));
         let mut table = self.shared.table.borrow_mut();
         table.targets.insert(link.to_path_buf(), target.to_path_buf());
         if let Some((watched, name)) = table.place(target) {
             watched.links.entry(name).or_default().insert(link.to_path_buf());
         }
+        new
     }
 
     /// No path leads to the file: changes under unknown names may be its.
@@ -203,9 +206,7 @@ async fn wait_for_events<E: Env>(watch: Rc<E::Watch>, shared: Weak<Shared<E>>) {
         let result = watch.next(&mut events).await;
         let Some(shared) = shared.upgrade() else { return };
         if let Err(error) = result {
-            shared
-                .owner
-                .error(&format!("watching directories failed: {error}; changes are found by looking each second"));
+            shared.owner.error(&format!("watching directories failed: {error}; {WITHOUT}"));
             return;
         }
         shared.dispatch(&events);

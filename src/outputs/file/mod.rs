@@ -28,7 +28,7 @@
 //! writing goes on at its end.
 
 pub mod compress;
-mod record;
+pub mod record;
 pub mod template;
 #[cfg(test)]
 mod tests;

@@ -3,17 +3,17 @@
 //! ```text
 //! state    version (1) 1 byte | last journal number 8 | files 4 | per file:
 //!          device 8 | inode 8 | length 8 | first write 8 | generation 4 | path bytes 2 | path
-//! journal  records: payload bytes 4 | xxh3 of the payload 8 | payload:
+//! journal  records: payload bytes 3 | version (1) 1 byte | xxh3 of the payload, seeded with these 4 bytes, 8 | payload:
 //!          number 8 | device 8 | inode 8 | length before the first write 8 | path
 //! ```
-//! All numbers little-endian. Guarantees: a journal record is durable when [`Journal::append`] returns; a torn last record is
+//! All numbers little-endian. A whole record of another version keeps the journal from being opened: it is not taken for torn. Guarantees: a journal record is durable when [`Journal::append`] returns; a torn last record is
 //! cut off when the journal is opened; what is read back is what was written or an error.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tailwater_shards::env::{Disk, File, Monotonic, Open};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A file of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub struct State {
 }
 
 const STATE_VERSION: u8 = 1;
+const JOURNAL_VERSION: u8 = 1;
+
+/// Records have lower numbers for ever; what has a higher one is damage.
+const NUMBER_MAX: u64 = 1 << 60;
 
 impl Committed {
     /// Bytes it takes in a state.
@@ -67,7 +71,7 @@ impl State {
         if rest.take(1)? != [STATE_VERSION] {
             return None;
         }
-        let journal = rest.number()?;
+        let journal = rest.number().filter(|number| *number <= NUMBER_MAX)?;
         let count = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
         let mut files = Vec::new();
         for _ in 0..count {
@@ -149,6 +153,7 @@ impl<D: Disk> Journal<D> {
                 count => filled += count,
             }
         }
+        check_versions(&bytes[..filled])?;
         let (records, good) = decode(&bytes[..filled]);
         if bytes[good..].iter().any(|byte| *byte != 0) {
             // The room stays: on a full disk it could not be had again.
@@ -276,9 +281,31 @@ fn encode(record: &Opened, out: &mut Vec<u8>) {
         payload.extend_from_slice(&number.to_le_bytes());
     }
     payload.extend_from_slice(&record.path);
-    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&xxh3_64(&payload).to_le_bytes());
+    // A path has at most 4,096 bytes, so the length leaves a byte free.
+    let word = payload.len() as u32 | u32::from(JOURNAL_VERSION) << 24;
+    out.extend_from_slice(&word.to_le_bytes());
+    out.extend_from_slice(&xxh3_64_with_seed(&payload, u64::from(word)).to_le_bytes());
     out.extend_from_slice(&payload);
+}
+
+/// Fails at a whole record of a version that is not ours.
+fn check_versions(bytes: &[u8]) -> io::Result<()> {
+    let mut rest = Bytes(bytes);
+    while let Some((version, _)) = decode_frame(&mut rest) {
+        if version != JOURNAL_VERSION {
+            let message = format!("a journal record of version {version} was written by another version of Tailwater");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+    }
+    Ok(())
+}
+
+/// Version and payload of the next record, whichever version it is.
+fn decode_frame<'a>(rest: &mut Bytes<'a>) -> Option<(u8, &'a [u8])> {
+    let word = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
+    let hash = rest.number()?;
+    let payload = rest.take((word & 0xff_ffff) as usize)?;
+    (xxh3_64_with_seed(payload, u64::from(word)) == hash).then_some(((word >> 24) as u8, payload))
 }
 
 /// The records, and how many bytes they take.
@@ -294,15 +321,10 @@ fn decode(bytes: &[u8]) -> (Vec<Opened>, usize) {
 }
 
 fn decode_one(rest: &mut Bytes<'_>) -> Option<Opened> {
-    let length = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
-    let hash = rest.number()?;
-    let payload = rest.take(length as usize)?;
-    if xxh3_64(payload) != hash {
-        return None;
-    }
-    let mut payload = Bytes(payload);
+    let (version, payload) = decode_frame(rest)?;
+    let mut payload = Bytes((version == JOURNAL_VERSION).then_some(payload)?);
     let (number, device, inode, length) = (payload.number()?, payload.number()?, payload.number()?, payload.number()?);
-    Some(Opened { number, device, inode, length, path: payload.0.to_vec() })
+    (number <= NUMBER_MAX).then(|| Opened { number, device, inode, length, path: payload.0.to_vec() })
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub(super) struct Inode {
     pub(super) links: u64,
     pub(super) opens: u64,
     pub(super) modified: Timestamp,
+    pub(super) created: Timestamp,
     pub(super) read_fails: bool,
     pub(super) denied: bool,
 }
@@ -130,7 +131,8 @@ impl State {
             self.next_number
         });
         let modified = self.coarse_wall();
-        self.inodes.insert(id, Inode { node, number, links: 0, opens: 0, modified, read_fails: false, denied: false });
+        let (created, read_fails, denied) = (modified, false, false);
+        self.inodes.insert(id, Inode { node, number, links: 0, opens: 0, modified, created, read_fails, denied });
         id
     }
 
@@ -163,8 +165,8 @@ impl State {
             Node::Link(target) => (FileKind::Other, target.as_os_str().len() as u64),
             Node::Pipe => (FileKind::Other, 0),
         };
-        let (number, modified, links) = (inode.number, inode.modified, inode.links);
-        Ok(Stat { kind, device: DEVICE, inode: number, length, modified, links })
+        let (number, modified, created, links) = (inode.number, inode.modified, Some(inode.created), inode.links);
+        Ok(Stat { kind, device: DEVICE, inode: number, length, modified, created, links })
     }
 
     /// Walks a path. The last component may be absent; it is followed when it is a link and `follow` is set.

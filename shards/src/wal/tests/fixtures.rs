@@ -41,6 +41,40 @@ fn written() -> (Vec<u8>, Vec<usize>) {
     (bytes, starts)
 }
 
+/// A segment that was written in two lives: what the second one's snapshot repeats of the first, a gone source and a hole in
+/// another among it, and where the first frame of the second life begins.
+fn two_lives() -> (Vec<u8>, usize) {
+    let mut machine = Machine::new(1, SEGMENT_BYTES, 4);
+    let disk = machine.disk();
+    let mut writer = machine.open();
+    let registry = [("es", false), ("old", true)].into_iter().enumerate();
+    let entry = |(number, (name, removed)): (usize, (&str, bool))| RegistryEntry {
+        number: OutputNumber(number as u8),
+        name: name.into(),
+        removed,
+    };
+    writer.set_registry(registry.map(entry).collect()).unwrap();
+    writer.append(&mut group(&writer, &source(), 0, &[2], 8)).unwrap();
+    writer.append(&mut group(&writer, &source(), 5, &[1], 8)).unwrap();
+    let gone = Source { key: SourceKey(8), name: b"/var/log/gone.log".to_vec(), ..(*source()).clone() };
+    let mut farewell = Group::new();
+    let frame = farewell.frame(FrameKind::Events, 0, ALL);
+    frame.position(&SourceRange { from: 0, to: 9, marker: 90 }, &Arc::new(gone), true, true);
+    frame.set_timestamp(machine.simulation.wall());
+    frame.finish();
+    writer.append(&mut farewell).unwrap();
+    writer.commit(&commit_of(1, Position { sequence: Sequence(3), event: 1 })).unwrap();
+    sync(&mut writer, &disk).unwrap();
+    drop(writer);
+    machine.simulation.crash(Crash::Process);
+    let end = machine.scan().unwrap().tail.unwrap().offset as usize;
+    let mut writer = machine.open();
+    writer.append(&mut group(&writer, &source(), 6, &[1], 8)).unwrap();
+    sync(&mut writer, &disk).unwrap();
+    writer.commit(&commit_of(2, Position { sequence: Sequence(3), event: 2 })).unwrap();
+    (disk.outside().read(Machine::segment_path(1)).unwrap(), end)
+}
+
 fn twins() -> Vec<(&'static str, Vec<u8>)> {
     let (good, starts) = written();
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {
@@ -50,6 +84,9 @@ fn twins() -> Vec<(&'static str, Vec<u8>)> {
     };
     let frame = |number: usize| starts[number]..starts[number + 1];
     let commit = starts.len() - 2;
+    let (lives, second) = two_lives();
+    let mut only_second = lives.clone();
+    only_second[crate::wal::segment::SEGMENT_HEADER_BYTES..second].fill(0);
     vec![
         ("good.seg", good.clone()),
         ("damaged-frame.seg", changed(&|bytes| bytes[frame(2).start + 100] ^= 1)),
@@ -66,6 +103,9 @@ fn twins() -> Vec<(&'static str, Vec<u8>)> {
                 frame[4..8].copy_from_slice(&checksum.to_le_bytes());
             }),
         ),
+        ("two-lives.seg", lives),
+        // What is known then is what the snapshot of the second life says.
+        ("first-life-damaged.seg", only_second),
         ("short.seg", good[..frame(3).end].to_vec()),
     ]
 }
@@ -80,9 +120,10 @@ fn outcome(bytes: &[u8]) -> String {
         Ok(recovered) => {
             let damage: u64 = recovered.damage.iter().map(|damage| damage.bytes).sum();
             let ranges = recovered.state.sources.get(SourceKey(7)).map_or(Vec::new(), |state| state.intervals.clone());
+            let gone = recovered.state.sources.iter().filter(|state| state.gone.is_some()).count();
             let commits: Vec<_> = recovered.state.commits.values().map(|commit| commit.number).collect();
             format!(
-                "{} last {} events {} damaged {damage} ranges {ranges:?} commits {commits:?} outputs {}",
+                "{} last {} events {} damaged {damage} ranges {ranges:?} gone {gone} commits {commits:?} outputs {}",
                 recovered.ended_by,
                 recovered.last.0,
                 recovered.events,

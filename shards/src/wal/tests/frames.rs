@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::wal::builder::{FrameBuilder, Stamp};
-use crate::wal::frame::{FLAG_MASKS, FLAG_TIMESTAMPS, FrameHeader, FrameView, checksum_holds};
+use crate::wal::frame::{FLAG_MASKS, FLAG_TIMESTAMPS, FrameError, FrameHeader, FrameView, checksum_holds};
+use crate::wal::record::{decode_commit, encode_commit};
+use crate::wal::segment::{HeaderFound, SegmentHeader, segment_number, standby_number};
 use proptest::prelude::*;
 use std::borrow::Cow;
 
@@ -170,4 +172,42 @@ proptest! {
         let end = intervals.last().map_or(0, |interval| interval.1);
         prop_assert_eq!(missing, covered[..end as usize].iter().filter(|covered| !**covered).count() as u64);
     }
+}
+
+#[test]
+fn numbers_that_no_log_reaches_are_damage() {
+    let mut bytes = sample();
+    for place in [32, 40] {
+        let kept: Vec<u8> = bytes[place..place + 8].to_vec();
+        bytes[place..place + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(FrameHeader::decode(&bytes), Err(FrameError::Malformed)));
+        bytes[place..place + 8].copy_from_slice(&kept);
+    }
+    bytes[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(FrameHeader::decode(&bytes), Err(FrameError::Malformed)));
+    let mut commit = commit_of(1, Position { sequence: Sequence(u64::MAX), event: 0 });
+    let decoded = |commit: &Commit| {
+        let mut out = Vec::new();
+        encode_commit(&mut out, commit);
+        decode_commit(&out)
+    };
+    assert!(decoded(&commit).is_err());
+    commit.cursors.clear();
+    assert_eq!(decoded(&commit).as_ref(), Ok(&commit));
+    commit.number = u64::MAX;
+    assert!(decoded(&commit).is_err());
+    for name in ["9999999999999999.seg", "standby-18446744073709551615.seg"] {
+        assert_eq!(segment_number(name).or(standby_number(name)), None);
+    }
+    assert_eq!(segment_number("0000000000000012.seg"), Some(12));
+}
+
+#[test]
+fn a_segment_whose_first_sequence_no_log_reaches_is_bad() {
+    let header = |first, epoch| {
+        let header = SegmentHeader { log: LOG, number: 1, first_sequence: Sequence(first), epoch, segment_bytes: 4096 };
+        SegmentHeader::decode(&header.encode())
+    };
+    assert!(matches!(header(1, 1), HeaderFound::Good(_)));
+    assert_eq!([header(u64::MAX, 1), header(1, u32::MAX)], [HeaderFound::Bad; 2]);
 }

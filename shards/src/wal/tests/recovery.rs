@@ -288,3 +288,35 @@ fn the_data_directory_gives_no_log_id_twice_and_is_locked() {
     machine.disk().outside().write("/elsewhere/manifest", b"tailwater-data 2\nnext_log 9\n").unwrap();
     assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("format 2")));
 }
+
+#[test]
+fn a_manifest_that_would_give_an_id_again_is_refused() {
+    let mut machine = Machine::new(31, SMALL, 4);
+    let env = machine.simulation.env(ShardId(0));
+    let root = Path::new("/elsewhere");
+    let open = || crate::wal::manifest::DataDirectory::open(env.disk().clone(), root);
+    let outside = machine.disk().outside();
+    for log in ["log-00000001", "log-00000007", "log-+9", "log-12"] {
+        outside.create_dir_all(format!("/elsewhere/wal/{log}")).unwrap();
+    }
+    let manifest =
+        |next: u64| outside.write("/elsewhere/manifest", format!("tailwater-data 1\nnext_log {next}\n").as_bytes());
+    manifest(7).unwrap();
+    assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("older than the logs")));
+    manifest(8).unwrap();
+    assert_eq!(open().unwrap().logs().unwrap(), [LogId(1), LogId(7)]);
+    manifest(u64::MAX).unwrap();
+    assert!(matches!(open().unwrap().new_log(), Err(WalError::Unusable { path, .. }) if path.ends_with("manifest")));
+}
+
+#[test]
+fn a_log_near_the_end_of_its_numbers_is_not_written_to() {
+    let mut machine = Machine::new(32, SMALL, 4);
+    written(&mut machine, 3, |_| true);
+    let recovered = machine.scan().unwrap();
+    let env = machine.simulation.env(ShardId(0));
+    let state = recovered.state.clone();
+    let floor = Sequence(crate::limits::SEQUENCE_MAX);
+    let refused = Writer::open(env, machine.options.clone(), recovered, state, floor);
+    assert!(matches!(refused, Err(WalError::Unusable { reason, .. }) if reason.contains("near their end")));
+}

@@ -5,8 +5,9 @@
 
 use super::super::away;
 use super::super::discover::{self, Entry, Found, Request, Stamp};
+use super::super::identity::Inode;
 use super::super::post::ToOwner;
-use super::{Directory, FileOf, Home, Inode};
+use super::{Directory, FileOf, Home};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
@@ -46,7 +47,10 @@ impl<E: Env> Home<'_, E> {
     pub(super) async fn look_at_events(&mut self) {
         let events = self.watcher.take();
         if events.overflow {
-            self.directories.values_mut().for_each(|directory| directory.stamp = None);
+            tracing::info!(component_id = %self.context.name, "watches overflowed: all directories are looked at");
+            for directory in self.directories.values_mut() {
+                directory.stamp = directory.stamp.map(Stamp::unsettled);
+            }
             self.rescan().await;
             return;
         }
@@ -78,7 +82,9 @@ impl<E: Env> Home<'_, E> {
         while !requests.is_empty() {
             for request in &requests {
                 // Watched before it is listed: a file that comes in between is then in one of both.
-                self.watcher.watch(&request.directory);
+                if self.watcher.watch(&request.directory) {
+                    self.name_files(&request.directory);
+                }
             }
             let disk = self.context.env.disk().clone();
             let patterns = self.patterns.clone();
@@ -134,7 +140,25 @@ impl<E: Env> Home<'_, E> {
         if directory.stamp.is_some_and(|last| !last.is_same_directory(&stamp)) {
             directory.stamp = None;
             self.watcher.forget(path);
-            self.watcher.watch(path);
+            if self.watcher.watch(path) {
+                self.name_files(path);
+            }
+        }
+    }
+
+    /// Tells a new watch which files are followed in its directory.
+    fn name_files(&self, path: &Path) {
+        let names = self.directories.get(path).into_iter().flat_map(|directory| &directory.names);
+        for (name, inode) in names {
+            self.name_file(&path.join(name), *inode);
+        }
+    }
+
+    fn name_file(&self, path: &Path, inode: Inode) {
+        if let Some(&id) = self.by_inode.get(&inode)
+            && let Some(known) = self.files.get(&id)
+        {
+            self.watcher.name(path, id, known.shard);
         }
     }
 
@@ -194,7 +218,10 @@ impl<E: Env> Home<'_, E> {
             match &entry.target {
                 Some(target) => {
                     directory.links.insert(entry.name.clone());
-                    self.watcher.name_target(target, &full);
+                    let new = self.watcher.name_target(target, &full);
+                    if let Some(&inode) = directory.names.get(&entry.name).filter(|_| new) {
+                        self.name_file(&full, inode);
+                    }
                 }
                 None => {
                     directory.links.remove(&entry.name);
@@ -202,7 +229,7 @@ impl<E: Env> Home<'_, E> {
             }
             match entry.stat {
                 Ok(stat) => {
-                    now.insert(entry.name, (stat.device, stat.inode));
+                    now.insert(entry.name, Inode::of(&stat));
                 }
                 Err(error) => {
                     // A dangling link may come to lead somewhere without a change here.

@@ -6,7 +6,7 @@
 use super::super::StartAt;
 use super::super::follow::{Farewell, Followed, Span, new_source, unread_spans};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
-use super::super::identity::Identity;
+use super::super::identity::{Identity, Inode};
 use super::super::post::ToOwner;
 use super::{Assignment, FileOf, Home, Known, TICK, is_exhausted};
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -94,7 +94,7 @@ impl<E: Env> Home<'_, E> {
     }
 
     fn take_in_file(&mut self, path: PathBuf, opened: Opened<FileOf<E>>) {
-        let inode = (opened.stat.device, opened.stat.inode);
+        let inode = Inode::of(&opened.stat);
         if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
             && let Some(directory) = self.directories.get_mut(parent)
         {
@@ -125,7 +125,7 @@ impl<E: Env> Home<'_, E> {
 
     fn followed(&self, path: &Path, opened: Opened<FileOf<E>>) -> Followed<FileOf<E>> {
         let Opened { file, stat, head, state, spans, left_out } = opened;
-        let identity = Identity { device: stat.device, inode: stat.inode, head };
+        let identity = Identity { inode: Inode::of(&stat), head };
         // The same content under the same inode number on two devices is two files, whatever the log remembers of one.
         let state = state.filter(|state| !self.files.values().any(|known| known.key == state.key()));
         let fresh = || new_source(self.context.new_key(), self.context.name.clone(), &identity, path);

@@ -9,7 +9,7 @@ mod files;
 
 use super::discover::{Patterns, Stamp};
 use super::follow::Followed;
-use super::identity::Memory;
+use super::identity::{Inode, Memory};
 use super::owner::{Options, Owner};
 use super::post::{FileId, Post, ToHome, ToOwner};
 use super::watcher::Watcher;
@@ -44,7 +44,6 @@ pub struct Assignment<F> {
 }
 
 type FileOf<E> = <<E as Env>::Disk as Disk>::File;
-type Inode = (u64, u64);
 
 /// Whether an error means that the process or the system has no descriptors left.
 pub fn is_exhausted(error: &io::Error) -> bool {

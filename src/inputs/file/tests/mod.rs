@@ -6,6 +6,7 @@
 mod reading;
 mod restart;
 mod rotation;
+mod truncation;
 
 use super::{LineTooLong, Settings, StartAt};
 use crate::config::component::{Component, Facts, InputSettings};

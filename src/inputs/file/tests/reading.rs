@@ -178,6 +178,53 @@ fn overflowing_watches_lose_nothing() {
 }
 
 #[test]
+fn directory_that_was_made_again_while_watches_overflowed_is_watched_again() {
+    check(&["/log/*/*.log"], |world| {
+        world.outside.create_dir_all("/log/sub").expect("made");
+        world.append("/log/sub/a.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(20);
+        // Nobody takes events meanwhile, so that the end of the directory is not among those that are kept.
+        for noise in 0..3000 {
+            let path = format!("/log/sub/noise.{noise}");
+            world.append(&path, "");
+            world.outside.remove(&path).expect("removed");
+        }
+        world.outside.remove_dir_all("/log/sub").expect("removed");
+        world.outside.create_dir_all("/log/sub").expect("made");
+        world.append("/log/sub/a.log", "two\n");
+        world.wait_for(2);
+        world.wait(25);
+        // Nobody would look at a quiet file at once without being told.
+        world.append("/log/sub/a.log", "three\n");
+        let log = world.log.clone();
+        let read = || log.borrow().lines.len() == 3;
+        world.simulation.must("the line is read at once", read, Duration::from_millis(900));
+    });
+}
+
+#[test]
+fn new_directory_with_the_old_files_is_watched_as_before() {
+    check(&["/log/*/*.log"], |world| {
+        world.outside.create_dir_all("/log/sub").expect("made");
+        world.append("/log/sub/a.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(20);
+        world.rename("/log/sub/a.log", "/kept");
+        world.outside.remove_dir_all("/log/sub").expect("removed");
+        world.outside.create_dir_all("/log/sub").expect("made");
+        world.rename("/kept", "/log/sub/a.log");
+        world.wait(25);
+        world.append("/log/sub/a.log", "two\n");
+        let log = world.log.clone();
+        let read = || log.borrow().lines.len() == 2;
+        world.simulation.must("the line is read at once", read, Duration::from_millis(900));
+    });
+}
+
+#[test]
 fn full_lane_stops_the_reader_and_nothing_is_missed_meanwhile() {
     check(&["/log/app.log*"], |world| {
         let lines = numbered(0, 200_000);

@@ -149,6 +149,59 @@ fn inode_reused_while_the_process_was_down_is_a_new_file() {
 }
 
 #[test]
+fn reused_inode_with_the_very_same_content_is_a_new_file() {
+    for down in [false, true] {
+        check(&["/log/*.log"], |world| {
+            world.simulation.disk().set_inode_reuse(true);
+            world.append("/log/a.log", "started\n");
+            let inode = world.outside.stat("/log/a.log").expect("there").inode;
+            world.start();
+            world.wait_for(1);
+            world.wait(3);
+            for life in 1..4 {
+                if down {
+                    world.kill();
+                }
+                world.outside.remove("/log/a.log").expect("removed");
+                world.wait(20);
+                world.append("/log/a.log", "started\n");
+                assert_eq!(world.outside.stat("/log/a.log").expect("there").inode, inode);
+                if down {
+                    world.start();
+                }
+                world.wait_for(life + 1);
+                world.wait(3);
+            }
+            assert_eq!(world.log.borrow().lines, ["started"; 4]);
+        });
+    }
+}
+
+/// A file that was closed for being quiet does not keep its inode number from being given out again.
+#[test]
+fn inode_of_a_closed_file_that_is_reused_is_a_new_file() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, &["/log/*.log"]);
+        world.simulation.disk().set_inode_reuse(true);
+        for file in 0..200 {
+            world.append(&format!("/log/{file:03}.log"), "first\n");
+        }
+        world.start();
+        world.wait_for(200);
+        world.wait(20);
+        for file in 0..200 {
+            let path = format!("/log/{file:03}.log");
+            world.outside.remove(&path).expect("removed");
+            world.append(&path, "first\nsecond\n");
+        }
+        world.wait_for(600);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines.len(), 600);
+        assert_eq!(world.sum(|counters| counters.files.get()), 200);
+    }
+}
+
+#[test]
 fn switched_link_leads_to_the_new_file_and_the_old_is_finished() {
     check(&["/log/current"], |world| {
         world.outside.create_dir_all("/data").expect("made");

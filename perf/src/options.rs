@@ -1,0 +1,141 @@
+//! The command line: words to a plan.
+
+use crate::data::Kind;
+use crate::scenario::Plan;
+use std::path::PathBuf;
+
+/// What is said when words make no sense.
+pub const USAGE: &str = "\
+tailwater-perf generate [--lines N] [--data KIND] [--seed N] FILE
+tailwater-perf check [--lines N] FILE...
+tailwater-perf run --tailwater BINARY --scenarios DIR [options]
+  --lines N             events of one run (1000000)
+  --rounds N            how often everything is run (3)
+  --only A,B            scenarios: file_to_blackhole file_to_file two_shards latency start recovery idle soak; default: all but soak
+  --programs A,B        tailwater rsyslog syslog-ng telegraf vector fluent-bit otelcol; default: all that are there
+  --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424, or all (json)
+  --latency-seconds N   how long each rate of latency counts (3)
+  --start-runs N        how often start starts (10)
+  --idle-seconds N      how long idle looks (20)
+  --idle-settle-seconds N   how long it waits before that (8)
+  --soak-seconds N      how long soak goes on (600)
+  --recovery-bytes N    bytes of lines that wait in the log in recovery (1000000000)
+  --keep FILE           write FILE.json and FILE.md
+  --commit TEXT --note TEXT   are kept with the results";
+
+/// What the command line says; which of it a verb needs, the verb knows.
+pub struct Options {
+    pub plan: Plan,
+    pub keep: Option<PathBuf>,
+    pub commit: String,
+    pub note: String,
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            tailwater: PathBuf::new(),
+            scenarios: PathBuf::new(),
+            lines: 1_000_000,
+            rounds: 3,
+            seed: 1,
+            only: Vec::new(),
+            programs: Vec::new(),
+            data: vec![Kind::Json],
+            latency_seconds: 3.0,
+            start_runs: 10,
+            idle_seconds: 20,
+            idle_settle_seconds: 8,
+            soak_seconds: 600,
+            recovery_bytes: 1_000_000_000,
+        }
+    }
+}
+
+impl Options {
+    /// Reads the words behind the verb.
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+        let (keep, commit) = (None, "unknown".to_owned());
+        let mut options = Options { plan: Plan::default(), keep, commit, note: String::new(), files: Vec::new() };
+        while let Some(word) = words.next() {
+            if !word.starts_with("--") {
+                options.files.push(word.into());
+                continue;
+            }
+            let value = words.next().ok_or_else(|| format!("`{word}` needs a value\n{USAGE}"))?;
+            options.set(&word, value)?;
+        }
+        if options.plan.lines == 0 || options.plan.rounds == 0 {
+            return Err("`--lines` and `--rounds` are at least 1".into());
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, word: &str, value: String) -> Result<(), String> {
+        let plan = &mut self.plan;
+        match word {
+            "--lines" => plan.lines = number(word, &value)?,
+            "--rounds" => plan.rounds = number(word, &value)?,
+            "--seed" => plan.seed = number(word, &value)?,
+            "--tailwater" => plan.tailwater = value.into(),
+            "--scenarios" => plan.scenarios = value.into(),
+            "--only" => plan.only = list(&value),
+            "--programs" => plan.programs = list(&value),
+            "--data" => plan.data = kinds(&value)?,
+            "--latency-seconds" => plan.latency_seconds = number(word, &value)?,
+            "--idle-seconds" => plan.idle_seconds = number(word, &value)?,
+            "--start-runs" => plan.start_runs = number(word, &value)?,
+            "--idle-settle-seconds" => plan.idle_settle_seconds = number(word, &value)?,
+            "--soak-seconds" => plan.soak_seconds = number(word, &value)?,
+            "--recovery-bytes" => plan.recovery_bytes = number(word, &value)?,
+            "--keep" => self.keep = Some(value.into()),
+            "--commit" => self.commit = value,
+            "--note" => self.note = value,
+            _ => return Err(format!("unknown option `{word}`\n{USAGE}")),
+        }
+        Ok(())
+    }
+}
+
+fn number<N: std::str::FromStr>(option: &str, value: &str) -> Result<N, String> {
+    value.parse().map_err(|_| format!("`{option} {value}`: not a number"))
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+fn kinds(value: &str) -> Result<Vec<Kind>, String> {
+    if value == "all" {
+        return Ok(Kind::ALL.to_vec());
+    }
+    let kind = |name: String| {
+        let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| format!("`--data {name}`: json, nginx, rfc5424 or all"))
+    };
+    list(value).into_iter().map(kind).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Options, String> {
+        Options::parse(words.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn words_become_a_plan() {
+        let options = parse("--lines 7 --only latency,idle --data all --keep x file").unwrap();
+        assert_eq!((options.plan.lines, options.plan.only.len(), options.plan.data.len()), (7, 2, 3));
+        assert_eq!((options.keep, options.files.len()), (Some("x".into()), 1));
+    }
+
+    #[test]
+    fn words_without_sense_are_refused() {
+        for words in ["--lines", "--lines x", "--lines 0", "--data cobol", "--speed 9"] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A file that a program writes, seen from outside: how many lines are there, and when did bytes become visible.
+//!
+//! Guarantees: reads each byte once; a file that does not exist yet is empty. Takes no lock that the writer could wait for.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Reads what was added since the last look.
+pub struct Output {
+    path: PathBuf,
+    file: Option<File>,
+    buffer: Vec<u8>,
+    /// Bytes seen.
+    pub end: u64,
+    /// Line ends seen.
+    pub lines: u64,
+}
+
+impl Output {
+    /// A file that may not exist yet.
+    pub fn new(path: &Path) -> Output {
+        Output { path: path.to_owned(), file: None, buffer: vec![0; 1 << 18], end: 0, lines: 0 }
+    }
+
+    /// Reads once, at most a buffer; returns how many bytes were new.
+    pub fn look(&mut self) -> Result<usize, String> {
+        let fail = |error: std::io::Error| format!("{}: {error}", self.path.display());
+        if self.file.is_none() {
+            match File::open(&self.path) {
+                Ok(file) => self.file = Some(file),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(0),
+                Err(error) => return Err(fail(error)),
+            }
+        }
+        let Some(file) = &self.file else { return Ok(0) };
+        let length = file.read_at(&mut self.buffer, self.end).map_err(fail)?;
+        self.end += length as u64;
+        self.lines += self.buffer[..length].iter().filter(|byte| **byte == b'\n').count() as u64;
+        Ok(length)
+    }
+
+    /// Reads all that is there; returns the number of lines so far.
+    pub fn count(&mut self) -> Result<u64, String> {
+        while self.look()? > 0 {}
+        Ok(self.lines)
+    }
+}

@@ -1,0 +1,118 @@
+//! `soak`: full speed for minutes, with the resident memory looked at each second.
+//!
+//! Files of the same lines, each behind a first line of its own, are put into a folder as fast as they are taken; one that was taken is
+//! deleted. The growth is the slope of a straight line through all samples but those of the first tenth.
+//!
+//! Guarantees: all events of all files were delivered, by the program's own count.
+
+use super::throughput::MIB;
+use super::{Bench, Scenario, ended_well};
+use crate::contender::Contender;
+use crate::data::{Kind, Lines};
+use crate::measure::{self, Metered};
+use crate::results::{Figure, Results, slope};
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Files that wait to be taken: what is read in most of a second, and little enough to be deleted before it was written to disk.
+const AHEAD: u64 = 8;
+/// Lines of a file at most.
+const FILE_LINES_MAX: u64 = 250_000;
+/// How often files are made and the count is asked for.
+const LOOK: Duration = Duration::from_millis(100);
+const SAMPLE_SECONDS: f64 = 1.0;
+
+pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
+    let place = bench.place(Scenario::Soak.folder(), "run", bench.work.join("run/in/*.log"))?;
+    let folder = place.directory.join("in");
+    measure::clear_directory(&folder)?;
+    let mut feed = Feed::new(folder, bench.plan.lines.min(FILE_LINES_MAX), bench.plan.seed);
+    let with_log = |error: String| format!("{error}\n{}", place.own_log());
+    feed.keep_ahead(0)?;
+    let metered = Metered::start(&mut contender.command(&place)?, bench.contender_cpus())?;
+    let mut samples: Vec<(f64, f64)> = Vec::new();
+    let seconds = bench.plan.soak_seconds as f64;
+    loop {
+        let elapsed = metered.begun().elapsed().as_secs_f64();
+        if elapsed >= seconds {
+            break;
+        }
+        if elapsed >= samples.len() as f64 * SAMPLE_SECONDS {
+            samples.push((elapsed / 60.0, metered.resident_bytes() as f64 / 1024.0));
+        }
+        feed.keep_ahead(contender.events_out(&place))?;
+        measure::pause(LOOK);
+    }
+    let done = || Ok(contender.events_out(&place) >= feed.events);
+    metered.until(bench.within(feed.lines * AHEAD), Duration::from_millis(500), done).map_err(with_log)?;
+    let events = contender.events_out(&place);
+    let wall = metered.begun().elapsed().as_secs_f64();
+    let peak = metered.resident_peak_bytes() as f64 / MIB;
+    let ended = metered.end().map_err(with_log)?;
+    ended_well(contender, &ended).map_err(with_log)?;
+    if events != feed.events {
+        return Err(format!("it counts {events} events out of {}", feed.events));
+    }
+    let growth = slope(&samples[samples.len() / 10..]);
+    eprintln!(
+        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute",
+        contender.name()
+    );
+    let figures = [
+        (Figure::EventsPerSecond, events as f64 / wall),
+        (Figure::CpuSeconds, ended.cpu_seconds),
+        (Figure::EventsPerCpuSecond, events as f64 / ended.cpu_seconds),
+        (Figure::ResidentPeakMib, peak),
+        (Figure::ResidentGrowthKibPerMinute, growth),
+    ];
+    results.add(round, Scenario::Soak.name(), "", contender.name(), &figures);
+    Ok(())
+}
+
+/// The files that wait.
+struct Feed {
+    folder: PathBuf,
+    body: String,
+    lines: u64,
+    made: u64,
+    deleted: u64,
+    /// Events in all files so far.
+    events: u64,
+}
+
+impl Feed {
+    fn new(folder: PathBuf, lines: u64, seed: u64) -> Feed {
+        let (mut body, mut source) = (String::new(), Lines::new(Kind::Json, seed, 0));
+        (0..lines).for_each(|_| source.append(&mut body));
+        Feed { folder, body, lines: lines + 1, made: 0, deleted: 0, events: 0 }
+    }
+
+    /// Deletes files that were taken for sure, and makes new ones.
+    fn keep_ahead(&mut self, delivered: u64) -> Result<(), String> {
+        // Files may be read side by side; that many whole files have passed, and two are kept for the reader's own bookkeeping.
+        let taken = delivered / self.lines;
+        while self.deleted + AHEAD + 2 < taken {
+            let path = self.path(self.deleted);
+            std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            self.deleted += 1;
+        }
+        while self.made < taken + AHEAD {
+            let path = self.path(self.made);
+            let head = format!("{{\"file\":\"{:020}\"}}\n", self.made);
+            let written = File::create(&path).and_then(|mut file| {
+                file.write_all(head.as_bytes())?;
+                file.write_all(self.body.as_bytes())
+            });
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
+            self.made += 1;
+            self.events += self.lines;
+        }
+        Ok(())
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number}.log"))
+    }
+}

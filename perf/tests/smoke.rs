@@ -1,0 +1,67 @@
+//! Every scenario once, in small, against the product: what is broken in a scenario or its configuration shows here and not when
+//! somebody wants figures. Looks at no figure but whether it is there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The product: what the caller names, or what lies beside this test, built now if it has to be.
+fn tailwater() -> PathBuf {
+    if let Some(binary) = std::env::var_os("TAILWATER_BIN") {
+        return binary.into();
+    }
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "-p", "tailwater", "--bin", "tailwater"])
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the product does not build");
+    let tool = Path::new(env!("CARGO_BIN_EXE_tailwater-perf"));
+    let folder = tool.parent().expect("the binary lies in a folder").to_owned();
+    // Tests may be built in release mode; what was built just now is the debug binary beside it.
+    let beside = [folder.join("tailwater"), folder.with_file_name("debug").join("tailwater")];
+    beside.into_iter().find(|path| path.is_file()).expect("the product was built")
+}
+
+#[test]
+fn every_scenario_runs_in_small() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let kept = folder.path().join("kept");
+    let output = Command::new(env!("CARGO_BIN_EXE_tailwater-perf"))
+        .arg("run")
+        .arg("--tailwater")
+        .arg(tailwater())
+        .arg("--scenarios")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios"))
+        .args(["--programs", "tailwater", "--rounds", "1", "--lines", "2000", "--data", "all", "--keep"])
+        .arg(&kept)
+        .args(["--only", "file_to_blackhole,file_to_file,two_shards,latency,start,recovery,idle,soak"])
+        .args(["--latency-seconds", "0.1", "--start-runs", "1", "--recovery-bytes", "1000000"])
+        .args(["--idle-seconds", "1", "--idle-settle-seconds", "1", "--soak-seconds", "2"])
+        .env("TMPDIR", folder.path())
+        .output()
+        .expect("the tool runs");
+    let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{log}\n{text}");
+
+    let document = std::fs::read_to_string(kept.with_extension("json")).expect("the JSON file is there");
+    let document: serde_json::Value = serde_json::from_str(&document).expect("it is JSON");
+    let series = document["series"].as_array().expect("it has series");
+    let has = |scenario: &str, figure: &str| {
+        let measured = |one: &serde_json::Value| {
+            one["scenario"] == scenario && one["program"] == "tailwater" && one["samples"][figure].is_array()
+        };
+        series.iter().any(measured)
+    };
+    for (scenario, figure) in [
+        ("file_to_blackhole", "events_per_cpu_second"),
+        ("file_to_file", "events_per_cpu_second"),
+        ("latency", "latency_p99_ms"),
+        ("start", "first_event_ms"),
+        ("recovery", "ready_ms"),
+        ("idle", "cpu_ms_per_second"),
+        ("soak", "resident_growth_kib_per_minute"),
+    ] {
+        assert!(has(scenario, figure), "{scenario} shows no {figure}:\n{text}\n{log}");
+    }
+    assert_eq!(document["failures"].as_array().map(Vec::len), Some(0), "{text}");
+    assert!(text.contains("| recovery: below 2 s for 1 GB of log, to the first event |"), "{text}");
+}

@@ -1,0 +1,66 @@
+//! How long a file is while nobody reads it: the length that counts when a truncation destroys what was not read yet.
+//!
+//! Guarantees: a length is believed only while the bytes before the position are still those that were read, so that the
+//! length of what came after a truncation is never taken for what it destroyed. Costs a read of a few bytes for a file that
+//! grew since the last look. Does not say what became of a file: the reader finds out.
+
+use super::follow::{Followed, Span};
+use super::identity::TAIL_BYTES;
+use std::sync::Arc;
+use tailwater_shards::env::{File, Monotonic, Stat};
+
+/// Whether the bytes before `span` are still those that were read.
+fn is_continued<F: File>(file: &F, span: &Span) -> bool {
+    let mut bytes = [0; TAIL_BYTES];
+    let lead = &mut bytes[..span.lead()];
+    lead.is_empty()
+        || file.read_nowait(lead, span.offset()).is_ok_and(|length| length == lead.len()) && span.continues(lead)
+}
+
+/// Looks at a file that is in nobody's hands. Whether that may mean work.
+pub fn look<F: File>(followed: &mut Followed<F>, now: Monotonic) -> bool {
+    let Some(file) = followed.file.clone() else { return false };
+    let Ok(stat) = file.stat() else { return false };
+    if stat.length > followed.seen_length && !is_continued(&*file, &followed.last()) {
+        return look_from_afar(followed, &stat, now);
+    }
+    followed.look(&stat, now)
+}
+
+/// Notes what a look at a file showed whose content cannot be told: growth has to be believed by the reader first.
+pub fn look_from_afar<F>(followed: &mut Followed<F>, stat: &Stat, now: Monotonic) -> bool {
+    let grown = stat.length > followed.seen_length;
+    let known = Stat { length: stat.length.min(followed.seen_length), ..*stat };
+    followed.look(&known, now) || grown
+}
+
+/// A file that the reader holds, perhaps for long because the lane is full.
+pub struct Glimpse<F> {
+    file: Arc<F>,
+    span: Span,
+    seen_length: u64,
+}
+
+impl<F: File> Glimpse<F> {
+    /// What can be looked at while the reader holds the file; none while it is closed.
+    pub fn of(followed: &Followed<F>) -> Option<Glimpse<F>> {
+        let file = followed.file.clone()?;
+        Some(Glimpse { file, span: followed.last(), seen_length: followed.seen_length })
+    }
+
+    /// Looks at the file. Returns by how much it grew.
+    pub fn look(&mut self) -> u64 {
+        let length = self.file.stat().map_or(0, |stat| stat.length);
+        if length <= self.seen_length || !is_continued(&*self.file, &self.span) {
+            return 0;
+        }
+        let growth = length - self.seen_length;
+        self.seen_length = length;
+        growth
+    }
+
+    /// The greatest length seen.
+    pub fn seen_length(&self) -> u64 {
+        self.seen_length
+    }
+}

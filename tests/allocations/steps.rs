@@ -1,0 +1,196 @@
+//! The steps one by one: lines, envelope, escape, lane, ring, frame, log, cursor.
+
+use crate::allocations;
+use futures_lite::future::block_on;
+use std::hint::black_box;
+use std::sync::{Arc, mpsc};
+use tailwater::codec::envelope::{EnvelopeKind, spec};
+use tailwater::codec::framing::{Ending, LineTooLong, Rules, cut};
+use tailwater::config::component::Facts;
+use tailwater::config::types::FieldNames;
+use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
+use tailwater_shards::counters::InputCounters;
+use tailwater_shards::env::{Env, Timestamp};
+use tailwater_shards::glommio_env::{GlommioEnv, launch};
+use tailwater_shards::lane::{LaneOptions, lane};
+use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
+use tailwater_shards::ring::ring;
+use tailwater_shards::scan::escape::escape_json_into;
+use tailwater_shards::signal::Signal;
+use tailwater_shards::wal::builder::Group;
+use tailwater_shards::wal::cursor::Cursor;
+use tailwater_shards::wal::frame::FrameKind;
+use tailwater_shards::wal::recovery::scan_log;
+use tailwater_shards::wal::writer::{LogState, Writer};
+use tailwater_shards::wal::{LogId, Sequence, SyncPolicy, WalOptions, WalType};
+
+/// Rounds that are counted, after one to warm the buffers.
+const ROUNDS: usize = 50;
+
+/// A batch of whole lines with something to escape, cut into events.
+fn batch() -> Batch {
+    let source = Source {
+        key: SourceKey(1),
+        input: "app".into(),
+        name: b"/var/log/app/current.log".to_vec(),
+        descriptor: vec![7; 40],
+        repeatable: true,
+    };
+    let mut batch = Batch::new(CHUNK_BYTES, Arc::new(source));
+    let line =
+        "{\"level\":\"info\",\"user\":\"J\u{fc}rgen\",\"message\":\"request served from cache\",\"status\":200}\n";
+    let mut length = 0;
+    for bytes in batch.chunk.spare().chunks_exact_mut(line.len()) {
+        bytes.copy_from_slice(line.as_bytes());
+        let start = length as u32;
+        length += line.len();
+        batch.events.push(EventSpan { start, end: length as u32 - 1 });
+    }
+    batch.chunk.set_length(length);
+    batch.range = SourceRange { from: 0, to: length as u64, marker: 1 };
+    batch.received = Timestamp(1_795_392_754_567_890_123);
+    batch
+}
+
+/// Runs `step` warm and says what it allocated.
+fn count(name: &str, wrong: &mut Vec<String>, mut step: impl FnMut()) {
+    step();
+    let count = allocations(|| (0..ROUNDS).for_each(|_| step()));
+    if count > 0 {
+        wrong.push(format!("{name}: {count} allocations in {ROUNDS} rounds"));
+    }
+}
+
+/// See the module.
+pub fn every_step_allocates_nothing() {
+    let mut wrong = Vec::new();
+    text(&mut wrong);
+    lanes(&mut wrong);
+    frames(&mut wrong);
+    wrong.extend(log());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn text(wrong: &mut Vec<String>) {
+    let mut batch = batch();
+    for too_long in [LineTooLong::Truncate, LineTooLong::Split, LineTooLong::Discard] {
+        for line_bytes_max in [LINE_BYTES_DEFAULT, 16] {
+            let rules = Rules { line_bytes_max, too_long, keep_cr: false };
+            let mut events = Vec::with_capacity(batch.events.capacity() * 8);
+            count("line split", wrong, || {
+                events.clear();
+                black_box(cut(batch.chunk.bytes(), 0, false, rules, Ending::Open, &mut events));
+            });
+        }
+    }
+    for kind in [EnvelopeKind::File, EnvelopeKind::Stream] {
+        let mut encoder = spec(&FieldNames::default(), &Facts { host: "web-03".into() }, kind).open();
+        let mut out = Vec::new();
+        count("envelope", wrong, || {
+            out.clear();
+            batch.received.0 += 1_000_000;
+            encoder.begin(&batch);
+            for index in 0..batch.events.len() {
+                black_box(encoder.event(&batch, index, &mut out));
+            }
+        });
+    }
+    let mut out = Vec::new();
+    for text in ["plain text of a line", "\"quoted\" and \u{1} controlled", "f\u{fc}r alle"] {
+        for bad in [&b""[..], b"\xff\xfe"] {
+            let text = [text.as_bytes(), bad, text.as_bytes()].concat().repeat(20);
+            count("escape", wrong, || {
+                out.clear();
+                black_box(escape_json_into(&text, &mut out));
+            });
+        }
+    }
+}
+
+fn lanes(wrong: &mut Vec<String>) {
+    let (mut producer, mut consumer) = ring(64);
+    count("ring", wrong, || {
+        for item in 0..64u64 {
+            assert!(producer.push(item).is_ok());
+        }
+        while consumer.pop().is_some() {}
+    });
+    let counters = Arc::new(InputCounters::default());
+    let (sender, mut receiver, _meter) = lane(LaneOptions::default(), Arc::new(Signal::new()), counters);
+    let acknowledger = receiver.acknowledger();
+    let source = batch().source.clone();
+    count("lane", wrong, || {
+        for _ in 0..8 {
+            let batch = block_on(sender.batch(&source));
+            assert!(block_on(sender.send(batch)).is_some());
+        }
+        while let Some(batch) = receiver.pop() {
+            acknowledger.acknowledge(batch.ticket);
+            receiver.give_back(batch);
+        }
+        sender.settle();
+    });
+}
+
+fn fill(group: &mut Group, batch: &Batch, own_times: bool) {
+    group.clear();
+    let frame = group.frame(FrameKind::Events, 0, 3);
+    for index in 0..batch.events.len() {
+        frame.payload().extend_from_slice(batch.event(index));
+        frame.payload().push(b'\n');
+        let later = if own_times { index as i64 } else { 0 };
+        frame.end_event(Timestamp(batch.received.0 + later), own_times.then_some(index as u64 & 3));
+    }
+    frame.position(&batch.range, &batch.source, false, false);
+    frame.finish();
+}
+
+fn frames(wrong: &mut Vec<String>) {
+    let (batch, mut group) = (batch(), Group::new());
+    for own_times in [false, true] {
+        count("frame", wrong, || fill(&mut group, &batch, own_times));
+    }
+}
+
+/// Appends and reads, on the shard of a real executor and a real disk.
+fn log() -> Vec<String> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().to_path_buf();
+    let (sender, receiver) = mpsc::channel();
+    let drivers = launch(&[None], move |env| {
+        // The receiver waits until the shard has ended.
+        let _ = sender.send(on_a_shard(env, path.clone()));
+        std::future::ready(())
+    });
+    drivers.expect("a shard starts").wait();
+    receiver.recv().expect("the shard has sent what it counted")
+}
+
+fn on_a_shard(env: GlommioEnv, path: std::path::PathBuf) -> Vec<String> {
+    let segment_bytes = 64 << 20;
+    let log_bytes = segment_bytes * 3;
+    let options = WalOptions { kind: WalType::Disk, sync: SyncPolicy::Never, segment_bytes, log_bytes };
+    let recovered = scan_log(env.disk(), &path, LogId(1), None).expect("an empty log is found");
+    let writer = Writer::open(env, options, recovered, LogState::default(), Sequence(0));
+    let mut writer = writer.expect("an empty log opens");
+    let (mut batch, mut group) = (batch(), Group::new());
+    let (mut wrong, mut at) = (Vec::new(), 0);
+    let mut cursor = Cursor::open(writer.log().clone(), writer.log().end());
+    group.frame(FrameKind::Events, 0, 3).position(&batch.range, &batch.source, true, false);
+    group.finish();
+    writer.append(&mut group).expect("the first position is taken");
+    let mut lines = 0;
+    count("append and read", &mut wrong, || {
+        let length = batch.chunk.bytes().len() as u64;
+        at += length;
+        batch.range = SourceRange { from: at, to: at + length, marker: at };
+        fill(&mut group, &batch, false);
+        writer.append(&mut group).expect("the segment has room");
+        while let Some(frame) = cursor.next().expect("nothing is damaged") {
+            let view = frame.view().expect("the frame is whole");
+            lines += view.lines(frame.first_event()).expect("its lines are whole").count();
+        }
+    });
+    assert_eq!(lines, batch.events.len() * (ROUNDS + 1), "what was appended was read");
+    wrong
+}

@@ -1,0 +1,153 @@
+//! Directories that go and come back, with files in them at each step.
+
+use crate::case::Case;
+use crate::lines::block;
+use crate::running::{Running, append, inode};
+use crate::wait::pause;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const FILES: u64 = 4;
+
+/// Writes lines to each file of a directory, which is made when it is missing.
+struct Writer {
+    next: u64,
+    /// For each line the file that it was written to, by the number of the file's life.
+    streams: Vec<usize>,
+    lives: usize,
+}
+
+impl Writer {
+    fn new() -> Writer {
+        Writer { next: 1, streams: vec![0], lives: 0 }
+    }
+
+    /// The files are new.
+    fn begin(&mut self) {
+        self.lives += 1;
+    }
+
+    fn write(&mut self, directory: &Path, lines: u64) {
+        fs::create_dir_all(directory).expect("a directory");
+        for file in 0..FILES {
+            append(&directory.join(format!("{file}.log")), &block(self.next, self.next + lines - 1));
+            self.streams.extend((0..lines).map(|_| self.lives * FILES as usize + file as usize));
+            self.next += lines;
+        }
+    }
+
+    fn written(&self) -> u64 {
+        self.next - 1
+    }
+}
+
+/// Deletes and makes `victim` again and again; the files lie in `directory`, at or below it.
+fn delete_and_create(name: &str, include: &str, victim: &str, directory: &str) {
+    let mut case = Case::new(name);
+    case.shards = 2;
+    let (victim, directory) = (case.path(victim), case.path(directory));
+    let mut writer = Writer::new();
+    writer.write(&directory, 20);
+    let mut running = Running::start(case, include, ", rotate_wait: 300ms");
+    for turn in 0..10 {
+        running.wait(writer.written());
+        // The files are open now; what is unread when they go must still come.
+        writer.write(&directory, 30);
+        fs::remove_dir_all(&victim).expect("a removal");
+        if turn % 3 == 0 {
+            pause(Duration::from_millis(50));
+        }
+        writer.begin();
+        writer.write(&directory, 10);
+        writer.write(&directory, 5);
+    }
+    let streams = std::mem::take(&mut writer.streams);
+    let (_, all) = running.finish(writer.written());
+    all.assert_in_order_within(|line| streams[line as usize]);
+}
+
+#[test]
+fn directory_that_is_deleted_and_made_again() {
+    delete_and_create("directory", "logs/app/*.log", "logs/app", "logs/app");
+}
+
+#[test]
+fn directory_whose_parent_is_deleted_and_made_again() {
+    delete_and_create("parent", "logs/*/app/*.log", "logs/a", "logs/a/app");
+}
+
+#[test]
+fn tree_of_directories_that_is_deleted_and_made_again() {
+    delete_and_create("tree", "logs/**/*.log", "logs/a", "logs/a/b/c/d");
+}
+
+/// The directory that comes back has the inode number of the one that went, as ext4 does it at once.
+#[test]
+fn directory_that_comes_back_with_the_same_inode() {
+    let mut case = Case::new("same-inode");
+    case.shards = 2;
+    let directory = case.path("logs/app");
+    let mut writer = Writer::new();
+    writer.write(&directory, 20);
+    let mut running = Running::start(case, "logs/app/*.log", ", rotate_wait: 300ms");
+    let mut same = 0;
+    for _ in 0..5 {
+        running.wait(writer.written());
+        let before = inode(&directory);
+        writer.write(&directory, 10);
+        fs::remove_dir_all(&directory).expect("a removal");
+        // A deleted file that is open keeps its directory's inode.
+        running.wait_for_files(0);
+        for _ in 0..200 {
+            fs::create_dir(&directory).expect("a directory");
+            if inode(&directory) == before {
+                same += 1;
+                break;
+            }
+            fs::remove_dir(&directory).expect("a removal");
+        }
+        writer.begin();
+        writer.write(&directory, 10);
+    }
+    let streams = std::mem::take(&mut writer.streams);
+    let (_, all) = running.finish(writer.written());
+    all.assert_in_order_within(|line| streams[line as usize]);
+    if same == 0 {
+        eprintln!("this file system gave no inode number out again: the case checked new directories only");
+    }
+}
+
+/// A directory is renamed away with its files and another one is put in its place; then they change places.
+#[test]
+fn directory_that_is_exchanged_for_another() {
+    let mut case = Case::new("exchange");
+    case.shards = 2;
+    let names: Vec<PathBuf> = ["app", "next", "old"].iter().map(|name| case.path(&format!("logs/{name}"))).collect();
+    let (app, next, old) = (&names[0], &names[1], &names[2]);
+    let mut writer = Writer::new();
+    writer.write(app, 20);
+    let mut running = Running::start(case, "logs/app/*.log", ", rotate_wait: 300ms");
+    for _ in 0..8 {
+        running.wait(writer.written());
+        writer.write(app, 10);
+        let streams_here = writer.lives;
+        writer.lives += 1;
+        writer.write(next, 10);
+        fs::rename(app, old).expect("a rename");
+        fs::rename(next, app).expect("a rename");
+        writer.write(app, 10);
+        running.wait(writer.written());
+        // Back again: the files are known.
+        fs::rename(app, next).expect("a rename");
+        fs::rename(old, app).expect("a rename");
+        let streams_there = std::mem::replace(&mut writer.lives, streams_here);
+        writer.write(app, 10);
+        running.wait(writer.written());
+        fs::remove_dir_all(next).expect("a removal");
+        writer.lives = streams_there.max(writer.lives);
+    }
+    let streams = std::mem::take(&mut writer.streams);
+    let (_, all) = running.finish(writer.written());
+    all.assert_in_order_within(|line| streams[line as usize]);
+}

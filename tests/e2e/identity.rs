@@ -1,0 +1,227 @@
+//! Who a file is: reused inodes, links, equal beginnings, and files that grow in odd ways.
+
+use crate::case::Case;
+use crate::lines::{LineWriter, block};
+use crate::running::{Running, append, inode};
+use crate::wait::pause;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+const FIRST: &[u8] = b"started\nready\n";
+/// What the next file of the same inode has: as much, more, the same beginning, another one.
+const SECOND: [&[u8]; 4] = [FIRST, b"started\nready\nand more\n", b"started\n", b"begun\nready\nand more\n"];
+
+fn lines_of(content: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(content).lines().map(str::to_owned).collect()
+}
+
+/// Makes a file with this inode number, if the file system gives the number out again soon, else with another one. Whether
+/// it is the same.
+fn create_with_inode(path: &Path, wanted: u64, content: &[u8]) -> bool {
+    // Not under a name that the product follows before it is the right one.
+    let draft = path.with_extension("draft");
+    for _ in 0..100 {
+        append(&draft, content);
+        if inode(&draft) == wanted {
+            break;
+        }
+        fs::remove_file(&draft).expect("a removal");
+    }
+    append(&draft, b"");
+    if inode(&draft) != wanted {
+        fs::write(&draft, content).expect("a draft");
+    }
+    fs::rename(&draft, path).expect("a rename");
+    inode(path) == wanted
+}
+
+/// The messages in the order in which they came.
+fn messages(output: &Path) -> Vec<String> {
+    let text = fs::read_to_string(output).unwrap_or_else(|error| panic!("{}: {error}", output.display()));
+    let message = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["message"].clone();
+    text.lines().map(|line| message(line).as_str().expect("a message").to_owned()).collect()
+}
+
+/// A deleted file's inode number comes back with a file that begins with the same lines as the old one: it is another file.
+#[test]
+fn reused_inode_with_the_same_first_lines_is_a_new_file() {
+    let case = Case::new("inode");
+    let path = case.path("logs/app.log");
+    let mut running = Running::start(case, "logs/*.log", ", rotate_wait: 100ms");
+    let mut expected = Vec::new();
+    append(&path, FIRST);
+    expected.extend(lines_of(FIRST));
+    let mut reused = 0;
+    for round in 0..6 {
+        running.wait(expected.len() as u64);
+        let wanted = inode(&path);
+        fs::remove_file(&path).expect("a removal");
+        // The number is free once the product has let go of the old file.
+        running.wait_for_files(0);
+        let next = SECOND[round % SECOND.len()];
+        reused += u32::from(create_with_inode(&path, wanted, next));
+        expected.extend(lines_of(next));
+    }
+    running.wait(expected.len() as u64);
+    let stopped = running.terminate();
+    assert_eq!(messages(&stopped.case.output()), expected);
+    report_reuse(reused);
+}
+
+fn report_reuse(times: u32) {
+    if times == 0 {
+        eprintln!("this file system gave no inode number out again: the case checked new files only");
+    }
+}
+
+/// As before, and the product is down when the number comes back.
+#[test]
+fn inode_reused_while_the_product_is_down_is_a_new_file() {
+    let case = Case::new("inode-down");
+    let path = case.path("logs/app.log");
+    let mut running = Running::start(case, "logs/*.log", ", rotate_wait: 100ms");
+    let mut expected = Vec::new();
+    append(&path, FIRST);
+    expected.extend(lines_of(FIRST));
+    let mut reused = 0;
+    for round in 0..6 {
+        running.wait(expected.len() as u64);
+        let stopped = if round % 2 == 0 { running.terminate() } else { running.kill() };
+        let wanted = inode(&path);
+        fs::remove_file(&path).expect("a removal");
+        let next = SECOND[round % SECOND.len()];
+        reused += u32::from(create_with_inode(&path, wanted, next));
+        expected.extend(lines_of(next));
+        running = stopped.start();
+    }
+    running.wait(expected.len() as u64);
+    let stopped = running.terminate();
+    assert_eq!(messages(&stopped.case.output()), expected);
+    report_reuse(reused);
+}
+
+/// `current` leads to one file after the other, with nothing at its end in between; the glob covers the targets too.
+#[test]
+fn switched_link_whose_targets_are_matched_too_is_read_once() {
+    switch_links("link-covered", "logs/*");
+}
+
+#[test]
+fn switched_link_is_followed_from_file_to_file() {
+    switch_links("link", "logs/current");
+}
+
+fn switch_links(name: &str, include: &str) {
+    const TURNS: u64 = 12;
+    let mut case = Case::new(name);
+    case.shards = 2;
+    let target = |case: &Case, turn: u64| case.path(&format!("logs/app.{turn}.log"));
+    let mut writer = LineWriter::create(target(&case, 0));
+    let link = case.path("logs/current");
+    symlink("app.0.log", &link);
+    let mut running = Running::start(case, include, ", rotate_wait: 500ms");
+    let mut generations = Vec::new();
+    for turn in 1..=TURNS {
+        writer.burst_to(writer.next() + 300);
+        running.wait(writer.next() - 1);
+        let next = format!("app.{turn}.log");
+        match turn % 3 {
+            // It leads nowhere for a while, and then to a file that comes later.
+            0 => {
+                symlink(&next, &link);
+                pause(Duration::from_millis(30));
+            }
+            1 => {
+                append(&target(&running.case, turn), b"");
+                symlink(&next, &link);
+            }
+            // No link at all for a while.
+            _ => {
+                fs::remove_file(&link).expect("a removal");
+                pause(Duration::from_millis(30));
+                append(&target(&running.case, turn), b"");
+                symlink(&next, &link);
+            }
+        }
+        // The writer notices late: the old target gets its last lines now.
+        writer.burst_to(writer.next() + 20);
+        writer = LineWriter::create(target(&running.case, turn)).starting_at(writer.next());
+        generations.push(writer.next());
+        writer.burst_to(writer.next() + 10);
+    }
+    let (_, all) = running.finish(writer.next() - 1);
+    all.assert_in_order_within(|line| generations.partition_point(|first| *first <= line));
+}
+
+/// Points the link elsewhere in one step.
+fn symlink(target: &str, link: &Path) {
+    let draft = link.with_extension("link");
+    // Outside of what any case here matches.
+    let draft = draft.parent().and_then(Path::parent).expect("a folder").join("draft-link");
+    std::os::unix::fs::symlink(target, &draft).expect("a link");
+    fs::rename(&draft, link).expect("a rename");
+}
+
+/// Short files with the same content, and files that differ only behind what identifies them: all are read.
+#[test]
+fn files_with_equal_content_are_all_read_and_told_apart_over_a_restart() {
+    const FILES: usize = 40;
+    let mut case = Case::new("equal");
+    case.shards = 2;
+    let path = |case: &Case, file: usize| case.path(&format!("logs/{file:02}.log"));
+    let header = "time,level,message\n".repeat(120);
+    for file in 0..FILES {
+        append(&path(&case, file), if file % 2 == 0 { "started\n".as_bytes() } else { header.as_bytes() });
+    }
+    let mut running = Running::start(case, "logs/*.log", "");
+    let mut lines = FILES / 2 + FILES / 2 * 120;
+    running.wait(lines as u64);
+    for round in 0..3 {
+        let stopped = if round % 2 == 0 { running.kill() } else { running.terminate() };
+        for file in 0..FILES {
+            append(&path(&stopped.case, file), format!("round {round} of {file}\n").as_bytes());
+        }
+        lines += FILES;
+        running = stopped.start();
+        running.wait(lines as u64);
+    }
+    let stopped = running.terminate();
+    let all = messages(&stopped.case.output());
+    assert_eq!(all.len(), lines);
+    for file in 0..FILES {
+        for round in 0..3 {
+            let wanted = format!("round {round} of {file}");
+            assert_eq!(all.iter().filter(|message| **message == wanted).count(), 1, "{wanted}");
+        }
+    }
+}
+
+/// A file that is empty for long, then grows byte by byte, rests in the middle of a line over a restart, and goes on.
+#[test]
+fn file_that_grows_byte_by_byte_is_cut_into_its_lines() {
+    const BYTES_LINES: u64 = 12;
+    let mut case = Case::new("bytes");
+    case.shards = 2;
+    let path = case.path("logs/app.log");
+    append(&path, b"");
+    append(&case.path("logs/empty.log"), b"");
+    let mut running = Running::start(case, "logs/*.log", "");
+    running.wait_for_files(2);
+    let bytes = block(1, BYTES_LINES);
+    let half = bytes.len() / 2;
+    for byte in bytes[..half].chunks(1) {
+        append(&path, byte);
+    }
+    running.wait(memchr::memchr_iter(b'\n', &bytes[..half]).count() as u64);
+    let mut running = running.kill().start();
+    for byte in bytes[half..bytes.len() - 1].chunks(1) {
+        append(&path, byte);
+    }
+    running.wait(BYTES_LINES - 1);
+    let mut running = running.terminate().start();
+    append(&path, b"\n");
+    running.wait(BYTES_LINES);
+    let (_, all) = running.finish(BYTES_LINES);
+    all.assert_in_order();
+}

@@ -1,0 +1,122 @@
+//! Fixtures: the bytes that version 1 of each durable format wrote, apart from the log (`shards/src/wal/tests/fixtures.rs` reads
+//! `wal-v1`), stay readable and mean what they meant; a foreign version is refused and not touched.
+//!
+//! `TAILWATER_WRITE_FIXTURES=1 cargo test --test fixtures` makes the files of a new version; those of released versions are
+//! never written again.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use tailwater::inputs::file::identity::{Descriptor, Head, Identity};
+use tailwater::outputs::file::record::{Committed, Journal, Opened, State};
+use tailwater_shards::sim::SimDisk;
+use tailwater_shards::wal::manifest::DataDirectory;
+use tailwater_shards::wal::{LogId, WalError};
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The bytes of a fixture; `made` are those that this version makes.
+fn fixture(name: &str, made: &[u8]) -> Vec<u8> {
+    if std::env::var_os("TAILWATER_WRITE_FIXTURES").is_some() {
+        std::fs::write(path(name), made).expect("a fixture can be written");
+    }
+    std::fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn descriptor_of_a_file() {
+    let identity = Identity { device: 64_769, inode: 131_074, head: Head::of(b"2026-11-23 started\n") };
+    let file = Path::new("/var/log/app/current.log");
+    let made = Descriptor::encode(&identity, file);
+    let bytes = fixture("inputs-v1/descriptor.bin", &made);
+    let expected = Descriptor { identity, path: b"/var/log/app/current.log".to_vec() };
+    assert_eq!(Descriptor::decode(&bytes), Some(expected));
+    assert_eq!(made, bytes, "this version writes what it wrote");
+    let foreign: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| if at == 0 { 2 } else { *byte }).collect();
+    assert_eq!(Descriptor::decode(&foreign), None);
+}
+
+fn committed(path: &str, number: u64) -> Committed {
+    let (device, inode, length) = (64_769, number, number * 1000);
+    let path = path.as_bytes().to_vec();
+    Committed { path, device, inode, length, first_write: 1_795_392_754_000_000_000, generation: number as u32 }
+}
+
+#[test]
+fn state_of_a_commit() {
+    let state =
+        State { journal: 7, files: vec![committed("/srv/logs/a.json", 1), committed("/srv/logs/b.json.gz", 2)] };
+    let mut made = Vec::new();
+    state.encode(&mut made);
+    let bytes = fixture("outputs-v1/state.bin", &made);
+    assert_eq!(State::decode(&bytes), Some(state));
+    assert_eq!(made, bytes, "this version writes what it wrote");
+    let foreign: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| if at == 0 { 2 } else { *byte }).collect();
+    assert_eq!(State::decode(&foreign), None);
+}
+
+const JOURNAL: &str = "/data/outputs/1.journal";
+
+fn open_journal(bytes: &[u8]) -> (SimDisk, std::io::Result<Journal<SimDisk>>) {
+    let disk = SimDisk::new(1);
+    disk.outside().create_dir_all("/data/outputs").expect("an empty disk takes a directory");
+    disk.outside().write(JOURNAL, bytes).expect("an empty disk takes a file");
+    let journal = Journal::open(&disk, Path::new(JOURNAL));
+    (disk, journal)
+}
+
+fn opened(path: &str, number: u64) -> Opened {
+    Opened { number, device: 64_769, inode: 131_074 + number, length: number * 500, path: path.into() }
+}
+
+#[test]
+fn journal_of_an_output() {
+    let records = [opened("/srv/logs/a.json", 1), opened("/srv/logs/b.json.gz", 2)];
+    let (disk, journal) = open_journal(b"");
+    journal.expect("an empty journal opens").append(records.to_vec()).expect("it takes records");
+    let length: usize = records.iter().map(|record| 44 + record.path.len()).sum();
+    let made = disk.outside().read(JOURNAL).expect("it is there")[..length].to_vec();
+    let bytes = fixture("outputs-v1/journal.bin", &made);
+    let (_, journal) = open_journal(&bytes);
+    assert_eq!(journal.expect("it opens").behind(0).cloned().collect::<Vec<_>>(), records);
+    assert_eq!(made, bytes, "this version writes what it wrote");
+    let foreign = foreign_journal(&bytes);
+    let (disk, journal) = open_journal(&foreign);
+    assert!(journal.is_err_and(|error| error.to_string().contains("version 2")));
+    assert_eq!(disk.outside().read(JOURNAL).expect("it is there"), foreign, "it is not touched");
+}
+
+/// The same records as a later version would write them.
+fn foreign_journal(bytes: &[u8]) -> Vec<u8> {
+    let mut foreign = bytes.to_vec();
+    foreign[3] = 2;
+    let word = u32::from_le_bytes([foreign[0], foreign[1], foreign[2], foreign[3]]);
+    let payload = &bytes[12..12 + (word & 0xff_ffff) as usize];
+    let hash = xxhash_rust::xxh3::xxh3_64_with_seed(payload, u64::from(word));
+    foreign[4..12].copy_from_slice(&hash.to_le_bytes());
+    foreign
+}
+
+#[test]
+fn manifest_of_a_data_directory() {
+    let open = |bytes: &[u8]| {
+        let disk = SimDisk::new(1);
+        disk.outside().create_dir_all("/data/wal/log-00000002").expect("an empty disk takes a directory");
+        disk.outside().write("/data/manifest", bytes).expect("an empty disk takes a file");
+        let directory = DataDirectory::open(disk.clone(), Path::new("/data"));
+        (disk, directory)
+    };
+    let bytes = fixture("data-v1/manifest", b"tailwater-data 1\nnext_log 3\n");
+    let (disk, directory) = open(&bytes);
+    let mut directory = directory.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), bytes, "this version writes what it wrote");
+    assert_eq!(directory.logs().unwrap_or_else(|error| panic!("{error}")), [LogId(2)]);
+    assert_eq!(directory.new_log().unwrap_or_else(|error| panic!("{error}")), LogId(3));
+    let text = String::from_utf8(bytes).expect("a manifest is text");
+    let foreign = text.replace("data 1", "data 2");
+    let (disk, directory) = open(foreign.as_bytes());
+    let refused = directory.map(|_| ());
+    assert!(matches!(refused, Err(WalError::Unusable { reason, .. }) if reason.contains("format 2")));
+    assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), foreign.as_bytes(), "it is not touched");
+}

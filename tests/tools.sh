@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# The engine and everything that is read from disk, under the tools: AddressSanitizer over the tests of what is unsafe or maps
+# memory, libFuzzer with AddressSanitizer over the targets of tests/fuzz, Miri where a toolchain has it. (Loom's models, the
+# corpora and the model of the log run with every `cargo test`.)
+#
+#   tests/tools.sh                        what CI runs: all of it, each target for FUZZ_SECONDS (default 20)
+#   tests/tools.sh asan                   the tests under AddressSanitizer
+#   tests/tools.sh fuzz 600 [TARGET...]   targets for ten minutes each; what they find stays in tests/fuzz/corpus to be reviewed
+#   tests/tools.sh minimise [TARGET...]   the corpora without what adds nothing
+#   tests/tools.sh miri                   the ring, batches and the log's codecs under Miri
+#
+# The sanitizers of the pinned toolchain are unlocked by RUSTC_BOOTSTRAP, so no second toolchain is needed. cargo-fuzz works on
+# the same folder: RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz frame
+set -euo pipefail
+
+# Called by cargo in place of the compiler: what a fuzzer has to see into is compiled for coverage, the other two hundred
+# crates are not.
+if [ "${1##*/}" = rustc ]; then
+    case " $* " in
+        *" --crate-name build_script_"*) exec "$@" ;;
+        *" --crate-name tailwater"* | *" --crate-name granit_parser "* | *fuzz_targets/*)
+            exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+                -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+                -Cllvm-args=-sanitizer-coverage-trace-compares ;;
+        *) exec "$@" ;;
+    esac
+fi
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+export CARGO_TERM_COLOR=never PATH="$HOME/.cargo/bin:$PATH"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}/sanitized"
+
+TARGETS="frame segment log checkpoint outputs manifest configuration"
+# What is unsafe, and what is built on it.
+UNSAFE_TESTS="ring:: batch:: scan:: lane:: signal:: wal:: glommio_env::"
+# Inputs are small: a target that needs more memory than this takes it for something that is not there.
+LIMITS="-rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=20 -max_len=4096"
+CORPUS=tests/fuzz/corpus
+HOST="$(rustc -vV | awk '/^host:/ { print $2 }')"
+BIN="$CARGO_TARGET_DIR/$HOST/sanitized"
+JOBS="$(nproc)"
+
+say() { printf '== %s\n' "$*"; }
+
+# One set of flags, so that the tests and the targets share what they are built on.
+sanitized() {
+    RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER="$PWD/tests/tools.sh" RUSTFLAGS="-Zsanitizer=address --cfg fuzzing" \
+        ASAN_OPTIONS=detect_leaks=0 cargo "$@"
+}
+
+# Everything at once: what the two need of their dependencies is the same then, and nothing is built twice.
+prepare() {
+    sanitized build --locked --quiet --profile sanitized --target "$HOST" -p tailwater-shards -p tailwater-fuzz --bins --tests
+}
+
+asan() {
+    say "AddressSanitizer: the corpora, $UNSAFE_TESTS"
+    prepare
+    # The driving of the executor is about time, and slow under anything.
+    # shellcheck disable=SC2086
+    sanitized test --locked --quiet --profile sanitized --target "$HOST" -p tailwater-shards -p tailwater-fuzz --lib -- \
+        $UNSAFE_TESTS tests::every_corpus --skip glommio_env::tests::drive
+}
+
+# Runs one target; everything new goes into the first folder.
+fuzz_one() {
+    local seconds="$1" name="$2" found="$3" dictionary="tests/fuzz/dictionaries/$2.dict" log
+    log="$found/log-$name"
+    mkdir -p "$found/$name"
+    local arguments=("-max_total_time=$seconds" "-artifact_prefix=$found/$name-")
+    [ -f "$dictionary" ] && arguments+=("-dict=$dictionary")
+    # shellcheck disable=SC2086
+    if ASAN_OPTIONS=detect_leaks=0 "$BIN/$name" $LIMITS "${arguments[@]}" "$found/$name" "$CORPUS/$name" >"$log" 2>&1; then
+        printf '   %-14s %s\n' "$name" "$(grep -E '^Done ' "$log" || tail -n 1 "$log")"
+    else
+        tail -n 60 "$log"
+        printf '   %s FAILED; the input is beside %s; replay it with: cargo run -p tailwater-fuzz --bin %s -- FILE\n' \
+            "$name" "$log" "$name"
+        return 1
+    fi
+}
+
+# A build that cannot find the canary finds nothing.
+canary() {
+    local found="$1"
+    mkdir -p "$found/canary"
+    if ASAN_OPTIONS=detect_leaks=0 "$BIN/canary" -max_total_time=60 -max_len=64 "-artifact_prefix=$found/canary-" \
+        "$found/canary" >"$found/log-canary" 2>&1; then
+        say "the canary was not found: this build is blind"
+        return 1
+    fi
+    grep -q 'the canary was found' "$found/log-canary" || { tail -n 30 "$found/log-canary"; return 1; }
+}
+
+fuzz() {
+    local seconds="$1" found failed=0 name keep
+    shift
+    say "libFuzzer: ${*:-$TARGETS}, $seconds s each, $JOBS at a time"
+    prepare
+    found="$(mktemp -d)"
+    canary "$found"
+    # shellcheck disable=SC2086
+    for name in ${*:-$TARGETS}; do
+        while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || failed=1; done
+        fuzz_one "$seconds" "$name" "$found" &
+    done
+    while [ -n "$(jobs -p)" ]; do wait -n || failed=1; done
+    if [ "$failed" -eq 0 ]; then
+        keep="${FUZZ_KEEP:-}"
+        if [ -n "$keep" ]; then
+            # shellcheck disable=SC2086
+            for name in ${*:-$TARGETS}; do cp -n "$found/$name"/* "$CORPUS/$name/" 2>/dev/null || true; done
+        fi
+        rm -rf "$found"
+    fi
+    return "$failed"
+}
+
+minimise() {
+    local name aside
+    prepare
+    # shellcheck disable=SC2086
+    for name in ${*:-$TARGETS}; do
+        aside="$(mktemp -d)"
+        # shellcheck disable=SC2086
+        ASAN_OPTIONS=detect_leaks=0 "$BIN/$name" $LIMITS -merge=1 "$aside" "$CORPUS/$name" 2>&1 | tail -n 1
+        rm -f "$CORPUS/$name"/*
+        cp "$aside"/* "$CORPUS/$name/"
+        rm -rf "$aside"
+    done
+}
+
+miri() {
+    if ! cargo miri --version >/dev/null 2>&1; then
+        say "Miri is not in this toolchain: the islands are not run under it"
+        return 0
+    fi
+    say "Miri: ring, batches, the log's codecs"
+    cargo miri test --locked -p tailwater-shards --lib -- ring:: batch:: wal::tests::frames
+}
+
+case "${1:-all}" in
+    asan) asan ;;
+    fuzz) shift; fuzz "${@:-20}" ;;
+    minimise) shift; minimise "$@" ;;
+    miri) miri ;;
+    all) asan; fuzz "${FUZZ_SECONDS:-20}"; miri ;;
+    *) sed -n '2,14p' "$0" >&2; exit 64 ;;
+esac
