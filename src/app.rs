@@ -50,6 +50,9 @@ pub enum RunError {
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(#[from] WalError),
+    /// It was ended before all was delivered; the rest waits in the log.
+    #[error("ended before all was delivered; the rest waits in the log for the next start")]
+    Unfinished,
     /// Something that a person has to mend.
     #[error("{0}")]
     Failed(String),
@@ -67,18 +70,21 @@ pub struct Running {
 /// Runs a plan until it has drained.
 pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> {
     let drain_timeout = plan.drain_timeout;
-    let stop = options.stop.clone();
+    let (stop, heeded) = (options.stop.clone(), options.stop.clone());
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| RunError::Failed(format!("signals cannot be caught: {error}")))?;
     let running = start(plan, options)?;
     let closer = signals.handle();
     std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || heed(signals, &stop, drain_timeout))
+        .spawn(move || heed(signals, &heeded, drain_timeout))
         .map_err(|error| RunError::Failed(format!("the thread for signals cannot be started: {error}")))?;
     let totals = running.wait();
     closer.close();
-    totals
+    match totals {
+        Ok(_) if stop.phase() == Phase::Forced => Err(RunError::Unfinished),
+        totals => totals,
+    }
 }
 
 /// Starts a plan and returns at once.
@@ -302,6 +308,16 @@ fn host_name() -> String {
 
 fn report(engine: &Engine<GlommioEnv>) {
     for damage in &engine.damage {
+        if damage.known {
+            tracing::warn!(
+                log = damage.log.0,
+                segment = damage.segment,
+                offset = damage.offset,
+                bytes = damage.bytes,
+                "damage in the write-ahead log that an earlier start reported is still there until its segment is delivered"
+            );
+            continue;
+        }
         let copy = damage
             .quarantined
             .as_ref()

@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 export DEBIAN_FRONTEND=noninteractive CARGO_TERM_COLOR=never
-export PATH="$HOME/.cargo/bin:$PATH"
+# Tools for file systems are where only root looks by default.
+export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}"
 
 say() { printf '== %s\n' "$*"; }
@@ -13,7 +14,8 @@ die() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # A command and the Debian package that brings it.
-NEEDED="cc:build-essential c++:build-essential make:build-essential git:git curl:curl setpriv:util-linux strace:strace"
+NEEDED="cc:build-essential c++:build-essential make:build-essential git:git curl:curl setpriv:util-linux strace:strace
+    mount:mount xfs_io:xfsprogs mkfs.ext4:e2fsprogs"
 
 install_packages() {
     local missing=() pair
@@ -31,7 +33,7 @@ install_packages() {
         "${as_root[@]}" apt-get update -qq
         "${as_root[@]}" apt-get install -y -qq --no-install-recommends ca-certificates "${missing[@]}"
     elif have dnf; then
-        "${as_root[@]}" dnf install -y -q gcc gcc-c++ make git curl util-linux strace
+        "${as_root[@]}" dnf install -y -q gcc gcc-c++ make git curl util-linux strace xfsprogs e2fsprogs
     else
         die "missing ${missing[*]}, and neither apt-get nor dnf to install them with: install them and run this again"
     fi

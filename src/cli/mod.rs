@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 //!
-//! Guarantees: exit codes 0, 1 (it failed while running), 64 (usage) and 78 (configuration); results go to standard output,
+//! Guarantees: exit codes 0, 1 (it failed while running), 64 (usage), 75 (ended before all was delivered) and
+//! 78 (configuration); results go to standard output,
 //! everything else to standard error; a reader of standard output that goes away ends the program in peace.
 
 mod configuration;
@@ -25,6 +26,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line cannot be understood.
     Usage = 64,
+    /// It was ended before all was delivered: the rest waits for the next start.
+    Unfinished = 75,
     /// The configuration cannot be used.
     Configuration = 78,
 }

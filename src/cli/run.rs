@@ -39,6 +39,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     drop(log);
     match result {
         Ok(_) => Ok(Exit::Done),
+        // The log has said so, with the reason.
+        Err(RunError::Unfinished) => Ok(Exit::Unfinished),
         Err(error) => {
             output::complain(&format!("error: {error}\n"));
             if matches!(error, RunError::Forbidden(_)) {

@@ -10,6 +10,7 @@ use crate::metrics;
 use crate::product::{Product, binary, text};
 use crate::wait::{pause, wait_for};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -113,9 +114,12 @@ fn start_on_a_full_disk_drains_what_the_log_holds() {
     product.expect(NO_SEGMENT);
     product.expect("no room");
     product.expect("similar lines");
-    LineCount::of(full.case.output()).wait(ALL, &mut product);
+    // A line that no earlier life can have delivered: with it all is there.
+    let mut log = fs::File::options().append(true).open(full.case.path("logs/app.log")).expect("the log");
+    log.write_all(&block(ALL + 1, ALL + 1)).expect("a line");
+    LineCount::of(full.case.output()).wait(ALL + 1, &mut product);
     product.terminate();
-    arrived(&full.case.output(), ALL).assert_exactly_once();
+    arrived(&full.case.output(), ALL + 1).assert_exactly_once();
 }
 
 #[test]

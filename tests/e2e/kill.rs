@@ -48,6 +48,9 @@ fn write_and_rotate(case: &Case, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u
             last += LINES_PER_FILE;
             writer.write_to(last);
             if stop.load(Ordering::Relaxed) {
+                // One line that no earlier life can have delivered: with it all is there.
+                last += 1;
+                writer.write_to(last);
                 break;
             }
             writer.rename(&folder.join(format!("app.log.{number}")));
@@ -70,8 +73,8 @@ fn twenty_kills_at_random_moments_lose_and_repeat_nothing() {
         pause(Duration::from_millis(moments.next_ms()));
         product.kill();
     }
-    stop.store(true, Ordering::Relaxed);
     let mut product = Product::start(&case, &config);
+    stop.store(true, Ordering::Relaxed);
     let lines = writing.join().expect("the writer");
     LineCount::of(case.output()).wait(lines, &mut product);
     product.terminate();

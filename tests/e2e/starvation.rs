@@ -8,7 +8,7 @@ use crate::case::Case;
 use crate::disks::may_administrate;
 use crate::lines::{LineCount, arrived, block};
 use crate::product::Product;
-use crate::strain::{Burners, Control, Quota, SlowCalls, Stopped};
+use crate::strain::{Burners, Cause, Control, Quota, SlowCalls, Stopped};
 use crate::wait::{pause, wait_for};
 use std::fs::{self, File};
 use std::io::Write;
@@ -62,9 +62,10 @@ impl Strained {
 
     /// Lets `cause` act while lines are written, ends it, and measures how long delivery stays behind, and how late the
     /// control thread was meanwhile.
-    fn stall<C>(&mut self, cause: impl FnOnce(&Product) -> C) -> (Duration, Duration) {
+    fn stall<C: Cause>(&mut self, cause: impl FnOnce(&Product) -> C) -> (Duration, Duration) {
         let acting = cause(&self.product);
         self.write(CAUSE);
+        assert!(acting.acts(), "the cause did nothing");
         drop(acting);
         let (ended, control) = (Instant::now(), Control::start());
         self.last += 1;
@@ -79,7 +80,7 @@ impl Strained {
     }
 
     /// The least of some stalls of this cause keeps the bound.
-    fn assert_no_long_stall<C>(&mut self, name: &str, cause: impl Fn(&Product) -> C) {
+    fn assert_no_long_stall<C: Cause>(&mut self, name: &str, cause: impl Fn(&Product) -> C) {
         let mut seen = Vec::new();
         for _ in 0..MEASUREMENTS {
             let (stall, late) = self.stall(&cause);
@@ -129,11 +130,11 @@ fn slow_calls_of_the_ring_stall_nothing_for_long() {
         return;
     }
     let mut strained = Strained::start("slow-ring");
-    strained.assert_no_long_stall("io_uring_enter slower by 20 ms", |product| {
-        SlowCalls::attach(product, "inject=io_uring_enter:delay_enter=20000")
+    strained.assert_no_long_stall("io_uring_enter slower by 50 ms", |product| {
+        SlowCalls::attach(product, "inject=io_uring_enter:delay_enter=50000")
     });
-    strained.assert_no_long_stall("answers of io_uring_enter later by 20 ms", |product| {
-        SlowCalls::attach(product, "inject=io_uring_enter:delay_exit=20000")
+    strained.assert_no_long_stall("answers of io_uring_enter later by 50 ms", |product| {
+        SlowCalls::attach(product, "inject=io_uring_enter:delay_exit=50000")
     });
     strained.end();
 }

@@ -37,9 +37,10 @@ fn drain_timeout_ends_a_stop_while_the_output_fails() {
     let mut case = Case::new("drain-timeout");
     case.extra = "drain_timeout: 1s\n".to_owned();
     let config = case.files_to_file("logs/*.log");
-    let product = failing(&case, &config, 20_000);
+    let mut product = failing(&case, &config, 20_000);
     let started = Instant::now();
-    product.terminate();
+    product.signal("TERM");
+    assert_eq!(product.wait().code(), Some(75), "{}", product.state());
     assert!(started.elapsed() >= Duration::from_secs(1), "it did not wait: {:?}", started.elapsed());
     the_rest_arrives_once(&case, &config, 20_000);
 }
@@ -57,7 +58,7 @@ fn second_signal_ends_a_stop_at_once() {
     pause(Duration::from_millis(300));
     assert!(product.is_running(), "{}", product.state());
     product.signal("INT");
-    assert_eq!(product.wait().code(), Some(0), "{}", product.state());
+    assert_eq!(product.wait().code(), Some(75), "{}", product.state());
     the_rest_arrives_once(&case, &config, 20_000);
 }
 

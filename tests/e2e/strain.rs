@@ -12,6 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// Something that keeps a process from running until its value goes.
+pub trait Cause {
+    /// Whether it has been felt.
+    fn acts(&self) -> bool;
+}
+
 /// Threads that compute without a pause.
 pub struct Burners {
     stop: Arc<AtomicBool>,
@@ -36,6 +42,12 @@ impl Drop for Burners {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+impl Cause for Burners {
+    fn acts(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished())
     }
 }
 
@@ -71,6 +83,14 @@ impl Quota {
     }
 }
 
+impl Cause for Quota {
+    fn acts(&self) -> bool {
+        let statistics = fs::read_to_string(self.group.join("cpu.stat")).unwrap_or_default();
+        let throttled = statistics.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+        throttled.is_some_and(|times| times != "0")
+    }
+}
+
 impl Drop for Quota {
     fn drop(&mut self) {
         let members = fs::read_to_string(self.group.join("cgroup.procs")).unwrap_or_default();
@@ -98,6 +118,13 @@ impl Stopped {
     }
 }
 
+impl Cause for Stopped {
+    fn acts(&self) -> bool {
+        let state = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
+        state.contains(") T ")
+    }
+}
+
 impl Drop for Stopped {
     fn drop(&mut self) {
         let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status();
@@ -105,28 +132,35 @@ impl Drop for Stopped {
 }
 
 /// A tracer that makes system calls of the product slow.
-pub struct SlowCalls(Child);
+pub struct SlowCalls {
+    tracer: Child,
+    product: u32,
+}
 
 impl SlowCalls {
     pub fn attach(product: &Product, inject: &str) -> SlowCalls {
         let mut command = Command::new("strace");
         command.args(["-f", "-o", "/dev/null", "-e", inject, "-p", &product.id().to_string()]);
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace");
-        let attached = SlowCalls(child);
-        wait_for("the tracer", || {
-            let status = fs::read_to_string(format!("/proc/{}/status", product.id())).unwrap_or_default();
-            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-            if tracer.is_some_and(|tracer| tracer.trim() != "0") { Ok(()) } else { Err(status) }
-        });
+        let attached = SlowCalls { tracer: child, product: product.id() };
+        wait_for("the tracer", || if attached.acts() { Ok(()) } else { Err("not attached".to_owned()) });
         attached
+    }
+}
+
+impl Cause for SlowCalls {
+    fn acts(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.product)).unwrap_or_default();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        tracer.is_some_and(|tracer| tracer.trim() == self.tracer.id().to_string())
     }
 }
 
 impl Drop for SlowCalls {
     fn drop(&mut self) {
         // It lets go of the product, which a kill by force would not give it the time for.
-        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
+        let _ = Command::new("kill").args(["-TERM", &self.tracer.id().to_string()]).status();
+        let _ = self.tracer.wait();
     }
 }
 

@@ -245,6 +245,8 @@ pub struct Damage {
     pub bytes: u64,
     /// Where they were copied to; none when the segment is missing altogether.
     pub quarantined: Option<PathBuf>,
+    /// An earlier start found it too and copied the same bytes.
+    pub known: bool,
     /// What was found, in words.
     pub finding: String,
 }

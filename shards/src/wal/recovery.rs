@@ -17,7 +17,7 @@ use super::writer::LogState;
 use super::{Damage, LogId, Sequence, WalError};
 use crate::env::{Disk, Map as _};
 use candidates::{Candidate, open_candidates};
-use repair::copy_aside;
+use repair::{copy_aside, holds};
 use state::apply;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -291,6 +291,7 @@ impl<D: Disk> Scan<'_, D> {
                 offset: self.offset,
                 bytes: u64::from(header.length),
                 quarantined: None,
+                known: false,
                 finding: format!("sequence {}: {error}", header.sequence.0),
             });
         }
@@ -317,8 +318,15 @@ impl<D: Disk> Scan<'_, D> {
     fn set_aside(&mut self, state: SegmentState, finding: String) -> Result<(), WalError> {
         self.resync = true;
         self.group = None;
-        let mut damage =
-            Damage { log: self.id, segment: self.expected, offset: self.offset, bytes: 0, quarantined: None, finding };
+        let mut damage = Damage {
+            log: self.id,
+            segment: self.expected,
+            offset: self.offset,
+            bytes: 0,
+            quarantined: None,
+            known: false,
+            finding,
+        };
         if state == SegmentState::Missing {
             let next = self.candidates[self.index].number;
             if next > self.expected + 1 {
@@ -347,7 +355,12 @@ impl<D: Disk> Scan<'_, D> {
         if let Some(directory) = self.quarantine {
             let bytes = segment.read(self.offset, damage.bytes as usize);
             let name = format!("log-{:08}-segment-{}-offset-{}.bin", id.0, self.expected, self.offset);
-            damage.quarantined = Some(copy_aside(self.disk, directory, &name, &bytes)?);
+            let path = directory.join(name);
+            damage.known = holds(self.disk, &path, &bytes);
+            if !damage.known {
+                copy_aside(self.disk, directory, &path, &bytes)?;
+            }
+            damage.quarantined = Some(path);
         }
         self.damage.push(damage);
         // The tail goes along: nothing is ever written over what was set aside.

@@ -138,15 +138,7 @@ impl<E: Env> Writer<E> {
     ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
         let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, SPARES as usize)?;
-        let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
-        while (standbys.len() as u64) < STANDBYS {
-            match Standby::prepare(&disk, &recovered.directory, number, options.segment_bytes) {
-                // What the log holds can be delivered all the same, and that makes room.
-                Err(error) if error.is_no_room() && !(recovered.segments.is_empty() && standbys.is_empty()) => break,
-                standby => standbys.push(standby?),
-            }
-            number += 1;
-        }
+        let number = recovered.stock(&disk, options.segment_bytes, STANDBYS as usize, &mut standbys)?;
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
         let next = first_sequence(&recovered, &options, floor);
         let epoch = recovered.epoch + 1;

@@ -225,8 +225,8 @@ impl<E: Env> OutputSpec<E> for Spec {
             let opened = context.env.blocking(work).await;
             let writer = opened.map_err(|error| {
                 PluginError::Retry(format!(
-                    "output {}: its files cannot be brought back to the last commit: {error}; check the rights on its \
-                     directories and on the data directory. Its events wait in the log",
+                    "output {}: its files cannot be brought back to the last commit: {error}; check the disk, \
+                     and the rights on its directories and on the data directory. Its events wait in the log",
                     context.name
                 ))
             })?;

@@ -8,16 +8,29 @@ use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::wal::log::{Log, LogStart};
 use crate::wal::segment::{SEGMENT_HEADER_BYTES, Segment, Standby, io_error, standby_number};
 use crate::wal::{Position, Sequence, WalError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-pub(super) fn copy_aside<D: Disk>(disk: &D, directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, WalError> {
-    let path = directory.join(name);
+/// Whether a file holds just these bytes, durably.
+pub(super) fn holds<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> bool {
+    let Ok(file) = disk.open(path, Open::Read) else { return false };
+    let mut held = vec![0; bytes.len() + 1];
+    let mut length = 0;
+    while length < held.len() {
+        match file.read_at(&mut held[length..], length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(_) => return false,
+        }
+    }
+    held[..length] == *bytes && file.sync().is_ok()
+}
+
+pub(super) fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), WalError> {
     disk.create_dir_all(directory).map_err(io_error(directory))?;
-    let file = disk.open(&path, Open::Create).map_err(io_error(&path))?;
-    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(&path))?;
-    disk.sync_dir(directory).map_err(io_error(directory))?;
-    Ok(path)
+    let file = disk.open(path, Open::Create).map_err(io_error(path))?;
+    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(path))?;
+    disk.sync_dir(directory).map_err(io_error(directory))
 }
 
 impl<D: Disk> RecoveredLog<D> {
@@ -61,6 +74,26 @@ impl<D: Disk> RecoveredLog<D> {
             }
         }
         Ok(standbys)
+    }
+
+    /// Makes standbys until there are `wanted`, or fewer on a full disk. Returns the first free number of a file. Blocks.
+    pub(crate) fn stock(
+        &self,
+        disk: &D,
+        segment_bytes: u64,
+        wanted: usize,
+        standbys: &mut Vec<Standby<D>>,
+    ) -> Result<u64, WalError> {
+        let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
+        while standbys.len() < wanted {
+            match Standby::prepare(disk, &self.directory, number, segment_bytes) {
+                // What the log holds can be delivered all the same, and that makes room.
+                Err(error) if error.is_no_room() && !(self.segments.is_empty() && standbys.is_empty()) => break,
+                standby => standbys.push(standby?),
+            }
+            number += 1;
+        }
+        Ok(number)
     }
 
     /// The first position behind all that was found.

@@ -85,6 +85,13 @@ fn damage_below_the_synced_frontier_is_quarantined_and_its_range_is_a_hole() {
     assert_eq!((damage.segment, damage.offset, damage.bytes), (1, offset, u64::from(header.length)));
     let kept = disk.outside().read(damage.quarantined.as_ref().unwrap()).unwrap();
     assert_eq!(kept, original[offset as usize..][..header.length as usize]);
+    assert!(!damage.known, "news is told as such");
+    // Without room for a copy: the one that is there serves.
+    disk.set_free_bytes(Some(0));
+    assert!(machine.scan().unwrap().damage[0].known, "what was told before is not told as news");
+    disk.set_free_bytes(None);
+    disk.outside().write(damage.quarantined.as_ref().unwrap(), b"other").unwrap();
+    assert!(!machine.scan().unwrap().damage[0].known);
     assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 2), (3, 6)]);
     let writer = machine.open();
     assert_eq!(read(writer.log(), Position::default()), [0, 1, 3, 4, 5]);
@@ -245,8 +252,11 @@ fn recovery_is_a_pure_function_of_the_bytes() {
     flip(&disk, 2, 600);
     flip(&disk, 3, 30);
     let summary = |recovered: RecoveredLog<SimDisk>| {
-        let RecoveredLog { tail, sealed, last, highest_seen, epoch, synced, state, damage, ended_by, events, .. } =
-            recovered;
+        let RecoveredLog {
+            tail, sealed, last, highest_seen, epoch, synced, state, mut damage, ended_by, events, ..
+        } = recovered;
+        // The copies of the first scan are bytes on the disk too.
+        damage.iter_mut().for_each(|damage| damage.known = false);
         let segments: Vec<_> =
             recovered.segments.iter().map(|segment| (segment.number, segment.gaps.clone())).collect();
         (tail, sealed, last, highest_seen, epoch, synced, state, damage, (ended_by, events, segments))

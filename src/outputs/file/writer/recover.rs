@@ -6,6 +6,11 @@
 use super::super::record::{Committed, Opened, State};
 use super::*;
 
+/// Which file an error is about.
+fn naming(path: &[u8], error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", as_path(path).display()))
+}
+
 impl<D: Disk> Writer<D> {
     pub(super) fn recover(&mut self, state: State) -> io::Result<()> {
         let mut before: BTreeMap<(Vec<u8>, u64), Opened> = BTreeMap::new();
@@ -18,11 +23,12 @@ impl<D: Disk> Writer<D> {
             // A file that was shorter when it was opened later is another one, which got the number of one that is gone.
             if before.get(&key).is_none_or(|opened| opened.length >= file.length) {
                 before.remove(&key);
-                self.recover_committed(file)?;
+                let path = file.path.clone();
+                self.recover_committed(file).map_err(|error| naming(&path, error))?;
             }
         }
         for opened in before.into_values() {
-            self.recover_opened(&opened)?;
+            self.recover_opened(&opened).map_err(|error| naming(&opened.path, error))?;
         }
         let directories = std::mem::take(&mut self.directories);
         directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
