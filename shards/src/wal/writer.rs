@@ -133,7 +133,7 @@ impl<E: Env> Writer<E> {
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
-        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, SPARES as usize)?;
+        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
         let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
         while (standbys.len() as u64) < STANDBYS {
             standbys.push(Standby::prepare(&disk, &recovered.directory, number, options.segment_bytes)?);
