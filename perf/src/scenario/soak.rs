@@ -22,6 +22,8 @@ use std::time::Duration;
 const AHEAD: u64 = 8;
 /// Lines of a file at most.
 const FILE_LINES_MAX: u64 = 250_000;
+/// Files made in one look: more than are read until the next, and few enough that looks stay regular on a busy disk.
+const FILES_A_LOOK: u64 = 2;
 /// How often files are made and the count is asked for.
 const LOOK: Duration = Duration::from_millis(100);
 const SAMPLE_SECONDS: f64 = 1.0;
@@ -61,8 +63,10 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         return Err(format!("it counts {events} events out of {}", feed.events));
     }
     let growth = slope(&samples[samples.len() / 10..]);
+    let at = |tenth: usize| samples.get(samples.len() * tenth / 10).map_or(0.0, |sample| sample.1 / 1024.0);
+    let resident = [at(1), at(5), at(9)].map(|mib| format!("{mib:.1}")).join(", ");
     eprintln!(
-        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute; \
+        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute ({resident} MiB after 1, 5 and 9 tenths); \
          {dry} of {looks} looks found nothing left to do",
         contender.name()
     );
@@ -105,7 +109,7 @@ impl Feed {
             std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             self.deleted += 1;
         }
-        while self.made < taken + AHEAD {
+        for _ in 0..FILES_A_LOOK.min((taken + AHEAD).saturating_sub(self.made)) {
             let path = self.path(self.made);
             let head = format!("{{\"file\":\"{:020}\"}}\n", self.made);
             let written = File::create(&path).and_then(|mut file| {
