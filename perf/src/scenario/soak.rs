@@ -15,22 +15,25 @@ use crate::measure::{self, Metered};
 use crate::results::{Figure, Results, slope};
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Files that wait to be taken: what is read in most of a second, and little enough to be deleted before it was written to disk.
-const AHEAD: u64 = 8;
+/// Where the files are: in memory, so that making them takes nothing from the disk that the log needs.
+const MEMORY: &str = "/dev/shm";
+/// Files that wait to be taken.
+const AHEAD: u64 = 12;
 /// Lines of a file at most.
-const FILE_LINES_MAX: u64 = 250_000;
+const FILE_LINES_MAX: u64 = 100_000;
+/// Files made in one look: more than are read until the next, and few enough that looks stay regular on a busy disk.
+const FILES_A_LOOK: u64 = 4;
 /// How often files are made and the count is asked for.
 const LOOK: Duration = Duration::from_millis(100);
 const SAMPLE_SECONDS: f64 = 1.0;
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
-    let place = bench.place(Scenario::Soak.folder(), "run", bench.work.join("run/in/*.log"))?;
-    let folder = place.directory.join("in");
-    measure::clear_directory(&folder)?;
-    let mut feed = Feed::new(folder, bench.plan.lines.min(FILE_LINES_MAX), bench.plan.seed);
+    let folder = folder(bench)?;
+    let place = bench.place(Scenario::Soak.folder(), "run", folder.0.join("*.log"))?;
+    let mut feed = Feed::new(folder.0.clone(), bench.plan.lines.min(FILE_LINES_MAX), bench.plan.seed);
     let with_log = |error: String| format!("{error}\n{}", place.own_log());
     feed.keep_ahead(0)?;
     let metered = Metered::start(&mut contender.command(&place)?, bench.contender_cpus())?;
@@ -61,8 +64,10 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         return Err(format!("it counts {events} events out of {}", feed.events));
     }
     let growth = slope(&samples[samples.len() / 10..]);
+    let at = |tenth: usize| samples.get(samples.len() * tenth / 10).map_or(0.0, |sample| sample.1 / 1024.0);
+    let resident = [at(1), at(5), at(9)].map(|mib| format!("{mib:.1}")).join(", ");
     eprintln!(
-        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute; \
+        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute ({resident} MiB after 1, 5 and 9 tenths); \
          {dry} of {looks} looks found nothing left to do",
         contender.name()
     );
@@ -76,6 +81,27 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     ];
     results.add(round, Scenario::Soak.name(), "", contender.name(), &figures);
     Ok(())
+}
+
+/// A folder that goes when it is dropped.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It is of no use to anybody, and no result depends on its removal.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An empty folder in memory, or on disk where there is no such place.
+fn folder(bench: &Bench<'_>) -> Result<Folder, String> {
+    let in_memory = Path::new(MEMORY).join(format!("tailwater-perf-{}", std::process::id()));
+    if measure::clear_directory(&in_memory).is_ok() {
+        return Ok(Folder(in_memory));
+    }
+    let on_disk = bench.work.join("soak");
+    measure::clear_directory(&on_disk)?;
+    Ok(Folder(on_disk))
 }
 
 /// The files that wait.
@@ -105,7 +131,7 @@ impl Feed {
             std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             self.deleted += 1;
         }
-        while self.made < taken + AHEAD {
+        for _ in 0..FILES_A_LOOK.min((taken + AHEAD).saturating_sub(self.made)) {
             let path = self.path(self.made);
             let head = format!("{{\"file\":\"{:020}\"}}\n", self.made);
             let written = File::create(&path).and_then(|mut file| {
