@@ -28,7 +28,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Standbys kept ready. Data takes one only while another remains, which is the one for commits.
-const STANDBYS: u64 = 2;
+const STANDBYS: u64 = 4;
+
+/// Standbys that the start waits for; the others are made while the log is used.
+const STANDBYS_FIRST: u64 = 2;
 
 /// Standbys kept of those that were segments: their pages are in the cache, and a log that is used that fast needs them again.
 const SPARES: u64 = 8;
@@ -93,6 +96,8 @@ pub struct Writer<E: Env> {
     /// Numbers of standby files are not used twice, so that a rename never replaces a file in use.
     standby_number: u64,
     maintenance_out: bool,
+    /// There was no room for more than the first standbys; asked again with the next segment.
+    modest: bool,
     /// Sealed segments with the sequence of their seal, not yet known to be durable.
     sealed: VecDeque<(Sequence, Arc<Segment<E::Disk>>)>,
     /// Grows with each name given; `names_synced` follows.
@@ -133,9 +138,9 @@ impl<E: Env> Writer<E> {
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
-        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
+        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS_FIRST as usize)?;
         let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
-        while (standbys.len() as u64) < STANDBYS {
+        while (standbys.len() as u64) < STANDBYS_FIRST {
             standbys.push(Standby::prepare(&disk, &recovered.directory, number, options.segment_bytes)?);
             number += 1;
         }
@@ -177,6 +182,7 @@ impl<E: Env> Writer<E> {
             standbys,
             standby_number: number,
             maintenance_out: false,
+            modest: false,
             sealed: VecDeque::new(),
             names: 1,
             names_synced: 0,
@@ -333,7 +339,7 @@ impl<E: Env> Writer<E> {
         let spare = self.standbys.len() as u64;
         let ready = if purpose == Purpose::Data { spare.saturating_sub(1) } else { spare };
         // A group over more segments than the log can ever give to data would wait for ever.
-        if purpose == Purpose::Data && rolls > ready && rolls > STANDBYS - 1 {
+        if purpose == Purpose::Data && rolls > ready && rolls > STANDBYS_FIRST - 1 {
             return Err(WalError::TooLarge { bytes: total, room: self.frame_bytes_max() });
         }
         if live > allowed || (rolls > 0 && rolls > ready) { Err(WalError::Full) } else { Ok(()) }
@@ -367,6 +373,7 @@ impl<E: Env> Writer<E> {
         let old = std::mem::replace(&mut self.active, next);
         self.sealed.push_back((Sequence(self.next.0 - 1), old));
         self.names += 1;
+        self.modest = false;
         self.offset = SEGMENT_HEADER_BYTES as u64;
         self.log.add_segment(self.active.clone());
         self.log.counters.standbys.set(self.standbys.len() as u64);
