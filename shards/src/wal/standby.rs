@@ -50,6 +50,12 @@ impl<D: Disk> Default for Unsettled<D> {
     }
 }
 
+impl<D: Disk> Unsettled<D> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.standbys.is_empty() && !self.names
+    }
+}
+
 impl<D: Disk> Maintenance<D> {
     /// Does the work. Blocks: run it with [`crate::env::Env::blocking`].
     pub fn run(mut self) -> Maintained<D> {

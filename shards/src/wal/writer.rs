@@ -30,7 +30,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Standbys kept ready. Data takes one only while another remains, which is the one for commits.
-const STANDBYS: u64 = 2;
+const STANDBYS: u64 = 4;
+
+/// Standbys that the start waits for; the others are made while the log is used.
+const STANDBYS_FIRST: u64 = 2;
 
 /// Standbys kept of those that were segments: their pages are in the cache, and a log that is used that fast needs them again.
 const SPARES: u64 = 8;
@@ -97,6 +100,8 @@ pub struct Writer<E: Env> {
     maintenance_out: bool,
     /// What maintenance could not finish.
     unsettled: Unsettled<E::Disk>,
+    /// There was no room for more than the first standbys; asked again with the next segment.
+    modest: bool,
     /// Sealed segments with the sequence of their seal, not yet known to be durable.
     sealed: VecDeque<(Sequence, Arc<Segment<E::Disk>>)>,
     /// Grows with each name given; `names_synced` follows.
@@ -137,8 +142,8 @@ impl<E: Env> Writer<E> {
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
-        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
-        let number = recovered.stock(&disk, options.segment_bytes, STANDBYS as usize, &mut standbys)?;
+        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS_FIRST as usize)?;
+        let number = recovered.stock(&disk, options.segment_bytes, STANDBYS_FIRST as usize, &mut standbys)?;
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
         let next = first_sequence(&recovered, &options, floor);
         let epoch = recovered.epoch + 1;
@@ -183,6 +188,7 @@ impl<E: Env> Writer<E> {
             standby_number: number,
             maintenance_out: false,
             unsettled: Unsettled::default(),
+            modest: false,
             sealed: VecDeque::new(),
             names: 1,
             names_synced: 0,
@@ -344,7 +350,7 @@ impl<E: Env> Writer<E> {
         let spare = self.standbys.len() as u64;
         let ready = if purpose == Purpose::Data { spare.saturating_sub(1) } else { spare };
         // A group over more segments than the log can ever give to data would wait for ever.
-        if purpose == Purpose::Data && rolls > ready && rolls > STANDBYS - 1 {
+        if purpose == Purpose::Data && rolls > ready && rolls > STANDBYS_FIRST - 1 {
             return Err(WalError::TooLarge { bytes: total, room: self.frame_bytes_max() });
         }
         if live > allowed || (rolls > 0 && rolls > ready) { Err(WalError::Full) } else { Ok(()) }
@@ -378,6 +384,7 @@ impl<E: Env> Writer<E> {
         let old = std::mem::replace(&mut self.active, next);
         self.sealed.push_back((Sequence(self.next.0 - 1), old));
         self.names += 1;
+        self.modest = false;
         self.offset = SEGMENT_HEADER_BYTES as u64;
         self.log.add_segment(self.active.clone());
         self.log.counters.standbys.set(self.standbys.len() as u64);

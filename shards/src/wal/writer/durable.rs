@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a failed sync or write poisons the writer for good (invariant E7); one maintenance is out at a time.
 
-use super::{Poison, SPARES, STANDBYS, SyncTarget, Writer, copy_error};
+use super::{Poison, SPARES, STANDBYS, STANDBYS_FIRST, SyncTarget, Writer, copy_error};
 use crate::env::{Disk as _, Env, File as _};
 use crate::wal::standby::{Maintained, Maintenance};
 use crate::wal::{Sequence, SyncPolicy, WalError, WalType};
@@ -77,6 +77,10 @@ impl<E: Env> Writer<E> {
 
     /// Work that may block, if there is any. Only one is out at a time; its result goes to [`Writer::maintained`].
     pub fn take_maintenance(&mut self) -> Option<Maintenance<E::Disk>> {
+        self.maintenance(if self.modest { STANDBYS_FIRST } else { STANDBYS })
+    }
+
+    fn maintenance(&mut self, standbys: u64) -> Option<Maintenance<E::Disk>> {
         if self.maintenance_out || self.poison.is_some() {
             return None;
         }
@@ -85,7 +89,7 @@ impl<E: Env> Writer<E> {
         let room = self.segments_max().saturating_sub(live);
         let ready = self.standbys.len() + self.unsettled.standbys.len();
         let more = |wanted: u64| wanted.min(room).saturating_sub(ready as u64) as usize;
-        let missing = more(STANDBYS);
+        let missing = more(standbys);
         let recycle = more(SPARES).min(consumed.len());
         if consumed.is_empty() && missing == 0 && !self.unsettled.names {
             return None;
@@ -117,7 +121,10 @@ impl<E: Env> Writer<E> {
             self.log.set_full(false);
             self.log.recycled.notify();
         }
-        done.failed.map_or(Ok(()), Err)
+        // More than the first are for speed alone.
+        let enough = self.standbys.len() as u64 >= STANDBYS_FIRST && self.unsettled.is_empty();
+        self.modest = enough && done.failed.as_ref().is_some_and(WalError::is_no_room);
+        done.failed.filter(|_| !self.modest).map_or(Ok(()), Err)
     }
 
     /// Makes the start itself durable before anybody is served: what an earlier life left behind the tail can then never come
@@ -131,7 +138,7 @@ impl<E: Env> Writer<E> {
             self.synced(&target);
         }
         // The roll or the first segment took a standby; making another one may block here too.
-        let restocked = self.take_maintenance().map(|work| work.run());
+        let restocked = self.maintenance(STANDBYS_FIRST).map(|work| work.run());
         match restocked.map_or(Ok(()), |done| self.maintained(done)) {
             Err(error) if error.is_no_room() => {
                 tracing::warn!(%error, "no room for another segment of the write-ahead log: what it holds is delivered, and \
