@@ -1,4 +1,4 @@
-//! Fixtures: the bytes that version 1 of each durable format wrote, apart from the log (`shards/src/wal/tests/fixtures.rs` reads
+//! Fixtures: the bytes that each version of each durable format wrote, apart from the log (`shards/src/wal/tests/fixtures.rs` reads
 //! `wal-v1`), stay readable and mean what they meant; a foreign version is refused and not touched.
 //!
 //! `TAILWATER_WRITE_FIXTURES=1 cargo test --test fixtures` makes the files of a new version; those of released versions are
@@ -6,8 +6,9 @@
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
-use tailwater::inputs::file::identity::{Descriptor, Head, Identity};
+use tailwater::inputs::file::identity::{Descriptor, Head, Identity, Inode};
 use tailwater::outputs::file::record::{Committed, Journal, Opened, State};
+use tailwater_shards::env::Timestamp;
 use tailwater_shards::sim::SimDisk;
 use tailwater_shards::wal::manifest::DataDirectory;
 use tailwater_shards::wal::{LogId, WalError};
@@ -24,17 +25,28 @@ fn fixture(name: &str, made: &[u8]) -> Vec<u8> {
     std::fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+fn identity(created: Option<Timestamp>) -> Identity {
+    Identity { inode: Inode { device: 64_769, number: 131_074, created }, head: Head::of(b"2026-11-23 started\n") }
+}
+
 #[test]
 fn descriptor_of_a_file() {
-    let identity = Identity { device: 64_769, inode: 131_074, head: Head::of(b"2026-11-23 started\n") };
+    let identity = identity(Some(Timestamp(1_795_392_754_000_000_000)));
     let file = Path::new("/var/log/app/current.log");
     let made = Descriptor::encode(&identity, file);
-    let bytes = fixture("inputs-v1/descriptor.bin", &made);
+    let bytes = fixture("inputs-v2/descriptor.bin", &made);
     let expected = Descriptor { identity, path: b"/var/log/app/current.log".to_vec() };
     assert_eq!(Descriptor::decode(&bytes), Some(expected));
     assert_eq!(made, bytes, "this version writes what it wrote");
-    let foreign: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| if at == 0 { 2 } else { *byte }).collect();
+    let foreign: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| if at == 0 { 3 } else { *byte }).collect();
     assert_eq!(Descriptor::decode(&foreign), None);
+}
+
+#[test]
+fn descriptor_of_a_file_from_before_it_said_when_the_inode_was_made() {
+    let bytes = std::fs::read(path("inputs-v1/descriptor.bin")).expect("the fixture is there");
+    let expected = Descriptor { identity: identity(None), path: b"/var/log/app/current.log".to_vec() };
+    assert_eq!(Descriptor::decode(&bytes), Some(expected));
 }
 
 fn committed(path: &str, number: u64) -> Committed {

@@ -28,7 +28,7 @@ use crate::wal::writer::LogState;
 use crate::wal::{
     Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -398,9 +398,25 @@ impl<E: Env> Layout<E> {
                 .iter()
                 .map(|&index| PipelineRef { number: index as u32, outputs: bits(&self.plan.pipelines[index].outputs) })
                 .collect(),
+            deliverers: self.deliverers(input),
             resume: Arc::new(self.sources_of(&input.name)),
         };
         self.plan.inputs.iter().map(of).collect()
+    }
+
+    fn deliverers(&self, input: &InputPlan<E>) -> Arc<[u64]> {
+        let outputs = input.pipelines.iter().flat_map(|&index| &self.plan.pipelines[index].outputs);
+        let ones = outputs.filter(|&&output| self.plan.outputs[output].spec.placement() == Placement::One);
+        let mut deliverers = vec![0; self.plan.shards];
+        for output in ones.collect::<BTreeSet<_>>() {
+            deliverers[self.shard_of_one(*output)] += 1;
+        }
+        deliverers.into()
+    }
+
+    /// Where the one instance of an output runs.
+    fn shard_of_one(&self, output: usize) -> usize {
+        output % self.plan.shards
     }
 
     fn sources_of(&self, input: &str) -> Vec<SourceState> {
@@ -453,7 +469,7 @@ impl<E: Env> Layout<E> {
         let mut outputs = Vec::new();
         for (index, output) in self.plan.outputs.iter().enumerate() {
             let one = output.spec.placement() == Placement::One;
-            if one && index % shards != shard {
+            if one && self.shard_of_one(index) != shard {
                 continue;
             }
             let number = self.numbers[index];

@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,13 @@ impl Monotonic {
     /// Time passed since `earlier`, zero if that lies in the future.
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Time until the next whole multiple of `period`, at least a nanosecond. What is done now and then and is not urgent is
+    /// done at such moments: then it falls together, and a shard that has nothing else to do wakes once for all of it.
+    pub fn until_next(self, period: Duration) -> Duration {
+        let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Duration::from_nanos(nanos - self.0 % nanos)
     }
 
     /// This moment and `duration` on top.
@@ -188,12 +195,25 @@ pub trait File: Send + Sync + 'static {
     /// Writes all of `bytes` into the page cache. It waits only when the kernel throttles a process that dirties pages
     /// faster than the disk takes them; it is called on the executor.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// [`File::write_at`] of all `parts`, one behind the other. A failure may leave any beginning of them written.
+    fn write_parts_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        for part in parts {
+            self.write_at(part, offset)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
     /// Reserves disk space for the first `length` bytes, which read as zero where nothing was written. May block.
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Sets the length. May block.
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// What is known of the file now. Does not wait on a local disk.
     fn stat(&self) -> io::Result<Stat>;
+    /// The first byte at or behind `offset` that may be other than zero; none when only zeros follow. A file system that knows
+    /// nothing of holes says `offset`.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
     /// Makes written bytes durable, blocking. On an executor use [`Env::sync`].
     fn sync(&self) -> io::Result<()>;
 }

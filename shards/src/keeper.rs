@@ -61,6 +61,8 @@ pub struct Keeper<E: Env> {
     releases: RefCell<Releases<E::Disk>>,
     /// Something was appended since the last sync began.
     dirty: Signal,
+    /// A segment can be given back as soon as what was appended is durable.
+    hurry: Signal,
     syncing: Cell<bool>,
     /// A sync ended.
     synced: Event,
@@ -99,6 +101,7 @@ impl<E: Env> Keeper<E> {
             waiting: RefCell::default(),
             releases: RefCell::default(),
             dirty: Signal::new(),
+            hurry: Signal::new(),
             syncing: Cell::new(false),
             synced: Event::new(),
             closing: Cell::new(false),
@@ -135,6 +138,9 @@ impl<E: Env> Keeper<E> {
     pub fn commit(&self, commit: &Commit, releases: Vec<Release<E::Disk>>) -> Result<Sequence, WalError> {
         let result = self.writer.borrow_mut().commit(commit);
         let sequence = self.after_append(result, 1)?;
+        if releases.iter().any(|release| release.log.would_release(&release.reader, release.position)) {
+            self.hurry.notify();
+        }
         self.releases.borrow_mut().push_back((sequence, releases));
         if self.policy == SyncPolicy::Never {
             self.settle();
@@ -272,7 +278,7 @@ impl<E: Env> Keeper<E> {
             match self.policy {
                 SyncPolicy::EveryBatch => self.sync().await,
                 SyncPolicy::Interval(interval) => {
-                    self.env.sleep(interval).await;
+                    or(self.env.sleep(interval), self.hurry.wait()).await;
                     self.sync().await;
                 }
                 // A sealed segment is synced under every policy: only then may older ones be recycled.

@@ -41,8 +41,9 @@ pub const fn frame_bytes_max(max_line_bytes: usize) -> usize {
 /// A frame header that claims more than this is damage: a flipped length never makes a reader allocate or skip more.
 pub const FRAME_BYTES_MAX: usize = frame_bytes_max(LINE_BYTES_MAX);
 
-/// Default size of a segment, in bytes.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Default size of a segment, in bytes: holds the largest frame that a configuration can ask for. The smaller a segment, the
+/// sooner it is written over while its pages are still in the page cache.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 
 /// Smallest segment a configuration may ask for, in bytes. Tests use it so that rolling happens often.
 pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
@@ -99,3 +100,4 @@ const _: () = assert!(LANE_SLOTS.is_power_of_two());
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
 const _: () = assert!(CHUNK_BYTES <= LINE_BYTES_DEFAULT);
+const _: () = assert!((FRAME_BYTES_MAX as u64) < SEGMENT_BYTES_DEFAULT);

@@ -71,6 +71,8 @@ pub struct InputContext<E: Env> {
     pub name: Arc<str>,
     /// Shards that run instances of this input, this one included.
     pub shards: usize,
+    /// How many outputs fed by this input have their one instance on each shard: they deliver what all shards read.
+    pub deliverers: Arc<[u64]>,
     /// What the logs know of this input's sources: every instance gets all of them.
     pub resume: Arc<Vec<SourceState>>,
     /// The way to the shards.
@@ -381,7 +383,8 @@ pub trait Output {
         Box::pin(async { Ok(()) })
     }
 
-    /// Runs about once a second while nothing is delivered: rotation by age, idle connections.
+    /// Runs about once a second while nothing is delivered, every few seconds once nothing was delivered for long: rotation by
+    /// age, idle connections.
     fn tick(&mut self) -> LocalFuture<'_, ()> {
         Box::pin(async {})
     }

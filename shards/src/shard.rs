@@ -42,6 +42,8 @@ pub struct ShardInput<E: Env> {
     pub encoder: Arc<dyn EncoderSpec>,
     /// The pipelines it feeds.
     pub pipelines: Vec<PipelineRef>,
+    /// Outputs with one instance that it feeds, by the shard of that.
+    pub deliverers: Arc<[u64]>,
     /// What the logs know of its sources.
     pub resume: Arc<Vec<SourceState>>,
 }
@@ -387,6 +389,7 @@ impl<E: Env> InputStarter<'_, E> {
                 Placement::One => 1,
                 Placement::Every => self.shards,
             },
+            deliverers: inputs[input].deliverers.clone(),
             resume: inputs[input].resume.clone(),
             lanes: lanes.clone(),
             peers: Rc::new(peers.open(self.env.shard())),

@@ -298,7 +298,7 @@ fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mu
         problems.push(
             Problem::error(at("segment_bytes"), "`wal.segment_bytes` is too large")
                 .label(format!("the most is {}", ByteSize(limits::SEGMENT_BYTES_MAX)))
-                .help("64MiB is a good size"),
+                .help("32MiB is a good size"),
         );
     }
     let needed = segment.saturating_mul(limits::SEGMENTS_MIN).saturating_mul(shards as u64);

@@ -81,8 +81,11 @@ impl std::str::FromStr for Period {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
+        if nanos == 0 {
+            return f.write_str("0s");
+        }
         for (unit, factor) in PERIOD_UNITS.iter().rev() {
-            if nanos > 0 && nanos.is_multiple_of(u128::from(*factor)) {
+            if nanos.is_multiple_of(u128::from(*factor)) {
                 return write!(f, "{}{unit}", nanos / u128::from(*factor));
             }
         }
@@ -317,7 +320,7 @@ pub struct Batching {
 
 impl Default for Batching {
     fn default() -> Batching {
-        Batching { max_bytes: ByteSize(1 << 20), max_events: 20_000, max_age: Period(Duration::from_millis(5)) }
+        Batching { max_bytes: ByteSize(1 << 20), max_events: 20_000, max_age: Period(Duration::ZERO) }
     }
 }
 

@@ -270,6 +270,7 @@ mod tests {
             env: env.clone(),
             name: "in".into(),
             shards: 1,
+            deliverers: Arc::default(),
             resume: Default::default(),
             lanes: Rc::new(Lanes::new(env.clone(), vec![sender])),
             peers: Rc::new(peers(1).remove(0).open(ShardId(0))),

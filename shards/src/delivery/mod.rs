@@ -12,7 +12,7 @@ use crate::counters::Discard;
 use crate::env::{Env, Monotonic};
 use crate::keeper::Keeper;
 use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError};
-use crate::retry::{Backoff, RetryOptions};
+use crate::retry::Backoff;
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
 use crate::wal::{Commit, Position};
@@ -26,44 +26,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod options;
 pub mod source;
 
-/// What happens to an output's events when the log is full because of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OutputFull {
-    /// Intake stops until the output has delivered.
-    #[default]
-    Block,
-    /// The output's oldest events are dropped and counted.
-    DropOldest,
-    /// From three quarters full on, one frame in ten is kept for the output, the others are dropped and counted.
-    Sample,
-}
-
-/// How deliveries are grouped: a delivery ends at the first bound it meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchOptions {
-    /// Bytes of lines. A single frame may be larger.
-    pub bytes_max: u64,
-    /// Events.
-    pub events_max: u64,
-    /// Longest wait for more events while neither bound is met.
-    pub age_max: Duration,
-}
-
-/// Settings of one delivery.
-#[derive(Clone, Copy, Debug)]
-pub struct DeliveryOptions {
-    /// How deliveries are grouped.
-    pub batch: BatchOptions,
-    /// How failed ones are tried again.
-    pub retry: RetryOptions,
-    /// What happens when the log is full because of this output.
-    pub when_full: OutputFull,
-}
+pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
 /// Longest time between a delivery and the commit that covers it.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same for a delivery that has left a segment: the sooner the log writes over its pages, the more are still in memory.
+const COMMIT_SEGMENT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Such a commit rests for so many times what the last one took: a slow output takes no deliveries at the end of it.
+const COMMIT_REST: u32 = 8;
+
+/// How often an output has its tick while nothing is delivered, and once nothing was delivered for long.
+const TICK: Duration = Duration::from_secs(1);
+const TICK_QUIET: Duration = Duration::from_secs(4);
+const QUIET_AFTER: Duration = Duration::from_secs(10);
+
+/// Frames that a delivery takes together while they come one by one: fewer, larger writes.
+const FRAMES_TOGETHER: usize = 4;
 
 /// How long a delivery that has nothing else to do waits after the log refused its commit.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
@@ -110,6 +93,10 @@ pub struct Deliverer<E: Env> {
     committed: Vec<Position>,
     syncing: Option<Syncing>,
     last_commit: Monotonic,
+    /// When the last sync began, and how long it took from there to the end of its commit.
+    sync_begun: Monotonic,
+    commit_took: Duration,
+    last_delivery: Monotonic,
     uncommitted: bool,
     /// Events delivered or discarded, ever and at the last commit.
     passed: u64,
@@ -137,11 +124,17 @@ enum End {
 impl<E: Env> Deliverer<E> {
     /// A delivery; [`Deliverer::run`] does the work.
     pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
-        let DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes } = parts;
+        let DeliveryParts { spec, context, options, mut readers, keeper, resume, news, intakes } = parts;
+        let recent = keeper.with_writer(|writer| writer.recent().clone());
+        let own = |reader: &&mut LogReader<_>| reader.log_id() == keeper.log().id();
+        readers.iter_mut().filter(own).for_each(|reader| reader.read_recent(recent.clone()));
         intakes.tell(news.clone());
         Deliverer {
             stop: context.stop.clone(),
             last_commit: context.env.now(),
+            sync_begun: context.env.now(),
+            commit_took: Duration::ZERO,
+            last_delivery: context.env.now(),
             commit_number: resume.as_ref().map_or(0, |commit| commit.number),
             committed: readers.iter().map(LogReader::position).collect(),
             committed_state: resume.map(|commit| commit.state),
@@ -259,6 +252,13 @@ impl<E: Env> Deliverer<E> {
         let mut taken = Vec::new();
         let mut room = Room { bytes: self.options.batch.bytes_max, events: self.options.batch.events_max };
         self.take_into(&mut taken, &mut room);
+        // A shard that reads brings a frame meanwhile; one that waits brings none.
+        let mut before = 0;
+        while taken.len() > before && taken.len() < FRAMES_TOGETHER && room.bytes > 0 && room.events > 0 {
+            before = taken.len();
+            futures_lite::future::yield_now().await;
+            self.take_into(&mut taken, &mut room);
+        }
         if taken.is_empty() || self.options.batch.age_max.is_zero() || self.stop.is_asked() {
             return taken;
         }
@@ -384,6 +384,7 @@ impl<E: Env> Deliverer<E> {
         }
         self.passed += delivery.events;
         self.uncommitted = true;
+        self.last_delivery = env.now();
         self.show_oldest();
         // Here too: a delivery that is never idle must not hold the segments of a log without events for it.
         self.pass_over();
@@ -394,9 +395,11 @@ impl<E: Env> Deliverer<E> {
     async fn idle(&mut self, output: &mut dyn Output) -> Result<(), End> {
         self.pass_over();
         let env = self.context.env.clone();
+        let now = env.now();
         let wait = match self.uncommitted && self.syncing.is_none() {
-            true => COMMIT_INTERVAL.saturating_sub(env.now().since(self.last_commit)).max(Duration::from_millis(1)),
-            false => COMMIT_INTERVAL,
+            true => COMMIT_INTERVAL.saturating_sub(now.since(self.last_commit)).max(Duration::from_millis(1)),
+            false if now.since(self.last_delivery) < QUIET_AFTER => now.until_next(TICK),
+            false => now.until_next(TICK_QUIET),
         };
         let news = async {
             self.news.wait().await;
@@ -423,12 +426,16 @@ impl<E: Env> Deliverer<E> {
             result.ok_or_else(panicked)?.map_err(|error| self.failed(error))?;
             return self.commit(output).await;
         }
-        let due = self.context.env.now().since(self.last_commit) >= COMMIT_INTERVAL || self.holds_a_full_log();
+        let since = self.context.env.now().since(self.last_commit);
+        let holds_a_segment = || self.readers.iter().any(LogReader::has_left_a_segment);
+        let rest = COMMIT_SEGMENT_INTERVAL.max(self.commit_took * COMMIT_REST);
+        let due = since >= COMMIT_INTERVAL || since >= rest && holds_a_segment() || self.holds_a_full_log();
         if self.uncommitted && due { self.begin_sync(output) } else { Ok(()) }
     }
 
     fn begin_sync(&mut self, output: &mut dyn Output) -> Result<(), End> {
         let work = std::panic::catch_unwind(AssertUnwindSafe(|| output.begin_sync())).map_err(|_| panicked())?;
+        self.sync_begun = self.context.env.now();
         let syncing: Syncing = Rc::default();
         self.syncing = Some(syncing.clone());
         let news = self.news.clone();
@@ -446,6 +453,7 @@ impl<E: Env> Deliverer<E> {
         let result = self.unless_forced(work).await?.map_err(|_| panicked())?;
         result.map_err(|error| self.failed(error))?;
         self.last_commit = self.context.env.now();
+        self.commit_took = self.last_commit.since(self.sync_begun);
         self.record(state);
         Ok(())
     }

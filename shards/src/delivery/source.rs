@@ -8,7 +8,9 @@ use crate::keeper::Release;
 use crate::plugin::{Column, Piece, PieceParts};
 use crate::wal::cursor::{Cursor, Frame};
 use crate::wal::log::{Log, Place, Reader};
+use crate::wal::recent::Recent;
 use crate::wal::{LogId, OutputNumber, Position, Sequence};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Bytes of delivered frames that may stay resident for each log that is read.
@@ -18,6 +20,7 @@ const RESIDENT_BYTES: u64 = 1024 * 1024;
 pub struct LogReader<D: Disk> {
     log: Arc<Log<D>>,
     cursor: Cursor<D>,
+    recent: Option<Rc<Recent>>,
     claim: Arc<Reader>,
     /// The first frame behind the damage that was counted last.
     damaged: Sequence,
@@ -28,6 +31,8 @@ pub struct LogReader<D: Disk> {
     delivered: Position,
     /// Where pages behind the delivered position are still resident.
     resident: Place,
+    /// Whether pages behind it were read at all.
+    touched: bool,
     /// The end of the log when nothing more was found; everything before it has been taken or holds nothing for the output.
     seen: Option<Position>,
     /// The next frame, and the next event of it: looked at, or taken in part.
@@ -60,15 +65,23 @@ impl<D: Disk> LogReader<D> {
         LogReader {
             log,
             cursor,
+            recent: None,
             claim,
             damaged: Sequence(0),
             released,
             number,
             delivered: position,
             resident,
+            touched: false,
             seen: None,
             next: None,
         }
+    }
+
+    /// Lets it read frames of a log that this shard writes from memory, as long as they are there.
+    pub fn read_recent(&mut self, recent: Rc<Recent>) {
+        self.cursor = Cursor::open(self.log.clone(), self.delivered).with_recent(Some(recent.clone()));
+        self.recent = Some(recent);
     }
 
     /// The log's identity.
@@ -98,7 +111,7 @@ impl<D: Disk> LogReader<D> {
 
     /// Whether a commit of what is delivered would let go of a segment.
     pub fn has_left_a_segment(&self) -> bool {
-        segment_of(&self.log, self.delivered) > self.released
+        self.resident.segment > self.released || segment_of(&self.log, self.delivered) > self.released
     }
 
     /// The start of the engine that wrote the next frame with events for the output; none when there is no such frame yet.
@@ -160,12 +173,17 @@ impl<D: Disk> LogReader<D> {
         self.delivered = part.after();
         let place = part.frame.place();
         if place.segment != self.resident.segment {
-            self.log.release_pages(self.resident.segment);
+            if std::mem::take(&mut self.touched) {
+                self.log.release_pages(self.resident.segment);
+            }
             self.resident = Place { segment: place.segment, offset: 0 };
         } else if place.offset >= self.resident.offset + RESIDENT_BYTES {
-            part.frame.release_pages_from(self.resident.offset);
+            if std::mem::take(&mut self.touched) {
+                part.frame.release_pages_from(self.resident.offset);
+            }
             self.resident.offset = place.offset;
         }
+        self.touched |= part.frame.is_mapped();
     }
 
     /// Moves the position over frames that hold nothing for the output. Only when nothing taken is undelivered. Whether it
@@ -183,7 +201,7 @@ impl<D: Disk> LogReader<D> {
         self.seen = None;
         self.delivered = position;
         self.resident = Place::default();
-        self.cursor = Cursor::open(self.log.clone(), position);
+        self.cursor = Cursor::open(self.log.clone(), position).with_recent(self.recent.clone());
     }
 }
 

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::ffi::CString;
 use std::fs;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
+
+/// Parts of one write; the kernel takes at most 1,024.
+const PARTS_MAX: usize = 64;
 
 /// Owner reads and writes, the group reads: logs carry what their sources keep from others.
 const FILE_MODE: u32 = 0o640;
@@ -244,6 +247,28 @@ impl File for RealFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    fn write_parts_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        for parts in parts.chunks(PARTS_MAX) {
+            let bytes: usize = parts.iter().map(|part| part.len()).sum();
+            let start = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: an `IoSlice` is an `iovec`; the parts are borrowed for the call, and the descriptor is open.
+            let done = unsafe {
+                libc::pwritev(self.file.as_raw_fd(), parts.as_ptr().cast(), parts.len() as libc::c_int, start)
+            };
+            // One by one where it failed or fell short: that says what the matter is, or goes on.
+            let mut skip = usize::try_from(done).unwrap_or(0);
+            let mut at = offset + skip as u64;
+            for part in if skip < bytes { parts } else { &[] } {
+                let rest = &part[skip.min(part.len())..];
+                skip -= part.len() - rest.len();
+                self.write_at(rest, at)?;
+                at += rest.len() as u64;
+            }
+            offset += bytes as u64;
+        }
+        Ok(())
+    }
+
     fn allocate(&self, length: u64) -> io::Result<()> {
         let length = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
         loop {
@@ -264,6 +289,19 @@ impl File for RealFile {
 
     fn stat(&self) -> io::Result<Stat> {
         Ok(stat_of(&self.file.metadata()?))
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let signed = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: takes a descriptor that is open, and numbers. It moves the descriptor's own position, which nobody uses.
+        let found = unsafe { libc::lseek64(self.file.as_raw_fd(), signed, libc::SEEK_DATA) };
+        match u64::try_from(found) {
+            Ok(found) => Ok(Some(found)),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+                error => Err(error),
+            },
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -1,33 +1,39 @@
 //! The heartbeat of a shard, and the watchdog that kicks a shard whose heart has stopped.
 //!
 //! Guarantees: a shard that parks although a task could run is found and woken within about half a second while it is active,
-//! two while it is idle; a kick to a shard that is merely slow does no harm; stalls and kicks are counted.
+//! two while it is idle, four once it has been idle for a while; a kick to a shard that is merely slow does no harm; stalls and
+//! kicks are counted. An idle shard beats on whole seconds, where other housekeeping falls too.
 //!
 //! Does not end a shard that never comes back: what it holds is on disk, and only an operator knows how long is too long.
 
-use super::GlommioEnv;
 use super::system::{lock, monotonic};
+use super::{GlommioEnv, together};
 use crate::env::Monotonic;
 use crate::signal::Signal;
 use glommio::timer::Timer;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 const TICK_ACTIVE: Duration = Duration::from_millis(100);
 const TICK_IDLE: Duration = Duration::from_secs(1);
+const TICK_QUIET: Duration = Duration::from_secs(2);
 /// A shard that was touched this recently counts as active.
 const ACTIVE_FOR: Duration = Duration::from_secs(1);
+/// A shard that was not touched for so long is not only idle but quiet.
+const IDLE_FOR: Duration = Duration::from_secs(10);
 const WATCH_ACTIVE: Duration = Duration::from_millis(500);
 const WATCH_IDLE: Duration = Duration::from_secs(2);
+const WATCH_QUIET: Duration = Duration::from_secs(4);
 /// Between the first kicks of one stall. One kick nearly always suffices; later ones come at the pace of an active shard.
 const WATCH_STALLED: Duration = Duration::from_millis(100);
 const KICKS_FAST: u32 = 10;
 /// Age of a beat that is a stall. Below the watch interval, so that one interval without a beat is enough.
 const STALL_ACTIVE: Duration = Duration::from_millis(450);
 const STALL_IDLE: Duration = Duration::from_millis(1800);
+const STALL_QUIET: Duration = Duration::from_millis(3800);
 /// Each kick through the waker holds a reference of its task until the shard runs; their count is 15 bits wide.
 const KICKS_PER_STALL_MAX: u32 = 1000;
 
@@ -46,12 +52,63 @@ pub struct PulseReading {
     pub thread: i32,
 }
 
+/// How much a shard has to do: how often it beats, and how soon a missing beat is a stall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Pace {
+    Active,
+    Idle,
+    Quiet,
+}
+
+impl Pace {
+    fn of(untouched: Duration) -> Pace {
+        if untouched < ACTIVE_FOR {
+            Pace::Active
+        } else if untouched < IDLE_FOR {
+            Pace::Idle
+        } else {
+            Pace::Quiet
+        }
+    }
+
+    fn from_byte(byte: u8) -> Pace {
+        [Pace::Active, Pace::Idle, Pace::Quiet][usize::from(byte.min(Pace::Quiet as u8))]
+    }
+
+    /// Until the beat that follows one at `now`.
+    fn until_beat(self, now: Monotonic) -> Duration {
+        match self {
+            Pace::Active => TICK_ACTIVE,
+            Pace::Idle => now.until_next(TICK_IDLE),
+            Pace::Quiet => now.until_next(TICK_QUIET),
+        }
+    }
+
+    fn watch(self) -> Duration {
+        match self {
+            Pace::Active => WATCH_ACTIVE,
+            Pace::Idle => WATCH_IDLE,
+            Pace::Quiet => WATCH_QUIET,
+        }
+    }
+
+    fn stall(self) -> Duration {
+        match self {
+            Pace::Active => STALL_ACTIVE,
+            Pace::Idle => STALL_IDLE,
+            Pace::Quiet => STALL_QUIET,
+        }
+    }
+}
+
 /// The life sign of one shard, shared with the watchdog.
 pub(super) struct Pulse {
     beats: AtomicU64,
     stalls: AtomicU64,
     kicks: AtomicU64,
-    idle: AtomicBool,
+    /// A [`Pace`].
+    pace: AtomicU8,
     ended: AtomicBool,
     thread: AtomicI32,
     touched: AtomicU64,
@@ -95,7 +152,7 @@ impl Pulse {
             beats: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             kicks: AtomicU64::new(0),
-            idle: AtomicBool::new(false),
+            pace: AtomicU8::new(Pace::Active as u8),
             ended: AtomicBool::new(false),
             thread: AtomicI32::new(0),
             touched: AtomicU64::new(monotonic().0),
@@ -111,14 +168,19 @@ impl Pulse {
             beats: self.beats.load(Ordering::Relaxed),
             stalls: self.stalls.load(Ordering::Relaxed),
             kicks: self.kicks.load(Ordering::Relaxed),
-            idle: self.idle.load(Ordering::Relaxed),
+            idle: self.pace(Ordering::Relaxed) > Pace::Active,
             thread: self.thread.load(Ordering::Relaxed),
         }
     }
 
+    fn pace(&self, ordering: Ordering) -> Pace {
+        Pace::from_byte(self.pace.load(ordering))
+    }
+
     pub(super) fn touch(&self) {
         self.touched.store(monotonic().0, Ordering::Relaxed);
-        if self.idle.load(Ordering::Relaxed) && self.idle.swap(false, Ordering::AcqRel) {
+        let active = Pace::Active as u8;
+        if self.pace.load(Ordering::Relaxed) != active && self.pace.swap(active, Ordering::AcqRel) != active {
             self.tick.notify();
             self.bell.ring();
         }
@@ -128,11 +190,12 @@ impl Pulse {
     pub(super) async fn run_tick(&self, env: GlommioEnv) {
         while !self.ended.load(Ordering::Acquire) {
             self.beats.fetch_add(1, Ordering::Relaxed);
-            let active = monotonic().since(Monotonic(self.touched.load(Ordering::Relaxed))) < ACTIVE_FOR;
-            self.idle.store(!active, Ordering::Release);
-            let interval = if active { TICK_ACTIVE } else { TICK_IDLE };
+            let now = monotonic();
+            let pace = Pace::of(now.since(Monotonic(self.touched.load(Ordering::Relaxed))));
+            self.pace.store(pace as u8, Ordering::Release);
+            let interval = pace.until_beat(now);
             futures_lite::future::or(self.tick.wait(), async {
-                Timer::new(interval).await;
+                Timer::new(together(interval)).await;
                 env.mark_reactor_turn();
             })
             .await;
@@ -190,13 +253,13 @@ pub(super) fn watch(pulses: &[Arc<Pulse>], bell: &Bell) {
     while !bell.stopped.load(Ordering::Acquire) {
         let stalled = looks.iter().any(|look| (1..KICKS_FAST).contains(&look.kicks));
         let kicked = looks.iter().any(|look| look.kicks > 0);
-        let idle = pulses.iter().all(|pulse| pulse.idle.load(Ordering::Acquire));
+        let busiest = pulses.iter().map(|pulse| pulse.pace(Ordering::Acquire)).min().unwrap_or(Pace::Quiet);
         bell.wait(if stalled {
             WATCH_STALLED
-        } else if idle && !kicked {
-            WATCH_IDLE
-        } else {
+        } else if kicked {
             WATCH_ACTIVE
+        } else {
+            busiest.watch()
         });
         for (index, pulse) in pulses.iter().enumerate() {
             look_at(index, pulse, &mut looks[index]);
@@ -215,11 +278,12 @@ fn look_at(shard: usize, pulse: &Pulse, look: &mut Look) {
         *look = Look { beats, since: now, kicks: 0 };
         return;
     }
-    // A shard that was touched a moment ago beats as soon as it runs; until then its last beat may be an idle one.
+    // A shard that was touched a moment ago beats as soon as it runs; until then its last beat may be a quiet one.
     let touched = now.since(Monotonic(pulse.touched.load(Ordering::Relaxed)));
-    let idle = pulse.idle.load(Ordering::Acquire) || touched < STALL_ACTIVE;
+    let pace = pulse.pace(Ordering::Acquire);
+    let pace = if touched < STALL_ACTIVE { Pace::Quiet } else { pace };
     let age = now.since(look.since);
-    if age < if idle { STALL_IDLE } else { STALL_ACTIVE } || look.kicks >= KICKS_PER_STALL_MAX {
+    if age < pace.stall() || look.kicks >= KICKS_PER_STALL_MAX {
         return;
     }
     if look.kicks == 0 {
@@ -241,16 +305,17 @@ mod tests {
         Look { beats: 0, since: Monotonic(monotonic().0 - age.as_nanos() as u64), kicks }
     }
 
-    fn pulse(touched: Duration, idle: bool) -> Pulse {
+    fn pulse(touched: Duration, pace: Pace) -> Pulse {
         let pulse = Pulse::new(Arc::default());
         pulse.touched.store(monotonic().0 - touched.as_nanos() as u64, Ordering::Relaxed);
-        pulse.idle.store(idle, Ordering::Relaxed);
+        pulse.pace.store(pace as u8, Ordering::Relaxed);
         pulse
     }
 
     #[test]
     fn stall_is_counted_once_and_kicked_within_bounds() {
-        let (pulse, mut look) = (pulse(Duration::from_secs(2), false), stopped_for(Duration::from_millis(500), 0));
+        let (pulse, mut look) =
+            (pulse(Duration::from_secs(2), Pace::Active), stopped_for(Duration::from_millis(500), 0));
         for _ in 0..KICKS_PER_STALL_MAX + 5 {
             look_at(0, &pulse, &mut look);
         }
@@ -266,18 +331,33 @@ mod tests {
 
     #[test]
     fn idle_shard_and_one_just_touched_have_more_time() {
-        for (touched, idle) in [(Duration::from_secs(5), true), (Duration::ZERO, false)] {
-            let pulse = pulse(touched, idle);
-            look_at(0, &pulse, &mut stopped_for(Duration::from_millis(1200), 0));
-            assert_eq!(pulse.reading().stalls, 0);
-            look_at(0, &pulse, &mut stopped_for(Duration::from_millis(1900), 0));
-            assert_eq!(pulse.reading().stalls, 1);
+        let cases = [
+            (Duration::from_secs(5), Pace::Active, [300, 500]),
+            (Duration::from_secs(5), Pace::Idle, [1200, 1900]),
+            (Duration::from_secs(20), Pace::Quiet, [3000, 3900]),
+            // It was touched and has not beaten since: its last beat may have been a quiet one.
+            (Duration::ZERO, Pace::Active, [3000, 3900]),
+        ];
+        for (touched, pace, [patient_ms, stall_ms]) in cases {
+            let pulse = pulse(touched, pace);
+            look_at(0, &pulse, &mut stopped_for(Duration::from_millis(patient_ms), 0));
+            assert_eq!(pulse.reading().stalls, 0, "{pace:?}");
+            look_at(0, &pulse, &mut stopped_for(Duration::from_millis(stall_ms), 0));
+            assert_eq!(pulse.reading().stalls, 1, "{pace:?}");
         }
     }
 
     #[test]
+    fn idle_shards_beat_on_whole_seconds() {
+        let now = Monotonic(5_300_000_000);
+        let until = |untouched_secs| Pace::of(Duration::from_secs(untouched_secs)).until_beat(now).as_millis();
+        assert_eq!([until(0), until(2), until(60)], [100, 700, 700]);
+        assert_eq!(Pace::Quiet.until_beat(Monotonic(6_000_000_000)), TICK_QUIET);
+    }
+
+    #[test]
     fn shard_that_ended_is_left_alone() {
-        let pulse = pulse(Duration::from_secs(5), false);
+        let pulse = pulse(Duration::from_secs(5), Pace::Active);
         pulse.end();
         look_at(0, &pulse, &mut stopped_for(Duration::from_secs(60), 0));
         assert_eq!(pulse.reading(), PulseReading::default());
@@ -287,7 +367,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "it polls for a condition, with a deadline")]
     #[test]
     fn every_kick_wakes_a_parked_shard() {
-        let pulse = Arc::new(pulse(Duration::ZERO, false));
+        let pulse = Arc::new(pulse(Duration::ZERO, Pace::Active));
         let (inside, polls) = (Arc::clone(&pulse), Arc::new(AtomicU64::new(0)));
         let counted = Arc::clone(&polls);
         let shard = std::thread::spawn(move || {

@@ -154,10 +154,15 @@ mod x86 {
     pub fn sse2(text: &[u8], out: &mut Vec<u8>) -> bool {
         let mut high = 0;
         let mut at = 0;
+        out.reserve(text.len() * 2 + 64);
+        let mut to = out.len();
         while at < text.len() {
             let count = (text.len() - at).min(16);
             let mut block = [0; 32];
-            block[..count].copy_from_slice(&text[at..at + count]);
+            match text[at..].first_chunk::<16>() {
+                Some(whole) => block[..16].copy_from_slice(whole),
+                None => block[..count].copy_from_slice(&text[at..]),
+            }
             // SAFETY: `block` is 32 bytes long; SSE2 is part of every x86-64.
             let (special, marks) = unsafe {
                 let bytes = _mm_loadu_si128(block.as_ptr().cast());
@@ -168,14 +173,52 @@ mod x86 {
                 (_mm_movemask_epi8(special) as u32 & first_bits(count), _mm_movemask_epi8(bytes))
             };
             high |= marks;
-            if special == 0 {
-                out.extend_from_slice(&text[at..at + count]);
-            } else {
-                portable(&text[at..at + count], out);
-            }
+            // SAFETY: see the account of room; `to` is where the initialised bytes end.
+            let written = unsafe { spread_sse2(&block, count, special, out.as_mut_ptr().add(to)) };
             at += count;
+            if let Some(written) = written {
+                to += written;
+                continue;
+            }
+            // SAFETY: all up to `to` has been written.
+            unsafe { out.set_len(to) };
+            portable(&block[..count], out);
+            out.reserve((text.len() - at) * 2 + 64);
+            to = out.len();
         }
+        // SAFETY: all up to `to` has been written.
+        unsafe { out.set_len(to) };
         high != 0
+    }
+
+    /// Writes the first `count` bytes of `block` with a backslash before each special one, and says how many it wrote. None
+    /// when one of them needs the long form; what was written then means nothing.
+    ///
+    /// # Safety
+    /// 64 bytes at `target` may be written; `count` is at most 16.
+    unsafe fn spread_sse2(block: &[u8; 32], count: usize, special: u32, target: *mut u8) -> Option<usize> {
+        let (mut from, mut to, mut rest) = (0, 0, special);
+        loop {
+            let end = if rest == 0 { count } else { rest.trailing_zeros() as usize };
+            // SAFETY: `from` is at most 16 and `block` has 32 bytes; `to` is at most 32. What is copied beyond `end` is
+            // written over or not counted.
+            unsafe {
+                let run = _mm_loadu_si128(block.as_ptr().add(from).cast());
+                _mm_storeu_si128(target.add(to).cast(), run);
+            }
+            to += end - from;
+            if rest == 0 {
+                return Some(to);
+            }
+            let letter = LETTERS[usize::from(block[end])];
+            if letter == b'u' {
+                return None;
+            }
+            // SAFETY: `to` is at most 30.
+            unsafe { target.add(to).cast::<[u8; 2]>().write([b'\\', letter]) };
+            (from, to) = (end + 1, to + 2);
+            rest &= rest - 1;
+        }
     }
 
     #[target_feature(enable = "avx2,popcnt")]

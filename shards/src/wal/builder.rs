@@ -223,6 +223,11 @@ impl FrameBuilder {
         self.buffer.len()
     }
 
+    /// The frame's bytes, when they were written: the events and positions it had can still be asked for.
+    pub(crate) fn written(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
     /// Fills in what only the writer knows, and the checksum; the bytes are ready to be written. May be repeated.
     pub(crate) fn stamp(&mut self, stamp: &Stamp) -> &[u8] {
         assert!(self.finished, "only a finished frame can be stamped");

@@ -8,11 +8,13 @@ use super::frame::{
     FLAG_MASKS, FLAG_TIMESTAMPS, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView, checksum_holds,
 };
 use super::log::{Log, Place};
+use super::recent::Recent;
 use super::scan::find_frame;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::{OutputNumber, Position, Sequence, WalError};
 use crate::env::Disk;
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A frame in a mapped segment. Keeps the segment from being recycled.
@@ -21,11 +23,13 @@ pub struct Frame<D: Disk> {
     offset: u64,
     header: FrameHeader,
     first_event: u32,
+    /// The frame's bytes, where they are still in memory as they were built.
+    recent: Option<Rc<Vec<u8>>>,
 }
 
 impl<D: Disk> Clone for Frame<D> {
     fn clone(&self) -> Frame<D> {
-        Frame { segment: self.segment.clone(), ..*self }
+        Frame { segment: self.segment.clone(), recent: self.recent.clone(), ..*self }
     }
 }
 
@@ -37,7 +41,7 @@ impl<D: Disk> Frame<D> {
 
     /// The lines, or the record.
     pub fn payload(&self) -> Cow<'_, [u8]> {
-        self.segment.read(self.offset + FRAME_HEADER_BYTES as u64, self.header.payload_bytes as usize)
+        self.part(FRAME_HEADER_BYTES as u64, self.header.payload_bytes as usize)
     }
 
     /// Four little-endian bytes for each event: the length of its line.
@@ -58,12 +62,15 @@ impl<D: Disk> Frame<D> {
     }
 
     fn part(&self, start: u64, length: usize) -> Cow<'_, [u8]> {
-        self.segment.read(self.offset + start, length)
+        match &self.recent {
+            Some(bytes) => Cow::Borrowed(&bytes[start as usize..start as usize + length]),
+            None => self.segment.read(self.offset + start, length),
+        }
     }
 
     /// The whole frame, its parts checked. Events below [`Frame::first_event`] are passed already.
     pub fn view(&self) -> Result<FrameView<'_>, WalError> {
-        let bytes = self.segment.read(self.offset, self.header.length as usize);
+        let bytes = self.part(0, self.header.length as usize);
         FrameView::new(bytes).map_err(|error| self.damaged(error))
     }
 
@@ -85,6 +92,11 @@ impl<D: Disk> Frame<D> {
     /// The position behind the frame.
     pub fn after(&self) -> Position {
         Position { sequence: Sequence(self.header.sequence.0 + 1), event: 0 }
+    }
+
+    /// Whether it is read from the mapping of its segment.
+    pub fn is_mapped(&self) -> bool {
+        self.recent.is_none()
     }
 
     /// Where it lies.
@@ -119,6 +131,8 @@ pub struct Cursor<D: Disk> {
     all: bool,
     /// Whether checksums of cold bytes are computed.
     verifies: bool,
+    /// What the writer appended last, for a cursor on its shard.
+    recent: Option<Rc<Recent>>,
 }
 
 fn damaged<D: Disk>(segment: &Segment<D>, offset: u64, finding: &dyn std::fmt::Display) -> WalError {
@@ -137,9 +151,16 @@ impl<D: Disk> Cursor<D> {
             epoch: 0,
             all: false,
             verifies: true,
+            recent: None,
         };
         cursor.skip_to(from);
         cursor
+    }
+
+    /// Takes frames that the writer of the log still has in memory from there.
+    pub fn with_recent(mut self, recent: Option<Rc<Recent>>) -> Cursor<D> {
+        self.recent = recent;
+        self
     }
 
     /// Returns frames of every kind from now on.
@@ -196,7 +217,9 @@ impl<D: Disk> Cursor<D> {
                 self.next_segment();
                 continue;
             }
-            let header = self.check(segment, tail)?;
+            let place = Place { segment: segment.number, offset: self.offset };
+            let recent = self.recent.as_ref().and_then(|recent| recent.find(place));
+            let header = self.check(segment, tail, recent.as_ref().map(|bytes| bytes.as_slice()))?;
             let offset = self.offset;
             (self.last, self.epoch) = (header.sequence, header.epoch);
             self.offset += u64::from(header.length);
@@ -213,15 +236,18 @@ impl<D: Disk> Cursor<D> {
             }
             let same = header.sequence == self.position.sequence;
             let first_event = if same { self.position.event } else { 0 };
-            let frame = Frame { segment, offset, header, first_event };
+            let frame = Frame { segment, offset, header, first_event, recent };
             self.position = frame.after();
             return Ok(Some(frame));
         }
     }
 
-    fn check(&self, segment: &Segment<D>, tail: Place) -> Result<FrameHeader, WalError> {
+    fn check(&self, segment: &Segment<D>, tail: Place, recent: Option<&[u8]>) -> Result<FrameHeader, WalError> {
         let fail = |finding: &dyn std::fmt::Display| damaged(segment, self.offset, finding);
-        let head = segment.read(self.offset, FRAME_HEADER_BYTES);
+        let head = match recent {
+            Some(bytes) => Cow::Borrowed(&bytes[..FRAME_HEADER_BYTES]),
+            None => segment.read(self.offset, FRAME_HEADER_BYTES),
+        };
         let header = FrameHeader::decode(&head).map_err(|error| fail(&error))?;
         if header.log != self.log.id() || header.sequence <= self.last || header.epoch < self.epoch {
             return Err(fail(&"a frame of another time or log"));
@@ -232,7 +258,7 @@ impl<D: Disk> Cursor<D> {
         }
         // Bytes that nobody writes any more may have been read back from the disk.
         let cold = self.verifies && segment.number != tail.segment && header.sequence >= self.position.sequence;
-        if cold && !checksum_holds(&segment.read(self.offset, header.length as usize)) {
+        if cold && recent.is_none() && !checksum_holds(&segment.read(self.offset, header.length as usize)) {
             return Err(fail(&FrameError::Checksum));
         }
         Ok(header)

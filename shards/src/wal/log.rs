@@ -281,6 +281,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Whether [`Log::release`] with these would let go of a segment.
+    pub fn would_release(&self, reader: &Reader, position: Position) -> bool {
+        self.segment_of(position).map_or(0, |segment| segment.number) > reader.floor.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn readers_generation(&self) -> u64 {
         self.readers_generation.load(Ordering::Acquire)
     }

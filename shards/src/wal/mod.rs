@@ -104,6 +104,7 @@ pub mod frame;
 pub mod log;
 pub mod manifest;
 pub mod positions;
+pub mod recent;
 pub mod record;
 pub mod recovery;
 mod scan;

@@ -6,7 +6,7 @@ use super::LogId;
 use super::Sequence;
 use super::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameError, FrameHeader, FrameView, checksum_holds};
 use super::segment::Segment;
-use crate::env::Disk;
+use crate::env::{Disk, File as _};
 
 /// Bytes searched at once.
 const WINDOW_BYTES: usize = 1024 * 1024;
@@ -46,6 +46,12 @@ pub(crate) fn find_frame<D: Disk>(
     let finder = memchr::memmem::Finder::new(&FRAME_MAGIC.to_le_bytes()).into_owned();
     let mut start = from.next_multiple_of(8);
     while start + FRAME_HEADER_BYTES as u64 <= segment.bytes() {
+        // What was allocated and never written is zero, and reading it would fill memory with zeros.
+        start = match segment.file.next_data(start) {
+            Ok(Some(data)) => data.max(start) / 8 * 8,
+            Ok(None) => return None,
+            Err(_) => start,
+        };
         // Frames begin at multiples of 8, and so do windows: no magic lies across two of them.
         let window = segment.read(start, WINDOW_BYTES);
         for at in finder.find_iter(&window) {

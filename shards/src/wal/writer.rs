@@ -11,6 +11,7 @@ use super::builder::{FrameBuilder, Group, Stamp};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::log::{Log, LogStart, Place};
 use super::positions::SourceTable;
+use super::recent::Recent;
 use super::record::encode_commit;
 use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
@@ -25,10 +26,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Standbys kept ready. Data takes one only while another remains, which is the one for commits.
 const STANDBYS: u64 = 2;
+
+/// Standbys kept of those that were segments: their pages are in the cache, and a log that is used that fast needs them again.
+const SPARES: u64 = 8;
 
 /// What a log carries from its past into its next segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +105,7 @@ pub struct Writer<E: Env> {
     state: LogState,
     snapshot: Group,
     control: Group,
+    recent: Rc<Recent>,
     poison: Option<Poison>,
     signals: Vec<Arc<Signal>>,
     signals_generation: u64,
@@ -131,7 +137,7 @@ impl<E: Env> Writer<E> {
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
-        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
+        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, SPARES as usize)?;
         let number = recovered.stock(&disk, options.segment_bytes, STANDBYS as usize, &mut standbys)?;
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
         let next = first_sequence(&recovered, &options, floor);
@@ -183,6 +189,7 @@ impl<E: Env> Writer<E> {
             state,
             snapshot: Group::new(),
             control: Group::new(),
+            recent: Rc::default(),
             poison: None,
             signals: Vec::new(),
             signals_generation: u64::MAX,
@@ -212,6 +219,11 @@ impl<E: Env> Writer<E> {
     /// The log, to be shared with readers.
     pub fn log(&self) -> &Arc<Log<E::Disk>> {
         &self.log
+    }
+
+    /// What was appended last, for readers on this shard.
+    pub fn recent(&self) -> &Rc<Recent> {
+        &self.recent
     }
 
     /// The log's identity.
@@ -406,9 +418,14 @@ impl<E: Env> Writer<E> {
             let path = self.active.path.clone();
             return self.poisoning(Err(WalError::Poisoned { what: "write", path, source }));
         }
-        self.offset += bytes.len() as u64;
+        let length = bytes.len() as u64;
+        if frame.event_count() > 0 {
+            let place = Place { segment: self.active.number, offset: self.offset };
+            self.recent.keep(place, frame.written());
+        }
+        self.offset += length;
         self.next.0 += 1;
-        self.log.counters.bytes.add(bytes.len() as u64);
+        self.log.counters.bytes.add(length);
         self.log.counters.frames.add(1);
         Ok(())
     }

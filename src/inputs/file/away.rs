@@ -11,30 +11,29 @@ use std::time::Duration;
 use tailwater_shards::env::{Disk, Env, ShardId};
 use tailwater_shards::plugin::{InputContext, PluginError};
 
-const TICK: Duration = Duration::from_secs(1);
-
 type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// Runs until it is dropped.
 pub async fn run<E: Env>(context: &InputContext<E>, owner: Rc<Owner<E>>, post: Rc<Post>) -> Result<(), PluginError> {
     post.send(ShardId(0), ToHome::Hello(context.resume.clone()));
     let mut welcome = false;
-    let mut tick_at = context.env.now().after(TICK);
+    let mut tick_at = owner.next_tick(context.env.now(), false);
     loop {
         post.flush();
         let now = context.env.now();
         if now >= tick_at {
-            tick_at = now.after(TICK);
             owner.tick().await;
+            tick_at = owner.next_tick(now, true);
         }
-        let rest = if post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(now) };
+        tick_at = tick_at.min(owner.next_tick(now, true));
+        let rest = if post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(context.env.now()) };
         let mail = async { Some(context.peers.receive().await.1) };
         let pause = async {
             // Without files there is nothing to look at, and the mail wakes this task.
             if owner.is_idle() && !post.is_waiting() {
                 std::future::pending::<()>().await;
             }
-            context.env.sleep(rest).await;
+            or(owner.stirred(), context.env.sleep(rest)).await;
             None
         };
         let Some(message) = or(mail, pause).await else { continue };

@@ -129,6 +129,11 @@ impl Stamp {
         self.inode == inode
     }
 
+    /// Whether the directory had not changed for a while.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Whether both belong to the same directory.
     pub fn is_same_directory(&self, other: &Stamp) -> bool {
         other.is(self.inode)

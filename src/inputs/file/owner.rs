@@ -2,7 +2,8 @@
 //!
 //! Guarantees: files with unread bytes take turns; a file that no path leads to any more stays open until it has been read and
 //! has not grown for `rotate_wait`; descriptors beyond the cap are closed only on quiet files that are read and reachable.
-//! Recently active files are looked at on each tick, quiet ones on every tenth. Holds no lane: it may outlive the reader.
+//! Recently active files are looked at on each tick, quiet ones every ten seconds. Ticks come each second, and more rarely while
+//! all files are quiet. Holds no lane: it may outlive the reader.
 
 use super::StartAt;
 use super::follow::{Farewell, Followed};
@@ -27,8 +28,12 @@ use tailwater_shards::wal::SourceState;
 /// How long after its last change a file counts as recently active.
 const ACTIVE: Duration = Duration::from_secs(10);
 
-/// Ticks in which each quiet file is looked at once.
-const QUIET_TICKS: u64 = 10;
+/// Seconds in which each quiet file is looked at once.
+const QUIET_SECS: u64 = 10;
+
+/// Seconds from tick to tick, and while all files are quiet.
+const TICK_SECS: u64 = 1;
+const TICK_QUIET_SECS: u64 = 4;
 
 /// Descriptors beyond which a shard closes files that are quiet. Small in tests, so that each of them meets it.
 const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
@@ -120,7 +125,13 @@ pub struct Owner<E: Env> {
     open_files: Cell<usize>,
     open_files_max: Cell<usize>,
     unread: Cell<u64>,
-    ticks: Cell<u64>,
+    /// Seconds that ticks have covered.
+    ticked_secs: Cell<u64>,
+    ticked_at: Cell<Monotonic>,
+    /// Whether no file was active at the last tick or since.
+    quiet: Cell<bool>,
+    /// Raised when a file becomes active while all are quiet.
+    stirred: Signal,
 }
 
 impl<E: Env> Owner<E> {
@@ -141,7 +152,10 @@ impl<E: Env> Owner<E> {
             open_files: Cell::new(0),
             open_files_max: Cell::new(OPEN_FILES_MAX),
             unread: Cell::new(0),
-            ticks: Cell::new(0),
+            ticked_secs: Cell::new(0),
+            ticked_at: Cell::new(context.env.now()),
+            quiet: Cell::new(false),
+            stirred: Signal::new(),
         }
     }
 
@@ -185,11 +199,34 @@ impl<E: Env> Owner<E> {
 
     fn enqueue(&self, id: FileId, slot: &mut Slot<FileOf<E>>) {
         slot.woken = true;
+        self.stir();
         if slot.followed.is_some() && !slot.queued {
             slot.queued = true;
             self.queue.borrow_mut().push_back(id);
             self.ready.notify();
         }
+    }
+
+    fn stir(&self) {
+        if self.quiet.replace(false) {
+            self.stirred.notify();
+        }
+    }
+
+    /// Completes when a file becomes active while all are quiet: the next tick is then due earlier.
+    pub async fn stirred(&self) {
+        self.stirred.wait().await;
+    }
+
+    /// Whether no file is active.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.get()
+    }
+
+    /// The moment of the tick after `now`. What else is due then may come more rarely too, if it is `quiet` as well.
+    pub fn next_tick(&self, now: Monotonic, quiet: bool) -> Monotonic {
+        let secs = if quiet && self.is_quiet() { TICK_QUIET_SECS } else { TICK_SECS };
+        now.after(now.until_next(Duration::from_secs(secs)))
     }
 
     /// The file is found under another path now.
@@ -269,6 +306,9 @@ impl<E: Env> Owner<E> {
             }
             slot.finish = false;
             slot.failed = outcome == Outcome::Failed;
+            if slot.failed {
+                self.stir();
+            }
             let followed = slot.followed.insert(followed);
             let reachable = slot.away_since.is_none() && slot.moved_since.is_none();
             let over = self.open_files.get() > self.open_files_max.get();
@@ -323,24 +363,30 @@ impl<E: Env> Owner<E> {
         slots.into_values().filter_map(|slot| Some(slot.followed?.state())).collect()
     }
 
-    /// Looks at the files whose turn it is, wakes those that changed, and ends the wait for late writers. Once a second.
+    /// Looks at the files whose turn it is, wakes those that changed, and ends the wait for late writers. At the moments that
+    /// [`Owner::next_tick`] says.
     pub async fn tick(&self) {
         let now = self.env.now();
-        let tick = self.ticks.get() + 1;
-        self.ticks.set(tick);
-        let closed = self.look_at_open_files(now, tick);
+        let passed = now.since(self.ticked_at.replace(now)) + Duration::from_millis(500);
+        let secs = passed.as_secs().clamp(1, QUIET_SECS);
+        let begin = self.ticked_secs.get();
+        self.ticked_secs.set(begin + secs);
+        let closed = self.look_at_open_files(now, begin..begin + secs);
         if !closed.is_empty() {
             self.look_at_closed_files(closed).await;
         }
         self.close_quiet_files(now);
     }
 
-    /// Looks at open files; returns the paths of closed ones that are due.
-    fn look_at_open_files(&self, now: Monotonic, tick: u64) -> Vec<(FileId, PathBuf)> {
+    /// Looks at open files; returns the paths of closed ones that are due. Of the quiet ones those whose second is among `secs`.
+    fn look_at_open_files(&self, now: Monotonic, secs: std::ops::Range<u64>) -> Vec<(FileId, PathBuf)> {
         let mut closed = Vec::new();
+        let mut quiet = true;
+        let in_turn = |id: FileId| (id + QUIET_SECS - secs.start % QUIET_SECS) % QUIET_SECS < secs.end - secs.start;
         for (&id, slot) in self.slots.borrow_mut().iter_mut() {
             let recent = now.since(slot.active_at) < ACTIVE || slot.away_since.is_some() || slot.moved_since.is_some();
-            let due = recent || slot.failed || (id + tick).is_multiple_of(QUIET_TICKS);
+            quiet &= !recent && !slot.failed;
+            let due = recent || slot.failed || in_turn(id);
             if let Some(growth) = slot.glimpse.as_mut().map(Glimpse::look) {
                 slot.unread += growth;
                 self.unread.set(self.unread.get() + growth);
@@ -361,8 +407,10 @@ impl<E: Env> Owner<E> {
             if changed || unread || slot.failed || slot.finish {
                 slot.failed = false;
                 self.enqueue(id, slot);
+                quiet = false;
             }
         }
+        self.quiet.set(quiet);
         closed
     }
 

@@ -56,6 +56,8 @@ struct Table {
     targets: HashMap<PathBuf, PathBuf>,
     away: HashMap<FileId, ShardId>,
     events: Events,
+    /// Whether the wait for events has failed.
+    dead: bool,
 }
 
 struct Shared<E: Env> {
@@ -127,6 +129,12 @@ impl<E: Env> Watcher<E> {
         table.by_path.insert(directory.to_path_buf(), id);
         table.watched.entry(id).or_default().paths.push(directory.to_path_buf());
         Some(id)
+    }
+
+    /// Whether changes in a directory are told.
+    pub fn is_watching(&self, directory: &Path) -> bool {
+        let table = self.shared.table.borrow();
+        !table.dead && table.by_path.contains_key(directory)
     }
 
     /// The directory is gone, or another one is at its path.
@@ -206,6 +214,7 @@ async fn wait_for_events<E: Env>(watch: Rc<E::Watch>, shared: Weak<Shared<E>>) {
         let result = watch.next(&mut events).await;
         let Some(shared) = shared.upgrade() else { return };
         if let Err(error) = result {
+            shared.table.borrow_mut().dead = true;
             shared.owner.error(&format!("watching directories failed: {error}; {WITHOUT}"));
             return;
         }

@@ -93,16 +93,22 @@ pub struct Target<D: Disk> {
 impl<D: Disk> Target<D> {
     /// Writes at the end. What a failure leaves is no part of the file.
     pub fn append(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<()> {
+        self.append_parts(&[io::IoSlice::new(bytes)], now)
+    }
+
+    /// Writes `parts` at the end, all or none.
+    pub fn append_parts(&mut self, parts: &[io::IoSlice<'_>], now: Timestamp) -> io::Result<()> {
         if self.length == 0 {
             self.first_write = now.0;
         }
-        self.touched = self.touched.max(self.length + bytes.len() as u64);
+        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        self.touched = self.touched.max(self.length + bytes);
         self.dirty = true;
-        if let Err(error) = self.file.write_at(bytes, self.length) {
+        if let Err(error) = self.file.write_parts_at(parts, self.length) {
             self.broken |= !is_no_room(&error);
             return Err(error);
         }
-        self.length += bytes.len() as u64;
+        self.length += bytes;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines that wait for the writer at most; each is at most [`form::LINE_BYTES_MAX`] long.
 const QUEUE_LINES: usize = 1024;
-/// How often the writer looks for windows that have ended.
+/// How often the writer looks for windows that have ended, while there are windows.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the end of the process waits for a standard error that takes nothing.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -220,7 +220,13 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         loop {
-            match self.queue.recv_timeout(SWEEP_INTERVAL) {
+            // A line opens a window before it is sent, so without one there is nothing to tell until the next line.
+            let watching = self.shared.lock().repeats.is_watching();
+            let received = match watching {
+                true => self.queue.recv_timeout(SWEEP_INTERVAL),
+                false => self.queue.recv().map_err(RecvTimeoutError::from),
+            };
+            match received {
                 Ok(message) => self.write(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -101,6 +101,11 @@ impl Repeats {
         Admission::Written(None)
     }
 
+    /// Whether a window is open.
+    pub fn is_watching(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
     /// Closes the windows that have ended at `now`, or all, and gives the summaries of those that suppressed something.
     pub fn sweep(&mut self, now: Option<Duration>) -> Vec<Summary> {
         let mut summaries = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a failed sync or write poisons the writer for good (invariant E7); one maintenance is out at a time.
 
-use super::{Poison, STANDBYS, SyncTarget, Writer, copy_error};
+use super::{Poison, SPARES, STANDBYS, SyncTarget, Writer, copy_error};
 use crate::env::{Disk as _, Env, File as _};
 use crate::wal::standby::{Maintained, Maintenance};
 use crate::wal::{Sequence, SyncPolicy, WalError, WalType};
@@ -82,23 +82,24 @@ impl<E: Env> Writer<E> {
         }
         let consumed = self.log.take_consumed(self.active.number);
         let live = self.log.counters.segments.get();
-        let wanted = STANDBYS.min(self.segments_max().saturating_sub(live));
+        let room = self.segments_max().saturating_sub(live);
         let ready = self.standbys.len() + self.unsettled.standbys.len();
-        let missing = wanted.saturating_sub(ready as u64) as usize;
-        let recycle = missing.min(consumed.len());
+        let more = |wanted: u64| wanted.min(room).saturating_sub(ready as u64) as usize;
+        let missing = more(STANDBYS);
+        let recycle = more(SPARES).min(consumed.len());
         if consumed.is_empty() && missing == 0 && !self.unsettled.names {
             return None;
         }
         self.maintenance_out = true;
         let first_number = self.standby_number;
-        self.standby_number += missing as u64;
+        self.standby_number += missing.max(recycle) as u64;
         Some(Maintenance {
             disk: self.log.disk().clone(),
             directory: self.log.directory().to_path_buf(),
             segment_bytes: self.options.segment_bytes,
             consumed,
             recycle,
-            create: missing - recycle,
+            create: missing.saturating_sub(recycle),
             first_number,
             unsettled: std::mem::take(&mut self.unsettled),
         })

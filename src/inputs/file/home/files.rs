@@ -26,6 +26,11 @@ const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
 /// How long a source of an earlier life waits for its file before its position may be given up.
 const MISSING_WAIT: Duration = Duration::from_secs(60);
 
+/// What it costs to read a file into the log, and to deliver what it holds to a local output: measured, in proportion. An output
+/// with one instance delivers for all shards, so its shard has that much less time to read.
+const READING: u64 = 10;
+const DELIVERING: u64 = 9;
+
 impl<E: Env> Home<'_, E> {
     pub(super) async fn follow_unknown(&mut self) {
         self.unknown.sort_unstable();
@@ -156,7 +161,11 @@ impl<E: Env> Home<'_, E> {
     }
 
     fn least_loaded(&self) -> ShardId {
-        let loads = self.loads.iter().enumerate().filter_map(|(shard, load)| Some(((*load)?, shard)));
+        let all: u64 = self.loads.iter().flatten().sum();
+        let loads = self.loads.iter().enumerate().filter_map(|(shard, load)| {
+            let delivers = self.context.deliverers.get(shard).copied().unwrap_or_default() * all;
+            Some(((*load)? * READING + delivers * DELIVERING, shard))
+        });
         loads.min().map_or(ShardId(0), |(_, shard)| ShardId(shard as u16))
     }
 

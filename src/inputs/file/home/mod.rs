@@ -2,7 +2,7 @@
 //!
 //! Guarantees: one inode is followed once, however many paths lead to it; a file keeps its number over renames; what an owner
 //! released is remembered, so that a file which comes back under another name is not read twice. Watches only shorten the
-//! wait: every directory is looked at each second. Does not read lines.
+//! wait: every directory is looked at each second, every four seconds while nothing has changed for ten. Does not read lines.
 
 mod directories;
 mod files;
@@ -26,7 +26,7 @@ use tailwater_shards::env::{Disk, Env, Monotonic, ShardId};
 use tailwater_shards::plugin::{InputContext, PluginError};
 use tailwater_shards::wal::SourceState;
 
-/// How often directories and active files are looked at.
+/// How often directories and active files are looked at while something happens.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long the other shards have to say hello before files are given to those that did.
@@ -162,27 +162,38 @@ impl<'a, E: Env> Home<'a, E> {
             self.post.flush();
             let now = self.context.env.now();
             if now >= tick_at {
-                tick_at = now.after(TICK);
                 self.ticks += 1;
                 self.owner.tick().await;
                 self.rescan().await;
                 self.give_up_missing();
+                tick_at = self.owner.next_tick(now, self.is_quiet());
             }
             self.look_at_events().await;
-            let rest =
-                if self.post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(self.context.env.now()) };
+            let now = self.context.env.now();
+            tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));
+            let rest = if self.post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(now) };
             let mail = async {
                 let (from, message) = self.context.peers.receive().await;
                 Some((from, message))
             };
             let nothing = async {
-                or(self.watcher.raised(), self.context.env.sleep(rest)).await;
+                or(or(self.watcher.raised(), self.owner.stirred()), self.context.env.sleep(rest)).await;
                 None
             };
             if let Some((from, message)) = or(mail, nothing).await {
                 self.open_mail(from, message);
             }
         }
+    }
+
+    /// Whether only watches can bring something new soon: every directory is watched and was the same for a while, and no name
+    /// in it has to be looked at again and again.
+    fn is_quiet(&self) -> bool {
+        let is_still = |(path, one): (&PathBuf, &Directory)| {
+            let settled = one.stamp.is_some_and(|stamp| stamp.is_settled());
+            settled && one.links.is_empty() && one.retry.is_empty() && self.watcher.is_watching(path)
+        };
+        self.scanned && self.unknown.is_empty() && self.directories.iter().all(is_still)
     }
 
     async fn wait_for_hellos(&mut self) {

@@ -150,6 +150,7 @@ impl World {
                 env: env.clone(),
                 name: "app".into(),
                 shards: usize::from(self.shards),
+                deliverers: Arc::default(),
                 resume: resume.clone(),
                 lanes: Rc::new(Lanes::new(env.clone(), vec![sender])),
                 peers: Rc::new(seed.open(shard)),
