@@ -14,12 +14,13 @@ use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A process under measurement; killed if it is dropped before its end.
 pub struct Metered {
     child: Child,
     begun: Instant,
+    begun_wall: SystemTime,
     ended: bool,
 }
 
@@ -47,10 +48,17 @@ impl Metered {
         let before = affinity()?;
         // The child inherits it: no launcher whose own work would be counted.
         pin(cpus)?;
-        let begun = Instant::now();
+        let (begun, begun_wall) = (Instant::now(), SystemTime::now());
         let child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()));
         sched_setaffinity(Pid::from_raw(0), &before).map_err(|error| format!("sched_setaffinity: {error}"))?;
-        Ok(Metered { child: child?, begun, ended: false })
+        Ok(Metered { child: child?, begun, begun_wall, ended: false })
+    }
+
+    /// Seconds from the start to the last change of a file.
+    pub fn until_change_of(&self, path: &Path) -> Result<f64, String> {
+        let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+        let changed = fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(fail)?;
+        Ok(changed.duration_since(self.begun_wall).map_or(0.0, |duration| duration.as_secs_f64()))
     }
 
     /// When it was started.
@@ -77,6 +85,10 @@ impl Metered {
             if rests || now - asked_at >= ask {
                 asked_at = now;
                 if done()? {
+                    // The answer may have taken long, and the process worked meanwhile.
+                    if self.stat()?.cpu_seconds > ticks {
+                        worked_at = Instant::now();
+                    }
                     return Ok((worked_at - self.begun).as_secs_f64());
                 }
             }

@@ -41,9 +41,10 @@ impl Output {
         Ok(length)
     }
 
-    /// Reads all that is there; returns the number of lines so far.
+    /// Reads all that is there now, and not what is added meanwhile; returns the number of lines so far.
     pub fn count(&mut self) -> Result<u64, String> {
-        while self.look()? > 0 {}
+        let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        while self.end < length && self.look()? > 0 {}
         Ok(self.lines)
     }
 }

@@ -25,7 +25,13 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// The table and what belongs to it, as Markdown.
     pub fn text(&self) -> String {
-        let mut text = format!("{} lines, {} rounds, interleaved; {}\n", self.plan.lines, self.plan.rounds, machine());
+        let mut text = format!(
+            "{} lines, {} rounds, interleaved; load average before the run {}\n{}\n",
+            self.plan.lines,
+            self.plan.rounds,
+            self.outcome.load,
+            machine()
+        );
         // Writing to a string cannot fail.
         let _ = writeln!(text, "commit {}; {}", self.commit, self.outcome.versions.join("; "));
         if !self.outcome.missing.is_empty() {
@@ -85,6 +91,7 @@ impl Report<'_> {
         let aims = aims::all(results);
         let document = json!({
             "machine": machine(),
+            "load_average_before": self.outcome.load,
             "commit": self.commit,
             "versions": self.outcome.versions,
             "missing": self.outcome.missing,
@@ -161,7 +168,8 @@ mod tests {
             results.add(round, "file_to_blackhole", "json", OURS, &[(Figure::EventsPerCpuSecond, ours)]);
             results.add(round, "file_to_blackhole", "json", "rsyslog", &[(Figure::EventsPerCpuSecond, theirs)]);
         }
-        let outcome = Outcome { results, missing: vec!["vector"], versions: vec!["tailwater 1".into()] };
+        let outcome =
+            Outcome { results, missing: vec!["vector"], versions: vec!["tailwater 1".into()], load: "0.1".into() };
         let plan = Plan { lines: 100, ..Plan::default() };
         let report = Report { plan: &plan, outcome: &outcome, commit: "abc", note: "a \"note\"" };
         let text = report.text();

@@ -143,6 +143,8 @@ pub struct Outcome {
     pub missing: Vec<&'static str>,
     /// What the programs say of their versions.
     pub versions: Vec<String>,
+    /// How busy the machine was with other things, over the minute before.
+    pub load: String,
 }
 
 /// Runs everything.
@@ -167,6 +169,8 @@ fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
     contenders.retain(|c| plan.programs.is_empty() || plan.programs.iter().any(|name| name == c.name()));
     let mut bench = Bench { plan, work: work.to_owned(), cpus: measure::allowed_cpus()?, inputs: Vec::new() };
     measure::pin(bench.own_cpus())?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("unknown").to_owned();
     bench.make_inputs(&scenarios)?;
     let mut results = Results::default();
     for round in 1..=plan.rounds {
@@ -176,7 +180,7 @@ fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
     }
     results.sort();
     let versions = contenders.iter().map(Contender::version).collect();
-    Ok(Outcome { results, missing, versions })
+    Ok(Outcome { results, missing, versions, load })
 }
 
 impl Bench<'_> {

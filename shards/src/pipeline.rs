@@ -61,10 +61,8 @@ impl InputPath {
         if let Some(last) = group.last() {
             last.position(&batch.range, &batch.source, introduce, batch.gone);
             last.discard(batch.dropped_events);
-            if last.event_count() == 0 {
-                // That a source is gone counts from here, also for the next start.
-                last.set_timestamp(batch.received);
-            }
+            // Recovery takes it for the time at which the source was gone.
+            last.set_timestamp(batch.received);
             last.finish();
         }
         self.encoder.take_replaced()

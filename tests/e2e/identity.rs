@@ -163,6 +163,26 @@ fn symlink(target: &str, link: &Path) {
     fs::rename(&draft, link).expect("a rename");
 }
 
+/// Moved out of the glob and given up, then back after a restart.
+#[test]
+fn file_that_comes_back_after_a_restart_is_not_read_again() {
+    let case = Case::new("back");
+    let (path, elsewhere) = (case.path("logs/app.log"), case.path("app.kept"));
+    append(&path, &block(1, 100));
+    let mut running = Running::start(case, "logs/*.log", ", rotate_wait: 100ms");
+    for turn in 1..=3 {
+        running.wait(turn * 100);
+        fs::rename(&path, &elsewhere).expect("a rename");
+        running.wait_for_files(0);
+        let stopped = if turn == 2 { running.kill() } else { running.terminate() };
+        append(&elsewhere, &block(turn * 100 + 1, turn * 100 + 100));
+        fs::rename(&elsewhere, &path).expect("a rename");
+        running = stopped.start();
+    }
+    let (_, all) = running.finish(400);
+    all.assert_in_order();
+}
+
 /// Short files with the same content, and files that differ only behind what identifies them: all are read.
 #[test]
 fn files_with_equal_content_are_all_read_and_told_apart_over_a_restart() {

@@ -5,9 +5,9 @@
 //! when a line is due, and reads the end of the output otherwise, so it looks each few microseconds. Each line carries the time of
 //! its writing, and which read showed it is known from its place in the output; both are put together when all is over.
 //!
-//! Guarantees: a rate that could not be kept fails the run; each line arrived exactly once. The longest time between two looks is
-//! reported: where the machine took the observer's processor away, a maximum is the machine's. Does not count the first part of
-//! each rate, in which the program gets used to it.
+//! Guarantees: each line arrived exactly once. The rate that was kept and the longest time between two looks are reported: where the
+//! machine took the observer's processor away, lines come in bursts and a maximum is the machine's. Does not count the first part
+//! of each rate, in which the program gets used to it.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, WITHIN, ended_well};
@@ -29,9 +29,6 @@ const WARM_SHARE: f64 = 0.25;
 const ARRIVE_WITHIN: Duration = Duration::from_secs(20);
 const WRITTEN_KEY: &str = "written_ns";
 const WRITTEN_DIGITS: usize = 19;
-/// What a rate may take longer than it should: a part of it, and a moment at its end.
-const LATE_SHARE: f64 = 1.05;
-const LATE_NS: f64 = 5e7;
 /// Different lines that are written in turn.
 const TEMPLATES: usize = 1000;
 
@@ -46,6 +43,7 @@ struct Part {
     rate: u64,
     counts_from: u64,
     ends: u64,
+    kept_rate: f64,
     cpu_ms_per_second: f64,
     look_gap_ms: f64,
 }
@@ -81,6 +79,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
             ms(1.0)
         );
         let figures = [
+            (Figure::EventsPerSecond, part.kept_rate),
             (Figure::CpuMsPerSecond, part.cpu_ms_per_second),
             (Figure::ResidentPeakMib, peak),
             (Figure::LatencyP50Ms, ms(0.5)),
@@ -160,11 +159,14 @@ impl Load {
         }
         let took_ns = self.now_ns() - cpu_begun.1;
         let cpu_ms_per_second = (metered.cpu_seconds()? - cpu_begun.0) * 1e12 / took_ns as f64;
-        let wanted_ns = (ends - first - warm) * interval_ns;
-        if took_ns as f64 > wanted_ns as f64 * LATE_SHARE + LATE_NS {
-            return Err(format!("{rate} lines a second could not be written here: {took_ns} ns for {wanted_ns}"));
-        }
-        Ok(Part { rate, counts_from: first + warm, ends, cpu_ms_per_second, look_gap_ms: gap_ns as f64 / 1e6 })
+        Ok(Part {
+            rate,
+            counts_from: first + warm,
+            ends,
+            kept_rate: (ends - first - warm) as f64 * 1e9 / took_ns as f64,
+            cpu_ms_per_second,
+            look_gap_ms: gap_ns as f64 / 1e6,
+        })
     }
 
     fn all_arrived(&mut self, within: Duration) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! `soak`: full speed for minutes, with the resident memory looked at each second.
 //!
+//! Where looks find nothing left to do, or the CPU time is far below the wall time, this was not full speed: the machine was busy.
+//!
 //! Files of the same lines, each behind a first line of its own, are put into a folder as fast as they are taken; one that was taken is
 //! deleted. The growth is the slope of a straight line through all samples but those of the first tenth.
 //!
@@ -33,6 +35,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     feed.keep_ahead(0)?;
     let metered = Metered::start(&mut contender.command(&place)?, bench.contender_cpus())?;
     let mut samples: Vec<(f64, f64)> = Vec::new();
+    let (mut looks, mut dry) = (0_u64, 0_u64);
     let seconds = bench.plan.soak_seconds as f64;
     loop {
         let elapsed = metered.begun().elapsed().as_secs_f64();
@@ -42,7 +45,9 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         if elapsed >= samples.len() as f64 * SAMPLE_SECONDS {
             samples.push((elapsed / 60.0, metered.resident_bytes() as f64 / 1024.0));
         }
-        feed.keep_ahead(contender.events_out(&place))?;
+        let delivered = contender.events_out(&place);
+        (looks, dry) = (looks + 1, dry + u64::from(delivered >= feed.events));
+        feed.keep_ahead(delivered)?;
         measure::pause(LOOK);
     }
     let done = || Ok(contender.events_out(&place) >= feed.events);
@@ -57,13 +62,15 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     }
     let growth = slope(&samples[samples.len() / 10..]);
     eprintln!(
-        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute",
+        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute; \
+         {dry} of {looks} looks found nothing left to do",
         contender.name()
     );
     let figures = [
         (Figure::EventsPerSecond, events as f64 / wall),
         (Figure::CpuSeconds, ended.cpu_seconds),
         (Figure::EventsPerCpuSecond, events as f64 / ended.cpu_seconds),
+        (Figure::CpuMsPerSecond, ended.cpu_seconds * 1000.0 / wall),
         (Figure::ResidentPeakMib, peak),
         (Figure::ResidentGrowthKibPerMinute, growth),
     ];

@@ -38,7 +38,8 @@ pub(super) fn run(
             events = output.count()?;
             Ok(events >= lines)
         };
-        metered.until(bench.within(lines), ASK_OUTPUT, done)
+        let done = metered.until(bench.within(lines), ASK_OUTPUT, done);
+        done.and_then(|_| metered.until_change_of(&place.output()))
     } else {
         let done = || {
             events = contender.events_out(&place);

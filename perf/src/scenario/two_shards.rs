@@ -57,7 +57,10 @@ fn once(
         events = contender.events_out(place);
         Ok(events >= lines * FILES)
     };
-    let wall = metered.until(bench.within(lines * FILES), Duration::from_secs(2), done)?;
+    let mut wall = metered.until(bench.within(lines * FILES), Duration::from_secs(2), done)?;
+    if place.output().is_file() {
+        wall = metered.until_change_of(&place.output())?;
+    }
     let peak = metered.resident_peak_bytes() as f64 / MIB;
     let ended = metered.end()?;
     ended_well(contender, &ended)?;

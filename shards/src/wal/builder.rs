@@ -207,9 +207,11 @@ impl FrameBuilder {
         self.finished = true;
     }
 
-    /// Sets the timestamp of a frame without events.
+    /// Sets the timestamp of a frame without events; that of a frame with events is its first one's.
     pub(crate) fn set_timestamp(&mut self, timestamp: Timestamp) {
-        self.timestamp = timestamp;
+        if self.lengths.is_empty() {
+            self.timestamp = timestamp;
+        }
     }
 
     #[cfg(test)]

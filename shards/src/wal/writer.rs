@@ -137,7 +137,7 @@ impl<E: Env> Writer<E> {
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
         recovered.harden(&disk)?;
-        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, SPARES as usize)?;
+        let mut standbys = recovered.clear_leftovers(&disk, options.segment_bytes, STANDBYS as usize)?;
         let number = recovered.stock(&disk, options.segment_bytes, STANDBYS as usize, &mut standbys)?;
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
         let next = first_sequence(&recovered, &options, floor);

@@ -376,9 +376,8 @@ impl<E: Env> FileOutput<E> {
         for pieces in delivery.pieces.chunks(PIECES_AT_ONCE) {
             self.buffer.clear();
             let mut parts = Vec::with_capacity(pieces.len());
-            match self.encoding {
-                Encoding::Json => parts.extend(pieces.iter().map_while(|piece| piece.lines()).map(IoSlice::new)),
-                _ => {}
+            if let Encoding::Json = self.encoding {
+                parts.extend(pieces.iter().map_while(|piece| piece.lines()).map(IoSlice::new));
             }
             if parts.len() < pieces.len() {
                 pieces.iter().for_each(|piece| self.encoding.piece(piece, &mut self.buffer));

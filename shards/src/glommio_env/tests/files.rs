@@ -3,7 +3,7 @@
 use super::{child, is_child, run_one, say};
 use crate::env::{Disk, Env, File, FileKind, Map, Open};
 use crate::glommio_env::{RealDisk, RealFile, install_map_fault_handler};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -31,6 +31,35 @@ fn reads_agree_whether_they_may_wait_or_not() {
             assert_eq!(read(&file, &mut buffer, 12).expect("the end"), 0);
         }
         assert_eq!(file.stat().expect("open").length, 12);
+    });
+}
+
+#[test]
+fn parts_are_written_one_behind_the_other() {
+    on_both(|disk, at| {
+        let file = disk.open(&at.join("a"), Open::Create).expect("created");
+        let parts: Vec<Vec<u8>> = (0..300u32).map(|part| vec![part as u8; (part * 37 % 5000) as usize]).collect();
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_parts_at(&slices, 3).expect("written");
+        let mut found = vec![0; parts.concat().len() + 3];
+        assert_eq!(file.read_at(&mut found, 0).expect("read"), found.len());
+        assert!(found[..3] == [0; 3] && found[3..] == parts.concat());
+    });
+}
+
+#[test]
+fn nothing_but_zeros_lies_before_the_next_data() {
+    on_both(|disk, at| {
+        let file = disk.open(&at.join("a"), Open::Create).expect("created");
+        file.allocate(1 << 20).expect("room");
+        file.write_at(b"x", 600_000).expect("written");
+        let found = file.next_data(0).expect("answered").expect("there is data");
+        assert!(found <= 600_000);
+        let within = file.next_data(600_000).expect("answered");
+        assert_eq!(within, Some(600_000));
+        // A file system that knows no holes says that all is data.
+        let behind = file.next_data(700_000).expect("answered");
+        assert!(behind.is_none_or(|data| data >= 700_000));
     });
 }
 

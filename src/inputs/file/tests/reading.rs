@@ -298,3 +298,36 @@ fn settings_are_checked() {
     assert!(example.is_ok_and(|example| example["type"] == Settings::NAME));
     assert!(serde_saphyr::from_str::<Settings>("include: [a]\ninclud: [b]\n").is_err());
 }
+
+/// The first file stays where its output is; of many, few go there.
+#[test]
+fn a_shard_that_delivers_for_all_follows_fewer_files() {
+    for (files, expected) in [(1, [1, 0, 0]), (30, [1, 15, 14])] {
+        let mut world = World::new(2, &["/log/*"]);
+        world.deliverers = vec![1, 0, 0];
+        for file in 0..files {
+            world.append(&format!("/log/{file}"), &format!("line {file}\n"));
+        }
+        world.start();
+        world.wait_for(files);
+        let followed: Vec<u64> = world.counters.iter().map(|counters| counters.files.get()).collect();
+        assert_eq!(followed, expected);
+    }
+}
+
+/// Files that are quiet for long are looked at all the same: watches may tell nothing.
+#[test]
+fn what_no_watch_tells_is_found_after_a_long_quiet_time() {
+    check(&["/log/*.log"], |world| {
+        world.append("/log/app.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.simulation.disk().set_watch_silent(true);
+        world.wait(300);
+        world.append("/log/app.log", "two\n");
+        world.append("/log/new.log", "three\n");
+        // Names within four seconds, and quiet files within ten, at the next tick.
+        world.wait(16);
+        assert_eq!(world.log.borrow().lines.len(), 3);
+    });
+}
