@@ -28,7 +28,6 @@ use std::time::Duration;
 
 mod options;
 pub mod source;
-
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
 /// Longest time between a delivery and the commit that covers it.
