@@ -75,7 +75,7 @@ fn failed_write_of_the_log_ends_the_engine_and_nothing_is_lost() {
     log.write_all(&block(2, ALL)).expect("lines");
     let segment = case.path("data/wal/log-00000001/0000000000000001.seg");
     assert!(segment.exists());
-    let mut command = with_errors(&config, &segment, "inject=pwrite64:error=EIO:when=12+");
+    let mut command = with_errors(&config, &segment, "inject=pwrite64,pwritev,pwritev2:error=EIO:when=12+");
     let mut product = Product::start_with(&case, &mut command);
     ended_by_its_log(&mut product);
     assert!(product.log().contains("write of"), "{}", product.log());
@@ -181,7 +181,7 @@ fn output_that_fails_to_write_loses_and_repeats_nothing() {
     let case = Case::new("eio-output");
     let config = case.files_to_file("logs/*.log");
     case.write("logs/app.log", &block(1, ALL));
-    let mut command = with_errors(&config, &case.output(), "inject=pwrite64:error=EIO:when=3..6");
+    let mut command = with_errors(&config, &case.output(), "inject=pwrite64,pwritev,pwritev2:error=EIO:when=3..6");
     let mut product = Product::start_with(&case, &mut command);
     product.expect("events.json");
     product.wait_for_log(&["events.json", "input/output error", "check the disk"]);

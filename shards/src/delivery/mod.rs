@@ -3,8 +3,8 @@
 //! Guarantees: a cursor is committed only past what the output has delivered and made durable, or what was counted as
 //! discarded for a named reason (invariant E2); events of one log go out in its order, and of several logs those of earlier
 //! starts of the engine first, so that a source that moved between shards keeps its order (invariant E3); one delivery at a
-//! time, so memory is bounded by the batch limits (invariant E4); a panic of the output brings it back to its
-//! last commit. A slow or dead output holds up nothing but itself until the log is full.
+//! time, so memory is bounded by the batch limits (invariant E4); a panic of the output brings it back to its last commit. A
+//! slow or dead output holds up nothing but itself until the log is full.
 //!
 //! Does not know protocols, and does not append events: its commits go through the keeper.
 
@@ -28,7 +28,6 @@ use std::time::Duration;
 
 mod options;
 pub mod source;
-
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
 /// Longest time between a delivery and the commit that covers it.
