@@ -10,26 +10,24 @@
 #   tests/tools.sh miri                   the ring, batches and the log's codecs under Miri
 #
 # The sanitizers of the pinned toolchain are unlocked by RUSTC_BOOTSTRAP, so no second toolchain is needed. cargo-fuzz works on
-# the same folder: RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz frame
+# the same folder: RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --features libfuzzer frame
 set -euo pipefail
 
-# Called by cargo in place of the compiler: what a fuzzer has to see into is compiled for coverage, the other two hundred
-# crates are not.
+# Called by cargo in place of the compiler for the crates of this workspace: these are checked and looked into. What they depend
+# on is shared with the ordinary tests, so that no second tree of two hundred crates is built.
 if [ "${1##*/}" = rustc ]; then
     case " $* " in
-        *" --crate-name build_script_"*) exec "$@" ;;
-        *" --crate-name tailwater"* | *" --crate-name granit_parser "* | *fuzz_targets/*)
-            exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-                -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-                -Cllvm-args=-sanitizer-coverage-trace-compares ;;
-        *) exec "$@" ;;
+        *" --crate-name build_script_"* | *" --crate-name ___ "*) exec "$@" ;;
     esac
+    RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address -Copt-level=1 -Cpasses=sancov-module \
+        -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+        -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
 fi
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 export CARGO_TERM_COLOR=never PATH="$HOME/.cargo/bin:$PATH"
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}/sanitized"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}"
 
 TARGETS="frame segment log checkpoint outputs manifest configuration"
 # What is unsafe, and what is built on it.
@@ -37,21 +35,18 @@ UNSAFE_TESTS="ring:: batch:: scan:: lane:: signal:: wal:: glommio_env::"
 # Inputs are small: a target that needs more memory than this takes it for something that is not there.
 LIMITS="-rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=20 -max_len=4096"
 CORPUS=tests/fuzz/corpus
-HOST="$(rustc -vV | awk '/^host:/ { print $2 }')"
-BIN="$CARGO_TARGET_DIR/$HOST/sanitized"
+BIN="$CARGO_TARGET_DIR/debug"
 JOBS="$(nproc)"
 
 say() { printf '== %s\n' "$*"; }
 
-# One set of flags, so that the tests and the targets share what they are built on.
 sanitized() {
-    RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER="$PWD/tests/tools.sh" RUSTFLAGS="-Zsanitizer=address --cfg fuzzing" \
-        ASAN_OPTIONS=detect_leaks=0 cargo "$@"
+    RUSTC_WORKSPACE_WRAPPER="$PWD/tests/tools.sh" ASAN_OPTIONS=detect_leaks=0 cargo "$@"
 }
 
 # Everything at once: what the two need of their dependencies is the same then, and nothing is built twice.
 prepare() {
-    sanitized build --locked --quiet --profile sanitized --target "$HOST" -p tailwater-shards -p tailwater-fuzz --bins --tests
+    sanitized build --locked --quiet -p tailwater-shards -p tailwater-fuzz --features tailwater-fuzz/libfuzzer --bins --tests
 }
 
 asan() {
@@ -59,7 +54,7 @@ asan() {
     prepare
     # The driving of the executor is about time, and slow under anything.
     # shellcheck disable=SC2086
-    sanitized test --locked --quiet --profile sanitized --target "$HOST" -p tailwater-shards -p tailwater-fuzz --lib -- \
+    sanitized test --locked --quiet -p tailwater-shards -p tailwater-fuzz --features tailwater-fuzz/libfuzzer --lib -- \
         $UNSAFE_TESTS tests::every_corpus --skip glommio_env::tests::drive
 }
 

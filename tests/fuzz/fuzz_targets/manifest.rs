@@ -1,10 +1,10 @@
 //! The target `manifest` for libFuzzer. Built without it, the program replays the files that it is given.
-#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-#[cfg(fuzzing)]
+#[cfg(feature = "libfuzzer")]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| tailwater_fuzz::run("manifest", data));
 
-#[cfg(not(fuzzing))]
+#[cfg(not(feature = "libfuzzer"))]
 fn main() -> std::process::ExitCode {
     tailwater_fuzz::replay("manifest")
 }

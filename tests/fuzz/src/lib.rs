@@ -3,7 +3,7 @@
 //! Guarantees: a target fails (panics) not only for a crash but for each broken promise that its file names; the corpus in
 //! `corpus/NAME` is replayed by every ordinary test run, so what was found once stays found. `tests/tools.sh` builds the targets with
 //! libFuzzer and AddressSanitizer and runs them: `tests/tools.sh fuzz 20` for twenty seconds each. The folder has the layout of
-//! cargo-fuzz, which does the same by `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz NAME`.
+//! cargo-fuzz: `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --features libfuzzer NAME`.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
