@@ -6,7 +6,7 @@
 
 use super::segment::Segment;
 use super::{LogId, OutputNumber, Position, Sequence};
-use crate::env::Disk;
+use crate::env::{Disk, Sabotage};
 use crate::limits::OUTPUTS_MAX;
 use crate::signal::Signal;
 use std::collections::BTreeMap;
@@ -279,6 +279,13 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Whether [`Log::release`] would let go of a segment, or of the last of a log without a writer.
+    pub fn lets_go(&self, reader: &Reader, position: Position) -> bool {
+        let floor = self.segment_of(position).map_or(0, |segment| segment.number);
+        let adopted = !self.recycling.load(Ordering::Acquire);
+        floor > reader.floor.load(Ordering::Relaxed) || adopted && position.sequence > self.last()
+    }
+
     pub(crate) fn readers_generation(&self) -> u64 {
         self.readers_generation.load(Ordering::Acquire)
     }
@@ -309,7 +316,8 @@ impl<D: Disk> Log<D> {
             return Vec::new();
         }
         let readers = lock(&self.readers);
-        let floor = readers.iter().map(|reader| reader.floor.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let needed = readers.iter().map(|reader| reader.floor.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let floor = needed.saturating_add(u64::from(D::sabotaged(Sabotage::RecycleEarly)));
         let synced = self.synced();
         let mut segments = lock(&self.segments);
         let mut taken = Vec::new();

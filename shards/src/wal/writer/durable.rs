@@ -80,7 +80,8 @@ impl<E: Env> Writer<E> {
         if self.maintenance_out || self.poison.is_some() {
             return None;
         }
-        let consumed = self.log.take_consumed(self.active.number);
+        let mut consumed = std::mem::take(&mut self.left);
+        consumed.extend(self.log.take_consumed(self.active.number));
         let live = self.log.counters.segments.get();
         let wanted = STANDBYS.min(self.segments_max().saturating_sub(live));
         let missing = wanted.saturating_sub(self.standbys.len() as u64) as usize;
@@ -103,16 +104,17 @@ impl<E: Env> Writer<E> {
     }
 
     /// Takes the result of maintenance in. An error in it means that there are fewer standbys for now (a full disk, say);
-    /// asking again later is right.
+    /// asking again later is right, unless it is [`WalError::Poisoned`].
     pub fn maintained(&mut self, done: Maintained<E::Disk>) -> Result<(), WalError> {
         self.maintenance_out = false;
         self.standbys.extend(done.standbys);
+        self.left = done.left;
         self.log.counters.standbys.set(self.standbys.len() as u64);
         if std::mem::take(&mut self.refused) {
             self.log.set_full(false);
             self.log.recycled.notify();
         }
-        done.failed.map_or(Ok(()), Err)
+        self.poisoning(done.failed.map_or(Ok(()), Err))
     }
 
     /// Makes the start itself durable before anybody is served: what an earlier life left behind the tail can then never come
