@@ -17,7 +17,7 @@ mod tree;
 pub use file::{SimFile, SimLock, SimMap};
 pub use outside::Outside;
 
-use crate::env::{DirEntry, Disk, FileKind, Monotonic, Open, Stat, Timestamp};
+use crate::env::{DirEntry, Disk, FileKind, Monotonic, Open, Sabotage, Stat, Timestamp};
 use faults::{dead, due};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -272,6 +272,10 @@ impl Disk for SimDisk {
         let state = self.blocking("free_bytes")?;
         state.find(path)?;
         Ok(state.free_bytes())
+    }
+
+    fn sabotaged(sabotage: Sabotage) -> bool {
+        super::sabotage::is_made(sabotage)
     }
 }
 
