@@ -1,52 +1,117 @@
-//! The whole engine on simulated machines: every seed crashes, loses power, fails and recovers, and every promise is
-//! judged at its end.
+//! The whole engine on simulated machines: every seed crashes, loses power, fails, changes its plan and recovers, and every
+//! promise is judged at its end. And the engine broken on purpose: the same judge has to notice.
 //!
-//! `SEEDS=1000 cargo test --test sim` runs more of them, `SEED=17` one; a failure prints its seed.
+//! `SEEDS=100000 cargo test --test sim` runs more seeds, `FIRST=500` begins there, `SEED=17` runs one. A failure prints its seed
+//! and the story of it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use tailwater_shards::sim::script::{Told, crash_and_recover};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use tailwater_shards::env::Sabotage;
+use tailwater_shards::sim::sabotage;
+use tailwater_shards::sim::script::{Failure, Told, run_seed};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 2_000;
+
+/// Stories that are printed when many seeds fail.
+const STORIES_MAX: usize = 2;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
+/// Runs seeds on every core: what they did, and those that failed, in order. Ends early at a failure if asked to.
+fn run(seeds: std::ops::Range<u64>, broken: Option<Sabotage>, first_failure: bool) -> (Told, Vec<Failure>) {
+    let next = AtomicU64::new(seeds.start);
+    let stop = AtomicBool::new(false);
+    let results = Mutex::new((Told::default(), Vec::new()));
+    let work = || {
+        let _guard = sabotage::commit(broken);
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let ran = run_seed(seed);
+            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+            match ran {
+                Ok(told) => results.0.add(&told),
+                Err(failure) => {
+                    stop.store(first_failure, Ordering::Relaxed);
+                    results.1.push(failure);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let (told, mut failures) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failures.sort_by_key(|failure| failure.seed);
+    (told, failures)
+}
+
+fn must_pass(failures: &[Failure], seeds: u64) {
+    let stories: Vec<String> = failures.iter().take(STORIES_MAX).map(ToString::to_string).collect();
+    let numbers: Vec<u64> = failures.iter().map(|failure| failure.seed).collect();
+    assert!(
+        failures.is_empty(),
+        "{}\n{} of {seeds} seeds failed; run one with SEED=n: {numbers:?}",
+        stories.join("\n"),
+        failures.len()
+    );
+}
+
 #[test]
 fn every_seed_crashes_and_recovers() {
     if let Some(seed) = number("SEED") {
-        println!("seed {seed}: {:?}", crash_and_recover(seed));
-        return;
+        let (told, failures) = run(seed..seed + 1, None, false);
+        must_pass(&failures, 1);
+        return println!("seed {seed}: {told:?}");
     }
-    let seeds = number("SEEDS").unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64).min(seeds);
-    let run = |first: u64| {
-        let mut sum = Told::default();
-        let mut failed = Vec::new();
-        for seed in (first..seeds).step_by(threads as usize) {
-            match catch_unwind(AssertUnwindSafe(|| crash_and_recover(seed))) {
-                Ok(told) => sum.add(&told),
-                Err(_) => failed.push(seed),
-            }
-        }
-        (sum, failed)
-    };
-    let mut sum = Told::default();
-    let mut failed = Vec::new();
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || run(first))).collect();
-        for worker in workers {
-            let (told, bad) = worker.join().expect("a worker catches what its seeds do");
-            sum.add(&told);
-            failed.extend(bad);
-        }
-    });
-    failed.sort_unstable();
+    let (first, seeds) = (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
+    let (sum, failures) = run(first..first + seeds, None, false);
     println!("{seeds} seeds: {sum:?}");
-    assert!(failed.is_empty(), "{} of {seeds} seeds failed; run one with SEED=n: {failed:?}", failed.len());
+    must_pass(&failures, seeds);
     if seeds >= SEEDS {
-        let all = [sum.crashes, sum.power_losses, sum.failures, sum.drains];
-        assert!(all.iter().all(|&count| count >= 10), "some way to end never happened: {sum:?}");
+        let all = [sum.crashes, sum.power_losses, sum.failures, sum.drains, sum.refused, sum.rotten, sum.removed];
+        assert!(all.iter().all(|&count| count >= 10), "something never happened: {sum:?}");
     }
+}
+
+/// The engine with one mistake fails some seed, and the same seeds are green without it.
+fn is_caught(broken: Sabotage) {
+    let (_, failures) = run(0..SEEDS, Some(broken), true);
+    let Some(failure) = failures.first() else { panic!("{broken:?} was not noticed in {SEEDS} seeds") };
+    let (seeds, what) = (failure.seed + 1, failure.what.lines().take(2).collect::<Vec<_>>().join(" "));
+    let (_, failures) = run(0..seeds, None, false);
+    must_pass(&failures, seeds);
+    println!("{broken:?}: noticed after {seeds} seeds: {what}");
+}
+
+#[test]
+fn an_engine_that_skips_checksums_is_caught() {
+    is_caught(Sabotage::SkipChecksum);
+}
+
+#[test]
+fn an_engine_that_retries_a_failed_sync_is_caught() {
+    is_caught(Sabotage::RetryFailedSync);
+}
+
+#[test]
+fn an_engine_that_acknowledges_before_it_appends_is_caught() {
+    is_caught(Sabotage::AcknowledgeEarly);
+}
+
+#[test]
+fn an_engine_that_commits_before_it_delivers_is_caught() {
+    is_caught(Sabotage::CommitEarly);
+}
+
+#[test]
+fn an_engine_that_recycles_a_segment_too_soon_is_caught() {
+    is_caught(Sabotage::RecycleEarly);
 }

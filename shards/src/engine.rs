@@ -9,6 +9,7 @@
 
 use crate::counters::{Discarded, OutputCounters, ShardCounters};
 use crate::delivery::DeliveryOptions;
+use crate::delivery::gate::Gate;
 use crate::env::{Disk, Env, ShardId, Timestamp};
 use crate::lane::LaneOptions;
 use crate::limits::OUTPUTS_MAX;
@@ -158,6 +159,9 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
         let id = directory.new_log()?;
         logs.push(scan(&directory, id)?);
     }
+    // The first shard's log takes over what all of them say. Were that durable before they are, a loss of power could take
+    // the events of a position that is kept.
+    logs.iter_mut().try_for_each(|log| log.harden(disk))?;
     let adopted = logs.split_off(plan.shards);
     for (number, _) in &fresh {
         remove_strangers(disk, &plan.data_dir, *number)?;
@@ -166,7 +170,8 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     // The starts of the engine have one count for all logs, so that deliveries can tell what was written earlier in another.
     let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
     logs.iter_mut().for_each(|log| log.epoch = epoch);
-    let layout = Layout { plan, merged, numbers, stop, directory: Arc::new(directory) };
+    let gates = gates(&plan, epoch + 1);
+    let layout = Layout { plan, merged, numbers, gates, stop, directory: Arc::new(directory) };
     let mut engine = layout.lay_out(disk, logs, adopted, damage, removed)?;
     engine.cut = cut;
     Ok(engine)
@@ -180,13 +185,14 @@ fn merge<D: Disk>(logs: &[RecoveredLog<D>]) -> Merged {
         for commit in log.state.commits.values() {
             merge_commit(&mut merged.commits, commit);
         }
-        for entry in &log.state.registry {
-            match merged.registry.iter_mut().find(|known| known.number == entry.number) {
-                // A log that stopped being written earlier does not know that the output was removed or has come back.
-                Some(known) if known.name == entry.name => known.removed &= entry.removed,
-                Some(_) => {}
-                None => merged.registry.push(entry.clone()),
-            }
+    }
+    // A log that stopped being written earlier knows neither that an output was removed nor that it has come back: the latest
+    // start knows best.
+    let mut latest: Vec<&RecoveredLog<D>> = logs.iter().collect();
+    latest.sort_by_key(|log| std::cmp::Reverse(log.epoch));
+    for entry in latest.iter().flat_map(|log| &log.state.registry) {
+        if merged.registry.iter().all(|known| known.number != entry.number) {
+            merged.registry.push(entry.clone());
         }
     }
     merged
@@ -302,7 +308,17 @@ fn assign_numbers<E: Env>(outputs: &[OutputPlan<E>], merged: &mut Merged) -> Res
     Ok(Numbers { numbers, removed, fresh })
 }
 
+/// For each output, where its instances wait for each other in the start that writes `epoch`.
+fn gates<E: Env>(plan: &Plan<E>, epoch: u32) -> Vec<Arc<Gate>> {
+    let instances = |output: &OutputPlan<E>| match output.spec.placement() {
+        Placement::One => 1,
+        Placement::Every => plan.shards,
+    };
+    plan.outputs.iter().map(|output| Gate::new(instances(output), epoch)).collect()
+}
+
 struct Layout<E: Env> {
+    gates: Vec<Arc<Gate>>,
     directory: Arc<DataDirectory<E::Disk>>,
     plan: Plan<E>,
     merged: Merged,
@@ -495,6 +511,7 @@ impl<E: Env> Layout<E> {
                 logs,
                 resume: self.merged.commits.get(&number).cloned(),
                 counters,
+                gate: self.gates[index].keeper(if one { 0 } else { shard }),
             });
         }
         outputs

@@ -151,6 +151,21 @@ pub enum Open {
     Create,
 }
 
+/// A mistake that the engine makes on purpose in a simulation, so that a test can prove that it would be noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Frames are read without a look at their checksums.
+    SkipChecksum,
+    /// A sync that failed is called again, and the second answer is believed.
+    RetryFailedSync,
+    /// A batch is acknowledged before it is appended.
+    AcknowledgeEarly,
+    /// A cursor is committed before the output has delivered.
+    CommitEarly,
+    /// A segment is given back while a reader may still come back to it.
+    RecycleEarly,
+}
+
 /// Files and directories. All calls may block unless they say otherwise.
 pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file.
@@ -184,6 +199,13 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
     /// Bytes that an ordinary user may still write where `path` lies.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Whether this mistake is made on purpose. Decided by the type, so that no setting of a real disk can say yes, and the
+    /// branches that ask are gone from what is compiled for one. Only the simulated disk answers for itself.
+    fn sabotaged(sabotage: Sabotage) -> bool {
+        let _ = sabotage;
+        false
+    }
 }
 
 /// An open file. Reads and writes name their position; there is no shared one.

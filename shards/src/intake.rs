@@ -6,7 +6,7 @@
 
 use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, Discarded};
-use crate::env::Env;
+use crate::env::{Disk as _, Env, Sabotage};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
 use crate::pipeline::InputPath;
@@ -122,6 +122,9 @@ impl<E: Env> Intake<E> {
         let ticket = batch.ticket;
         // The frames hold all that is needed: the chunk goes home while it is still in the cache.
         self.lanes[lane].receiver.give_back(batch);
+        if E::Disk::sabotaged(Sabotage::AcknowledgeEarly) {
+            self.keeper.acknowledge_early(lane, ticket);
+        }
         let sequence = self.append().await?;
         self.keeper.acknowledge_later(sequence, lane, ticket);
         if !self.owed.is_empty() {

@@ -233,6 +233,15 @@ impl LaneSender {
         }
     }
 
+    /// Counts the batches anew after a plugin has died with some in its hands. Only when everything that was sent is settled:
+    /// what is not at home then is gone.
+    pub fn recount(&self) {
+        self.collect();
+        self.made.set(self.spare.borrow().len());
+        self.shared.counters.made_batches.set(self.made.get() as u64);
+        self.large_out.set(0);
+    }
+
     /// Whether ranges of dropped batches wait to be recorded.
     pub fn owes(&self) -> bool {
         !self.owed.borrow().is_empty()

@@ -187,6 +187,11 @@ impl<E: Env> Lanes<E> {
         }
     }
 
+    /// Makes up for batches that a plugin had in its hands when it died. Only when [`Lanes::settled`] has returned.
+    pub fn recount(&self) {
+        self.lanes.iter().for_each(LaneSender::recount);
+    }
+
     /// The positions of what went to several shards. Recorded in their logs once [`Lanes::settled`] has returned.
     pub fn spread_positions(&self) -> SourceTable {
         self.spread.borrow().clone()

@@ -5,6 +5,7 @@
 //! again from what its shard has recorded. Does not choose what runs where: [`crate::engine`] does.
 
 use crate::counters::{Discarded, OutputCounters, ShardCounters};
+use crate::delivery::gate::Gatekeeper;
 use crate::delivery::source::LogReader;
 use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
 use crate::env::{Disk, Env, ShardId};
@@ -136,6 +137,8 @@ pub struct ShardOutput<E: Env> {
     pub resume: Option<Commit>,
     /// What it counts.
     pub counters: Arc<OutputCounters>,
+    /// Where its instances wait for each other.
+    pub gate: Gatekeeper,
 }
 
 /// A task that lives beside the inputs on one shard, such as the admin endpoint.
@@ -307,8 +310,8 @@ impl<E: Env> OutputStarter<'_, E> {
             };
             let opened = async { Some(open_readers(&output, &board).await) };
             if let Some((readers, news)) = or(opened, forced).await {
-                let ShardOutput { spec, options, resume, .. } = output;
-                let parts = DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes };
+                let ShardOutput { spec, options, resume, gate, .. } = output;
+                let parts = DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes, gate };
                 Deliverer::new(parts).run().await;
             }
             delivering.left.set(delivering.left.get() - 1);
@@ -450,6 +453,9 @@ async fn run_input<E: Env>(
         }
         // A batch that the intake still holds is not in the positions yet: it would be read twice.
         or(context.lanes.settled(), context.stop.reached(Phase::Forced)).await;
+        if context.stop.phase() < Phase::Forced {
+            context.lanes.recount();
+        }
         // Both are needed: this shard's log need not know what an earlier life recorded of a source in another one.
         let mut known = SourceTable::new();
         input.resume.iter().for_each(|state| known.absorb(state.clone()));

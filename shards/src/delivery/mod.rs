@@ -2,22 +2,24 @@
 //!
 //! Guarantees: a cursor is committed only past what the output has delivered and made durable, or what was counted as
 //! discarded for a named reason (invariant E2); events of one log go out in its order, and of several logs those of earlier
-//! starts of the engine first, so that a source that moved between shards keeps its order (invariant E3); one delivery at a
-//! time, so memory is bounded by the batch limits (invariant E4); a panic of the output brings it back to its last commit. A
-//! slow or dead output holds up nothing but itself until the log is full.
+//! starts of the engine first, across all instances of the output ([`gate`]), so that a source that moved between shards
+//! keeps its order (invariant E3); one delivery at a time, so memory is bounded by the batch limits (invariant E4); a panic of
+//! the output brings it back to its last commit. A slow or dead output holds up nothing but itself until the log is full.
 //!
 //! Does not know protocols, and does not append events: its commits go through the keeper.
 
 use crate::counters::Discard;
-use crate::env::{Env, Monotonic};
+use crate::env::{Disk as _, Env, Monotonic, Sabotage};
 use crate::keeper::Keeper;
 use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError};
 use crate::retry::Backoff;
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
 use crate::wal::{Commit, Position};
+use full::GIVE_WAY_INTERVAL;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
+use gate::Gatekeeper;
 use source::{LogReader, Taken};
 use std::cell::RefCell;
 use std::future::Future;
@@ -26,6 +28,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod full;
+pub mod gate;
 mod options;
 pub mod source;
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
@@ -50,9 +54,6 @@ const FRAMES_TOGETHER: usize = 4;
 /// How long a delivery that has nothing else to do waits after the log refused its commit.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often an output that hangs is held against a log that fills up because of it.
-const GIVE_WAY_INTERVAL: Duration = Duration::from_secs(1);
-
 /// What a delivery is made of.
 pub struct DeliveryParts<E: Env> {
     /// The output.
@@ -71,6 +72,8 @@ pub struct DeliveryParts<E: Env> {
     pub news: Arc<Signal>,
     /// Whether every shard's intake has ended: nothing more will be appended.
     pub intakes: Arc<Countdown>,
+    /// Where it waits for the output's other instances.
+    pub gate: Gatekeeper,
 }
 
 /// The result of [`Output::begin_sync`], once its task has one; an inner none after a panic.
@@ -85,6 +88,7 @@ pub struct Deliverer<E: Env> {
     keeper: Rc<Keeper<E>>,
     news: Arc<Signal>,
     intakes: Arc<Countdown>,
+    gate: Gatekeeper,
     stop: Stop,
     commit_number: u64,
     /// State of the last commit, and where the readers stood then: what a restarted output goes back to.
@@ -123,11 +127,12 @@ enum End {
 impl<E: Env> Deliverer<E> {
     /// A delivery; [`Deliverer::run`] does the work.
     pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
-        let DeliveryParts { spec, context, options, mut readers, keeper, resume, news, intakes } = parts;
+        let DeliveryParts { spec, context, options, mut readers, keeper, resume, news, intakes, gate } = parts;
         let recent = keeper.with_writer(|writer| writer.recent().clone());
         let own = |reader: &&mut LogReader<_>| reader.log_id() == keeper.log().id();
         readers.iter_mut().filter(own).for_each(|reader| reader.read_recent(recent.clone()));
         intakes.tell(news.clone());
+        gate.tell(news.clone());
         Deliverer {
             stop: context.stop.clone(),
             last_commit: context.env.now(),
@@ -149,11 +154,19 @@ impl<E: Env> Deliverer<E> {
             keeper,
             news,
             intakes,
+            gate,
         }
     }
 
     /// Runs until everything is delivered after the intakes have ended, or the end is forced.
     pub async fn run(mut self) {
+        self.run_to_the_end().await;
+        self.gate.leave();
+    }
+
+    async fn run_to_the_end(&mut self) {
+        // Before it is open: with nothing to deliver first it holds up no other instance.
+        self.pass_gate();
         let mut backoff = Backoff::new(self.options.retry);
         loop {
             let Some(mut output) = self.open(&mut backoff).await else { return };
@@ -226,7 +239,9 @@ impl<E: Env> Deliverer<E> {
                     Ok(()) => {}
                     Err(end) => return end,
                 }
-            } else if nothing_comes && self.syncing.is_none() {
+            } else if self.pass_gate() {
+                continue;
+            } else if nothing_comes && self.syncing.is_none() && !self.waits_at_gate() {
                 // A sync that is out may be the one that is told of a failure: the commit waits for what it says.
                 if !self.uncommitted {
                     return End::Drained;
@@ -288,12 +303,15 @@ impl<E: Env> Deliverer<E> {
     /// The reader to take from: of the earliest start of the engine, since a source may have moved between shards then; among
     /// those in turn.
     fn next_reader(&mut self) -> Option<usize> {
-        let index = self.find_next()?;
+        let (epoch, index) = self.find_next()?;
+        if self.gate.holds(epoch) {
+            return None;
+        }
         self.turn = (index + 1) % self.readers.len();
         Some(index)
     }
 
-    fn find_next(&mut self) -> Option<usize> {
+    fn find_next(&mut self) -> Option<(u32, usize)> {
         let count = self.readers.len();
         let mut first: Option<(u32, usize)> = None;
         for distance in 0..count {
@@ -313,7 +331,22 @@ impl<E: Env> Deliverer<E> {
                 first = Some((epoch, index));
             }
         }
-        first.map(|(_, index)| index)
+        first
+    }
+
+    /// Says at the gate what is delivered first here. Only when nothing taken is undelivered. Whether that was news there.
+    fn pass_gate(&mut self) -> bool {
+        if self.gate.is_past() {
+            return false;
+        }
+        let oldest = self.find_next().map(|(epoch, _)| epoch);
+        self.gate.advance(oldest)
+    }
+
+    /// Whether there is something to deliver once other instances have delivered what is older.
+    fn waits_at_gate(&mut self) -> bool {
+        let held = self.find_next().is_some_and(|(epoch, _)| self.gate.holds(epoch));
+        held && !self.gate.is_abandoned()
     }
 
     /// Shows how long the oldest event waits that nothing has been done about.
@@ -334,6 +367,10 @@ impl<E: Env> Deliverer<E> {
         let begun = self.context.env.now();
         let mut backoff = Backoff::new(self.options.retry);
         let env = self.context.env.clone();
+        if E::Disk::sabotaged(Sabotage::CommitEarly) {
+            taken.iter().for_each(|part| self.readers[part.reader].delivered(part));
+            self.record(self.committed_state.clone().unwrap_or_default());
+        }
         loop {
             let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
             let attempt = async { deliver.await.map(Some) };
@@ -393,6 +430,10 @@ impl<E: Env> Deliverer<E> {
     /// Waits for news, a commit that is due or the output's tick.
     async fn idle(&mut self, output: &mut dyn Output) -> Result<(), End> {
         self.pass_over();
+        if self.waits_at_gate() && self.drop_oldest() > 0 {
+            self.uncommitted = true;
+            return Ok(());
+        }
         let env = self.context.env.clone();
         let now = env.now();
         let wait = match self.uncommitted && self.syncing.is_none() {
@@ -514,56 +555,6 @@ impl<E: Env> Deliverer<E> {
         for (reader, position) in self.readers.iter_mut().zip(&self.committed) {
             reader.go_back(*position);
         }
-    }
-
-    /// Ends when a delivery that does not end holds up a full log, and the output is one that drops its oldest events then.
-    async fn held_up(&self, taken: &[Taken<E::Disk>]) -> std::thread::Result<Option<Outcome>> {
-        loop {
-            self.context.env.sleep(GIVE_WAY_INTERVAL).await;
-            if self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(taken) {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Drops the oldest segment's events of an output that is not open, if its policy says so, from each log that is full.
-    fn give_way(&mut self) {
-        if self.options.when_full != OutputFull::DropOldest || !self.a_log_is_full() {
-            return;
-        }
-        let bit = self.context.number.bit();
-        let mut dropped = 0;
-        for index in 0..self.readers.len() {
-            let reader = &mut self.readers[index];
-            while reader.log_is_full() && !reader.has_left_a_segment() {
-                match reader.next_epoch() {
-                    Ok(None) => break,
-                    Ok(Some(_)) => {}
-                    Err(damage) => {
-                        self.context.counters.discarded.add(Discard::Damaged, damage.frames);
-                        continue;
-                    }
-                }
-                let Some(part) = reader.take(index, u64::MAX) else { break };
-                dropped += part.piece(bit).events();
-                reader.delivered(&part);
-            }
-        }
-        self.context.counters.discarded.add(Discard::WalFull, dropped);
-        self.passed += dropped;
-        self.record(self.committed_state.clone().unwrap_or_default());
-    }
-
-    fn a_log_is_full(&self) -> bool {
-        self.readers.iter().any(LogReader::log_is_full)
-    }
-
-    fn holds_a_full_log(&self) -> bool {
-        self.readers.iter().any(|reader| reader.log_is_full() && reader.has_left_a_segment())
-    }
-
-    fn blocks_a_full_log(&self, taken: &[Taken<E::Disk>]) -> bool {
-        taken.iter().any(|part| self.readers[part.reader].log_is_full())
     }
 
     /// Waits before the next attempt. True when the engine is forced to end meanwhile.

@@ -31,7 +31,9 @@ mod env;
 mod executor;
 pub mod oracle;
 mod prng;
+pub mod sabotage;
 pub mod script;
+mod story;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,7 @@ pub use disk::{Crash, Outside, SimDisk, SimFile, SimLock, SimMap};
 pub use env::SimEnv;
 pub use executor::{Outcome, Simulation};
 pub use prng::Prng;
+pub use story::Story;
 pub use stream::SimStream;
 pub use watch::SimWatch;
 pub use world::World;

@@ -1,162 +1,123 @@
 //! The oracle: what was promised against what came out, as plain data.
 //!
-//! Guarantees, for every history it is told: an acknowledged event was delivered to each of its outputs, or set
-//! aside, or is covered by a discard with a reason; a delivered event had been issued for that output before, with
-//! the same payload; order holds per source, repeats aside; repeats are counted per life of the process and bounded.
-//! Every breach is counted, the first few are named. Does not look inside the engine, so that it judges the
-//! simulator, kill loops and load tests alike.
+//! Guarantees, for every history it is told:
+//!
+//! - *Delivered or accounted for.* An acknowledged event came out of each output that it was for, or was set aside by name, or
+//!   is covered by a count of discards with a reason, or waited for an output that was removed, or its bytes were destroyed by
+//!   the world and reported. An event that the logs vouch for without an acknowledgement is held to the same.
+//! - *Equal.* What comes out had been given to the engine for that output before, with the same payload.
+//! - *Order.* Two rules, for each source. Within a run of an instance (from its opening to the next time it goes back)
+//!   ordinals only grow. Over all instances and lives nothing comes for the first time behind a later event, unless it had
+//!   been given up: then a discard was counted for it. Sources that are spread over shards have no order, by their setting.
+//! - *Repeats.* Only what was in flight comes twice, once for each time it was: what went out after the last commit that
+//!   survived, what a failed delivery had already sent, and what was not yet acknowledged when the power went.
+//! - *Bounds.* Every queue that is measured is within its limit.
+//! - *Damage.* What the world destroyed is reported, and nothing else is.
+//!
+//! Every breach is counted, the first few are named. Does not look inside the engine, so that it judges the simulator, kill
+//! loops and load tests alike.
 
+mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+pub use report::{Report, Violation};
 
-/// Breaches that a report names; the others are only counted.
-const NAMED_MAX: usize = 12;
+use std::collections::BTreeMap;
 
 /// Number of an output in the order given to [`Oracle::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OutputIndex(pub u8);
+
+impl OutputIndex {
+    fn bit(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// The bits of some outputs.
+pub fn mask(outputs: &[usize]) -> u64 {
+    outputs.iter().fold(0, |mask, output| mask | 1 << output)
+}
 
 /// One event as a test knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The source, for instance a file through all its renames.
     pub source: u64,
-    /// Grows from event to event of its source.
+    /// Counts the events of its source from zero.
     pub ordinal: u64,
     /// Hash of the payload as it must come out.
     pub payload: u64,
 }
 
-/// What a history may contain and still be right.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Repeats to one output in a life that began with a restart: what may be in flight when the process dies.
-    pub repeats_per_restart: u64,
-    /// Repeats to one output in the first life: what an output that fails half-way gets again.
-    pub repeats_without_restart: u64,
-}
-
-/// One breach of the promises.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// An acknowledged event never came out and no discard covers it.
-    Lost {
-        /// The output that lacks it.
-        output: OutputIndex,
-        /// Its source.
-        source: u64,
-        /// Its ordinal.
-        ordinal: u64,
-    },
-    /// An event came out that was not issued for this output before.
-    Unknown {
-        /// The output that got it.
-        output: OutputIndex,
-        /// What came.
-        event: Event,
-    },
-    /// An event came out with another payload.
-    Payload {
-        /// The output that got it.
-        output: OutputIndex,
-        /// What came.
-        event: Event,
-        /// The payload that was issued.
-        issued: u64,
-    },
-    /// An event came for the first time after a later one of its source.
-    Order {
-        /// The output that got it.
-        output: OutputIndex,
-        /// Its source.
-        source: u64,
-        /// Its ordinal.
-        ordinal: u64,
-        /// The highest ordinal before it.
-        after: u64,
-    },
-    /// More repeats in one life of the process than may be in flight.
-    Repeats {
-        /// The output that got them.
-        output: OutputIndex,
-        /// The life, from zero.
-        life: usize,
-        /// How many came.
-        count: u64,
-        /// How many may come.
-        bound: u64,
-    },
-    /// More discards were counted than events are missing: a count that hides nothing is wrong too.
-    Overcounted {
-        /// The output they were counted for.
-        output: OutputIndex,
-        /// Discards counted without naming events.
-        counted: u64,
-        /// Events issued that did not come out.
-        missing: u64,
-    },
-    /// An acknowledgement for an event that was not issued before, or a discard of one.
-    NeverIssued {
-        /// The source named.
-        source: u64,
-        /// The ordinal named.
-        ordinal: u64,
-    },
-}
-
 /// What a right history amounts to, per output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Events issued for it.
-    pub issued: u64,
+    /// Events given to the engine for it.
+    pub offered: u64,
     /// Of these, acknowledged.
     pub acknowledged: u64,
-    /// Of the issued, delivered at least once.
+    /// Of the offered, delivered at least once.
     pub delivered: u64,
     /// Deliveries beyond the first of an event.
     pub repeats: u64,
+    /// Events that came behind later ones of their source since they had been given up before.
+    pub late: u64,
     /// Discards by reason, named and counted.
     pub discarded: BTreeMap<String, u64>,
 }
 
-/// What is wrong with a history.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// The first breaches found.
-    pub violations: Vec<Violation>,
-    /// All of them.
-    pub total: u64,
-    names: Vec<String>,
+/// What became of one event. The masks have a bit for each output.
+#[derive(Clone, Default)]
+struct Fate {
+    payload: u64,
+    /// The outputs it was for, each time it was given to the engine.
+    offers: Vec<u64>,
+    acknowledged: u64,
+    came: u64,
+    /// Set aside by name, or waiting when the output was removed.
+    settled: u64,
+    /// Discarded for good with an output that left.
+    barred: u64,
+    may_repeat: u64,
+    /// Losses of power before it was acknowledged: each may bring it once more.
+    losses: u32,
+    /// Its bytes, or what the log knew of its place, were destroyed.
+    destroyed: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Issued {
-    payload: u64,
-    outputs: u64,
-    acknowledged: bool,
+#[derive(Clone, Default)]
+struct Source {
+    fates: Vec<Fate>,
+    /// Its batches go to several shards.
+    unordered: bool,
+    /// Its reader has seen all of it accounted for in the logs.
+    vouched: bool,
 }
 
 #[derive(Default)]
 struct OutputState {
-    name: String,
-    first_deliveries: BTreeMap<u64, BTreeSet<u64>>,
-    settled: BTreeSet<(u64, u64)>,
-    repeats_by_life: Vec<u64>,
+    /// Every delivery in its order: source and ordinal.
+    journal: Vec<(u64, u64)>,
+    /// By source: the highest ordinal that came.
+    highest: BTreeMap<u64, u64>,
+    /// By instance and source: the last ordinal in its present run.
+    runs: BTreeMap<(u16, u64), u64>,
+    /// Repeats after losses of power, by source and ordinal.
+    regained: BTreeMap<(u64, u64), u32>,
+    late: Vec<Violation>,
+    repeats: u64,
     discarded: BTreeMap<String, u64>,
     counted: u64,
-    unordered: bool,
 }
 
 /// A history, told as it happens.
 pub struct Oracle {
-    issued: BTreeMap<u64, BTreeMap<u64, Issued>>,
+    sources: BTreeMap<u64, Source>,
     outputs: Vec<OutputState>,
-    life: usize,
-    violations: Vec<Violation>,
-    total: u64,
+    restarts: u64,
+    report: Report,
 }
 
 /// The payload's hash, as [`Event`] wants it.
@@ -164,95 +125,146 @@ pub fn payload_hash(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
+// ------------------------------------------------------------------------------------------------------- what went in
+
 impl Oracle {
     /// An empty history of these outputs, at most 64.
     pub fn new(outputs: &[&str]) -> Oracle {
         assert!((1..=64).contains(&outputs.len()), "an oracle judges 1 to 64 outputs, not {}", outputs.len());
-        let output =
-            |name: &&str| OutputState { name: (*name).to_string(), repeats_by_life: vec![0], ..OutputState::default() };
-        let outputs = outputs.iter().map(output).collect();
-        Oracle { issued: BTreeMap::new(), outputs, life: 0, violations: Vec::new(), total: 0 }
+        let names = outputs.iter().map(|name| (*name).to_string()).collect();
+        Oracle {
+            sources: BTreeMap::new(),
+            outputs: outputs.iter().map(|_| OutputState::default()).collect(),
+            restarts: 0,
+            report: Report::new(names),
+        }
     }
 
-    /// Order is promised for none of the outputs: what is spread over shards comes as it comes.
-    pub fn unordered(&mut self) {
-        self.outputs.iter_mut().for_each(|output| output.unordered = true);
-    }
-
-    /// Whether an event has come out.
-    pub fn came(&self, output: OutputIndex, source: u64, ordinal: u64) -> bool {
-        let seen = self.outputs[usize::from(output.0)].first_deliveries.get(&source);
-        seen.is_some_and(|seen| seen.contains(&ordinal))
-    }
-
-    /// An event was given to the system, for every output.
+    /// An event exists in the world.
     pub fn issued(&mut self, event: Event) {
-        let outputs: Vec<OutputIndex> = (0..self.outputs.len()).map(|at| OutputIndex(at as u8)).collect();
-        self.issued_to(event, &outputs);
+        let fates = &mut self.sources.entry(event.source).or_default().fates;
+        assert_eq!(fates.len() as u64, event.ordinal, "test error: {event:?} is not the next of its source");
+        fates.push(Fate { payload: event.payload, ..Fate::default() });
     }
 
-    /// An event was given to the system, for these outputs.
-    pub fn issued_to(&mut self, event: Event, outputs: &[OutputIndex]) {
-        let outputs = outputs.iter().fold(0, |mask, output| mask | 1 << output.0);
-        let known = self.issued.entry(event.source).or_default();
-        let last = known.last_key_value().map(|entry| *entry.0);
-        assert!(last.is_none_or(|last| last < event.ordinal), "test error: {event:?} issued after ordinal {last:?}");
-        known.insert(event.ordinal, Issued { payload: event.payload, outputs, acknowledged: false });
-    }
-
-    /// The system promised to keep an event.
-    pub fn acknowledged(&mut self, source: u64, ordinal: u64) {
-        match self.issued.get_mut(&source).and_then(|known| known.get_mut(&ordinal)) {
-            Some(issued) => issued.acknowledged = true,
-            None => self.violate(Violation::NeverIssued { source, ordinal }),
-        }
-    }
-
-    /// The system promised to keep all events of a source up to and with this one.
-    pub fn acknowledged_through(&mut self, source: u64, ordinal: u64) {
-        for (_, issued) in self.issued.entry(source).or_default().range_mut(..=ordinal) {
-            issued.acknowledged = true;
-        }
-        self.acknowledged(source, ordinal);
-    }
-
-    /// The process died and was started again.
-    pub fn restarted(&mut self) {
-        self.life += 1;
-        for output in &mut self.outputs {
-            output.repeats_by_life.push(0);
-        }
-    }
-
-    /// An event came out.
-    pub fn delivered(&mut self, output: OutputIndex, event: Event) {
-        let Event { source, ordinal, payload } = event;
-        match self.lookup(output, source, ordinal) {
-            None => return self.violate(Violation::Unknown { output, event }),
-            Some(issued) if issued.payload != payload => {
-                return self.violate(Violation::Payload { output, event, issued: issued.payload });
+    /// An event was given to the engine for the outputs of `mask`: from now on it may come out of them.
+    pub fn offered(&mut self, source: u64, ordinal: u64, mask: u64) {
+        match self.fate(source, ordinal) {
+            Some(fate) => {
+                fate.barred &= !mask;
+                if fate.offers.last() != Some(&mask) {
+                    fate.offers.push(mask);
+                }
             }
-            Some(_) => {}
-        }
-        let state = &mut self.outputs[usize::from(output.0)];
-        let ordered = !state.unordered;
-        let seen = state.first_deliveries.entry(source).or_default();
-        let highest = seen.last().copied();
-        if !seen.insert(ordinal) {
-            state.repeats_by_life[self.life] += 1;
-        } else if let Some(after) = highest.filter(|&highest| ordered && highest > ordinal) {
-            self.violate(Violation::Order { output, source, ordinal, after });
+            None => self.report.add(Violation::NeverIssued { source, ordinal }),
         }
     }
 
-    /// An event was discarded for an output, or written to its dead letters: it need not come out.
-    pub fn discarded(&mut self, output: OutputIndex, reason: &str, source: u64, ordinal: u64) {
-        if self.lookup(output, source, ordinal).is_none() {
-            return self.violate(Violation::NeverIssued { source, ordinal });
+    /// The engine promised to keep an event for the outputs of `mask`.
+    pub fn acknowledged(&mut self, source: u64, ordinal: u64, mask: u64) {
+        match self.fate(source, ordinal) {
+            Some(fate) if fate.offers.iter().any(|offer| offer & mask == mask) => fate.acknowledged |= mask,
+            _ => self.report.add(Violation::NeverIssued { source, ordinal }),
+        }
+    }
+
+    /// The logs say that every event of a source is accounted for, acknowledged or not.
+    pub fn vouched(&mut self, source: u64) {
+        self.sources.entry(source).or_default().vouched = true;
+    }
+
+    /// The batches of a source go to several shards: it has no order.
+    pub fn unordered(&mut self, source: u64) {
+        self.sources.entry(source).or_default().unordered = true;
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ what came out
+
+impl Oracle {
+    /// An event came out of an instance of an output.
+    pub fn delivered(&mut self, output: OutputIndex, instance: u16, event: Event) {
+        let Event { source, ordinal, payload } = event;
+        let unordered = self.sources.get(&source).is_some_and(|source| source.unordered);
+        let Some(fate) = self.fate(source, ordinal).filter(|fate| fate.may_come(output)) else {
+            return self.report.add(Violation::Unknown { output, event });
+        };
+        if fate.payload != payload {
+            let issued = fate.payload;
+            return self.report.add(Violation::Payload { output, event, issued });
+        }
+        let first = fate.came & output.bit() == 0;
+        let permitted = fate.may_repeat & output.bit() != 0 || fate.destroyed;
+        let losses = fate.losses;
+        let ordered = !unordered && !fate.destroyed;
+        fate.came |= output.bit();
+        if !first {
+            fate.may_repeat &= !output.bit();
         }
         let state = &mut self.outputs[usize::from(output.0)];
-        *state.discarded.entry(reason.to_string()).or_default() += 1;
-        state.settled.insert((source, ordinal));
+        state.journal.push((source, ordinal));
+        let last = state.runs.insert((instance, source), ordinal);
+        let highest = state.highest.entry(source).or_insert(ordinal);
+        let before = *highest;
+        *highest = before.max(ordinal);
+        if let Some(after) = last.filter(|last| ordered && *last >= ordinal) {
+            state.runs.insert((instance, source), after);
+            self.report.add(Violation::Run { output, instance, source, ordinal, after });
+        } else if first && ordered && before > ordinal {
+            state.late.push(Violation::Order { output, source, ordinal, after: before });
+        }
+        if !first {
+            state.repeats += 1;
+            let regained = state.regained.entry((source, ordinal)).or_default();
+            *regained += u32::from(!permitted);
+            if *regained > losses {
+                self.report.add(Violation::Repeat { output, source, ordinal });
+            }
+        }
+    }
+
+    /// How many deliveries an output has made so far, repeats included: what a commit covers.
+    pub fn deliveries(&self, output: OutputIndex) -> u64 {
+        self.outputs[usize::from(output.0)].journal.len() as u64
+    }
+
+    /// An instance begins again, and everything after the first `covered` deliveries of its output was in flight.
+    pub fn goes_back(&mut self, output: OutputIndex, instance: u16, covered: u64) {
+        let state = &mut self.outputs[usize::from(output.0)];
+        state.runs.retain(|(of, _), _| *of != instance);
+        let covered = usize::try_from(covered).unwrap_or(usize::MAX).min(state.journal.len());
+        for &(source, ordinal) in &state.journal[covered..] {
+            if let Some(fate) = fate_of(&mut self.sources, source, ordinal) {
+                fate.may_repeat |= output.bit();
+            }
+        }
+    }
+
+    /// The process died and is started again.
+    pub fn restarted(&mut self) {
+        self.restarts += 1;
+        self.outputs.iter_mut().for_each(|output| output.runs.clear());
+    }
+
+    /// The power went: what the engine had not yet promised to keep is given to it once more.
+    pub fn power_lost(&mut self) {
+        for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
+            let offered = fate.offers.iter().fold(0, |all, offer| all | offer);
+            fate.losses += u32::from(offered & !fate.acknowledged != 0);
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------- what need not come
+
+impl Oracle {
+    /// An event was refused by an output, or written to its dead letters: it need not come out.
+    pub fn discarded(&mut self, output: OutputIndex, reason: &str, source: u64, ordinal: u64) {
+        let Some(fate) = self.fate(source, ordinal) else {
+            return self.report.add(Violation::NeverIssued { source, ordinal });
+        };
+        fate.settled |= output.bit();
+        *self.outputs[usize::from(output.0)].discarded.entry(reason.to_string()).or_default() += 1;
     }
 
     /// This many more events were counted as discarded for an output, which ones is not known.
@@ -262,152 +274,161 @@ impl Oracle {
         state.counted += count;
     }
 
-    /// Acknowledged events that have not come out and were not discarded by name; zero means that a test may stop
-    /// waiting.
-    pub fn outstanding(&self) -> u64 {
-        self.indices().map(|output| self.missing(output, true).len() as u64).sum()
-    }
-
-    /// Judges the history so far.
-    pub fn check(&self, limits: &Limits) -> Result<Vec<Summary>, Report> {
-        let mut report = Report {
-            violations: self.violations.clone(),
-            total: self.total,
-            names: self.outputs.iter().map(|output| output.name.clone()).collect(),
-        };
-        for output in self.indices() {
-            self.check_losses(output, &mut report);
-            self.check_repeats(output, limits, &mut report);
+    /// An output left the configuration and the engine counted `counted` events that waited for it: at least those that it
+    /// had promised to keep. They need not come any more.
+    pub fn removed(&mut self, output: OutputIndex, counted: u64) {
+        let waiting = self.missing(output).len() as u64;
+        let state = &mut self.outputs[usize::from(output.0)];
+        *state.discarded.entry("output_removed".to_string()).or_default() += counted;
+        if waiting > counted + state.counted {
+            self.report.add(Violation::Undercounted { output, counted, waiting });
         }
-        if report.total > 0 { Err(report) } else { Ok(self.indices().map(|output| self.summary(output)).collect()) }
-    }
-
-    fn check_losses(&self, output: OutputIndex, report: &mut Report) {
-        let counted = self.outputs[usize::from(output.0)].counted;
-        let lost = self.missing(output, true);
-        // Which of the missing events a counted discard covers is not known: the first ones are as good as any.
-        for &(source, ordinal) in lost.iter().skip(usize::try_from(counted).unwrap_or(usize::MAX)) {
-            report.add(Violation::Lost { output, source, ordinal });
-        }
-        let missing = self.missing(output, false).len() as u64;
-        // A restart may decide the same discard twice; within one life a count must be backed by events.
-        if self.life == 0 && counted > missing {
-            report.add(Violation::Overcounted { output, counted, missing });
-        }
-    }
-
-    fn check_repeats(&self, output: OutputIndex, limits: &Limits, report: &mut Report) {
-        for (life, &count) in self.outputs[usize::from(output.0)].repeats_by_life.iter().enumerate() {
-            let bound = if life == 0 { limits.repeats_without_restart } else { limits.repeats_per_restart };
-            if count > bound {
-                report.add(Violation::Repeats { output, life, count, bound });
+        for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
+            if fate.was_offered(output) && fate.came & output.bit() == 0 {
+                fate.settled |= output.bit();
             }
         }
     }
 
-    fn indices(&self) -> impl Iterator<Item = OutputIndex> {
-        (0..self.outputs.len()).map(|at| OutputIndex(at as u8))
+    /// A start without an output became durable: what waited for it is discarded for good, and does not come any more.
+    pub fn gone(&mut self, output: OutputIndex) {
+        for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
+            if fate.settled & output.bit() != 0 && fate.came & output.bit() == 0 {
+                fate.barred |= output.bit();
+            }
+        }
     }
 
-    fn lookup(&self, output: OutputIndex, source: u64, ordinal: u64) -> Option<Issued> {
-        let issued = self.issued.get(&source)?.get(&ordinal)?;
-        (issued.outputs & 1 << output.0 != 0).then_some(*issued)
+    /// The world destroyed the bytes of an event in the log, or its place in its source: it may be gone, late or repeated.
+    pub fn destroyed(&mut self, source: u64, ordinal: u64) {
+        if let Some(fate) = self.fate(source, ordinal) {
+            fate.destroyed = true;
+        }
     }
 
-    /// Events of an output that neither came out nor were set aside by name.
-    fn missing(&self, output: OutputIndex, acknowledged_only: bool) -> Vec<(u64, u64)> {
+    /// Places that the world destroyed and the engine did not report, or the other way round.
+    pub fn damage(&mut self, what: &str) {
+        self.report.add(Violation::Damage { what: what.to_string() });
+    }
+
+    /// A queue was looked at.
+    pub fn measured(&mut self, what: &'static str, value: u64, limit: u64) {
+        if value > limit {
+            self.report.add(Violation::Bound { what, value, limit });
+        }
+    }
+
+    /// These events (source, ordinal) were made when all was well: all of them have to be there, or at least one where a
+    /// policy may thin them out.
+    pub fn fresh(&mut self, output: OutputIndex, events: &[(u64, u64)], all: bool) {
+        let came = |fate: &Fate| (fate.came | fate.settled) & output.bit() != 0;
+        let mut absent = Vec::new();
+        for &(source, ordinal) in events {
+            if self.fate(source, ordinal).is_none_or(|fate| !came(fate)) {
+                absent.push(Violation::Stuck { output, source, ordinal });
+            }
+        }
+        if all || absent.len() == events.len() {
+            absent.into_iter().for_each(|violation| self.report.add(violation));
+        }
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- the judgement
+
+impl Oracle {
+    /// Whether nothing that was told so far is a breach by itself.
+    pub fn is_content(&self) -> bool {
+        self.report.total == 0
+    }
+
+    /// Judges the history so far.
+    pub fn check(&self) -> Result<Vec<Summary>, Report> {
+        let mut report = self.report.clone();
+        for output in self.indices() {
+            self.check_output(output, &mut report);
+        }
+        if report.total > 0 { Err(report) } else { Ok(self.indices().map(|output| self.summary(output)).collect()) }
+    }
+
+    /// Of the events that are missing or came late, which ones a counted discard covers is not known: the first ones are as
+    /// good as any.
+    fn check_output(&self, output: OutputIndex, report: &mut Report) {
         let state = &self.outputs[usize::from(output.0)];
+        let missing = self.missing(output);
+        let lost = missing.iter().map(|&(source, ordinal)| Violation::Lost { output, source, ordinal });
+        let unpaid = lost.chain(state.late.iter().cloned()).skip(usize::try_from(state.counted).unwrap_or(usize::MAX));
+        unpaid.for_each(|violation| report.add(violation));
+        // A restart may decide the same discard twice; within one life a count must be backed by events.
+        let absent = self.absent(output);
+        if self.restarts == 0 && state.counted > absent {
+            report.add(Violation::Overcounted { output, counted: state.counted, missing: absent });
+        }
+    }
+
+    /// Events promised to an output that neither came out nor were set aside.
+    fn missing(&self, output: OutputIndex) -> Vec<(u64, u64)> {
         let mut missing = Vec::new();
-        for (&source, known) in &self.issued {
-            let seen = state.first_deliveries.get(&source);
-            for (&ordinal, issued) in known {
-                let owed = issued.outputs & 1 << output.0 != 0 && (issued.acknowledged || !acknowledged_only);
-                let came = seen.is_some_and(|seen| seen.contains(&ordinal));
-                if owed && !came && !state.settled.contains(&(source, ordinal)) {
-                    missing.push((source, ordinal));
+        for (&number, source) in &self.sources {
+            for (ordinal, fate) in source.fates.iter().enumerate() {
+                if !fate.destroyed && fate.owed(source.vouched) & output.bit() != 0 {
+                    missing.push((number, ordinal as u64));
                 }
             }
         }
         missing
     }
 
+    /// Events given to the engine for an output that did not come out of it.
+    fn absent(&self, output: OutputIndex) -> u64 {
+        let absent = |fate: &&Fate| fate.was_offered(output) && (fate.came | fate.settled) & output.bit() == 0;
+        self.sources.values().flat_map(|source| &source.fates).filter(absent).count() as u64
+    }
+
     fn summary(&self, output: OutputIndex) -> Summary {
         let state = &self.outputs[usize::from(output.0)];
-        let mine =
-            || self.issued.values().flat_map(BTreeMap::values).filter(|issued| issued.outputs & 1 << output.0 != 0);
+        let fates = || self.sources.values().flat_map(|source| &source.fates);
+        let count = |holds: &dyn Fn(&Fate) -> bool| fates().filter(|fate| holds(fate)).count() as u64;
         Summary {
-            issued: mine().count() as u64,
-            acknowledged: mine().filter(|issued| issued.acknowledged).count() as u64,
-            delivered: state.first_deliveries.values().map(|seen| seen.len() as u64).sum(),
-            repeats: state.repeats_by_life.iter().sum(),
+            offered: count(&|fate| fate.was_offered(output)),
+            acknowledged: count(&|fate| fate.acknowledged & output.bit() != 0),
+            delivered: count(&|fate| fate.came & output.bit() != 0),
+            repeats: state.repeats,
+            late: state.late.len() as u64,
             discarded: state.discarded.clone(),
         }
     }
 
-    fn violate(&mut self, violation: Violation) {
-        self.total += 1;
-        if self.violations.len() < NAMED_MAX {
-            self.violations.push(violation);
-        }
+    fn indices(&self) -> impl Iterator<Item = OutputIndex> + use<> {
+        (0..self.outputs.len()).map(|at| OutputIndex(at as u8))
+    }
+
+    fn fate(&mut self, source: u64, ordinal: u64) -> Option<&mut Fate> {
+        fate_of(&mut self.sources, source, ordinal)
     }
 }
 
-impl Report {
-    fn add(&mut self, violation: Violation) {
-        self.total += 1;
-        if self.violations.len() < NAMED_MAX {
-            self.violations.push(violation);
-        }
-    }
-
-    fn name(&self, output: OutputIndex) -> &str {
-        self.names.get(usize::from(output.0)).map_or("?", String::as_str)
-    }
+fn fate_of(sources: &mut BTreeMap<u64, Source>, source: u64, ordinal: u64) -> Option<&mut Fate> {
+    sources.get_mut(&source)?.fates.get_mut(usize::try_from(ordinal).ok()?)
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} violations", self.total)?;
-        for violation in &self.violations {
-            f.write_str("\n  ")?;
-            match violation {
-                Violation::Lost { output, source, ordinal } => {
-                    write!(f, "lost: {source}/{ordinal} was acknowledged and never reached {}", self.name(*output))
-                }
-                Violation::Unknown { output, event } => {
-                    write!(
-                        f,
-                        "unknown: {} got {}/{}, never issued for it",
-                        self.name(*output),
-                        event.source,
-                        event.ordinal
-                    )
-                }
-                Violation::Payload { output, event, issued } => write!(
-                    f,
-                    "payload: {} got {}/{} as {:016x}, issued as {issued:016x}",
-                    self.name(*output),
-                    event.source,
-                    event.ordinal,
-                    event.payload
-                ),
-                Violation::Order { output, source, ordinal, after } => {
-                    write!(f, "order: {} got {source}/{ordinal} first after {source}/{after}", self.name(*output))
-                }
-                Violation::Repeats { output, life, count, bound } => {
-                    write!(f, "repeats: {} got {count} in life {life}, at most {bound} may come", self.name(*output))
-                }
-                Violation::Overcounted { output, counted, missing } => {
-                    write!(f, "discards: {counted} counted for {}, {missing} events are missing", self.name(*output))
-                }
-                Violation::NeverIssued { source, ordinal } => {
-                    write!(f, "acknowledged or discarded without being issued: {source}/{ordinal}")
-                }
-            }?;
+impl Fate {
+    fn was_offered(&self, output: OutputIndex) -> bool {
+        self.offers.iter().any(|offer| offer & output.bit() != 0)
+    }
+
+    fn may_come(&self, output: OutputIndex) -> bool {
+        self.was_offered(output) && self.barred & output.bit() == 0
+    }
+
+    /// The outputs that still have to get it. What was never acknowledged but is vouched for is in the logs the way it was
+    /// offered last: it would not have been read again had an earlier way lasted.
+    fn owed(&self, vouched: bool) -> u64 {
+        let open = |outputs: u64| outputs & !self.came & !self.settled;
+        let owed = open(self.acknowledged);
+        if !vouched || self.acknowledged != 0 {
+            return owed;
         }
-        if self.total > self.violations.len() as u64 {
-            write!(f, "\n  and {} more", self.total - self.violations.len() as u64)?;
-        }
-        Ok(())
+        self.offers.last().map_or(0, |offer| open(*offer))
     }
 }

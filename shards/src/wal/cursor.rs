@@ -4,12 +4,10 @@
 //! since their bytes may come from the disk; damage is an error with its place, and going on behind it says which
 //! sequences are lost. Costs a header decode per frame, no allocation and no lock except from one segment to the next.
 
-use super::frame::{
-    FLAG_MASKS, FLAG_TIMESTAMPS, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView, checksum_holds,
-};
+use super::frame::{FLAG_MASKS, FLAG_TIMESTAMPS, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView};
 use super::log::{Log, Place};
 use super::recent::Recent;
-use super::scan::find_frame;
+use super::scan::{find_frame, is_sound};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::{OutputNumber, Position, Sequence, WalError};
 use crate::env::Disk;
@@ -258,7 +256,7 @@ impl<D: Disk> Cursor<D> {
         }
         // Bytes that nobody writes any more may have been read back from the disk.
         let cold = self.verifies && segment.number != tail.segment && header.sequence >= self.position.sequence;
-        if cold && recent.is_none() && !checksum_holds(&segment.read(self.offset, header.length as usize)) {
+        if cold && recent.is_none() && !is_sound::<D>(&segment.read(self.offset, header.length as usize)) {
             return Err(fail(&FrameError::Checksum));
         }
         Ok(header)

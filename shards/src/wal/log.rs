@@ -6,7 +6,7 @@
 
 use super::segment::Segment;
 use super::{LogId, OutputNumber, Position, Sequence};
-use crate::env::Disk;
+use crate::env::{Disk, Sabotage};
 use crate::limits::{OUTPUTS_MAX, SEGMENT_NUMBER_MAX};
 use crate::signal::Signal;
 use std::collections::BTreeMap;
@@ -281,9 +281,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Whether [`Log::release`] with these would let go of a segment.
-    pub fn would_release(&self, reader: &Reader, position: Position) -> bool {
-        self.segment_of(position).map_or(0, |segment| segment.number) > reader.floor.load(Ordering::Relaxed)
+    /// Whether [`Log::release`] would let go of a segment, or of the last of a log without a writer.
+    pub fn lets_go(&self, reader: &Reader, position: Position) -> bool {
+        let floor = self.segment_of(position).map_or(0, |segment| segment.number);
+        let adopted = !self.recycling.load(Ordering::Acquire);
+        floor > reader.floor.load(Ordering::Relaxed) || adopted && position.sequence > self.last()
     }
 
     pub(crate) fn readers_generation(&self) -> u64 {
@@ -321,7 +323,8 @@ impl<D: Disk> Log<D> {
             return Vec::new();
         }
         let readers = lock(&self.readers);
-        let floor = readers.iter().map(|reader| reader.floor.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let needed = readers.iter().map(|reader| reader.floor.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let floor = needed.saturating_add(u64::from(D::sabotaged(Sabotage::RecycleEarly)));
         let synced = self.synced();
         let mut segments = lock(&self.segments);
         let mut taken = Vec::new();

@@ -1,11 +1,12 @@
 //! Maintenance of a log: consumed segments become standbys, missing standbys are made, surplus files go.
 //!
 //! Guarantees: all of it runs where it may block; segments go from the lowest, each durably before the next, so that a log
-//! never has a hole; a recycled file's new name is durable before the file is written to again; a full disk is an answer, not a failure; what
-//! an error left undone is handed back. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
+//! never has a hole; a recycled file's new name is durable before the file is written to again; a full disk is an answer, not a
+//! failure; what an error left undone is handed back; a failed sync of the directory poisons the log as that of any sync does,
+//! since which names are durable is not known any more. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
 
-use super::WalError;
 use super::segment::{Segment, Standby, io_error, standby_name};
+use super::{WalError, is_exhausted};
 use crate::env::{Disk, Map as _};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -103,10 +104,14 @@ impl<D: Disk> Maintenance<D> {
         failed
     }
 
-    /// Makes changed names durable; what waited for that is ready.
+    /// Makes changed names durable; what waited for that is ready then.
     fn settle(&self, done: &mut Maintained<D>) -> Result<(), WalError> {
         if done.unsettled.names {
-            self.disk.sync_dir(&self.directory).map_err(io_error(&self.directory))?;
+            self.disk.sync_dir(&self.directory).map_err(|source| match is_exhausted(&source) {
+                // It could not be opened, so no sync failed.
+                true => io_error(&self.directory)(source),
+                false => WalError::Poisoned { what: "sync", path: self.directory.clone(), source },
+            })?;
             done.unsettled.names = false;
         }
         done.standbys.append(&mut done.unsettled.standbys);

@@ -137,7 +137,7 @@ impl<E: Env> Writer<E> {
         disk: E::Disk,
         env: E,
         options: WalOptions,
-        recovered: RecoveredLog<E::Disk>,
+        mut recovered: RecoveredLog<E::Disk>,
         state: LogState,
         floor: Sequence,
     ) -> Result<Writer<E>, WalError> {
@@ -345,15 +345,17 @@ impl<E: Env> Writer<E> {
                 offset += frame.length() as u64;
             }
         }
+        // One segment is kept back from data. Commits take what is there even where an earlier life had more segments than are
+        // allowed now: without them none of these would ever go.
         let live = self.log.counters.segments.get() + rolls;
-        let allowed = self.segments_max() - if purpose == Purpose::Data { 1 } else { 0 };
+        let too_many = purpose == Purpose::Data && live > self.segments_max() - 1;
         let spare = self.standbys.len() as u64;
         let ready = if purpose == Purpose::Data { spare.saturating_sub(1) } else { spare };
         // A group over more segments than the log can ever give to data would wait for ever.
         if purpose == Purpose::Data && rolls > ready && rolls > STANDBYS_FIRST - 1 {
             return Err(WalError::TooLarge { bytes: total, room: self.frame_bytes_max() });
         }
-        if live > allowed || (rolls > 0 && rolls > ready) { Err(WalError::Full) } else { Ok(()) }
+        if too_many || rolls > ready { Err(WalError::Full) } else { Ok(()) }
     }
 
     fn segments_max(&self) -> u64 {

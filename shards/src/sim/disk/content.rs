@@ -142,6 +142,15 @@ impl Content {
         }
     }
 
+    /// Flips bits of a byte, wherever it is held.
+    pub(super) fn rot(&mut self, at: usize, bits: u8) {
+        for bytes in [&mut self.current, &mut self.durable] {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= bits;
+            }
+        }
+    }
+
     /// Whether every byte shown is counted as written back.
     pub(super) fn clean(&self) -> bool {
         self.dirty.is_empty() && self.length_dirty.is_none()

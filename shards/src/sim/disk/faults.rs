@@ -14,6 +14,7 @@ pub(super) struct Faults {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) syncs_to_fail: u32,
     pub(super) directory_syncs_to_fail: u32,
+    pub(super) directory_syncs_to_refuse: u32,
     pub(super) writes_to_fail: u32,
     pub(super) sync_delay_micros: (u64, u64),
     pub(super) would_block_one_in: u64,
@@ -29,6 +30,7 @@ impl Default for Faults {
             capacity_bytes: None,
             syncs_to_fail: 0,
             directory_syncs_to_fail: 0,
+            directory_syncs_to_refuse: 0,
             writes_to_fail: 0,
             sync_delay_micros: (20, 5_000),
             would_block_one_in: 8,
@@ -63,6 +65,11 @@ impl SimDisk {
     /// The next `count` directory syncs fail with EIO.
     pub fn fail_directory_syncs(&self, count: u32) {
         self.state().faults.directory_syncs_to_fail = count;
+    }
+
+    /// The next `count` directory syncs do not take place: no descriptor is left (EMFILE).
+    pub fn refuse_directory_syncs(&self, count: u32) {
+        self.state().faults.directory_syncs_to_refuse = count;
     }
 
     /// The next `count` writes fail with EIO, having written nothing.

@@ -17,7 +17,7 @@ mod tree;
 pub use file::{SimFile, SimLock, SimMap};
 pub use outside::Outside;
 
-use crate::env::{DirEntry, Disk, FileKind, Monotonic, Open, Stat, Timestamp};
+use crate::env::{DirEntry, Disk, FileKind, Monotonic, Open, Sabotage, Stat, Timestamp};
 use faults::{dead, due};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -255,6 +255,9 @@ impl Disk for SimDisk {
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.changing("sync_dir")?;
         let id = state.find(directory)?;
+        if due(&mut state.faults.directory_syncs_to_refuse) {
+            return Err(error(libc::EMFILE));
+        }
         let failed = due(&mut state.faults.directory_syncs_to_fail);
         state.note("sync directory", id, u64::from(failed), 0);
         if failed {
@@ -272,6 +275,10 @@ impl Disk for SimDisk {
         let state = self.blocking("free_bytes")?;
         state.find(path)?;
         Ok(state.free_bytes())
+    }
+
+    fn sabotaged(sabotage: Sabotage) -> bool {
+        super::sabotage::is_made(sabotage)
     }
 }
 

@@ -85,6 +85,15 @@ impl Outside {
         state.write(id, bytes, offset)
     }
 
+    /// Flips bits of a byte on the platter itself: rot, which no cache hides and no later loss undoes.
+    pub fn rot(&self, path: impl AsRef<Path>, offset: u64, bits: u8) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let id = state.find(path.as_ref())?;
+        state.note("rot", id, offset, u64::from(bits));
+        state.content(id)?.rot(offset as usize, bits);
+        Ok(())
+    }
+
     /// The content of a file.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let mut state = self.disk.state();

@@ -1,18 +1,26 @@
 //! A cluster: the whole engine on the simulated machine, through many lives.
 
-use super::setup::DATA_DIR;
-use super::{Ledger, OutputKind, Setup, decode_line};
+use super::faults::{self, Rotten};
+use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
+use super::{Ledger, OutputKind, Setup, decode_line, gauges};
 use crate::counters::Discard;
+use crate::delivery::OutputFull;
 use crate::engine::{Meters, prepare};
 use crate::env::{Env, ShardId};
-use crate::sim::oracle::{Event, OutputIndex};
+use crate::lane::WhenFull;
+use crate::route::ShardBy;
+use crate::sim::oracle::OutputIndex;
 use crate::sim::{Crash, Outcome, Prng, SimDisk, SimEnv, Simulation};
 use crate::stop::{Phase, Stop};
+use crate::wal::SyncPolicy;
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Polls from one look at the queues to the next.
+const LOOK_EVERY: u32 = 32;
 
 /// One life of the process.
 pub struct Life {
@@ -22,6 +30,13 @@ pub struct Life {
     pub meters: Arc<Meters<SimDisk>>,
     /// Its shards.
     pub shards: usize,
+    /// Inputs and outputs in the order of its plan.
+    pub(super) inputs: Vec<usize>,
+    pub(super) outputs: Vec<usize>,
+    /// The most files that one log had when it began, and the most bytes.
+    pub(super) files_before: (u64, u64),
+    /// Losses of power so far: each may have left a hole in what the logs know of a source.
+    pub(super) holes: u64,
     running: Rc<Cell<usize>>,
 }
 
@@ -55,6 +70,12 @@ pub struct Cluster {
     pub life: Option<Life>,
     /// Numbers for the test's own decisions.
     pub chance: Prng,
+    /// What rotted, ever, and since the last start that said what it found.
+    pub(super) rotten: Vec<Rotten>,
+    pub(super) unreported: Vec<Rotten>,
+    power_losses: u64,
+    /// The outputs of the last life in which every shard made durable what it knew.
+    settled_outputs: Vec<usize>,
 }
 
 impl Cluster {
@@ -67,16 +88,27 @@ impl Cluster {
         }
         outside.sync_all();
         let chance = simulation.prng("cluster");
-        Cluster { simulation, ledger: setup.ledger(), setup, life: None, chance }
+        let ledger = setup.ledger();
+        let (rotten, unreported, settled_outputs) = (Vec::new(), Vec::new(), Vec::new());
+        Cluster { simulation, ledger, setup, life: None, chance, rotten, unreported, power_losses: 0, settled_outputs }
+    }
+
+    /// Adds a line to the story.
+    pub(super) fn note(&self, line: String) {
+        self.ledger.tell(self.simulation.now(), line);
     }
 
     /// Starts the process with so many shards. An error is what a person would read.
     pub fn start(&mut self, shards: usize) -> Result<(), String> {
         let stop = Stop::new();
         let disk = self.simulation.env(ShardId(0)).disk().clone();
+        self.tell_of_the_plan(shards);
+        let files = self.log_files();
         let plan = self.setup.plan(shards, &self.ledger);
         let wall = self.simulation.wall();
         let engine = prepare::<SimEnv>(&disk, plan, wall, stop.clone()).map_err(|error| error.to_string())?;
+        faults::judge(self, &engine.damage);
+        self.settle_removed(&engine.removed);
         let running = Rc::new(Cell::new(shards));
         for seed in engine.seeds {
             let env = self.simulation.env(seed.shard);
@@ -86,8 +118,51 @@ impl Cluster {
                 running.set(running.get() - 1);
             });
         }
-        self.life = Some(Life { stop, meters: engine.meters, shards, running });
+        let most = |count: &dyn Fn(&(usize, u64)) -> u64| files.iter().map(count).max().unwrap_or(0);
+        self.life = Some(Life {
+            stop,
+            meters: engine.meters,
+            shards,
+            inputs: self.setup.present_inputs(),
+            outputs: self.setup.present_outputs(),
+            files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
+            holes: self.power_losses,
+            running,
+        });
         Ok(())
+    }
+
+    fn tell_of_the_plan(&self, shards: usize) {
+        let setup = &self.setup;
+        let mut state = self.ledger.state();
+        state.never_syncs = setup.wal.sync == SyncPolicy::Never;
+        for (number, input) in setup.inputs.iter().enumerate().filter(|input| input.1.shard_by == ShardBy::Spread) {
+            debug_assert!(input.sources > 0, "an input has sources");
+            let mine: Vec<u64> =
+                (0..state.sources.len()).filter(|at| state.sources[*at].input == number).map(|at| at as u64).collect();
+            mine.into_iter().for_each(|source| state.oracle.unordered(source));
+        }
+        for output in setup.present_outputs().into_iter().filter(|output| !self.settled_outputs.contains(output)) {
+            state.outputs[output].joined = state.oracle.deliveries(OutputIndex(output as u8));
+        }
+        let (life, sync) = (state.life, setup.wal.sync);
+        let (segment, log) = (setup.wal.segment_bytes / 1024, setup.wal.log_bytes / 1024);
+        let line = format!(
+            "life {life}: {shards} shards, {sync:?}, segments of {segment} KiB, logs of {log} KiB, pipelines {:?}",
+            setup.pipelines
+        );
+        state.story.tell(self.simulation.now(), line);
+    }
+
+    /// Events that waited for outputs which have left.
+    fn settle_removed(&self, removed: &[(String, u64)]) {
+        let mut state = self.ledger.state();
+        for (name, events) in removed {
+            let output = (0..self.setup.outputs.len()).find(|output| output_name(*output) == *name);
+            let Some(output) = output else { panic!("an output is removed that nobody configured: {name}") };
+            state.oracle.removed(OutputIndex(output as u8), *events);
+            state.story.tell(self.simulation.now(), format!("{name} is removed: {events} events waited for it"));
+        }
     }
 
     /// The present life.
@@ -97,9 +172,7 @@ impl Cluster {
 
     /// Gives a source another event.
     pub fn make(&mut self, source: usize, bytes: usize) {
-        let input = self.ledger.state().sources[source].input;
-        let outputs = self.setup.outputs_of(input);
-        self.ledger.make(source, bytes, &outputs);
+        self.ledger.make(source, bytes);
     }
 
     /// Gives random sources so many events.
@@ -108,7 +181,7 @@ impl Cluster {
         for _ in 0..events {
             let source = self.chance.index(sources);
             let bytes = match self.chance.below(400) {
-                0 if self.setup.wal.segment_bytes >= 256 * 1024 => 70_000,
+                0..=2 if self.setup.long_lines => LONG_LINE_BYTES,
                 0..=40 => self.chance.between(1000, 4000) as usize,
                 _ => self.chance.between(1, 200) as usize,
             };
@@ -116,17 +189,42 @@ impl Cluster {
         }
     }
 
-    /// Lets virtual time pass.
+    /// Lets virtual time pass, and looks at every queue meanwhile.
     pub fn run_for(&mut self, time: Duration) -> Outcome {
-        self.simulation.run_for(time)
+        let Cluster { simulation, ledger, setup, life, .. } = self;
+        let mut polls = 0_u32;
+        let outcome = simulation.run_until(
+            || {
+                polls += 1;
+                if let Some(life) = life.as_ref().filter(|_| polls.is_multiple_of(LOOK_EVERY)) {
+                    gauges::queues(life, setup, &mut ledger.state().oracle);
+                }
+                false
+            },
+            time,
+        );
+        if let Some(life) = &self.life {
+            let mut state = self.ledger.state();
+            gauges::queues(life, &self.setup, &mut state.oracle);
+            gauges::files(life, &self.setup, &self.log_files(), &mut state.oracle);
+        }
+        outcome
     }
 
     /// Ends the present life at once, whatever state it is in.
     pub fn crash(&mut self, kind: Crash) {
         self.settle_counts();
+        let up = self.life.as_ref().is_some_and(Life::is_up);
+        if up {
+            self.settled_outputs = self.setup.present_outputs();
+            let oracle = &mut self.ledger.state().oracle;
+            let absent = (0..self.setup.outputs.len()).filter(|output| !self.settled_outputs.contains(output));
+            absent.for_each(|output| oracle.gone(OutputIndex(output as u8)));
+        }
+        self.power_losses += u64::from(kind == Crash::Power);
         self.life = None;
         self.simulation.crash(kind);
-        self.ledger.restarted(self.simulation.now());
+        self.ledger.restarted(self.simulation.now(), kind == Crash::Power, up);
     }
 
     /// Ends the present life in order, and panics with the seed where it does not end.
@@ -140,29 +238,32 @@ impl Cluster {
         self.crash(Crash::Process);
     }
 
-    /// Tells the oracles what this life counted as discarded without naming it.
+    /// Tells the oracle what this life counted as discarded without naming it.
     fn settle_counts(&mut self) {
         let Some(life) = &self.life else { return };
         let meters = &life.meters;
         let mut state = self.ledger.state();
-        for (index, record) in state.outputs.iter_mut().enumerate() {
+        for (at, &index) in life.outputs.iter().enumerate() {
             let mut tell = |reason: &str, events: u64| {
                 if events > 0 {
-                    record.oracle.discarded_count(OutputIndex(0), reason, events);
+                    state.oracle.discarded_count(OutputIndex(index as u8), reason, events);
+                    let line = format!("output {index}: {events} events were discarded: {reason}");
+                    state.story.tell(self.simulation.now(), line);
                 }
             };
-            for meter in meters.outputs.iter().filter(|meter| meter.output == index) {
+            for meter in meters.outputs.iter().filter(|meter| meter.output == at) {
                 for reason in Discard::ALL.into_iter().filter(|reason| *reason != Discard::Rejected) {
                     tell(reason.name(), meter.counters.discarded.get(reason));
                 }
             }
-            let number = meters.outputs.iter().find(|meter| meter.output == index).map(|meter| meter.number);
+            let number = meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number);
             for discarded in
                 number.iter().flat_map(|number| meters.wal_full.iter().map(|all| &all[usize::from(number.0)]))
             {
                 tell(Discard::WalFull.name(), discarded.total());
             }
-            for input in meters.inputs.iter().filter(|input| self.setup.outputs_of(input.input).contains(&index)) {
+            let feeds = |input: usize| self.setup.outputs_of(life.inputs[input]).contains(&index);
+            for input in meters.inputs.iter().filter(|input| feeds(input.input)) {
                 let dropped: u64 = input.lanes.iter().map(|lane| lane.counters().dropped_events.get()).sum();
                 tell(Discard::RingFull.name(), input.counters.discarded.total() + dropped);
             }
@@ -171,11 +272,7 @@ impl Cluster {
 
     /// Takes every fault and mood away.
     pub fn heal(&mut self) {
-        let disk = self.simulation.disk();
-        disk.set_free_bytes(None);
-        disk.fail_syncs(0);
-        disk.fail_directory_syncs(0);
-        disk.fail_writes(0);
+        faults::end(self);
         let mut state = self.ledger.state();
         state.inputs = super::Mood::default();
         state.outputs.iter_mut().for_each(|record| record.mood = super::Mood::default());
@@ -187,55 +284,79 @@ impl Cluster {
         move || ledger.state().sources.iter().all(|source| source.next == source.events())
     }
 
-    /// Heals everything, lets all that was made come out, then sends fresh events through, and judges all outputs.
+    /// Heals everything, lets all that was made come out, then sends fresh events through, and judges it all.
     pub fn finish(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(900);
         self.heal();
         for round in 0..2 {
             let shards = self.chance.between(self.setup.shards.0, self.setup.shards.1) as usize;
+            let sources = self.ledger.state().sources.len();
             if round == 1 {
-                let sources = self.ledger.state().sources.len();
                 (0..sources).for_each(|source| self.make(source, 30));
             }
             let started = self.start(shards);
-            assert!(started.is_ok(), "seed {}: a healthy start failed: {started:?}", self.setup.seed);
+            assert!(started.is_ok(), "a healthy start failed: {started:?}");
             let caught_up = self.caught_up();
             self.simulation.must("all sources read", caught_up, PATIENCE);
             self.drain(PATIENCE);
         }
         self.read_files();
-        for output in 0..self.setup.outputs.len() {
-            if let Err(report) = self.ledger.check(output) {
-                panic!("seed {}: output {output}: {report}\n{:?}", self.setup.seed, self.setup);
-            }
-            self.check_fresh(output);
+        self.vouch();
+        self.check_fresh();
+        if let Err(report) = self.ledger.check() {
+            panic!("{report}\n{:?}", self.setup);
         }
     }
 
-    /// The last event of each source was made when all was well: it has come out.
-    fn check_fresh(&self, output: usize) {
-        let state = self.ledger.state();
-        for (number, source) in state.sources.iter().enumerate() {
-            if self.setup.delivers(source.input, output) {
-                let record = &state.outputs[output];
-                let came = record.rejects || record.oracle.came(OutputIndex(0), number as u64, source.events() - 1);
-                assert!(came, "seed {}: a fresh event of {number} never reached output {output}", self.setup.seed);
+    /// Every source was read to its end by a life that ended in order: the logs account for all of it.
+    fn vouch(&self) {
+        let mut state = self.ledger.state();
+        for source in (0..state.sources.len()).filter(|source| state.sources[*source].repeatable).collect::<Vec<_>>() {
+            state.oracle.vouched(source as u64);
+        }
+    }
+
+    /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
+    /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
+    fn check_fresh(&self) {
+        let mut state = self.ledger.state();
+        let last = |(source, script): (usize, &super::SourceScript)| (script.input, source as u64, script.events() - 1);
+        let fresh: Vec<(usize, u64, u64)> = state.sources.iter().enumerate().map(last).collect();
+        for output in self.setup.present_outputs() {
+            let sampled = self.setup.outputs[output].options.when_full != OutputFull::Block;
+            let mut all = Vec::new();
+            for (number, input) in self.setup.inputs.iter().enumerate() {
+                if !self.setup.outputs_of(number).contains(&output) {
+                    continue;
+                }
+                let mine = fresh.iter().filter(|(of, ..)| *of == number).map(|&(_, source, last)| (source, last));
+                let mine: Vec<(u64, u64)> = mine.collect();
+                if !sampled {
+                    let blocks = input.lane.when_full == WhenFull::Block;
+                    state.oracle.fresh(OutputIndex(output as u8), &mine, blocks);
+                }
+                all.extend(mine);
+            }
+            if sampled && !all.is_empty() {
+                state.oracle.fresh(OutputIndex(output as u8), &all, false);
             }
         }
     }
 
-    /// Tells the oracles what is in the files of exact outputs.
+    /// Tells the oracle what is in the files of exact outputs. Where in them a life ended is not known: each event begins a
+    /// run, so that only the order over all of them is judged.
     fn read_files(&mut self) {
         let outside = self.simulation.disk().outside();
         for output in (0..self.setup.outputs.len()).filter(|at| self.setup.outputs[*at].kind == OutputKind::Exact) {
             let bytes = outside.read(self.setup.file(output)).unwrap_or_default();
-            let length = self.ledger.state().outputs[output].file_bytes as usize;
-            assert!(bytes.len() >= length, "seed {}: a file lost committed bytes", self.setup.seed);
-            let events: Vec<Event> = bytes[..length]
-                .split_inclusive(|&byte| byte == b'\n')
-                .map(|line| decode_line(line).unwrap_or_else(|| panic!("seed {}: a broken line", self.setup.seed)))
-                .collect();
-            self.ledger.delivered(output, self.simulation.now(), &events);
+            let mut state = self.ledger.state();
+            let length = state.outputs[output].file_bytes as usize;
+            assert!(bytes.len() >= length, "a file lost committed bytes");
+            for line in bytes[..length].split_inclusive(|&byte| byte == b'\n') {
+                let event = decode_line(line).unwrap_or_else(|| panic!("a broken line in a file"));
+                state.oracle.goes_back(OutputIndex(output as u8), 0, u64::MAX);
+                state.oracle.delivered(OutputIndex(output as u8), 0, event);
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! A scripted input and the encoder of its lines.
 //!
 //! Guarantees: reads its sources in order from the positions that the logs know, holes first; acknowledgements go to
-//! the ledger when they are seen; dies, panics and starts again as the mood says.
+//! the ledger when they are seen; ends with an error between two batches, or panics in the middle of filling one, as the mood
+//! says.
 
 use super::{Ledger, Mood, encode_line, raw_line};
 use crate::batch::{Batch, EventSpan, Source, SourceRange};
@@ -148,9 +149,6 @@ impl<E: Env> Reader<E> {
                 idle &= !self.read(at).await;
                 self.see_acknowledgements().await;
                 let mood = self.ledger.state().inputs;
-                if Mood::strikes(mood.panic, self.context.env.random()) {
-                    std::panic::resume_unwind(Box::new("a scripted panic of an input"));
-                }
                 if Mood::strikes(mood.retry, self.context.env.random()) {
                     return Err(PluginError::Retry("a scripted failure of an input".to_owned()));
                 }
@@ -181,6 +179,13 @@ impl<E: Env> Reader<E> {
             true => lanes.large_batch(&source, bytes).await,
             false => lanes.batch(&source).await,
         };
+        self.ledger.offered(self.context.env.now(), number as u64, first, end, &self.outputs);
+        let mood = self.ledger.state().inputs;
+        if Mood::strikes(mood.panic, self.context.env.random()) {
+            // Its peer went away in the middle of an event; what it has of the batch goes nowhere.
+            fill(&mut batch, &self.ledger.state().sources[number], number as u64, first, first + (end - first) / 2);
+            std::panic::resume_unwind(Box::new("a scripted panic of an input"));
+        }
         {
             let mut state = self.ledger.state();
             let script = &mut state.sources[number];
@@ -235,7 +240,8 @@ impl<E: Env> Reader<E> {
             if poll_once(self.context.lanes.acknowledged(ticket)).await.is_none() {
                 at += 1;
             } else if let Some(sent) = self.waiting.remove(at) {
-                self.ledger.acknowledged(sent.source, sent.first, sent.end, &self.outputs);
+                let now = self.context.env.now();
+                self.ledger.acknowledged(now, sent.source, sent.first, sent.end, &self.outputs);
             }
         }
     }

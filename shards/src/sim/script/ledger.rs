@@ -1,18 +1,21 @@
 //! The ledger: what the scripts of one cluster made, saw acknowledged and delivered, over all lives of the process.
 //!
-//! Guarantees: one oracle for each output, so that each has its own bound of repeats; what is told is told at the moment
-//! it happens. Shared by all scripts of a cluster; survives every crash.
+//! Guarantees: what is told is told to the [`Oracle`] at the moment it happens, and the last of it is in the [`Story`]. Shared
+//! by all scripts of a cluster; survives every crash. Judges nothing itself.
 
 use super::payload;
 use crate::env::Monotonic;
-use crate::sim::oracle::{Event, Limits, Oracle, OutputIndex, Report, Summary, payload_hash};
+use crate::sim::Story;
+use crate::sim::oracle::{Event, Oracle, OutputIndex, Report, Summary, mask, payload_hash};
 use crate::sim::prng::mix;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long an output may have delivered without a durable commit: the commit interval, the sync, and what a slow
-/// destination and a slow disk add.
-const UNCOMMITTED_MAX: Duration = Duration::from_secs(8);
+/// How long an output that runs on every shard may have delivered without a durable commit: of its instances only the last
+/// commit over all of them comes back, so how far each was is known by time alone. Commit interval, slow destination, slow
+/// disk, and a disk that is full for a while.
+const UNCOMMITTED_MAX: Duration = Duration::from_secs(20);
 
 /// Chances in a thousand that a script misbehaves at a call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,8 +26,14 @@ pub struct Mood {
     pub slow: u64,
     /// A delivery does not return until the output is well again.
     pub hang: u64,
-    /// The plugin panics.
+    /// The plugin panics. An input does so in the middle of filling a batch.
     pub panic: u64,
+    /// A commit takes long.
+    pub late: u64,
+    /// A commit fails, and the output goes back.
+    pub unsure: u64,
+    /// Deliveries with events of this source are slow.
+    pub slow_source: Option<u64>,
 }
 
 impl Mood {
@@ -63,9 +72,8 @@ impl SourceScript {
 }
 
 /// What is known of one output.
+#[derive(Default)]
 pub struct OutputRecord {
-    /// The judge of what it got.
-    pub oracle: Oracle,
     /// How it behaves.
     pub mood: Mood,
     /// Whether it refuses some events, the same each time they come.
@@ -76,14 +84,37 @@ pub struct OutputRecord {
     pub refused: u64,
     /// The last event it took, unless it has gone back since.
     pub last: Option<Event>,
-    /// Recent deliveries: when and how many events.
-    recent: Vec<(Monotonic, u64)>,
-    /// Repeats that crashes and failures so far may cause.
-    repeats_allowed: u64,
-    /// Most repeats, whatever happens; none where they depend on what happens.
-    pub repeats_max: Option<u64>,
+    /// Whether it runs on every shard; then, of the present life: how many deliveries there had been at its begin, the instances
+    /// that delivered, and for each commit of one when it was and how many deliveries there had been.
+    everywhere: bool,
+    begin: u64,
+    instances: BTreeSet<u16>,
+    commits: Vec<(u16, Monotonic, u64)>,
+    /// Deliveries made when it last joined the configuration: what it may go back to at most.
+    pub joined: u64,
     /// Bytes that an exact output says its file has.
     pub file_bytes: u64,
+}
+
+impl OutputRecord {
+    /// Of an output on every shard: deliveries that every instance had committed so long ago that it has become durable.
+    fn surely_committed(&self, now: Monotonic) -> u64 {
+        let old = |commit: &&(u16, Monotonic, u64)| now.since(commit.1) >= UNCOMMITTED_MAX;
+        let of = |instance: &u16| {
+            let mut mine = self.commits.iter().filter(|commit| commit.0 == *instance);
+            mine.rfind(old).map_or(self.begin, |commit| commit.2)
+        };
+        self.instances.iter().map(of).min().unwrap_or(self.begin)
+    }
+}
+
+/// An acknowledgement that a loss of power may take back, as the sync policy `never` has it.
+struct Tentative {
+    life: u64,
+    source: u64,
+    first: u64,
+    end: u64,
+    mask: u64,
 }
 
 /// All of it.
@@ -92,10 +123,17 @@ pub struct State {
     pub sources: Vec<SourceScript>,
     /// By number.
     pub outputs: Vec<OutputRecord>,
+    /// The judge.
+    pub oracle: Oracle,
+    /// What happened last.
+    pub story: Story,
     /// How inputs behave.
     pub inputs: Mood,
-    /// Whether acknowledgements are promises: not under the policy `never` when power may go.
-    pub believes: bool,
+    /// Whether the log acknowledges what is not durable in the present life.
+    pub never_syncs: bool,
+    tentative: Vec<Tentative>,
+    /// Lives so far.
+    pub life: u64,
     /// Changes with each life: which shard reads which source.
     pub placement: u64,
     /// Acknowledged tickets seen in the present life.
@@ -107,8 +145,8 @@ pub struct State {
 pub struct Ledger(Arc<Mutex<State>>);
 
 impl Ledger {
-    /// A ledger of these sources (input, repeatable) and of outputs with these bounds of repeats.
-    pub fn new(sources: &[(usize, bool)], outputs: &[Option<u64>], believes: bool) -> Ledger {
+    /// A ledger of these sources (input, repeatable) and of so many outputs.
+    pub fn new(sources: &[(usize, bool)], outputs: usize) -> Ledger {
         let source = |&(input, repeatable): &(usize, bool)| SourceScript {
             input,
             repeatable,
@@ -117,23 +155,16 @@ impl Ledger {
             read: 0,
             next: 0,
         };
-        let output = |(index, &repeats_max): (usize, &Option<u64>)| OutputRecord {
-            oracle: Oracle::new(&[&format!("output {index}")]),
-            mood: Mood::default(),
-            rejects: false,
-            accepted: 0,
-            refused: 0,
-            last: None,
-            recent: Vec::new(),
-            repeats_allowed: 0,
-            repeats_max,
-            file_bytes: 0,
-        };
+        let names: Vec<String> = (0..outputs).map(|output| format!("output {output}")).collect();
         Ledger(Arc::new(Mutex::new(State {
             sources: sources.iter().map(source).collect(),
-            outputs: outputs.iter().enumerate().map(output).collect(),
+            outputs: (0..outputs).map(|_| OutputRecord::default()).collect(),
+            oracle: Oracle::new(&names.iter().map(String::as_str).collect::<Vec<_>>()),
+            story: Story::default(),
             inputs: Mood::default(),
-            believes,
+            never_syncs: false,
+            tentative: Vec::new(),
+            life: 0,
             placement: 0,
             acknowledged: 0,
         })))
@@ -145,8 +176,13 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event of `bytes` to a source; `outputs` are those that it goes to.
-    pub fn make(&self, source: usize, bytes: usize, outputs: &[usize]) {
+    /// Adds a line to the story.
+    pub fn tell(&self, now: Monotonic, line: String) {
+        self.state().story.tell(now, line);
+    }
+
+    /// Adds an event of `bytes` to a source.
+    pub fn make(&self, source: usize, bytes: usize) {
         let mut state = self.state();
         let script = &mut state.sources[source];
         let ordinal = script.events();
@@ -154,65 +190,105 @@ impl Ledger {
         script.lengths.push(bytes);
         let end = script.offsets.last().copied().unwrap_or(0) + length;
         script.offsets.push(end);
-        let event =
-            Event { source: source as u64, ordinal, payload: payload_hash(&payload(source as u64, ordinal, bytes)) };
-        for &output in outputs {
-            state.outputs[output].oracle.issued(event);
-        }
+        let payload = payload_hash(&payload(source as u64, ordinal, bytes));
+        state.oracle.issued(Event { source: source as u64, ordinal, payload });
+    }
+
+    /// The events `first..end` of a source are about to be given to the engine, for these outputs.
+    pub fn offered(&self, now: Monotonic, source: u64, first: u64, end: u64, outputs: &[usize]) {
+        let mut state = self.state();
+        state.story.tell(now, format!("source {source}: {first}..{end} are read for outputs {outputs:?}"));
+        (first..end).for_each(|ordinal| state.oracle.offered(source, ordinal, mask(outputs)));
     }
 
     /// The events `first..end` of a source are acknowledged.
-    pub fn acknowledged(&self, source: u64, first: u64, end: u64, outputs: &[usize]) {
+    pub fn acknowledged(&self, now: Monotonic, source: u64, first: u64, end: u64, outputs: &[usize]) {
         let mut state = self.state();
         state.acknowledged += 1;
-        if !state.believes {
-            return;
+        state.story.tell(now, format!("source {source}: {first}..{end} are acknowledged"));
+        let mask = mask(outputs);
+        if state.never_syncs {
+            let life = state.life;
+            return state.tentative.push(Tentative { life, source, first, end, mask });
         }
-        for &output in outputs {
-            for ordinal in first..end {
-                state.outputs[output].oracle.acknowledged(source, ordinal);
-            }
-        }
+        (first..end).for_each(|ordinal| state.oracle.acknowledged(source, ordinal, mask));
     }
 
-    /// Events came out of an output that counts each delivery.
-    pub fn delivered(&self, output: usize, now: Monotonic, events: &[Event]) {
+    /// Events came out of an instance of an output that counts each delivery.
+    pub fn delivered(&self, output: usize, instance: u16, now: Monotonic, events: &[Event]) {
+        let Some(last) = events.last() else { return };
         let mut state = self.state();
-        let record = &mut state.outputs[output];
-        record.recent.retain(|(when, _)| now.since(*when) < UNCOMMITTED_MAX);
-        record.recent.push((now, events.len() as u64));
-        events.iter().for_each(|event| record.oracle.delivered(OutputIndex(0), *event));
+        let State { outputs, oracle, story, .. } = &mut *state;
+        let index = OutputIndex(output as u8);
+        outputs[output].instances.insert(instance);
+        let many = events.len();
+        let Event { source, ordinal, .. } = events[0];
+        let (to, through) = (last.source, last.ordinal);
+        story.tell(
+            now,
+            format!("output {output} on shard {instance}: {many} came, {source}/{ordinal} to {to}/{through}"),
+        );
+        events.iter().for_each(|event| oracle.delivered(index, instance, *event));
     }
 
     /// Events went out although the delivery as a whole failed: they will come again.
-    pub fn partly_delivered(&self, output: usize, now: Monotonic, events: &[Event]) {
-        self.state().outputs[output].repeats_allowed += events.len() as u64;
-        self.delivered(output, now, events);
+    pub fn partly_delivered(&self, output: usize, instance: u16, now: Monotonic, events: &[Event]) {
+        let before = self.state().oracle.deliveries(OutputIndex(output as u8));
+        self.delivered(output, instance, now, events);
+        self.state().oracle.goes_back(OutputIndex(output as u8), instance, before);
     }
 
-    /// An output went back to its last commit.
-    pub fn went_back(&self, output: usize, now: Monotonic) {
+    /// An instance commits; how many deliveries of its output that covers.
+    pub fn commits(&self, output: usize, instance: u16, now: Monotonic) -> u64 {
         let mut state = self.state();
-        let record = &mut state.outputs[output];
+        let State { outputs, oracle, story, .. } = &mut *state;
+        let covered = oracle.deliveries(OutputIndex(output as u8));
+        outputs[output].commits.push((instance, now, covered));
+        story.tell(now, format!("output {output} on shard {instance}: commits {covered}"));
+        covered
+    }
+
+    /// An instance begins again; `covered` is what its last commit says it had delivered, where that is known.
+    pub fn opened(&self, output: usize, instance: u16, now: Monotonic, covered: Option<u64>) {
+        let mut state = self.state();
+        let State { outputs, oracle, story, .. } = &mut *state;
+        let record = &mut outputs[output];
         record.last = None;
-        let recent = record.recent.iter().filter(|(when, _)| now.since(*when) < UNCOMMITTED_MAX);
-        record.repeats_allowed += recent.map(|(_, events)| events).sum::<u64>();
+        record.everywhere = covered.is_none();
+        let all = oracle.deliveries(OutputIndex(output as u8));
+        let covered = covered.unwrap_or_else(|| record.surely_committed(now));
+        story.tell(now, format!("output {output} on shard {instance}: opened, goes on from {covered} of {all}"));
+        oracle.goes_back(OutputIndex(output as u8), instance, covered);
     }
 
-    /// The process ended and starts again.
-    pub fn restarted(&self, now: Monotonic) {
-        let outputs = self.state().outputs.len();
-        (0..outputs).for_each(|output| self.went_back(output, now));
+    /// The process ended and starts again. `up` says whether all shards had made durable what they found.
+    pub fn restarted(&self, now: Monotonic, power: bool, up: bool) {
         let mut state = self.state();
+        let State { outputs, oracle, story, tentative, life, .. } = &mut *state;
+        story.tell(now, format!("life {life} ends by {}", if power { "a loss of power" } else { "a kill" }));
+        for promise in tentative.extract_if(.., |promise| up && promise.life < *life) {
+            let Tentative { source, first, end, mask, .. } = promise;
+            (first..end).for_each(|ordinal| oracle.acknowledged(source, ordinal, mask));
+        }
+        if power {
+            tentative.clear();
+            oracle.power_lost();
+        }
+        oracle.restarted();
+        for (output, record) in outputs.iter_mut().enumerate() {
+            let index = OutputIndex(output as u8);
+            if record.everywhere && !record.instances.is_empty() {
+                oracle.goes_back(index, u16::MAX, record.surely_committed(now));
+            }
+            record.begin = oracle.deliveries(index);
+            record.instances.clear();
+            record.commits.clear();
+            (record.accepted, record.refused, record.last) = (0, 0, None);
+        }
+        *life += 1;
         state.placement = mix(state.placement.wrapping_add(1));
         state.acknowledged = 0;
-        for source in &mut state.sources {
-            source.next = 0;
-        }
-        for record in &mut state.outputs {
-            record.oracle.restarted();
-            (record.accepted, record.refused) = (0, 0);
-        }
+        state.sources.iter_mut().for_each(|source| source.next = 0);
     }
 
     /// The shard that reads a source in the present life.
@@ -221,13 +297,8 @@ impl Ledger {
         (mix(source as u64 ^ placement) % shards.max(1) as u64) as usize
     }
 
-    /// Judges one output.
-    pub fn check(&self, output: usize) -> Result<Summary, Report> {
-        let state = self.state();
-        let record = &state.outputs[output];
-        let bound = record.repeats_max.unwrap_or(record.repeats_allowed);
-        let limits = Limits { repeats_per_restart: bound, repeats_without_restart: bound };
-        let mut summaries = record.oracle.check(&limits)?;
-        Ok(summaries.swap_remove(0))
+    /// Judges all that happened.
+    pub fn check(&self) -> Result<Vec<Summary>, Report> {
+        self.state().oracle.check()
     }
 }

@@ -6,6 +6,9 @@
 //! Does not read files or speak protocols.
 
 mod cluster;
+mod draw;
+mod faults;
+mod gauges;
 mod input;
 mod ledger;
 mod output;
@@ -14,9 +17,9 @@ mod setup;
 
 pub use cluster::{Cluster, Life};
 pub use input::{ScriptEncoder, ScriptInput};
-pub use ledger::{Ledger, Mood, OutputRecord, SourceScript};
+pub use ledger::{Ledger, Mood, OutputRecord, SourceScript, State};
 pub use output::{ExactOutput, ScriptOutput};
-pub use seeds::{Told, crash_and_recover};
+pub use seeds::{Failure, Told, crash_and_recover, run_seed};
 pub use setup::{InputSetup, OutputKind, OutputSetup, Setup};
 
 use super::oracle::{Event, payload_hash};

@@ -1,7 +1,8 @@
 //! Scripted outputs: one that only counts, and one that writes a file and never repeats an event.
 //!
-//! Guarantees: what is accepted goes to the ledger in its order; the exact one goes back, when it is opened, to what its
-//! last durable commit says, as the file output does.
+//! Guarantees: what is accepted goes to the ledger in its order; a commit says how much that was, so that what an output goes
+//! back to is known to the event; the exact one goes back, when it is opened, to what its last durable commit says, as the
+//! file output does.
 
 use super::{Ledger, Mood, decode_line};
 use crate::env::{Disk, Env, File as _, Open};
@@ -33,14 +34,28 @@ pub struct ExactOutput {
     pub path: PathBuf,
 }
 
+/// What a script does with a commit.
+async fn commit_as_the_mood_says<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Result<(), PluginError> {
+    let mood = ledger.state().outputs[output].mood;
+    if Mood::strikes(mood.late, env.random()) {
+        env.sleep(Duration::from_micros(env.random() % 2_000_000)).await;
+    }
+    if Mood::strikes(mood.unsure, env.random()) {
+        return Err(PluginError::Retry("a scripted doubt of an output".to_owned()));
+    }
+    Ok(())
+}
+
 /// What a script does with a delivery before it looks at it.
 async fn misbehave<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Option<Outcome> {
     let mood = ledger.state().outputs[output].mood;
     if Mood::strikes(mood.panic, env.random()) {
-        ledger.went_back(output, env.now());
+        ledger.tell(env.now(), format!("output {output} panics"));
+        ledger.state().outputs[output].last = None;
         std::panic::resume_unwind(Box::new("a scripted panic of an output"));
     }
     if Mood::strikes(mood.hang, env.random()) {
+        ledger.tell(env.now(), format!("output {output} hangs"));
         while ledger.state().outputs[output].mood.hang > 0 {
             env.sleep(Duration::from_millis(50)).await;
         }
@@ -57,9 +72,15 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
         self.placement
     }
 
-    fn open(&self, context: OutputContext<E>, _state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
-        let output = Counting { index: self.index, ledger: self.ledger.clone(), env: context.env };
+    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+        let instance = context.env.shard().0;
+        let output = Counting { index: self.index, instance, ledger: self.ledger.clone(), env: context.env };
+        let one = self.placement == Placement::One;
         Box::pin(async move {
+            let committed = state.and_then(|state| state.try_into().ok()).map(u64::from_le_bytes);
+            let joined = output.ledger.state().outputs[output.index].joined;
+            let covered = one.then(|| committed.unwrap_or(joined));
+            output.ledger.opened(output.index, instance, output.env.now(), covered);
             let mood = output.ledger.state().outputs[output.index].mood;
             if Mood::strikes(mood.retry, output.env.random()) {
                 return Err(PluginError::Retry("a scripted refusal to open".to_owned()));
@@ -71,6 +92,7 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
 
 struct Counting<E: Env> {
     index: usize,
+    instance: u16,
     ledger: Ledger,
     env: E,
 }
@@ -94,16 +116,17 @@ impl<E: Env> Output for Counting<E> {
             let outcome = misbehave(&self.env, &self.ledger, self.index).await;
             let events = events_of(delivery);
             assert_eq!(events.len() as u64, delivery.events, "a delivery holds as many events as it says");
+            self.slow_on_one_source(&events).await;
             if let Some(retry) = outcome {
                 let part = events.len() * (self.env.random() % 2) as usize / 2;
                 let rejects = self.ledger.state().outputs[self.index].rejects;
                 let part: Vec<Event> =
                     events[..part].iter().filter(|event| !rejects || !refuses(event)).copied().collect();
-                self.ledger.partly_delivered(self.index, self.env.now(), &part);
+                self.ledger.partly_delivered(self.index, self.instance, self.env.now(), &part);
                 return retry;
             }
             if !self.ledger.state().outputs[self.index].rejects {
-                self.ledger.delivered(self.index, self.env.now(), &events);
+                self.ledger.delivered(self.index, self.instance, self.env.now(), &events);
                 let mut state = self.ledger.state();
                 let record = &mut state.outputs[self.index];
                 record.accepted += delivery.events;
@@ -111,18 +134,37 @@ impl<E: Env> Output for Counting<E> {
                 return Outcome::Delivered;
             }
             let taken: Vec<Event> = events.iter().filter(|event| !refuses(event)).copied().collect();
-            self.ledger.delivered(self.index, self.env.now(), &taken);
+            self.ledger.delivered(self.index, self.instance, self.env.now(), &taken);
             let mut state = self.ledger.state();
             let record = &mut state.outputs[self.index];
             record.accepted += taken.len() as u64;
             record.last = events.last().copied();
             let refused: Vec<usize> = (0..events.len()).filter(|at| refuses(&events[*at])).collect();
             record.refused += refused.len() as u64;
+            let output = OutputIndex(self.index as u8);
             for &at in &refused {
-                record.oracle.discarded(OutputIndex(0), "rejected", events[at].source, events[at].ordinal);
+                state.oracle.discarded(output, "rejected", events[at].source, events[at].ordinal);
             }
             Outcome::Rejected(refused.iter().map(|&at| (at as u64, "scripted".to_owned())).collect())
         })
+    }
+
+    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
+        Box::pin(async move {
+            commit_as_the_mood_says(&self.env, &self.ledger, self.index).await?;
+            let covered = self.ledger.commits(self.index, self.instance, self.env.now());
+            state.extend_from_slice(&covered.to_le_bytes());
+            Ok(())
+        })
+    }
+}
+
+impl<E: Env> Counting<E> {
+    async fn slow_on_one_source(&self, events: &[Event]) {
+        let slow = self.ledger.state().outputs[self.index].mood.slow_source;
+        if slow.is_some_and(|slow| events.iter().any(|event| event.source == slow)) {
+            self.env.sleep(Duration::from_micros(20_000 + self.env.random() % 80_000)).await;
+        }
     }
 }
 
@@ -144,6 +186,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
                 Ok::<_, std::io::Error>(file)
             });
             let file = opened.await.map_err(|error| PluginError::Retry(error.to_string()))?;
+            ledger.tell(env.now(), format!("output {index} goes on from byte {length} of its file"));
             ledger.state().outputs[index].file_bytes = length;
             Ok(Box::new(Exact { index, ledger, env, file: Arc::new(file), length }) as Box<dyn Output>)
         })
@@ -169,6 +212,8 @@ impl<E: Env> Output for Exact<E> {
             if let Some(outcome) = misbehave(&self.env, &self.ledger, self.index).await {
                 return outcome;
             }
+            let length = self.length;
+            self.ledger.tell(self.env.now(), format!("output {} writes {} at {length}", self.index, delivery.events));
             let bytes: Vec<u8> = delivery.iter().flat_map(|event| event.line.iter().copied()).collect();
             if let Err(error) = self.file.write_at(&bytes, self.length) {
                 return Outcome::Retry { after: None, error: error.to_string() };
@@ -189,6 +234,7 @@ impl<E: Env> Output for Exact<E> {
 
     fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
         Box::pin(async move {
+            commit_as_the_mood_says(&self.env, &self.ledger, self.index).await?;
             self.env.sync(&self.file).await.map_err(unsynced)?;
             state.extend_from_slice(&self.length.to_le_bytes());
             Ok(())

@@ -1,8 +1,10 @@
-//! One seed from the first start to the judgement: lives that crash, stop, fail and start again with other shards.
+//! One seed from the first start to the judgement: lives that crash, stop, fail and start again as something else.
 
-use super::{Cluster, Mood, Setup};
+use super::{Cluster, Ledger, Setup, draw, faults};
 use crate::sim::{Crash, Outcome};
 use crate::stop::Phase;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// What a seed did, so that a test can see that all of it happened in some.
@@ -14,12 +16,22 @@ pub struct Told {
     pub crashes: u64,
     /// Ended by a loss of power.
     pub power_losses: u64,
-    /// Ended by the engine itself after a failed sync.
+    /// Ended by the engine itself, after a failed sync say.
     pub failures: u64,
     /// Ended in order.
     pub drains: u64,
+    /// Starts that were refused, on a full disk say.
+    pub refused: u64,
+    /// Frames that rotted.
+    pub rotten: u64,
+    /// Outputs that left the configuration with events waiting.
+    pub removed: u64,
     /// Events made.
     pub events: u64,
+    /// Deliveries beyond the first of an event and an output.
+    pub repeats: u64,
+    /// Events that were discarded for an output, for a reason.
+    pub discarded: u64,
     /// Polls of the executor.
     pub steps: u64,
 }
@@ -32,113 +44,135 @@ impl Told {
         self.power_losses += other.power_losses;
         self.failures += other.failures;
         self.drains += other.drains;
+        self.refused += other.refused;
+        self.rotten += other.rotten;
+        self.removed += other.removed;
         self.events += other.events;
+        self.repeats += other.repeats;
+        self.discarded += other.discarded;
         self.steps += other.steps;
     }
 }
 
-/// Runs the cluster of `seed` through its lives and judges it. Panics with the seed when a promise is broken.
+/// A seed that broke a promise.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed: the same program run with it does the same again.
+    pub seed: u64,
+    /// What was broken.
+    pub what: String,
+    /// What happened before: the end of it, or all with `STORY=all` in the environment.
+    pub story: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SEED={} fails:\n{}\nits story:\n{}", self.seed, self.what, self.story)
+    }
+}
+
+/// Runs the cluster of `seed` through its lives and judges it. Panics when a promise is broken.
 pub fn crash_and_recover(seed: u64) -> Told {
-    let mut cluster = Cluster::new(Setup::draw(seed));
+    match run_seed(seed) {
+        Ok(told) => told,
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+/// Runs the cluster of `seed` through its lives and judges it.
+pub fn run_seed(seed: u64) -> Result<Told, Failure> {
+    let setup = Setup::draw(seed);
+    let mut ledger = None;
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut cluster = Cluster::new(setup);
+        ledger = Some(cluster.ledger.clone());
+        run(&mut cluster)
+    }));
+    ran.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let all = std::env::var_os("STORY").is_some();
+        let tell = |ledger: &Ledger| {
+            let state = ledger.state();
+            if all { format!("{:#}", state.story) } else { state.story.to_string() }
+        };
+        let story = ledger.as_ref().map(tell).unwrap_or_default();
+        Failure { seed, what: what.unwrap_or_else(|| "a panic without words".to_owned()), story }
+    })
+}
+
+fn run(cluster: &mut Cluster) -> Told {
     let mut told = Told::default();
     let lives = cluster.chance.between(1, 5);
     for record in &mut cluster.ledger.state().outputs {
         record.rejects = cluster.chance.one_in(6);
     }
-    for _ in 0..lives {
+    for life in 0..lives {
         told.lives += 1;
-        set_moods(&mut cluster);
-        live(&mut cluster, &mut told);
+        if life > 0 {
+            cluster.setup.redraw(&mut cluster.chance, false);
+        }
+        draw::moods(&mut cluster.chance, &mut cluster.ledger.state());
+        live(cluster, &mut told);
+        if cluster.chance.one_in(8) {
+            faults::rot(cluster);
+        }
     }
+    cluster.setup.redraw(&mut cluster.chance, true);
     cluster.finish();
+    told.rotten = cluster.rotten.len() as u64;
     told.events = cluster.ledger.state().sources.iter().map(super::SourceScript::events).sum();
+    for summary in cluster.ledger.check().into_iter().flatten() {
+        told.repeats += summary.repeats;
+        told.discarded += summary.discarded.values().sum::<u64>();
+        told.removed += u64::from(summary.discarded.get("output_removed").is_some_and(|events| *events > 0));
+    }
     told.steps = cluster.simulation.steps();
     told
-}
-
-fn set_moods(cluster: &mut Cluster) {
-    let chance = &mut cluster.chance;
-    let mut state = cluster.ledger.state();
-    let some = |chance: &mut crate::sim::Prng, one_in: u64, most: u64| match chance.one_in(one_in) {
-        true => chance.between(1, most),
-        false => 0,
-    };
-    state.inputs = Mood { retry: some(chance, 6, 20), panic: some(chance, 8, 5), ..Mood::default() };
-    for record in &mut state.outputs {
-        record.mood = Mood {
-            retry: if chance.one_in(6) { 1000 } else { some(chance, 3, 300) },
-            slow: some(chance, 3, 200),
-            hang: some(chance, 10, 20),
-            panic: some(chance, 8, 30),
-        };
-    }
 }
 
 /// One life, by any end.
 fn live(cluster: &mut Cluster, told: &mut Told) {
     let disk = cluster.simulation.disk().clone();
-    let dies_in_operation = cluster.chance.one_in(5);
-    if dies_in_operation {
-        disk.crash_after(cluster.chance.between(1, 600));
-    }
-    disk.set_torn_sectors(cluster.chance.one_in(2));
-    let slow = [5_000, 5_000, 50_000, 400_000][cluster.chance.index(4)];
-    disk.set_sync_delay(Duration::from_micros(20), Duration::from_micros(slow));
+    faults::begin(cluster);
     let (least, most) = cluster.setup.shards;
     let shards = cluster.chance.between(least, most) as usize;
     if let Err(error) = cluster.start(shards) {
-        assert!(disk.crashed(), "seed {}: the start failed: {error}", cluster.setup.seed);
+        assert!(disk.crashed() || faults::explains(&error), "the start failed: {error}");
+        cluster.note(format!("the start is refused: {error}"));
+        told.refused += 1;
         return end_with_a_crash(cluster, told);
     }
-    let mut sync_fails = false;
     for _ in 0..cluster.chance.between(1, 25) {
-        let events = match cluster.chance.below(12) {
-            0 => cluster.chance.between(50, 150),
-            1..=4 => 0,
-            _ => cluster.chance.between(1, 12),
-        };
+        let events = faults::events(&mut cluster.chance);
         cluster.make_some(events);
-        if cluster.chance.one_in(20) {
-            disk.set_free_bytes(Some(cluster.chance.below(100_000)));
-        } else if cluster.chance.one_in(3) {
-            disk.set_free_bytes(None);
-        }
-        if cluster.chance.one_in(80) {
-            disk.fail_syncs(1);
-            sync_fails = true;
-        }
+        faults::change(cluster);
         let slice = Duration::from_micros(cluster.chance.between(100, 300_000));
         let outcome = cluster.run_for(slice);
-        assert_ne!(outcome, Outcome::StepLimit, "seed {}: a livelock", cluster.setup.seed);
+        assert_ne!(outcome, Outcome::StepLimit, "a livelock");
+        assert!(cluster.ledger.state().oracle.is_content(), "{}", cluster.ledger.check().unwrap_err());
         if outcome == Outcome::Crashed || cluster.alive().stop.failure().is_some() {
             break;
         }
     }
-    disk.set_free_bytes(None);
-    end(cluster, told, sync_fails);
+    end(cluster, told);
 }
 
-fn end(cluster: &mut Cluster, told: &mut Told, sync_fails: bool) {
+fn end(cluster: &mut Cluster, told: &mut Told) {
     let disk = cluster.simulation.disk().clone();
-    let seed = cluster.setup.seed;
+    disk.set_free_bytes(None);
     if disk.crashed() {
         return end_with_a_crash(cluster, told);
     }
     if let Some(failure) = cluster.alive().stop.failure() {
-        let expected = sync_fails || failure.contains("panicked on shard") || failure.contains("No space");
-        assert!(expected, "seed {seed}: the engine gave up: {failure}");
+        assert!(faults::explains(&failure), "the engine gave up: {failure}");
+        cluster.note(format!("the engine gives up: {failure}"));
         told.failures += 1;
-        disk.fail_syncs(0);
-        let end = cluster.alive().end();
-        let outcome = cluster.simulation.run_until(end, Duration::from_secs(120));
-        assert!(
-            outcome == Outcome::Reached || outcome == Outcome::Crashed,
-            "seed {seed}: the failed engine does not end: {outcome:?}, {:?}",
-            cluster.simulation.tasks()
-        );
+        faults::end(cluster);
+        must_end(cluster, "failed");
         return end_with_a_crash(cluster, told);
     }
-    disk.fail_syncs(0);
+    faults::end(cluster);
     if cluster.chance.one_in(4) {
         return end_in_order(cluster, told);
     }
@@ -148,36 +182,32 @@ fn end(cluster: &mut Cluster, told: &mut Told, sync_fails: bool) {
 /// A drain while outputs may be sick: they get a while, then the end is forced, as a second signal does.
 fn end_in_order(cluster: &mut Cluster, told: &mut Told) {
     told.drains += 1;
-    let seed = cluster.setup.seed;
+    cluster.note("the drain begins".to_owned());
     cluster.alive().stop.enter(Phase::Draining);
     let end = cluster.alive().end();
     let patience = Duration::from_millis(cluster.chance.between(1, 20_000));
-    let outcome = cluster.simulation.run_until(&end, patience);
-    if outcome == Outcome::TimeOut {
+    if cluster.simulation.run_until(&end, patience) == Outcome::TimeOut {
+        cluster.note("the end is forced".to_owned());
         cluster.alive().stop.enter(Phase::Forced);
-        let outcome = cluster.simulation.run_until(&end, Duration::from_secs(120));
-        assert!(
-            outcome == Outcome::Reached || outcome == Outcome::Crashed,
-            "seed {seed}: forced and still running: {outcome:?}, {:?}",
-            cluster.simulation.tasks()
-        );
-    } else {
-        assert!(
-            outcome == Outcome::Reached || outcome == Outcome::Crashed,
-            "seed {seed}: the drain is stuck: {outcome:?}, {:?}",
-            cluster.simulation.tasks()
-        );
     }
+    must_end(cluster, "forced or drained");
     end_with_a_crash(cluster, told);
 }
 
+fn must_end(cluster: &mut Cluster, how: &str) {
+    let end = cluster.alive().end();
+    let outcome = cluster.simulation.run_until(end, Duration::from_secs(120));
+    let ended = outcome == Outcome::Reached || outcome == Outcome::Crashed;
+    assert!(ended, "{how} and still running: {outcome:?}, {:?}", cluster.simulation.tasks());
+}
+
 fn end_with_a_crash(cluster: &mut Cluster, told: &mut Told) {
-    let power = cluster.setup.power && cluster.chance.percent(45);
+    let power = cluster.chance.percent(45);
     if power {
         told.power_losses += 1;
     } else {
         told.crashes += 1;
     }
-    cluster.simulation.disk().fail_syncs(0);
+    faults::end(cluster);
     cluster.crash(if power { Crash::Power } else { Crash::Process });
 }

@@ -1,4 +1,6 @@
-//! What a cluster is made of, drawn from a seed: sizes, limits, policies, placements.
+//! What a cluster is made of in one life: sizes, limits, policies, placements, and the plan made of them.
+//!
+//! Guarantees: inputs and outputs keep their index and name for good, present or not. Draws nothing: see [`super::draw`].
 
 use super::{ExactOutput, Ledger, ScriptEncoder, ScriptInput, ScriptOutput};
 use crate::delivery::{BatchOptions, DeliveryOptions, OutputFull};
@@ -7,7 +9,7 @@ use crate::lane::{LaneOptions, WhenFull};
 use crate::plugin::{OutputSpec, Placement};
 use crate::retry::RetryOptions;
 use crate::route::ShardBy;
-use crate::sim::{Prng, SimEnv};
+use crate::sim::SimEnv;
 use crate::wal::{SyncPolicy, WalOptions, WalType};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ pub enum OutputKind {
     Exact,
 }
 
-/// One input.
+/// One input. It runs while a pipeline names it.
 #[derive(Clone, Copy, Debug)]
 pub struct InputSetup {
     /// On which shards it runs.
@@ -46,6 +48,8 @@ pub struct OutputSetup {
     pub kind: OutputKind,
     /// Bounds and policies.
     pub options: DeliveryOptions,
+    /// Whether it is in the configuration.
+    pub present: bool,
 }
 
 /// See the module.
@@ -65,49 +69,17 @@ pub struct Setup {
     pub pipelines: Vec<(Vec<usize>, Vec<usize>)>,
     /// Most events of a batch.
     pub batch_events_max: u64,
-    /// Whether power may go.
-    pub power: bool,
+    /// Whether some lines are longer than a chunk, which small segments cannot hold.
+    pub long_lines: bool,
 }
 
 /// Where the data directory of a cluster is.
 pub const DATA_DIR: &str = "/data";
 
-fn delivery(chance: &mut Prng, policy: bool) -> DeliveryOptions {
-    let when_full = match chance.below(if policy { 10 } else { 7 }) {
-        0..=6 => OutputFull::Block,
-        7 | 8 => OutputFull::DropOldest,
-        _ => OutputFull::Sample,
-    };
-    DeliveryOptions {
-        batch: BatchOptions {
-            bytes_max: chance.between(500, 60_000),
-            events_max: chance.between(1, 300),
-            age_max: Duration::from_millis([0, 0, 5, 200, 2000][chance.index(5)]),
-        },
-        retry: RetryOptions {
-            initial: Duration::from_millis(chance.between(1, 200)),
-            max: Duration::from_millis(chance.between(200, 2000)),
-            age_max: chance.one_in(8).then(|| Duration::from_millis(chance.between(500, 5000))),
-        },
-        when_full,
-    }
-}
-
-fn input(chance: &mut Prng) -> InputSetup {
-    let when_full = match chance.below(10) {
-        0..=6 => WhenFull::Block,
-        7 => WhenFull::DropNewest,
-        8 => WhenFull::DropOldest,
-        _ => WhenFull::Sample,
-    };
-    InputSetup {
-        placement: if chance.one_in(3) { Placement::One } else { Placement::Every },
-        shard_by: if chance.one_in(6) { ShardBy::Spread } else { ShardBy::Source },
-        lane: LaneOptions { bytes: chance.between(1, 12) as usize * 64 * 1024, when_full },
-        sources: chance.between(1, 4) as usize,
-        repeatable: chance.one_in(2),
-    }
-}
+/// Bytes of the lines in one scripted batch at most, a long line apart.
+pub(super) const BATCH_BYTES_MAX: usize = 8 * 1024;
+/// Payload bytes of a long line.
+pub(super) const LONG_LINE_BYTES: usize = 70_000;
 
 impl Setup {
     /// A setup of one shard where nothing is dropped: what tests of one promise start from.
@@ -134,78 +106,29 @@ impl Setup {
                 sources: 3,
                 repeatable: true,
             }],
-            outputs: vec![OutputSetup { kind: OutputKind::One, options }],
+            outputs: vec![OutputSetup { kind: OutputKind::One, options, present: true }],
             pipelines: vec![(vec![0], vec![0])],
             batch_events_max: 40,
-            power: true,
+            long_lines: false,
         }
-    }
-
-    /// A setup of the seed.
-    pub fn draw(seed: u64) -> Setup {
-        let mut chance = Prng::new(seed, "setup");
-        let segment_bytes = [64, 64, 128, 256][chance.index(4)] * 1024;
-        let sync = match chance.below(10) {
-            0..=4 => SyncPolicy::Interval(Duration::from_millis(chance.between(5, 300))),
-            5..=7 => SyncPolicy::EveryBatch,
-            _ => SyncPolicy::Never,
-        };
-        let inputs: Vec<InputSetup> = (0..chance.between(1, 2)).map(|_| input(&mut chance)).collect();
-        let outputs: Vec<OutputSetup> = (0..chance.between(1, 3))
-            .map(|_| {
-                let kind = [OutputKind::One, OutputKind::One, OutputKind::Every, OutputKind::Exact][chance.index(4)];
-                OutputSetup { kind, options: delivery(&mut chance, kind != OutputKind::Exact) }
-            })
-            .collect();
-        let all_inputs: Vec<usize> = (0..inputs.len()).collect();
-        let all_outputs: Vec<usize> = (0..outputs.len()).collect();
-        let pipelines = match chance.below(3) {
-            // Two pipelines of all inputs, with the outputs divided between them.
-            0 if outputs.len() > 1 => {
-                vec![(all_inputs.clone(), all_outputs[..1].to_vec()), (all_inputs, all_outputs[1..].to_vec())]
-            }
-            _ => vec![(all_inputs, all_outputs)],
-        };
-        let fixed = chance.one_in(3).then(|| chance.between(1, 3));
-        Setup {
-            seed,
-            shards: fixed.map_or((1, 3), |shards| (shards, shards)),
-            wal: WalOptions {
-                kind: WalType::Disk,
-                sync,
-                segment_bytes,
-                log_bytes: segment_bytes * chance.between(3, 6),
-            },
-            inputs,
-            outputs,
-            pipelines,
-            batch_events_max: chance.between(1, 60),
-            power: sync != SyncPolicy::Never || chance.one_in(3),
-        }
-    }
-
-    /// Whether order is promised for an output: not across shards that change places, not for what is spread, and not where
-    /// an event that was given up may come after all, since the process died, or the power went, before that was durable.
-    pub fn ordered(&self, output: usize) -> bool {
-        let every = self.outputs[output].kind == OutputKind::Every;
-        let spread = self.inputs.iter().any(|input| input.shard_by == ShardBy::Spread);
-        let options = &self.outputs[output].options;
-        let gives_up = options.when_full == OutputFull::DropOldest || options.retry.age_max.is_some();
-        let drops = self.inputs.iter().any(|input| input.lane.when_full != WhenFull::Block);
-        !(spread || gives_up || drops && self.power || every && self.shards.1 != 1)
-    }
-
-    /// Whether an event of an input that is made when all is well must reach an output.
-    pub fn delivers(&self, input: usize, output: usize) -> bool {
-        let blocks = self.inputs[input].lane.when_full == WhenFull::Block;
-        let keeps = self.outputs[output].options.when_full == OutputFull::Block;
-        blocks && keeps && self.outputs_of(input).contains(&output)
     }
 
     /// The outputs that the events of an input go to.
     pub fn outputs_of(&self, input: usize) -> Vec<usize> {
         let feeds = |pipeline: &&(Vec<usize>, Vec<usize>)| pipeline.0.contains(&input);
         self.pipelines.iter().filter(feeds).flat_map(|pipeline| pipeline.1.iter().copied()).collect()
+    }
+
+    /// Inputs that run, in the order of the plan.
+    pub fn present_inputs(&self) -> Vec<usize> {
+        (0..self.inputs.len())
+            .filter(|input| self.pipelines.iter().any(|pipeline| pipeline.0.contains(input)))
+            .collect()
+    }
+
+    /// Outputs that run, in the order of the plan.
+    pub fn present_outputs(&self) -> Vec<usize> {
+        (0..self.outputs.len()).filter(|output| self.outputs[*output].present).collect()
     }
 
     /// The ledger of it.
@@ -216,22 +139,37 @@ impl Setup {
             .enumerate()
             .flat_map(|(index, input)| std::iter::repeat_n((index, input.repeatable), input.sources))
             .collect();
-        // Across a loss of power one log may keep a cursor into another log that lost events: they come again.
-        let repeats_max = |output: &OutputSetup| match output.kind {
-            OutputKind::Exact => Some(if self.shards.1 == 1 || !self.power { 0 } else { u64::MAX }),
-            OutputKind::One | OutputKind::Every => None,
-        };
-        let outputs: Vec<Option<u64>> = self.outputs.iter().map(repeats_max).collect();
-        let ledger = Ledger::new(&sources, &outputs, self.wal.sync != SyncPolicy::Never || !self.power);
-        for output in (0..self.outputs.len()).filter(|output| !self.ordered(*output)) {
-            ledger.state().outputs[output].oracle.unordered();
-        }
-        ledger
+        Ledger::new(&sources, self.outputs.len())
     }
 
     /// The plan for a life with so many shards.
     pub fn plan(&self, shards: usize, ledger: &Ledger) -> Plan<SimEnv> {
-        let inputs = self.inputs.iter().enumerate().map(|(index, input)| InputPlan {
+        let present = self.present_outputs();
+        let inputs = self.present_inputs().into_iter().map(|index| self.input(index, ledger)).collect();
+        let output = |&index: &usize| OutputPlan {
+            name: output_name(index).into(),
+            spec: self.output(index, ledger),
+            options: self.outputs[index].options,
+        };
+        let place = |output: &usize| present.iter().position(|index| index == output);
+        let pipeline = |(index, pipeline): (usize, &(Vec<usize>, Vec<usize>))| PipelinePlan {
+            name: format!("pipeline {index}").into(),
+            outputs: pipeline.1.iter().filter_map(place).collect(),
+        };
+        Plan {
+            data_dir: PathBuf::from(DATA_DIR),
+            shards,
+            wal: self.wal.clone(),
+            inputs,
+            pipelines: self.pipelines.iter().enumerate().map(pipeline).collect(),
+            outputs: present.iter().map(output).collect(),
+            services: Vec::new(),
+        }
+    }
+
+    fn input(&self, index: usize, ledger: &Ledger) -> InputPlan<SimEnv> {
+        let input = &self.inputs[index];
+        InputPlan {
             name: format!("input {index}").into(),
             spec: Arc::new(ScriptInput {
                 index,
@@ -239,30 +177,12 @@ impl Setup {
                 ledger: ledger.clone(),
                 outputs: self.outputs_of(index),
                 batch_events_max: self.batch_events_max,
-                batch_bytes_max: 8 * 1024,
+                batch_bytes_max: BATCH_BYTES_MAX,
             }),
             encoder: Arc::new(ScriptEncoder),
             shard_by: input.shard_by,
             lane: input.lane,
             pipelines: (0..self.pipelines.len()).filter(|at| self.pipelines[*at].0.contains(&index)).collect(),
-        });
-        let outputs = self.outputs.iter().enumerate().map(|(index, output)| OutputPlan {
-            name: format!("output {index}").into(),
-            spec: self.output(index, ledger),
-            options: output.options,
-        });
-        let pipelines = self.pipelines.iter().enumerate().map(|(index, pipeline)| PipelinePlan {
-            name: format!("pipeline {index}").into(),
-            outputs: pipeline.1.clone(),
-        });
-        Plan {
-            data_dir: PathBuf::from(DATA_DIR),
-            shards,
-            wal: self.wal.clone(),
-            inputs: inputs.collect(),
-            pipelines: pipelines.collect(),
-            outputs: outputs.collect(),
-            services: Vec::new(),
         }
     }
 
@@ -279,4 +199,9 @@ impl Setup {
     pub fn file(&self, output: usize) -> PathBuf {
         PathBuf::from(format!("/out/{output}.log"))
     }
+}
+
+/// The configured name of an output.
+pub fn output_name(output: usize) -> String {
+    format!("output {output}")
 }

@@ -1,7 +1,7 @@
 //! The simulator judged by what it catches: a log of a few lines, right and with the three classic mistakes.
 
 use super::*;
-use crate::sim::oracle::{Event, Limits, Oracle, OutputIndex, payload_hash};
+use crate::sim::oracle::{Event, Oracle, OutputIndex, payload_hash};
 use crate::sim::prng::mix;
 
 /// Forty records fill several pages: one page alone would be written again, and so saved, by the next append.
@@ -35,9 +35,10 @@ async fn write_log(env: SimEnv, oracle: Rc<RefCell<Oracle>>, mistake: Mistake) -
     for ordinal in 0..600 {
         let (event, bytes) = record(ordinal);
         oracle.borrow_mut().issued(event);
+        oracle.borrow_mut().offered(1, ordinal, 1);
         file.write_at(&bytes, ordinal * RECORD_BYTES)?;
         if mistake == Mistake::AcknowledgesBeforeSync {
-            oracle.borrow_mut().acknowledged(1, ordinal);
+            oracle.borrow_mut().acknowledged(1, ordinal, 1);
         }
         if ordinal % 40 == 39 {
             let mut synced = env.sync(&file).await;
@@ -45,7 +46,7 @@ async fn write_log(env: SimEnv, oracle: Rc<RefCell<Oracle>>, mistake: Mistake) -
                 synced = env.sync(&file).await;
             }
             synced?;
-            oracle.borrow_mut().acknowledged_through(1, ordinal);
+            (ordinal - 39..=ordinal).for_each(|ordinal| oracle.borrow_mut().acknowledged(1, ordinal, 1));
         }
         env.turn().await;
     }
@@ -80,9 +81,9 @@ fn caught(seed: u64, mistake: Mistake) -> bool {
         if bytes != expected {
             break;
         }
-        oracle.delivered(OutputIndex(0), event);
+        oracle.delivered(OutputIndex(0), 0, event);
     }
-    oracle.check(&Limits::default()).is_err()
+    oracle.check().is_err()
 }
 
 #[test]

@@ -35,9 +35,11 @@ pub(super) fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes
 
 impl<D: Disk> RecoveredLog<D> {
     /// Makes everything up to the tail durable. A page may be clean in the cache without being on the disk, when a sync
-    /// failed in an earlier life; so what is not known to be durable is written again, the same bytes, and synced. Blocks.
-    pub fn harden(&self, disk: &D) -> Result<(), WalError> {
-        let Some(tail) = self.tail else { return Ok(()) };
+    /// failed in an earlier life; so what is not known to be durable is written again, the same bytes, and synced. Does nothing
+    /// when it has been done. Blocks.
+    pub fn harden(&mut self, disk: &D) -> Result<(), WalError> {
+        // No frame says of itself that it is durable: only a call of this does.
+        let Some(tail) = self.tail.filter(|_| self.synced < self.last) else { return Ok(()) };
         for (index, segment) in self.segments.iter().enumerate() {
             let behind = self.segments.get(index + 1);
             if behind.is_some_and(|behind| behind.first_sequence.0 <= self.synced.0 + 1) {
@@ -46,7 +48,9 @@ impl<D: Disk> RecoveredLog<D> {
             let end = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
             rewrite(segment, self.synced, end).and_then(|()| segment.file.sync()).map_err(io_error(&segment.path))?;
         }
-        disk.sync_dir(&self.directory).map_err(io_error(&self.directory))
+        disk.sync_dir(&self.directory).map_err(io_error(&self.directory))?;
+        self.synced = self.last;
+        Ok(())
     }
 
     /// Removes what was never durable and keeps up to `keep` files to be used again. Blocks.
@@ -110,7 +114,7 @@ impl<D: Disk> RecoveredLog<D> {
     }
 
     /// The log for readers only: another shard count's log that is drained. Blocks.
-    pub fn into_log(self, disk: D) -> Result<Arc<Log<D>>, WalError> {
+    pub fn into_log(mut self, disk: D) -> Result<Arc<Log<D>>, WalError> {
         self.harden(&disk)?;
         Ok(self.reader(disk))
     }

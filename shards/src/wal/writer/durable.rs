@@ -110,7 +110,7 @@ impl<E: Env> Writer<E> {
     }
 
     /// Takes the result of maintenance in. An error in it means that there are fewer standbys for now (a full disk, say);
-    /// asking again later is right.
+    /// asking again later is right, unless it is [`WalError::Poisoned`].
     pub fn maintained(&mut self, done: Maintained<E::Disk>) -> Result<(), WalError> {
         self.maintenance_out = false;
         self.standbys.extend(done.standbys);
@@ -124,7 +124,7 @@ impl<E: Env> Writer<E> {
         // More than the first are for speed alone.
         let enough = self.standbys.len() as u64 >= STANDBYS_FIRST && self.unsettled.is_empty();
         self.modest = enough && done.failed.as_ref().is_some_and(WalError::is_no_room);
-        done.failed.filter(|_| !self.modest).map_or(Ok(()), Err)
+        self.poisoning(done.failed.filter(|_| !self.modest).map_or(Ok(()), Err))
     }
 
     /// Makes the start itself durable before anybody is served: what an earlier life left behind the tail can then never come

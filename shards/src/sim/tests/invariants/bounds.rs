@@ -95,6 +95,7 @@ fn e8_nothing_blocks_the_executor() {
         let exact = crate::sim::script::OutputSetup {
             kind: crate::sim::script::OutputKind::Exact,
             options: setup.outputs[0].options,
+            present: true,
         };
         setup.outputs.push(exact);
         setup.pipelines[0].1.push(1);

@@ -4,6 +4,7 @@ mod balance;
 mod bounds;
 mod durable;
 mod lanes;
+mod starts;
 
 use crate::sim::script::{Cluster, Mood, Setup};
 use crate::sim::{Crash, Outcome};

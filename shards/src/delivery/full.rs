@@ -1,0 +1,75 @@
+//! What a delivery does when a log is full because of its output.
+//!
+//! Guarantees: what the policy `drop_oldest` drops is counted, and only whole segments' worth of it; other policies drop
+//! nothing here. An output that hangs, that cannot be opened or that waits at its gate gives way like one that fails.
+
+use super::source::{LogReader, Taken};
+use super::{Deliverer, OutputFull};
+use crate::counters::Discard;
+use crate::env::Env;
+use crate::plugin::Outcome;
+use std::time::Duration;
+
+/// How often an output that hangs is held against a log that fills up because of it.
+pub(super) const GIVE_WAY_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<E: Env> Deliverer<E> {
+    /// Ends when a delivery that does not end holds up a full log, and the output is one that drops its oldest events then.
+    pub(super) async fn held_up(&self, taken: &[Taken<E::Disk>]) -> std::thread::Result<Option<Outcome>> {
+        loop {
+            self.context.env.sleep(GIVE_WAY_INTERVAL).await;
+            if self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(taken) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Drops the oldest segment's events of an output that is not open, if its policy says so, from each log that is full.
+    pub(super) fn give_way(&mut self) {
+        if self.options.when_full == OutputFull::DropOldest && self.a_log_is_full() {
+            self.drop_oldest();
+            self.record(self.committed_state.clone().unwrap_or_default());
+        }
+    }
+
+    /// As [`Deliverer::give_way`], without the commit: an open output has a state of its own to commit with. Returns how many
+    /// events were dropped.
+    pub(super) fn drop_oldest(&mut self) -> u64 {
+        if self.options.when_full != OutputFull::DropOldest {
+            return 0;
+        }
+        let bit = self.context.number.bit();
+        let mut dropped = 0;
+        for index in 0..self.readers.len() {
+            let reader = &mut self.readers[index];
+            while reader.log_is_full() && !reader.has_left_a_segment() {
+                match reader.next_epoch() {
+                    Ok(None) => break,
+                    Ok(Some(_)) => {}
+                    Err(damage) => {
+                        self.context.counters.discarded.add(Discard::Damaged, damage.frames);
+                        continue;
+                    }
+                }
+                let Some(part) = reader.take(index, u64::MAX) else { break };
+                dropped += part.piece(bit).events();
+                reader.delivered(&part);
+            }
+        }
+        self.context.counters.discarded.add(Discard::WalFull, dropped);
+        self.passed += dropped;
+        dropped
+    }
+
+    pub(super) fn a_log_is_full(&self) -> bool {
+        self.readers.iter().any(LogReader::log_is_full)
+    }
+
+    pub(super) fn holds_a_full_log(&self) -> bool {
+        self.readers.iter().any(|reader| reader.log_is_full() && reader.has_left_a_segment())
+    }
+
+    pub(super) fn blocks_a_full_log(&self, taken: &[Taken<E::Disk>]) -> bool {
+        taken.iter().any(|part| self.readers[part.reader].log_is_full())
+    }
+}

@@ -1,0 +1,204 @@
+//! What is wrong with a history, named and in words.
+//!
+//! Guarantees: every breach is counted; the first ones are named. Judges nothing.
+
+use super::{Event, OutputIndex};
+use std::fmt;
+
+/// Breaches that a report names; the others are only counted.
+pub(super) const NAMED_MAX: usize = 12;
+
+/// One breach of the promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A promised event never came out and no discard covers it.
+    Lost {
+        /// The output that lacks it.
+        output: OutputIndex,
+        /// Its source.
+        source: u64,
+        /// Its ordinal.
+        ordinal: u64,
+    },
+    /// An event came out that had not been given to the engine for this output before.
+    Unknown {
+        /// The output that got it.
+        output: OutputIndex,
+        /// What came.
+        event: Event,
+    },
+    /// An event came out with another payload.
+    Payload {
+        /// The output that got it.
+        output: OutputIndex,
+        /// What came.
+        event: Event,
+        /// The payload that was issued.
+        issued: u64,
+    },
+    /// An event came for the first time after a later one of its source.
+    Order {
+        /// The output that got it.
+        output: OutputIndex,
+        /// Its source.
+        source: u64,
+        /// Its ordinal.
+        ordinal: u64,
+        /// The highest ordinal before it.
+        after: u64,
+    },
+    /// An instance that did not go back got an event behind a later one, or twice.
+    Run {
+        /// The output that got it.
+        output: OutputIndex,
+        /// The instance.
+        instance: u16,
+        /// Its source.
+        source: u64,
+        /// Its ordinal.
+        ordinal: u64,
+        /// The ordinal before it.
+        after: u64,
+    },
+    /// An event came again that had not been in flight.
+    Repeat {
+        /// The output that got it.
+        output: OutputIndex,
+        /// Its source.
+        source: u64,
+        /// Its ordinal.
+        ordinal: u64,
+    },
+    /// More discards were counted than events are missing: a count that hides nothing is wrong too.
+    Overcounted {
+        /// The output they were counted for.
+        output: OutputIndex,
+        /// Discards counted without naming events.
+        counted: u64,
+        /// Events given to the engine that did not come out.
+        missing: u64,
+    },
+    /// Fewer events were counted as waiting for a removed output than it was owed.
+    Undercounted {
+        /// The output.
+        output: OutputIndex,
+        /// What was counted.
+        counted: u64,
+        /// What it was owed.
+        waiting: u64,
+    },
+    /// An acknowledgement for an event that was not given to the engine before, or a discard of one.
+    NeverIssued {
+        /// The source named.
+        source: u64,
+        /// The ordinal named.
+        ordinal: u64,
+    },
+    /// An event that was made when all was well did not come out.
+    Stuck {
+        /// The output that lacks it.
+        output: OutputIndex,
+        /// Its source.
+        source: u64,
+        /// Its ordinal.
+        ordinal: u64,
+    },
+    /// A queue was longer than its limit.
+    Bound {
+        /// The queue.
+        what: &'static str,
+        /// How long it was.
+        value: u64,
+        /// How long it may be.
+        limit: u64,
+    },
+    /// Damage that was not reported, or reported without being there.
+    Damage {
+        /// Which.
+        what: String,
+    },
+}
+
+/// What is wrong with a history.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The first breaches found.
+    pub violations: Vec<Violation>,
+    /// All of them.
+    pub total: u64,
+    names: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new(names: Vec<String>) -> Report {
+        Report { violations: Vec::new(), total: 0, names }
+    }
+
+    pub(super) fn add(&mut self, violation: Violation) {
+        self.total += 1;
+        if self.violations.len() < NAMED_MAX {
+            self.violations.push(violation);
+        }
+    }
+
+    fn name(&self, output: OutputIndex) -> &str {
+        self.names.get(usize::from(output.0)).map_or("?", String::as_str)
+    }
+
+    fn say(&self, violation: &Violation, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match violation {
+            Violation::Lost { output, source, ordinal } => {
+                write!(f, "lost: {source}/{ordinal} was promised and never reached {}", self.name(*output))
+            }
+            Violation::Unknown { output, event: Event { source, ordinal, .. } } => {
+                write!(f, "unknown: {} got {source}/{ordinal}, never given for it", self.name(*output))
+            }
+            Violation::Payload { output, event: Event { source, ordinal, payload }, issued } => {
+                write!(
+                    f,
+                    "payload: {} got {source}/{ordinal} as {payload:016x}, issued as {issued:016x}",
+                    self.name(*output)
+                )
+            }
+            Violation::Order { output, source, ordinal, after } => {
+                write!(f, "order: {} got {source}/{ordinal} first after {source}/{after}", self.name(*output))
+            }
+            Violation::Run { output, instance, source, ordinal, after } => {
+                let name = self.name(*output);
+                write!(f, "order: {name} on shard {instance} got {source}/{ordinal} after {source}/{after} in one run")
+            }
+            Violation::Repeat { output, source, ordinal } => {
+                write!(f, "repeat: {} got {source}/{ordinal} again, it had not been in flight", self.name(*output))
+            }
+            Violation::Overcounted { output, counted, missing } => {
+                write!(f, "discards: {counted} counted for {}, {missing} events are missing", self.name(*output))
+            }
+            Violation::Undercounted { output, counted, waiting } => {
+                let name = self.name(*output);
+                write!(f, "discards: {counted} counted as {name} was removed, at least {waiting} waited for it")
+            }
+            Violation::NeverIssued { source, ordinal } => {
+                write!(f, "acknowledged or discarded without being given: {source}/{ordinal}")
+            }
+            Violation::Stuck { output, source, ordinal } => {
+                write!(f, "stuck: {} never got {source}/{ordinal}, made when all was well", self.name(*output))
+            }
+            Violation::Bound { what, value, limit } => write!(f, "bound: {what}: {value}, at most {limit} may be"),
+            Violation::Damage { what } => write!(f, "damage: {what}"),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} violations", self.total)?;
+        for violation in &self.violations {
+            f.write_str("\n  ")?;
+            self.say(violation, f)?;
+        }
+        if self.total > self.violations.len() as u64 {
+            write!(f, "\n  and {} more", self.total - self.violations.len() as u64)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! Mistakes of the engine, switched on for a simulation, so that a test can prove that its judge notices them.
+//!
+//! Guarantees: only the simulated disk can say that a mistake is made ([`crate::env::Disk::sabotaged`]), and only on the thread
+//! that asked for it, for as long as the guard lives. What runs on another disk has no such branch.
+
+use crate::env::Sabotage;
+use std::cell::Cell;
+
+/// All of them.
+pub const ALL: [Sabotage; 5] = [
+    Sabotage::SkipChecksum,
+    Sabotage::RetryFailedSync,
+    Sabotage::AcknowledgeEarly,
+    Sabotage::CommitEarly,
+    Sabotage::RecycleEarly,
+];
+
+thread_local! {
+    static PRESENT: Cell<Option<Sabotage>> = const { Cell::new(None) };
+}
+
+/// Ends the mistake when it is dropped.
+pub struct Guard(());
+
+/// Makes the engine make this mistake in simulations on this thread, or none.
+pub fn commit(sabotage: Option<Sabotage>) -> Guard {
+    PRESENT.set(sabotage);
+    Guard(())
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        PRESENT.set(None);
+    }
+}
+
+pub(super) fn is_made(sabotage: Sabotage) -> bool {
+    PRESENT.get() == Some(sabotage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Disk;
+    use crate::glommio_env::RealDisk;
+    use crate::sim::SimDisk;
+
+    #[test]
+    fn a_real_disk_is_never_sabotaged() {
+        for sabotage in ALL {
+            let guard = commit(Some(sabotage));
+            assert!(SimDisk::sabotaged(sabotage));
+            assert!(!RealDisk::sabotaged(sabotage), "{sabotage:?}");
+            drop(guard);
+            assert!(!SimDisk::sabotaged(sabotage));
+        }
+    }
+}

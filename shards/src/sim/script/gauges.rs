@@ -1,0 +1,61 @@
+//! Gauges: every queue of the engine that has a limit, looked at while a life runs.
+//!
+//! Guarantees: the limits are derived here from the settings of the life as [`crate::limits`] says, not read from the engine.
+
+use super::cluster::Life;
+use super::setup::{LONG_LINE_BYTES, Setup};
+use crate::env::ShardId;
+use crate::keeper::WAITING_MAX;
+use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS, SEGMENTS_MIN};
+use crate::route::ShardBy;
+use crate::sim::oracle::Oracle;
+
+/// Files that a log may have beside the segments it is allowed: the standbys.
+const STANDBYS: u64 = 2;
+
+/// Lanes and shards: cheap, for every few polls.
+pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
+    let lanes: u64 = life.meters.inputs.iter().map(|input| input.lanes.len() as u64).sum();
+    // A batch of any size may go into an empty lane.
+    let largest = if setup.long_lines { LONG_LINE_BYTES + 1024 } else { CHUNK_BYTES };
+    for meter in &life.meters.inputs {
+        let allowed = life.inputs[meter.input];
+        let bytes = setup.inputs[allowed].lane.bytes.max(largest) as u64;
+        for lane in &meter.lanes {
+            let counters = lane.counters();
+            // What went home is read before what was sent: the difference is never smaller than what is out.
+            let home = counters.taken_bytes.get();
+            oracle.measured("bytes in a lane", counters.sent_bytes.get() - home, bytes);
+            oracle.measured("batches of a lane", counters.made_batches.get(), LANE_BATCHES as u64);
+        }
+    }
+    let sources: u64 = setup.inputs.iter().map(|input| input.sources as u64).sum();
+    for shard in &life.meters.shards {
+        let waiting = shard.waiting_acknowledgements.get();
+        oracle.measured("waiting acknowledgements", waiting, WAITING_MAX as u64 + lanes);
+        // Each source has one run of bytes to record, and one more behind each hole that a loss of power left it: where it is
+        // spread, as many as batches were on their way.
+        let spread = setup.inputs.iter().any(|input| input.shard_by == ShardBy::Spread);
+        let holes = life.holes * if spread { LANE_SLOTS as u64 } else { 1 };
+        oracle.measured("ranges owed", shard.owed_ranges.get(), sources * (2 + holes));
+    }
+    let allowed = (setup.wal.log_bytes / setup.wal.segment_bytes).max(SEGMENTS_MIN);
+    for shard in 0..life.shards {
+        if let Some(log) = life.meters.board.get(ShardId(shard as u16)) {
+            // A log that comes from an earlier life keeps what it has; its snapshot and commits take the standbys.
+            let limit = allowed.max(life.files_before.0 + STANDBYS);
+            oracle.measured("segments of a log", log.counters.segments.get(), limit);
+        }
+    }
+}
+
+/// The files of each log, as many and as large.
+pub(super) fn files(life: &Life, setup: &Setup, logs: &[(usize, u64)], oracle: &mut Oracle) {
+    let allowed = (setup.wal.log_bytes / setup.wal.segment_bytes).max(SEGMENTS_MIN) + STANDBYS;
+    let bytes = allowed * setup.wal.segment_bytes;
+    for &(files, size) in logs {
+        oracle.measured("files of a log", files as u64, allowed.max(life.files_before.0 + STANDBYS));
+        // Segments of an earlier life keep their size beside those of the present one.
+        oracle.measured("bytes of a log", size, bytes + life.files_before.1);
+    }
+}

@@ -1,0 +1,44 @@
+//! The story of a seed: the last things that happened in its world, for whoever has to understand a failure.
+//!
+//! Guarantees: told in the order in which it happened, with the virtual time of each; bounded, the oldest lines go. Judges
+//! nothing.
+
+use crate::env::Monotonic;
+use std::collections::VecDeque;
+use std::fmt;
+
+/// Lines that are kept, and how many of these are shown unless all are wanted (`{:#}`).
+const LINES_MAX: usize = 20_000;
+const SHOWN_MAX: usize = 160;
+
+/// See the module.
+#[derive(Default)]
+pub struct Story {
+    lines: VecDeque<(Monotonic, String)>,
+    told: u64,
+}
+
+impl Story {
+    /// Adds a line.
+    pub fn tell(&mut self, now: Monotonic, line: String) {
+        self.told += 1;
+        if self.lines.len() == LINES_MAX {
+            self.lines.pop_front();
+        }
+        self.lines.push_back((now, line));
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = if f.alternate() { LINES_MAX } else { SHOWN_MAX }.min(self.lines.len());
+        let before = self.told - shown as u64;
+        if before > 0 {
+            writeln!(f, "  ... {before} lines before")?;
+        }
+        for (now, line) in self.lines.iter().skip(self.lines.len() - shown) {
+            writeln!(f, "  {:>12.6} s  {line}", now.0 as f64 / 1e9)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! E1, E2: starts after which something is different: a power loss in the middle of one, an output that left, less room.
+
+use super::*;
+use crate::lane::WhenFull;
+use crate::limits::LANE_BATCHES;
+use crate::plugin::Placement;
+use crate::sim::oracle::OutputIndex;
+use crate::sim::script::{OutputKind, OutputSetup};
+use crate::wal::SyncPolicy;
+
+/// The first shard's log takes over the positions of all logs. A loss of power at any moment of a start must not keep a
+/// position whose events it takes.
+#[test]
+fn e1_a_start_that_is_cut_short_keeps_no_position_without_its_events() {
+    for operations in 0..90 {
+        let mut setup = Setup::plain(operations);
+        setup.shards = (3, 3);
+        setup.inputs[0].placement = Placement::Every;
+        setup.inputs[0].sources = 4;
+        setup.wal.sync = SyncPolicy::Never;
+        let mut cluster = started(setup, 3);
+        kill_outputs(&cluster);
+        work(&mut cluster, 6, 8);
+        cluster.crash(Crash::Process);
+        cluster.simulation.disk().crash_after(operations);
+        if cluster.start(3).is_ok() {
+            cluster.run_for(SECOND / 10);
+        }
+        cluster.crash(Crash::Power);
+        cluster.finish();
+    }
+}
+
+/// A segment goes only when the commit that lets go of it is durable, under the policy `never` too: else a loss of power would
+/// take an exact output back to a commit whose events are nowhere.
+#[test]
+fn e1_a_segment_outlives_the_commit_that_passed_it() {
+    for seed in 0..40 {
+        let mut setup = Setup::plain(seed);
+        setup.wal.sync = SyncPolicy::Never;
+        setup.wal.log_bytes = 3 * setup.wal.segment_bytes;
+        setup.outputs[0].kind = OutputKind::Exact;
+        let mut cluster = started(setup, 1);
+        for _ in 0..4 {
+            work(&mut cluster, 20, 30);
+            // It commits and lets go, and nothing that comes after it asks for a sync.
+            cluster.run_for(SECOND * 3);
+            cluster.crash(Crash::Power);
+            cluster.start(1).expect("a crash leaves a directory that can be opened");
+        }
+        cluster.crash(Crash::Power);
+        cluster.finish();
+    }
+}
+
+/// An output leaves while a log is adopted that is not written any more, and comes back: it starts at the end of all logs.
+#[test]
+fn e2_an_output_that_comes_back_gets_nothing_that_was_discarded_when_it_left() {
+    let mut discarded = 0;
+    for seed in 0..20 {
+        let mut setup = Setup::plain(seed);
+        setup.shards = (1, 2);
+        setup.inputs[0].placement = Placement::Every;
+        setup.outputs.push(OutputSetup { kind: OutputKind::One, ..setup.outputs[0] });
+        setup.pipelines[0].1.push(1);
+        let mut cluster = started(setup.clone(), 2);
+        kill_outputs(&cluster);
+        work(&mut cluster, 10, 8);
+        cluster.crash(Crash::Process);
+        cluster.setup.outputs[1].present = false;
+        cluster.setup.pipelines[0].1.pop();
+        cluster.start(1).expect("a kill leaves a directory that can be opened");
+        work(&mut cluster, 10, 2);
+        cluster.crash(Crash::Process);
+        cluster.setup = setup;
+        let before = cluster.ledger.state().oracle.deliveries(OutputIndex(1));
+        cluster.finish();
+        let summary = cluster.ledger.check().expect("the judge was content a moment ago").swap_remove(1);
+        discarded += summary.discarded.get("output_removed").copied().unwrap_or(0);
+        assert!(summary.delivered > before, "seed {seed}: nothing new reached the output that came back");
+    }
+    assert!(discarded > 100, "{discarded} events waited for the output that left");
+}
+
+/// A log that has more segments than it is allowed since the start takes commits all the same, or it would never get smaller.
+#[test]
+fn e4_a_log_that_was_larger_gets_as_small_as_it_may_be() {
+    for seed in 0..20 {
+        let mut setup = Setup::plain(seed);
+        setup.wal.log_bytes = 8 * setup.wal.segment_bytes;
+        let mut cluster = started(setup, 1);
+        kill_outputs(&cluster);
+        work(&mut cluster, 100, 40);
+        cluster.crash(some_crash_of(seed));
+        assert!(cluster.log_files()[0].0 > 5, "seed {seed}: {:?}", cluster.log_files());
+        cluster.setup.wal.log_bytes = 3 * cluster.setup.wal.segment_bytes;
+        cluster.finish();
+        assert!(cluster.log_files()[0].0 <= 5, "seed {seed}: {:?}", cluster.log_files());
+    }
+}
+
+fn some_crash_of(seed: u64) -> Crash {
+    if seed.is_multiple_of(2) { Crash::Power } else { Crash::Process }
+}
+
+/// An input dies again and again with a batch in its hands: the lane makes up for each.
+#[test]
+fn e4_batches_that_died_with_their_input_are_replaced() {
+    let mut setup = Setup::plain(1);
+    setup.inputs[0].lane.when_full = WhenFull::Block;
+    let mut cluster = started(setup, 1);
+    let shard = cluster.alive().meters.shards[0].clone();
+    cluster.ledger.state().inputs = Mood { panic: 1000, ..Mood::default() };
+    cluster.make_some(20);
+    let died = || shard.plugin_panics.get() > LANE_BATCHES as u64 + 4;
+    cluster.simulation.must("more deaths than a lane has batches", died, SECOND * 4000);
+    cluster.ledger.state().inputs = Mood::default();
+    let caught_up = cluster.caught_up();
+    cluster.simulation.must("all was read", caught_up, SECOND * 200);
+    cluster.drain(SECOND * 200);
+    cluster.finish();
+}
+
+/// Segments go from the lowest, also when one cannot be removed for a while: a hole would look like a loss.
+#[test]
+fn e6_a_segment_that_cannot_be_removed_goes_before_any_later_one() {
+    let log = std::path::Path::new("/data/wal/log-00000001");
+    let mut outlived = 0;
+    for seed in 0..20 {
+        let mut setup = Setup::plain(seed);
+        setup.wal.log_bytes = 8 * setup.wal.segment_bytes;
+        let mut cluster = started(setup, 1);
+        let disk = cluster.simulation.disk().clone();
+        kill_outputs(&cluster);
+        work(&mut cluster, 40, 40);
+        let before = cluster.log_files()[0].0;
+        disk.deny(log, true).expect("the log is there");
+        cluster.heal();
+        cluster.run_for(SECOND * 5);
+        assert_eq!(cluster.log_files()[0].0, before, "seed {seed}: nothing could be removed");
+        disk.deny(log, false).expect("the log is there");
+        cluster.run_for(SECOND * (seed as u32 % 3));
+        // One whose log needed a new segment just then has ended, as it should.
+        outlived += u64::from(cluster.alive().stop.failure().is_none());
+        cluster.crash(some_crash_of(seed));
+        cluster.finish();
+    }
+    assert!(outlived > 10, "only {outlived} of 20 engines outlived it");
+}
+
+/// A directory whose sync failed is as uncertain as a file whose sync failed.
+#[test]
+fn e7_failed_sync_of_names_poisons() {
+    for seed in 0..20 {
+        let mut cluster = started(Setup::plain(seed), 1);
+        work(&mut cluster, 10, 30);
+        cluster.simulation.disk().fail_directory_syncs(1);
+        let stop = cluster.alive().stop.clone();
+        for _ in 0..20 {
+            if stop.failure().is_none() {
+                cluster.make_some(60);
+                cluster.run_for(SECOND);
+            }
+        }
+        let failure = stop.failure().unwrap_or_default();
+        assert!(failure.starts_with("sync of /data/wal/log-00000001"), "seed {seed}: {failure}");
+        cluster.heal();
+        cluster.crash(some_crash_of(seed));
+        cluster.finish();
+    }
+}
