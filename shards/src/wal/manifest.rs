@@ -136,6 +136,8 @@ impl<D: Disk> DataDirectory<D> {
         self.disk.create_dir_all(&path).map_err(io_error(&path))?;
         let wal = self.root.join("wal");
         self.disk.sync_dir(&wal).map_err(io_error(&wal))?;
+        // An earlier start may have died between making the directory of the logs and this.
+        self.disk.sync_dir(&self.root).map_err(io_error(&self.root))?;
         Ok(id)
     }
 
