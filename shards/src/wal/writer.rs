@@ -147,11 +147,7 @@ impl<E: Env> Writer<E> {
         disk.sync_dir(&recovered.directory).map_err(io_error(&recovered.directory))?;
         let next = first_sequence(&recovered, &options, floor);
         let epoch = recovered.epoch + 1;
-        if next.0 > SEQUENCE_MAX / 2 || epoch >= EPOCH_MAX || recovered.next_segment > SEGMENT_NUMBER_MAX / 2 {
-            let reason = "the numbers of this log are near their end, which only damage brings about: restore the data \
-                          directory from a copy, or move it away";
-            return Err(WalError::Unusable { path: recovered.directory, reason: reason.to_owned() });
-        }
+        check_numbers(&recovered, next)?;
         let sealed = recovered.sealed;
         let offset = recovered.tail.map_or(SEGMENT_HEADER_BYTES as u64, |tail| tail.offset);
         let active = match recovered.segments.last() {
@@ -474,6 +470,16 @@ pub async fn maintain<E: Env>(env: &E, writer: &RefCell<Writer<E>>) -> Result<bo
     };
     let done = env.blocking(move || work.run()).await;
     writer.borrow_mut().maintained(done).map(|()| true)
+}
+
+/// Refuses a log whose numbers could run out: an addition to one that was read would overflow.
+fn check_numbers<D: Disk>(recovered: &RecoveredLog<D>, next: Sequence) -> Result<(), WalError> {
+    if next.0 <= SEQUENCE_MAX / 2 && recovered.epoch < EPOCH_MAX && recovered.next_segment <= SEGMENT_NUMBER_MAX / 2 {
+        return Ok(());
+    }
+    let reason = "the numbers of this log are near their end, which only damage brings about: restore the data \
+                  directory from a copy, or move it away";
+    Err(WalError::Unusable { path: recovered.directory.clone(), reason: reason.to_owned() })
 }
 
 /// The first sequence of a new epoch.
