@@ -19,6 +19,10 @@ use tailwater_shards::wal::SourceState;
 pub struct Candidate {
     /// The path.
     pub path: PathBuf,
+    /// Whether its name is that of a copy of a followed file.
+    pub may_be_copy: bool,
+    /// Whether it may be looked at later, when the file that it is a copy of has ended.
+    pub may_wait: bool,
     /// Whether the descriptor is handed on; else the owner opens the file when there is something to read.
     pub keep_open: bool,
 }
@@ -49,6 +53,14 @@ pub struct Opened<F> {
     pub left_out: Option<(u64, u64)>,
 }
 
+impl<F> Opened<F> {
+    /// Leaves out the bytes up to `end`, whose marker is `marker`.
+    fn leave_out(&mut self, end: u64, marker: u64) {
+        self.spans = VecDeque::from([Span { from: end, to: None, marker: Some(marker), skipping: false }]);
+        self.left_out = Some((end, marker));
+    }
+}
+
 /// What became of a candidate.
 pub enum Identified<F> {
     /// A file to be followed.
@@ -59,6 +71,8 @@ pub enum Identified<F> {
     ForeignCopy,
     /// A compressed file that is too short yet to be told.
     UnfinishedCopy,
+    /// It may be a copy of a file that has not ended yet, or become one: to be looked at again soon.
+    Awaited,
     /// Not a regular file.
     Other,
     /// It cannot be opened or read.
@@ -90,6 +104,16 @@ fn identify_one<D: Disk>(disk: &D, candidate: &Candidate, knowledge: &Knowledge)
         });
     }
     let mut opened = recognise(&file, stat, knowledge)?;
+    if candidate.may_be_copy && opened.state.is_none() {
+        let head = read_exactly(&file, 0, HEAD_BYTES)?;
+        match knowledge.memory.end_of_copy(&head, stat.length, |end| marker_at(&file, end).ok()) {
+            Some(end) => opened.leave_out(end.position, end.marker),
+            None if candidate.may_wait && (head.is_empty() || knowledge.memory.knows_beginning(&head)) => {
+                return Ok(Identified::Awaited);
+            }
+            None => {}
+        }
+    }
     if candidate.keep_open {
         opened.file = Some(Arc::new(file));
     }

@@ -11,6 +11,7 @@
 //! Integers are little-endian; the hash is XXH3-64; `created` is in nanoseconds, the least number where it is not known.
 //! Version 1 is the same without `created` and is still read.
 
+use super::copies::{self, End, Ends};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -164,6 +165,7 @@ pub struct Memory {
     heads: HashMap<Head, u64>,
     heads_by_age: BTreeMap<u64, Head>,
     heads_seen: u64,
+    ends: Ends,
 }
 
 /// One source of an earlier life.
@@ -183,6 +185,7 @@ impl Memory {
         let inode = descriptor.identity.inode.number;
         self.by_key.insert(state.key(), inode);
         self.add_head(descriptor.identity.head);
+        self.add_end(descriptor.identity.head, End { position: state.end(), marker: state.marker });
         self.by_inode.entry(inode).or_default().push(Remembered { state, descriptor });
     }
 
@@ -202,6 +205,21 @@ impl Memory {
         {
             self.heads.remove(&oldest);
         }
+    }
+
+    /// Remembers where a file with this head ended.
+    pub fn add_end(&mut self, head: Head, end: End) {
+        self.ends.add(head, end);
+    }
+
+    /// Whether a file that began as `bytes` do was seen.
+    pub fn knows_beginning(&self, bytes: &[u8]) -> bool {
+        copies::beginnings(bytes).any(|head| self.heads.contains_key(&head))
+    }
+
+    /// Up to where a file was read of which one that begins with `bytes` and has `length` bytes is a copy.
+    pub fn end_of_copy(&self, bytes: &[u8], length: u64, marker_at: impl FnMut(u64) -> Option<u64>) -> Option<End> {
+        self.ends.of_copy(bytes, length, marker_at)
     }
 
     /// Sources remembered.

@@ -12,6 +12,7 @@
 //! where the log ends. Does not map files, does not read compressed ones, and keeps no state of its own on disk.
 
 mod away;
+mod copies;
 mod discover;
 mod follow;
 mod glimpse;

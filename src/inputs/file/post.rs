@@ -4,6 +4,7 @@
 //! instance starts by saying hello and believes nothing before the welcome, so that a restarted instance never acts on what
 //! was meant for the one before it.
 
+use super::copies::End;
 use super::home::Assignment;
 use super::identity::Head;
 use std::cell::RefCell;
@@ -43,6 +44,8 @@ pub enum ToHome {
     Released(FileId, Box<SourceState>),
     /// The file's beginning, as far as it is now known.
     Head(Head),
+    /// A file with this beginning has ended.
+    Ended(Head, End),
 }
 
 /// The mail of one shard.

@@ -5,7 +5,8 @@
 //! has its turn; a full lane stops the reader. In steady state a read costs one system call, or two at the end of the file,
 //! and allocates nothing.
 
-use super::follow::{Farewell, Followed};
+use super::copies::End;
+use super::follow::{Farewell, Followed, Span};
 use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES, tail_marker};
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
@@ -369,6 +370,10 @@ impl<E: Env> Reader<'_, E> {
                 return Outcome::Failed;
             }
         };
+        if let Span { from: position, marker: Some(marker), .. } = followed.last() {
+            // Copies of it are known by that.
+            self.owner.tell_home(ToHome::Ended(followed.identity.head, End { position, marker }));
+        }
         let lost = followed.start_anew(self.context.new_key(), stat.length);
         followed.seen_modified = stat.modified;
         if lost > 0 {

@@ -266,6 +266,7 @@ impl<E: Env> Home<'_, E> {
     fn detach(&mut self, path: &Path, inode: Inode) {
         self.watcher.unname(path);
         self.told.remove(path);
+        self.awaited.remove(path);
         if let Some(&id) = self.by_inode.get(&inode)
             && let Some(known) = self.files.get_mut(&id)
         {

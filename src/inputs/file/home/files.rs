@@ -4,12 +4,14 @@
 //! once and tried again each second; compressed files are never followed.
 
 use super::super::StartAt;
+use super::super::copies::originals;
 use super::super::follow::{Farewell, Followed, Span, new_source, unread_spans};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
 use super::super::identity::{Identity, Inode};
 use super::super::post::ToOwner;
 use super::{Assignment, FileOf, Home, Known, TICK, is_exhausted};
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +33,12 @@ const MISSING_WAIT: Duration = Duration::from_secs(60);
 const READING: u64 = 10;
 const DELIVERING: u64 = 9;
 
+/// How long a file that may be a copy waits for the end of what it is a copy of: a truncation is seen within a second.
+const COPY_WAIT: Duration = Duration::from_secs(3);
+
+/// Files that wait so at most; beyond them each waits longer.
+const AWAITED_MAX: usize = 1024;
+
 impl<E: Env> Home<'_, E> {
     pub(super) async fn follow_unknown(&mut self) {
         self.unknown.sort_unstable();
@@ -39,7 +47,7 @@ impl<E: Env> Home<'_, E> {
             let rest = self.unknown.split_off(self.unknown.len().min(IDENTIFY_FILES));
             let paths = std::mem::replace(&mut self.unknown, rest);
             let keep_open = self.handed < HANDED_FILES_MAX || self.scanned;
-            let candidates: Vec<Candidate> = paths.into_iter().map(|path| Candidate { path, keep_open }).collect();
+            let candidates: Vec<Candidate> = paths.into_iter().map(|path| self.candidate(path, keep_open)).collect();
             let start_at = if self.first_life && !self.scanned { self.options.start_at } else { StartAt::Beginning };
             let knowledge = Knowledge { memory: self.memory.clone(), rules: self.options.rules, start_at };
             let disk = self.context.env.disk().clone();
@@ -52,15 +60,34 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
+    fn candidate(&self, path: PathBuf, keep_open: bool) -> Candidate {
+        let now = self.context.env.now();
+        let may_wait = self.awaited.get(&path).is_none_or(|since| now.since(*since) < COPY_WAIT);
+        let is_followed = |name: &OsString| {
+            let directory = path.parent().and_then(|parent| self.directories.get(parent));
+            directory.is_some_and(|directory| directory.names.contains_key(name))
+        };
+        let may_be_copy = path.file_name().is_some_and(|name| originals(name).any(|name| is_followed(&name)));
+        Candidate { path, may_be_copy, may_wait, keep_open }
+    }
+
     fn take_in(&mut self, path: PathBuf, identified: Identified<FileOf<E>>) {
         match identified {
             Identified::Opened(opened) => {
                 self.told.remove(&path);
+                self.awaited.remove(&path);
                 self.take_in_file(path, *opened);
             }
             Identified::KnownCopy => tracing::debug!("{}: a compressed copy of a file that was read", path.display()),
             Identified::ForeignCopy => self.skip_copy(&path),
             Identified::UnfinishedCopy => self.skip_short_copy(&path),
+            Identified::Awaited => {
+                if self.awaited.len() >= AWAITED_MAX {
+                    self.awaited.clear();
+                }
+                self.look_again(&path);
+                self.awaited.entry(path).or_insert(self.context.env.now());
+            }
             Identified::Other => {
                 let error = io::Error::other("not a regular file");
                 self.tell_once(&path, &error, "it is not followed", "exclude it, or read it with another input");

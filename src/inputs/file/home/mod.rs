@@ -104,6 +104,8 @@ struct Home<'a, E: Env> {
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
     told: HashMap<PathBuf, io::ErrorKind>,
+    /// Files that may be copies of ones that are about to end, and since when they are waited for.
+    awaited: HashMap<PathBuf, Monotonic>,
     next_id: FileId,
     handed: usize,
     first_life: bool,
@@ -142,6 +144,7 @@ impl<'a, E: Env> Home<'a, E> {
             changed: BTreeSet::new(),
             loads,
             told: HashMap::new(),
+            awaited: HashMap::new(),
             next_id: 1,
             handed: 0,
             scanned: false,
@@ -242,6 +245,7 @@ impl<'a, E: Env> Home<'a, E> {
                 }
             }
             ToHome::Head(head) => Arc::make_mut(&mut self.memory).add_head(head),
+            ToHome::Ended(head, end) => Arc::make_mut(&mut self.memory).add_end(head, end),
         }
     }
 

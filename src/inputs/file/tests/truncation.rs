@@ -71,6 +71,82 @@ fn new_content_of_closed_files_is_not_counted_as_lost() {
     }
 }
 
+/// What was not read before the truncation is read from the copy.
+#[test]
+fn copies_under_the_glob_are_read_from_where_the_truncated_file_was_read_to() {
+    check(&["/log/app.log*"], |world| {
+        world.start();
+        let mut lines = Vec::new();
+        for round in 0..12 {
+            let more = numbered(round * 10_000, round * 10_000 + [1, 40, 900, 9000][round % 4]);
+            world.append("/log/app.log", &text(&more));
+            lines.extend(more);
+            world.wait_for(lines.len());
+            let content = world.outside.read("/log/app.log").expect("there");
+            // A short file is copied in one go.
+            let half = if content.len() > 4096 { content.len() / 2 } else { 0 };
+            let copy = format!("/log/app.log.{round}");
+            world.outside.write(&copy, &content[..half]).expect("written");
+            world.simulation.run_for(Duration::from_millis(300));
+            world.outside.append(&copy, &content[half..]).expect("written");
+            if round % 3 == 0 {
+                // Nobody sees the line before it is gone, but for the copy.
+                world.append(&copy, "late\n");
+                lines.push("late".to_owned());
+            }
+            world.outside.truncate("/log/app.log", 0).expect("truncated");
+            world.wait(if round % 2 == 0 { 6 } else { 1 });
+        }
+        world.wait(10);
+        world.expect(&lines);
+        // A copy that somebody writes to is a file like others from there on.
+        world.append("/log/app.log.11", "more\n");
+        lines.push("more".to_owned());
+        world.wait_for(lines.len());
+        world.kill();
+        world.start();
+        world.wait(10);
+        world.expect(&lines);
+    });
+}
+
+#[test]
+fn copy_made_while_the_process_was_down_is_read_from_where_the_original_was_read_to() {
+    for lines_each in [3, 400] {
+        check(&["/log/app.log*"], |world| {
+            world.append("/log/app.log", &text(&numbered(0, lines_each)));
+            world.start();
+            world.wait_for(lines_each);
+            world.kill();
+            let all = [numbered(0, lines_each), numbered(10_000, 10_000 + lines_each / 3)].concat();
+            world.outside.write("/log/app.log.1", text(&all).as_bytes()).expect("written");
+            world.outside.write("/log/app.log", text(&numbered(20_000, 20_100)).as_bytes()).expect("written");
+            world.start();
+            world.wait(15);
+            world.expect(&[all, numbered(20_000, 20_100)].concat());
+        });
+    }
+}
+
+#[test]
+fn file_with_the_name_of_a_copy_and_its_own_content_is_read() {
+    check(&["/log/app.log*"], |world| {
+        let header = "# a header that is the same in all files\n".repeat(100);
+        let lines = |file: &str| (0..100).map(|number| format!("{file} {number}\n")).collect::<String>();
+        world.append("/log/app.log", &format!("{header}{}", lines("live")));
+        world.start();
+        world.wait_for(200);
+        world.append("/log/app.log.1", &format!("{header}{}", lines("one")));
+        world.append("/log/app.log.err", &format!("{header}{}", lines("live")));
+        world.append("/log/app.log.2", "");
+        world.wait_for(600);
+        world.append("/log/app.log.2", &lines("two"));
+        world.wait_for(700);
+        world.wait(5);
+        assert_eq!(world.log.borrow().lines.len(), 700);
+    });
+}
+
 /// Reads that end early are continued, and between two reads the content may become another one.
 #[test]
 fn reads_in_pieces_never_join_two_contents() {

@@ -1,0 +1,124 @@
+//! Copies of files that were read, as `copytruncate` leaves them under a glob that covers them too.
+//!
+//! Guarantees: a file is taken for a copy only when its name is that of a followed file with a number or date behind it, it
+//! begins as a file that has ended began, and the bytes before the position where that one ended are the same; then it is
+//! read from there on. What is not proved to have been read is read. Keeps a few words for each file that ended. Pure.
+
+use super::identity::{HEAD_BYTES, Head};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// Beginnings of which ends are kept.
+const HEADS_MAX: usize = 16 * 1024;
+
+/// Ends that are kept of files with the same beginning.
+const ENDS_MAX: usize = 64;
+
+/// How far a file was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// One past the last byte.
+    pub position: u64,
+    /// The marker of the position.
+    pub marker: u64,
+}
+
+/// Where files ended, by their beginnings.
+#[derive(Clone, Default)]
+pub struct Ends {
+    by_head: HashMap<Head, VecDeque<End>>,
+    by_age: VecDeque<Head>,
+}
+
+impl Ends {
+    /// Keeps the end of a file.
+    pub fn add(&mut self, head: Head, end: End) {
+        if head.length == 0 || end.position < u64::from(head.length) / 2 {
+            return;
+        }
+        if !self.by_head.contains_key(&head) {
+            self.by_age.push_back(head);
+            if self.by_age.len() > HEADS_MAX
+                && let Some(oldest) = self.by_age.pop_front()
+            {
+                self.by_head.remove(&oldest);
+            }
+        }
+        let ends = self.by_head.entry(head).or_default();
+        ends.push_back(end);
+        if ends.len() > ENDS_MAX {
+            ends.pop_front();
+        }
+    }
+
+    /// Up to where a file was read of which one that begins with `bytes` and has `length` bytes is a copy.
+    pub fn of_copy(&self, bytes: &[u8], length: u64, mut marker_at: impl FnMut(u64) -> Option<u64>) -> Option<End> {
+        let ends = beginnings(bytes).filter_map(|head| self.by_head.get(&head)).flatten();
+        let mut ends: Vec<End> = ends.filter(|end| end.position > 0 && end.position <= length).copied().collect();
+        ends.sort_by_key(|end| std::cmp::Reverse(end.position));
+        ends.into_iter().find(|end| marker_at(end.position) == Some(end.marker))
+    }
+}
+
+/// The heads that a file which begins with `bytes` may have been known by. They are renewed when the file has doubled, and an
+/// unfinished line may have followed what was read.
+pub fn beginnings(bytes: &[u8]) -> impl Iterator<Item = Head> {
+    let longest = bytes.len().min(HEAD_BYTES);
+    let shortest = if longest == HEAD_BYTES { HEAD_BYTES } else { longest.div_ceil(2).max(1) };
+    (shortest..=longest).rev().map(|length| Head::of(&bytes[..length]))
+}
+
+/// The names of which `name` may be a copy's: those with a separator and a digit behind them.
+pub fn originals(name: &OsStr) -> impl Iterator<Item = OsString> {
+    let bytes = name.as_bytes();
+    let starts_suffix = |at: &usize| matches!(bytes[*at], b'.' | b'-' | b'_') && bytes[at + 1].is_ascii_digit();
+    (1..bytes.len().saturating_sub(1)).filter(starts_suffix).map(|at| OsStr::from_bytes(&bytes[..at]).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_have_the_name_of_their_original_and_a_number() {
+        let of =
+            |name: &str| originals(OsStr::new(name)).map(|one| one.into_string().expect("text")).collect::<Vec<_>>();
+        assert_eq!(of("app.log.1"), ["app.log"]);
+        assert_eq!(of("app.log-20261123"), ["app.log"]);
+        assert_eq!(of("app.log-2026-11-23"), ["app.log", "app.log-2026", "app.log-2026-11"]);
+        assert_eq!(of("app.log"), [""; 0]);
+        assert_eq!(of("app.log.err"), [""; 0]);
+        assert_eq!(of(".1"), [""; 0]);
+        assert_eq!(of(""), [""; 0]);
+    }
+
+    #[test]
+    fn proof_needs_beginning_and_end() {
+        let long = [b'x'; 5000];
+        let mut ends = Ends::default();
+        ends.add(Head::of(&long), End { position: 2000, marker: 1 });
+        ends.add(Head::of(&long), End { position: 4000, marker: 2 });
+        ends.add(Head::of(b"short\nfile\n"), End { position: 11, marker: 3 });
+        let find = |bytes: &[u8], length, marker| ends.of_copy(bytes, length, |_| Some(marker)).map(|end| end.position);
+        assert_eq!(find(&long, 4000, 2), Some(4000));
+        assert_eq!(find(&long, 9000, 2), Some(4000), "its end was never read");
+        assert_eq!(find(&long, 3999, 1), Some(2000));
+        assert_eq!((find(&long, 1999, 1), find(&long, 4000, 9), find(&[b'y'; 5000], 4000, 2)), (None, None, None));
+        assert_eq!(find(b"short\nfile\nand more\n", 20, 3), Some(11));
+        assert_eq!((find(b"short\n", 6, 3), find(b"other\nfile\n", 11, 3), find(b"", 0, 3)), (None, None, None));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut ends = Ends::default();
+        for number in 0..HEADS_MAX + 10 {
+            ends.add(Head::of(&number.to_le_bytes()), End { position: 8, marker: 1 });
+        }
+        for _ in 0..2 * ENDS_MAX {
+            ends.add(Head::of(&20usize.to_le_bytes()), End { position: 8, marker: 1 });
+        }
+        assert_eq!((ends.by_head.len(), ends.by_age.len()), (HEADS_MAX, HEADS_MAX));
+        assert!(ends.by_head.values().all(|ends| ends.len() <= ENDS_MAX));
+    }
+}
