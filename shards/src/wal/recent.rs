@@ -26,8 +26,8 @@ pub struct Recent {
 #[derive(Default)]
 struct Inner {
     frames: VecDeque<(Place, Rc<Vec<u8>>)>,
-    /// Buffers of frames that nobody reads any more.
-    free: Vec<Vec<u8>>,
+    /// Of frames that nobody reads any more, to be used again whole: nothing is allocated per frame.
+    free: Vec<Rc<Vec<u8>>>,
 }
 
 impl Recent {
@@ -38,20 +38,23 @@ impl Recent {
         found.map(|(_, bytes)| bytes.clone())
     }
 
-    /// Keeps the frame in `buffer`, which was written to `place`, and leaves an empty buffer.
+    /// Keeps the frame in `buffer`, which was written to `place`, and leaves another buffer, whose content means nothing.
     pub(crate) fn keep(&self, place: Place, buffer: &mut Vec<u8>) {
         if buffer.len() > FRAME_BYTES_KEPT {
             return;
         }
         let inner = &mut *self.inner.borrow_mut();
-        let bytes = std::mem::replace(buffer, inner.free.pop().unwrap_or_default());
         if inner.frames.len() >= FRAMES_MAX
-            && let Some((_, oldest)) = inner.frames.pop_front()
-            && let Ok(unused) = Rc::try_unwrap(oldest)
+            && let Some((_, mut oldest)) = inner.frames.pop_front()
+            && Rc::get_mut(&mut oldest).is_some()
         {
-            inner.free.push(unused);
+            inner.free.push(oldest);
         }
-        inner.frames.push_back((place, Rc::new(bytes)));
+        let mut frame = inner.free.pop().unwrap_or_default();
+        if let Some(bytes) = Rc::get_mut(&mut frame) {
+            std::mem::swap(bytes, buffer);
+        }
+        inner.frames.push_back((place, frame));
     }
 }
 

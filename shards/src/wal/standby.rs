@@ -11,6 +11,9 @@ use crate::env::{Disk, Map as _};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+/// Segments for which the disk has room before standbys are made that only speed wants: the last room is for others.
+const ROOMY_SEGMENTS: u64 = 8;
+
 /// Work for a log that may block.
 pub struct Maintenance<D: Disk> {
     pub(crate) disk: D,
@@ -22,6 +25,8 @@ pub struct Maintenance<D: Disk> {
     pub(crate) recycle: usize,
     /// How many standbys are made anew.
     pub(crate) create: usize,
+    /// How many of them the log needs; the others are for speed alone.
+    pub(crate) needed: usize,
     /// First free number of a standby file.
     pub(crate) first_number: u64,
     /// What an earlier round could not finish.
@@ -34,6 +39,8 @@ pub struct Maintained<D: Disk> {
     /// Segments that nobody needs and that are still there, lowest first.
     pub(crate) left: VecDeque<Segment<D>>,
     pub(crate) unsettled: Unsettled<D>,
+    /// Standbys that are not needed were left out, since the disk has little room.
+    pub(crate) scarce: bool,
     /// What kept it from achieving all.
     pub failed: Option<WalError>,
 }
@@ -62,7 +69,7 @@ impl<D: Disk> Maintenance<D> {
     pub fn run(mut self) -> Maintained<D> {
         let left = std::mem::take(&mut self.consumed).into();
         let unsettled = std::mem::take(&mut self.unsettled);
-        let mut done = Maintained { standbys: Vec::new(), left, unsettled, failed: None };
+        let mut done = Maintained { standbys: Vec::new(), left, unsettled, scarce: false, failed: None };
         done.failed = self.work(&mut done).err();
         done
     }
@@ -91,7 +98,11 @@ impl<D: Disk> Maintenance<D> {
             self.settle(done)?;
         }
         let mut failed = Ok(());
-        for number in number..number + self.create as u64 {
+        for (made, number) in (number..number + self.create as u64).enumerate() {
+            if made >= self.needed && !self.is_roomy() {
+                done.scarce = true;
+                break;
+            }
             match Standby::prepare(&self.disk, &self.directory, number, self.segment_bytes) {
                 Ok(standby) => {
                     done.unsettled.names = true;
@@ -102,6 +113,10 @@ impl<D: Disk> Maintenance<D> {
         }
         self.settle(done)?;
         failed
+    }
+
+    fn is_roomy(&self) -> bool {
+        self.disk.free_bytes(&self.directory).is_ok_and(|free| free >= ROOMY_SEGMENTS * self.segment_bytes)
     }
 
     /// Makes changed names durable; what waited for that is ready then.

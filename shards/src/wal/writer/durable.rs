@@ -104,6 +104,7 @@ impl<E: Env> Writer<E> {
             consumed,
             recycle,
             create: missing.saturating_sub(recycle),
+            needed: more(STANDBYS_FIRST).saturating_sub(recycle),
             first_number,
             unsettled: std::mem::take(&mut self.unsettled),
         })
@@ -123,7 +124,7 @@ impl<E: Env> Writer<E> {
         }
         // More than the first are for speed alone.
         let enough = self.standbys.len() as u64 >= STANDBYS_FIRST && self.unsettled.is_empty();
-        self.modest = enough && done.failed.as_ref().is_some_and(WalError::is_no_room);
+        self.modest = enough && (done.scarce || done.failed.as_ref().is_some_and(WalError::is_no_room));
         self.poisoning(done.failed.filter(|_| !self.modest).map_or(Ok(()), Err))
     }
 
