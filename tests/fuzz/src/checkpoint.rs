@@ -104,6 +104,11 @@ fn descriptor(bytes: &[u8]) -> bool {
     let Some(descriptor) = Descriptor::decode(bytes) else { return false };
     assert!(usize::from(descriptor.identity.head.length) <= HEAD_BYTES);
     let path = OsStr::from_bytes(&descriptor.path);
-    assert_eq!(Descriptor::encode(&descriptor.identity, path.as_ref()), bytes, "a descriptor comes back as it was");
+    let again = Descriptor::encode(&descriptor.identity, path.as_ref());
+    match bytes[0] == again[0] {
+        true => assert_eq!(again, bytes, "a descriptor comes back as it was"),
+        // Of an earlier version, with less in it.
+        false => assert_eq!(Descriptor::decode(&again), Some(descriptor), "a descriptor means what it meant"),
+    }
     true
 }
