@@ -15,7 +15,8 @@ set -euo pipefail
 
 # Called by cargo in place of the compiler for the crates of this workspace: these are checked and looked into. What they depend
 # on is shared with the ordinary tests, so that no second tree of two hundred crates is built.
-if [ "${1##*/}" = rustc ]; then
+command="${1:-}"
+if [ "${command##*/}" = rustc ]; then
     case " $* " in
         *" --crate-name build_script_"* | *" --crate-name ___ "*) exec "$@" ;;
     esac
