@@ -201,7 +201,9 @@ pub(super) fn judge(cluster: &mut Cluster, reported: &[Damage]) {
 
 /// Whether a failure of the engine has one of these causes.
 pub(super) fn explains(failure: &str) -> bool {
-    ["Input/output error", "No space left", "panicked on shard"].iter().any(|cause| failure.contains(cause))
+    ["Input/output error", "No space left", "no room for the segment", "panicked on shard"]
+        .iter()
+        .any(|cause| failure.contains(cause))
 }
 
 /// A number of events for a slice: mostly few, at times none, at times a flood.
