@@ -61,8 +61,8 @@ impl<D: Disk> DataDirectory<D> {
         for parent in self.root.ancestors().skip(1) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             match self.disk.sync_dir(parent) {
-                // Not ours, so what is in it was there before.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                // Not ours, or nothing that is kept: what is in it was there before.
+                Err(error) if is_foreign(&error) => break,
                 synced => synced.map_err(io_error(parent))?,
             }
         }
@@ -183,6 +183,12 @@ impl<D: Disk> DataDirectory<D> {
         self.disk.rename(&aside, &path).map_err(io_error(&path))?;
         self.disk.sync_dir(&self.root).map_err(io_error(&self.root))
     }
+}
+
+/// Whether a directory cannot be synced because of what it is or whose it is.
+fn is_foreign(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem | Unsupported)
 }
 
 fn read_text<D: Disk>(disk: &D, path: &Path) -> io::Result<String> {
