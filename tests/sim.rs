@@ -1,8 +1,12 @@
 //! The whole engine on simulated machines: every seed crashes, loses power, fails, changes its plan and recovers, and every
 //! promise is judged at its end. And the engine broken on purpose: the same judge has to notice.
 //!
-//! `SEEDS=100000 cargo test --test sim` runs more seeds, `FIRST=500` begins there, `SEED=17` runs one. A failure prints its seed
-//! and the story of it.
+//! `SEEDS=n` runs other than the usual number of seeds, `FIRST=500` begins there, `SEED=17` runs one. A failure prints its seed
+//! and the end of its story, with `STORY=all` the whole of it. A hundred thousand seeds take some minutes on two cores:
+//!
+//! ```text
+//! SEEDS=100000 cargo test --config 'profile.dev.package.tailwater-shards.opt-level=2' --test sim every_seed -- --nocapture
+//! ```
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -9,6 +9,7 @@ use crate::counters::{Discard, Discarded};
 use crate::env::{Disk as _, Env, Sabotage};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
+use crate::limits::OUTPUTS_MAX;
 use crate::pipeline::InputPath;
 use crate::signal::Signal;
 use crate::stop::{Phase, Stop};
@@ -43,7 +44,8 @@ pub struct Intake<E: Env> {
     stop: Stop,
     /// Outputs that lose frames, not stop the intake, when the log fills up.
     sampled_outputs: u64,
-    sampled: u64,
+    /// Frames for each of them, by output number, that met a log which fills up.
+    sampled: [u64; OUTPUTS_MAX],
     /// Events that such outputs lost, by output number.
     wal_full: Arc<[Discarded]>,
 }
@@ -83,7 +85,7 @@ impl<E: Env> Intake<E> {
             ready,
             stop,
             sampled_outputs,
-            sampled: 0,
+            sampled: [0; OUTPUTS_MAX],
             wal_full,
         }
     }
@@ -202,12 +204,18 @@ fn introduces<E: Env>(keeper: &Keeper<E>, source: &Arc<Source>) -> bool {
 }
 
 /// The outputs among `candidates` that lose the next frame because the log fills up.
-fn sampled_out<E: Env>(keeper: &Keeper<E>, candidates: u64, sampled: &mut u64) -> u64 {
-    if candidates == 0 || !keeper.is_under_pressure() {
-        return 0;
+fn sampled_out<E: Env>(keeper: &Keeper<E>, candidates: u64, sampled: &mut [u64; OUTPUTS_MAX]) -> u64 {
+    if candidates == 0 || !keeper.is_under_pressure() { 0 } else { thinned(candidates, sampled) }
+}
+
+/// Each output counts for itself: with one count for all, an output whose frames come in step with another's gets none.
+fn thinned(candidates: u64, sampled: &mut [u64; OUTPUTS_MAX]) -> u64 {
+    let mut lost = 0;
+    for (number, seen) in sampled.iter_mut().enumerate().filter(|(number, _)| candidates & (1 << number) != 0) {
+        *seen += 1;
+        lost |= u64::from(*seen % SAMPLED_IN != 1) << number;
     }
-    *sampled += 1;
-    if *sampled % SAMPLED_IN == 1 { 0 } else { candidates }
+    lost
 }
 
 fn count_skipped(wal_full: &[Discarded], skipped: u64, events: u64) {
@@ -215,5 +223,24 @@ fn count_skipped(wal_full: &[Discarded], skipped: u64, events: u64) {
         if skipped & (1 << number) != 0 {
             discarded.add(Discard::WalFull, events);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_keeps_one_frame_in_ten_whatever_others_get() {
+        let mut sampled = [0; OUTPUTS_MAX];
+        let mut kept = [0; 2];
+        for _ in 0..50 {
+            for (output, kept) in kept.iter_mut().enumerate() {
+                *kept += u64::from(thinned(1 << output, &mut sampled) == 0);
+            }
+        }
+        assert_eq!(kept, [5, 5], "frames of two outputs come in turn");
+        let (first, second) = (thinned(0b11, &mut sampled), thinned(0b101, &mut sampled));
+        assert_eq!((first, second), (0, 0b001), "a frame for several is judged for each");
     }
 }

@@ -145,6 +145,8 @@ impl LaneSender {
     /// An empty batch of [`CHUNK_BYTES`] for `source`; waits until one comes home when all are out.
     pub async fn batch(&self, source: &Arc<Source>) -> Box<Batch> {
         loop {
+            // What is owed holds batches, and nobody else sends it while the input waits here.
+            self.settle();
             if let Some(batch) = self.try_batch(source) {
                 return batch;
             }
@@ -170,7 +172,7 @@ impl LaneSender {
     /// An empty batch of `bytes` for a line that no ordinary chunk holds. At most [`LARGE_BATCHES`] exist at a time.
     pub async fn large_batch(&self, source: &Arc<Source>, bytes: usize) -> Box<Batch> {
         loop {
-            self.collect();
+            self.settle();
             if self.large_out.get() < LARGE_BATCHES {
                 self.large_out.set(self.large_out.get() + 1);
                 return Box::new(Batch::new(bytes.max(CHUNK_BYTES + 1), source.clone()));
@@ -517,6 +519,36 @@ mod tests {
         assert_eq!((owed.range.from, owed.range.to, owed.dropped_events), (20, 50, 30));
         assert!(owed.events.is_empty());
         assert!(!lane.sender.owes());
+    }
+
+    #[test]
+    fn dropped_ranges_do_not_keep_their_batches_from_the_input() {
+        let mut lane = Fixture::new(CHUNK_BYTES, WhenFull::DropNewest);
+        lane.send();
+        let large = |lane: &Fixture| block_on(poll_once(lane.sender.large_batch(&lane.source, 2 * CHUNK_BYTES)));
+        for at in [100, 200] {
+            let mut batch = large(&lane).expect("two large batches may exist");
+            batch.range = SourceRange { from: at, to: at + 10, marker: 0 };
+            assert_eq!(block_on(poll_once(lane.sender.send(batch))), Some(None), "the lane is full");
+        }
+        assert!(large(&lane).is_none(), "both hold ranges that are owed");
+        for _ in 0..2 {
+            let batch = lane.receiver.pop().expect("what is owed is sent as soon as there is room");
+            lane.receiver.give_back(batch);
+            large(&lane).into_iter().for_each(|batch| lane.sender.put_back(batch));
+        }
+        assert!(large(&lane).is_some(), "the first came home");
+
+        let mut lane = Fixture::new(CHUNK_BYTES, WhenFull::DropNewest);
+        for at in 0..LANE_BATCHES as u64 {
+            let mut batch = block_on(lane.sender.batch(&lane.source));
+            batch.range = SourceRange { from: at * 20, to: at * 20 + 10, marker: 0 };
+            block_on(poll_once(lane.sender.send(batch)));
+        }
+        assert!(block_on(poll_once(lane.sender.batch(&lane.source))).is_none(), "all are on their way or owed");
+        let batch = lane.receiver.pop().expect("one is on its way");
+        lane.receiver.give_back(batch);
+        assert!(block_on(poll_once(lane.sender.batch(&lane.source))).is_some(), "it came home");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The data directory: layout, lock, manifest and the logs in it.
 //!
 //! Guarantees: one engine per directory; a log id is never given twice, because the manifest with the next one is durable
-//! before the log's directory is made. Does not look into logs.
+//! before the log's directory is made; the names of all logs, and of the directory, are durable once it is open. Does not look
+//! into logs.
 
 use super::segment::io_error;
 use super::{LogId, WalError};
@@ -43,12 +44,29 @@ impl<D: Disk> DataDirectory<D> {
         directory._lock = Some(lock);
         directory.check_next()?;
         if directory.stored {
-            // Nothing is written, so that a start works on a full disk; an earlier life may have died before this.
-            directory.disk.sync_dir(root).map_err(io_error(root))?;
+            // Nothing is written, so that a start works on a full disk; an earlier life may have died after it made a log's
+            // directory, or wrote the manifest, and before the name was durable.
+            for parent in [&root.join("wal"), root] {
+                directory.disk.sync_dir(parent).map_err(io_error(parent))?;
+            }
         } else {
+            directory.settle_parents()?;
             directory.store()?;
         }
         Ok(directory)
+    }
+
+    /// Makes the names that lead to the directory durable; the manifest says that this was done.
+    fn settle_parents(&self) -> Result<(), WalError> {
+        for parent in self.root.ancestors().skip(1) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match self.disk.sync_dir(parent) {
+                // Not ours, or nothing that is kept: what is in it was there before.
+                Err(error) if is_foreign(&error) => break,
+                synced => synced.map_err(io_error(parent))?,
+            }
+        }
+        Ok(())
     }
 
     /// Opens the directory to look at it, without the lock: what is read may change meanwhile. Blocks.
@@ -136,8 +154,6 @@ impl<D: Disk> DataDirectory<D> {
         self.disk.create_dir_all(&path).map_err(io_error(&path))?;
         let wal = self.root.join("wal");
         self.disk.sync_dir(&wal).map_err(io_error(&wal))?;
-        // An earlier start may have died between making the directory of the logs and this.
-        self.disk.sync_dir(&self.root).map_err(io_error(&self.root))?;
         Ok(id)
     }
 
@@ -167,6 +183,12 @@ impl<D: Disk> DataDirectory<D> {
         self.disk.rename(&aside, &path).map_err(io_error(&path))?;
         self.disk.sync_dir(&self.root).map_err(io_error(&self.root))
     }
+}
+
+/// Whether a directory cannot be synced because of what it is or whose it is.
+fn is_foreign(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem | Unsupported)
 }
 
 fn read_text<D: Disk>(disk: &D, path: &Path) -> io::Result<String> {

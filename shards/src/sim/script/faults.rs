@@ -154,8 +154,8 @@ pub(super) fn rot(cluster: &mut Cluster) {
     cluster.unreported.push(rotten);
 }
 
-/// The group of the frame stands and falls with its positions; and what is not introduced any more is read again from its
-/// beginning.
+/// The group of the frame stands and falls with its positions: what they cover is read again, what a lane had dropped of it
+/// too; and what is not introduced any more is read again from its beginning.
 fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
     let events: Vec<&Found> = found.iter().filter(|found| found.header.kind == FrameKind::Events).collect();
     let at = events.iter().position(|event| event.header.sequence == found[at].header.sequence).unwrap_or(0);
@@ -163,11 +163,22 @@ fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
     let first = (0..at).rev().find(|before| !open(events[*before])).map_or(0, |before| before + 1);
     let last = (at..events.len()).find(|at| !open(events[*at])).unwrap_or(events.len() - 1);
     let mut state = cluster.ledger.state();
+    let lines = |found: &Found| {
+        let payload = &found.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + found.header.payload_bytes as usize];
+        payload.split_inclusive(|&byte| byte == b'\n').filter_map(decode_line).collect::<Vec<_>>()
+    };
+    let source = lines(events[at]).first().map(|event| event.source);
     for frame in &events[first..=last] {
         let Ok(view) = FrameView::new(std::borrow::Cow::Borrowed(frame.bytes.as_slice())) else { continue };
         let introduces = view.positions().flatten().any(|position| position.record.is_some());
-        let payload = &frame.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + frame.header.payload_bytes as usize];
-        for event in payload.split_inclusive(|&byte| byte == b'\n').filter_map(decode_line) {
+        // A group is made of one batch, which is of one source.
+        let covered: Vec<u64> = source.map_or(Vec::new(), |source| {
+            let ordinal = |offset| state.sources[source as usize].event_at(offset);
+            let ranges = view.positions().flatten().map(|position| position.range);
+            ranges.flat_map(|range| ordinal(range.from)..ordinal(range.to)).collect()
+        });
+        source.into_iter().for_each(|source| covered.iter().for_each(|at| state.oracle.destroyed(source, *at)));
+        for event in lines(frame) {
             state.oracle.destroyed(event.source, event.ordinal);
             let all = if introduces { state.sources[event.source as usize].events() } else { 0 };
             (0..all).for_each(|ordinal| state.oracle.destroyed(event.source, ordinal));
@@ -190,7 +201,9 @@ pub(super) fn judge(cluster: &mut Cluster, reported: &[Damage]) {
 
 /// Whether a failure of the engine has one of these causes.
 pub(super) fn explains(failure: &str) -> bool {
-    ["Input/output error", "No space left", "panicked on shard"].iter().any(|cause| failure.contains(cause))
+    ["Input/output error", "No space left", "no room for the segment", "panicked on shard"]
+        .iter()
+        .any(|cause| failure.contains(cause))
 }
 
 /// A number of events for a slice: mostly few, at times none, at times a flood.

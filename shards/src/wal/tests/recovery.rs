@@ -320,3 +320,26 @@ fn a_log_near_the_end_of_its_numbers_is_not_written_to() {
     let refused = Writer::open(env, machine.options.clone(), recovered, state, floor);
     assert!(matches!(refused, Err(WalError::Unusable { reason, .. }) if reason.contains("near their end")));
 }
+
+#[test]
+fn names_that_an_earlier_start_made_are_durable_once_the_directory_is_open() {
+    let mut machine = Machine::new(33, SMALL, 4);
+    let root = Path::new("/new/elsewhere");
+    for operations in 1..40 {
+        machine.disk().crash_after(operations);
+        let env = machine.simulation.env(ShardId(0));
+        let _ = crate::wal::manifest::DataDirectory::open(env.disk().clone(), root).and_then(|mut open| open.new_log());
+        machine.simulation.crash(Crash::Process);
+        let env = machine.simulation.env(ShardId(0));
+        let directory = crate::wal::manifest::DataDirectory::open(env.disk().clone(), root).unwrap();
+        let logs = directory.logs().unwrap();
+        drop(directory);
+        machine.simulation.crash(Crash::Power);
+        let env = machine.simulation.env(ShardId(0));
+        let directory = crate::wal::manifest::DataDirectory::open(env.disk().clone(), root).unwrap();
+        assert_eq!(directory.logs().unwrap(), logs, "a death after {operations} operations");
+        drop(directory);
+        machine.disk().outside().remove_dir_all("/new").unwrap();
+        machine.disk().outside().sync_all();
+    }
+}
