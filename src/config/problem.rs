@@ -150,7 +150,10 @@ impl Report {
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
         let line_end = floor(&self.text, line_end.min(start + WINDOW_BYTES_MAX)).max(start);
         let end = floor(&self.text, span.end).clamp(start, line_end);
-        (line, self.text[line_start..line_end].trim_end_matches('\r'), start - line_start..end - line_start)
+        let window = &self.text[line_start..line_end];
+        // What a line ends with is not shown, unless it is what the problem is about.
+        let shown = window.trim_end_matches('\r').len().max(end - line_start);
+        (line, &window[..shown], start - line_start..end - line_start)
     }
 }
 
