@@ -31,11 +31,16 @@ pub struct IntakeLane {
 /// Frames in ten that an output with the policy `sample` still gets from a log under pressure.
 const SAMPLED_IN: u64 = 10;
 
+/// Ranges of dropped batches that wait for room in the log. Those of a source that is spread over shards never meet, so there
+/// is one for each batch; with so many nothing more is dropped, and the lane stops its reader.
+pub(crate) const OWED_MAX: usize = 1024;
+
 /// See the module.
 pub struct Intake<E: Env> {
     env: E,
     lanes: Vec<IntakeLane>,
-    /// Ranges of batches dropped at the sender's wish while the log was full: at most one for each run of a source's bytes.
+    /// Ranges of batches dropped at the sender's wish while the log was full: at most one for each run of a source's bytes, and
+    /// at most [`OWED_MAX`].
     owed: VecDeque<(usize, Dropped)>,
     paths: Vec<InputPath>,
     keeper: Rc<Keeper<E>>,
@@ -190,7 +195,9 @@ impl<E: Env> Intake<E> {
                 return Err(());
             }
             for lane in 0..self.lanes.len() {
-                while let Some(dropped) = self.lanes[lane].receiver.drop_oldest() {
+                while self.owed.len() < OWED_MAX
+                    && let Some(dropped) = self.lanes[lane].receiver.drop_oldest()
+                {
                     self.owe(lane, dropped);
                 }
             }

@@ -5,8 +5,9 @@
 use super::cluster::Life;
 use super::setup::{LONG_LINE_BYTES, Setup};
 use crate::env::ShardId;
+use crate::intake::OWED_MAX;
 use crate::keeper::WAITING_MAX;
-use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS, SEGMENTS_MIN};
+use crate::limits::{CHUNK_BYTES, LANE_BATCHES, SEGMENTS_MIN};
 use crate::route::ShardBy;
 use crate::sim::oracle::Oracle;
 
@@ -33,11 +34,11 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
     for shard in &life.meters.shards {
         let waiting = shard.waiting_acknowledgements.get();
         oracle.measured("waiting acknowledgements", waiting, WAITING_MAX as u64 + lanes);
-        // Each source has one run of bytes to record, and one more behind each hole that a loss of power left it: where it is
-        // spread, as many as batches were on their way.
+        // Each source has one run of bytes to record, and one more behind each hole that a loss of power left it. Of one that is
+        // spread no two batches on a shard meet.
         let spread = setup.inputs.iter().any(|input| input.shard_by == ShardBy::Spread);
-        let holes = life.holes * if spread { LANE_SLOTS as u64 } else { 1 };
-        oracle.measured("ranges owed", shard.owed_ranges.get(), sources * (2 + holes));
+        let runs = if spread { OWED_MAX as u64 } else { sources * (2 + life.holes) };
+        oracle.measured("ranges owed", shard.owed_ranges.get(), runs);
     }
     let allowed = (setup.wal.log_bytes / setup.wal.segment_bytes).max(SEGMENTS_MIN);
     for shard in 0..life.shards {

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::env::ShardId;
+use crate::intake::OWED_MAX;
 use crate::keeper::WAITING_MAX;
-use crate::lane::WhenFull;
+use crate::lane::{LaneOptions, WhenFull};
 use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS};
 use crate::plugin::Placement;
+use crate::route::ShardBy;
 use crate::wal::SyncPolicy;
 
 /// Files that a log may have beside the segments it is allowed: the standbys.
@@ -55,6 +57,23 @@ fn check_bounds(cluster: &Cluster, limits: &Setup, seed: u64) {
         assert!(files as u64 <= allowed + STANDBYS, "seed {seed}: {files} files, {allowed} allowed");
         assert!(bytes <= (allowed + STANDBYS) * limits.wal.segment_bytes, "seed {seed}: {bytes} bytes");
     }
+}
+
+/// The batches of a source that is spread over shards do not meet on any of them, so what is dropped is never one range.
+#[test]
+fn e4_ranges_of_a_spread_source_that_are_owed_are_bounded() {
+    let mut setup = Setup::plain(77);
+    setup.inputs[0].lane = LaneOptions { bytes: CHUNK_BYTES, when_full: WhenFull::DropOldest };
+    setup.inputs[0].shard_by = ShardBy::Spread;
+    setup.batch_events_max = 1;
+    let mut cluster = started(setup, 2);
+    kill_outputs(&cluster);
+    for _ in 0..600 {
+        (0..40).for_each(|event| cluster.make(event % 3, 60));
+        cluster.simulation.run_steps(400);
+    }
+    let owed: Vec<u64> = cluster.alive().meters.shards.iter().map(|shard| shard.owed_ranges.get()).collect();
+    assert_eq!(owed, [OWED_MAX as u64; 2]);
 }
 
 /// A thousand small batches between two syncs: each waits for its acknowledgement, up to the limit.
