@@ -15,8 +15,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Lines that are written in a second.
+/// Lines that are written in a second, and at most where a cause needs more to act: a quota is none for who needs less.
 const PACE: u64 = 5_000;
+const PACE_MAX: u64 = 320_000;
 /// How long a cause lasts.
 const CAUSE: Duration = Duration::from_secs(3);
 /// How long a stall may outlive its cause.
@@ -44,17 +45,17 @@ impl Strained {
         product.expect("stall");
         let count = LineCount::of(case.output());
         let mut strained = Strained { product, case, log, count, last: 0 };
-        strained.write(Duration::from_millis(300));
+        strained.write(Duration::from_millis(300), PACE);
         strained.count.wait(strained.last, &mut strained.product);
         strained
     }
 
     /// Writes lines at the pace for about this long.
-    fn write(&mut self, duration: Duration) {
+    fn write(&mut self, duration: Duration, pace: u64) {
         let (began, first) = (Instant::now(), self.last);
         while began.elapsed() < duration {
             pause(Duration::from_millis(5));
-            let due = first + began.elapsed().as_millis() as u64 * PACE / 1000;
+            let due = first + began.elapsed().as_millis() as u64 * pace / 1000;
             self.log.write_all(&block(self.last + 1, due)).expect("lines");
             self.last = due;
         }
@@ -64,8 +65,13 @@ impl Strained {
     /// control thread was meanwhile.
     fn stall<C: Cause>(&mut self, cause: impl FnOnce(&Product) -> C) -> (Duration, Duration) {
         let acting = cause(&self.product);
-        self.write(CAUSE);
-        assert!(acting.acts(), "the cause did nothing");
+        let mut pace = PACE;
+        self.write(CAUSE, pace);
+        while !acting.acts() {
+            pace *= 4;
+            assert!(pace <= PACE_MAX, "the cause did nothing");
+            self.write(CAUSE, pace);
+        }
         drop(acting);
         let (ended, control) = (Instant::now(), Control::start());
         self.last += 1;
