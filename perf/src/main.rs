@@ -62,7 +62,9 @@ fn run(options: &Options) -> Result<(), String> {
     let report = Report { plan, outcome: &outcome, commit: &options.commit, note: &options.note };
     print!("{}", report.text());
     if let Some(path) = &options.keep {
-        for (ending, content) in [("json", report.json()), ("md", report.text())] {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let page = format!("# Figures of {name}\n\n{}", report.text());
+        for (ending, content) in [("json", report.json()), ("md", page)] {
             let path = path.with_extension(ending);
             std::fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
             println!("\nkept as {}", path.display());
