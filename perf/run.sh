@@ -38,7 +38,7 @@ done
 
 if [ -n "$docs" ]; then
     awk -v table="$result.md" '
-        /<!-- the last run/ { print; print ""; while ((getline line < table) > 0) print line; print ""; skip = 1 }
+        /<!-- the last run/ { print; print ""; while ((getline line < table) > 0) if (line !~ /^# /) print line; print ""; skip = 1 }
         /<!-- end of the last run -->/ { skip = 0 }
         !skip' "$docs" >"$docs.new"
     mv "$docs.new" "$docs"
