@@ -118,7 +118,29 @@ pub struct FrameHeader {
     pub discarded: u64,
 }
 
+/// Where a frame stands in the logs: what every version says at the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) log: LogId,
+    pub(crate) epoch: u32,
+    pub(crate) sequence: Sequence,
+}
+
+impl Standing {
+    /// Reads it from the header of a frame of any version; none when there are too few bytes.
+    pub(crate) fn of_any_version(header: &[u8]) -> Option<Standing> {
+        let mut reader = Reader::new(header.get(16..40)?);
+        let (log, epoch, _shard) = (LogId(reader.u64().ok()?), reader.u32().ok()?, reader.u32().ok()?);
+        Some(Standing { log, epoch, sequence: Sequence(reader.u64().ok()?) })
+    }
+}
+
 impl FrameHeader {
+    /// Where the frame stands.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { log: self.log, epoch: self.epoch, sequence: self.sequence }
+    }
+
     /// A header of `kind` without content; the writer stamps the rest.
     pub fn empty(kind: FrameKind) -> FrameHeader {
         FrameHeader {

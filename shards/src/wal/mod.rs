@@ -73,7 +73,8 @@
 //! the seal of the segment when the snapshot has to open the next one.
 //! A sequence or commit number above 2^60, an epoch above 2^30 and a segment number from 2^36 on are damage, whatever the checksum.
 //! With MASKS `outputs` is the union of the masks; with TIMESTAMPS `timestamp` is that of the first event. Later versions keep
-//! magic, checksum, length and version where they are, in frames and in segment headers, so that they can be told from damage.
+//! magic, checksum, length and version where they are, in frames and in segment headers, so that they can be told from damage,
+//! and in frames log, epoch and sequence too, so that they can be told from stale bytes.
 //!
 //! Position section, one entry after the other: source key u128 · from u64 · to u64 · marker u64 · flags u16 (1 a source
 //! record follows, 2 the source is gone) · 6 zero bytes. A source record: input name length u16 · name length u16 ·

@@ -8,7 +8,7 @@ mod candidates;
 mod repair;
 mod state;
 
-use super::frame::{FLAG_EPOCH, FLAG_MORE, FrameError, FrameHeader, FrameKind};
+use super::frame::{FLAG_EPOCH, FLAG_MORE, FRAME_HEADER_BYTES, FrameError, FrameKind, Standing};
 use super::log::Place;
 use super::scan::{find_frame, frame_at};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
@@ -205,44 +205,46 @@ impl<D: Disk> Scan<'_, D> {
         let Some(segment) = self.segment() else {
             return (FrameState::Absent, "the segment is too short".to_owned());
         };
-        let view = match frame_at(segment, self.offset) {
-            Ok(view) => view,
+        match frame_at(segment, self.offset) {
+            Ok(view) => {
+                let header = view.header();
+                let next = if header.kind == FrameKind::Seal { FrameState::Seal } else { FrameState::Good };
+                let out_of_order = self.out_of_order(header.standing(), header.has(FLAG_EPOCH));
+                out_of_order.unwrap_or((next, String::new()))
+            }
+            Err(error @ FrameError::Version(_)) => {
+                // Stale bytes of a version that wrote here before are no reason to refuse. Which of its frames are the first
+                // of a start, a foreign version alone knows.
+                let standing = Standing::of_any_version(&segment.read(self.offset, FRAME_HEADER_BYTES));
+                let out_of_order = standing.and_then(|standing| self.out_of_order(standing, true));
+                out_of_order.unwrap_or((FrameState::ForeignVersion, error.to_string()))
+            }
             Err(error) => {
                 let state = match error {
                     FrameError::Absent => FrameState::Absent,
                     FrameError::Checksum => FrameState::BadChecksum,
-                    FrameError::Version(_) => FrameState::ForeignVersion,
-                    FrameError::Length | FrameError::Kind(..) | FrameError::Malformed => FrameState::ImpossibleLength,
+                    _ => FrameState::ImpossibleLength,
                 };
-                return (state, error.to_string());
+                (state, error.to_string())
             }
-        };
-        let header = view.header();
-        let state = self.order(header);
-        let words = match state {
-            FrameState::WrongLog => format!("a frame of log {}", header.log.0),
-            FrameState::LowerEpoch => format!("a frame of epoch {} behind epoch {}", header.epoch, self.epoch),
-            FrameState::WrongSequence => format!("sequence {} behind {}", header.sequence.0, self.last.0),
-            _ => String::new(),
-        };
-        (state, words)
+        }
     }
 
-    fn order(&self, header: &FrameHeader) -> FrameState {
-        if header.log != self.id {
-            return FrameState::WrongLog;
+    /// Why a whole frame is not the next one, if it is not. `begins` says that it may be the first of a start of the log.
+    fn out_of_order(&self, frame: Standing, begins: bool) -> Option<(FrameState, String)> {
+        let Standing { log, epoch, sequence } = frame;
+        if log != self.id {
+            return Some((FrameState::WrongLog, format!("a frame of log {}", log.0)));
         }
-        if header.epoch < self.epoch {
-            return FrameState::LowerEpoch;
+        if epoch < self.epoch {
+            return Some((FrameState::LowerEpoch, format!("a frame of epoch {epoch} behind epoch {}", self.epoch)));
         }
-        let follows = header.sequence.0 == self.last.0 + 1;
-        let jumps =
-            header.sequence > self.last && (self.resync || (header.has(FLAG_EPOCH) && header.epoch > self.epoch));
-        match header.kind {
-            _ if !follows && !jumps => FrameState::WrongSequence,
-            FrameKind::Seal => FrameState::Seal,
-            _ => FrameState::Good,
+        let follows = sequence.0 == self.last.0 + 1;
+        let jumps = sequence > self.last && (self.resync || (begins && epoch > self.epoch));
+        if follows || jumps {
+            return None;
         }
+        Some((FrameState::WrongSequence, format!("sequence {} behind {}", sequence.0, self.last.0)))
     }
 
     /// Whether a good frame further on says that what should be here had been durable.

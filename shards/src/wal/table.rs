@@ -30,7 +30,7 @@ pub enum FrameState {
     BadChecksum,
     /// Something that calls itself a frame and cannot be one.
     ImpossibleLength,
-    /// A whole frame of another version.
+    /// A whole frame of another version that would be the next.
     ForeignVersion,
     /// A whole frame out of order: stale, or behind a lost one.
     WrongSequence,

@@ -195,10 +195,7 @@ fn a_foreign_version_is_refused_and_not_touched() {
     let good = disk.outside().read(&path).unwrap();
     let (offset, header) = frames(&disk, 1)[2];
     let mut foreign_frame = good.clone();
-    let frame = &mut foreign_frame[offset as usize..offset as usize + header.length as usize];
-    frame[12] = 9;
-    let checksum = crate::wal::frame::checksum(frame);
-    frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+    make_foreign(&mut foreign_frame[offset as usize..offset as usize + header.length as usize]);
     let mut foreign_segment = good.clone();
     foreign_segment[8] = 9;
     let checksum = crc_fast::crc32_iscsi(&foreign_segment[8..64]);
@@ -208,6 +205,50 @@ fn a_foreign_version_is_refused_and_not_touched() {
         let Err(WalError::Unusable { reason, .. }) = machine.try_open() else { panic!("accepted") };
         assert!(reason.contains("version 9"), "{reason}");
         assert_eq!(disk.outside().read(&path).unwrap(), bytes);
+    }
+}
+
+/// Makes a whole frame one of a version to come.
+fn make_foreign(frame: &mut [u8]) {
+    frame[12] = 9;
+    let checksum = crate::wal::frame::checksum(frame);
+    frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// A version to come wrote this segment, and what wrote it anew since got as far as where one of its frames begins.
+#[test]
+fn stale_frames_of_a_foreign_version_end_the_log_and_do_not_refuse_it() {
+    // What its header says where the fifth frame would be: log, epoch and sequence other than those, and nothing else.
+    let cases = [
+        (16, &4_242_u64.to_le_bytes()[..], false),
+        (24, &0_u32.to_le_bytes()[..], false),
+        (32, &2_u64.to_le_bytes()[..], false),
+        (32, &60_u64.to_le_bytes()[..], false),
+        (16, &[][..], true),
+    ];
+    for (at, value, refused) in cases {
+        let mut machine = Machine::new(29, 64 * 1024, 4);
+        written(&mut machine, 6, |_| true);
+        let disk = machine.disk();
+        let path = Machine::segment_path(1);
+        let mut bytes = disk.outside().read(&path).unwrap();
+        let (offset, header) = frames(&disk, 1)[4];
+        let frame = &mut bytes[offset as usize..offset as usize + header.length as usize];
+        frame[at..at + value.len()].copy_from_slice(value);
+        make_foreign(frame);
+        // What was behind it is gone: nothing says that its place held a frame that was durable.
+        bytes[offset as usize + header.length as usize..].fill(0);
+        disk.outside().overwrite(&path, 0, &bytes).unwrap();
+        match machine.scan() {
+            Err(WalError::Unusable { reason, .. }) => {
+                assert!(refused && reason.contains("version 9"), "{at}: {reason}")
+            }
+            Err(error) => panic!("{at}: {error}"),
+            Ok(found) => {
+                assert!(!refused, "{at}: accepted");
+                assert_eq!((found.damage.len(), found.tail.unwrap().offset), (0, offset), "{at}: {value:?}");
+            }
+        }
     }
 }
 
