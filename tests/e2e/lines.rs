@@ -132,29 +132,39 @@ fn open(path: &Path) -> File {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Counts the lines of a growing file. Starts again when the file became shorter.
+/// Counts the lines of a growing file. Starts again when what it counted last is no longer there: the file became shorter, also
+/// if it is as long again by now.
 pub struct LineCount {
     path: PathBuf,
     offset: u64,
     lines: u64,
+    /// The last bytes before the offset.
+    last: Vec<u8>,
 }
 
 impl LineCount {
+    /// So many bytes are compared: the page that a power cut leaves half written, and the line before it.
+    const COMPARED: usize = 8192;
+
     pub fn of(path: PathBuf) -> LineCount {
-        LineCount { path, offset: 0, lines: 0 }
+        LineCount { path, offset: 0, lines: 0, last: Vec::new() }
     }
 
     pub fn now(&mut self) -> u64 {
         let Ok(mut file) = File::open(&self.path) else { return 0 };
-        let length = file.metadata().map_or(0, |metadata| metadata.len());
-        if length < self.offset {
-            (self.offset, self.lines) = (0, 0);
-        }
         let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(self.offset)).expect("a position");
+        file.seek(SeekFrom::Start(self.offset - self.last.len() as u64)).expect("a position");
         file.read_to_end(&mut bytes).expect("the output");
-        self.offset += bytes.len() as u64;
-        self.lines += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+        let mut new = self.last.len();
+        if !bytes.starts_with(&self.last) {
+            (self.offset, self.lines, new) = (0, 0, 0);
+            file.rewind().expect("a position");
+            bytes.clear();
+            file.read_to_end(&mut bytes).expect("the output");
+        }
+        self.offset += (bytes.len() - new) as u64;
+        self.lines += memchr::memchr_iter(b'\n', &bytes[new..]).count() as u64;
+        self.last = bytes.split_off(bytes.len().saturating_sub(LineCount::COMPARED));
         self.lines
     }
 
@@ -263,4 +273,18 @@ fn check_sees_lost_repeated_and_changed_lines() {
     assert_eq!((seen.lost(), seen.repeated()), (vec![2], vec![3]));
     fs::write(&output, "{\"message\":\"{\\\"n\\\":000001,\\\"pad\\\":\\\"x\\\"}\"}\n").expect("the output");
     assert!(std::panic::catch_unwind(|| arrived(&output, 3)).is_err(), "a changed line went unseen");
+}
+
+#[test]
+fn count_sees_that_a_file_was_cut_and_written_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("out.json");
+    let mut count = LineCount::of(path.clone());
+    assert_eq!(count.now(), 0);
+    let steps: [(&[u8], u64); 6] =
+        [(b"a\nb\n", 2), (b"a\nb\nc\nd", 3), (b"a\nb\n", 2), (b"a\n\0\0", 1), (b"a\nb\nc\n", 3), (b"", 0)];
+    for (bytes, lines) in steps {
+        fs::write(&path, bytes).expect("the output");
+        assert_eq!(count.now(), lines, "{bytes:?}");
+    }
 }
