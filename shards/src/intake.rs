@@ -28,6 +28,9 @@ pub struct IntakeLane {
     pub path: usize,
 }
 
+/// Bytes that readers bring in a turn where they have more to bring.
+const GATHERED_BYTES: u64 = 32 * 1024;
+
 /// Frames in ten that an output with the policy `sample` still gets from a log under pressure.
 const SAMPLED_IN: u64 = 10;
 
@@ -97,6 +100,7 @@ impl<E: Env> Intake<E> {
 
     /// Runs until every lane is finished or the end is forced. What is left in the lanes then was never acknowledged.
     pub async fn run(mut self) {
+        let mut seen = 0;
         while self.stop.phase() < Phase::Forced {
             let mut idle = true;
             for lane in 0..self.lanes.len() {
@@ -107,7 +111,15 @@ impl<E: Env> Intake<E> {
                     }
                 }
             }
-            if idle {
+            if idle && self.keeper.has_staged() {
+                // While readers bring much, they are let bring more: few large writes cost less than many.
+                let bytes = self.keeper.log().counters.bytes.get();
+                if bytes - std::mem::replace(&mut seen, bytes) >= GATHERED_BYTES {
+                    futures_lite::future::yield_now().await;
+                } else if self.keeper.flush().is_err() {
+                    return;
+                }
+            } else if idle {
                 if self.lanes.iter_mut().all(|lane| lane.receiver.is_finished()) {
                     return;
                 }

@@ -134,10 +134,26 @@ impl<E: Env> Keeper<E> {
         look(&self.writer.borrow())
     }
 
-    /// Appends a group. When it returns the group survives the death of the process.
+    /// Appends a group, which survives the death of the process and is delivered from the next [`Keeper::flush`] on, which a
+    /// sync and a commit are too.
     pub fn append(&self, group: &mut Group) -> Result<Sequence, WalError> {
-        let result = self.writer.borrow_mut().append(group);
+        let result = self.writer.borrow_mut().stage(group);
         self.after_append(result, group.frames().len() as u64)
+    }
+
+    /// Whether something that was appended waits to be flushed.
+    pub fn has_staged(&self) -> bool {
+        self.writer.borrow().has_staged()
+    }
+
+    /// Hands everything that was appended to the system, and to the deliveries.
+    pub fn flush(&self) -> Result<(), WalError> {
+        let result = self.writer.borrow_mut().flush();
+        match &result {
+            Ok(()) => self.settle_unsynced(),
+            Err(error) => self.stop.fail(error.to_string()),
+        }
+        result
     }
 
     /// Appends a commit; `releases` take effect once it is durable, since the segments behind them may be overwritten then.
@@ -158,7 +174,7 @@ impl<E: Env> Keeper<E> {
 
     /// Gives `ticket` of a lane back once `sequence` is durable.
     pub fn acknowledge_later(&self, sequence: Sequence, lane: usize, ticket: u64) {
-        if self.policy == SyncPolicy::Never {
+        if self.policy == SyncPolicy::Never && sequence <= self.log.last() {
             self.acknowledgers[lane].acknowledge(ticket);
             return;
         }
@@ -211,6 +227,9 @@ impl<E: Env> Keeper<E> {
         while self.syncing.get() {
             // One sync at a time: the next one covers what this caller means.
             self.synced.listen().await;
+        }
+        if self.flush().is_err() {
+            return;
         }
         let Some(target) = self.writer.borrow().sync_target() else {
             // A log in memory has nothing to sync: what is appended counts at once.
@@ -265,12 +284,20 @@ impl<E: Env> Keeper<E> {
         match &result {
             Ok(_) => {
                 self.counters.frames.add(frames);
+                self.settle_unsynced();
                 self.dirty.notify();
             }
             Err(WalError::Full) => self.log.housekeeping.notify(),
             Err(error) => self.stop.fail(error.to_string()),
         }
         result
+    }
+
+    /// What need not be durable is acknowledged when the system has it.
+    fn settle_unsynced(&self) {
+        if self.policy == SyncPolicy::Never {
+            self.settle();
+        }
     }
 
     /// Acknowledges and lets readers go up to what is durable now.

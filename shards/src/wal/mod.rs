@@ -1,6 +1,6 @@
 //! The write-ahead log: the format, and the types that the rest of the engine sees.
 //!
-//! Guarantees: what [`writer::Writer::append`] accepted survives the death of the process; what is at or below the synced
+//! Guarantees: what the [`writer::Writer`] published survives the death of the process; what is at or below the synced
 //! sequence survives the loss of power; recovery is a pure function of the bytes found (invariant E6); damage is
 //! quarantined and reported, never skipped in silence. Does not know what an event means: a payload is lines of bytes.
 //!

@@ -10,12 +10,15 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// Frames kept: those that a delivery takes together and one more. Few, because their buffers go round, and more of them would
-/// push each other out of the core's cache.
-const FRAMES_MAX: usize = 5;
+/// Frames kept: those that are published together, and those that wait for it meanwhile. Few, because their buffers go round,
+/// and more of them would push each other out of the core's cache.
+const FRAMES_MAX: usize = 8;
 
 /// Larger frames are not kept: they are rare, and their buffers are better given back.
-const FRAME_BYTES_KEPT: usize = 512 * 1024;
+pub(crate) const FRAME_BYTES_KEPT: usize = 512 * 1024;
+
+/// Buffers that wait to be used again. They are handed out last in, first out, so that the warmest goes first.
+const FREE_MAX: usize = 8;
 
 /// See the module.
 #[derive(Default)]
@@ -38,23 +41,41 @@ impl Recent {
         found.map(|(_, bytes)| bytes.clone())
     }
 
-    /// Keeps the frame in `buffer`, which was written to `place`, and leaves another buffer, whose content means nothing.
-    pub(crate) fn keep(&self, place: Place, buffer: &mut Vec<u8>) {
-        if buffer.len() > FRAME_BYTES_KEPT {
-            return;
-        }
-        let inner = &mut *self.inner.borrow_mut();
-        if inner.frames.len() >= FRAMES_MAX
-            && let Some((_, mut oldest)) = inner.frames.pop_front()
-            && Rc::get_mut(&mut oldest).is_some()
-        {
-            inner.free.push(oldest);
-        }
-        let mut frame = inner.free.pop().unwrap_or_default();
+    /// Keeps the frame in `buffer`, which is to lie at `place`, and leaves another buffer, whose content means nothing. It has
+    /// at most [`FRAME_BYTES_KEPT`] bytes.
+    pub(crate) fn keep(&self, place: Place, buffer: &mut Vec<u8>) -> Rc<Vec<u8>> {
+        let mut frame = self.buffer();
         if let Some(bytes) = Rc::get_mut(&mut frame) {
             std::mem::swap(bytes, buffer);
         }
-        inner.frames.push_back((place, frame));
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.frames.len() >= FRAMES_MAX {
+            let oldest = inner.frames.pop_front().map(|(_, bytes)| bytes);
+            inner.take_back(oldest);
+        }
+        inner.frames.push_back((place, frame.clone()));
+        frame
+    }
+
+    /// A buffer that nobody else has. Its content means nothing.
+    pub(crate) fn buffer(&self) -> Rc<Vec<u8>> {
+        self.inner.borrow_mut().free.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer that is not needed any more, to be used again if nobody else has it.
+    pub(crate) fn take_back(&self, buffer: Option<Rc<Vec<u8>>>) {
+        self.inner.borrow_mut().take_back(buffer);
+    }
+}
+
+impl Inner {
+    fn take_back(&mut self, buffer: Option<Rc<Vec<u8>>>) {
+        if let Some(mut buffer) = buffer
+            && self.free.len() < FREE_MAX
+            && Rc::get_mut(&mut buffer).is_some_and(|bytes| bytes.capacity() <= 2 * FRAME_BYTES_KEPT)
+        {
+            self.free.push(buffer);
+        }
     }
 }
 
@@ -70,13 +91,13 @@ mod tests {
     fn the_latest_frames_are_found_and_buffers_go_round() {
         let recent = Recent::default();
         let mut buffer = Vec::new();
-        for offset in 0..10 {
+        for offset in 0..20 {
             buffer.clear();
             buffer.push(offset as u8);
             recent.keep(place(offset), &mut buffer);
         }
         let found = |offset| recent.find(place(offset)).map(|bytes| bytes[0]);
-        assert_eq!([found(4), found(5), found(8), found(9)], [None, Some(5), Some(8), Some(9)]);
+        assert_eq!([found(11), found(12), found(18), found(19)], [None, Some(12), Some(18), Some(19)]);
         assert!(buffer.capacity() > 0, "the buffer of an earlier frame came back");
     }
 
@@ -95,10 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn large_frames_are_not_kept() {
+    fn only_buffers_that_nobody_has_and_that_are_not_large_go_round() {
         let recent = Recent::default();
-        let mut buffer = vec![1; FRAME_BYTES_KEPT + 1];
-        recent.keep(place(0), &mut buffer);
-        assert!(recent.find(place(0)).is_none() && !buffer.is_empty());
+        let held = Rc::new(vec![7]);
+        recent.take_back(Some(held.clone()));
+        recent.take_back(Some(Rc::new(Vec::with_capacity(2 * FRAME_BYTES_KEPT + 1))));
+        assert_eq!(recent.buffer().capacity(), 0);
+        recent.take_back(Some(held));
+        assert_eq!(recent.buffer().capacity(), 1);
     }
 }

@@ -1,17 +1,18 @@
 //! The writer: the only one who adds to a log.
 //!
-//! Guarantees: a group is appended as a whole or refused before a byte is written; what was appended survives the death of
-//! the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
+//! Guarantees: a group is appended as a whole or refused before a byte is written; it is published once all of it is in the
+//! file, and what was published survives the death of the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
 //! poisons the writer, and nothing is tried again (invariant E7); the head of every segment knows all positions, cursors
 //! and outputs. Never waits: what may block is handed out as [`super::standby::Maintenance`] and [`SyncTarget`].
 
 mod durable;
+mod staging;
 
 use super::builder::{FrameBuilder, Group, Stamp};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::log::{Log, LogStart, Place};
 use super::positions::SourceTable;
-use super::recent::Recent;
+use super::recent::{FRAME_BYTES_KEPT, Recent};
 use super::record::encode_commit;
 use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
@@ -19,9 +20,10 @@ use super::snapshot::build_snapshot;
 use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
-use crate::env::{Disk, Env, File as _};
+use crate::env::{Disk, Env};
 use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEQUENCE_MAX};
 use crate::signal::Signal;
+use staging::Staging;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -89,7 +91,11 @@ pub struct Writer<E: Env> {
     options: WalOptions,
     epoch: u32,
     active: Arc<Segment<E::Disk>>,
+    /// Where the next frame begins.
     offset: u64,
+    staging: Staging,
+    /// Ends of the groups that are not published yet, with the sequences of their last frames.
+    unpublished: VecDeque<(Place, Sequence)>,
     /// Sequence of the next frame.
     next: Sequence,
     /// The next frame is the first of this start.
@@ -178,6 +184,8 @@ impl<E: Env> Writer<E> {
             epoch,
             active,
             offset,
+            staging: Staging::at(offset),
+            unpublished: VecDeque::new(),
             next,
             starts_epoch: true,
             standbys,
@@ -214,7 +222,8 @@ impl<E: Env> Writer<E> {
         } else {
             self.write_snapshot()?;
         }
-        self.publish();
+        self.end_group();
+        self.flush()?;
         self.settle()
     }
 
@@ -259,7 +268,30 @@ impl<E: Env> Writer<E> {
     ///
     /// [`WalError::Full`]: wait for [`Log::recycled`]. [`WalError::TooLarge`]: this group will never fit.
     pub fn append(&mut self, group: &mut Group) -> Result<Sequence, WalError> {
-        self.append_for(group, Purpose::Data)
+        let sequence = self.append_for(group, Purpose::Data)?;
+        self.flush()?;
+        Ok(sequence)
+    }
+
+    /// As [`Writer::append`], but the group may stay in memory, unpublished, until [`Writer::flush`]: for a caller with more of
+    /// them. A group that is refused flushes those before it.
+    pub fn stage(&mut self, group: &mut Group) -> Result<Sequence, WalError> {
+        let sequence = self.append_for(group, Purpose::Data)?;
+        self.publish();
+        Ok(sequence)
+    }
+
+    /// Whether a group waits for [`Writer::flush`].
+    pub fn has_staged(&self) -> bool {
+        !self.unpublished.is_empty()
+    }
+
+    /// Writes and publishes every group that was appended.
+    pub fn flush(&mut self) -> Result<(), WalError> {
+        self.check_poison()?;
+        self.write_staged()?;
+        self.publish();
+        Ok(())
     }
 
     /// Appends a cursor commit. It may take the room that is kept back from data.
@@ -270,7 +302,8 @@ impl<E: Env> Writer<E> {
         encode_commit(frame.payload(), commit);
         frame.set_timestamp(self.env.wall());
         frame.finish();
-        let result = self.append_for(&mut control, Purpose::Commit);
+        let result =
+            self.append_for(&mut control, Purpose::Commit).and_then(|sequence| self.flush().map(|()| sequence));
         self.control = control;
         if result.is_ok() {
             self.state.commit(commit.clone());
@@ -286,7 +319,7 @@ impl<E: Env> Writer<E> {
             let mut snapshot = std::mem::take(&mut self.snapshot);
             let result = self.append_for(&mut snapshot, Purpose::Commit);
             self.snapshot = snapshot;
-            result
+            result.and_then(|sequence| self.flush().map(|()| sequence))
         });
         if result.is_err() {
             self.state.registry = before;
@@ -298,6 +331,8 @@ impl<E: Env> Writer<E> {
         self.check_poison()?;
         assert!(!group.is_empty(), "an empty group is not appended");
         if let Err(error) = self.plan(group, purpose) {
+            // What makes room is the delivery of what was appended.
+            self.flush()?;
             self.refused |= matches!(error, WalError::Full);
             self.log.set_full(self.refused);
             self.signals.iter().filter(|_| self.refused).for_each(|signal| signal.notify());
@@ -315,7 +350,7 @@ impl<E: Env> Writer<E> {
         for frame in group.frames() {
             self.account(frame);
         }
-        self.publish();
+        self.end_group();
         Ok(Sequence(self.next.0 - 1))
     }
 
@@ -376,6 +411,7 @@ impl<E: Env> Writer<E> {
             epoch: self.epoch,
             segment_bytes: self.options.segment_bytes,
         };
+        self.write_staged()?;
         assert!(!self.standbys.is_empty(), "a roll is planned: its standby is there");
         let begun = self.standbys.remove(0).begin(self.log.disk(), &header);
         let next = Arc::new(self.poisoning(begun)?);
@@ -384,6 +420,7 @@ impl<E: Env> Writer<E> {
         self.names += 1;
         self.modest = false;
         self.offset = SEGMENT_HEADER_BYTES as u64;
+        self.staging.restart(self.offset);
         self.log.add_segment(self.active.clone());
         self.log.counters.standbys.set(self.standbys.len() as u64);
         self.log.housekeeping.notify();
@@ -419,20 +456,28 @@ impl<E: Env> Writer<E> {
             more,
             starts_epoch,
         });
-        if let Err(source) = self.active.file.write_at(bytes, self.offset) {
-            let path = self.active.path.clone();
-            return self.poisoning(Err(WalError::Poisoned { what: "write", path, source }));
-        }
         let length = bytes.len() as u64;
-        if frame.event_count() > 0 {
-            let place = Place { segment: self.active.number, offset: self.offset };
-            self.recent.keep(place, frame.written());
+        let place = Place { segment: self.active.number, offset: self.offset };
+        if let Err(source) = self.stage_frame(frame, place) {
+            return self.write_failed(source);
         }
         self.offset += length;
         self.next.0 += 1;
         self.log.counters.bytes.add(length);
         self.log.counters.frames.add(1);
         Ok(())
+    }
+
+    fn stage_frame(&mut self, frame: &mut FrameBuilder, place: Place) -> io::Result<()> {
+        let (staging, recent, file) = (&mut self.staging, &self.recent, &*self.active.file);
+        if frame.length() > FRAME_BYTES_KEPT {
+            return staging.write_through(frame.written(), file, recent);
+        }
+        match frame.event_count() {
+            0 => staging.push(frame.written(), recent),
+            _ => staging.push_shared(recent.keep(place, frame.written()), recent),
+        }
+        staging.write_blocks(file, recent)
     }
 
     fn account(&mut self, frame: &FrameBuilder) {
@@ -446,9 +491,29 @@ impl<E: Env> Writer<E> {
         }
     }
 
+    fn write_staged(&mut self) -> Result<(), WalError> {
+        self.staging.write_all(&*self.active.file, &self.recent).or_else(|source| self.write_failed(source))
+    }
+
+    fn write_failed(&mut self, source: io::Error) -> Result<(), WalError> {
+        let path = self.active.path.clone();
+        self.poisoning(Err(WalError::Poisoned { what: "write", path, source }))
+    }
+
+    fn end_group(&mut self) {
+        let end = Place { segment: self.active.number, offset: self.offset };
+        self.unpublished.push_back((end, Sequence(self.next.0 - 1)));
+    }
+
+    /// Publishes the groups that are whole in the file.
     fn publish(&mut self) {
-        let tail = Place { segment: self.active.number, offset: self.offset };
-        let last = Sequence(self.next.0 - 1);
+        let written = Place { segment: self.active.number, offset: self.staging.written() };
+        let mut whole = None;
+        while let Some(&(end, last)) = self.unpublished.front().filter(|(end, _)| *end <= written) {
+            whole = Some((end, last));
+            self.unpublished.pop_front();
+        }
+        let Some((tail, last)) = whole else { return };
         self.log.publish(tail, last);
         if self.options.kind == WalType::Memory {
             self.sealed.clear();

@@ -1,6 +1,6 @@
 //! Random histories against a model: appends, syncs, commits, recycling, deaths of the process and losses of power.
 //!
-//! The model is two numbers: how many events were appended and how many of them were acknowledged. What a reader finds
+//! The model is three numbers: how many events were appended, published and acknowledged. What a reader finds
 //! must be consecutive, reach at least as far as was promised, and end exactly where the positions say.
 
 use super::*;
@@ -10,10 +10,11 @@ struct History {
     machine: Machine,
     prng: Prng,
     seed: u64,
-    /// Events appended, acknowledged, and released by the reader.
+    /// Events appended, published, acknowledged, and released by the reader.
     appended: u64,
+    published: u64,
     acknowledged: u64,
-    /// What the next life must find: the page cache outlives a process, and only what was acknowledged a loss of power.
+    /// What the next life must find: what was published outlives a process, and only what was acknowledged a loss of power.
     promised: u64,
     /// What it may find: a write that failed may have written everything.
     attempted: u64,
@@ -29,6 +30,7 @@ impl History {
             prng,
             seed,
             appended: 0,
+            published: 0,
             acknowledged: 0,
             promised: 0,
             attempted: 0,
@@ -48,7 +50,7 @@ impl History {
             return false;
         };
         self.check(&writer);
-        self.acknowledged = self.appended;
+        (self.published, self.acknowledged) = (self.appended, self.appended);
         let reader = writer.log().register(Position::default(), Arc::default());
         writer.log().allow_recycling();
         let source = source();
@@ -73,13 +75,20 @@ impl History {
                 let frames: Vec<u64> = (0..self.prng.between(1, 3)).map(|_| self.prng.between(1, 4)).collect();
                 let padding = self.prng.index(120);
                 self.attempted = self.attempted.max(self.appended + frames.iter().sum::<u64>());
-                match writer.append(&mut group(writer, source, self.appended, &frames, padding)) {
+                let mut group = group(writer, source, self.appended, &frames, padding);
+                let staged = self.prng.one_in(2);
+                match if staged { writer.stage(&mut group) } else { writer.append(&mut group) } {
                     Ok(_) => self.appended += frames.iter().sum::<u64>(),
-                    Err(WalError::Full) => {}
+                    Err(WalError::Full) => assert!(!writer.has_staged(), "seed {}: it makes no room", self.seed),
                     Err(error) => return Err(error),
+                }
+                if !writer.has_staged() {
+                    self.published = self.appended;
                 }
             }
             6..=7 => {
+                writer.flush()?;
+                self.published = self.appended;
                 sync(writer, &disk)?;
                 self.acknowledged = self.appended;
             }
@@ -89,6 +98,8 @@ impl History {
                     Ok(_) | Err(WalError::Full) => {}
                     Err(error) => return Err(error),
                 }
+                assert!(!writer.has_staged(), "seed {}: what was appended before a commit is published", self.seed);
+                self.published = self.appended;
                 sync(writer, &disk)?;
                 self.acknowledged = self.appended;
                 self.released = self.appended;
@@ -116,7 +127,7 @@ impl History {
         } else {
             assert!(end <= self.released, "seed {seed}");
         }
-        (self.appended, self.attempted) = (end, end);
+        (self.appended, self.published, self.attempted) = (end, end, end);
     }
 }
 
@@ -127,7 +138,7 @@ fn random_histories_keep_every_promise() {
         for _ in 0..6 {
             let power = history.prng.one_in(2);
             history.live(power);
-            history.promised = if power { history.acknowledged } else { history.appended };
+            history.promised = if power { history.acknowledged } else { history.published };
             history.machine.simulation.crash(if power { Crash::Power } else { Crash::Process });
         }
         let writer = history.machine.open();

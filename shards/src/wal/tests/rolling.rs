@@ -24,6 +24,44 @@ fn what_is_appended_is_read() {
     assert_eq!(crate::wal::cursor::events_after(&log, middle, OutputNumber(0)), 2);
 }
 
+/// Groups of one frame and of three, small and larger than a block, end anywhere in a block.
+#[test]
+fn staged_groups_are_published_whole_and_written_as_if_appended() {
+    let bytes_of = |staged: bool| {
+        let mut machine = Machine::new(1, 16 * 1024, 64);
+        let (mut writer, source) = (machine.open(), source());
+        let log = writer.log().clone();
+        let (mut next, mut ends, mut waited) = (0, vec![0], 0);
+        for turn in 0..200 {
+            let frames: &[u64] = if turn % 3 == 0 { &[1, 2, 1] } else { &[1] };
+            let mut group = group(&writer, &source, next, frames, [3, 40, 400, 1_300][turn % 4]);
+            next += frames.iter().sum::<u64>();
+            ends.push(next);
+            if staged {
+                writer.stage(&mut group).unwrap();
+            } else {
+                writer.append(&mut group).unwrap();
+            }
+            let seen = read(&log, Position::default());
+            assert_eq!(seen, (0..seen.len() as u64).collect::<Vec<_>>());
+            assert!(ends.contains(&(seen.len() as u64)), "a reader sees whole groups");
+            assert_eq!(writer.has_staged(), seen.len() as u64 != next);
+            assert!(next - seen.len() as u64 <= 40, "what is not published is less than a block and a group");
+            waited = waited.max(next - seen.len() as u64);
+            while log.counters.standbys.get() < 3 && maintain(&mut writer).unwrap() {}
+            if ends.len() % 50 == 0 {
+                writer.flush().unwrap();
+                assert_eq!(read(&log, Position::default()).len() as u64, next);
+            }
+        }
+        assert_eq!(waited > 0, staged);
+        writer.flush().unwrap();
+        let disk = machine.disk();
+        log.segments().iter().map(|segment| disk.outside().read(&segment.path).unwrap()).collect::<Vec<_>>()
+    };
+    assert!(bytes_of(true) == bytes_of(false), "the same bytes");
+}
+
 #[test]
 fn publishing_wakes_a_reader() {
     let mut machine = Machine::new(1, 64 * 1024, 4);
