@@ -5,7 +5,8 @@
 #
 #   tests/tools.sh                        what CI runs: all of it, each target for FUZZ_SECONDS (default 20)
 #   tests/tools.sh asan                   the tests under AddressSanitizer
-#   tests/tools.sh fuzz 600 [TARGET...]   targets for ten minutes each; what they find stays in tests/fuzz/corpus to be reviewed
+#   tests/tools.sh fuzz 600 [TARGET...]   targets for ten minutes each; with FUZZ_KEEP set, a run without a failure copies the
+#                                         inputs that reach something new to tests/fuzz/corpus, to be reviewed
 #   tests/tools.sh minimise [TARGET...]   the corpora without what adds nothing
 #   tests/tools.sh miri                   the ring, batches and the log's codecs under Miri
 #

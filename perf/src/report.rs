@@ -103,7 +103,10 @@ impl Report<'_> {
             "aims": aims.iter().map(|aim| json!({"wanted": aim.wanted, "measured": aim.measured, "met": aim.met})).collect::<Vec<_>>(),
             "failures": failures(results),
         });
-        format!("{document:#}\n")
+        let mut text = String::new();
+        write_json(&document, 0, &mut text);
+        text.push('\n');
+        text
     }
 
     fn series_json(&self, series: &Series) -> Value {
@@ -118,6 +121,39 @@ impl Report<'_> {
             "scenario": series.scenario, "case": series.case, "program": series.program, "samples": samples,
             "tailwater_times_min_median_max": times,
         })
+    }
+}
+
+/// Writes a document that people compare line by line: a figure's rounds, an aim or a failure stands on one line.
+fn write_json(value: &Value, depth: usize, text: &mut String) {
+    let broken = depth < 2 || levels(value) > 2;
+    let (brackets, items): (_, Vec<(String, &Value)>) = match value {
+        Value::Array(values) if broken && !values.is_empty() => {
+            (['[', ']'], values.iter().map(|value| (String::new(), value)).collect())
+        }
+        Value::Object(values) if broken && !values.is_empty() => {
+            (['{', '}'], values.iter().map(|(key, value)| (format!("{}: ", json!(key)), value)).collect())
+        }
+        _ => {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{value}");
+            return;
+        }
+    };
+    for (index, (key, value)) in items.into_iter().enumerate() {
+        text.push(if index == 0 { brackets[0] } else { ',' });
+        let _ = write!(text, "\n{:1$}{key}", "", 2 * depth + 2);
+        write_json(value, depth + 1, text);
+    }
+    let _ = write!(text, "\n{:1$}{2}", "", 2 * depth, brackets[1]);
+}
+
+/// How deep the lists and maps of a value go.
+fn levels(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(levels).max().unwrap_or(0),
+        Value::Object(values) => 1 + values.values().map(levels).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -178,6 +214,9 @@ mod tests {
         assert!(text.contains("| not met |") && text.contains("not here, so not run: vector\n"), "{text}");
         let document: Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(document["note"], "a \"note\"");
+        let rounds = r#"[{"round":1,"value":6.0},{"round":2,"value":10.0},{"round":3,"value":20.0}]"#;
+        let line = format!("\n        \"events_per_cpu_second\": {rounds}\n");
+        assert!(report.json().contains(&line), "{}", report.json());
         assert_eq!(document["series"][1]["tailwater_times_min_median_max"], json!([4.0, 5.0, 6.0]));
     }
 }

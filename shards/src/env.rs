@@ -208,6 +208,12 @@ pub trait Disk: Clone + Send + Sync + 'static {
     }
 }
 
+/// Whether an error of a [`Disk`] means that the process or the system had no descriptor left, so that nothing was tried.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    // These have no kind of their own.
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// An open file. Reads and writes name their position; there is no shared one.
 pub trait File: Send + Sync + 'static {
     /// Reads into `buffer` if that needs no wait, else fails with `WouldBlock`. Zero bytes mean the end of the file.

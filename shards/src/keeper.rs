@@ -5,7 +5,7 @@
 //! what waits for a sync is bounded. Does not read the log: deliveries have cursors.
 
 use crate::counters::ShardCounters;
-use crate::env::{Disk, Env, Sabotage};
+use crate::env::{Disk, Env, Sabotage, is_exhausted};
 use crate::lane::LaneAcknowledger;
 use crate::limits::SEGMENTS_MIN;
 use crate::signal::Signal;
@@ -13,7 +13,7 @@ use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
 use crate::wal::log::{Log, Reader};
 use crate::wal::writer::{SyncTarget, Writer, maintain};
-use crate::wal::{Commit, Position, Sequence, SyncPolicy, WalError, WalOptions, is_exhausted};
+use crate::wal::{Commit, Position, Sequence, SyncPolicy, WalError, WalOptions};
 use event_listener::Event;
 use futures_lite::future::or;
 use std::cell::{Cell, RefCell};

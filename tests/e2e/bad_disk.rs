@@ -6,7 +6,7 @@ use crate::metrics;
 use crate::product::{Product, binary, is_root, text, unprivileged};
 use crate::wait::wait_for;
 use std::fs;
-use std::io::Write;
+use std::io::{PipeReader, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -29,10 +29,8 @@ fn missing_data_directory_is_made() {
     let config = case.files_to_file("logs/*.log");
     fs::remove_dir(case.path("data")).expect("a removal");
     case.write("logs/app.log", &block(1, 1_000));
-    let mut product = Product::start(&case, &config);
-    LineCount::of(case.output()).wait(1_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 1_000).assert_exactly_once();
+    let product = Product::start(&case, &config);
+    product.finish(&case.output(), 1_000);
 }
 
 #[test]
@@ -83,9 +81,7 @@ fn second_instance_is_refused_and_the_first_goes_on() {
     let data = case.path("data");
     refused(&mut Command::new(binary()), &second, &[data.to_str().expect("UTF-8"), "another"]);
     case.write("logs/more.log", &block(10_001, 20_000));
-    count.wait(20_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 20_000).assert_exactly_once();
+    product.finish(&case.output(), 20_000);
 }
 
 /// Segment files of the log, oldest first.
@@ -162,9 +158,7 @@ fn several_segments_that_no_output_took_yet_survive_a_kill() {
     fs::remove_file(case.path("logs/app.log")).expect("a removal");
     let mut product = Product::start(&case, &config);
     product.expect("nothing to follow yet");
-    LineCount::of(case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&case.output(), ALL).assert_exactly_once();
+    product.finish(&case.output(), ALL);
 }
 
 #[test]
@@ -207,9 +201,7 @@ fn damage_at_the_tail_is_cut_and_read_again() {
     let mut product = Product::start(&case, &config);
     product.expect(".seg");
     product.expect("torn");
-    LineCount::of(case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&case.output(), ALL).assert_exactly_once();
+    product.finish(&case.output(), ALL);
 }
 
 #[test]
@@ -228,9 +220,7 @@ fn output_that_cannot_be_written_waits_and_loses_nothing() {
         logged => Err(format!("logged {logged}; {}", product.state())),
     });
     fs::remove_dir(case.output()).expect("the folder goes");
-    LineCount::of(case.output()).wait(20_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 20_000).assert_exactly_once();
+    product.finish(&case.output(), 20_000);
 }
 
 #[test]
@@ -259,69 +249,65 @@ fn output_that_cannot_be_opened_shows_how_long_its_events_wait() {
     });
     fs::remove_dir(&journal).expect("the folder goes");
     fs::rename(case.path("journal"), &journal).expect("a rename");
-    LineCount::of(case.output()).wait(2_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 2_000).assert_exactly_once();
+    product.finish(&case.output(), 2_000);
+}
+
+/// A product with a second output `screen` that hangs for ever: a console whose reader reads nothing.
+struct Hanging {
+    product: Product,
+    case: Case,
+    _unread: PipeReader,
+}
+
+impl Hanging {
+    /// Starts it over `lines` lines. `settings` are further ones of the console, as `, key: value`.
+    fn start(name: &str, log_bytes_max: &str, settings: &str, lines: u64) -> Hanging {
+        let mut case = Case::new(name);
+        case.extra = format!("wal: {{segment_bytes: 4MiB, max_bytes: {log_bytes_max}}}\n");
+        let config = case.files_to_file("logs/*.log");
+        let text = fs::read_to_string(&config).expect("the configuration");
+        let text = text.replace("outputs: [out]", "outputs: [out, screen]")
+            + &format!("  screen: {{type: console{settings}}}\n");
+        case.write("tailwater.yaml", text.as_bytes());
+        case.write("logs/app.log", &block(1, lines));
+        let (unread, full) = std::io::pipe().expect("a pipe");
+        let mut command = Command::new(binary());
+        command.arg("run").arg("-c").arg(&config).stdin(Stdio::null());
+        let mut product = Product::start_writing_to(&case, &mut command, full.into());
+        product.expect("ending at once");
+        Hanging { product, case, _unread: unread }
+    }
+
+    /// Ends it by two signals, since the first waits for the console; the other output has each of its lines once.
+    fn end_at_once(mut self, lines: u64) {
+        self.product.signal("TERM");
+        self.product.wait_for_log(&["draining"]);
+        // Signals within a moment of the first are the same wish.
+        crate::wait::pause(std::time::Duration::from_millis(200));
+        self.product.signal("TERM");
+        assert_eq!(self.product.wait().code(), Some(75), "ended before all was delivered");
+        arrived(&self.case.output(), lines).assert_exactly_once();
+    }
 }
 
 #[test]
 fn console_that_nobody_reads_holds_up_nothing_else() {
     const ALL: u64 = 60_000;
-    let mut case = Case::new("console");
-    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 256MiB}\n".to_owned();
-    let config = case.files_to_file("logs/*.log");
-    let text = fs::read_to_string(&config).expect("the configuration");
-    let text = text.replace("outputs: [out]", "outputs: [out, screen]") + "  screen: {type: console}\n";
-    case.write("tailwater.yaml", text.as_bytes());
-    case.write("logs/app.log", &block(1, ALL));
-    let (unread, full) = std::io::pipe().expect("a pipe");
-    let mut command = Command::new(binary());
-    command.arg("run").arg("-c").arg(&config).stdin(Stdio::null());
-    let mut product = Product::start_writing_to(&case, &mut command, full.into());
-    product.expect("ending at once");
-    LineCount::of(case.output()).wait(ALL, &mut product);
-    wait_for("a synced log", || match metrics::sum(case.admin_port, "tailwater_wal_syncs_total", &[])? {
-        0 => Err(product.state()),
-        _ => Ok(()),
-    });
-    product.signal("TERM");
-    product.wait_for_log(&["draining"]);
-    // Signals within a moment of the first are the same wish.
-    crate::wait::pause(std::time::Duration::from_millis(200));
-    product.signal("TERM");
-    assert_eq!(product.wait().code(), Some(75), "ended before all was delivered");
-    drop((unread, command));
-    arrived(&case.output(), ALL).assert_exactly_once();
+    let mut hanging = Hanging::start("console", "256MiB", "", ALL);
+    LineCount::of(hanging.case.output()).wait(ALL, &mut hanging.product);
+    metrics::wait_for_sync(hanging.case.admin_port, &mut hanging.product);
+    hanging.end_at_once(ALL);
 }
 
 /// An output that hangs for ever and drops its oldest events lets the others go on when the log is full.
 #[test]
 fn hanging_output_that_drops_its_oldest_events_gives_way() {
     const ALL: u64 = 200_000;
-    let mut case = Case::new("way");
-    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 32MiB}\n".to_owned();
-    let config = case.files_to_file("logs/*.log");
-    let text = fs::read_to_string(&config).expect("the configuration");
-    let text = text.replace("outputs: [out]", "outputs: [out, screen]")
-        + "  screen: {type: console, when_full: drop_oldest}\n";
-    case.write("tailwater.yaml", text.as_bytes());
-    case.write("logs/app.log", &block(1, ALL));
-    let (unread, full) = std::io::pipe().expect("a pipe");
-    let mut command = Command::new(binary());
-    command.arg("run").arg("-c").arg(&config).stdin(Stdio::null());
-    let mut product = Product::start_writing_to(&case, &mut command, full.into());
-    product.expect("it hangs while the log is full");
-    product.expect("ending at once");
-    LineCount::of(case.output()).wait(ALL, &mut product);
+    let mut hanging = Hanging::start("way", "32MiB", ", when_full: drop_oldest", ALL);
+    hanging.product.expect("it hangs while the log is full");
+    LineCount::of(hanging.case.output()).wait(ALL, &mut hanging.product);
     let dropped = ["component_id=\"screen\"", "reason=\"wal_full\""];
-    let events = metrics::sum(case.admin_port, "tailwater_component_discarded_events_total", &dropped);
+    let events = metrics::sum(hanging.case.admin_port, "tailwater_component_discarded_events_total", &dropped);
     assert!(events.is_ok_and(|events| events > 0), "dropped events are counted");
-    product.signal("TERM");
-    product.wait_for_log(&["draining"]);
-    // Signals within a moment of the first are the same wish.
-    crate::wait::pause(std::time::Duration::from_millis(200));
-    product.signal("TERM");
-    assert_eq!(product.wait().code(), Some(75), "ended before all was delivered");
-    drop((unread, command));
-    arrived(&case.output(), ALL).assert_exactly_once();
+    hanging.end_at_once(ALL);
 }

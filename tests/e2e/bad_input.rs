@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 use crate::lines::{LineCount, LineWriter, arrived, block};
+use crate::metrics;
 use crate::product::{Product, give_away, unprivileged};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -22,9 +23,7 @@ fn unreadable_file_is_named_and_read_once_it_can_be() {
     count.wait(1_000, &mut product);
     product.wait_for_log(&["secret.log", "permission denied"]);
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("permissions");
-    count.wait(2_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 2_000).assert_exactly_once();
+    product.finish(&case.output(), 2_000);
 }
 
 #[test]
@@ -43,9 +42,7 @@ fn names_that_lead_nowhere_do_not_stop_the_others() {
     count.wait(1_000, &mut product);
     // The link leads somewhere now.
     case.write("logs/absent", &block(1_001, 2_000));
-    count.wait(2_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 2_000).assert_exactly_once();
+    product.finish(&case.output(), 2_000);
 }
 
 #[test]
@@ -54,10 +51,7 @@ fn directory_that_appears_later_is_followed() {
     let config = case.files_to_file("logs/later/*/app.log");
     let mut product = Product::start(&case, &config);
     product.expect("later");
-    crate::wait::wait_for("ready", || match crate::metrics::get(case.admin_port, "/readyz")? {
-        (200, _) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    metrics::wait_for_ready(case.admin_port);
     fs::create_dir_all(case.path("logs/later/one")).expect("folders");
     let mut writer = LineWriter::create(case.path("logs/later/one/app.log"));
     writer.write_to(5_000);
@@ -68,9 +62,7 @@ fn directory_that_appears_later_is_followed() {
     fs::remove_dir_all(case.path("logs/later")).expect("a removal");
     fs::create_dir_all(case.path("logs/later/two")).expect("folders");
     LineWriter::create(case.path("logs/later/two/app.log")).starting_at(5_001).write_to(10_000);
-    count.wait(10_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 10_000).assert_exactly_once();
+    product.finish(&case.output(), 10_000);
 }
 
 #[test]

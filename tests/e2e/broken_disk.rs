@@ -51,12 +51,10 @@ fn ended_by_its_log(product: &mut Product) {
 
 /// Starts the product on `lines` lines and one more, which no earlier life can have delivered: with it all is there.
 fn wait_for_all_and_check(case: &Case, config: &Path, output: &Path, lines: u64) {
-    let mut product = Product::start(case, config);
+    let product = Product::start(case, config);
     let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
     log.write_all(&block(lines + 1, lines + 1)).expect("a line");
-    LineCount::of(output.to_owned()).wait(lines + 1, &mut product);
-    product.terminate();
-    arrived(output, lines + 1).assert_exactly_once();
+    product.finish(output, lines + 1);
 }
 
 #[test]
@@ -97,10 +95,7 @@ fn failed_sync_of_the_log_ends_the_engine_and_nothing_is_lost() {
     case.write("logs/app.log", &block(1, 100));
     let mut product = Product::start(&case, &config);
     LineCount::of(case.output()).wait(100, &mut product);
-    wait_for("a synced log", || match metrics::sum(case.admin_port, "tailwater_wal_syncs_total", &[])? {
-        0 => Err(product.state()),
-        _ => Ok(()),
-    });
+    metrics::wait_for_sync(case.admin_port, &mut product);
     thin.resize(&format!("{}k", disk.image_kilobytes() + 1024));
     let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
     // Less than a segment, more than the disk has.
@@ -129,7 +124,7 @@ fn power_cuts_lose_and_repeat_nothing() {
     let mut disk = LoopDisk::new(&case, "image", "disk", 256);
     fs::create_dir(case.path("disk/out")).expect("a folder");
     let output = case.path("disk/out/events.json");
-    let config = on_disk(&case);
+    let config = case.files_to_file_with("logs/*.log", &[("data", "disk/data"), ("out/", "disk/out/")]);
     let mut writer = LineWriter::create(case.path("logs/app.log"));
     let writing = thread::spawn(move || writer.write_to(LINES));
     let mut count = LineCount::of(output.clone());
@@ -147,15 +142,6 @@ fn power_cuts_lose_and_repeat_nothing() {
     wait_for_all_and_check(&case, &config, &output, LINES);
 }
 
-/// Moves data directory and output to the folder `disk`.
-fn on_disk(case: &Case) -> std::path::PathBuf {
-    let config = case.files_to_file("logs/*.log");
-    let path = |below: &str| case.path(below).to_str().expect("UTF-8").to_owned();
-    let text = fs::read_to_string(&config).expect("the configuration");
-    let text = text.replace(&path("data"), &path("disk/data")).replace(&path("out/"), &path("disk/out/"));
-    case.write("tailwater.yaml", text.as_bytes())
-}
-
 #[test]
 fn input_that_cannot_be_read_is_read_again() {
     if !may_trace("an input that cannot be read") {
@@ -168,9 +154,7 @@ fn input_that_cannot_be_read_is_read_again() {
     let mut product = Product::start_with(&case, &mut command);
     product.expect("reading it failed");
     product.wait_for_log(&["app.log", "reading it failed", "input/output error", "tried again"]);
-    LineCount::of(case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&case.output(), ALL).assert_exactly_once();
+    product.finish(&case.output(), ALL);
 }
 
 #[test]
@@ -185,9 +169,7 @@ fn output_that_fails_to_write_loses_and_repeats_nothing() {
     let mut product = Product::start_with(&case, &mut command);
     product.expect("events.json");
     product.wait_for_log(&["events.json", "input/output error", "check the disk"]);
-    LineCount::of(case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&case.output(), ALL).assert_exactly_once();
+    product.finish(&case.output(), ALL);
 }
 
 /// The output's disk dies and another mount of it comes to its place: what was taken and not durable is written again, into

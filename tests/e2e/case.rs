@@ -87,6 +87,17 @@ impl Case {
         self.configure(&input, &self.json_output())
     }
 
+    /// As [`Case::files_to_file`], with other paths below the folder in place of some: `(usual, other)`.
+    pub fn files_to_file_with(&self, include: &str, moves: &[(&str, &str)]) -> PathBuf {
+        let config = self.files_to_file(include);
+        let path = |below: &str| self.path(below).to_str().expect("UTF-8").to_owned();
+        let mut text = fs::read_to_string(&config).expect("the configuration");
+        for (usual, other) in moves {
+            text = text.replace(&path(usual), &path(other));
+        }
+        self.write("tailwater.yaml", text.as_bytes())
+    }
+
     pub fn json_output(&self) -> String {
         // Short waits between tries, so that a case sees a repaired output soon.
         format!("{{type: file, path: \"{}\", retry: {{initial: 50ms, max: 500ms}}}}", self.output().display())

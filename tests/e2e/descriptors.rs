@@ -2,7 +2,7 @@
 
 use crate::case::Case;
 use crate::disks::run;
-use crate::lines::{LineCount, arrived, block};
+use crate::lines::{LineCount, block};
 use crate::product::{Product, binary};
 use crate::wait::pause;
 use std::fs;
@@ -47,9 +47,7 @@ fn more_files_than_descriptors_are_all_read() {
         let mut log = fs::File::options().append(true).open(case.path(&format!("logs/{file}.log"))).expect("a file");
         std::io::Write::write_all(&mut log, &block(first, first + LINES_PER_FILE - 1)).expect("lines");
     }
-    LineCount::of(case.output()).wait(2 * FILES * LINES_PER_FILE, &mut product);
-    product.terminate();
-    arrived(&case.output(), 2 * FILES * LINES_PER_FILE).assert_exactly_once();
+    product.finish(&case.output(), 2 * FILES * LINES_PER_FILE);
 }
 
 /// The limit falls below what is open: log, inputs, outputs get nothing new, until it is raised again.
@@ -78,9 +76,7 @@ fn exhausted_descriptors_at_runtime_are_waited_for() {
     pause(Duration::from_secs(2));
     assert!(product.is_running(), "{}", product.state());
     limit(&product, 1024);
-    count.wait(last, &mut product);
-    product.terminate();
-    arrived(&case.output(), last).assert_exactly_once();
+    product.finish(&case.output(), last);
 }
 
 /// Nothing raises the limit; files that go give theirs back.
@@ -103,7 +99,5 @@ fn descriptors_of_files_that_go_serve_those_that_come() {
     fs::create_dir(case.path("logs")).expect("a folder");
     write_files(&case, FILES, 2 * FILES);
     fs::remove_dir_all(case.path("old")).expect("a removal");
-    count.wait(2 * FILES * LINES_PER_FILE, &mut product);
-    product.terminate();
-    arrived(&case.output(), 2 * FILES * LINES_PER_FILE).assert_exactly_once();
+    product.finish(&case.output(), 2 * FILES * LINES_PER_FILE);
 }

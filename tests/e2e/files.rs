@@ -74,28 +74,23 @@ fn check_fields(case: &Case) {
     }
 }
 
+fn rename_three_times(case: &Case, writer: &mut LineWriter, _: &mut Seen) {
+    for turn in 1..=3 {
+        writer.write_to(turn * 25_000);
+        writer.rename(&case.path(&format!("logs/app.log.{turn}")));
+        writer.reopen();
+    }
+    writer.write_to(LINES);
+}
+
 #[test]
 fn rename_with_a_new_file_loses_and_repeats_nothing() {
-    follow("rename", 2, "logs/app.log*", |case, writer, _| {
-        for turn in 1..=3 {
-            writer.write_to(turn * 25_000);
-            writer.rename(&case.path(&format!("logs/app.log.{turn}")));
-            writer.reopen();
-        }
-        writer.write_to(LINES);
-    });
+    follow("rename", 2, "logs/app.log*", rename_three_times);
 }
 
 #[test]
 fn rename_out_of_the_pattern_is_read_to_its_end() {
-    follow("rename-out", 1, "logs/*.log", |case, writer, _| {
-        for turn in 1..=3 {
-            writer.write_to(turn * 25_000);
-            writer.rename(&case.path(&format!("logs/app.log.{turn}")));
-            writer.reopen();
-        }
-        writer.write_to(LINES);
-    });
+    follow("rename-out", 1, "logs/*.log", rename_three_times);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use crate::case::Case;
 use crate::disks::{LoopDisk, Mount, fill, may_administrate};
-use crate::lines::{LineCount, arrived, block};
+use crate::lines::{LineCount, block};
 use crate::metrics;
 use crate::product::{Product, binary, text};
 use crate::wait::{pause, wait_for};
@@ -73,9 +73,7 @@ fn full_disk_of_the_log_holds_the_intake_until_room_is_freed() {
         logged => Err(format!("logged {logged}; {}", product.state())),
     });
     fs::remove_dir(full.case.output()).expect("the folder goes");
-    LineCount::of(full.case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&full.case.output(), ALL).assert_exactly_once();
+    product.finish(&full.case.output(), ALL);
 }
 
 #[test]
@@ -84,11 +82,9 @@ fn full_disk_of_the_log_drains_through_the_output_without_more_room() {
         return;
     }
     let full = FullLog::new("full-drain");
-    let mut product = full.start_and_fill();
+    let product = full.start_and_fill();
     fs::remove_dir(full.case.output()).expect("the folder goes");
-    LineCount::of(full.case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&full.case.output(), ALL).assert_exactly_once();
+    product.finish(&full.case.output(), ALL);
 }
 
 /// Killed while the disk is full, started while it is full, and full to the last byte: the start drains what is there.
@@ -103,23 +99,15 @@ fn start_on_a_full_disk_drains_what_the_log_holds() {
     fs::rename(fill(&full.case.path("data"), 0), &rest).expect("no room at all");
     fs::remove_dir(full.case.output()).expect("the folder goes");
     for _ in 0..2 {
-        let mut product = Product::start(&full.case, &full.config);
-        product.expect(NO_SEGMENT);
-        product.expect("no room");
-        product.expect("similar lines");
+        let mut product = start_again(&full.case, &full.config);
         LineCount::of(full.case.output()).wait(1, &mut product);
         product.kill();
     }
-    let mut product = Product::start(&full.case, &full.config);
-    product.expect(NO_SEGMENT);
-    product.expect("no room");
-    product.expect("similar lines");
+    let product = start_again(&full.case, &full.config);
     // A line that no earlier life can have delivered: with it all is there.
     let mut log = fs::File::options().append(true).open(full.case.path("logs/app.log")).expect("the log");
     log.write_all(&block(ALL + 1, ALL + 1)).expect("a line");
-    LineCount::of(full.case.output()).wait(ALL + 1, &mut product);
-    product.terminate();
-    arrived(&full.case.output(), ALL + 1).assert_exactly_once();
+    product.finish(&full.case.output(), ALL + 1);
 }
 
 #[test]
@@ -141,6 +129,15 @@ fn first_start_on_a_full_disk_is_refused_by_name() {
             assert!(message.contains(word), "no {word:?} in: {message}");
         }
     }
+}
+
+/// Starts the product on a disk that is full already.
+fn start_again(case: &Case, config: &Path) -> Product {
+    let mut product = Product::start(case, config);
+    product.expect(NO_SEGMENT);
+    product.expect("no room");
+    product.expect("similar lines");
+    product
 }
 
 /// Waits until the product has met the full disk of its output and writes nothing more.
@@ -177,9 +174,7 @@ fn full_disk_of_the_output_is_waited_for_over_kills() {
     let mut product = Product::start(&case, &config);
     wait_for_full_output(&case, &mut product);
     disk.resize("64m");
-    LineCount::of(case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&case.output(), ALL).assert_exactly_once();
+    product.finish(&case.output(), ALL);
 }
 
 /// Log and output on one disk, a real file system that counts its blocks late: the output takes what the log needs.
@@ -191,33 +186,15 @@ fn one_full_disk_for_log_and_output_is_waited_for_over_kills() {
     let mut case = Case::new("full-both");
     case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
     let _disk = LoopDisk::new(&case, "image", "out", 64);
-    let config = on_one_disk(&case);
+    let config = case.files_to_file_with("logs/*.log", &[("data", "out/data")]);
     let filler = fill(&case.path("out"), 20 << 20);
     case.write("logs/app.log", &block(1, ALL));
     let mut product = Product::start(&case, &config);
     product.expect(NO_SEGMENT);
     wait_for_full_output(&case, &mut product);
     product.kill();
-    let mut product = Product::start(&case, &config);
-    product.expect(NO_SEGMENT);
-    product.expect("no room");
-    product.expect("similar lines");
+    let mut product = start_again(&case, &config);
     wait_for_full_output(&case, &mut product);
     fs::remove_file(filler).expect("room");
-    LineCount::of(case.output()).wait(ALL, &mut product);
-    product.terminate();
-    arrived(&case.output(), ALL).assert_exactly_once();
-}
-
-/// Moves the data directory beside the output.
-fn on_one_disk(case: &Case) -> PathBuf {
-    let config = case.files_to_file("logs/*.log");
-    let path = |below: &str| case.path(below).to_str().expect("UTF-8").to_owned();
-    let configured = fs::read_to_string(&config).expect("the configuration");
-    replaced(&config, &configured.replace(&path("data"), &path("out/data")))
-}
-
-fn replaced(config: &Path, text: &str) -> PathBuf {
-    fs::write(config, text).expect("a configuration");
-    config.to_owned()
+    product.finish(&case.output(), ALL);
 }

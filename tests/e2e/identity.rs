@@ -43,62 +43,53 @@ fn messages(output: &Path) -> Vec<String> {
     text.lines().map(|line| message(line).as_str().expect("a message").to_owned()).collect()
 }
 
-/// A deleted file's inode number comes back with a file that begins with the same lines as the old one: it is another file.
-#[test]
-fn reused_inode_with_the_same_first_lines_is_a_new_file() {
-    let case = Case::new("inode");
+/// Six times the file goes and `replace` makes the next one with this content, with the old one's inode number if it can;
+/// whether it could comes back with the product that follows the new file. Each content is read once.
+fn read_each_once(name: &str, replace: impl Fn(Running, usize, &Path, &[u8]) -> (Running, bool)) {
+    let case = Case::new(name);
     let path = case.path("logs/app.log");
     let mut running = Running::start(case, "logs/*.log", ", rotate_wait: 100ms");
-    let mut expected = Vec::new();
     append(&path, FIRST);
-    expected.extend(lines_of(FIRST));
+    let mut expected = lines_of(FIRST);
     let mut reused = 0;
     for round in 0..6 {
         running.wait(expected.len() as u64);
-        let wanted = inode(&path);
-        fs::remove_file(&path).expect("a removal");
-        // The number is free once the product has let go of the old file.
-        running.wait_for_files(0);
         let next = SECOND[round % SECOND.len()];
-        reused += u32::from(create_with_inode(&path, wanted, next));
+        let same;
+        (running, same) = replace(running, round, &path, next);
+        reused += u32::from(same);
         expected.extend(lines_of(next));
     }
     running.wait(expected.len() as u64);
     let stopped = running.terminate();
     assert_eq!(messages(&stopped.case.output()), expected);
-    report_reuse(reused);
-}
-
-fn report_reuse(times: u32) {
-    if times == 0 {
+    if reused == 0 {
         eprintln!("this file system gave no inode number out again: the case checked new files only");
     }
+}
+
+/// A deleted file's inode number comes back with a file that begins with the same lines as the old one: it is another file.
+#[test]
+fn reused_inode_with_the_same_first_lines_is_a_new_file() {
+    read_each_once("inode", |mut running, _, path, next| {
+        let wanted = inode(path);
+        fs::remove_file(path).expect("a removal");
+        // The number is free once the product has let go of the old file.
+        running.wait_for_files(0);
+        (running, create_with_inode(path, wanted, next))
+    });
 }
 
 /// As before, and the product is down when the number comes back.
 #[test]
 fn inode_reused_while_the_product_is_down_is_a_new_file() {
-    let case = Case::new("inode-down");
-    let path = case.path("logs/app.log");
-    let mut running = Running::start(case, "logs/*.log", ", rotate_wait: 100ms");
-    let mut expected = Vec::new();
-    append(&path, FIRST);
-    expected.extend(lines_of(FIRST));
-    let mut reused = 0;
-    for round in 0..6 {
-        running.wait(expected.len() as u64);
+    read_each_once("inode-down", |running, round, path, next| {
         let stopped = if round % 2 == 0 { running.terminate() } else { running.kill() };
-        let wanted = inode(&path);
-        fs::remove_file(&path).expect("a removal");
-        let next = SECOND[round % SECOND.len()];
-        reused += u32::from(create_with_inode(&path, wanted, next));
-        expected.extend(lines_of(next));
-        running = stopped.start();
-    }
-    running.wait(expected.len() as u64);
-    let stopped = running.terminate();
-    assert_eq!(messages(&stopped.case.output()), expected);
-    report_reuse(reused);
+        let wanted = inode(path);
+        fs::remove_file(path).expect("a removal");
+        let same = create_with_inode(path, wanted, next);
+        (stopped.start(), same)
+    });
 }
 
 /// `current` leads to one file after the other, with nothing at its end in between; the glob covers the targets too.

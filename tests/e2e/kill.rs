@@ -1,7 +1,7 @@
 //! SIGKILL again and again, at moments that nobody chose.
 
 use crate::case::Case;
-use crate::lines::{LineCount, LineWriter, arrived};
+use crate::lines::LineWriter;
 use crate::product::Product;
 use crate::wait::pause;
 use std::fs;
@@ -73,10 +73,8 @@ fn twenty_kills_at_random_moments_lose_and_repeat_nothing() {
         pause(Duration::from_millis(moments.next_ms()));
         product.kill();
     }
-    let mut product = Product::start(&case, &config);
+    let product = Product::start(&case, &config);
     stop.store(true, Ordering::Relaxed);
     let lines = writing.join().expect("the writer");
-    LineCount::of(case.output()).wait(lines, &mut product);
-    product.terminate();
-    arrived(&case.output(), lines).assert_exactly_once();
+    product.finish(&case.output(), lines);
 }

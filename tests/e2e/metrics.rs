@@ -1,5 +1,7 @@
 //! The admin endpoint as a scraper sees it: a plain request over TCP.
 
+use crate::product::Product;
+use crate::wait::wait_for;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -53,6 +55,22 @@ fn sum_of(body: &str, name: &str, labels: &[&str]) -> u64 {
         }
     }
     sum as u64
+}
+
+/// Waits until the product says that it is ready.
+pub fn wait_for_ready(port: u16) {
+    wait_for("ready", || match get(port, "/readyz")? {
+        (200, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// Waits until a log of `product` was synced.
+pub fn wait_for_sync(port: u16, product: &mut Product) {
+    wait_for("a synced log", || match sum(port, "tailwater_wal_syncs_total", &[])? {
+        0 => Err(product.state()),
+        _ => Ok(()),
+    });
 }
 
 /// Events that this process has appended to the log: from then on they survive its death.

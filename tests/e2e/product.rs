@@ -4,6 +4,7 @@
 //! WARN or ERROR that was not announced by [`Product::expect`] fails the case.
 
 use crate::case::Case;
+use crate::lines::{LineCount, arrived};
 use crate::wait::wait_for;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -170,6 +171,14 @@ impl Product {
         assert_eq!(status.signal(), Some(9));
         self.ended = true;
         self.check_log();
+    }
+
+    /// Waits until `output` has as many lines, ends the product as [`Product::terminate`] does, and checks that each line
+    /// came once and nothing else did.
+    pub fn finish(mut self, output: &Path, lines: u64) {
+        LineCount::of(output.to_owned()).wait(lines, &mut self);
+        self.terminate();
+        arrived(output, lines).assert_exactly_once();
     }
 
     fn check_log(&self) {

@@ -1,26 +1,31 @@
 //! Ends and starts: asked for, by force, and with another number of shards. Each line arrives once.
 
 use crate::case::Case;
-use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
+use crate::lines::{LINES, LineCount, LineWriter, block};
 use crate::metrics;
 use crate::product::Product;
 use crate::wait::wait_for;
 use std::fs;
-use std::thread;
+use std::thread::{self, JoinHandle};
+
+/// Writes all lines beside the case; the file is renamed after line `rotated_at`.
+fn write_and_rotate(case: &Case, rotated_at: u64) -> JoinHandle<()> {
+    let mut writer = LineWriter::create(case.path("logs/app.log"));
+    let rotated = case.path("logs/app.log.1");
+    thread::spawn(move || {
+        writer.write_to(rotated_at);
+        writer.rename(&rotated);
+        writer.reopen();
+        writer.write_to(LINES);
+    })
+}
 
 #[test]
 fn terminate_and_restart_loses_and_repeats_nothing() {
     let mut case = Case::new("terminate");
     case.shards = 2;
     let config = case.files_to_file("logs/app.log*");
-    let mut writer = LineWriter::create(case.path("logs/app.log"));
-    let rotated = case.path("logs/app.log.1");
-    let writing = thread::spawn(move || {
-        writer.write_to(50_000);
-        writer.rename(&rotated);
-        writer.reopen();
-        writer.write_to(LINES);
-    });
+    let writing = write_and_rotate(&case, 50_000);
     let mut count = LineCount::of(case.output());
     for lines in [15_000, 45_000, 75_000] {
         let mut product = Product::start(&case, &config);
@@ -28,10 +33,8 @@ fn terminate_and_restart_loses_and_repeats_nothing() {
         product.terminate();
     }
     writing.join().expect("the writer");
-    let mut product = Product::start(&case, &config);
-    count.wait(LINES, &mut product);
-    product.terminate();
-    arrived(&case.output(), LINES).assert_exactly_once();
+    let product = Product::start(&case, &config);
+    product.finish(&case.output(), LINES);
 }
 
 #[test]
@@ -39,25 +42,16 @@ fn kill_nine_under_load_loses_and_repeats_nothing() {
     let mut case = Case::new("kill");
     case.shards = 2;
     let config = case.files_to_file("logs/app.log*");
-    let mut writer = LineWriter::create(case.path("logs/app.log"));
-    let rotated = case.path("logs/app.log.1");
-    let writing = thread::spawn(move || {
-        writer.write_to(60_000);
-        writer.rename(&rotated);
-        writer.reopen();
-        writer.write_to(LINES);
-    });
+    let writing = write_and_rotate(&case, 60_000);
     let mut count = LineCount::of(case.output());
     for kill in 1..=5 {
         let mut product = Product::start(&case, &config);
         count.wait(kill * 15_000, &mut product);
         product.kill();
     }
-    let mut product = Product::start(&case, &config);
+    let product = Product::start(&case, &config);
     writing.join().expect("the writer");
-    count.wait(LINES, &mut product);
-    product.terminate();
-    arrived(&case.output(), LINES).assert_exactly_once();
+    product.finish(&case.output(), LINES);
 }
 
 #[test]
@@ -71,10 +65,7 @@ fn a_restart_without_news_writes_nothing() {
     product.terminate();
     let before = fs::read(case.output()).expect("the output");
     let product = Product::start(&case, &config);
-    wait_for("ready", || match metrics::get(case.admin_port, "/readyz")? {
-        (200, _) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    metrics::wait_for_ready(case.admin_port);
     product.terminate();
     assert!(fs::read(case.output()).expect("the output") == before, "a restart changed the output");
 }
@@ -105,11 +96,9 @@ fn shard_count_changes_with_data_in_the_log() {
     case.shards = 2;
     let config = case.files_to_file("logs/*.log");
     fs::remove_dir(case.output()).expect("the folder goes");
-    let mut product = Product::start(&case, &config);
+    let product = Product::start(&case, &config);
     write_files(&case, from, LINES);
-    LineCount::of(case.output()).wait(LINES, &mut product);
-    product.terminate();
-    arrived(&case.output(), LINES).assert_exactly_once();
+    product.finish(&case.output(), LINES);
 }
 
 /// Spreads lines over eight files, so that every shard has some.

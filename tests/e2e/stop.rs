@@ -1,7 +1,7 @@
 //! Ends while an output fails, ends right after a start, and what policies drop: everything is delivered or counted.
 
 use crate::case::Case;
-use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
+use crate::lines::{LINES, LineWriter, arrived, block};
 use crate::metrics;
 use crate::product::Product;
 use crate::wait::{pause, wait_for};
@@ -26,10 +26,8 @@ fn failing(case: &Case, config: &Path, lines: u64) -> Product {
 
 fn the_rest_arrives_once(case: &Case, config: &Path, lines: u64) {
     fs::remove_dir(case.output()).expect("the folder goes");
-    let mut product = Product::start(case, config);
-    LineCount::of(case.output()).wait(lines, &mut product);
-    product.terminate();
-    arrived(&case.output(), lines).assert_exactly_once();
+    let product = Product::start(case, config);
+    product.finish(&case.output(), lines);
 }
 
 #[test]
@@ -77,9 +75,7 @@ fn kills_right_after_a_start_lose_and_repeat_nothing() {
     let mut product = Product::start(&case, &config);
     // All may have been delivered before: a signal that comes before the start is nobody's to heed.
     product.wait_for_log(&["started"]);
-    LineCount::of(case.output()).wait(4_000, &mut product);
-    product.terminate();
-    arrived(&case.output(), 4_000).assert_exactly_once();
+    product.finish(&case.output(), 4_000);
 }
 
 fn counters(case: &Case) -> Result<(u64, u64, u64), String> {

@@ -118,7 +118,7 @@ mod tests;
 pub mod writer;
 
 use crate::batch::{Source, SourceKey};
-use crate::env::Timestamp;
+use crate::env::{Timestamp, is_exhausted};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -322,10 +322,4 @@ fn next_step(error: &std::io::Error) -> &'static str {
         _ if is_exhausted(error) => "; raise the limit of open files (ulimit -n, LimitNOFILE)",
         _ => "",
     }
-}
-
-/// Whether the process or the system had no descriptor left, so that nothing was tried.
-pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
-    // EMFILE and ENFILE, which have no kind of their own.
-    matches!(error.raw_os_error(), Some(24 | 23))
 }

@@ -5,9 +5,9 @@
 //! failure; what an error left undone is handed back; a failed sync of the directory poisons the log as that of any sync does,
 //! since which names are durable is not known any more. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
 
+use super::WalError;
 use super::segment::{Segment, Standby, io_error, standby_name};
-use super::{WalError, is_exhausted};
-use crate::env::{Disk, Map as _};
+use crate::env::{Disk, Map as _, is_exhausted};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@ use super::super::follow::{Farewell, Followed, Span, new_source, unread_spans};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
 use super::super::identity::{Identity, Inode};
 use super::super::post::ToOwner;
-use super::{Assignment, FileOf, Home, Known, TICK, is_exhausted};
+use super::{Assignment, FileOf, Home, Known, TICK};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::{SourceKey, SourceRange};
-use tailwater_shards::env::{Env, ShardId};
+use tailwater_shards::env::{Env, ShardId, is_exhausted};
 
 /// Files that are opened in one go, so that the first are read while the others are still being opened.
 const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };

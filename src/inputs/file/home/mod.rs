@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::SourceKey;
+pub(super) use tailwater_shards::env::is_exhausted;
 use tailwater_shards::env::{Disk, Env, Monotonic, ShardId};
 use tailwater_shards::plugin::{InputContext, PluginError};
 use tailwater_shards::wal::SourceState;
@@ -44,12 +45,6 @@ pub struct Assignment<F> {
 }
 
 type FileOf<E> = <<E as Env>::Disk as Disk>::File;
-
-/// Whether an error means that the process or the system has no descriptors left.
-pub fn is_exhausted(error: &io::Error) -> bool {
-    // EMFILE and ENFILE, which have no kind of their own.
-    matches!(error.raw_os_error(), Some(24 | 23))
-}
 
 /// Runs what is not reading: on the home shard discovery, on the others the mail. Never returns before it is dropped.
 pub async fn control<E: Env>(

@@ -168,6 +168,16 @@ impl World {
         }
     }
 
+    /// Starts over the [`quiet_files`], a line in each, and waits until they were read and closed for being quiet.
+    fn start_over_quiet_files(&mut self) {
+        for path in quiet_files() {
+            self.append(&path, "first\n");
+        }
+        self.start();
+        self.wait_for(quiet_files().count());
+        self.wait(20);
+    }
+
     fn kill(&mut self) {
         self.simulation.crash_shards();
     }
@@ -248,6 +258,11 @@ fn numbered(from: usize, to: usize) -> Vec<String> {
 
 fn text(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// More files than stay open.
+fn quiet_files() -> impl Iterator<Item = String> {
+    (0..200).map(|file| format!("/log/{file:03}.log"))
 }
 
 /// Runs a case on several seeds.

@@ -183,14 +183,8 @@ fn inode_of_a_closed_file_that_is_reused_is_a_new_file() {
     for seed in 0..4 {
         let mut world = World::new(seed, &["/log/*.log"]);
         world.simulation.disk().set_inode_reuse(true);
-        for file in 0..200 {
-            world.append(&format!("/log/{file:03}.log"), "first\n");
-        }
-        world.start();
-        world.wait_for(200);
-        world.wait(20);
-        for file in 0..200 {
-            let path = format!("/log/{file:03}.log");
+        world.start_over_quiet_files();
+        for path in quiet_files() {
             world.outside.remove(&path).expect("removed");
             world.append(&path, "first\nsecond\n");
         }

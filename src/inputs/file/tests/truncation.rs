@@ -57,14 +57,9 @@ fn new_content_that_is_longer_is_not_counted_as_lost() {
 fn new_content_of_closed_files_is_not_counted_as_lost() {
     for seed in 0..4 {
         let mut world = World::new(seed, &["/log/*.log"]);
-        for file in 0..200 {
-            world.append(&format!("/log/{file:03}.log"), "first\n");
-        }
-        world.start();
-        world.wait_for(200);
-        world.wait(20);
-        for file in 0..200 {
-            world.outside.write(format!("/log/{file:03}.log"), b"second, and a longer one\n").expect("written");
+        world.start_over_quiet_files();
+        for path in quiet_files() {
+            world.outside.write(path, b"second, and a longer one\n").expect("written");
         }
         world.wait_for(400);
         assert_eq!(lost(&world), 0);

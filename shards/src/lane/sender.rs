@@ -1,0 +1,262 @@
+//! The input's end of a lane: empty batches, sending, and the policy of a full lane.
+//!
+//! Guarantees: no more batches are made than a lane may have; what a policy drops is counted, and its range is owed until it is
+//! on its way. Does not wait for durability unless asked to.
+
+use super::{LARGE_BATCHES, LaneOptions, SAMPLE_KEEPS_ONE_IN, Shared, WhenFull};
+use crate::batch::{Batch, Source, SourceRange};
+use crate::counters::{Discard, InputCounters};
+use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS};
+use crate::ring::{Consumer, Producer};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The input's end. Used by the tasks of one shard; no borrow outlives a call's synchronous part.
+pub struct LaneSender {
+    forward: RefCell<Producer<Box<Batch>>>,
+    home: RefCell<Consumer<Box<Batch>>>,
+    #[expect(clippy::vec_box, reason = "a batch travels in its box, which is kept with it")]
+    spare: RefCell<Vec<Box<Batch>>>,
+    /// Ranges of dropped batches that still have to be recorded; merged per source, so bounded by the sources in one burst.
+    owed: RefCell<VecDeque<Box<Batch>>>,
+    /// Batches that exist, large ones apart.
+    pub(super) made: Cell<usize>,
+    large_out: Cell<usize>,
+    ticket: Cell<u64>,
+    sampled: Cell<usize>,
+    options: LaneOptions,
+    shared: Arc<Shared>,
+    counters: Arc<InputCounters>,
+}
+
+impl LaneSender {
+    pub(super) fn new(
+        forward: Producer<Box<Batch>>,
+        home: Consumer<Box<Batch>>,
+        options: LaneOptions,
+        shared: Arc<Shared>,
+        counters: Arc<InputCounters>,
+    ) -> LaneSender {
+        LaneSender {
+            forward: RefCell::new(forward),
+            home: RefCell::new(home),
+            spare: RefCell::default(),
+            owed: RefCell::default(),
+            made: Cell::new(0),
+            large_out: Cell::new(0),
+            ticket: Cell::new(0),
+            sampled: Cell::new(0),
+            options,
+            shared,
+            counters,
+        }
+    }
+
+    /// An empty batch of [`CHUNK_BYTES`] for `source`; waits until one comes home when all are out.
+    pub async fn batch(&self, source: &Arc<Source>) -> Box<Batch> {
+        loop {
+            // What is owed holds batches, and nobody else sends it while the input waits here.
+            self.settle();
+            if let Some(batch) = self.try_batch(source) {
+                return batch;
+            }
+            self.shared.returned.wait().await;
+        }
+    }
+
+    /// As [`LaneSender::batch`], without waiting.
+    pub fn try_batch(&self, source: &Arc<Source>) -> Option<Box<Batch>> {
+        self.collect();
+        if let Some(mut batch) = self.spare.borrow_mut().pop() {
+            batch.reset(source);
+            return Some(batch);
+        }
+        if self.made.get() == LANE_BATCHES {
+            return None;
+        }
+        self.made.set(self.made.get() + 1);
+        self.shared.counters.made_batches.set(self.made.get() as u64);
+        Some(Box::new(Batch::new(CHUNK_BYTES, source.clone())))
+    }
+
+    /// An empty batch of `bytes` for a line that no ordinary chunk holds. At most [`LARGE_BATCHES`] exist at a time.
+    pub async fn large_batch(&self, source: &Arc<Source>, bytes: usize) -> Box<Batch> {
+        loop {
+            self.settle();
+            if self.large_out.get() < LARGE_BATCHES {
+                self.large_out.set(self.large_out.get() + 1);
+                return Box::new(Batch::new(bytes.max(CHUNK_BYTES + 1), source.clone()));
+            }
+            self.shared.returned.wait().await;
+        }
+    }
+
+    /// Gives back a batch that is not sent.
+    pub fn put_back(&self, batch: Box<Batch>) {
+        if batch.chunk.capacity() > CHUNK_BYTES {
+            self.large_out.set(self.large_out.get() - 1);
+        } else {
+            self.spare.borrow_mut().push(batch);
+        }
+    }
+
+    /// Sends a batch; a full lane applies its policy. Returns the batch's ticket, or none when its events were dropped.
+    pub async fn send(&self, mut batch: Box<Batch>) -> Option<u64> {
+        self.counters.received_events.add(batch.events.len() as u64);
+        self.counters.received_bytes.add(batch.range.to.saturating_sub(batch.range.from));
+        self.settle();
+        if self.options.when_full == WhenFull::Sample && self.bytes_out() * 2 > self.options.bytes as u64 {
+            self.thin(&mut batch);
+        }
+        let bytes = batch.chunk.capacity() as u64;
+        while !self.has_room(bytes) || !self.owed.borrow().is_empty() {
+            match self.options.when_full {
+                WhenFull::Block => {}
+                WhenFull::DropOldest => self.ask_to_drop(bytes),
+                WhenFull::DropNewest | WhenFull::Sample => {
+                    self.shared.counters.full.add(1);
+                    self.owe(batch);
+                    return None;
+                }
+            }
+            self.shared.counters.full.add(1);
+            self.shared.returned.wait().await;
+            self.collect();
+            self.settle();
+        }
+        if self.options.when_full == WhenFull::DropOldest {
+            // There is room now, however it came: nothing more has to be dropped for this batch.
+            let dropped = self.shared.counters.dropped_bytes.get();
+            self.shared.drop_asked.fetch_min(dropped, Ordering::AcqRel);
+        }
+        Some(self.push(batch))
+    }
+
+    /// Sends what is still owed of dropped batches, if there is room. An input calls it when it is idle and before it ends.
+    pub fn settle(&self) {
+        loop {
+            self.collect();
+            let Some(batch) = self.owed.borrow_mut().pop_front() else { return };
+            if !self.has_room(batch.chunk.capacity() as u64) {
+                self.owed.borrow_mut().push_front(batch);
+                return;
+            }
+            self.push(batch);
+        }
+    }
+
+    /// Counts the batches anew after a plugin has died with some in its hands. Only when everything that was sent is settled:
+    /// what is not at home then is gone.
+    pub fn recount(&self) {
+        self.collect();
+        self.made.set(self.spare.borrow().len());
+        self.shared.counters.made_batches.set(self.made.get() as u64);
+        self.large_out.set(0);
+    }
+
+    /// Whether ranges of dropped batches wait to be recorded.
+    pub fn owes(&self) -> bool {
+        !self.owed.borrow().is_empty()
+    }
+
+    /// Says that nothing more is sent.
+    pub fn finish(&self) {
+        self.shared.finished.store(true, Ordering::Release);
+        self.shared.ready.notify();
+    }
+
+    /// Whether everything that was sent has been taken.
+    pub fn is_drained(&self) -> bool {
+        self.ticket.get() == self.shared.counters.taken_batches.get()
+    }
+
+    /// Whether everything that was sent is durable, as the sync policy defines it, and nothing is owed.
+    pub fn is_settled(&self) -> bool {
+        self.acknowledged() == self.ticket.get() && !self.owes()
+    }
+
+    /// The highest ticket whose events are durable, as the sync policy defines it.
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Waits until `ticket` is acknowledged. One task of an input waits on a lane at a time.
+    pub async fn acknowledge_of(&self, ticket: u64) {
+        while self.acknowledged() < ticket {
+            self.shared.returned.wait().await;
+        }
+    }
+
+    fn push(&self, mut batch: Box<Batch>) -> u64 {
+        let ticket = self.ticket.get() + 1;
+        self.ticket.set(ticket);
+        batch.ticket = ticket;
+        self.shared.counters.sent_events.add(batch.events.len() as u64);
+        self.shared.counters.sent_bytes.add(batch.chunk.capacity() as u64);
+        let refused = self.forward.borrow_mut().push(batch);
+        assert!(refused.is_ok(), "a lane found no slot for a batch although it had room for its bytes");
+        self.shared.ready.notify();
+        ticket
+    }
+
+    fn bytes_out(&self) -> u64 {
+        self.shared.counters.sent_bytes.get() - self.shared.counters.taken_bytes.get()
+    }
+
+    /// Whether a batch of `bytes` may go. A lane that is empty takes any batch, or a large one would wait for ever.
+    fn has_room(&self, bytes: u64) -> bool {
+        let out = self.bytes_out();
+        let in_ring = self.ticket.get() - self.shared.counters.taken_batches.get();
+        in_ring < LANE_SLOTS as u64 && (out == 0 || out + bytes <= self.options.bytes as u64)
+    }
+
+    fn collect(&self) {
+        while let Some(batch) = self.home.borrow_mut().pop() {
+            self.put_back(batch);
+        }
+    }
+
+    fn ask_to_drop(&self, bytes: u64) {
+        // Once for each batch that finds no room: the receiver may be waiting for the log with the rest still in the ring.
+        let asked = self.shared.drop_asked.load(Ordering::Relaxed);
+        if asked <= self.shared.counters.dropped_bytes.get() {
+            self.shared.drop_asked.store(asked + bytes, Ordering::Release);
+            self.shared.ready.notify();
+        }
+    }
+
+    fn thin(&self, batch: &mut Batch) {
+        let before = batch.events.len();
+        let mut seen = self.sampled.get();
+        batch.events.retain(|_| {
+            seen += 1;
+            seen % SAMPLE_KEEPS_ONE_IN == 1
+        });
+        self.sampled.set(seen % SAMPLE_KEEPS_ONE_IN);
+        self.count_dropped(batch, before - batch.events.len());
+    }
+
+    fn owe(&self, mut batch: Box<Batch>) {
+        let events = batch.events.len();
+        batch.events.clear();
+        self.count_dropped(&mut batch, events);
+        let mut owed = self.owed.borrow_mut();
+        let same = owed.iter_mut().rfind(|earlier| earlier.source.key == batch.source.key);
+        if let Some(earlier) = same.filter(|earlier| earlier.range.to == batch.range.from) {
+            earlier.range = SourceRange { from: earlier.range.from, ..batch.range };
+            earlier.dropped_events += batch.dropped_events;
+            drop(owed);
+            self.put_back(batch);
+            return;
+        }
+        // The chunk is kept with the range only because a batch is what travels; it is one of the lane's own.
+        owed.push_back(batch);
+    }
+
+    fn count_dropped(&self, batch: &mut Batch, events: usize) {
+        batch.dropped_events += events as u64;
+        self.counters.discarded.add(Discard::RingFull, events as u64);
+    }
+}

@@ -1,0 +1,154 @@
+//! Policies of a full lane, its bound, and its tickets, with the two ends in one hand.
+
+use super::*;
+use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
+use crate::counters::Discard;
+use crate::limits::CHUNK_BYTES;
+use futures_lite::future::{block_on, poll_once};
+
+fn source() -> Arc<Source> {
+    Arc::new(Source {
+        key: SourceKey(7),
+        input: "app".into(),
+        name: Vec::new(),
+        descriptor: Vec::new(),
+        repeatable: true,
+    })
+}
+
+struct Fixture {
+    sender: LaneSender,
+    receiver: LaneReceiver,
+    meter: LaneMeter,
+    counters: Arc<InputCounters>,
+    source: Arc<Source>,
+    at: u64,
+}
+
+impl Fixture {
+    fn new(bytes: usize, when_full: WhenFull) -> Fixture {
+        let counters = Arc::new(InputCounters::default());
+        let options = LaneOptions { bytes, when_full };
+        let (sender, receiver, meter) = lane(options, Arc::new(Signal::new()), counters.clone());
+        Fixture { sender, receiver, meter, counters, source: source(), at: 0 }
+    }
+
+    /// Sends a batch of ten events of one byte each; whether it went in at once, and its ticket.
+    fn send(&mut self) -> Option<Option<u64>> {
+        let mut batch = block_on(self.sender.batch(&self.source));
+        batch.events.extend((0..10).map(|i| EventSpan { start: i, end: i + 1 }));
+        batch.chunk.set_length(10);
+        batch.range = SourceRange { from: self.at, to: self.at + 10, marker: 0 };
+        self.at += 10;
+        block_on(poll_once(self.sender.send(batch)))
+    }
+}
+
+#[test]
+fn full_lane_stops_reading() {
+    let mut lane = Fixture::new(3 * CHUNK_BYTES, WhenFull::Block);
+    for ticket in 1..=3 {
+        assert_eq!(lane.send(), Some(Some(ticket)));
+    }
+    assert_eq!(lane.send(), None, "a fourth batch waits");
+    let batch = lane.receiver.pop().expect("a batch was sent");
+    assert_eq!(batch.ticket, 1);
+    lane.receiver.give_back(batch);
+    assert_eq!(lane.send(), Some(Some(4)));
+    assert_eq!(lane.counters.discarded.total(), 0);
+}
+
+#[test]
+fn dropped_newest_is_counted_and_its_range_travels_on() {
+    let mut lane = Fixture::new(2 * CHUNK_BYTES, WhenFull::DropNewest);
+    lane.send();
+    lane.send();
+    for _ in 0..3 {
+        assert_eq!(lane.send(), Some(None));
+    }
+    assert_eq!(lane.counters.discarded.get(Discard::RingFull), 30);
+    for _ in 0..2 {
+        let batch = lane.receiver.pop().expect("two were sent");
+        lane.receiver.give_back(batch);
+    }
+    lane.sender.settle();
+    let owed = lane.receiver.pop().expect("the range of the dropped ones");
+    assert_eq!((owed.range.from, owed.range.to, owed.dropped_events), (20, 50, 30));
+    assert!(owed.events.is_empty());
+    assert!(!lane.sender.owes());
+}
+
+#[test]
+fn dropped_ranges_do_not_keep_their_batches_from_the_input() {
+    let mut lane = Fixture::new(CHUNK_BYTES, WhenFull::DropNewest);
+    lane.send();
+    let large = |lane: &Fixture| block_on(poll_once(lane.sender.large_batch(&lane.source, 2 * CHUNK_BYTES)));
+    for at in [100, 200] {
+        let mut batch = large(&lane).expect("two large batches may exist");
+        batch.range = SourceRange { from: at, to: at + 10, marker: 0 };
+        assert_eq!(block_on(poll_once(lane.sender.send(batch))), Some(None), "the lane is full");
+    }
+    assert!(large(&lane).is_none(), "both hold ranges that are owed");
+    for _ in 0..2 {
+        let batch = lane.receiver.pop().expect("what is owed is sent as soon as there is room");
+        lane.receiver.give_back(batch);
+        large(&lane).into_iter().for_each(|batch| lane.sender.put_back(batch));
+    }
+    assert!(large(&lane).is_some(), "the first came home");
+
+    let mut lane = Fixture::new(CHUNK_BYTES, WhenFull::DropNewest);
+    for at in 0..LANE_BATCHES as u64 {
+        let mut batch = block_on(lane.sender.batch(&lane.source));
+        batch.range = SourceRange { from: at * 20, to: at * 20 + 10, marker: 0 };
+        block_on(poll_once(lane.sender.send(batch)));
+    }
+    assert!(block_on(poll_once(lane.sender.batch(&lane.source))).is_none(), "all are on their way or owed");
+    let batch = lane.receiver.pop().expect("one is on its way");
+    lane.receiver.give_back(batch);
+    assert!(block_on(poll_once(lane.sender.batch(&lane.source))).is_some(), "it came home");
+}
+
+#[test]
+fn dropped_oldest_makes_room_and_keeps_its_range() {
+    let mut lane = Fixture::new(2 * CHUNK_BYTES, WhenFull::DropOldest);
+    lane.send();
+    lane.send();
+    assert_eq!(lane.send(), None, "it asks and waits");
+    let dropped = lane.receiver.drop_oldest().expect("the sender asked");
+    assert_eq!((dropped.range.from, dropped.range.to, dropped.events, dropped.ticket), (0, 10, 10, 1));
+    assert!(lane.receiver.drop_oldest().is_none(), "one batch was enough");
+    assert_eq!(lane.meter.counters().dropped_events.get(), 10);
+    assert_eq!(lane.send(), Some(Some(3)));
+    assert_eq!(lane.receiver.pop().map(|batch| batch.ticket), Some(2));
+}
+
+#[test]
+fn sampling_keeps_one_in_ten_above_half() {
+    let mut lane = Fixture::new(4 * CHUNK_BYTES, WhenFull::Sample);
+    for _ in 0..3 {
+        lane.send();
+    }
+    lane.send();
+    let kept: Vec<usize> = std::iter::from_fn(|| lane.receiver.pop()).map(|batch| batch.events.len()).collect();
+    assert_eq!(kept, [10, 10, 10, 1]);
+    assert_eq!(lane.counters.discarded.get(Discard::RingFull), 9);
+}
+
+#[test]
+fn memory_stays_within_its_bound() {
+    let mut lane = Fixture::new(usize::MAX, WhenFull::Block);
+    for _ in 0..LANE_SLOTS {
+        assert!(lane.send().is_some());
+    }
+    assert_eq!(lane.send(), None, "no slot is left");
+    assert!(lane.sender.made.get() <= LANE_BATCHES);
+}
+
+#[test]
+fn tickets_are_acknowledged_in_order() {
+    let mut lane = Fixture::new(usize::MAX, WhenFull::Block);
+    let ticket = lane.send().flatten().expect("it has room");
+    assert!(block_on(poll_once(lane.sender.acknowledge_of(ticket))).is_none());
+    lane.receiver.acknowledger().acknowledge(ticket);
+    assert!(block_on(poll_once(lane.sender.acknowledge_of(ticket))).is_some());
+}
