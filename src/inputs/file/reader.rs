@@ -5,11 +5,13 @@
 //! has its turn; a full lane stops the reader. In steady state a read costs one system call, or two at the end of the file,
 //! and allocates nothing.
 
+mod search;
+
 use super::copies::End;
 use super::follow::{Farewell, Followed, Span};
 use super::glimpse;
 use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES};
-use super::nuls::{self, Found, marker_behind};
+use super::nuls::marker_behind;
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
 use crate::codec::framing::{self, Ending, Place};
@@ -20,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::batch::{Batch, SourceRange};
 use tailwater_shards::counters::{Discard, Lost};
-use tailwater_shards::env::{Disk, Env, File, Open, Stat, Timestamp};
+use tailwater_shards::env::{Disk, Env, File, Open, Stat};
 use tailwater_shards::limits::CHUNK_BYTES;
 use tailwater_shards::plugin::{InputContext, PluginError};
 use tailwater_shards::stop::Phase;
@@ -86,16 +88,6 @@ impl Seam {
         }
         holds
     }
-}
-
-/// Whether there are NULs now where a line was begun behind a hole: the hole is another one.
-fn is_hollow<F>(followed: &Followed<F>, bytes: &[u8]) -> bool {
-    let span = followed.span();
-    let behind_hole = span.place == Place::LineStart && span.lead() > 0 && bytes.get(span.lead() - 1) == Some(&0);
-    behind_hole
-        && followed.unfinished > 0
-        && bytes.get(span.lead()) == Some(&0)
-        && followed.nuls.within(span.from, span.from + 1) == 0
 }
 
 /// What a read brought.
@@ -265,8 +257,8 @@ impl<E: Env> Reader<'_, E> {
         let span = followed.span();
         let seen_before = followed.seen_length;
         let end = span.offset() + length as u64;
-        let replaced =
-            length >= span.lead() && !span.continues(batch.chunk.bytes()) || is_hollow(followed, batch.chunk.bytes());
+        let replaced = length >= span.lead() && !span.continues(batch.chunk.bytes())
+            || search::is_hollow(followed, batch.chunk.bytes());
         let shrunk = length <= span.lead() && stat.is_some_and(|stat| stat.length < followed.last().from);
         if replaced || shrunk {
             self.context.lanes.put_back(batch);
@@ -286,15 +278,7 @@ impl<E: Env> Reader<'_, E> {
         let known = stat.filter(|_| ends_in_nul && span.to.is_none()).and_then(|stat| followed.nuls.to_end(end, &stat));
         let read_to = known.unwrap_or(end);
         let claims_more = stat.is_some_and(|stat| stat.length > read_to);
-        let now = self.context.env.now();
-        if let Some(stat) = stat {
-            // More than was read may be of another content already: it is believed when it is read.
-            followed.look(&Stat { length: stat.length.min(read_to), ..stat }, now);
-        }
-        if read_to > seen_before {
-            followed.seen_length = followed.seen_length.max(read_to);
-            followed.grown_at = now;
-        }
+        self.note_read(followed, stat, read_to);
         let last_read = taken.finish
             && span.to.is_none()
             && !claims_more
@@ -309,17 +293,13 @@ impl<E: Env> Reader<'_, E> {
         self.renew_head(followed, file, &batch);
         if span.to.is_none() && stat.is_some_and(|stat| stat.length <= end) {
             let seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
-            if seen_length > end {
-                // Cut, but not into what was read.
-                followed.seen_length = seen_length;
-                self.lose(followed, followed.unread_behind(end));
-                self.owner.forget_seen(taken.id);
-                followed.cut_at(end);
-            }
+            self.cut_at(taken, end, seen_length);
         }
+        let followed = &mut *taken.followed;
         self.send_lines(followed, batch, ending, read_to - end).await;
         if ends_in_nul && ending == Ending::Open && claims_more && followed.span() == span {
-            return self.search(taken, file, end, stat.map(|stat| stat.modified).unwrap_or_default()).await;
+            let modified = stat.map_or(followed.seen_modified, |stat| stat.modified);
+            return self.search(taken, file, end, modified).await;
         }
         let after = followed.last();
         if followed.spans.len() > 1 || claims_more || followed.seen_length > after.from + followed.unfinished {
@@ -329,6 +309,31 @@ impl<E: Env> Reader<'_, E> {
             return Outcome::More;
         }
         if last_read { Outcome::Finished } else { Outcome::Read }
+    }
+
+    /// Notes that the file was read up to `end`, and what it is where that was asked.
+    fn note_read(&self, followed: &mut Followed<FileOf<E>>, stat: Option<Stat>, end: u64) {
+        let now = self.context.env.now();
+        let seen_before = followed.seen_length;
+        if let Some(stat) = stat {
+            // More than was read may be of another content already: it is believed when it is read.
+            followed.look(&Stat { length: stat.length.min(end), ..stat }, now);
+        }
+        if end > seen_before {
+            followed.seen_length = followed.seen_length.max(end);
+            followed.grown_at = now;
+        }
+    }
+
+    /// Counts what is gone if the file, of which `seen_length` bytes were seen, ends at `end` now, behind what was read.
+    fn cut_at(&self, taken: &mut Taken<FileOf<E>>, end: u64, seen_length: u64) {
+        if seen_length > end {
+            let followed = &mut *taken.followed;
+            followed.seen_length = seen_length;
+            self.lose(followed, followed.unread_behind(end));
+            self.owner.forget_seen(taken.id);
+            followed.cut_at(end);
+        }
     }
 
     /// Cuts the lines of a batch and sends it, if anything in it is dealt with. The batch is followed by `nuls` NULs that are
@@ -366,48 +371,6 @@ impl<E: Env> Reader<'_, E> {
         followed.unfinished = if full { 0 } else { rest };
         self.count(cut.truncated, cut.discarded);
         self.send(batch).await;
-    }
-
-    /// Searches behind a read that ended with NULs for what follows them. Such a read is repeated from the position then, with
-    /// what is known.
-    async fn search(
-        &self,
-        taken: &mut Taken<FileOf<E>>,
-        file: &Arc<FileOf<E>>,
-        end: u64,
-        modified: Timestamp,
-    ) -> Outcome {
-        let followed = &mut *taken.followed;
-        let span = followed.span();
-        let begun = self.context.env.now();
-        let Some(from) = followed.nuls.search_from(span.from, end, modified, begun) else { return Outcome::Read };
-        let searched = file.clone();
-        let found = self.context.env.blocking(move || {
-            let found = nuls::search(&*searched, from, span.to)?;
-            Ok::<_, io::Error>((found, searched.stat()?.length))
-        });
-        let (found, length) = match found.await {
-            Ok(found) => found,
-            Err(error) => {
-                self.tell_once(followed, &error, "reading it failed", "it is tried again each second");
-                return Outcome::Failed;
-            }
-        };
-        let now = self.context.env.now();
-        followed.nuls.take(found, now.since(begun), now);
-        let Found::End(to) = found else { return Outcome::More };
-        if span.to.is_some() {
-            // What was read is behind it: the file has just been cut.
-            return Outcome::Failed;
-        }
-        if length <= to && followed.seen_length > to {
-            self.lose(followed, followed.unread_behind(to));
-            self.owner.forget_seen(taken.id);
-            followed.cut_at(to);
-        }
-        followed.seen_length = followed.seen_length.max(to);
-        followed.unfinished = to - span.from;
-        if taken.finish { Outcome::More } else { Outcome::Read }
     }
 
     fn count(&self, truncated: u64, discarded: u64) {
