@@ -132,6 +132,17 @@ impl<F> Followed<F> {
         self.nuls = Nuls::default();
     }
 
+    /// Whether the unfinished bytes hold a part of a line that is wanted.
+    pub fn is_in_line(&self) -> bool {
+        let Span { from, place, .. } = self.span();
+        let are_nuls = || self.nuls.within(from, from + self.unfinished) == self.unfinished;
+        match place {
+            Place::LineStart => !are_nuls(),
+            Place::Inside => true,
+            Place::Skipping => false,
+        }
+    }
+
     /// Accounts for the bytes up to `to`, whose marker is `marker`.
     pub fn advance(&mut self, to: u64, marker: u64, place: Place) {
         let span = self.spans.front_mut().expect("a followed file has an open span");

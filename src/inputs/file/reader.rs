@@ -14,7 +14,7 @@ use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES};
 use super::nuls::marker_behind;
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
-use crate::codec::framing::{self, Ending, Place};
+use crate::codec::framing::{self, Ending};
 use crate::codec::nuls::leading;
 use futures_lite::future::or;
 use std::io;
@@ -148,9 +148,7 @@ impl<E: Env> Reader<'_, E> {
         let batch = async {
             // A line that a chunk did not hold needs more at once; two bytes more show its line end.
             let room = CHUNK_BYTES - TAIL_BYTES;
-            let from = followed.last().from;
-            let only_nuls = followed.nuls.within(from, from + followed.unfinished) == followed.unfinished;
-            if followed.unfinished >= room as u64 && followed.span().place != Place::Skipping && !only_nuls {
+            if followed.unfinished >= room as u64 && followed.is_in_line() {
                 let line = self.owner.options.rules.line_bytes_max + 2;
                 return Some(lanes.large_batch(source, TAIL_BYTES + line).await);
             }
