@@ -295,8 +295,8 @@ mod tests {
         check("\0\0\0\0\0\0\0\0\0line\n\0\0next\n", plain, &["line", "next"]);
         check("a\0b\n\0c\0\n\0\r\0\n", plain, &["a\0b", "c\0", "\r\0"]);
         check("\0\0\n\0\r\nx\n", plain, &["", "", "x"]);
-        check("\0\0\0\00123456\n", plain, &["012345"]);
-        check("\0\0\0\00123456789\nx\n", rules(6, LineTooLong::Split), &["012345", "6789", "x"]);
+        check("\0\0\0\0abcdef\n", plain, &["abcdef"]);
+        check("\0\0\0\0abcdefghij\nx\n", rules(6, LineTooLong::Split), &["abcdef", "ghij", "x"]);
         check("0123\0\0\0\089\n", rules(4, LineTooLong::Split), &["0123", "\0\0\0\0", "89"]);
         check("\0\0line\n", Rules { skip_nuls: false, ..plain }, &["\0\0line"]);
     }
