@@ -130,6 +130,16 @@ fn line_begun_behind_a_hole_is_waited_for_and_counted_when_it_is_truncated() {
         world.wait_for(2);
         assert_lines(world, &[", and goes on", "half a line"]);
         assert_eq!(lost(world), 0, "of the second life");
+        world.outside.truncate(PATH, 0).expect("truncated");
+        writer.write(world, "begun");
+        world.wait(3);
+        world.kill();
+        // The hole is wider now, and nothing else tells.
+        world.outside.truncate(PATH, 0).expect("truncated");
+        writer.write(world, " and ended\n");
+        world.start();
+        world.wait_for(3);
+        assert_lines(world, &[", and goes on", "half a line", " and ended"]);
     });
 }
 
@@ -160,6 +170,28 @@ fn hole_that_was_never_read_is_not_counted_as_lost() {
         world.simulation.must("the new content is read", read, LONG);
         assert_eq!(lost(world), missing as u64);
     });
+}
+
+#[test]
+fn hole_in_front_of_a_file_that_waits_for_its_turn_is_not_counted_as_lost() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, &["/log/*"]);
+        world.shards = 1;
+        world.append(PATH, "");
+        world.start();
+        world.wait(2);
+        world.blocked.set(true);
+        world.append("/log/other.log", &text(&numbered(0, 200_000)));
+        world.wait(2);
+        world.outside.overwrite(PATH, 10_000_000, b"gone\n").expect("written");
+        world.wait(15);
+        world.outside.truncate(PATH, 0).expect("truncated");
+        world.wait(3);
+        world.blocked.set(false);
+        world.append(PATH, "new\n");
+        world.wait_for(200_001);
+        assert_eq!(lost(&world), 0);
+    }
 }
 
 /// Reserved room that is written from its beginning, some of it wider than one read or one search.
