@@ -3,7 +3,7 @@
 //! Guarantees: a position passes NULs only when another byte was found behind them and they were still NUL after that, so
 //! that a writer who fills reserved room from its beginning loses nothing; holes are jumped over where the file system knows
 //! them and read in pieces elsewhere, never kept. NULs that reach the end of the file are searched again when the file has
-//! changed, each time after a rest in proportion to what the search took.
+//! changed, each time after a rest in proportion to what the search took; so is room that is being filled.
 
 use super::identity::{TAIL_BYTES, tail_marker};
 use crate::codec::framing::Place;
@@ -17,8 +17,9 @@ use tailwater_shards::env::{File, Monotonic, Stat, Timestamp};
 const BLOCK_BYTES: usize = 256 * 1024;
 const SEARCH_BYTES: usize = if cfg!(test) { 2 * BLOCK_BYTES } else { 64 * 1024 * 1024 };
 
-/// How much longer than a search in vain the next one waits.
+/// How much longer than a search in vain the next one waits, and how long at most: what it waits for may be there.
 const REST: u32 = 10;
+const REST_MAX: Duration = Duration::from_secs(5);
 
 /// What a search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +83,20 @@ impl Nuls {
         if now < self.rest_until {
             return None;
         }
-        if self.searched_for != from || self.searched < end {
-            (self.searched, self.searched_for, self.began, self.spent) = (end, from, modified, Duration::ZERO);
+        if self.searched_for != from && self.searched > 0 {
+            // The room is being filled meanwhile, and what is known of it is old.
+            self.rest(now);
+            return None;
+        }
+        if self.searched < end {
+            (self.searched, self.searched_for, self.began) = (end, from, modified);
         }
         Some(self.searched)
+    }
+
+    fn rest(&mut self, now: Monotonic) {
+        self.searched = 0;
+        self.rest_until = now.after((std::mem::take(&mut self.spent) * REST).min(REST_MAX));
     }
 
     /// Takes what a search found that ended `now` and took `spent`.
@@ -94,15 +105,14 @@ impl Nuls {
         match found {
             Found::Nuls(to) => self.searched = to,
             Found::Data(at) => {
-                (self.data, self.data_for, self.searched) = (at, self.searched_for, 0);
+                (self.data, self.data_for, self.searched, self.spent) = (at, self.searched_for, 0, Duration::ZERO);
                 self.range.end = at;
                 self.at_end = None;
             }
             Found::End(to) => {
                 self.range.end = to;
                 self.at_end = Some(self.began);
-                self.searched = 0;
-                self.rest_until = now.after(self.spent * REST);
+                self.rest(now);
             }
         }
     }
@@ -223,9 +233,13 @@ mod tests {
         assert_eq!(nuls.search_from(10, 100, stamp, at(1)), Some(100));
         nuls.take(Found::Nuls(500), second, at(2));
         assert_eq!(nuls.search_from(10, 100, Timestamp(8), at(2)), Some(500));
-        nuls.take(Found::End(900), second, at(3));
-        assert_eq!(nuls.search_from(10, 100, stamp, at(22)), None);
-        assert_eq!(nuls.search_from(10, 100, stamp, at(23)), Some(100));
+        nuls.take(Found::End(900), second / 10, at(3));
+        assert_eq!(nuls.search_from(10, 100, stamp, at(7)), None);
+        assert_eq!(nuls.search_from(10, 100, stamp, at(8)), Some(100));
+        nuls.take(Found::Nuls(700), second / 10, at(8));
+        assert_eq!(nuls.search_from(50, 120, stamp, at(8)), None, "the position has moved");
+        assert_eq!(nuls.search_from(50, 120, stamp, at(8)), None);
+        assert_eq!(nuls.search_from(50, 120, stamp, at(9)), Some(120));
         assert_eq!((nuls.within(10, 1000), nuls.within(20, 500), nuls.within(900, 1000)), (890, 480, 0));
     }
 }
