@@ -339,6 +339,37 @@ fn last_line_behind_a_hole_is_not_taken_for_a_long_one_by_the_next_start() {
     });
 }
 
+/// All files begin alike then, and what precedes a position may be a hole in each of them.
+#[test]
+fn copies_of_files_with_holes_are_read_from_where_the_truncated_file_was_read_to() {
+    check(&["/log/app.log*"], |world| {
+        let mut writer = writer(world);
+        writer.offset = 100_000;
+        world.start();
+        let mut lines = Vec::new();
+        for round in 0..8 {
+            let more = numbered(round * 10_000, round * 10_000 + [1, 40, 900, 5000][round % 4]);
+            writer.write(world, &text(&more));
+            lines.extend(more);
+            world.wait_for(lines.len());
+            let late = format!("late {round}");
+            if round % 2 == 0 {
+                // Nobody sees the end of the line before it is gone, but for the copy.
+                writer.write(world, &late);
+                world.wait(3);
+                writer.write(world, "\n");
+                lines.push(late);
+            }
+            let content = world.outside.read(PATH).expect("there");
+            world.outside.truncate(PATH, 0).expect("truncated");
+            world.outside.write(format!("/log/app.log.{round}"), &content).expect("written");
+            world.wait(round as u64 % 3 * 3);
+        }
+        world.wait(10);
+        world.expect(&lines);
+    });
+}
+
 #[test]
 fn start_at_the_end_begins_before_reserved_room() {
     for room in [10, 2_000_000] {
