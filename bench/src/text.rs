@@ -4,7 +4,7 @@ use crate::Outcome;
 use crate::data::{batches, fold, fold_bytes};
 use std::time::{Duration, Instant};
 use tailwater::codec::envelope::{EnvelopeKind, spec};
-use tailwater::codec::framing::{Ending, LineTooLong, Rules, cut};
+use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
 use tailwater::config::component::Facts;
 use tailwater::config::types::FieldNames;
 use tailwater_shards::batch::Batch;
@@ -38,10 +38,11 @@ fn clocked<T>(
 
 /// Newlines of a chunk to spans.
 pub fn split(events: u64) -> Option<Outcome> {
-    let rules = Rules { line_bytes_max: LINE_BYTES_DEFAULT, too_long: LineTooLong::Truncate, keep_cr: false };
+    let too_long = LineTooLong::Truncate;
+    let rules = Rules { line_bytes_max: LINE_BYTES_DEFAULT, too_long, keep_cr: false, skip_nuls: true };
     let work = |(): &mut (), batch: &mut Batch| {
         batch.events.clear();
-        cut(batch.chunk.bytes(), 0, false, rules, Ending::Open, &mut batch.events);
+        cut(batch.chunk.bytes(), 0, Place::LineStart, rules, Ending::Open, &mut batch.events);
     };
     let result = |(): &(), batch: &Batch| {
         batch.events.iter().fold(0, |hash, span| fold(hash, u64::from(span.start) << 32 | u64::from(span.end)))

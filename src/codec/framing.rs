@@ -1,8 +1,10 @@
 //! Where lines begin and end in a chunk of a source.
 //!
 //! Guarantees: the events do not depend on how the bytes of a source were split into reads; every byte is either part of what
-//! is consumed or left for the next read; a line longer than allowed follows the policy. Pure.
+//! is consumed or left for the next read; a line longer than allowed follows the policy. NULs that precede a line are no part
+//! of it where the rules say so, and NULs that may yet be written over are never consumed. Pure.
 
+use super::nuls;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tailwater_shards::batch::EventSpan;
@@ -30,6 +32,21 @@ pub struct Rules {
     pub too_long: LineTooLong,
     /// Whether a carriage return before the newline belongs to the line.
     pub keep_cr: bool,
+    /// Whether NULs that a line begins with are left out: holes of a file, and room that was reserved in it. Those at the
+    /// end of the bytes are then left for the next read, as long as nothing is known to follow them.
+    pub skip_nuls: bool,
+}
+
+/// Where bytes begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// At the beginning of a line, or of the NULs before it.
+    #[default]
+    LineStart,
+    /// Behind a part of a line that was an event of its own.
+    Inside,
+    /// In a line whose rest is to be skipped.
+    Skipping,
 }
 
 /// What was made of a chunk.
@@ -37,41 +54,52 @@ pub struct Rules {
 pub struct Cut {
     /// Bytes of the chunk that are dealt with, counted from its beginning.
     pub consumed: usize,
-    /// Whether the consumed bytes end inside a line whose rest is to be skipped.
-    pub skipping: bool,
+    /// Where the next byte lies.
+    pub place: Place,
     /// Events that were cut short.
     pub truncated: u64,
     /// Lines that were left out.
     pub discarded: u64,
+    /// NULs at the end of the bytes that are not consumed because they may be written over.
+    pub nuls: usize,
 }
 
 /// Where the bytes stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// More may follow: an unfinished line waits.
+    /// More may follow: an unfinished line waits, and so do NULs at its end.
     Open,
-    /// Nothing follows: an unfinished line is an event.
+    /// Another byte than NUL is known to follow, though not at once: an unfinished line waits, NULs at the end are its own.
+    Followed,
+    /// Nothing follows for now: an unfinished line is an event, NULs behind it wait.
     Final,
+    /// Nothing follows, or what does is dealt with already: an unfinished line is an event, NULs at the end are its own.
+    Closed,
+}
+
+impl Ending {
+    fn is_final(self) -> bool {
+        matches!(self, Ending::Final | Ending::Closed)
+    }
+
+    /// Whether NULs at the end may be written over.
+    fn may_change(self) -> bool {
+        matches!(self, Ending::Open | Ending::Final)
+    }
 }
 
 /// Cuts the lines of `bytes[start..]` and appends them to `events`, at most [`BATCH_EVENTS_MAX`]. Hot: 5 to 10 ns a line.
-pub fn cut(
-    bytes: &[u8],
-    start: usize,
-    skipping: bool,
-    rules: Rules,
-    ending: Ending,
-    events: &mut Vec<EventSpan>,
-) -> Cut {
-    let mut cut = Cut { consumed: start, skipping, ..Cut::default() };
+pub fn cut(bytes: &[u8], start: usize, place: Place, rules: Rules, ending: Ending, events: &mut Vec<EventSpan>) -> Cut {
+    let mut cut = Cut { consumed: start, place, ..Cut::default() };
     for newline in memchr::memchr_iter(b'\n', &bytes[start..]) {
         if events.len() >= BATCH_EVENTS_MAX {
             return cut;
         }
         let newline = start + newline;
-        if cut.skipping {
-            cut.skipping = false;
-        } else {
+        if cut.place != Place::Skipping {
+            if bytes[cut.consumed] == 0 {
+                cut.pass_nuls(&bytes[..newline], rules);
+            }
             let end = without_cr(bytes, cut.consumed, newline, rules.keep_cr);
             if end - cut.consumed <= rules.line_bytes_max {
                 events.push(span(cut.consumed, end));
@@ -79,12 +107,23 @@ pub fn cut(
                 return cut;
             }
         }
+        cut.place = Place::LineStart;
         cut.consumed = newline + 1;
     }
     if events.len() < BATCH_EVENTS_MAX {
         cut_rest(bytes, rules, ending, events, &mut cut);
     }
     cut
+}
+
+impl Cut {
+    /// Leaves out the NULs that a line begins with, if it begins here.
+    #[cold]
+    fn pass_nuls(&mut self, bytes: &[u8], rules: Rules) {
+        if rules.skip_nuls && self.place == Place::LineStart {
+            self.consumed += nuls::leading(&bytes[self.consumed..]);
+        }
+    }
 }
 
 fn span(start: usize, end: usize) -> EventSpan {
@@ -121,21 +160,27 @@ fn cut_long(bytes: &[u8], end: usize, rules: Rules, events: &mut Vec<EventSpan>,
 
 /// Deals with the bytes behind the last newline.
 fn cut_rest(bytes: &[u8], rules: Rules, ending: Ending, events: &mut Vec<EventSpan>, cut: &mut Cut) {
-    if cut.skipping {
+    if rules.skip_nuls && ending.may_change() {
+        cut.nuls = nuls::trailing(&bytes[cut.consumed..]);
+    }
+    // Without the NULs that wait.
+    let bytes = &bytes[..bytes.len() - cut.nuls];
+    if cut.place == Place::Skipping {
         cut.consumed = bytes.len();
         return;
     }
+    cut.pass_nuls(bytes, rules);
     let is_too_long = |from: usize| {
         // One byte more may be the carriage return of a line that just fits.
         let room = rules.line_bytes_max + usize::from(!rules.keep_cr && bytes.last() == Some(&b'\r'));
-        bytes.len() - from > if ending == Ending::Final { rules.line_bytes_max } else { room }
+        bytes.len() - from > if ending.is_final() { rules.line_bytes_max } else { room }
     };
     if is_too_long(cut.consumed) {
         match rules.too_long {
             LineTooLong::Truncate | LineTooLong::Discard => {
                 cut_long(bytes, bytes.len(), rules, events, cut);
                 cut.consumed = bytes.len();
-                cut.skipping = true;
+                cut.place = Place::Skipping;
             }
             LineTooLong::Split => {
                 while is_too_long(cut.consumed) {
@@ -146,9 +191,10 @@ fn cut_rest(bytes: &[u8], rules: Rules, ending: Ending, events: &mut Vec<EventSp
             }
         }
     }
-    if ending == Ending::Final && cut.consumed < bytes.len() && events.len() < BATCH_EVENTS_MAX {
+    if ending.is_final() && cut.consumed < bytes.len() && events.len() < BATCH_EVENTS_MAX {
         events.push(span(cut.consumed, bytes.len()));
         cut.consumed = bytes.len();
+        cut.place = Place::Inside;
     }
 }
 
@@ -159,6 +205,7 @@ fn push_piece(bytes: &[u8], rules: Rules, events: &mut Vec<EventSpan>, cut: &mut
     let end = piece_end(bytes, cut.consumed, rules);
     events.push(span(cut.consumed, end));
     cut.consumed = end;
+    cut.place = Place::Inside;
     true
 }
 
@@ -179,23 +226,23 @@ mod tests {
     use proptest::prelude::*;
 
     fn rules(line_bytes_max: usize, too_long: LineTooLong) -> Rules {
-        Rules { line_bytes_max, too_long, keep_cr: false }
+        Rules { line_bytes_max, too_long, keep_cr: false, skip_nuls: true }
     }
 
     /// Reads `content` as the input does: from the first unread byte, in reads that see up to `sizes` bytes more each time.
     fn read_all(content: &[u8], sizes: &[usize], rules: Rules) -> (Vec<Vec<u8>>, u64, u64) {
-        let (mut lines, mut position, mut seen, mut skipping) = (Vec::new(), 0, 0, false);
+        let (mut lines, mut position, mut seen, mut place) = (Vec::new(), 0, 0, Place::LineStart);
         let (mut truncated, mut discarded) = (0, 0);
         let mut sizes = sizes.iter().cycle();
         loop {
             let ending = if seen == content.len() { Ending::Final } else { Ending::Open };
             let mut events = Vec::new();
-            let cut = cut(&content[..seen], position, skipping, rules, ending, &mut events);
+            let cut = cut(&content[..seen], position, place, rules, ending, &mut events);
             lines.extend(events.iter().map(|event| content[event.range()].to_vec()));
-            (position, skipping) = (cut.consumed, cut.skipping);
+            (position, place) = (cut.consumed, cut.place);
             truncated += cut.truncated;
             discarded += cut.discarded;
-            if ending == Ending::Final && position == content.len() {
+            if ending == Ending::Final && position + cut.nuls == content.len() {
                 return (lines, truncated, discarded);
             }
             seen = (seen + sizes.next().expect("endless")).min(content.len());
@@ -238,12 +285,52 @@ mod tests {
     fn too_many_lines_wait_for_the_next_batch() {
         let content = vec![b'\n'; BATCH_EVENTS_MAX + 10];
         let mut events = Vec::new();
-        let cut = cut(&content, 0, false, rules(10, LineTooLong::Truncate), Ending::Open, &mut events);
+        let cut = cut(&content, 0, Place::LineStart, rules(10, LineTooLong::Truncate), Ending::Open, &mut events);
         assert_eq!((events.len(), cut.consumed), (BATCH_EVENTS_MAX, BATCH_EVENTS_MAX));
     }
 
+    #[test]
+    fn nuls_before_a_line_are_no_part_of_it() {
+        let plain = rules(6, LineTooLong::Truncate);
+        check("\0\0\0\0\0\0\0\0\0line\n\0\0next\n", plain, &["line", "next"]);
+        check("a\0b\n\0c\0\n\0\r\0\n", plain, &["a\0b", "c\0", "\r\0"]);
+        check("\0\0\n\0\r\nx\n", plain, &["", "", "x"]);
+        check("\0\0\0\0abcdef\n", plain, &["abcdef"]);
+        check("\0\0\0\0abcdefghij\nx\n", rules(6, LineTooLong::Split), &["abcdef", "ghij", "x"]);
+        check("0123\0\0\0\089\n", rules(4, LineTooLong::Split), &["0123", "\0\0\0\0", "89"]);
+        check("\0\0line\n", Rules { skip_nuls: false, ..plain }, &["\0\0line"]);
+    }
+
+    /// What is consumed of `content`, where that ends, the events, and the NULs that wait.
+    fn cut_once(content: &[u8], place: Place, ending: Ending) -> (usize, Place, Vec<&[u8]>, usize) {
+        let mut events = Vec::new();
+        let cut = cut(content, 0, place, rules(6, LineTooLong::Truncate), ending, &mut events);
+        (cut.consumed, cut.place, events.iter().map(|event| &content[event.range()]).collect(), cut.nuls)
+    }
+
+    #[test]
+    fn nuls_at_the_end_are_not_consumed_while_they_may_be_written_over() {
+        use Place::{Inside, LineStart, Skipping};
+        for ending in [Ending::Open, Ending::Final] {
+            assert_eq!(cut_once(b"a\n\0\0\0", LineStart, ending), (2, LineStart, vec![&b"a"[..]], 3));
+            assert_eq!(cut_once(&[0; 100], LineStart, ending), (0, LineStart, vec![], 100));
+            assert_eq!(cut_once(b"zzz\0\0", Skipping, ending), (3, Skipping, vec![], 2));
+            assert_eq!(cut_once(b"0123456789\0", LineStart, ending), (10, Skipping, vec![&b"012345"[..]], 1));
+        }
+        // Without them the line is not too long.
+        assert_eq!(cut_once(b"\0\0ab\0\0\0\0\0\0", LineStart, Ending::Open), (2, LineStart, vec![], 6));
+        assert_eq!(cut_once(b"ab\0\0\0\0\0\0", LineStart, Ending::Final), (2, Inside, vec![&b"ab"[..]], 6));
+        let followed = |content, place| cut_once(content, place, Ending::Followed);
+        assert_eq!(followed(&[0; 100], LineStart), (100, LineStart, vec![], 0));
+        assert_eq!(followed(b"zz\0", Skipping), (3, Skipping, vec![], 0));
+        assert_eq!(followed(b"ab\0\0", LineStart), (0, LineStart, vec![], 0));
+        assert_eq!(followed(b"ab\0\0\0\0\0", LineStart), (7, Skipping, vec![&b"ab\0\0\0\0"[..]], 0));
+        assert_eq!(cut_once(b"a\n\0\0", LineStart, Ending::Closed), (4, LineStart, vec![&b"a"[..]], 0));
+        assert_eq!(cut_once(b"ab\0", LineStart, Ending::Closed), (3, Inside, vec![&b"ab\0"[..]], 0));
+    }
+
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
-        let byte = prop_oneof![4 => Just(b'a'), 2 => Just(b'\n'), 1 => Just(b'\r'), 1 => Just(0xc3), 1 => Just(0xa9)];
+        let byte = prop_oneof![4 => Just(b'a'), 2 => Just(b'\n'), 1 => Just(b'\r'), 1 => Just(0xc3), 1 => Just(0xa9), 2 => Just(0)];
         proptest::collection::vec(byte, 0..200)
     }
 
@@ -255,9 +342,10 @@ mod tests {
             line_bytes_max in 4usize..30,
             policy in 0u8..3,
             keep_cr: bool,
+            skip_nuls: bool,
         ) {
             let too_long = [LineTooLong::Truncate, LineTooLong::Split, LineTooLong::Discard][usize::from(policy)];
-            let rules = Rules { line_bytes_max, too_long, keep_cr };
+            let rules = Rules { line_bytes_max, too_long, keep_cr, skip_nuls };
             let mut content = content;
             content.push(b'\n');
             prop_assert_eq!(read_all(&content, &sizes, rules), read_all(&content, &[content.len()], rules));
@@ -265,7 +353,7 @@ mod tests {
 
         #[test]
         fn short_lines_come_out_as_they_are(content in bytes(), sizes in proptest::collection::vec(1usize..40, 1..10)) {
-            let rules = Rules { line_bytes_max: 1000, too_long: LineTooLong::Discard, keep_cr: true };
+            let rules = Rules { line_bytes_max: 1000, too_long: LineTooLong::Discard, keep_cr: true, skip_nuls: false };
             let (lines, truncated, discarded) = read_all(&content, &sizes, rules);
             let mut expected: Vec<Vec<u8>> = content.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
             if expected.last().is_some_and(Vec::is_empty) {

@@ -4,4 +4,5 @@ pub mod calendar;
 pub mod envelope;
 pub mod framing;
 pub mod json;
+pub mod nuls;
 pub mod text;

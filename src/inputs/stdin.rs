@@ -5,7 +5,7 @@
 //! anything but a pipe that can be run again. Ends when the writer closes the pipe; once all inputs have ended the process does.
 
 use crate::codec::envelope::{self, EnvelopeKind};
-use crate::codec::framing::{Cut, Ending, LineTooLong, Rules, cut};
+use crate::codec::framing::{Cut, Ending, LineTooLong, Place, Rules, cut};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::types::{ByteSize, FieldNames, Ring};
 use futures_lite::future;
@@ -76,7 +76,8 @@ impl Component for Settings {
 impl<E: Env> InputSettings<E> for Settings {
     fn spec(&self, _: &Facts) -> Arc<dyn InputSpec<E>> {
         let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
-        Arc::new(Spec { rules: Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr } })
+        let (too_long, keep_cr) = (self.line_too_long, self.keep_cr);
+        Arc::new(Spec { rules: Rules { line_bytes_max, too_long, keep_cr, skip_nuls: false } })
     }
 
     fn encoder(&self, facts: &Facts) -> Arc<dyn EncoderSpec> {
@@ -137,7 +138,7 @@ struct Reader<E: Env> {
     source: Arc<Source>,
     /// Bytes that were read and are part of no batch yet: an unfinished line, or lines that did not fit the last batch.
     carry: Vec<u8>,
-    skipping: bool,
+    place: Place,
     /// Position in the stream of the first byte of `carry`.
     position: u64,
 }
@@ -151,7 +152,7 @@ impl<E: Env> Reader<E> {
             descriptor: Vec::new(),
             repeatable: false,
         });
-        Reader { context, rules, source, carry: Vec::new(), skipping: false, position: 0 }
+        Reader { context, rules, source, carry: Vec::new(), place: Place::LineStart, position: 0 }
     }
 
     async fn run(mut self, mut stream: E::Stream) -> Result<(), PluginError> {
@@ -212,7 +213,7 @@ impl<E: Env> Reader<E> {
     async fn cut_and_send(&mut self, mut batch: Box<Batch>, ending: Ending) -> bool {
         let mut events = std::mem::take(&mut batch.events);
         let bytes = batch.chunk.bytes();
-        let result: Cut = cut(bytes, 0, self.skipping, self.rules, ending, &mut events);
+        let result: Cut = cut(bytes, 0, self.place, self.rules, ending, &mut events);
         batch.events = events;
         let counters = &self.context.counters;
         counters.truncated_events.add(result.truncated);
@@ -220,7 +221,7 @@ impl<E: Env> Reader<E> {
             counters.received_events.add(result.discarded);
             counters.discarded.add(Discard::LineTooLong, result.discarded);
         }
-        self.skipping = result.skipping;
+        self.place = result.place;
         let bytes = batch.chunk.bytes();
         self.carry.clear();
         self.carry.extend_from_slice(&bytes[result.consumed..]);

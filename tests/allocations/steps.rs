@@ -5,7 +5,7 @@ use futures_lite::future::block_on;
 use std::hint::black_box;
 use std::sync::{Arc, mpsc};
 use tailwater::codec::envelope::{EnvelopeKind, spec};
-use tailwater::codec::framing::{Ending, LineTooLong, Rules, cut};
+use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
 use tailwater::config::component::Facts;
 use tailwater::config::types::FieldNames;
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
@@ -78,11 +78,11 @@ fn text(wrong: &mut Vec<String>) {
     let mut batch = batch();
     for too_long in [LineTooLong::Truncate, LineTooLong::Split, LineTooLong::Discard] {
         for line_bytes_max in [LINE_BYTES_DEFAULT, 16] {
-            let rules = Rules { line_bytes_max, too_long, keep_cr: false };
+            let rules = Rules { line_bytes_max, too_long, keep_cr: false, skip_nuls: true };
             let mut events = Vec::with_capacity(batch.events.capacity() * 8);
             count("line split", wrong, || {
                 events.clear();
-                black_box(cut(batch.chunk.bytes(), 0, false, rules, Ending::Open, &mut events));
+                black_box(cut(batch.chunk.bytes(), 0, Place::LineStart, rules, Ending::Open, &mut events));
             });
         }
     }

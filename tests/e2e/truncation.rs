@@ -10,13 +10,14 @@
 //! - where the file did not grow between the last look and the truncation, `lost_bytes` is exact.
 
 use crate::case::Case;
-use crate::lines::{LineCount, block, line};
+use crate::lines::{LineCount, arrived, block, line};
 use crate::metrics;
 use crate::running::Running;
 use crate::wait::{pause, wait_for};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -199,4 +200,85 @@ fn text_ends_with(output: &Path, message: &str) -> bool {
     let text = fs::read_to_string(output).unwrap_or_default();
     let last = text.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     last.is_some_and(|event| event["message"] == message)
+}
+
+/// A writer that keeps its own offset, as one does that opened its log without `O_APPEND`.
+struct KeepingOffset {
+    file: File,
+    offset: u64,
+}
+
+impl KeepingOffset {
+    fn write(&mut self, bytes: &[u8]) {
+        self.file.write_all_at(bytes, self.offset).expect("lines");
+        self.offset += bytes.len() as u64;
+    }
+
+    fn truncate(&self) {
+        self.file.set_len(0).expect("a truncation");
+    }
+}
+
+fn bytes_of(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().map(|n| line(n).len() as u64 + 1).sum()
+}
+
+/// Each truncation leaves a hole in front of the next line, far larger than a line may be.
+#[test]
+fn holes_of_a_writer_that_keeps_its_offset_hide_no_line() {
+    const HOLE: u64 = 3 << 30;
+    let case = Case::new("hole");
+    let path = case.path("logs/app.log");
+    let file = File::create(&path).expect("a log");
+    let mut writer = KeepingOffset { file, offset: HOLE };
+    let mut running = Running::start(case, "logs/*.log", ", max_line_bytes: 1KiB");
+    running.product.expect(TRUNCATED);
+    writer.write(&block(1, 1000));
+    running.wait(1000);
+    // While the lines are being read.
+    writer.write(&block(1001, 3000));
+    writer.truncate();
+    writer.write(&block(3001, 4000));
+    let output = running.case.output();
+    let wait_for_line = |running: &mut Running, number: u64| {
+        wait_for("the last line", || match text_ends_with(&output, &line(number)) {
+            true => Ok(()),
+            false => Err(running.product.state()),
+        });
+    };
+    wait_for_line(&mut running, 4000);
+    let missing = bytes_of(arrived(&output, 4000).lost());
+    let lost = lost_bytes(&running).expect("the metric");
+    assert!(lost <= missing, "{lost} bytes reported as lost, {missing} missing");
+    // Behind the hole there is a line that was begun and seen: the next truncation destroys just that.
+    writer.write(b"begun");
+    let port = running.case.admin_port;
+    wait_for("a look at the end of the file", || match metrics::sum(port, "tailwater_file_unread_bytes", &[])? {
+        5 => Ok(()),
+        unread => Err(format!("{unread} unread")),
+    });
+    writer.truncate();
+    writer.write(&block(4001, 4500));
+    wait_for_line(&mut running, 4500);
+    assert_eq!(lost_bytes(&running), Ok(lost + 5));
+    // A start behind a hole, and one in front of it.
+    let stopped = running.kill();
+    writer.write(&block(4501, 5000));
+    let mut running = stopped.start();
+    wait_for_line(&mut running, 5000);
+    let stopped = running.terminate();
+    writer.truncate();
+    writer.write(&block(5001, 6000));
+    let mut running = stopped.start();
+    running.product.expect(TRUNCATED);
+    wait_for_line(&mut running, 6000);
+    writer.truncate();
+    writer.write(&block(6001, 7000));
+    wait_for_line(&mut running, 7000);
+    assert_eq!(lost_bytes(&running), Ok(0));
+    let case = running.terminate().case;
+    let all = arrived(&case.output(), 7000);
+    assert_eq!((all.repeated(), all.others.len()), (vec![], 0));
+    assert!(all.lost().iter().all(|n| (1001..=3000).contains(n)), "lost {:?}", all.lost());
+    all.assert_in_order();
 }

@@ -4,7 +4,7 @@
 //! begins as a file that has ended began, and the bytes before the position where that one ended are the same; then it is
 //! read from there on. What is not proved to have been read is read. Keeps a few words for each file that ended. Pure.
 
-use super::identity::{HEAD_BYTES, Head};
+use super::identity::{HEAD_BYTES, Head, TAIL_BYTES, tail_marker};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -34,6 +34,10 @@ pub struct Ends {
 impl Ends {
     /// Keeps the end of a file.
     pub fn add(&mut self, head: Head, end: End) {
+        // NULs before a position prove nothing: any hole has them.
+        if end.marker == tail_marker(&[0; TAIL_BYTES]) {
+            return;
+        }
         if head.length == 0 || end.position < u64::from(head.length) / 2 {
             return;
         }
@@ -100,12 +104,15 @@ mod tests {
         ends.add(Head::of(&long), End { position: 2000, marker: 1 });
         ends.add(Head::of(&long), End { position: 4000, marker: 2 });
         ends.add(Head::of(b"short\nfile\n"), End { position: 11, marker: 3 });
+        let hole = tail_marker(&[0; TAIL_BYTES]);
+        ends.add(Head::of(&[0; HEAD_BYTES]), End { position: 2000, marker: hole });
         let find = |bytes: &[u8], length, marker| ends.of_copy(bytes, length, |_| Some(marker)).map(|end| end.position);
         assert_eq!(find(&long, 4000, 2), Some(4000));
         assert_eq!(find(&long, 9000, 2), Some(4000), "its end was never read");
         assert_eq!(find(&long, 3999, 1), Some(2000));
         assert_eq!((find(&long, 1999, 1), find(&long, 4000, 9), find(&[b'y'; 5000], 4000, 2)), (None, None, None));
         assert_eq!(find(b"short\nfile\nand more\n", 20, 3), Some(11));
+        assert_eq!(find(&[0; HEAD_BYTES], 9000, hole), None, "a hole is in many files");
         assert_eq!((find(b"short\n", 6, 3), find(b"other\nfile\n", 11, 3), find(b"", 0, 3)), (None, None, None));
     }
 

@@ -5,6 +5,8 @@
 //! another source. Pure: the reader brings the bytes.
 
 use super::identity::{Descriptor, Head, Identity, TAIL_BYTES, tail_marker};
+use super::nuls::Nuls;
+use crate::codec::framing::Place;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,13 +23,13 @@ pub struct Span {
     pub to: Option<u64>,
     /// The marker of `from`, where it is known.
     pub marker: Option<u64>,
-    /// Whether `from` lies in a too long line whose rest is skipped.
-    pub skipping: bool,
+    /// Where `from` lies.
+    pub place: Place,
 }
 
 impl Span {
     /// All of a file.
-    pub const WHOLE: Span = Span { from: 0, to: None, marker: None, skipping: false };
+    pub const WHOLE: Span = Span { from: 0, to: None, marker: None, place: Place::LineStart };
 
     /// Bytes to be read again before `from`, to see that they are still the same.
     pub fn lead(&self) -> usize {
@@ -55,7 +57,7 @@ pub fn unread_spans(state: &SourceState) -> VecDeque<Span> {
         }
         from = end;
     }
-    spans.push_back(Span { from, to: None, marker: (from > 0).then_some(state.marker), skipping: false });
+    spans.push_back(Span { from, to: None, marker: (from > 0).then_some(state.marker), ..Span::WHOLE });
     spans
 }
 
@@ -87,6 +89,8 @@ pub struct Followed<F> {
     pub seen_modified: Timestamp,
     /// Bytes known to follow the position without a newline.
     pub unfinished: u64,
+    /// What is known of NULs in it.
+    pub nuls: Nuls,
     /// When it last grew.
     pub grown_at: Monotonic,
     /// What has to be said of generations that ended.
@@ -106,10 +110,15 @@ impl<F> Followed<F> {
         *self.spans.back().expect("a followed file has an open span")
     }
 
-    /// Bytes known to be there and not yet read.
+    /// Bytes known to be there and not yet read. NULs that hold no line are none.
     pub fn unread(&self) -> u64 {
         let holes: u64 = self.spans.iter().filter_map(|span| Some(span.to? - span.from)).sum();
-        holes + self.seen_length.saturating_sub(self.last().from)
+        holes + self.unread_behind(self.last().from)
+    }
+
+    /// The bytes of that behind `from`.
+    pub fn unread_behind(&self, from: u64) -> u64 {
+        self.seen_length.saturating_sub(from) - self.nuls.within(from, self.seen_length)
     }
 
     /// Whether all was read but for an unfinished line.
@@ -117,10 +126,27 @@ impl<F> Followed<F> {
         self.spans.len() == 1 && self.seen_length <= self.last().from + self.unfinished && self.farewells.is_empty()
     }
 
+    /// The file was cut at `end`, behind the position.
+    pub fn cut_at(&mut self, end: u64) {
+        self.seen_length = end;
+        self.nuls = Nuls::default();
+    }
+
+    /// Whether the unfinished bytes hold a part of a line that is wanted.
+    pub fn is_in_line(&self) -> bool {
+        let Span { from, place, .. } = self.span();
+        let are_nuls = || self.nuls.within(from, from + self.unfinished) == self.unfinished;
+        match place {
+            Place::LineStart => !are_nuls(),
+            Place::Inside => true,
+            Place::Skipping => false,
+        }
+    }
+
     /// Accounts for the bytes up to `to`, whose marker is `marker`.
-    pub fn advance(&mut self, to: u64, marker: u64, skipping: bool) {
+    pub fn advance(&mut self, to: u64, marker: u64, place: Place) {
         let span = self.spans.front_mut().expect("a followed file has an open span");
-        *span = Span { from: to, to: span.to, marker: Some(marker), skipping };
+        *span = Span { from: to, to: span.to, marker: Some(marker), place };
         if span.to.is_some_and(|end| to >= end) {
             self.spans.pop_front();
         }
@@ -148,6 +174,7 @@ impl<F> Followed<F> {
         self.spans = VecDeque::from([Span::WHOLE]);
         self.seen_length = length;
         self.unfinished = 0;
+        self.nuls = Nuls::default();
         lost
     }
 
@@ -209,6 +236,7 @@ mod tests {
             seen_length,
             seen_modified: Timestamp(0),
             unfinished: 0,
+            nuls: Nuls::default(),
             grown_at: Monotonic(0),
             farewells: VecDeque::new(),
             failure: None,
@@ -222,7 +250,7 @@ mod tests {
         let mut order = Vec::new();
         for step in [5, 10, 25, 30, 100] {
             order.push((file.span().from, file.span().to));
-            file.advance(step, 1, false);
+            file.advance(step, 1, Place::LineStart);
         }
         assert_eq!(order, [(0, Some(10)), (5, Some(10)), (20, Some(30)), (25, Some(30)), (40, None)]);
         assert!(file.is_read());
@@ -238,7 +266,7 @@ mod tests {
 
     #[test]
     fn changed_bytes_before_the_position_are_noticed() {
-        let span = Span { from: 6, to: None, marker: Some(tail_marker(b"first\n")), skipping: false };
+        let span = Span { from: 6, to: None, marker: Some(tail_marker(b"first\n")), ..Span::WHOLE };
         assert!(span.continues(b"first\nsecond\n"));
         assert!(!span.continues(b"other\nsecond\n"));
         assert!(!span.continues(b"firs"));

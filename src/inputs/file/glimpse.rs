@@ -9,12 +9,21 @@ use super::identity::TAIL_BYTES;
 use std::sync::Arc;
 use tailwater_shards::env::{File, Monotonic, Stat};
 
-/// Whether the bytes before `span` are still those that were read.
+/// Whether a file that has bytes begins with a line. A hole in front of it is not in memory before it is read.
+pub fn begins_with_line<F: File>(file: &F) -> bool {
+    let mut byte = [0];
+    file.read_nowait(&mut byte, 0).is_ok_and(|length| length == 1 && byte[0] != 0)
+}
+
+/// Whether the bytes before `span` are still those that were read; where nothing was read, whether there is a line at all, so
+/// that the length of a hole is never taken for that of lines.
 fn is_continued<F: File>(file: &F, span: &Span) -> bool {
     let mut bytes = [0; TAIL_BYTES];
     let lead = &mut bytes[..span.lead()];
-    lead.is_empty()
-        || file.read_nowait(lead, span.offset()).is_ok_and(|length| length == lead.len()) && span.continues(lead)
+    if lead.is_empty() {
+        return begins_with_line(file);
+    }
+    file.read_nowait(lead, span.offset()).is_ok_and(|length| length == lead.len()) && span.continues(lead)
 }
 
 /// Looks at a file that is in nobody's hands. Whether that may mean work.

@@ -7,7 +7,8 @@ use super::StartAt;
 use super::follow::{Span, unread_spans};
 use super::gzip;
 use super::identity::{HEAD_BYTES, Head, Inode, Memory, Sighting, TAIL_BYTES, tail_marker};
-use crate::codec::framing::Rules;
+use super::nuls;
+use crate::codec::framing::{Place, Rules};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub struct Opened<F> {
     pub file: Option<Arc<F>>,
     /// What the file is.
     pub stat: Stat,
+    /// How much of it is known to be lines or may be: nothing where a hole comes first.
+    pub seen_length: u64,
     /// How it begins.
     pub head: Head,
     /// The source that it continues.
@@ -56,7 +59,7 @@ pub struct Opened<F> {
 impl<F> Opened<F> {
     /// Leaves out the bytes up to `end`, whose marker is `marker`.
     fn leave_out(&mut self, end: u64, marker: u64) {
-        self.spans = VecDeque::from([Span { from: end, to: None, marker: Some(marker), skipping: false }]);
+        self.spans = VecDeque::from([Span { from: end, to: None, marker: Some(marker), place: Place::LineStart }]);
         self.left_out = Some((end, marker));
     }
 }
@@ -127,22 +130,24 @@ fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result
     let mut opened = Opened {
         file: None,
         stat,
+        seen_length: if head.first() == Some(&0) { 0 } else { stat.length },
         head: Head::of(&head),
         state: None,
         spans: VecDeque::from([Span::WHOLE]),
         left_out: None,
     };
     if let Some(known) = known {
+        opened.seen_length = stat.length;
         opened.spans = unread_spans(&known.state);
         for span in &mut opened.spans {
-            span.skipping = is_inside_long_line(file, span.from, knowledge.rules)?;
+            span.place = place_of(file, span.from, knowledge.rules)?;
         }
         opened.state = Some(known.state.clone());
     } else if knowledge.start_at == StartAt::End && stat.length > 0 {
         let from = last_line_start(file, stat.length, knowledge.rules)?;
-        let skipping = is_inside_long_line(file, from, knowledge.rules)?;
+        let place = place_of(file, from, knowledge.rules)?;
         let marker = marker_at(file, from)?;
-        opened.spans = VecDeque::from([Span { from, to: None, marker: Some(marker), skipping }]);
+        opened.spans = VecDeque::from([Span { from, to: None, marker: Some(marker), place }]);
         opened.left_out = (from > 0).then_some((from, marker));
     }
     Ok(opened)
@@ -156,8 +161,15 @@ fn marker_at<F: File>(file: &F, end: u64) -> io::Result<u64> {
 /// Reads `length` bytes, or what there is.
 fn read_exactly<F: File>(file: &F, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
+    let filled = read_whole(file, offset, &mut bytes)?;
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Fills `bytes`, as far as the file goes. Returns how many were read.
+pub fn read_whole<F: File>(file: &F, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < length {
+    while filled < bytes.len() {
         match file.read_at(&mut bytes[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(more) => filled += more,
@@ -165,27 +177,34 @@ fn read_exactly<F: File>(file: &F, offset: u64, length: usize) -> io::Result<Vec
             Err(error) => return Err(error),
         }
     }
-    bytes.truncate(filled);
-    Ok(bytes)
+    Ok(filled)
 }
 
-/// Whether a crash left `position` inside a line whose rest was being skipped: then at least as many bytes as a line may
-/// have precede it without a newline. Anything shorter was an unfinished last line that somebody completed.
-fn is_inside_long_line<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<bool> {
-    if position == 0 || rules.too_long == super::LineTooLong::Split {
-        return Ok(false);
-    }
-    if read_exactly(file, position - 1, 1)? == b"\n" {
-        return Ok(false);
+/// Where a crash left `position`. In a line whose rest was being skipped at least as many bytes as a line may have precede it
+/// without a newline, those NULs not counted that the line begins with. Anything shorter was an unfinished last line that
+/// somebody completed.
+fn place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place> {
+    let is_line_start = |at: u64| Ok::<_, io::Error>(at == 0 || read_exactly(file, at - 1, 1)? == b"\n");
+    if is_line_start(position)? || is_line_start(nuls::begin_before(file, position)?)? {
+        return Ok(Place::LineStart);
     }
     // A cut that spares a character may be shorter by three bytes.
-    let length = position.min(rules.line_bytes_max as u64 - 3);
-    let before = read_exactly(file, position - length, length as usize)?;
-    Ok(length + 3 >= rules.line_bytes_max as u64 && !before.contains(&b'\n'))
+    let least = rules.line_bytes_max as u64 - 3;
+    if rules.too_long == super::LineTooLong::Split || position < least {
+        return Ok(Place::Inside);
+    }
+    let begin = position - least;
+    let before = read_exactly(file, begin, least as usize)?;
+    let too_long = before.len() as u64 == least
+        && !before.contains(&b'\n')
+        && (before[0] != 0 || !is_line_start(nuls::begin_before(file, begin)?)?);
+    Ok(if too_long { Place::Skipping } else { Place::Inside })
 }
 
-/// Where the last unfinished line begins; the end of the file when there is none, or when it is too long.
+/// Where the last unfinished line begins; when there is none, or when it is too long, the end of what is written: NULs behind
+/// that may be room for what comes.
 fn last_line_start<F: File>(file: &F, length: u64, rules: Rules) -> io::Result<u64> {
+    let length = nuls::begin_before(file, length)?;
     let window = length.min(rules.line_bytes_max as u64 + 1);
     let bytes = read_exactly(file, length - window, window as usize)?;
     Ok(match memchr::memrchr(b'\n', &bytes) {

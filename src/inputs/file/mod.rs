@@ -20,6 +20,7 @@ mod gzip;
 mod home;
 mod identify;
 pub mod identity;
+mod nuls;
 mod owner;
 mod post;
 mod reader;
@@ -190,6 +191,7 @@ impl<E: Env> InputSpec<E> for Spec {
                     line_bytes_max: settings.max_line_bytes.0 as usize,
                     too_long: settings.line_too_long,
                     keep_cr: settings.keep_cr,
+                    skip_nuls: true,
                 },
                 rotate_wait: settings.rotate_wait.0,
                 start_at: settings.start_at,

@@ -312,7 +312,7 @@ impl<E: Env> Owner<E> {
             let followed = slot.followed.insert(followed);
             let reachable = slot.away_since.is_none() && slot.moved_since.is_none();
             let over = self.open_files.get() > self.open_files_max.get();
-            if over && reachable && outcome == Outcome::Read && followed.file.take().is_some() {
+            if over && reachable && outcome == Outcome::Read && followed.is_read() && followed.file.take().is_some() {
                 self.open_files.set(self.open_files.get() - 1);
             }
             if again && !slot.failed {

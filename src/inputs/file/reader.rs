@@ -5,12 +5,17 @@
 //! has its turn; a full lane stops the reader. In steady state a read costs one system call, or two at the end of the file,
 //! and allocates nothing.
 
+mod search;
+
 use super::copies::End;
 use super::follow::{Farewell, Followed, Span};
-use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES, tail_marker};
+use super::glimpse;
+use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES};
+use super::nuls::marker_behind;
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
 use crate::codec::framing::{self, Ending};
+use crate::codec::nuls::leading;
 use futures_lite::future::or;
 use std::io;
 use std::ops::Range;
@@ -143,7 +148,7 @@ impl<E: Env> Reader<'_, E> {
         let batch = async {
             // A line that a chunk did not hold needs more at once; two bytes more show its line end.
             let room = CHUNK_BYTES - TAIL_BYTES;
-            if followed.unfinished >= room as u64 && !followed.span().skipping {
+            if followed.unfinished >= room as u64 && followed.is_in_line() {
                 let line = self.owner.options.rules.line_bytes_max + 2;
                 return Some(lanes.large_batch(source, TAIL_BYTES + line).await);
             }
@@ -250,7 +255,8 @@ impl<E: Env> Reader<'_, E> {
         let span = followed.span();
         let seen_before = followed.seen_length;
         let end = span.offset() + length as u64;
-        let replaced = length >= span.lead() && !span.continues(batch.chunk.bytes());
+        let replaced = length >= span.lead() && !span.continues(batch.chunk.bytes())
+            || search::is_hollow(followed, batch.chunk.bytes());
         let shrunk = length <= span.lead() && stat.is_some_and(|stat| stat.length < followed.last().from);
         if replaced || shrunk {
             self.context.lanes.put_back(batch);
@@ -264,31 +270,37 @@ impl<E: Env> Reader<'_, E> {
             self.context.lanes.put_back(batch);
             return Outcome::Failed;
         }
-        let now = self.context.env.now();
-        if let Some(stat) = stat {
-            // More than was read may be of another content already: it is believed when it is read.
-            followed.look(&Stat { length: stat.length.min(end), ..stat }, now);
-        }
-        if end > seen_before {
-            followed.seen_length = followed.seen_length.max(end);
-            followed.grown_at = now;
-        }
-        let last_read =
-            taken.finish && span.to.is_none() && !claims_more && end <= seen_before && end >= followed.seen_length;
-        let ending = if last_read || span.to == Some(end) { Ending::Final } else { Ending::Open };
+        let ends_in_nul = length > span.lead() && batch.chunk.bytes()[length - 1] == 0 && span.to != Some(end);
+        let stat = if ends_in_nul { stat.or_else(|| file.stat().ok()) } else { stat };
+        // NULs that are known to reach the end of the file are as good as read.
+        let known = stat.filter(|_| ends_in_nul && span.to.is_none()).and_then(|stat| followed.nuls.to_end(end, &stat));
+        let read_to = known.unwrap_or(end);
+        let claims_more = stat.is_some_and(|stat| stat.length > read_to);
+        self.note_read(followed, stat, read_to);
+        let last_read = taken.finish
+            && span.to.is_none()
+            && !claims_more
+            && read_to <= seen_before
+            && read_to >= followed.seen_length;
+        let ending = match () {
+            () if span.to == Some(end) => Ending::Closed,
+            () if last_read => Ending::Final,
+            () if ends_in_nul && followed.nuls.are_followed(span.from, span.place, end) => Ending::Followed,
+            () => Ending::Open,
+        };
         self.renew_head(followed, file, &batch);
         if span.to.is_none() && stat.is_some_and(|stat| stat.length <= end) {
             let seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
-            if seen_length > end {
-                // Cut, but not into what was read.
-                self.lose(followed, seen_length - end);
-                self.owner.forget_seen(taken.id);
-                followed.seen_length = end;
-            }
+            self.cut_at(taken, end, seen_length);
         }
-        self.send_lines(followed, batch, ending).await;
+        let followed = &mut *taken.followed;
+        self.send_lines(followed, batch, ending, read_to - end).await;
+        if ends_in_nul && ending == Ending::Open && claims_more && followed.span() == span {
+            let modified = stat.map_or(followed.seen_modified, |stat| stat.modified);
+            return self.search(taken, file, end, modified).await;
+        }
         let after = followed.last();
-        if followed.spans.len() > 1 || claims_more || followed.unread() > followed.unfinished {
+        if followed.spans.len() > 1 || claims_more || followed.seen_length > after.from + followed.unfinished {
             return Outcome::More;
         }
         if stat.is_some_and(|stat| stat.length < after.from) || stat.is_none() {
@@ -297,25 +309,63 @@ impl<E: Env> Reader<'_, E> {
         if last_read { Outcome::Finished } else { Outcome::Read }
     }
 
-    /// Cuts the lines of a batch and sends it, if anything in it is dealt with.
-    async fn send_lines(&self, followed: &mut Followed<FileOf<E>>, mut batch: Box<Batch>, ending: Ending) {
+    /// Notes that the file was read up to `end`, and what it is where that was asked.
+    fn note_read(&self, followed: &mut Followed<FileOf<E>>, stat: Option<Stat>, end: u64) {
+        let now = self.context.env.now();
+        let seen_before = followed.seen_length;
+        if let Some(stat) = stat {
+            // More than was read may be of another content already: it is believed when it is read.
+            followed.look(&Stat { length: stat.length.min(end), ..stat }, now);
+        }
+        if end > seen_before {
+            followed.seen_length = followed.seen_length.max(end);
+            followed.grown_at = now;
+        }
+    }
+
+    /// Counts what is gone if the file, of which `seen_length` bytes were seen, ends at `end` now, behind what was read.
+    fn cut_at(&self, taken: &mut Taken<FileOf<E>>, end: u64, seen_length: u64) {
+        if seen_length > end {
+            let followed = &mut *taken.followed;
+            followed.seen_length = seen_length;
+            self.lose(followed, followed.unread_behind(end));
+            self.owner.forget_seen(taken.id);
+            followed.cut_at(end);
+        }
+    }
+
+    /// Cuts the lines of a batch and sends it, if anything in it is dealt with. The batch is followed by `nuls` NULs that are
+    /// as good as read.
+    async fn send_lines(&self, followed: &mut Followed<FileOf<E>>, mut batch: Box<Batch>, ending: Ending, nuls: u64) {
         let span = followed.span();
         let lead = span.lead();
         let Batch { chunk, events, .. } = &mut *batch;
-        let cut = framing::cut(chunk.bytes(), lead, span.skipping, self.owner.options.rules, ending, events);
+        let cut = framing::cut(chunk.bytes(), lead, span.place, self.owner.options.rules, ending, events);
+        let bytes = batch.chunk.bytes();
+        let end = span.offset() + bytes.len() as u64;
+        if cut.nuls > 0 {
+            followed.nuls.note(end - cut.nuls as u64..end);
+        }
+        let rest = (bytes.len() - cut.consumed) as u64 + nuls;
         if cut.consumed == lead {
-            followed.unfinished = (batch.chunk.bytes().len() - lead) as u64;
+            followed.unfinished = rest;
             self.context.lanes.put_back(batch);
             return;
         }
-        let to = span.offset() + cut.consumed as u64;
-        let marker = tail_marker(&batch.chunk.bytes()[..cut.consumed]);
+        let mut to = span.offset() + cut.consumed as u64;
+        if ending == Ending::Followed
+            && leading(&bytes[lead..]) == bytes.len() - lead
+            && let Some(data) = followed.nuls.jump(span.from, end)
+        {
+            to = data;
+            followed.seen_length = followed.seen_length.max(to);
+        }
+        let marker = marker_behind(&bytes[..cut.consumed], to.saturating_sub(end));
         batch.range = SourceRange { from: span.from, to, marker };
         batch.dropped_events = cut.discarded;
         batch.source.clone_from(&followed.source);
-        let rest = (batch.chunk.bytes().len() - cut.consumed) as u64;
         let full = batch.events.len() >= tailwater_shards::limits::BATCH_EVENTS_MAX;
-        followed.advance(to, marker, cut.skipping);
+        followed.advance(to, marker, cut.place);
         followed.unfinished = if full { 0 } else { rest };
         self.count(cut.truncated, cut.discarded);
         self.send(batch).await;
@@ -374,7 +424,9 @@ impl<E: Env> Reader<'_, E> {
             // Copies of it are known by that.
             self.owner.tell_home(ToHome::Ended(followed.identity.head, End { position, marker }));
         }
-        let lost = followed.start_anew(self.context.new_key(), stat.length);
+        // Whether a hole is part of its length is seen when it is read.
+        let length = if glimpse::begins_with_line(&**file) { stat.length } else { 0 };
+        let lost = followed.start_anew(self.context.new_key(), length);
         followed.seen_modified = stat.modified;
         if lost > 0 {
             self.lose(followed, lost);
@@ -387,6 +439,9 @@ impl<E: Env> Reader<'_, E> {
 
     /// Counts and reports what a truncation destroyed.
     fn lose(&self, followed: &Followed<FileOf<E>>, lost: u64) {
+        if lost == 0 {
+            return;
+        }
         self.context.counters.lose(Lost::Truncated, lost);
         let path = followed.path.display();
         tracing::error!(component_id = %self.context.name, "{path}: truncated with {lost} bytes unread: they are lost");

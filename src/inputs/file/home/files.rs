@@ -156,7 +156,7 @@ impl<E: Env> Home<'_, E> {
     }
 
     fn followed(&self, path: &Path, opened: Opened<FileOf<E>>) -> Followed<FileOf<E>> {
-        let Opened { file, stat, head, state, spans, left_out } = opened;
+        let Opened { file, stat, seen_length, head, state, spans, left_out } = opened;
         let identity = Identity { inode: Inode::of(&stat), head };
         // The same content under the same inode number on two devices is two files, whatever the log remembers of one.
         let state = state.filter(|state| !self.files.values().any(|known| known.key == state.key()));
@@ -170,9 +170,10 @@ impl<E: Env> Home<'_, E> {
             identity,
             path: path.to_path_buf(),
             file,
-            seen_length: stat.length,
+            seen_length,
             seen_modified: stat.modified,
             unfinished: 0,
+            nuls: Default::default(),
             grown_at: self.context.env.now(),
             farewells: VecDeque::new(),
             failure: None,

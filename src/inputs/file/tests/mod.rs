@@ -3,6 +3,7 @@
 //! Each case runs on several seeds. What is read is kept as the log would keep it, so a restart resumes from what an engine
 //! would hand it.
 
+mod nul;
 mod reading;
 mod restart;
 mod rotation;

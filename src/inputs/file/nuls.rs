@@ -1,0 +1,245 @@
+//! NULs where a line is expected: a hole that a writer left, or room at the end of a file that is written later.
+//!
+//! Guarantees: a position passes NULs only when another byte was found behind them and they were still NUL after that, so
+//! that a writer who fills reserved room from its beginning loses nothing; holes are jumped over where the file system knows
+//! them and read in pieces elsewhere, never kept. NULs that reach the end of the file are searched again when the file has
+//! changed, each time after a rest in proportion to what the search took; so is room that is being filled.
+
+use super::identity::{TAIL_BYTES, tail_marker};
+use crate::codec::framing::Place;
+use crate::codec::nuls::leading;
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+use tailwater_shards::env::{File, Monotonic, Stat, Timestamp};
+
+/// Bytes read at once, and in one go before others have their turn.
+const BLOCK_BYTES: usize = 256 * 1024;
+const SEARCH_BYTES: usize = if cfg!(test) { 2 * BLOCK_BYTES } else { 64 * 1024 * 1024 };
+
+/// How much longer than a search in vain the next one waits, and how long at most: what it waits for may be there.
+const REST: u32 = 10;
+const REST_MAX: Duration = Duration::from_secs(5);
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The first byte that is not NUL, or where the search was to end.
+    Data(u64),
+    /// NULs up to the end of the file.
+    End(u64),
+    /// NULs up to here; the search is not over.
+    Nuls(u64),
+}
+
+/// What is known of the NULs of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Nuls {
+    /// Bytes that were NUL when they were read last.
+    range: Range<u64>,
+    /// The modification of the file that it had when they were found to reach its end.
+    at_end: Option<Timestamp>,
+    /// A byte that was not NUL, and the position behind which it was searched.
+    data: u64,
+    data_for: u64,
+    /// How far the search behind a position has come, and the modification of the file when it began.
+    searched: u64,
+    searched_for: u64,
+    began: Timestamp,
+    spent: Duration,
+    rest_until: Monotonic,
+}
+
+impl Nuls {
+    /// How many of the bytes `from..to` were NUL and at the end of what was read.
+    pub fn within(&self, from: u64, to: u64) -> u64 {
+        self.range.end.min(to).saturating_sub(self.range.start.max(from))
+    }
+
+    /// A read ended with these NULs.
+    pub fn note(&mut self, nuls: Range<u64>) {
+        let known = self.range.contains(&nuls.end) && self.range.start <= nuls.end;
+        self.range = nuls.start..if known { self.range.end } else { nuls.end };
+    }
+
+    /// Up to where NULs follow a read that ended with NULs at `end`, if they are known to reach the end of the file.
+    pub fn to_end(&self, end: u64, stat: &Stat) -> Option<u64> {
+        let known = self.at_end == Some(stat.modified) && self.range.end == stat.length;
+        (known && self.range.start < end && end < self.range.end).then_some(stat.length)
+    }
+
+    /// Whether the NULs at `end` of a read from the position `from` are known to be followed by another byte.
+    pub fn are_followed(&self, from: u64, place: Place, end: u64) -> bool {
+        self.data >= end && (self.data_for == from || place == Place::Inside)
+    }
+
+    /// Where to go from the position `from`, when all bytes up to `end` are NUL.
+    pub fn jump(&self, from: u64, end: u64) -> Option<u64> {
+        (self.data_for == from && self.data > end).then_some(self.data)
+    }
+
+    /// Where a search behind `end` goes on, in a file that was last modified at `modified`; none while it rests.
+    pub fn search_from(&mut self, from: u64, end: u64, modified: Timestamp, now: Monotonic) -> Option<u64> {
+        if now < self.rest_until {
+            return None;
+        }
+        if self.searched_for != from && self.searched > 0 {
+            // The room is being filled meanwhile, and what is known of it is old.
+            self.rest(now);
+            return None;
+        }
+        if self.searched < end {
+            (self.searched, self.searched_for, self.began) = (end, from, modified);
+        }
+        Some(self.searched)
+    }
+
+    fn rest(&mut self, now: Monotonic) {
+        self.searched = 0;
+        self.rest_until = now.after((std::mem::take(&mut self.spent) * REST).min(REST_MAX));
+    }
+
+    /// Takes what a search found that ended `now` and took `spent`.
+    pub fn take(&mut self, found: Found, spent: Duration, now: Monotonic) {
+        self.spent += spent;
+        match found {
+            Found::Nuls(to) => self.searched = to,
+            Found::Data(at) => {
+                (self.data, self.data_for, self.searched, self.spent) = (at, self.searched_for, 0, Duration::ZERO);
+                self.range.end = at;
+                self.at_end = None;
+            }
+            Found::End(to) => {
+                self.range.end = to;
+                self.at_end = Some(self.began);
+                self.rest(now);
+            }
+        }
+    }
+}
+
+/// Searches for a byte that is not NUL, from `from` to `to` or the end of the file. Blocks.
+pub fn search<F: File>(file: &F, from: u64, to: Option<u64>) -> io::Result<Found> {
+    let to = to.unwrap_or(u64::MAX);
+    let mut block = vec![0; BLOCK_BYTES];
+    let (mut at, mut bytes) = (from, 0);
+    while bytes < SEARCH_BYTES {
+        // Before the question for data: what is written in between is found by the next search.
+        let length = file.stat()?.length;
+        match file.next_data(at) {
+            Ok(Some(next)) => at = at.max(next),
+            Ok(None) if length < to => return Ok(Found::End(length.max(at))),
+            Ok(None) => at = to,
+            // A file system that does not know is read.
+            Err(_) => {}
+        }
+        if at >= to {
+            return Ok(Found::Data(to));
+        }
+        let room = usize::try_from(to - at).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        match file.read_at(&mut block[..room], at) {
+            Ok(0) => return Ok(Found::End(at)),
+            Ok(more) => {
+                let nuls = leading(&block[..more]);
+                at += nuls as u64;
+                bytes += more;
+                if nuls < more {
+                    return Ok(Found::Data(at));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Found::Nuls(at))
+}
+
+/// Where the NULs before `end` begin. Blocks.
+pub fn begin_before<F: File>(file: &F, end: u64) -> io::Result<u64> {
+    let mut at = end;
+    let mut block = Vec::new();
+    while at > 0 {
+        // Mostly there are none.
+        let length = if at == end { at.min(64) } else { at.min(BLOCK_BYTES as u64) };
+        block.resize(length as usize, 0);
+        super::identify::read_whole(file, at - length, &mut block)?;
+        let nuls = crate::codec::nuls::trailing(&block) as u64;
+        at -= nuls;
+        if nuls < length {
+            break;
+        }
+    }
+    Ok(at)
+}
+
+/// The marker of the position `nuls` NULs behind `bytes`.
+pub fn marker_behind(bytes: &[u8], nuls: u64) -> u64 {
+    let nuls = nuls.min(TAIL_BYTES as u64) as usize;
+    let kept = bytes.len().min(TAIL_BYTES - nuls);
+    let mut window = [0; TAIL_BYTES];
+    window[..kept].copy_from_slice(&bytes[bytes.len() - kept..]);
+    tail_marker(&window[..kept + nuls])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::env::{Disk, Open};
+    use tailwater_shards::sim::SimDisk;
+
+    fn file(content: &[u8]) -> <SimDisk as Disk>::File {
+        let disk = SimDisk::new(1);
+        disk.outside().create_dir_all("/log").expect("made");
+        disk.outside().write("/log/a", content).expect("written");
+        disk.open(std::path::Path::new("/log/a"), Open::Read).expect("there")
+    }
+
+    #[test]
+    fn search_ends_at_data_at_the_end_or_when_others_have_their_turn() {
+        let mut content = vec![0; 3 * SEARCH_BYTES];
+        let found = |content: &[u8], from, to| search(&file(content), from, to).expect("read");
+        assert_eq!(found(&content, 5, None), Found::Nuls(SEARCH_BYTES as u64 + 5));
+        assert_eq!(found(&content, 5, Some(1000)), Found::Data(1000));
+        assert_eq!(found(&content[..1000], 5, None), Found::End(1000));
+        assert_eq!(found(&content[..1000], 1000, None), Found::End(1000));
+        content[700_000] = b'x';
+        assert_eq!(found(&content, SEARCH_BYTES as u64, None), Found::Data(700_000));
+        assert_eq!(found(&content, 700_000, None), Found::Data(700_000));
+    }
+
+    #[test]
+    fn begin_of_nuls_is_found_backwards() {
+        for (text, nuls) in [(0, 0), (0, 10), (0, 600_000), (100, 0), (100, 63), (100, 64), (300, 600_000)] {
+            let content = [vec![b'x'; text], vec![0; nuls]].concat();
+            assert_eq!(begin_before(&file(&content), content.len() as u64).expect("read"), text as u64, "{nuls}");
+        }
+    }
+
+    #[test]
+    fn marker_behind_nuls_is_that_of_their_bytes() {
+        for (text, nuls) in [(0, 3), (5, 0), (5, 3), (100, 3), (100, 64), (100, 1000)] {
+            let bytes = vec![b'x'; text];
+            let all = [&bytes[..], &vec![0; nuls]].concat();
+            assert_eq!(marker_behind(&bytes, nuls as u64), tail_marker(&all), "{text} {nuls}");
+        }
+    }
+
+    #[test]
+    fn search_in_vain_rests_before_the_next_and_begins_anew() {
+        let (second, stamp) = (Duration::from_secs(1), Timestamp(7));
+        let at = |secs: u64| Monotonic(secs * 1_000_000_000);
+        let mut nuls = Nuls::default();
+        nuls.note(10..100);
+        assert_eq!(nuls.search_from(10, 100, stamp, at(1)), Some(100));
+        nuls.take(Found::Nuls(500), second, at(2));
+        assert_eq!(nuls.search_from(10, 100, Timestamp(8), at(2)), Some(500));
+        nuls.take(Found::End(900), second / 10, at(3));
+        assert_eq!(nuls.search_from(10, 100, stamp, at(7)), None);
+        assert_eq!(nuls.search_from(10, 100, stamp, at(8)), Some(100));
+        nuls.take(Found::Nuls(700), second / 10, at(8));
+        assert_eq!(nuls.search_from(50, 120, stamp, at(8)), None, "the position has moved");
+        assert_eq!(nuls.search_from(50, 120, stamp, at(8)), None);
+        assert_eq!(nuls.search_from(50, 120, stamp, at(9)), Some(120));
+        assert_eq!((nuls.within(10, 1000), nuls.within(20, 500), nuls.within(900, 1000)), (890, 480, 0));
+    }
+}

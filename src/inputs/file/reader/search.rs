@@ -1,0 +1,67 @@
+//! What the reader does about NULs that fill the rest of a read.
+//!
+//! Guarantees: a search runs where it may block and in pieces, each after a read from the position, so that a truncation in the
+//! meantime is noticed as always. Moves no position: the next read from it does, with what the search found.
+
+use super::super::follow::Followed;
+use super::super::nuls::{self, Found};
+use super::super::owner::{Outcome, Taken};
+use super::{FileOf, Reader};
+use crate::codec::framing::Place;
+use std::io;
+use std::sync::Arc;
+use tailwater_shards::env::{Env, File, Timestamp};
+
+/// Whether there are NULs now where a line was begun behind a hole: the hole is another one.
+pub fn is_hollow<F>(followed: &Followed<F>, bytes: &[u8]) -> bool {
+    let span = followed.span();
+    let behind_hole = span.place == Place::LineStart && span.lead() > 0 && bytes.get(span.lead() - 1) == Some(&0);
+    behind_hole
+        && followed.unfinished > 0
+        && bytes.get(span.lead()) == Some(&0)
+        && followed.nuls.within(span.from, span.from + 1) == 0
+}
+
+impl<E: Env> Reader<'_, E> {
+    /// Searches behind a read that ended with NULs for what follows them. Such a read is repeated from the position then, with
+    /// what is known.
+    pub(super) async fn search(
+        &self,
+        taken: &mut Taken<FileOf<E>>,
+        file: &Arc<FileOf<E>>,
+        end: u64,
+        modified: Timestamp,
+    ) -> Outcome {
+        let followed = &mut *taken.followed;
+        let span = followed.span();
+        let begun = self.context.env.now();
+        let Some(from) = followed.nuls.search_from(span.from, end, modified, begun) else { return Outcome::Read };
+        let searched = file.clone();
+        let found = self.context.env.blocking(move || {
+            let found = nuls::search(&*searched, from, span.to)?;
+            Ok::<_, io::Error>((found, searched.stat()?.length))
+        });
+        let (found, length) = match found.await {
+            Ok(found) => found,
+            Err(error) => {
+                self.tell_once(followed, &error, "reading it failed", "it is tried again each second");
+                return Outcome::Failed;
+            }
+        };
+        let now = self.context.env.now();
+        followed.nuls.take(found, now.since(begun), now);
+        let Found::End(to) = found else { return Outcome::More };
+        if span.to.is_some() {
+            // What was read is behind it: the file has just been cut.
+            return Outcome::Failed;
+        }
+        if length <= to {
+            let seen_length = followed.seen_length;
+            self.cut_at(taken, to, seen_length);
+        }
+        let followed = &mut *taken.followed;
+        followed.seen_length = followed.seen_length.max(to);
+        followed.unfinished = to - span.from;
+        if taken.finish { Outcome::More } else { Outcome::Read }
+    }
+}
