@@ -1,8 +1,9 @@
 //! Directory watches: who is woken when something changes under a watched directory.
 //!
-//! Guarantees: a change of a followed file wakes its owner at once; everything else waits for the home shard, merged, so
-//! that what waits is bounded by the names in the watched directories. Watches only shorten latency: where none can be had,
-//! the rescan finds the same a little later. Holds no lane, since the task that waits for events cannot be stopped.
+//! Guarantees: a change of a followed file wakes its owner at once, and when changes come close together, after half a
+//! millisecond, for all of them; everything else waits for the home shard, merged, so that what waits is bounded by the names in
+//! the watched directories. Watches only shorten latency: where none can be had, the rescan finds the same a little later.
+//! Holds no lane, since the task that waits for events cannot be stopped.
 
 use super::owner::Owner;
 use super::post::{FileId, Post, ToOwner};
@@ -11,11 +12,15 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 use tailwater_shards::env::{Disk, Env, ShardId, Watch, WatchEvent, WatchId, WatchKind};
 use tailwater_shards::signal::Signal;
 
 /// Changed names that wait for the home shard at most; beyond them everything is looked at.
 const NAMES_WAITING_MAX: usize = 16 * 1024;
+
+/// How long changes gather when they come close together: each wake costs as much as many lines.
+const GATHER: Duration = Duration::from_micros(500);
 
 /// What it means that a watch cannot be had.
 const WITHOUT: &str = "changes are found by looking, those of quiet files within ten seconds";
@@ -87,7 +92,7 @@ impl<E: Env> Watcher<E> {
             }
         };
         if let Some(watch) = &watch {
-            env.spawn("file watch", wait_for_events(watch.clone(), Rc::downgrade(&shared)));
+            env.spawn("file watch", wait_for_events(env.clone(), watch.clone(), Rc::downgrade(&shared)));
         }
         Watcher { watch, shared, told: RefCell::new(false) }
     }
@@ -208,10 +213,14 @@ impl<E: Env> Watcher<E> {
     }
 }
 
-async fn wait_for_events<E: Env>(watch: Rc<E::Watch>, shared: Weak<Shared<E>>) {
+async fn wait_for_events<E: Env>(env: E, watch: Rc<E::Watch>, shared: Weak<Shared<E>>) {
     let mut events = Vec::new();
+    let mut told_at = env.now();
     loop {
         let result = watch.next(&mut events).await;
+        let now = env.now();
+        let close = now.since(told_at) < GATHER * 3 / 2;
+        told_at = now;
         let Some(shared) = shared.upgrade() else { return };
         if let Err(error) = result {
             shared.table.borrow_mut().dead = true;
@@ -220,6 +229,10 @@ async fn wait_for_events<E: Env>(watch: Rc<E::Watch>, shared: Weak<Shared<E>>) {
         }
         shared.dispatch(&events);
         events.clear();
+        drop(shared);
+        if close {
+            env.sleep(GATHER).await;
+        }
     }
 }
 

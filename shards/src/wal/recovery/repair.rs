@@ -3,7 +3,7 @@
 //! Guarantees: bytes that are set aside are durable in their copy; what is written again is the same. Blocks throughout.
 
 use super::RecoveredLog;
-use crate::env::{Disk, File as _, Open};
+use crate::env::{Disk, File as _, Map as _, Open};
 use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::wal::log::{Log, LogStart};
 use crate::wal::segment::{SEGMENT_HEADER_BYTES, Segment, Standby, io_error, standby_number};
@@ -47,6 +47,7 @@ impl<D: Disk> RecoveredLog<D> {
             }
             let end = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
             rewrite(segment, self.synced, end).and_then(|()| segment.file.sync()).map_err(io_error(&segment.path))?;
+            segment.map.release(0, segment.map.length());
         }
         disk.sync_dir(&self.directory).map_err(io_error(&self.directory))?;
         self.synced = self.last;

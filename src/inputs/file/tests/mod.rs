@@ -35,6 +35,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Log {
     lines: Vec<String>,
+    batches: usize,
     sources: BTreeMap<SourceKey, Kept>,
 }
 
@@ -48,6 +49,7 @@ struct Kept {
 
 impl Log {
     fn append(&mut self, batch: &Batch) {
+        self.batches += 1;
         let source = batch.source.clone();
         let new = Kept { source, intervals: Vec::new(), marker: 0, gone: false, lines: Vec::new() };
         let kept = self.sources.entry(batch.source.key).or_insert(new);

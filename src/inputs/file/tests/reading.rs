@@ -23,6 +23,33 @@ fn lines_are_read_once_as_they_come() {
 }
 
 #[test]
+fn lines_that_come_close_together_are_read_together_and_soon() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, &["/log/*.log"]);
+        world.append("/log/a.log", "0\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(1);
+        // A line alone is read as soon as one that others follow.
+        for gap_us in [50_000, 100] {
+            let before = (world.log.borrow().batches, world.log.borrow().lines.len());
+            for n in 0..200 {
+                world.append("/log/a.log", &format!("{n}\n"));
+                world.simulation.run_for(Duration::from_micros(gap_us));
+                let unread = n + 1 - (world.log.borrow().lines.len() - before.1);
+                assert!(unread <= 100, "seed {seed}: {unread} lines wait");
+            }
+            world.wait_for(before.1 + 200);
+            let batches = world.log.borrow().batches - before.0;
+            match gap_us {
+                100 => assert!(batches <= 80, "seed {seed}: {batches} batches"),
+                _ => assert!(batches >= 180, "seed {seed}: {batches} batches: lines far apart are read one by one"),
+            }
+        }
+    }
+}
+
+#[test]
 fn half_a_line_waits_for_its_end() {
     check(&["/log/app.log"], |world| {
         world.start();
