@@ -1,7 +1,7 @@
 //! What the product wants to reach, each beside what was measured. A figure that falls short is said, and fails nothing: how fast
 //! a machine is today is no property of the program.
 
-use crate::results::{Figure, Results, ratios, spread};
+use crate::results::{Figure, Results, Spread, pairs, ratios, spread};
 
 /// One line: what is wanted, what was measured, whether that is enough.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Aim {
 }
 
 const OURS: &str = "tailwater";
+/// What resident memory may gain in half a soak: samples differ by as much where nothing grows.
+const FLAT_KIB: f64 = 256.0;
 
 /// The aims that something was measured for.
 pub fn all(results: &Results) -> Vec<Aim> {
@@ -43,7 +45,9 @@ pub fn all(results: &Results) -> Vec<Aim> {
         aims.extend(below("start", case, Figure::FirstEventMs, 100.0));
     }
     aims.extend(recovery(results));
+    aims.extend(below("soak", "", Figure::ResidentPeakMib, 60.0));
     aims.extend(below("soak", "", Figure::ResidentGrowthKibPerMinute, 100.0));
+    aims.extend(flat(results));
     aims
 }
 
@@ -57,28 +61,28 @@ fn against_rsyslog(results: &Results, scenario: &str, times: f64) -> Option<Aim>
         wanted: format!(
             "{scenario}: at least {times} times the events per CPU-second of rsyslog from a file to /dev/null"
         ),
-        measured: format!(
-            "median {:.2} ({:.2} to {:.2}), best against best {best:.2}",
-            ratio.median, ratio.min, ratio.max
-        ),
+        measured: format!("{}, best against best {best:.2}", said(ratio, pairs((ours, rate), (theirs, rate)).len(), 2)),
         met: ratio.median >= times,
     })
 }
 
 fn against_serde(results: &Results, scenario: &str, share: f64) -> Option<Aim> {
     let ours = results.find(scenario, "json", OURS)?;
-    let line = spread(&results.find(scenario, "json", "serde_json")?.values(Figure::NsPerLine))?;
-    let costs: Vec<f64> = ours.values(Figure::EventsPerCpuSecond).iter().map(|rate| 1e9 / rate).collect();
-    let cost = spread(&costs)?;
-    let measured = cost.median / line.median;
-    let best = cost.min / line.min;
+    let theirs = results.find(scenario, "json", "serde_json")?;
+    let pairs = pairs((ours, Figure::EventsPerCpuSecond), (theirs, Figure::NsPerLine));
+    let (costs, lines): (Vec<f64>, Vec<f64>) = pairs.into_iter().map(|(rate, line)| (1e9 / rate, line)).unzip();
+    let shares: Vec<f64> = costs.iter().zip(&lines).map(|(cost, line)| cost / line).collect();
+    let (cost, line, measured) = (spread(&costs)?, spread(&lines)?, spread(&shares)?);
     Some(Aim {
         wanted: format!("{scenario}: an event costs at most {share} of serde_json's parsing of the line"),
         measured: format!(
-            "median {measured:.3} ({:.0} of {:.0} ns), best against best {best:.3}",
-            cost.median, line.median
+            "{}; median costs {:.0} and {:.0} ns, best against best {:.3}",
+            said(measured, shares.len(), 3),
+            cost.median,
+            line.median,
+            cost.min / line.min
         ),
-        met: measured <= share,
+        met: measured.median <= share,
     })
 }
 
@@ -87,10 +91,11 @@ fn scaling(results: &Results, folder: &str) -> Option<Aim> {
         let series = results.find("two_shards", &format!("{folder}, {shards}"), OURS)?;
         Some((series, Figure::EventsPerSecond))
     };
-    let ratio = ratios(of("2 shards")?, of("1 shard")?)?;
+    let (two, one) = (of("2 shards")?, of("1 shard")?);
+    let ratio = ratios(two, one)?;
     Some(Aim {
         wanted: format!("two_shards {folder}: at least 1.8 times the events per second of one shard"),
-        measured: format!("median {:.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max),
+        measured: said(ratio, pairs(two, one).len(), 2),
         met: ratio.median >= 1.8,
     })
 }
@@ -107,6 +112,29 @@ fn recovery(results: &Results) -> Option<Aim> {
     })
 }
 
+/// The resident memory of the second half stays where the first half left it: a leak grows in both.
+fn flat(results: &Results) -> Option<Aim> {
+    let series = results.find("soak", "", OURS)?;
+    let first = spread(&series.values(Figure::ResidentGrowthFirstHalfKib))?;
+    let values = series.values(Figure::ResidentGrowthSecondHalfKib);
+    let second = spread(&values)?;
+    Some(Aim {
+        wanted: format!("soak: memory is flat, so the second half grows by less than {FLAT_KIB:.0} KiB"),
+        measured: format!("{} KiB, first half {:.0} KiB", said(second, values.len(), 0), first.median),
+        met: second.median < FLAT_KIB,
+    })
+}
+
+/// A spread in words; one sample has none.
+fn said(spread: Spread, samples: usize, decimals: usize) -> String {
+    let Spread { min, median, max } = spread;
+    if samples == 1 {
+        format!("{median:.decimals$}, one sample")
+    } else {
+        format!("median {median:.decimals$} ({min:.decimals$} to {max:.decimals$})")
+    }
+}
+
 /// A figure whose median has to be below a bound.
 struct Below<'a> {
     scenario: &'a str,
@@ -117,12 +145,13 @@ struct Below<'a> {
 
 impl Below<'_> {
     fn aim(&self, results: &Results) -> Option<Aim> {
-        let values = spread(&results.find(self.scenario, self.case, OURS)?.values(self.figure))?;
-        let heading = self.figure.heading();
+        let series = results.find(self.scenario, self.case, OURS)?;
+        let values = series.values(self.figure);
+        let spread = spread(&values)?;
         Some(Aim {
-            wanted: format!("{} {}: {heading} below {}", self.scenario, self.case, self.bound),
-            measured: format!("median {:.2} ({:.2} to {:.2})", values.median, values.min, values.max),
-            met: values.median < self.bound,
+            wanted: format!("{}: {} below {}", series.title(), self.figure.heading(), self.bound),
+            measured: said(spread, values.len(), 2),
+            met: spread.median < self.bound,
         })
     }
 }
@@ -144,7 +173,41 @@ mod tests {
         let aims = all(&results);
         let met: Vec<bool> = aims.iter().map(|aim| aim.met).collect();
         assert_eq!(met, [true, false, false], "{aims:?}");
-        assert!(aims[0].measured.starts_with("median 8.00"), "{aims:?}");
-        assert!(aims[1].measured.starts_with("median 0.250 (250 of 1000 ns)"), "{aims:?}");
+        assert!(aims[0].measured.starts_with("8.00, one sample"), "{aims:?}");
+        assert!(aims[1].measured.starts_with("0.250, one sample; median costs 250 and 1000 ns"), "{aims:?}");
+        assert_eq!(aims[2].measured, "0.70, one sample", "{aims:?}");
+    }
+
+    #[test]
+    fn cost_of_a_line_is_compared_inside_a_round() {
+        let mut results = Results::default();
+        // In each of these rounds an event costs a fifth of a line; a machine that drifts makes a quarter of the medians.
+        for (round, cost, line) in [(1, 100.0, 500.0), (2, 200.0, 1000.0), (3, 250.0, 1250.0)] {
+            results.add(round, "file_to_file", "json", OURS, &[(Figure::EventsPerCpuSecond, 1e9 / cost)]);
+            results.add(round, "file_to_file", "json", "serde_json", &[(Figure::NsPerLine, line)]);
+        }
+        results.add(4, "file_to_file", "json", OURS, &[(Figure::EventsPerCpuSecond, 1e9 / 1000.0)]);
+        results.add(5, "file_to_file", "json", OURS, &[(Figure::EventsPerCpuSecond, 1e9 / 1000.0)]);
+        let aims = all(&results);
+        assert_eq!(aims.len(), 1, "{aims:?}");
+        assert!(aims[0].met && aims[0].measured.starts_with("median 0.200 (0.200 to 0.200);"), "{aims:?}");
+    }
+
+    #[test]
+    fn soak_that_leaks_or_needs_much_falls_short() {
+        let met = |peak, first, second| {
+            let mut results = Results::default();
+            let figures = [
+                (Figure::ResidentPeakMib, peak),
+                (Figure::ResidentGrowthKibPerMinute, 90.0),
+                (Figure::ResidentGrowthFirstHalfKib, first),
+                (Figure::ResidentGrowthSecondHalfKib, second),
+            ];
+            results.add(1, "soak", "", OURS, &figures);
+            all(&results).iter().map(|aim| aim.met).collect::<Vec<_>>()
+        };
+        assert_eq!(met(30.0, 800.0, 20.0), [true, true, true]);
+        assert_eq!(met(61.0, 800.0, 20.0), [false, true, true]);
+        assert_eq!(met(30.0, 405.0, 405.0), [true, true, false], "a leak that each minute hides");
     }
 }

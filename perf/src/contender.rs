@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The programs that are known.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -166,6 +167,14 @@ impl Contender {
         command.env("PERF_ADMIN", place.admin.to_string()).env("PERF_ADMIN_PORT", place.admin.port().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(command)
+    }
+
+    /// How much later than its work its own count may be: most make it once a second.
+    pub fn count_lag(&self) -> Duration {
+        match self.program {
+            Program::Tailwater | Program::SyslogNg => Duration::from_millis(250),
+            _ => Duration::from_millis(1200),
+        }
     }
 
     /// Events that have left it so far, by its own count.

@@ -178,7 +178,16 @@ impl Drop for Metered {
 
 /// User and system time of all children that were reaped so far.
 fn children_cpu_seconds() -> Result<f64, String> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| format!("getrusage: {error}"))?;
+    cpu_seconds_of(UsageWho::RUSAGE_CHILDREN)
+}
+
+/// User and system time of what measures, so far.
+pub fn own_cpu_seconds() -> Result<f64, String> {
+    cpu_seconds_of(UsageWho::RUSAGE_SELF)
+}
+
+fn cpu_seconds_of(who: UsageWho) -> Result<f64, String> {
+    let usage = getrusage(who).map_err(|error| format!("getrusage: {error}"))?;
     let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(microseconds as f64 / 1e6)
 }

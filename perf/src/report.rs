@@ -37,6 +37,9 @@ impl Report<'_> {
         if !self.outcome.missing.is_empty() {
             let _ = writeln!(text, "not here, so not run: {}", self.outcome.missing.join(", "));
         }
+        for note in &self.outcome.notes {
+            let _ = writeln!(text, "{note}");
+        }
         text.push('\n');
         text.push_str(&self.table());
         let aims = aims::all(&self.outcome.results);
@@ -96,6 +99,7 @@ impl Report<'_> {
             "versions": self.outcome.versions,
             "missing": self.outcome.missing,
             "note": self.note,
+            "notes": self.outcome.notes,
             "lines": self.plan.lines,
             "rounds": self.plan.rounds,
             "seed": self.plan.seed,
@@ -204,14 +208,19 @@ mod tests {
             results.add(round, "file_to_blackhole", "json", OURS, &[(Figure::EventsPerCpuSecond, ours)]);
             results.add(round, "file_to_blackhole", "json", "rsyslog", &[(Figure::EventsPerCpuSecond, theirs)]);
         }
-        let outcome =
-            Outcome { results, missing: vec!["vector"], versions: vec!["tailwater 1".into()], load: "0.1".into() };
+        let outcome = Outcome {
+            results,
+            missing: vec!["vector"],
+            versions: vec!["tailwater 1".into()],
+            load: "0.1".into(),
+            notes: vec!["shared".into()],
+        };
         let plan = Plan { lines: 100, ..Plan::default() };
         let report = Report { plan: &plan, outcome: &outcome, commit: "abc", note: "a \"note\"" };
         let text = report.text();
         assert!(text.contains("| file_to_blackhole json | tailwater | 10 (6 to 20) |  |"), "{text}");
         assert!(text.contains("| file_to_blackhole json | rsyslog | 2 (1 to 5) | 5.00 (4.00 to 6.00) |"), "{text}");
-        assert!(text.contains("| not met |") && text.contains("not here, so not run: vector\n"), "{text}");
+        assert!(text.contains("| not met |") && text.contains("not here, so not run: vector\nshared\n"), "{text}");
         let document: Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(document["note"], "a \"note\"");
         let rounds = r#"[{"round":1,"value":6.0},{"round":2,"value":10.0},{"round":3,"value":20.0}]"#;

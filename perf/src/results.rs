@@ -16,6 +16,8 @@ pub enum Figure {
     ResidentPeakMib,
     ResidentMib,
     ResidentGrowthKibPerMinute,
+    ResidentGrowthFirstHalfKib,
+    ResidentGrowthSecondHalfKib,
     LatencyP50Ms,
     LatencyP99Ms,
     LatencyMaxMs,
@@ -24,6 +26,7 @@ pub enum Figure {
     FirstEventMs,
     LogMegabytes,
     NsPerLine,
+    MeasuringMsPerSecond,
 }
 
 impl Figure {
@@ -38,6 +41,8 @@ impl Figure {
             Figure::ResidentPeakMib => "peak RSS MiB",
             Figure::ResidentMib => "RSS MiB",
             Figure::ResidentGrowthKibPerMinute => "RSS growth KiB/min",
+            Figure::ResidentGrowthFirstHalfKib => "RSS growth 1st half KiB",
+            Figure::ResidentGrowthSecondHalfKib => "RSS growth 2nd half KiB",
             Figure::LatencyP50Ms => "p50 ms",
             Figure::LatencyP99Ms => "p99 ms",
             Figure::LatencyMaxMs => "max ms",
@@ -46,6 +51,7 @@ impl Figure {
             Figure::FirstEventMs => "first event ms",
             Figure::LogMegabytes => "log MB",
             Figure::NsPerLine => "CPU ns per line",
+            Figure::MeasuringMsPerSecond => "measuring CPU ms per s",
         }
     }
 
@@ -60,6 +66,8 @@ impl Figure {
             Figure::ResidentPeakMib => "resident_peak_mib",
             Figure::ResidentMib => "resident_mib",
             Figure::ResidentGrowthKibPerMinute => "resident_growth_kib_per_minute",
+            Figure::ResidentGrowthFirstHalfKib => "resident_growth_first_half_kib",
+            Figure::ResidentGrowthSecondHalfKib => "resident_growth_second_half_kib",
             Figure::LatencyP50Ms => "latency_p50_ms",
             Figure::LatencyP99Ms => "latency_p99_ms",
             Figure::LatencyMaxMs => "latency_max_ms",
@@ -68,6 +76,7 @@ impl Figure {
             Figure::FirstEventMs => "first_event_ms",
             Figure::LogMegabytes => "log_megabytes",
             Figure::NsPerLine => "cpu_ns_per_line",
+            Figure::MeasuringMsPerSecond => "measuring_cpu_ms_per_second",
         }
     }
 
@@ -77,7 +86,8 @@ impl Figure {
             Figure::EventsPerSecond | Figure::EventsPerCpuSecond | Figure::NsPerLine => 0,
             Figure::MegabytesPerSecond | Figure::ReadyMs | Figure::FirstEventMs | Figure::LogMegabytes => 0,
             Figure::ResidentPeakMib | Figure::ResidentMib | Figure::ResidentGrowthKibPerMinute => 1,
-            Figure::CpuSeconds | Figure::CpuMsPerSecond => 2,
+            Figure::ResidentGrowthFirstHalfKib | Figure::ResidentGrowthSecondHalfKib => 0,
+            Figure::CpuSeconds | Figure::CpuMsPerSecond | Figure::MeasuringMsPerSecond => 2,
             Figure::LatencyP50Ms | Figure::LatencyP99Ms | Figure::LatencyMaxMs | Figure::LookGapMs => 2,
         }
     }
@@ -174,14 +184,21 @@ impl Results {
     }
 }
 
+/// The values of two figures in the rounds that have both.
+pub fn pairs(one: (&Series, Figure), other: (&Series, Figure)) -> Vec<(f64, f64)> {
+    let none = Vec::new();
+    let of = |(series, figure): (&Series, Figure)| series.samples.get(&figure).unwrap_or(&none).clone();
+    let others = of(other);
+    let pair = |(round, value): (usize, f64)| {
+        let (_, other) = others.iter().find(|(other, _)| *other == round)?;
+        Some((value, *other))
+    };
+    of(one).into_iter().filter_map(pair).collect()
+}
+
 /// `above / below` of two figures, round by round.
 pub fn ratios(above: (&Series, Figure), below: (&Series, Figure)) -> Option<Spread> {
-    let (above, below) = (above.0.samples.get(&above.1)?, below.0.samples.get(&below.1)?);
-    let pair = |(round, value): &(usize, f64)| {
-        let other = below.iter().find(|(other, _)| other == round)?;
-        Some(value / other.1)
-    };
-    spread(&above.iter().filter_map(pair).collect::<Vec<_>>())
+    spread(&pairs(above, below).into_iter().map(|(above, below)| above / below).collect::<Vec<_>>())
 }
 
 /// Smallest, middle (of two middle ones the mean) and largest.

@@ -110,7 +110,7 @@ impl Scenario {
 
     /// Whether it runs in every round; the others repeat themselves inside, or take long.
     fn in_every_round(self) -> bool {
-        !matches!(self, Scenario::Start | Scenario::Idle | Scenario::Soak)
+        !matches!(self, Scenario::Start | Scenario::Soak)
     }
 }
 
@@ -145,6 +145,8 @@ pub struct Outcome {
     pub versions: Vec<String>,
     /// How busy the machine was with other things, over the minute before.
     pub load: String,
+    /// What else is to be known of the results.
+    pub notes: Vec<String>,
 }
 
 /// Runs everything.
@@ -180,7 +182,8 @@ fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
     }
     results.sort();
     let versions = contenders.iter().map(Contender::version).collect();
-    Ok(Outcome { results, missing, versions, load })
+    let notes = scenarios.contains(&Scenario::TwoShards).then(|| two_shards::note(bench.cpus.len())).flatten();
+    Ok(Outcome { results, missing, versions, load, notes: notes.into_iter().collect() })
 }
 
 impl Bench<'_> {
@@ -278,6 +281,12 @@ fn ended_well(contender: &Contender, ended: &Ended) -> Result<(), String> {
     if contender.is_ours() && !ended.status.success() { Err(format!("it ended with {}", ended.status)) } else { Ok(()) }
 }
 
+/// The program's own count of what has left it, after a rest: what it sends once more comes late. `pause` is what rests.
+fn count_at_rest(contender: &Contender, place: &Place, pause: impl FnOnce(Duration)) -> u64 {
+    pause(contender.count_lag());
+    contender.events_out(place)
+}
+
 /// Fills the page cache once and lets go of it. A virtual machine pays for each page that it touches for the first time, up to
 /// ten times the price of the work itself: the first contenders would pay it for all that follow.
 fn touch_memory(path: &Path, bytes: u64) -> Result<(), String> {
@@ -288,4 +297,35 @@ fn touch_memory(path: &Path, bytes: u64) -> Result<(), String> {
         file.write_all(&block).map_err(fail)?;
     }
     std::fs::remove_file(path).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contender::Program;
+
+    #[test]
+    fn late_repeat_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (configurations, input, directory) = (PathBuf::new(), PathBuf::new(), folder.path().to_owned());
+        let place = Place { configurations, input, directory, admin: contender::free_address().unwrap() };
+        let contender = Contender { program: Program::Rsyslog, binary: PathBuf::new() };
+        let say = |count: u64| {
+            let line = format!("{{ \"name\": \"out\", \"processed\": {count} }}\n");
+            std::fs::write(place.directory.join("statistics.log"), line).unwrap();
+        };
+        say(7);
+        assert_eq!(contender.events_out(&place), 7);
+        let repeat = |rest| {
+            assert!(rest > Duration::from_secs(1), "rsyslog makes its statistics once a second");
+            say(8);
+        };
+        assert_eq!(count_at_rest(&contender, &place, repeat), 8);
+    }
+
+    #[test]
+    fn shared_processor_is_said() {
+        assert!(two_shards::note(2).is_some_and(|note| note.contains("shares one with a shard")));
+        assert_eq!(two_shards::note(3), None);
+    }
 }

@@ -59,8 +59,12 @@ fn every_scenario_runs_in_small() {
         ("recovery", "ready_ms"),
         ("idle", "cpu_ms_per_second"),
         ("soak", "resident_growth_kib_per_minute"),
+        ("soak", "resident_growth_second_half_kib"),
     ] {
         assert!(has(scenario, figure), "{scenario} shows no {figure}:\n{text}\n{log}");
+    }
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) {
+        assert!(has("two_shards", "measuring_cpu_ms_per_second"), "{text}\n{log}");
     }
     assert_eq!(document["failures"].as_array().map(Vec::len), Some(0), "{text}");
     assert!(text.contains("| recovery: below 2 s for 1 GB of log, to the first event |"), "{text}");

@@ -3,12 +3,13 @@
 //! Where looks find nothing left to do, or the CPU time is far below the wall time, this was not full speed: the machine was busy.
 //!
 //! Files of the same lines, each behind a first line of its own, are put into a folder as fast as they are taken; one that was taken is
-//! deleted. The growth is the slope of a straight line through all samples but those of the first tenth.
+//! deleted. The growth is the slope of a straight line through all samples but those of the first tenth; and for each half of these, what
+//! such a line gains in it: what is flat gains nothing in the second one, whatever it needed to get warm.
 //!
 //! Guarantees: all events of all files were delivered, by the program's own count.
 
 use super::throughput::MIB;
-use super::{Bench, Scenario, ended_well};
+use super::{Bench, Scenario, count_at_rest, ended_well};
 use crate::contender::Contender;
 use crate::data::{Kind, Lines};
 use crate::measure::{self, Metered};
@@ -55,7 +56,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     }
     let done = || Ok(contender.events_out(&place) >= feed.events);
     metered.until(bench.within(feed.lines * AHEAD), Duration::from_millis(500), done).map_err(with_log)?;
-    let events = contender.events_out(&place);
+    let events = count_at_rest(contender, &place, measure::pause);
     let wall = metered.begun().elapsed().as_secs_f64();
     let peak = metered.resident_peak_bytes() as f64 / MIB;
     let ended = metered.end().map_err(with_log)?;
@@ -63,12 +64,15 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     if events != feed.events {
         return Err(format!("it counts {events} events out of {}", feed.events));
     }
-    let growth = slope(&samples[samples.len() / 10..]);
+    let warm = &samples[samples.len() / 10..];
+    let growth = slope(warm);
+    let halves = warm.split_at(warm.len() / 2);
+    let (first, second) = (gain(halves.0), gain(halves.1));
     let at = |tenth: usize| samples.get(samples.len() * tenth / 10).map_or(0.0, |sample| sample.1 / 1024.0);
     let resident = [at(1), at(5), at(9)].map(|mib| format!("{mib:.1}")).join(", ");
     eprintln!(
-        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute ({resident} MiB after 1, 5 and 9 tenths); \
-         {dry} of {looks} looks found nothing left to do",
+        "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute ({resident} MiB after 1, 5 and 9 tenths; \
+         {first:.0} KiB in the first half, {second:.0} in the second); {dry} of {looks} looks found nothing left to do",
         contender.name()
     );
     let figures = [
@@ -78,9 +82,17 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         (Figure::CpuMsPerSecond, ended.cpu_seconds * 1000.0 / wall),
         (Figure::ResidentPeakMib, peak),
         (Figure::ResidentGrowthKibPerMinute, growth),
+        (Figure::ResidentGrowthFirstHalfKib, first),
+        (Figure::ResidentGrowthSecondHalfKib, second),
     ];
     results.add(round, Scenario::Soak.name(), "", contender.name(), &figures);
     Ok(())
+}
+
+/// What a straight line through samples gains from the first to the last.
+fn gain(samples: &[(f64, f64)]) -> f64 {
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return 0.0 };
+    slope(samples) * (last.0 - first.0)
 }
 
 /// A folder that goes when it is dropped.

@@ -1,13 +1,13 @@
 //! `file_to_blackhole` and `file_to_file`: a file that is there already goes through as fast as it can.
 //!
-//! Guarantees: a run counts only if every event arrived once. Without an output file the program's own count must be exact; with
-//! one, each number stands in it once.
+//! Guarantees: a run counts only if every event arrived once. Without an output file the program's own count must be exact, and still
+//! be so after a rest; with one, each number stands in it once.
 
-use super::{Bench, Scenario, ended_well};
+use super::{Bench, Scenario, count_at_rest, ended_well};
 use crate::check;
 use crate::contender::Contender;
 use crate::data::Kind;
-use crate::measure::Metered;
+use crate::measure::{self, Metered};
 use crate::output::Output;
 use crate::results::{Figure, Results};
 use std::path::Path;
@@ -48,6 +48,9 @@ pub(super) fn run(
         metered.until(bench.within(lines), ASK_PROGRAM, done)
     };
     let wall = wall.map_err(with_log)?;
+    if scenario == Scenario::FileToBlackhole {
+        events = count_at_rest(contender, &place, measure::pause);
+    }
     let peak = metered.resident_peak_bytes() as f64 / MIB;
     let ended = metered.end().map_err(with_log)?;
     ended_well(contender, &ended).map_err(with_log)?;

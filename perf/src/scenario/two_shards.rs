@@ -1,11 +1,13 @@
 //! `two_shards`: the same files on one shard and on two, each shard on a processor of its own.
 //!
-//! The figure is events per second of wall time, start included. On a machine with one processor there is nothing to measure.
+//! The figure is events per second of wall time, start included. On a machine with one processor there is nothing to measure; with
+//! two, what measures shares one with a shard. It sleeps between looks, and what it used meanwhile is a figure of its own.
 //!
-//! Guarantees: all events were delivered, by the program's own count; where a file is written, each stands in it once.
+//! Guarantees: all events were delivered, by the program's own count, which is still so after a rest; where a file is written, each
+//! stands in it once.
 
 use super::throughput::MIB;
-use super::{Bench, Scenario, ended_well};
+use super::{Bench, Scenario, count_at_rest, ended_well};
 use crate::check;
 use crate::contender::{Contender, Place};
 use crate::data::{self, Kind};
@@ -17,6 +19,11 @@ use std::time::Duration;
 const FILES: u64 = 4;
 /// Lines of a file at most.
 const FILE_LINES_MAX: u64 = 1_000_000;
+
+/// What is to be said of the results on a machine with so many processors.
+pub(super) fn note(cpus: usize) -> Option<String> {
+    (cpus == 2).then(|| "two_shards: no processor is left for what measures; it shares one with a shard".to_owned())
+}
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
     if bench.cpus.len() < 2 {
@@ -52,12 +59,11 @@ fn once(
 ) -> Result<(), String> {
     let lines = bench.plan.lines.min(FILE_LINES_MAX);
     let metered = Metered::start(&mut contender.command(place)?, cpus)?;
-    let mut events = 0;
-    let done = || {
-        events = contender.events_out(place);
-        Ok(events >= lines * FILES)
-    };
+    let own_begun = measure::own_cpu_seconds()?;
+    let done = || Ok(contender.events_out(place) >= lines * FILES);
     let mut wall = metered.until(bench.within(lines * FILES), Duration::from_secs(2), done)?;
+    let measuring = (measure::own_cpu_seconds()? - own_begun) / metered.begun().elapsed().as_secs_f64();
+    let events = count_at_rest(contender, place, measure::pause);
     if place.output().is_file() {
         wall = metered.until_change_of(&place.output())?;
     }
@@ -71,12 +77,16 @@ fn once(
         check::exactly_once(&[place.output()], events)?;
     }
     let rate = events as f64 / wall;
-    eprintln!("round {round}  two_shards {case:<28}  {rate:>9.0} events per second");
+    let measuring_ms = measuring * 1000.0;
+    eprintln!(
+        "round {round}  two_shards {case:<28}  {rate:>9.0} events per second; measuring took {measuring_ms:.1} ms per s"
+    );
     let figures = [
         (Figure::EventsPerSecond, rate),
         (Figure::CpuSeconds, ended.cpu_seconds),
         (Figure::EventsPerCpuSecond, events as f64 / ended.cpu_seconds),
         (Figure::ResidentPeakMib, peak),
+        (Figure::MeasuringMsPerSecond, measuring_ms),
     ];
     results.add(round, Scenario::TwoShards.name(), case, contender.name(), &figures);
     Ok(())
