@@ -1,13 +1,15 @@
 //! How fast is one function: `cargo run --release -p tailwater-bench [--keep FOLDER] [part of a name]`.
 //!
-//! With `--keep perf/results` every run is written to a file of its own there, raw. Prints for each benchmark nanoseconds per event, the best of several runs, and a hash of what was computed. The tests run
-//! each with a few events and compare the hash with the one listed here, so that nothing gets faster by computing something
-//! else. A change of meaning on purpose changes the listed hash in the same commit.
+//! With `--keep perf/results` every run is written to a file of its own there, raw. Prints for each benchmark nanoseconds per
+//! event, the best of several runs, and a hash of what was computed. The tests run each with a few events and compare the hash
+//! with the one listed here, so that nothing gets faster by computing something else. A change of meaning on purpose changes
+//! the listed hash in the same commit.
 //!
 //! Says nothing about the product: `perf/run.sh` does.
 #![forbid(unsafe_code)]
 
 mod data;
+mod kernel;
 mod lanes;
 mod results;
 mod text;
@@ -45,7 +47,7 @@ const RUNS: usize = 7;
 /// The tiers of the escape compute the same.
 const ESCAPED: u64 = 0xe124_7500_8025_b7c7;
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 14] = [
     Bench { name: "ring push and pop", run: lanes::ring, tiny_hash: 0xe1de_dac5_96c2_93d3 },
     Bench { name: "lane send and receive", run: lanes::lane, tiny_hash: 0x8792_c5d4_5b10_1fc7 },
     Bench { name: "line split", run: text::split, tiny_hash: 0x8d69_b82f_0159_5067 },
@@ -57,6 +59,9 @@ const BENCHES: [Bench; 11] = [
     Bench { name: "frame checksum", run: wal::checksum, tiny_hash: 0x1302_cd6b_a7a7_8929 },
     Bench { name: "frame build and append", run: wal::append, tiny_hash: 0x1064_3e98_49a7_509d },
     Bench { name: "cursor read", run: wal::read, tiny_hash: 0x8842_bcc4_dc5d_6f48 },
+    Bench { name: "kernel: read", run: kernel::read, tiny_hash: 0x678d_795b_0d47_efb8 },
+    Bench { name: "kernel: log by the frame", run: kernel::write_frames, tiny_hash: 0x59a2_84ee_0bee_971a },
+    Bench { name: "kernel: log in blocks", run: kernel::write_blocks, tiny_hash: 0x518c_0f1e_4f14_e540 },
 ];
 
 fn main() -> ExitCode {

@@ -69,8 +69,9 @@ fn on_a_shard(env: GlommioEnv, directory: &Path, events: u64) -> Option<(Outcome
     let begun = Instant::now();
     for batch in &batches {
         fill(&mut group, batch, !writer.knows(&batch.source));
-        writer.append(&mut group).ok()?;
+        writer.stage(&mut group).ok()?;
     }
+    writer.flush().ok()?;
     let appended = begun.elapsed();
 
     let begun = Instant::now();
