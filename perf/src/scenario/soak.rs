@@ -22,11 +22,11 @@ use std::time::Duration;
 /// Where the files are: in memory, so that making them takes nothing from the disk that the log needs.
 const MEMORY: &str = "/dev/shm";
 /// Files that wait to be taken.
-const AHEAD: u64 = 12;
+const AHEAD: u64 = 3;
 /// Lines of a file at most.
-const FILE_LINES_MAX: u64 = 100_000;
+const FILE_LINES_MAX: u64 = 1_000_000;
 /// Files made in one look: more than are read until the next, and few enough that looks stay regular on a busy disk.
-const FILES_A_LOOK: u64 = 4;
+const FILES_A_LOOK: u64 = 1;
 /// How often files are made and the count is asked for.
 const LOOK: Duration = Duration::from_millis(100);
 const SAMPLE_SECONDS: f64 = 1.0;
