@@ -223,6 +223,11 @@ impl Oracle {
         }
     }
 
+    /// What came out of an output cannot be read as events.
+    pub fn garbled(&mut self, output: OutputIndex, what: &str) {
+        self.report.add(Violation::Garbled { output, what: what.to_string() });
+    }
+
     /// How many deliveries an output has made so far, repeats included: what a commit covers.
     pub fn deliveries(&self, output: OutputIndex) -> u64 {
         self.outputs[usize::from(output.0)].journal.len() as u64
@@ -340,6 +345,11 @@ impl Oracle {
     /// Whether nothing that was told so far is a breach by itself.
     pub fn is_content(&self) -> bool {
         self.report.total == 0
+    }
+
+    /// The breaches that are ones whatever comes later: what has not come yet is none.
+    pub fn breaches(&self) -> Result<(), Report> {
+        if self.is_content() { Ok(()) } else { Err(self.report.clone()) }
     }
 
     /// Judges the history so far.

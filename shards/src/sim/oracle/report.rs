@@ -27,6 +27,13 @@ pub enum Violation {
         /// What came.
         event: Event,
     },
+    /// What came out was no event that anybody could have made.
+    Garbled {
+        /// The output that got it.
+        output: OutputIndex,
+        /// What was wrong with it.
+        what: String,
+    },
     /// An event came out with another payload.
     Payload {
         /// The output that got it.
@@ -120,7 +127,7 @@ pub enum Violation {
 }
 
 /// What is wrong with a history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The first breaches found.
     pub violations: Vec<Violation>,
@@ -153,6 +160,7 @@ impl Report {
             Violation::Unknown { output, event: Event { source, ordinal, .. } } => {
                 write!(f, "unknown: {} got {source}/{ordinal}, never given for it", self.name(*output))
             }
+            Violation::Garbled { output, what } => write!(f, "garbled: {} got {what}", self.name(*output)),
             Violation::Payload { output, event: Event { source, ordinal, payload }, issued } => {
                 write!(
                     f,

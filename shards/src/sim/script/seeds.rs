@@ -1,6 +1,7 @@
 //! One seed from the first start to the judgement: lives that crash, stop, fail and start again as something else.
 
 use super::{Cluster, Ledger, Setup, draw, faults};
+use crate::sim::oracle::{Report, Violation};
 use crate::sim::{Crash, Outcome};
 use crate::stop::Phase;
 use std::fmt;
@@ -61,6 +62,8 @@ pub struct Failure {
     pub seed: u64,
     /// What was broken.
     pub what: String,
+    /// The first breaches that the judge named. None where something panicked before it came to that.
+    pub violations: Vec<Violation>,
     /// What happened before: the end of it, or all with `STORY=all` in the environment.
     pub story: String,
 }
@@ -88,20 +91,24 @@ pub fn run_seed(seed: u64) -> Result<Told, Failure> {
         ledger = Some(cluster.ledger.clone());
         run(&mut cluster)
     }));
-    ran.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let all = std::env::var_os("STORY").is_some();
-        let tell = |ledger: &Ledger| {
-            let state = ledger.state();
-            if all { format!("{:#}", state.story) } else { state.story.to_string() }
-        };
-        let story = ledger.as_ref().map(tell).unwrap_or_default();
-        Failure { seed, what: what.unwrap_or_else(|| "a panic without words".to_owned()), story }
-    })
+    let (what, violations) = match ran {
+        Ok(Ok(told)) => return Ok(told),
+        Ok(Err(report)) => (report.to_string(), report.violations),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            (what.unwrap_or_else(|| "a panic without words".to_owned()), Vec::new())
+        }
+    };
+    let all = std::env::var_os("STORY").is_some();
+    let tell = |ledger: &Ledger| {
+        let state = ledger.state();
+        if all { format!("{:#}", state.story) } else { state.story.to_string() }
+    };
+    Err(Failure { seed, what, violations, story: ledger.as_ref().map(tell).unwrap_or_default() })
 }
 
-fn run(cluster: &mut Cluster) -> Told {
+fn run(cluster: &mut Cluster) -> Result<Told, Report> {
     let mut told = Told::default();
     let lives = cluster.chance.between(1, 5);
     for record in &mut cluster.ledger.state().outputs {
@@ -113,26 +120,26 @@ fn run(cluster: &mut Cluster) -> Told {
             cluster.setup.redraw(&mut cluster.chance, false);
         }
         draw::moods(&mut cluster.chance, &mut cluster.ledger.state());
-        live(cluster, &mut told);
+        live(cluster, &mut told)?;
         if cluster.chance.one_in(8) {
             faults::rot(cluster);
         }
     }
     cluster.setup.redraw(&mut cluster.chance, true);
-    cluster.finish();
+    cluster.conclude()?;
     told.rotten = cluster.rotten.len() as u64;
     told.events = cluster.ledger.state().sources.iter().map(super::SourceScript::events).sum();
-    for summary in cluster.ledger.check().into_iter().flatten() {
+    for summary in cluster.ledger.check()? {
         told.repeats += summary.repeats;
         told.discarded += summary.discarded.values().sum::<u64>();
         told.removed += u64::from(summary.discarded.get("output_removed").is_some_and(|events| *events > 0));
     }
     told.steps = cluster.simulation.steps();
-    told
+    Ok(told)
 }
 
 /// One life, by any end.
-fn live(cluster: &mut Cluster, told: &mut Told) {
+fn live(cluster: &mut Cluster, told: &mut Told) -> Result<(), Report> {
     let disk = cluster.simulation.disk().clone();
     faults::begin(cluster);
     let (least, most) = cluster.setup.shards;
@@ -141,7 +148,8 @@ fn live(cluster: &mut Cluster, told: &mut Told) {
         assert!(disk.crashed() || faults::explains(&error), "the start failed: {error}");
         cluster.note(format!("the start is refused: {error}"));
         told.refused += 1;
-        return end_with_a_crash(cluster, told);
+        end_with_a_crash(cluster, told);
+        return Ok(());
     }
     for _ in 0..cluster.chance.between(1, 25) {
         let events = faults::events(&mut cluster.chance);
@@ -150,12 +158,13 @@ fn live(cluster: &mut Cluster, told: &mut Told) {
         let slice = Duration::from_micros(cluster.chance.between(100, 300_000));
         let outcome = cluster.run_for(slice);
         assert_ne!(outcome, Outcome::StepLimit, "a livelock");
-        assert!(cluster.ledger.state().oracle.is_content(), "{}", cluster.ledger.check().unwrap_err());
+        cluster.ledger.state().oracle.breaches()?;
         if outcome == Outcome::Crashed || cluster.alive().stop.failure().is_some() {
             break;
         }
     }
     end(cluster, told);
+    Ok(())
 }
 
 fn end(cluster: &mut Cluster, told: &mut Told) {
