@@ -18,6 +18,9 @@ use tailwater_shards::sim::script::{Failure, Told, run_seed};
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
 
+/// How often each thing that a seed may do has to happen in an ordinary run.
+const TIMES_MIN: u64 = 10;
+
 /// Stories that are printed when many seeds fail.
 const STORIES_MAX: usize = 2;
 
@@ -81,8 +84,8 @@ fn every_seed_crashes_and_recovers() {
     println!("{seeds} seeds: {sum:?}");
     must_pass(&failures, seeds);
     if seeds >= SEEDS {
-        let all = [sum.crashes, sum.power_losses, sum.failures, sum.drains, sum.refused, sum.rotten, sum.removed];
-        assert!(all.iter().all(|&count| count >= 10), "something never happened: {sum:?}");
+        let rare: Vec<_> = sum.counts().into_iter().filter(|(_, count)| *count < TIMES_MIN).collect();
+        assert!(rare.is_empty(), "hardly ever or never happened: {rare:?}");
     }
 }
 

@@ -76,7 +76,12 @@ pub struct Cluster {
     power_losses: u64,
     /// The outputs of the last life in which every shard made durable what it knew.
     settled_outputs: Vec<usize>,
+    /// Shards of the last start, and what it connected.
+    last_start: Option<(usize, Connections, Vec<usize>)>,
 }
+
+/// Inputs and outputs of each pipeline.
+type Connections = Vec<(Vec<usize>, Vec<usize>)>;
 
 impl Cluster {
     /// A machine with an empty data directory.
@@ -89,8 +94,18 @@ impl Cluster {
         outside.sync_all();
         let chance = simulation.prng("cluster");
         let ledger = setup.ledger();
-        let (rotten, unreported, settled_outputs) = (Vec::new(), Vec::new(), Vec::new());
-        Cluster { simulation, ledger, setup, life: None, chance, rotten, unreported, power_losses: 0, settled_outputs }
+        Cluster {
+            simulation,
+            ledger,
+            setup,
+            life: None,
+            chance,
+            rotten: Vec::new(),
+            unreported: Vec::new(),
+            power_losses: 0,
+            settled_outputs: Vec::new(),
+            last_start: None,
+        }
     }
 
     /// Adds a line to the story.
@@ -109,6 +124,7 @@ impl Cluster {
         let engine = prepare::<SimEnv>(&disk, plan, wall, stop.clone()).map_err(|error| error.to_string())?;
         faults::judge(self, &engine.damage);
         self.settle_removed(&engine.removed);
+        self.compare_with_last_start(shards);
         let running = Rc::new(Cell::new(shards));
         for seed in engine.seeds {
             let env = self.simulation.env(seed.shard);
@@ -130,6 +146,16 @@ impl Cluster {
             running,
         });
         Ok(())
+    }
+
+    fn compare_with_last_start(&mut self, shards: usize) {
+        let (pipelines, outputs) = (self.setup.pipelines.clone(), self.setup.present_outputs());
+        if let Some((last_shards, last_pipelines, last_outputs)) = &self.last_start {
+            let told = &mut self.ledger.state().told;
+            told.resharded += u64::from(*last_shards != shards);
+            told.replanned += u64::from(*last_pipelines != pipelines || *last_outputs != outputs);
+        }
+        self.last_start = Some((shards, pipelines, outputs));
     }
 
     fn tell_of_the_plan(&self, shards: usize) {

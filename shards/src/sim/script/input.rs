@@ -150,6 +150,7 @@ impl<E: Env> Reader<E> {
                 self.see_acknowledgements().await;
                 let mood = self.ledger.state().inputs;
                 if Mood::strikes(mood.retry, self.context.env.random()) {
+                    self.ledger.state().told.input_failures += 1;
                     return Err(PluginError::Retry("a scripted failure of an input".to_owned()));
                 }
             }
@@ -183,7 +184,10 @@ impl<E: Env> Reader<E> {
         let mood = self.ledger.state().inputs;
         if Mood::strikes(mood.panic, self.context.env.random()) {
             // Its peer went away in the middle of an event; what it has of the batch goes nowhere.
-            fill(&mut batch, &self.ledger.state().sources[number], number as u64, first, first + (end - first) / 2);
+            let mut state = self.ledger.state();
+            state.told.input_panics += 1;
+            fill(&mut batch, &state.sources[number], number as u64, first, first + (end - first) / 2);
+            drop(state);
             std::panic::resume_unwind(Box::new("a scripted panic of an input"));
         }
         {

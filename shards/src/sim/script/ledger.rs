@@ -3,7 +3,7 @@
 //! Guarantees: what is told is told to the [`Oracle`] at the moment it happens, and the last of it is in the [`Story`]. Shared
 //! by all scripts of a cluster; survives every crash. Judges nothing itself.
 
-use super::payload;
+use super::{Told, payload};
 use crate::env::Monotonic;
 use crate::sim::Story;
 use crate::sim::oracle::{Event, Oracle, OutputIndex, Report, Summary, mask, payload_hash};
@@ -127,6 +127,8 @@ pub struct State {
     pub oracle: Oracle,
     /// What happened last.
     pub story: Story,
+    /// How often scripts misbehaved.
+    pub told: Told,
     /// How inputs behave.
     pub inputs: Mood,
     /// Whether the log acknowledges what is not durable in the present life.
@@ -161,6 +163,7 @@ impl Ledger {
             outputs: (0..outputs).map(|_| OutputRecord::default()).collect(),
             oracle: Oracle::new(&names.iter().map(String::as_str).collect::<Vec<_>>()),
             story: Story::default(),
+            told: Told::default(),
             inputs: Mood::default(),
             never_syncs: false,
             tentative: Vec::new(),
@@ -233,6 +236,7 @@ impl Ledger {
 
     /// Events went out although the delivery as a whole failed: they will come again.
     pub fn partly_delivered(&self, output: usize, instance: u16, now: Monotonic, events: &[Event]) {
+        self.state().told.parts += u64::from(!events.is_empty());
         let before = self.state().oracle.deliveries(OutputIndex(output as u8));
         self.delivered(output, instance, now, events);
         self.state().oracle.goes_back(OutputIndex(output as u8), instance, before);

@@ -38,9 +38,11 @@ pub struct ExactOutput {
 async fn commit_as_the_mood_says<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Result<(), PluginError> {
     let mood = ledger.state().outputs[output].mood;
     if Mood::strikes(mood.late, env.random()) {
+        ledger.state().told.late_commits += 1;
         env.sleep(Duration::from_micros(env.random() % 2_000_000)).await;
     }
     if Mood::strikes(mood.unsure, env.random()) {
+        ledger.state().told.unsure_commits += 1;
         return Err(PluginError::Retry("a scripted doubt of an output".to_owned()));
     }
     Ok(())
@@ -51,19 +53,25 @@ async fn misbehave<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Option<Ou
     let mood = ledger.state().outputs[output].mood;
     if Mood::strikes(mood.panic, env.random()) {
         ledger.tell(env.now(), format!("output {output} panics"));
-        ledger.state().outputs[output].last = None;
+        let mut state = ledger.state();
+        state.outputs[output].last = None;
+        state.told.output_panics += 1;
+        drop(state);
         std::panic::resume_unwind(Box::new("a scripted panic of an output"));
     }
     if Mood::strikes(mood.hang, env.random()) {
         ledger.tell(env.now(), format!("output {output} hangs"));
+        ledger.state().told.hangs += 1;
         while ledger.state().outputs[output].mood.hang > 0 {
             env.sleep(Duration::from_millis(50)).await;
         }
     }
     if Mood::strikes(mood.slow, env.random()) {
+        ledger.state().told.slow += 1;
         env.sleep(Duration::from_micros(env.random() % 200_000)).await;
     }
     let retry = Mood::strikes(mood.retry, env.random());
+    ledger.state().told.retries += u64::from(retry);
     retry.then(|| Outcome::Retry { after: None, error: "a scripted failure of an output".to_owned() })
 }
 
@@ -83,6 +91,7 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
             output.ledger.opened(output.index, instance, output.env.now(), covered);
             let mood = output.ledger.state().outputs[output.index].mood;
             if Mood::strikes(mood.retry, output.env.random()) {
+                output.ledger.state().told.closed += 1;
                 return Err(PluginError::Retry("a scripted refusal to open".to_owned()));
             }
             Ok(Box::new(output) as Box<dyn Output>)
@@ -164,6 +173,7 @@ impl<E: Env> Counting<E> {
     async fn slow_on_one_source(&self, events: &[Event]) {
         let slow = self.ledger.state().outputs[self.index].mood.slow_source;
         if slow.is_some_and(|slow| events.iter().any(|event| event.source == slow)) {
+            self.ledger.state().told.slow_sources += 1;
             self.env.sleep(Duration::from_micros(20_000 + self.env.random() % 80_000)).await;
         }
     }

@@ -1,59 +1,12 @@
 //! One seed from the first start to the judgement: lives that crash, stop, fail and start again as something else.
 
-use super::{Cluster, Ledger, Setup, draw, faults};
+use super::{Cluster, Ledger, Setup, Told, draw, faults};
 use crate::sim::oracle::{Report, Violation};
 use crate::sim::{Crash, Outcome};
 use crate::stop::Phase;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
-
-/// What a seed did, so that a test can see that all of it happened in some.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
-    /// Lives of the process.
-    pub lives: u64,
-    /// Of these, ended by a crash of the process.
-    pub crashes: u64,
-    /// Ended by a loss of power.
-    pub power_losses: u64,
-    /// Ended by the engine itself, after a failed sync say.
-    pub failures: u64,
-    /// Ended in order.
-    pub drains: u64,
-    /// Starts that were refused, on a full disk say.
-    pub refused: u64,
-    /// Frames that rotted.
-    pub rotten: u64,
-    /// Outputs that left the configuration with events waiting.
-    pub removed: u64,
-    /// Events made.
-    pub events: u64,
-    /// Deliveries beyond the first of an event and an output.
-    pub repeats: u64,
-    /// Events that were discarded for an output, for a reason.
-    pub discarded: u64,
-    /// Polls of the executor.
-    pub steps: u64,
-}
-
-impl Told {
-    /// Adds what another seed did.
-    pub fn add(&mut self, other: &Told) {
-        self.lives += other.lives;
-        self.crashes += other.crashes;
-        self.power_losses += other.power_losses;
-        self.failures += other.failures;
-        self.drains += other.drains;
-        self.refused += other.refused;
-        self.rotten += other.rotten;
-        self.removed += other.removed;
-        self.events += other.events;
-        self.repeats += other.repeats;
-        self.discarded += other.discarded;
-        self.steps += other.steps;
-    }
-}
 
 /// A seed that broke a promise.
 #[derive(Clone, Debug)]
@@ -129,11 +82,9 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
     cluster.conclude()?;
     told.rotten = cluster.rotten.len() as u64;
     told.events = cluster.ledger.state().sources.iter().map(super::SourceScript::events).sum();
-    for summary in cluster.ledger.check()? {
-        told.repeats += summary.repeats;
-        told.discarded += summary.discarded.values().sum::<u64>();
-        told.removed += u64::from(summary.discarded.get("output_removed").is_some_and(|events| *events > 0));
-    }
+    cluster.ledger.check()?.iter().for_each(|summary| told.add_summary(summary));
+    told.add(&cluster.ledger.state().told);
+    told.add_struck(cluster.simulation.disk().struck());
     told.steps = cluster.simulation.steps();
     Ok(told)
 }
@@ -171,6 +122,7 @@ fn end(cluster: &mut Cluster, told: &mut Told) {
     let disk = cluster.simulation.disk().clone();
     disk.set_free_bytes(None);
     if disk.crashed() {
+        told.cut_short += 1;
         return end_with_a_crash(cluster, told);
     }
     if let Some(failure) = cluster.alive().stop.failure() {
@@ -197,6 +149,7 @@ fn end_in_order(cluster: &mut Cluster, told: &mut Told) {
     let patience = Duration::from_millis(cluster.chance.between(1, 20_000));
     if cluster.simulation.run_until(&end, patience) == Outcome::TimeOut {
         cluster.note("the end is forced".to_owned());
+        told.forced += 1;
         cluster.alive().stop.enter(Phase::Forced);
     }
     must_end(cluster, "forced or drained");
