@@ -324,18 +324,28 @@ impl Oracle {
     }
 
     /// These events (source, ordinal) were made when all was well: all of them have to be there, or at least one where a
-    /// policy may thin them out.
-    pub fn fresh(&mut self, output: OutputIndex, events: &[(u64, u64)], all: bool) {
+    /// policy may thin them out. `seen` knows of events that have come without being told here yet.
+    pub fn fresh(&mut self, output: OutputIndex, events: &[(u64, u64)], all: bool, seen: impl Fn(u64, u64) -> bool) {
         let came = |fate: &Fate| (fate.came | fate.settled) & output.bit() != 0;
         let mut absent = Vec::new();
         for &(source, ordinal) in events {
-            if self.fate(source, ordinal).is_none_or(|fate| !came(fate)) {
+            if self.fate(source, ordinal).is_none_or(|fate| !came(fate)) && !seen(source, ordinal) {
                 absent.push(Violation::Stuck { output, source, ordinal });
             }
         }
         if all || absent.len() == events.len() {
             absent.into_iter().for_each(|violation| self.report.add(violation));
         }
+    }
+
+    /// All has been well for long, and an event has not come so far that it could reach an output.
+    pub fn stuck(&mut self, output: OutputIndex, source: u64, ordinal: u64) {
+        self.report.add(Violation::Stuck { output, source, ordinal });
+    }
+
+    /// All has been well for long, and so many events still wait for an output, or so many more went than came.
+    pub fn left_waiting(&mut self, output: OutputIndex, events: i64) {
+        self.report.add(Violation::LeftWaiting { output, events });
     }
 }
 

@@ -150,6 +150,11 @@ impl SimDisk {
         self.state().faults.operations_left = Some(operations);
     }
 
+    /// Takes [`SimDisk::crash_after`] back.
+    pub fn crash_never(&self) {
+        self.state().faults.operations_left = None;
+    }
+
     /// What of all this has struck so far.
     pub fn struck(&self) -> Struck {
         self.state().faults.struck

@@ -110,6 +110,13 @@ pub enum Violation {
         /// Its ordinal.
         ordinal: u64,
     },
+    /// Events did not reach an output although all was well.
+    LeftWaiting {
+        /// The output that lacks them.
+        output: OutputIndex,
+        /// How many the engine says it has; below zero when it says that more went than came.
+        events: i64,
+    },
     /// A queue was longer than its limit.
     Bound {
         /// The queue.
@@ -190,6 +197,13 @@ impl Report {
             }
             Violation::Stuck { output, source, ordinal } => {
                 write!(f, "stuck: {} never got {source}/{ordinal}, made when all was well", self.name(*output))
+            }
+            Violation::LeftWaiting { output, events } => {
+                write!(
+                    f,
+                    "stuck: {events} events still wait for {} when all has been well for long",
+                    self.name(*output)
+                )
             }
             Violation::Bound { what, value, limit } => write!(f, "bound: {what}: {value}, at most {limit} may be"),
             Violation::Damage { what } => write!(f, "damage: {what}"),

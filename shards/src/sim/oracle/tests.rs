@@ -231,7 +231,7 @@ fn a_fresh_event_has_to_come() {
     let fresh = |all| {
         let mut oracle = history(|source, ordinal| (source, ordinal) == (2, 9));
         oracle.discarded_count(OUT, "lane_full", 1);
-        oracle.fresh(OUT, &[(1, 9), (2, 9)], all);
+        oracle.fresh(OUT, &[(1, 9), (2, 9)], all, |_, _| false);
         oracle
     };
     assert!(fresh(false).check().is_ok());

@@ -1,13 +1,12 @@
 //! A cluster: the whole engine on the simulated machine, through many lives.
 
 use super::faults::{self, Rotten};
+use super::passing::PATIENCE;
 use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
 use super::{Ledger, OutputKind, Setup, decode_line, gauges};
 use crate::counters::Discard;
-use crate::delivery::OutputFull;
 use crate::engine::{Meters, prepare};
 use crate::env::{Env, ShardId};
-use crate::lane::WhenFull;
 use crate::route::ShardBy;
 use crate::sim::oracle::{OutputIndex, Report};
 use crate::sim::{Crash, Outcome, Prng, SimDisk, SimEnv, Simulation};
@@ -217,15 +216,23 @@ impl Cluster {
 
     /// Lets virtual time pass, and looks at every queue meanwhile.
     pub fn run_for(&mut self, time: Duration) -> Outcome {
+        self.run_until(|| false, time)
+    }
+
+    /// The same until `condition` holds, which is looked at as often as the queues are.
+    pub(super) fn run_until(&mut self, mut condition: impl FnMut() -> bool, time: Duration) -> Outcome {
         let Cluster { simulation, ledger, setup, life, .. } = self;
         let mut polls = 0_u32;
         let outcome = simulation.run_until(
             || {
                 polls += 1;
-                if let Some(life) = life.as_ref().filter(|_| polls.is_multiple_of(LOOK_EVERY)) {
+                if !polls.is_multiple_of(LOOK_EVERY) {
+                    return false;
+                }
+                if let Some(life) = life {
                     gauges::queues(life, setup, &mut ledger.state().oracle);
                 }
-                false
+                condition()
             },
             time,
         );
@@ -304,12 +311,6 @@ impl Cluster {
         state.outputs.iter_mut().for_each(|record| record.mood = super::Mood::default());
     }
 
-    /// Whether every event that was made has been read in this life.
-    pub fn caught_up(&self) -> impl Fn() -> bool + use<> {
-        let ledger = self.ledger.clone();
-        move || ledger.state().sources.iter().all(|source| source.next == source.events())
-    }
-
     /// Comes to the end as [`Cluster::conclude`] does, and panics where the judge is not content.
     pub fn finish(&mut self) {
         if let Err(report) = self.conclude() {
@@ -319,7 +320,6 @@ impl Cluster {
 
     /// Heals everything, lets all that was made come out, then sends fresh events through, and judges it all.
     pub(super) fn conclude(&mut self) -> Result<(), Report> {
-        const PATIENCE: Duration = Duration::from_secs(900);
         self.heal();
         for round in 0..2 {
             let shards = self.chance.between(self.setup.shards.0, self.setup.shards.1) as usize;
@@ -344,33 +344,6 @@ impl Cluster {
         let mut state = self.ledger.state();
         for source in (0..state.sources.len()).filter(|source| state.sources[*source].repeatable).collect::<Vec<_>>() {
             state.oracle.vouched(source as u64);
-        }
-    }
-
-    /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
-    /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
-    fn check_fresh(&self) {
-        let mut state = self.ledger.state();
-        let last = |(source, script): (usize, &super::SourceScript)| (script.input, source as u64, script.events() - 1);
-        let fresh: Vec<(usize, u64, u64)> = state.sources.iter().enumerate().map(last).collect();
-        for output in self.setup.present_outputs() {
-            let sampled = self.setup.outputs[output].options.when_full != OutputFull::Block;
-            let mut all = Vec::new();
-            for (number, input) in self.setup.inputs.iter().enumerate() {
-                if !self.setup.outputs_of(number).contains(&output) {
-                    continue;
-                }
-                let mine = fresh.iter().filter(|(of, ..)| *of == number).map(|&(_, source, last)| (source, last));
-                let mine: Vec<(u64, u64)> = mine.collect();
-                if !sampled {
-                    let blocks = input.lane.when_full == WhenFull::Block;
-                    state.oracle.fresh(OutputIndex(output as u8), &mine, blocks);
-                }
-                all.extend(mine);
-            }
-            if sampled && !all.is_empty() {
-                state.oracle.fresh(OutputIndex(output as u8), &all, false);
-            }
         }
     }
 

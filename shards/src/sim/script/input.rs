@@ -157,7 +157,11 @@ impl<E: Env> Reader<E> {
             if idle {
                 let pause = Duration::from_micros(self.context.env.random() % 20_000);
                 let drain = async { stop.reached(Phase::Draining).await };
-                or(self.context.env.sleep(pause), drain).await;
+                let settled = async {
+                    self.context.lanes.settle().await;
+                    std::future::pending().await
+                };
+                or(or(self.context.env.sleep(pause), drain), settled).await;
             } else if self.context.env.slice_used() {
                 self.context.env.turn().await;
             }

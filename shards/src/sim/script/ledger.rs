@@ -8,7 +8,7 @@ use crate::env::Monotonic;
 use crate::sim::Story;
 use crate::sim::oracle::{Event, Oracle, OutputIndex, Report, Summary, mask, payload_hash};
 use crate::sim::prng::mix;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +92,8 @@ pub struct OutputRecord {
     commits: Vec<(u16, Monotonic, u64)>,
     /// Deliveries made when it last joined the configuration: what it may go back to at most.
     pub joined: u64,
+    /// By source: the highest event that an exact output has written in the present life.
+    pub written: BTreeMap<u64, u64>,
     /// Bytes that an exact output says its file has.
     pub file_bytes: u64,
 }
@@ -287,6 +289,7 @@ impl Ledger {
             record.begin = oracle.deliveries(index);
             record.instances.clear();
             record.commits.clear();
+            record.written.clear();
             (record.accepted, record.refused, record.last) = (0, 0, None);
         }
         *life += 1;

@@ -12,6 +12,7 @@ mod gauges;
 mod input;
 mod ledger;
 mod output;
+mod passing;
 mod seeds;
 mod setup;
 mod told;

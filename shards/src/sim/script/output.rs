@@ -198,7 +198,11 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             });
             let file = opened.await.map_err(|error| PluginError::Retry(error.to_string()))?;
             ledger.tell(env.now(), format!("output {index} goes on from byte {length} of its file"));
-            ledger.state().outputs[index].file_bytes = length;
+            let mut state = ledger.state();
+            state.outputs[index].file_bytes = length;
+            // What it had written behind that comes again.
+            state.outputs[index].written.clear();
+            drop(state);
             Ok(Box::new(Exact { index, ledger, env, file: Arc::new(file), length }) as Box<dyn Output>)
         })
     }
@@ -234,6 +238,10 @@ impl<E: Env> Output for Exact<E> {
             let record = &mut state.outputs[self.index];
             record.accepted += delivery.events;
             record.file_bytes = self.length;
+            for event in delivery.iter().filter_map(|event| decode_line(event.line)) {
+                let highest = record.written.entry(event.source).or_default();
+                *highest = event.ordinal.max(*highest);
+            }
             Outcome::Delivered
         })
     }

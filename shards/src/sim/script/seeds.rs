@@ -114,8 +114,16 @@ fn live(cluster: &mut Cluster, told: &mut Told) -> Result<(), Report> {
             break;
         }
     }
+    if cluster.chance.one_in(3) && may_go_on(cluster) {
+        told.went_on += u64::from(cluster.go_on());
+        cluster.ledger.state().oracle.breaches()?;
+    }
     end(cluster, told);
     Ok(())
+}
+
+fn may_go_on(cluster: &Cluster) -> bool {
+    !cluster.simulation.disk().crashed() && cluster.alive().stop.failure().is_none()
 }
 
 fn end(cluster: &mut Cluster, told: &mut Told) {

@@ -39,6 +39,8 @@ told! {
     cut_short,
     /// Ended by the engine itself, after a failed sync say.
     failures,
+    /// That went on when all was well again, until a fresh event had passed.
+    went_on,
     /// Ended in order.
     drains,
     /// Of these, forced since it took too long.
@@ -57,8 +59,6 @@ told! {
     events,
     /// Deliveries beyond the first of an event and an output.
     repeats,
-    /// Events that came late, since they had been given up before.
-    late,
     /// Events that a lane dropped.
     ring_full,
     /// Events that were dropped since the log was full.
@@ -106,7 +106,6 @@ impl Told {
     pub(super) fn add_summary(&mut self, summary: &Summary) {
         let of = |reason: &str| summary.discarded.get(reason).copied().unwrap_or(0);
         self.repeats += summary.repeats;
-        self.late += summary.late;
         self.ring_full += of("ring_full");
         self.wal_full += of("wal_full");
         self.retries_exhausted += of("retries_exhausted");
