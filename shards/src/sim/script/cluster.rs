@@ -36,6 +36,8 @@ pub struct Life {
     pub(super) files_before: (u64, u64),
     /// Losses of power so far: each may have left a hole in what the logs know of a source.
     pub(super) holes: u64,
+    /// A fresh event has passed and nothing was made since: all that was decided is committed.
+    pub(super) rests: bool,
     running: Rc<Cell<usize>>,
 }
 
@@ -142,6 +144,7 @@ impl Cluster {
             outputs: self.setup.present_outputs(),
             files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
             holes: self.power_losses,
+            rests: false,
             running,
         });
         Ok(())
@@ -274,33 +277,52 @@ impl Cluster {
     /// Tells the oracle what this life counted as discarded without naming it.
     fn settle_counts(&mut self) {
         let Some(life) = &self.life else { return };
-        let meters = &life.meters;
-        let mut state = self.ledger.state();
-        for (at, &index) in life.outputs.iter().enumerate() {
-            let mut tell = |reason: &str, events: u64| {
-                if events > 0 {
-                    state.oracle.discarded_count(OutputIndex(index as u8), reason, events);
-                    let line = format!("output {index}: {events} events were discarded: {reason}");
-                    state.story.tell(self.simulation.now(), line);
-                }
-            };
-            for meter in meters.outputs.iter().filter(|meter| meter.output == at) {
-                for reason in Discard::ALL.into_iter().filter(|reason| *reason != Discard::Rejected) {
-                    tell(reason.name(), meter.counters.discarded.get(reason));
-                }
+        let in_order = life.has_ended() && life.stop.failure().is_none() && life.stop.phase() == Phase::Draining;
+        let in_order = in_order && !self.simulation.disk().crashed();
+        let waiting = self.waiting()();
+        for (at, &output) in life.outputs.iter().enumerate() {
+            let index = OutputIndex(output as u8);
+            let counts = self.counts(life, at);
+            let mut state = self.ledger.state();
+            for &(reason, events) in counts.iter().filter(|(_, events)| *events > 0) {
+                state.oracle.discarded_count(index, reason.name(), events);
+                let line = format!("output {output}: {events} events were discarded: {}", reason.name());
+                state.story.tell(self.simulation.now(), line);
             }
-            let number = meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number);
-            for discarded in
-                number.iter().flat_map(|number| meters.wal_full.iter().map(|all| &all[usize::from(number.0)]))
-            {
-                tell(Discard::WalFull.name(), discarded.total());
+            let instances = life.meters.outputs.iter().filter(|meter| meter.output == at).count();
+            let once = state.outputs[output].decides_once(instances);
+            drop(state);
+            if in_order || life.rests {
+                // Of damage frames are counted, not events.
+                let settled = |reason| reason != Discard::Damaged && (once || reason == Discard::RingFull);
+                let counted = counts.iter().filter(|(reason, _)| settled(*reason)).map(|(_, events)| events).sum();
+                self.ledger.discards(index, counted, in_order);
             }
-            let feeds = |input: usize| self.setup.outputs_of(life.inputs[input]).contains(&index);
-            for input in meters.inputs.iter().filter(|input| feeds(input.input)) {
-                let dropped: u64 = input.lanes.iter().map(|lane| lane.counters().dropped_events.get()).sum();
-                tell(Discard::RingFull.name(), input.counters.discarded.total() + dropped);
+            if in_order && waiting[at].1 == 0 {
+                self.ledger.state().oracle.nothing_in_flight(index);
             }
         }
+    }
+
+    /// What a life has counted as discarded for the output at `at` of its plan, without naming it.
+    fn counts(&self, life: &Life, at: usize) -> Vec<(Discard, u64)> {
+        let (meters, output) = (&life.meters, life.outputs[at]);
+        let mut counts = Vec::new();
+        for meter in meters.outputs.iter().filter(|meter| meter.output == at) {
+            let unnamed = Discard::ALL.into_iter().filter(|reason| *reason != Discard::Rejected);
+            counts.extend(unnamed.map(|reason| (reason, meter.counters.discarded.get(reason))));
+        }
+        let number = meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number);
+        if let Some(number) = number {
+            let sampled = meters.wal_full.iter().map(|all| all[usize::from(number.0)].total());
+            counts.extend(sampled.map(|events| (Discard::WalFull, events)));
+        }
+        let feeds = |input: usize| self.setup.outputs_of(life.inputs[input]).contains(&output);
+        for input in meters.inputs.iter().filter(|input| feeds(input.input)) {
+            let dropped: u64 = input.lanes.iter().map(|lane| lane.counters().dropped_events.get()).sum();
+            counts.push((Discard::RingFull, input.counters.discarded.total() + dropped));
+        }
+        counts
     }
 
     /// Takes every fault and mood away.

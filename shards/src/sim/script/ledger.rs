@@ -89,6 +89,9 @@ pub struct OutputRecord {
     everywhere: bool,
     begin: u64,
     instances: BTreeSet<u16>,
+    /// The instances that are open or were, in the present life, and whether one began again after it had been open.
+    open: BTreeSet<u16>,
+    began_again: bool,
     commits: Vec<(u16, Monotonic, u64)>,
     /// Deliveries made when it last joined the configuration: what it may go back to at most.
     pub joined: u64,
@@ -99,6 +102,11 @@ pub struct OutputRecord {
 }
 
 impl OutputRecord {
+    /// Whether what its instances have discarded in the present life is decided once, as soon as it is committed.
+    pub fn decides_once(&self, instances: usize) -> bool {
+        self.open.len() == instances && !self.began_again
+    }
+
     /// Of an output on every shard: deliveries that every instance had committed so long ago that it has become durable.
     fn surely_committed(&self, now: Monotonic) -> u64 {
         let old = |commit: &&(u16, Monotonic, u64)| now.since(commit.1) >= UNCOMMITTED_MAX;
@@ -119,6 +127,13 @@ struct Tentative {
     mask: u64,
 }
 
+/// Discards of a life that ended by a kill: final once a start has made durable what it found.
+struct TentativeCount {
+    life: u64,
+    output: OutputIndex,
+    undoubted: u64,
+}
+
 /// All of it.
 pub struct State {
     /// By number.
@@ -136,6 +151,7 @@ pub struct State {
     /// Whether the log acknowledges what is not durable in the present life.
     pub never_syncs: bool,
     tentative: Vec<Tentative>,
+    tentative_counts: Vec<TentativeCount>,
     /// Lives so far.
     pub life: u64,
     /// Changes with each life: which shard reads which source.
@@ -169,6 +185,7 @@ impl Ledger {
             inputs: Mood::default(),
             never_syncs: false,
             tentative: Vec::new(),
+            tentative_counts: Vec::new(),
             life: 0,
             placement: 0,
             acknowledged: 0,
@@ -254,6 +271,29 @@ impl Ledger {
         covered
     }
 
+    /// An instance is asked to open.
+    pub fn opens(&self, output: usize, instance: u16) {
+        let record = &mut self.state().outputs[output];
+        record.began_again |= record.open.contains(&instance);
+    }
+
+    /// An instance is open.
+    pub fn is_open(&self, output: usize, instance: u16) {
+        self.state().outputs[output].open.insert(instance);
+    }
+
+    /// A life at its end had counted so many discards for an output that it does not decide again; `durable` says that no loss of
+    /// power changes that.
+    pub fn discards(&self, output: OutputIndex, counted: u64, durable: bool) {
+        let mut state = self.state();
+        let undoubted = state.oracle.undoubted(output, counted);
+        if durable {
+            return state.oracle.discarded_finally(output, undoubted);
+        }
+        let life = state.life;
+        state.tentative_counts.push(TentativeCount { life, output, undoubted });
+    }
+
     /// An instance begins again; `covered` is what its last commit says it had delivered, where that is known.
     pub fn opened(&self, output: usize, instance: u16, now: Monotonic, covered: Option<u64>) {
         let mut state = self.state();
@@ -270,14 +310,18 @@ impl Ledger {
     /// The process ended and starts again. `up` says whether all shards had made durable what they found.
     pub fn restarted(&self, now: Monotonic, power: bool, up: bool) {
         let mut state = self.state();
-        let State { outputs, oracle, story, tentative, life, .. } = &mut *state;
+        let State { outputs, oracle, story, tentative, tentative_counts, life, .. } = &mut *state;
         story.tell(now, format!("life {life} ends by {}", if power { "a loss of power" } else { "a kill" }));
         for promise in tentative.extract_if(.., |promise| up && promise.life < *life) {
             let Tentative { source, first, end, mask, .. } = promise;
             (first..end).for_each(|ordinal| oracle.acknowledged(source, ordinal, mask));
         }
+        for count in tentative_counts.extract_if(.., |count| up && count.life < *life) {
+            oracle.discarded_finally(count.output, count.undoubted);
+        }
         if power {
             tentative.clear();
+            tentative_counts.clear();
             oracle.power_lost();
         }
         oracle.restarted();
@@ -288,6 +332,8 @@ impl Ledger {
             }
             record.begin = oracle.deliveries(index);
             record.instances.clear();
+            record.open.clear();
+            record.began_again = false;
             record.commits.clear();
             record.written.clear();
             (record.accepted, record.refused, record.last) = (0, 0, None);

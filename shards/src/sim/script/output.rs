@@ -88,12 +88,14 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
             let committed = state.and_then(|state| state.try_into().ok()).map(u64::from_le_bytes);
             let joined = output.ledger.state().outputs[output.index].joined;
             let covered = one.then(|| committed.unwrap_or(joined));
+            output.ledger.opens(output.index, instance);
             output.ledger.opened(output.index, instance, output.env.now(), covered);
             let mood = output.ledger.state().outputs[output.index].mood;
             if Mood::strikes(mood.retry, output.env.random()) {
                 output.ledger.state().told.closed += 1;
                 return Err(PluginError::Retry("a scripted refusal to open".to_owned()));
             }
+            output.ledger.is_open(output.index, instance);
             Ok(Box::new(output) as Box<dyn Output>)
         })
     }
@@ -190,6 +192,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             let length = state.and_then(|state| state.try_into().ok()).map_or(0, u64::from_le_bytes);
             let env = context.env;
             let disk = env.disk().clone();
+            ledger.opens(index, env.shard().0);
             let opened = env.blocking(move || {
                 let file = disk.open(&path, Open::Create)?;
                 file.truncate(length)?;
@@ -203,6 +206,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             // What it had written behind that comes again.
             state.outputs[index].written.clear();
             drop(state);
+            ledger.is_open(index, env.shard().0);
             Ok(Box::new(Exact { index, ledger, env, file: Arc::new(file), length }) as Box<dyn Output>)
         })
     }

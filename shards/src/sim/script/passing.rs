@@ -55,7 +55,12 @@ impl Cluster {
             return self.is_stuck(Self::tell_waiting);
         }
         self.run_for(REST);
-        self.has_not_failed().then(|| self.check_fresh()).is_some()
+        if !self.has_not_failed() {
+            return false;
+        }
+        self.check_fresh();
+        self.life.iter_mut().for_each(|life| life.rests = true);
+        true
     }
 
     fn has_not_failed(&self) -> bool {
@@ -108,7 +113,7 @@ impl Cluster {
 
     /// How many events the engine says it still has for each output: what came less what went. In lanes, in a log, in the hands of
     /// an output.
-    fn waiting(&self) -> impl Fn() -> Vec<(usize, i64)> + use<> {
+    pub(super) fn waiting(&self) -> impl Fn() -> Vec<(usize, i64)> + use<> {
         let life = self.alive();
         let (meters, outputs, shards) = (life.meters.clone(), life.outputs.clone(), life.shards);
         move || {

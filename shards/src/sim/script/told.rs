@@ -65,6 +65,8 @@ told! {
     wal_full,
     /// Events that were given up after their retry time.
     retries_exhausted,
+    /// Of all that were dropped or given up, those that no later life can decide again.
+    final_discards,
     /// Events that an output refused.
     rejected,
     /// Deliveries that were to be tried again.
@@ -106,6 +108,7 @@ impl Told {
     pub(super) fn add_summary(&mut self, summary: &Summary) {
         let of = |reason: &str| summary.discarded.get(reason).copied().unwrap_or(0);
         self.repeats += summary.repeats;
+        self.final_discards += summary.final_discards;
         self.ring_full += of("ring_full");
         self.wal_full += of("wal_full");
         self.retries_exhausted += of("retries_exhausted");
