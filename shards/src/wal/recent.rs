@@ -1,14 +1,16 @@
 //! The frames that were appended last, kept as they were built, for readers on the shard that wrote them.
 //!
-//! Guarantees: what is found here is byte for byte what was written at that place; at most [`FRAMES_MAX`] frames of at most
-//! [`FRAME_BYTES_KEPT`] bytes are kept. A reader that keeps up with the writer then touches no page of the mapping, which would
+//! Guarantees: what is found here is byte for byte what was written at that place; at most [`FRAMES_MAX`] frames in buffers of at
+//! most [`FRAME_BYTES_KEPT`] bytes are kept. A reader that keeps up with the writer then touches no page of the mapping, which would
 //! have to be mapped and given back again. Does not cross shards and does not outlive the log's writer: everybody else, and a
 //! reader that lags behind, reads the mapping.
 
 use super::log::Place;
-use std::cell::RefCell;
+use crate::counters::ShardCounters;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Frames kept: those that a delivery takes together and one more. Few, because their buffers go round, and more of them would
 /// push each other out of the core's cache.
@@ -21,6 +23,7 @@ const FRAME_BYTES_KEPT: usize = 512 * 1024;
 #[derive(Default)]
 pub struct Recent {
     inner: RefCell<Inner>,
+    counters: OnceCell<Arc<ShardCounters>>,
 }
 
 #[derive(Default)]
@@ -31,6 +34,12 @@ struct Inner {
 }
 
 impl Recent {
+    /// Shows in `counters` what is kept from now on.
+    pub(crate) fn show_in(&self, counters: Arc<ShardCounters>) {
+        // Whoever asked first is the shard that writes the log.
+        let _ = self.counters.set(counters);
+    }
+
     /// The whole frame that lies at `place`.
     pub fn find(&self, place: Place) -> Option<Rc<Vec<u8>>> {
         let inner = self.inner.borrow();
@@ -53,8 +62,17 @@ impl Recent {
         let mut frame = inner.free.pop().unwrap_or_default();
         if let Some(bytes) = Rc::get_mut(&mut frame) {
             std::mem::swap(bytes, buffer);
+            if bytes.capacity() > FRAME_BYTES_KEPT {
+                // It has held a frame that was too large to be kept.
+                bytes.shrink_to(FRAME_BYTES_KEPT);
+            }
         }
         inner.frames.push_back((place, frame));
+        if let Some(counters) = self.counters.get() {
+            let buffers = inner.frames.iter().map(|(_, bytes)| bytes).chain(&inner.free);
+            counters.kept_frames.set(inner.frames.len() as u64);
+            counters.kept_bytes.set(buffers.map(|bytes| bytes.capacity() as u64).sum());
+        }
     }
 }
 
@@ -100,5 +118,25 @@ mod tests {
         let mut buffer = vec![1; FRAME_BYTES_KEPT + 1];
         recent.keep(place(0), &mut buffer);
         assert!(recent.find(place(0)).is_none() && !buffer.is_empty());
+    }
+
+    #[test]
+    fn buffers_that_have_held_a_large_frame_are_kept_within_the_bound() {
+        let recent = Recent::default();
+        let counters = Arc::new(ShardCounters::default());
+        recent.show_in(counters.clone());
+        let mut buffer = Vec::new();
+        for offset in 0..20 {
+            buffer.clear();
+            buffer.reserve(4 * FRAME_BYTES_KEPT);
+            buffer.push(0);
+            recent.keep(place(offset), &mut buffer);
+            assert!(counters.kept_frames.get() <= FRAMES_MAX as u64);
+            assert!(
+                counters.kept_bytes.get() <= (FRAMES_MAX * FRAME_BYTES_KEPT) as u64,
+                "{}",
+                counters.kept_bytes.get()
+            );
+        }
     }
 }

@@ -34,6 +34,9 @@ pub struct Life {
     pub(super) outputs: Vec<usize>,
     /// The most files that one log had when it began, and the most bytes.
     pub(super) files_before: (u64, u64),
+    /// Bytes of the largest segment that any life up to this one may have made, and the most segments that one was allowed.
+    pub(super) segment_bytes_max: u64,
+    pub(super) segments_allowed_max: u64,
     /// Losses of power so far: each may have left a hole in what the logs know of a source.
     pub(super) holes: u64,
     /// A fresh event has passed and nothing was made since: all that was decided is committed.
@@ -75,6 +78,8 @@ pub struct Cluster {
     pub(super) rotten: Vec<Rotten>,
     pub(super) unreported: Vec<Rotten>,
     power_losses: u64,
+    segment_bytes_max: u64,
+    segments_allowed_max: u64,
     /// The outputs of the last life in which every shard made durable what it knew.
     settled_outputs: Vec<usize>,
     /// Shards of the last start, and what it connected.
@@ -104,6 +109,8 @@ impl Cluster {
             rotten: Vec::new(),
             unreported: Vec::new(),
             power_losses: 0,
+            segment_bytes_max: 0,
+            segments_allowed_max: 0,
             settled_outputs: Vec::new(),
             last_start: None,
         }
@@ -136,6 +143,8 @@ impl Cluster {
             });
         }
         let most = |count: &dyn Fn(&(usize, u64)) -> u64| files.iter().map(count).max().unwrap_or(0);
+        self.segment_bytes_max = self.segment_bytes_max.max(self.setup.wal.segment_bytes);
+        self.segments_allowed_max = self.segments_allowed_max.max(gauges::segments_allowed(&self.setup));
         self.life = Some(Life {
             stop,
             meters: engine.meters,
@@ -143,6 +152,8 @@ impl Cluster {
             inputs: self.setup.present_inputs(),
             outputs: self.setup.present_outputs(),
             files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
+            segment_bytes_max: self.segment_bytes_max,
+            segments_allowed_max: self.segments_allowed_max,
             holes: self.power_losses,
             rests: false,
             running,

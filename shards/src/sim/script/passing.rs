@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Virtual time after which outputs have committed what they delivered, and the log has let go of it.
-const REST: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_secs(3);
 
 /// Payload bytes of a fresh event.
 const FRESH_BYTES: usize = 30;
