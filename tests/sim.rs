@@ -10,6 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 use tailwater_shards::env::Sabotage;
 use tailwater_shards::sim::oracle::Violation;
 use tailwater_shards::sim::sabotage;
@@ -80,8 +81,9 @@ fn every_seed_crashes_and_recovers() {
         return println!("seed {seed}: {told:?}");
     }
     let (first, seeds) = (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
+    let begun = Instant::now();
     let (sum, failures) = run(first..first + seeds, None, false);
-    println!("{seeds} seeds: {sum:?}");
+    println!("{seeds} seeds in {:.1} s: {sum:?}", begun.elapsed().as_secs_f64());
     must_pass(&failures, seeds);
     if seeds >= SEEDS {
         let rare: Vec<_> = sum.counts().into_iter().filter(|(_, count)| *count < TIMES_MIN).collect();

@@ -155,7 +155,8 @@ impl<E: Env> Reader<E> {
                 }
             }
             if idle {
-                let pause = Duration::from_micros(self.context.env.random() % 20_000);
+                let most = if self.ledger.state().rests { 400_000 } else { 20_000 };
+                let pause = Duration::from_micros(self.context.env.random() % most);
                 let drain = async { stop.reached(Phase::Draining).await };
                 let settled = async {
                     self.context.lanes.settle().await;

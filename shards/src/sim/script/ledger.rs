@@ -148,6 +148,8 @@ pub struct State {
     pub told: Told,
     /// How inputs behave.
     pub inputs: Mood,
+    /// Whether inputs need not look for events as often as else, since none are made.
+    pub rests: bool,
     /// Whether the log acknowledges what is not durable in the present life.
     pub never_syncs: bool,
     tentative: Vec<Tentative>,
@@ -183,6 +185,7 @@ impl Ledger {
             story: Story::default(),
             told: Told::default(),
             inputs: Mood::default(),
+            rests: false,
             never_syncs: false,
             tentative: Vec::new(),
             tentative_counts: Vec::new(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Virtual time after which outputs have committed what they delivered, and the log has let go of it.
-const REST: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_secs(2);
 
 /// Payload bytes of a fresh event.
 const FRESH_BYTES: usize = 30;
@@ -39,7 +39,7 @@ impl Cluster {
             return self.is_stuck(Self::tell_waiting);
         }
         // With the pressure gone no output is thinned out any more.
-        self.run_for(REST);
+        self.rest();
         self.note("a fresh event of each source is made".to_owned());
         let inputs = self.alive().inputs.clone();
         let sources = self.ledger.state().sources.len();
@@ -54,13 +54,19 @@ impl Cluster {
             self.is_stuck(Self::tell_unread);
             return self.is_stuck(Self::tell_waiting);
         }
-        self.run_for(REST);
+        self.rest();
         if !self.has_not_failed() {
             return false;
         }
         self.check_fresh();
         self.life.iter_mut().for_each(|life| life.rests = true);
         true
+    }
+
+    fn rest(&mut self) {
+        self.ledger.state().rests = true;
+        self.run_for(REST);
+        self.ledger.state().rests = false;
     }
 
     fn has_not_failed(&self) -> bool {
