@@ -2,7 +2,8 @@
 //! promise is judged at its end. And the engine broken on purpose: the same judge has to notice.
 //!
 //! `SEEDS=n` runs other than the usual number of seeds, `FIRST=500` begins there, `SEED=17` runs one. A failure prints its seed
-//! and the end of its story, with `STORY=all` the whole of it. A hundred thousand seeds take some minutes on two cores:
+//! and the end of its story, with `STORY=all` the whole of it. On two cores that were busy with three times as much, the 2,000
+//! seeds of an ordinary run took 112 s, and 10,000 with the engine optimised, as a run of 100,000 needs it, 117 s:
 //!
 //! ```text
 //! SEEDS=100000 cargo test --config 'profile.dev.package.tailwater-shards.opt-level=2' --test sim every_seed -- --nocapture
