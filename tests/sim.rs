@@ -2,7 +2,8 @@
 //! promise is judged at its end. And the engine broken on purpose: the same judge has to notice.
 //!
 //! `SEEDS=n` runs other than the usual number of seeds, `FIRST=500` begins there, `SEED=17` runs one. A failure prints its seed
-//! and the end of its story, with `STORY=all` the whole of it. A hundred thousand seeds take some minutes on two cores:
+//! and the end of its story, with `STORY=all` the whole of it. On two cores that were busy with three times as much, the 2,000
+//! seeds of an ordinary run took 112 s, and 10,000 with the engine optimised, as a run of 100,000 needs it, 117 s:
 //!
 //! ```text
 //! SEEDS=100000 cargo test --config 'profile.dev.package.tailwater-shards.opt-level=2' --test sim every_seed -- --nocapture
@@ -10,12 +11,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 use tailwater_shards::env::Sabotage;
+use tailwater_shards::sim::oracle::Violation;
 use tailwater_shards::sim::sabotage;
 use tailwater_shards::sim::script::{Failure, Told, run_seed};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
+
+/// How often each thing that a seed may do has to happen in an ordinary run.
+const TIMES_MIN: u64 = 10;
 
 /// Stories that are printed when many seeds fail.
 const STORIES_MAX: usize = 2;
@@ -76,46 +82,58 @@ fn every_seed_crashes_and_recovers() {
         return println!("seed {seed}: {told:?}");
     }
     let (first, seeds) = (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
+    let begun = Instant::now();
     let (sum, failures) = run(first..first + seeds, None, false);
-    println!("{seeds} seeds: {sum:?}");
+    println!("{seeds} seeds in {:.1} s: {sum:?}", begun.elapsed().as_secs_f64());
     must_pass(&failures, seeds);
     if seeds >= SEEDS {
-        let all = [sum.crashes, sum.power_losses, sum.failures, sum.drains, sum.refused, sum.rotten, sum.removed];
-        assert!(all.iter().all(|&count| count >= 10), "something never happened: {sum:?}");
+        let rare: Vec<_> = sum.counts().into_iter().filter(|(_, count)| *count < TIMES_MIN).collect();
+        assert!(rare.is_empty(), "hardly ever or never happened: {rare:?}");
     }
 }
 
-/// The engine with one mistake fails some seed, and the same seeds are green without it.
-fn is_caught(broken: Sabotage) {
+/// The engine with one mistake breaks a promise in some seed, one that this mistake breaks and not an assertion on the way;
+/// and the same seeds are green without it.
+fn is_caught(broken: Sabotage, expected: fn(&Violation) -> bool) {
     let (_, failures) = run(0..SEEDS, Some(broken), true);
     let Some(failure) = failures.first() else { panic!("{broken:?} was not noticed in {SEEDS} seeds") };
+    let named = failure.violations.iter().any(expected);
+    assert!(named, "{broken:?} made seed {} fail by something else:\n{failure}", failure.seed);
     let (seeds, what) = (failure.seed + 1, failure.what.lines().take(2).collect::<Vec<_>>().join(" "));
     let (_, failures) = run(0..seeds, None, false);
     must_pass(&failures, seeds);
     println!("{broken:?}: noticed after {seeds} seeds: {what}");
 }
 
+fn is_a_loss(violation: &Violation) -> bool {
+    matches!(violation, Violation::Lost { .. } | Violation::Undercounted { .. })
+}
+
+fn is_of_other_bytes(violation: &Violation) -> bool {
+    matches!(violation, Violation::Payload { .. } | Violation::Garbled { .. } | Violation::Damage { .. })
+}
+
 #[test]
 fn an_engine_that_skips_checksums_is_caught() {
-    is_caught(Sabotage::SkipChecksum);
+    is_caught(Sabotage::SkipChecksum, is_of_other_bytes);
 }
 
 #[test]
 fn an_engine_that_retries_a_failed_sync_is_caught() {
-    is_caught(Sabotage::RetryFailedSync);
+    is_caught(Sabotage::RetryFailedSync, |violation| is_a_loss(violation) || is_of_other_bytes(violation));
 }
 
 #[test]
 fn an_engine_that_acknowledges_before_it_appends_is_caught() {
-    is_caught(Sabotage::AcknowledgeEarly);
+    is_caught(Sabotage::AcknowledgeEarly, is_a_loss);
 }
 
 #[test]
 fn an_engine_that_commits_before_it_delivers_is_caught() {
-    is_caught(Sabotage::CommitEarly);
+    is_caught(Sabotage::CommitEarly, is_a_loss);
 }
 
 #[test]
 fn an_engine_that_recycles_a_segment_too_soon_is_caught() {
-    is_caught(Sabotage::RecycleEarly);
+    is_caught(Sabotage::RecycleEarly, is_a_loss);
 }

@@ -185,6 +185,8 @@ pub struct OutputCounters {
     pub errors: Counter,
     /// Cursor commits.
     pub commits: Counter,
+    /// Payload bytes of the frames that are being delivered now.
+    pub held_bytes: Counter,
     /// When the oldest undelivered event was received, ns since 1970; zero when nothing waits.
     pub oldest_unacked: Gauge,
 }
@@ -220,6 +222,10 @@ pub struct ShardCounters {
     pub waiting_acknowledgements: Counter,
     /// Ranges of dropped batches that wait for room in the log now.
     pub owed_ranges: Counter,
+    /// Frames that are kept for readers now, and the bytes of their buffers.
+    pub kept_frames: Counter,
+    /// See [`ShardCounters::kept_frames`].
+    pub kept_bytes: Counter,
     /// Plugins restarted after a panic.
     pub plugin_panics: Counter,
 }

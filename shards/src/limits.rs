@@ -93,6 +93,10 @@ pub const COMMIT_STATE_BYTES_MAX: usize = 64 * 1024;
 /// Seconds the position of a source that is gone is kept, in case it comes back (a restored disk, a late mount).
 pub const TOMBSTONE_SECONDS: i64 = 7 * 24 * 3600;
 
+/// Positions kept of sources that are gone, whatever their number: as many as there were sources at once, so that a disk that
+/// is away for a while brings all of its files back, but at least this many.
+pub const TOMBSTONES_MIN: usize = 1024;
+
 /// A task that has worked this long gives the reactor its turn. A turn costs about 30 microseconds.
 pub const SLICE_MICROS: u64 = 500;
 

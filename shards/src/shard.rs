@@ -266,6 +266,7 @@ fn open_log<E: Env>(
 ) -> Result<Rc<Keeper<E>>, WalError> {
     let WriterSeed { disk, options, recovered, state, floor } = seed;
     let writer = Writer::open_on(disk, env.clone(), options.clone(), recovered, state, floor)?;
+    writer.recent().show_in(counters.clone());
     Ok(Keeper::new(KeeperParts {
         env: env.clone(),
         writer,

@@ -202,7 +202,12 @@ impl<E: Env> Reader<E> {
                 let count = stream.read(batch.chunk.spare()).await?;
                 Ok(if count == 0 { Read::Ended } else { Read::Bytes(count) })
             };
-            match future::or(drain, bytes).await {
+            // The next line may be long in coming, and it would find the range of dropped ones in its place.
+            let settled = async {
+                self.context.lanes.settle().await;
+                future::pending().await
+            };
+            match future::or(drain, future::or(bytes, settled)).await {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -243,12 +248,12 @@ impl<E: Env> Reader<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::rc::Rc;
     use std::time::Duration;
     use tailwater_shards::counters::InputCounters;
     use tailwater_shards::env::ShardId;
-    use tailwater_shards::lane::{LaneOptions, lane};
+    use tailwater_shards::lane::{LaneOptions, WhenFull, lane};
     use tailwater_shards::plugin::{Lanes, peers};
     use tailwater_shards::sim::{SimEnv, Simulation};
     use tailwater_shards::stop::Stop;
@@ -259,13 +264,19 @@ mod tests {
         ended: Rc<RefCell<bool>>,
         stop: Stop,
         counters: Arc<InputCounters>,
+        /// Whether nothing is taken out of the lane.
+        stalled: Rc<Cell<bool>>,
     }
 
     fn start(seed: u64, settings: &Settings) -> Run {
+        start_on(LaneOptions::default(), seed, settings)
+    }
+
+    fn start_on(options: LaneOptions, seed: u64, settings: &Settings) -> Run {
         let mut simulation = Simulation::new(seed);
         let env = simulation.env(ShardId(0));
         let counters = Arc::new(InputCounters::default());
-        let (sender, mut receiver, _) = lane(LaneOptions::default(), Default::default(), counters.clone());
+        let (sender, mut receiver, _) = lane(options, Default::default(), counters.clone());
         let stop = Stop::new();
         let context = InputContext {
             env: env.clone(),
@@ -285,11 +296,12 @@ mod tests {
             spec.run(context).await.expect("it reads to the end");
             *done.borrow_mut() = true;
         });
-        let (taken, clock) = (lines.clone(), env.clone());
+        let stalled = Rc::new(Cell::new(false));
+        let (taken, clock, wait) = (lines.clone(), env.clone(), stalled.clone());
         env.spawn("intake", async move {
             let mut position = 0;
             loop {
-                while let Some(batch) = receiver.pop() {
+                while let Some(batch) = (!wait.get()).then(|| receiver.pop()).flatten() {
                     assert_eq!((batch.range.from, batch.chunk_offset), (position, position), "no byte is skipped");
                     position = batch.range.to;
                     taken.borrow_mut().extend((0..batch.events.len()).map(|index| batch.event(index).to_vec()));
@@ -298,7 +310,7 @@ mod tests {
                 clock.sleep(Duration::from_millis(1)).await;
             }
         });
-        Run { simulation, lines, ended, stop, counters }
+        Run { simulation, lines, ended, stop, counters, stalled }
     }
 
     fn read(seed: u64, settings: &Settings, text: &[u8]) -> (Vec<Vec<u8>>, Arc<InputCounters>) {
@@ -313,6 +325,27 @@ mod tests {
         run.simulation.must("the input ends with its stream", || *ended.borrow(), Duration::from_secs(60));
         run.simulation.run_for(Duration::from_millis(10));
         (run.lines.take(), run.counters)
+    }
+
+    #[test]
+    fn dropped_lines_do_not_stand_in_the_way_of_later_ones() {
+        let one_batch = LaneOptions { bytes: CHUNK_BYTES, when_full: WhenFull::DropNewest };
+        let mut run = start_on(one_batch, 5, &Settings::default());
+        let world = run.simulation.world();
+        let mut send = |line: &str, stalled| {
+            run.stalled.set(stalled);
+            world.stdin_write(line.as_bytes());
+            run.simulation.run_for(Duration::from_millis(100));
+        };
+        send("fills the lane\n", true);
+        send("is dropped\n", true);
+        send("", false);
+        send("comes\n", false);
+        send("comes too\n", false);
+        let came: Vec<String> =
+            run.lines.borrow().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        assert_eq!(came, ["fills the lane", "comes", "comes too"]);
+        assert_eq!(run.counters.discarded.get(Discard::RingFull), 1);
     }
 
     #[test]

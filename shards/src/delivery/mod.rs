@@ -235,9 +235,11 @@ impl<E: Env> Deliverer<E> {
             let nothing_comes = self.intakes.all_ended();
             let taken = self.gather().await;
             if !taken.is_empty() {
-                match self.deliver(output, taken).await {
-                    Ok(()) => {}
-                    Err(end) => return end,
+                self.context.counters.held_bytes.set(taken.iter().map(Taken::held_bytes).sum());
+                let delivered = self.deliver(output, taken).await;
+                self.context.counters.held_bytes.set(0);
+                if let Err(end) = delivered {
+                    return end;
                 }
             } else if self.pass_gate() {
                 continue;

@@ -220,6 +220,11 @@ impl<D: Disk> Taken<D> {
         u64::from(self.frame.header().payload_bytes) * self.events() / u64::from(self.frame.header().events.max(1))
     }
 
+    /// Bytes of the lines that it keeps from going: those of its whole frame.
+    pub fn held_bytes(&self) -> u64 {
+        u64::from(self.frame.header().payload_bytes)
+    }
+
     /// When its frame's first event happened.
     pub fn received(&self) -> Timestamp {
         self.frame.header().timestamp

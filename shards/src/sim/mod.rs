@@ -40,7 +40,7 @@ mod tests;
 mod watch;
 mod world;
 
-pub use disk::{Crash, Outside, SimDisk, SimFile, SimLock, SimMap};
+pub use disk::{Crash, Outside, SimDisk, SimFile, SimLock, SimMap, Struck};
 pub use env::SimEnv;
 pub use executor::{Outcome, Simulation};
 pub use prng::Prng;

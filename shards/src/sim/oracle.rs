@@ -11,6 +11,8 @@
 //!   been given up: then a discard was counted for it. Sources that are spread over shards have no order, by their setting.
 //! - *Repeats.* Only what was in flight comes twice, once for each time it was: what went out after the last commit that
 //!   survived, what a failed delivery had already sent, and what was not yet acknowledged when the power went.
+//! - *Counts.* Within one life, and in lives whose end leaves no decision open, no more is counted as discarded than is absent: a
+//!   count that hides nothing would excuse a loss.
 //! - *Bounds.* Every queue that is measured is within its limit.
 //! - *Damage.* What the world destroyed is reported, and nothing else is.
 //!
@@ -66,6 +68,8 @@ pub struct Summary {
     pub late: u64,
     /// Discards by reason, named and counted.
     pub discarded: BTreeMap<String, u64>,
+    /// Of the counted, those that must be of events which never came.
+    pub final_discards: u64,
 }
 
 /// What became of one event. The masks have a bit for each output.
@@ -81,6 +85,8 @@ struct Fate {
     /// Discarded for good with an output that left.
     barred: u64,
     may_repeat: u64,
+    /// It was in flight and has not come again since: it may be discarded although it came.
+    doubtful: u64,
     /// Losses of power before it was acknowledged: each may bring it once more.
     losses: u32,
     /// Its bytes, or what the log knew of its place, were destroyed.
@@ -110,6 +116,9 @@ struct OutputState {
     repeats: u64,
     discarded: BTreeMap<String, u64>,
     counted: u64,
+    /// Of the counted, those that no later life can decide again; and lives in which there were some.
+    final_counts: u64,
+    final_lives: u64,
 }
 
 /// A history, told as it happens.
@@ -198,6 +207,7 @@ impl Oracle {
         let losses = fate.losses;
         let ordered = !unordered && !fate.destroyed;
         fate.came |= output.bit();
+        fate.doubtful &= !output.bit();
         if !first {
             fate.may_repeat &= !output.bit();
         }
@@ -223,6 +233,11 @@ impl Oracle {
         }
     }
 
+    /// What came out of an output cannot be read as events.
+    pub fn garbled(&mut self, output: OutputIndex, what: &str) {
+        self.report.add(Violation::Garbled { output, what: what.to_string() });
+    }
+
     /// How many deliveries an output has made so far, repeats included: what a commit covers.
     pub fn deliveries(&self, output: OutputIndex) -> u64 {
         self.outputs[usize::from(output.0)].journal.len() as u64
@@ -236,6 +251,7 @@ impl Oracle {
         for &(source, ordinal) in &state.journal[covered..] {
             if let Some(fate) = fate_of(&mut self.sources, source, ordinal) {
                 fate.may_repeat |= output.bit();
+                fate.doubtful |= output.bit();
             }
         }
     }
@@ -251,6 +267,7 @@ impl Oracle {
         for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
             let offered = fate.offers.iter().fold(0, |all, offer| all | offer);
             fate.losses += u32::from(offered & !fate.acknowledged != 0);
+            fate.doubtful |= offered & !fate.acknowledged;
         }
     }
 }
@@ -272,6 +289,26 @@ impl Oracle {
         let state = &mut self.outputs[usize::from(output.0)];
         *state.discarded.entry(reason.to_string()).or_default() += count;
         state.counted += count;
+    }
+
+    /// Of so many discards that were counted in a life, those that must be of events which never came.
+    pub fn undoubted(&self, output: OutputIndex, counted: u64) -> u64 {
+        let doubtful = self.fates().filter(|fate| fate.doubtful & output.bit() != 0).count() as u64;
+        counted.saturating_sub(doubtful)
+    }
+
+    /// The life that discarded them left nothing to decide again: so many events never come.
+    pub fn discarded_finally(&mut self, output: OutputIndex, undoubted: u64) {
+        let state = &mut self.outputs[usize::from(output.0)];
+        state.final_counts += undoubted;
+        state.final_lives += u64::from(undoubted > 0);
+    }
+
+    /// All that was in flight to an output has come or is discarded for good.
+    pub fn nothing_in_flight(&mut self, output: OutputIndex) {
+        for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
+            fate.doubtful &= !output.bit();
+        }
     }
 
     /// An output left the configuration and the engine counted `counted` events that waited for it: at least those that it
@@ -319,18 +356,28 @@ impl Oracle {
     }
 
     /// These events (source, ordinal) were made when all was well: all of them have to be there, or at least one where a
-    /// policy may thin them out.
-    pub fn fresh(&mut self, output: OutputIndex, events: &[(u64, u64)], all: bool) {
+    /// policy may thin them out. `seen` knows of events that have come without being told here yet.
+    pub fn fresh(&mut self, output: OutputIndex, events: &[(u64, u64)], all: bool, seen: impl Fn(u64, u64) -> bool) {
         let came = |fate: &Fate| (fate.came | fate.settled) & output.bit() != 0;
         let mut absent = Vec::new();
         for &(source, ordinal) in events {
-            if self.fate(source, ordinal).is_none_or(|fate| !came(fate)) {
+            if self.fate(source, ordinal).is_none_or(|fate| !came(fate)) && !seen(source, ordinal) {
                 absent.push(Violation::Stuck { output, source, ordinal });
             }
         }
         if all || absent.len() == events.len() {
             absent.into_iter().for_each(|violation| self.report.add(violation));
         }
+    }
+
+    /// All has been well for long, and an event has not come so far that it could reach an output.
+    pub fn stuck(&mut self, output: OutputIndex, source: u64, ordinal: u64) {
+        self.report.add(Violation::Stuck { output, source, ordinal });
+    }
+
+    /// All has been well for long, and so many events still wait for an output, or so many more went than came.
+    pub fn left_waiting(&mut self, output: OutputIndex, events: i64) {
+        self.report.add(Violation::LeftWaiting { output, events });
     }
 }
 
@@ -340,6 +387,11 @@ impl Oracle {
     /// Whether nothing that was told so far is a breach by itself.
     pub fn is_content(&self) -> bool {
         self.report.total == 0
+    }
+
+    /// The breaches that are ones whatever comes later: what has not come yet is none.
+    pub fn breaches(&self) -> Result<(), Report> {
+        if self.is_content() { Ok(()) } else { Err(self.report.clone()) }
     }
 
     /// Judges the history so far.
@@ -364,6 +416,18 @@ impl Oracle {
         if self.restarts == 0 && state.counted > absent {
             report.add(Violation::Overcounted { output, counted: state.counted, missing: absent });
         }
+        let missing = self.never_came(output);
+        if state.final_counts > missing {
+            report.add(Violation::Overcounted { output, counted: state.final_counts, missing });
+        }
+    }
+
+    /// Events given to the engine for an output that never came out of it, refused ones among them. What the world destroyed may
+    /// have been discarded in each life anew.
+    fn never_came(&self, output: OutputIndex) -> u64 {
+        let lives = self.outputs[usize::from(output.0)].final_lives;
+        let weigh = |fate: &Fate| if fate.destroyed { lives } else { u64::from(fate.came & output.bit() == 0) };
+        self.fates().filter(|fate| fate.was_offered(output)).map(weigh).sum()
     }
 
     /// Events promised to an output that neither came out nor were set aside.
@@ -382,13 +446,12 @@ impl Oracle {
     /// Events given to the engine for an output that did not come out of it.
     fn absent(&self, output: OutputIndex) -> u64 {
         let absent = |fate: &&Fate| fate.was_offered(output) && (fate.came | fate.settled) & output.bit() == 0;
-        self.sources.values().flat_map(|source| &source.fates).filter(absent).count() as u64
+        self.fates().filter(absent).count() as u64
     }
 
     fn summary(&self, output: OutputIndex) -> Summary {
         let state = &self.outputs[usize::from(output.0)];
-        let fates = || self.sources.values().flat_map(|source| &source.fates);
-        let count = |holds: &dyn Fn(&Fate) -> bool| fates().filter(|fate| holds(fate)).count() as u64;
+        let count = |holds: &dyn Fn(&Fate) -> bool| self.fates().filter(|fate| holds(fate)).count() as u64;
         Summary {
             offered: count(&|fate| fate.was_offered(output)),
             acknowledged: count(&|fate| fate.acknowledged & output.bit() != 0),
@@ -396,7 +459,12 @@ impl Oracle {
             repeats: state.repeats,
             late: state.late.len() as u64,
             discarded: state.discarded.clone(),
+            final_discards: state.final_counts,
         }
+    }
+
+    fn fates(&self) -> impl Iterator<Item = &Fate> {
+        self.sources.values().flat_map(|source| &source.fates)
     }
 
     fn indices(&self) -> impl Iterator<Item = OutputIndex> + use<> {

@@ -122,6 +122,8 @@ pub struct Lost {
 pub struct Cursor<D: Disk> {
     log: Arc<Log<D>>,
     segment: Option<Arc<Segment<D>>>,
+    /// The last segment that was read to its end; zero for none.
+    passed: u64,
     offset: u64,
     position: Position,
     last: Sequence,
@@ -143,6 +145,7 @@ impl<D: Disk> Cursor<D> {
         let mut cursor = Cursor {
             log,
             segment: None,
+            passed: 0,
             offset: SEGMENT_HEADER_BYTES as u64,
             position: from,
             last: Sequence(0),
@@ -186,7 +189,7 @@ impl<D: Disk> Cursor<D> {
             _ => false,
         };
         if !same || position.sequence <= self.last {
-            self.segment = target;
+            (self.segment, self.passed) = (target, 0);
             self.offset = SEGMENT_HEADER_BYTES as u64;
             (self.last, self.epoch) = (Sequence(0), 0);
         }
@@ -198,7 +201,11 @@ impl<D: Disk> Cursor<D> {
         let tail = self.log.tail();
         loop {
             let Some(segment) = &self.segment else {
-                self.segment = self.log.segment_of(self.position);
+                // A log that nobody writes may end with a seal: behind it there is nothing, and before it nothing new.
+                self.segment = match self.passed {
+                    0 => self.log.segment_of(self.position),
+                    passed => self.log.segment_from(passed + 1),
+                };
                 if self.segment.is_none() {
                     return Ok(None);
                 }
@@ -263,8 +270,8 @@ impl<D: Disk> Cursor<D> {
     }
 
     fn next_segment(&mut self) {
-        let number = self.segment.as_ref().map_or(0, |segment| segment.number + 1);
-        self.segment = self.log.segment_from(number);
+        self.passed = self.segment.as_ref().map_or(self.passed, |segment| segment.number);
+        self.segment = self.log.segment_from(self.passed + 1);
         self.offset = SEGMENT_HEADER_BYTES as u64;
     }
 

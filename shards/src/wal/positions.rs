@@ -143,6 +143,24 @@ impl SourceTable {
         before - self.sources.len()
     }
 
+    /// Sources that exist, or did at `since`.
+    pub(crate) fn existing(&self, since: Timestamp) -> usize {
+        self.sources.values().filter(|state| state.gone.is_none_or(|gone| gone.0 >= since.0)).count()
+    }
+
+    /// Forgets those that have been gone the longest, but for `kept` of them.
+    pub(crate) fn keep_gone(&mut self, kept: usize) {
+        let mut gone: Vec<_> = self.sources.values().filter_map(|state| Some((state.gone?, state.key()))).collect();
+        // Not one by one: the whole table is looked at for it.
+        if gone.len() <= kept + kept / 8 {
+            return;
+        }
+        gone.sort_unstable();
+        for (_, key) in &gone[..gone.len() - kept] {
+            self.sources.remove(key);
+        }
+    }
+
     /// Forgets the source that has been gone the longest; false if all exist.
     pub(crate) fn evict_gone(&mut self) -> bool {
         let gone = self.sources.values().filter_map(|state| state.gone.map(|gone| (gone, state.key())));
@@ -156,4 +174,35 @@ fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>
     }
     insert_interval(&mut state.intervals, range.from, range.to);
     state.gone = gone;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(gone: impl IntoIterator<Item = Option<i64>>) -> SourceTable {
+        let mut table = SourceTable::new();
+        for (key, gone) in gone.into_iter().enumerate() {
+            let source = Arc::new(Source {
+                key: SourceKey(key as u128),
+                input: "app".into(),
+                name: Vec::new(),
+                descriptor: Vec::new(),
+                repeatable: true,
+            });
+            table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp));
+        }
+        table
+    }
+
+    #[test]
+    fn of_sources_that_are_gone_the_latest_are_kept() {
+        let mut sources = table((0..100).map(|second| (second % 2 == 0).then_some(1_000 - second)));
+        assert_eq!((sources.existing(Timestamp(1_000)), sources.existing(Timestamp(990))), (51, 56));
+        sources.keep_gone(45);
+        assert_eq!(sources.len(), 100, "a few more are not worth a look at all");
+        sources.keep_gone(10);
+        let gone: Vec<i64> = sources.iter().filter_map(|state| Some(state.gone?.0)).collect();
+        assert_eq!((gone, sources.len()), ((0..10).map(|n| 1_000 - 2 * n).collect(), 60));
+    }
 }

@@ -1,14 +1,16 @@
 //! The frames that were appended last, kept as they were built, for readers on the shard that wrote them.
 //!
-//! Guarantees: what is found here is byte for byte what was written at that place; at most [`FRAMES_MAX`] frames of at most
-//! [`FRAME_BYTES_KEPT`] bytes are kept. A reader that keeps up with the writer then touches no page of the mapping, which would
+//! Guarantees: what is found here is byte for byte what was written at that place; at most [`FRAMES_MAX`] frames in buffers of at
+//! most [`FRAME_BYTES_KEPT`] bytes are kept. A reader that keeps up with the writer then touches no page of the mapping, which would
 //! have to be mapped and given back again. Does not cross shards and does not outlive the log's writer: everybody else, and a
 //! reader that lags behind, reads the mapping.
 
 use super::log::Place;
-use std::cell::RefCell;
+use crate::counters::ShardCounters;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Frames kept: those that are published together, and those that wait for it meanwhile. Few, because their buffers go round,
 /// and more of them would push each other out of the core's cache.
@@ -24,6 +26,7 @@ const FREE_MAX: usize = 8;
 #[derive(Default)]
 pub struct Recent {
     inner: RefCell<Inner>,
+    counters: OnceCell<Arc<ShardCounters>>,
 }
 
 #[derive(Default)]
@@ -34,6 +37,12 @@ struct Inner {
 }
 
 impl Recent {
+    /// Shows in `counters` what is kept from now on.
+    pub(crate) fn show_in(&self, counters: Arc<ShardCounters>) {
+        // Whoever asked first is the shard that writes the log.
+        let _ = self.counters.set(counters);
+    }
+
     /// The whole frame that lies at `place`.
     pub fn find(&self, place: Place) -> Option<Rc<Vec<u8>>> {
         let inner = self.inner.borrow();
@@ -47,6 +56,10 @@ impl Recent {
         let mut frame = self.buffer();
         if let Some(bytes) = Rc::get_mut(&mut frame) {
             std::mem::swap(bytes, buffer);
+            if bytes.capacity() > FRAME_BYTES_KEPT {
+                // It has held a frame that was too large to be kept.
+                bytes.shrink_to(FRAME_BYTES_KEPT);
+            }
         }
         let inner = &mut *self.inner.borrow_mut();
         if inner.frames.len() >= FRAMES_MAX {
@@ -54,6 +67,11 @@ impl Recent {
             inner.take_back(oldest);
         }
         inner.frames.push_back((place, frame.clone()));
+        if let Some(counters) = self.counters.get() {
+            let buffers = inner.frames.iter().map(|(_, bytes)| bytes).chain(&inner.free);
+            counters.kept_frames.set(inner.frames.len() as u64);
+            counters.kept_bytes.set(buffers.map(|bytes| bytes.capacity() as u64).sum());
+        }
         frame
     }
 
@@ -72,7 +90,7 @@ impl Inner {
     fn take_back(&mut self, buffer: Option<Rc<Vec<u8>>>) {
         if let Some(mut buffer) = buffer
             && self.free.len() < FREE_MAX
-            && Rc::get_mut(&mut buffer).is_some_and(|bytes| bytes.capacity() <= 2 * FRAME_BYTES_KEPT)
+            && Rc::get_mut(&mut buffer).is_some_and(|bytes| bytes.capacity() <= FRAME_BYTES_KEPT)
         {
             self.free.push(buffer);
         }
@@ -120,9 +138,29 @@ mod tests {
         let recent = Recent::default();
         let held = Rc::new(vec![7]);
         recent.take_back(Some(held.clone()));
-        recent.take_back(Some(Rc::new(Vec::with_capacity(2 * FRAME_BYTES_KEPT + 1))));
+        recent.take_back(Some(Rc::new(Vec::with_capacity(FRAME_BYTES_KEPT + 1))));
         assert_eq!(recent.buffer().capacity(), 0);
         recent.take_back(Some(held));
         assert_eq!(recent.buffer().capacity(), 1);
+    }
+
+    #[test]
+    fn buffers_that_have_held_a_large_frame_are_kept_within_the_bound() {
+        let recent = Recent::default();
+        let counters = Arc::new(ShardCounters::default());
+        recent.show_in(counters.clone());
+        let mut buffer = Vec::new();
+        for offset in 0..20 {
+            buffer.clear();
+            buffer.reserve(4 * FRAME_BYTES_KEPT);
+            buffer.push(0);
+            recent.keep(place(offset), &mut buffer);
+            assert!(counters.kept_frames.get() <= FRAMES_MAX as u64);
+            assert!(
+                counters.kept_bytes.get() <= ((FRAMES_MAX + FREE_MAX) * FRAME_BYTES_KEPT) as u64,
+                "{}",
+                counters.kept_bytes.get()
+            );
+        }
     }
 }

@@ -20,8 +20,9 @@ use super::snapshot::build_snapshot;
 use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
+use crate::env::Timestamp;
 use crate::env::{Disk, Env};
-use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEQUENCE_MAX};
+use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEQUENCE_MAX, TOMBSTONES_MIN};
 use crate::signal::Signal;
 use staging::Staging;
 use std::cell::RefCell;
@@ -39,6 +40,9 @@ const STANDBYS_FIRST: u64 = 2;
 
 /// Standbys kept of those that were segments: their pages are in the cache, and a log that is used that fast needs them again.
 const SPARES: u64 = 8;
+
+/// What has been gone for less than this when the log is opened may be on its way back: a mount that comes later, say.
+const RECENTLY_NANOS: i64 = 3_600 * 1_000_000_000;
 
 /// What a log carries from its past into its next segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,6 +118,8 @@ pub struct Writer<E: Env> {
     names: u64,
     names_synced: u64,
     state: LogState,
+    /// Most sources that existed at once.
+    sources_max: usize,
     snapshot: Group,
     control: Group,
     recent: Rc<Recent>,
@@ -177,6 +183,8 @@ impl<E: Env> Writer<E> {
         let start = LogStart { segments, tail: place, last: recovered.last, synced: recovered.last };
         let log = Log::new(recovered.id, recovered.directory, disk, options.segment_bytes, start);
         log.counters.standbys.set(standbys.len() as u64);
+        let recently = Timestamp(env.wall().0.saturating_sub(RECENTLY_NANOS));
+        let sources_max = state.sources.existing(recently);
         let mut writer = Writer {
             env,
             log: Arc::new(log),
@@ -196,6 +204,7 @@ impl<E: Env> Writer<E> {
             sealed: VecDeque::new(),
             names: 1,
             names_synced: 0,
+            sources_max,
             state,
             snapshot: Group::new(),
             control: Group::new(),
@@ -430,7 +439,11 @@ impl<E: Env> Writer<E> {
     fn build_snapshot(&mut self) -> Result<(), WalError> {
         let room = self.frame_bytes_max();
         // Here every source is looked at anyway.
-        self.state.sources.expire(self.env.wall());
+        let (now, sources) = (self.env.wall(), &mut self.state.sources);
+        sources.expire(now);
+        self.sources_max = self.sources_max.max(sources.existing(now));
+        // Twice, so that whoever says that a source came back has forgotten it first.
+        sources.keep_gone(2 * self.sources_max.max(TOMBSTONES_MIN));
         build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())
     }
 

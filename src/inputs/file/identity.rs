@@ -27,7 +27,7 @@ pub const HEAD_BYTES: usize = 1024;
 pub const TAIL_BYTES: usize = 64;
 
 /// Heads that are remembered: more than there are sources, since each gets a few while it is short.
-const HEADS_MAX: usize = 262_144;
+const HEADS_MAX: usize = 65_536;
 
 const DESCRIPTOR_VERSION: u8 = 2;
 const DESCRIPTOR_FIXED_BYTES: usize = 36;
@@ -186,7 +186,8 @@ impl Memory {
         self.by_key.insert(state.key(), inode);
         self.add_head(descriptor.identity.head);
         self.add_end(descriptor.identity.head, End { position: state.end(), marker: state.marker });
-        self.by_inode.entry(inode).or_default().push(Remembered { state, descriptor });
+        // Nearly always the only one, and kept for long.
+        self.by_inode.entry(inode).or_insert_with(|| Vec::with_capacity(1)).push(Remembered { state, descriptor });
     }
 
     /// Remembers that a file with this head was read. The heads of sources that are gone stay for the compressed copies that

@@ -9,6 +9,19 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+/// How often faults of the disk struck.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Struck {
+    /// Changes that had no room.
+    pub full: u64,
+    /// Syncs of files that failed.
+    pub syncs: u64,
+    /// Syncs of directories that failed.
+    pub directory_syncs: u64,
+    /// Writes that failed.
+    pub writes: u64,
+}
+
 /// The faults in force.
 pub(super) struct Faults {
     pub(super) capacity_bytes: Option<u64>,
@@ -22,6 +35,7 @@ pub(super) struct Faults {
     pub(super) torn_sectors: bool,
     pub(super) inode_reuse: bool,
     pub(super) operations_left: Option<u64>,
+    pub(super) struck: Struck,
 }
 
 impl Default for Faults {
@@ -38,6 +52,7 @@ impl Default for Faults {
             torn_sectors: true,
             inode_reuse: false,
             operations_left: None,
+            struck: Struck::default(),
         }
     }
 }
@@ -133,6 +148,16 @@ impl SimDisk {
     /// From then on every call of the process fails, until [`SimDisk::crash`] says what is left.
     pub fn crash_after(&self, operations: u64) {
         self.state().faults.operations_left = Some(operations);
+    }
+
+    /// Takes [`SimDisk::crash_after`] back.
+    pub fn crash_never(&self) {
+        self.state().faults.operations_left = None;
+    }
+
+    /// What of all this has struck so far.
+    pub fn struck(&self) -> Struck {
+        self.state().faults.struck
     }
 
     /// Whether the process was stopped by [`SimDisk::crash_after`].

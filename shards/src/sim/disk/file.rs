@@ -85,6 +85,7 @@ impl SimFile {
         let mut state = self.live()?;
         let state = &mut *state;
         let failed = due(&mut state.faults.syncs_to_fail);
+        state.faults.struck.syncs += u64::from(failed);
         state.note("sync ends", self.id, u64::from(failed), 0);
         // The numbers are drawn from a copy: the content and the state cannot be borrowed at once.
         let mut prng = state.prng.clone();
@@ -108,6 +109,7 @@ impl File for SimFile {
         let mut state = self.live()?;
         let whole = state.admit(self.process)?;
         if due(&mut state.faults.writes_to_fail) {
+            state.faults.struck.writes += 1;
             return Err(error(libc::EIO));
         }
         if whole {

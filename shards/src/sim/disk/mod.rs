@@ -14,6 +14,7 @@ mod power;
 mod tests;
 mod tree;
 
+pub use faults::Struck;
 pub use file::{SimFile, SimLock, SimMap};
 pub use outside::Outside;
 
@@ -259,6 +260,7 @@ impl Disk for SimDisk {
             return Err(error(libc::EMFILE));
         }
         let failed = due(&mut state.faults.directory_syncs_to_fail);
+        state.faults.struck.directory_syncs += u64::from(failed);
         state.note("sync directory", id, u64::from(failed), 0);
         if failed {
             return Err(error(libc::EIO));

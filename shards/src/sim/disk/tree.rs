@@ -293,6 +293,7 @@ impl State {
         let wanted = whole_pages(length);
         let grown = wanted.saturating_sub(content.allocated);
         if grown > free {
+            self.faults.struck.full += 1;
             return false;
         }
         let shrunk = content.allocated.saturating_sub(wanted);

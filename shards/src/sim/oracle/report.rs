@@ -27,6 +27,13 @@ pub enum Violation {
         /// What came.
         event: Event,
     },
+    /// What came out was no event that anybody could have made.
+    Garbled {
+        /// The output that got it.
+        output: OutputIndex,
+        /// What was wrong with it.
+        what: String,
+    },
     /// An event came out with another payload.
     Payload {
         /// The output that got it.
@@ -103,6 +110,13 @@ pub enum Violation {
         /// Its ordinal.
         ordinal: u64,
     },
+    /// Events did not reach an output although all was well.
+    LeftWaiting {
+        /// The output that lacks them.
+        output: OutputIndex,
+        /// How many the engine says it has; below zero when it says that more went than came.
+        events: i64,
+    },
     /// A queue was longer than its limit.
     Bound {
         /// The queue.
@@ -120,7 +134,7 @@ pub enum Violation {
 }
 
 /// What is wrong with a history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The first breaches found.
     pub violations: Vec<Violation>,
@@ -153,6 +167,7 @@ impl Report {
             Violation::Unknown { output, event: Event { source, ordinal, .. } } => {
                 write!(f, "unknown: {} got {source}/{ordinal}, never given for it", self.name(*output))
             }
+            Violation::Garbled { output, what } => write!(f, "garbled: {} got {what}", self.name(*output)),
             Violation::Payload { output, event: Event { source, ordinal, payload }, issued } => {
                 write!(
                     f,
@@ -182,6 +197,13 @@ impl Report {
             }
             Violation::Stuck { output, source, ordinal } => {
                 write!(f, "stuck: {} never got {source}/{ordinal}, made when all was well", self.name(*output))
+            }
+            Violation::LeftWaiting { output, events } => {
+                write!(
+                    f,
+                    "stuck: {events} events still wait for {} when all has been well for long",
+                    self.name(*output)
+                )
             }
             Violation::Bound { what, value, limit } => write!(f, "bound: {what}: {value}, at most {limit} may be"),
             Violation::Damage { what } => write!(f, "damage: {what}"),

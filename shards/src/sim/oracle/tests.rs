@@ -99,6 +99,28 @@ fn counted_discards_must_match_what_is_missing() {
 }
 
 #[test]
+fn discards_that_no_later_life_decides_again_must_match_what_never_came() {
+    let count = |counted: u64| {
+        let mut oracle = history(|source, ordinal| source == 1 && ordinal < 3);
+        oracle.discarded_count(OUT, "retries_exhausted", counted);
+        // What was in flight at the end of the life before may be discarded although it came.
+        oracle.restarted();
+        oracle.goes_back(OUT, 0, 15);
+        oracle.delivered(OUT, 0, event(2, 9));
+        let undoubted = oracle.undoubted(OUT, counted);
+        oracle.discarded_finally(OUT, undoubted);
+        oracle
+    };
+    assert!(count(4).check().is_ok(), "2/8 came before and is doubtful");
+    assert_eq!(violations(&count(5)), [Violation::Overcounted { output: OUT, counted: 4, missing: 3 }]);
+    let mut oracle = count(4);
+    oracle.nothing_in_flight(OUT);
+    let undoubted = oracle.undoubted(OUT, 1);
+    oracle.discarded_finally(OUT, undoubted);
+    assert_eq!(violations(&oracle), [Violation::Overcounted { output: OUT, counted: 4, missing: 3 }]);
+}
+
+#[test]
 fn an_event_nobody_gave_to_the_engine_is_caught() {
     let mut oracle = history(|_, _| false);
     oracle.delivered(OUT, 0, event(3, 0));
@@ -231,7 +253,7 @@ fn a_fresh_event_has_to_come() {
     let fresh = |all| {
         let mut oracle = history(|source, ordinal| (source, ordinal) == (2, 9));
         oracle.discarded_count(OUT, "lane_full", 1);
-        oracle.fresh(OUT, &[(1, 9), (2, 9)], all);
+        oracle.fresh(OUT, &[(1, 9), (2, 9)], all, |_, _| false);
         oracle
     };
     assert!(fresh(false).check().is_ok());

@@ -1,15 +1,14 @@
 //! A cluster: the whole engine on the simulated machine, through many lives.
 
 use super::faults::{self, Rotten};
+use super::passing::PATIENCE;
 use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
 use super::{Ledger, OutputKind, Setup, decode_line, gauges};
 use crate::counters::Discard;
-use crate::delivery::OutputFull;
 use crate::engine::{Meters, prepare};
 use crate::env::{Env, ShardId};
-use crate::lane::WhenFull;
 use crate::route::ShardBy;
-use crate::sim::oracle::OutputIndex;
+use crate::sim::oracle::{OutputIndex, Report};
 use crate::sim::{Crash, Outcome, Prng, SimDisk, SimEnv, Simulation};
 use crate::stop::{Phase, Stop};
 use crate::wal::SyncPolicy;
@@ -35,8 +34,13 @@ pub struct Life {
     pub(super) outputs: Vec<usize>,
     /// The most files that one log had when it began, and the most bytes.
     pub(super) files_before: (u64, u64),
+    /// Bytes of the largest segment that any life up to this one may have made, and the most segments that one was allowed.
+    pub(super) segment_bytes_max: u64,
+    pub(super) segments_allowed_max: u64,
     /// Losses of power so far: each may have left a hole in what the logs know of a source.
     pub(super) holes: u64,
+    /// A fresh event has passed and nothing was made since: all that was decided is committed.
+    pub(super) rests: bool,
     running: Rc<Cell<usize>>,
 }
 
@@ -74,9 +78,16 @@ pub struct Cluster {
     pub(super) rotten: Vec<Rotten>,
     pub(super) unreported: Vec<Rotten>,
     power_losses: u64,
+    segment_bytes_max: u64,
+    segments_allowed_max: u64,
     /// The outputs of the last life in which every shard made durable what it knew.
     settled_outputs: Vec<usize>,
+    /// Shards of the last start, and what it connected.
+    last_start: Option<(usize, Connections, Vec<usize>)>,
 }
+
+/// Inputs and outputs of each pipeline.
+type Connections = Vec<(Vec<usize>, Vec<usize>)>;
 
 impl Cluster {
     /// A machine with an empty data directory.
@@ -89,8 +100,20 @@ impl Cluster {
         outside.sync_all();
         let chance = simulation.prng("cluster");
         let ledger = setup.ledger();
-        let (rotten, unreported, settled_outputs) = (Vec::new(), Vec::new(), Vec::new());
-        Cluster { simulation, ledger, setup, life: None, chance, rotten, unreported, power_losses: 0, settled_outputs }
+        Cluster {
+            simulation,
+            ledger,
+            setup,
+            life: None,
+            chance,
+            rotten: Vec::new(),
+            unreported: Vec::new(),
+            power_losses: 0,
+            segment_bytes_max: 0,
+            segments_allowed_max: 0,
+            settled_outputs: Vec::new(),
+            last_start: None,
+        }
     }
 
     /// Adds a line to the story.
@@ -109,6 +132,7 @@ impl Cluster {
         let engine = prepare::<SimEnv>(&disk, plan, wall, stop.clone()).map_err(|error| error.to_string())?;
         faults::judge(self, &engine.damage);
         self.settle_removed(&engine.removed);
+        self.compare_with_last_start(shards);
         let running = Rc::new(Cell::new(shards));
         for seed in engine.seeds {
             let env = self.simulation.env(seed.shard);
@@ -119,6 +143,8 @@ impl Cluster {
             });
         }
         let most = |count: &dyn Fn(&(usize, u64)) -> u64| files.iter().map(count).max().unwrap_or(0);
+        self.segment_bytes_max = self.segment_bytes_max.max(self.setup.wal.segment_bytes);
+        self.segments_allowed_max = self.segments_allowed_max.max(gauges::segments_allowed(&self.setup));
         self.life = Some(Life {
             stop,
             meters: engine.meters,
@@ -126,10 +152,23 @@ impl Cluster {
             inputs: self.setup.present_inputs(),
             outputs: self.setup.present_outputs(),
             files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
+            segment_bytes_max: self.segment_bytes_max,
+            segments_allowed_max: self.segments_allowed_max,
             holes: self.power_losses,
+            rests: false,
             running,
         });
         Ok(())
+    }
+
+    fn compare_with_last_start(&mut self, shards: usize) {
+        let (pipelines, outputs) = (self.setup.pipelines.clone(), self.setup.present_outputs());
+        if let Some((last_shards, last_pipelines, last_outputs)) = &self.last_start {
+            let told = &mut self.ledger.state().told;
+            told.resharded += u64::from(*last_shards != shards);
+            told.replanned += u64::from(*last_pipelines != pipelines || *last_outputs != outputs);
+        }
+        self.last_start = Some((shards, pipelines, outputs));
     }
 
     fn tell_of_the_plan(&self, shards: usize) {
@@ -191,15 +230,23 @@ impl Cluster {
 
     /// Lets virtual time pass, and looks at every queue meanwhile.
     pub fn run_for(&mut self, time: Duration) -> Outcome {
+        self.run_until(|| false, time)
+    }
+
+    /// The same until `condition` holds, which is looked at as often as the queues are.
+    pub(super) fn run_until(&mut self, mut condition: impl FnMut() -> bool, time: Duration) -> Outcome {
         let Cluster { simulation, ledger, setup, life, .. } = self;
         let mut polls = 0_u32;
         let outcome = simulation.run_until(
             || {
                 polls += 1;
-                if let Some(life) = life.as_ref().filter(|_| polls.is_multiple_of(LOOK_EVERY)) {
+                if !polls.is_multiple_of(LOOK_EVERY) {
+                    return false;
+                }
+                if let Some(life) = life {
                     gauges::queues(life, setup, &mut ledger.state().oracle);
                 }
-                false
+                condition()
             },
             time,
         );
@@ -241,33 +288,52 @@ impl Cluster {
     /// Tells the oracle what this life counted as discarded without naming it.
     fn settle_counts(&mut self) {
         let Some(life) = &self.life else { return };
-        let meters = &life.meters;
-        let mut state = self.ledger.state();
-        for (at, &index) in life.outputs.iter().enumerate() {
-            let mut tell = |reason: &str, events: u64| {
-                if events > 0 {
-                    state.oracle.discarded_count(OutputIndex(index as u8), reason, events);
-                    let line = format!("output {index}: {events} events were discarded: {reason}");
-                    state.story.tell(self.simulation.now(), line);
-                }
-            };
-            for meter in meters.outputs.iter().filter(|meter| meter.output == at) {
-                for reason in Discard::ALL.into_iter().filter(|reason| *reason != Discard::Rejected) {
-                    tell(reason.name(), meter.counters.discarded.get(reason));
-                }
+        let in_order = life.has_ended() && life.stop.failure().is_none() && life.stop.phase() == Phase::Draining;
+        let in_order = in_order && !self.simulation.disk().crashed();
+        let waiting = self.waiting()();
+        for (at, &output) in life.outputs.iter().enumerate() {
+            let index = OutputIndex(output as u8);
+            let counts = self.counts(life, at);
+            let mut state = self.ledger.state();
+            for &(reason, events) in counts.iter().filter(|(_, events)| *events > 0) {
+                state.oracle.discarded_count(index, reason.name(), events);
+                let line = format!("output {output}: {events} events were discarded: {}", reason.name());
+                state.story.tell(self.simulation.now(), line);
             }
-            let number = meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number);
-            for discarded in
-                number.iter().flat_map(|number| meters.wal_full.iter().map(|all| &all[usize::from(number.0)]))
-            {
-                tell(Discard::WalFull.name(), discarded.total());
+            let instances = life.meters.outputs.iter().filter(|meter| meter.output == at).count();
+            let once = state.outputs[output].decides_once(instances);
+            drop(state);
+            if in_order || life.rests {
+                // Of damage frames are counted, not events.
+                let settled = |reason| reason != Discard::Damaged && (once || reason == Discard::RingFull);
+                let counted = counts.iter().filter(|(reason, _)| settled(*reason)).map(|(_, events)| events).sum();
+                self.ledger.discards(index, counted, in_order);
             }
-            let feeds = |input: usize| self.setup.outputs_of(life.inputs[input]).contains(&index);
-            for input in meters.inputs.iter().filter(|input| feeds(input.input)) {
-                let dropped: u64 = input.lanes.iter().map(|lane| lane.counters().dropped_events.get()).sum();
-                tell(Discard::RingFull.name(), input.counters.discarded.total() + dropped);
+            if in_order && waiting[at].1 == 0 {
+                self.ledger.state().oracle.nothing_in_flight(index);
             }
         }
+    }
+
+    /// What a life has counted as discarded for the output at `at` of its plan, without naming it.
+    fn counts(&self, life: &Life, at: usize) -> Vec<(Discard, u64)> {
+        let (meters, output) = (&life.meters, life.outputs[at]);
+        let mut counts = Vec::new();
+        for meter in meters.outputs.iter().filter(|meter| meter.output == at) {
+            let unnamed = Discard::ALL.into_iter().filter(|reason| *reason != Discard::Rejected);
+            counts.extend(unnamed.map(|reason| (reason, meter.counters.discarded.get(reason))));
+        }
+        let number = meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number);
+        if let Some(number) = number {
+            let sampled = meters.wal_full.iter().map(|all| all[usize::from(number.0)].total());
+            counts.extend(sampled.map(|events| (Discard::WalFull, events)));
+        }
+        let feeds = |input: usize| self.setup.outputs_of(life.inputs[input]).contains(&output);
+        for input in meters.inputs.iter().filter(|input| feeds(input.input)) {
+            let dropped: u64 = input.lanes.iter().map(|lane| lane.counters().dropped_events.get()).sum();
+            counts.push((Discard::RingFull, input.counters.discarded.total() + dropped));
+        }
+        counts
     }
 
     /// Takes every fault and mood away.
@@ -278,15 +344,15 @@ impl Cluster {
         state.outputs.iter_mut().for_each(|record| record.mood = super::Mood::default());
     }
 
-    /// Whether every event that was made has been read in this life.
-    pub fn caught_up(&self) -> impl Fn() -> bool + use<> {
-        let ledger = self.ledger.clone();
-        move || ledger.state().sources.iter().all(|source| source.next == source.events())
+    /// Comes to the end as [`Cluster::conclude`] does, and panics where the judge is not content.
+    pub fn finish(&mut self) {
+        if let Err(report) = self.conclude() {
+            panic!("{report}\n{:?}", self.setup);
+        }
     }
 
     /// Heals everything, lets all that was made come out, then sends fresh events through, and judges it all.
-    pub fn finish(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(900);
+    pub(super) fn conclude(&mut self) -> Result<(), Report> {
         self.heal();
         for round in 0..2 {
             let shards = self.chance.between(self.setup.shards.0, self.setup.shards.1) as usize;
@@ -303,9 +369,7 @@ impl Cluster {
         self.read_files();
         self.vouch();
         self.check_fresh();
-        if let Err(report) = self.ledger.check() {
-            panic!("{report}\n{:?}", self.setup);
-        }
+        self.ledger.check().map(|_| ())
     }
 
     /// Every source was read to its end by a life that ended in order: the logs account for all of it.
@@ -316,33 +380,6 @@ impl Cluster {
         }
     }
 
-    /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
-    /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
-    fn check_fresh(&self) {
-        let mut state = self.ledger.state();
-        let last = |(source, script): (usize, &super::SourceScript)| (script.input, source as u64, script.events() - 1);
-        let fresh: Vec<(usize, u64, u64)> = state.sources.iter().enumerate().map(last).collect();
-        for output in self.setup.present_outputs() {
-            let sampled = self.setup.outputs[output].options.when_full != OutputFull::Block;
-            let mut all = Vec::new();
-            for (number, input) in self.setup.inputs.iter().enumerate() {
-                if !self.setup.outputs_of(number).contains(&output) {
-                    continue;
-                }
-                let mine = fresh.iter().filter(|(of, ..)| *of == number).map(|&(_, source, last)| (source, last));
-                let mine: Vec<(u64, u64)> = mine.collect();
-                if !sampled {
-                    let blocks = input.lane.when_full == WhenFull::Block;
-                    state.oracle.fresh(OutputIndex(output as u8), &mine, blocks);
-                }
-                all.extend(mine);
-            }
-            if sampled && !all.is_empty() {
-                state.oracle.fresh(OutputIndex(output as u8), &all, false);
-            }
-        }
-    }
-
     /// Tells the oracle what is in the files of exact outputs. Where in them a life ended is not known: each event begins a
     /// run, so that only the order over all of them is judged.
     fn read_files(&mut self) {
@@ -350,12 +387,17 @@ impl Cluster {
         for output in (0..self.setup.outputs.len()).filter(|at| self.setup.outputs[*at].kind == OutputKind::Exact) {
             let bytes = outside.read(self.setup.file(output)).unwrap_or_default();
             let mut state = self.ledger.state();
-            let length = state.outputs[output].file_bytes as usize;
-            assert!(bytes.len() >= length, "a file lost committed bytes");
-            for line in bytes[..length].split_inclusive(|&byte| byte == b'\n') {
-                let event = decode_line(line).unwrap_or_else(|| panic!("a broken line in a file"));
-                state.oracle.goes_back(OutputIndex(output as u8), 0, u64::MAX);
-                state.oracle.delivered(OutputIndex(output as u8), 0, event);
+            let (index, length) = (OutputIndex(output as u8), state.outputs[output].file_bytes as usize);
+            if bytes.len() < length {
+                state.oracle.garbled(index, &format!("a file of {} bytes, {length} were committed", bytes.len()));
+            }
+            for line in bytes[..length.min(bytes.len())].split_inclusive(|&byte| byte == b'\n') {
+                let Some(event) = decode_line(line) else {
+                    state.oracle.garbled(index, "a broken line in its file");
+                    continue;
+                };
+                state.oracle.goes_back(index, 0, u64::MAX);
+                state.oracle.delivered(index, 0, event);
             }
         }
     }

@@ -14,6 +14,12 @@ use crate::sim::oracle::Oracle;
 /// Files that a log may have beside the segments it is allowed: the standbys.
 const STANDBYS: u64 = 2;
 
+/// Frames that are kept for readers: the four that a delivery takes together, and one more.
+const FRAMES_KEPT: u64 = 8;
+
+/// Bytes that a scripted frame has at most beside the lines of its batch: what its encoder puts around each, index and positions.
+const AROUND_LINES: u64 = 8 * 1024;
+
 /// Lanes and shards: cheap, for every few polls.
 pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
     let lanes: u64 = life.meters.inputs.iter().map(|input| input.lanes.len() as u64).sum();
@@ -30,8 +36,17 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
             oracle.measured("batches of a lane", counters.made_batches.get(), LANE_BATCHES as u64);
         }
     }
+    let frame = largest as u64 + AROUND_LINES;
+    for meter in &life.meters.outputs {
+        // Whole frames are held: of the first a part may be delivered, and the last may begin just below the bound.
+        let limit = setup.outputs[life.outputs[meter.output]].options.batch.bytes_max + 2 * frame;
+        oracle.measured("bytes held by a delivery", meter.counters.held_bytes.get(), limit);
+    }
     let sources: u64 = setup.inputs.iter().map(|input| input.sources as u64).sum();
     for shard in &life.meters.shards {
+        oracle.measured("frames kept for readers", shard.kept_frames.get(), FRAMES_KEPT);
+        // A buffer that grows doubles.
+        oracle.measured("bytes kept for readers", shard.kept_bytes.get(), (FRAMES_KEPT + 8) * 2 * frame);
         let waiting = shard.waiting_acknowledgements.get();
         oracle.measured("waiting acknowledgements", waiting, WAITING_MAX as u64 + lanes);
         // Each source has one run of bytes to record, and one more behind each hole that a loss of power left it. Of one that is
@@ -40,23 +55,30 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
         let runs = if spread { OWED_MAX as u64 } else { sources * (2 + life.holes) };
         oracle.measured("ranges owed", shard.owed_ranges.get(), runs);
     }
-    let allowed = (setup.wal.log_bytes / setup.wal.segment_bytes).max(SEGMENTS_MIN);
+    let allowed = segments_allowed(setup);
     for shard in 0..life.shards {
         if let Some(log) = life.meters.board.get(ShardId(shard as u16)) {
             // A log that comes from an earlier life keeps what it has; its snapshot and commits take the standbys.
-            let limit = allowed.max(life.files_before.0 + STANDBYS);
+            let limit = allowed.max(life.files_before.0 + STANDBYS).min(life.segments_allowed_max + STANDBYS);
             oracle.measured("segments of a log", log.counters.segments.get(), limit);
         }
     }
 }
 
+/// Segments that a log may have as its settings are.
+pub(super) fn segments_allowed(setup: &Setup) -> u64 {
+    (setup.wal.log_bytes / setup.wal.segment_bytes).max(SEGMENTS_MIN)
+}
+
 /// The files of each log, as many and as large.
 pub(super) fn files(life: &Life, setup: &Setup, logs: &[(usize, u64)], oracle: &mut Oracle) {
-    let allowed = (setup.wal.log_bytes / setup.wal.segment_bytes).max(SEGMENTS_MIN) + STANDBYS;
-    let bytes = allowed * setup.wal.segment_bytes;
+    let allowed = segments_allowed(setup) + STANDBYS;
     for &(files, size) in logs {
-        oracle.measured("files of a log", files as u64, allowed.max(life.files_before.0 + STANDBYS));
+        // What a log has before a life it keeps, and may add standbys. That alone would let it grow from life to life.
+        let limit = allowed.max(life.files_before.0 + STANDBYS).min(life.segments_allowed_max + STANDBYS);
+        oracle.measured("files of a log", files as u64, limit);
         // Segments of an earlier life keep their size beside those of the present one.
-        oracle.measured("bytes of a log", size, bytes + life.files_before.1);
+        let before = allowed * setup.wal.segment_bytes + life.files_before.1;
+        oracle.measured("bytes of a log", size, before.min(files as u64 * life.segment_bytes_max));
     }
 }

@@ -150,13 +150,19 @@ impl<E: Env> Reader<E> {
                 self.see_acknowledgements().await;
                 let mood = self.ledger.state().inputs;
                 if Mood::strikes(mood.retry, self.context.env.random()) {
+                    self.ledger.state().told.input_failures += 1;
                     return Err(PluginError::Retry("a scripted failure of an input".to_owned()));
                 }
             }
             if idle {
-                let pause = Duration::from_micros(self.context.env.random() % 20_000);
+                let most = if self.ledger.state().rests { 400_000 } else { 20_000 };
+                let pause = Duration::from_micros(self.context.env.random() % most);
                 let drain = async { stop.reached(Phase::Draining).await };
-                or(self.context.env.sleep(pause), drain).await;
+                let settled = async {
+                    self.context.lanes.settle().await;
+                    std::future::pending().await
+                };
+                or(or(self.context.env.sleep(pause), drain), settled).await;
             } else if self.context.env.slice_used() {
                 self.context.env.turn().await;
             }
@@ -183,7 +189,10 @@ impl<E: Env> Reader<E> {
         let mood = self.ledger.state().inputs;
         if Mood::strikes(mood.panic, self.context.env.random()) {
             // Its peer went away in the middle of an event; what it has of the batch goes nowhere.
-            fill(&mut batch, &self.ledger.state().sources[number], number as u64, first, first + (end - first) / 2);
+            let mut state = self.ledger.state();
+            state.told.input_panics += 1;
+            fill(&mut batch, &state.sources[number], number as u64, first, first + (end - first) / 2);
+            drop(state);
             std::panic::resume_unwind(Box::new("a scripted panic of an input"));
         }
         {

@@ -3,12 +3,12 @@
 //! Guarantees: what is told is told to the [`Oracle`] at the moment it happens, and the last of it is in the [`Story`]. Shared
 //! by all scripts of a cluster; survives every crash. Judges nothing itself.
 
-use super::payload;
+use super::{Told, payload};
 use crate::env::Monotonic;
 use crate::sim::Story;
 use crate::sim::oracle::{Event, Oracle, OutputIndex, Report, Summary, mask, payload_hash};
 use crate::sim::prng::mix;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -89,14 +89,24 @@ pub struct OutputRecord {
     everywhere: bool,
     begin: u64,
     instances: BTreeSet<u16>,
+    /// The instances that are open or were, in the present life, and whether one began again after it had been open.
+    open: BTreeSet<u16>,
+    began_again: bool,
     commits: Vec<(u16, Monotonic, u64)>,
     /// Deliveries made when it last joined the configuration: what it may go back to at most.
     pub joined: u64,
+    /// By source: the highest event that an exact output has written in the present life.
+    pub written: BTreeMap<u64, u64>,
     /// Bytes that an exact output says its file has.
     pub file_bytes: u64,
 }
 
 impl OutputRecord {
+    /// Whether what its instances have discarded in the present life is decided once, as soon as it is committed.
+    pub fn decides_once(&self, instances: usize) -> bool {
+        self.open.len() == instances && !self.began_again
+    }
+
     /// Of an output on every shard: deliveries that every instance had committed so long ago that it has become durable.
     fn surely_committed(&self, now: Monotonic) -> u64 {
         let old = |commit: &&(u16, Monotonic, u64)| now.since(commit.1) >= UNCOMMITTED_MAX;
@@ -117,6 +127,13 @@ struct Tentative {
     mask: u64,
 }
 
+/// Discards of a life that ended by a kill: final once a start has made durable what it found.
+struct TentativeCount {
+    life: u64,
+    output: OutputIndex,
+    undoubted: u64,
+}
+
 /// All of it.
 pub struct State {
     /// By number.
@@ -127,11 +144,16 @@ pub struct State {
     pub oracle: Oracle,
     /// What happened last.
     pub story: Story,
+    /// How often scripts misbehaved.
+    pub told: Told,
     /// How inputs behave.
     pub inputs: Mood,
+    /// Whether inputs need not look for events as often as else, since none are made.
+    pub rests: bool,
     /// Whether the log acknowledges what is not durable in the present life.
     pub never_syncs: bool,
     tentative: Vec<Tentative>,
+    tentative_counts: Vec<TentativeCount>,
     /// Lives so far.
     pub life: u64,
     /// Changes with each life: which shard reads which source.
@@ -161,9 +183,12 @@ impl Ledger {
             outputs: (0..outputs).map(|_| OutputRecord::default()).collect(),
             oracle: Oracle::new(&names.iter().map(String::as_str).collect::<Vec<_>>()),
             story: Story::default(),
+            told: Told::default(),
             inputs: Mood::default(),
+            rests: false,
             never_syncs: false,
             tentative: Vec::new(),
+            tentative_counts: Vec::new(),
             life: 0,
             placement: 0,
             acknowledged: 0,
@@ -233,6 +258,7 @@ impl Ledger {
 
     /// Events went out although the delivery as a whole failed: they will come again.
     pub fn partly_delivered(&self, output: usize, instance: u16, now: Monotonic, events: &[Event]) {
+        self.state().told.parts += u64::from(!events.is_empty());
         let before = self.state().oracle.deliveries(OutputIndex(output as u8));
         self.delivered(output, instance, now, events);
         self.state().oracle.goes_back(OutputIndex(output as u8), instance, before);
@@ -246,6 +272,29 @@ impl Ledger {
         outputs[output].commits.push((instance, now, covered));
         story.tell(now, format!("output {output} on shard {instance}: commits {covered}"));
         covered
+    }
+
+    /// An instance is asked to open.
+    pub fn opens(&self, output: usize, instance: u16) {
+        let record = &mut self.state().outputs[output];
+        record.began_again |= record.open.contains(&instance);
+    }
+
+    /// An instance is open.
+    pub fn is_open(&self, output: usize, instance: u16) {
+        self.state().outputs[output].open.insert(instance);
+    }
+
+    /// A life at its end had counted so many discards for an output that it does not decide again; `durable` says that no loss of
+    /// power changes that.
+    pub fn discards(&self, output: OutputIndex, counted: u64, durable: bool) {
+        let mut state = self.state();
+        let undoubted = state.oracle.undoubted(output, counted);
+        if durable {
+            return state.oracle.discarded_finally(output, undoubted);
+        }
+        let life = state.life;
+        state.tentative_counts.push(TentativeCount { life, output, undoubted });
     }
 
     /// An instance begins again; `covered` is what its last commit says it had delivered, where that is known.
@@ -264,14 +313,18 @@ impl Ledger {
     /// The process ended and starts again. `up` says whether all shards had made durable what they found.
     pub fn restarted(&self, now: Monotonic, power: bool, up: bool) {
         let mut state = self.state();
-        let State { outputs, oracle, story, tentative, life, .. } = &mut *state;
+        let State { outputs, oracle, story, tentative, tentative_counts, life, .. } = &mut *state;
         story.tell(now, format!("life {life} ends by {}", if power { "a loss of power" } else { "a kill" }));
         for promise in tentative.extract_if(.., |promise| up && promise.life < *life) {
             let Tentative { source, first, end, mask, .. } = promise;
             (first..end).for_each(|ordinal| oracle.acknowledged(source, ordinal, mask));
         }
+        for count in tentative_counts.extract_if(.., |count| up && count.life < *life) {
+            oracle.discarded_finally(count.output, count.undoubted);
+        }
         if power {
             tentative.clear();
+            tentative_counts.clear();
             oracle.power_lost();
         }
         oracle.restarted();
@@ -282,7 +335,10 @@ impl Ledger {
             }
             record.begin = oracle.deliveries(index);
             record.instances.clear();
+            record.open.clear();
+            record.began_again = false;
             record.commits.clear();
+            record.written.clear();
             (record.accepted, record.refused, record.last) = (0, 0, None);
         }
         *life += 1;

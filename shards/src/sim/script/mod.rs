@@ -12,15 +12,18 @@ mod gauges;
 mod input;
 mod ledger;
 mod output;
+mod passing;
 mod seeds;
 mod setup;
+mod told;
 
 pub use cluster::{Cluster, Life};
 pub use input::{ScriptEncoder, ScriptInput};
 pub use ledger::{Ledger, Mood, OutputRecord, SourceScript, State};
 pub use output::{ExactOutput, ScriptOutput};
-pub use seeds::{Failure, Told, crash_and_recover, run_seed};
+pub use seeds::{Failure, crash_and_recover, run_seed};
 pub use setup::{InputSetup, OutputKind, OutputSetup, Setup};
+pub use told::Told;
 
 use super::oracle::{Event, payload_hash};
 use super::prng::mix;

@@ -38,9 +38,11 @@ pub struct ExactOutput {
 async fn commit_as_the_mood_says<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Result<(), PluginError> {
     let mood = ledger.state().outputs[output].mood;
     if Mood::strikes(mood.late, env.random()) {
+        ledger.state().told.late_commits += 1;
         env.sleep(Duration::from_micros(env.random() % 2_000_000)).await;
     }
     if Mood::strikes(mood.unsure, env.random()) {
+        ledger.state().told.unsure_commits += 1;
         return Err(PluginError::Retry("a scripted doubt of an output".to_owned()));
     }
     Ok(())
@@ -51,19 +53,25 @@ async fn misbehave<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Option<Ou
     let mood = ledger.state().outputs[output].mood;
     if Mood::strikes(mood.panic, env.random()) {
         ledger.tell(env.now(), format!("output {output} panics"));
-        ledger.state().outputs[output].last = None;
+        let mut state = ledger.state();
+        state.outputs[output].last = None;
+        state.told.output_panics += 1;
+        drop(state);
         std::panic::resume_unwind(Box::new("a scripted panic of an output"));
     }
     if Mood::strikes(mood.hang, env.random()) {
         ledger.tell(env.now(), format!("output {output} hangs"));
+        ledger.state().told.hangs += 1;
         while ledger.state().outputs[output].mood.hang > 0 {
             env.sleep(Duration::from_millis(50)).await;
         }
     }
     if Mood::strikes(mood.slow, env.random()) {
+        ledger.state().told.slow += 1;
         env.sleep(Duration::from_micros(env.random() % 200_000)).await;
     }
     let retry = Mood::strikes(mood.retry, env.random());
+    ledger.state().told.retries += u64::from(retry);
     retry.then(|| Outcome::Retry { after: None, error: "a scripted failure of an output".to_owned() })
 }
 
@@ -80,11 +88,14 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
             let committed = state.and_then(|state| state.try_into().ok()).map(u64::from_le_bytes);
             let joined = output.ledger.state().outputs[output.index].joined;
             let covered = one.then(|| committed.unwrap_or(joined));
+            output.ledger.opens(output.index, instance);
             output.ledger.opened(output.index, instance, output.env.now(), covered);
             let mood = output.ledger.state().outputs[output.index].mood;
             if Mood::strikes(mood.retry, output.env.random()) {
+                output.ledger.state().told.closed += 1;
                 return Err(PluginError::Retry("a scripted refusal to open".to_owned()));
             }
+            output.ledger.is_open(output.index, instance);
             Ok(Box::new(output) as Box<dyn Output>)
         })
     }
@@ -102,20 +113,21 @@ fn refuses(event: &Event) -> bool {
     event.payload.is_multiple_of(7)
 }
 
-fn events_of(delivery: &Delivery<'_>) -> Vec<Event> {
-    let decode = |line: &[u8]| {
-        let event = decode_line(line);
-        event.unwrap_or_else(|| panic!("a line came out that nobody made: {}", String::from_utf8_lossy(line)))
-    };
-    delivery.iter().map(|event| decode(event.line)).collect()
+/// The events of a delivery. A panic would count as one of the output, so what is wrong goes to the oracle.
+fn events_of(ledger: &Ledger, output: usize, delivery: &Delivery<'_>) -> Vec<Event> {
+    let events: Vec<Event> = delivery.iter().filter_map(|event| decode_line(event.line)).collect();
+    if events.len() as u64 != delivery.events || delivery.iter().count() as u64 != delivery.events {
+        let what = format!("{} events in a delivery of {}", events.len(), delivery.events);
+        ledger.state().oracle.garbled(OutputIndex(output as u8), &what);
+    }
+    events
 }
 
 impl<E: Env> Output for Counting<E> {
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
         Box::pin(async move {
             let outcome = misbehave(&self.env, &self.ledger, self.index).await;
-            let events = events_of(delivery);
-            assert_eq!(events.len() as u64, delivery.events, "a delivery holds as many events as it says");
+            let events = events_of(&self.ledger, self.index, delivery);
             self.slow_on_one_source(&events).await;
             if let Some(retry) = outcome {
                 let part = events.len() * (self.env.random() % 2) as usize / 2;
@@ -163,6 +175,7 @@ impl<E: Env> Counting<E> {
     async fn slow_on_one_source(&self, events: &[Event]) {
         let slow = self.ledger.state().outputs[self.index].mood.slow_source;
         if slow.is_some_and(|slow| events.iter().any(|event| event.source == slow)) {
+            self.ledger.state().told.slow_sources += 1;
             self.env.sleep(Duration::from_micros(20_000 + self.env.random() % 80_000)).await;
         }
     }
@@ -179,6 +192,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             let length = state.and_then(|state| state.try_into().ok()).map_or(0, u64::from_le_bytes);
             let env = context.env;
             let disk = env.disk().clone();
+            ledger.opens(index, env.shard().0);
             let opened = env.blocking(move || {
                 let file = disk.open(&path, Open::Create)?;
                 file.truncate(length)?;
@@ -187,7 +201,12 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             });
             let file = opened.await.map_err(|error| PluginError::Retry(error.to_string()))?;
             ledger.tell(env.now(), format!("output {index} goes on from byte {length} of its file"));
-            ledger.state().outputs[index].file_bytes = length;
+            let mut state = ledger.state();
+            state.outputs[index].file_bytes = length;
+            // What it had written behind that comes again.
+            state.outputs[index].written.clear();
+            drop(state);
+            ledger.is_open(index, env.shard().0);
             Ok(Box::new(Exact { index, ledger, env, file: Arc::new(file), length }) as Box<dyn Output>)
         })
     }
@@ -223,6 +242,10 @@ impl<E: Env> Output for Exact<E> {
             let record = &mut state.outputs[self.index];
             record.accepted += delivery.events;
             record.file_bytes = self.length;
+            for event in delivery.iter().filter_map(|event| decode_line(event.line)) {
+                let highest = record.written.entry(event.source).or_default();
+                *highest = event.ordinal.max(*highest);
+            }
             Outcome::Delivered
         })
     }

@@ -1,58 +1,12 @@
 //! One seed from the first start to the judgement: lives that crash, stop, fail and start again as something else.
 
-use super::{Cluster, Ledger, Setup, draw, faults};
+use super::{Cluster, Ledger, Setup, Told, draw, faults};
+use crate::sim::oracle::{Report, Violation};
 use crate::sim::{Crash, Outcome};
 use crate::stop::Phase;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
-
-/// What a seed did, so that a test can see that all of it happened in some.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
-    /// Lives of the process.
-    pub lives: u64,
-    /// Of these, ended by a crash of the process.
-    pub crashes: u64,
-    /// Ended by a loss of power.
-    pub power_losses: u64,
-    /// Ended by the engine itself, after a failed sync say.
-    pub failures: u64,
-    /// Ended in order.
-    pub drains: u64,
-    /// Starts that were refused, on a full disk say.
-    pub refused: u64,
-    /// Frames that rotted.
-    pub rotten: u64,
-    /// Outputs that left the configuration with events waiting.
-    pub removed: u64,
-    /// Events made.
-    pub events: u64,
-    /// Deliveries beyond the first of an event and an output.
-    pub repeats: u64,
-    /// Events that were discarded for an output, for a reason.
-    pub discarded: u64,
-    /// Polls of the executor.
-    pub steps: u64,
-}
-
-impl Told {
-    /// Adds what another seed did.
-    pub fn add(&mut self, other: &Told) {
-        self.lives += other.lives;
-        self.crashes += other.crashes;
-        self.power_losses += other.power_losses;
-        self.failures += other.failures;
-        self.drains += other.drains;
-        self.refused += other.refused;
-        self.rotten += other.rotten;
-        self.removed += other.removed;
-        self.events += other.events;
-        self.repeats += other.repeats;
-        self.discarded += other.discarded;
-        self.steps += other.steps;
-    }
-}
 
 /// A seed that broke a promise.
 #[derive(Clone, Debug)]
@@ -61,6 +15,8 @@ pub struct Failure {
     pub seed: u64,
     /// What was broken.
     pub what: String,
+    /// The first breaches that the judge named. None where something panicked before it came to that.
+    pub violations: Vec<Violation>,
     /// What happened before: the end of it, or all with `STORY=all` in the environment.
     pub story: String,
 }
@@ -88,20 +44,24 @@ pub fn run_seed(seed: u64) -> Result<Told, Failure> {
         ledger = Some(cluster.ledger.clone());
         run(&mut cluster)
     }));
-    ran.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let all = std::env::var_os("STORY").is_some();
-        let tell = |ledger: &Ledger| {
-            let state = ledger.state();
-            if all { format!("{:#}", state.story) } else { state.story.to_string() }
-        };
-        let story = ledger.as_ref().map(tell).unwrap_or_default();
-        Failure { seed, what: what.unwrap_or_else(|| "a panic without words".to_owned()), story }
-    })
+    let (what, violations) = match ran {
+        Ok(Ok(told)) => return Ok(told),
+        Ok(Err(report)) => (report.to_string(), report.violations),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            (what.unwrap_or_else(|| "a panic without words".to_owned()), Vec::new())
+        }
+    };
+    let all = std::env::var_os("STORY").is_some();
+    let tell = |ledger: &Ledger| {
+        let state = ledger.state();
+        if all { format!("{:#}", state.story) } else { state.story.to_string() }
+    };
+    Err(Failure { seed, what, violations, story: ledger.as_ref().map(tell).unwrap_or_default() })
 }
 
-fn run(cluster: &mut Cluster) -> Told {
+fn run(cluster: &mut Cluster) -> Result<Told, Report> {
     let mut told = Told::default();
     let lives = cluster.chance.between(1, 5);
     for record in &mut cluster.ledger.state().outputs {
@@ -113,26 +73,24 @@ fn run(cluster: &mut Cluster) -> Told {
             cluster.setup.redraw(&mut cluster.chance, false);
         }
         draw::moods(&mut cluster.chance, &mut cluster.ledger.state());
-        live(cluster, &mut told);
+        live(cluster, &mut told)?;
         if cluster.chance.one_in(8) {
             faults::rot(cluster);
         }
     }
     cluster.setup.redraw(&mut cluster.chance, true);
-    cluster.finish();
+    cluster.conclude()?;
     told.rotten = cluster.rotten.len() as u64;
     told.events = cluster.ledger.state().sources.iter().map(super::SourceScript::events).sum();
-    for summary in cluster.ledger.check().into_iter().flatten() {
-        told.repeats += summary.repeats;
-        told.discarded += summary.discarded.values().sum::<u64>();
-        told.removed += u64::from(summary.discarded.get("output_removed").is_some_and(|events| *events > 0));
-    }
+    cluster.ledger.check()?.iter().for_each(|summary| told.add_summary(summary));
+    told.add(&cluster.ledger.state().told);
+    told.add_struck(cluster.simulation.disk().struck());
     told.steps = cluster.simulation.steps();
-    told
+    Ok(told)
 }
 
 /// One life, by any end.
-fn live(cluster: &mut Cluster, told: &mut Told) {
+fn live(cluster: &mut Cluster, told: &mut Told) -> Result<(), Report> {
     let disk = cluster.simulation.disk().clone();
     faults::begin(cluster);
     let (least, most) = cluster.setup.shards;
@@ -141,7 +99,8 @@ fn live(cluster: &mut Cluster, told: &mut Told) {
         assert!(disk.crashed() || faults::explains(&error), "the start failed: {error}");
         cluster.note(format!("the start is refused: {error}"));
         told.refused += 1;
-        return end_with_a_crash(cluster, told);
+        end_with_a_crash(cluster, told);
+        return Ok(());
     }
     for _ in 0..cluster.chance.between(1, 25) {
         let events = faults::events(&mut cluster.chance);
@@ -150,18 +109,28 @@ fn live(cluster: &mut Cluster, told: &mut Told) {
         let slice = Duration::from_micros(cluster.chance.between(100, 300_000));
         let outcome = cluster.run_for(slice);
         assert_ne!(outcome, Outcome::StepLimit, "a livelock");
-        assert!(cluster.ledger.state().oracle.is_content(), "{}", cluster.ledger.check().unwrap_err());
+        cluster.ledger.state().oracle.breaches()?;
         if outcome == Outcome::Crashed || cluster.alive().stop.failure().is_some() {
             break;
         }
     }
+    if cluster.chance.one_in(3) && may_go_on(cluster) {
+        told.went_on += u64::from(cluster.go_on());
+        cluster.ledger.state().oracle.breaches()?;
+    }
     end(cluster, told);
+    Ok(())
+}
+
+fn may_go_on(cluster: &Cluster) -> bool {
+    !cluster.simulation.disk().crashed() && cluster.alive().stop.failure().is_none()
 }
 
 fn end(cluster: &mut Cluster, told: &mut Told) {
     let disk = cluster.simulation.disk().clone();
     disk.set_free_bytes(None);
     if disk.crashed() {
+        told.cut_short += 1;
         return end_with_a_crash(cluster, told);
     }
     if let Some(failure) = cluster.alive().stop.failure() {
@@ -188,6 +157,7 @@ fn end_in_order(cluster: &mut Cluster, told: &mut Told) {
     let patience = Duration::from_millis(cluster.chance.between(1, 20_000));
     if cluster.simulation.run_until(&end, patience) == Outcome::TimeOut {
         cluster.note("the end is forced".to_owned());
+        told.forced += 1;
         cluster.alive().stop.enter(Phase::Forced);
     }
     must_end(cluster, "forced or drained");

@@ -162,6 +162,32 @@ fn recycling_loses_no_position_and_stale_bytes_are_never_read() {
     assert!(held.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{held:?}");
 }
 
+/// Where the power went before the next segment had its name.
+#[test]
+fn a_log_that_ends_with_a_seal_is_read_once() {
+    let mut machine = Machine::new(7, SMALL, 4);
+    let mut writer = machine.open();
+    let mut next = 0;
+    while writer.log().segments().len() == 1 {
+        writer.append(&mut group(&writer, &source(), next, &[1], 200)).unwrap();
+        next += 1;
+    }
+    drop(writer);
+    machine.simulation.crash(Crash::Process);
+    machine.disk().outside().remove(Machine::segment_path(2)).unwrap();
+    let recovered = machine.scan().unwrap();
+    assert!(recovered.sealed && recovered.damage.is_empty(), "{:?}", recovered.ended_by);
+    let log = recovered.reader(machine.disk());
+    let mut cursor = Cursor::open(log.clone(), Position::default());
+    let mut seen = 0;
+    while let Some(frame) = cursor.next().unwrap() {
+        seen += u64::from(frame.header().events);
+    }
+    assert_eq!(seen, next - 1, "the last event had made the log roll");
+    assert!(cursor.next().unwrap().is_none());
+    assert_eq!(crate::wal::cursor::events_after(&log, Position::default(), OutputNumber(0)), seen);
+}
+
 #[test]
 fn a_reader_floor_and_an_unsynced_segment_keep_segments() {
     let mut machine = Machine::new(4, SMALL, 4);

@@ -152,6 +152,7 @@ impl<E: Env> Home<'_, E> {
         self.watcher.name(&path, id, shard);
         let paths = BTreeSet::from([path.clone()]);
         self.files.insert(id, Known { shard, inode, key: followed.source.key, path, paths, away: false });
+        self.files_max = self.files_max.max(self.files.len());
         self.tell(shard, ToOwner::Assign(Box::new(Assignment { id, followed: Box::new(followed) })));
     }
 

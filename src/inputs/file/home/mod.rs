@@ -24,6 +24,7 @@ use std::time::Duration;
 use tailwater_shards::batch::SourceKey;
 pub(super) use tailwater_shards::env::is_exhausted;
 use tailwater_shards::env::{Disk, Env, Monotonic, ShardId};
+use tailwater_shards::limits::TOMBSTONES_MIN;
 use tailwater_shards::plugin::{InputContext, PluginError};
 use tailwater_shards::wal::SourceState;
 
@@ -32,9 +33,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How long the other shards have to say hello before files are given to those that did.
 const HELLO_WAIT: Duration = Duration::from_secs(1);
-
-/// Sources remembered beyond those that followed files have.
-const REMEMBERED_MAX: usize = 100_000;
 
 /// A file on its way to the shard that follows it.
 pub struct Assignment<F> {
@@ -95,6 +93,8 @@ struct Home<'a, E: Env> {
     by_inode: HashMap<Inode, FileId>,
     memory: Arc<Memory>,
     released: VecDeque<SourceKey>,
+    /// Most files that were followed at once.
+    files_max: usize,
     unknown: Vec<PathBuf>,
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
@@ -135,6 +135,7 @@ impl<'a, E: Env> Home<'a, E> {
             by_inode: HashMap::new(),
             memory: Arc::new(memory),
             released: VecDeque::new(),
+            files_max: 0,
             unknown: Vec::new(),
             changed: BTreeSet::new(),
             loads,
@@ -249,8 +250,9 @@ impl<'a, E: Env> Home<'a, E> {
         let memory = Arc::make_mut(&mut self.memory);
         memory.insert(state);
         if released {
+            self.released.retain(|earlier| *earlier != key);
             self.released.push_back(key);
-            if memory.len() > REMEMBERED_MAX
+            if self.released.len() > self.files_max.max(TOMBSTONES_MIN)
                 && let Some(oldest) = self.released.pop_front()
             {
                 memory.remove(oldest);

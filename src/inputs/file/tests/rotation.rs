@@ -333,3 +333,31 @@ fn file_that_comes_back_under_another_name_is_not_read_twice() {
         assert!(world.log.borrow().sources.values().all(|kept| !kept.gone));
     });
 }
+
+#[test]
+fn of_files_that_are_gone_the_latest_are_remembered() {
+    let mut world = World::new(1, &["/log/*.log"]);
+    world.start();
+    let (round, rounds) = (200, 7);
+    for begin in (0..rounds).map(|number| number * round) {
+        for file in begin..begin + round {
+            world.append(&format!("/log/{file}.log"), &format!("{file}\n"));
+        }
+        world.wait_for(begin + round);
+        for file in begin..begin + round {
+            world.rename(&format!("/log/{file}.log"), &format!("/log/{file}.off"));
+        }
+        world.wait(20);
+        assert_eq!(world.sum(|counters| counters.files.get()), 0);
+    }
+    let (lost, kept) = (0, round * rounds - 1);
+    for file in [lost, kept] {
+        world.append(&format!("/log/{file}.off"), &format!("more of {file}\n"));
+        world.rename(&format!("/log/{file}.off"), &format!("/log/{file}.log"));
+    }
+    world.wait_for(round * rounds + 3);
+    world.wait(3);
+    let mut new = world.log.borrow().lines[round * rounds..].to_vec();
+    new.sort_unstable();
+    assert_eq!(new, [lost.to_string(), format!("more of {lost}"), format!("more of {kept}")]);
+}

@@ -1,0 +1,183 @@
+//! After the faults stop a fresh event passes: in the life that met them, and in one that begins after them.
+//!
+//! Guarantees: what is judged is made when all is well and nothing older waits, so that no policy has a reason to drop all of
+//! it. A life that does not come so far within [`PATIENCE`] of virtual time is stuck, whatever a restart would do to it.
+
+use super::{Cluster, OutputKind, SourceScript};
+use crate::delivery::OutputFull;
+use crate::env::ShardId;
+use crate::lane::WhenFull;
+use crate::sim::Outcome;
+use crate::sim::oracle::OutputIndex;
+use std::time::Duration;
+
+/// Virtual time in which everything that waits has come out once all is well: the longest pause of an input that failed is half
+/// a minute, that of an output two seconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(900);
+
+/// Virtual time after which outputs have committed what they delivered, and the log has let go of it.
+const REST: Duration = Duration::from_secs(2);
+
+/// Payload bytes of a fresh event.
+const FRESH_BYTES: usize = 30;
+
+impl Cluster {
+    /// Heals everything in the middle of a life and lets it go on until a fresh event of each source has passed. Whether it came
+    /// so far: what struck before may still end it.
+    pub(super) fn go_on(&mut self) -> bool {
+        self.note("all is well again, and the same life goes on".to_owned());
+        self.heal();
+        self.simulation.disk().crash_never();
+        let caught_up = self.caught_up();
+        let (board, shards) = (self.alive().meters.board.clone(), self.alive().shards);
+        let up = move || (0..shards).all(|shard| board.get(ShardId(shard as u16)).is_some());
+        if !self.wait_for(move || up() && caught_up()) {
+            return self.is_stuck(Self::tell_unread);
+        }
+        let waiting = self.waiting();
+        if !self.wait_for(move || waiting().iter().all(|&(_, events)| events == 0)) {
+            return self.is_stuck(Self::tell_waiting);
+        }
+        // With the pressure gone no output is thinned out any more.
+        self.rest();
+        self.note("a fresh event of each source is made".to_owned());
+        let inputs = self.alive().inputs.clone();
+        let sources = self.ledger.state().sources.len();
+        for source in 0..sources {
+            let input = self.ledger.state().sources[source].input;
+            if inputs.contains(&input) {
+                self.make(source, FRESH_BYTES);
+            }
+        }
+        let (caught_up, waiting) = (self.caught_up(), self.waiting());
+        if !self.wait_for(move || caught_up() && waiting().iter().all(|&(_, events)| events == 0)) {
+            self.is_stuck(Self::tell_unread);
+            return self.is_stuck(Self::tell_waiting);
+        }
+        self.rest();
+        if !self.has_not_failed() {
+            return false;
+        }
+        self.check_fresh();
+        self.life.iter_mut().for_each(|life| life.rests = true);
+        true
+    }
+
+    fn rest(&mut self) {
+        self.ledger.state().rests = true;
+        self.run_for(REST);
+        self.ledger.state().rests = false;
+    }
+
+    fn has_not_failed(&self) -> bool {
+        self.alive().stop.failure().is_none() && !self.simulation.disk().crashed()
+    }
+
+    /// Lets time pass until `condition` holds or the engine fails. Whether it holds.
+    fn wait_for(&mut self, condition: impl Fn() -> bool) -> bool {
+        let stop = self.alive().stop.clone();
+        let outcome = self.run_until(|| condition() || stop.failure().is_some(), PATIENCE);
+        outcome == Outcome::Reached && stop.failure().is_none()
+    }
+
+    /// Tells the judge what `tell` finds, unless the engine has failed for what was done to it earlier.
+    fn is_stuck(&self, tell: fn(&Cluster)) -> bool {
+        if self.has_not_failed() {
+            tell(self);
+        }
+        false
+    }
+
+    fn tell_unread(&self) {
+        let mut state = self.ledger.state();
+        for source in 0..state.sources.len() {
+            let SourceScript { input, next, .. } = state.sources[source];
+            if self.alive().inputs.contains(&input) && next < state.sources[source].events() {
+                for output in self.setup.outputs_of(input) {
+                    state.oracle.stuck(OutputIndex(output as u8), source as u64, next);
+                }
+            }
+        }
+    }
+
+    fn tell_waiting(&self) {
+        let waiting = self.waiting()();
+        let mut state = self.ledger.state();
+        for (output, events) in waiting.into_iter().filter(|(_, events)| *events != 0) {
+            state.oracle.left_waiting(OutputIndex(output as u8), events);
+        }
+    }
+
+    /// Whether every event of the inputs that run has been read in this life.
+    pub fn caught_up(&self) -> impl Fn() -> bool + use<> {
+        let (ledger, inputs) = (self.ledger.clone(), self.alive().inputs.clone());
+        move || {
+            let state = ledger.state();
+            state.sources.iter().all(|source| source.next == source.events() || !inputs.contains(&source.input))
+        }
+    }
+
+    /// How many events the engine says it still has for each output: what came less what went. In lanes, in a log, in the hands of
+    /// an output.
+    pub(super) fn waiting(&self) -> impl Fn() -> Vec<(usize, i64)> + use<> {
+        let life = self.alive();
+        let (meters, outputs, shards) = (life.meters.clone(), life.outputs.clone(), life.shards);
+        move || {
+            let logs: Vec<_> = (0..shards).filter_map(|shard| meters.board.get(ShardId(shard as u16))).collect();
+            let in_lanes: u64 = meters
+                .inputs
+                .iter()
+                .flat_map(|input| &input.lanes)
+                .map(|lane| {
+                    let taken = lane.counters().taken_events.get();
+                    lane.counters().sent_events.get() - taken
+                })
+                .sum();
+            let of = |at: usize| {
+                let instances = || meters.outputs.iter().filter(move |meter| meter.output == at);
+                let number = instances().next().map(|meter| meter.number);
+                let appended: u64 = number.map_or(0, |number| logs.iter().map(|log| log.appended(number)).sum());
+                let came = |counters: &crate::counters::OutputCounters| counters.recovered_events.get() as i64;
+                let went = |counters: &crate::counters::OutputCounters| {
+                    (counters.sent_events.get() + counters.discarded.total()) as i64
+                };
+                let open: i64 = instances().map(|meter| came(&meter.counters) - went(&meter.counters)).sum();
+                open + (appended + in_lanes) as i64
+            };
+            outputs.iter().enumerate().map(|(at, &output)| (output, of(at))).collect()
+        }
+    }
+
+    /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
+    /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
+    pub(super) fn check_fresh(&self) {
+        let mut state = self.ledger.state();
+        let mut fresh: Vec<(usize, u64, u64)> = Vec::new();
+        for (source, script) in state.sources.iter().enumerate().filter(|(_, script)| script.events() > 0) {
+            fresh.push((script.input, source as u64, script.events() - 1));
+        }
+        for output in self.setup.present_outputs() {
+            let exact = self.setup.outputs[output].kind == OutputKind::Exact;
+            let written = state.outputs[output].written.clone();
+            // What is in a file is told when all is over.
+            let seen = |source, ordinal| exact && written.get(&source).is_some_and(|&highest| highest >= ordinal);
+            let sampled = self.setup.outputs[output].options.when_full != OutputFull::Block;
+            let mut all = Vec::new();
+            for (number, input) in self.setup.inputs.iter().enumerate() {
+                if !self.setup.outputs_of(number).contains(&output) {
+                    continue;
+                }
+                let mine = fresh.iter().filter(|(of, ..)| *of == number).map(|&(_, source, last)| (source, last));
+                let mine: Vec<(u64, u64)> = mine.collect();
+                if !sampled {
+                    let blocks = input.lane.when_full == WhenFull::Block;
+                    state.oracle.fresh(OutputIndex(output as u8), &mine, blocks, seen);
+                }
+                all.extend(mine);
+            }
+            if sampled && !all.is_empty() {
+                state.oracle.fresh(OutputIndex(output as u8), &all, false, seen);
+            }
+        }
+    }
+}
