@@ -183,8 +183,6 @@ impl<E: Env> Writer<E> {
         let start = LogStart { segments, tail: place, last: recovered.last, synced: recovered.last };
         let log = Log::new(recovered.id, recovered.directory, disk, options.segment_bytes, start);
         log.counters.standbys.set(standbys.len() as u64);
-        let recently = Timestamp(env.wall().0.saturating_sub(RECENTLY_NANOS));
-        let sources_max = state.sources.existing(recently);
         let mut writer = Writer {
             env,
             log: Arc::new(log),
@@ -204,7 +202,7 @@ impl<E: Env> Writer<E> {
             sealed: VecDeque::new(),
             names: 1,
             names_synced: 0,
-            sources_max,
+            sources_max: 0,
             state,
             snapshot: Group::new(),
             control: Group::new(),
@@ -219,6 +217,7 @@ impl<E: Env> Writer<E> {
     }
 
     fn begin_epoch(&mut self, sealed: bool) -> Result<(), WalError> {
+        self.sources_max = self.state.sources.existing(Timestamp(self.env.wall().0 - RECENTLY_NANOS));
         self.build_snapshot()?;
         let bytes: u64 = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
         if sealed || self.offset + bytes + FRAME_HEADER_BYTES as u64 > self.active.bytes() {
