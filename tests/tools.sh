@@ -33,7 +33,9 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tai
 
 TARGETS="frame segment log checkpoint outputs manifest configuration"
 # What is unsafe, and what is built on it.
-UNSAFE_TESTS="ring:: batch:: scan:: lane:: signal:: wal:: glommio_env::"
+UNSAFE_TESTS="ring:: batch:: scan:: lane:: wal:: glommio_env::"
+CORPORA=tests::every_corpus
+UNSAFE_BUILD=(--locked -p tailwater-shards -p tailwater-fuzz --features tailwater-fuzz/libfuzzer --lib)
 # Inputs are small: a target that needs more memory than this takes it for something that is not there.
 LIMITS="-rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=20 -max_len=4096"
 CORPUS=tests/fuzz/corpus
@@ -51,13 +53,36 @@ prepare() {
     sanitized build --locked --quiet -p tailwater-shards -p tailwater-fuzz --features tailwater-fuzz/libfuzzer --bins --tests
 }
 
+# Whether a binary has the sanitizer in it, and code of its own that registers with it: without either nothing is checked.
+is_sanitized() {
+    local symbols
+    symbols="$(nm "$1")"
+    grep -q ' T __asan_report_load8$' <<<"$symbols" && grep -q ' t asan.module_ctor' <<<"$symbols"
+}
+
+# Each binary of the build is sanitized, and each word chooses a test in one of them: what is called otherwise now would go
+# unchecked without a word.
+assert_checks() {
+    local binary word binaries
+    binaries="$(sanitized test "${UNSAFE_BUILD[@]}" --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')"
+    [ -n "$binaries" ] || { say "there is no test binary"; return 1; }
+    for binary in $binaries; do
+        is_sanitized "$binary" || { say "$binary was built without AddressSanitizer"; return 1; }
+    done
+    for word in "$@"; do
+        for binary in $binaries; do ASAN_OPTIONS=detect_leaks=0 "$binary" --list "$word"; done | grep ': test$' >/dev/null ||
+            { say "no test is called $word any more"; return 1; }
+    done
+}
+
 asan() {
     say "AddressSanitizer: the corpora, $UNSAFE_TESTS"
     prepare
+    # shellcheck disable=SC2086
+    assert_checks $UNSAFE_TESTS $CORPORA
     # The driving of the executor is about time, and slow under anything.
     # shellcheck disable=SC2086
-    sanitized test --locked --quiet -p tailwater-shards -p tailwater-fuzz --features tailwater-fuzz/libfuzzer --lib -- \
-        $UNSAFE_TESTS tests::every_corpus --skip glommio_env::tests::drive
+    sanitized test --quiet "${UNSAFE_BUILD[@]}" -- $UNSAFE_TESTS $CORPORA --skip glommio_env::tests::drive
 }
 
 # Runs one target; everything new goes into the first folder.

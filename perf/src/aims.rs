@@ -120,7 +120,7 @@ fn flat(results: &Results) -> Option<Aim> {
     let second = spread(&values)?;
     Some(Aim {
         wanted: format!("soak: memory is flat, so the second half grows by less than {FLAT_KIB:.0} KiB"),
-        measured: format!("{} KiB, first half {:.0} KiB", said(second, values.len(), 0), first.median),
+        measured: format!("{}; the first half {:.0}", said(second, values.len(), 0), first.median),
         met: second.median < FLAT_KIB,
     })
 }

@@ -4,7 +4,7 @@
 //! start loses and repeats nothing; an input or an output that fails is tried again until it works.
 
 use crate::case::Case;
-use crate::disks::{LoopDisk, Mount, may_administrate};
+use crate::disks::{LoopDisk, Mount, may_administrate, not_checked};
 use crate::lines::{LineCount, LineWriter, arrived, block};
 use crate::metrics;
 use crate::product::{Product, binary, is_root};
@@ -32,7 +32,7 @@ fn may_trace(what: &str) -> bool {
     let may = traced.is_ok_and(|output| output.status.success());
     if !may {
         assert!(!is_root(), "strace does not work for root: it is needed for {what}");
-        let _ = writeln!(std::io::stderr(), "NOT CHECKED: {what}: strace does not work here");
+        not_checked(what, "strace does not work here");
     }
     may
 }

@@ -14,17 +14,25 @@ use std::process::Command;
 /// The bit of `CAP_SYS_ADMIN` in a process's capabilities.
 const SYS_ADMIN: u32 = 21;
 
+/// Says on standard error that something was not checked, past the capture of the test harness; `tests/run.sh` counts these lines.
+pub fn not_checked(what: &str, why: &str) {
+    let _ = writeln!(io::stderr(), "NOT CHECKED: {what}: {why}");
+}
+
 /// Whether this process may mount and limit; otherwise says that `what` was not checked.
 pub fn may_administrate(what: &str) -> bool {
+    let may = is_administrator();
+    if !may {
+        not_checked(what, "it needs root with CAP_SYS_ADMIN");
+    }
+    may
+}
+
+fn is_administrator() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
-    let may = is_root() && bits >> SYS_ADMIN & 1 == 1;
-    if !may {
-        // Past the capture of the test harness: that something was not checked is to be seen.
-        let _ = writeln!(io::stderr(), "NOT CHECKED: {what}: it needs root with CAP_SYS_ADMIN");
-    }
-    may
+    is_root() && bits >> SYS_ADMIN & 1 == 1
 }
 
 /// Runs a command that has to succeed.
@@ -101,6 +109,21 @@ impl LoopDisk {
         let mut disk = LoopDisk { image, at, mounts: Vec::new() };
         disk.mount();
         disk
+    }
+
+    /// One over `at` that nobody else uses, so that an inode number which becomes free is given out again at once; none where this
+    /// process may not mount, and then [`LoopDisk::assert_reused`] is content with less.
+    pub fn for_inodes(case: &Case, at: &str) -> Option<LoopDisk> {
+        is_administrator().then(|| LoopDisk::new(case, "inodes", at, 16))
+    }
+
+    /// An inode number came back in each of `rounds`. Where the disk was somebody else's choice, says what was not checked instead.
+    pub fn assert_reused(disk: Option<LoopDisk>, what: &str, reused: u32, rounds: u32) {
+        match disk {
+            Some(_) => assert_eq!(reused, rounds, "{what}: rounds in which an inode number came back"),
+            None if reused == 0 => not_checked(what, "this file system gave no inode number out again"),
+            None => {}
+        }
     }
 
     /// Mounts it: what the journal has is replayed.

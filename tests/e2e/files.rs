@@ -1,9 +1,11 @@
 //! Files that applications write and log rotation moves: each line arrives once.
 
 use crate::case::Case;
-use crate::lines::{LINES, LineCount, LineWriter, arrived};
+use crate::disks::{LoopDisk, may_administrate};
+use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
 use crate::metrics;
 use crate::product::Product;
+use crate::running::{Running, append};
 use crate::wait::wait_for;
 
 /// Runs the product over `logs/` while `write` writes all lines, then ends it and checks that each line arrived once.
@@ -150,4 +152,27 @@ fn deleted_file_is_read_to_its_end() {
         writer.reopen();
         writer.write_to(LINES);
     });
+}
+
+/// Where blocks are smaller than pages, the end of a file is in memory only in part, and a read that may not wait ends at the
+/// page before it each time, though the file has more.
+#[test]
+fn line_across_pages_is_read_from_a_disk_with_small_blocks() {
+    if !may_administrate("a disk with blocks smaller than pages") {
+        return;
+    }
+    const LINES: u64 = 200;
+    let case = Case::new("small-blocks");
+    // So small a disk has blocks of 1 KiB.
+    let disk = LoopDisk::new(&case, "image", "logs", 16);
+    let path = case.path("logs/app.log");
+    append(&path, &block(1, 1));
+    let mut running = Running::start(case, "logs/*.log", "");
+    for line in 2..=LINES {
+        running.wait(line - 1);
+        append(&path, &block(line, line));
+    }
+    let (_case, all) = running.finish(LINES);
+    all.assert_in_order();
+    drop(disk);
 }

@@ -1,8 +1,8 @@
 //! The processor is taken away: nothing is lost or repeated, and no stall outlives its cause by more than two seconds.
 //!
 //! A stall is measured from the end of its cause until all that was written before that end is delivered, and a fresh line in
-//! another file too. A machine that is itself held up is measured by a control thread, and its delay is granted; a measurement
-//! beyond the bound is made again, three times at most.
+//! another file too. A machine that is itself held up is measured by a control thread, and its delay is granted. Each cause is
+//! measured three times, and two of the three keep the bound.
 
 use crate::case::Case;
 use crate::disks::may_administrate;
@@ -23,6 +23,8 @@ const CAUSE: Duration = Duration::from_secs(3);
 /// How long a stall may outlive its cause.
 const BOUND: Duration = Duration::from_secs(2);
 const MEASUREMENTS: usize = 3;
+/// Measurements that may go beyond the bound: other tenants hold a machine up where no control thread sees it.
+const BEYOND_MAX: usize = 1;
 
 /// A product with lines coming in, alone on the machine as far as these tests go.
 struct Strained {
@@ -63,8 +65,8 @@ impl Strained {
 
     /// Lets `cause` act while lines are written, ends it, and measures how long delivery stays behind, and how late the
     /// control thread was meanwhile.
-    fn stall<C: Cause>(&mut self, cause: impl FnOnce(&Product) -> C) -> (Duration, Duration) {
-        let acting = cause(&self.product);
+    fn stall<C: Cause>(&mut self, cause: impl FnOnce(&Case, &Product) -> C) -> (Duration, Duration) {
+        let acting = cause(&self.case, &self.product);
         let mut pace = PACE;
         self.write(CAUSE, pace);
         while !acting.acts() {
@@ -85,18 +87,13 @@ impl Strained {
         (ended.elapsed(), control.latest())
     }
 
-    /// The least of some stalls of this cause keeps the bound.
-    fn assert_no_long_stall<C: Cause>(&mut self, name: &str, cause: impl Fn(&Product) -> C) {
-        let mut seen = Vec::new();
-        for _ in 0..MEASUREMENTS {
-            let (stall, late) = self.stall(&cause);
-            seen.push((stall, late));
-            println!("{name}: delivery caught up {stall:?} after the cause; the control thread was {late:?} late");
-            if stall <= BOUND + late * 2 {
-                return;
-            }
-        }
-        panic!("{name}: stalls (and how late the control thread was): {seen:?}");
+    /// Stalls of this cause keep the bound, but for one.
+    fn assert_no_long_stall<C: Cause>(&mut self, name: &str, cause: impl Fn(&Case, &Product) -> C) {
+        let seen: Vec<(Duration, Duration)> = (0..MEASUREMENTS).map(|_| self.stall(&cause)).collect();
+        let said = format!("{name}: delivery caught up after (and how late the control thread was): {seen:?}");
+        println!("{said}");
+        let beyond = seen.iter().filter(|(stall, late)| *stall > BOUND + *late * 2);
+        assert!(beyond.count() <= BEYOND_MAX, "{said}");
     }
 
     fn end(self) {
@@ -109,7 +106,7 @@ impl Strained {
 #[test]
 fn burners_beside_it_stall_nothing_for_long() {
     let mut strained = Strained::start("burners");
-    strained.assert_no_long_stall("six burners", |_| Burners::start(6));
+    strained.assert_no_long_stall("six burners", |_, product| Burners::start(product));
     strained.end();
 }
 
@@ -119,14 +116,14 @@ fn quota_of_a_twentieth_stalls_nothing_for_long() {
         return;
     }
     let mut strained = Strained::start("quota");
-    strained.assert_no_long_stall("a quota of 10 of 200 ms", |product| Quota::impose(product, 10_000, 200_000));
+    strained.assert_no_long_stall("a quota of 10 of 200 ms", |_, product| Quota::impose(product, 10_000, 200_000));
     strained.end();
 }
 
 #[test]
 fn stop_and_go_on_stalls_nothing_for_long() {
     let mut strained = Strained::start("stopped");
-    strained.assert_no_long_stall("SIGSTOP", Stopped::stop);
+    strained.assert_no_long_stall("SIGSTOP", |_, product| Stopped::stop(product));
     strained.end();
 }
 
@@ -136,11 +133,11 @@ fn slow_calls_of_the_ring_stall_nothing_for_long() {
         return;
     }
     let mut strained = Strained::start("slow-ring");
-    strained.assert_no_long_stall("io_uring_enter slower by 50 ms", |product| {
-        SlowCalls::attach(product, "inject=io_uring_enter:delay_enter=50000")
+    strained.assert_no_long_stall("io_uring_enter slower by 50 ms", |case, product| {
+        SlowCalls::attach(case, product, "io_uring_enter", "delay_enter=50000")
     });
-    strained.assert_no_long_stall("answers of io_uring_enter later by 50 ms", |product| {
-        SlowCalls::attach(product, "inject=io_uring_enter:delay_exit=50000")
+    strained.assert_no_long_stall("answers of io_uring_enter later by 50 ms", |case, product| {
+        SlowCalls::attach(case, product, "io_uring_enter", "delay_exit=50000")
     });
     strained.end();
 }

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: each cause ends when its value goes, also when a case panics.
 
+use crate::case::Case;
 use crate::product::Product;
 use crate::wait::{pause, wait_for};
 use std::fs;
@@ -22,17 +23,36 @@ pub trait Cause {
 pub struct Burners {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    product: u32,
+    /// How long the product's threads had waited for a processor before.
+    waited_before: Duration,
+}
+
+/// What the product's threads wait for a processor at least while burners burn. One that is alone hardly waits at all.
+const FELT: Duration = Duration::from_millis(300);
+
+/// How long the threads of a process have waited for a processor so far.
+fn waited(process: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the product's threads");
+    // A thread that has just ended has no file any more.
+    let texts = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    let delay =
+        |text: String| text.split_whitespace().nth(1).and_then(|ns| ns.parse::<u64>().ok()).expect("a run delay");
+    Duration::from_nanos(texts.map(delay).sum())
 }
 
 impl Burners {
-    pub fn start(count: usize) -> Burners {
+    /// Six of them, or three for each processor: fewer would leave the product one of its own.
+    pub fn start(product: &Product) -> Burners {
+        let count = 6.max(3 * thread::available_parallelism().map_or(1, usize::from));
         let stop = Arc::new(AtomicBool::new(false));
         let burn = |_| {
             let stop = stop.clone();
             thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
         };
+        let (product, waited_before) = (product.id(), waited(product.id()));
         let threads = (0..count).map(burn).collect();
-        Burners { stop, threads }
+        Burners { stop, threads, product, waited_before }
     }
 }
 
@@ -47,7 +67,7 @@ impl Drop for Burners {
 
 impl Cause for Burners {
     fn acts(&self) -> bool {
-        self.threads.iter().all(|thread| !thread.is_finished())
+        waited(self.product).saturating_sub(self.waited_before) >= FELT
     }
 }
 
@@ -135,24 +155,39 @@ impl Drop for Stopped {
 pub struct SlowCalls {
     tracer: Child,
     product: u32,
+    call: &'static str,
+    /// What the tracer says of each call.
+    trace: PathBuf,
 }
 
+/// Calls that were made slow at least before a tracer counts as felt.
+const SLOW_CALLS_MIN: usize = 5;
+
 impl SlowCalls {
-    pub fn attach(product: &Product, inject: &str) -> SlowCalls {
+    /// Makes `call` slow: `how` is what strace injects.
+    pub fn attach(case: &Case, product: &Product, call: &'static str, how: &str) -> SlowCalls {
+        let trace = case.path("trace");
         let mut command = Command::new("strace");
-        command.args(["-f", "-o", "/dev/null", "-e", inject, "-p", &product.id().to_string()]);
+        let (only, inject) = (format!("trace={call}"), format!("inject={call}:{how}"));
+        command.args(["-f", "-e", &only, "-e", &inject, "-p", &product.id().to_string(), "-o"]).arg(&trace);
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace");
-        let attached = SlowCalls { tracer: child, product: product.id() };
-        wait_for("the tracer", || if attached.acts() { Ok(()) } else { Err("not attached".to_owned()) });
+        let attached = SlowCalls { tracer: child, product: product.id(), call, trace };
+        wait_for("the tracer", || if attached.is_attached() { Ok(()) } else { Err("not attached".to_owned()) });
         attached
+    }
+
+    fn is_attached(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.product)).unwrap_or_default();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        tracer.is_some_and(|tracer| tracer.trim() == self.tracer.id().to_string())
     }
 }
 
 impl Cause for SlowCalls {
     fn acts(&self) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.product)).unwrap_or_default();
-        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-        tracer.is_some_and(|tracer| tracer.trim() == self.tracer.id().to_string())
+        let trace = fs::read_to_string(&self.trace).unwrap_or_default();
+        let slow = trace.lines().filter(|line| line.contains(self.call) && line.ends_with("(DELAYED)"));
+        self.is_attached() && slow.count() >= SLOW_CALLS_MIN
     }
 }
 

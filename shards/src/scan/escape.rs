@@ -158,11 +158,16 @@ mod x86 {
         let mut to = out.len();
         while at < text.len() {
             let count = (text.len() - at).min(16);
-            let mut block = [0; 32];
-            match text[at..].first_chunk::<16>() {
-                Some(whole) => block[..16].copy_from_slice(whole),
-                None => block[..count].copy_from_slice(&text[at..]),
-            }
+            let mut end = [0; 32];
+            // A block that was just written and is read at an odd place waits for its way to memory: only the end is copied.
+            let block = match text[at..].first_chunk::<32>() {
+                Some(block) => block,
+                None => {
+                    let rest = (text.len() - at).min(32);
+                    end[..rest].copy_from_slice(&text[at..at + rest]);
+                    &end
+                }
+            };
             // SAFETY: `block` is 32 bytes long; SSE2 is part of every x86-64.
             let (special, marks) = unsafe {
                 let bytes = _mm_loadu_si128(block.as_ptr().cast());
@@ -174,7 +179,7 @@ mod x86 {
             };
             high |= marks;
             // SAFETY: see the account of room; `to` is where the initialised bytes end.
-            let written = unsafe { spread_sse2(&block, count, special, out.as_mut_ptr().add(to)) };
+            let written = unsafe { spread_sse2(block, count, special, out.as_mut_ptr().add(to)) };
             at += count;
             if let Some(written) = written {
                 to += written;

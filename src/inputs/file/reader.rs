@@ -174,12 +174,17 @@ impl<E: Env> Reader<'_, E> {
         let want = span.to.map_or(capacity, |to| capacity.min(usize::try_from(to - offset).unwrap_or(usize::MAX)));
         let mut length = 0;
         let mut stat = None;
-        for _ in 0..2 {
+        for again in [false, true] {
             // Where a second read follows the first, both must be of the same content.
             let seam = Seam::at(batch.chunk.spare(), length);
             let from = length - seam.bytes().len();
             let mut reached = length;
             match file.read_nowait(&mut batch.chunk.spare()[from..want], offset + from as u64) {
+                // The file has more, and what is in memory ends here. The next try would begin before that end, find
+                // what this one found, and never be told to wait: so it is waited for now.
+                Ok(more) if again && from + more <= length => {
+                    (batch, reached) = self.fill_blocking(file, batch, offset, from..want).await?;
+                }
                 Ok(more) => reached = from + more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
