@@ -1,10 +1,12 @@
 //! `soak`: full speed for minutes, with the resident memory looked at each second.
 //!
-//! Where looks find nothing left to do, or the CPU time is far below the wall time, this was not full speed: the machine was busy.
+//! Where looks find nothing left to do, or the CPU time is far below the wall time, this was not full speed: the machine was
+//! busy. The CPU time is that of the whole life.
 //!
-//! Files of the same lines, each behind a first line of its own, are put into a folder as fast as they are taken; one that was taken is
-//! deleted. The growth is the slope of a straight line through all samples but those of the first tenth; and for each half of these, what
-//! such a line gains in it: what is flat gains nothing in the second one, whatever it needed to get warm.
+//! Files of the same lines, each behind a first line of its own, are put into a folder as fast as they are taken; one that was
+//! taken is deleted. Before that so many small files have come and gone that what is remembered of files that are gone is at its
+//! bound. The growth is the slope of a straight line through all samples but those of the first tenth; and for each half of
+//! these, what such a line gains in it: what is flat gains nothing in the second one, whatever it needed to get warm.
 //!
 //! Guarantees: all events of all files were delivered, by the program's own count.
 
@@ -17,7 +19,7 @@ use crate::results::{Figure, Results, slope};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where the files are: in memory, so that making them takes nothing from the disk that the log needs.
 const MEMORY: &str = "/dev/shm";
@@ -27,6 +29,9 @@ const AHEAD: u64 = 3;
 const FILE_LINES_MAX: u64 = 1_000_000;
 /// Files made in one look: more than are read until the next, and few enough that looks stay regular on a busy disk.
 const FILES_A_LOOK: u64 = 1;
+/// Small files that come and go first: more than a program remembers by default.
+const HISTORY: u64 = 17_000;
+const HISTORY_AT_ONCE: u64 = 1_000;
 /// How often files are made and the count is asked for.
 const LOOK: Duration = Duration::from_millis(100);
 const SAMPLE_SECONDS: f64 = 1.0;
@@ -36,13 +41,20 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     let place = bench.place(Scenario::Soak.folder(), "run", folder.0.join("*.log"))?;
     let mut feed = Feed::new(folder.0.clone(), bench.plan.lines.min(FILE_LINES_MAX), bench.plan.seed);
     let with_log = |error: String| format!("{error}\n{}", place.own_log());
-    feed.keep_ahead(0)?;
     let metered = Metered::start(&mut contender.command(&place)?, bench.contender_cpus())?;
+    while feed.events < HISTORY {
+        feed.come_and_go(|events| {
+            let gone = || Ok(contender.events_out(&place) >= events);
+            metered.until(bench.within(events), Duration::from_millis(100), gone).map(drop).map_err(with_log)
+        })?;
+    }
+    feed.keep_ahead(feed.events)?;
+    let begun = Instant::now();
     let mut samples: Vec<(f64, f64)> = Vec::new();
     let (mut looks, mut dry) = (0_u64, 0_u64);
     let seconds = bench.plan.soak_seconds as f64;
     loop {
-        let elapsed = metered.begun().elapsed().as_secs_f64();
+        let elapsed = begun.elapsed().as_secs_f64();
         if elapsed >= seconds {
             break;
         }
@@ -57,7 +69,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     let done = || Ok(contender.events_out(&place) >= feed.events);
     metered.until(bench.within(feed.lines * AHEAD), Duration::from_millis(500), done).map_err(with_log)?;
     let events = count_at_rest(contender, &place, measure::pause);
-    let wall = metered.begun().elapsed().as_secs_f64();
+    let wall = begun.elapsed().as_secs_f64();
     let peak = metered.resident_peak_bytes() as f64 / MIB;
     let ended = metered.end().map_err(with_log)?;
     ended_well(contender, &ended).map_err(with_log)?;
@@ -123,21 +135,39 @@ struct Feed {
     lines: u64,
     made: u64,
     deleted: u64,
-    /// Events in all files so far.
+    /// Events in all files so far, and in those before the first that counts.
     events: u64,
+    history: u64,
 }
 
 impl Feed {
     fn new(folder: PathBuf, lines: u64, seed: u64) -> Feed {
         let (mut body, mut source) = (String::new(), Lines::new(Kind::Json, seed, 0));
         (0..lines).for_each(|_| source.append(&mut body));
-        Feed { folder, body, lines: lines + 1, made: 0, deleted: 0, events: 0 }
+        Feed { folder, body, lines: lines + 1, made: 0, deleted: 0, events: 0, history: 0 }
+    }
+
+    /// Makes small files, waits until they were taken, and deletes them.
+    fn come_and_go(&mut self, taken: impl FnOnce(u64) -> Result<(), String>) -> Result<(), String> {
+        let small: Vec<PathBuf> =
+            (0..HISTORY_AT_ONCE).map(|file| self.folder.join(format!("{}.log", self.history + file))).collect();
+        for path in &small {
+            let line = format!("{{\"small\":\"{}\"}}\n", path.display());
+            std::fs::write(path, line).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        self.events += HISTORY_AT_ONCE;
+        taken(self.events)?;
+        for path in &small {
+            std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        (self.history, self.made, self.deleted) = (self.events, self.events, self.events);
+        Ok(())
     }
 
     /// Deletes files that were taken for sure, and makes new ones.
     fn keep_ahead(&mut self, delivered: u64) -> Result<(), String> {
         // Files may be read side by side; that many whole files have passed, and two are kept for the reader's own bookkeeping.
-        let taken = delivered / self.lines;
+        let taken = self.history + (delivered - self.history) / self.lines;
         while self.deleted + AHEAD + 2 < taken {
             let path = self.path(self.deleted);
             std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
