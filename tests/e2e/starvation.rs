@@ -71,7 +71,7 @@ impl Strained {
         self.write(CAUSE, pace);
         while !acting.acts() {
             pace *= 4;
-            assert!(pace <= PACE_MAX, "the cause did nothing");
+            assert!(acting.is_felt_by_work() && pace <= PACE_MAX, "the cause did nothing");
             self.write(CAUSE, pace);
         }
         drop(acting);

@@ -17,6 +17,11 @@ use std::time::{Duration, Instant};
 pub trait Cause {
     /// Whether it has been felt.
     fn acts(&self) -> bool;
+
+    /// Whether a product with more to do may feel it sooner. Where more work alone looks like the cause, it may not.
+    fn is_felt_by_work(&self) -> bool {
+        true
+    }
 }
 
 /// Threads that compute without a pause.
@@ -68,6 +73,10 @@ impl Drop for Burners {
 impl Cause for Burners {
     fn acts(&self) -> bool {
         waited(self.product).saturating_sub(self.waited_before) >= FELT
+    }
+
+    fn is_felt_by_work(&self) -> bool {
+        false
     }
 }
 
