@@ -27,7 +27,7 @@ pub const HEAD_BYTES: usize = 1024;
 pub const TAIL_BYTES: usize = 64;
 
 /// Heads that are remembered: more than there are sources, since each gets a few while it is short.
-const HEADS_MAX: usize = 65_536;
+const HEADS_MAX: usize = 32_768;
 
 const DESCRIPTOR_VERSION: u8 = 2;
 const DESCRIPTOR_FIXED_BYTES: usize = 36;
