@@ -45,7 +45,8 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     while feed.events < HISTORY {
         feed.come_and_go(|events| {
             let gone = || Ok(contender.events_out(&place) >= events);
-            metered.until(bench.within(events), Duration::from_millis(100), gone).map(drop).map_err(with_log)
+            let within = metered.begun().elapsed() + bench.within(events);
+            metered.until(within, Duration::from_millis(100), gone).map(drop).map_err(with_log)
         })?;
     }
     feed.keep_ahead(feed.events)?;
@@ -67,7 +68,8 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
         measure::pause(LOOK);
     }
     let done = || Ok(contender.events_out(&place) >= feed.events);
-    metered.until(bench.within(feed.lines * AHEAD), Duration::from_millis(500), done).map_err(with_log)?;
+    let within = metered.begun().elapsed() + bench.within(feed.lines * AHEAD);
+    metered.until(within, Duration::from_millis(500), done).map_err(with_log)?;
     let events = count_at_rest(contender, &place, measure::pause);
     let wall = begun.elapsed().as_secs_f64();
     let peak = metered.resident_peak_bytes() as f64 / MIB;
