@@ -87,6 +87,8 @@ struct Fate {
     may_repeat: u64,
     /// It was in flight and has not come again since: it may be discarded although it came.
     doubtful: u64,
+    /// How often it was given to the engine again after it had come: it may be discarded that often although it came.
+    again: u32,
     /// Losses of power before it was acknowledged: each may bring it once more.
     losses: u32,
     /// Its bytes, or what the log knew of its place, were destroyed.
@@ -161,6 +163,7 @@ impl Oracle {
         match self.fate(source, ordinal) {
             Some(fate) => {
                 fate.barred &= !mask;
+                fate.again += u32::from(fate.came & mask != 0);
                 if fate.offers.last() != Some(&mask) {
                     fate.offers.push(mask);
                 }
@@ -422,11 +425,15 @@ impl Oracle {
         }
     }
 
-    /// Events given to the engine for an output that never came out of it, refused ones among them. What the world destroyed may
-    /// have been discarded in each life anew.
+    /// Events given to the engine for an output that never came out of it, refused ones among them, and those that came before a
+    /// loss of power made the engine read them again. What the world destroyed may have been discarded in each life anew.
     fn never_came(&self, output: OutputIndex) -> u64 {
         let lives = self.outputs[usize::from(output.0)].final_lives;
-        let weigh = |fate: &Fate| if fate.destroyed { lives } else { u64::from(fate.came & output.bit() == 0) };
+        let weigh = |fate: &Fate| match fate.came & output.bit() {
+            _ if fate.destroyed => lives,
+            0 => 1,
+            _ => u64::from(fate.again),
+        };
         self.fates().filter(|fate| fate.was_offered(output)).map(weigh).sum()
     }
 
