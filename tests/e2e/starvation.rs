@@ -106,7 +106,7 @@ impl Strained {
 #[test]
 fn burners_beside_it_stall_nothing_for_long() {
     let mut strained = Strained::start("burners");
-    strained.assert_no_long_stall("six burners", |_, product| Burners::start(product));
+    strained.assert_no_long_stall("six burners", |_, _| Burners::start());
     strained.end();
 }
 

@@ -8,8 +8,8 @@ use crate::wait::{pause, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,37 +28,40 @@ pub trait Cause {
 pub struct Burners {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    product: u32,
-    /// How long the product's threads had waited for a processor before.
-    waited_before: Duration,
-}
-
-/// What the product's threads wait for a processor at least while burners burn. One that is alone hardly waits at all.
-const FELT: Duration = Duration::from_millis(300);
-
-/// How long the threads of a process have waited for a processor so far.
-fn waited(process: u32) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the product's threads");
-    // A thread that has just ended has no file any more.
-    let texts = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
-    let delay =
-        |text: String| text.split_whitespace().nth(1).and_then(|ns| ns.parse::<u64>().ok()).expect("a run delay");
-    Duration::from_nanos(texts.map(delay).sum())
+    /// Where the system says what each of them has had of a processor.
+    accounts: Vec<PathBuf>,
+    began: Instant,
 }
 
 impl Burners {
     /// Six of them, or three for each processor: fewer would leave the product one of its own.
-    pub fn start(product: &Product) -> Burners {
-        let count = 6.max(3 * thread::available_parallelism().map_or(1, usize::from));
+    pub fn start() -> Burners {
+        let count = 6.max(3 * processors());
         let stop = Arc::new(AtomicBool::new(false));
+        let (sender, receiver) = mpsc::channel();
         let burn = |_| {
-            let stop = stop.clone();
-            thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
+            let (stop, sender) = (stop.clone(), sender.clone());
+            thread::spawn(move || {
+                let account = Path::new("/proc").join(fs::read_link("/proc/thread-self").expect("a thread"));
+                sender.send(account.join("schedstat")).expect("the case waits");
+                while !stop.load(Ordering::Relaxed) {}
+            })
         };
-        let (product, waited_before) = (product.id(), waited(product.id()));
-        let threads = (0..count).map(burn).collect();
-        Burners { stop, threads, product, waited_before }
+        let began = Instant::now();
+        let threads: Vec<_> = (0..count).map(burn).collect();
+        let accounts = (0..count).map(|_| receiver.recv().expect("a burner")).collect();
+        Burners { stop, threads, accounts, began }
     }
+
+    fn burnt(&self) -> Duration {
+        let texts = self.accounts.iter().map(|account| fs::read_to_string(account).expect("an account"));
+        let had = |text: String| text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).expect("time");
+        Duration::from_nanos(texts.map(had).sum())
+    }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Drop for Burners {
@@ -71,8 +74,9 @@ impl Drop for Burners {
 }
 
 impl Cause for Burners {
+    /// They have had half of all processor time since they were started.
     fn acts(&self) -> bool {
-        waited(self.product).saturating_sub(self.waited_before) >= FELT
+        self.burnt() * 2 >= self.began.elapsed() * processors() as u32
     }
 
     fn is_felt_by_work(&self) -> bool {
