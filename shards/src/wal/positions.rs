@@ -148,23 +148,18 @@ impl SourceTable {
         self.sources.values().filter(|state| state.gone.is_none_or(|gone| gone.0 >= since.0)).count()
     }
 
-    /// Forgets those that have been gone the longest, but for `kept` of them.
-    pub(crate) fn keep_gone(&mut self, kept: usize) {
-        let mut gone: Vec<_> = self.sources.values().filter_map(|state| Some((state.gone?, state.key()))).collect();
-        // Not one by one: the whole table is looked at for it.
-        if gone.len() <= kept + kept / 8 {
-            return;
-        }
-        gone.sort_unstable();
-        for (_, key) in &gone[..gone.len() - kept] {
-            self.sources.remove(key);
-        }
+    /// Sources that are gone.
+    pub(crate) fn gone(&self) -> usize {
+        self.sources.values().filter(|state| state.gone.is_some()).count()
     }
 
-    /// Forgets the source that has been gone the longest; false if all exist.
-    pub(crate) fn evict_gone(&mut self) -> bool {
-        let gone = self.sources.values().filter_map(|state| state.gone.map(|gone| (gone, state.key())));
-        gone.min().is_some_and(|(_, key)| self.sources.remove(&key).is_some())
+    /// Forgets those that have been gone the longest, but for `kept` of them. Looks at the whole table.
+    pub(crate) fn keep_gone(&mut self, kept: usize) {
+        let mut gone: Vec<_> = self.sources.values().filter_map(|state| Some((state.gone?, state.key()))).collect();
+        gone.sort_unstable();
+        for (_, key) in &gone[..gone.len().saturating_sub(kept)] {
+            self.sources.remove(key);
+        }
     }
 }
 
@@ -199,8 +194,9 @@ mod tests {
     fn of_sources_that_are_gone_the_latest_are_kept() {
         let mut sources = table((0..100).map(|second| (second % 2 == 0).then_some(1_000 - second)));
         assert_eq!((sources.existing(Timestamp(1_000)), sources.existing(Timestamp(990))), (51, 56));
-        sources.keep_gone(45);
-        assert_eq!(sources.len(), 100, "a few more are not worth a look at all");
+        assert_eq!(sources.gone(), 50);
+        sources.keep_gone(60);
+        assert_eq!(sources.len(), 100);
         sources.keep_gone(10);
         let gone: Vec<i64> = sources.iter().filter_map(|state| Some(state.gone?.0)).collect();
         assert_eq!((gone, sources.len()), ((0..10).map(|n| 1_000 - 2 * n).collect(), 60));

@@ -27,8 +27,9 @@ pub(crate) fn build_snapshot(
             return Ok(());
         }
         // A sixteenth at a time, so that a table of tombstones is not encoded once for each of them.
-        let forgotten = (0..state.sources.len().div_ceil(16)).take_while(|_| state.sources.evict_gone()).count();
-        if forgotten == 0 {
+        let gone = state.sources.gone();
+        state.sources.keep_gone(gone.saturating_sub(state.sources.len().div_ceil(16)));
+        if gone == 0 {
             let reason = format!(
                 "the positions of {} sources and the cursors take {bytes} bytes, but half a segment has {room}: \
                  raise the segment size of the write-ahead log or follow fewer files",

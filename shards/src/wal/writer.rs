@@ -441,7 +441,11 @@ impl<E: Env> Writer<E> {
         sources.expire(now);
         self.sources_max = self.sources_max.max(sources.existing(now));
         // Twice, so that whoever says that a source came back has forgotten it first.
-        sources.keep_gone(2 * self.sources_max.max(TOMBSTONES_MIN));
+        let kept = 2 * self.sources_max.max(TOMBSTONES_MIN);
+        // Not one by one: that sorts all that are gone.
+        if sources.gone() > kept + kept / 8 {
+            sources.keep_gone(kept);
+        }
         build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())
     }
 

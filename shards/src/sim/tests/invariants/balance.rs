@@ -12,6 +12,9 @@ use crate::wal::Position;
 use crate::wal::cursor::Cursor;
 use std::collections::BTreeMap;
 
+/// Events that the log may hold back: less than a block of them, which is small in tests, and a batch.
+const STAGED_MAX: u64 = 64;
+
 /// Follows the log beside the engine, from its own look at the bytes.
 struct Follower {
     cursor: Cursor<SimDisk>,
@@ -63,6 +66,7 @@ fn check(cluster: &Cluster, follower: &mut Follower, seed: u64) -> bool {
     // What the log has not written yet is counted by it all the same.
     let log = meters.board.get(ShardId(0)).expect("the shard is up");
     let staged = log.counters.events.get() - logged;
+    assert!(staged <= STAGED_MAX, "seed {seed}: {staged} events in the log that are not written");
     let in_hand = lane.taken_events.get() - lane.dropped_events.get() - sampled_out - logged - staged;
     // A batch is in the intake's hands between polls only while the log has no room for it.
     assert!(in_hand == 0 || meters.shards[0].wal_full.get() > 0, "seed {seed}: {in_hand} events in hand");
