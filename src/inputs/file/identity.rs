@@ -12,7 +12,8 @@
 //! Version 1 is the same without `created` and is still read.
 
 use super::copies::{self, End, Ends};
-use std::collections::{BTreeMap, HashMap};
+use super::recency::Recency;
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tailwater_shards::batch::SourceKey;
@@ -162,9 +163,7 @@ pub struct Memory {
     by_inode: HashMap<u64, Vec<Remembered>>,
     by_key: HashMap<SourceKey, u64>,
     /// By when it was seen last, so that the oldest are forgotten when there are too many.
-    heads: HashMap<Head, u64>,
-    heads_by_age: BTreeMap<u64, Head>,
-    heads_seen: u64,
+    heads: Recency<Head>,
     ends: Ends,
 }
 
@@ -196,16 +195,8 @@ impl Memory {
         if head.length == 0 {
             return;
         }
-        self.heads_seen += 1;
-        self.heads_by_age.insert(self.heads_seen, head);
-        if let Some(earlier) = self.heads.insert(head, self.heads_seen) {
-            self.heads_by_age.remove(&earlier);
-        }
-        if self.heads.len() > HEADS_MAX
-            && let Some((_, oldest)) = self.heads_by_age.pop_first()
-        {
-            self.heads.remove(&oldest);
-        }
+        self.heads.see(head);
+        self.heads.give_up_beyond(HEADS_MAX);
     }
 
     /// Remembers where a file with this head ended.
@@ -215,7 +206,7 @@ impl Memory {
 
     /// Whether a file that began as `bytes` do was seen.
     pub fn knows_beginning(&self, bytes: &[u8]) -> bool {
-        copies::beginnings(bytes).any(|head| self.heads.contains_key(&head))
+        copies::beginnings(bytes).any(|head| self.heads.contains(&head))
     }
 
     /// Up to where a file was read of which one that begins with `bytes` and has `length` bytes is a copy.
@@ -274,7 +265,7 @@ impl Memory {
         lengths.into_iter().any(|length| {
             bytes
                 .get(..usize::from(length))
-                .is_some_and(|window| self.heads.contains_key(&Head { length, hash: xxh3_64(window) }))
+                .is_some_and(|window| self.heads.contains(&Head { length, hash: xxh3_64(window) }))
         })
     }
 }
@@ -408,7 +399,7 @@ mod tests {
         for number in HEADS_MAX..HEADS_MAX + 9 {
             memory.add_head(Head::of(&number.to_be_bytes()));
         }
-        assert_eq!((memory.heads.len(), memory.heads_by_age.len()), (HEADS_MAX, HEADS_MAX));
+        assert_eq!(memory.heads.keys().count(), HEADS_MAX);
         let known = |number: usize| memory.knows_head(&number.to_be_bytes());
         assert!(known(0), "seen again");
         assert!((1..10).all(|number| !known(number)));

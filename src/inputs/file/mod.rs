@@ -24,6 +24,7 @@ mod nuls;
 mod owner;
 mod post;
 mod reader;
+mod recency;
 #[cfg(test)]
 mod tests;
 mod watcher;

@@ -205,9 +205,8 @@ impl<E: Env> Home<'_, E> {
         }
         self.missing_said = true;
         let followed: HashSet<SourceKey> = self.files.values().map(|known| known.key).collect();
-        let released: HashSet<SourceKey> = self.released.iter().copied().collect();
         let missing = self.context.resume.iter().filter(|state| {
-            state.gone.is_none() && !followed.contains(&state.key()) && !released.contains(&state.key())
+            state.gone.is_none() && !followed.contains(&state.key()) && !self.released.contains(&state.key())
         });
         for state in missing {
             let last = unread_spans(state).back().copied().unwrap_or(Span::WHOLE);

@@ -12,9 +12,10 @@ use super::follow::Followed;
 use super::identity::{Inode, Memory};
 use super::owner::{Options, Owner};
 use super::post::{FileId, Post, ToHome, ToOwner};
+use super::recency::Recency;
 use super::watcher::Watcher;
 use futures_lite::future::or;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,7 +93,7 @@ struct Home<'a, E: Env> {
     files: HashMap<FileId, Known>,
     by_inode: HashMap<Inode, FileId>,
     memory: Arc<Memory>,
-    released: VecDeque<SourceKey>,
+    released: Recency<SourceKey>,
     /// Most files that were followed at once.
     files_max: usize,
     unknown: Vec<PathBuf>,
@@ -134,7 +135,7 @@ impl<'a, E: Env> Home<'a, E> {
             files: HashMap::new(),
             by_inode: HashMap::new(),
             memory: Arc::new(memory),
-            released: VecDeque::new(),
+            released: Recency::default(),
             files_max: 0,
             unknown: Vec::new(),
             changed: BTreeSet::new(),
@@ -250,11 +251,8 @@ impl<'a, E: Env> Home<'a, E> {
         let memory = Arc::make_mut(&mut self.memory);
         memory.insert(state);
         if released {
-            self.released.retain(|earlier| *earlier != key);
-            self.released.push_back(key);
-            if self.released.len() > self.files_max.max(TOMBSTONES_MIN)
-                && let Some(oldest) = self.released.pop_front()
-            {
+            self.released.see(key);
+            if let Some(oldest) = self.released.give_up_beyond(self.files_max.max(TOMBSTONES_MIN)) {
                 memory.remove(oldest);
             }
         }

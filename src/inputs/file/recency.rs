@@ -1,0 +1,70 @@
+//! Keys in the order in which they were seen last.
+//!
+//! Guarantees: a key is there once; seeing it, and giving up the one that was not seen for the longest, takes the time of a
+//! look into a tree, however many there are. Knows no bound: whoever adds says when there are too many.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Recency<K> {
+    seen: HashMap<K, u64>,
+    by_age: BTreeMap<u64, K>,
+    next: u64,
+}
+
+impl<K> Default for Recency<K> {
+    fn default() -> Recency<K> {
+        Recency { seen: HashMap::new(), by_age: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Recency<K> {
+    /// The key is the latest now.
+    pub fn see(&mut self, key: K) {
+        self.next += 1;
+        self.by_age.insert(self.next, key);
+        if let Some(earlier) = self.seen.insert(key, self.next) {
+            self.by_age.remove(&earlier);
+        }
+    }
+
+    /// Gives up the key that was not seen for the longest, when there are more than `max`.
+    pub fn give_up_beyond(&mut self, max: usize) -> Option<K> {
+        if self.seen.len() <= max {
+            return None;
+        }
+        let (_, oldest) = self.by_age.pop_first()?;
+        self.seen.remove(&oldest);
+        Some(oldest)
+    }
+
+    /// Whether the key is there.
+    pub fn contains(&self, key: &K) -> bool {
+        self.seen.contains_key(key)
+    }
+
+    /// All keys, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.seen.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_that_was_not_seen_for_the_longest_is_given_up() {
+        let mut recency = Recency::default();
+        [1, 2, 3, 1, 1].into_iter().for_each(|key| recency.see(key));
+        assert_eq!((recency.keys().count(), recency.by_age.len()), (3, 3));
+        assert_eq!(recency.give_up_beyond(3), None);
+        assert_eq!(
+            (recency.give_up_beyond(1), recency.give_up_beyond(1), recency.give_up_beyond(1)),
+            (Some(2), Some(3), None)
+        );
+        assert!(recency.contains(&1) && !recency.contains(&2));
+    }
+}
