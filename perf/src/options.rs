@@ -42,7 +42,7 @@ impl Default for Plan {
             seed: 1,
             only: Vec::new(),
             programs: Vec::new(),
-            data: vec![Kind::Json],
+            data: Kind::ALL.to_vec(),
             latency_seconds: 3.0,
             start_runs: 10,
             idle_seconds: 20,
