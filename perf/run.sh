@@ -4,7 +4,7 @@
 #
 #   bash perf/run.sh [--keep] [--docs] [options of tailwater-perf run]
 #
-# Options are such as --rounds 5, --lines 10000000, --only latency,idle, --data all; an unknown one prints all. Results are also
+# Options are such as --rounds 5, --lines 10000000, --only latency,idle, --data json; an unknown one prints all. Results are also
 # written to ~/.cache/tailwater/perf/; with --keep to perf/results/, with --docs also into docs/performance.md. TMPDIR chooses the disk:
 # 8 GB. A peer of the PATH takes part; what perf/peers.sh made comes after it.
 set -euo pipefail

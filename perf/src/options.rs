@@ -13,7 +13,7 @@ tailwater-perf run --tailwater BINARY --scenarios DIR [options]
   --rounds N            how often everything is run (3)
   --only A,B            scenarios: file_to_blackhole file_to_file two_shards latency start recovery idle soak; default: all but soak
   --programs A,B        tailwater rsyslog syslog-ng telegraf vector fluent-bit otelcol; default: all that are there
-  --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424, or all (json)
+  --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424; default: all
   --latency-seconds N   how long each rate of latency counts (3)
   --start-runs N        how often start starts (10)
   --idle-seconds N      how long idle looks (20)
