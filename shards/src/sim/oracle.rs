@@ -87,8 +87,8 @@ struct Fate {
     may_repeat: u64,
     /// It was in flight and has not come again since: it may be discarded although it came.
     doubtful: u64,
-    /// How often it was given to the engine again after it had come: it may be discarded that often although it came.
-    again: u32,
+    /// The outputs it had come to, each time it was given to the engine again: it may be discarded that often although it came.
+    again: Vec<u64>,
     /// Losses of power before it was acknowledged: each may bring it once more.
     losses: u32,
     /// Its bytes, or what the log knew of its place, were destroyed.
@@ -163,7 +163,7 @@ impl Oracle {
         match self.fate(source, ordinal) {
             Some(fate) => {
                 fate.barred &= !mask;
-                fate.again += u32::from(fate.came & mask != 0);
+                fate.again.extend(Some(fate.came & mask).filter(|came| *came != 0));
                 if fate.offers.last() != Some(&mask) {
                     fate.offers.push(mask);
                 }
@@ -432,7 +432,7 @@ impl Oracle {
         let weigh = |fate: &Fate| match fate.came & output.bit() {
             _ if fate.destroyed => lives,
             0 => 1,
-            _ => u64::from(fate.again),
+            bit => fate.again.iter().filter(|came| *came & bit != 0).count() as u64,
         };
         self.fates().filter(|fate| fate.was_offered(output)).map(weigh).sum()
     }

@@ -121,6 +121,22 @@ fn discards_that_no_later_life_decides_again_must_match_what_never_came() {
 }
 
 #[test]
+fn an_event_that_came_may_be_discarded_once_for_each_time_it_is_read_again() {
+    let count = |given_again: usize, counted| {
+        let mut oracle = history(|_, _| false);
+        (0..given_again).for_each(|_| oracle.offered(1, 2, ONLY));
+        // Given again for another output only: that says nothing of this one.
+        oracle.offered(1, 3, ONLY << 1);
+        oracle.discarded_count(OUT, "ring_full", counted);
+        oracle.restarted();
+        oracle.discarded_finally(OUT, counted);
+        oracle
+    };
+    assert!(count(0, 0).check().is_ok() && count(2, 2).check().is_ok());
+    assert_eq!(violations(&count(1, 2)), [Violation::Overcounted { output: OUT, counted: 2, missing: 1 }]);
+}
+
+#[test]
 fn an_event_nobody_gave_to_the_engine_is_caught() {
     let mut oracle = history(|_, _| false);
     oracle.delivered(OUT, 0, event(3, 0));
