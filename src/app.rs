@@ -234,7 +234,7 @@ fn engine_plan(plan: config::Plan, admin_bound: AdminBound, exporter: &Arc<OnceL
         InputPlan {
             name: input.name.as_str().into(),
             spec: settings.spec::<GlommioEnv>(&facts),
-            encoder: settings.encoder::<GlommioEnv>(&facts),
+            processor: settings.processor::<GlommioEnv>(&facts),
             shard_by: settings.shard_by::<GlommioEnv>(),
             lane: lane_options(settings.ring::<GlommioEnv>()),
             pipelines: plan.pipelines.iter().enumerate().filter_map(feeds).collect(),

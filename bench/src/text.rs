@@ -8,8 +8,11 @@ use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
 use tailwater::config::component::Facts;
 use tailwater::config::types::FieldNames;
 use tailwater_shards::batch::Batch;
+use tailwater_shards::env::ShardId;
 use tailwater_shards::limits::LINE_BYTES_DEFAULT;
+use tailwater_shards::plugin::Frames;
 use tailwater_shards::scan::{Tier, escape::escape_json_with};
+use tailwater_shards::wal::builder::Group;
 
 /// Batches that are worked on in turn: a shard's chunks stay in its second cache, a hundred thousand lines would not.
 const WARM_EVENTS: u64 = 1000;
@@ -52,15 +55,16 @@ pub fn split(events: u64) -> Option<Outcome> {
 
 /// Events to the lines that go into the log.
 pub fn envelope(events: u64) -> Option<Outcome> {
-    let mut encoder = spec(&FieldNames::default(), &Facts { host: "web-03".into() }, EnvelopeKind::File).open();
-    let work = |out: &mut Vec<u8>, batch: &mut Batch| {
-        out.clear();
-        encoder.begin(batch);
-        for index in 0..batch.events.len() {
-            encoder.event(batch, index, out);
-        }
+    let facts = Facts { host: "web-03".into() };
+    let mut processor = spec(&FieldNames::default(), &facts, EnvelopeKind::File).open(ShardId(0));
+    let work = |group: &mut Group, batch: &mut Batch| {
+        group.clear();
+        processor.begin(batch);
+        processor.process(batch, 0, &mut Frames::new(group, 0, 1, &[1]));
     };
-    Some(clocked(events, &mut Vec::new(), work, |out, _| fold_bytes(0, out)))
+    let result =
+        |group: &Group, _: &Batch| group.frames().iter().fold(0, |hash, frame| fold_bytes(hash, frame.lines()));
+    Some(clocked(events, &mut Group::new(), work, result))
 }
 
 fn escape(events: u64, tier: Tier) -> Option<Outcome> {

@@ -80,7 +80,7 @@ impl EventSpan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct SourceKey(pub u128);
 
-/// What the engine and the encoder know of a source. Immutable: a change (a rename, say) makes a new one under the same key.
+/// What the engine and the processor know of a source. Immutable: a change (a rename, say) makes a new one under the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Its name for ever.

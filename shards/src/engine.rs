@@ -15,7 +15,7 @@ use crate::lane::LaneOptions;
 use crate::limits::OUTPUTS_MAX;
 use crate::mesh::{InputMeters, MeshInput, mesh};
 use crate::pipeline::PipelineRef;
-use crate::plugin::{EncoderSpec, InputSpec, OutputSpec, Placement};
+use crate::plugin::{InputSpec, OutputSpec, Placement, ProcessorSpec};
 use crate::route::ShardBy;
 use crate::shard::{LogBoard, ReadLog, Service, ShardInput, ShardOutput, ShardSeed, WriterSeed};
 use crate::signal::Signal;
@@ -40,7 +40,7 @@ pub struct InputPlan<E: Env> {
     /// What runs.
     pub spec: Arc<dyn InputSpec<E>>,
     /// How its events become lines.
-    pub encoder: Arc<dyn EncoderSpec>,
+    pub processor: Arc<dyn ProcessorSpec>,
     /// Where its batches go.
     pub shard_by: ShardBy,
     /// Bytes and policy of its lanes.
@@ -404,15 +404,18 @@ impl<E: Env> Layout<E> {
     }
 
     fn shard_inputs(&self) -> Vec<ShardInput<E>> {
-        let bits = |outputs: &[usize]| outputs.iter().fold(0, |mask, &output| mask | self.numbers[output].bit());
+        let targets = |outputs: &[usize]| outputs.iter().map(|&output| self.numbers[output].bit()).collect();
         let of = |input: &InputPlan<E>| ShardInput {
             name: input.name.clone(),
             spec: input.spec.clone(),
-            encoder: input.encoder.clone(),
+            processor: input.processor.clone(),
             pipelines: input
                 .pipelines
                 .iter()
-                .map(|&index| PipelineRef { number: index as u32, outputs: bits(&self.plan.pipelines[index].outputs) })
+                .map(|&index| PipelineRef {
+                    number: index as u32,
+                    targets: targets(&self.plan.pipelines[index].outputs),
+                })
                 .collect(),
             deliverers: self.deliverers(input),
             resume: Arc::new(self.sources_of(&input.name)),

@@ -5,58 +5,60 @@
 //! per event once the buffers have grown. Does not append: the intake does.
 
 use crate::batch::Batch;
-use crate::limits::FRAME_PAYLOAD_TARGET_BYTES;
-use crate::plugin::Encoder;
-use crate::wal::builder::{FrameBuilder, Group};
+use crate::plugin::{Frames, Processor};
+use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
 
 /// A pipeline as seen from one of its inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineRef {
     /// Its number in the configuration.
     pub number: u32,
+    /// The masks of its outputs, in the order of the configuration.
+    pub targets: Vec<u64>,
+}
+
+impl PipelineRef {
     /// Its outputs.
-    pub outputs: u64,
+    pub fn outputs(&self) -> u64 {
+        self.targets.iter().fold(0, |all, target| all | target)
+    }
 }
 
 /// The way of one input's batches into frames.
 pub struct InputPath {
-    encoder: Box<dyn Encoder>,
+    processor: Box<dyn Processor>,
     pipelines: Vec<PipelineRef>,
 }
 
 impl InputPath {
-    /// The way through `pipelines`, with lines made by `encoder`.
-    pub fn new(encoder: Box<dyn Encoder>, pipelines: Vec<PipelineRef>) -> InputPath {
+    /// The way through `pipelines`, with lines made by `processor`.
+    pub fn new(processor: Box<dyn Processor>, pipelines: Vec<PipelineRef>) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        InputPath { encoder, pipelines }
+        InputPath { processor, pipelines }
     }
 
     /// Outputs of all its pipelines.
     pub fn outputs(&self) -> u64 {
-        self.pipelines.iter().fold(0, |all, pipeline| all | pipeline.outputs)
+        self.pipelines.iter().fold(0, |all, pipeline| all | pipeline.outputs())
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
     /// source's record is written along. Returns the events in which bytes had to be replaced.
     pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) -> u64 {
-        self.encoder.begin(batch);
-        for pipeline in &self.pipelines {
-            let outputs = pipeline.outputs & !skipped;
-            let mut frame = group.frame(FrameKind::Events, pipeline.number, outputs);
+        self.processor.begin(batch);
+        let last = self.pipelines.len() - 1;
+        for (place, pipeline) in self.pipelines.iter().enumerate() {
+            let outputs = pipeline.outputs() & !skipped;
             if outputs == 0 {
-                finish_unless_last(frame, pipeline, &self.pipelines);
-                continue;
+                group.frame(FrameKind::Events, pipeline.number, 0);
+            } else {
+                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets);
+                self.processor.process(batch, place, &mut frames);
             }
-            for index in 0..batch.events.len() {
-                if frame.payload_bytes() >= FRAME_PAYLOAD_TARGET_BYTES {
-                    frame.finish();
-                    frame = group.frame(FrameKind::Events, pipeline.number, outputs);
-                }
-                let timestamp = self.encoder.event(batch, index, frame.payload());
-                frame.end_event(timestamp, None);
+            if place < last {
+                group.last().expect("a pipeline makes a frame").finish();
             }
-            finish_unless_last(frame, pipeline, &self.pipelines);
         }
         if let Some(last) = group.last() {
             last.position(&batch.range, &batch.source, introduce, batch.gone);
@@ -65,13 +67,7 @@ impl InputPath {
             last.set_timestamp(batch.received);
             last.finish();
         }
-        self.encoder.take_replaced()
-    }
-}
-
-fn finish_unless_last(frame: &mut FrameBuilder, pipeline: &PipelineRef, all: &[PipelineRef]) {
-    if all.last() != Some(pipeline) {
-        frame.finish();
+        self.processor.take_replaced()
     }
 }
 
@@ -85,17 +81,16 @@ mod tests {
     /// Each event as it is, a second after the epoch.
     struct Plain;
 
-    impl Encoder for Plain {
+    impl Processor for Plain {
         fn begin(&mut self, _: &Batch) {}
 
-        fn event(&mut self, batch: &Batch, index: usize, out: &mut Vec<u8>) -> Timestamp {
-            out.extend_from_slice(batch.event(index));
-            out.push(b'\n');
-            Timestamp(1_000_000_000)
-        }
-
-        fn take_replaced(&mut self) -> u64 {
-            0
+        fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
+            for index in 0..batch.events.len() {
+                let line = frames.line();
+                line.extend_from_slice(batch.event(index));
+                line.push(b'\n');
+                frames.end_event(Timestamp(1_000_000_000));
+            }
         }
     }
 
@@ -112,7 +107,7 @@ mod tests {
         batch.range = SourceRange { from: 5, to: 5, marker: 1 };
         batch.received = Timestamp(99);
         batch.gone = true;
-        let mut path = InputPath::new(Box::new(Plain), vec![PipelineRef { number: 0, outputs: 1 }]);
+        let mut path = InputPath::new(Box::new(Plain), vec![PipelineRef { number: 0, targets: vec![1] }]);
         let mut group = Group::new();
         path.encode(&batch, 0, true, &mut group);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));

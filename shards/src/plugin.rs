@@ -1,4 +1,4 @@
-//! The contracts between the engine and what plugs into it: inputs, encoders, outputs.
+//! The contracts between the engine and what plugs into it: inputs, processors, outputs.
 //!
 //! A plugin comes as a *spec*: validated settings, `Send + Sync`, the only thing that travels to the cores. Opened on a
 //! shard it becomes that shard's own instance, which never leaves it.
@@ -7,19 +7,21 @@
 //! restarts that plugin from its last ticket or commit and nothing else. Duties of plugins: nothing blocks the executor,
 //! queues are bounded, a task that works longer than a slice gives the reactor its turn.
 //!
-//! Parsers and transforms join here with the first of each; until then an input's encoder makes an event's line of its bytes.
+//! Parsers and transforms are a processor's own affair: the engine sees a batch go in and lines come out.
 
+mod frames;
 mod lanes;
 mod mailbox;
 mod piece;
 
+pub use frames::Frames;
 pub use lanes::{Lanes, Ticket};
 pub use mailbox::{PeerMessage, Peers, PeersSeed, peers};
 pub use piece::{Column, Delivery, Event, Piece, PieceParts};
 
 use crate::batch::{Batch, SourceKey};
 use crate::counters::{InputCounters, OutputCounters};
-use crate::env::{Env, Timestamp};
+use crate::env::{Env, ShardId};
 use crate::stop::Stop;
 use crate::wal::{OutputNumber, SourceState};
 use std::future::Future;
@@ -99,20 +101,22 @@ impl<E: Env> InputContext<E> {
     }
 }
 
-// -------------------------------------------------------------------------------------------------------------- encoders
+// ------------------------------------------------------------------------------------------------------------ processors
 
-/// Validated settings of an encoder: how the events of an input become lines.
-pub trait EncoderSpec: Send + Sync + 'static {
+/// Validated settings of a processor: how the events of an input become lines, for each pipeline that it feeds.
+pub trait ProcessorSpec: Send + Sync + 'static {
     /// One shard's own instance.
-    fn open(&self) -> Box<dyn Encoder>;
+    fn open(&self, shard: ShardId) -> Box<dyn Processor>;
 }
 
-/// Makes lines of events. Hot: called once an event, allocates nothing in steady state.
-pub trait Encoder {
-    /// Prepares for the events of a batch: what is the same for all of them is made once.
+/// Parses and transforms events and makes their lines. Hot: called a few times a batch, allocates nothing per event in steady
+/// state.
+pub trait Processor {
+    /// Prepares for the events of a batch: what all pipelines share, such as parsing, is done once.
     fn begin(&mut self, batch: &Batch);
-    /// Appends the line of one event, newline included, and says when the event happened. The line holds no other newline.
-    fn event(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) -> Timestamp;
+    /// Appends the lines of the batch for the pipeline at `place` among those that the input feeds. A line is a JSON object that
+    /// holds no newline but its last byte.
+    fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>);
     /// Events since the last call of this that held bytes which no string can, and hold a replacement character instead.
     fn take_replaced(&mut self) -> u64 {
         0

@@ -13,7 +13,7 @@ use crate::intake::{Intake, IntakeLane, IntakeParts};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::mesh::{InputEnds, ShardEnds};
 use crate::pipeline::{InputPath, PipelineRef};
-use crate::plugin::{EncoderSpec, InputContext, InputSpec, Lanes, OutputContext, OutputSpec, Placement, PluginError};
+use crate::plugin::{InputContext, InputSpec, Lanes, OutputContext, OutputSpec, Placement, PluginError, ProcessorSpec};
 use crate::retry::{Backoff, RetryOptions};
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
@@ -40,7 +40,7 @@ pub struct ShardInput<E: Env> {
     /// What runs.
     pub spec: Arc<dyn InputSpec<E>>,
     /// How its events become lines.
-    pub encoder: Arc<dyn EncoderSpec>,
+    pub processor: Arc<dyn ProcessorSpec>,
     /// The pipelines it feeds.
     pub pipelines: Vec<PipelineRef>,
     /// Outputs with one instance that it feeds, by the shard of that.
@@ -235,7 +235,7 @@ impl<E: Env> ShardSeed<E> {
             env.spawn("service", service.run(env.clone(), stop.clone()));
         }
 
-        let open = |input: &ShardInput<E>| InputPath::new(input.encoder.open(), input.pipelines.clone());
+        let open = |input: &ShardInput<E>| InputPath::new(input.processor.open(shard), input.pipelines.clone());
         let intake = Intake::new(IntakeParts {
             env: env.clone(),
             lanes,

@@ -14,8 +14,8 @@ use crate::config::types::{FieldName, FieldNames};
 use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::batch::{Batch, Source};
-use tailwater_shards::env::Timestamp;
-use tailwater_shards::plugin::{Encoder, EncoderSpec};
+use tailwater_shards::env::{ShardId, Timestamp};
+use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::scan::escape_json_into;
 
 /// What an event's source is.
@@ -27,8 +27,8 @@ pub enum EnvelopeKind {
     Stream,
 }
 
-/// The encoder of an input with these fields.
-pub fn spec(fields: &FieldNames, facts: &Facts, kind: EnvelopeKind) -> Arc<dyn EncoderSpec> {
+/// The processor of an input with these fields whose events are neither parsed nor transformed.
+pub fn spec(fields: &FieldNames, facts: &Facts, kind: EnvelopeKind) -> Arc<dyn ProcessorSpec> {
     Arc::new(EnvelopeSpec { fields: fields.clone(), host: facts.host.clone(), kind })
 }
 
@@ -38,8 +38,8 @@ struct EnvelopeSpec {
     kind: EnvelopeKind,
 }
 
-impl EncoderSpec for EnvelopeSpec {
-    fn open(&self) -> Box<dyn Encoder> {
+impl ProcessorSpec for EnvelopeSpec {
+    fn open(&self, _: ShardId) -> Box<dyn Processor> {
         Box::new(Envelope::new(self))
     }
 }
@@ -153,7 +153,7 @@ fn push_number(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&text[at..]);
 }
 
-impl Encoder for Envelope {
+impl Processor for Envelope {
     fn begin(&mut self, batch: &Batch) {
         if !self.source.as_ref().is_some_and(|source| Arc::ptr_eq(source, &batch.source)) {
             self.make_prefix(batch);
@@ -165,7 +165,21 @@ impl Encoder for Envelope {
         }
     }
 
-    fn event(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) -> Timestamp {
+    fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
+        for index in 0..batch.events.len() {
+            self.line(batch, index, frames.line());
+            frames.end_event(batch.received);
+        }
+    }
+
+    fn take_replaced(&mut self) -> u64 {
+        std::mem::take(&mut self.replaced)
+    }
+}
+
+impl Envelope {
+    #[inline]
+    fn line(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) {
         line.extend_from_slice(&self.prefix);
         if self.before_offset.is_some() {
             push_number(batch.chunk_offset + u64::from(batch.events[index].start), line);
@@ -180,11 +194,6 @@ impl Encoder for Envelope {
         } else {
             line.extend_from_slice(b"}\n");
         }
-        batch.received
-    }
-
-    fn take_replaced(&mut self) -> u64 {
-        std::mem::take(&mut self.replaced)
     }
 }
 
@@ -192,6 +201,7 @@ impl Encoder for Envelope {
 mod tests {
     use super::*;
     use tailwater_shards::batch::{EventSpan, SourceKey};
+    use tailwater_shards::wal::builder::Group;
 
     fn source(name: &[u8]) -> Arc<Source> {
         let input = Arc::from("in");
@@ -213,17 +223,15 @@ mod tests {
         batch
     }
 
-    fn encoder(fields: &FieldNames, kind: EnvelopeKind) -> Box<dyn Encoder> {
-        spec(fields, &Facts { host: "h\"1".into() }, kind).open()
+    fn encoder(fields: &FieldNames, kind: EnvelopeKind) -> Box<dyn Processor> {
+        spec(fields, &Facts { host: "h\"1".into() }, kind).open(ShardId(0))
     }
 
-    fn lines(encoder: &mut dyn Encoder, batch: &Batch) -> String {
-        let mut out = Vec::new();
+    fn lines(encoder: &mut dyn Processor, batch: &Batch) -> String {
+        let mut group = Group::new();
         encoder.begin(batch);
-        for index in 0..batch.events.len() {
-            assert_eq!(encoder.event(batch, index, &mut out), batch.received);
-        }
-        String::from_utf8(out).expect("JSON is UTF-8")
+        encoder.process(batch, 0, &mut Frames::new(&mut group, 0, 1, &[1]));
+        String::from_utf8(group.frames()[0].lines().to_vec()).expect("JSON is UTF-8")
     }
 
     fn off() -> FieldNames {

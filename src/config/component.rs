@@ -11,7 +11,7 @@ use serde_json::json;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
-use tailwater_shards::plugin::{EncoderSpec, InputSpec, OutputSpec};
+use tailwater_shards::plugin::{InputSpec, OutputSpec, ProcessorSpec};
 use tailwater_shards::route::ShardBy;
 
 /// What help, reference docs and `schema` print of a component.
@@ -50,7 +50,7 @@ pub trait InputSettings<E: Env>: Component {
     /// What runs.
     fn spec(&self, facts: &Facts) -> Arc<dyn InputSpec<E>>;
     /// How its events become lines.
-    fn encoder(&self, facts: &Facts) -> Arc<dyn EncoderSpec>;
+    fn processor(&self, facts: &Facts) -> Arc<dyn ProcessorSpec>;
     /// The names of the fields of its events.
     fn fields(&self) -> &FieldNames;
     /// Bytes and policy of its lanes.
@@ -220,11 +220,11 @@ macro_rules! components {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::spec(settings, facts),)* }
             }
             /// How its events become lines.
-            pub fn encoder<E: tailwater_shards::env::Env>(
+            pub fn processor<E: tailwater_shards::env::Env>(
                 &self,
                 facts: &$crate::config::component::Facts,
-            ) -> std::sync::Arc<dyn tailwater_shards::plugin::EncoderSpec> {
-                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::encoder(settings, facts),)* }
+            ) -> std::sync::Arc<dyn tailwater_shards::plugin::ProcessorSpec> {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::processor(settings, facts),)* }
             }
             /// The names of the fields of its events.
             pub fn fields<E: tailwater_shards::env::Env>(&self) -> &$crate::config::types::FieldNames {

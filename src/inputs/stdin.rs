@@ -17,7 +17,7 @@ use tailwater_shards::batch::{Batch, Source, SourceRange};
 use tailwater_shards::counters::Discard;
 use tailwater_shards::env::{Env, Stream};
 use tailwater_shards::limits::{BATCH_EVENTS_MAX, CHUNK_BYTES, LINE_BYTES_DEFAULT, LINE_BYTES_MAX};
-use tailwater_shards::plugin::{EncoderSpec, InputContext, InputSpec, LocalFuture, Placement, PluginError};
+use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError, ProcessorSpec};
 use tailwater_shards::route::ShardBy;
 use tailwater_shards::stop::Phase;
 
@@ -80,7 +80,7 @@ impl<E: Env> InputSettings<E> for Settings {
         Arc::new(Spec { rules: Rules { line_bytes_max, too_long, keep_cr, skip_nuls: false } })
     }
 
-    fn encoder(&self, facts: &Facts) -> Arc<dyn EncoderSpec> {
+    fn processor(&self, facts: &Facts) -> Arc<dyn ProcessorSpec> {
         envelope::spec(&self.fields, facts, EnvelopeKind::Stream)
     }
 

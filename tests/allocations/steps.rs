@@ -10,10 +10,11 @@ use tailwater::config::component::Facts;
 use tailwater::config::types::FieldNames;
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
 use tailwater_shards::counters::InputCounters;
-use tailwater_shards::env::{Env, Timestamp};
+use tailwater_shards::env::{Env, ShardId, Timestamp};
 use tailwater_shards::glommio_env::{GlommioEnv, launch};
 use tailwater_shards::lane::{LaneOptions, lane};
 use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
+use tailwater_shards::plugin::Frames;
 use tailwater_shards::ring::ring;
 use tailwater_shards::scan::escape::escape_json_into;
 use tailwater_shards::signal::Signal;
@@ -87,15 +88,13 @@ fn text(wrong: &mut Vec<String>) {
         }
     }
     for kind in [EnvelopeKind::File, EnvelopeKind::Stream] {
-        let mut encoder = spec(&FieldNames::default(), &Facts { host: "web-03".into() }, kind).open();
-        let mut out = Vec::new();
+        let mut processor = spec(&FieldNames::default(), &Facts { host: "web-03".into() }, kind).open(ShardId(0));
+        let mut group = Group::new();
         count("envelope", wrong, || {
-            out.clear();
+            group.clear();
             batch.received.0 += 1_000_000;
-            encoder.begin(&batch);
-            for index in 0..batch.events.len() {
-                black_box(encoder.event(&batch, index, &mut out));
-            }
+            processor.begin(&batch);
+            processor.process(&batch, 0, &mut Frames::new(&mut group, 0, 1, &[1]));
         });
     }
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Building frames: the encoder appends lines, the writer stamps and writes the result with one call.
+//! Building frames: a processor appends lines, the writer stamps and writes the result with one call.
 //!
 //! Guarantees: header and payload lie in one buffer, so that a frame is one write; buffers are reused, so that nothing is
 //! allocated per event once they have grown; an event costs 4 bytes of index while timestamps and masks are the same.
@@ -106,6 +106,14 @@ impl FrameBuilder {
     #[inline]
     pub fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
+    }
+
+    /// The lines so far, one that was begun and not ended included.
+    pub fn lines(&self) -> &[u8] {
+        match self.finished {
+            false => &self.buffer[FRAME_HEADER_BYTES..],
+            true => &self.buffer[FRAME_HEADER_BYTES..self.event_start],
+        }
     }
 
     /// Ends the line appended since the last call; it ends with a newline. No mask means the frame's outputs.

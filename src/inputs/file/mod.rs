@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::limits::{LINE_BYTES_DEFAULT, LINE_BYTES_MAX};
-use tailwater_shards::plugin::{EncoderSpec, InputContext, InputSpec, LocalFuture, Placement, PluginError};
+use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError, ProcessorSpec};
 use tailwater_shards::route::ShardBy as Route;
 
 /// Shortest `max_line_bytes`: shorter pieces would cost more than the lines they are made of.
@@ -148,7 +148,7 @@ impl<E: Env> InputSettings<E> for Settings {
         Arc::new(Spec(self.clone()))
     }
 
-    fn encoder(&self, facts: &Facts) -> Arc<dyn EncoderSpec> {
+    fn processor(&self, facts: &Facts) -> Arc<dyn ProcessorSpec> {
         crate::codec::envelope::spec(&self.fields, facts, crate::codec::envelope::EnvelopeKind::File)
     }
 

@@ -6,9 +6,11 @@
 
 use super::{Ledger, Mood, encode_line, raw_line};
 use crate::batch::{Batch, EventSpan, Source, SourceRange};
-use crate::env::{Env, Timestamp};
+use crate::env::{Env, ShardId, Timestamp};
 use crate::limits::CHUNK_BYTES;
-use crate::plugin::{Encoder, EncoderSpec, InputContext, InputSpec, LocalFuture, Placement, PluginError, Ticket};
+use crate::plugin::{
+    Frames, InputContext, InputSpec, LocalFuture, Placement, PluginError, Processor, ProcessorSpec, Ticket,
+};
 use crate::stop::Phase;
 use futures_lite::future::{or, poll_once};
 use std::collections::VecDeque;
@@ -23,21 +25,23 @@ struct Lines {
     received: Timestamp,
 }
 
-impl EncoderSpec for ScriptEncoder {
-    fn open(&self) -> Box<dyn Encoder> {
+impl ProcessorSpec for ScriptEncoder {
+    fn open(&self, _: ShardId) -> Box<dyn Processor> {
         Box::new(Lines { source: Vec::new(), received: Timestamp(0) })
     }
 }
 
-impl Encoder for Lines {
+impl Processor for Lines {
     fn begin(&mut self, batch: &Batch) {
         self.source.clone_from(&batch.source.name);
         self.received = batch.received;
     }
 
-    fn event(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) -> Timestamp {
-        encode_line(&self.source, batch.event(index), line);
-        self.received
+    fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
+        for index in 0..batch.events.len() {
+            encode_line(&self.source, batch.event(index), frames.line());
+            frames.end_event(self.received);
+        }
     }
 }
 

@@ -179,7 +179,7 @@ impl Setup {
                 batch_events_max: self.batch_events_max,
                 batch_bytes_max: BATCH_BYTES_MAX,
             }),
-            encoder: Arc::new(ScriptEncoder),
+            processor: Arc::new(ScriptEncoder),
             shard_by: input.shard_by,
             lane: input.lane,
             pipelines: (0..self.pipelines.len()).filter(|at| self.pipelines[*at].0.contains(&index)).collect(),

@@ -1,0 +1,69 @@
+//! Where a processor puts the lines of a batch: the frames of one pipeline's part of a group.
+//!
+//! Guarantees: a frame is closed and the next begun when its payload has reached its target, so that a frame never grows with
+//! the batch; a line that was begun and not ended is not kept. Does not append to the log: the intake does.
+
+use crate::env::Timestamp;
+use crate::limits::FRAME_PAYLOAD_TARGET_BYTES;
+use crate::wal::builder::{FrameBuilder, Group};
+use crate::wal::frame::FrameKind;
+
+/// The frames of one pipeline. The last of them is left open: the group's last frame takes the positions.
+pub struct Frames<'a> {
+    group: &'a mut Group,
+    pipeline: u32,
+    outputs: u64,
+    targets: &'a [u64],
+}
+
+impl<'a> Frames<'a> {
+    /// Begins with an empty frame for `pipeline`, whose events go to `outputs` unless one names others. `targets` are the masks
+    /// of the pipeline's outputs in the order of its configuration.
+    pub fn new(group: &'a mut Group, pipeline: u32, outputs: u64, targets: &'a [u64]) -> Frames<'a> {
+        group.frame(FrameKind::Events, pipeline, outputs);
+        Frames { group, pipeline, outputs, targets }
+    }
+
+    /// Where the line of an event goes: appended, newline included. Ended with [`Frames::end_event`] or taken back with
+    /// [`Frames::abandon_event`].
+    pub fn line(&mut self) -> &mut Vec<u8> {
+        if self.frame().payload_bytes() >= FRAME_PAYLOAD_TARGET_BYTES {
+            self.frame().finish();
+            self.group.frame(FrameKind::Events, self.pipeline, self.outputs);
+        }
+        self.frame().payload()
+    }
+
+    /// Ends the line for all outputs of the pipeline.
+    pub fn end_event(&mut self, timestamp: Timestamp) {
+        self.frame().end_event(timestamp, None);
+    }
+
+    /// Ends the line for the outputs of `mask`, made of [`Frames::target`]. The event is not kept if it goes nowhere.
+    pub fn end_event_for(&mut self, timestamp: Timestamp, mask: u64) {
+        let mask = mask & self.outputs;
+        match mask {
+            0 => self.frame().abandon_event(),
+            mask => self.frame().end_event(timestamp, Some(mask)),
+        }
+    }
+
+    /// Takes back what was appended since the last event ended.
+    pub fn abandon_event(&mut self) {
+        self.frame().abandon_event();
+    }
+
+    /// The mask of the pipeline's output at `place` in its configuration.
+    pub fn target(&self, place: usize) -> u64 {
+        self.targets.get(place).copied().unwrap_or(0)
+    }
+
+    /// Outputs that get events now: those of the pipeline without those that lose this batch.
+    pub fn outputs(&self) -> u64 {
+        self.outputs
+    }
+
+    fn frame(&mut self) -> &mut FrameBuilder {
+        self.group.last().expect("frames are begun with one")
+    }
+}
