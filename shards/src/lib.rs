@@ -23,7 +23,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | `limits`, `batch`, `scan`, `counters`, `env`, `signal`, `stop`, `retry` |
+//! | 0 | `limits`, `batch`, `scan`, `shape`, `record`, `counters`, `env`, `signal`, `stop`, `retry` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `plugin` |
 //! | 3 | `keeper`, `pipeline`, `intake`, `delivery` |
@@ -46,11 +46,13 @@ pub mod limits;
 pub mod mesh;
 pub mod pipeline;
 pub mod plugin;
+pub mod record;
 pub mod retry;
 pub mod ring;
 pub mod route;
 #[allow(unsafe_code, reason = "vector instructions load and store through pointers")]
 pub mod scan;
+pub mod shape;
 pub mod shard;
 pub mod signal;
 pub mod sim;

@@ -100,6 +100,24 @@ pub const TOMBSTONES_MIN: usize = 1024;
 /// A task that has worked this long gives the reactor its turn. A turn costs about 30 microseconds.
 pub const SLICE_MICROS: u64 = 500;
 
+/// Key sequences that one input keeps on one shard. Lines of a program have a few dozen; what has more are keys made of data.
+pub const TRIE_NODES_MAX: usize = 4096;
+
+/// Shapes that one input keeps on one shard: those of its lines and what edits make of them.
+pub const SHAPES_MAX: usize = 16 * 1024;
+
+/// Fields of all these shapes together, 12 bytes each.
+pub const SHAPE_FIELDS_TOTAL_MAX: usize = 1024 * 1024;
+
+/// Names of fields that one input keeps on one shard, those that the configuration says aside.
+pub const SHAPE_NAMES_MAX: usize = 16 * 1024;
+
+/// Values that may be made for one event.
+pub const COMPUTED_VALUES_MAX: usize = u16::MAX as usize;
+
+/// Bytes of values that may be made for one event.
+pub const COMPUTED_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
+
 const _: () = assert!(LANE_SLOTS.is_power_of_two());
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);

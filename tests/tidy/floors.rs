@@ -7,11 +7,13 @@ use crate::source::{Finding, check, check_rule, finding, lines, root};
 use std::fs;
 
 /// The engine, floor by floor; inside a floor the order is finer.
-const ENGINE: [(u8, &str); 22] = [
+const ENGINE: [(u8, &str); 24] = [
     (0, "limits"),
     (0, "env"),
-    (0, "scan"),
     (0, "batch"),
+    (0, "scan"),
+    (0, "shape"),
+    (0, "record"),
     (0, "counters"),
     (0, "signal"),
     (0, "stop"),

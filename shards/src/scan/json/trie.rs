@@ -174,7 +174,12 @@ impl Trie {
 
     /// The node behind `label`, if `node` itself knows it: `equal` compares the label with 32 bytes of which `length` count.
     #[inline(always)]
-    pub(super) fn known_child(&self, node: u32, length: usize, equal: impl Fn(&[u8; INLINE_BYTES]) -> bool) -> Option<u32> {
+    pub(super) fn known_child(
+        &self,
+        node: u32,
+        length: usize,
+        equal: impl Fn(&[u8; INLINE_BYTES]) -> bool,
+    ) -> Option<u32> {
         // Special nodes are beyond all others.
         let node = self.nodes.get(node as usize)?;
         for edge in 0..INLINE_EDGES {
@@ -236,7 +241,8 @@ impl Trie {
             parent.labels[edge][..label.len()].copy_from_slice(label);
             parent.lengths[edge] = label.len() as u8;
             parent.children[edge] = child;
-        } else if self.edges.len() < self.nodes_max * EDGES_PER_NODE && self.bytes.len() + label.len() <= KEY_BYTES_MAX {
+        } else if self.edges.len() < self.nodes_max * EDGES_PER_NODE && self.bytes.len() + label.len() <= KEY_BYTES_MAX
+        {
             self.insert(node, label, child);
         }
     }

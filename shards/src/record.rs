@@ -1,0 +1,295 @@
+//! Record: one event while it is worked on. Its shape says which fields there are, the record has their bytes.
+//!
+//! Guarantees: nothing is decoded until it is asked for, and what nobody touches leaves byte for byte as it came; values made for
+//! an event live in an arena that is used again for the next one, so that nothing is allocated per event in steady state; what
+//! one event may make is bounded. A field that is asked for by a name that occurs twice is the last one.
+
+use crate::env::Timestamp;
+use crate::limits::{COMPUTED_BYTES_MAX, COMPUTED_VALUES_MAX};
+use crate::scan::escape_json_into;
+use crate::scan::json::{Line, Slot, unescape_key};
+use crate::shape::{Edit, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
+use std::ops::Range;
+
+/// The value of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A JSON text without white space around it.
+    Json(&'a [u8]),
+    /// Bytes that stand for themselves; they need not be UTF-8.
+    Text(&'a [u8]),
+}
+
+/// What the input knows of the events of a batch, as JSON.
+#[derive(Default)]
+pub struct Metas {
+    bytes: Vec<u8>,
+    values: [Range<usize>; 3],
+}
+
+impl Metas {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.values = Default::default();
+    }
+
+    /// Sets one, apart from the offset, which each event has for itself. `push` appends JSON.
+    pub fn set(&mut self, meta: Meta, push: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        push(&mut self.bytes);
+        self.values[meta as usize] = start..self.bytes.len();
+    }
+
+    fn get(&self, meta: Meta) -> &[u8] {
+        &self.bytes[self.values[meta as usize].clone()]
+    }
+}
+
+/// Values made for the event at hand.
+#[derive(Default)]
+struct Made {
+    arena: Vec<u8>,
+    values: Vec<Range<u32>>,
+    /// Its place in the source as JSON.
+    offset: Vec<u8>,
+    /// Replacement characters that stand for bytes that were no UTF-8.
+    replaced: u64,
+}
+
+/// All that records of one input need on one shard, used again for each.
+pub struct Workshop {
+    /// The shapes.
+    pub shapes: Shapes,
+    /// What is known of the batch.
+    pub metas: Metas,
+    made: Made,
+}
+
+impl Workshop {
+    /// A workshop for events of these shapes.
+    pub fn new(shapes: Shapes) -> Workshop {
+        Workshop { shapes, metas: Metas::default(), made: Made::default() }
+    }
+
+    /// The event `text` of a chunk, not parsed.
+    pub fn text<'a>(&'a mut self, text: &'a [u8], place: Place) -> Record<'a> {
+        let shape = self.shapes.of_text();
+        self.record(text, text, &[], shape, place)
+    }
+
+    /// The event `text` of a chunk, parsed: `line` with its `slots`.
+    pub fn line<'a>(
+        &'a mut self,
+        chunk: &'a [u8],
+        text: &'a [u8],
+        line: &Line,
+        slots: &'a [Slot],
+        place: Place,
+    ) -> Record<'a> {
+        let shape = self.shapes.of_line(line, |slot, name| push_name(chunk, &slots[usize::from(slot)], name));
+        self.record(chunk, text, slots, shape, place)
+    }
+
+    fn record<'a>(
+        &'a mut self,
+        chunk: &'a [u8],
+        text: &'a [u8],
+        slots: &'a [Slot],
+        shape: ShapeId,
+        place: Place,
+    ) -> Record<'a> {
+        self.made.arena.clear();
+        self.made.values.clear();
+        self.made.offset.clear();
+        if self.shapes.has_offset() {
+            push_number(place.offset, &mut self.made.offset);
+        }
+        let Workshop { shapes, metas, made } = self;
+        Record { shapes, metas, made, chunk, text, slots, shape, timestamp: place.timestamp }
+    }
+
+    /// Events' bytes that were replaced since the last call.
+    pub fn take_replaced(&mut self) -> u64 {
+        std::mem::take(&mut self.made.replaced)
+    }
+}
+
+/// Where and when an event was met.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// When it was read.
+    pub timestamp: Timestamp,
+    /// Position of its first byte in the source.
+    pub offset: u64,
+}
+
+/// Appends the name of a slot's key.
+fn push_name(chunk: &[u8], slot: &Slot, name: &mut Vec<u8>) {
+    let before_value = &chunk[slot.key as usize..slot.start as usize];
+    let label = before_value.trim_ascii_end().strip_suffix(b":").unwrap_or_default();
+    let read = unescape_key(label, name);
+    debug_assert!(read, "the parser has read this key before");
+}
+
+/// One event.
+pub struct Record<'a> {
+    shapes: &'a mut Shapes,
+    metas: &'a Metas,
+    made: &'a mut Made,
+    chunk: &'a [u8],
+    text: &'a [u8],
+    slots: &'a [Slot],
+    shape: ShapeId,
+    /// When it happened.
+    pub timestamp: Timestamp,
+}
+
+impl Record<'_> {
+    /// The event as it came.
+    pub fn original(&self) -> &[u8] {
+        self.text
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> ShapeId {
+        self.shape
+    }
+
+    /// Its shapes, for names and for edits with names that come out of events.
+    pub fn shapes(&mut self) -> &mut Shapes {
+        self.shapes
+    }
+
+    /// Goes back to a shape that it had.
+    pub fn set_shape(&mut self, shape: ShapeId) {
+        self.shape = shape;
+    }
+
+    /// The value of a field.
+    #[inline]
+    pub fn get(&self, find: Find) -> Option<Value<'_>> {
+        let source = self.shapes.find(find, self.shape)?;
+        Some(self.value(source))
+    }
+
+    /// The value at a source.
+    pub fn value(&self, source: Source) -> Value<'_> {
+        match source {
+            Source::Slot(slot) | Source::Value(slot) => {
+                let slot = self.slots[usize::from(slot)];
+                Value::Json(&self.chunk[slot.start as usize..slot.end as usize])
+            }
+            Source::Text => Value::Text(self.text),
+            Source::Computed(number) => Value::Json(computed(self.made, number)),
+            Source::Constant(constant) => Value::Json(self.shapes.constant_json(constant)),
+            Source::Meta(Meta::Offset) => Value::Json(&self.made.offset),
+            Source::Meta(meta) => Value::Json(self.metas.get(meta)),
+        }
+    }
+
+    /// All fields in their order. With [`Record::push_name_of`] and [`Record::value`] they can be listed.
+    pub fn fields(&self) -> &[Field] {
+        self.shapes.fields(self.shape)
+    }
+
+    /// Appends the name of one of its fields.
+    pub fn push_name_of(&self, field: &Field, name: &mut Vec<u8>) {
+        match (field.key, field.source) {
+            (KeyId::UNKNOWN, Source::Slot(slot) | Source::Value(slot)) => {
+                push_name(self.chunk, &self.slots[usize::from(slot)], name);
+            }
+            (key, _) => name.extend_from_slice(self.shapes.name(key)),
+        }
+    }
+
+    /// Changes its fields.
+    #[inline]
+    pub fn edit(&mut self, edit: EditId) {
+        self.shape = self.shapes.edit(edit, self.shape);
+    }
+
+    /// Gives a field a value made for this event: `edit` is an [`Edit::Computed`], `push` appends JSON. False, and nothing
+    /// changed, when the event has made too many or too large ones.
+    pub fn set(&mut self, edit: EditId, push: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let made = self.make(push);
+        if made {
+            self.shape = self.shapes.edit(edit, self.shape);
+        }
+        made
+    }
+
+    /// The same for a name that came out of the event.
+    pub fn set_named(&mut self, name: &[u8], push: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let made = self.make(push);
+        if made {
+            let key = self.shapes.key_of_event(name);
+            self.shape = self.shapes.edit_once(&Edit::Computed(key), self.shape);
+        }
+        made
+    }
+
+    fn make(&mut self, push: impl FnOnce(&mut Vec<u8>)) -> bool {
+        // Branches that were left again may have made values that the shape does not have.
+        self.made.values.truncate(usize::from(self.shapes.computed(self.shape)));
+        let start = self.made.arena.len();
+        push(&mut self.made.arena);
+        let end = self.made.arena.len();
+        if end > COMPUTED_BYTES_MAX || self.made.values.len() >= COMPUTED_VALUES_MAX {
+            self.made.arena.truncate(start);
+            return false;
+        }
+        debug_assert!(end > start, "a value is not empty");
+        self.made.values.push(start as u32..end as u32);
+        true
+    }
+
+    /// Appends the event's line, newline included.
+    pub fn encode(&mut self, out: &mut Vec<u8>) {
+        let plan = self.shapes.plan(self.shape);
+        for segment in &plan.segments {
+            match *segment {
+                Segment::Literal { start, end } => {
+                    out.extend_from_slice(&plan.literals[start as usize..end as usize]);
+                }
+                Segment::Run { first, last, from } => {
+                    let (first, last) = (self.slots[usize::from(first)], self.slots[usize::from(last)]);
+                    let start = match from {
+                        From::Comma => first.key - 1,
+                        From::Key => first.key,
+                        From::Value => first.start,
+                    };
+                    out.extend_from_slice(&self.chunk[start as usize..last.end as usize]);
+                }
+                Segment::Text => {
+                    out.push(b'"');
+                    self.made.replaced += u64::from(escape_json_into(self.text, out) > 0);
+                    out.push(b'"');
+                }
+                Segment::Computed(number) => out.extend_from_slice(computed(self.made, number)),
+                Segment::Meta(Meta::Offset) => out.extend_from_slice(&self.made.offset),
+                Segment::Meta(meta) => out.extend_from_slice(self.metas.get(meta)),
+            }
+        }
+    }
+}
+
+fn computed(made: &Made, number: u16) -> &[u8] {
+    let range = &made.values[usize::from(number)];
+    &made.arena[range.start as usize..range.end as usize]
+}
+
+/// Appends a number in decimal.
+pub fn push_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut text = [0; 20];
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        text[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&text[at..]);
+}
