@@ -1,4 +1,4 @@
-//! One field out of a JSON object, without building anything.
+//! One field out of a JSON object, or all of them in turn, without building anything.
 //!
 //! Guarantees: never panics and never reads beyond the line, whatever its bytes are. On valid JSON the field found is the
 //! object's own: names inside nested values and inside strings do not count. Does not validate: on anything else it may find
@@ -14,32 +14,72 @@ pub struct BadEscape;
 /// The value of the field `name_escaped` (spelled as in the line) of the object in `line`: a part of the line, strings with
 /// their quotes.
 pub fn find_field<'a>(line: &'a [u8], name_escaped: &[u8]) -> Option<&'a [u8]> {
-    let mut at = skip_space(line, 0);
-    if line.get(at) != Some(&b'{') {
-        return None;
+    let found = Fields::of(line)?.find(|(name, _)| *name == name_escaped)?;
+    Some(found.1)
+}
+
+/// The value of the last field called `name` (as it reads, not as it is spelled) of the object in `line`.
+pub fn find_last_field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    Fields::of(line)?.filter(|(body, _)| body_is(body, name)).last().map(|(_, value)| value)
+}
+
+/// The fields of an object in their order: the body of the name and the value, both as they are spelled.
+pub struct Fields<'a> {
+    line: &'a [u8],
+    /// Where the next name stands; nothing behind the last one, or where the line stops being JSON.
+    next: Option<usize>,
+}
+
+impl<'a> Fields<'a> {
+    /// Of the object that `line` begins with, if it begins with one.
+    pub fn of(line: &'a [u8]) -> Option<Fields<'a>> {
+        let at = skip_space(line, 0);
+        (line.get(at) == Some(&b'{')).then_some(Fields { line, next: Some(at + 1) })
     }
-    at += 1;
-    loop {
-        at = skip_space(line, at);
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (line, at) = (self.line, skip_space(self.line, self.next.take()?));
         if line.get(at) != Some(&b'"') {
             return None;
         }
         let name_end = string_end(line, at)?;
-        let name = &line[at + 1..name_end - 1];
-        at = skip_space(line, name_end);
-        if line.get(at) != Some(&b':') {
+        let colon = skip_space(line, name_end);
+        if line.get(colon) != Some(&b':') {
             return None;
         }
-        at = skip_space(line, at + 1);
+        let value = skip_space(line, colon + 1);
+        let end = value_end(line, value)?;
+        self.next = behind_comma(line, end);
+        Some((&line[at + 1..name_end - 1], &line[value..end]))
+    }
+}
+
+/// The values of an array in their order, as they are spelled.
+pub struct Elements<'a> {
+    line: &'a [u8],
+    next: Option<usize>,
+}
+
+impl<'a> Elements<'a> {
+    /// Of the array that `line` begins with, if it begins with one.
+    pub fn of(line: &'a [u8]) -> Option<Elements<'a>> {
+        let at = skip_space(line, 0);
+        (line.get(at) == Some(&b'[')).then_some(Elements { line, next: Some(at + 1) })
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (line, at) = (self.line, skip_space(self.line, self.next.take()?));
         let end = value_end(line, at)?;
-        if name == name_escaped {
-            return Some(&line[at..end]);
-        }
-        at = skip_space(line, end);
-        if line.get(at) != Some(&b',') {
-            return None;
-        }
-        at += 1;
+        self.next = behind_comma(line, end);
+        Some(&line[at..end])
     }
 }
 
@@ -51,32 +91,53 @@ pub fn string_body(value: &[u8]) -> Option<&[u8]> {
 /// Appends what the body of a JSON string stands for.
 pub fn unescape_json(body: &[u8], out: &mut Vec<u8>) -> Result<(), BadEscape> {
     out.reserve(body.len());
+    unescape_pieces(body, |piece| {
+        out.extend_from_slice(piece);
+        true
+    })
+}
+
+/// Whether the body of a JSON string stands for `text`, found without writing it anywhere.
+pub fn body_is(body: &[u8], text: &[u8]) -> bool {
+    let mut rest = Some(text);
+    let read = unescape_pieces(body, |piece| {
+        rest = rest.and_then(|rest| rest.strip_prefix(piece));
+        rest.is_some()
+    });
+    read.is_ok() && rest.is_some_and(<[u8]>::is_empty)
+}
+
+/// Hands out what a body stands for, piece by piece, until `take` has seen enough.
+fn unescape_pieces(body: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> Result<(), BadEscape> {
     let mut rest = body;
     while let Some(at) = memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        let plain = match rest.get(at + 1).ok_or(BadEscape)? {
-            b'n' => b'\n',
-            b't' => b'\t',
-            b'r' => b'\r',
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            byte @ (b'"' | b'\\' | b'/') => *byte,
-            b'u' => {
-                rest = unescape_unicode(&rest[at..], out)?;
-                continue;
-            }
-            _ => return Err(BadEscape),
-        };
-        out.push(plain);
-        rest = &rest[at + 2..];
+        let (before, escape) = rest.split_at(at);
+        let (character, behind) = unescape_one(escape)?;
+        if !take(before) || !take(character.encode_utf8(&mut [0; 4]).as_bytes()) {
+            return Ok(());
+        }
+        rest = behind;
     }
-    out.extend_from_slice(rest);
+    take(rest);
     Ok(())
 }
 
-/// Appends the character of the escape (or pair of escapes) that `text` begins with, and returns what is behind it. Half a
-/// pair becomes U+FFFD.
-fn unescape_unicode<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], BadEscape> {
+/// The character of the escape (or pair of escapes) that `text` begins with, and what is behind it. Half a pair becomes U+FFFD.
+fn unescape_one(text: &[u8]) -> Result<(char, &[u8]), BadEscape> {
+    let plain = match text.get(1).ok_or(BadEscape)? {
+        b'n' => '\n',
+        b't' => '\t',
+        b'r' => '\r',
+        b'b' => '\x08',
+        b'f' => '\x0c',
+        byte @ (b'"' | b'\\' | b'/') => char::from(*byte),
+        b'u' => return unescape_unicode(text),
+        _ => return Err(BadEscape),
+    };
+    Ok((plain, &text[2..]))
+}
+
+fn unescape_unicode(text: &[u8]) -> Result<(char, &[u8]), BadEscape> {
     let (first, behind) = unit(text).ok_or(BadEscape)?;
     let (code, rest) = match first {
         0xd800..0xdc00 => match unit(behind) {
@@ -85,9 +146,7 @@ fn unescape_unicode<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], B
         },
         _ => (first, behind),
     };
-    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-    Ok(rest)
+    Ok((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), rest))
 }
 
 /// The number of an escape `\uXXXX`, and what is behind it.
@@ -102,6 +161,12 @@ fn skip_space(line: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// Behind the comma that follows the value which ends at `end`, if one follows.
+fn behind_comma(line: &[u8], end: usize) -> Option<usize> {
+    let at = skip_space(line, end);
+    (line.get(at) == Some(&b',')).then_some(at + 1)
 }
 
 /// One past the closing quote of the string whose opening quote is at `at`.
@@ -221,7 +286,11 @@ mod tests {
             escape_json_into(text.as_bytes(), &mut body);
             let mut back = Vec::new();
             prop_assert_eq!(unescape_json(&body, &mut back), Ok(()));
-            prop_assert_eq!(back, text.as_bytes());
+            prop_assert_eq!(&back, text.as_bytes());
+            prop_assert!(body_is(&body, text.as_bytes()));
+            back.push(b'x');
+            prop_assert!(!body_is(&body, &back));
+            prop_assert!(text.is_empty() || !body_is(&body, &back[1..back.len() - 1]));
         }
     }
 }
