@@ -4,6 +4,7 @@
 //! the processor has. No kernel reads outside the slice it was given. Knows bytes and JSON's string rules, nothing of events.
 
 pub mod escape;
+pub mod json;
 
 pub use escape::escape_json_into;
 

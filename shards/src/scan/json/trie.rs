@@ -1,0 +1,280 @@
+//! Key sequences as nodes of a trie: what depends only on which keys an object has is decided once for each node.
+//!
+//! Guarantees: two objects come to the same node exactly when they have the same keys in the same order, however the keys are
+//! spelled (escapes, white space around them); a key that is found allocates nothing; memory is bounded by the number of
+//! nodes and by [`KEY_BYTES_MAX`], whatever is parsed. Does not resolve keys that occur twice: each is a step of its own.
+//!
+//! An edge is labelled with the raw bytes from behind the `{` or `,` to the colon. A node compares its first four short labels
+//! itself; behind them lies one table of all labels, and of the names that the labels spell.
+
+use super::text::unescape_key;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Most bytes of keys and labels that one trie keeps.
+pub const KEY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest key, with what stands around it, that becomes a step in a trie.
+pub const LABEL_BYTES_MAX: usize = 4096;
+
+/// Labels that a node compares itself.
+const INLINE_EDGES: usize = 4;
+/// Bytes of such a label at most: one load of a vector register.
+const INLINE_BYTES: usize = 32;
+/// Edges in the table for each node that may exist: its name, and other spellings of it.
+const EDGES_PER_NODE: usize = 4;
+/// No label has this length.
+const UNUSED: u8 = u8::MAX;
+/// No edge has this number.
+const NONE: u32 = u32::MAX;
+/// Set in the parent of an edge whose label is a name and no raw label.
+const NAME: u32 = 1 << 31;
+
+/// Which keys an object has, in their order: a node of a [`Trie`], or one of the special ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(super) u32);
+
+impl NodeId {
+    /// The object without fields.
+    pub const ROOT: NodeId = NodeId(0);
+    /// A valid object for whose keys the trie has no room; its slots are there all the same.
+    pub const OVERFLOW: NodeId = NodeId(u32::MAX - 1);
+    /// Not one JSON object.
+    pub const BAD: NodeId = NodeId(u32::MAX);
+
+    /// Place of the node in its trie, counted from zero; parents come before their children.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Whether it is a node of a trie, and no special one.
+    pub fn is_node(self) -> bool {
+        self < NodeId::OVERFLOW
+    }
+}
+
+#[repr(C, align(32))]
+struct Node {
+    labels: [[u8; INLINE_BYTES]; INLINE_EDGES],
+    lengths: [u8; INLINE_EDGES],
+    children: [u32; INLINE_EDGES],
+    parent: u32,
+    depth: u32,
+    /// Where its key lies in the bytes of the trie.
+    key: (u32, u32),
+}
+
+struct Edge {
+    parent: u32,
+    /// Where its label lies in the bytes of the trie.
+    label: (u32, u32),
+    child: u32,
+    /// Another edge of the same hash.
+    next: u32,
+}
+
+/// The keys of the table are hashes already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The key sequences met so far.
+pub struct Trie {
+    nodes: Vec<Node>,
+    nodes_max: usize,
+    edges: Vec<Edge>,
+    heads: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
+    bytes: Vec<u8>,
+    /// Drawn for each trie, so that nobody can write keys that collide.
+    seed: u64,
+    full: bool,
+    scratch: Vec<u8>,
+}
+
+impl Trie {
+    /// Room for `nodes_max` nodes, the empty object among them.
+    ///
+    /// # Panics
+    /// When that is none, or more than 2^30.
+    pub fn new(nodes_max: usize) -> Trie {
+        assert!((1..=1 << 30).contains(&nodes_max), "a trie of {nodes_max} nodes");
+        let mut trie = Trie {
+            nodes: Vec::new(),
+            nodes_max,
+            edges: Vec::new(),
+            heads: HashMap::default(),
+            bytes: Vec::new(),
+            seed: RandomState::new().hash_one(0),
+            full: false,
+            scratch: Vec::new(),
+        };
+        trie.clear();
+        trie
+    }
+
+    /// Nodes so far, the empty object among them: there is always that one.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether a line found no room for its keys, because of the number of nodes or of all bytes of keys.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The keys without the last one; of the empty object itself.
+    ///
+    /// # Panics
+    /// When `node` is no node of this trie.
+    pub fn parent(&self, node: NodeId) -> NodeId {
+        NodeId(self.nodes[node.index()].parent)
+    }
+
+    /// How many keys lead to the node: as many as its lines have slots.
+    ///
+    /// # Panics
+    /// When `node` is no node of this trie.
+    pub fn depth(&self, node: NodeId) -> usize {
+        self.nodes[node.index()].depth as usize
+    }
+
+    /// The last key, unescaped: UTF-8. Empty for the empty object.
+    ///
+    /// # Panics
+    /// When `node` is no node of this trie.
+    pub fn key(&self, node: NodeId) -> &[u8] {
+        self.text(self.nodes[node.index()].key)
+    }
+
+    /// Forgets all. Nodes given out before mean nothing any more.
+    pub fn clear(&mut self) {
+        self.nodes.clear();
+        self.edges.clear();
+        self.heads.clear();
+        self.bytes.clear();
+        self.full = false;
+        self.nodes.push(Node::new(0, 0, (0, 0)));
+    }
+
+    fn text(&self, (start, length): (u32, u32)) -> &[u8] {
+        &self.bytes[start as usize..start as usize + length as usize]
+    }
+
+    /// The node behind `label`, if `node` itself knows it: `equal` compares the label with 32 bytes of which `length` count.
+    #[inline(always)]
+    pub(super) fn known_child(&self, node: u32, length: usize, equal: impl Fn(&[u8; INLINE_BYTES]) -> bool) -> Option<u32> {
+        // Special nodes are beyond all others.
+        let node = self.nodes.get(node as usize)?;
+        for edge in 0..INLINE_EDGES {
+            if usize::from(node.lengths[edge]) == length && equal(&node.labels[edge]) {
+                return Some(node.children[edge]);
+            }
+        }
+        None
+    }
+
+    /// The node behind `label`, made if need be; a special one if it is no key, or if there is no room.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn child(&mut self, node: u32, label: &[u8]) -> u32 {
+        if node == NodeId::OVERFLOW.0 || label.len() > LABEL_BYTES_MAX {
+            return self.without_room(label).0;
+        }
+        if let Some(child) = self.find(node, label) {
+            return child;
+        }
+        let mut name = std::mem::take(&mut self.scratch);
+        name.clear();
+        let child = if unescape_key(label, &mut name) { self.named_child(node, &name) } else { NodeId::BAD.0 };
+        self.scratch = name;
+        if child < NodeId::OVERFLOW.0 {
+            self.remember(node, label, child);
+        }
+        child
+    }
+
+    /// Stage 1 knows whether a string is well formed; that it is a string at all is left to say.
+    fn without_room(&mut self, label: &[u8]) -> NodeId {
+        match label.trim_ascii() {
+            [b'"', .., b'"'] => NodeId::OVERFLOW,
+            _ => NodeId::BAD,
+        }
+    }
+
+    fn named_child(&mut self, node: u32, name: &[u8]) -> u32 {
+        if let Some(child) = self.find(node | NAME, name) {
+            return child;
+        }
+        if self.nodes.len() >= self.nodes_max || self.bytes.len() + name.len() > KEY_BYTES_MAX {
+            self.full = true;
+            return NodeId::OVERFLOW.0;
+        }
+        let child = self.nodes.len() as u32;
+        let key = self.insert(node | NAME, name, child);
+        let depth = self.nodes[node as usize].depth + 1;
+        self.nodes.push(Node::new(node, depth, key));
+        child
+    }
+
+    /// Keeps a spelling of a key, so that it is found faster the next time, if there is room.
+    fn remember(&mut self, node: u32, label: &[u8], child: u32) {
+        let parent = &mut self.nodes[node as usize];
+        let unused = parent.lengths.iter().position(|length| *length == UNUSED);
+        if let Some(edge) = unused.filter(|_| label.len() <= INLINE_BYTES) {
+            parent.labels[edge][..label.len()].copy_from_slice(label);
+            parent.lengths[edge] = label.len() as u8;
+            parent.children[edge] = child;
+        } else if self.edges.len() < self.nodes_max * EDGES_PER_NODE && self.bytes.len() + label.len() <= KEY_BYTES_MAX {
+            self.insert(node, label, child);
+        }
+    }
+
+    fn hash(&self, parent: u32, label: &[u8]) -> u64 {
+        xxh3_64_with_seed(label, self.seed.wrapping_add(u64::from(parent).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    fn find(&self, parent: u32, label: &[u8]) -> Option<u32> {
+        let mut at = *self.heads.get(&self.hash(parent, label))?;
+        while let Some(edge) = self.edges.get(at as usize) {
+            if edge.parent == parent && self.text(edge.label) == label {
+                return Some(edge.child);
+            }
+            at = edge.next;
+        }
+        None
+    }
+
+    /// Adds an edge, and says where its label lies.
+    fn insert(&mut self, parent: u32, label: &[u8], child: u32) -> (u32, u32) {
+        let place = (self.bytes.len() as u32, label.len() as u32);
+        self.bytes.extend_from_slice(label);
+        let next = self.heads.insert(self.hash(parent, label), self.edges.len() as u32).unwrap_or(NONE);
+        self.edges.push(Edge { parent, label: place, child, next });
+        place
+    }
+}
+
+impl Node {
+    fn new(parent: u32, depth: u32, key: (u32, u32)) -> Node {
+        Node {
+            labels: [[0; INLINE_BYTES]; INLINE_EDGES],
+            lengths: [UNUSED; INLINE_EDGES],
+            children: [0; INLINE_EDGES],
+            parent,
+            depth,
+            key,
+        }
+    }
+}
