@@ -10,8 +10,8 @@ use std::fs;
 const ENGINE: [(u8, &str); 22] = [
     (0, "limits"),
     (0, "env"),
-    (0, "scan"),
     (0, "batch"),
+    (0, "scan"),
     (0, "counters"),
     (0, "signal"),
     (0, "stop"),
