@@ -1,7 +1,7 @@
 //! Kernels that look at every byte.
 //!
 //! Guarantees: each kernel gives the same result on every processor; what it runs on is decided once per process, from what
-//! the processor has. No kernel reads outside the slice it was given. Knows bytes and JSON's string rules, nothing of events.
+//! the processor has. No kernel reads outside the slice it was given. Knows bytes and JSON and where an event lies, nothing of what events mean.
 
 pub mod escape;
 pub mod json;
@@ -17,7 +17,7 @@ pub enum Tier {
     Sse2,
     /// 32 bytes at a time, with byte shuffles.
     Avx2,
-    /// 32 bytes at a time, with byte compression.
+    /// 32 or 64 bytes at a time, with byte compression.
     Avx512,
 }
 
@@ -31,14 +31,15 @@ impl Tier {
         use std::arch::is_x86_feature_detected as has;
         match self {
             Tier::Portable | Tier::Sse2 => true,
-            Tier::Avx2 => has!("avx2") && has!("popcnt"),
+            Tier::Avx2 => {
+                has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt") && has!("pclmulqdq")
+            }
             Tier::Avx512 => {
                 has!("avx512f")
                     && has!("avx512bw")
                     && has!("avx512vl")
                     && has!("avx512vbmi2")
-                    && has!("bmi2")
-                    && has!("popcnt")
+                    && Tier::Avx2.is_available()
             }
         }
     }

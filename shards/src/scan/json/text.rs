@@ -3,10 +3,19 @@
 //! Guarantees: accepts exactly what a JSON string may be, besides halves of surrogate pairs that stand alone, which become
 //! U+FFFD; what comes out is UTF-8. Cold: once for each key that is new.
 
+/// Without the white space around it.
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    let mut text = text;
+    while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\r' | b'\n'] = text {
+        text = rest;
+    }
+    text
+}
+
 /// Appends the text of a key: `label` is a string in its quotes, with white space around it. False, with anything appended,
 /// when it is no string.
 pub fn unescape_key(label: &[u8], out: &mut Vec<u8>) -> bool {
-    match label.trim_ascii() {
+    match trim(label) {
         [b'"', body @ .., b'"'] => unescape(body, out),
         _ => false,
     }

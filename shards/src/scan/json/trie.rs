@@ -7,7 +7,8 @@
 //! An edge is labelled with the raw bytes from behind the `{` or `,` to the colon. A node compares its first four short labels
 //! itself; behind them lies one table of all labels, and of the names that the labels spell.
 
-use super::text::unescape_key;
+use super::kernel::Kernel;
+use super::text::{trim, unescape_key};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -172,18 +173,20 @@ impl Trie {
         &self.bytes[start as usize..start as usize + length as usize]
     }
 
-    /// The node behind `label`, if `node` itself knows it: `equal` compares the label with 32 bytes of which `length` count.
+    /// The node behind a label, if `node` itself knows it.
+    ///
+    /// # Safety
+    /// `length` and 32 bytes can be read at `label`; the processor has the tier.
     #[inline(always)]
-    pub(super) fn known_child(
-        &self,
-        node: u32,
-        length: usize,
-        equal: impl Fn(&[u8; INLINE_BYTES]) -> bool,
-    ) -> Option<u32> {
+    pub(super) unsafe fn known_child<K: Kernel>(&self, node: u32, label: *const u8, length: usize) -> Option<u32> {
         // Special nodes are beyond all others.
         let node = self.nodes.get(node as usize)?;
         for edge in 0..INLINE_EDGES {
-            if usize::from(node.lengths[edge]) == length && equal(&node.labels[edge]) {
+            // SAFETY: a label of the node has 32 bytes, and no length of a label that is kept there is more; the rest says
+            // the caller.
+            if usize::from(node.lengths[edge]) == length
+                && unsafe { K::equal(label, node.labels[edge].as_ptr(), length) }
+            {
                 return Some(node.children[edge]);
             }
         }
@@ -212,7 +215,7 @@ impl Trie {
 
     /// Stage 1 knows whether a string is well formed; that it is a string at all is left to say.
     fn without_room(&mut self, label: &[u8]) -> NodeId {
-        match label.trim_ascii() {
+        match trim(label) {
             [b'"', .., b'"'] => NodeId::OVERFLOW,
             _ => NodeId::BAD,
         }
