@@ -188,19 +188,14 @@ impl Record<'_> {
         }
     }
 
-    /// All fields in their order. With [`Record::push_name_of`] and [`Record::value`] they can be listed.
+    /// All fields in their order; [`Record::name`] and [`Record::value`] say what they are.
     pub fn fields(&self) -> &[Field] {
         self.shapes.fields(self.shape)
     }
 
-    /// Appends the name of one of its fields.
-    pub fn push_name_of(&self, field: &Field, name: &mut Vec<u8>) {
-        match (field.key, field.source) {
-            (KeyId::UNKNOWN, Source::Slot(slot) | Source::Value(slot)) => {
-                push_name(self.chunk, &self.slots[usize::from(slot)], name);
-            }
-            (key, _) => name.extend_from_slice(self.shapes.name(key)),
-        }
+    /// The name of a field.
+    pub fn name(&self, key: KeyId) -> &[u8] {
+        self.shapes.name(key)
     }
 
     /// Changes its fields.

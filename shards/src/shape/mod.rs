@@ -31,8 +31,7 @@ type Map<K, V> = HashMap<K, V, Xxh3DefaultBuilder>;
 pub struct KeyId(u32);
 
 impl KeyId {
-    /// A name that is written nowhere but in its line: nothing can ask for it.
-    pub const UNKNOWN: KeyId = KeyId(u32::MAX);
+    /// Set in a name that only the event at hand has.
     const PASSING: u32 = 1 << 31;
 
     fn is_passing(self) -> bool {
@@ -179,7 +178,7 @@ impl Shapes {
         shapes
     }
 
-    /// The number of a name that the configuration says, or that the trie keeps.
+    /// The number of a name that the configuration says, asked for before there are events, or that the trie keeps.
     pub fn key(&mut self, name: &[u8]) -> KeyId {
         if let Some(id) = self.ids.get(name) {
             return *id;
@@ -195,17 +194,14 @@ impl Shapes {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        if self.names.len() < SHAPE_NAMES_MAX && name.len() <= LABEL_BYTES_MAX {
-            return self.key(name);
+        if let Some(at) = self.passing_names.iter().position(|known| **known == *name) {
+            return KeyId(KeyId::PASSING | at as u32);
         }
-        let at = self.passing_names.iter().position(|known| **known == *name).unwrap_or_else(|| {
-            self.passing_names.push(name.into());
-            self.passing_names.len() - 1
-        });
-        KeyId(KeyId::PASSING | at as u32)
+        let room = self.names.len() < SHAPE_NAMES_MAX && name.len() <= LABEL_BYTES_MAX;
+        if room { self.key(name) } else { self.pass_name(name) }
     }
 
-    /// The name of a key that is not [`KeyId::UNKNOWN`].
+    /// The name of a key.
     pub fn name(&self, key: KeyId) -> &[u8] {
         match key.is_passing() {
             true => &self.passing_names[(key.0 & !KeyId::PASSING) as usize],
@@ -231,10 +227,8 @@ impl Shapes {
     }
 
     fn forget_passing(&mut self) {
-        if !self.passing.is_empty() {
-            self.passing.clear();
-            self.passing_names.clear();
-        }
+        self.passing.clear();
+        self.passing_names.clear();
     }
 
     /// The shape of a line. `name_of` appends the name of a slot's key: asked only when the line's keys are not in the trie.
@@ -274,20 +268,26 @@ impl Shapes {
 
     #[cold]
     fn of_overflow(&mut self, line: &Line, mut name_of: impl FnMut(u16, &mut Vec<u8>)) -> ShapeId {
-        let mut last: Map<Vec<u8>, u16> = Map::default();
-        let mut names = Vec::with_capacity(line.slots as usize);
+        let mut places: Map<Box<[u8]>, KeyId> = Map::default();
+        let mut keys = Vec::with_capacity(line.slots as usize);
+        let mut name = Vec::new();
         for slot in 0..line.slots as u16 {
-            let mut name = Vec::new();
+            name.clear();
             name_of(slot, &mut name);
-            names.push(self.ids.get(&name[..]).copied().unwrap_or(KeyId::UNKNOWN));
-            last.insert(name, slot);
+            let known = self.ids.get(&name[..]).or_else(|| places.get(&name[..])).copied();
+            keys.push(known.unwrap_or_else(|| {
+                let key = self.pass_name(&name);
+                places.insert(name[..].into(), key);
+                key
+            }));
         }
-        let mut own: Vec<u16> = last.into_values().collect();
-        own.sort_unstable();
-        let own = own.into_iter().map(|slot| Field { key: names[usize::from(slot)], source: Source::Slot(slot) });
-        let own = own.collect();
-        let fields = self.with_metas(own);
+        let fields = self.with_metas(last_of_each(&keys));
         self.pass(Shape { fields, computed: 0 })
+    }
+
+    fn pass_name(&mut self, name: &[u8]) -> KeyId {
+        self.passing_names.push(name.into());
+        KeyId(KeyId::PASSING | (self.passing_names.len() as u32 - 1))
     }
 
     /// What the input knows comes first; where the event has a field of that name, the event's own counts.

@@ -224,6 +224,7 @@ proptest! {
         spaced in any::<bool>(),
     ) {
         let mut workshop = if roomy { workshop(4096, 4096) } else { workshop(4, 3) };
+        let finds: Vec<_> = (0..8).map(|number| workshop.shapes.register_find(name(number).as_bytes())).collect();
         let (comma, colon) = if spaced { (" , ", " : ") } else { (",", ":") };
         let member = |(key, value): &(u8, Json)| format!("{}{colon}{value}", Json::from(name(*key)));
         let line = |object: &Vec<(u8, Json)>| {
@@ -239,11 +240,16 @@ proptest! {
         });
         let wanted: Vec<Map<String, Json>> = wanted.collect();
         for _ in 0..2 {
+            let mut wanted_now = wanted.iter();
             let lines = each(&mut workshop, &text.join("\n"), |record| {
                 steps.iter().for_each(|step| apply(record, step));
-                for number in 0..10 {
-                    let find = record.shapes().register_find(name(number).as_bytes());
-                    let _ = record.get(find);
+                let wanted = wanted_now.next().expect("one for each line");
+                for (number, find) in finds.iter().enumerate() {
+                    let value = record.get(*find).map(|value| match value {
+                        Value::Json(json) => serde_json::from_slice::<Json>(json).expect("JSON"),
+                        Value::Text(_) => panic!("a parsed event has no text"),
+                    });
+                    assert_eq!(value.as_ref(), wanted.get(&name(number as u8)));
                 }
             });
             prop_assert_eq!(lines.len(), wanted.len());
