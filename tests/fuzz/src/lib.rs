@@ -1,4 +1,4 @@
-//! Everything that is read from disk, under hostile bytes: one table of targets, each a plain function of bytes.
+//! Everything that is read from disk or written by others, under hostile bytes: one table of targets, each a plain function of bytes.
 //!
 //! Guarantees: a target fails (panics) not only for a crash but for each broken promise that its file names; the corpus in
 //! `corpus/NAME` is replayed by every ordinary test run, so what was found once stays found. `tests/tools.sh` builds the targets with
@@ -9,6 +9,7 @@
 pub mod checkpoint;
 pub mod configuration;
 pub mod frame;
+pub mod json_lines;
 pub mod log;
 pub mod manifest;
 pub mod outputs;
@@ -44,7 +45,7 @@ pub struct Target {
 }
 
 /// All targets; the canary is apart, since it must fail.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "frame", check: frame::check },
     Target { name: "segment", check: segment::check },
     Target { name: "log", check: log::check },
@@ -52,6 +53,7 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "outputs", check: outputs::check },
     Target { name: "manifest", check: manifest::check },
     Target { name: "configuration", check: configuration::check },
+    Target { name: "json_lines", check: json_lines::check },
 ];
 
 /// A target that must be found guilty: a build that cannot find this finds nothing.

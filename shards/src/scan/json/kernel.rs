@@ -79,13 +79,13 @@ fn gather(marks: u64) -> u64 {
 /// Marks the bytes that are zero.
 #[inline(always)]
 fn zeros(word: u64) -> u64 {
-    !((word & !HIGH) + !HIGH | word) & HIGH
+    !(((word & !HIGH) + !HIGH) | word) & HIGH
 }
 
 /// Marks the bytes that are `byte`.
 #[inline(always)]
 fn same(word: u64, byte: u8) -> u64 {
-    zeros(word ^ LOW * u64::from(byte))
+    zeros(word ^ (LOW * u64::from(byte)))
 }
 
 impl Kernel for Portable {
@@ -96,7 +96,7 @@ impl Kernel for Portable {
             // SAFETY: the caller says that 64 bytes can be read.
             let word = u64::from_le_bytes(unsafe { block.add(part * 8).cast::<[u8; 8]>().read() });
             let shift = part * 8;
-            let folded = word | LOW * 0x20;
+            let folded = word | (LOW * 0x20);
             let newlines = same(word, b'\n');
             let white = same(word, b' ') | newlines | same(word, b'\t') | same(word, b'\r');
             let brackets = same(folded, b'{') | same(folded, b'}');
@@ -105,7 +105,7 @@ impl Kernel for Portable {
             masks.newlines |= gather(newlines) << shift;
             masks.operators |= gather(brackets | same(word, b':') | same(word, b',')) << shift;
             masks.white |= gather(white) << shift;
-            masks.controls |= gather(zeros(word & LOW * 0xe0)) << shift;
+            masks.controls |= gather(zeros(word & (LOW * 0xe0))) << shift;
             masks.high |= gather(word) << shift;
         }
         masks

@@ -210,10 +210,12 @@ unsafe fn on<K: Kernel>(parser: &mut Parser, work: Work<'_>) {
         assert!(from <= event.start && event.start <= event.end, "events are out of order");
         assert!(event.end as usize <= chunk.length, "an event is beyond the chunk");
         let (these, to) = stretch(chunk, events);
-        // SAFETY: the caller says that the processor has the tier; a stretch is as it has to be.
-        match these {
-            [] => unsafe { copied::<K>(parser, chunk, *event, trie, out) },
-            these => unsafe { lines::<K>(&mut parser.index, chunk, these, to, trie, out) },
+        if these.is_empty() {
+            // SAFETY: the caller speaks for the processor.
+            unsafe { copied::<K>(parser, chunk, *event, trie, out) };
+        } else {
+            // SAFETY: the caller speaks for the processor; a stretch is as it has to be.
+            unsafe { lines::<K>(&mut parser.index, chunk, these, to, trie, out) };
         }
         from = events[these.len().max(1) - 1].end;
         events = &events[these.len().max(1)..];

@@ -182,11 +182,11 @@ impl Trie {
         // Special nodes are beyond all others.
         let node = self.nodes.get(node as usize)?;
         for edge in 0..INLINE_EDGES {
-            // SAFETY: a label of the node has 32 bytes, and no length of a label that is kept there is more; the rest says
-            // the caller.
-            if usize::from(node.lengths[edge]) == length
-                && unsafe { K::equal(label, node.labels[edge].as_ptr(), length) }
-            {
+            if usize::from(node.lengths[edge]) != length {
+                continue;
+            }
+            // SAFETY: a label of the node has 32 bytes, and none that is kept there is longer; the rest says the caller.
+            if unsafe { K::equal(label, node.labels[edge].as_ptr(), length) } {
                 return Some(node.children[edge]);
             }
         }
