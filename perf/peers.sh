@@ -55,13 +55,15 @@ rsyslog() {
 }
 
 syslog-ng() {
-    [ -x "$peers/bin/syslog-ng" ] && return
-    say "syslog-ng from Debian"
+    [ -x "$peers/bin/syslog-ng" ] && [ -n "$(find "$peers/syslog-ng-mod-http" -name libhttp.so 2>/dev/null)" ] && return
+    say "syslog-ng and its output for HTTP from Debian"
     unpack syslog-ng-core
-    local root="$peers/syslog-ng-core" modules core
+    unpack syslog-ng-mod-http
+    local root="$peers/syslog-ng-core" modules more core
     modules="$(dirname "$(find "$root" -name libaffile.so)")"
+    more="$(dirname "$(find "$peers/syslog-ng-mod-http" -name libhttp.so)")"
     core="$(dirname "$(find "$root" -name 'libsyslog-ng-*.so*' | head -1)")"
-    wrapper syslog-ng "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng' --module-path='$modules' \"\$@\""
+    wrapper syslog-ng "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng' --module-path='$modules:$more' \"\$@\""
     wrapper syslog-ng-ctl "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng-ctl' \"\$@\""
 }
 

@@ -25,8 +25,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// One event of so many is kept as it came. A prime number, so that it meets everything that repeats.
-pub const SAMPLE_EACH: u64 = 997;
+/// One event of so many is kept as it came: all of a small run, and of a large one a share so small that keeping it costs nothing;
+/// a prime number, so that it meets everything that repeats.
+pub fn sample_each(lines: u64) -> u64 {
+    if lines <= 20_000 { 1 } else { 997 }
+}
+
+/// Longer events are not kept: many in one line, and not one.
+const SAMPLE_BYTES_MAX: usize = 16 << 10;
 
 /// What a sink speaks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +64,7 @@ impl Service {
 pub(crate) struct Received {
     finder: Finder<'static>,
     seen: Vec<AtomicU8>,
+    sample_each: u64,
     events: AtomicU64,
     strange: AtomicU64,
     busy_ns: AtomicU64,
@@ -70,6 +77,7 @@ impl Received {
         Received {
             finder: Finder::new(NUMBER_KEY.as_bytes()),
             seen: (0..lines).map(|_| AtomicU8::new(0)).collect(),
+            sample_each: sample_each(lines),
             events: AtomicU64::new(0),
             strange: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
@@ -94,9 +102,12 @@ impl Received {
         let Some(seen) = self.seen.get(number as usize) else { return false };
         // Saturates in practice: nothing repeats an event 255 times.
         seen.fetch_add(1, Ordering::Relaxed);
-        if number.is_multiple_of(SAMPLE_EACH) {
+        if number.is_multiple_of(self.sample_each) {
             let first = memchr::memrchr(b'\n', &bytes[..at]).map_or(0, |end| end + 1);
             let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |end| at + end);
+            if end - first > SAMPLE_BYTES_MAX {
+                return true;
+            }
             let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
             samples.insert(number, bytes[first..end].to_vec());
         }

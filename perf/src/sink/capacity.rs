@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Events of a body: one of about a mebibyte.
 const EVENTS_A_BODY: u64 = 3_000;
+/// More than a sample keeps whole.
 const BODIES: u64 = 10;
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 

@@ -149,3 +149,82 @@ fn join(reader: &mut Reader, body: &mut Vec<u8>) -> io::Result<()> {
         reader.use_up(end + size + 2);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::Sink;
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    const EVENT: &str = "{\"event_number\":\"000000000000\"}\n";
+
+    /// Sends all of it and closes; returns everything that came back.
+    fn talk(sink: &Sink, bytes: &str) -> String {
+        let mut stream = TcpStream::connect(sink.address()).expect("it listens");
+        stream.write_all(bytes.as_bytes()).expect("it reads");
+        stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("it answers");
+        answers
+    }
+
+    #[test]
+    fn bodies_come_by_length_and_in_chunks_on_one_connection() {
+        let sink = Sink::start(Service::Http, 2).expect("a sink");
+        let second = EVENT.replace("000\"", "001\"");
+        let (head, tail) = second.split_at(10);
+        let answers = talk(
+            &sink,
+            &format!(
+                "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{EVENT}POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 {:x}\r\n{head}\r\n{:x};x\r\n{tail}\r\n0\r\nTrailer: x\r\n\r\nHEAD / HTTP/1.1\r\n\r\n",
+                EVENT.len(),
+                head.len(),
+                tail.len()
+            ),
+        );
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+        assert_eq!((sink.events(), sink.verdict()), (2, Ok(())));
+        assert_eq!(sink.samples()[&1], second.trim_end().as_bytes());
+    }
+
+    #[test]
+    fn body_that_waits_for_permission_gets_it() {
+        let sink = Sink::start(Service::Bulk, 1).expect("a sink");
+        let body = format!("{{\"index\":{{}}}}\n{EVENT}");
+        let answers = talk(
+            &sink,
+            &format!("POST /_bulk HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
+        );
+        assert!(answers.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answers}");
+        assert!(
+            answers.contains("X-elastic-product: Elasticsearch") && answers.contains("\"status\":201"),
+            "{answers}"
+        );
+        assert_eq!(sink.verdict(), Ok(()));
+    }
+
+    #[test]
+    fn repeated_missing_and_strange_events_are_seen_and_compressed_ones_refused() {
+        let verdict = |body: &str| {
+            let sink = Sink::start(Service::Http, 2).expect("a sink");
+            talk(&sink, &format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            sink.verdict().expect_err("something is wrong")
+        };
+        assert!(verdict(&EVENT.repeat(2)).starts_with("1 events missing, 1 repeated"));
+        assert!(verdict(&format!("{EVENT}{{}}\n")).starts_with("1 events missing, 0 repeated, 1 lines without"));
+        let sink = Sink::start(Service::Http, 1).expect("a sink");
+        let answers = talk(&sink, "POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx");
+        assert!(answers.starts_with("HTTP/1.1 415"), "{answers}");
+    }
+
+    #[test]
+    fn lines_over_tcp_are_counted_and_a_torn_one_is_strange() {
+        let sink = Sink::start(Service::Lines, 1).expect("a sink");
+        assert_eq!(talk(&sink, EVENT), "");
+        assert_eq!(sink.verdict(), Ok(()));
+        assert_eq!(talk(&sink, &EVENT[..20]), "");
+        assert!(sink.verdict().expect_err("it is torn").contains("1 lines without a number"));
+    }
+}
