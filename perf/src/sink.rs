@@ -103,8 +103,9 @@ impl Received {
         // Saturates in practice: nothing repeats an event 255 times.
         seen.fetch_add(1, Ordering::Relaxed);
         if number.is_multiple_of(self.sample_each) {
-            let first = memchr::memrchr(b'\n', &bytes[..at]).map_or(0, |end| end + 1);
-            let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |end| at + end);
+            let (before, after) = (at.saturating_sub(SAMPLE_BYTES_MAX), bytes.len().min(at + SAMPLE_BYTES_MAX));
+            let first = memchr::memrchr(b'\n', &bytes[before..at]).map_or(before, |end| before + end + 1);
+            let end = memchr::memchr(b'\n', &bytes[at..after]).map_or(after, |end| at + end);
             if end - first > SAMPLE_BYTES_MAX {
                 return true;
             }
