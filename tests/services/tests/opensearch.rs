@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tailwater_services::opensearch::OpenSearch;
 
 #[test]
-fn documents_survive_a_kill() {
+fn killed_node_has_its_documents_and_refuses_as_the_settings_of_its_start_say() {
     let mut node = OpenSearch::start();
     let search = node.search();
     let source = |number: usize| json!({"number": number, "message": format!("line {number}")});
@@ -15,11 +15,18 @@ fn documents_survive_a_kill() {
 
     node.kill();
     assert!(search.try_count("kept").is_err(), "a killed node answers");
-    node.start_again();
+    node.start_again_with(&["http.max_content_length=1mb", "indexing_pressure.memory.limit=512kb"]);
     assert_eq!(search.count("kept"), 100);
     for (number, document) in search.documents("kept").into_iter().enumerate() {
         assert_eq!((document.id, document.source), (ids[number].clone(), source(number)));
     }
+    let body = |kibibytes: usize| {
+        format!("{{\"index\":{{\"_index\":\"large\"}}}}\n{{\"text\":\"{}\"}}\n", "x".repeat(kibibytes << 10))
+    };
+    assert_eq!(search.bulk(body(10).as_bytes()).status, 200);
+    assert_eq!(search.bulk(body(900).as_bytes()).status, 429);
+    assert_eq!(search.bulk(body(1100).as_bytes()).status, 413);
+    assert_eq!(search.count("large"), 1);
     node.stop();
     assert!(search.try_count("kept").is_err(), "a stopped node answers");
 }
@@ -63,17 +70,4 @@ fn a_template_makes_a_data_stream_that_takes_only_creation_with_a_timestamp() {
         items.iter().filter_map(|item| item.as_object()?.values().next()?["status"].as_u64()).collect();
     assert_eq!(statuses, [201, 409, 400, 400]);
     assert_eq!(search.count("stream-a"), 1);
-}
-
-#[test]
-fn settings_of_a_start_make_it_refuse_large_requests_and_pressure() {
-    let mut node = OpenSearch::start_with(&["http.max_content_length=1mb"]);
-    let search = node.search();
-    let body = format!("{{\"index\":{{\"_index\":\"large\"}}}}\n{{\"text\":\"{}\"}}\n", "x".repeat(900 << 10));
-    assert_eq!(search.bulk(body.as_bytes()).status, 200);
-    assert_eq!(search.bulk(body.repeat(2).as_bytes()).status, 413);
-    node.kill();
-    node.start_again_with(&["indexing_pressure.memory.limit=1mb"]);
-    assert_eq!(search.bulk(body.repeat(2).as_bytes()).status, 429);
-    assert_eq!(search.count("large"), 1);
 }
