@@ -44,34 +44,41 @@ wrapper() {
 }
 
 rsyslog() {
-    [ -x "$peers/bin/rsyslogd" ] && return
-    say "rsyslog from Debian"
+    [ -x "$peers/bin/rsyslogd" ] && [ -n "$(find "$peers/rsyslog-elasticsearch" -name omelasticsearch.so 2>/dev/null)" ] && return
+    say "rsyslog and its output for Elasticsearch from Debian"
     unpack rsyslog
-    local modules
+    unpack rsyslog-elasticsearch
+    local modules more
     modules="$(dirname "$(find "$peers/rsyslog" -name imfile.so)")"
-    wrapper rsyslogd "exec '$peers/rsyslog/usr/sbin/rsyslogd' -M '$modules' \"\$@\""
+    more="$(dirname "$(find "$peers/rsyslog-elasticsearch" -name omelasticsearch.so)")"
+    wrapper rsyslogd "exec '$peers/rsyslog/usr/sbin/rsyslogd' -M '$modules:$more' \"\$@\""
 }
 
 syslog-ng() {
-    [ -x "$peers/bin/syslog-ng" ] && return
-    say "syslog-ng from Debian"
+    [ -x "$peers/bin/syslog-ng" ] && [ -n "$(find "$peers/syslog-ng-mod-http" -name libhttp.so 2>/dev/null)" ] && return
+    say "syslog-ng and its output for HTTP from Debian"
     unpack syslog-ng-core
-    local root="$peers/syslog-ng-core" modules core
+    unpack syslog-ng-mod-http
+    local root="$peers/syslog-ng-core" modules more core
     modules="$(dirname "$(find "$root" -name libaffile.so)")"
+    more="$(dirname "$(find "$peers/syslog-ng-mod-http" -name libhttp.so)")"
     core="$(dirname "$(find "$root" -name 'libsyslog-ng-*.so*' | head -1)")"
-    wrapper syslog-ng "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng' --module-path='$modules' \"\$@\""
+    wrapper syslog-ng "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng' --module-path='$modules:$more' \"\$@\""
     wrapper syslog-ng-ctl "export LD_LIBRARY_PATH='$core'" "exec '$root/usr/sbin/syslog-ng-ctl' \"\$@\""
 }
 
 telegraf() {
-    [ -x "$peers/bin/telegraf" ] && return
     local go tags
+    tags=custom,inputs.tail,inputs.internal,outputs.file,outputs.discard,outputs.http,outputs.elasticsearch
+    tags="$tags,parsers.value,parsers.json_v2,parsers.json,processors.starlark,serializers.influx,serializers.json,serializers.template"
+    # One that was built for fewer scenarios is built again.
+    [ -x "$peers/bin/telegraf" ] && [ "$(cat "$peers/telegraf.tags" 2>/dev/null)" = "$tags" ] && return
     go="$(command -v go || echo /usr/local/go/bin/go)"
     [ -x "$go" ] || die "telegraf is built with Go: install Go 1.25 or newer"
     say "telegraf from the Go registry: some minutes"
-    tags=custom,inputs.tail,inputs.internal,outputs.file,outputs.discard,parsers.value,serializers.influx
     GOBIN="$peers/bin" GOFLAGS=-buildvcs=false GOTOOLCHAIN=auto "$go" install -ldflags \
         '-s -w -X github.com/influxdata/telegraf/internal.Version=1.37.2' -tags "$tags" github.com/influxdata/telegraf/cmd/telegraf@v1.37.2
+    printf '%s\n' "$tags" >"$peers/telegraf.tags"
 }
 
 [ "$#" -gt 0 ] || set -- rsyslog syslog-ng telegraf

@@ -6,11 +6,11 @@
 #
 # Options are such as --rounds 5, --lines 10000000, --only latency,idle, --data json; an unknown one prints all. Results are also
 # written to ~/.cache/tailwater/perf/; with --keep to perf/results/, with --docs also into docs/performance.md. TMPDIR chooses the disk:
-# 8 GB. A peer of the PATH takes part; what perf/peers.sh made comes after it.
+# 8 GB. A peer of the PATH takes part unless perf/peers.sh made one, which has the modules that the scenarios need.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/tailwater"
-export PATH="$HOME/.cargo/bin:$PATH:$cache/peers/bin:/usr/sbin"
+export PATH="$HOME/.cargo/bin:$cache/peers/bin:$PATH:/usr/sbin"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 
 results="$cache/perf" docs=""

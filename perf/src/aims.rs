@@ -22,7 +22,11 @@ pub fn all(results: &Results) -> Vec<Aim> {
         aims.extend(against_rsyslog(results, scenario, times));
     }
     for (scenario, share) in [("file_to_blackhole", 0.22), ("file_to_file", 0.55)] {
-        aims.extend(against_serde(results, scenario, share));
+        aims.extend(against_serde(results, (scenario, "json"), share));
+    }
+    for (scenario, times) in [("json_to_file", 15.0), ("json_to_http", 17.0), ("json_to_elasticsearch", 26.0)] {
+        aims.extend(same_work_as_rsyslog(results, scenario, times));
+        aims.extend(against_serde(results, (scenario, "app"), 0.55));
     }
     for folder in ["file_to_blackhole", "file_to_file"] {
         aims.extend(scaling(results, folder));
@@ -37,6 +41,9 @@ pub fn all(results: &Results) -> Vec<Aim> {
     }
     for scenario in ["file_to_blackhole", "file_to_file"] {
         aims.extend(below(scenario, "json", Figure::ResidentPeakMib, 60.0));
+    }
+    for scenario in ["json_to_file", "json_to_http", "json_to_elasticsearch"] {
+        aims.extend(below(scenario, "app", Figure::ResidentPeakMib, 150.0));
     }
     for case in ["file_to_blackhole, 2 shards", "file_to_file, 2 shards"] {
         aims.extend(below("two_shards", case, Figure::ResidentPeakMib, 60.0));
@@ -66,9 +73,20 @@ fn against_rsyslog(results: &Results, scenario: &str, times: f64) -> Option<Aim>
     })
 }
 
-fn against_serde(results: &Results, scenario: &str, share: f64) -> Option<Aim> {
-    let ours = results.find(scenario, "json", OURS)?;
-    let theirs = results.find(scenario, "json", "serde_json")?;
+fn same_work_as_rsyslog(results: &Results, scenario: &str, times: f64) -> Option<Aim> {
+    let rate = |program| Some((results.find(scenario, "app", program)?, Figure::EventsPerCpuSecond));
+    let (ours, theirs) = (rate(OURS)?, rate("rsyslog")?);
+    let ratio = ratios(ours, theirs)?;
+    Some(Aim {
+        wanted: format!("{scenario}: at least {times} times the events per CPU-second of rsyslog at the same work"),
+        measured: said(ratio, pairs(ours, theirs).len(), 2),
+        met: ratio.median >= times,
+    })
+}
+
+fn against_serde(results: &Results, (scenario, case): (&str, &str), share: f64) -> Option<Aim> {
+    let ours = results.find(scenario, case, OURS)?;
+    let theirs = results.find(scenario, case, "serde_json")?;
     let pairs = pairs((ours, Figure::EventsPerCpuSecond), (theirs, Figure::NsPerLine));
     let (costs, lines): (Vec<f64>, Vec<f64>) = pairs.into_iter().map(|(rate, line)| (1e9 / rate, line)).unzip();
     let shares: Vec<f64> = costs.iter().zip(&lines).map(|(cost, line)| cost / line).collect();

@@ -35,6 +35,11 @@ fn read(files: &[PathBuf], lines: u64) -> Result<Arrival, String> {
 }
 
 impl Arrival {
+    /// Of what was counted elsewhere: how often each number came, and how many events had none.
+    pub fn of(seen: Vec<u8>, strange: u64) -> Arrival {
+        Arrival { seen, strange }
+    }
+
     fn note(&mut self, number: Option<u64>) {
         match number.and_then(|number| self.seen.get_mut(number as usize)) {
             Some(count) => *count = count.saturating_add(1),

@@ -4,9 +4,11 @@
 //!
 //! A program that gets a configuration file of its own name in a scenario's folder takes part in that scenario. Configurations
 //! learn their places from the environment: `PERF_INPUT` (a file or a glob), `PERF_DIRECTORY` (an empty folder), `PERF_ADMIN`
-//! (`address:port` where the program may listen) and `PERF_ADMIN_PORT`.
+//! (`address:port` where the program may listen) and `PERF_ADMIN_PORT`; where events leave over the network, `PERF_SINK`
+//! (`address:port` to send them to) and `PERF_SINK_PORT`.
 
 use crate::count;
+use crate::work::Fidelity;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -76,6 +78,17 @@ impl Program {
         }
     }
 
+    /// What it keeps of an event when it writes it as JSON.
+    pub fn fidelity(self) -> Fidelity {
+        match self {
+            // Values have no types in it.
+            Program::SyslogNg => Fidelity::Texts,
+            // They write a record of their own around the event.
+            Program::Telegraf | Program::Otelcol => Fidelity::Presence,
+            Program::Tailwater | Program::Rsyslog | Program::Vector | Program::FluentBit => Fidelity::Values,
+        }
+    }
+
     fn version_argument(self) -> &'static str {
         match self {
             Program::Rsyslog => "-v",
@@ -103,6 +116,8 @@ pub struct Place {
     pub directory: PathBuf,
     /// Where the program may listen.
     pub admin: SocketAddr,
+    /// Where events are to be sent, in scenarios with a network.
+    pub sink: Option<SocketAddr>,
 }
 
 impl Place {
@@ -165,6 +180,9 @@ impl Contender {
         let log = log.map_err(|error| format!("{}: {error}", log_path.display()))?;
         command.env("PERF_INPUT", &place.input).env("PERF_DIRECTORY", &place.directory);
         command.env("PERF_ADMIN", place.admin.to_string()).env("PERF_ADMIN_PORT", place.admin.port().to_string());
+        if let Some(sink) = place.sink {
+            command.env("PERF_SINK", sink.to_string()).env("PERF_SINK_PORT", sink.port().to_string());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(command)
     }

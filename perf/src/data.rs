@@ -1,9 +1,11 @@
-//! Numbered lines of three kinds, as services would log them: JSON of about 330 bytes, nginx's combined format and RFC 5424 of
-//! about 200.
+//! Numbered lines of four kinds, as services would log them: flat JSON of about 330 bytes, nginx's combined format and RFC 5424 of
+//! about 200, and the JSON of applications (see [`app`]), which is not one of the default kinds: its scenarios choose it.
 //!
 //! Guarantees: the same seed gives the same bytes on every machine; each line carries its number behind [`NUMBER_KEY`], so that
 //! its arrival can be proved whatever was wrapped around it. Values differ from line to line, so that neither a compressor nor
 //! a branch predictor has it easier than with real logs.
+
+mod app;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -24,10 +26,12 @@ pub enum Kind {
     Nginx,
     /// Syslog with structured data.
     Rfc5424,
+    /// One JSON object a line, in two orders of keys, nested, with fields that come and go.
+    App,
 }
 
 impl Kind {
-    /// All kinds.
+    /// The kinds that scenarios which look into no line are run with.
     pub const ALL: [Kind; 3] = [Kind::Json, Kind::Nginx, Kind::Rfc5424];
 
     /// Its name on the command line and in reports.
@@ -36,6 +40,7 @@ impl Kind {
             Kind::Json => "json",
             Kind::Nginx => "nginx",
             Kind::Rfc5424 => "rfc5424",
+            Kind::App => "app",
         }
     }
 }
@@ -98,6 +103,7 @@ impl Lines {
             Kind::Json => json(line, number, random),
             Kind::Nginx => nginx(line, number, random),
             Kind::Rfc5424 => rfc5424(line, number, random),
+            Kind::App => app::append(line, number, random),
         };
         self.number += 1;
     }
@@ -201,7 +207,9 @@ mod tests {
 
     #[test]
     fn lines_are_of_the_promised_size() {
-        for (kind, promised) in [(Kind::Json, 320..=340), (Kind::Nginx, 190..=215), (Kind::Rfc5424, 185..=215)] {
+        for (kind, promised) in
+            [(Kind::Json, 320..=340), (Kind::Nginx, 190..=215), (Kind::Rfc5424, 185..=215), (Kind::App, 320..=340)]
+        {
             let lines = lines(kind, 10_000, 1);
             let average = lines.iter().map(String::len).sum::<usize>() / lines.len();
             assert!(promised.contains(&average), "{average} bytes: {}", lines[0]);
@@ -218,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_kind_carries_its_number() {
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().chain([Kind::App]) {
             let found: Vec<_> = lines(kind, 50, 9).iter().map(|line| check::number_of(line.as_bytes())).collect();
             assert_eq!(found, (0..50).map(Some).collect::<Vec<_>>(), "{kind:?}");
         }
@@ -226,7 +234,9 @@ mod tests {
 
     #[test]
     fn seed_decides_all_bytes() {
-        assert_eq!(lines(Kind::Json, 100, 7), lines(Kind::Json, 100, 7));
-        assert_ne!(lines(Kind::Json, 100, 7), lines(Kind::Json, 100, 8));
+        for kind in [Kind::Json, Kind::App] {
+            assert_eq!(lines(kind, 100, 7), lines(kind, 100, 7));
+            assert_ne!(lines(kind, 100, 7), lines(kind, 100, 8));
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Measures the whole product: `generate` makes numbered lines, `run` sends them through Tailwater and its peers and prices
-//! that, `check` proves that each line arrived exactly once.
+//! that, `check` proves that each line arrived exactly once, `sinks` measures what the far ends of the network scenarios can take.
 //!
 //! Users call `perf/run.sh`, which builds everything in release mode first. Shares no code with what it measures.
 #![forbid(unsafe_code)]
@@ -15,11 +15,14 @@ mod output;
 mod report;
 mod results;
 mod scenario;
+mod sink;
+mod work;
 mod yardstick;
 
 use options::{Options, USAGE};
 use report::Report;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = Options::parse(words).and_then(|options| match verb.as_str() {
         "generate" => generate(&options),
         "check" => check(&options),
+        "sinks" => sinks(),
         "run" => run(&options),
         _ => Err(format!("unknown verb `{verb}`\n{USAGE}")),
     });
@@ -50,6 +54,13 @@ fn generate(options: &Options) -> Result<(), String> {
 fn check(options: &Options) -> Result<(), String> {
     check::exactly_once(&options.files, options.plan.lines)?;
     println!("each of {} events exactly once", options.plan.lines);
+    Ok(())
+}
+
+fn sinks() -> Result<(), String> {
+    for service in sink::Service::ALL {
+        println!("{}", sink::capacity(service, Duration::from_secs(2))?.text());
+    }
     Ok(())
 }
 

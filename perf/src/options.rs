@@ -8,12 +8,15 @@ use std::path::PathBuf;
 pub const USAGE: &str = "\
 tailwater-perf generate [--lines N] [--data KIND] [--seed N] FILE
 tailwater-perf check [--lines N] FILE...
+tailwater-perf sinks                    what the ends of the network scenarios can take
 tailwater-perf run --tailwater BINARY --scenarios DIR [options]
   --lines N             events of one run (1000000)
   --rounds N            how often everything is run (3)
-  --only A,B            scenarios: file_to_blackhole file_to_file two_shards latency start recovery idle soak; default: all but soak
+  --only A,B            scenarios: file_to_blackhole file_to_file json_to_file json_to_http json_to_elasticsearch two_shards latency
+                        start recovery idle soak; default: all but soak and the json_to ones
   --programs A,B        tailwater rsyslog syslog-ng telegraf vector fluent-bit otelcol; default: all that are there
-  --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424; default: all
+  --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424 app; default: all but app, which
+                        the json_to scenarios always read
   --latency-seconds N   how long each rate of latency counts (3)
   --start-runs N        how often start starts (10)
   --idle-seconds N      how long idle looks (20)
@@ -111,8 +114,8 @@ fn kinds(value: &str) -> Result<Vec<Kind>, String> {
         return Ok(Kind::ALL.to_vec());
     }
     let kind = |name: String| {
-        let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-        known.ok_or_else(|| format!("`--data {name}`: json, nginx, rfc5424 or all"))
+        let known = Kind::ALL.into_iter().chain([Kind::App]).find(|kind| kind.name() == name);
+        known.ok_or_else(|| format!("`--data {name}`: json, nginx, rfc5424, app or all"))
     };
     list(value).into_iter().map(kind).collect()
 }

@@ -27,6 +27,7 @@ pub enum Figure {
     LogMegabytes,
     NsPerLine,
     MeasuringMsPerSecond,
+    SinkMsPerSecond,
 }
 
 impl Figure {
@@ -52,6 +53,7 @@ impl Figure {
             Figure::LogMegabytes => "log MB",
             Figure::NsPerLine => "CPU ns per line",
             Figure::MeasuringMsPerSecond => "measuring CPU ms per s",
+            Figure::SinkMsPerSecond => "sink CPU ms per s",
         }
     }
 
@@ -77,6 +79,7 @@ impl Figure {
             Figure::LogMegabytes => "log_megabytes",
             Figure::NsPerLine => "cpu_ns_per_line",
             Figure::MeasuringMsPerSecond => "measuring_cpu_ms_per_second",
+            Figure::SinkMsPerSecond => "sink_cpu_ms_per_second",
         }
     }
 
@@ -88,6 +91,7 @@ impl Figure {
             Figure::ResidentPeakMib | Figure::ResidentMib | Figure::ResidentGrowthKibPerMinute => 1,
             Figure::ResidentGrowthFirstHalfKib | Figure::ResidentGrowthSecondHalfKib => 0,
             Figure::CpuSeconds | Figure::CpuMsPerSecond | Figure::MeasuringMsPerSecond => 2,
+            Figure::SinkMsPerSecond => 0,
             Figure::LatencyP50Ms | Figure::LatencyP99Ms | Figure::LatencyMaxMs | Figure::LookGapMs => 2,
         }
     }

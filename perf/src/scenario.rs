@@ -5,6 +5,7 @@
 //! time, each in an empty folder. A peer that fails is reported and the rest goes on.
 
 mod idle;
+mod json;
 mod latency;
 mod recovery;
 mod soak;
@@ -59,6 +60,9 @@ pub struct Plan {
 pub enum Scenario {
     FileToBlackhole,
     FileToFile,
+    JsonToFile,
+    JsonToHttp,
+    JsonToElasticsearch,
     TwoShards,
     Latency,
     Start,
@@ -69,9 +73,12 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub const ALL: [Scenario; 8] = [
+    pub const ALL: [Scenario; 11] = [
         Scenario::FileToBlackhole,
         Scenario::FileToFile,
+        Scenario::JsonToFile,
+        Scenario::JsonToHttp,
+        Scenario::JsonToElasticsearch,
         Scenario::TwoShards,
         Scenario::Latency,
         Scenario::Start,
@@ -85,6 +92,9 @@ impl Scenario {
         match self {
             Scenario::FileToBlackhole => "file_to_blackhole",
             Scenario::FileToFile => "file_to_file",
+            Scenario::JsonToFile => "json_to_file",
+            Scenario::JsonToHttp => "json_to_http",
+            Scenario::JsonToElasticsearch => "json_to_elasticsearch",
             Scenario::TwoShards => "two_shards",
             Scenario::Latency => "latency",
             Scenario::Start => "start",
@@ -101,6 +111,16 @@ impl Scenario {
             Scenario::Start => "file_to_file",
             _ => self.name(),
         }
+    }
+
+    /// Whether lines are parsed and changed in it.
+    fn is_json(self) -> bool {
+        matches!(self, Scenario::JsonToFile | Scenario::JsonToHttp | Scenario::JsonToElasticsearch)
+    }
+
+    /// Whether it runs when nobody names scenarios: a soak takes long, and those with JSON wait for a product that parses it.
+    fn by_default(self) -> bool {
+        self != Scenario::Soak && !self.is_json()
     }
 
     /// Whether peers take part.
@@ -161,7 +181,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, String> {
 
 fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
     let chosen = |scenario: &Scenario| {
-        if plan.only.is_empty() { *scenario != Scenario::Soak } else { plan.only.iter().any(|o| o == scenario.name()) }
+        if plan.only.is_empty() { scenario.by_default() } else { plan.only.iter().any(|o| o == scenario.name()) }
     };
     let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(chosen).collect();
     if let Some(unknown) = plan.only.iter().find(|only| !Scenario::ALL.iter().any(|s| s.name() == only.as_str())) {
@@ -182,8 +202,9 @@ fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
     }
     results.sort();
     let versions = contenders.iter().map(Contender::version).collect();
-    let notes = scenarios.contains(&Scenario::TwoShards).then(|| two_shards::note(bench.cpus.len())).flatten();
-    Ok(Outcome { results, missing, versions, load, notes: notes.into_iter().collect() })
+    let mut notes: Vec<String> = json::notes(&scenarios)?;
+    notes.extend(scenarios.contains(&Scenario::TwoShards).then(|| two_shards::note(bench.cpus.len())).flatten());
+    Ok(Outcome { results, missing, versions, load, notes })
 }
 
 impl Bench<'_> {
@@ -203,10 +224,17 @@ impl Bench<'_> {
     }
 
     fn make_inputs(&mut self, scenarios: &[Scenario]) -> Result<(), String> {
-        if !scenarios.iter().any(|s| matches!(s, Scenario::FileToBlackhole | Scenario::FileToFile)) {
+        let mut kinds = Vec::new();
+        if scenarios.iter().any(|s| matches!(s, Scenario::FileToBlackhole | Scenario::FileToFile)) {
+            kinds.clone_from(&self.plan.data);
+        }
+        if scenarios.iter().any(|scenario| scenario.is_json()) && !kinds.contains(&Kind::App) {
+            kinds.push(Kind::App);
+        }
+        if kinds.is_empty() {
             return Ok(());
         }
-        for kind in &self.plan.data {
+        for kind in &kinds {
             let path = self.work.join(format!("{}.log", kind.name()));
             let bytes = data::write(&path, *kind, 0, self.plan.lines, self.plan.seed)?;
             eprintln!("input {}: {} lines, {bytes} bytes", kind.name(), self.plan.lines);
@@ -249,7 +277,8 @@ impl Bench<'_> {
     fn one_run(&self, scenario: Scenario, who: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
         match scenario {
             Scenario::FileToBlackhole | Scenario::FileToFile => {
-                for (kind, input, bytes) in &self.inputs {
+                let chosen = |(kind, _, _): &&(Kind, PathBuf, u64)| self.plan.data.contains(kind);
+                for (kind, input, bytes) in self.inputs.iter().filter(chosen) {
                     if who.is_ours() && *kind == Kind::Json {
                         let cost = yardstick::cpu_ns_per_line(input, self.contender_cpus(), self.own_cpus())?;
                         results.add(round, scenario.name(), "json", "serde_json", &[(Figure::NsPerLine, cost)]);
@@ -257,6 +286,9 @@ impl Bench<'_> {
                     throughput::run(self, scenario, (*kind, input, *bytes), who, round, results)?;
                 }
                 Ok(())
+            }
+            Scenario::JsonToFile | Scenario::JsonToHttp | Scenario::JsonToElasticsearch => {
+                json::run(self, scenario, who, round, results)
             }
             Scenario::TwoShards => two_shards::run(self, who, round, results),
             Scenario::Latency => latency::run(self, who, round, results),
@@ -272,7 +304,7 @@ impl Bench<'_> {
         let directory = self.work.join(name);
         measure::clear_directory(&directory)?;
         let configurations = self.plan.scenarios.join(folder);
-        Ok(Place { configurations, input, directory, admin: contender::free_address()? })
+        Ok(Place { configurations, input, directory, admin: contender::free_address()?, sink: None })
     }
 }
 
@@ -308,7 +340,7 @@ mod tests {
     fn late_repeat_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let (configurations, input, directory) = (PathBuf::new(), PathBuf::new(), folder.path().to_owned());
-        let place = Place { configurations, input, directory, admin: contender::free_address().unwrap() };
+        let place = Place { configurations, input, directory, admin: contender::free_address().unwrap(), sink: None };
         let contender = Contender { program: Program::Rsyslog, binary: PathBuf::new() };
         let say = |count: u64| {
             let line = format!("{{ \"name\": \"out\", \"processed\": {count} }}\n");

@@ -1,0 +1,99 @@
+# OpenSearch by Maven: the distribution without modules, and beside it, as packages of their own, the modules that tests need.
+# shellcheck shell=bash disable=SC2154
+opensearch_version=3.4.0
+
+# module NAME CLASS EXTENDED JAR-PREFIX...: a module of the distribution made of jars. A jar that the server has itself must not
+# be there twice.
+opensearch_module() {
+    local name="$1" class="$2" extended="$3" prefix jar folder="$new/modules/$1"
+    shift 3
+    mkdir -p "$folder"
+    for prefix in "$@"; do
+        for jar in "$jars/$prefix"-[0-9]*.jar; do
+            [ -f "$jar" ] || die "opensearch: Maven brought no $prefix for the module $name"
+            [ -e "$new/lib/${jar##*/}" ] || cp "$jar" "$folder/"
+        done
+    done
+    printf '%s\n' "name=$name" "description=$name" "version=$opensearch_version" "opensearch.version=$opensearch_version" \
+        java.version=21 "classname=$class" "extended.plugins=$extended" has.native.controller=false custom.foldername= \
+        >"$folder/plugin-descriptor.properties"
+}
+
+opensearch_fetch() {
+    local artifact
+    {
+        printf '%s' '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>' \
+            '<groupId>tailwater</groupId><artifactId>services</artifactId><version>1</version><packaging>pom</packaging><dependencies>' \
+            '<dependency><groupId>org.opensearch.distribution.integ-test-zip</groupId><artifactId>opensearch</artifactId>' \
+            "<version>$opensearch_version</version><type>zip</type></dependency>"
+        for artifact in analysis-common ingest-common mapper-extras-client lang-painless reindex-client; do
+            printf '%s' "<dependency><groupId>org.opensearch.plugin</groupId><artifactId>$artifact</artifactId>" \
+                "<version>$opensearch_version</version></dependency>"
+        done
+        printf '%s\n' '</dependencies></project>'
+    } >"$new/pom.xml"
+    mvn -q -B -Dstyle.color=never -f "$new/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+        "-DoutputDirectory=$jars" || die "opensearch: Maven could not fetch $opensearch_version; see above"
+}
+
+opensearch_assemble() {
+    unzip -q "$jars/opensearch-$opensearch_version.zip" -d "$new"
+    mv "$new/opensearch-$opensearch_version"/* "$new/"
+    rmdir "$new/opensearch-$opensearch_version"
+    # The console is all the log that a test wants, and this one listens on a port of its own.
+    rm -rf "$new/modules/transport-grpc"
+    local ingest=org.opensearch.ingest.common.IngestCommonModulePlugin
+    opensearch_module lang-painless org.opensearch.painless.PainlessModulePlugin "" \
+        lang-painless opensearch-scripting-painless-spi antlr4-runtime asm asm-analysis asm-commons asm-tree asm-util
+    opensearch_module analysis-common org.opensearch.analysis.common.CommonAnalysisModulePlugin lang-painless analysis-common
+    opensearch_module ingest-common "$ingest" lang-painless ingest-common opensearch-grok opensearch-dissect joni jcodings
+    opensearch_module mapper-extras org.opensearch.index.mapper.MapperExtrasModulePlugin "" mapper-extras-client
+    opensearch_module reindex org.opensearch.index.reindex.ReindexModulePlugin "" reindex-client opensearch-rest-client \
+        opensearch-ssl-config httpclient5 httpcore5 httpcore5-h2 httpcore5-reactive commons-codec commons-logging slf4j-api
+}
+
+# The newest Java of the machine that is 21 or more, as its folder says without starting it.
+opensearch_java() {
+    local candidate root version best=0
+    java=""
+    for candidate in "${JAVA_HOME:-/nowhere}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
+        [ -x "$candidate" ] || continue
+        root="$(dirname "$(dirname "$(readlink -f "$candidate")")")"
+        version="$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$root/release" 2>/dev/null || true)"
+        if [ "${version:-0}" -ge 21 ] && [ "$version" -gt "$best" ]; then best="$version" java="$root/bin/java"; fi
+    done
+    [ -n "$java" ]
+}
+
+opensearch_install_java() {
+    local candidate
+    have apt-get || die "opensearch: needs Java 21 or newer: install it and run this again"
+    as_root apt-get update -qq
+    updated=1
+    for candidate in openjdk-25-jre-headless openjdk-21-jre-headless; do
+        if apt-cache show "$candidate" >/dev/null 2>&1; then
+            package "$candidate"
+            opensearch_java && return
+        fi
+    done
+    die "opensearch: needs Java 21 or newer, which neither /usr/lib/jvm, JAVA_HOME and PATH nor this system's packages have"
+}
+
+install_opensearch() {
+    opensearch_java || opensearch_install_java
+    if ! installed "opensearch-$opensearch_version"; then
+        have mvn || package maven
+        have unzip || package unzip
+        say "opensearch $opensearch_version from Maven into $home"
+        local jars="$new/jars" version
+        opensearch_fetch
+        opensearch_assemble
+        version="$("$java" -Dopensearch.path.home="$new" -Dopensearch.path.conf="$new/config" -Dopensearch.distribution.type=zip \
+            -Dopensearch.bundled_jdk=false -cp "$new/lib/*" org.opensearch.bootstrap.OpenSearch --version)"
+        [[ "$version" == *"$opensearch_version"* ]] || die "opensearch: what was fetched calls itself: $version"
+        rm -rf "$jars" "$new/pom.xml"
+        keep
+    fi
+    answer "OPENSEARCH_HOME=$home"
+    answer "OPENSEARCH_JAVA=$java"
+}

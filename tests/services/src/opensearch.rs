@@ -1,0 +1,206 @@
+//! OpenSearch: a single node, without security, small and quick to start.
+//!
+//! It is killed and started again over the same data and port by [`OpenSearch::kill`] and [`OpenSearch::start_again`]; settings
+//! that provoke its refusals are given at a start. It refuses to run as root, so root starts it as nobody.
+
+use crate::http::Client;
+use crate::process::{Process, free_port};
+use crate::search::Search;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{fs, io};
+use tempfile::TempDir;
+
+/// What `install.sh` calls it.
+pub const NAME: &str = "opensearch";
+
+/// The user it has when root runs the tests: nobody.
+const NOBODY: u32 = 65534;
+
+const LOG4J: &str = "status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{ISO8601}][%p][%c{1.}] %m%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+";
+
+/// A node and its folder. Both go when it is dropped.
+#[derive(Debug)]
+pub struct OpenSearch {
+    folder: TempDir,
+    home: PathBuf,
+    java: PathBuf,
+    port: u16,
+    transport_port: u16,
+    settings: Vec<String>,
+    process: Option<Process>,
+}
+
+impl OpenSearch {
+    /// Starts a node of one's own. Costs some seconds: what only needs an index of its own takes [`OpenSearch::shared`].
+    pub fn start() -> OpenSearch {
+        OpenSearch::start_with(&[])
+    }
+
+    /// Starts a node with settings besides the fixed ones, each `key=value`: `indexing_pressure.memory.limit=2mb` refuses whole
+    /// requests with 429, `thread_pool.write.size=1` and `thread_pool.write.queue_size=1` single items, and
+    /// `http.max_content_length=4mb` large requests with 413.
+    pub fn start_with(settings: &[&str]) -> OpenSearch {
+        let places = crate::install(NAME);
+        let place = |name: &str| places.get(name).map(PathBuf::from).unwrap_or_else(|| panic!("no {name}: {places:?}"));
+        let (home, java) = (place("OPENSEARCH_HOME"), place("OPENSEARCH_JAVA"));
+        let folder = tempfile::Builder::new().prefix("tailwater-opensearch-").tempdir().expect("a temporary folder");
+        let mut node = OpenSearch {
+            home: reachable(home, folder.path()),
+            folder,
+            java,
+            port: free_port(),
+            transport_port: free_port(),
+            settings: Vec::new(),
+            process: None,
+        };
+        node.configure();
+        node.start_again_with(settings);
+        node
+    }
+
+    /// The node that all tests of this process share, started at the first call. Names of indices must differ between tests, and
+    /// it is not for tests that kill it.
+    pub fn shared() -> &'static OpenSearch {
+        static SHARED: OnceLock<OpenSearch> = OnceLock::new();
+        SHARED.get_or_init(OpenSearch::start)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// As a configuration names it.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A client of this node. It outlives restarts: the port stays.
+    pub fn search(&self) -> Search {
+        Search::new(self.port)
+    }
+
+    /// The process while it runs, for tests that stop and continue it.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        self.process.as_ref().map(Process::log_tail).unwrap_or_default()
+    }
+
+    /// Ends it by SIGKILL; the data stays.
+    pub fn kill(&mut self) {
+        self.process.take().expect("it runs").kill();
+    }
+
+    /// Ends it in order; the data stays.
+    pub fn stop(&mut self) {
+        self.process.take().expect("it runs").stop();
+    }
+
+    /// Starts it again over its data, on its port, with its settings, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        let settings = self.settings.clone();
+        self.start_again_with(&settings.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// As [`OpenSearch::start_again`], with other settings.
+    pub fn start_again_with(&mut self, settings: &[&str]) {
+        assert!(self.process.is_none(), "it runs already");
+        self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let folder = self.folder.path();
+        let mut process = Process::start(NAME, &mut self.command(), &folder.join("console.log"), folder);
+        let client = Client::new(self.port);
+        process.wait_until(|| {
+            let response = client.get("/_cluster/health?wait_for_status=yellow&timeout=1s")?;
+            if response.status == 200 { Ok(()) } else { Err(format!("{}: {}", response.status, response.text())) }
+        });
+        self.process = Some(process);
+    }
+
+    fn configure(&self) {
+        let folder = self.folder.path();
+        let parts = ["data", "logs", "tmp", "config"].map(|part| folder.join(part));
+        for part in &parts {
+            fs::create_dir(part).expect("a folder");
+        }
+        let path = |part: &str| folder.join(part).display().to_string();
+        let settings = format!(
+            "discovery.type: single-node\nnetwork.host: 127.0.0.1\nhttp.port: {}\ntransport.port: {}\npath.data: {}\n\
+             path.logs: {}\ncluster.routing.allocation.disk.threshold_enabled: false\n",
+            self.port,
+            self.transport_port,
+            path("data"),
+            path("logs")
+        );
+        for (name, text) in [("opensearch.yml", settings.as_str()), ("log4j2.properties", LOG4J), ("jvm.options", "")] {
+            fs::write(folder.join("config").join(name), text).expect("a configuration file");
+        }
+        if is_root() {
+            for part in parts.iter().map(PathBuf::as_path).chain([folder]) {
+                chown(part, Some(NOBODY), Some(NOBODY)).expect("a new owner");
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.java);
+        if is_root() {
+            command = Command::new("setpriv");
+            command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]);
+            command.arg(&self.java);
+        }
+        let (folder, home) = (self.folder.path().display(), self.home.display());
+        // Compiled quickly and not well: a test does not live long enough to gain by more.
+        command.args(["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        command.arg(format!("-javaagent:{home}/agent/opensearch-agent.jar"));
+        command.arg("--add-modules=jdk.incubator.vector").arg(format!("-Djava.io.tmpdir={folder}/tmp"));
+        command.arg(format!("-Dopensearch.path.home={home}")).arg(format!("-Dopensearch.path.conf={folder}/config"));
+        command.args(["-Dopensearch.distribution.type=zip", "-Dopensearch.bundled_jdk=false"]);
+        command.arg("-cp").arg(format!("{home}/lib/*")).arg("org.opensearch.bootstrap.OpenSearch");
+        command.args(self.settings.iter().map(|setting| format!("-E{setting}")));
+        command.current_dir(self.folder.path());
+        command
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// The installation itself, or a copy in the node's folder where nobody may not go to the first: below a home of root's.
+fn reachable(home: PathBuf, folder: &Path) -> PathBuf {
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
+    if !is_root() || home.ancestors().all(open) {
+        return home;
+    }
+    let copy = folder.join("home");
+    copy_tree(&home, &copy).unwrap_or_else(|error| panic!("{} to {}: {error}", home.display(), copy.display()));
+    copy
+}
+
+/// Copies a folder, by links where both lie on one file system.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if fs::hard_link(entry.path(), &target).is_err() {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
