@@ -238,8 +238,9 @@ impl Compiler {
             (function, _, Some(only)) => fold(Node::Call(function, Box::new(only)), row.result),
             _ => return Err(ExprError::new(expr.span.clone(), format!("`{}` takes a value", row.name))),
         };
-        // A literal that does not convert is a slip of the pen, where an overflow may be meant to be absorbed.
-        if let (Node::Call(function, operand), Some(Value::String(_))) = (&node, operand_constant(&node))
+        // A moment or a length that is written is a literal of the language, so one that does not read is a slip of the pen.
+        if let (Node::Call(function @ (Function::Timestamp | Function::Duration), operand), Some(Value::String(_))) =
+            (&node, operand_constant(&node))
             && let Err(EvalError::Conversion(what)) = run(operand).and_then(|value| function.call_one(value))
         {
             let error = ExprError::new(operands[0].span.clone(), format!("this does not read as {what}"));

@@ -313,7 +313,12 @@ fn is_in(needle: &Value<'_>, range: &Value<'_>) -> Result<bool, EvalError> {
             })?;
             Ok(found)
         }
-        Value::Map(map) => Ok(map.get(needle)?.is_some()),
+        Value::Map(map) => match needle {
+            Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_) => {
+                Ok(map.get(needle)?.is_some())
+            }
+            _ => Err(EvalError::NoSuchOverload("in")),
+        },
         _ => Err(EvalError::NoSuchOverload("in")),
     }
 }

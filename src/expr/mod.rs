@@ -32,7 +32,7 @@ pub use value::{List, Map, Text, Value};
 use crate::codec::path::Path;
 use check::Type;
 use compile::Compiler;
-use eval::Machine;
+use eval::{Machine, NoFields};
 use node::Node;
 use regex_automata::meta::Regex;
 use std::sync::Arc;
@@ -92,6 +92,12 @@ impl Program {
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
         };
+        if program.paths.is_empty()
+            && let Err(error) = program.evaluate(&NoFields, &mut Scratch::default())
+        {
+            let error = ExprError::new(expr.span, format!("this gives no value, for whatever event: {error}"));
+            return Err(error.help("name a field of the event: `status >= 500`"));
+        }
         Ok((program, found))
     }
 

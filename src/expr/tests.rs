@@ -194,6 +194,7 @@ fn membership_finds_values_of_any_type() {
         ("status in user", "false"),
         ("\"a\" in {\"a\": 1}", "true"),
         ("level in level", "error wrong_type"),
+        ("none in user", "error wrong_type"),
         ("level in []", "false"),
         ("user.tags in [[\"x\", \"y\", 3]]", "true"),
     ]);
@@ -335,6 +336,7 @@ fn mistakes_are_refused_with_place_and_help() {
         ("99999999999999999999 > a", "99999999999999999999", "64 bits", ""),
         ("9223372036854775808 > a", "9223372036854775808", "no int holds", "`u`"),
         ("\"a\" < 5 || a", "\"a\" < 5", "cannot take string and int", ""),
+        ("1 / 0 > 1", "1 / 0 > 1", "division by zero", "name a field"),
         ("", "", "expected a value", ""),
     ] {
         let error = refused(source);
