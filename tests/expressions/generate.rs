@@ -134,8 +134,7 @@ fn anything() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         (-5i64..5).prop_map(Value::from),
-        any::<f64>()
-            .prop_filter_map("JSON has finite numbers", |value| Some(Value::from(value)).filter(|v| !v.is_null())),
+        (-8_000i32..8_000).prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
         text().prop_map(Value::from),
         proptest::collection::vec(-2i64..4, 0..4).prop_map(Value::from),
         Just(json!({"a": 1})),
