@@ -7,6 +7,7 @@ pub mod app;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod expr;
 pub mod inputs;
 pub mod net;
 pub mod outputs;

@@ -31,7 +31,7 @@ exec </dev/null
 export CARGO_TERM_COLOR=never PATH="$HOME/.cargo/bin:$PATH"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}"
 
-TARGETS="frame segment log checkpoint outputs manifest configuration json_lines"
+TARGETS="frame segment log checkpoint outputs manifest configuration json_lines expression"
 # What is unsafe, and what is built on it.
 UNSAFE_TESTS="ring:: batch:: scan:: lane:: wal:: glommio_env::"
 CORPORA=tests::every_corpus

@@ -68,7 +68,7 @@ impl Civil {
 }
 
 /// Year, month and day of a day since 1970-01-01, in 400-year eras that begin in March, so that the leap day is their last.
-fn date_of(days: i64) -> (i32, u32, u32) {
+pub fn date_of(days: i64) -> (i32, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let of_era = shifted.rem_euclid(146_097);

@@ -107,6 +107,12 @@ pub fn body_is(body: &[u8], text: &[u8]) -> bool {
     read.is_ok() && rest.is_some_and(<[u8]>::is_empty)
 }
 
+/// Hands out what a body stands for, piece by piece, until `take` has seen enough. A body that cannot be read ends where it goes
+/// wrong.
+pub fn pieces(body: &[u8], take: impl FnMut(&[u8]) -> bool) {
+    let _ = unescape_pieces(body, take);
+}
+
 /// Hands out what a body stands for, piece by piece, until `take` has seen enough.
 fn unescape_pieces(body: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> Result<(), BadEscape> {
     let mut rest = body;

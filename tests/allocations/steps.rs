@@ -1,4 +1,4 @@
-//! The steps one by one: lines, envelope, escape, lane, ring, frame, log, cursor.
+//! The steps one by one: lines, envelope, escape, conditions, lane, ring, frame, log, cursor.
 
 use crate::allocations;
 use futures_lite::future::block_on;
@@ -6,8 +6,10 @@ use std::hint::black_box;
 use std::sync::{Arc, mpsc};
 use tailwater::codec::envelope::{EnvelopeKind, spec};
 use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
+use tailwater::codec::path::Path;
 use tailwater::config::component::Facts;
 use tailwater::config::types::FieldNames;
+use tailwater::expr::{FieldValue, Fields, PathIndex, Program};
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
 use tailwater_shards::counters::InputCounters;
 use tailwater_shards::env::{Env, ShardId, Timestamp};
@@ -69,6 +71,7 @@ fn count(name: &str, wrong: &mut Vec<String>, mut step: impl FnMut()) {
 pub fn every_step_allocates_nothing() {
     let mut wrong = Vec::new();
     text(&mut wrong);
+    expressions(&mut wrong);
     lanes(&mut wrong);
     frames(&mut wrong);
     wrong.extend(log());
@@ -106,6 +109,46 @@ fn text(wrong: &mut Vec<String>) {
                 black_box(escape_json_into(&text, &mut out));
             });
         }
+    }
+}
+
+/// The fields of an event, each as its JSON text or as plain text.
+struct Event<'a>(Vec<Option<FieldValue<'a>>>);
+
+impl Fields for Event<'_> {
+    fn get(&self, path: PathIndex) -> Option<FieldValue<'_>> {
+        self.0[path.index()]
+    }
+}
+
+fn expressions(wrong: &mut Vec<String>) {
+    let fields = [
+        ("status", FieldValue::Json(b"503")),
+        ("took", FieldValue::Json(b"0.25")),
+        ("level", FieldValue::Json(b"\"warn\"")),
+        ("message", FieldValue::Json(br#""GET \"/index\" served""#)),
+        ("line", FieldValue::Text(b"GET /index served \xff")),
+        ("user.id", FieldValue::Json(b"\"u1\"")),
+        ("tags", FieldValue::Json(br#"["a","b"]"#)),
+        ("labels", FieldValue::Json(br#"{"a.b":{"c":1}}"#)),
+        ("time", FieldValue::Json(b"\"2026-11-23T10:20:30Z\"")),
+    ];
+    for source in [
+        "status >= 500",
+        "level in [\"warn\", \"error\"]",
+        "has(user.id) && message.startsWith(\"GET\")",
+        "!(level == \"debug\") && took * 2.0 < 1.0 && status % 2 == 1",
+        "message == \"GET \\\"/index\\\" served\" && message.contains(\"index\") && message.endsWith(\"served\")",
+        "message.matches(r'^GET \"/\\w+') && line.matches(\"served\") && size(line) > 5",
+        "missing == 1 || status == 503",
+        "\"b\" in tags && \"a.b\" in labels && tags.exists(tag, tag == \"b\") && tags[status - 503] == \"a\"",
+        "timestamp(time) > timestamp(\"2026-01-01T00:00:00Z\") && int(\"42\") < status && tags == [\"a\", \"b\"]",
+    ] {
+        let program = Program::compile(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
+        let found = |path: &Path| fields.iter().find(|(name, _)| *name == path.to_string()).map(|(_, value)| *value);
+        let event = Event(program.paths().iter().map(found).collect());
+        let mut scratch = program.scratch();
+        count(source, wrong, || assert_eq!(program.test(&event, &mut scratch), Ok(true)));
     }
 }
 

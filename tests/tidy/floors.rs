@@ -35,7 +35,7 @@ const ENGINE: [(u8, &str); 24] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 16] = [
+const PRODUCT: [(u8, &str); 17] = [
     (0, "config::types"),
     (0, "config::nearest"),
     (0, "config::problem"),
@@ -44,6 +44,7 @@ const PRODUCT: [(u8, &str); 16] = [
     (0, "config::de"),
     (0, "config::component"),
     (1, "codec"),
+    (2, "expr"),
     (1, "net"),
     (2, "telemetry"),
     (3, "inputs"),

@@ -8,6 +8,7 @@
 
 pub mod checkpoint;
 pub mod configuration;
+pub mod expression;
 pub mod frame;
 pub mod json_lines;
 pub mod log;
@@ -45,7 +46,7 @@ pub struct Target {
 }
 
 /// All targets; the canary is apart, since it must fail.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "frame", check: frame::check },
     Target { name: "segment", check: segment::check },
     Target { name: "log", check: log::check },
@@ -54,6 +55,7 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "manifest", check: manifest::check },
     Target { name: "configuration", check: configuration::check },
     Target { name: "json_lines", check: json_lines::check },
+    Target { name: "expression", check: expression::check },
 ];
 
 /// A target that must be found guilty: a build that cannot find this finds nothing.

@@ -1,0 +1,338 @@
+//! Runs an expression on an event.
+//!
+//! Guarantees: a condition over an event's own fields allocates nothing once its buffers are warm; what is built allocates: texts
+//! and lists put together, `string()`, entries of maps. Never panics and never recurses deeper than the expression was
+//! written. `&&` and `||` take their operands in order and let a decisive one outweigh an error of another.
+
+use super::PathIndex;
+use super::arithmetic::{compute, negate};
+use super::ast::Comparison;
+use super::error::EvalError;
+use super::json::value_of;
+use super::node::{Node, Walk, WalkKind};
+use super::value::{List, Map, Text, Value};
+use regex_automata::Input;
+use regex_automata::meta::{Cache, Regex};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// What an expression reads: the fields of one event.
+pub trait Fields {
+    /// The value at the path of this number, if the event has one there.
+    fn get(&self, path: PathIndex) -> Option<FieldValue<'_>>;
+}
+
+/// A field's value as the event has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldValue<'a> {
+    /// The JSON text of a value: valid, without blanks around it.
+    Json(&'a [u8]),
+    /// A text as it reads, without escapes; it may hold invalid UTF-8.
+    Text(&'a [u8]),
+}
+
+/// Buffers of evaluations, kept warm between them. One for each program and shard; used with another program it still works, but
+/// the caches of its patterns are made anew.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(super) left: Vec<u8>,
+    pub(super) right: Vec<u8>,
+    /// The patterns that the caches are for.
+    patterns: Option<Arc<[Regex]>>,
+    caches: Vec<Cache>,
+}
+
+impl Scratch {
+    /// Makes the caches of patterns fit.
+    pub(super) fn fit(&mut self, patterns: &Arc<[Regex]>) {
+        let fits = self.patterns.as_ref().is_some_and(|own| Arc::ptr_eq(own, patterns));
+        if !fits && !patterns.is_empty() {
+            self.caches = patterns.iter().map(Regex::create_cache).collect();
+            self.patterns = Some(Arc::clone(patterns));
+        }
+    }
+}
+
+/// An event without fields: for expressions of constants.
+pub(super) struct NoFields;
+
+impl Fields for NoFields {
+    fn get(&self, _: PathIndex) -> Option<FieldValue<'_>> {
+        None
+    }
+}
+
+/// The variable of a macro, and those further out.
+pub(super) struct Scope<'s, 'a> {
+    value: Value<'a>,
+    outer: Option<&'s Scope<'s, 'a>>,
+}
+
+type Scopes<'s, 'a> = Option<&'s Scope<'s, 'a>>;
+
+/// One evaluation.
+pub(super) struct Machine<'a, 's, F: ?Sized> {
+    pub patterns: &'a [Regex],
+    pub fields: &'a F,
+    pub scratch: &'s mut Scratch,
+}
+
+impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
+    /// The value as a condition. The branches of conditions are here, so that no value is made of them.
+    pub fn test(&mut self, node: &'a Node, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
+        match node {
+            Node::And(operands) => self.first(operands, false, scopes),
+            Node::Or(operands) => self.first(operands, true, scopes),
+            Node::Not(inner) => self.test(inner, scopes).map(|value| !value).map_err(|error| match error {
+                EvalError::NotBool => EvalError::NoSuchOverload("!"),
+                other => other,
+            }),
+            Node::HasField(path) => Ok(self.fields.get(*path).is_some()),
+            Node::Has(of, name) => self.has(of, name, scopes),
+            Node::Compare(comparison, operands) => {
+                let left = self.value(&operands[0], scopes)?;
+                let right = self.value(&operands[1], scopes)?;
+                compare(*comparison, &left, &right)
+            }
+            Node::InSet(needle, set) => set.contains(&self.value(needle, scopes)?),
+            Node::In(operands) => {
+                let needle = self.value(&operands[0], scopes)?;
+                let range = self.value(&operands[1], scopes)?;
+                is_in(&needle, &range)
+            }
+            Node::Test(function, operands) => {
+                let text = self.value(&operands[0], scopes)?;
+                let other = self.value(&operands[1], scopes)?;
+                function.test(&text, &other, self.scratch)
+            }
+            Node::Matches(text, pattern) => {
+                let Value::String(text) = self.value(text, scopes)? else {
+                    return Err(EvalError::NoSuchOverload("matches"));
+                };
+                let Scratch { left, caches, .. } = &mut *self.scratch;
+                let input = Input::new(text.read(left)).earliest(true);
+                let (regex, cache) = (&self.patterns[*pattern], &mut caches[*pattern]);
+                Ok(regex.search_half_with(cache, &input).is_some())
+            }
+            Node::Walk(walk) if !matches!(walk.kind, WalkKind::Filter | WalkKind::Map) => self.ask_all(walk, scopes),
+            Node::Choose(branches) => {
+                let branch = if self.condition(&branches[0], scopes)? { &branches[1] } else { &branches[2] };
+                self.test(branch, scopes)
+            }
+            _ => match self.value(node, scopes)? {
+                Value::Bool(value) => Ok(value),
+                _ => Err(EvalError::NotBool),
+            },
+        }
+    }
+
+    /// The value of any expression.
+    pub fn value(&mut self, node: &'a Node, scopes: Scopes<'_, 'a>) -> Result<Value<'a>, EvalError> {
+        match node {
+            Node::Constant(value) => Ok(value.view()),
+            Node::Field(path) => match self.fields.get(*path) {
+                Some(FieldValue::Json(json)) => value_of(json),
+                Some(FieldValue::Text(text)) => Ok(Value::String(Text::Plain(text))),
+                None => Err(EvalError::NoSuchField(*path)),
+            },
+            Node::Variable(out) => Ok(variable(*out, scopes)),
+            Node::Select(of, name) => match self.value(of, scopes)? {
+                Value::Map(map) => map.get(&Value::String(Text::Plain(name.as_bytes())))?.ok_or(EvalError::NoSuchKey),
+                _ => Err(EvalError::NoSuchOverload("selection of a field")),
+            },
+            Node::Index(operands) => {
+                let of = self.value(&operands[0], scopes)?;
+                let index = self.value(&operands[1], scopes)?;
+                index_into(&of, &index)
+            }
+            Node::Negate(inner) => negate(self.value(inner, scopes)?),
+            Node::Compute(operator, operands) => {
+                let left = self.value(&operands[0], scopes)?;
+                let right = self.value(&operands[1], scopes)?;
+                compute(*operator, left, right)
+            }
+            Node::Choose(branches) => {
+                let branch = if self.condition(&branches[0], scopes)? { &branches[1] } else { &branches[2] };
+                self.value(branch, scopes)
+            }
+            Node::Call(function, operand) => function.call_one(self.value(operand, scopes)?),
+            Node::List(elements) => {
+                let values = elements.iter().map(|element| self.value(element, scopes));
+                Ok(Value::List(List::Built(values.collect::<Result<_, _>>()?)))
+            }
+            Node::Map(entries) => self.build_map(entries, scopes),
+            Node::Walk(walk) if matches!(walk.kind, WalkKind::Filter | WalkKind::Map) => self.collect(walk, scopes),
+            // All others are conditions.
+            _ => self.test(node, scopes).map(Value::Bool),
+        }
+    }
+
+    /// The first operand that decides, else the first error, else the other outcome.
+    fn first(&mut self, operands: &'a [Node], decisive: bool, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
+        let mut result = Ok(!decisive);
+        for operand in operands {
+            match self.condition(operand, scopes) {
+                Ok(value) if value == decisive => return Ok(decisive),
+                Ok(_) => {}
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
+    }
+
+    /// A part of a condition.
+    fn condition(&mut self, node: &'a Node, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
+        self.test(node, scopes).map_err(|error| match error {
+            EvalError::NotBool => EvalError::NoSuchOverload("a condition"),
+            other => other,
+        })
+    }
+
+    fn has(&mut self, of: &'a Node, name: &str, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
+        match self.value(of, scopes) {
+            Ok(Value::Map(map)) => Ok(map.get(&Value::String(Text::Plain(name.as_bytes())))?.is_some()),
+            Ok(_) => Ok(false),
+            Err(EvalError::NoSuchField(_) | EvalError::NoSuchKey | EvalError::IndexOutOfBounds) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn build_map(&mut self, entries: &'a [(Node, Node)], scopes: Scopes<'_, 'a>) -> Result<Value<'a>, EvalError> {
+        let mut built: Vec<(Value<'a>, Value<'a>)> = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let (key, value) = (self.value(key, scopes)?, self.value(value, scopes)?);
+            if !matches!(key, Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::String(_)) {
+                return Err(EvalError::NoSuchOverload("the key of a map"));
+            }
+            for (other, _) in &built {
+                if other.equals(&key)? {
+                    return Err(EvalError::DuplicateKey);
+                }
+            }
+            built.push((key, value));
+        }
+        Ok(Value::Map(Map::Built(built)))
+    }
+
+    /// Hands the elements of a list, or the keys of a map, to `take` until it has seen enough.
+    fn walk(
+        &mut self,
+        walk: &'a Walk,
+        scopes: Scopes<'_, 'a>,
+        mut take: impl FnMut(&mut Self, &Scope<'_, 'a>) -> Result<bool, EvalError>,
+    ) -> Result<(), EvalError> {
+        match self.value(&walk.range, scopes)? {
+            Value::List(list) => list.each(|value| take(self, &Scope { value, outer: scopes })),
+            Value::Map(map) => {
+                for (value, _) in map.entries()? {
+                    if !take(self, &Scope { value, outer: scopes })? {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            _ => Err(EvalError::NoSuchOverload("a macro")),
+        }
+    }
+
+    fn ask(&mut self, walk: &'a Walk, scope: &Scope<'_, 'a>) -> Result<bool, EvalError> {
+        match &walk.condition {
+            Some(condition) => self.condition(condition, Some(scope)),
+            None => Ok(true),
+        }
+    }
+
+    fn ask_all(&mut self, walk: &'a Walk, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
+        if walk.kind == WalkKind::ExistsOne {
+            let mut found = 0usize;
+            self.walk(walk, scopes, |machine, scope| {
+                found += usize::from(machine.ask(walk, scope)?);
+                Ok(true)
+            })?;
+            return Ok(found == 1);
+        }
+        let decisive = walk.kind == WalkKind::Exists;
+        let mut result = Ok(!decisive);
+        self.walk(walk, scopes, |machine, scope| {
+            match machine.ask(walk, scope) {
+                Ok(value) if value == decisive => result = Ok(decisive),
+                Ok(_) => return Ok(true),
+                Err(error) => {
+                    result = result.and(Err(error));
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })?;
+        result
+    }
+
+    fn collect(&mut self, walk: &'a Walk, scopes: Scopes<'_, 'a>) -> Result<Value<'a>, EvalError> {
+        let mut values = Vec::new();
+        self.walk(walk, scopes, |machine, scope| {
+            if machine.ask(walk, scope)? {
+                values.push(match &walk.result {
+                    Some(result) => machine.value(result, Some(scope))?,
+                    None => scope.value.clone(),
+                });
+            }
+            Ok(true)
+        })?;
+        Ok(Value::List(List::Built(values)))
+    }
+}
+
+fn variable<'a>(out: usize, scopes: Scopes<'_, 'a>) -> Value<'a> {
+    let mut scope = scopes;
+    for _ in 0..out {
+        scope = scope.and_then(|inner| inner.outer);
+    }
+    // The compiler counts the macros around a variable.
+    scope.map_or(Value::Null, |scope| scope.value.clone())
+}
+
+fn compare(comparison: Comparison, left: &Value<'_>, right: &Value<'_>) -> Result<bool, EvalError> {
+    let order = || left.order(right, comparison.symbol());
+    Ok(match comparison {
+        Comparison::Equal => left.equals(right)?,
+        Comparison::NotEqual => !left.equals(right)?,
+        Comparison::Less => order()? == Some(Ordering::Less),
+        Comparison::LessOrEqual => order()?.is_some_and(Ordering::is_le),
+        Comparison::Greater => order()? == Some(Ordering::Greater),
+        Comparison::GreaterOrEqual => order()?.is_some_and(Ordering::is_ge),
+    })
+}
+
+fn is_in(needle: &Value<'_>, range: &Value<'_>) -> Result<bool, EvalError> {
+    match range {
+        Value::List(list) => {
+            let mut found = false;
+            list.each(|value| {
+                found = value.equals(needle)?;
+                Ok(!found)
+            })?;
+            Ok(found)
+        }
+        Value::Map(map) => match needle {
+            Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_) => {
+                Ok(map.get(needle)?.is_some())
+            }
+            _ => Err(EvalError::NoSuchOverload("in")),
+        },
+        _ => Err(EvalError::NoSuchOverload("in")),
+    }
+}
+
+fn index_into<'a>(of: &Value<'a>, index: &Value<'_>) -> Result<Value<'a>, EvalError> {
+    match of {
+        Value::Map(map) => map.get(index)?.ok_or(EvalError::NoSuchKey),
+        Value::List(list) => {
+            let index = match index {
+                Value::Double(double) if double.fract() == 0.0 && double.abs() < 1e15 => *double as i128,
+                other => other.integer().ok_or(EvalError::NoSuchOverload("an index"))?,
+            };
+            list.get(usize::try_from(index).map_err(|_| EvalError::IndexOutOfBounds)?)
+        }
+        _ => Err(EvalError::NoSuchOverload("an index")),
+    }
+}

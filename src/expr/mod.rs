@@ -1,0 +1,147 @@
+//! The condition language: CEL's syntax and semantics, without its messages, bytes and declared types.
+//!
+//! A [`Program`] is compiled once, when the configuration is read, and tested on every event. It reads the event through
+//! [`Fields`], by the numbers of [`Program::paths`]: who has the fields resolves the paths once. A condition that gives no value
+//! counts as false where it decides; why it gave none is the caller's to count ([`EvalError::reason`]).
+//!
+//! Guarantees: no source makes it panic, recurse without bound or compile into unbounded memory; no event makes it panic; a
+//! test over an event's own values allocates nothing once its buffers are warm. Fields that are not there are errors, except in
+//! `has`, which is false for them at any step of the way.
+
+mod arithmetic;
+mod ast;
+mod check;
+mod compile;
+mod error;
+mod eval;
+mod functions;
+mod json;
+mod lexer;
+mod macros;
+mod node;
+mod parser;
+#[cfg(test)]
+mod tests;
+mod time;
+mod value;
+
+pub use error::{EvalError, ExprError};
+pub use eval::{FieldValue, Fields, Scratch};
+pub use value::{List, Map, Text, Value};
+
+use crate::codec::path::Path;
+use check::Type;
+use compile::Compiler;
+use eval::{Machine, NoFields};
+use node::Node;
+use regex_automata::meta::Regex;
+use std::sync::Arc;
+
+/// Bytes that a source may have.
+pub const SOURCE_BYTES_MAX: usize = 64 << 10;
+
+/// The number of a path in [`Program::paths`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathIndex(pub u32);
+
+impl PathIndex {
+    /// As an index into [`Program::paths`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A compiled expression. A copy is cheap and shares what it was compiled to.
+#[derive(Clone, Debug)]
+pub struct Program {
+    source: Arc<str>,
+    root: Arc<Node>,
+    paths: Arc<[Path]>,
+    patterns: Arc<[Regex]>,
+}
+
+impl Program {
+    /// Compiles a condition: what is known to be neither true nor false, for whatever event, is refused.
+    pub fn compile(source: &str) -> Result<Program, ExprError> {
+        let (program, found) = Program::build(source)?;
+        if found.may_be(&[Type::Bool]) {
+            return Ok(program);
+        }
+        let blanks = source.len() - source.trim_start().len();
+        let error =
+            ExprError::new(blanks..source.trim_end().len(), format!("a condition must be a bool, this is {found}"));
+        Err(error.help("compare it with something: `status >= 500`"))
+    }
+
+    /// Compiles an expression whose value may be of any type.
+    pub fn compile_value(source: &str) -> Result<Program, ExprError> {
+        Program::build(source).map(|(program, _)| program)
+    }
+
+    fn build(source: &str) -> Result<(Program, Type), ExprError> {
+        if source.len() > SOURCE_BYTES_MAX {
+            let message = format!("an expression of more than {SOURCE_BYTES_MAX} bytes");
+            return Err(ExprError::new(0..0, message).help("keep long lists in a table and use `enrich`"));
+        }
+        let expr = parser::parse(source)?;
+        let mut compiler = Compiler::default();
+        let (root, found) = compiler.node(&expr)?;
+        let program = Program {
+            source: source.into(),
+            root: Arc::new(root),
+            paths: compiler.paths.into(),
+            patterns: compiler.patterns.into(),
+        };
+        if program.paths.is_empty()
+            && let Err(error) = program.evaluate(&NoFields, &mut Scratch::default())
+        {
+            let error = ExprError::new(expr.span, format!("this gives no value, for whatever event: {error}"));
+            return Err(error.help("name a field of the event: `status >= 500`"));
+        }
+        Ok((program, found))
+    }
+
+    /// What it was compiled from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Every path that it may read, each once, in the order of their numbers.
+    pub fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+
+    /// Buffers for [`Program::test`], warm.
+    pub fn scratch(&self) -> Scratch {
+        let mut scratch = Scratch::default();
+        scratch.fit(&self.patterns);
+        scratch
+    }
+
+    /// Whether the condition holds for an event. An error counts as false.
+    pub fn test<F: Fields + ?Sized>(&self, fields: &F, scratch: &mut Scratch) -> Result<bool, EvalError> {
+        scratch.fit(&self.patterns);
+        Machine { patterns: &self.patterns, fields, scratch }.test(&self.root, None)
+    }
+
+    /// The value for an event.
+    pub fn evaluate<'a, F: Fields + ?Sized>(
+        &'a self,
+        fields: &'a F,
+        scratch: &mut Scratch,
+    ) -> Result<Value<'a>, EvalError> {
+        scratch.fit(&self.patterns);
+        Machine { patterns: &self.patterns, fields, scratch }.value(&self.root, None)
+    }
+
+    /// An error for people: with the path that was not there.
+    pub fn explain(&self, error: EvalError) -> String {
+        match error {
+            EvalError::NoSuchField(path) => match self.paths.get(path.index()) {
+                Some(path) => format!("no such key: the event has no `{path}`"),
+                None => error.to_string(),
+            },
+            _ => error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Moments and durations as text: RFC 3339, and lengths such as `1h30m`.
+//!
+//! Guarantees: reads and writes without a table of zones; a moment is within the years 1 to 9999, a duration within ten thousand
+//! years, everything beyond is refused. Leap seconds are refused, as the language's reference does.
+
+use crate::codec::calendar::date_of;
+
+const SECOND: i128 = 1_000_000_000;
+
+/// The first nanosecond of year 1 and the last one of year 9999.
+const TIMESTAMPS: std::ops::RangeInclusive<i128> = -62_135_596_800 * SECOND..=253_402_300_799 * SECOND + 999_999_999;
+
+const DURATION_MAX: i128 = 315_576_000_000 * SECOND;
+
+/// The moment, if it is one that the language has.
+pub(super) fn timestamp(nanos: i128) -> Option<i128> {
+    TIMESTAMPS.contains(&nanos).then_some(nanos)
+}
+
+/// The duration, if it is one that the language has.
+pub(super) fn duration(nanos: i128) -> Option<i128> {
+    (-DURATION_MAX..=DURATION_MAX).contains(&nanos).then_some(nanos)
+}
+
+/// Days from 1970-01-01 to a date.
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March, so that the leap day is the last one.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+fn number(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+}
+
+/// Reads `2026-11-23T10:20:30.5+01:00`.
+pub(super) fn read_timestamp(text: &[u8]) -> Option<i128> {
+    let field = |from: usize, to: usize| text.get(from..to).and_then(number);
+    let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
+    let (hour, minute, second) = (field(11, 13)?, field(14, 16)?, field(17, 19)?);
+    let marks = [(4, b"-"), (7, b"-"), (13, b":"), (16, b":")];
+    let marked = marks.iter().all(|(at, mark)| text[*at] == mark[0]) && matches!(text[10], b'T' | b't' | b' ');
+    let dated = (1..=12).contains(&month) && (1..=month_days(year, month)).contains(&day);
+    if !(marked && dated && hour < 24 && minute < 60 && second < 60) {
+        return None;
+    }
+    let mut rest = &text[19..];
+    let mut nanos = 0i64;
+    if let [b'.', fraction @ ..] = rest {
+        let length = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if length == 0 {
+            return None;
+        }
+        // Below a nanosecond there is nothing to keep.
+        let kept = length.min(9);
+        nanos = number(&fraction[..kept])? * 10i64.pow(9 - kept as u32);
+        rest = &fraction[length..];
+    }
+    let seconds = days_of(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset(rest)?;
+    timestamp(i128::from(seconds) * SECOND + i128::from(nanos))
+}
+
+/// Seconds by which a zone's clock is ahead: `Z`, `+01:00`.
+fn offset(text: &[u8]) -> Option<i64> {
+    match text {
+        [b'Z' | b'z'] => Some(0),
+        [sign @ (b'+' | b'-'), hours @ .., b':', m1, m2] if hours.len() == 2 => {
+            let (hours, minutes) = (number(hours)?, number(&[*m1, *m2])?);
+            let seconds = (hours < 24 && minutes < 60).then_some(hours * 3600 + minutes * 60)?;
+            Some(if *sign == b'-' { -seconds } else { seconds })
+        }
+        _ => None,
+    }
+}
+
+/// Writes a moment as RFC 3339 in UTC, with as many digits behind the second as it needs.
+pub(super) fn write_timestamp(nanos: i128) -> String {
+    let parts = Parts::of(nanos);
+    let Parts { year, month, day, hour, minute, second, .. } = parts;
+    let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    format!("{text}{}Z", fraction(parts.nanos))
+}
+
+fn fraction(nanos: u32) -> String {
+    match nanos {
+        0 => String::new(),
+        _ => format!(".{}", format!("{nanos:09}").trim_end_matches('0')),
+    }
+}
+
+/// A moment taken apart, UTC.
+pub(super) struct Parts {
+    pub year: i32,
+    pub month: u32,
+    pub day: u32,
+    pub hour: u32,
+    pub minute: u32,
+    pub second: u32,
+    pub nanos: u32,
+    /// Days since 1970-01-01.
+    pub days: i64,
+}
+
+impl Parts {
+    pub fn of(nanos: i128) -> Parts {
+        let seconds = nanos.div_euclid(SECOND) as i64;
+        let days = seconds.div_euclid(86_400);
+        let of_day = seconds.rem_euclid(86_400) as u32;
+        let (year, month, day) = date_of(days);
+        Parts {
+            year,
+            month,
+            day,
+            hour: of_day / 3600,
+            minute: of_day / 60 % 60,
+            second: of_day % 60,
+            nanos: nanos.rem_euclid(SECOND) as u32,
+            days,
+        }
+    }
+
+    /// From 0.
+    pub fn day_of_year(&self) -> i64 {
+        self.days - days_of(i64::from(self.year), 1, 1)
+    }
+
+    /// 0 is Sunday.
+    pub fn weekday(&self) -> i64 {
+        (self.days + 4).rem_euclid(7)
+    }
+}
+
+/// Units of durations; a longer spelling before one that it ends with or begins with.
+const UNITS: [(&str, i128); 7] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("ms", 1_000_000),
+    ("s", SECOND),
+    ("m", 60 * SECOND),
+    ("h", 3600 * SECOND),
+];
+
+/// Reads `1h30m`, `-1.5s`, `250ms`, `0`.
+pub(super) fn read_duration(text: &str) -> Option<i128> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut total = 0i128;
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let (number, behind) = rest.split_at(digits);
+        let (unit, factor) =
+            UNITS.iter().filter(|(unit, _)| behind.starts_with(unit)).max_by_key(|(unit, _)| unit.len())?;
+        total = total.checked_add(scaled(number, *factor)?)?;
+        rest = &behind[unit.len()..];
+        parts += 1;
+    }
+    if parts == 0 {
+        return None;
+    }
+    duration(if negative { -total } else { total })
+}
+
+/// A decimal number of units, in nanoseconds, rounded down.
+fn scaled(number: &str, factor: i128) -> Option<i128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let valid = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || whole.len() > 20 || !valid(whole) || !valid(fraction) {
+        return None;
+    }
+    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // More digits than that are below a nanosecond even for hours.
+    let kept = &fraction[..fraction.len().min(18)];
+    let part: i128 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
+    whole.checked_mul(factor)?.checked_add(part.checked_mul(factor)? / 10i128.pow(kept.len() as u32))
+}
+
+/// Writes a duration as seconds: `5400s`, `-0.25s`.
+pub(super) fn write_duration(nanos: i128) -> String {
+    let magnitude = nanos.unsigned_abs();
+    let sign = if nanos < 0 { "-" } else { "" };
+    let second = SECOND.unsigned_abs();
+    format!("{sign}{}{}s", magnitude / second, fraction((magnitude % second) as u32))
+}
