@@ -4,6 +4,8 @@ pub mod blackhole;
 pub mod console;
 pub mod encoding;
 pub mod file;
+pub mod http;
+pub mod requests;
 
 crate::components! {
     /// The settings of an output, by its `type`.
@@ -11,5 +13,6 @@ crate::components! {
         Blackhole => blackhole::Settings,
         Console => console::Settings,
         File => file::Settings,
+        Http => http::Settings,
     }
 }

@@ -410,6 +410,7 @@ impl<E: Env> Deliverer<E> {
                         counters.discarded.add(Discard::WalFull, delivery.events);
                         break;
                     }
+                    delivery.attempt = delivery.attempt.saturating_add(1);
                     // After the intakes have ended nothing but this output is waited for; the log keeps its events.
                     if self.pause(&mut backoff, after).await {
                         return Err(End::Forced);
