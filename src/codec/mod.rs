@@ -5,4 +5,5 @@ pub mod envelope;
 pub mod framing;
 pub mod json;
 pub mod nuls;
+pub mod template;
 pub mod text;

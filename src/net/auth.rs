@@ -39,6 +39,8 @@ pub enum Auth {
     Basic(Basic),
     /// A token, sent as `Authorization: Bearer`.
     Bearer(Secret),
+    /// An encoded API key of Elasticsearch, sent as `Authorization: ApiKey`.
+    ApiKey(Secret),
 }
 
 /// Credentials of HTTP's basic scheme.
@@ -59,8 +61,11 @@ impl Auth {
             Auth::Basic(Basic { user, password }) => {
                 format!("Basic {}", base64(format!("{user}:{}", password.expose()).as_bytes()))
             }
-            Auth::Bearer(token) if token.expose().is_empty() => return Err("the token is empty"),
+            Auth::Bearer(key) | Auth::ApiKey(key) if key.expose().is_empty() => {
+                return Err("the token or key is empty");
+            }
             Auth::Bearer(token) => format!("Bearer {}", token.expose()),
+            Auth::ApiKey(key) => format!("ApiKey {}", key.expose()),
         };
         let mut value = HeaderValue::from_str(&text).map_err(|_| "it holds a character that no header may hold")?;
         value.set_sensitive(true);
@@ -100,6 +105,7 @@ mod tests {
         assert_eq!(basic.header().expect("a header").as_bytes(), b"Basic dTpodXNo");
         let bearer = auth(r#"{"bearer": "hush"}"#);
         assert_eq!(bearer.header().expect("a header").as_bytes(), b"Bearer hush");
+        assert_eq!(auth(r#"{"api_key": "aWQ6a2V5"}"#).header().expect("a header").as_bytes(), b"ApiKey aWQ6a2V5");
         for shown in [format!("{basic:?}"), format!("{bearer:?}"), format!("{:?}", bearer.header())] {
             assert!(!shown.contains("hush") && !shown.contains("dTpodXNo"), "{shown}");
         }

@@ -2,6 +2,7 @@
 
 pub mod blackhole;
 pub mod console;
+pub mod elasticsearch;
 pub mod encoding;
 pub mod file;
 pub mod http;
@@ -12,6 +13,7 @@ crate::components! {
     pub enum OutputConfig: output {
         Blackhole => blackhole::Settings,
         Console => console::Settings,
+        Elasticsearch => elasticsearch::Settings,
         File => file::Settings,
         Http => http::Settings,
     }
