@@ -21,7 +21,7 @@ use crate::net::tls::Tls;
 use hyper::Method;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use tailwater_shards::plugin::{
 };
 
 /// The method of the requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verb {
     /// POST.
@@ -43,7 +43,7 @@ pub enum Verb {
 }
 
 /// How events stand in a body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Framing {
     /// A JSON object a line, `application/x-ndjson`.
@@ -67,7 +67,7 @@ pub struct Settings {
     /// More headers, or other values for those that are sent anyway. Their values are never shown.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
-    /// Who the product says it is.
+    /// Credentials: `{basic: {user: u, password: p}}`, `{bearer: token}` or `{api_key: key}`. Never shown.
     #[serde(default)]
     pub auth: Option<Auth>,
     /// How the server is verified, and a certificate for it.

@@ -25,7 +25,7 @@ use crate::net::tls::Tls;
 use bulk::{Bulk, Id};
 use hyper::{Method, Uri};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
@@ -34,7 +34,7 @@ use tailwater_shards::plugin::{
 };
 
 /// What the server does with an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
     /// Writes it; one with the same id is replaced.
@@ -45,7 +45,7 @@ pub enum Op {
 }
 
 /// How bodies are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
     /// Not at all.
@@ -72,7 +72,7 @@ pub struct Settings {
     /// The ingest pipeline that events go through.
     #[serde(default)]
     pub pipeline: Option<String>,
-    /// Who the product says it is.
+    /// Credentials: `{basic: {user: u, password: p}}`, `{bearer: token}` or `{api_key: key}`. Never shown.
     #[serde(default)]
     pub auth: Option<Auth>,
     /// How servers are verified, and a certificate for them.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outputs::encoding::testing::delivery;
-use crate::outputs::requests::testing::{Act, Seen, Server, answer, closed_port, deliver, retry, status};
+use crate::outputs::requests::tests::{Act, Seen, Server, answer, closed_port, deliver, retry, status};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -78,8 +78,8 @@ fn busy_items_are_sent_again_alone() {
 fn delivery_that_is_new_forgets_what_was_left_of_another() {
     let server = Server::start(|number, seen| if number == 0 { status(503) } else { good(number, seen) });
     let settings = settings(&[server.url()], json!({}));
-    let outcomes = crate::outputs::requests::testing::on_shard(move |env| async move {
-        let mut output = crate::outputs::requests::testing::open(&env, &settings).await.expect("it opens");
+    let outcomes = crate::outputs::requests::tests::on_shard(move |env| async move {
+        let mut output = crate::outputs::requests::tests::open(&env, &settings).await.expect("it opens");
         let (first, second) = (delivery(&lines(3), 1), delivery(&lines(2), 1));
         [output.deliver(&first).await, output.deliver(&second).await]
     });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outputs::encoding::testing::delivery;
-use crate::outputs::requests::testing::{Act, Seen, Server, answer, closed_port, deliver, retry, status};
+use crate::outputs::requests::tests::{Act, Seen, Server, answer, closed_port, deliver, retry, status};
 use flate2::read::GzDecoder;
 use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};

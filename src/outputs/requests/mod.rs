@@ -14,7 +14,7 @@ pub mod part;
 mod plan;
 mod targets;
 #[cfg(test)]
-pub mod testing;
+pub mod tests;
 
 pub use plan::{Mistaken, Plan, RequestSettings};
 
