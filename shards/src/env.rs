@@ -3,15 +3,18 @@
 //! Guarantees: nothing outside an implementation of these traits reads a clock, opens a file, spawns a task or knows what
 //! drives the executor. Two implementations exist from the first day: `glommio_env` on io_uring and `sim` on a seed.
 //!
-//! Does not carry sockets yet: a listener and a stream join the seam with the first network input that is simulated.
+//! Carries the connections that outputs make. Does not carry listeners yet: they join the seam with the first network input that
+//! is simulated.
 //!
 //! Rules for callers. File calls that may wait for a disk run inside [`Env::blocking`] or are named `nowait`; writes into the
 //! page cache are the one exception (see [`File::write_at`]). A task that works longer than a slice awaits [`Env::turn`].
 
+use futures_lite::io::{AsyncRead, AsyncWrite};
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +65,8 @@ pub trait Env: Clone + 'static {
     type Watch: Watch;
     /// A byte stream that cannot seek, such as standard input.
     type Stream: Stream;
+    /// A connection over TCP. Dropping it ends it.
+    type Connection: AsyncRead + AsyncWrite + Unpin + 'static;
 
     /// The shard this environment belongs to.
     fn shard(&self) -> ShardId;
@@ -97,6 +102,12 @@ pub trait Env: Clone + 'static {
     fn watch(&self) -> io::Result<Self::Watch>;
     /// The standard input of the process.
     fn stdin(&self) -> io::Result<Self::Stream>;
+    /// A connection to `address`, made within `timeout`. What is written leaves at once. The future may be dropped at any time.
+    fn connect(
+        &self,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> impl Future<Output = io::Result<Self::Connection>> + 'static;
 }
 
 /// What a path is.

@@ -160,7 +160,8 @@ pub struct OutputContext<E: Env> {
 pub enum Outcome {
     /// All of it is with the destination, or will be made durable there by [`Output::commit`].
     Delivered,
-    /// Nothing of it counts; it is tried again after the backoff, not before `after`.
+    /// Nothing of it counts; it is tried again after the backoff, not before `after`. The next call of [`Output::deliver`] on
+    /// this instance has the same events and a higher [`Delivery::attempt`], or others and attempt zero if these were given up.
     Retry {
         /// The destination's own wish, if it said one.
         after: Option<Duration>,

@@ -6,4 +6,5 @@ pub mod framing;
 pub mod json;
 pub mod nuls;
 pub mod path;
+pub mod template;
 pub mod text;

@@ -338,6 +338,33 @@ fn some_events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
     }
 }
 
+/// How deliveries are grouped for outputs that send a delivery as several requests side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestBatching {
+    /// Most bytes of one delivery; at least 1, and a larger event goes alone.
+    #[serde(deserialize_with = "some_bytes")]
+    pub max_bytes: ByteSize,
+    /// Most events of one delivery; at least 1.
+    #[serde(deserialize_with = "some_events")]
+    #[schemars(range(min = 1))]
+    pub max_events: u64,
+    /// Longest wait of an event for others to be delivered with it.
+    pub max_age: Period,
+}
+
+impl Default for RequestBatching {
+    fn default() -> RequestBatching {
+        RequestBatching { max_bytes: ByteSize(4 << 20), max_events: 100_000, max_age: Period(Duration::ZERO) }
+    }
+}
+
+impl From<RequestBatching> for Batching {
+    fn from(batch: RequestBatching) -> Batching {
+        Batching { max_bytes: batch.max_bytes, max_events: batch.max_events, max_age: batch.max_age }
+    }
+}
+
 /// How failed deliveries are tried again: waits grow twofold from `initial` to `max`, each drawn at random below that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -3,11 +3,10 @@
 //! Guarantees: connections, header bytes and the time of each connection are bounded; request bodies are not read. Does not
 //! know paths: the handler does. Carries no TLS.
 
+use super::stream::HyperStream;
 use futures_lite::future::or;
-use futures_lite::{AsyncRead, AsyncWrite};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -15,9 +14,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tailwater_shards::env::Env;
 use tailwater_shards::glommio_env::{GlommioEnv, Listener};
@@ -30,9 +27,6 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
 /// Bytes of request line and headers.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-
-/// Bytes read from a connection at once.
-const READ_BYTES: usize = 4096;
 
 /// The answer to a request.
 pub type Answer = Response<Full<Bytes>>;
@@ -73,37 +67,5 @@ where
             or(async { drop(serving.await) }, timer.sleep(CONNECTION_LIFE)).await;
             open.set(open.get() - 1);
         });
-    }
-}
-
-/// Lets hyper use a stream of the executor.
-struct HyperStream<T>(T);
-
-impl<T: AsyncRead + Unpin> hyper::rt::Read for HyperStream<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = [0; READ_BYTES];
-        let most = into.remaining().min(bytes.len());
-        match Pin::new(&mut self.0).poll_read(cx, &mut bytes[..most]) {
-            Poll::Ready(Ok(length)) => {
-                into.put_slice(&bytes[..length]);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl<T: AsyncWrite + Unpin> hyper::rt::Write for HyperStream<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
     }
 }

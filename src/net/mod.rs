@@ -1,3 +1,9 @@
-//! Network: listeners and protocols on the shards' own executors.
+//! What inputs, outputs and the admin endpoint share of the network.
 
+pub mod auth;
+pub mod client;
+pub mod endpoint;
 pub mod http;
+pub mod reply;
+pub mod stream;
+pub mod tls;

@@ -2,14 +2,19 @@
 
 pub mod blackhole;
 pub mod console;
+pub mod elasticsearch;
 pub mod encoding;
 pub mod file;
+pub mod http;
+pub mod requests;
 
 crate::components! {
     /// The settings of an output, by its `type`.
     pub enum OutputConfig: output {
         Blackhole => blackhole::Settings,
         Console => console::Settings,
+        Elasticsearch => elasticsearch::Settings,
         File => file::Settings,
+        Http => http::Settings,
     }
 }

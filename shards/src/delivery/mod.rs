@@ -366,17 +366,16 @@ impl<E: Env> Deliverer<E> {
         }
         let counters = self.context.counters.clone();
         counters.oldest_unacked.set(taken.first().map_or(0, |part| part.received().0));
-        let begun = self.context.env.now();
-        let mut backoff = Backoff::new(self.options.retry);
         let env = self.context.env.clone();
+        let (begun, mut backoff) = (env.now(), Backoff::new(self.options.retry));
         if E::Disk::sabotaged(Sabotage::CommitEarly) {
             taken.iter().for_each(|part| self.readers[part.reader].delivered(part));
             self.record(self.committed_state.clone().unwrap_or_default());
         }
         loop {
             let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
-            let attempt = async { deliver.await.map(Some) };
-            let outcome = match self.unless_forced(or(attempt, self.held_up(&taken))).await? {
+            let decided = async { deliver.await.map(Some) };
+            let outcome = match self.unless_forced(or(decided, self.held_up(&taken))).await? {
                 Ok(Some(outcome)) => outcome,
                 Ok(None) => return Err(End::Reopen("it hangs while the log is full".to_owned())),
                 Err(_) => return Err(panicked()),
@@ -410,6 +409,7 @@ impl<E: Env> Deliverer<E> {
                         counters.discarded.add(Discard::WalFull, delivery.events);
                         break;
                     }
+                    delivery.attempt = delivery.attempt.saturating_add(1);
                     // After the intakes have ended nothing but this output is waited for; the log keeps its events.
                     if self.pause(&mut backoff, after).await {
                         return Err(End::Forced);

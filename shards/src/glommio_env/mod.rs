@@ -45,6 +45,7 @@ use pulse::Pulse;
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -109,12 +110,6 @@ impl GlommioEnv {
         async move { stopper.stopped().await }
     }
 
-    /// A connection to `address`, for reading and writing. It is made off the executor: a pending connect is never cancelled.
-    pub async fn connect(&self, address: std::net::SocketAddr, timeout: Duration) -> io::Result<Connection> {
-        let stream = self.blocking(move || std::net::TcpStream::connect_timeout(&address, timeout)).await?;
-        Connection::adopt(self, stream)
-    }
-
     /// Notes that the reactor has just had a turn: what the current task waited for came out of it.
     fn mark_reactor_turn(&self) {
         self.inner.reactor_turn.set(system::monotonic());
@@ -125,6 +120,7 @@ impl Env for GlommioEnv {
     type Disk = RealDisk;
     type Watch = DirectoryWatch;
     type Stream = DescriptorStream;
+    type Connection = Connection;
 
     fn shard(&self) -> ShardId {
         self.inner.shard
@@ -222,6 +218,17 @@ impl Env for GlommioEnv {
 
     fn stdin(&self) -> io::Result<DescriptorStream> {
         DescriptorStream::new(io::stdin())
+    }
+
+    fn connect(
+        &self,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> impl Future<Output = io::Result<Connection>> + 'static {
+        let env = self.clone();
+        // Off the executor: a pending connect of its own must never be cancelled.
+        let connecting = self.blocking(move || std::net::TcpStream::connect_timeout(&address, timeout));
+        async move { Connection::adopt(&env, connecting.await?) }
     }
 }
 

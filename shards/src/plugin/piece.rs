@@ -15,12 +15,15 @@ pub struct Delivery<'a> {
     pub events: u64,
     /// Bytes of their lines.
     pub bytes: u64,
+    /// How often these very events were tried before: zero for a delivery that is new. An output that delivered a part of them
+    /// before it asked for another attempt may go on with the rest.
+    pub attempt: u32,
 }
 
 impl<'a> Delivery<'a> {
     /// An empty delivery with room for so many pieces.
     pub fn with_room(pieces: usize) -> Delivery<'a> {
-        Delivery { pieces: Vec::with_capacity(pieces), events: 0, bytes: 0 }
+        Delivery { pieces: Vec::with_capacity(pieces), events: 0, bytes: 0, attempt: 0 }
     }
 
     /// Adds a piece, unless it holds nothing.

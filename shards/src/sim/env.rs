@@ -11,17 +11,43 @@ use super::prng::Prng;
 use super::stream::SimStream;
 use super::watch::SimWatch;
 use crate::env::{Env, Monotonic, ShardId, Timestamp};
+use futures_lite::io::{AsyncRead, AsyncWrite};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Longest time work waits for a thread, in microseconds of virtual time.
 const BLOCKING_MICROS_MAX: u64 = 2_000;
+
+/// A connection of the simulated world, where nobody listens: every one is refused, so that none exists.
+pub enum SimConnection {}
+
+impl AsyncRead for SimConnection {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        match *self {}
+    }
+}
+
+impl AsyncWrite for SimConnection {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        match *self {}
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+}
 
 /// One shard's view of the simulated world.
 #[derive(Clone)]
@@ -85,6 +111,7 @@ impl Env for SimEnv {
     type Disk = SimDisk;
     type Watch = SimWatch;
     type Stream = SimStream;
+    type Connection = SimConnection;
 
     fn shard(&self) -> ShardId {
         self.shard
@@ -164,5 +191,13 @@ impl Env for SimEnv {
 
     fn stdin(&self) -> io::Result<SimStream> {
         Ok(SimStream::new(Rc::clone(&self.core.pipe), Prng::new(self.random(), "pipe")))
+    }
+
+    fn connect(&self, _: SocketAddr, _: Duration) -> impl Future<Output = io::Result<SimConnection>> + 'static {
+        let refused = self.core.sleep(Duration::from_micros(100));
+        async move {
+            refused.await;
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
     }
 }

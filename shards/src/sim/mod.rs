@@ -41,7 +41,7 @@ mod watch;
 mod world;
 
 pub use disk::{Crash, Outside, SimDisk, SimFile, SimLock, SimMap, Struck};
-pub use env::SimEnv;
+pub use env::{SimConnection, SimEnv};
 pub use executor::{Outcome, Simulation};
 pub use prng::Prng;
 pub use story::Story;

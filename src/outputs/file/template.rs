@@ -6,8 +6,9 @@
 //! needs a directory where another one's file is. Dates are the event's, in UTC. A field that the event does not have, or
 //! that is no text, number or truth value, reads `unknown`.
 
-use crate::codec::calendar::{Civil, digits};
+use crate::codec::calendar::Civil;
 use crate::codec::json::{find_field, string_body, unescape_json};
+use crate::codec::template::{Part, date_step_nanos, push_civil, push_date, push_literal};
 use std::path::Path;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
@@ -20,15 +21,6 @@ const NAME_BYTES_MAX: usize = 255 - 8;
 const PATH_BYTES_MAX: usize = 1024;
 
 const UNKNOWN: &[u8] = b"unknown";
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(Vec<u8>),
-    /// One letter of strftime.
-    Date(u8),
-    /// The name of a field, as it is spelled in an event's line.
-    Field(Vec<u8>),
-}
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,14 +75,7 @@ impl PathTemplate {
             }
         }
         let parts = || components.iter().flatten();
-        let steps = parts().filter_map(|part| match part {
-            Part::Date(b'S' | b's') => Some(1),
-            Part::Date(b'M') => Some(60),
-            Part::Date(b'H') => Some(3600),
-            Part::Date(_) => Some(86_400),
-            _ => None,
-        });
-        let step_nanos = steps.min().unwrap_or(0) * 1_000_000_000;
+        let step_nanos = date_step_nanos(parts());
         let has_fields = parts().any(|part| matches!(part, Part::Field(_)));
         Ok(PathTemplate { components, step_nanos, has_fields })
     }
@@ -169,60 +154,6 @@ impl PathTemplate {
         fixed.push(b'/');
         Path::new(std::ffi::OsStr::from_bytes(&fixed)).starts_with(base)
     }
-}
-
-fn push_literal(text: &[u8], parts: &mut Vec<Part>) {
-    match parts.last_mut() {
-        Some(Part::Literal(literal)) => literal.extend_from_slice(text),
-        _ => parts.push(Part::Literal(text.to_vec())),
-    }
-}
-
-/// Adds what stands behind a `%`, and returns what is left.
-fn push_date<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, String> {
-    let letter = *text.as_bytes().first().ok_or("a `%` at the end; write `%%` for a percent sign")?;
-    match letter {
-        b'%' => push_literal(b"%", parts),
-        b'F' => {
-            for (index, letter) in [b'Y', b'm', b'd'].into_iter().enumerate() {
-                if index > 0 {
-                    push_literal(b"-", parts);
-                }
-                parts.push(Part::Date(letter));
-            }
-        }
-        b'Y' | b'y' | b'm' | b'd' | b'H' | b'M' | b'S' | b'j' | b'G' | b'V' | b'u' | b's' => {
-            parts.push(Part::Date(letter))
-        }
-        _ => {
-            let letter = text.chars().next().unwrap_or('?');
-            return Err(format!("`%{letter}` is not one of %Y %y %m %d %F %H %M %S %j %G %V %u %s %%"));
-        }
-    }
-    Ok(&text[1..])
-}
-
-fn push_civil(civil: &Civil, moment: Timestamp, letter: u8, path: &mut Vec<u8>) {
-    let (value, width) = match letter {
-        b'Y' => (civil.year as u32, 4),
-        b'y' => (civil.year as u32 % 100, 2),
-        b'm' => (civil.month, 2),
-        b'd' => (civil.day, 2),
-        b'H' => (civil.hour, 2),
-        b'M' => (civil.minute, 2),
-        b'S' => (civil.second, 2),
-        b'j' => (civil.day_of_year(), 3),
-        b'G' => (civil.iso_week().0 as u32, 4),
-        b'V' => (civil.iso_week().1, 2),
-        b'u' => ((civil.weekday() + 6) % 7 + 1, 1),
-        _ => {
-            path.extend_from_slice(moment.0.div_euclid(1_000_000_000).to_string().as_bytes());
-            return;
-        }
-    };
-    let mut text = [0; 4];
-    digits(&mut text[..width], value);
-    path.extend_from_slice(&text[..width]);
 }
 
 /// Appends the value of a field, with no byte that a file name may not have.

@@ -82,7 +82,8 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
 
     fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
         let instance = context.env.shard().0;
-        let output = Counting { index: self.index, instance, ledger: self.ledger.clone(), env: context.env };
+        let (ledger, env) = (self.ledger.clone(), context.env);
+        let output = Counting { index: self.index, instance, ledger, env, retried: None };
         let one = self.placement == Placement::One;
         Box::pin(async move {
             let committed = state.and_then(|state| state.try_into().ok()).map(u64::from_le_bytes);
@@ -106,6 +107,8 @@ struct Counting<E: Env> {
     instance: u16,
     ledger: Ledger,
     env: E,
+    /// What was asked for again: which attempt that was, and its events.
+    retried: Option<(u32, Vec<Event>)>,
 }
 
 /// Whether an output that refuses some events refuses this one: the same whenever it comes.
@@ -128,8 +131,10 @@ impl<E: Env> Output for Counting<E> {
         Box::pin(async move {
             let outcome = misbehave(&self.env, &self.ledger, self.index).await;
             let events = events_of(&self.ledger, self.index, delivery);
+            self.count_attempts(delivery.attempt, &events);
             self.slow_on_one_source(&events).await;
             if let Some(retry) = outcome {
+                self.retried = Some((delivery.attempt, events.clone()));
                 let part = events.len() * (self.env.random() % 2) as usize / 2;
                 let rejects = self.ledger.state().outputs[self.index].rejects;
                 let part: Vec<Event> =
@@ -172,6 +177,18 @@ impl<E: Env> Output for Counting<E> {
 }
 
 impl<E: Env> Counting<E> {
+    /// Holds the number of the attempt against what this instance saw: the same events again, or new ones.
+    fn count_attempts(&mut self, attempt: u32, events: &[Event]) {
+        let expected = match self.retried.take() {
+            Some((before, again)) if again == events => before + 1,
+            _ => 0,
+        };
+        if attempt != expected {
+            let what = format!("attempt {attempt} of a delivery, expected {expected}");
+            self.ledger.state().oracle.garbled(OutputIndex(self.index as u8), &what);
+        }
+    }
+
     async fn slow_on_one_source(&self, events: &[Event]) {
         let slow = self.ledger.state().outputs[self.index].mood.slow_source;
         if slow.is_some_and(|slow| events.iter().any(|event| event.source == slow)) {

@@ -1,0 +1,229 @@
+//! Texts made of an event: `logs-{{ service }}-%Y.%m.%d`.
+//!
+//! Guarantees: dates are the event's, in UTC. A field's value is its text, number or truth value; a name with dots is looked for as it
+//! is, then as the way through nested objects. Nothing is escaped or bounded: whoever uses the text knows what it may hold.
+
+use super::calendar::{Civil, digits};
+use super::json::{find_field, string_body, unescape_json};
+use std::ops::Range;
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::plugin::Event;
+use tailwater_shards::scan::escape_json_into;
+
+/// What templates are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    Literal(Vec<u8>),
+    /// One letter of strftime.
+    Date(u8),
+    /// The name of a field, as it is spelled in an event's line.
+    Field(Vec<u8>),
+}
+
+/// A text with dates and fields in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+    /// Nanoseconds for which the dates stay the same; zero without dates.
+    step_nanos: i64,
+}
+
+impl Template {
+    /// Reads a template, or says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Template, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(character) = rest.chars().next() {
+            if let Some(behind) = rest.strip_prefix("{{") {
+                let (name, behind) = behind.split_once("}}").ok_or("`{{` without `}}`")?;
+                if name.trim().is_empty() {
+                    return Err("`{{ }}` names no field".to_owned());
+                }
+                let mut escaped = Vec::new();
+                escape_json_into(name.trim().as_bytes(), &mut escaped);
+                parts.push(Part::Field(escaped));
+                rest = behind;
+            } else if let Some(behind) = rest.strip_prefix('%') {
+                rest = push_date(behind, &mut parts)?;
+            } else {
+                push_literal(&rest.as_bytes()[..character.len_utf8()], &mut parts);
+                rest = &rest[character.len_utf8()..];
+            }
+        }
+        let step_nanos = date_step_nanos(parts.iter());
+        Ok(Template { parts, step_nanos })
+    }
+
+    /// Whether the text depends on what an event holds.
+    pub fn has_fields(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Field(_)))
+    }
+
+    /// The moments, this one among them, that give the same dates.
+    pub fn same_dates(&self, moment: Timestamp) -> Range<i64> {
+        match self.step_nanos {
+            0 => i64::MIN..i64::MAX,
+            step => {
+                let start = moment.0 - moment.0.rem_euclid(step);
+                start..start.saturating_add(step)
+            }
+        }
+    }
+
+    /// Appends the text of an event. A field that it does not have, or that is no text, number or truth value, reads `unknown`;
+    /// whether all were known.
+    pub fn render(&self, event: &Event<'_>, out: &mut Vec<u8>) -> bool {
+        let civil = Civil::of(event.timestamp);
+        let mut all_known = true;
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text),
+                Part::Date(letter) => push_civil(&civil, event.timestamp, *letter, out),
+                Part::Field(name) if push_field(event.line, name, out) => {}
+                Part::Field(_) => {
+                    out.extend_from_slice(b"unknown");
+                    all_known = false;
+                }
+            }
+        }
+        all_known
+    }
+}
+
+/// Appends the value of a field; nothing, and false, if there is none that can be written.
+fn push_field(line: &[u8], name: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    match find_path(line, name) {
+        Some([b'{' | b'[', ..] | b"null") | None => false,
+        Some(value) => match string_body(value) {
+            Some(body) if unescape_json(body, out).is_ok() => true,
+            Some(_) => {
+                out.truncate(start);
+                false
+            }
+            None => {
+                out.extend_from_slice(value);
+                true
+            }
+        },
+    }
+}
+
+/// The value of the field of this name, or at the end of this way through nested objects.
+fn find_path<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    if let Some(value) = find_field(object, name) {
+        return Some(value);
+    }
+    let dots = memchr::memchr_iter(b'.', name);
+    let mut inner = dots.filter_map(|dot| find_path(find_field(object, &name[..dot])?, &name[dot + 1..]));
+    inner.next()
+}
+
+/// Nanoseconds for which the dates of a template stay the same; zero without dates.
+pub fn date_step_nanos<'a>(parts: impl Iterator<Item = &'a Part>) -> i64 {
+    let steps = parts.filter_map(|part| match part {
+        Part::Date(b'S' | b's') => Some(1),
+        Part::Date(b'M') => Some(60),
+        Part::Date(b'H') => Some(3600),
+        Part::Date(_) => Some(86_400),
+        _ => None,
+    });
+    steps.min().unwrap_or(0) * 1_000_000_000
+}
+
+/// Appends to the literal at the end, or begins one.
+pub fn push_literal(text: &[u8], parts: &mut Vec<Part>) {
+    match parts.last_mut() {
+        Some(Part::Literal(literal)) => literal.extend_from_slice(text),
+        _ => parts.push(Part::Literal(text.to_vec())),
+    }
+}
+
+/// Adds what stands behind a `%`, and returns what is left.
+pub fn push_date<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, String> {
+    let letter = *text.as_bytes().first().ok_or("a `%` at the end; write `%%` for a percent sign")?;
+    match letter {
+        b'%' => push_literal(b"%", parts),
+        b'F' => {
+            for (index, letter) in [b'Y', b'm', b'd'].into_iter().enumerate() {
+                if index > 0 {
+                    push_literal(b"-", parts);
+                }
+                parts.push(Part::Date(letter));
+            }
+        }
+        b'Y' | b'y' | b'm' | b'd' | b'H' | b'M' | b'S' | b'j' | b'G' | b'V' | b'u' | b's' => {
+            parts.push(Part::Date(letter))
+        }
+        _ => {
+            let letter = text.chars().next().unwrap_or('?');
+            return Err(format!("`%{letter}` is not one of %Y %y %m %d %F %H %M %S %j %G %V %u %s %%"));
+        }
+    }
+    Ok(&text[1..])
+}
+
+/// Appends what a letter of strftime stands for.
+pub fn push_civil(civil: &Civil, moment: Timestamp, letter: u8, path: &mut Vec<u8>) {
+    let (value, width) = match letter {
+        b'Y' => (civil.year as u32, 4),
+        b'y' => (civil.year as u32 % 100, 2),
+        b'm' => (civil.month, 2),
+        b'd' => (civil.day, 2),
+        b'H' => (civil.hour, 2),
+        b'M' => (civil.minute, 2),
+        b'S' => (civil.second, 2),
+        b'j' => (civil.day_of_year(), 3),
+        b'G' => (civil.iso_week().0 as u32, 4),
+        b'V' => (civil.iso_week().1, 2),
+        b'u' => ((civil.weekday() + 6) % 7 + 1, 1),
+        _ => {
+            path.extend_from_slice(moment.0.div_euclid(1_000_000_000).to_string().as_bytes());
+            return;
+        }
+    };
+    let mut text = [0; 4];
+    digits(&mut text[..width], value);
+    path.extend_from_slice(&text[..width]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-23T00:12:34Z.
+    const MOMENT: Timestamp = Timestamp(1_795_392_754_000_000_000);
+
+    fn render(template: &str, line: &str) -> (String, bool) {
+        let mut out = Vec::new();
+        let template = Template::parse(template).expect("a template");
+        let all_known = template.render(&Event { line: line.as_bytes(), timestamp: MOMENT }, &mut out);
+        (String::from_utf8(out).expect("text"), all_known)
+    }
+
+    #[test]
+    fn dates_and_fields_are_the_events() {
+        let line = r#"{"a":"x/\u00fc","n":7,"k.p":true,"k":{"q":{"r":"deep"}},"o":{}}"#;
+        assert_eq!(render("l-%Y.%m.%d-{{ a }}-{{n}}", line), ("l-2026.11.23-x/ü-7".to_owned(), true));
+        assert_eq!(render("{{k.p}} {{k.q.r}}", line), ("true deep".to_owned(), true));
+        for missing in ["{{z}}", "{{o}}", "{{k.q}}", "{{k.q.r.s}}", "{{.}}"] {
+            assert_eq!(render(missing, line), ("unknown".to_owned(), false), "{missing}");
+        }
+        assert_eq!(render("{{a}}", r#"{"a":"\x"}"#), ("unknown".to_owned(), false));
+    }
+
+    #[test]
+    fn same_dates_cover_the_moment_and_no_other_date() {
+        let dates = |text: &str, at: i64| Template::parse(text).expect("a template").same_dates(Timestamp(at));
+        assert_eq!(dates("x", 5), i64::MIN..i64::MAX);
+        assert_eq!(dates("%H", 3_600_000_000_001), 3_600_000_000_000..7_200_000_000_000);
+        assert_eq!(dates("%F", -1), -86_400_000_000_000..0);
+    }
+
+    #[test]
+    fn bad_templates_say_why() {
+        for (text, why) in [("{{x", "}}"), ("{{ }}", "names no field"), ("%Q", "%Q"), ("%", "%%")] {
+            assert!(Template::parse(text).expect_err(text).contains(why));
+        }
+    }
+}

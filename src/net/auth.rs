@@ -1,0 +1,121 @@
+//! Credentials of a request, and the texts that nobody may see.
+//!
+//! Guarantees: a [`Secret`] shows nothing of itself in logs, errors or debug output. Does not protect memory.
+
+use hyper::header::HeaderValue;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::fmt;
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Secret {
+        Secret(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Who the product says it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// A user and a password.
+    Basic(Basic),
+    /// A token, sent as `Authorization: Bearer`.
+    Bearer(Secret),
+    /// An encoded API key of Elasticsearch, sent as `Authorization: ApiKey`.
+    ApiKey(Secret),
+}
+
+/// Credentials of HTTP's basic scheme.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Basic {
+    /// The name; it holds no colon.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+impl Auth {
+    /// The value of the header `Authorization`; says what is wrong, never what it holds.
+    pub fn header(&self) -> Result<HeaderValue, &'static str> {
+        let text = match self {
+            Auth::Basic(Basic { user, .. }) if user.contains(':') => return Err("the user holds a colon"),
+            Auth::Basic(Basic { user, password }) => {
+                format!("Basic {}", base64(format!("{user}:{}", password.expose()).as_bytes()))
+            }
+            Auth::Bearer(key) | Auth::ApiKey(key) if key.expose().is_empty() => {
+                return Err("the token or key is empty");
+            }
+            Auth::Bearer(token) => format!("Bearer {}", token.expose()),
+            Auth::ApiKey(key) => format!("ApiKey {}", key.expose()),
+        };
+        let mut value = HeaderValue::from_str(&text).map_err(|_| "it holds a character that no header may hold")?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// Base64 with padding.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let number = group.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(number >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn credentials_become_a_header_and_are_never_shown() {
+        let auth = |json: &str| serde_json::from_str::<Auth>(json).expect("credentials");
+        let basic = auth(r#"{"basic": {"user": "u", "password": "hush"}}"#);
+        assert_eq!(basic.header().expect("a header").as_bytes(), b"Basic dTpodXNo");
+        let bearer = auth(r#"{"bearer": "hush"}"#);
+        assert_eq!(bearer.header().expect("a header").as_bytes(), b"Bearer hush");
+        assert_eq!(auth(r#"{"api_key": "aWQ6a2V5"}"#).header().expect("a header").as_bytes(), b"ApiKey aWQ6a2V5");
+        for shown in [format!("{basic:?}"), format!("{bearer:?}"), format!("{:?}", bearer.header())] {
+            assert!(!shown.contains("hush") && !shown.contains("dTpodXNo"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_sent_are_refused() {
+        let auth = |json: &str| serde_json::from_str::<Auth>(json).expect("credentials").header().expect_err("refused");
+        assert!(auth(r#"{"basic": {"user": "a:b", "password": "x"}}"#).contains("colon"));
+        assert!(auth(r#"{"bearer": "a\nb"}"#).contains("character"));
+        assert!(auth(r#"{"bearer": ""}"#).contains("empty"));
+    }
+}

@@ -1,0 +1,228 @@
+//! An HTTP/1.1 client of one endpoint, with connections that are kept and used again.
+//!
+//! Guarantees: every request ends within its time, connecting and the answer's body included; a request that never left because a
+//! kept connection had ended is sent once more over a new one, any other failure is the caller's; at most [`IDLE_MAX`] connections
+//! are kept, none for longer than [`IDLE_LIFE`] without use. Names are resolved anew for each connection, off the executor, and
+//! their addresses tried in turn. Does not follow redirects and does not know what an answer means.
+
+use super::endpoint::Endpoint;
+use super::reply::{self, BodyError, Reply};
+use super::stream::HyperStream;
+use super::tls::server_name;
+use futures_lite::future::or;
+use futures_lite::{AsyncRead, AsyncWrite};
+use futures_rustls::TlsConnector;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::header::{HOST, HeaderMap};
+use hyper::{Method, Request, Uri};
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+use tailwater_shards::env::{Env, Monotonic};
+
+/// Connections kept for later.
+const IDLE_MAX: usize = 64;
+
+/// Longest time a connection is kept without use: servers and what is between forget silent ones.
+const IDLE_LIFE: Duration = Duration::from_secs(30);
+
+/// Longest wait for one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// Why there is no answer. All of it may be better later.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection, so nothing was sent.
+    #[error("{endpoint}: {source}")]
+    Connect {
+        /// Where to.
+        endpoint: String,
+        /// What the system, or TLS, said.
+        source: io::Error,
+    },
+    /// It took too long; the request may have been taken.
+    #[error("{endpoint}: no answer within {timeout:?}")]
+    Timeout {
+        /// Where to.
+        endpoint: String,
+        /// The bound.
+        timeout: Duration,
+    },
+    /// The connection failed; the request may have been taken.
+    #[error("{endpoint}: {source}")]
+    Broken {
+        /// Where to.
+        endpoint: String,
+        /// What the protocol said.
+        source: hyper::Error,
+    },
+    /// The answer's body could not be taken.
+    #[error("{endpoint}: {source}")]
+    Body {
+        /// Where to.
+        endpoint: String,
+        /// Why.
+        source: BodyError,
+    },
+}
+
+/// What all requests to an endpoint have in common.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub path: Uri,
+    /// All headers except `Host` and those that the protocol needs for itself.
+    pub headers: HeaderMap,
+}
+
+/// See the module.
+pub struct Client<E: Env> {
+    env: E,
+    endpoint: Endpoint,
+    head: Head,
+    tls: Option<Secured>,
+    timeout: Duration,
+    idle: RefCell<Vec<Idle>>,
+}
+
+/// How connections are secured.
+#[derive(Clone)]
+pub struct Secured {
+    /// Makes them.
+    pub connector: TlsConnector,
+    /// The name the server proves, if it is not the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Monotonic,
+}
+
+impl<E: Env> Client<E> {
+    /// A client that connects with its first request. `tls` is there for an endpoint that is secure.
+    pub fn new(env: E, endpoint: Endpoint, head: Head, tls: Option<Secured>, timeout: Duration) -> Client<E> {
+        Client { env, endpoint, head, tls, timeout, idle: RefCell::default() }
+    }
+
+    /// What is shown of the endpoint.
+    pub fn name(&self) -> String {
+        self.endpoint.name()
+    }
+
+    /// Sends a request and takes its answer in. May be given up at any time; its connection ends then.
+    pub async fn send(&self, body: Bytes) -> Result<Reply, SendError> {
+        let late = async {
+            self.env.sleep(self.timeout).await;
+            Err(SendError::Timeout { endpoint: self.name(), timeout: self.timeout })
+        };
+        or(self.exchange(body), late).await
+    }
+
+    /// Lets go of connections that nobody has used for long.
+    pub fn tick(&self) {
+        let now = self.env.now();
+        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < IDLE_LIFE);
+    }
+
+    async fn exchange(&self, body: Bytes) -> Result<Reply, SendError> {
+        loop {
+            let kept = self.take_idle().await;
+            let is_kept = kept.is_some();
+            let mut sender = match kept {
+                Some(sender) => sender,
+                None => self.connect().await.map_err(|source| SendError::Connect { endpoint: self.name(), source })?,
+            };
+            let response = match sender.try_send_request(self.request(body.clone())).await {
+                Ok(response) => response,
+                Err(mut error) => {
+                    let never_left = error.take_message().is_some();
+                    if is_kept && never_left {
+                        continue;
+                    }
+                    return Err(SendError::Broken { endpoint: self.name(), source: error.into_error() });
+                }
+            };
+            let reply = reply::read(response, self.env.wall()).await;
+            let reply = reply.map_err(|source| SendError::Body { endpoint: self.name(), source })?;
+            self.give_back(sender);
+            return Ok(reply);
+        }
+    }
+
+    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.path.clone();
+        *request.headers_mut() = self.head.headers.clone();
+        request.headers_mut().entry(HOST).or_insert_with(|| self.endpoint.host_header.clone());
+        request
+    }
+
+    /// The connection used last, of those that still stand.
+    async fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        loop {
+            let idle = self.idle.borrow_mut().pop();
+            let Idle { mut sender, since } = idle?;
+            let is_fresh = self.env.now().since(since) < IDLE_LIFE;
+            if is_fresh && sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    fn give_back(&self, sender: SendRequest<Full<Bytes>>) {
+        let mut idle = self.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < IDLE_MAX {
+            idle.push(Idle { sender, since: self.env.now() });
+        }
+    }
+
+    async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
+        let timeout = self.timeout.min(CONNECT_TIMEOUT);
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in self.addresses().await?.into_iter().take(ADDRESSES_MAX) {
+            let connection = match self.env.connect(address, timeout).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            let Some(tls) = &self.tls else { return self.speak(connection).await };
+            let name = server_name(tls.server_name.as_deref().unwrap_or(&self.endpoint.host));
+            let name = name.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+            return self.speak(tls.connector.connect(name, connection).await?).await;
+        }
+        Err(last)
+    }
+
+    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let (host, port) = (self.endpoint.host.clone(), self.endpoint.port);
+        match host.parse::<IpAddr>() {
+            Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
+            Err(_) => self.env.blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await,
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    ) -> io::Result<SendRequest<Full<Bytes>>> {
+        let mut builder = Builder::new();
+        // The head leaves on its own: cheaper than a copy of the body behind it.
+        builder.writev(true);
+        let (sender, connection) = builder.handshake(HyperStream(stream)).await.map_err(io::Error::other)?;
+        // How it ends is told to whoever waits for an answer.
+        self.env.spawn("http client", async move { drop(connection.await) });
+        Ok(sender)
+    }
+}

@@ -1,0 +1,92 @@
+//! Where requests go: the parts of a URL that a client needs.
+//!
+//! Guarantees: a URL with credentials in it is refused, and what is shown of an endpoint is scheme, host and port only, since
+//! paths and queries may hold keys. Does not resolve names.
+
+use hyper::Uri;
+use hyper::header::HeaderValue;
+
+/// A server and the beginning of the paths there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Whether it speaks TLS.
+    pub secure: bool,
+    /// Name or address, an IPv6 address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The value of the header `Host`.
+    pub host_header: HeaderValue,
+    /// Path and query, as they go into the request line.
+    pub path: String,
+}
+
+impl Endpoint {
+    /// Reads `http://host:port/path?query`; what is wrong is said without showing the URL.
+    pub fn parse(url: &str) -> Result<Endpoint, String> {
+        let uri: Uri = url.trim().parse().map_err(|error| format!("this is not a URL: {error}"))?;
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err("the URL begins with neither http:// nor https://".to_owned()),
+        };
+        let authority = uri.authority().ok_or("the URL names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("the URL holds a user or a password; they belong into `auth`".to_owned());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err("the URL names no host".to_owned());
+        }
+        let port = match authority.port_u16() {
+            Some(0) => return Err("port 0 is no port".to_owned()),
+            Some(port) => port,
+            None if authority.as_str() != authority.host() => return Err("the port is no number".to_owned()),
+            None => [80, 443][usize::from(secure)],
+        };
+        let host_header = HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is none".to_owned())?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Endpoint { secure, host: host.to_owned(), port, host_header, path })
+    }
+
+    /// The path without its query and without a slash at its end.
+    pub fn base(&self) -> &str {
+        self.path.split('?').next().unwrap_or_default().trim_end_matches('/')
+    }
+
+    /// What is shown of it.
+    pub fn name(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        let brackets = if self.host.contains(':') { ["[", "]"] } else { ["", ""] };
+        format!("{scheme}://{}{}{}:{}", brackets[0], self.host, brackets[1], self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_url_are_found() {
+        let read = |url: &str| Endpoint::parse(url).expect("a URL");
+        let one = read("https://logs.example:9243/in/?key=hush");
+        assert_eq!((one.secure, one.host.as_str(), one.port), (true, "logs.example", 9243));
+        assert_eq!((one.path.as_str(), one.base()), ("/in/?key=hush", "/in"));
+        assert_eq!(one.name(), "https://logs.example:9243");
+        assert_eq!((read("http://a").port, read("https://a").port), (80, 443));
+        assert_eq!((read("http://a").path.as_str(), read("http://a").base()), ("/", ""));
+        let six = read("http://[::1]:9200");
+        assert_eq!((six.host.as_str(), six.name().as_str()), ("::1", "http://[::1]:9200"));
+        assert_eq!(six.host_header, "[::1]:9200");
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_being_shown() {
+        for url in
+            ["", "a:1", "/x", "ftp://a", "http://", "http://u:hush@a", "http://a:0", "http://a:99999", "http://a b"]
+        {
+            let error = Endpoint::parse(url).expect_err(url);
+            assert!(!error.contains("hush"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What a server answered: status, wish for a pause, and the body within bounds.
+//!
+//! Guarantees: a body never takes more memory than [`BODY_BYTES_MAX`], before or after it is inflated; a compressed one that would
+//! grow beyond is refused as such. Does not know what a status means for events.
+
+use flate2::write::GzDecoder;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use std::io::{self, Write};
+use std::time::Duration;
+use tailwater_shards::env::Timestamp;
+
+/// Most bytes of a body, as it comes and inflated.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Longest pause that a server is granted.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// Bytes of a body that are shown.
+const SHOWN_BYTES: usize = 300;
+
+/// An answer that has come in whole.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// How long the server wants to be left alone.
+    pub retry_after: Option<Duration>,
+    /// The body, inflated.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// Status and the first bytes of the body, on one line, for the operator.
+    pub fn shown(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(SHOWN_BYTES)]);
+        let text: Vec<&str> =
+            text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+        match text.is_empty() {
+            true => format!("HTTP {}", self.status),
+            false => format!("HTTP {}: {}", self.status, text.join(" ")),
+        }
+    }
+}
+
+/// Why a body was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection failed in the middle.
+    #[error("the answer broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// More than is taken.
+    #[error("the body of the answer (HTTP {0}) is larger than {BODY_BYTES_MAX} bytes")]
+    TooLarge(StatusCode),
+    /// More than is taken once it is inflated.
+    #[error("the compressed body of the answer (HTTP {0}) is larger than {BODY_BYTES_MAX} bytes when it is inflated")]
+    Bomb(StatusCode),
+    /// Compressed in a way that was not offered.
+    #[error("the body of the answer (HTTP {0}) is compressed in a way that is not known, or broken")]
+    Encoding(StatusCode),
+}
+
+/// Takes in an answer. `now` is what a date in it is measured against.
+pub async fn read(response: Response<Incoming>, now: Timestamp) -> Result<Reply, BodyError> {
+    let (head, mut body) = response.into_parts();
+    let status = head.status;
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(BodyError::TooLarge(status));
+    }
+    let mut inflate = Inflate::new(&head.headers, status)?;
+    while let Some(frame) = body.frame().await {
+        if let Ok(bytes) = frame?.into_data() {
+            inflate.push(&bytes)?;
+        }
+    }
+    let body = inflate.finish()?;
+    Ok(Reply { status, retry_after: retry_after(&head.headers, now), body })
+}
+
+/// A body on its way in.
+struct Inflate {
+    status: StatusCode,
+    taken: usize,
+    sink: Sink,
+}
+
+enum Sink {
+    Plain(Capped),
+    Gzip(Box<GzDecoder<Capped>>),
+}
+
+/// A buffer that refuses to grow beyond the cap.
+#[derive(Default)]
+struct Capped(Vec<u8>);
+
+impl Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > BODY_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Inflate {
+    fn new(headers: &HeaderMap, status: StatusCode) -> Result<Inflate, BodyError> {
+        let sink = match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase()) {
+            None => Sink::Plain(Capped::default()),
+            Some(name) if name == b"identity" => Sink::Plain(Capped::default()),
+            Some(name) if name == b"gzip" || name == b"x-gzip" => {
+                Sink::Gzip(Box::new(GzDecoder::new(Capped::default())))
+            }
+            Some(_) => return Err(BodyError::Encoding(status)),
+        };
+        Ok(Inflate { status, taken: 0, sink })
+    }
+
+    fn push(&mut self, bytes: &Bytes) -> Result<(), BodyError> {
+        self.taken += bytes.len();
+        if self.taken > BODY_BYTES_MAX {
+            return Err(BodyError::TooLarge(self.status));
+        }
+        let taken = match &mut self.sink {
+            Sink::Plain(sink) => sink.write_all(bytes),
+            Sink::Gzip(sink) => sink.write_all(bytes),
+        };
+        taken.map_err(|error| self.failed(&error))
+    }
+
+    fn finish(self) -> Result<Vec<u8>, BodyError> {
+        let status = self.status;
+        match self.sink {
+            Sink::Plain(sink) => Ok(sink.0),
+            Sink::Gzip(_) if self.taken == 0 => Ok(Vec::new()),
+            Sink::Gzip(sink) => match sink.finish() {
+                Ok(sink) => Ok(sink.0),
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(BodyError::Bomb(status)),
+                Err(_) => Err(BodyError::Encoding(status)),
+            },
+        }
+    }
+
+    fn failed(&self, error: &io::Error) -> BodyError {
+        match error.kind() {
+            io::ErrorKind::FileTooLarge => BodyError::Bomb(self.status),
+            _ => BodyError::Encoding(self.status),
+        }
+    }
+}
+
+/// The header `Retry-After`: seconds or a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let pause = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+            let nanos = date.as_nanosecond() - i128::from(now.0);
+            Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+        }
+    };
+    Some(pause.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use hyper::header::HeaderValue;
+
+    const OK: StatusCode = StatusCode::OK;
+
+    fn headers(name: hyper::header::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).expect("in memory");
+        encoder.finish().expect("in memory")
+    }
+
+    fn inflated(parts: &[&[u8]]) -> Result<Vec<u8>, BodyError> {
+        let mut inflate = Inflate::new(&headers(CONTENT_ENCODING, "gzip"), OK)?;
+        for part in parts {
+            inflate.push(&Bytes::copy_from_slice(part))?;
+        }
+        inflate.finish()
+    }
+
+    #[test]
+    fn both_forms_of_retry_after_are_read_and_capped() {
+        let now = Timestamp(784_111_777 * 1_000_000_000);
+        let pause = |text: &'static str| retry_after(&headers(RETRY_AFTER, text), now);
+        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
+        assert_eq!(pause("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(pause("Sun, 06 Nov 1994 08:40:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(pause("86400"), Some(RETRY_AFTER_MAX));
+        assert_eq!(pause("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn compressed_body_is_inflated_whatever_its_parts() {
+        let bytes = gzip(b"{\"errors\":false}");
+        let (head, tail) = bytes.split_at(7);
+        assert_eq!(inflated(&[head, tail]).expect("it inflates"), b"{\"errors\":false}");
+        assert_eq!(inflated(&[]).expect("nothing"), b"");
+        assert!(matches!(inflated(&[head]), Err(BodyError::Encoding(_))));
+        assert!(matches!(inflated(&[b"no gzip at all"]), Err(BodyError::Encoding(_))));
+        assert!(Inflate::new(&headers(CONTENT_ENCODING, "br"), OK).is_err());
+    }
+
+    #[test]
+    fn compressed_bomb_is_refused() {
+        let bomb = gzip(&vec![0; BODY_BYTES_MAX + 1]);
+        assert!(bomb.len() < BODY_BYTES_MAX / 100);
+        assert!(matches!(inflated(&[&bomb]), Err(BodyError::Bomb(_))));
+    }
+
+    #[test]
+    fn shown_body_is_short_and_on_one_line() {
+        let reply = Reply { status: StatusCode::BAD_REQUEST, retry_after: None, body: b"a\n\x1b[31m b".repeat(200) };
+        let shown = reply.shown();
+        assert!(shown.starts_with("HTTP 400 Bad Request: a [31m ba"), "{shown}");
+        assert!(shown.len() < 400 && !shown.contains(char::is_control));
+        assert_eq!(Reply { status: OK, retry_after: None, body: Vec::new() }.shown(), "HTTP 200 OK");
+    }
+}

@@ -1,0 +1,133 @@
+//! TLS of connections that the product makes.
+//!
+//! Guarantees: the server's certificate is always verified, against the configured authorities or those of the system. Keys are
+//! read when an output opens and are never shown. Does not renew: a changed file is read when the output opens again.
+
+use futures_rustls::TlsConnector;
+use futures_rustls::pki_types::pem::PemObject;
+use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use futures_rustls::rustls::crypto::ring;
+use futures_rustls::rustls::{ClientConfig, RootCertStore};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tailwater_shards::env::{Disk, File, Open};
+
+/// Where systems keep the certificates of the authorities they trust.
+const SYSTEM_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Largest file of certificates that is read.
+const FILE_BYTES_MAX: usize = 4 << 20;
+
+/// How servers are verified, and how the product shows who it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The authorities that servers are verified against, a PEM file; without it, those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that servers ask for, and those between it and its authority: a PEM file.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    pub key_file: Option<PathBuf>,
+    /// The name in the server's certificate, if it is not the host of the URL.
+    pub server_name: Option<String>,
+}
+
+impl Tls {
+    /// What makes no sense: a key and what is wrong with it.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        match (&self.cert_file, &self.key_file) {
+            (Some(_), None) => return Err(("tls.key_file", "a certificate is given without its key".to_owned())),
+            (None, Some(_)) => return Err(("tls.cert_file", "a key is given without its certificate".to_owned())),
+            _ => {}
+        }
+        match self.server_name.as_deref().map(server_name) {
+            Some(Err(what)) => Err(("tls.server_name", what)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the files. May block.
+    pub fn connector<D: Disk>(&self, disk: &D) -> Result<TlsConnector, String> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS: {error}"))?
+            .with_root_certificates(self.authorities(disk)?);
+        let mut config = match (&self.cert_file, &self.key_file) {
+            (Some(cert_file), Some(key_file)) => {
+                let chain = certificates(cert_file, &read(disk, cert_file)?)?;
+                let key = PrivateKeyDer::from_pem_slice(&read(disk, key_file)?)
+                    .map_err(|_| format!("{} holds no private key that can be read", key_file.display()))?;
+                let fits = builder.with_client_auth_cert(chain, key);
+                fits.map_err(|error| format!("{} and {}: {error}", cert_file.display(), key_file.display()))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    fn authorities<D: Disk>(&self, disk: &D) -> Result<RootCertStore, String> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = &self.ca_file {
+            for certificate in certificates(path, &read(disk, path)?)? {
+                let unfit = |error| format!("{} holds a certificate that cannot be used: {error}", path.display());
+                roots.add(certificate).map_err(unfit)?;
+            }
+            return Ok(roots);
+        }
+        for path in SYSTEM_BUNDLES.map(Path::new) {
+            let Ok(bytes) = read(disk, path) else { continue };
+            // A system has odd ones among hundreds.
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
+            if !roots.is_empty() {
+                return Ok(roots);
+            }
+        }
+        Err(format!(
+            "no certificates of authorities in {}: install them, or name a file with tls.ca_file",
+            SYSTEM_BUNDLES[0]
+        ))
+    }
+}
+
+/// The name a server has to prove.
+pub fn server_name(name: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is no name of a server"))
+}
+
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    match read {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(format!("{} holds no certificate in PEM form", path.display())),
+    }
+}
+
+fn read<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error| format!("{} cannot be read: {error}", path.display());
+    let file = disk.open(path, Open::Read).map_err(failed)?;
+    let mut bytes = vec![0; 64 * 1024];
+    let mut length = 0;
+    loop {
+        match file.read_at(&mut bytes[length..], length as u64).map_err(failed)? {
+            0 => break,
+            more => length += more,
+        }
+        if length > FILE_BYTES_MAX {
+            return Err(format!("{} is larger than {FILE_BYTES_MAX} bytes", path.display()));
+        }
+        if length == bytes.len() {
+            bytes.resize(length * 2, 0);
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}

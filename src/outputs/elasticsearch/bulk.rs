@@ -1,0 +1,243 @@
+//! The body of a bulk request: for each event a line that says where it goes, and its line as it lies in the log.
+//!
+//! Guarantees: what is written is always two lines an event, so that one event never spoils a request. An index name that the server
+//! would refuse, and an id that is too long, keep their event out, with the reason. Costs one comparison and two copies an event as
+//! long as neither fields nor ids are asked for.
+
+use crate::codec::template::Template;
+use crate::outputs::requests::part::{Part, Slice};
+use std::ops::Range;
+use tailwater_shards::plugin::{Delivery, Event};
+use tailwater_shards::scan::escape_json_into;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Longest index name, in bytes.
+const INDEX_BYTES_MAX: usize = 255;
+
+/// Longest id, in bytes: a longer one fails its whole request.
+const ID_BYTES_MAX: usize = 512;
+
+/// What the server is to do with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Index,
+    Create,
+}
+
+/// Where the id of an event comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Id {
+    /// The server makes one.
+    None,
+    /// The hash of its line.
+    Hash,
+    /// Of its fields; an event without them, or with an empty text, leaves it to the server.
+    Template(Template),
+}
+
+/// Makes bodies.
+pub struct Bulk {
+    op: Op,
+    index: Template,
+    has_fields: bool,
+    id: Id,
+    /// The beginning of the action line, or why there is none; right for events of these moments.
+    action: Vec<u8>,
+    refusal: Option<String>,
+    moments: Range<i64>,
+    scratch: Vec<u8>,
+}
+
+impl Bulk {
+    pub fn new(op: Op, index: Template, id: Id) -> Bulk {
+        let has_fields = index.has_fields();
+        // Empty: the first event has none of them.
+        let moments = 0..0;
+        Bulk { op, index, has_fields, id, action: Vec::new(), refusal: None, moments, scratch: Vec::new() }
+    }
+
+    /// About what an event takes besides its line.
+    pub fn overhead_bytes(&self) -> u64 {
+        if self.id == Id::None { 50 } else { 90 }
+    }
+
+    /// Whether an event that is there already was brought by an earlier attempt.
+    pub fn knows_its_events(&self) -> bool {
+        self.op == Op::Create && self.id != Id::None
+    }
+
+    /// Appends the events of a part; names those that are left out.
+    pub fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
+        out.reserve(usize::try_from(delivery.bytes.min(1 << 20)).unwrap_or(0));
+        part.visit(delivery, |slice| match slice {
+            Slice::Event(event, index) => self.push(&event, index, out, refused),
+            Slice::Piece(piece, first) => {
+                (first..).zip(piece.iter()).for_each(|(index, event)| self.push(&event, index, out, refused));
+            }
+        });
+    }
+
+    fn push(&mut self, event: &Event<'_>, index: u64, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
+        if self.has_fields || !self.moments.contains(&event.timestamp.0) {
+            self.prepare(event);
+        }
+        if let Some(reason) = &self.refusal {
+            refused.push((index, reason.clone()));
+            return;
+        }
+        let start = out.len();
+        out.extend_from_slice(&self.action);
+        if let Err(reason) = self.push_id(event, out) {
+            out.truncate(start);
+            refused.push((index, reason));
+            return;
+        }
+        out.extend_from_slice(b"}}\n");
+        out.extend_from_slice(event.line);
+        if !event.line.ends_with(b"\n") {
+            out.push(b'\n');
+        }
+    }
+
+    /// Makes the action line for an event and those of the same dates.
+    fn prepare(&mut self, event: &Event<'_>) {
+        self.moments = self.index.same_dates(event.timestamp);
+        self.scratch.clear();
+        self.index.render(event, &mut self.scratch);
+        let name = String::from_utf8_lossy(&self.scratch).to_lowercase();
+        self.refusal = unfit(&name).map(|why| format!("the index name `{name}` {why}"));
+        self.action.clear();
+        let op: &[u8] = match self.op {
+            Op::Index => b"{\"index\":{\"_index\":\"",
+            Op::Create => b"{\"create\":{\"_index\":\"",
+        };
+        self.action.extend_from_slice(op);
+        escape_json_into(name.as_bytes(), &mut self.action);
+        self.action.push(b'"');
+    }
+
+    fn push_id(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        match &self.id {
+            Id::None => {}
+            Id::Hash => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b",\"_id\":\"");
+                let hash = xxh3_128(event.line.strip_suffix(b"\n").unwrap_or(event.line));
+                out.extend((0..32).rev().map(|place| DIGITS[(hash >> (4 * place) & 15) as usize]));
+                out.push(b'"');
+            }
+            Id::Template(template) => {
+                self.scratch.clear();
+                if !template.render(event, &mut self.scratch) || self.scratch.is_empty() {
+                    return Ok(());
+                }
+                if self.scratch.len() > ID_BYTES_MAX {
+                    return Err(format!("its id has {} bytes, more than {ID_BYTES_MAX}", self.scratch.len()));
+                }
+                out.extend_from_slice(b",\"_id\":\"");
+                escape_json_into(&self.scratch, out);
+                out.push(b'"');
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why the server would refuse an index of this name.
+fn unfit(name: &str) -> Option<&'static str> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
+    match name {
+        "" => Some("is empty"),
+        "." | ".." => Some("is not allowed"),
+        _ if name.starts_with(['-', '_', '+']) => Some("begins with -, _ or +"),
+        _ if name.len() > INDEX_BYTES_MAX => Some("is longer than 255 bytes"),
+        _ if name.contains(odd) => Some("holds white space or one of \\ / * ? \" < > | , # :"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::encoding::testing::{delivery, piece};
+    use tailwater_shards::plugin::Column;
+
+    /// 2026-11-23T00:12:34Z.
+    const MOMENT: u64 = 1_795_392_754_000_000_000;
+
+    fn template(text: &str) -> Template {
+        Template::parse(text).expect("a template")
+    }
+
+    fn body(bulk: &mut Bulk, lines: &[&str]) -> (String, Vec<(u64, String)>) {
+        let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
+        let delivery = delivery(&lines, MOMENT);
+        let (mut out, mut refused) = (Vec::new(), Vec::new());
+        bulk.body(&delivery, &Part::of(0..delivery.events), &mut out, &mut refused);
+        (String::from_utf8(out).expect("text"), refused)
+    }
+
+    #[test]
+    fn events_stand_below_their_action() {
+        let mut bulk = Bulk::new(Op::Index, template("logs-%Y.%m.%d"), Id::None);
+        let (text, refused) = body(&mut bulk, &[r#"{"a":1}"#, r#"{"b":"ü"}"#]);
+        let action = r#"{"index":{"_index":"logs-2026.11.23"}}"#;
+        assert_eq!(text, format!("{action}\n{{\"a\":1}}\n{action}\n{{\"b\":\"ü\"}}\n"));
+        assert!(refused.is_empty());
+    }
+
+    #[test]
+    fn each_event_goes_to_the_index_of_its_day() {
+        let day = 86_400_000_000_000;
+        let mut delivery = Delivery::default();
+        let times = [MOMENT, MOMENT + day, MOMENT].iter().flat_map(|nanos| nanos.to_le_bytes()).collect::<Vec<u8>>();
+        delivery.push(piece(&["{}\n".into(), "{}\n".into(), "{}\n".into()], Column::Each(times.into())));
+        let mut out = Vec::new();
+        Bulk::new(Op::Index, template("l-%d"), Id::None).body(&delivery, &Part::of(0..3), &mut out, &mut Vec::new());
+        let days: Vec<String> = String::from_utf8_lossy(&out)
+            .lines()
+            .step_by(2)
+            .map(|line| line[18..].trim_matches(['"', '}', ':']).to_owned())
+            .collect();
+        assert_eq!(days, ["l-23", "l-24", "l-23"]);
+    }
+
+    #[test]
+    fn names_are_lowered_and_bad_ones_keep_their_event_out() {
+        let mut bulk = Bulk::new(Op::Create, template("{{ k8s.ns }}-x"), Id::None);
+        let (text, refused) =
+            body(&mut bulk, &[r#"{"k8s":{"ns":"Shop"}}"#, r#"{"k8s":{"ns":"a/b"}}"#, r#"{"k8s":{"ns":"_a"}}"#, "{}"]);
+        let actions: Vec<&str> = text.lines().step_by(2).collect();
+        assert_eq!(actions, [r#"{"create":{"_index":"shop-x"}}"#, r#"{"create":{"_index":"unknown-x"}}"#]);
+        assert_eq!(refused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2]);
+        assert!(refused[0].1.contains("`a/b-x`") && refused[1].1.contains("begins with"), "{refused:?}");
+    }
+
+    #[test]
+    fn no_name_breaks_out_of_its_line() {
+        for name in ["", ".", "..", "a b", "a\nb", "a\"b", "a\\b", "a:b", "+a", "a\u{0}", &"x".repeat(256)] {
+            assert!(unfit(name).is_some(), "{name:?}");
+        }
+        for name in ["a", ".hidden", "a.b-c_d", "ü"] {
+            assert_eq!(unfit(name), None);
+        }
+    }
+
+    #[test]
+    fn ids_are_the_hash_or_the_fields() {
+        let mut hashed = Bulk::new(Op::Create, template("l"), Id::Hash);
+        let (text, _) = body(&mut hashed, &["{}", "{}", r#"{"a":1}"#]);
+        let ids: Vec<&str> = text.lines().step_by(2).collect();
+        assert_eq!(ids[0], format!(r#"{{"create":{{"_index":"l","_id":"{:032x}"}}}}"#, xxh3_128(b"{}")));
+        assert!(ids[0] == ids[1] && ids[1] != ids[2]);
+        assert!(hashed.knows_its_events());
+
+        let mut fields = Bulk::new(Op::Index, template("l"), Id::Template(template("{{ id }}")));
+        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(513));
+        let (text, refused) = body(&mut fields, &[r#"{"id":"a\"b"}"#, "{}", r#"{"id":""}"#, &long]);
+        let ids: Vec<&str> = text.lines().step_by(2).collect();
+        let none = r#"{"index":{"_index":"l"}}"#;
+        assert_eq!(ids, [r#"{"index":{"_index":"l","_id":"a\"b"}}"#, none, none]);
+        assert!(refused.len() == 1 && refused[0].0 == 3 && refused[0].1.contains("513"), "{refused:?}");
+    }
+}

@@ -1,0 +1,252 @@
+//! Output `elasticsearch`: sends events with the bulk API, to Elasticsearch 7, 8, 9 and OpenSearch alike.
+//!
+//! Guarantees: an event counts as delivered when the server said so for it. Events that the server is too busy for are sent again,
+//! alone; events that it refuses for good are rejected with its reason, and the others of their request stay delivered. With
+//! `op: create` and an `id` an event that is sent twice, because an answer was lost or the process was killed, is there once; without
+//! an id at least once. An answer about the whole request that is neither 400 nor 413 says nothing about events: it is waited out.
+//!
+//! Does not make indexes, templates, data streams or pipelines, and does not look for further nodes of the cluster.
+
+mod answer;
+mod bulk;
+
+use super::encoding::output_full;
+use super::file::compress::Compression as BodyCompression;
+use super::http::{concurrency_default, request_bytes_default, timeout_default};
+use super::requests::part::Part;
+use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict};
+use crate::codec::template::Template;
+use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
+use crate::net::auth::Auth;
+use crate::net::client::Head;
+use crate::net::reply::Reply;
+use crate::net::tls::Tls;
+use bulk::{Bulk, Id};
+use hyper::{Method, Uri};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::env::Env;
+use tailwater_shards::plugin::{
+    Delivery, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError,
+};
+
+/// What the server does with an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Writes it; one with the same id is replaced.
+    #[default]
+    Index,
+    /// Writes it unless there is one with its id; the only one that data streams take.
+    Create,
+}
+
+/// How bodies are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip, fastest level.
+    Gzip,
+}
+
+/// Settings of an output `elasticsearch`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Servers of one cluster, `http://` or `https://`; requests go to them in turn, and not to one that failed for a while.
+    pub endpoints: Vec<String>,
+    /// The index or data stream, with dates (of the event, UTC) and fields: `logs-{{ service }}-%Y.%m.%d`. Made lower case.
+    pub index: String,
+    /// What the server does with an event.
+    #[serde(default)]
+    pub op: Op,
+    /// The id of an event: `hash` (of its whole line), or a text with fields, such as `{{ trace_id }}`; by default the server's.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The ingest pipeline that events go through.
+    #[serde(default)]
+    pub pipeline: Option<String>,
+    /// Credentials: `{basic: {user: u, password: p}}`, `{bearer: token}` or `{api_key: key}`. Never shown.
+    #[serde(default)]
+    pub auth: Option<Auth>,
+    /// How servers are verified, and a certificate for them.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// How bodies are compressed.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Most bytes of a body before it is compressed; a larger event goes alone.
+    #[serde(default = "request_bytes_default")]
+    pub request_bytes: ByteSize,
+    /// Most requests under way at a time; fewer while the servers answer slowly.
+    #[serde(default = "concurrency_default")]
+    pub concurrency: u32,
+    /// Longest time of a request, from connecting to the end of the answer.
+    #[serde(default = "timeout_default")]
+    pub timeout: Period,
+    /// How deliveries are grouped.
+    #[serde(default)]
+    pub batch: RequestBatching,
+    /// How failed deliveries are tried again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What happens to its events when the log is full because of it.
+    #[serde(default)]
+    pub when_full: WhenFull,
+}
+
+impl Component for Settings {
+    const NAME: &'static str = "elasticsearch";
+    const SUMMARY: &'static str = "Sends events to Elasticsearch or OpenSearch with the bulk API.";
+    const EXAMPLE: &'static str = "type: elasticsearch\nendpoints: [http://127.0.0.1:9200]\nindex: logs-%Y.%m.%d\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        self.job().map(drop)
+    }
+}
+
+/// What an instance needs.
+struct Job {
+    plan: Plan,
+    heads: Vec<Head>,
+    bulk: Bulk,
+}
+
+fn mistake<T>(key: &str, what: impl Into<String>, help: &str) -> Mistaken<T> {
+    Err(Mistake { key: key.to_owned(), what: what.into(), help: help.to_owned() })
+}
+
+impl Settings {
+    fn job(&self) -> Mistaken<Job> {
+        let plan = self.plan()?;
+        let mut heads = Vec::new();
+        for endpoint in &plan.endpoints {
+            if endpoint.path.contains('?') {
+                return mistake("endpoints", "an endpoint has a query", "leave `?` and what follows out");
+            }
+            let Ok(path) = format!("{}/_bulk?{}", endpoint.base(), self.query()).parse::<Uri>() else {
+                return mistake("pipeline", "it cannot stand in a URL", "use letters, digits, - and _");
+            };
+            heads.push(Head { method: Method::POST, path, headers: plan.headers.clone() });
+        }
+        Ok(Job { plan, heads, bulk: self.bulk()? })
+    }
+
+    fn plan(&self) -> Mistaken<Plan> {
+        let settings = RequestSettings {
+            url_key: "endpoints",
+            urls: &self.endpoints,
+            auth: &self.auth,
+            tls: &self.tls,
+            content_type: "application/x-ndjson",
+            compression: match self.compression {
+                Compression::None => BodyCompression::None,
+                Compression::Gzip => BodyCompression::Gzip,
+            },
+            request_bytes: self.request_bytes.0,
+            concurrency: self.concurrency,
+            timeout: self.timeout.0,
+        };
+        settings.plan()
+    }
+
+    /// Asks for no more than what is read: statuses and errors.
+    fn query(&self) -> String {
+        let mut query = "filter_path=errors,items.*.status,items.*.error".to_owned();
+        if let Some(pipeline) = &self.pipeline {
+            query.push_str("&pipeline=");
+            for byte in pipeline.bytes() {
+                match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => query.push(char::from(byte)),
+                    _ => query.push_str(&format!("%{byte:02X}")),
+                }
+            }
+        }
+        query
+    }
+
+    fn bulk(&self) -> Mistaken<Bulk> {
+        let index = match Template::parse(&self.index) {
+            Ok(_) if self.index.trim().is_empty() => {
+                return mistake("index", "it is empty", "write it like logs-%Y.%m.%d");
+            }
+            Ok(index) => index,
+            Err(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
+        };
+        let id = match self.id.as_deref() {
+            None => Id::None,
+            Some("hash") => Id::Hash,
+            Some(text) => match Template::parse(text) {
+                Ok(template) if template.has_fields() => Id::Template(template),
+                Ok(_) => {
+                    return mistake("id", "all events would have the same id", "write it like {{ trace_id }}, or hash");
+                }
+                Err(what) => return mistake("id", what, "write it like {{ trace_id }}, or hash"),
+            },
+        };
+        let op = match self.op {
+            Op::Index => bulk::Op::Index,
+            Op::Create => bulk::Op::Create,
+        };
+        Ok(Bulk::new(op, index, id))
+    }
+}
+
+impl<E: Env> OutputSettings<E> for Settings {
+    fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
+        Arc::new(Spec(self.clone()))
+    }
+
+    fn batching(&self) -> Batching {
+        self.batch.into()
+    }
+
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    fn when_full(&self) -> OutputFull {
+        output_full(self.when_full)
+    }
+}
+
+struct Spec(Settings);
+
+impl<E: Env> OutputSpec<E> for Spec {
+    fn placement(&self) -> Placement {
+        Placement::Every
+    }
+
+    fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+        let settings = self.0.clone();
+        Box::pin(async move {
+            let Job { plan, heads, bulk } = settings.job().map_err(|mistake| PluginError::Fatal(mistake.what))?;
+            let opened = Requester::open(context.env, &plan, heads, bulk).await;
+            // Files of certificates may come back.
+            opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
+        })
+    }
+}
+
+impl Protocol for Bulk {
+    fn overhead_bytes(&self) -> u64 {
+        Bulk::overhead_bytes(self)
+    }
+
+    fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
+        Bulk::body(self, delivery, part, out, refused);
+    }
+
+    fn verdict(&self, reply: &Reply, events: u64) -> Verdict {
+        answer::verdict(reply, events, self.knows_its_events())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! The output against a server that answers bulk requests as each test wants.
+
+use super::*;
+use crate::outputs::encoding::testing::delivery;
+use crate::outputs::requests::tests::{Act, Seen, Server, answer, closed_port, deliver, retry, status};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use tailwater_shards::plugin::Outcome;
+
+fn settings(endpoints: &[String], more: serde_json::Value) -> Settings {
+    let mut keys = json!({ "endpoints": endpoints, "index": "logs" });
+    keys.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+    serde_json::from_value(keys).expect("settings")
+}
+
+fn lines(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{{\"number\":{number}}}\n")).collect()
+}
+
+fn send(server: &Server, more: serde_json::Value, count: usize, attempts: usize) -> Vec<Outcome> {
+    deliver(settings(&[server.url()], more), move || delivery(&lines(count), 1), attempts)
+}
+
+/// The numbers of the events in a request.
+fn numbers(seen: &Seen) -> Vec<u64> {
+    let text = seen.text();
+    let events =
+        text.lines().skip(1).step_by(2).map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    events.map(|event| event["number"].as_u64().expect("a number")).collect()
+}
+
+/// An answer with these statuses.
+fn items(statuses: &[u16]) -> Act {
+    let item = |status: &u16| match status {
+        200..=299 => json!({ "index": { "status": status } }),
+        _ => json!({ "index": { "status": status, "error": { "type": format!("t{status}"), "reason": "because" } } }),
+    };
+    let errors = statuses.iter().any(|status| *status >= 300);
+    let items: Vec<_> = statuses.iter().map(item).collect();
+    Act::Send(answer(200, "", json!({ "errors": errors, "items": items }).to_string().as_bytes()))
+}
+
+fn good(_: usize, seen: &Seen) -> Act {
+    items(&vec![201; numbers(seen).len()])
+}
+
+#[test]
+fn request_is_what_the_bulk_api_wants() {
+    let server = Server::start(good);
+    let url = format!("{}/cluster/", server.url());
+    let more = json!({ "pipeline": "geo ip", "op": "create", "auth": { "api_key": "aWQ6a2V5" } });
+    let outcomes = deliver(settings(&[url], more), || delivery(&lines(2), 1), 1);
+    assert!(matches!(outcomes[..], [Outcome::Delivered]), "{outcomes:?}");
+    let seen = &server.seen()[0];
+    let line = "POST /cluster/_bulk?filter_path=errors,items.*.status,items.*.error&pipeline=geo%20ip HTTP/1.1\n";
+    assert!(seen.head.starts_with(line), "{}", seen.head);
+    assert_eq!(seen.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(seen.header("authorization"), Some("ApiKey aWQ6a2V5"));
+    let action = "{\"create\":{\"_index\":\"logs\"}}\n";
+    assert_eq!(seen.text(), format!("{action}{{\"number\":0}}\n{action}{{\"number\":1}}\n"));
+}
+
+#[test]
+fn busy_items_are_sent_again_alone() {
+    let statuses: [&[u16]; 3] = [&[201, 429, 201, 503, 201, 400], &[201, 429], &[201]];
+    let server = Server::start(move |number, _| items(statuses[number]));
+    let outcomes = send(&server, json!({}), 6, 5);
+    assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+    assert!(retry(&outcomes[0]).0.contains("status 429, t429, because"), "{outcomes:?}");
+    let Outcome::Rejected(rejected) = &outcomes[2] else { panic!("{outcomes:?}") };
+    assert_eq!(rejected[..], [(5, "status 400, t400, because".to_owned())]);
+    let sent: Vec<Vec<u64>> = server.seen().iter().map(numbers).collect();
+    assert_eq!(sent, [vec![0, 1, 2, 3, 4, 5], vec![1, 3], vec![3]]);
+}
+
+#[test]
+fn delivery_that_is_new_forgets_what_was_left_of_another() {
+    let server = Server::start(|number, seen| if number == 0 { status(503) } else { good(number, seen) });
+    let settings = settings(&[server.url()], json!({}));
+    let outcomes = crate::outputs::requests::tests::on_shard(move |env| async move {
+        let mut output = crate::outputs::requests::tests::open(&env, &settings).await.expect("it opens");
+        let (first, second) = (delivery(&lines(3), 1), delivery(&lines(2), 1));
+        [output.deliver(&first).await, output.deliver(&second).await]
+    });
+    assert!(matches!(outcomes, [Outcome::Retry { .. }, Outcome::Delivered]), "{outcomes:?}");
+    assert_eq!(numbers(&server.seen()[1]), [0, 1]);
+}
+
+#[test]
+fn every_event_is_there_once_whatever_the_server_does() {
+    // A server with ids: it keeps what it takes even when its answer is lost.
+    let kept = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
+    let store = kept.clone();
+    let server = Server::start(move |number, seen| {
+        let text = seen.text();
+        let ids = text.lines().step_by(2).map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let mut store = store.lock().expect("no panic");
+        let statuses: Vec<u16> = ids
+            .enumerate()
+            .map(|(place, action)| {
+                if (number + place) % 7 == 3 {
+                    return 429;
+                }
+                let id = action["create"]["_id"].as_str().expect("an id").to_owned();
+                let times = store.entry(id).or_default();
+                *times += 1;
+                if *times > 1 { 409 } else { 201 }
+            })
+            .collect();
+        match number % 5 {
+            1 => Act::Last(Vec::new()),
+            2 => Act::Send(answer(503, "", b"unavailable")),
+            _ => items(&statuses),
+        }
+    });
+    let more = json!({ "op": "create", "id": "hash", "request_bytes": 2000 });
+    let outcomes = send(&server, more, 200, 100);
+    assert!(matches!(outcomes.last(), Some(Outcome::Delivered)), "{:?}", outcomes.last());
+    assert_eq!(kept.lock().expect("no panic").len(), 200);
+}
+
+#[test]
+fn failed_server_is_left_alone_while_another_works() {
+    let server = Server::start(good);
+    let dead = format!("http://127.0.0.1:{}", closed_port());
+    let settings = settings(&[dead.clone(), server.url()], json!({ "request_bytes": 200, "concurrency": 1 }));
+    let outcomes = deliver(settings, || delivery(&lines(50), 1), 5);
+    assert_eq!(outcomes.len(), 2, "one request fails, then all go to the other: {outcomes:?}");
+    assert!(retry(&outcomes[0]).0.contains(&dead));
+    let mut sent: Vec<u64> = server.seen().iter().flat_map(numbers).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn index_names_that_cannot_be_are_rejected_and_the_rest_goes_on() {
+    let server = Server::start(good);
+    let all =
+        || delivery(&["{\"s\":\"a b\",\"number\":0}\n".to_owned(), "{\"s\":\"ok\",\"number\":1}\n".to_owned()], 1);
+    let outcomes = deliver(settings(&[server.url()], json!({ "index": "x-{{ s }}" })), all, 1);
+    let [Outcome::Rejected(rejected)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert!(rejected.len() == 1 && rejected[0].0 == 0 && rejected[0].1.contains("`x-a b`"), "{rejected:?}");
+    assert_eq!(numbers(&server.seen()[0]), [1]);
+
+    let none = || delivery(&["{\"s\":\"a b\"}\n".to_owned()], 1);
+    let outcomes = deliver(settings(&[server.url()], json!({ "index": "x-{{ s }}" })), none, 1);
+    assert!(matches!(&outcomes[..], [Outcome::Rejected(rejected)] if rejected.len() == 1), "{outcomes:?}");
+    assert_eq!(server.seen().len(), 1, "nothing is sent for nothing");
+}
+
+#[test]
+fn too_large_requests_are_halved() {
+    let server = Server::start(|number, seen| if seen.body.len() > 400 { status(413) } else { good(number, seen) });
+    let outcomes = send(&server, json!({ "compression": "none" }), 40, 1);
+    assert!(matches!(outcomes[..], [Outcome::Delivered]), "{outcomes:?}");
+    let mut sent: Vec<u64> = server.seen().iter().filter(|seen| seen.body.len() <= 400).flat_map(numbers).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let url = ["http://x".to_owned()];
+    let key = |endpoints: &[String], more| settings(endpoints, more).check().expect_err("refused").key;
+    assert_eq!(key(&[], json!({})), "endpoints");
+    assert_eq!(key(&["http://x/?a=b".to_owned()], json!({})), "endpoints");
+    assert_eq!(key(&url, json!({ "index": " " })), "index");
+    assert_eq!(key(&url, json!({ "index": "{{ x" })), "index");
+    assert_eq!(key(&url, json!({ "id": "same" })), "id");
+    assert!(settings(&url, json!({ "id": "hash", "op": "create" })).check().is_ok());
+}

@@ -1,0 +1,262 @@
+//! Output `http`: sends events in the bodies of HTTP requests.
+//!
+//! Guarantees: an event counts as delivered when the server answered its request with a 2xx status. A request without an answer is
+//! sent again, so a server may see an event more than once; requests of one delivery are under way side by side, so events arrive in
+//! order within a request only. A server that refuses a request for good gets none of its events again; they are counted as
+//! rejected. A status that says that credentials or the URL are wrong, not the events, is waited out.
+//!
+//! Does not follow redirects, use proxies or keep cookies.
+
+use super::encoding::{Encoding, message_field, output_full};
+use super::file::compress::Compression;
+use super::requests::part::{Part, Slice};
+use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, verdict_of_status};
+use crate::codec::text::TextEncoder;
+use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
+use crate::net::auth::{Auth, Secret};
+use crate::net::client::Head;
+use crate::net::reply::Reply;
+use crate::net::tls::Tls;
+use hyper::Method;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::env::Env;
+use tailwater_shards::plugin::{
+    Delivery, Event, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError,
+};
+
+/// The method of the requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verb {
+    /// POST.
+    #[default]
+    Post,
+    /// PUT.
+    Put,
+}
+
+/// How events stand in a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// A JSON object a line, `application/x-ndjson`.
+    #[default]
+    Ndjson,
+    /// One array of JSON objects, `application/json`.
+    JsonArray,
+    /// The message of each event, a line each, `text/plain`.
+    Text,
+}
+
+/// Settings of an output `http`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where requests go: `http://` or `https://`, without user and password.
+    pub url: String,
+    /// The method of the requests.
+    #[serde(default)]
+    pub method: Verb,
+    /// More headers, or other values for those that are sent anyway. Their values are never shown.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Credentials: `{basic: {user: u, password: p}}`, `{bearer: token}` or `{api_key: key}`. Never shown.
+    #[serde(default)]
+    pub auth: Option<Auth>,
+    /// How the server is verified, and a certificate for it.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// How events stand in a body.
+    #[serde(default)]
+    pub framing: Framing,
+    /// With `framing: text`, the field that holds the message.
+    #[serde(default = "message_field")]
+    pub message_field: String,
+    /// How bodies are compressed.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Most bytes of a body before it is compressed; a larger event goes alone.
+    #[serde(default = "request_bytes_default")]
+    pub request_bytes: ByteSize,
+    /// Most requests under way at a time; fewer while the server answers slowly.
+    #[serde(default = "concurrency_default")]
+    pub concurrency: u32,
+    /// Longest time of a request, from connecting to the end of the answer.
+    #[serde(default = "timeout_default")]
+    pub timeout: Period,
+    /// How deliveries are grouped.
+    #[serde(default)]
+    pub batch: RequestBatching,
+    /// How failed deliveries are tried again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What happens to its events when the log is full because of it.
+    #[serde(default)]
+    pub when_full: WhenFull,
+}
+
+/// The default of `request_bytes`.
+pub fn request_bytes_default() -> ByteSize {
+    ByteSize(1 << 20)
+}
+
+/// The default of `concurrency`.
+pub fn concurrency_default() -> u32 {
+    4
+}
+
+/// The default of `timeout`.
+pub fn timeout_default() -> Period {
+    Period(Duration::from_secs(30))
+}
+
+impl Component for Settings {
+    const NAME: &'static str = "http";
+    const SUMMARY: &'static str = "Sends events in HTTP requests: NDJSON, JSON arrays or text.";
+    const EXAMPLE: &'static str =
+        "type: http\nurl: https://logs.example.com/ingest\nauth: {bearer: \"${TOKEN:-none}\"}\ncompression: gzip\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        self.plan().map(drop)
+    }
+}
+
+impl Settings {
+    fn plan(&self) -> Mistaken<Plan> {
+        let content_type = match self.framing {
+            Framing::Ndjson => "application/x-ndjson",
+            Framing::JsonArray => "application/json",
+            Framing::Text => "text/plain; charset=utf-8",
+        };
+        let settings = RequestSettings {
+            url_key: "url",
+            urls: std::slice::from_ref(&self.url),
+            auth: &self.auth,
+            tls: &self.tls,
+            content_type,
+            compression: self.compression,
+            request_bytes: self.request_bytes.0,
+            concurrency: self.concurrency,
+            timeout: self.timeout.0,
+        };
+        let mut plan = settings.plan()?;
+        for (name, value) in &self.headers {
+            let refused = |what: &str, help: &str| {
+                Err(Mistake { key: format!("headers.{name}"), what: what.to_owned(), help: help.to_owned() })
+            };
+            let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+                return refused("this is no name of a header", "use letters, digits and dashes");
+            };
+            if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&header) {
+                return refused("this header belongs to the connection", "leave it out");
+            }
+            let Ok(mut value) = HeaderValue::from_str(value.expose()) else {
+                return refused("its value holds a character that no header may hold", "leave control characters out");
+            };
+            value.set_sensitive(true);
+            plan.headers.insert(header, value);
+        }
+        Ok(plan)
+    }
+
+    fn bodies(&self) -> Bodies {
+        match self.framing {
+            Framing::Ndjson => Bodies::Lines(Encoding::Json),
+            Framing::Text => Bodies::Lines(Encoding::Text(TextEncoder::new(&self.message_field))),
+            Framing::JsonArray => Bodies::Array,
+        }
+    }
+}
+
+impl<E: Env> OutputSettings<E> for Settings {
+    fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
+        Arc::new(Spec(self.clone()))
+    }
+
+    fn batching(&self) -> Batching {
+        self.batch.into()
+    }
+
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    fn when_full(&self) -> OutputFull {
+        output_full(self.when_full)
+    }
+}
+
+struct Spec(Settings);
+
+impl<E: Env> OutputSpec<E> for Spec {
+    fn placement(&self) -> Placement {
+        Placement::Every
+    }
+
+    fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+        let settings = self.0.clone();
+        Box::pin(async move {
+            let plan = settings.plan().map_err(|mistake| PluginError::Fatal(mistake.what))?;
+            let method = match settings.method {
+                Verb::Post => Method::POST,
+                Verb::Put => Method::PUT,
+            };
+            let paths = plan.endpoints.iter().map(|endpoint| endpoint.path.parse());
+            let paths: Result<Vec<_>, _> = paths.collect();
+            let paths = paths.map_err(|_| PluginError::Fatal("the path of the URL cannot be sent".to_owned()))?;
+            let heads =
+                paths.into_iter().map(|path| Head { method: method.clone(), path, headers: plan.headers.clone() });
+            let opened = Requester::open(context.env, &plan, heads.collect(), settings.bodies()).await;
+            // Files of certificates may come back.
+            opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
+        })
+    }
+}
+
+/// How bodies are made.
+enum Bodies {
+    Lines(Encoding),
+    Array,
+}
+
+impl Protocol for Bodies {
+    fn overhead_bytes(&self) -> u64 {
+        0
+    }
+
+    fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, _: &mut Vec<(u64, String)>) {
+        match self {
+            Bodies::Lines(encoding) => part.visit(delivery, |slice| match slice {
+                Slice::Piece(piece, _) => encoding.piece(piece, out),
+                Slice::Event(event, _) => encoding.event(event, out),
+            }),
+            Bodies::Array => {
+                out.push(b'[');
+                let mut push = |event: Event<'_>| {
+                    out.extend_from_slice(event.line.strip_suffix(b"\n").unwrap_or(event.line));
+                    out.push(b',');
+                };
+                part.visit(delivery, |slice| match slice {
+                    Slice::Piece(piece, _) => piece.iter().for_each(&mut push),
+                    Slice::Event(event, _) => push(event),
+                });
+                out.pop();
+                out.push(b']');
+            }
+        }
+    }
+
+    fn verdict(&self, reply: &Reply, _: u64) -> Verdict {
+        verdict_of_status(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests;

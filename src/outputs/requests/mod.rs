@@ -1,0 +1,331 @@
+//! What outputs that send requests share: a delivery cut into requests that are under way side by side.
+//!
+//! Guarantees: an event that the destination took, or refused for good, is not sent again when others of its delivery are, as long as
+//! this instance lives: what is left of a delivery is remembered from one attempt to the next ([`Delivery::attempt`]). A restart of
+//! the output or the process sends the whole delivery again. A request that the server finds too large is halved, down to single
+//! events. Memory is bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
+//!
+//! When an attempt fails, no further request of the delivery begins; those under way are waited for. The engine's backoff, and the
+//! server's own wish, come before the next attempt.
+
+mod flights;
+mod limit;
+pub mod part;
+mod plan;
+mod targets;
+#[cfg(test)]
+pub mod tests;
+
+pub use plan::{Mistaken, Plan, RequestSettings};
+
+use super::file::compress::{Compression, Member};
+use crate::net::client::{Client, Head, SendError};
+use crate::net::reply::Reply;
+use flights::Flights;
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use limit::Limit;
+use part::{Part, split};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use tailwater_shards::env::Env;
+use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output};
+use targets::Targets;
+
+/// Bytes compressed between two looks at the slice.
+const COMPRESS_STEP_BYTES: usize = 64 * 1024;
+
+/// A request that the server found too large teaches nothing below this: a single event may be what was too large.
+const LEARNT_BYTES_MIN: u64 = 64 * 1024;
+
+/// What became of a request that was answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All its events were taken.
+    Delivered,
+    /// None counts; they may be taken later. Says why.
+    Retry(String),
+    /// It has to be smaller. Says why.
+    TooLarge(String),
+    /// None will ever be taken. Says why.
+    Refused(String),
+    /// Each event for itself.
+    Items(Items),
+}
+
+/// What became of the events of a request; those that are not named were taken.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Items {
+    /// Places in the request of events to send again, ascending.
+    pub retry: Vec<usize>,
+    /// Places of events that are refused for good, and why.
+    pub rejected: Vec<(usize, String)>,
+    /// Why the first of those is to be sent again.
+    pub error: String,
+}
+
+/// How one kind of output speaks.
+pub trait Protocol: 'static {
+    /// Bytes that an event takes in a body besides its line, about.
+    fn overhead_bytes(&self) -> u64;
+    /// Appends the body of a request with these events. Events that cannot be sent are left out and named, with the reason.
+    fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>);
+    /// What an answer to so many events means.
+    fn verdict(&self, reply: &Reply, events: u64) -> Verdict;
+}
+
+/// What a status means, where the body of the answer does not matter.
+pub fn verdict_of_status(reply: &Reply) -> Verdict {
+    match reply.status.as_u16() {
+        200..=299 => Verdict::Delivered,
+        408 | 425 | 429 | 500..=599 => Verdict::Retry(reply.shown()),
+        // The events are not at fault, and whoever is can mend it.
+        401 | 403 | 407 => Verdict::Retry(format!("{}; look at `auth` and `tls`", reply.shown())),
+        300..=399 => Verdict::Retry(format!("{}; redirects are not followed, correct the URL", reply.shown())),
+        413 => Verdict::TooLarge(reply.shown()),
+        _ => Verdict::Refused(reply.shown()),
+    }
+}
+
+/// One open output.
+pub struct Requester<E: Env, P: Protocol> {
+    env: E,
+    protocol: P,
+    clients: Vec<Rc<Client<E>>>,
+    targets: Targets,
+    limit: Limit,
+    compression: Compression,
+    request_bytes: u64,
+    buffers: Vec<Vec<u8>>,
+    /// What is left of the present delivery.
+    left: VecDeque<Part>,
+    /// What the destination, or the protocol, refused of it.
+    rejected: Vec<(u64, String)>,
+}
+
+/// A request that has ended.
+struct Landed {
+    part: Part,
+    body: Bytes,
+    target: usize,
+    took: Duration,
+    is_full: bool,
+    result: Result<Reply, SendError>,
+}
+
+/// Why a delivery is to be tried again.
+#[derive(Default)]
+struct Failure {
+    error: Option<String>,
+    after: Option<Duration>,
+}
+
+impl Failure {
+    fn add(&mut self, error: String, after: Option<Duration>) {
+        self.error.get_or_insert(error);
+        self.after = self.after.max(after);
+    }
+}
+
+impl<E: Env, P: Protocol> Requester<E, P> {
+    /// An output that connects with its first request. `heads` has one for each endpoint of the plan.
+    pub async fn open(env: E, plan: &Plan, heads: Vec<Head>, protocol: P) -> Result<Requester<E, P>, String> {
+        let tls = plan.secured(&env).await?;
+        let targets = plan.endpoints.iter().cloned().zip(heads);
+        let client = |(endpoint, head)| Rc::new(Client::new(env.clone(), endpoint, head, tls.clone(), plan.timeout));
+        let clients: Vec<_> = targets.map(client).collect();
+        Ok(Requester {
+            targets: Targets::new(clients.len()),
+            clients,
+            limit: Limit::new(plan.concurrency),
+            compression: plan.compression,
+            request_bytes: plan.request_bytes,
+            protocol,
+            buffers: Vec::new(),
+            left: VecDeque::new(),
+            rejected: Vec::new(),
+            env,
+        })
+    }
+
+    async fn attempt(&mut self, delivery: &Delivery<'_>) -> Outcome {
+        if delivery.attempt == 0 {
+            self.left = split(delivery, self.request_bytes, self.protocol.overhead_bytes());
+            self.rejected.clear();
+        }
+        let mut failure = Failure::default();
+        let mut flights = Flights::new();
+        loop {
+            while failure.error.is_none() && flights.count() < self.limit.requests() {
+                let Some(part) = self.left.pop_front() else { break };
+                match self.prepare(delivery, part).await {
+                    Ok(Some(flight)) => flights.launch(flight).await,
+                    Ok(None) => {}
+                    Err(error) => failure.add(format!("compression failed: {error}"), None),
+                }
+                self.breathe().await;
+            }
+            let Some(landed) = flights.next().await else { break };
+            self.land(landed, &mut failure);
+        }
+        if let Some(error) = failure.error {
+            return Outcome::Retry { after: failure.after, error };
+        }
+        self.rejected.sort_by_key(|(index, _)| *index);
+        match std::mem::take(&mut self.rejected) {
+            rejected if rejected.is_empty() => Outcome::Delivered,
+            rejected => Outcome::Rejected(rejected),
+        }
+    }
+
+    /// A request for the part; none if nothing of it can be sent.
+    async fn prepare(
+        &mut self,
+        delivery: &Delivery<'_>,
+        part: Part,
+    ) -> io::Result<Option<LocalFuture<'static, Landed>>> {
+        let mut raw = self.buffers.pop().unwrap_or_default();
+        let known = self.rejected.len();
+        self.protocol.body(delivery, &part, &mut raw, &mut self.rejected);
+        let refused: Vec<u64> = self.rejected[known..].iter().map(|(index, _)| *index).collect();
+        let part = part.without(&refused);
+        if part.events() == 0 {
+            self.recycle(raw);
+            return Ok(None);
+        }
+        let is_full = raw.len() as u64 * 2 >= self.request_bytes;
+        let body = match self.compress(&raw).await {
+            Ok(None) => raw,
+            Ok(Some(compressed)) => {
+                self.recycle(raw);
+                compressed
+            }
+            Err(error) => {
+                self.left.push_front(part);
+                return Err(error);
+            }
+        };
+        let target = self.targets.choose(self.env.now());
+        let (client, env, body) = (self.clients[target].clone(), self.env.clone(), Bytes::from(body));
+        Ok(Some(Box::pin(async move {
+            let begun = env.now();
+            let result = client.send(body.clone()).await;
+            Landed { part, body, target, took: env.now().since(begun), is_full, result }
+        })))
+    }
+
+    async fn compress(&mut self, raw: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut member) = Member::begin(self.compression)? else { return Ok(None) };
+        let mut out = self.buffers.pop().unwrap_or_default();
+        for step in raw.chunks(COMPRESS_STEP_BYTES) {
+            member.push(step, &mut out)?;
+            self.breathe().await;
+        }
+        member.end(&mut out)?;
+        Ok(Some(out))
+    }
+
+    async fn breathe(&self) {
+        if self.env.slice_used() {
+            self.env.turn().await;
+        }
+    }
+
+    /// Takes in what became of a request.
+    fn land(&mut self, landed: Landed, failure: &mut Failure) {
+        let Landed { part, body, target, took, is_full, result } = landed;
+        let now = self.env.now();
+        let length = body.len() as u64;
+        if body.is_unique() {
+            self.recycle(Vec::from(body));
+        }
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.targets.failed(target, now);
+                self.limit.refused(now, took);
+                self.left.push_front(part);
+                return failure.add(error.to_string(), None);
+            }
+        };
+        match reply.status {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                self.targets.failed(target, now);
+            }
+            _ => self.targets.answered(target),
+        }
+        let verdict = self.protocol.verdict(&reply, part.events());
+        match &verdict {
+            Verdict::Retry(_) => self.limit.refused(now, took),
+            Verdict::Items(items) if !items.retry.is_empty() => self.limit.refused(now, took),
+            Verdict::Delivered | Verdict::Items(_) if is_full => self.limit.answered(now, took),
+            _ => {}
+        }
+        let named = |error: String| format!("{}: {error}", self.clients[target].name());
+        match verdict {
+            Verdict::Delivered => {}
+            Verdict::Retry(error) => {
+                failure.add(named(error), reply.retry_after);
+                self.left.push_front(part);
+            }
+            Verdict::TooLarge(error) => self.halve(part, length, named(error)),
+            Verdict::Refused(error) => {
+                let error = named(error);
+                self.rejected.extend(part.indexes().map(|index| (index, error.clone())));
+            }
+            Verdict::Items(items) => {
+                if !items.retry.is_empty() {
+                    failure.add(named(items.error.clone()), reply.retry_after);
+                }
+                self.sort_items(&part, items);
+            }
+        }
+    }
+
+    /// Keeps the events to send again, and those refused.
+    fn sort_items(&mut self, part: &Part, items: Items) {
+        let indexes: Vec<u64> = part.indexes().collect();
+        let mut index_of = |place: usize| indexes.get(place).copied();
+        let rejected = items.rejected.into_iter().filter_map(|(place, why)| Some((index_of(place)?, why)));
+        self.rejected.extend(rejected);
+        let again = Part::at(items.retry.into_iter().filter_map(&mut index_of));
+        if again.events() > 0 {
+            self.left.push_front(again);
+        }
+    }
+
+    fn halve(&mut self, part: Part, length: u64, error: String) {
+        let Some(halves) = part.halves() else {
+            let reason = format!("{error}; this event alone is too large for the destination ({length} bytes)");
+            self.rejected.extend(part.indexes().map(|index| (index, reason.clone())));
+            return;
+        };
+        let learnt = (length / 2).max(LEARNT_BYTES_MIN);
+        if self.compression == Compression::None && learnt < self.request_bytes {
+            self.request_bytes = learnt;
+            tracing::warn!(request_bytes = learnt, "requests are made smaller: {error}");
+        }
+        halves.into_iter().rev().for_each(|half| self.left.push_front(half));
+    }
+
+    fn recycle(&mut self, mut buffer: Vec<u8>) {
+        // What a huge event took is given back.
+        if buffer.capacity() as u64 <= self.request_bytes.saturating_mul(2) {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+impl<E: Env, P: Protocol> Output for Requester<E, P> {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
+        Box::pin(self.attempt(delivery))
+    }
+
+    fn tick(&mut self) -> LocalFuture<'_, ()> {
+        self.clients.iter().for_each(|client| client.tick());
+        Box::pin(async {})
+    }
+}

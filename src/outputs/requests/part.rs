@@ -1,0 +1,222 @@
+//! Parts of a delivery: which of its events go into one request.
+//!
+//! Guarantees: the parts of a delivery hold each event once and in order, and none is larger than asked for unless it is a single
+//! event. Does not copy events.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use tailwater_shards::plugin::{Delivery, Event, Piece};
+
+/// Some events of a delivery, by their index there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Ascending, apart from each other, none empty.
+    ranges: Vec<Range<u64>>,
+}
+
+/// What a part is made of.
+pub enum Slice<'a> {
+    /// A piece, all of it; the index of its first event.
+    Piece(&'a Piece<'a>, u64),
+    /// One event and its index.
+    Event(Event<'a>, u64),
+}
+
+impl Part {
+    /// The events of a range.
+    pub fn of(range: Range<u64>) -> Part {
+        Part { ranges: vec![range] }
+    }
+
+    /// The events at these indexes, which ascend.
+    pub fn at(indexes: impl Iterator<Item = u64>) -> Part {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for index in indexes {
+            match ranges.last_mut() {
+                Some(last) if last.end == index => last.end += 1,
+                _ => ranges.push(index..index + 1),
+            }
+        }
+        Part { ranges }
+    }
+
+    /// How many events.
+    pub fn events(&self) -> u64 {
+        self.ranges.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Their indexes in order.
+    pub fn indexes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.ranges.iter().flat_map(Clone::clone)
+    }
+
+    /// The part without these events, which ascend.
+    pub fn without(self, events: &[u64]) -> Part {
+        match events.is_empty() {
+            true => self,
+            false => Part::at(self.indexes().filter(|index| events.binary_search(index).is_err())),
+        }
+    }
+
+    /// Two parts with half of the events each; none if there is only one event.
+    pub fn halves(&self) -> Option<[Part; 2]> {
+        let half = self.events() / 2;
+        let halves = [Part::at(self.indexes().take(half as usize)), Part::at(self.indexes().skip(half as usize))];
+        (half > 0).then_some(halves)
+    }
+
+    /// Visits the events in order, whole pieces as such.
+    pub fn visit(&self, delivery: &Delivery<'_>, mut visitor: impl FnMut(Slice<'_>)) {
+        let mut ranges = self.ranges.as_slice();
+        let mut start = 0;
+        for piece in &delivery.pieces {
+            let end = start + piece.events();
+            ranges = behind(ranges, start);
+            match ranges.first() {
+                None => return,
+                Some(range) if range.start <= start && end <= range.end => visitor(Slice::Piece(piece, start)),
+                Some(range) if range.start >= end => {}
+                Some(_) => visit_piece(piece, start, ranges, &mut visitor),
+            }
+            start = end;
+        }
+    }
+}
+
+/// The ranges that do not end before or at `index`.
+fn behind(mut ranges: &[Range<u64>], index: u64) -> &[Range<u64>] {
+    while let [first, rest @ ..] = ranges
+        && first.end <= index
+    {
+        ranges = rest;
+    }
+    ranges
+}
+
+fn visit_piece(piece: &Piece<'_>, start: u64, mut ranges: &[Range<u64>], visitor: &mut impl FnMut(Slice<'_>)) {
+    for (index, event) in (start..).zip(piece.iter()) {
+        ranges = behind(ranges, index);
+        match ranges.first() {
+            None => return,
+            Some(range) if range.start <= index => visitor(Slice::Event(event, index)),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Cuts a delivery into parts of at most `bytes_max`, where an event takes its line and `overhead_bytes`.
+pub fn split(delivery: &Delivery<'_>, bytes_max: u64, overhead_bytes: u64) -> VecDeque<Part> {
+    let mut cutter = Cutter { parts: VecDeque::new(), start: 0, end: 0, bytes: 0, bytes_max };
+    for piece in &delivery.pieces {
+        let bytes = piece.bytes() + overhead_bytes * piece.events();
+        if bytes <= bytes_max {
+            cutter.push(piece.events(), bytes);
+        } else {
+            piece.iter().for_each(|event| cutter.push(1, event.line.len() as u64 + overhead_bytes));
+        }
+    }
+    cutter.cut();
+    cutter.parts
+}
+
+struct Cutter {
+    parts: VecDeque<Part>,
+    start: u64,
+    end: u64,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Cutter {
+    fn push(&mut self, events: u64, bytes: u64) {
+        if self.bytes + bytes > self.bytes_max {
+            self.cut();
+        }
+        self.end += events;
+        self.bytes += bytes;
+    }
+
+    fn cut(&mut self) {
+        if self.end > self.start {
+            self.parts.push_back(Part::of(self.start..self.end));
+        }
+        self.start = self.end;
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::encoding::testing::piece;
+    use super::*;
+    use proptest::prelude::*;
+    use tailwater_shards::plugin::Column;
+
+    fn delivery(pieces: &[usize]) -> Delivery<'static> {
+        let mut delivery = Delivery::default();
+        let mut number = 0;
+        for events in pieces {
+            let lines: Vec<String> = (number..number + events).map(|number| format!("{number}\n")).collect();
+            number += events;
+            delivery.push(piece(&lines, Column::Same(1)));
+        }
+        delivery
+    }
+
+    fn seen(part: &Part, delivery: &Delivery<'_>) -> Vec<u64> {
+        let mut seen = Vec::new();
+        let mut see = |event: Event<'_>, index: u64| {
+            assert_eq!(event.line, format!("{index}\n").as_bytes());
+            seen.push(index);
+        };
+        part.visit(delivery, |slice| match slice {
+            Slice::Piece(piece, first) => (first..).zip(piece.iter()).for_each(|(index, event)| see(event, index)),
+            Slice::Event(event, index) => see(event, index),
+        });
+        seen
+    }
+
+    #[test]
+    fn whole_pieces_are_visited_as_such() {
+        let delivery = delivery(&[3, 2, 4]);
+        let mut pieces = Vec::new();
+        Part::of(0..8).visit(&delivery, |slice| pieces.push(matches!(slice, Slice::Piece(..))));
+        assert_eq!(pieces, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn halves_end_at_one_event() {
+        assert_eq!(Part::of(4..5).halves(), None);
+        assert_eq!(Part::of(4..7).halves(), Some([Part::of(4..5), Part::of(5..7)]));
+    }
+
+    #[test]
+    fn event_larger_than_a_request_goes_alone() {
+        let parts = split(&delivery(&[3]), 1, 0);
+        assert_eq!(parts, [Part::of(0..1), Part::of(1..2), Part::of(2..3)]);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_hold_each_event_once(pieces in prop::collection::vec(1usize..9, 0..6), bytes_max in 1u64..60, overhead in 0u64..4) {
+            let delivery = delivery(&pieces);
+            let parts = split(&delivery, bytes_max, overhead);
+            let all: Vec<u64> = parts.iter().flat_map(|part| seen(part, &delivery)).collect();
+            prop_assert_eq!(all, (0..delivery.events).collect::<Vec<_>>());
+            for part in &parts {
+                let bytes: u64 = part.indexes().map(|index| format!("{index}\n").len() as u64 + overhead).sum();
+                prop_assert!(bytes <= bytes_max || part.events() == 1);
+            }
+        }
+
+        #[test]
+        fn chosen_events_are_visited(pieces in prop::collection::vec(1usize..9, 0..6), chosen in prop::collection::btree_set(0u64..50, 0..30)) {
+            let delivery = delivery(&pieces);
+            let chosen: Vec<u64> = chosen.into_iter().filter(|index| *index < delivery.events).collect();
+            let part = Part::at(chosen.iter().copied());
+            prop_assert_eq!(seen(&part, &delivery), chosen.clone());
+            let rest = Part::of(0..delivery.events).without(&chosen);
+            prop_assert_eq!(rest.events() + part.events(), delivery.events);
+        }
+    }
+}
