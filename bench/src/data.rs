@@ -31,6 +31,39 @@ pub fn line(number: u64) -> String {
     )
 }
 
+/// One line as several programs write it, newline included: two orders of keys, fields that are there or not, escapes now and
+/// then, and an object inside.
+pub fn mixed_line(number: u64) -> String {
+    let mixed = number.wrapping_mul(0xd134_2543_de82_ef95);
+    let time = format!("\"time\":\"2026-11-23T00:12:34.{:06}Z\"", number % 1_000_000);
+    let message = match number % 6 {
+        0 => "order \\\"spring\\\" failed\\n\\tat Foo.java:42",
+        1 => "payment of 12,50 € was retried",
+        _ => "request served from cache after a retry of the upstream",
+    };
+    let level = ["info", "info", "debug", "warn"][(mixed >> 40) as usize % 4];
+    let http = format!("{{\"method\":\"GET\",\"path\":\"/api/v1/orders/{}\"}}", mixed >> 44);
+    let trace = format!("\"trace\":\"{mixed:016x}{number:016x}\"");
+    let user = if mixed >> 33 & 3 == 0 { String::new() } else { format!("\"user\":{},", mixed >> 41) };
+    let tags = if mixed >> 35 & 3 == 0 { "\"tags\":[\"eu\",\"web\"]," } else { "" };
+    let rest = format!("{user}{tags}\"region\":\"eu-west-{}\",\"ok\":true}}\n", mixed >> 62);
+    let status = 200 + (mixed >> 59);
+    let took = mixed >> 50;
+    if number % 3 < 2 {
+        format!(
+            "{{{time},\"level\":\"{level}\",\"service\":\"checkout\",\"message\":\"{message}\",{trace},\"status\":{status},\
+             \"duration_ms\":{took}.25,\"http\":{http},\"client\":\"10.{}.7.1\",{rest}",
+            mixed >> 56,
+        )
+    } else {
+        format!(
+            "{{\"level\":\"{level}\",{time},\"logger\":\"http.access\",\"message\":\"{message}\",\"service\":\"auth\",\
+             \"request\":{http},\"status\":{status},\"took_us\":{took},{trace},\"pod\":\"auth-7f9c4d-{:05x}\",{rest}",
+            mixed >> 44,
+        )
+    }
+}
+
 /// The source of all batches.
 pub fn source() -> Arc<Source> {
     Arc::new(Source {
@@ -43,7 +76,7 @@ pub fn source() -> Arc<Source> {
 }
 
 /// Full batches with `events` lines in all, cut into events.
-pub fn batches(events: u64) -> Vec<Batch> {
+pub fn batches(events: u64, line: fn(u64) -> String) -> Vec<Batch> {
     let source = source();
     let mut all = Vec::new();
     let mut bytes: Vec<u8> = Vec::new();

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod json;
 mod kernel;
 mod lanes;
 mod results;
@@ -47,7 +48,13 @@ const RUNS: usize = 7;
 /// The tiers of the escape compute the same.
 const ESCAPED: u64 = 0xe124_7500_8025_b7c7;
 
-const BENCHES: [Bench; 14] = [
+/// The tiers of the span parser compute the same.
+const SPANS: u64 = 0x920f_7924_d77b_e3f3;
+
+/// The parsers to trees find as many members.
+const TREES: u64 = 0xe8b0_3cb9_9734_5a24;
+
+const BENCHES: [Bench; 20] = [
     Bench { name: "ring push and pop", run: lanes::ring, tiny_hash: 0xe1de_dac5_96c2_93d3 },
     Bench { name: "lane send and receive", run: lanes::lane, tiny_hash: 0x8792_c5d4_5b10_1fc7 },
     Bench { name: "line split", run: text::split, tiny_hash: 0x8d69_b82f_0159_5067 },
@@ -56,6 +63,12 @@ const BENCHES: [Bench; 14] = [
     Bench { name: "JSON escape, SSE2", run: text::escape_sse2, tiny_hash: ESCAPED },
     Bench { name: "JSON escape, AVX2", run: text::escape_avx2, tiny_hash: ESCAPED },
     Bench { name: "JSON escape, AVX-512", run: text::escape_avx512, tiny_hash: ESCAPED },
+    Bench { name: "JSON spans, portable", run: json::spans_portable, tiny_hash: SPANS },
+    Bench { name: "JSON spans, SSE2", run: json::spans_sse2, tiny_hash: SPANS },
+    Bench { name: "JSON spans, AVX2", run: json::spans_avx2, tiny_hash: SPANS },
+    Bench { name: "JSON spans, AVX-512", run: json::spans_avx512, tiny_hash: SPANS },
+    Bench { name: "JSON tree, simd-json", run: json::tree_simd_json, tiny_hash: TREES },
+    Bench { name: "JSON tree, serde_json", run: json::tree_serde_json, tiny_hash: TREES },
     Bench { name: "frame checksum", run: wal::checksum, tiny_hash: 0x1302_cd6b_a7a7_8929 },
     Bench { name: "frame build and append", run: wal::append, tiny_hash: 0x1064_3e98_49a7_509d },
     Bench { name: "cursor read", run: wal::read, tiny_hash: 0x8842_bcc4_dc5d_6f48 },

@@ -1,7 +1,7 @@
 //! From bytes to events and from events to lines of JSON.
 
 use crate::Outcome;
-use crate::data::{batches, fold, fold_bytes};
+use crate::data::{batches, fold, fold_bytes, line};
 use std::time::{Duration, Instant};
 use tailwater::codec::envelope::{EnvelopeKind, spec};
 use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
@@ -15,17 +15,27 @@ use tailwater_shards::scan::{Tier, escape::escape_json_with};
 use tailwater_shards::wal::builder::Group;
 
 /// Batches that are worked on in turn: a shard's chunks stay in its second cache, a hundred thousand lines would not.
-const WARM_EVENTS: u64 = 1000;
+pub const WARM_EVENTS: u64 = 1000;
 
 /// Runs `work` over batches until they were `events` events, with the clock on, and folds what `result` makes of each batch,
 /// with the clock off.
 fn clocked<T>(
     events: u64,
     state: &mut T,
+    work: impl FnMut(&mut T, &mut Batch),
+    result: impl Fn(&T, &Batch) -> u64,
+) -> Outcome {
+    clocked_over(batches(events.min(WARM_EVENTS), line), events, state, work, result)
+}
+
+/// The same over given batches.
+pub fn clocked_over<T>(
+    mut batches: Vec<Batch>,
+    events: u64,
+    state: &mut T,
     mut work: impl FnMut(&mut T, &mut Batch),
     result: impl Fn(&T, &Batch) -> u64,
 ) -> Outcome {
-    let mut batches = batches(events.min(WARM_EVENTS));
     let (mut elapsed, mut hash, mut done) = (Duration::ZERO, 0, 0);
     while done < events {
         for batch in &mut batches {

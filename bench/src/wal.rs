@@ -3,7 +3,7 @@
 //! Nothing is synced: that would measure the disk. The directory lies in the temporary directory and goes with the run.
 
 use crate::Outcome;
-use crate::data::{batches, fold, fold_bytes};
+use crate::data::{batches, fold, fold_bytes, line};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -20,7 +20,7 @@ use tailwater_shards::wal::{LogId, Sequence, SyncPolicy, WalOptions, WalType};
 
 /// The checksum over events as a frame holds them.
 pub fn checksum(events: u64) -> Option<Outcome> {
-    let batches = batches(events);
+    let batches = batches(events, line);
     let begun = Instant::now();
     let hash = batches
         .iter()
@@ -61,7 +61,7 @@ fn through_a_log(events: u64) -> Option<(Outcome, Outcome)> {
 }
 
 fn on_a_shard(env: GlommioEnv, directory: &Path, events: u64) -> Option<(Outcome, Outcome)> {
-    let batches = batches(events);
+    let batches = batches(events, line);
     let mut writer = open(env, directory.to_path_buf(), events)?;
     let log = writer.log().clone();
     let start = log.end();

@@ -39,7 +39,7 @@ fn objects_are_good_whatever_their_values_and_white_space() {
 }
 
 #[test]
-fn what_is_no_object_is_bad() {
+fn wrong_order_of_tokens_is_bad() {
     check_all(&[
         b"",
         b" ",
@@ -78,6 +78,12 @@ fn what_is_no_object_is_bad() {
         b"{\"a\"::1}",
         b"{\"a\":1:2}",
         b"{:1}",
+    ]);
+}
+
+#[test]
+fn wrong_arrays_and_inner_objects_are_bad() {
+    check_all(&[
         b"{\"a\":[1,]}",
         b"{\"a\":[,1]}",
         b"{\"a\":[1 2]}",
@@ -94,6 +100,12 @@ fn what_is_no_object_is_bad() {
         b"{\"a\":{}\"x\"}",
         b"{\"a\":x{}}",
         b"{\"a\":[x[]]}",
+    ]);
+}
+
+#[test]
+fn wrong_numbers_and_words_are_bad() {
+    check_all(&[
         b"{\"a\":01,\"b\":1}",
         b"{\"a\":-}",
         b"{\"a\":+1}",
@@ -115,6 +127,12 @@ fn what_is_no_object_is_bad() {
         b"{\"a\":falsf}",
         b"{\"a\":nul}",
         b"{\"a\":True}",
+    ]);
+}
+
+#[test]
+fn wrong_strings_and_bytes_are_bad() {
+    check_all(&[
         b"{\"a\":\"\\x\"}",
         b"{\"a\":\"\\u12\"}",
         b"{\"a\":\"\\u12g4\"}",
