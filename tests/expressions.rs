@@ -194,6 +194,28 @@ fn every_excuse_still_has_its_reason() {
     }
 }
 
+/// The code in the examples' column of every table of the page.
+fn documented_examples() -> Vec<String> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/expressions.md");
+    let text = std::fs::read_to_string(page).expect("the page of conditions");
+    let (_, tables) = text.split_once("\n## Operators").expect("the section of operators");
+    // A bar inside a table is written with a backslash.
+    let rows = tables.lines().filter(|line| line.starts_with("| `")).map(|line| line.replace("\\|", "\u{0}"));
+    let example = |row: String| row.split('|').nth(2).unwrap_or("").replace('\u{0}', "|");
+    let code = |cell: String| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    rows.map(example).flat_map(code).collect()
+}
+
+#[test]
+fn every_documented_example_compiles() {
+    let examples = documented_examples();
+    assert!(examples.len() > 30, "{examples:?}");
+    for source in examples {
+        let compiled = tailwater::expr::Program::compile_value(&source);
+        assert!(compiled.is_ok(), "{source}: {:?}", compiled.err());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -303,3 +303,20 @@ fn to_timestamp(value: Value<'_>) -> Result<i128, EvalError> {
         _ => Err(EvalError::NoSuchOverload("timestamp")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::Program;
+
+    #[test]
+    fn every_example_calls_its_function() {
+        for row in &FUNCTIONS {
+            let compiled = Program::compile(row.example);
+            assert!(compiled.is_ok(), "{}: {:?}", row.example, compiled.err());
+            let part = matches!(row.function, Function::Part(_));
+            assert!(part || row.example.contains(&format!("{}(", row.name)), "{}", row.example);
+            assert_eq!(row.function.name(), row.name);
+        }
+    }
+}

@@ -35,6 +35,7 @@ use compile::Compiler;
 use eval::{Machine, NoFields};
 use node::Node;
 use regex_automata::meta::Regex;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes that a source may have.
@@ -64,18 +65,34 @@ impl Program {
     /// Compiles a condition: what is known to be neither true nor false, for whatever event, is refused.
     pub fn compile(source: &str) -> Result<Program, ExprError> {
         let (program, found) = Program::build(source)?;
+        program.refuse_hopeless()?;
         if found.may_be(&[Type::Bool]) {
             return Ok(program);
         }
-        let blanks = source.len() - source.trim_start().len();
-        let error =
-            ExprError::new(blanks..source.trim_end().len(), format!("a condition must be a bool, this is {found}"));
+        let error = ExprError::new(program.written(), format!("a condition must be a bool, this is {found}"));
         Err(error.help("compare it with something: `status >= 500`"))
     }
 
     /// Compiles an expression whose value may be of any type.
     pub fn compile_value(source: &str) -> Result<Program, ExprError> {
-        Program::build(source).map(|(program, _)| program)
+        let (program, _) = Program::build(source)?;
+        program.refuse_hopeless()?;
+        Ok(program)
+    }
+
+    /// Refuses what reads nothing of an event and gives no value: it never will.
+    fn refuse_hopeless(&self) -> Result<(), ExprError> {
+        if !self.paths.is_empty() {
+            return Ok(());
+        }
+        let Err(error) = self.evaluate(&NoFields, &mut Scratch::default()) else { return Ok(()) };
+        let error = ExprError::new(self.written(), format!("this gives no value, for whatever event: {error}"));
+        Err(error.help("name a field of the event: `status >= 500`"))
+    }
+
+    /// The source without the blanks around it.
+    fn written(&self) -> Range<usize> {
+        self.source.len() - self.source.trim_start().len()..self.source.trim_end().len()
     }
 
     fn build(source: &str) -> Result<(Program, Type), ExprError> {
@@ -92,12 +109,6 @@ impl Program {
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
         };
-        if program.paths.is_empty()
-            && let Err(error) = program.evaluate(&NoFields, &mut Scratch::default())
-        {
-            let error = ExprError::new(expr.span, format!("this gives no value, for whatever event: {error}"));
-            return Err(error.help("name a field of the event: `status >= 500`"));
-        }
         Ok((program, found))
     }
 

@@ -26,7 +26,7 @@ const EVENT: &str = r#"{
 
 /// The value as JSON, or the error's word.
 fn value(source: &str) -> String {
-    let program = Program::compile_value(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
+    let (program, _) = Program::build(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
     let event = Event { json: EVENT.as_bytes(), paths: program.paths() };
     let mut scratch = program.scratch();
     match program.evaluate(&event, &mut scratch) {

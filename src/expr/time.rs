@@ -199,3 +199,85 @@ pub(super) fn write_duration(nanos: i128) -> String {
     let second = SECOND.unsigned_abs();
     format!("{sign}{}{}s", magnitude / second, fraction((magnitude % second) as u32))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn moments_that_are_none_are_refused() {
+        for text in [
+            "",
+            "2026",
+            "2026-11-23",
+            "2026-11-23T10:20:30",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T10:20:60Z",
+            "2026-11-23T10:20:30.Z",
+            "2026-11-23T10:20:30+1:00",
+            "2026-11-23T10:20:30+24:00",
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
+            "2026-11-23T10:20:30Zx",
+            "2026-11-2\u{e9}T10:20:30Z",
+        ] {
+            assert_eq!(read_timestamp(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_read_as_they_are_spelled() {
+        for (text, nanos) in [
+            ("0", Some(0)),
+            ("1h30m", Some(5_400 * SECOND)),
+            ("-1.5s", Some(-3 * SECOND / 2)),
+            ("+2ms3us4ns", Some(2_003_004)),
+            (".5s", Some(SECOND / 2)),
+            ("1.s", Some(SECOND)),
+            ("1.5\u{b5}s", Some(1_500)),
+            ("0.0000000001s", Some(0)),
+            ("", None),
+            ("-", None),
+            ("5", None),
+            ("s", None),
+            (".s", None),
+            ("1.2.3s", None),
+            ("1 h", None),
+            ("1d", None),
+            ("99999999h", None),
+            ("99999999999999999999999999h", None),
+        ] {
+            assert_eq!(read_duration(text), nanos, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn moments_agree_with_the_reference(seconds in -62_135_596_800i64..253_402_207_200, nanos in 0i32..1_000_000_000) {
+            let moment = i128::from(seconds) * SECOND + i128::from(nanos);
+            let text = write_timestamp(moment);
+            let reference: jiff::Timestamp = text.parse().expect("a moment");
+            prop_assert_eq!(reference.as_nanosecond(), moment);
+            prop_assert_eq!(read_timestamp(text.as_bytes()), Some(moment));
+            let parts = Parts::of(moment);
+            let date = reference.to_zoned(jiff::tz::TimeZone::UTC).date();
+            prop_assert_eq!(parts.day_of_year(), i64::from(date.day_of_year()) - 1);
+            prop_assert_eq!(parts.weekday(), i64::from(date.weekday().to_sunday_zero_offset()));
+        }
+
+        #[test]
+        fn durations_read_back(nanos in -DURATION_MAX..=DURATION_MAX) {
+            prop_assert_eq!(read_duration(&write_duration(nanos)), Some(nanos));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[-+.0-9hmsnu\u{b5}:TZ ]{0,30}") {
+            let _ = read_duration(&text);
+            let _ = read_timestamp(text.as_bytes());
+        }
+    }
+}
