@@ -4,6 +4,9 @@
 //! an event live in an arena that is used again for the next one, so that nothing is allocated per event in steady state; what
 //! one event may make is bounded. A field that is asked for by a name that occurs twice is the last one.
 
+#[cfg(test)]
+mod tests;
+
 use crate::env::Timestamp;
 use crate::limits::{COMPUTED_BYTES_MAX, COMPUTED_VALUES_MAX};
 use crate::scan::escape_json_into;

@@ -10,8 +10,6 @@
 
 mod edit;
 mod plan;
-#[cfg(test)]
-mod tests;
 
 pub use edit::{Edit, EditId, Find};
 pub(crate) use plan::{From, Plan, Segment};
