@@ -17,7 +17,8 @@ pub struct Scene {
 
 /// An output's settings: events go to this index of the server at `url`; `more` are further ones, as `, key: value`.
 pub fn to_index(url: &str, index: &str, more: &str) -> String {
-    let retry = "retry: {initial: 50ms, max: 500ms}";
+    // Short waits, so that a scene sees a server that is well again soon.
+    let retry = "retry: {initial: 20ms, max: 200ms}";
     format!("{{type: elasticsearch, endpoints: [\"{url}\"], index: \"{index}\", {retry}{more}}}")
 }
 
@@ -49,8 +50,15 @@ impl Scene {
         self.case.path("logs/app.log")
     }
 
+    /// Starts the product; its log may hold these warnings, and that there were more of them.
+    pub fn start_expecting(&self, warnings: &[&'static str]) -> Product {
+        let mut product = Product::start(&self.case, &self.config);
+        warnings.iter().copied().chain((!warnings.is_empty()).then_some("similar lines")).for_each(|part| product.expect(part));
+        product
+    }
+
     pub fn start(&self) -> Product {
-        Product::start(&self.case, &self.config)
+        self.start_expecting(&[])
     }
 
     /// A counter of an output in the life that runs.
