@@ -5,11 +5,11 @@
 //!
 //! Guarantees: what arrived is asked of the server itself, document by document, and held against the lines that were written.
 
+#[path = "search/busy.rs"]
+mod busy;
 #[allow(dead_code, reason = "tests/e2e.rs uses all of it")]
 #[path = "e2e/case.rs"]
 mod case;
-#[path = "search/busy.rs"]
-mod busy;
 #[path = "search/conflicts.rs"]
 mod conflicts;
 #[path = "search/endpoints.rs"]

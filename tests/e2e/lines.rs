@@ -197,9 +197,8 @@ pub fn arrived(output: &Path, lines: u64) -> Arrived {
 }
 
 fn event(index: usize, text: &[u8]) -> serde_json::Value {
-    serde_json::from_slice(text).unwrap_or_else(|error| {
-        panic!("line {} of the output: {error}: {}", index + 1, String::from_utf8_lossy(text))
-    })
+    serde_json::from_slice(text)
+        .unwrap_or_else(|error| panic!("line {} of the output: {error}: {}", index + 1, String::from_utf8_lossy(text)))
 }
 
 /// The number of a numbered line.

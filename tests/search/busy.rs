@@ -17,7 +17,7 @@ fn refused_items_are_sent_again_alone() {
     search.create_index("busy-items", &json!({"settings": {"number_of_shards": 4, "number_of_replicas": 0}}));
     let case = Case::new("busy-items");
     let input = from_file(&case, "");
-    let output = to_index(&url, "busy-items", ", op: create");
+    let output = to_index(&url, "busy-items", ", op: create, request_bytes: 256KiB");
     let scene = Scene::new(case, &input, &[("out", output)]);
     fs::write(scene.log(), block(1, LINES)).expect("lines");
     let mut product = scene.start_expecting(&["status 429", "HTTP 429"]);
@@ -33,21 +33,34 @@ fn refused_items_are_sent_again_alone() {
 }
 
 #[test]
-fn refused_requests_are_sent_again() {
+fn refused_requests_are_sent_again_and_made_smaller_when_they_are_refused_alone() {
     let mut turn = Fragile::take(true);
     let (url, search) = (turn.node().url(), turn.node().search());
-    search.create_index("busy-requests", &json!({"settings": {"number_of_shards": 1, "number_of_replicas": 0}}));
+    let indexes = ["busy-requests", "busy-large-requests"];
+    for index in indexes {
+        search.create_index(index, &json!({"settings": {"number_of_shards": 1, "number_of_replicas": 0}}));
+    }
     let case = Case::new("busy-requests");
     let input = from_file(&case, "");
-    // Two requests together are more than the server lets in.
-    let output = to_index(&url, "busy-requests", ", request_bytes: 450KiB, concurrency: 8");
-    let scene = Scene::new(case, &input, &[("out", output)]);
+    // Two of these together are more than the server lets in.
+    let medium = to_index(&url, indexes[0], ", request_bytes: 450KiB, concurrency: 8");
+    // One of these is more than it lets in, whatever else it does.
+    let large = to_index(&url, indexes[1], ", request_bytes: 2MiB");
+    let scene = Scene::new(case, &input, &[("medium", medium), ("large", large)]);
     fs::write(scene.log(), block(1, LINES)).expect("lines");
-    let mut product = scene.start_expecting(&["HTTP 429"]);
-    scene.wait_for_documents(&mut product, &search, "busy-requests", LINES);
+    let mut product = scene.start_expecting(&["429"]);
+    for index in indexes {
+        scene.wait_for_documents(&mut product, &search, index, LINES);
+    }
     scene.assert_balance(&mut product);
-    let retries = scene.retries("out").expect("a scrape");
-    assert!(retries > 0, "the server was never too busy");
+    for output in ["medium", "large"] {
+        assert!(scene.retries(output).expect("a scrape") > 0, "the server was never too busy for {output}");
+    }
+    let log = product.log();
+    assert!(log.contains("HTTP 429") && log.contains("requests are made smaller"), "{log}");
     product.terminate();
-    documents(&search, "busy-requests", LINES).assert_exactly_once();
+    // Without an id: what is refused as a whole was not taken in part.
+    for index in indexes {
+        documents(&search, index, LINES).assert_exactly_once();
+    }
 }

@@ -44,7 +44,8 @@ fn mapping_conflicts_refuse_their_events_and_no_others() {
 
 /// The number in each document's line.
 fn numbers(documents: &[tailwater_services::search::Document]) -> Vec<u64> {
-    let message = |document: &tailwater_services::search::Document| document.source["message"].as_str().map(str::to_owned);
+    let message =
+        |document: &tailwater_services::search::Document| document.source["message"].as_str().map(str::to_owned);
     let number = |line: String| line.trim_start_matches("line ").parse().ok();
     documents.iter().map(|document| message(document).and_then(number).expect("a line with a number")).collect()
 }

@@ -54,7 +54,8 @@ fn events_land_in_the_index_of_their_day_and_field() {
 #[test]
 fn templates_of_the_server_are_honoured() {
     let search = steady().search();
-    let properties = json!({"message": {"type": "keyword"}, "host": {"type": "keyword"}, "timestamp": {"type": "date"}});
+    let properties =
+        json!({"message": {"type": "keyword"}, "host": {"type": "keyword"}, "timestamp": {"type": "date"}});
     let template = json!({"index_patterns": ["mapped-*"], "template": {"mappings": {"properties": properties}}});
     search.put_template("mapped", &template);
     let case = Case::new("templates");
@@ -67,7 +68,8 @@ fn templates_of_the_server_are_honoured() {
     product.terminate();
     documents(&search, "mapped-*", LINES).assert_exactly_once();
     // A whole line is one term only where the template was applied.
-    let counted = |query: Value| search.ask("POST", "/mapped-*/_count", Some(&json!({ "query": query })))["count"].clone();
+    let counted =
+        |query: Value| search.ask("POST", "/mapped-*/_count", Some(&json!({ "query": query })))["count"].clone();
     assert_eq!(counted(json!({"term": {"message": lines::line(7)}})), 1);
     assert_eq!(counted(json!({"range": {"timestamp": {"gte": "now-1h", "lte": "now+1h"}}})), LINES);
 }

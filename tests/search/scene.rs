@@ -53,7 +53,11 @@ impl Scene {
     /// Starts the product; its log may hold these warnings, and that there were more of them.
     pub fn start_expecting(&self, warnings: &[&'static str]) -> Product {
         let mut product = Product::start(&self.case, &self.config);
-        warnings.iter().copied().chain((!warnings.is_empty()).then_some("similar lines")).for_each(|part| product.expect(part));
+        warnings
+            .iter()
+            .copied()
+            .chain((!warnings.is_empty()).then_some("similar lines"))
+            .for_each(|part| product.expect(part));
         product
     }
 
