@@ -44,11 +44,17 @@ pub enum Discard {
     OutputRemoved,
     /// The bytes in the log were damaged.
     Damaged,
+    /// A transform dropped the event, or no output of the pipeline takes it.
+    Filtered,
+    /// The event could not be parsed and its parser's policy says drop.
+    Unparsed,
+    /// What transforms made of the event is longer than an event may be.
+    Oversized,
 }
 
 impl Discard {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Discard; 7] = [
+    pub const ALL: [Discard; 10] = [
         Discard::RingFull,
         Discard::WalFull,
         Discard::LineTooLong,
@@ -56,6 +62,9 @@ impl Discard {
         Discard::RetriesExhausted,
         Discard::OutputRemoved,
         Discard::Damaged,
+        Discard::Filtered,
+        Discard::Unparsed,
+        Discard::Oversized,
     ];
 
     /// The reason as metrics and logs spell it.
@@ -68,6 +77,9 @@ impl Discard {
             Discard::RetriesExhausted => "retries_exhausted",
             Discard::OutputRemoved => "output_removed",
             Discard::Damaged => "damaged",
+            Discard::Filtered => "filtered",
+            Discard::Unparsed => "unparsed",
+            Discard::Oversized => "oversized",
         }
     }
 }
@@ -156,6 +168,8 @@ pub struct LaneCounters {
     pub taken_batches: Counter,
     /// Events in which bytes that are no UTF-8 were replaced; written by the receiver.
     pub replaced_events: Counter,
+    /// Events that could not be parsed, kept or not; written by the receiver.
+    pub unparsed_events: Counter,
     /// Events dropped on the sender's request; written by the receiver.
     pub dropped_events: Counter,
     /// Bytes of chunks dropped on the sender's request; written by the receiver.
@@ -166,6 +180,34 @@ pub struct LaneCounters {
     pub made_batches: Counter,
     /// Times the sender found it full; written by the sender.
     pub full: Counter,
+}
+
+/// What a processor did to events besides making their lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that held bytes which no string can, and hold a replacement character instead.
+    pub replaced: u64,
+    /// Events that could not be parsed, kept or not.
+    pub unparsed: u64,
+    /// Of these, the ones that the pipeline let go.
+    pub unparsed_dropped: u64,
+    /// Events that the pipeline let go on purpose.
+    pub filtered: u64,
+    /// Events that it let go because they had grown too long.
+    pub oversized: u64,
+    /// Times that a transform or a condition could not do its work.
+    pub failures: u64,
+}
+
+/// One pipeline on one shard.
+#[derive(Default)]
+pub struct PipelineCounters {
+    /// Events that came to it.
+    pub received_events: Counter,
+    /// Events that it let go.
+    pub discarded: Discarded,
+    /// Times that a transform or a condition could not do its work on an event.
+    pub failures: Counter,
 }
 
 /// One output on one shard.

@@ -136,8 +136,8 @@ impl<E: Env> Intake<E> {
         count_skipped(&self.wal_full, skipped, batch.events.len() as u64);
         let introduce = introduces(&self.keeper, &batch.source);
         self.group.clear();
-        let replaced = path.encode(&batch, skipped, introduce, &mut self.group);
-        self.lanes[lane].receiver.count_replaced(replaced);
+        let tally = path.encode(&batch, skipped, introduce, &mut self.group);
+        self.lanes[lane].receiver.count(&tally);
         let ticket = batch.ticket;
         // The frames hold all that is needed: the chunk goes home while it is still in the cache.
         self.lanes[lane].receiver.give_back(batch);

@@ -5,9 +5,11 @@
 //! per event once the buffers have grown. Does not append: the intake does.
 
 use crate::batch::Batch;
+use crate::counters::{Discard, PipelineCounters, Tally};
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
+use std::sync::Arc;
 
 /// A pipeline as seen from one of its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +31,19 @@ impl PipelineRef {
 pub struct InputPath {
     processor: Box<dyn Processor>,
     pipelines: Vec<PipelineRef>,
+    /// Of all pipelines of the shard, by their numbers.
+    counters: Arc<[PipelineCounters]>,
 }
 
 impl InputPath {
-    /// The way through `pipelines`, with lines made by `processor`.
-    pub fn new(processor: Box<dyn Processor>, pipelines: Vec<PipelineRef>) -> InputPath {
+    /// The way through `pipelines`, with lines made by `processor`; `counters` are those of all pipelines of the shard.
+    pub fn new(
+        processor: Box<dyn Processor>,
+        pipelines: Vec<PipelineRef>,
+        counters: Arc<[PipelineCounters]>,
+    ) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        InputPath { processor, pipelines }
+        InputPath { processor, pipelines, counters }
     }
 
     /// Outputs of all its pipelines.
@@ -44,9 +52,10 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along. Returns the events in which bytes had to be replaced.
-    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) -> u64 {
+    /// source's record is written along. Returns what was done to the events, over all pipelines.
+    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) -> Tally {
         self.processor.begin(batch);
+        let mut all = Tally::default();
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
             let outputs = pipeline.outputs() & !skipped;
@@ -55,6 +64,10 @@ impl InputPath {
             } else {
                 let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets);
                 self.processor.process(batch, place, &mut frames);
+                let tally = self.processor.take_tally();
+                count(&self.counters[pipeline.number as usize], batch.events.len() as u64, &tally);
+                all.replaced += tally.replaced;
+                all.unparsed += tally.unparsed;
             }
             if place < last {
                 group.last().expect("a pipeline makes a frame").finish();
@@ -67,7 +80,23 @@ impl InputPath {
             last.set_timestamp(batch.received);
             last.finish();
         }
-        self.processor.take_replaced()
+        all
+    }
+}
+
+fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
+    counters.received_events.add(events);
+    for (reason, events) in [
+        (Discard::Filtered, tally.filtered),
+        (Discard::Unparsed, tally.unparsed_dropped),
+        (Discard::Oversized, tally.oversized),
+    ] {
+        if events > 0 {
+            counters.discarded.add(reason, events);
+        }
+    }
+    if tally.failures > 0 {
+        counters.failures.add(tally.failures);
     }
 }
 
@@ -76,7 +105,6 @@ mod tests {
     use super::*;
     use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
     use crate::env::Timestamp;
-    use std::sync::Arc;
 
     /// Each event as it is, a second after the epoch.
     struct Plain;
@@ -107,7 +135,11 @@ mod tests {
         batch.range = SourceRange { from: 5, to: 5, marker: 1 };
         batch.received = Timestamp(99);
         batch.gone = true;
-        let mut path = InputPath::new(Box::new(Plain), vec![PipelineRef { number: 0, targets: vec![1] }]);
+        let mut path = InputPath::new(
+            Box::new(Plain),
+            vec![PipelineRef { number: 0, targets: vec![1] }],
+            [PipelineCounters::default()].into(),
+        );
         let mut group = Group::new();
         path.encode(&batch, 0, true, &mut group);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));

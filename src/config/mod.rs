@@ -10,8 +10,10 @@
 pub mod component;
 pub mod de;
 pub mod env;
+pub mod facts;
 pub mod nearest;
 pub mod node;
+pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod raw;

@@ -5,6 +5,7 @@
 
 use super::Shared;
 use crate::batch::{Batch, Source, SourceRange};
+use crate::counters::Tally;
 use crate::ring::{Consumer, Producer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,10 +62,15 @@ impl LaneReceiver {
         self.shared.returned.notify();
     }
 
-    /// Counts events in which bytes were replaced.
-    pub fn count_replaced(&self, events: u64) {
-        if events > 0 {
-            self.shared.counters.replaced_events.add(events);
+    /// Counts events in which bytes were replaced, and those that could not be parsed.
+    pub fn count(&self, tally: &Tally) {
+        let counters = &self.shared.counters;
+        for (counter, events) in
+            [(&counters.replaced_events, tally.replaced), (&counters.unparsed_events, tally.unparsed)]
+        {
+            if events > 0 {
+                counter.add(events);
+            }
         }
     }
 
