@@ -35,5 +35,7 @@ mod outage;
 mod product;
 #[path = "search/scene.rs"]
 mod scene;
+#[path = "search/server.rs"]
+mod server;
 #[path = "e2e/wait.rs"]
 mod wait;
