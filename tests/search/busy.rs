@@ -33,7 +33,7 @@ fn refused_items_are_sent_again_alone() {
 }
 
 #[test]
-fn refused_requests_are_sent_again_and_made_smaller_when_they_are_refused_alone() {
+fn refused_requests_are_sent_again_and_made_smaller_when_that_is_why() {
     let mut turn = Fragile::take(true);
     let (url, search) = (turn.node().url(), turn.node().search());
     let indexes = ["busy-requests", "busy-large-requests"];
@@ -44,11 +44,11 @@ fn refused_requests_are_sent_again_and_made_smaller_when_they_are_refused_alone(
     let input = from_file(&case, "");
     // Two of these together are more than the server lets in.
     let medium = to_index(&url, indexes[0], ", request_bytes: 450KiB, concurrency: 8");
-    // One of these is more than it lets in, whatever else it does.
-    let large = to_index(&url, indexes[1], ", request_bytes: 2MiB");
+    // One of these is more than it reads, and half of one more than it lets in, whatever else it does.
+    let large = to_index(&url, indexes[1], ", request_bytes: 2MiB, batch: {max_age: 500ms}");
     let scene = Scene::new(case, &input, &[("medium", medium), ("large", large)]);
     fs::write(scene.log(), block(1, LINES)).expect("lines");
-    let mut product = scene.start_expecting(&["429"]);
+    let mut product = scene.start_expecting(&["HTTP 429", "HTTP 413"]);
     for index in indexes {
         scene.wait_for_documents(&mut product, &search, index, LINES);
     }
@@ -57,7 +57,7 @@ fn refused_requests_are_sent_again_and_made_smaller_when_they_are_refused_alone(
         assert!(scene.retries(output).expect("a scrape") > 0, "the server was never too busy for {output}");
     }
     let log = product.log();
-    assert!(log.contains("HTTP 429") && log.contains("requests are made smaller"), "{log}");
+    assert!(log.contains("HTTP 429") && log.contains("HTTP 413"), "{log}");
     product.terminate();
     // Without an id: what is refused as a whole was not taken in part.
     for index in indexes {

@@ -5,47 +5,54 @@ use crate::node::steady;
 use crate::scene::{Scene, from_file, to_index};
 use crate::wait::wait_for;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::fs;
+use tailwater_services::search::Document;
 
-const LINES: u64 = 3_000;
+const EVENTS: u64 = 3_000;
 
-/// Whether the mapping takes the line: every seventh is no number.
-fn fits(number: u64) -> bool {
-    !number.is_multiple_of(7)
+/// The value that a mapping as integer refuses, or none: every seventh event has a text, every eleventh an object.
+fn unfit(number: u64) -> Option<&'static str> {
+    match number {
+        _ if number.is_multiple_of(7) => Some("\"down\""),
+        _ if number.is_multiple_of(11) => Some("{\"code\":500}"),
+        _ => None,
+    }
+}
+
+fn event(number: u64) -> String {
+    let status = unfit(number).map_or_else(|| (200 + number % 300).to_string(), str::to_owned);
+    format!("{{\"number\":{number},\"status\":{status}}}\n")
+}
+
+fn numbers(documents: &[Document]) -> Vec<u64> {
+    let mut numbers: Vec<u64> =
+        documents.iter().map(|document| document.source["number"].as_u64().expect("a number")).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 #[test]
 fn mapping_conflicts_refuse_their_events_and_no_others() {
     let search = steady().search();
-    let mappings = json!({"properties": {"message": {"type": "integer"}}});
+    let mappings = json!({"properties": {"status": {"type": "integer"}}});
     search.put_template("typed", &json!({"index_patterns": ["typed-*"], "template": {"mappings": mappings}}));
     let case = Case::new("conflicts");
-    let input = from_file(&case, "");
-    let output = to_index(&steady().url(), "typed-events", ", id: hash, op: create, request_bytes: 64KiB");
+    let input = from_file(&case, ", parse: json");
+    // Without ids, so that an event that is sent twice is there twice.
+    let output = to_index(&steady().url(), "typed-events", ", request_bytes: 64KiB");
     let scene = Scene::new(case, &input, &[("out", output)]);
-    let line = |number| if fits(number) { format!("{number}\n") } else { format!("line {number}\n") };
-    fs::write(scene.log(), (1..=LINES).map(line).collect::<String>()).expect("lines");
+    fs::write(scene.log(), (1..=EVENTS).map(event).collect::<String>()).expect("events");
     let mut product = scene.start_expecting(&["events refused, the first: status 400, mapper_parsing_exception"]);
 
-    let unfit = LINES / 7;
+    let refused = (1..=EVENTS).filter(|number| unfit(*number).is_some()).count() as u64;
     wait_for("events that were sent or refused", || match (scene.sent("out")?, scene.discarded("out", "rejected")?) {
-        (sent, rejected) if (sent, rejected) == (LINES - unfit, unfit) => Ok(()),
-        other => Err(format!("{other:?}; {}", product.state())),
+        left if left == (EVENTS - refused, refused) => Ok(()),
+        left => Err(format!("{left:?}; {}", product.state())),
     });
     scene.assert_balance(&mut product);
     assert_eq!(scene.retries("out"), Ok(0), "what will never be taken is not tried again");
-    product.wait_for_log(&["mapper_parsing_exception", "failed to parse field [message] of type [integer]", "line 7"]);
+    product.wait_for_log(&["mapper_parsing_exception", "failed to parse field [status] of type [integer]", "down"]);
     product.terminate();
-    let there: Vec<u64> = numbers(&search.documents("typed-events"));
-    assert_eq!(there.len(), there.iter().collect::<BTreeSet<_>>().len(), "an event is there twice");
-    assert_eq!(there.into_iter().collect::<BTreeSet<_>>(), (1..=LINES).filter(|n| fits(*n)).collect());
-}
-
-/// The number in each document's line.
-fn numbers(documents: &[tailwater_services::search::Document]) -> Vec<u64> {
-    let message =
-        |document: &tailwater_services::search::Document| document.source["message"].as_str().map(str::to_owned);
-    let number = |line: String| line.trim_start_matches("line ").parse().ok();
-    documents.iter().map(|document| message(document).and_then(number).expect("a line with a number")).collect()
+    let there = numbers(&search.documents("typed-events"));
+    assert_eq!(there, (1..=EVENTS).filter(|number| unfit(*number).is_none()).collect::<Vec<_>>());
 }

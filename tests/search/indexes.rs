@@ -19,36 +19,36 @@ fn date(document: &Document) -> String {
 }
 
 #[test]
-fn events_land_in_the_index_of_their_day_and_field() {
+fn events_land_in_the_index_of_their_day_and_service_under_their_own_id() {
     let search = steady().search();
     let case = Case::new("days");
-    let scene = Scene::new(
-        case,
-        "{type: stdin}",
-        &[("out", to_index(&steady().url(), "days-{{ message }}-%Y.%m.%d", ", id: hash"))],
-    );
+    let more = ", id: \"{{ trace.id }}\", compression: gzip";
+    let output = to_index(&steady().url(), "days-{{ service }}-%Y.%m.%d", more);
+    let scene = Scene::new(case, "{type: stdin, parse: json}", &[("out", output)]);
     let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);
-    for number in 0..300 {
-        // The second is made lower case, the third is no name of an index.
-        let word = ["alpha", "BETA", "no name"][number % 3];
-        writeln!(input, "{word}").expect("a line");
+    product.expect("the index name `days-no name-");
+    // The second is made lower case, the third has none, the fourth is no name of an index.
+    let services = ["\"service\":\"web\",", "\"service\":\"API\",", "", "\"service\":\"no name\","];
+    let indexes = ["web", "api", "unknown"];
+    // Each event twice.
+    for number in (0..400).chain(0..400) {
+        writeln!(input, "{{{}\"trace\":{{\"id\":\"t-{number}\"}},\"ü\":\"\\u00fc\"}}", services[number % 4])
+            .expect("a line");
     }
-    product.expect("holds white space");
     wait_for("all that is sent or refused", || match (scene.sent("out")?, scene.discarded("out", "rejected")?) {
-        (200, 100) => Ok(()),
+        (600, 200) => Ok(()),
         other => Err(format!("{other:?}; {}", product.state())),
     });
     scene.assert_balance(&mut product);
     drop(input);
     assert_eq!(product.wait().code(), Some(0));
     let found = search.documents("days-*");
-    // Without a place in a file equal lines of one moment are one event to the hash.
+    assert_eq!(found.len(), 300);
     for document in &found {
-        let word = document.source["message"].as_str().expect("a message").to_lowercase();
-        assert_eq!(document.index, format!("days-{word}-{}", date(document)));
+        let number: usize = document.id.strip_prefix("t-").and_then(|number| number.parse().ok()).expect("an id");
+        assert_eq!(document.index, format!("days-{}-{}", indexes[number % 4], date(document)));
+        assert_eq!((&document.source["trace"]["id"], &document.source["ü"]), (&json!(document.id), &json!("ü")));
     }
-    let of = |word: &str| found.iter().filter(|document| document.source["message"] == word).count();
-    assert!(of("alpha") > 0 && of("BETA") > 0 && of("alpha") + of("BETA") == found.len(), "{}", found.len());
 }
 
 #[test]

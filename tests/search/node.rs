@@ -3,9 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tailwater_services::opensearch::OpenSearch;
 
-/// Makes the server refuse single items: each part of a request waits for one of two places.
-pub const BUSY: [&str; 3] =
-    ["thread_pool.write.size=1", "thread_pool.write.queue_size=1", "indexing_pressure.memory.limit=600kb"];
+/// Makes the server refuse single items, since each part of a request waits for one of two places; requests that are too much
+/// together or alone; and those that are too large to be read.
+pub const BUSY: [&str; 4] = [
+    "thread_pool.write.size=1",
+    "thread_pool.write.queue_size=1",
+    "indexing_pressure.memory.limit=600kb",
+    "http.max_content_length=1500kb",
+];
 
 static FRAGILE: Mutex<Option<(OpenSearch, bool)>> = Mutex::new(None);
 
