@@ -303,7 +303,8 @@ fn delivery_options(settings: &OutputConfig) -> DeliveryOptions {
     }
 }
 
-fn host_name() -> String {
+/// The name of this host.
+pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => "localhost".to_owned(),

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod problem;
 pub mod raw;
 mod summary;
+pub mod trial;
 pub mod types;
 
 pub use plan::{Circumstances, Plan};

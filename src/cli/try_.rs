@@ -1,0 +1,236 @@
+//! `try`: what a configuration makes of lines from standard input, verb by verb.
+//!
+//! Guarantees: runs the pipelines that `run` would run, on lines cut as the input cuts them; starts nothing, delivers nothing and
+//! touches no data directory.
+
+use super::configuration::{self, DataDirArguments, FileArguments};
+use super::output::Paint;
+use super::show::{self, Names};
+use super::{Exit, output};
+use crate::app::host_name;
+use crate::codec::framing::{Ending, Place, Rules, cut};
+use crate::config::Plan;
+use crate::config::facts::Facts;
+use crate::process::trace::Tracer;
+use anyhow::Context;
+use clap::Args;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tailwater_shards::batch::{Batch, Source, SourceKey};
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::glommio_env::GlommioEnv;
+use tailwater_shards::limits::{BATCH_EVENTS_MAX, CHUNK_BYTES};
+
+/// Events that are shown unless all are asked for.
+const EVENTS_MAX: u64 = 10_000;
+
+/// Show what pipelines make of the lines on standard input, verb by verb; deliver nothing
+///
+/// For each line: the event as it was read, what each verb changed (- gone, + new, ~ another value), which side of an `if` it took,
+/// why a condition failed, and which outputs take it.
+#[derive(Args)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
+    config: PathBuf,
+    /// The input that the lines are read as; needed if there are several
+    #[arg(long, value_name = "NAME")]
+    input: Option<String>,
+    /// Show this pipeline only
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+    /// Print an object of JSON for each event
+    #[arg(long)]
+    json: bool,
+    /// Read on after 10,000 events
+    #[arg(long)]
+    all: bool,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let file = FileArguments { config: arguments.config.clone(), data_dir: DataDirArguments { data_dir: None } };
+    let Some(loaded) = configuration::load(&file) else { return Ok(Exit::Configuration) };
+    let plan = loaded.plan;
+    let (input, pipelines) = match choose(&plan, arguments) {
+        Ok(chosen) => chosen,
+        Err(what) => {
+            output::complain(&format!("error: {what}\n"));
+            return Ok(Exit::Usage);
+        }
+    };
+    if std::io::stdin().is_terminal() {
+        output::complain("reading lines from the terminal; Ctrl-D ends them\n");
+    }
+    let names: Vec<Names<'_>> = pipelines.iter().map(|&pipeline| names(&plan, pipeline)).collect();
+    let paint = Paint { on: output::stdout_colors() };
+    let mut number = 0;
+    let most = if arguments.all { u64::MAX } else { EVENTS_MAX };
+    let settings = &plan.inputs[input].settings;
+    let chains: Vec<_> = pipelines.iter().map(|&pipeline| plan.pipelines[pipeline].chain.clone()).collect();
+    let mut tracer = Tracer::new(&settings.events::<GlommioEnv>(), &chains, &Facts { host: host_name().into() });
+    let mut sample = Sample::new(&plan.inputs[input].name, settings.rules::<GlommioEnv>());
+    while sample.read(&mut std::io::stdin().lock())? {
+        tracer.begin(&sample.batch);
+        for index in 0..sample.batch.events.len() {
+            if number == most {
+                output::complain(&format!("stopped after {most} events; --all reads on\n"));
+                return Ok(Exit::Done);
+            }
+            number += 1;
+            let trace = tracer.event(&sample.batch, index);
+            output::print(&match arguments.json {
+                true => show::event_json(number, &trace, &names),
+                false => show::event(number, &trace, &names, paint),
+            })?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn names(plan: &Plan, pipeline: usize) -> Names<'_> {
+    let pipeline = &plan.pipelines[pipeline];
+    let outputs = pipeline.outputs.iter().map(|&index| plan.outputs[index].name.as_str()).collect();
+    Names { pipeline: &pipeline.name, outputs }
+}
+
+/// The input, and its pipelines that are shown.
+fn choose(plan: &Plan, arguments: &Arguments) -> Result<(usize, Vec<usize>), String> {
+    let pipeline = match &arguments.pipeline {
+        Some(name) => Some(
+            plan.pipelines
+                .iter()
+                .position(|pipeline| pipeline.name == *name)
+                .ok_or_else(|| format!("there is no pipeline `{name}`; {}", pipelines_of(plan)))?,
+        ),
+        None => None,
+    };
+    let feeds = |input: usize| match pipeline {
+        Some(pipeline) => plan.pipelines[pipeline].inputs.contains(&input),
+        None => plan.inputs[input].used,
+    };
+    let possible: Vec<usize> = (0..plan.inputs.len()).filter(|&input| feeds(input)).collect();
+    let names: Vec<&str> = possible.iter().map(|&input| plan.inputs[input].name.as_str()).collect();
+    let names = names.join(", ");
+    let input = match (&arguments.input, &possible[..]) {
+        (Some(name), possible) => match possible.iter().find(|&&input| plan.inputs[input].name == *name) {
+            Some(input) => *input,
+            None if plan.inputs.iter().any(|input| input.name == *name) => {
+                return Err(format!("no such pipeline reads the input `{name}`; inputs that are read: {names}"));
+            }
+            None => return Err(format!("there is no input `{name}`; the inputs are {names}")),
+        },
+        (None, [only]) => *only,
+        (None, _) => return Err(format!("there are several inputs: name one of {names} with --input")),
+    };
+    let all = (0..plan.pipelines.len()).filter(|&number| plan.pipelines[number].inputs.contains(&input));
+    Ok((input, all.filter(|&number| pipeline.is_none_or(|only| only == number)).collect()))
+}
+
+fn pipelines_of(plan: &Plan) -> String {
+    let names: Vec<&str> = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
+    format!("the pipelines are {}", names.join(", "))
+}
+
+/// Lines of a stream, cut as an input cuts them.
+struct Sample {
+    rules: Rules,
+    place: Place,
+    /// The lines that were read last.
+    batch: Batch,
+    /// Bytes of the batch that are dealt with.
+    consumed: usize,
+    ended: bool,
+}
+
+impl Sample {
+    fn new(input: &str, rules: Rules) -> Sample {
+        let source = Source {
+            key: SourceKey::default(),
+            input: input.into(),
+            name: b"/dev/stdin".to_vec(),
+            descriptor: Vec::new(),
+            repeatable: false,
+        };
+        let batch = Batch::new(rules.line_bytes_max + 2 * CHUNK_BYTES, Arc::new(source));
+        Sample { rules, place: Place::LineStart, batch, consumed: 0, ended: false }
+    }
+
+    /// Reads the next lines; false once there are none.
+    fn read(&mut self, stream: &mut impl Read) -> anyhow::Result<bool> {
+        let batch = &mut self.batch;
+        loop {
+            let full = batch.events.len() >= BATCH_EVENTS_MAX;
+            if self.ended && !full {
+                return Ok(false);
+            }
+            let rest = batch.chunk.bytes()[self.consumed..].to_vec();
+            batch.chunk_offset += self.consumed as u64;
+            batch.events.clear();
+            batch.chunk.set_length(0);
+            batch.chunk.spare()[..rest.len()].copy_from_slice(&rest);
+            batch.chunk.set_length(rest.len());
+            if !full {
+                let read = stream.read(batch.chunk.spare()).context("standard input cannot be read")?;
+                batch.chunk.set_length(rest.len() + read);
+                self.ended = read == 0;
+            }
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            batch.received = Timestamp(since.as_nanos() as i64);
+            // What was read from a stream cannot be written over, so NULs need not wait.
+            let ending = if self.ended { Ending::Closed } else { Ending::Followed };
+            let cut = cut(batch.chunk.bytes(), 0, self.place, self.rules, ending, &mut batch.events);
+            (self.place, self.consumed) = (cut.place, cut.consumed);
+            if !batch.events.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::framing::LineTooLong;
+
+    /// Hands out a few bytes at a time.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.0.len().min(3).min(buffer.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    fn lines(stream: &mut impl Read, rules: Rules) -> Vec<String> {
+        let (mut sample, mut lines) = (Sample::new("app", rules), Vec::new());
+        while sample.read(stream).expect("bytes can be read") {
+            let all = (0..sample.batch.events.len()).map(|index| sample.batch.event(index));
+            lines.extend(all.map(|line| String::from_utf8_lossy(line).into_owned()));
+        }
+        lines
+    }
+
+    #[test]
+    fn lines_are_cut_as_the_input_cuts_them() {
+        let rules = Rules { line_bytes_max: 8, too_long: LineTooLong::Truncate, keep_cr: false, skip_nuls: true };
+        let text = b"one\r\n\ntoo long for it\n\0\0two\nlast";
+        let expected = ["one", "", "too long", "two", "last"];
+        assert_eq!(lines(&mut Slow(text), rules), expected);
+        assert_eq!(lines(&mut &text[..], rules), expected);
+        let split = Rules { too_long: LineTooLong::Split, ..rules };
+        assert_eq!(lines(&mut Slow(b"0123456789\n"), split), ["01234567", "89"]);
+    }
+
+    #[test]
+    fn more_lines_than_a_batch_holds_all_come() {
+        let rules = Rules { line_bytes_max: 100, too_long: LineTooLong::Truncate, keep_cr: false, skip_nuls: false };
+        let text = vec![b'\n'; BATCH_EVENTS_MAX * 2 + 7];
+        assert_eq!(lines(&mut &text[..], rules).len(), text.len());
+    }
+}
