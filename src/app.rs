@@ -133,6 +133,11 @@ impl Running {
         self.exporter.get().map(Exporter::totals).unwrap_or_default()
     }
 
+    /// Events that the output called `id` has delivered so far.
+    pub fn delivered(&self, id: &str) -> u64 {
+        self.exporter.get().map_or(0, |exporter| exporter.delivered(id))
+    }
+
     /// Waits until the engine has ended.
     pub fn wait(self) -> Result<Totals, RunError> {
         let Running { drivers, stop, exporter, _directory } = self;

@@ -36,7 +36,7 @@ pub struct Trial {
     /// The pipeline that they go through; may be left out if it can only be one.
     #[serde(default)]
     pub pipeline: Option<String>,
-    /// When the first event is read.
+    /// When the first event is read; by default when 2000 begins, UTC.
     #[serde(default)]
     pub at: Moment,
     /// How much later each further event is read.
@@ -189,7 +189,7 @@ impl Planner<'_> {
         if trial.events.len() != trial.expect.len() {
             let (events, expected) = (trial.events.len(), trial.expect.len());
             let problem =
-                Problem::error(self.span(raw, &["expect"]), format!("{events} events, and {expected} expectations"));
+                Problem::error(self.span(raw, &["expect"]), format!("events: {events}, expectations: {expected}"));
             let problem = problem.label("one for each event is needed, in the same order");
             self.problems.push(problem.help("an event that goes nowhere is expected with `dropped: true`"));
         }

@@ -243,9 +243,9 @@ fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields) -> Vec<RouteTr
             _ if !taken && first.is_some_and(|first| place > first) => "an output before it took it".to_owned(),
             Route::Always => "takes all events".to_owned(),
             Route::When(condition) => match test(condition, fields) {
-                Ok(_) if taken => condition.source().to_owned(),
-                Ok(_) => format!("not {}", condition.source()),
-                Err(why) => format!("{}: {why}", condition.source()),
+                Ok(_) if taken => format!("{} holds", condition.source()),
+                Ok(_) => format!("{} does not hold", condition.source()),
+                Err(why) => format!("{} fails: {why}", condition.source()),
             },
             Route::Else if taken => "no condition of the others holds".to_owned(),
             Route::Else => "a condition of another one holds".to_owned(),
@@ -253,4 +253,131 @@ fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields) -> Vec<RouteTr
         RouteTrace { taken, why }
     };
     chain.routes.iter().enumerate().map(explain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::envelope::EnvelopeKind;
+    use crate::config::de::read;
+    use crate::config::node::parse;
+    use crate::config::pipeline::Pipeline;
+    use crate::parsers::Parse;
+    use tailwater_shards::batch::{EventSpan, Source, SourceKey};
+    use tailwater_shards::env::{ShardId, Timestamp};
+    use tailwater_shards::plugin::Frames;
+    use tailwater_shards::wal::builder::Group;
+
+    const LINES: [&str; 7] = [
+        r#"{"level":"error","msg":"a","http":{"status":503}}"#,
+        r#"{"level":"debug"}"#,
+        "no json",
+        r#"{"level":"info","http":{"status":200},"password":"x"}"#,
+        r#"{"level":"error","n":1e400,"password":"x"}"#,
+        r#"{"level":"warn","http":{"status":"x"}}"#,
+        r#"{"msg":"a","msg":"b","level":"error"}"#,
+    ];
+
+    const VERBS: &str = "[{drop: level == \"debug\"}, {remove: [password]}, {rename: {msg: message}}, \
+        {if: http.status >= 500, then: [{add: {alert: true}}, {filter: \"has(message)\"}], else: [{add: {a: 1}}]}]";
+
+    fn chain(matching: &str, outputs: &str) -> Arc<Chain> {
+        let text = format!("{{inputs: [a], match: {matching}, transforms: {VERBS}, outputs: {outputs}}}");
+        let root = parse(&text, &|_| None).0.expect("the pipeline is valid YAML");
+        let pipeline: Pipeline = read(&root).unwrap_or_else(|fault| panic!("{fault}"));
+        Arc::new(Chain {
+            steps: pipeline.transforms,
+            routes: pipeline.outputs.into_iter().map(|target| target.route).collect(),
+            first_only: matching == "first",
+        })
+    }
+
+    fn events() -> Events {
+        let parse = Some(Parse::Json(Default::default()));
+        Events { fields: Default::default(), kind: EnvelopeKind::File, parse, bytes_max: 1 << 16 }
+    }
+
+    fn batch(lines: &[&str]) -> Batch {
+        let source = Source {
+            key: SourceKey(1),
+            input: "a".into(),
+            name: b"/var/log/a.log".to_vec(),
+            descriptor: Vec::new(),
+            repeatable: false,
+        };
+        let mut batch = Batch::new(1 << 16, Arc::new(source));
+        let mut start = 0;
+        for line in lines {
+            batch.chunk.spare()[..line.len()].copy_from_slice(line.as_bytes());
+            batch.chunk.set_length(start + line.len());
+            batch.events.push(EventSpan { start: start as u32, end: (start + line.len()) as u32 });
+            start += line.len();
+        }
+        batch.received = Timestamp(1_795_429_230_123_456_789);
+        batch
+    }
+
+    #[test]
+    fn what_is_shown_is_what_runs() {
+        let facts = Facts { host: "web-03".into() };
+        let targets = [1, 2, 4];
+        for (matching, outputs) in [
+            ("all", "[a]"),
+            ("all", "[a, {to: b, when: has(alert)}, {to: c, else: true}]"),
+            ("first", "[{to: a, when: has(alert)}, {to: b, when: n > 1}, {to: c, else: true}]"),
+            ("all", "[{to: a, when: level == \"warn\"}]"),
+        ] {
+            let chain = chain(matching, outputs);
+            let batch = batch(&LINES);
+            let mut processor = super::super::spec(&events(), vec![chain.clone()], &facts).open(ShardId(0));
+            processor.begin(&batch);
+            let mut ran = Vec::new();
+            // A group for each output, which gets nothing else.
+            for place in 0..chain.routes.len() {
+                let mut group = Group::new();
+                let mut frames = Frames::new(&mut group, 0, 1 << place, &targets);
+                processor.process(&batch, 0, &mut frames);
+                ran.push(String::from_utf8_lossy(group.last().expect("a frame").lines()).into_owned());
+            }
+            let mut tracer = Tracer::new(&events(), std::slice::from_ref(&chain), &facts);
+            tracer.begin(&batch);
+            let mut shown = vec![String::new(); chain.routes.len()];
+            for index in 0..batch.events.len() {
+                let trace = tracer.event(&batch, index);
+                let End::Line(line) = &trace.pipelines[0].end else { continue };
+                for (place, route) in trace.pipelines[0].routes.iter().enumerate().filter(|(_, route)| route.taken) {
+                    assert!(!route.why.is_empty());
+                    shown[place] += &format!("{line}\n");
+                }
+            }
+            assert_eq!(shown, ran, "{matching} {outputs}");
+            assert!(ran.iter().any(|lines| !lines.is_empty()), "{matching} {outputs}");
+        }
+    }
+
+    #[test]
+    fn each_verb_shows_what_it_changed() {
+        let mut tracer = Tracer::new(&events(), &[chain("all", "[{to: a, when: alert}]")], &Facts { host: "h".into() });
+        let mut trace = |line: &str| {
+            let batch = batch(&[line]);
+            tracer.begin(&batch);
+            tracer.event(&batch, 0)
+        };
+        let first = trace(r#"{"level":"error","password":"x","http":{"status":503}}"#);
+        let steps = &first.pipelines[0].steps;
+        let places: Vec<&str> = steps.iter().map(|step| step.place.as_str()).collect();
+        assert_eq!(places, ["1", "2", "3", "4", "4.then.1", "4.then.2"]);
+        assert_eq!(steps[1].changes.len(), 1);
+        assert_eq!(steps[1].changes[0].before.as_deref(), Some("\"x\""));
+        assert_eq!((steps[3].side, steps[5].dropped), (Some(true), true));
+        assert_eq!(first.pipelines[0].end, End::Dropped);
+        let second = trace(r#"{"level":"warn"}"#);
+        let pipeline = &second.pipelines[0];
+        let failure = pipeline.steps[3].failure.as_deref();
+        assert_eq!(failure, Some("no such key: the event has no `http.status` (no_such_key)"));
+        assert_eq!(pipeline.end, End::Untaken);
+        assert_eq!(pipeline.routes[0].why, "alert fails: no such key: the event has no `alert` (no_such_key)");
+        let third = trace("{");
+        assert!(third.fault.is_some() && third.fields.is_some_and(|fields| fields.get("parse_error").is_some()));
+    }
 }
