@@ -118,7 +118,10 @@ fn choose(plan: &Plan, arguments: &Arguments) -> Result<(usize, Vec<usize>), Str
         (Some(name), possible) => match possible.iter().find(|&&input| plan.inputs[input].name == *name) {
             Some(input) => *input,
             None if plan.inputs.iter().any(|input| input.name == *name) => {
-                return Err(format!("no such pipeline reads the input `{name}`; inputs that are read: {names}"));
+                let who = arguments.pipeline.as_ref().map_or("no pipeline reads".to_owned(), |pipeline| {
+                    format!("the pipeline `{pipeline}` does not read")
+                });
+                return Err(format!("{who} the input `{name}`; to be had are {names}"));
             }
             None => return Err(format!("there is no input `{name}`; the inputs are {names}")),
         },
