@@ -3,10 +3,10 @@
 //! Guarantees: an event that the destination took, or refused for good, is not sent again when others of its delivery are, as long as
 //! this instance lives: what is left of a delivery is remembered from one attempt to the next ([`Delivery::attempt`]). A restart of
 //! the output or the process sends the whole delivery again. A request that the server finds too large is halved, down to single
-//! events; so is one that breaks its connection, or is too much for the server although it comes alone, [`SETBACKS_MAX`] times, down
-//! to [`LEARNT_BYTES_MIN`]: servers that close a connection before they say 413, or count bytes under way, look like that. A single
-//! event that does so goes on being tried, for nothing says that it is at fault. Memory is bounded by `concurrency` times
-//! `request_bytes`, once raw and once compressed, and one event.
+//! events; so is one that [`SETBACKS_MAX`] times broke its connection, had an answer that is too large, or was too much for the
+//! server although it came alone, down to [`LEARNT_BYTES_MIN`]: servers that close a connection before they say 413, or count bytes
+//! under way, look like that. A single event that does so goes on being tried, for nothing says that it is at fault. Memory is
+//! bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
 //!
 //! When an attempt fails, no further request of the delivery begins; those under way are waited for. The engine's backoff, and the
 //! server's own wish, come before the next attempt.
@@ -23,7 +23,7 @@ pub use plan::{Mistaken, Plan, RequestSettings};
 
 use super::file::compress::{Compression, Member};
 use crate::net::client::{Client, Head, SendError};
-use crate::net::reply::Reply;
+use crate::net::reply::{BodyError, Reply};
 use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -283,7 +283,10 @@ impl<E: Env, P: Protocol> Requester<E, P> {
                 self.targets.failed(target, now);
                 self.limit.refused(now, took);
                 match error {
-                    SendError::Broken { .. } => self.set_back(part, raw_bytes, &error.to_string()),
+                    // Few events have short answers.
+                    SendError::Broken { .. } | SendError::Body { source: BodyError::TooLarge(_), .. } => {
+                        self.set_back(part, raw_bytes, &error.to_string());
+                    }
                     _ => self.left.push_front(part),
                 }
                 return failure.add(error.to_string(), None);
