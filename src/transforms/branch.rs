@@ -46,10 +46,8 @@ impl Settings {
     pub fn check(&self) -> Result<(), Mistake> {
         for (side, steps) in [("then", &self.then), ("else", &self.otherwise)] {
             for (number, step) in steps.iter().enumerate() {
-                step.check().map_err(|mistake| Mistake {
-                    key: format!("{side}.{number}.{}.{}", step.name(), mistake.key),
-                    ..mistake
-                })?;
+                step.check()
+                    .map_err(|mistake| Mistake { key: format!("{side}.{number}.{}", mistake.key), ..mistake })?;
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ mod tests;
 
 use crate::config::component::{Facts, Mistake};
 use tailwater_shards::record::Record;
-use tailwater_shards::shape::Shapes;
+use tailwater_shards::shape::{Edit, EditId, Shapes};
 
 pub use table::{Row, verb_schema};
 
@@ -42,6 +42,10 @@ pub trait Transform {
     /// Events on which it could not do its work since the last call.
     fn take_failures(&mut self) -> u64 {
         0
+    }
+    /// All that it does, if that is the same for all events of a shape.
+    fn edits(&self) -> Option<Vec<EditId>> {
+        None
     }
 }
 
@@ -68,9 +72,42 @@ pub trait Verb {
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
 }
 
-/// Opens verbs in their order.
+/// Opens verbs in their order. Neighbours that depend on the shape alone become one step.
 pub fn open_all(steps: &[Step], opening: &mut Opening<'_>) -> Vec<Box<dyn Transform>> {
-    steps.iter().map(|step| step.open(opening)).collect()
+    let mut opened: Vec<Box<dyn Transform>> = Vec::with_capacity(steps.len());
+    let mut together = Vec::new();
+    for step in steps {
+        let transform = step.open(opening);
+        match transform.edits() {
+            Some(mut edits) => together.append(&mut edits),
+            None => {
+                opened.extend(joined(&mut together, opening));
+                opened.push(transform);
+            }
+        }
+    }
+    opened.extend(joined(&mut together, opening));
+    opened
+}
+
+/// One step that makes all these edits.
+fn joined(edits: &mut Vec<EditId>, opening: &mut Opening<'_>) -> Option<Box<dyn Transform>> {
+    let edits = std::mem::take(edits);
+    match edits[..] {
+        [] => None,
+        [edit] => Some(Box::new(Edits(edit))),
+        _ => Some(Box::new(Edits(opening.shapes.register_edit(Edit::All(edits))))),
+    }
+}
+
+struct Edits(EditId);
+
+impl Transform for Edits {
+    #[inline]
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        record.edit(self.0);
+        Verdict::Keep
+    }
 }
 
 /// Gives an event to verbs in their order, until one drops it.

@@ -53,12 +53,16 @@ macro_rules! transforms {
                 }
             }
 
-            /// Checks what types alone cannot.
+            /// Checks what types alone cannot; the key in a mistake is relative to the entry.
             pub fn check(&self) -> Result<(), $crate::config::component::Mistake> {
-                match self {
+                let checked = match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
-                    Self::If(settings) => settings.check(),
-                }
+                    Self::If(settings) => return settings.check(),
+                };
+                checked.map_err(|mistake| $crate::config::component::Mistake {
+                    key: format!("{}.{}", self.name(), mistake.key),
+                    ..mistake
+                })
             }
 
             /// One shard's own instance.

@@ -117,6 +117,7 @@ fn remove_takes_fields_at_any_depth() {
 fn keep_leaves_nothing_but_what_it_names() {
     let event = r#"{"a":1,"b":2,"c":3}"#;
     assert_eq!(one("- keep: [c, a, x]", event), r#"{"a":1,"c":3}"#);
+    assert!(mistake("- keep: [a, b.c]").contains("whole fields are kept"));
     assert_eq!(Bench::try_new("- keep: [x]").expect("valid").event(event).as_deref(), Some("{}"));
 }
 
@@ -184,6 +185,17 @@ fn if_runs_one_side() {
     assert_eq!(one(list, r#"{"status":1,"stack":1}"#), "dropped");
     assert!(mistake("- {if: \"true\"}").contains("`then` is missing"));
     assert!(mistake("- {if: \"true\", then: [{add: {x: \"{{\"}}]}").contains("then.0.add.x"));
+}
+
+#[test]
+fn verbs_that_are_joined_keep_their_order() {
+    let event = r#"{"a":1,"b":2}"#;
+    let verbs =
+        ["{rename: {a: b}}", "{add: {a: 3}}", "{copy: {a: c}}", "{remove: [a]}", "{rename: {c: a}}", "{keep: [a, b]}"];
+    let list = |by: &str| verbs.iter().map(|verb| format!("- {verb}\n{by}")).collect::<String>();
+    assert_eq!(one(&list(""), event), r#"{"b":1,"a":3}"#);
+    // Something that depends on the event lies between them.
+    assert_eq!(one(&list("- {filter: b > 0}\n"), event), r#"{"b":1,"a":3}"#);
 }
 
 #[test]
