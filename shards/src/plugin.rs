@@ -176,11 +176,31 @@ pub enum Outcome {
     Rejected(Vec<(u64, String)>),
 }
 
+/// What the destination has not taken of a delivery that is given up.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Untaken {
+    /// Events that would have been tried again, by their index in the delivery.
+    pub left: Vec<u64>,
+    /// Events that it has refused for good, and why.
+    pub refused: Vec<(u64, String)>,
+}
+
 /// One open output.
 pub trait Output {
     /// Delivers a batch of events. Not called again before it returns; may be called again with the same events after
     /// [`Outcome::Retry`].
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome>;
+
+    /// Whether the attempt that ended with [`Outcome::Retry`] got some of the delivery taken or refused: then the next one does
+    /// not wait longer than the first did.
+    fn has_progressed(&self) -> bool {
+        false
+    }
+
+    /// The delivery that was to be tried again is given up: what the destination has not taken of it. None: all of it.
+    fn give_up(&mut self) -> Option<Untaken> {
+        None
+    }
 
     /// Starts to make durable what was delivered so far, so that the commit that follows finds little to do. Deliveries go on
     /// while the future runs. After an error the instance is dropped and opened again from its last commit.

@@ -35,10 +35,10 @@ use tailwater_shards::plugin::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verb {
-    /// POST.
+    /// Requests with POST.
     #[default]
     Post,
-    /// PUT.
+    /// Requests with PUT.
     Put,
 }
 

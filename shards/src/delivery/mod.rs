@@ -30,6 +30,7 @@ use std::time::Duration;
 
 mod full;
 pub mod gate;
+mod given_up;
 mod options;
 pub mod source;
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
@@ -400,14 +401,12 @@ impl<E: Env> Deliverer<E> {
                 Outcome::Retry { after, error } => {
                     counters.retries.add(1);
                     self.report(&error);
-                    let too_old = self.options.retry.age_max.is_some_and(|age| env.now().since(begun) >= age);
-                    if too_old {
-                        counters.discarded.add(Discard::RetriesExhausted, delivery.events);
+                    if let Some(why) = self.ends_attempts(begun, &taken) {
+                        self.count_given_up(output, &delivery, why);
                         break;
                     }
-                    if self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(&taken) {
-                        counters.discarded.add(Discard::WalFull, delivery.events);
-                        break;
+                    if output.has_progressed() {
+                        backoff = Backoff::new(self.options.retry);
                     }
                     delivery.attempt = delivery.attempt.saturating_add(1);
                     // After the intakes have ended nothing but this output is waited for; the log keeps its events.

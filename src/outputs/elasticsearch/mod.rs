@@ -66,7 +66,8 @@ pub struct Settings {
     /// What the server does with an event.
     #[serde(default)]
     pub op: Op,
-    /// The id of an event: `hash` (of its whole line), or a text with fields, such as `{{ trace_id }}`; by default the server's.
+    /// The id of an event: `hash` (of its whole line: equal events become one), or a text with fields, such as `{{ trace_id }}`; by
+    /// default the server's.
     #[serde(default)]
     pub id: Option<String>,
     /// The ingest pipeline that events go through.
