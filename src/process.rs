@@ -10,6 +10,7 @@ use crate::config::facts::Facts;
 use crate::config::types::FieldName;
 use crate::parsers::{Events, OnError, Parse};
 use crate::transforms::condition::{Condition, OpenCondition};
+use crate::transforms::enrich::watched::Kept;
 use crate::transforms::{Opening, Step, Transform, Verdict, open_all, run_all};
 use std::io::Write as _;
 use std::sync::Arc;
@@ -56,6 +57,11 @@ pub fn spec(events: &Events, chains: Vec<Arc<Chain>>, facts: &Facts) -> Arc<dyn 
 }
 
 impl Chain {
+    /// Files that its verbs look things up in.
+    pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        self.steps.iter().flat_map(Step::kept).collect()
+    }
+
     fn is_routed(&self) -> bool {
         self.first_only || self.routes.iter().any(|route| *route != Route::Always)
     }

@@ -1,11 +1,13 @@
 //! `if`: verbs for the events for which a condition holds, and others for the rest.
 
 use super::condition::{Condition, OpenCondition};
+use super::enrich::watched::Kept;
 use super::{Opening, Step, Transform, Verdict, open_all, run_all};
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess};
 use std::borrow::Cow;
+use std::sync::Arc;
 use tailwater_shards::record::Record;
 
 /// A condition and the verbs of its two sides.
@@ -53,6 +55,11 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// Files that the verbs of both sides look things up in.
+    pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        self.then.iter().chain(&self.otherwise).flat_map(Step::kept).collect()
     }
 
     /// One shard's own instance.

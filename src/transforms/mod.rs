@@ -9,18 +9,26 @@ pub mod add;
 pub mod branch;
 pub mod condition;
 pub mod copy;
+pub mod dedupe;
+pub mod enrich;
 pub mod filter;
 pub mod keep;
+pub mod key;
 pub mod pairs;
 pub mod place;
 pub mod remove;
 pub mod rename;
+pub mod sample;
 mod table;
 pub mod template;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
+pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
+use enrich::watched::Kept;
+use std::sync::Arc;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::Shapes;
 
@@ -66,6 +74,10 @@ pub trait Verb {
     fn check(&self) -> Result<(), Mistake>;
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
+    /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
+    fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        Vec::new()
+    }
 }
 
 /// Opens verbs in their order.
@@ -88,10 +100,15 @@ crate::transforms! {
     pub enum Step {
         Add => add::Settings,
         Copy => copy::Settings,
+        Dedupe => dedupe::Settings,
         Drop => filter::Drop,
+        Enrich => enrich::Settings,
         Filter => filter::Filter,
         Keep => keep::Settings,
         Remove => remove::Settings,
         Rename => rename::Settings,
+        Sample => sample::Settings,
+        Throttle => throttle::Settings,
+        Validate => validate::Settings,
     }
 }

@@ -7,6 +7,7 @@ use crate::config::facts::Facts;
 use crate::config::node::parse;
 use tailwater_shards::batch::{Chunk, EventSpan};
 use tailwater_shards::env::Timestamp;
+use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::record::{Place, Workshop};
 use tailwater_shards::scan::json::{Lines, NodeId, Parser};
 use tailwater_shards::shape::{Meta, Shapes};
@@ -19,6 +20,7 @@ pub struct Bench {
     workshop: Workshop,
     verbs: Vec<Box<dyn Transform>>,
     parser: Parser,
+    steps: Vec<Step>,
 }
 
 impl Bench {
@@ -35,7 +37,21 @@ impl Bench {
         let verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
         let mut workshop = Workshop::new(shapes);
         workshop.metas.set(Meta::File, |out| out.extend_from_slice(b"\"a.log\""));
-        Ok(Bench { workshop, verbs, parser: Parser::new() })
+        Ok(Bench { workshop, verbs, parser: Parser::new(), steps })
+    }
+
+    /// The same with the files that the verbs look things up in.
+    pub fn loaded(list: &str) -> Result<Bench, String> {
+        let bench = Bench::try_new(list)?;
+        bench.steps.iter().flat_map(Step::kept).try_for_each(|kept| kept.load(&RealDisk::new()))?;
+        Ok(bench)
+    }
+
+    /// Looks at these files as often as it takes to see that they have changed and stay so.
+    pub fn look_twice(&self) {
+        for kept in self.steps.iter().flat_map(Step::kept) {
+            (0..2).for_each(|_| kept.look(&RealDisk::new()));
+        }
     }
 
     /// What the verbs make of an event; none if they drop it. A line that is no object of JSON is text.
