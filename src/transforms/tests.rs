@@ -1,6 +1,6 @@
 //! Verbs as they are configured, on events as they come.
 
-use super::{Opening, Step, Transform, Verdict, open_all, run_all};
+use super::{Now, Opening, Step, Transform, Verdict, emit_all, open_all, run_all};
 use crate::config::component::Mistake;
 use crate::config::de::read;
 use crate::config::facts::Facts;
@@ -10,7 +10,7 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::record::{Place, Workshop};
 use tailwater_shards::scan::json::{Lines, NodeId, Parser};
-use tailwater_shards::shape::{Meta, Shapes};
+use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
 
 /// When the events of these tests happen: 2026-11-23T10:20:30.123456789Z.
 pub const TIME: Timestamp = Timestamp(1_795_429_230_123_456_789);
@@ -20,6 +20,7 @@ pub struct Bench {
     workshop: Workshop,
     verbs: Vec<Box<dyn Transform>>,
     parser: Parser,
+    made: EditId,
     steps: Vec<Step>,
 }
 
@@ -34,10 +35,11 @@ impl Bench {
         }
         let mut shapes = Shapes::new(&[(Meta::File, "file")], Some("message"));
         let facts = Facts { host: "web-03".into() };
+        let made = shapes.register_edit(Edit::Clear);
         let verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
         let mut workshop = Workshop::new(shapes);
         workshop.metas.set(Meta::File, |out| out.extend_from_slice(b"\"a.log\""));
-        Ok(Bench { workshop, verbs, parser: Parser::new(), steps })
+        Ok(Bench { workshop, verbs, parser: Parser::new(), made, steps })
     }
 
     /// The same with the files that the verbs look things up in.
@@ -72,7 +74,7 @@ impl Bench {
             NodeId::BAD => self.workshop.text(line.as_bytes(), place),
             _ => self.workshop.line(chunk.bytes(), line.as_bytes(), &lines.lines[0], &lines.slots, place),
         };
-        if run_all(&mut self.verbs, &mut record) == Verdict::Drop {
+        if run_all(&mut self.verbs, &mut record) != Verdict::Keep {
             return None;
         }
         let mut out = Vec::new();
@@ -81,6 +83,31 @@ impl Bench {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert!(json.is_object());
         Some(text.trim_end().to_owned())
+    }
+
+    /// The events that the verbs make of their own at a time, without what the input adds.
+    pub fn emitted(&mut self, time: Timestamp, last: bool) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let mut record = self.workshop.text(b"", Place { timestamp: time, offset: 0 });
+            record.edit(self.made);
+            if !emit_all(&mut self.verbs, Now { time, last }, &mut record) {
+                return all;
+            }
+            let mut out = Vec::new();
+            record.encode(&mut out);
+            all.push(String::from_utf8(out).expect("lines are UTF-8").trim_end().to_owned());
+        }
+    }
+
+    /// When they have some to make.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.verbs.iter().filter_map(|verb| verb.due()).min()
+    }
+
+    /// Events that are counted in those.
+    pub fn held(&self) -> u64 {
+        self.verbs.iter().map(|verb| verb.held()).sum()
     }
 
     /// Times that a verb could not do its work.
