@@ -61,5 +61,7 @@ mod stop;
 mod strain;
 #[path = "e2e/truncation.rs"]
 mod truncation;
+#[path = "e2e/verbs.rs"]
+mod verbs;
 #[path = "e2e/wait.rs"]
 mod wait;

@@ -50,11 +50,13 @@ pub enum Discard {
     Unparsed,
     /// What transforms made of the event is longer than an event may be.
     Oversized,
+    /// A transform has counted the event in another one, which leaves in its place.
+    Aggregated,
 }
 
 impl Discard {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Discard; 10] = [
+    pub const ALL: [Discard; 11] = [
         Discard::RingFull,
         Discard::WalFull,
         Discard::LineTooLong,
@@ -65,6 +67,7 @@ impl Discard {
         Discard::Filtered,
         Discard::Unparsed,
         Discard::Oversized,
+        Discard::Aggregated,
     ];
 
     /// The reason as metrics and logs spell it.
@@ -80,6 +83,7 @@ impl Discard {
             Discard::Filtered => "filtered",
             Discard::Unparsed => "unparsed",
             Discard::Oversized => "oversized",
+            Discard::Aggregated => "aggregated",
         }
     }
 }
@@ -197,6 +201,12 @@ pub struct Tally {
     pub oversized: u64,
     /// Times that a transform or a condition could not do its work.
     pub failures: u64,
+    /// Events that it let go because they are counted in another one.
+    pub aggregated: u64,
+    /// Events that transforms made.
+    pub made: u64,
+    /// Events that are counted in what transforms have not made yet: not since the last tally, but now.
+    pub held: u64,
 }
 
 /// One pipeline on one shard.
@@ -208,6 +218,10 @@ pub struct PipelineCounters {
     pub discarded: Discarded,
     /// Times that a transform or a condition could not do its work on an event.
     pub failures: Counter,
+    /// Events that its transforms made, which did not come to it.
+    pub made_events: Counter,
+    /// Events that are counted in what its transforms have not made yet.
+    pub held_events: Counter,
 }
 
 /// One output on one shard.

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: batches of one lane are appended in their order (invariant E3), none is skipped; when the log is full the
 //! lanes are not emptied, apart from what their policy drops, so memory stays bounded (invariant E4); a ticket is acknowledged
-//! when its frames are durable (invariant E1). Does not read sources and does not deliver.
+//! when its frames are durable (invariant E1); lines that a processor makes though no batch comes are appended when they are
+//! due, and the last ones before the end. Does not read sources and does not deliver.
 
 use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, Discarded};
@@ -19,6 +20,7 @@ use crate::wal::{Sequence, WalError};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One lane that ends here.
 pub struct IntakeLane {
@@ -33,6 +35,10 @@ const GATHERED_BYTES: u64 = 32 * 1024;
 
 /// Frames in ten that an output with the policy `sample` still gets from a log under pressure.
 const SAMPLED_IN: u64 = 10;
+
+/// How long the wait for lines that are due is: a clock that is set must not make it endless, nor many.
+const TICK_MIN: Duration = Duration::from_millis(1);
+const TICK_MAX: Duration = Duration::from_secs(60);
 
 /// Ranges of dropped batches that wait for room in the log. Those of a source that is spread over shards never meet, so there
 /// is one for each batch; with so many nothing more is dropped, and the lane stops its reader.
@@ -102,6 +108,9 @@ impl<E: Env> Intake<E> {
     pub async fn run(mut self) {
         let mut seen = 0;
         while self.stop.phase() < Phase::Forced {
+            if self.tick(false).await.is_err() {
+                return;
+            }
             let mut idle = true;
             for lane in 0..self.lanes.len() {
                 if let Some(batch) = self.lanes[lane].receiver.pop() {
@@ -121,13 +130,43 @@ impl<E: Env> Intake<E> {
                 }
             } else if idle {
                 if self.lanes.iter_mut().all(|lane| lane.receiver.is_finished()) {
+                    let _ended = self.tick(true).await;
                     return;
                 }
-                self.ready.wait().await;
+                self.wait().await;
             } else if self.env.slice_used() {
                 self.env.turn().await;
             }
         }
+    }
+
+    /// Waits for batches, or until lines are due.
+    async fn wait(&self) {
+        match self.paths.iter().filter_map(InputPath::due).min() {
+            None => self.ready.wait().await,
+            Some(due) => {
+                let nanos = u64::try_from(due.0.saturating_sub(self.env.wall().0)).unwrap_or(0);
+                let left = Duration::from_nanos(nanos).clamp(TICK_MIN, TICK_MAX);
+                futures_lite::future::or(self.ready.wait(), self.env.sleep(left)).await;
+            }
+        }
+    }
+
+    /// Appends the lines that processors have due, or all that they have if it is the last time.
+    async fn tick(&mut self, last: bool) -> Result<(), ()> {
+        for path in 0..self.paths.len() {
+            let Some(due) = self.paths[path].due() else { continue };
+            let now = self.env.wall();
+            let mut more = last || due <= now;
+            while more {
+                self.group.clear();
+                more = self.paths[path].tick(now, last, &mut self.group);
+                if more {
+                    self.append().await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn take(&mut self, lane: usize, batch: Box<Batch>) -> Result<(), ()> {

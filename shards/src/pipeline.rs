@@ -6,6 +6,7 @@
 
 use crate::batch::Batch;
 use crate::counters::{Discard, PipelineCounters, Tally};
+use crate::env::Timestamp;
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
@@ -31,6 +32,8 @@ impl PipelineRef {
 pub struct InputPath {
     processor: Box<dyn Processor>,
     pipelines: Vec<PipelineRef>,
+    /// Events that each of them holds for this input.
+    held: Vec<u64>,
     /// Of all pipelines of the shard, by their numbers.
     counters: Arc<[PipelineCounters]>,
 }
@@ -43,7 +46,8 @@ impl InputPath {
         counters: Arc<[PipelineCounters]>,
     ) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        InputPath { processor, pipelines, counters }
+        let held = vec![0; pipelines.len()];
+        InputPath { processor, pipelines, held, counters }
     }
 
     /// Outputs of all its pipelines.
@@ -65,7 +69,8 @@ impl InputPath {
                 let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets);
                 self.processor.process(batch, place, &mut frames);
                 let tally = self.processor.take_tally();
-                count(&self.counters[pipeline.number as usize], batch.events.len() as u64, &tally);
+                let counters = &self.counters[pipeline.number as usize];
+                count(counters, batch.events.len() as u64, &tally, &mut self.held[place]);
                 all.replaced += tally.replaced;
                 all.unparsed += tally.unparsed;
             }
@@ -82,14 +87,41 @@ impl InputPath {
         }
         all
     }
+
+    /// When there are lines to make though no batch comes.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.processor.due()
+    }
+
+    /// Fills the empty `group` with lines that are due at `now`, or with all there are if it is the last time. False if there is
+    /// none.
+    pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group) -> bool {
+        let mut more = false;
+        for (place, pipeline) in self.pipelines.iter().enumerate() {
+            let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets);
+            more |= self.processor.tick(now, last, place, &mut frames);
+            let tally = self.processor.take_tally();
+            count(&self.counters[pipeline.number as usize], 0, &tally, &mut self.held[place]);
+            group.last().expect("a pipeline makes a frame").finish();
+        }
+        more || group.frames().iter().any(|frame| frame.event_count() > 0)
+    }
 }
 
-fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
+fn count(counters: &PipelineCounters, events: u64, tally: &Tally, held: &mut u64) {
     counters.received_events.add(events);
+    if tally.held != *held {
+        counters.held_events.set(counters.held_events.get() - *held + tally.held);
+        *held = tally.held;
+    }
+    if tally.made > 0 {
+        counters.made_events.add(tally.made);
+    }
     for (reason, events) in [
         (Discard::Filtered, tally.filtered),
         (Discard::Unparsed, tally.unparsed_dropped),
         (Discard::Oversized, tally.oversized),
+        (Discard::Aggregated, tally.aggregated),
     ] {
         if events > 0 {
             counters.discarded.add(reason, events);
@@ -104,7 +136,6 @@ fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
 mod tests {
     use super::*;
     use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
-    use crate::env::Timestamp;
 
     /// Each event as it is, a second after the epoch.
     struct Plain;

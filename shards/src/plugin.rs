@@ -22,7 +22,7 @@ pub use piece::{Column, Delivery, Event, Piece, PieceParts};
 use crate::batch::{Batch, SourceKey};
 use crate::counters::Tally;
 use crate::counters::{InputCounters, OutputCounters};
-use crate::env::{Env, ShardId};
+use crate::env::{Env, ShardId, Timestamp};
 use crate::stop::Stop;
 use crate::wal::{OutputNumber, SourceState};
 use std::future::Future;
@@ -118,6 +118,16 @@ pub trait Processor {
     /// Appends the lines of the batch for the pipeline at `place` among those that the input feeds. A line is a JSON object that
     /// holds no newline but its last byte.
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>);
+    /// When it has lines of its own to make though no batch comes: asked often.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+    /// Appends lines that are due at `now` for the pipeline at `place`; with `last` all lines that it will ever have. No more than
+    /// about a frame at a time: true if it has to be called again. Never between [`Processor::begin`] and the pipelines of a batch.
+    fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
+        let _ = (now, last, place, frames);
+        false
+    }
     /// What was done since the last call of this: asked after each pipeline.
     fn take_tally(&mut self) -> Tally {
         Tally::default()

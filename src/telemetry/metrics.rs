@@ -243,16 +243,22 @@ impl Exporter {
             for (name, counters) in self.pipelines.iter().zip(&**pipelines) {
                 let labels = [("component_id", &**name), ("component_kind", "pipeline"), ("shard", &shard)];
                 let let_go = counters.discarded.total();
-                for reason in [Discard::Filtered, Discard::Unparsed, Discard::Oversized] {
+                for reason in [Discard::Filtered, Discard::Unparsed, Discard::Oversized, Discard::Aggregated] {
                     discarded(families, &labels, reason.name(), counters.discarded.get(reason));
                 }
                 let failures = counters.failures.get();
                 let received = counters.received_events.get();
-                families.counter(SENT.0, SENT.1, &labels, received.saturating_sub(let_go));
+                let made = counters.made_events.get();
+                families.counter(SENT.0, SENT.1, &labels, (received + made).saturating_sub(let_go));
                 families.counter(RECEIVED.0, RECEIVED.1, &labels, received);
                 let name = "tailwater_pipeline_failures_total";
                 let help = "Times that a transform or a condition could not do its work on an event.";
                 families.counter(name, help, &labels, failures);
+                let name = "tailwater_pipeline_made_events_total";
+                families.counter(name, "Events that transforms made of others.", &labels, made);
+                let name = "tailwater_pipeline_held_events";
+                let help = "Events counted in aggregates that are not made yet: a crash would lose them.";
+                families.gauge(name, help, &labels, counters.held_events.get() as f64);
             }
         }
     }

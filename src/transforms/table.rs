@@ -73,6 +73,14 @@ macro_rules! transforms {
                 }
             }
 
+            /// Files that it looks things up in.
+            pub fn kept(&self) -> Vec<std::sync::Arc<dyn $crate::transforms::enrich::watched::Kept>> {
+                match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::kept(settings),)*
+                    Self::If(settings) => settings.kept(),
+                }
+            }
+
             fn read<'de, A: serde::de::MapAccess<'de>>(name: &str, map: &mut A) -> Result<Self, A::Error> {
                 $(if name == <$settings as $crate::transforms::Verb>::NAME {
                     return map.next_value().map(Self::$variant);
