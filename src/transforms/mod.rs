@@ -7,18 +7,27 @@
 
 pub mod add;
 pub mod branch;
+pub mod case;
 pub mod condition;
+pub mod convert;
 pub mod copy;
 pub mod filter;
 pub mod keep;
+mod number;
 pub mod pairs;
 pub mod place;
+pub mod redact;
 pub mod remove;
 pub mod rename;
+pub mod replace;
+mod secrets;
+pub mod short;
 mod table;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod text;
+pub mod timestamp;
 
 use crate::config::component::{Facts, Mistake};
 use tailwater_shards::record::Record;
@@ -61,12 +70,18 @@ pub trait Verb {
     const SUMMARY: &'static str;
     /// Its entry in `transforms`, which `validate` accepts as it is.
     const EXAMPLE: &'static str;
+    /// An event that shows in the docs what the example does.
+    const SAMPLE: &'static str = SAMPLE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
 }
+
+/// The event of the docs for verbs that need no special one.
+pub const SAMPLE: &str =
+    r#"{"level":"error","msg":"login failed","user":{"id":42,"email":"ann@example.com"},"status":500}"#;
 
 /// Opens verbs in their order.
 pub fn open_all(steps: &[Step], opening: &mut Opening<'_>) -> Vec<Box<dyn Transform>> {
@@ -87,11 +102,17 @@ crate::transforms! {
     /// A verb and its settings: a map with the verb as its only key.
     pub enum Step {
         Add => add::Settings,
+        Convert => convert::Settings,
         Copy => copy::Settings,
         Drop => filter::Drop,
         Filter => filter::Filter,
         Keep => keep::Settings,
+        Lowercase => case::Lower,
+        Redact => redact::Settings,
         Remove => remove::Settings,
         Rename => rename::Settings,
+        Replace => replace::Settings,
+        Timestamp => timestamp::Settings,
+        Uppercase => case::Upper,
     }
 }
