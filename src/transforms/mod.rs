@@ -12,9 +12,11 @@ pub mod condition;
 pub mod convert;
 pub mod copy;
 pub mod filter;
+pub mod hash;
 pub mod keep;
 mod number;
 pub mod pairs;
+pub mod parse;
 pub mod place;
 pub mod redact;
 pub mod remove;
@@ -106,8 +108,10 @@ crate::transforms! {
         Copy => copy::Settings,
         Drop => filter::Drop,
         Filter => filter::Filter,
+        Hash => hash::Settings,
         Keep => keep::Settings,
         Lowercase => case::Lower,
+        Parse => parse::Settings,
         Redact => redact::Settings,
         Remove => remove::Settings,
         Rename => rename::Settings,
