@@ -8,23 +8,34 @@
 pub mod add;
 pub mod aggregate;
 pub mod branch;
+pub mod case;
 pub mod condition;
+pub mod convert;
 pub mod copy;
 pub mod dedupe;
 pub mod enrich;
 pub mod filter;
+pub mod hash;
 pub mod keep;
+mod number;
 pub mod key;
 pub mod pairs;
+pub mod parse;
 pub mod place;
+pub mod redact;
 pub mod remove;
 pub mod rename;
+mod secrets;
+pub mod replace;
 pub mod sample;
+pub mod short;
 mod table;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod text;
 pub mod throttle;
+pub mod timestamp;
 pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
@@ -100,6 +111,8 @@ pub trait Verb {
     const SUMMARY: &'static str;
     /// Its entry in `transforms`, which `validate` accepts as it is.
     const EXAMPLE: &'static str;
+    /// An event that shows in the docs what the example does.
+    const SAMPLE: &'static str = SAMPLE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
@@ -110,6 +123,10 @@ pub trait Verb {
         Vec::new()
     }
 }
+
+/// The event of the docs for verbs that need no special one.
+pub const SAMPLE: &str =
+    r#"{"level":"error","msg":"login failed","user":{"id":42,"email":"ann@example.com"},"status":500}"#;
 
 /// Opens verbs in their order. Neighbours that depend on the shape alone become one step.
 pub fn open_all(steps: &[Step], opening: &mut Opening<'_>) -> Vec<Box<dyn Transform>> {
@@ -179,16 +196,24 @@ crate::transforms! {
     pub enum Step {
         Add => add::Settings,
         Aggregate => aggregate::Settings,
+        Convert => convert::Settings,
         Copy => copy::Settings,
         Dedupe => dedupe::Settings,
         Drop => filter::Drop,
         Enrich => enrich::Settings,
         Filter => filter::Filter,
+        Hash => hash::Settings,
         Keep => keep::Settings,
+        Lowercase => case::Lower,
+        Parse => parse::Settings,
+        Redact => redact::Settings,
         Remove => remove::Settings,
         Rename => rename::Settings,
+        Replace => replace::Settings,
         Sample => sample::Settings,
         Throttle => throttle::Settings,
+        Timestamp => timestamp::Settings,
+        Uppercase => case::Upper,
         Validate => validate::Settings,
     }
 }
