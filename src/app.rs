@@ -258,6 +258,7 @@ fn engine_plan(plan: config::Plan, admin_bound: AdminBound, exporter: &Arc<OnceL
         data_dir: plan.data_dir.clone(),
         shards: plan.shard_count,
         wal: plan.wal.clone(),
+        dead_letters: plan.dead_letters,
         inputs: inputs.collect(),
         pipelines: pipelines.collect(),
         outputs: outputs.collect(),

@@ -5,6 +5,7 @@
 //! per event once the buffers have grown. Does not append: the intake does.
 
 use crate::batch::Batch;
+use crate::dlq::Letters;
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
@@ -44,16 +45,26 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along. Returns the events in which bytes had to be replaced.
-    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) -> u64 {
+    /// source's record is written along. What cannot become lines goes into `letters`. Returns the events in which bytes had to
+    /// be replaced.
+    pub fn encode(
+        &mut self,
+        batch: &Batch,
+        skipped: u64,
+        introduce: bool,
+        group: &mut Group,
+        letters: &mut Letters,
+    ) -> u64 {
+        letters.begin(batch.received);
         self.processor.begin(batch);
+        self.processor.dead_letters(batch, letters);
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
             let outputs = pipeline.outputs() & !skipped;
             if outputs == 0 {
                 group.frame(FrameKind::Events, pipeline.number, 0);
             } else {
-                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets);
+                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets, letters);
                 self.processor.process(batch, place, &mut frames);
             }
             if place < last {
@@ -108,12 +119,12 @@ mod tests {
         batch.received = Timestamp(99);
         batch.gone = true;
         let mut path = InputPath::new(Box::new(Plain), vec![PipelineRef { number: 0, targets: vec![1] }]);
-        let mut group = Group::new();
-        path.encode(&batch, 0, true, &mut group);
+        let (mut group, mut letters) = (Group::new(), Letters::new());
+        path.encode(&batch, 0, true, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));
         batch.events.push(EventSpan { start: 0, end: 0 });
         group.clear();
-        path.encode(&batch, 0, true, &mut group);
+        path.encode(&batch, 0, true, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(1_000_000_000)));
     }
 }

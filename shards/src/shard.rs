@@ -8,6 +8,8 @@ use crate::counters::{Discarded, OutputCounters, ShardCounters};
 use crate::delivery::gate::Gatekeeper;
 use crate::delivery::source::LogReader;
 use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
+use crate::dlq;
+use crate::dlq::clerk::{Clerk, ClerkParts};
 use crate::env::{Disk, Env, ShardId};
 use crate::intake::{Intake, IntakeLane, IntakeParts};
 use crate::keeper::{Keeper, KeeperParts};
@@ -22,7 +24,7 @@ use crate::wal::manifest::DataDirectory;
 use crate::wal::positions::SourceTable;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::writer::{LogState, Writer};
-use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, WalError, WalOptions};
+use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, SyncPolicy, WalError, WalOptions};
 use event_listener::Event;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
@@ -179,6 +181,8 @@ pub struct ShardSeed<E: Env> {
     pub counters: Arc<ShardCounters>,
     /// The data directory.
     pub data_dir: Arc<PathBuf>,
+    /// Settings of the dead letter queue.
+    pub dead_letters: dlq::Options,
     /// The end.
     pub stop: Stop,
 }
@@ -196,6 +200,7 @@ impl<E: Env> ShardSeed<E> {
         let ShardSeed { shard, shards, writer, inputs, ends, outputs, adopted, services, .. } = self;
         let (stop, counters) = (self.stop, self.counters);
         let ShardEnds { inputs: instances, lanes, ready } = ends;
+        let sync = writer.options.sync != SyncPolicy::Never;
         let keeper = match open_log(&env, writer, &lanes, &stop, &counters) {
             Ok(keeper) => keeper,
             Err(error) => return stop.fail(error.to_string()),
@@ -205,12 +210,22 @@ impl<E: Env> ShardSeed<E> {
         keeper.start();
         self.board.post(shard, keeper.log().clone());
 
+        let clerk = Clerk::new(ClerkParts {
+            env: env.clone(),
+            data_dir: self.data_dir.clone(),
+            shards,
+            options: self.dead_letters,
+            sync,
+            counters: counters.clone(),
+        });
+        clerk.start();
         let sampled = outputs.iter().filter(|output| output.options.when_full == OutputFull::Sample);
         let sampled_outputs = sampled.fold(0, |mask, output| mask | output.number.bit());
         let delivering = Rc::new(Delivering { left: Cell::new(outputs.len()), ended: Signal::new() });
         let starter = OutputStarter {
             env: &env,
             keeper: &keeper,
+            clerk: &clerk,
             board: &self.board,
             intakes: &self.intakes_running,
             data_dir: &self.data_dir,
@@ -241,6 +256,7 @@ impl<E: Env> ShardSeed<E> {
             lanes,
             paths: inputs.iter().map(open).collect(),
             keeper: keeper.clone(),
+            clerk: clerk.clone(),
             ready,
             stop: stop.clone(),
             sampled_outputs,
@@ -252,6 +268,7 @@ impl<E: Env> ShardSeed<E> {
         while delivering.left.get() > 0 {
             delivering.ended.wait().await;
         }
+        clerk.close().await;
         keeper.close().await;
         tracing::debug!(shard = shard.0, "shard ended");
     }
@@ -286,6 +303,7 @@ struct Delivering {
 struct OutputStarter<'a, E: Env> {
     env: &'a E,
     keeper: &'a Rc<Keeper<E>>,
+    clerk: &'a Rc<Clerk<E>>,
     board: &'a Arc<LogBoard<E::Disk>>,
     intakes: &'a Arc<Countdown>,
     data_dir: &'a Arc<PathBuf>,
@@ -303,6 +321,7 @@ impl<E: Env> OutputStarter<'_, E> {
             counters: output.counters.clone(),
         };
         let (keeper, board, intakes) = (self.keeper.clone(), self.board.clone(), self.intakes.clone());
+        let clerk = self.clerk.clone();
         let (stop, delivering) = (self.stop.clone(), delivering.clone());
         self.env.spawn("delivery", async move {
             let forced = async {
@@ -312,7 +331,7 @@ impl<E: Env> OutputStarter<'_, E> {
             let opened = async { Some(open_readers(&output, &board).await) };
             if let Some((readers, news)) = or(opened, forced).await {
                 let ShardOutput { spec, options, resume, gate, .. } = output;
-                let parts = DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes, gate };
+                let parts = DeliveryParts { spec, context, options, readers, keeper, clerk, resume, news, intakes, gate };
                 Deliverer::new(parts).run().await;
             }
             delivering.left.set(delivering.left.get() - 1);

@@ -4,6 +4,7 @@
 //! not know which names exist or what fits together: that is [`super::plan`].
 
 use super::component::Table;
+use super::dlq::Dlq;
 use super::de::{Fault, FaultKind, read, suggestion};
 use super::node::{Node, Value, kind_of};
 use super::problem::{Problem, Span};
@@ -39,6 +40,9 @@ pub struct Raw {
     /// The write-ahead log.
     #[schemars(default)]
     pub wal: Wal,
+    /// The dead letter queue.
+    #[schemars(default)]
+    pub dlq: Dlq,
     /// How long a stop waits for outputs to deliver what was read; the rest stays in the log.
     #[schemars(default)]
     pub drain_timeout: DrainTimeout,
@@ -58,7 +62,7 @@ pub struct Raw {
 
 /// The keys of a configuration file.
 pub const KEYS: &[&str] =
-    &["data_dir", "shards", "admin", "wal", "drain_timeout", "log", "inputs", "pipelines", "outputs"];
+    &["data_dir", "shards", "admin", "wal", "dlq", "drain_timeout", "log", "inputs", "pipelines", "outputs"];
 
 /// Which cores work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -436,6 +440,7 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
         shards: section(root, "shards", problems),
         admin: section(root, "admin", problems),
         wal: section(root, "wal", problems),
+        dlq: section(root, "dlq", problems),
         drain_timeout: section(root, "drain_timeout", problems),
         log: section(root, "log", problems),
         inputs: components(root, "inputs", problems),

@@ -25,7 +25,7 @@ mod tests;
 
 pub use report::{Report, Violation};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of an output in the order given to [`Oracle::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +82,8 @@ struct Fate {
     came: u64,
     /// Set aside by name, or waiting when the output was removed.
     settled: u64,
+    /// Refused by the output.
+    refused: u64,
     /// Discarded for good with an output that left.
     barred: u64,
     may_repeat: u64,
@@ -115,6 +117,8 @@ struct OutputState {
     /// Repeats after losses of power, by source and ordinal.
     regained: BTreeMap<(u64, u64), u32>,
     late: Vec<Violation>,
+    /// Events in the dead letter queue.
+    letters: BTreeSet<(u64, u64)>,
     repeats: u64,
     discarded: BTreeMap<String, u64>,
     counted: u64,
@@ -278,7 +282,34 @@ impl Oracle {
 // --------------------------------------------------------------------------------------------------- what need not come
 
 impl Oracle {
-    /// An event was refused by an output, or written to its dead letters: it need not come out.
+    /// An output refused an event: it may become a dead letter.
+    pub fn refused(&mut self, output: OutputIndex, source: u64, ordinal: u64) {
+        match self.fate(source, ordinal) {
+            Some(fate) => fate.refused |= output.bit(),
+            None => self.report.add(Violation::NeverIssued { source, ordinal }),
+        }
+    }
+
+    /// An event lies in the dead letter queue: it need not come out. With `refused` the output had to refuse it first.
+    pub fn dead_letter(&mut self, output: OutputIndex, why: &str, event: Event, refused: bool) {
+        let Event { source, ordinal, payload } = event;
+        match self.fate(source, ordinal) {
+            Some(fate) if fate.payload != payload => {
+                let issued = fate.payload;
+                self.report.add(Violation::Payload { output, event, issued });
+            }
+            Some(fate) if !refused || fate.refused & output.bit() != 0 => {
+                fate.settled |= output.bit();
+                let state = &mut self.outputs[usize::from(output.0)];
+                if state.letters.insert((source, ordinal)) {
+                    *state.discarded.entry(why.to_string()).or_default() += 1;
+                }
+            }
+            _ => self.garbled(output, &format!("a dead letter of {source}/{ordinal}, which it did not refuse")),
+        }
+    }
+
+    /// An event was set aside by name: it need not come out.
     pub fn discarded(&mut self, output: OutputIndex, reason: &str, source: u64, ordinal: u64) {
         let Some(fate) = self.fate(source, ordinal) else {
             return self.report.add(Violation::NeverIssued { source, ordinal });

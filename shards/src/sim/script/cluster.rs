@@ -320,8 +320,7 @@ impl Cluster {
         let (meters, output) = (&life.meters, life.outputs[at]);
         let mut counts = Vec::new();
         for meter in meters.outputs.iter().filter(|meter| meter.output == at) {
-            let unnamed = Discard::ALL.into_iter().filter(|reason| *reason != Discard::Rejected);
-            counts.extend(unnamed.map(|reason| (reason, meter.counters.discarded.get(reason))));
+            counts.extend(Discard::ALL.map(|reason| (reason, meter.counters.discarded.get(reason))));
         }
         let number = meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number);
         if let Some(number) = number {
@@ -332,6 +331,8 @@ impl Cluster {
         for input in meters.inputs.iter().filter(|input| feeds(input.input)) {
             let dropped: u64 = input.lanes.iter().map(|lane| lane.counters().dropped_events.get()).sum();
             counts.push((Discard::RingFull, input.counters.discarded.total() + dropped));
+            let undelivered = input.lanes.iter().map(|lane| lane.counters().dlq_full_events.get());
+            counts.push((Discard::DeadLettersFull, undelivered.sum()));
         }
         counts
     }
@@ -367,6 +368,7 @@ impl Cluster {
             self.drain(PATIENCE);
         }
         self.read_files();
+        self.read_letters();
         self.vouch();
         self.check_fresh();
         self.ledger.check().map(|_| ())

@@ -58,6 +58,7 @@ impl Cluster {
         if !self.has_not_failed() {
             return false;
         }
+        self.read_letters();
         self.check_fresh();
         self.life.iter_mut().for_each(|life| life.rests = true);
         true
@@ -139,7 +140,7 @@ impl Cluster {
                 let appended: u64 = number.map_or(0, |number| logs.iter().map(|log| log.appended(number)).sum());
                 let came = |counters: &crate::counters::OutputCounters| counters.recovered_events.get() as i64;
                 let went = |counters: &crate::counters::OutputCounters| {
-                    (counters.sent_events.get() + counters.discarded.total()) as i64
+                    (counters.sent_events.get() + counters.dead_lettered_total() + counters.discarded.total()) as i64
                 };
                 let open: i64 = instances().map(|meter| came(&meter.counters) - went(&meter.counters)).sum();
                 open + (appended + in_lanes) as i64
