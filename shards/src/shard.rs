@@ -24,7 +24,7 @@ use crate::wal::manifest::DataDirectory;
 use crate::wal::positions::SourceTable;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::writer::{LogState, Writer};
-use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, SyncPolicy, WalError, WalOptions};
+use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, WalError, WalOptions};
 use event_listener::Event;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
@@ -200,7 +200,6 @@ impl<E: Env> ShardSeed<E> {
         let ShardSeed { shard, shards, writer, inputs, ends, outputs, adopted, services, .. } = self;
         let (stop, counters) = (self.stop, self.counters);
         let ShardEnds { inputs: instances, lanes, ready } = ends;
-        let sync = writer.options.sync != SyncPolicy::Never;
         let keeper = match open_log(&env, writer, &lanes, &stop, &counters) {
             Ok(keeper) => keeper,
             Err(error) => return stop.fail(error.to_string()),
@@ -215,7 +214,6 @@ impl<E: Env> ShardSeed<E> {
             data_dir: self.data_dir.clone(),
             shards,
             options: self.dead_letters,
-            sync,
             counters: counters.clone(),
         });
         clerk.start();
@@ -331,7 +329,8 @@ impl<E: Env> OutputStarter<'_, E> {
             let opened = async { Some(open_readers(&output, &board).await) };
             if let Some((readers, news)) = or(opened, forced).await {
                 let ShardOutput { spec, options, resume, gate, .. } = output;
-                let parts = DeliveryParts { spec, context, options, readers, keeper, clerk, resume, news, intakes, gate };
+                let parts =
+                    DeliveryParts { spec, context, options, readers, keeper, clerk, resume, news, intakes, gate };
                 Deliverer::new(parts).run().await;
             }
             delivering.left.set(delivering.left.get() - 1);

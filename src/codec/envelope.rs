@@ -200,8 +200,8 @@ impl Envelope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tailwater_shards::dlq::Letters;
     use tailwater_shards::batch::{EventSpan, SourceKey};
+    use tailwater_shards::dlq::Letters;
     use tailwater_shards::wal::builder::Group;
 
     fn source(name: &[u8]) -> Arc<Source> {

@@ -4,8 +4,8 @@
 //! not know which names exist or what fits together: that is [`super::plan`].
 
 use super::component::Table;
-use super::dlq::Dlq;
 use super::de::{Fault, FaultKind, read, suggestion};
+use super::dlq::Dlq;
 use super::node::{Node, Value, kind_of};
 use super::problem::{Problem, Span};
 use super::types::{ByteSize, Period};

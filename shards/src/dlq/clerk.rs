@@ -39,8 +39,6 @@ pub struct ClerkParts<E: Env> {
     pub shards: usize,
     /// Settings.
     pub options: Options,
-    /// Whether letters are synced before the caller goes on.
-    pub sync: bool,
     /// What the shard counts.
     pub counters: Arc<ShardCounters>,
 }
@@ -65,7 +63,6 @@ pub struct Clerk<E: Env> {
     data_dir: Arc<PathBuf>,
     shards: usize,
     options: Options,
-    sync: bool,
     counters: Arc<ShardCounters>,
     /// Locked off the executor only.
     shelf: Shelf<E>,
@@ -77,10 +74,10 @@ pub struct Clerk<E: Env> {
 impl<E: Env> Clerk<E> {
     /// A clerk; its task is started with [`Clerk::start`].
     pub fn new(parts: ClerkParts<E>) -> Rc<Clerk<E>> {
-        let ClerkParts { env, data_dir, shards, options, sync, counters } = parts;
+        let ClerkParts { env, data_dir, shards, options, counters } = parts;
         let last = Cell::new(env.now());
         let (news, closing) = (Signal::new(), Cell::new(false));
-        Rc::new(Clerk { env, data_dir, shards, options, sync, counters, shelf: Arc::default(), news, last, closing })
+        Rc::new(Clerk { env, data_dir, shards, options, counters, shelf: Arc::default(), news, last, closing })
     }
 
     /// Starts the task that seals segments.
@@ -97,8 +94,8 @@ impl<E: Env> Clerk<E> {
         let (mut kept, mut from, mut told) = (Kept::default(), 0, false);
         let sealed = self.counters.dead_letters_open.get() == 0;
         while from < bytes.len() {
-            let (rest, now, sync) = (bytes.clone(), self.env.wall(), self.sync);
-            match self.with_store(move |store| store.append(&rest[from..], now, sync)).await {
+            let (rest, now) = (bytes.clone(), self.env.wall());
+            match self.with_store(move |store| store.append(&rest[from..], now)).await {
                 Ok(done) => {
                     from += done.bytes;
                     kept.stored += done.stored;
@@ -173,8 +170,7 @@ impl<E: Env> Clerk<E> {
     async fn tend(&self) {
         while !self.closing.get() {
             let idle = self.env.now().since(self.last.get()) >= IDLE;
-            let sync = self.sync;
-            let period = match self.with_store(move |store| store.tend(idle, sync)).await {
+            let period = match self.with_store(move |store| store.tend(idle)).await {
                 Ok(_) if self.counters.dead_letters_open.get() > 0 => Some(TEND),
                 Ok(_) if self.counters.dead_letter_bytes.get() > 0 => Some(TEND_SEALED),
                 Ok(_) => None,
@@ -197,8 +193,7 @@ impl<E: Env> Clerk<E> {
     pub async fn close(&self) {
         self.closing.set(true);
         self.news.notify();
-        let sync = self.sync;
-        if let Err(error) = self.with_store(move |store| store.seal(sync)).await {
+        if let Err(error) = self.with_store(move |store| store.seal()).await {
             tracing::warn!(%error, "the open segment of the dead letter queue is sealed by the next start");
         }
     }

@@ -9,7 +9,7 @@ use crate::wal::bytes::{Malformed, Reader, pad, u32_length};
 use crate::wal::frame::checksum;
 
 /// Bytes before the texts of a letter.
-pub const LETTER_HEADER_BYTES: usize = 48;
+pub const LETTER_HEADER_BYTES: usize = 56;
 
 /// "TWL1".
 pub const LETTER_MAGIC: u32 = u32::from_le_bytes(*b"TWL1");
@@ -76,6 +76,8 @@ pub struct DeadLetter<'a> {
 pub struct KeptLetter<'a> {
     /// When it was made.
     pub time: Timestamp,
+    /// Bytes of its segment that were durable when it was written.
+    pub synced: u64,
     /// What was kept.
     pub letter: DeadLetter<'a>,
 }
@@ -138,7 +140,7 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// Appends a letter.
+/// Appends a letter; [`stamp`] completes it.
 pub fn encode(out: &mut Vec<u8>, time: Timestamp, letter: &DeadLetter<'_>) {
     let start = out.len();
     let (component, place, reason) = (cut(letter.component), cut(letter.place), cut(letter.reason));
@@ -153,14 +155,24 @@ pub fn encode(out: &mut Vec<u8>, time: Timestamp, letter: &DeadLetter<'_>) {
         out.extend_from_slice(&(text.len() as u16).to_le_bytes());
     }
     out.extend_from_slice(&u32_length(letter.original.len()).to_le_bytes());
+    out.extend_from_slice(&[0; 8]);
     for text in [component.as_bytes(), place.as_bytes(), source, reason.as_bytes(), letter.original] {
         out.extend_from_slice(text);
     }
     pad(out, start);
     let length = u32_length(out.len() - start);
     out[start + 8..start + 12].copy_from_slice(&length.to_le_bytes());
-    let checksum = checksum(&out[start..]);
-    out[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Completes the encoded letters in `bytes`, which are about to be written where `synced` bytes of the segment are durable.
+pub fn stamp(mut bytes: &mut [u8], synced: u64) {
+    while let Ok(length) = length(bytes) {
+        let (letter, rest) = bytes.split_at_mut(length);
+        letter[48..56].copy_from_slice(&synced.to_le_bytes());
+        let checksum = checksum(letter);
+        letter[4..8].copy_from_slice(&checksum.to_le_bytes());
+        bytes = rest;
+    }
 }
 
 /// Bytes of the letter at the beginning of `bytes`, as it says itself.
@@ -194,6 +206,7 @@ pub fn decode(bytes: &[u8]) -> Result<(KeptLetter<'_>, usize), Malformed> {
         *length = usize::from(reader.u16()?);
     }
     let original = reader.u32()? as usize;
+    let synced = reader.u64()?;
     let text = |bytes| str::from_utf8(bytes).map_err(|_| Malformed);
     let letter = DeadLetter {
         kind,
@@ -205,5 +218,5 @@ pub fn decode(bytes: &[u8]) -> Result<(KeptLetter<'_>, usize), Malformed> {
         timestamp,
         original: reader.take(original)?,
     };
-    Ok((KeptLetter { time, letter }, length))
+    Ok((KeptLetter { time, synced, letter }, length))
 }

@@ -1,8 +1,7 @@
 //! The dead letter queue: events that nobody could take, kept on disk with the reason until a person decides.
 //!
-//! Guarantees: a letter that was kept survives the death of the process, and the loss of power unless the log is never synced;
-//! the queue is bounded, and what its policy drops is counted; damage is reported with its place and read around; a torn tail
-//! is cut. A letter may come twice where the process died between keeping it and passing its event. Does not decide what
+//! Guarantees: a letter that was kept survives the death of the process and the loss of power, whatever `wal.sync` says; the
+//! queue is bounded, and what its policy drops is counted; damage is reported with its place and read around; a torn tail is cut. A letter may come twice where the process died between keeping it and passing its event. Does not decide what
 //! becomes a letter, and does not deliver any.
 //!
 //! # Directory
@@ -45,8 +44,12 @@
 //!     40     2 bytes of the source's name
 //!     42     2 bytes of the reason
 //!     44     4 bytes of the original
-//!     48     - component, place, source, reason, original; zero to the length
+//!     48     8 bytes of this segment that were durable when the letter was written
+//!     56     - component, place, source, reason, original; zero to the length
 //! ```
+//!
+//! What lies behind the last byte that a letter proves to have been durable may be torn: an engine that finds a segment open
+//! drops what is no letter there, and seals the rest. What is no letter in a sealed segment is damage.
 
 pub mod clerk;
 pub mod letter;

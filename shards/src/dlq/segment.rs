@@ -140,21 +140,11 @@ impl Segment {
         self.walk().filter(|found| matches!(found, Found::Letter(_))).count() as u64
     }
 
-    /// One past the last whole letter; zero when there is none.
-    pub fn end_of_letters(&self) -> u64 {
-        let (mut walk, mut end) = (self.walk(), 0);
-        while let Some(found) = walk.next() {
-            if matches!(found, Found::Letter(_)) {
-                end = walk.at as u64;
-            }
-        }
-        end
-    }
-
     /// The next whole letter at or behind `from`, or the end.
     fn next_letter(&self, from: usize) -> usize {
         let magic = LETTER_MAGIC.to_le_bytes();
-        let is_letter = |at: &usize| self.bytes[*at..].starts_with(&magic) && letter::decode(&self.bytes[*at..]).is_ok();
+        let is_letter =
+            |at: &usize| self.bytes[*at..].starts_with(&magic) && letter::decode(&self.bytes[*at..]).is_ok();
         let end = self.bytes.len();
         (from.next_multiple_of(8)..end).step_by(8).find(is_letter).unwrap_or(end)
     }
@@ -164,6 +154,13 @@ impl Segment {
 pub struct Walk<'a> {
     segment: &'a Segment,
     at: usize,
+}
+
+impl Walk<'_> {
+    /// One past what was found last.
+    pub fn at(&self) -> usize {
+        self.at
+    }
 }
 
 impl<'a> Iterator for Walk<'a> {

@@ -1,11 +1,11 @@
 //! The store: one shard's segments, and the one who adds to them.
 //!
-//! Guarantees: letters that [`Store::append`] says are stored are durable when it returns, unless it was told not to sync; after
+//! Guarantees: letters that [`Store::append`] says are stored are durable when it returns; after
 //! an error nothing of that call counts, and what is written again goes into a segment of its own, since a sync that failed
 //! proves nothing about the pages before it; the segments never take more than the bound by more than one letter's rounding.
 //! Blocks: it works off the executor.
 
-use super::segment::{self, Entry, HEADER_BYTES, Header, Segment, cost};
+use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Segment, cost};
 use super::{Options, WhenFull, letter, shard_folder, shard_of};
 use crate::env::{Disk, File as _, Open, ShardId, Timestamp};
 use std::io;
@@ -71,11 +71,13 @@ impl<D: Disk> Store<D> {
     pub fn open(disk: D, data_dir: &Path, shard: ShardId, shards: usize, options: Options) -> io::Result<Store<D>> {
         let folder = shard_folder(data_dir, shard);
         let data_dir = data_dir.to_path_buf();
-        let mut store = Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes: 0, strays: false, highest: 0 };
+        let mut store =
+            Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes: 0, strays: false, highest: 0 };
+        // Before others join them: a segment that is open has its number for itself.
+        store.settle_strays()?;
         if shard.0 == 0 {
             store.take_over(shards)?;
         }
-        store.settle_strays()?;
         store.look()?;
         Ok(store)
     }
@@ -104,29 +106,29 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Appends encoded letters and makes them durable if `sync` says so.
-    pub fn append(&mut self, letters: &[u8], now: Timestamp, sync: bool) -> io::Result<Appended> {
-        let result = self.append_all(letters, now, sync);
+    /// Appends encoded letters and makes them durable.
+    pub fn append(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
+        let result = self.append_all(letters, now);
         if result.is_err() {
             self.abandon();
         }
         result
     }
 
-    fn append_all(&mut self, letters: &[u8], now: Timestamp, sync: bool) -> io::Result<Appended> {
+    fn append_all(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
         let mut done = Appended::default();
         let mut looked = false;
         while let Ok(first) = letter::length(&letters[done.bytes..]) {
             let written = self.open.as_ref().map_or(HEADER_BYTES as u64, |open| open.length);
             if written > HEADER_BYTES as u64 && written + first as u64 > self.options.segment_bytes {
-                self.seal(sync)?;
+                self.seal()?;
                 continue;
             }
             let room = self.options.bytes_max.saturating_sub(self.sealed_bytes + written);
             if room < first as u64 {
                 if !std::mem::replace(&mut looked, true) {
                     self.look()?;
-                } else if !self.make_room(first, sync, &mut done)? {
+                } else if !self.make_room(first, &mut done)? {
                     break;
                 }
                 continue;
@@ -137,21 +139,19 @@ impl<D: Disk> Store<D> {
             done.stored += count;
             done.bytes += bytes;
         }
-        if sync {
-            self.sync()?;
-        }
+        self.sync()?;
         Ok(done)
     }
 
     /// Does what the policy says about a letter of `first` bytes that has no room. Whether to go on.
-    fn make_room(&mut self, first: usize, sync: bool, done: &mut Appended) -> io::Result<bool> {
+    fn make_room(&mut self, first: usize, done: &mut Appended) -> io::Result<bool> {
         match self.options.when_full {
             WhenFull::Block => {
                 done.full = true;
                 return Ok(false);
             }
             WhenFull::DropOldest => {
-                self.seal(sync)?;
+                self.seal()?;
                 if let Some(oldest) = segment::list(&self.disk, &self.folder)?.into_iter().find(|entry| entry.sealed) {
                     done.removed += self.remove(&oldest)?;
                     self.look()?;
@@ -183,7 +183,9 @@ impl<D: Disk> Store<D> {
             self.begin(now)?;
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.file.write_at(bytes, open.length)?;
+        let mut bytes = bytes.to_vec();
+        letter::stamp(&mut bytes, open.synced);
+        open.file.write_at(&bytes, open.length)?;
         open.length += bytes.len() as u64;
         Ok(())
     }
@@ -216,10 +218,8 @@ impl<D: Disk> Store<D> {
     }
 
     /// Ends the open segment, if there is one: from now on it belongs to whoever wants it.
-    pub fn seal(&mut self, sync: bool) -> io::Result<()> {
-        if sync {
-            self.sync()?;
-        }
+    pub fn seal(&mut self) -> io::Result<()> {
+        self.sync()?;
         let Some(open) = self.open.take() else { return Ok(()) };
         self.sealed_bytes += cost(open.length);
         self.rename(open.number)
@@ -243,11 +243,11 @@ impl<D: Disk> Store<D> {
     }
 
     /// Seals the open segment if somebody asks for it or `idle` says so, and what an error made it leave.
-    pub fn tend(&mut self, idle: bool, sync: bool) -> io::Result<()> {
+    pub fn tend(&mut self, idle: bool) -> io::Result<()> {
         let request = self.folder.join(SEAL_REQUEST);
         let asked = self.disk.stat(&request).is_ok();
         if asked || idle {
-            self.seal(sync)?;
+            self.seal()?;
         }
         if self.strays {
             self.settle_strays()?;
@@ -307,20 +307,59 @@ fn run(letters: &[u8], most: u64) -> (u64, usize) {
     (count, bytes)
 }
 
-/// Seals a segment that nobody writes any more: what follows its last letter is a write that never ended. Blocks.
+/// Seals a segment that nobody writes any more: what is no letter behind what was surely durable is a write that never ended,
+/// and goes. Blocks.
 pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
-    let segment = Segment::read(disk, &entry.path)?;
-    let end = segment.end_of_letters();
-    let foreign = matches!(segment.header(), Header::Foreign(_));
-    if end == 0 && !foreign {
+    let (segment, sealed) = (Segment::read(disk, &entry.path)?, entry.path.with_extension("seg"));
+    if let Header::Foreign(_) = segment.header() {
+        return disk.rename(&entry.path, &sealed);
+    }
+    let kept = without_torn(&segment, entry.number);
+    if kept.len() <= HEADER_BYTES {
         return disk.remove(&entry.path);
     }
-    if end < segment.bytes().len() as u64 && !foreign {
-        let file = disk.open(&entry.path, Open::Write)?;
-        file.truncate(end)?;
-        file.sync()?;
+    if kept == segment.bytes() {
+        return disk.rename(&entry.path, &sealed);
     }
-    disk.rename(&entry.path, &entry.path.with_extension("seg"))
+    if segment.bytes().starts_with(&kept) {
+        let file = disk.open(&entry.path, Open::Write)?;
+        file.truncate(kept.len() as u64)?;
+        file.sync()?;
+        return disk.rename(&entry.path, &sealed);
+    }
+    write_sealed(disk, &sealed, &kept)?;
+    disk.remove(&entry.path)
+}
+
+/// The bytes of a segment without those that may be torn.
+fn without_torn(segment: &Segment, number: u64) -> Vec<u8> {
+    let of = |found| if let Found::Letter(kept) = found { kept.synced } else { 0 };
+    let proven = segment.walk().map(of).max().unwrap_or(0);
+    let mut kept = segment.bytes().get(..HEADER_BYTES).unwrap_or_default().to_vec();
+    if segment.header() != Header::Known {
+        kept = if proven == 0 { segment::header(0, number).to_vec() } else { Vec::new() };
+    }
+    let (mut walk, mut from) = (segment.walk(), 0);
+    while let Some(found) = walk.next() {
+        let start = if segment.header() == Header::Known { from.max(HEADER_BYTES) } else { from };
+        from = walk.at();
+        let torn = matches!(found, Found::Damage { offset, .. } if offset >= proven);
+        if !torn {
+            kept.extend_from_slice(&segment.bytes()[start..from]);
+        }
+    }
+    kept
+}
+
+/// Writes a sealed segment, which is there as a whole or not at all. Blocks.
+pub fn write_sealed<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let file = disk.open(&aside, Open::Create)?;
+    file.truncate(0)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    disk.rename(&aside, path)?;
+    path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
 }
 
 /// Moves a sealed segment into a folder, under its number or the next one that is free there. Blocks.

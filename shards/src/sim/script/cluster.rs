@@ -127,6 +127,7 @@ impl Cluster {
         let disk = self.simulation.env(ShardId(0)).disk().clone();
         self.tell_of_the_plan(shards);
         let files = self.log_files();
+        self.read_letters();
         let plan = self.setup.plan(shards, &self.ledger);
         let wall = self.simulation.wall();
         let engine = prepare::<SimEnv>(&disk, plan, wall, stop.clone()).map_err(|error| error.to_string())?;

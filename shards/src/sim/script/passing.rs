@@ -5,6 +5,7 @@
 
 use super::{Cluster, OutputKind, SourceScript};
 use crate::delivery::OutputFull;
+use crate::dlq;
 use crate::env::ShardId;
 use crate::lane::WhenFull;
 use crate::sim::Outcome;
@@ -152,6 +153,10 @@ impl Cluster {
     /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
     /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
     pub(super) fn check_fresh(&self) {
+        if self.setup.dead_letters.when_full != dlq::WhenFull::Block {
+            // Any of them may have been a dead letter that had no room.
+            return;
+        }
         let mut state = self.ledger.state();
         let mut fresh: Vec<(usize, u64, u64)> = Vec::new();
         for (source, script) in state.sources.iter().enumerate().filter(|(_, script)| script.events() > 0) {
