@@ -209,13 +209,8 @@ impl<E: Env> ShardSeed<E> {
         keeper.start();
         self.board.post(shard, keeper.log().clone());
 
-        let clerk = Clerk::new(ClerkParts {
-            env: env.clone(),
-            data_dir: self.data_dir.clone(),
-            shards,
-            options: self.dead_letters,
-            counters: counters.clone(),
-        });
+        let (data_dir, options) = (self.data_dir.clone(), self.dead_letters);
+        let clerk = Clerk::new(ClerkParts { env: env.clone(), data_dir, shards, options, counters: counters.clone() });
         clerk.start();
         let sampled = outputs.iter().filter(|output| output.options.when_full == OutputFull::Sample);
         let sampled_outputs = sampled.fold(0, |mask, output| mask | output.number.bit());
