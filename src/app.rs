@@ -3,6 +3,8 @@
 //! Guarantees: whatever ends the engine, what was acknowledged is in the log; the first SIGTERM or SIGINT drains, a second one
 //! or the drain timeout ends at once and leaves the rest to the next start. Does not read configuration and prints nothing.
 
+pub mod replay;
+
 use crate::config::component::{Facts, Table};
 use crate::config::raw::Shards;
 use crate::config::{self, types};
@@ -97,9 +99,8 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let stop = options.stop.clone();
     let RunOptions { log_dropped, admin_bound, .. } = options;
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
     let (disk, directory) = log_disk(&engine_plan)?;
-    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, Timestamp(now), stop.clone())?;
+    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())?;
     report(&engine);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
@@ -297,6 +298,10 @@ fn delivery_options(settings: &OutputConfig) -> DeliveryOptions {
         },
         when_full: settings.when_full::<GlommioEnv>(),
     }
+}
+
+fn now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64))
 }
 
 fn host_name() -> String {

@@ -58,7 +58,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-pub use letter::{ComponentKind, DeadLetter, Letters};
+pub use letter::{ComponentKind, DeadLetter, KeptLetter, Letters};
 
 use crate::env::ShardId;
 use std::path::{Path, PathBuf};
