@@ -212,10 +212,10 @@ impl<E: Env> Sender<E> {
     async fn send(&mut self, timestamp: Timestamp, line: &[u8]) {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let bytes = STAMP_BYTES + line.len();
-        let full = |batch: &Box<Batch>| {
+        let full = |batch: &Batch| {
             batch.events.len() == limits::BATCH_EVENTS_MAX || batch.chunk.bytes().len() + bytes > batch.chunk.capacity()
         };
-        if self.batch.as_ref().is_some_and(full) {
+        if self.batch.as_deref().is_some_and(full) {
             self.flush().await;
         }
         let lanes = self.context.lanes.clone();

@@ -29,7 +29,7 @@ pub enum DlqFull {
 pub struct Dlq {
     /// Bytes of the whole queue, split evenly over the shards.
     pub max_bytes: ByteSize,
-    /// Bytes of one segment file: what `drop_oldest` drops at once.
+    /// Bytes of one segment file: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
     pub segment_bytes: ByteSize,
     /// What happens when the queue is full.
     pub when_full: DlqFull,
@@ -54,23 +54,23 @@ pub fn options(dlq: Dlq, shards: usize, root: &Node, problems: &mut Vec<Problem>
         let (least, most) = (ByteSize(least), ByteSize(limits::SEGMENT_BYTES_MAX));
         problems.push(
             Problem::error(at("segment_bytes"), "`dlq.segment_bytes` cannot be had")
-                .label(format!("from {least} to {most} it may be"))
+                .label(format!("it may be {least} to {most}"))
                 .help("16MiB is a good size"),
         );
     }
-    // So that dropping the oldest segment leaves the newer ones.
-    let needed = segment.saturating_mul(2).saturating_mul(shards as u64);
-    if total < needed && segment <= limits::SEGMENT_BYTES_MAX {
-        let key = if root.span_at(&["dlq", "max_bytes"]) == at("") { "segment_bytes" } else { "max_bytes" };
+    let share = total / shards.max(1) as u64;
+    let needed = least.saturating_mul(2).saturating_mul(shards as u64);
+    if total < needed {
         problems.push(
-            Problem::error(at(key), "`dlq.max_bytes` is too small")
-                .label(format!("{shards} shards with two segments each need {}", ByteSize(needed)))
-                .help("raise `dlq.max_bytes`, or lower `dlq.segment_bytes` or `shards`"),
+            Problem::error(at("max_bytes"), "`dlq.max_bytes` is too small")
+                .label(format!("{shards} shards need at least {}", ByteSize(needed)))
+                .help("raise it, or lower `shards`"),
         );
     }
     Options {
-        bytes_max: total / shards.max(1) as u64,
-        segment_bytes: segment,
+        bytes_max: share,
+        // So that dropping the oldest segment leaves newer ones.
+        segment_bytes: segment.min(share / 2),
         when_full: match dlq.when_full {
             DlqFull::Block => WhenFull::Block,
             DlqFull::DropNewest => WhenFull::DropNewest,
