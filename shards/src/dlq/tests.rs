@@ -301,3 +301,31 @@ fn first_shard_takes_over_what_shards_that_are_no_more_left() {
     numbers.sort_unstable();
     assert_eq!((numbers, damages), (vec![0, 1, 10, 11, 20, 21], 0));
 }
+
+#[test]
+fn any_bytes_are_walked_to_their_end() {
+    let simulation = machine(11);
+    let (disk, mut chance) = (simulation.disk().clone(), simulation.prng("mutations"));
+    let mut whole = segment::header(0, 1).to_vec();
+    whole.extend(letters(0, 6, 30));
+    for round in 0..3000 {
+        let mut bytes = whole.clone();
+        for _ in 0..chance.between(0, 6) {
+            let at = chance.index(bytes.len());
+            bytes[at] = chance.below(256) as u8;
+        }
+        bytes.truncate(chance.between(0, bytes.len() as u64) as usize);
+        let path = folder().join(segment::file_name(round + 1, false));
+        disk.outside().create_dir_all(folder()).unwrap();
+        disk.outside().write(&path, &bytes).unwrap();
+        let segment = Segment::read(&disk, &path).unwrap();
+        let mut walk = segment.walk();
+        while walk.next().is_some() {}
+        assert_eq!(walk.at(), bytes.len(), "round {round}");
+        let before = segment.letters();
+        store::settle(&disk, &entries(&disk)[0]).unwrap();
+        let after: u64 = entries(&disk).iter().map(|entry| Segment::read(&disk, &entry.path).unwrap().letters()).sum();
+        assert_eq!(after, before, "round {round}: what is whole stays");
+        entries(&disk).iter().for_each(|entry| disk.remove(&entry.path).unwrap());
+    }
+}

@@ -166,12 +166,9 @@ impl Claim {
         if letters == 0 {
             return Ok(());
         }
-        let taken = self.folder.join(file_name(entry.number, true));
-        let taken = match taken.exists() {
-            // Two shards may have begun a segment in the same microsecond.
-            true => self.folder.join(file_name(entry.number + self.letters + 1, true)),
-            false => taken,
-        };
+        // Two shards may have begun a segment in the same microsecond.
+        let names = (entry.number..).map(|number| self.folder.join(file_name(number, true)));
+        let Some(taken) = names.into_iter().find(|path| !path.exists()) else { return Ok(()) };
         if rest.len() == HEADER_BYTES && !damaged {
             self.disk.rename(&entry.path, &taken)?;
         } else {

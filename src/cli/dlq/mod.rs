@@ -9,6 +9,8 @@ mod claim;
 mod ls;
 mod purge;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use super::configuration::{DataDirArguments, FileArguments, load};
 use super::{Exit, output};
