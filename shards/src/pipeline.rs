@@ -6,6 +6,7 @@
 
 use crate::batch::Batch;
 use crate::counters::{Discard, PipelineCounters, Tally};
+use crate::dlq::Letters;
 use crate::env::Timestamp;
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::Group;
@@ -56,9 +57,19 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along. Returns what was done to the events, over all pipelines.
-    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) -> Tally {
+    /// source's record is written along. What cannot become lines goes into `letters`. Returns what was done to the events, over
+    /// all pipelines.
+    pub fn encode(
+        &mut self,
+        batch: &Batch,
+        skipped: u64,
+        introduce: bool,
+        group: &mut Group,
+        letters: &mut Letters,
+    ) -> Tally {
+        letters.begin(batch.received);
         self.processor.begin(batch);
+        self.processor.dead_letters(batch, letters);
         let mut all = Tally::default();
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
@@ -66,7 +77,7 @@ impl InputPath {
             if outputs == 0 {
                 group.frame(FrameKind::Events, pipeline.number, 0);
             } else {
-                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets);
+                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets, letters);
                 self.processor.process(batch, place, &mut frames);
                 let tally = self.processor.take_tally();
                 let counters = &self.counters[pipeline.number as usize];
@@ -94,17 +105,18 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with lines that are due at `now`, or with all there are if it is the last time. False if there is
-    /// none.
-    pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group) -> bool {
+    /// none. What cannot become lines goes into `letters`.
+    pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group, letters: &mut Letters) -> bool {
+        letters.begin(now);
         let mut more = false;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
-            let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets);
+            let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets, letters);
             more |= self.processor.tick(now, last, place, &mut frames);
             let tally = self.processor.take_tally();
             count(&self.counters[pipeline.number as usize], 0, &tally, &mut self.held[place]);
             group.last().expect("a pipeline makes a frame").finish();
         }
-        more || group.frames().iter().any(|frame| frame.event_count() > 0)
+        more || !letters.is_empty() || group.frames().iter().any(|frame| frame.event_count() > 0)
     }
 }
 
@@ -171,12 +183,12 @@ mod tests {
             vec![PipelineRef { number: 0, targets: vec![1] }],
             [PipelineCounters::default()].into(),
         );
-        let mut group = Group::new();
-        path.encode(&batch, 0, true, &mut group);
+        let (mut group, mut letters) = (Group::new(), Letters::new());
+        path.encode(&batch, 0, true, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));
         batch.events.push(EventSpan { start: 0, end: 0 });
         group.clear();
-        path.encode(&batch, 0, true, &mut group);
+        path.encode(&batch, 0, true, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(1_000_000_000)));
     }
 }
