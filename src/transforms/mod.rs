@@ -12,6 +12,7 @@ pub mod condition;
 pub mod convert;
 pub mod copy;
 pub mod filter;
+pub mod flatten;
 pub mod hash;
 pub mod keep;
 mod number;
@@ -30,6 +31,7 @@ pub mod template;
 mod tests;
 mod text;
 pub mod timestamp;
+pub mod unflatten;
 
 use crate::config::component::{Facts, Mistake};
 use tailwater_shards::record::Record;
@@ -108,6 +110,7 @@ crate::transforms! {
         Copy => copy::Settings,
         Drop => filter::Drop,
         Filter => filter::Filter,
+        Flatten => flatten::Settings,
         Hash => hash::Settings,
         Keep => keep::Settings,
         Lowercase => case::Lower,
@@ -117,6 +120,7 @@ crate::transforms! {
         Rename => rename::Settings,
         Replace => replace::Settings,
         Timestamp => timestamp::Settings,
+        Unflatten => unflatten::Settings,
         Uppercase => case::Upper,
     }
 }
