@@ -219,10 +219,14 @@ pub struct Tally {
     pub unparsed: u64,
     /// Of these, the ones that the pipeline let go.
     pub unparsed_dropped: u64,
+    /// Of these, the dead letters of the input, which the pipeline never got.
+    pub withheld: u64,
     /// Events that the pipeline let go on purpose.
     pub filtered: u64,
     /// Events that it let go because they had grown too long.
     pub oversized: u64,
+    /// Events that became dead letters of the pipeline.
+    pub dead_lettered: u64,
     /// Times that a transform or a condition could not do its work.
     pub failures: u64,
     /// Events that it let go because they are counted in another one.
@@ -240,6 +244,8 @@ pub struct PipelineCounters {
     pub received_events: Counter,
     /// Events that it let go.
     pub discarded: Discarded,
+    /// Events that became dead letters of it.
+    pub dead_lettered_events: Counter,
     /// Times that a transform or a condition could not do its work on an event.
     pub failures: Counter,
     /// Events that its transforms made, which did not come to it.

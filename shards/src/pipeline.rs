@@ -121,7 +121,10 @@ impl InputPath {
 }
 
 fn count(counters: &PipelineCounters, events: u64, tally: &Tally, held: &mut u64) {
-    counters.received_events.add(events);
+    counters.received_events.add(events - tally.withheld);
+    if tally.dead_lettered > 0 {
+        counters.dead_lettered_events.add(tally.dead_lettered);
+    }
     if tally.held != *held {
         counters.held_events.set(counters.held_events.get() - *held + tally.held);
         *held = tally.held;

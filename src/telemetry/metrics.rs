@@ -255,7 +255,7 @@ impl Exporter {
             let shard = shard.to_string();
             for (name, counters) in self.pipelines.iter().zip(&**pipelines) {
                 let labels = [("component_id", &**name), ("component_kind", "pipeline"), ("shard", &shard)];
-                let let_go = counters.discarded.total();
+                let let_go = counters.discarded.total() + counters.dead_lettered_events.get();
                 for reason in [Discard::Filtered, Discard::Unparsed, Discard::Oversized, Discard::Aggregated] {
                     discarded(families, &labels, reason.name(), counters.discarded.get(reason));
                 }
