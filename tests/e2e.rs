@@ -17,6 +17,8 @@ mod bad_input;
 mod broken_disk;
 #[path = "e2e/case.rs"]
 mod case;
+#[path = "e2e/dead_letters.rs"]
+mod dead_letters;
 #[path = "e2e/descriptors.rs"]
 mod descriptors;
 #[path = "e2e/directories.rs"]
@@ -61,5 +63,7 @@ mod stop;
 mod strain;
 #[path = "e2e/truncation.rs"]
 mod truncation;
+#[path = "e2e/verbs.rs"]
+mod verbs;
 #[path = "e2e/wait.rs"]
 mod wait;

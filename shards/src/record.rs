@@ -11,7 +11,7 @@ use crate::env::Timestamp;
 use crate::limits::{COMPUTED_BYTES_MAX, COMPUTED_VALUES_MAX};
 use crate::scan::escape_json_into;
 use crate::scan::json::{Line, Slot, unescape_key};
-use crate::shape::{Edit, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
+use crate::shape::{Cast, Edit, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
 use std::ops::Range;
 
 /// The value of a field.
@@ -58,6 +58,7 @@ struct Made {
     offset: Vec<u8>,
     /// Replacement characters that stand for bytes that were no UTF-8.
     replaced: u64,
+    cast: Cast,
 }
 
 /// All that records of one input need on one shard, used again for each.
@@ -227,6 +228,16 @@ impl Record<'_> {
         made
     }
 
+    /// Begins to give the event other fields altogether: those that [`Recast`] is told until its end.
+    pub fn recast(&mut self) -> Recast<'_> {
+        let computed = self.shapes.computed(self.shape);
+        let Record { shapes, made, shape, .. } = self;
+        made.values.truncate(usize::from(computed));
+        made.cast.begin(computed);
+        let start = made.arena.len();
+        Recast { shapes, made, shape, start, fits: true }
+    }
+
     fn make(&mut self, push: impl FnOnce(&mut Vec<u8>)) -> bool {
         // Branches that were left again may have made values that the shape does not have.
         self.made.values.truncate(usize::from(self.shapes.computed(self.shape)));
@@ -269,6 +280,54 @@ impl Record<'_> {
                 Segment::Meta(meta) => out.extend_from_slice(self.metas.get(meta)),
             }
         }
+    }
+}
+
+/// Gives an event other fields altogether. It keeps those that it had if it is dropped.
+pub struct Recast<'r> {
+    shapes: &'r mut Shapes,
+    made: &'r mut Made,
+    shape: &'r mut ShapeId,
+    /// Where the values of the new fields begin.
+    start: usize,
+    fits: bool,
+}
+
+impl Recast<'_> {
+    /// Keeps a field that the event has.
+    pub fn keep(&mut self, field: Field) {
+        self.made.cast.put(field.key, field.source);
+    }
+
+    /// The key of a name that came out of the event.
+    pub fn key(&mut self, name: &[u8]) -> KeyId {
+        self.shapes.key_of_event(name)
+    }
+
+    /// Gives the event a field; `push` appends JSON.
+    pub fn put(&mut self, key: KeyId, push: impl FnOnce(&mut Vec<u8>)) {
+        if !self.fits {
+            return;
+        }
+        let start = self.made.arena.len();
+        push(&mut self.made.arena);
+        let end = self.made.arena.len();
+        self.fits = end <= COMPUTED_BYTES_MAX && self.made.values.len() < COMPUTED_VALUES_MAX;
+        if self.fits {
+            debug_assert!(end > start, "a value is not empty");
+            self.made.values.push(start as u32..end as u32);
+            self.made.cast.put_computed(key);
+        }
+    }
+
+    /// The event has the new fields. False, and it has those that it had, when it has made too many or too large values.
+    pub fn finish(self) -> bool {
+        let Recast { shapes, made, shape, start, fits } = self;
+        match fits {
+            true => *shape = shapes.cast(&made.cast),
+            false => made.arena.truncate(start),
+        }
+        fits
     }
 }
 

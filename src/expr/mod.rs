@@ -23,7 +23,7 @@ mod parser;
 mod quick;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod value;
 
 pub use error::{EvalError, ExprError};

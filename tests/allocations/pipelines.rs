@@ -12,6 +12,7 @@ use tailwater::parsers::{Events, Parse};
 use tailwater::process::{self, Chain};
 use tailwater::transforms::Step;
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey};
+use tailwater_shards::dlq::Letters;
 use tailwater_shards::env::{ShardId, Timestamp};
 use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
 use tailwater_shards::plugin::Frames;
@@ -101,13 +102,13 @@ pub fn pipelines(wrong: &mut Vec<String>) {
             let facts = Facts { host: "web-03".into() };
             // Two pipelines, so that one of them meets what the other has done.
             let mut processor = process::spec(&events, vec![chain.clone(), chain.clone()], &facts).open(ShardId(0));
-            let mut group = Group::new();
+            let (mut group, mut letters) = (Group::new(), Letters::new());
             count(&name, wrong, || {
                 group.clear();
                 batch.received.0 += 1_000_000;
                 processor.begin(&batch);
                 for place in 0..2 {
-                    processor.process(&batch, place, &mut Frames::new(&mut group, 0, 3, &[1, 2]));
+                    processor.process(&batch, place, &mut Frames::new(&mut group, 0, 3, &[1, 2], &mut letters));
                     processor.take_tally();
                     group.last().expect("a frame").finish();
                 }
