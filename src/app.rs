@@ -9,6 +9,7 @@ use crate::config::component::{Facts, Table};
 use crate::config::raw::Shards;
 use crate::config::{self, types};
 use crate::outputs::OutputConfig;
+use crate::process;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::{ComponentLabels, Exporter, Totals};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -98,6 +99,7 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let exporter = Arc::new(OnceLock::new());
     let stop = options.stop.clone();
     let RunOptions { log_dropped, admin_bound, .. } = options;
+    let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter);
     let (disk, directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())?;
@@ -119,7 +121,8 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
         LaunchError::Start { .. } => RunError::Failed(error.to_string()),
     })?;
     let pulses = drivers.pulses();
-    let made = exporter.set(Exporter { meters, inputs, outputs, removed, pulses: Box::new(pulses), log_dropped });
+    let made =
+        exporter.set(Exporter { meters, inputs, outputs, pipelines, removed, pulses: Box::new(pulses), log_dropped });
     debug_assert!(made.is_ok(), "the exporter is made once");
     tracing::info!(shards = cpus.len(), "started");
     Ok(Running { drivers, stop, exporter, _directory: directory })
@@ -232,13 +235,15 @@ fn engine_plan(plan: config::Plan, admin_bound: AdminBound, exporter: &Arc<OnceL
             pipeline.inputs.contains(&index).then_some(number)
         };
         let settings = &input.settings;
+        let fed: Vec<usize> = plan.pipelines.iter().enumerate().filter_map(feeds).collect();
+        let chains = fed.iter().map(|&number| plan.pipelines[number].chain.clone()).collect();
         InputPlan {
             name: input.name.as_str().into(),
             spec: settings.spec::<GlommioEnv>(&facts),
-            processor: settings.processor::<GlommioEnv>(&facts),
+            processor: process::spec(&settings.events::<GlommioEnv>(), chains, &facts),
             shard_by: settings.shard_by::<GlommioEnv>(),
             lane: lane_options(settings.ring::<GlommioEnv>()),
-            pipelines: plan.pipelines.iter().enumerate().filter_map(feeds).collect(),
+            pipelines: fed,
         }
     });
     let outputs = used_outputs.iter().map(|&index| {

@@ -11,4 +11,7 @@ pub mod expr;
 pub mod inputs;
 pub mod net;
 pub mod outputs;
+pub mod parsers;
+pub mod process;
 pub mod telemetry;
+pub mod transforms;

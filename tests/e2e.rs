@@ -31,6 +31,8 @@ mod files;
 mod full_disk;
 #[path = "e2e/identity.rs"]
 mod identity;
+#[path = "e2e/json.rs"]
+mod json;
 #[path = "e2e/kill.rs"]
 mod kill;
 #[path = "e2e/lines.rs"]

@@ -36,6 +36,7 @@ impl Reference {
         match named {
             "#/$defs/ByteSize" => return "size".to_owned(),
             "#/$defs/Period" | "#/$defs/DrainTimeout" => return "duration".to_owned(),
+            "#/$defs/Step" => return "verb".to_owned(),
             "#/$defs/Sync" => return "`every_batch`, `never` or duration".to_owned(),
             _ => {}
         }

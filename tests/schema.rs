@@ -58,6 +58,8 @@ impl Checker<'_> {
             "maximum" => ok(value.as_f64().is_none_or(|v| v <= number())),
             "minLength" => ok(value.as_str().is_none_or(|v| v.len() as f64 >= number())),
             "minItems" => ok(value.as_array().is_none_or(|v| v.len() as f64 >= number())),
+            "minProperties" => ok(value.as_object().is_none_or(|v| v.len() as f64 >= number())),
+            "maxProperties" => ok(value.as_object().is_none_or(|v| v.len() as f64 <= number())),
             "uniqueItems" => {
                 ok(value.as_array().is_none_or(|v| v.iter().enumerate().all(|(i, a)| !v[..i].contains(a))))
             }
@@ -128,7 +130,7 @@ fn what_is_accepted_fits_the_schema() {
 #[test]
 fn common_mistakes_do_not_fit_the_schema() {
     for case in
-        ["unknown_key", "unknown_key_deep", "wrong_type", "unknown_type", "type_missing", "key_missing", "transforms"]
+        ["unknown_key", "unknown_key_deep", "wrong_type", "unknown_type", "type_missing", "key_missing", "unknown_verb"]
     {
         let text = std::fs::read_to_string(root().join(format!("tests/config/{case}.yaml"))).expect("a case");
         assert!(check(&text).is_err(), "{case}");

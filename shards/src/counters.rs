@@ -42,17 +42,26 @@ pub enum Discard {
     OutputRemoved,
     /// The bytes in the log were damaged.
     Damaged,
+    /// A transform dropped the event, or no output of the pipeline takes it.
+    Filtered,
+    /// The event could not be parsed and its parser's policy says drop.
+    Unparsed,
+    /// What transforms made of the event is longer than an event may be.
+    Oversized,
 }
 
 impl Discard {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Discard; 6] = [
+    pub const ALL: [Discard; 9] = [
         Discard::RingFull,
         Discard::WalFull,
         Discard::LineTooLong,
         Discard::DeadLettersFull,
         Discard::OutputRemoved,
         Discard::Damaged,
+        Discard::Filtered,
+        Discard::Unparsed,
+        Discard::Oversized,
     ];
 
     /// The reason as metrics and logs spell it.
@@ -64,6 +73,9 @@ impl Discard {
             Discard::DeadLettersFull => "dlq_full",
             Discard::OutputRemoved => "output_removed",
             Discard::Damaged => "damaged",
+            Discard::Filtered => "filtered",
+            Discard::Unparsed => "unparsed",
+            Discard::Oversized => "oversized",
         }
     }
 }
@@ -176,10 +188,10 @@ pub struct LaneCounters {
     pub replaced_events: Counter,
     /// Events that became dead letters of the input before any pipeline had them; written by the receiver.
     pub dead_lettered_events: Counter,
-    /// Dead letters of pipelines behind the input; written by the receiver.
-    pub pipeline_dead_letters: Counter,
-    /// Dead letters of either that the queue had no room for; written by the receiver.
+    /// Those of them that the queue of dead letters had no room for; written by the receiver.
     pub dlq_full_events: Counter,
+    /// Events that could not be parsed, kept or not; written by the receiver.
+    pub unparsed_events: Counter,
     /// Events dropped on the sender's request; written by the receiver.
     pub dropped_events: Counter,
     /// Bytes of chunks dropped on the sender's request; written by the receiver.
@@ -190,6 +202,36 @@ pub struct LaneCounters {
     pub made_batches: Counter,
     /// Times the sender found it full; written by the sender.
     pub full: Counter,
+}
+
+/// What a processor did to events besides making their lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that held bytes which no string can, and hold a replacement character instead.
+    pub replaced: u64,
+    /// Events that could not be parsed, kept or not.
+    pub unparsed: u64,
+    /// Of these, the ones that the pipeline let go.
+    pub unparsed_dropped: u64,
+    /// Events that the pipeline let go on purpose.
+    pub filtered: u64,
+    /// Events that it let go because they had grown too long.
+    pub oversized: u64,
+    /// Times that a transform or a condition could not do its work.
+    pub failures: u64,
+}
+
+/// One pipeline on one shard.
+#[derive(Default)]
+pub struct PipelineCounters {
+    /// Events that came to it.
+    pub received_events: Counter,
+    /// Events that it let go.
+    pub discarded: Discarded,
+    /// Events that it gave up and that are in the dead letter queue.
+    pub dead_lettered_events: Counter,
+    /// Times that a transform or a condition could not do its work on an event.
+    pub failures: Counter,
 }
 
 /// One output on one shard.

@@ -7,7 +7,7 @@
 //! Placement: the existing logs with the lowest ids go to the shards in order, the rest is adopted by shard number modulo the
 //! shards. Outputs and inputs with one instance are spread over the shards by their index.
 
-use crate::counters::{Discarded, OutputCounters, ShardCounters};
+use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters};
 use crate::delivery::DeliveryOptions;
 use crate::delivery::gate::Gate;
 use crate::dlq;
@@ -110,6 +110,8 @@ pub struct Meters<D: Disk> {
     pub shards: Vec<Arc<ShardCounters>>,
     /// Events that outputs with the policy `sample` lost, by shard and output number.
     pub wal_full: Vec<Arc<[Discarded]>>,
+    /// What pipelines count, by shard and their order in the plan.
+    pub pipelines: Vec<Arc<[PipelineCounters]>>,
     /// The logs of the shards, as they are opened.
     pub board: Arc<LogBoard<D>>,
     /// Logs without a shard.
@@ -368,6 +370,7 @@ impl<E: Env> Layout<E> {
             outputs: Vec::new(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             wal_full: (0..shards).map(|_| (0..OUTPUTS_MAX).map(|_| Discarded::default()).collect()).collect(),
+            pipelines: (0..shards).map(|_| self.plan.pipelines.iter().map(|_| Default::default()).collect()).collect(),
             board: board.clone(),
             adopted: adopted.clone(),
         };
@@ -388,6 +391,7 @@ impl<E: Env> Layout<E> {
                 inputs_running: inputs_running.clone(),
                 intakes_running: intakes_running.clone(),
                 wal_full: meters.wal_full[index].clone(),
+                pipelines: meters.pipelines[index].clone(),
                 counters: meters.shards[index].clone(),
                 data_dir: Arc::new(self.plan.data_dir.clone()),
                 dead_letters: self.plan.dead_letters,

@@ -145,8 +145,8 @@ impl<E: Env> Intake<E> {
         count_skipped(&self.wal_full, skipped, batch.events.len() as u64);
         let introduce = introduces(&self.keeper, &batch.source);
         self.group.clear();
-        let replaced = path.encode(&batch, skipped, introduce, &mut self.group, &mut self.letters);
-        self.lanes[lane].receiver.count_replaced(replaced);
+        let tally = path.encode(&batch, skipped, introduce, &mut self.group, &mut self.letters);
+        self.lanes[lane].receiver.count(&tally);
         let ticket = batch.ticket;
         // The frames hold all that is needed: the chunk goes home while it is still in the cache.
         self.lanes[lane].receiver.give_back(batch);
@@ -166,7 +166,6 @@ impl<E: Env> Intake<E> {
 
     /// Keeps the letters of a batch, waiting as long as the queue of them has no room. Fails when the engine ends.
     async fn keep_letters(&mut self, lane: usize) -> Result<(), ()> {
-        let (of_inputs, all) = (self.letters.of_inputs(), self.letters.count());
         let (clerk, mut letters) = (self.clerk.clone(), std::mem::take(&mut self.letters));
         let mut keeping = std::pin::pin!(async {
             let kept = clerk.keep(&mut letters, std::future::pending()).await;
@@ -186,10 +185,8 @@ impl<E: Env> Intake<E> {
             }
             self.drop_oldest();
         };
-        // Which ones were dropped is not known: those of inputs, as far as there are any.
-        let of_inputs = of_inputs.saturating_sub(kept.dropped);
-        let of_pipelines = (all - kept.dropped).saturating_sub(of_inputs);
-        self.lanes[lane].receiver.count_dead_letters(of_inputs, of_pipelines, kept.dropped);
+        let (unread, lost) = self.paths[self.lanes[lane].path].count_letters(kept.dropped);
+        self.lanes[lane].receiver.count_dead_letters(unread, lost);
         Ok(())
     }
 

@@ -5,10 +5,12 @@
 //! per event once the buffers have grown. Does not append: the intake does.
 
 use crate::batch::Batch;
+use crate::counters::{Discard, PipelineCounters, Tally};
 use crate::dlq::Letters;
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
+use std::sync::Arc;
 
 /// A pipeline as seen from one of its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +32,23 @@ impl PipelineRef {
 pub struct InputPath {
     processor: Box<dyn Processor>,
     pipelines: Vec<PipelineRef>,
+    /// Of all pipelines of the shard, by their numbers.
+    counters: Arc<[PipelineCounters]>,
+    /// Dead letters of the last batch: those that no pipeline got, and those of each pipeline.
+    unread: u64,
+    given_up: Vec<u64>,
 }
 
 impl InputPath {
-    /// The way through `pipelines`, with lines made by `processor`.
-    pub fn new(processor: Box<dyn Processor>, pipelines: Vec<PipelineRef>) -> InputPath {
+    /// The way through `pipelines`, with lines made by `processor`; `counters` are those of all pipelines of the shard.
+    pub fn new(
+        processor: Box<dyn Processor>,
+        pipelines: Vec<PipelineRef>,
+        counters: Arc<[PipelineCounters]>,
+    ) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        InputPath { processor, pipelines }
+        let given_up = vec![0; pipelines.len()];
+        InputPath { processor, pipelines, counters, unread: 0, given_up }
     }
 
     /// Outputs of all its pipelines.
@@ -45,8 +57,8 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along. What cannot become lines goes into `letters`. Returns the events in which bytes had to
-    /// be replaced.
+    /// source's record is written along. What cannot become lines goes into `letters`. Returns what was done to the events, over
+    /// all pipelines.
     pub fn encode(
         &mut self,
         batch: &Batch,
@@ -54,19 +66,27 @@ impl InputPath {
         introduce: bool,
         group: &mut Group,
         letters: &mut Letters,
-    ) -> u64 {
+    ) -> Tally {
         letters.begin(batch.received);
         self.processor.begin(batch);
         self.processor.dead_letters(batch, letters);
+        self.unread = letters.count();
+        let mut all = Tally::default();
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
             let outputs = pipeline.outputs() & !skipped;
+            let before = letters.count();
             if outputs == 0 {
                 group.frame(FrameKind::Events, pipeline.number, 0);
             } else {
                 let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets, letters);
                 self.processor.process(batch, place, &mut frames);
+                let tally = self.processor.take_tally();
+                count(&self.counters[pipeline.number as usize], batch.events.len() as u64 - self.unread, &tally);
+                all.replaced += tally.replaced;
+                all.unparsed += tally.unparsed;
             }
+            self.given_up[place] = letters.count() - before;
             if place < last {
                 group.last().expect("a pipeline makes a frame").finish();
             }
@@ -78,7 +98,38 @@ impl InputPath {
             last.set_timestamp(batch.received);
             last.finish();
         }
-        self.processor.take_replaced()
+        all
+    }
+
+    /// Counts the dead letters of the last batch, of which `dropped` found no room. Which ones is not known: those of the input
+    /// come first. Returns how many of the input's were kept, and how many were not.
+    pub fn count_letters(&self, mut dropped: u64) -> (u64, u64) {
+        let lost = dropped.min(self.unread);
+        dropped -= lost;
+        for (pipeline, given_up) in self.pipelines.iter().zip(&self.given_up) {
+            let lost = dropped.min(*given_up);
+            dropped -= lost;
+            let counters = &self.counters[pipeline.number as usize];
+            counters.dead_lettered_events.add(given_up - lost);
+            counters.discarded.add(Discard::DeadLettersFull, lost);
+        }
+        (self.unread - lost, lost)
+    }
+}
+
+fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
+    counters.received_events.add(events);
+    for (reason, events) in [
+        (Discard::Filtered, tally.filtered),
+        (Discard::Unparsed, tally.unparsed_dropped),
+        (Discard::Oversized, tally.oversized),
+    ] {
+        if events > 0 {
+            counters.discarded.add(reason, events);
+        }
+    }
+    if tally.failures > 0 {
+        counters.failures.add(tally.failures);
     }
 }
 
@@ -87,7 +138,6 @@ mod tests {
     use super::*;
     use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
     use crate::env::Timestamp;
-    use std::sync::Arc;
 
     /// Each event as it is, a second after the epoch.
     struct Plain;
@@ -118,7 +168,11 @@ mod tests {
         batch.range = SourceRange { from: 5, to: 5, marker: 1 };
         batch.received = Timestamp(99);
         batch.gone = true;
-        let mut path = InputPath::new(Box::new(Plain), vec![PipelineRef { number: 0, targets: vec![1] }]);
+        let mut path = InputPath::new(
+            Box::new(Plain),
+            vec![PipelineRef { number: 0, targets: vec![1] }],
+            [PipelineCounters::default()].into(),
+        );
         let (mut group, mut letters) = (Group::new(), Letters::new());
         path.encode(&batch, 0, true, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));

@@ -20,6 +20,7 @@ pub use mailbox::{PeerMessage, Peers, PeersSeed, peers};
 pub use piece::{Column, Delivery, Event, Piece, PieceParts};
 
 use crate::batch::{Batch, SourceKey};
+use crate::counters::Tally;
 use crate::counters::{InputCounters, OutputCounters};
 use crate::dlq::Letters;
 use crate::env::{Env, ShardId};
@@ -123,9 +124,9 @@ pub trait Processor {
     /// Appends the lines of the batch for the pipeline at `place` among those that the input feeds. A line is a JSON object that
     /// holds no newline but its last byte.
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>);
-    /// Events since the last call of this that held bytes which no string can, and hold a replacement character instead.
-    fn take_replaced(&mut self) -> u64 {
-        0
+    /// What was done since the last call of this: asked after each pipeline.
+    fn take_tally(&mut self) -> Tally {
+        Tally::default()
     }
 }
 

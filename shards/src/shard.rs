@@ -4,7 +4,7 @@
 //! deliveries drain and commit, the log is synced and closed; each step waits for the one before. A panic of an input starts it
 //! again from what its shard has recorded. Does not choose what runs where: [`crate::engine`] does.
 
-use crate::counters::{Discarded, OutputCounters, ShardCounters};
+use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters};
 use crate::delivery::gate::Gatekeeper;
 use crate::delivery::source::LogReader;
 use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
@@ -177,6 +177,8 @@ pub struct ShardSeed<E: Env> {
     pub intakes_running: Arc<Countdown>,
     /// Events that outputs with the policy `sample` lost here, by output number.
     pub wal_full: Arc<[Discarded]>,
+    /// What each pipeline counts here.
+    pub pipelines: Arc<[PipelineCounters]>,
     /// What the shard counts.
     pub counters: Arc<ShardCounters>,
     /// The data directory.
@@ -210,8 +212,8 @@ impl<E: Env> ShardSeed<E> {
         self.board.post(shard, keeper.log().clone());
 
         let (data_dir, options) = (self.data_dir.clone(), self.dead_letters);
-        let clerk = Clerk::new(ClerkParts { env: env.clone(), data_dir, shards, options, counters: counters.clone() });
-        clerk.start();
+        let parts = ClerkParts { env: env.clone(), data_dir, shards, options, counters: counters.clone() };
+        let clerk = Clerk::start(parts);
         let sampled = outputs.iter().filter(|output| output.options.when_full == OutputFull::Sample);
         let sampled_outputs = sampled.fold(0, |mask, output| mask | output.number.bit());
         let delivering = Rc::new(Delivering { left: Cell::new(outputs.len()), ended: Signal::new() });
@@ -243,7 +245,9 @@ impl<E: Env> ShardSeed<E> {
             env.spawn("service", service.run(env.clone(), stop.clone()));
         }
 
-        let open = |input: &ShardInput<E>| InputPath::new(input.processor.open(shard), input.pipelines.clone());
+        let open = |input: &ShardInput<E>| {
+            InputPath::new(input.processor.open(shard), input.pipelines.clone(), self.pipelines.clone())
+        };
         let intake = Intake::new(IntakeParts {
             env: env.clone(),
             lanes,

@@ -9,11 +9,12 @@
 //! copy of that, its offset and its escaped message, and no allocation once the buffers have grown.
 
 use super::calendar::{RFC3339_BYTES, rfc3339_micros};
-use crate::config::component::Facts;
+use crate::config::facts::Facts;
 use crate::config::types::{FieldName, FieldNames};
 use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::batch::{Batch, Source};
+use tailwater_shards::counters::Tally;
 use tailwater_shards::env::{ShardId, Timestamp};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::scan::escape_json_into;
@@ -172,8 +173,8 @@ impl Processor for Envelope {
         }
     }
 
-    fn take_replaced(&mut self) -> u64 {
-        std::mem::take(&mut self.replaced)
+    fn take_tally(&mut self) -> Tally {
+        Tally { replaced: std::mem::take(&mut self.replaced), ..Tally::default() }
     }
 }
 
@@ -307,7 +308,7 @@ mod tests {
         let mut encoder = encoder(&FieldNames { message: FieldName::Named("m".into()), ..off() }, EnvelopeKind::File);
         let text = lines(&mut *encoder, &batch(&source(b"/f"), b"\xff\xfe\nok\n\x80\n", 1));
         assert_eq!(text, "{\"m\":\"\u{FFFD}\u{FFFD}\"}\n{\"m\":\"ok\"}\n{\"m\":\"\u{FFFD}\"}\n");
-        assert_eq!(encoder.take_replaced(), 2);
-        assert_eq!(encoder.take_replaced(), 0);
+        assert_eq!(encoder.take_tally().replaced, 2);
+        assert_eq!(encoder.take_tally().replaced, 0);
     }
 }

@@ -6,5 +6,6 @@ pub mod framing;
 pub mod json;
 pub mod nuls;
 pub mod path;
+pub mod rewrite;
 pub mod template;
 pub mod text;

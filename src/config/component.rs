@@ -3,15 +3,18 @@
 //! A component is one file with a `Settings` type (strict serde, schema, defaults) that implements [`Component`] and either
 //! [`InputSettings`] or [`OutputSettings`], and one line in the table of its kind, which [`components!`](crate::components) makes.
 
+pub use super::facts::Facts;
+
 use super::de::{Fault, FaultKind};
 use super::node::{Node, Value, kind_of};
 use super::types::{Batching, FieldNames, Retry, Ring};
+use crate::parsers::Events;
 use schemars::Schema;
 use serde_json::json;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
-use tailwater_shards::plugin::{InputSpec, OutputSpec, ProcessorSpec};
+use tailwater_shards::plugin::{InputSpec, OutputSpec};
 use tailwater_shards::route::ShardBy;
 
 /// What help, reference docs and `schema` print of a component.
@@ -38,19 +41,12 @@ pub struct Mistake {
     pub help: String,
 }
 
-/// Facts of the host and the process that specs may need.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The host's name.
-    pub host: Arc<str>,
-}
-
 /// Settings of an input.
 pub trait InputSettings<E: Env>: Component {
     /// What runs.
     fn spec(&self, facts: &Facts) -> Arc<dyn InputSpec<E>>;
-    /// How its events become lines.
-    fn processor(&self, facts: &Facts) -> Arc<dyn ProcessorSpec>;
+    /// What its events are and how they are parsed.
+    fn events(&self) -> Events;
     /// The names of the fields of its events.
     fn fields(&self) -> &FieldNames;
     /// Bytes and policy of its lanes.
@@ -219,12 +215,9 @@ macro_rules! components {
             ) -> std::sync::Arc<dyn tailwater_shards::plugin::InputSpec<E>> {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::spec(settings, facts),)* }
             }
-            /// How its events become lines.
-            pub fn processor<E: tailwater_shards::env::Env>(
-                &self,
-                facts: &$crate::config::component::Facts,
-            ) -> std::sync::Arc<dyn tailwater_shards::plugin::ProcessorSpec> {
-                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::processor(settings, facts),)* }
+            /// What its events are and how they are parsed.
+            pub fn events<E: tailwater_shards::env::Env>(&self) -> $crate::parsers::Events {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::events(settings),)* }
             }
             /// The names of the fields of its events.
             pub fn fields<E: tailwater_shards::env::Env>(&self) -> &$crate::config::types::FieldNames {

@@ -6,15 +6,18 @@
 use super::component::Table;
 use super::dlq;
 use super::node::Node;
+use super::pipeline::Match;
 use super::problem::{Problem, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
 use super::types::{ByteSize, FieldName, FieldNames, Period};
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
+use crate::process::Chain;
 use crate::telemetry::log::LogOptions;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::env::Env;
 use tailwater_shards::limits;
@@ -86,7 +89,7 @@ pub struct OutputPlan {
 }
 
 /// A way from inputs to outputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PipelinePlan {
     /// Its name.
     pub name: String,
@@ -94,6 +97,8 @@ pub struct PipelinePlan {
     pub inputs: Vec<usize>,
     /// Indices into [`Plan::outputs`].
     pub outputs: Vec<usize>,
+    /// What is done to its events, and which of them go to which of `outputs`.
+    pub chain: Arc<Chain>,
 }
 
 /// What the plan needs to know beside the file.
@@ -178,6 +183,11 @@ fn resolve(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) -> Vec<PipelineP
             name: name.clone(),
             inputs: references(name, "inputs", &from, &inputs, root, problems),
             outputs: references(name, "outputs", &to, &outputs, root, problems),
+            chain: Arc::new(Chain {
+                steps: pipeline.transforms.clone(),
+                routes: pipeline.outputs.iter().map(|target| target.route.clone()).collect(),
+                first_only: pipeline.matching == Match::First,
+            }),
         }
     });
     all.collect()

@@ -7,6 +7,7 @@ use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
 use super::dlq::Dlq;
 use super::node::{Node, Value, kind_of};
+use super::pipeline::{Pipeline, read_pipeline};
 use super::problem::{Problem, Span};
 use super::types::{ByteSize, Period};
 use crate::inputs::InputConfig;
@@ -372,61 +373,6 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// A way from inputs to outputs.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Pipeline {
-    /// Names of inputs.
-    pub inputs: Vec<String>,
-    /// Names of outputs, or maps `{to: NAME}`.
-    pub outputs: Vec<Target>,
-}
-
-/// The name of an output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The output.
-    pub to: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct TargetMap {
-    /// The output.
-    to: String,
-}
-
-impl<'de> Deserialize<'de> for Target {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error> {
-        struct Form;
-        impl<'de> Visitor<'de> for Form {
-            type Value = Target;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of an output, or a map {to: NAME}")
-            }
-            fn visit_str<E: Error>(self, name: &str) -> Result<Target, E> {
-                Ok(Target { to: name.to_owned() })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Target, A::Error> {
-                TargetMap::deserialize(serde::de::value::MapAccessDeserializer::new(map))
-                    .map(|map| Target { to: map.to })
-            }
-        }
-        deserializer.deserialize_any(Form)
-    }
-}
-
-impl JsonSchema for Target {
-    fn schema_name() -> Cow<'static, str> {
-        "Target".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = TargetMap::json_schema(generator);
-        json_schema!({ "anyOf": [{"type": "string"}, map] })
-    }
-}
-
 /// Reads what the file says. What could not be read is in `problems` and has its default here.
 pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
     if let Some(entries) = root.entries() {
@@ -444,7 +390,7 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
         drain_timeout: section(root, "drain_timeout", problems),
         log: section(root, "log", problems),
         inputs: components(root, "inputs", problems),
-        pipelines: named(root, "pipelines", problems, |_, node| read(node)),
+        pipelines: pipelines(root, problems),
         outputs: components(root, "outputs", problems),
     }
 }
@@ -467,6 +413,13 @@ fn components<T: Table>(root: &Node, section: &str, problems: &mut Vec<Problem>)
         }
         Ok(component)
     });
+    problems.append(&mut mistakes);
+    all
+}
+
+fn pipelines(root: &Node, problems: &mut Vec<Problem>) -> Vec<(String, Pipeline)> {
+    let mut mistakes = Vec::new();
+    let all = named(root, "pipelines", problems, |name, node| read_pipeline(name, node, root, &mut mistakes));
     problems.append(&mut mistakes);
     all
 }

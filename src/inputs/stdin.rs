@@ -4,10 +4,11 @@
 //! cannot be read twice, so what a kill finds between the pipe and the log is lost: keep that in mind before using it for
 //! anything but a pipe that can be run again. Ends when the writer closes the pipe; once all inputs have ended the process does.
 
-use crate::codec::envelope::{self, EnvelopeKind};
+use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{Cut, Ending, LineTooLong, Place, Rules, cut};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::types::{ByteSize, FieldNames, Ring};
+use crate::parsers::{Events, Parse};
 use futures_lite::future;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use tailwater_shards::batch::{Batch, Source, SourceRange};
 use tailwater_shards::counters::Discard;
 use tailwater_shards::env::{Env, Stream};
 use tailwater_shards::limits::{BATCH_EVENTS_MAX, CHUNK_BYTES, LINE_BYTES_DEFAULT, LINE_BYTES_MAX};
-use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError, ProcessorSpec};
+use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError};
 use tailwater_shards::route::ShardBy;
 use tailwater_shards::stop::Phase;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub line_too_long: LineTooLong,
     /// Keep a carriage return before the newline as part of the line.
     pub keep_cr: bool,
+    /// How events are parsed; by default they are text.
+    pub parse: Option<Parse>,
     /// Names of the fields of each event; `file` and `offset` do not exist here.
     pub fields: FieldNames,
     /// The lane to the pipeline.
@@ -46,6 +49,7 @@ impl Default for Settings {
             max_line_bytes: ByteSize(LINE_BYTES_DEFAULT as u64),
             line_too_long: LineTooLong::default(),
             keep_cr: false,
+            parse: None,
             fields: FieldNames::default(),
             ring: Ring::default(),
         }
@@ -80,8 +84,13 @@ impl<E: Env> InputSettings<E> for Settings {
         Arc::new(Spec { rules: Rules { line_bytes_max, too_long, keep_cr, skip_nuls: false } })
     }
 
-    fn processor(&self, facts: &Facts) -> Arc<dyn ProcessorSpec> {
-        envelope::spec(&self.fields, facts, EnvelopeKind::Stream)
+    fn events(&self) -> Events {
+        Events {
+            fields: self.fields.clone(),
+            kind: EnvelopeKind::Stream,
+            parse: self.parse.clone(),
+            bytes_max: InputSettings::<E>::line_bytes_max(self),
+        }
     }
 
     fn fields(&self) -> &FieldNames {

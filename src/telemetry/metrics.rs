@@ -30,6 +30,8 @@ pub struct Exporter {
     pub inputs: Vec<ComponentLabels>,
     /// The outputs, in the order of the plan.
     pub outputs: Vec<ComponentLabels>,
+    /// The names of the pipelines, in the order of the plan.
+    pub pipelines: Vec<Arc<str>>,
     /// Outputs that left the configuration, and the events that waited for them.
     pub removed: Vec<(String, u64)>,
     /// The heartbeats of the shards.
@@ -124,6 +126,7 @@ impl Exporter {
         let passed = self.outputs(&mut families);
         self.buffered(&mut families, &passed);
         self.logs(&mut families);
+        self.pipelines(&mut families);
         self.inputs(&mut families);
         self.process(&mut families);
         let mut text = Vec::new();
@@ -143,9 +146,13 @@ impl Exporter {
             totals.discarded += counters.discarded.total();
             totals.discarded += self.meters.wal_full[meter.shard][usize::from(meter.number.0)].total();
         }
+        for pipelines in &self.meters.pipelines {
+            totals.discarded += pipelines.iter().map(|counters| counters.discarded.total()).sum::<u64>();
+            totals.dead_lettered += pipelines.iter().map(|counters| counters.dead_lettered_events.get()).sum::<u64>();
+        }
         for meter in &self.meters.inputs {
             for lane in meter.lanes.iter().map(|lane| lane.counters()) {
-                totals.dead_lettered += lane.dead_lettered_events.get() + lane.pipeline_dead_letters.get();
+                totals.dead_lettered += lane.dead_lettered_events.get();
                 totals.discarded += lane.dropped_events.get() + lane.dlq_full_events.get();
             }
             totals.discarded += meter.counters.discarded.total();
@@ -244,6 +251,28 @@ impl Exporter {
         }
     }
 
+    fn pipelines(&self, families: &mut Families) {
+        for (shard, pipelines) in self.meters.pipelines.iter().enumerate() {
+            let shard = shard.to_string();
+            for (name, counters) in self.pipelines.iter().zip(&**pipelines) {
+                let labels = [("component_id", &**name), ("component_kind", "pipeline"), ("shard", &shard)];
+                let dead = counters.dead_lettered_events.get();
+                let let_go = counters.discarded.total() + dead;
+                by_reason(families, DEAD_LETTERED, &labels, "transform", dead);
+                for reason in [Discard::Filtered, Discard::Unparsed, Discard::Oversized, Discard::DeadLettersFull] {
+                    discarded(families, &labels, reason.name(), counters.discarded.get(reason));
+                }
+                let failures = counters.failures.get();
+                let received = counters.received_events.get();
+                families.counter(SENT.0, SENT.1, &labels, received.saturating_sub(let_go));
+                families.counter(RECEIVED.0, RECEIVED.1, &labels, received);
+                let name = "tailwater_pipeline_failures_total";
+                let help = "Times that a transform or a condition could not do its work on an event.";
+                families.counter(name, help, &labels, failures);
+            }
+        }
+    }
+
     fn inputs(&self, families: &mut Families) {
         for meter in &self.meters.inputs {
             let component = &self.inputs[meter.input];
@@ -252,8 +281,8 @@ impl Exporter {
             let counters = &meter.counters;
             let lanes = meter.lanes.iter().map(|lane| lane.counters());
             let mut waiting = 0;
-            let (mut dropped, mut taken, mut fill, mut full, mut replaced) = (0u64, 0u64, 0u64, 0u64, 0u64);
-            let (mut unread, mut untransformed, mut letterless) = (0u64, 0u64, 0u64);
+            let (mut dropped, mut taken, mut fill, mut full) = (0u64, 0u64, 0u64, 0u64);
+            let (mut replaced, mut unparsed, mut unread, mut letterless) = (0u64, 0u64, 0u64, 0u64);
             for lane in lanes {
                 dropped += lane.dropped_events.get();
                 taken += lane.taken_events.get();
@@ -261,13 +290,12 @@ impl Exporter {
                 full += lane.full.get();
                 waiting += lane.sent_events.get().saturating_sub(lane.taken_events.get());
                 replaced += lane.replaced_events.get();
+                unparsed += lane.unparsed_events.get();
                 unread += lane.dead_lettered_events.get();
-                untransformed += lane.pipeline_dead_letters.get();
                 letterless += lane.dlq_full_events.get();
             }
             families.counter(SENT.0, SENT.1, &labels, taken.saturating_sub(dropped + unread + letterless));
             by_reason(families, DEAD_LETTERED, &labels, "parse", unread);
-            by_reason(families, DEAD_LETTERED, &labels, "transform", untransformed);
             discarded(families, &labels, Discard::DeadLettersFull.name(), letterless);
             for reason in [Discard::RingFull, Discard::LineTooLong] {
                 let at_the_ring = if reason == Discard::RingFull { dropped } else { 0 };
@@ -284,6 +312,8 @@ impl Exporter {
             families.counter(name, "Events cut short.", &labels, counters.truncated_events.get());
             let name = "tailwater_input_replaced_events_total";
             families.counter(name, "Events in which bytes that are no UTF-8 were replaced.", &labels, replaced);
+            let name = "tailwater_input_unparsed_events_total";
+            families.counter(name, "Events that could not be parsed.", &labels, unparsed);
             let name = "tailwater_file_unread_bytes";
             families.gauge(name, "Bytes in followed files not yet read.", &labels, counters.unread_bytes.get() as f64);
             families.gauge("tailwater_files", "Files being followed.", &labels, counters.files.get() as f64);

@@ -36,20 +36,24 @@ const ENGINE: [(u8, &str); 25] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 17] = [
+const PRODUCT: [(u8, &str); 21] = [
     (0, "config::types"),
     (0, "config::nearest"),
     (0, "config::problem"),
     (0, "config::env"),
     (0, "config::node"),
     (0, "config::de"),
-    (0, "config::component"),
+    (0, "config::facts"),
     (1, "codec"),
-    (2, "expr"),
     (1, "net"),
+    (2, "expr"),
+    (2, "parsers"),
+    (2, "config::component"),
     (2, "telemetry"),
     (3, "inputs"),
     (3, "outputs"),
+    (3, "transforms"),
+    (3, "process"),
     (4, "config"),
     (5, "app"),
     (6, "cli"),

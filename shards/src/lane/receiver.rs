@@ -5,6 +5,7 @@
 
 use super::Shared;
 use crate::batch::{Batch, Source, SourceRange};
+use crate::counters::Tally;
 use crate::ring::{Consumer, Producer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,18 +62,22 @@ impl LaneReceiver {
         self.shared.returned.notify();
     }
 
-    /// Counts events in which bytes were replaced.
-    pub fn count_replaced(&self, events: u64) {
-        if events > 0 {
-            self.shared.counters.replaced_events.add(events);
+    /// Counts events in which bytes were replaced, and those that could not be parsed.
+    pub fn count(&self, tally: &Tally) {
+        let counters = &self.shared.counters;
+        for (counter, events) in
+            [(&counters.replaced_events, tally.replaced), (&counters.unparsed_events, tally.unparsed)]
+        {
+            if events > 0 {
+                counter.add(events);
+            }
         }
     }
 
-    /// Counts dead letters of the input and of pipelines behind it, and those for which there was no room.
-    pub fn count_dead_letters(&self, of_inputs: u64, of_pipelines: u64, dropped: u64) {
+    /// Counts dead letters of the input, and those for which there was no room.
+    pub fn count_dead_letters(&self, kept: u64, dropped: u64) {
         let counters = &self.shared.counters;
-        counters.dead_lettered_events.add(of_inputs);
-        counters.pipeline_dead_letters.add(of_pipelines);
+        counters.dead_lettered_events.add(kept);
         counters.dlq_full_events.add(dropped);
     }
 

@@ -29,9 +29,11 @@ mod recency;
 mod tests;
 mod watcher;
 
+use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{LineTooLong, Rules};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::types::{ByteSize, FieldNames, Period, Ring};
+use crate::parsers::{Events, Parse};
 use discover::Patterns;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::limits::{LINE_BYTES_DEFAULT, LINE_BYTES_MAX};
-use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError, ProcessorSpec};
+use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError};
 use tailwater_shards::route::ShardBy as Route;
 
 /// Shortest `max_line_bytes`: shorter pieces would cost more than the lines they are made of.
@@ -96,6 +98,9 @@ pub struct Settings {
     /// Which shard gets the events.
     #[serde(default)]
     pub shard_by: ShardBy,
+    /// How events are parsed; by default they are text.
+    #[serde(default)]
+    pub parse: Option<Parse>,
     /// Names of the fields of each event.
     #[serde(default)]
     pub fields: FieldNames,
@@ -148,8 +153,13 @@ impl<E: Env> InputSettings<E> for Settings {
         Arc::new(Spec(self.clone()))
     }
 
-    fn processor(&self, facts: &Facts) -> Arc<dyn ProcessorSpec> {
-        crate::codec::envelope::spec(&self.fields, facts, crate::codec::envelope::EnvelopeKind::File)
+    fn events(&self) -> Events {
+        Events {
+            fields: self.fields.clone(),
+            kind: EnvelopeKind::File,
+            parse: self.parse.clone(),
+            bytes_max: InputSettings::<E>::line_bytes_max(self),
+        }
     }
 
     fn fields(&self) -> &FieldNames {

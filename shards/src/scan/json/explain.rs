@@ -75,6 +75,12 @@ pub struct Fault {
     pub at: usize,
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} (at byte {})", self.reason, self.at)
+    }
+}
+
 /// What is wrong with an event; none if it is one object.
 pub fn explain(line: &[u8]) -> Option<Fault> {
     if let Some(at) = line.iter().position(|byte| *byte == b'\n') {

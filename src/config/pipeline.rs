@@ -1,0 +1,125 @@
+//! What the file says of a pipeline: from which inputs, through which verbs, to which outputs.
+//!
+//! Does not know which names exist: that is [`super::plan`].
+
+use super::de::{Fault, read};
+use super::node::Node;
+use super::problem::Problem;
+use crate::process::Route;
+use crate::transforms::Step;
+use crate::transforms::condition::Condition;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::fmt;
+
+/// A way from inputs to outputs.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Names of inputs.
+    pub inputs: Vec<String>,
+    /// What is done to each event, in this order.
+    #[serde(default)]
+    pub transforms: Vec<Step>,
+    /// Whether an event goes to all outputs that take it, or to the first of them only.
+    #[serde(default, rename = "match")]
+    pub matching: Match,
+    /// Names of outputs, or maps `{to: NAME, when: CONDITION}` and `{to: NAME, else: true}`.
+    pub outputs: Vec<Target>,
+}
+
+/// How many of the outputs that take an event get it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Match {
+    /// All.
+    #[default]
+    All,
+    /// The first, in the order of the list.
+    First,
+}
+
+/// An output of a pipeline, and which events go there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The output.
+    pub to: String,
+    /// Which events.
+    pub route: Route,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TargetMap {
+    /// The output.
+    to: String,
+    /// Only events for which this holds go there.
+    #[serde(default)]
+    when: Option<Condition>,
+    /// Only events that no condition of another output of the pipeline took go there.
+    #[serde(default, rename = "else")]
+    otherwise: bool,
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Target;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an output, or a map {to: NAME, when: CONDITION}")
+            }
+            fn visit_str<E: Error>(self, name: &str) -> Result<Target, E> {
+                Ok(Target { to: name.to_owned(), route: Route::Always })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Target, A::Error> {
+                let map = TargetMap::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                let route = match (map.when, map.otherwise) {
+                    (Some(_), true) => return Err(A::Error::custom("`when` and `else` exclude each other")),
+                    (Some(condition), false) => Route::When(condition),
+                    (None, true) => Route::Else,
+                    (None, false) => Route::Always,
+                };
+                Ok(Target { to: map.to, route })
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Target {
+    fn schema_name() -> Cow<'static, str> {
+        "Target".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = TargetMap::json_schema(generator);
+        json_schema!({ "anyOf": [{"type": "string"}, map] })
+    }
+}
+
+/// Reads the pipeline called `name`; what only its verbs can know to be wrong goes to `problems`.
+pub fn read_pipeline(name: &str, node: &Node, root: &Node, problems: &mut Vec<Problem>) -> Result<Pipeline, Fault> {
+    let pipeline: Pipeline = read(node)?;
+    for (number, step) in pipeline.transforms.iter().enumerate() {
+        let Err(mistake) = step.check() else { continue };
+        let number = number.to_string();
+        let path = ["pipelines", name, "transforms", &number].into_iter().chain(mistake.key.split('.'));
+        let span = root.span_at(&path.collect::<Vec<_>>());
+        problems.push(Problem::error(span, mistake.what).label("here").help(mistake.help));
+    }
+    let conditions = pipeline.outputs.iter().any(|target| matches!(target.route, Route::When(_)));
+    if let Some(place) = pipeline.outputs.iter().position(|target| target.route == Route::Else)
+        && !conditions
+    {
+        let span = root.span_at(&["pipelines", name, "outputs", &place.to_string(), "else"]);
+        problems.push(
+            Problem::error(span, "`else` without a condition that it is the other side of")
+                .label("no output of this pipeline has a `when`")
+                .help("give another output a `when`, or leave `else` out"),
+        );
+    }
+    Ok(pipeline)
+}

@@ -1,0 +1,91 @@
+//! Parsers: how the bytes of an event become fields.
+
+pub mod json;
+
+use crate::codec::envelope::EnvelopeKind;
+use crate::config::types::FieldNames;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use std::fmt;
+
+/// What an input says of its events.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// The names of what it knows of them.
+    pub fields: FieldNames,
+    /// What their source is.
+    pub kind: EnvelopeKind,
+    /// How they are parsed.
+    pub parse: Option<Parse>,
+    /// The longest of them, in bytes.
+    pub bytes_max: usize,
+}
+
+/// What happens to an event that cannot be parsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It stays, as text in the field of the message, with the reason in `parse_error`.
+    #[default]
+    Keep,
+    /// It is dropped.
+    Drop,
+}
+
+/// How events are parsed: the name of a format, or a map from it to its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parse {
+    /// Objects of JSON, one an event.
+    Json(json::Settings),
+}
+
+/// The names of all formats.
+const FORMATS: &[&str] = &["json"];
+
+impl<'de> Deserialize<'de> for Parse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Parse, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Parse;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a format such as json, or a map such as {json: {on_error: drop}}")
+            }
+            fn visit_str<E: Error>(self, name: &str) -> Result<Parse, E> {
+                match name {
+                    "json" => Ok(Parse::Json(json::Settings::default())),
+                    _ => Err(E::unknown_variant(name, FORMATS)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parse, A::Error> {
+                let name: String = map.next_key()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                let parse = match name.as_str() {
+                    "json" => Parse::Json(map.next_value()?),
+                    _ => return Err(A::Error::unknown_variant(&name, FORMATS)),
+                };
+                match map.next_key::<String>()? {
+                    None => Ok(parse),
+                    Some(second) => Err(A::Error::custom(format!("`{second}` is a second format; an event has one"))),
+                }
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Parse {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Parse".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let json = generator.subschema_for::<json::Settings>();
+        schemars::json_schema!({
+            "anyOf": [
+                {"enum": FORMATS},
+                {"type": "object", "properties": {"json": json}, "minProperties": 1, "maxProperties": 1,
+                 "additionalProperties": false}
+            ]
+        })
+    }
+}

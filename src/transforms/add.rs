@@ -1,0 +1,92 @@
+//! `add`: fields with values that the configuration says.
+
+use super::pairs::Pairs;
+use super::place::Place;
+use super::template::{OpenTemplate, Template};
+use super::{Opening, Transform, Verb, Verdict};
+use crate::config::component::Mistake;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value as Json;
+use tailwater_shards::record::Record;
+use tailwater_shards::shape::{Edit, EditId};
+
+/// Fields and their values: text (in which `{{ field }}`, `{{ hostname }}` and `{{ %Y-%m-%d }}` are filled in), numbers, bools,
+/// null, lists and maps. A field that is there already gets the new value.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Settings(pub Pairs<Json>);
+
+impl Verb for Settings {
+    const NAME: &'static str = "add";
+    const SUMMARY: &'static str = "adds fields, or replaces their values";
+    const EXAMPLE: &'static str = "add: {env: prod, host: \"{{ hostname }}\", place.rack: 7}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        for (path, value) in &self.0.0 {
+            if let Json::String(text) = value
+                && let Err(what) = Template::parse(text)
+            {
+                let help = "a template looks like \"{{ service }}-{{ %Y-%m-%d }}\"".to_owned();
+                return Err(Mistake { key: path.to_string(), what, help });
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let fields = self.0.0.iter().map(|(path, value)| {
+            let template = match value {
+                Json::String(text) => Template::parse(text).ok().filter(|template| template.constant().is_none()),
+                _ => None,
+            };
+            match template {
+                Some(template) => Field::Template(Place::new(path, opening), template.open(opening)),
+                None if path.rest().is_empty() => {
+                    let key = opening.shapes.key(path.first().as_bytes());
+                    let constant = opening.shapes.constant(value.to_string().as_bytes());
+                    Field::Shape(opening.shapes.register_edit(Edit::Constant(key, constant)))
+                }
+                None => Field::Value(Place::new(path, opening), value.to_string().into_bytes()),
+            }
+        });
+        Box::new(Add { fields: fields.collect(), scratch: Vec::new() })
+    }
+}
+
+enum Field {
+    /// The same for every event, in a field of the event itself.
+    Shape(EditId),
+    Value(Place, Vec<u8>),
+    Template(Place, OpenTemplate),
+}
+
+struct Add {
+    fields: Vec<Field>,
+    scratch: Vec<u8>,
+}
+
+impl Transform for Add {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        for field in &mut self.fields {
+            match field {
+                Field::Shape(edit) => record.edit(*edit),
+                Field::Value(place, json) => drop(place.put(record, json)),
+                Field::Template(place, template) => {
+                    self.scratch.clear();
+                    template.push(record, &mut self.scratch);
+                    place.put(record, &self.scratch);
+                }
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        let of = |field: &Field| match field {
+            Field::Shape(edit) => Some(*edit),
+            Field::Value(..) | Field::Template(..) => None,
+        };
+        self.fields.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! `if`: verbs for the events for which a condition holds, and others for the rest.
+
+use super::condition::{Condition, OpenCondition};
+use super::{Opening, Step, Transform, Verdict, open_all, run_all};
+use crate::config::component::Mistake;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, MapAccess};
+use std::borrow::Cow;
+use tailwater_shards::record::Record;
+
+/// A condition and the verbs of its two sides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// What decides.
+    pub condition: Condition,
+    /// For events for which it holds.
+    pub then: Vec<Step>,
+    /// For the others.
+    pub otherwise: Vec<Step>,
+}
+
+impl Settings {
+    /// The verb.
+    pub const NAME: &'static str = "if";
+    /// One line.
+    pub const SUMMARY: &'static str = "runs verbs on the events for which a condition holds, and others on the rest";
+    /// Its entry in `transforms`.
+    pub const EXAMPLE: &'static str = "if: status >= 500\nthen: [{add: {alert: true}}]\nelse: [{remove: [stack]}]\n";
+
+    /// Reads what follows the key `if`.
+    pub fn read<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Settings, A::Error> {
+        let condition = map.next_value()?;
+        let (mut then, mut otherwise) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "then" => then = Some(map.next_value()?),
+                "else" => otherwise = Some(map.next_value()?),
+                _ => return Err(A::Error::unknown_field(&key, &["if", "then", "else"])),
+            }
+        }
+        let then = then.ok_or_else(|| A::Error::missing_field("then"))?;
+        Ok(Settings { condition, then, otherwise: otherwise.unwrap_or_default() })
+    }
+
+    /// Checks the verbs of both sides.
+    pub fn check(&self) -> Result<(), Mistake> {
+        for (side, steps) in [("then", &self.then), ("else", &self.otherwise)] {
+            for (number, step) in steps.iter().enumerate() {
+                step.check()
+                    .map_err(|mistake| Mistake { key: format!("{side}.{number}.{}", mistake.key), ..mistake })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One shard's own instance.
+    pub fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        Box::new(Branch {
+            condition: self.condition.open(opening),
+            then: open_all(&self.then, opening),
+            otherwise: open_all(&self.otherwise, opening),
+        })
+    }
+}
+
+impl JsonSchema for Settings {
+    fn schema_name() -> Cow<'static, str> {
+        "If".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let condition = generator.subschema_for::<Condition>();
+        let steps = generator.subschema_for::<Vec<Step>>();
+        json_schema!({
+            "type": "object",
+            "properties": {"if": condition, "then": steps.clone(), "else": steps},
+            "required": ["if", "then"],
+            "additionalProperties": false
+        })
+    }
+}
+
+struct Branch {
+    condition: OpenCondition,
+    then: Vec<Box<dyn Transform>>,
+    otherwise: Vec<Box<dyn Transform>>,
+}
+
+impl Transform for Branch {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let side = if self.condition.holds(record) { &mut self.then } else { &mut self.otherwise };
+        run_all(side, record)
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        let verbs = self.then.iter_mut().chain(&mut self.otherwise).map(|verb| verb.take_failures());
+        self.condition.take_failures() + verbs.sum::<u64>()
+    }
+}

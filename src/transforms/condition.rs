@@ -1,0 +1,108 @@
+//! Conditions: expressions of the configuration, tested on events.
+//!
+//! Guarantees: compiled once, when the configuration is read; a condition that fails on an event (a field that is missing, a
+//! text where a number is needed) does not hold there, and is counted.
+
+use super::Opening;
+use super::place::Place;
+use crate::expr::{FieldValue, Fields, PathIndex, Program, Scratch};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use tailwater_shards::record::{Record, Value};
+
+/// A condition as it is written.
+#[derive(Clone, Debug)]
+pub struct Condition(Arc<Program>);
+
+impl PartialEq for Condition {
+    fn eq(&self, other: &Condition) -> bool {
+        self.0.source() == other.0.source()
+    }
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Condition, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Condition;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a condition such as status >= 500 && level != \"debug\"")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Condition, E> {
+                match Program::compile(text) {
+                    Ok(program) => Ok(Condition(Arc::new(program))),
+                    Err(error) => Err(E::custom(error)),
+                }
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Condition, E> {
+                self.visit_str(if value { "true" } else { "false" })
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Condition {
+    fn schema_name() -> Cow<'static, str> {
+        "Condition".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["string", "boolean"]})
+    }
+}
+
+impl Condition {
+    /// Prepared for one shard.
+    pub fn open(&self, opening: &mut Opening<'_>) -> OpenCondition {
+        OpenCondition {
+            places: self.0.paths().iter().map(|path| Place::new(path, opening)).collect(),
+            scratch: self.0.scratch(),
+            program: self.0.clone(),
+            failures: 0,
+        }
+    }
+}
+
+/// A condition of one shard.
+pub struct OpenCondition {
+    program: Arc<Program>,
+    places: Vec<Place>,
+    scratch: Scratch,
+    /// Events on which it failed.
+    failures: u64,
+}
+
+struct View<'a> {
+    record: &'a Record<'a>,
+    places: &'a [Place],
+}
+
+impl Fields for View<'_> {
+    fn get(&self, path: PathIndex) -> Option<FieldValue<'_>> {
+        self.places[path.index()].get(self.record).map(|value| match value {
+            Value::Json(json) => FieldValue::Json(json),
+            Value::Text(text) => FieldValue::Text(text),
+        })
+    }
+}
+
+impl OpenCondition {
+    /// Whether it holds for the event.
+    #[inline]
+    pub fn holds(&mut self, record: &Record<'_>) -> bool {
+        let view = View { record, places: &self.places };
+        self.program.test(&view, &mut self.scratch).unwrap_or_else(|_| {
+            self.failures += 1;
+            false
+        })
+    }
+
+    /// Events on which it failed since the last call.
+    pub fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+}

@@ -1,0 +1,77 @@
+//! `copy`: the value of a field in another one too.
+
+use super::pairs::Pairs;
+use super::place::{Place, push_json};
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::path::Path;
+use crate::config::component::Mistake;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::Record;
+use tailwater_shards::shape::{Edit, EditId};
+
+/// Where a value is, and where it is copied to. What is missing is not copied; what is there is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Settings(pub Pairs<Path>);
+
+impl Verb for Settings {
+    const NAME: &'static str = "copy";
+    const SUMMARY: &'static str = "copies values to other fields";
+    const EXAMPLE: &'static str = "copy: {user.id: user_id}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let copies = self.0.0.iter().map(|(from, to)| match (from.rest(), to.rest()) {
+            ([], []) => {
+                let from = opening.shapes.key(from.first().as_bytes());
+                let to = opening.shapes.key(to.first().as_bytes());
+                One::Shape(opening.shapes.register_edit(Edit::Copy { from, to }))
+            }
+            _ => One::Value { from: Place::new(from, opening), to: Place::new(to, opening) },
+        });
+        Box::new(Copy { copies: copies.collect(), scratch: Vec::new() })
+    }
+}
+
+enum One {
+    /// Both are fields of the event itself.
+    Shape(EditId),
+    Value {
+        from: Place,
+        to: Place,
+    },
+}
+
+struct Copy {
+    copies: Vec<One>,
+    scratch: Vec<u8>,
+}
+
+impl Transform for Copy {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        for one in &mut self.copies {
+            match one {
+                One::Shape(edit) => record.edit(*edit),
+                One::Value { from, to } => {
+                    self.scratch.clear();
+                    let Some(value) = from.get(record) else { continue };
+                    push_json(value, &mut self.scratch);
+                    to.put(record, &self.scratch);
+                }
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        let of = |one: &One| match one {
+            One::Shape(edit) => Some(*edit),
+            One::Value { .. } => None,
+        };
+        self.copies.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! `filter` and `drop`: which events stay in the pipeline.
+
+use super::condition::{Condition, OpenCondition};
+use super::{Opening, Transform, Verb, Verdict};
+use crate::config::component::Mistake;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::Record;
+
+/// Keeps the events for which this holds.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Filter(pub Condition);
+
+/// Drops the events for which this holds.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Drop(pub Condition);
+
+impl Verb for Filter {
+    const NAME: &'static str = "filter";
+    const SUMMARY: &'static str = "keeps the events for which a condition holds";
+    const EXAMPLE: &'static str = "filter: level in [\"warn\", \"error\"]\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        Box::new(Open { condition: self.0.open(opening), dropped_if: false })
+    }
+}
+
+impl Verb for Drop {
+    const NAME: &'static str = "drop";
+    const SUMMARY: &'static str = "drops the events for which a condition holds";
+    const EXAMPLE: &'static str = "drop: level == \"debug\"\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        Box::new(Open { condition: self.0.open(opening), dropped_if: true })
+    }
+}
+
+struct Open {
+    condition: OpenCondition,
+    dropped_if: bool,
+}
+
+impl Transform for Open {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        if self.condition.holds(record) == self.dropped_if { Verdict::Drop } else { Verdict::Keep }
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        self.condition.take_failures()
+    }
+}

@@ -1,0 +1,91 @@
+//! Places inside events: how verbs read, write and remove the value at a path, at the top of an event or below.
+//!
+//! Guarantees: a change at the top is a step of the shape; a change below it makes the field's JSON anew, with everything else in
+//! it byte for byte as it was. Writing below a field that is missing makes the objects on the way; where something else than an
+//! object is in the way nothing is changed, and the caller is told.
+
+use super::Opening;
+use crate::codec::path::{Path, Segment, find_path};
+use crate::codec::rewrite::{put, remove};
+use tailwater_shards::record::{Record, Value};
+use tailwater_shards::scan::escape_json_into;
+use tailwater_shards::shape::{Edit, EditId, Find};
+
+/// A path prepared for one shard.
+pub struct Place {
+    find: Find,
+    rest: Vec<Segment>,
+    set: EditId,
+    remove: EditId,
+    scratch: Vec<u8>,
+}
+
+impl Place {
+    /// Prepares a path.
+    pub fn new(path: &Path, opening: &mut Opening<'_>) -> Place {
+        let shapes = &mut *opening.shapes;
+        let key = shapes.key(path.first().as_bytes());
+        Place {
+            find: shapes.register_find(path.first().as_bytes()),
+            rest: path.rest().to_vec(),
+            set: shapes.register_edit(Edit::Computed(key)),
+            remove: shapes.register_edit(Edit::Remove(key)),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The value there.
+    #[inline]
+    pub fn get<'r>(&self, record: &'r Record<'_>) -> Option<Value<'r>> {
+        let value = record.get(self.find)?;
+        match (self.rest.is_empty(), value) {
+            (true, value) => Some(value),
+            (false, Value::Json(json)) => find_path(json, &self.rest).map(Value::Json),
+            (false, Value::Text(_)) => None,
+        }
+    }
+
+    /// Removes the value there, if there is one.
+    pub fn remove(&mut self, record: &mut Record<'_>) {
+        if self.rest.is_empty() {
+            return record.edit(self.remove);
+        }
+        self.scratch.clear();
+        let Some(Value::Json(json)) = record.get(self.find) else { return };
+        if remove(json, &self.rest, &mut self.scratch) {
+            record.set(self.set, |out| out.extend_from_slice(&self.scratch));
+        }
+    }
+
+    /// The edit that removes it, if it is a field of the event itself.
+    pub fn removal(&self) -> Option<EditId> {
+        self.rest.is_empty().then_some(self.remove)
+    }
+
+    /// Puts a JSON text there. False, and nothing changed, when something is in the way or the event has grown too large.
+    pub fn put(&mut self, record: &mut Record<'_>, json: &[u8]) -> bool {
+        if self.rest.is_empty() {
+            return record.set(self.set, |out| out.extend_from_slice(json));
+        }
+        self.scratch.clear();
+        let whole = match record.get(self.find) {
+            Some(Value::Json(whole)) => whole,
+            Some(Value::Text(_)) => return false,
+            None => b"{}",
+        };
+        put(whole, &self.rest, json, &mut self.scratch)
+            && record.set(self.set, |out| out.extend_from_slice(&self.scratch))
+    }
+}
+
+/// Appends a value as JSON.
+pub fn push_json(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Json(json) => out.extend_from_slice(json),
+        Value::Text(text) => {
+            out.push(b'"');
+            escape_json_into(text, out);
+            out.push(b'"');
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `remove`: without these fields.
+
+use super::place::Place;
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::path::Path;
+use crate::config::component::Mistake;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::Record;
+use tailwater_shards::shape::EditId;
+
+/// Paths of the fields that go; one that is missing is none of its concern.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Settings(pub Vec<Path>);
+
+impl Verb for Settings {
+    const NAME: &'static str = "remove";
+    const SUMMARY: &'static str = "removes fields";
+    const EXAMPLE: &'static str = "remove: [password, http.headers.cookie]\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        Box::new(Remove(self.0.iter().map(|path| Place::new(path, opening)).collect()))
+    }
+}
+
+struct Remove(Vec<Place>);
+
+impl Transform for Remove {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        self.0.iter_mut().for_each(|place| place.remove(record));
+        Verdict::Keep
+    }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        self.0.iter().map(Place::removal).collect()
+    }
+}

@@ -1,0 +1,82 @@
+//! `rename`: fields get other names.
+
+use super::pairs::Pairs;
+use super::place::{Place, push_json};
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::path::Path;
+use crate::config::component::Mistake;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::Record;
+use tailwater_shards::shape::{Edit, EditId};
+
+/// Old paths and new ones. A field that is missing is not renamed; one that has the new name already is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Settings(pub Pairs<Path>);
+
+impl Verb for Settings {
+    const NAME: &'static str = "rename";
+    const SUMMARY: &'static str = "gives fields other names";
+    const EXAMPLE: &'static str = "rename: {msg: message, http.status: status}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let moves = self.0.0.iter().map(|(from, to)| match (from.rest(), to.rest()) {
+            ([], []) => {
+                let from = opening.shapes.key(from.first().as_bytes());
+                let to = opening.shapes.key(to.first().as_bytes());
+                Move::Shape(opening.shapes.register_edit(Edit::Rename { from, to }))
+            }
+            _ => Move::Value { from: Place::new(from, opening), to: Place::new(to, opening) },
+        });
+        Box::new(Rename { moves: moves.collect(), scratch: Vec::new() })
+    }
+}
+
+enum Move {
+    /// Both are fields of the event itself.
+    Shape(EditId),
+    Value {
+        from: Place,
+        to: Place,
+    },
+}
+
+struct Rename {
+    moves: Vec<Move>,
+    scratch: Vec<u8>,
+}
+
+impl Transform for Rename {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        for step in &mut self.moves {
+            match step {
+                Move::Shape(edit) => record.edit(*edit),
+                Move::Value { from, to } => {
+                    self.scratch.clear();
+                    let Some(value) = from.get(record) else { continue };
+                    push_json(value, &mut self.scratch);
+                    let before = record.shape();
+                    from.remove(record);
+                    if !to.put(record, &self.scratch) {
+                        // Nothing is lost when something is in the way of the new place.
+                        record.set_shape(before);
+                    }
+                }
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        let of = |step: &Move| match step {
+            Move::Shape(edit) => Some(*edit),
+            Move::Value { .. } => None,
+        };
+        self.moves.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,146 @@
+//! The table of verbs.
+
+/// A row of the table of verbs, for help and docs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The verb.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// An entry of `transforms` that `validate` accepts.
+    pub example: &'static str,
+}
+
+/// Makes the table of verbs: `transforms! { pub enum Step { Add => add::Settings, } }`. The verb `if` has keys of its own beside
+/// it, all others are the only key of their map.
+#[macro_export]
+macro_rules! transforms {
+    ($(#[$meta:meta])* pub enum $table:ident { $($variant:ident => $settings:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum $table {
+            $(
+                #[allow(missing_docs, reason = "the row of the table says what it is")]
+                $variant($settings),
+            )*
+            #[allow(missing_docs, reason = "the row of the table says what it is")]
+            If($crate::transforms::branch::Settings),
+        }
+
+        impl $table {
+            /// All verbs.
+            pub const ROWS: &'static [$crate::transforms::Row] = &[
+                $($crate::transforms::Row {
+                    name: <$settings as $crate::transforms::Verb>::NAME,
+                    summary: <$settings as $crate::transforms::Verb>::SUMMARY,
+                    example: <$settings as $crate::transforms::Verb>::EXAMPLE,
+                },)*
+                $crate::transforms::Row {
+                    name: $crate::transforms::branch::Settings::NAME,
+                    summary: $crate::transforms::branch::Settings::SUMMARY,
+                    example: $crate::transforms::branch::Settings::EXAMPLE,
+                },
+            ];
+            /// The names of all verbs.
+            pub const NAMES: &'static [&'static str] =
+                &[$(<$settings as $crate::transforms::Verb>::NAME,)* $crate::transforms::branch::Settings::NAME];
+
+            /// The verb.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$settings as $crate::transforms::Verb>::NAME,)*
+                    Self::If(_) => $crate::transforms::branch::Settings::NAME,
+                }
+            }
+
+            /// Checks what types alone cannot; the key in a mistake is relative to the entry.
+            pub fn check(&self) -> Result<(), $crate::config::component::Mistake> {
+                let checked = match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
+                    Self::If(settings) => return settings.check(),
+                };
+                checked.map_err(|mistake| $crate::config::component::Mistake {
+                    key: format!("{}.{}", self.name(), mistake.key),
+                    ..mistake
+                })
+            }
+
+            /// One shard's own instance.
+            pub fn open(&self, opening: &mut $crate::transforms::Opening<'_>) -> Box<dyn $crate::transforms::Transform> {
+                match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::open(settings, opening),)*
+                    Self::If(settings) => settings.open(opening),
+                }
+            }
+
+            fn read<'de, A: serde::de::MapAccess<'de>>(name: &str, map: &mut A) -> Result<Self, A::Error> {
+                $(if name == <$settings as $crate::transforms::Verb>::NAME {
+                    return map.next_value().map(Self::$variant);
+                })*
+                match name {
+                    $crate::transforms::branch::Settings::NAME => {
+                        $crate::transforms::branch::Settings::read(map).map(Self::If)
+                    }
+                    _ => Err(serde::de::Error::unknown_variant(name, Self::NAMES)),
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $table {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Form;
+                impl<'de> serde::de::Visitor<'de> for Form {
+                    type Value = $table;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a verb and what it works on, such as {remove: [password]}")
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$table, A::Error> {
+                        let Some(name) = map.next_key::<String>()? else {
+                            return Err(serde::de::Error::invalid_length(0, &self));
+                        };
+                        let step = $table::read(&name, &mut map)?;
+                        match map.next_key::<String>()? {
+                            None => Ok(step),
+                            Some(second) => Err(serde::de::Error::custom(format!(
+                                "`{second}` is a second verb in one entry; begin a new entry of the list with it"
+                            ))),
+                        }
+                    }
+                }
+                deserializer.deserialize_map(Form)
+            }
+        }
+
+        impl schemars::JsonSchema for $table {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($table).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let mut verbs: Vec<schemars::Schema> = vec![$({
+                    let value = generator.subschema_for::<$settings>();
+                    $crate::transforms::verb_schema(
+                        <$settings as $crate::transforms::Verb>::NAME,
+                        <$settings as $crate::transforms::Verb>::SUMMARY,
+                        value,
+                    )
+                }),*];
+                verbs.push(generator.subschema_for::<$crate::transforms::branch::Settings>());
+                schemars::json_schema!({ "oneOf": verbs })
+            }
+        }
+    };
+}
+
+/// The schema of an entry of `transforms`.
+pub fn verb_schema(name: &str, summary: &str, value: schemars::Schema) -> schemars::Schema {
+    let mut properties = serde_json::Map::new();
+    properties.insert(name.to_owned(), value.to_value());
+    schemars::json_schema!({
+        "type": "object",
+        "description": summary,
+        "properties": properties,
+        "required": [name],
+        "additionalProperties": false
+    })
+}

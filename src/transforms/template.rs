@@ -1,0 +1,143 @@
+//! Templates: texts with parts of an event in them.
+//!
+//! ```text
+//! {{ service }}-{{ http.status }}   {{ hostname }}   {{ %Y-%m-%d }}
+//! ```
+//!
+//! What stands between `{{` and `}}` is a path, whose value is put there (a string without its quotes, anything else as its
+//! JSON, nothing if there is no such field); or `hostname`, which is the host's name unless the event has a field of that name;
+//! or a format of strftime, which is filled with the event's time in UTC.
+
+use super::Opening;
+use super::place::Place;
+use crate::codec::path::Path;
+use jiff::fmt::strtime::BrokenDownTime;
+use jiff::tz::TimeZone;
+use std::sync::Arc;
+use tailwater_shards::record::{Record, Value};
+use tailwater_shards::scan::escape_json_into;
+
+/// A part of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Field(Path),
+    Time(String),
+}
+
+/// A template as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+impl Template {
+    /// Reads a template; says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Template, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(open) = rest.find("{{") {
+            let close =
+                rest[open..].find("}}").ok_or_else(|| format!("`{}` is not closed by `}}}}`", &rest[open..]))?;
+            if open > 0 {
+                parts.push(Part::Literal(rest[..open].to_owned()));
+            }
+            let inside = rest[open + 2..open + close].trim();
+            parts.push(match inside.starts_with('%') {
+                true => Part::Time(format_of(inside)?),
+                false => Part::Field(inside.parse().map_err(|error| format!("`{inside}` is no path: {error}"))?),
+            });
+            rest = &rest[open + close + 2..];
+        }
+        if !rest.is_empty() || parts.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        Ok(Template(parts))
+    }
+
+    /// The text, if it is the same for every event.
+    pub fn constant(&self) -> Option<&str> {
+        match &self.0[..] {
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Prepared for one shard.
+    pub fn open(&self, opening: &mut Opening<'_>) -> OpenTemplate {
+        let host = opening.facts.host.clone();
+        let parts = self.0.iter().map(|part| match part {
+            Part::Literal(text) => {
+                let mut escaped = Vec::new();
+                escape_json_into(text.as_bytes(), &mut escaped);
+                OpenPart::Literal(escaped)
+            }
+            Part::Field(path) => {
+                let is_host = path.rest().is_empty() && path.first() == "hostname";
+                OpenPart::Field(Place::new(path, opening), is_host.then(|| host.clone()))
+            }
+            Part::Time(format) => OpenPart::Time { format: format.clone(), second: i64::MIN, text: String::new() },
+        });
+        OpenTemplate(parts.collect())
+    }
+}
+
+fn format_of(format: &str) -> Result<String, String> {
+    let noon = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    match BrokenDownTime::from(&noon).to_string(format) {
+        Ok(_) => Ok(format.to_owned()),
+        Err(error) => Err(format!("`{format}` is no format of a time: {error}")),
+    }
+}
+
+enum OpenPart {
+    Literal(Vec<u8>),
+    /// The field, and what stands for it if it is missing.
+    Field(Place, Option<Arc<str>>),
+    Time {
+        format: String,
+        /// The second that `text` is for.
+        second: i64,
+        text: String,
+    },
+}
+
+/// A template of one shard.
+pub struct OpenTemplate(Vec<OpenPart>);
+
+impl OpenTemplate {
+    /// Appends the text for an event as a JSON string.
+    pub fn push(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
+        out.push(b'"');
+        for part in &mut self.0 {
+            match part {
+                OpenPart::Literal(escaped) => out.extend_from_slice(escaped),
+                OpenPart::Field(place, instead) => match (place.get(record), instead) {
+                    (Some(value), _) => push_inside(value, out),
+                    (None, Some(host)) => drop(escape_json_into(host.as_bytes(), out)),
+                    (None, None) => {}
+                },
+                OpenPart::Time { format, second, text } => {
+                    let now = record.timestamp.0.div_euclid(1_000_000_000);
+                    if now != *second {
+                        *second = now;
+                        *text = formatted(format, now);
+                    }
+                    escape_json_into(text.as_bytes(), out);
+                }
+            }
+        }
+        out.push(b'"');
+    }
+}
+
+/// Appends a value to the inside of a JSON string.
+fn push_inside(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Json([b'"', body @ .., b'"']) => out.extend_from_slice(body),
+        Value::Json(bytes) | Value::Text(bytes) => drop(escape_json_into(bytes, out)),
+    }
+}
+
+fn formatted(format: &str, second: i64) -> String {
+    let time = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC);
+    BrokenDownTime::from(&time).to_string(format).unwrap_or_default()
+}

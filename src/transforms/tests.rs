@@ -1,0 +1,213 @@
+//! Verbs as they are configured, on events as they come.
+
+use super::{Opening, Step, Transform, Verdict, open_all, run_all};
+use crate::config::component::Mistake;
+use crate::config::de::read;
+use crate::config::facts::Facts;
+use crate::config::node::parse;
+use tailwater_shards::batch::{Chunk, EventSpan};
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::record::{Place, Workshop};
+use tailwater_shards::scan::json::{Lines, NodeId, Parser};
+use tailwater_shards::shape::{Meta, Shapes};
+
+/// When the events of these tests happen: 2026-11-23T10:20:30.123456789Z.
+pub const TIME: Timestamp = Timestamp(1_795_429_230_123_456_789);
+
+/// Verbs on one shard.
+pub struct Bench {
+    workshop: Workshop,
+    verbs: Vec<Box<dyn Transform>>,
+    parser: Parser,
+}
+
+impl Bench {
+    /// The verbs of a list in YAML, or the first mistake in it.
+    pub fn try_new(list: &str) -> Result<Bench, String> {
+        let (root, problems) = parse(list, &|_| None);
+        let root = root.filter(|_| problems.is_empty()).ok_or_else(|| format!("{problems:?}"))?;
+        let steps: Vec<Step> = read(&root).map_err(|fault| fault.problem().what)?;
+        for step in &steps {
+            step.check().map_err(|Mistake { key, what, .. }| format!("{key}: {what}"))?;
+        }
+        let mut shapes = Shapes::new(&[(Meta::File, "file")], Some("message"));
+        let facts = Facts { host: "web-03".into() };
+        let verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
+        let mut workshop = Workshop::new(shapes);
+        workshop.metas.set(Meta::File, |out| out.extend_from_slice(b"\"a.log\""));
+        Ok(Bench { workshop, verbs, parser: Parser::new() })
+    }
+
+    /// What the verbs make of an event; none if they drop it. A line that is no object of JSON is text.
+    pub fn event(&mut self, line: &str) -> Option<String> {
+        self.event_at(line, TIME)
+    }
+
+    /// The same for an event that happens at another time.
+    pub fn event_at(&mut self, line: &str, timestamp: Timestamp) -> Option<String> {
+        let mut chunk = Chunk::new(line.len());
+        chunk.spare()[..line.len()].copy_from_slice(line.as_bytes());
+        chunk.set_length(line.len());
+        let span = EventSpan { start: 0, end: line.len() as u32 };
+        let mut lines = Lines::default();
+        self.parser.parse(chunk.padded(), &[span], &mut self.workshop.shapes.trie, &mut lines);
+        let place = Place { timestamp, offset: 0 };
+        let mut record = match lines.lines[0].node {
+            NodeId::BAD => self.workshop.text(line.as_bytes(), place),
+            _ => self.workshop.line(chunk.bytes(), line.as_bytes(), &lines.lines[0], &lines.slots, place),
+        };
+        if run_all(&mut self.verbs, &mut record) == Verdict::Drop {
+            return None;
+        }
+        let mut out = Vec::new();
+        record.encode(&mut out);
+        let text = String::from_utf8(out).expect("lines are UTF-8");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(json.is_object());
+        Some(text.trim_end().to_owned())
+    }
+
+    /// Times that a verb could not do its work.
+    pub fn failures(&mut self) -> u64 {
+        self.verbs.iter_mut().map(|verb| verb.take_failures()).sum()
+    }
+}
+
+/// What a list of verbs makes of an event that has no other fields; `dropped` if it drops it.
+pub fn one(list: &str, line: &str) -> String {
+    let mut bench = Bench::try_new(list).unwrap_or_else(|mistake| panic!("{list}: {mistake}"));
+    let first = bench.event(line);
+    assert_eq!(bench.event(line), first, "an event of a known shape comes out as one of a new shape did");
+    first.map_or_else(|| "dropped".to_owned(), |text| text.replacen(r#"{"file":"a.log","#, "{", 1))
+}
+
+/// What is wrong with a list of verbs.
+pub fn mistake(list: &str) -> String {
+    Bench::try_new(list).err().unwrap_or_else(|| panic!("{list} has no mistake"))
+}
+
+#[test]
+fn examples_of_all_verbs_are_read() {
+    for row in Step::ROWS {
+        let entry: String = row.example.lines().map(|line| format!("  {line}\n")).collect();
+        let list = format!("-{}", &entry[1..]);
+        if let Err(mistake) = Bench::try_new(&list) {
+            panic!("{}: {mistake}\n{list}", row.name);
+        }
+    }
+}
+
+#[test]
+fn unknown_verbs_and_second_verbs_are_refused() {
+    assert_eq!(mistake("- {remov: [a]}"), "unknown value `remov`");
+    assert!(mistake("- {remove: [a], keep: [b]}").contains("`keep` is a second verb"));
+    assert!(mistake("- remove").contains("a verb and what it works on"));
+    assert!(mistake("- {}").contains("a verb and what it works on"));
+}
+
+#[test]
+fn remove_takes_fields_at_any_depth() {
+    let event = r#"{"a":1,"b":{"c":2,"d":[{"e":3,"f":4}]},"g":5}"#;
+    assert_eq!(one("- remove: [a, g]", event), r#"{"b":{"c":2,"d":[{"e":3,"f":4}]}}"#);
+    assert_eq!(one("- remove: [b.c, \"b.d[0].f\"]", event), r#"{"a":1,"b":{"d":[{"e":3}]},"g":5}"#);
+    assert_eq!(one("- remove: [b.x, x.y, a.b]", event), event, "what is not there is not missed");
+}
+
+#[test]
+fn keep_leaves_nothing_but_what_it_names() {
+    let event = r#"{"a":1,"b":2,"c":3}"#;
+    assert_eq!(one("- keep: [c, a, x]", event), r#"{"a":1,"c":3}"#);
+    assert!(mistake("- keep: [a, b.c]").contains("whole fields are kept"));
+    assert_eq!(Bench::try_new("- keep: [x]").expect("valid").event(event).as_deref(), Some("{}"));
+}
+
+#[test]
+fn rename_moves_values_and_loses_none() {
+    let event = r#"{"msg":"x","http":{"status":200},"n":1}"#;
+    assert_eq!(one("- rename: {msg: message}", event), r#"{"message":"x","http":{"status":200},"n":1}"#);
+    assert_eq!(one("- rename: {msg: n}", event), r#"{"n":"x","http":{"status":200}}"#);
+    assert_eq!(one("- rename: {http.status: status}", event), r#"{"msg":"x","http":{},"n":1,"status":200}"#);
+    assert_eq!(one("- rename: {msg: http.text}", event), r#"{"http":{"status":200,"text":"x"},"n":1}"#);
+    assert_eq!(one("- rename: {x: y}", event), event);
+    assert_eq!(one("- rename: {msg: n.m}", event), event, "a number is in the way");
+}
+
+#[test]
+fn add_fills_in_templates() {
+    let event = r#"{"svc":"a\"b","n":7,"o":{"k":[1]}}"#;
+    let added = |list: &str| one(list, event).replacen(&event[..event.len() - 1], "", 1);
+    assert_eq!(added("- add: {x: 1, y: [a, {b: null}], z: true}"), r#","x":1,"y":["a",{"b":null}],"z":true}"#);
+    assert_eq!(added("- add: {x: \"{{ svc }}-{{ n }}-{{o.k}}\"}"), r#","x":"a\"b-7-[1]"}"#);
+    assert_eq!(
+        added("- add: {x: \"{{ hostname }}|{{ %Y-%m-%d %H }}|{{ none }}\"}"),
+        r#","x":"web-03|2026-11-23 10|"}"#
+    );
+    assert_eq!(one("- add: {n: 8, o.l: 9}", event), r#"{"svc":"a\"b","n":8,"o":{"k":[1],"l":9}}"#);
+    assert_eq!(one("- add: {p.q.r: 1}", r#"{"a":1}"#), r#"{"a":1,"p":{"q":{"r":1}}}"#);
+    assert!(mistake("- add: {x: \"{{ svc\"}").contains("not closed"));
+    assert!(mistake("- add: {x: \"{{ %! }}\"}").contains("no format of a time"));
+}
+
+#[test]
+fn copy_leaves_the_source() {
+    let event = r#"{"a":{"b":"x"},"c":2}"#;
+    assert_eq!(one("- copy: {c: d}", event), r#"{"a":{"b":"x"},"c":2,"d":2}"#);
+    assert_eq!(one("- copy: {a.b: c}", event), r#"{"a":{"b":"x"},"c":"x"}"#);
+    assert_eq!(one("- copy: {c: a.c, x: y}", event), r#"{"a":{"b":"x","c":2},"c":2}"#);
+}
+
+#[test]
+fn filter_and_drop_are_each_others_opposite() {
+    let event = r#"{"level":"warn","n":5}"#;
+    assert_eq!(one("- filter: level in [\"warn\"]", event), event);
+    assert_eq!(one("- filter: n > 5", event), "dropped");
+    assert_eq!(one("- drop: n > 5", event), event);
+    assert_eq!(one("- drop: n == 5", event), "dropped");
+    assert!(mistake("- filter: n >").contains("expected"));
+}
+
+#[test]
+fn conditions_that_fail_do_not_hold_and_are_counted() {
+    let mut bench = Bench::try_new("- drop: n > 5\n- {if: n > 7, then: [{add: {big: true}}]}").expect("valid");
+    assert!(bench.event(r#"{"m":1}"#).is_some());
+    assert_eq!(bench.failures(), 2);
+    assert_eq!(bench.failures(), 0);
+    assert!(bench.event(r#"{"n":"x"}"#).is_some());
+    assert!(bench.event(r#"{"n":6}"#).is_none());
+    assert_eq!(bench.failures(), 2);
+}
+
+#[test]
+fn if_runs_one_side() {
+    let list = "- {if: status >= 500, then: [{add: {alert: true}}], else: [{remove: [stack]}, {drop: status == 1}]}";
+    assert_eq!(one(list, r#"{"status":500,"stack":1}"#), r#"{"status":500,"stack":1,"alert":true}"#);
+    assert_eq!(one(list, r#"{"status":200,"stack":1}"#), r#"{"status":200}"#);
+    assert_eq!(one(list, r#"{"status":1,"stack":1}"#), "dropped");
+    assert!(mistake("- {if: \"true\"}").contains("`then` is missing"));
+    assert!(mistake("- {if: \"true\", then: [{add: {x: \"{{\"}}]}").contains("then.0.add.x"));
+}
+
+#[test]
+fn verbs_that_are_joined_keep_their_order() {
+    let event = r#"{"a":1,"b":2}"#;
+    let verbs =
+        ["{rename: {a: b}}", "{add: {a: 3}}", "{copy: {a: c}}", "{remove: [a]}", "{rename: {c: a}}", "{keep: [a, b]}"];
+    let list = |by: &str| verbs.iter().map(|verb| format!("- {verb}\n{by}")).collect::<String>();
+    assert_eq!(one(&list(""), event), r#"{"b":1,"a":3}"#);
+    // Something that depends on the event lies between them.
+    assert_eq!(one(&list("- {filter: b > 0}\n"), event), r#"{"b":1,"a":3}"#);
+}
+
+#[test]
+fn text_can_be_edited_like_fields() {
+    assert_eq!(one("- rename: {message: text}\n- add: {n: 1}", "not \"json\""), r#"{"text":"not \"json\"","n":1}"#);
+    assert_eq!(one("- copy: {message: a.b}", "x"), r#"{"message":"x","a":{"b":"x"}}"#);
+    assert_eq!(one("- remove: [message.x]", "x"), r#"{"message":"x"}"#);
+    assert_eq!(one("- filter: message.startsWith(\"x\")", "xy"), r#"{"message":"xy"}"#);
+}
+
+#[test]
+fn what_an_input_knows_is_a_field_like_others() {
+    let mut bench = Bench::try_new("- filter: file == \"a.log\"\n- rename: {file: path}").expect("valid");
+    assert_eq!(bench.event(r#"{"a":1}"#).as_deref(), Some(r#"{"path":"a.log","a":1}"#));
+}
