@@ -174,7 +174,6 @@ impl OpenChain {
             Verdict::Drop => self.tally.filtered += 1,
             Verdict::Aggregate => self.tally.aggregated += 1,
             Verdict::DeadLetter => {
-                self.tally.dead_lettered += 1;
                 let (place, reason) = record.fault();
                 frames.dead_letter(&DeadLetter {
                     kind: ComponentKind::Pipeline,
@@ -327,7 +326,8 @@ impl Processor for FieldProcessor {
                     record.set(*parse_error, |out| push_fault(text, out));
                     chain.run(record, name, frames);
                 }
-                OnError::DeadLetter => chain.tally.withheld += 1,
+                // No pipeline has it.
+                OnError::DeadLetter => {}
             }
         }
     }
