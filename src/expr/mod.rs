@@ -22,7 +22,7 @@ mod node;
 mod parser;
 #[cfg(test)]
 mod tests;
-pub(crate) mod time;
+mod time;
 mod value;
 
 pub use error::{EvalError, ExprError};

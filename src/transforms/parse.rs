@@ -6,8 +6,8 @@ use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use tailwater_shards::batch::EventSpan;
 use tailwater_shards::limits::CHUNK_PADDING_BYTES;
 use tailwater_shards::record::Record;
@@ -39,7 +39,7 @@ pub struct Settings {
 }
 
 /// What a text is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ParseFormat")]
 pub enum Format {
@@ -49,7 +49,7 @@ pub enum Format {
 }
 
 /// What becomes of an event whose text cannot be parsed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ParseFieldOnError")]
 pub enum OnError {

@@ -51,7 +51,7 @@ impl Verb for Settings {
     const NAME: &'static str = "redact";
     const SUMMARY: &'static str = "replaces secrets in texts by stars";
     const EXAMPLE: &'static str = "redact: {presets: [email, card, bearer], patterns: ['tok_\\w+']}\n";
-    const SAMPLE: &'static str = r#"{"message":"ann@example.com paid with 4111 1111 1111 1111","headers":{"authorization":"Bearer eyJhbGciOi","x-api-key":"tok_8fj2"},"order":4711}"#;
+    const SAMPLE: &'static str = r#"{"message":"ann@example.com paid with 4111 1111 1111 1111","auth":["Bearer eyJhbGciOi","tok_8fj2"],"order":4711}"#;
 
     fn check(&self) -> Result<(), Mistake> {
         if self.presets.is_empty() && self.patterns.is_empty() {
