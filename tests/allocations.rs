@@ -9,6 +9,8 @@
 mod product;
 #[path = "allocations/steps.rs"]
 mod steps;
+#[path = "allocations/verbs.rs"]
+mod verbs;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;

@@ -229,6 +229,18 @@ mod tests {
     }
 
     #[test]
+    fn objects_made_of_data_are_flattened_in_one_step() {
+        let mut bench = Bench::try_new("- remove: [file]\n- flatten: {}").expect("valid");
+        for round in 0..5 {
+            let inner: Map<String, Value> =
+                (0..6000).map(|number| (format!("{round}-{number}"), json!(number))).collect();
+            let out = bench.event(&json!({"a": inner}).to_string()).expect("kept");
+            let out: Map<String, Value> = serde_json::from_str(&out).expect("an object");
+            assert!(out.len() == 6000 && out[&format!("a.{round}-5999")] == json!(5999));
+        }
+    }
+
+    #[test]
     fn names_do_not_grow_without_bound() {
         let inner: Map<String, Value> = (0..4000).map(|number| (number.to_string(), json!(number))).collect();
         let event = Value::Object(Map::from_iter([("k".repeat(2000), Value::Object(inner))])).to_string();

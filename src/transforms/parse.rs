@@ -8,10 +8,11 @@ use crate::config::component::Mistake;
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use std::io::Write as _;
 use tailwater_shards::batch::EventSpan;
 use tailwater_shards::limits::CHUNK_PADDING_BYTES;
 use tailwater_shards::record::Record;
-use tailwater_shards::scan::json::{Lines, NodeId, Parser, Trie, explain, slot_key, unescape_key};
+use tailwater_shards::scan::json::{Fault, Lines, NodeId, Parser, Trie, explain, slot_key, unescape_key};
 use tailwater_shards::shape::{Edit, EditId, Field, KeyId};
 
 /// A field whose text is parsed, and what becomes of it. The fields that it is parsed into become fields of the event; one that
@@ -133,11 +134,11 @@ impl Parse {
             return Verdict::Drop;
         }
         let is_text = self.place.get(record).is_some_and(|value| string(value, &mut self.unescaped).is_some());
-        let fault = if is_text { self.reader.fault() } else { Some("it is no text".to_owned()) };
-        let fault = fault.unwrap_or_else(|| "the event has no room for its fields".to_owned());
+        let why = if is_text { self.reader.why() } else { Why::NoText };
         // The reasons are fixed texts that need no escaping.
         record.set(self.error, |out| {
-            [b"\"", fault.as_bytes(), b"\""].iter().for_each(|part| out.extend_from_slice(part))
+            let written = write!(out, "\"{why}\"");
+            debug_assert!(written.is_ok(), "a vector takes all");
         });
         Verdict::Keep
     }
@@ -161,6 +162,19 @@ impl Parse {
         });
         recast.finish()
     }
+}
+
+/// Why a field could not be parsed.
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error("it is no text")]
+    NoText,
+    #[error("{0}")]
+    Fault(Fault),
+    #[error("a newline stands in a string without being escaped")]
+    Newline,
+    #[error("the event has no room for its fields")]
+    NoRoom,
 }
 
 /// Reads texts that are JSON. The text is kept with the padding that the parser wants behind it.
@@ -219,15 +233,16 @@ impl Json {
         good
     }
 
-    /// Why the text that was read last is no object; none if it is one.
-    fn fault(&mut self) -> Option<String> {
+    /// Why the text that was read last could not become fields.
+    fn why(&mut self) -> Why {
         let text = &mut self.text[..self.length];
         // Newlines are bad in strings only.
         let newlines = memchr::memchr(b'\n', text).is_some();
         text.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
         match explain(text) {
-            None if newlines => Some("a newline stands in a string without being escaped".to_owned()),
-            fault => fault.map(|fault| fault.to_string()),
+            Some(fault) => Why::Fault(fault),
+            None if newlines => Why::Newline,
+            None => Why::NoRoom,
         }
     }
 

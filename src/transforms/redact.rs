@@ -315,6 +315,18 @@ mod tests {
     }
 
     #[test]
+    fn very_many_fields_are_looked_at_and_kept_in_one_step() {
+        let fields: serde_json::Map<String, Value> =
+            (0..9000).map(|number| (format!("k{number}"), json!("a@b.de"))).collect();
+        let mut bench = Bench::try_new("- remove: [file]\n- redact: {presets: [email]}").expect("valid");
+        for _ in 0..3 {
+            let out = bench.event(&Value::Object(fields.clone()).to_string()).expect("kept");
+            assert_eq!(out.matches("\"***\"").count(), 9000);
+            assert!(!out.contains('@'));
+        }
+    }
+
+    #[test]
     fn mistakes_are_told() {
         assert!(mistake("- redact: {fields: [a]}").contains("neither `presets` nor `patterns`"));
         assert!(mistake("- redact: {presets: [phone]}").contains("phone"));

@@ -59,7 +59,7 @@ fn batch() -> Batch {
 }
 
 /// Runs `step` warm and says what it allocated.
-fn count(name: &str, wrong: &mut Vec<String>, mut step: impl FnMut()) {
+pub fn count(name: &str, wrong: &mut Vec<String>, mut step: impl FnMut()) {
     (0..WARM).for_each(|_| step());
     let count = allocations(|| (0..ROUNDS).for_each(|_| step()));
     if count > 0 {
@@ -72,6 +72,7 @@ pub fn every_step_allocates_nothing() {
     let mut wrong = Vec::new();
     text(&mut wrong);
     expressions(&mut wrong);
+    crate::verbs::verbs(&mut wrong);
     lanes(&mut wrong);
     frames(&mut wrong);
     wrong.extend(log());
