@@ -78,7 +78,9 @@ struct Flatten {
 impl Transform for Flatten {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         let Flatten { only, fields, nested, bytes, walk, failures } = self;
-        (fields.clear(), nested.clear(), bytes.clear());
+        fields.clear();
+        nested.clear();
+        bytes.clear();
         fields.extend_from_slice(record.fields());
         for (at, field) in fields.iter().enumerate() {
             let Value::Json(json) = record.value(field.source) else { continue };
@@ -93,11 +95,10 @@ impl Transform for Flatten {
         }
         walk.room = NAMES_BYTES_MAX;
         // Names first: they are borrowed from what the fields are then taken from.
-        let mut heads = nested.iter().map(|(at, _)| *at).peekable();
         walk.heads.clear();
         walk.head_ends.clear();
-        while let Some(at) = heads.next() {
-            walk.heads.extend_from_slice(record.name(fields[at].key));
+        for (at, _) in &*nested {
+            walk.heads.extend_from_slice(record.name(fields[*at].key));
             walk.head_ends.push(walk.heads.len());
         }
         let mut recast = record.recast();

@@ -121,7 +121,9 @@ impl Transform for Redact {
 impl Redact {
     fn apply_to_all(&mut self, record: &mut Record<'_>) {
         let Redact { work, fields, made, out, .. } = self;
-        (out.clear(), made.clear(), fields.clear());
+        out.clear();
+        made.clear();
+        fields.clear();
         fields.extend_from_slice(record.fields());
         for (at, field) in fields.iter().enumerate() {
             if work.value(record.value(field.source), out) {
