@@ -12,19 +12,23 @@ use crate::codec::envelope;
 use crate::config::facts::Facts;
 use crate::parsers::Events;
 use crate::transforms::condition::{Condition, OpenCondition};
-use crate::transforms::{Opening, Step, Transform, Verdict, open_all, run_all};
-use arrivals::Arrivals;
+use crate::transforms::enrich::watched::Kept;
+use crate::transforms::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
+use arrivals::{Arrival, Arrivals};
 use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::counters::Tally;
-use tailwater_shards::env::ShardId;
-use tailwater_shards::limits::{ENVELOPE_BYTES_MAX, JSON_GROWTH_MAX};
+use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
+use tailwater_shards::env::{ShardId, Timestamp};
+use tailwater_shards::limits::{ENVELOPE_BYTES_MAX, FRAME_PAYLOAD_TARGET_BYTES, JSON_GROWTH_MAX};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::record::Record;
 
 /// What a pipeline does with events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chain {
+    /// The pipeline's name.
+    pub name: Arc<str>,
     /// Its verbs.
     pub steps: Vec<Step>,
     /// For each of its outputs, in their order, which events go there.
@@ -55,6 +59,11 @@ pub fn spec(events: &Events, chains: Vec<Arc<Chain>>, facts: &Facts) -> Arc<dyn 
 }
 
 impl Chain {
+    /// Files that its verbs look things up in.
+    pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        self.steps.iter().flat_map(Step::kept).collect()
+    }
+
     fn is_routed(&self) -> bool {
         self.first_only || self.routes.iter().any(|route| *route != Route::Always)
     }
@@ -65,7 +74,7 @@ impl Chain {
             true => self.open_routes(opening),
             false => OpenRoutes { all: Vec::new(), first_only: false },
         };
-        OpenChain { transforms, routes, line_bytes_max, tally: Tally::default() }
+        OpenChain { name: self.name.clone(), transforms, routes, line_bytes_max, tally: Tally::default() }
     }
 
     fn open_routes(&self, opening: &mut Opening<'_>) -> OpenRoutes {
@@ -100,6 +109,7 @@ fn line_bytes_max(events: &Events) -> usize {
 }
 
 struct OpenChain {
+    name: Arc<str>,
     transforms: Vec<Box<dyn Transform>>,
     routes: OpenRoutes,
     /// Bytes of the longest line.
@@ -108,11 +118,35 @@ struct OpenChain {
 }
 
 impl OpenChain {
-    fn run(&mut self, mut record: Record<'_>, frames: &mut Frames<'_>) {
-        if run_all(&mut self.transforms, &mut record) == Verdict::Drop {
-            self.tally.filtered += 1;
-            return;
+    fn run(&mut self, mut record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
+        let verdict = run_all(&mut self.transforms, &mut record);
+        self.settle(verdict, record, source, frames);
+    }
+
+    /// Does to an event what its verbs decided.
+    fn settle(&mut self, verdict: Verdict, record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
+        match verdict {
+            Verdict::Keep => self.end(record, frames),
+            Verdict::Drop => self.tally.filtered += 1,
+            Verdict::Aggregate => self.tally.aggregated += 1,
+            Verdict::DeadLetter => {
+                let (place, reason) = record.fault();
+                frames.dead_letter(&DeadLetter {
+                    kind: ComponentKind::Pipeline,
+                    component: &self.name,
+                    place,
+                    source,
+                    reason,
+                    attempts: 0,
+                    timestamp: record.timestamp,
+                    original: record.original(),
+                });
+            }
         }
+    }
+
+    /// Makes the line of an event that has passed all verbs.
+    fn end(&mut self, mut record: Record<'_>, frames: &mut Frames<'_>) {
         let mask = match self.routes.all.is_empty() {
             true => None,
             false => match self.routes.choose(&record, |place| frames.target(place)) {
@@ -140,7 +174,8 @@ impl OpenChain {
     fn take_tally(&mut self) -> Tally {
         let verbs = self.transforms.iter_mut().map(|transform| transform.take_failures());
         let failures = verbs.sum::<u64>() + self.routes.take_failures();
-        Tally { failures, ..std::mem::take(&mut self.tally) }
+        let held = self.transforms.iter().map(|transform| transform.held()).sum();
+        Tally { failures, held, ..std::mem::take(&mut self.tally) }
     }
 }
 
@@ -205,15 +240,43 @@ impl Processor for FieldProcessor {
         self.arrivals.begin(batch);
     }
 
+    fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+        self.arrivals.dead_letters(batch, letters);
+    }
+
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
         self.place = place;
-        let chain = &mut self.chains[place];
+        let (chain, name) = (&mut self.chains[place], &batch.source.name[..]);
         for index in 0..batch.events.len() {
-            match self.arrivals.record(batch, index) {
-                Some(record) => chain.run(record, frames),
-                None => chain.tally.unparsed_dropped += 1,
+            match self.arrivals.event(batch, index) {
+                Arrival::Record(record) => chain.run(record, name, frames),
+                Arrival::Dropped => chain.tally.unparsed_dropped += 1,
+                // No pipeline has it.
+                Arrival::DeadLetter => {}
             }
         }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.chains.iter().flat_map(|chain| &chain.transforms).filter_map(|transform| transform.due()).min()
+    }
+
+    fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
+        self.place = place;
+        self.arrivals.begin_made(now);
+        let (chain, mut bytes) = (&mut self.chains[place], 0);
+        while bytes < FRAME_PAYLOAD_TARGET_BYTES {
+            let mut record = self.arrivals.made(now);
+            let Some(verdict) = emit_next(&mut chain.transforms, Now { time: now, last }, &mut record) else {
+                return false;
+            };
+            chain.tally.made += 1;
+            let start = frames.line().len();
+            chain.settle(verdict, record, b"", frames);
+            // At least one, so that events that no output takes come to an end too.
+            bytes += frames.line().len().saturating_sub(start) + 1;
+        }
+        true
     }
 
     fn take_tally(&mut self) -> Tally {

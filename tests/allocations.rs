@@ -5,10 +5,14 @@
 //! the process: nothing else may run beside it, the thread that started it included.
 #![forbid(unsafe_code)]
 
+#[path = "allocations/pipelines.rs"]
+mod pipelines;
 #[path = "allocations/product.rs"]
 mod product;
 #[path = "allocations/steps.rs"]
 mod steps;
+#[path = "allocations/verbs.rs"]
+mod verbs;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;

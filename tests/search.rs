@@ -30,6 +30,8 @@ mod metrics;
 mod node;
 #[path = "search/outage.rs"]
 mod outage;
+#[path = "search/patience.rs"]
+mod patience;
 #[allow(dead_code, reason = "tests/e2e.rs uses all of it")]
 #[path = "e2e/product.rs"]
 mod product;

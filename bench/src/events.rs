@@ -21,6 +21,7 @@ use tailwater::parsers::{Events, Parse};
 use tailwater::process::{self, Chain};
 use tailwater::transforms::{Opening, Step, Transform, open_all, run_all};
 use tailwater_shards::batch::Batch;
+use tailwater_shards::dlq::Letters;
 use tailwater_shards::env::{ShardId, Timestamp};
 use tailwater_shards::limits::LINE_BYTES_DEFAULT;
 use tailwater_shards::plugin::{Frames, Processor};
@@ -95,11 +96,11 @@ fn meaning(lines: &[u8]) -> u64 {
 
 /// All of it with spans, shapes and plans, up to the frames of a log.
 pub fn whole_tailwater(events: u64) -> Option<Outcome> {
-    let mut processor = processor();
+    let (mut processor, mut letters) = (processor(), Letters::new());
     let work = |group: &mut Group, batch: &Batch, (): ()| {
         group.clear();
         processor.begin(batch);
-        processor.process(batch, 0, &mut Frames::new(group, 0, 1, &[1]));
+        processor.process(batch, 0, &mut Frames::new(group, 0, 1, &[1], &mut letters));
     };
     let lines = |group: &mut Group, _: &Batch| group.frames().iter().flat_map(|frame| frame.lines()).copied().collect();
     clocked(events, &mut Group::new(), |_, _| (), work, lines)

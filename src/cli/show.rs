@@ -3,6 +3,7 @@
 use super::output::Paint;
 use crate::process::changes::{Change, EventFields, quoted};
 use crate::process::trace::{End, EventTrace, PipelineTrace, StepTrace};
+use crate::transforms::Verdict;
 use std::fmt::Write as _;
 
 /// The names of a pipeline and its outputs.
@@ -22,11 +23,27 @@ pub fn event(number: u64, trace: &EventTrace, names: &[Names<'_>], paint: Paint)
     }
     match &trace.fields {
         Some(fields) => _ = writeln!(out, "  read as    {}", fields.to_json()),
-        None => _ = writeln!(out, "  {}", paint.red("dropped: the input drops what it cannot parse")),
+        None => _ = writeln!(out, "  {}", paint.red(unparsed(trace))),
     }
     for (pipeline, names) in trace.pipelines.iter().zip(names) {
         push_pipeline(pipeline, names, paint, &mut out);
     }
+    out.push('\n');
+    out
+}
+
+/// What the input does with an event that it cannot parse.
+pub fn unparsed(trace: &EventTrace) -> &'static str {
+    match trace.given_up {
+        true => "goes to the dead letter queue: the input could not parse it",
+        false => "dropped: the input drops what it cannot parse",
+    }
+}
+
+/// An event that a verb made, for people.
+pub fn made(number: u64, trace: &PipelineTrace, names: &Names<'_>, paint: Paint) -> String {
+    let mut out = format!("{}\n", paint.bold(&format!("made event {number}")));
+    push_pipeline(trace, names, paint, &mut out);
     out.push('\n');
     out
 }
@@ -37,7 +54,7 @@ fn push_pipeline(trace: &PipelineTrace, names: &Names<'_>, paint: Paint, out: &m
         push_step(step, paint, out);
     }
     match &trace.end {
-        End::Dropped => {}
+        End::Dropped | End::Aggregated | End::DeadLetter(_) => {}
         End::Untaken => _ = writeln!(out, "    {}", paint.red("dropped: no output takes it")),
         End::Oversized(bytes) => {
             let _ = writeln!(out, "    {}", paint.red(&format!("dropped: {bytes} bytes are more than the log takes")));
@@ -60,8 +77,14 @@ fn push_step(step: &StepTrace, paint: Paint, out: &mut String) {
         Some(false) => format!(" {}", paint.yellow("-> else")),
         None => String::new(),
     };
-    let dropped = if step.dropped { format!(" {}", paint.red("-> dropped")) } else { String::new() };
-    let _ = writeln!(out, "{indent}{} {}{side}{dropped}", paint.dim(&step.place), step_name(step));
+    let gone = match step.verdict {
+        Verdict::Keep if step.made => format!(" {}", paint.green("makes")),
+        Verdict::Keep => String::new(),
+        Verdict::Drop => format!(" {}", paint.red("-> dropped")),
+        Verdict::Aggregate => format!(" {}", paint.yellow("-> aggregated")),
+        Verdict::DeadLetter => format!(" {}", paint.red("-> dead letter")),
+    };
+    let _ = writeln!(out, "{indent}{} {}{side}{gone}", paint.dim(&step.place), step_name(step));
     if let Some(failure) = &step.failure {
         let _ = writeln!(out, "{indent}    {}", paint.red(&format!("! failed: {failure}")));
     }
@@ -98,8 +121,17 @@ pub fn event_json(number: u64, trace: &EventTrace, names: &[Names<'_>]) -> Strin
     all.push("number", number.to_string());
     all.push("original", quoted(&trace.original));
     all.push_text("parse_error", trace.fault.as_deref());
+    all.push_some("dead_letter", trace.given_up.then(|| "true".to_owned()));
     all.push_some("fields", trace.fields.as_ref().map(EventFields::to_json));
     all.push("pipelines", list(pipelines));
+    format!("{}\n", all.end())
+}
+
+/// An event that a verb made as an object of JSON in a line.
+pub fn made_json(number: u64, trace: &PipelineTrace, names: &Names<'_>) -> String {
+    let mut all = Object::default();
+    all.push("made", number.to_string());
+    all.push("pipelines", format!("[{}]", pipeline_json(trace, names)));
     format!("{}\n", all.end())
 }
 
@@ -118,6 +150,8 @@ fn pipeline_json(trace: &PipelineTrace, names: &Names<'_>) -> String {
     match &trace.end {
         End::Line(line) => all.push("event", line.clone()),
         End::Dropped => all.push_text("dropped", Some("verb")),
+        End::Aggregated => all.push_text("dropped", Some("aggregated")),
+        End::DeadLetter(reason) => all.push_text("dead_letter", Some(reason)),
         End::Untaken => all.push_text("dropped", Some("no_output")),
         End::Oversized(_) => all.push_text("dropped", Some("too_large")),
     }
@@ -137,7 +171,7 @@ fn step_json(step: &StepTrace) -> String {
     all.push("verb", quoted(step.verb.as_bytes()));
     all.push_text("condition", step.condition.as_deref());
     all.push_some("holds", step.side.map(|holds| holds.to_string()));
-    all.push_some("dropped", step.dropped.then(|| "true".to_owned()));
+    all.push_some("dropped", (step.verdict == Verdict::Drop).then(|| "true".to_owned()));
     all.push_text("failed", step.failure.as_deref());
     all.push("changes", list(changes));
     all.end()

@@ -7,11 +7,12 @@ use super::configuration::{self, DataDirArguments, FileArguments};
 use super::output::Paint;
 use super::show::{self, Names};
 use super::{Exit, output};
-use crate::app::host_name;
+use crate::app::{host_name, load_tables};
 use crate::codec::framing::{Ending, Place, Rules, cut};
 use crate::config::Plan;
 use crate::config::facts::Facts;
-use crate::process::trace::Tracer;
+use crate::process::trace::{MadeTrace, Tracer};
+use crate::transforms::Now;
 use anyhow::Context;
 use clap::Args;
 use std::io::{IsTerminal, Read};
@@ -64,30 +65,81 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if std::io::stdin().is_terminal() {
         output::complain("reading lines from the terminal; Ctrl-D ends them\n");
     }
-    let names: Vec<Names<'_>> = pipelines.iter().map(|&pipeline| names(&plan, pipeline)).collect();
-    let paint = Paint { on: output::stdout_colors() };
-    let mut number = 0;
-    let most = if arguments.all { u64::MAX } else { EVENTS_MAX };
+    if let Err(error) = load_tables(&plan) {
+        output::complain(&format!("error: {error}\n"));
+        return Ok(Exit::Failed);
+    }
     let settings = &plan.inputs[input].settings;
     let chains: Vec<_> = pipelines.iter().map(|&pipeline| plan.pipelines[pipeline].chain.clone()).collect();
-    let mut tracer = Tracer::new(&settings.events::<GlommioEnv>(), &chains, &Facts { host: host_name().into() });
+    let mut trial = Trial {
+        tracer: Tracer::new(&settings.events::<GlommioEnv>(), &chains, &Facts { host: host_name().into() }),
+        names: pipelines.iter().map(|&pipeline| names(&plan, pipeline)).collect(),
+        json: arguments.json,
+        left: if arguments.all { u64::MAX } else { EVENTS_MAX },
+        shown: 0,
+        made: 0,
+    };
     let mut sample = Sample::new(&plan.inputs[input].name, settings.rules::<GlommioEnv>());
     while sample.read(&mut std::io::stdin().lock())? {
-        tracer.begin(&sample.batch);
-        for index in 0..sample.batch.events.len() {
-            if number == most {
-                output::complain(&format!("stopped after {most} events; --all reads on\n"));
-                return Ok(Exit::Done);
-            }
-            number += 1;
-            let trace = tracer.event(&sample.batch, index);
-            output::print(&match arguments.json {
-                true => show::event_json(number, &trace, &names),
-                false => show::event(number, &trace, &names, paint),
-            })?;
+        if !trial.batch(&sample.batch)? {
+            output::complain(&format!("stopped after {EVENTS_MAX} events; --all reads on\n"));
+            break;
         }
     }
+    trial.made(Now { time: now(), last: true })?;
     Ok(Exit::Done)
+}
+
+/// What is shown, and how.
+struct Trial<'a> {
+    tracer: Tracer,
+    names: Vec<Names<'a>>,
+    json: bool,
+    /// Events that may still be shown.
+    left: u64,
+    shown: u64,
+    made: u64,
+}
+
+impl Trial<'_> {
+    /// Shows the events of a batch; false when there are more than may be shown.
+    fn batch(&mut self, batch: &Batch) -> anyhow::Result<bool> {
+        self.made(Now { time: batch.received, last: false })?;
+        self.tracer.begin(batch);
+        for index in 0..batch.events.len() {
+            if self.left == 0 {
+                return Ok(false);
+            }
+            (self.left, self.shown) = (self.left - 1, self.shown + 1);
+            let trace = self.tracer.event(batch, index);
+            output::print(&match self.json {
+                true => show::event_json(self.shown, &trace, &self.names),
+                false => show::event(self.shown, &trace, &self.names, paint()),
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Shows events that verbs make by themselves.
+    fn made(&mut self, now: Now) -> anyhow::Result<()> {
+        for MadeTrace { pipeline, trace } in self.tracer.made(now) {
+            self.made += 1;
+            output::print(&match self.json {
+                true => show::made_json(self.made, &trace, &self.names[pipeline]),
+                false => show::made(self.made, &trace, &self.names[pipeline], paint()),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn paint() -> Paint {
+    Paint { on: output::stdout_colors() }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn names(plan: &Plan, pipeline: usize) -> Names<'_> {
@@ -180,8 +232,7 @@ impl Sample {
                 batch.chunk.set_length(rest.len() + read);
                 self.ended = read == 0;
             }
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            batch.received = Timestamp(since.as_nanos() as i64);
+            batch.received = now();
             // What was read from a stream cannot be written over, so NULs need not wait.
             let ending = if self.ended { Ending::Closed } else { Ending::Followed };
             let cut = cut(batch.chunk.bytes(), 0, self.place, self.rules, ending, &mut batch.events);

@@ -46,6 +46,10 @@ pub struct Trial {
     pub events: Vec<Line>,
     /// What becomes of each event, in the same order.
     pub expect: Vec<Expectation>,
+    /// Events that verbs make of several, in their order: by `every`, and what is left at the end. Without it they are not looked
+    /// at.
+    #[serde(default)]
+    pub made: Option<Vec<Expectation>>,
 }
 
 fn at_once() -> Period {
@@ -68,9 +72,12 @@ pub struct Expectation {
     /// A condition, or a list of them, that hold for it.
     #[serde(default)]
     pub condition: Option<OneOrMore<Condition>>,
-    /// It goes to no output.
+    /// It goes to no output, itself: a verb or a parser dropped it, counted it in an aggregate, or no output takes it.
     #[serde(default)]
     pub dropped: bool,
+    /// It goes to the dead letter queue.
+    #[serde(default)]
+    pub dead_letter: bool,
 }
 
 /// How the section may be written.
@@ -115,15 +122,17 @@ pub struct TrialPlan {
     pub at: Timestamp,
     /// How much later each further event is read.
     pub every: Duration,
-    /// The events, and what becomes of each.
-    pub cases: Vec<Case>,
+    /// The events, as the input reads them, and what becomes of each.
+    pub cases: Vec<(String, Expected)>,
+    /// What becomes of events that verbs make, if that is said.
+    pub made: Option<Vec<Expected>>,
+    /// Where in the file it says so, or else where the test begins.
+    pub made_span: Span,
 }
 
-/// An event and what becomes of it.
+/// What becomes of an event.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Case {
-    /// As the input reads it.
-    pub event: String,
+pub struct Expected {
     /// Where in the file its expectation stands.
     pub span: Span,
     /// The outputs that take it, as places among those of the pipeline, if that is said.
@@ -194,17 +203,32 @@ impl Planner<'_> {
             self.problems.push(problem.help("an event that goes nowhere is expected with `dropped: true`"));
         }
         let (input, pipeline) = way?;
-        let mut cases = Vec::with_capacity(trial.events.len());
-        for (place, (event, expectation)) in trial.events.iter().zip(&trial.expect).enumerate() {
-            let place = place.to_string();
-            self.check(raw, &place, expectation);
-            let names = expectation.output.as_ref();
-            let outputs = names.map(|names| self.outputs(raw, &place, &names.0, pipeline));
-            let span = self.span(raw, &["expect", &place]);
-            cases.push(Case { event: event.0.clone(), span, outputs, expectation: expectation.clone() });
-        }
-        let Moment(at) = trial.at;
-        Some(TrialPlan { name: raw.name.clone(), input, pipeline, at, every: trial.every.0, cases })
+        let mut expected = |section: &str, all: &[Expectation]| -> Vec<Expected> {
+            let one = |(place, one): (usize, &Expectation)| self.expected(raw, section, place, one, pipeline);
+            all.iter().enumerate().map(one).collect()
+        };
+        let cases = trial.events.iter().map(|Line(event)| event.clone());
+        let cases = cases.zip(expected("expect", &trial.expect)).collect();
+        let made = trial.made.as_ref().map(|made| expected("made", made));
+        let made_span = self.span(raw, &["made"]);
+        let (name, Moment(at)) = (raw.name.clone(), trial.at);
+        Some(TrialPlan { name, input, pipeline, at, every: trial.every.0, cases, made, made_span })
+    }
+
+    fn expected(
+        &mut self,
+        raw: &RawTrial,
+        section: &str,
+        place: usize,
+        expectation: &Expectation,
+        pipeline: usize,
+    ) -> Expected {
+        let place = place.to_string();
+        self.check(raw, section, &place, expectation);
+        let names = expectation.output.as_ref();
+        let outputs = names.map(|names| self.outputs(raw, section, &place, &names.0, pipeline));
+        let span = self.span(raw, &[section, &place]);
+        Expected { span, outputs, expectation: expectation.clone() }
     }
 
     /// The input and the pipeline.
@@ -269,26 +293,24 @@ impl Planner<'_> {
         }
     }
 
-    fn check(&mut self, raw: &RawTrial, place: &str, expectation: &Expectation) {
-        let Expectation { output, event, contains, condition, dropped } = expectation;
+    fn check(&mut self, raw: &RawTrial, section: &str, place: &str, expectation: &Expectation) {
+        let Expectation { output, event, contains, condition, dropped, dead_letter } = expectation;
         let more = output.is_some() || event.is_some() || contains.is_some() || condition.is_some();
         let at = |path: &[&str]| self.span(raw, path);
-        let problem = match (dropped, more) {
-            (true, true) => {
-                Problem::error(at(&["expect", place, "dropped"]), "an event that is dropped is nothing else")
-                    .label("beside other expectations")
-                    .help("leave `dropped` or the others out")
-            }
-            (false, false) => Problem::error(at(&["expect", place]), "an expectation that says nothing")
+        let problem = match (dropped | dead_letter, more || *dropped && *dead_letter) {
+            (true, true) => Problem::error(at(&[section, place]), "an event that goes to no output is nothing else")
+                .label("is expected to be more")
+                .help("leave `dropped`, `dead_letter` or the others out"),
+            (false, false) => Problem::error(at(&[section, place]), "an expectation that says nothing")
                 .label("any event would do")
-                .help("say one of `output`, `event`, `contains`, `condition` or `dropped: true`"),
+                .help("say one of `output`, `event`, `contains`, `condition`, `dropped: true` or `dead_letter: true`"),
             _ => return,
         };
         self.problems.push(problem);
     }
 
     /// The places of outputs among those of a pipeline.
-    fn outputs(&mut self, raw: &RawTrial, place: &str, named: &[String], pipeline: usize) -> Vec<usize> {
+    fn outputs(&mut self, raw: &RawTrial, section: &str, place: &str, named: &[String], pipeline: usize) -> Vec<usize> {
         let plan = &self.pipelines[pipeline];
         let known: Vec<&str> = plan.outputs.iter().map(|&index| self.raw.outputs[index].0.as_str()).collect();
         let written = names(self.root, "outputs");
@@ -299,7 +321,7 @@ impl Planner<'_> {
                 continue;
             }
             let number = number.to_string();
-            let at = self.span(raw, &["expect", place, "output", &number]);
+            let at = self.span(raw, &[section, place, "output", &number]);
             if !written.contains(&name.as_str()) {
                 let problem = Problem::error(at, format!("unknown output `{name}`")).label("no output has this name");
                 self.problems.push(problem.help(unknown_name_help(name, "outputs", &known)));

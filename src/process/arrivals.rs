@@ -11,6 +11,7 @@ use crate::parsers::{Events, OnError, Parse};
 use crate::transforms::Opening;
 use std::io::Write as _;
 use tailwater_shards::batch::Batch;
+use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Place, Record, Workshop};
 use tailwater_shards::scan::escape_json_into;
@@ -26,9 +27,21 @@ pub(super) struct Arrivals {
     lines: Lines,
     workshop: Workshop,
     parse_error: EditId,
+    /// Leaves of an event what those have that verbs make.
+    made: EditId,
     host: Vec<u8>,
     /// Events that could not be parsed and are in no tally yet.
     unparsed: u64,
+}
+
+/// An event of a batch.
+pub(super) enum Arrival<'a> {
+    /// As a record.
+    Record(Record<'a>),
+    /// It could not be parsed and is dropped for that.
+    Dropped,
+    /// It could not be parsed and is in the dead letter queue for that.
+    DeadLetter,
 }
 
 impl Arrivals {
@@ -39,9 +52,13 @@ impl Arrivals {
             // What cannot be parsed has to be somewhere.
             FieldName::Off => events.parse.is_some().then_some("message"),
         };
-        let mut shapes = Shapes::new(&metas(events), text);
+        let metas = metas(events);
+        let mut shapes = Shapes::new(&metas, text);
         let key = shapes.key(PARSE_ERROR.as_bytes());
         let parse_error = shapes.register_edit(Edit::Computed(key));
+        let kept = metas.iter().filter(|(meta, _)| matches!(meta, Meta::Timestamp | Meta::Host));
+        let kept = kept.map(|(_, name)| shapes.key(name.as_bytes())).collect();
+        let made = shapes.register_edit(Edit::Keep(kept));
         let opened = open(&mut Opening { shapes: &mut shapes, facts });
         let mut host = Vec::new();
         push_string(facts.host.as_bytes(), &mut host);
@@ -50,6 +67,7 @@ impl Arrivals {
             lines: Lines::default(),
             workshop: Workshop::new(shapes),
             parse_error,
+            made,
             host,
             unparsed: 0,
         };
@@ -69,26 +87,62 @@ impl Arrivals {
         }
     }
 
-    /// The event at `index` of the batch that was begun; none if it could not be parsed and is dropped for that.
+    /// Gives up the events of the batch that was begun that could not be parsed, if that is what becomes of them.
+    pub fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+        if !matches!(self.parser, Some((_, OnError::DeadLetter))) {
+            return;
+        }
+        for (index, _) in self.lines.lines.iter().enumerate().filter(|(_, line)| line.node == NodeId::BAD) {
+            let original = batch.event(index);
+            letters.push(&DeadLetter {
+                kind: ComponentKind::Input,
+                component: &batch.source.input,
+                place: "parse",
+                source: &batch.source.name,
+                reason: &fault(original),
+                attempts: 0,
+                timestamp: batch.received,
+                original,
+            });
+        }
+    }
+
+    /// The event at `index` of the batch that was begun.
     #[inline]
-    pub fn record<'a>(&'a mut self, batch: &'a Batch, index: usize) -> Option<Record<'a>> {
+    pub fn event<'a>(&'a mut self, batch: &'a Batch, index: usize) -> Arrival<'a> {
         let (chunk, event) = (batch.chunk.bytes(), batch.events[index]);
         let text = &chunk[event.range()];
         let at = Place { timestamp: batch.received, offset: batch.chunk_offset + u64::from(event.start) };
-        let Some((_, on_error)) = &self.parser else { return Some(self.workshop.text(text, at)) };
+        let Some((_, on_error)) = &self.parser else { return Arrival::Record(self.workshop.text(text, at)) };
         let line = &self.lines.lines[index];
         if line.node != NodeId::BAD {
             let slots = &self.lines.slots[line.first_slot as usize..][..line.slots as usize];
-            return Some(self.workshop.line(chunk, text, line, slots, at));
+            return Arrival::Record(self.workshop.line(chunk, text, line, slots, at));
         }
         match on_error {
-            OnError::Drop => None,
+            OnError::Drop => Arrival::Dropped,
+            OnError::DeadLetter => Arrival::DeadLetter,
             OnError::Keep => {
                 let mut record = self.workshop.text(text, at);
                 record.set(self.parse_error, |out| push_fault(text, out));
-                Some(record)
+                Arrival::Record(record)
             }
         }
+    }
+
+    /// Prepares for events that verbs make.
+    pub fn begin_made(&mut self, now: Timestamp) {
+        let metas = &mut self.workshop.metas;
+        metas.clear();
+        metas.set(Meta::Timestamp, |out| push_timestamp(now, out));
+        metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
+    }
+
+    /// An event for a verb to fill.
+    pub fn made(&mut self, now: Timestamp) -> Record<'_> {
+        let mut record = self.workshop.text(b"", Place { timestamp: now, offset: 0 });
+        record.edit(self.made);
+        record
     }
 
     /// Why the event at `index` could not be parsed, if it could not.
@@ -132,16 +186,19 @@ fn push_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Why an event is no object of JSON. The reasons are fixed texts that need no escaping.
+/// Said where the parser refuses an event in which nothing wrong is found.
+const UNEXPLAINED: &str = "it is not read as JSON";
+
+/// Why an event is no object of JSON.
 fn fault(text: &[u8]) -> String {
-    explain(text).map_or_else(|| "it is not read as JSON".to_owned(), |fault| fault.to_string())
+    explain(text).map_or_else(|| UNEXPLAINED.to_owned(), |fault| fault.to_string())
 }
 
-/// Appends why an event is no object of JSON.
+/// Appends why an event is no object of JSON. The reasons are fixed texts that need no escaping.
 fn push_fault(text: &[u8], out: &mut Vec<u8>) {
     let written = match explain(text) {
         Some(fault) => write!(out, "\"{fault}\""),
-        None => write!(out, "\"it is not read as JSON\""),
+        None => write!(out, "\"{UNEXPLAINED}\""),
     };
     debug_assert!(written.is_ok(), "a vector takes all");
 }

@@ -5,13 +5,13 @@
 //! verbs inside show too. Reasons of failures come from testing the condition once more on the fields of the event. Not for the
 //! way of events: it allocates for each field.
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrival, Arrivals};
 use super::changes::{Change, EventFields, changes};
 use super::{Chain, OpenRoutes, Route, line_bytes_max};
 use crate::config::facts::Facts;
 use crate::parsers::Events;
 use crate::transforms::condition::{Condition, OpenCondition};
-use crate::transforms::{Opening, Step, Transform, Verdict};
+use crate::transforms::{Now, Opening, Step, Transform, Verdict};
 use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::record::Record;
@@ -28,10 +28,20 @@ pub struct EventTrace {
     pub original: Vec<u8>,
     /// Why it could not be parsed.
     pub fault: Option<String>,
-    /// Its fields before any verb; none if it is dropped because it could not be parsed.
+    /// Whether it goes to the dead letter queue for that.
+    pub given_up: bool,
+    /// Its fields before any verb; none if no pipeline has it, because it could not be parsed.
     pub fields: Option<EventFields>,
     /// In each pipeline, in their order; none in any if it has no fields.
     pub pipelines: Vec<PipelineTrace>,
+}
+
+/// An event that a verb made.
+pub struct MadeTrace {
+    /// The place of the pipeline.
+    pub pipeline: usize,
+    /// What became of it from there.
+    pub trace: PipelineTrace,
 }
 
 /// What became of an event in one pipeline.
@@ -49,6 +59,10 @@ pub struct PipelineTrace {
 pub enum End {
     /// The last of the steps dropped it.
     Dropped,
+    /// The last of the steps counted it in an event that it makes later.
+    Aggregated,
+    /// The last of the steps gave it up to the dead letter queue, for this reason.
+    DeadLetter(String),
     /// No output takes it.
     Untaken,
     /// Its line has so many bytes, more than the log takes.
@@ -69,8 +83,10 @@ pub struct StepTrace {
     pub condition: Option<String>,
     /// For an `if`, whether its condition holds.
     pub side: Option<bool>,
-    /// Whether it dropped the event.
-    pub dropped: bool,
+    /// What became of the event then.
+    pub verdict: Verdict,
+    /// Whether it made the event.
+    pub made: bool,
     /// What it changed.
     pub changes: Vec<Change>,
     /// Why it, or its condition, could not do its work.
@@ -109,14 +125,36 @@ impl Tracer {
 
     /// What becomes of the event at `index` of the batch that was begun.
     pub fn event(&mut self, batch: &Batch, index: usize) -> EventTrace {
-        let fields = self.arrivals.record(batch, index).map(|record| EventFields::of(&record));
-        let mut pipelines = Vec::new();
-        for chain in &mut self.chains {
-            let Some(record) = self.arrivals.record(batch, index) else { break };
-            pipelines.push(chain.run(record));
+        let mut trace = EventTrace {
+            original: batch.event(index).to_vec(),
+            fault: self.arrivals.fault(batch, index),
+            given_up: false,
+            fields: None,
+            pipelines: Vec::new(),
+        };
+        match self.arrivals.event(batch, index) {
+            Arrival::Record(record) => trace.fields = Some(EventFields::of(&record)),
+            Arrival::Dropped => {}
+            Arrival::DeadLetter => trace.given_up = true,
         }
-        let fault = self.arrivals.fault(batch, index);
-        EventTrace { original: batch.event(index).to_vec(), fault, fields, pipelines }
+        for chain in &mut self.chains {
+            if let Arrival::Record(record) = self.arrivals.event(batch, index) {
+                trace.pipelines.push(chain.run(record));
+            }
+        }
+        trace
+    }
+
+    /// Events that verbs make by themselves at this moment; with `last` all that they still can. A batch is begun behind it.
+    pub fn made(&mut self, now: Now) -> Vec<MadeTrace> {
+        self.arrivals.begin_made(now.time);
+        let mut all = Vec::new();
+        for (pipeline, chain) in self.chains.iter_mut().enumerate() {
+            while let Some(trace) = chain.make(self.arrivals.made(now.time), now) {
+                all.push(MadeTrace { pipeline, trace });
+            }
+        }
+        all
     }
 }
 
@@ -149,8 +187,26 @@ fn open_verbs(steps: &[Step], opening: &mut Opening<'_>) -> Vec<TracedVerb> {
 impl Traced {
     fn run(&mut self, mut record: Record<'_>) -> PipelineTrace {
         let mut steps = Vec::new();
-        if run_verbs(&mut self.verbs, &mut record, "", 0, &mut steps) == Verdict::Drop {
-            return PipelineTrace { steps, end: End::Dropped, routes: Vec::new() };
+        let verdict = Way { above: "", depth: 0 }.run(&mut self.verbs, 0, &mut record, &mut steps);
+        self.end(verdict, record, steps)
+    }
+
+    /// The next event that a verb makes.
+    fn make(&mut self, mut record: Record<'_>, now: Now) -> Option<PipelineTrace> {
+        let mut steps = Vec::new();
+        let verdict = Way { above: "", depth: 0 }.make(&mut self.verbs, now, &mut record, &mut steps)?;
+        Some(self.end(verdict, record, steps))
+    }
+
+    fn end(&mut self, verdict: Verdict, mut record: Record<'_>, steps: Vec<StepTrace>) -> PipelineTrace {
+        let gone = match verdict {
+            Verdict::Keep => None,
+            Verdict::Drop => Some(End::Dropped),
+            Verdict::Aggregate => Some(End::Aggregated),
+            Verdict::DeadLetter => Some(End::DeadLetter(record.fault().1.to_owned())),
+        };
+        if let Some(end) = gone {
+            return PipelineTrace { steps, end, routes: Vec::new() };
         }
         let mask = self.routes.choose(&record, |place| 1 << place);
         self.routes.take_failures();
@@ -166,59 +222,111 @@ impl Traced {
     }
 }
 
-fn run_verbs(
-    verbs: &mut [TracedVerb],
-    record: &mut Record<'_>,
-    above: &str,
+/// Where a list of verbs stands: at the top, or on a side of an `if`.
+struct Way<'a> {
+    above: &'a str,
     depth: usize,
-    done: &mut Vec<StepTrace>,
-) -> Verdict {
-    for (number, verb) in verbs.iter_mut().enumerate() {
-        let place = format!("{above}{}", number + 1);
-        let verdict = match verb {
-            TracedVerb::Verb { step, transform } => {
-                let before = EventFields::of(record);
-                let verdict = transform.apply(record);
-                let failed = transform.take_failures() > 0;
-                let condition = condition_of(step);
-                let failure = failed.then(|| match condition.map(|condition| test(condition, &before)) {
-                    Some(Err(why)) => why,
-                    _ => "it could not do its work on this event".to_owned(),
-                });
-                done.push(StepTrace {
-                    place,
-                    depth,
-                    verb: step.name(),
-                    condition: condition.map(|condition| condition.source().to_owned()),
-                    side: None,
-                    dropped: verdict == Verdict::Drop,
-                    changes: changes(&before, &EventFields::of(record), &|was, is| was == is),
-                    failure,
-                });
-                verdict
+}
+
+impl Way<'_> {
+    /// Gives an event to verbs from the one at `first` on, until one does not keep it.
+    fn run(
+        &self,
+        verbs: &mut [TracedVerb],
+        first: usize,
+        record: &mut Record<'_>,
+        done: &mut Vec<StepTrace>,
+    ) -> Verdict {
+        for (number, verb) in verbs.iter_mut().enumerate().skip(first) {
+            let verdict = match verb {
+                TracedVerb::Verb { step, transform } => {
+                    let before = EventFields::of(record);
+                    let verdict = transform.apply(record);
+                    let failure = failure(step, transform.take_failures() > 0, verdict, &before, record);
+                    let changes = changes(&before, &EventFields::of(record), &|was, is| was == is);
+                    let condition = condition_of(step).map(|condition| condition.source().to_owned());
+                    done.push(StepTrace { condition, changes, failure, ..self.step(number, step.name(), verdict) });
+                    verdict
+                }
+                TracedVerb::If { condition, open, then, otherwise } => {
+                    let holds = open.holds(record);
+                    let failed = open.take_failures() > 0;
+                    let step = StepTrace {
+                        condition: Some(condition.source().to_owned()),
+                        side: Some(holds),
+                        failure: failed.then(|| test(condition, &EventFields::of(record)).err()).flatten(),
+                        ..self.step(number, "if", Verdict::Keep)
+                    };
+                    let (side, name) = if holds { (then, "then") } else { (otherwise, "else") };
+                    let above = format!("{}.{name}.", step.place);
+                    done.push(step);
+                    Way { above: &above, depth: self.depth + 1 }.run(side, 0, record, done)
+                }
+            };
+            if verdict != Verdict::Keep {
+                return verdict;
             }
-            TracedVerb::If { condition, open, then, otherwise } => {
-                let holds = open.holds(record);
-                let failed = open.take_failures() > 0;
-                done.push(StepTrace {
-                    place: place.clone(),
-                    depth,
-                    verb: "if",
-                    condition: Some(condition.source().to_owned()),
-                    side: Some(holds),
-                    dropped: false,
-                    changes: Vec::new(),
-                    failure: failed.then(|| test(condition, &EventFields::of(record)).err()).flatten(),
-                });
-                let (side, name) = if holds { (then, "then") } else { (otherwise, "else") };
-                run_verbs(side, record, &format!("{place}.{name}."), depth + 1, done)
+        }
+        Verdict::Keep
+    }
+
+    /// Makes the next event that one of the verbs has due, and gives it to those behind it.
+    fn make(
+        &self,
+        verbs: &mut [TracedVerb],
+        now: Now,
+        record: &mut Record<'_>,
+        done: &mut Vec<StepTrace>,
+    ) -> Option<Verdict> {
+        for number in 0..verbs.len() {
+            let made = match &mut verbs[number] {
+                TracedVerb::Verb { step, transform } => {
+                    let before = EventFields::of(record);
+                    transform.emit(now, record).inspect(|verdict| {
+                        let changes = changes(&before, &EventFields::of(record), &|was, is| was == is);
+                        done.push(StepTrace { made: true, changes, ..self.step(number, step.name(), *verdict) });
+                    })
+                }
+                TracedVerb::If { then, otherwise, .. } => {
+                    let place = self.step(number, "if", Verdict::Keep).place;
+                    let above = |side: &str| format!("{place}.{side}.");
+                    let mut of = |side: &mut [TracedVerb], name: &str| {
+                        Way { above: &above(name), depth: self.depth }.make(side, now, record, done)
+                    };
+                    of(then, "then").or_else(|| of(otherwise, "else"))
+                }
+            };
+            match made {
+                None => {}
+                Some(Verdict::Keep) => return Some(self.run(verbs, number + 1, record, done)),
+                gone => return gone,
             }
-        };
-        if verdict == Verdict::Drop {
-            return Verdict::Drop;
+        }
+        None
+    }
+
+    fn step(&self, number: usize, verb: &'static str, verdict: Verdict) -> StepTrace {
+        StepTrace {
+            place: format!("{}{}", self.above, number + 1),
+            depth: self.depth,
+            verb,
+            condition: None,
+            side: None,
+            verdict,
+            made: false,
+            changes: Vec::new(),
+            failure: None,
         }
     }
-    Verdict::Keep
+}
+
+/// Why a verb failed, if it did.
+fn failure(step: &Step, failed: bool, verdict: Verdict, before: &EventFields, record: &Record<'_>) -> Option<String> {
+    if verdict == Verdict::DeadLetter {
+        return Some(record.fault().1.to_owned());
+    }
+    let why = || condition_of(step).and_then(|condition| test(condition, before).err());
+    failed.then(|| why().unwrap_or_else(|| "it could not do its work on this event".to_owned()))
 }
 
 fn condition_of(step: &Step) -> Option<&Condition> {
@@ -264,6 +372,7 @@ mod tests {
     use crate::config::pipeline::Pipeline;
     use crate::parsers::Parse;
     use tailwater_shards::batch::{EventSpan, Source, SourceKey};
+    use tailwater_shards::dlq::Letters;
     use tailwater_shards::env::{ShardId, Timestamp};
     use tailwater_shards::plugin::Frames;
     use tailwater_shards::wal::builder::Group;
@@ -289,6 +398,7 @@ mod tests {
             steps: pipeline.transforms,
             routes: pipeline.outputs.into_iter().map(|target| target.route).collect(),
             first_only: matching == "first",
+            ..Chain::default()
         })
     }
 
@@ -335,7 +445,8 @@ mod tests {
             // A group for each output, which gets nothing else.
             for place in 0..chain.routes.len() {
                 let mut group = Group::new();
-                let mut frames = Frames::new(&mut group, 0, 1 << place, &targets);
+                let mut letters = Letters::new();
+                let mut frames = Frames::new(&mut group, 0, 1 << place, &targets, &mut letters);
                 processor.process(&batch, 0, &mut frames);
                 ran.push(String::from_utf8_lossy(group.last().expect("a frame").lines()).into_owned());
             }
@@ -369,7 +480,7 @@ mod tests {
         assert_eq!(places, ["1", "2", "3", "4", "4.then.1", "4.then.2"]);
         assert_eq!(steps[1].changes.len(), 1);
         assert_eq!(steps[1].changes[0].before.as_deref(), Some("\"x\""));
-        assert_eq!((steps[3].side, steps[5].dropped), (Some(true), true));
+        assert_eq!((steps[3].side, steps[5].verdict), (Some(true), Verdict::Drop));
         assert_eq!(first.pipelines[0].end, End::Dropped);
         let second = trace(r#"{"level":"warn"}"#);
         let pipeline = &second.pipelines[0];
@@ -379,5 +490,29 @@ mod tests {
         assert_eq!(pipeline.routes[0].why, "alert fails: no such key: the event has no `alert` (no_such_key)");
         let third = trace("{");
         assert!(third.fault.is_some() && third.fields.is_some_and(|fields| fields.get("parse_error").is_some()));
+    }
+
+    #[test]
+    fn events_that_verbs_make_show_what_becomes_of_them() {
+        let text = "{inputs: [a], outputs: [o], transforms: [{if: has(s), then: [{aggregate: {every: 1s, by: [s], \
+            fields: {n: count}}}, {add: {a: 1}}]}, {drop: n > 1}]}";
+        let root = parse(text, &|_| None).0.expect("the pipeline is valid YAML");
+        let pipeline: Pipeline = read(&root).unwrap_or_else(|fault| panic!("{fault}"));
+        let chain = Arc::new(Chain { steps: pipeline.transforms, routes: vec![Route::Always], ..Chain::default() });
+        let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
+        let batch = batch(&[r#"{"s":"x"}"#, r#"{"s":"x"}"#, r#"{"s":"y"}"#]);
+        tracer.begin(&batch);
+        for index in 0..3 {
+            assert_eq!(tracer.event(&batch, index).pipelines[0].end, End::Aggregated);
+        }
+        assert_eq!(tracer.made(Now { time: batch.received, last: false }).len(), 0, "the window is open");
+        let made = tracer.made(Now { time: batch.received, last: true });
+        assert_eq!(made.len(), 2);
+        let first: Vec<&str> = made[0].trace.steps.iter().map(|step| step.place.as_str()).collect();
+        assert_eq!(first, ["1.then.1", "1.then.2", "2"]);
+        assert!(made[0].trace.steps[0].made);
+        assert_eq!(made[0].trace.end, End::Dropped);
+        let End::Line(line) = &made[1].trace.end else { panic!("it is kept") };
+        assert!(line.ends_with(r#""s":"y","n":1,"a":1}"#), "{line}");
     }
 }

@@ -1,11 +1,14 @@
 //! `if`: verbs for the events for which a condition holds, and others for the rest.
 
 use super::condition::{Condition, OpenCondition};
-use super::{Opening, Step, Transform, Verdict, open_all, run_all};
+use super::enrich::watched::Kept;
+use super::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess};
 use std::borrow::Cow;
+use std::sync::Arc;
+use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 
 /// A condition and the verbs of its two sides.
@@ -53,6 +56,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Files that the verbs of both sides look things up in.
+    pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        self.then.iter().chain(&self.otherwise).flat_map(Step::kept).collect()
+    }
+
     /// One shard's own instance.
     pub fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         Box::new(Branch {
@@ -69,11 +77,18 @@ impl JsonSchema for Settings {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let condition = generator.subschema_for::<Condition>();
-        let steps = generator.subschema_for::<Vec<Step>>();
+        let described = |mut schema: Schema, text: &str| {
+            schema.insert("description".to_owned(), text.into());
+            schema
+        };
+        let condition = described(generator.subschema_for::<Condition>(), "What decides.");
+        let then = described(generator.subschema_for::<Vec<Step>>(), "For the events for which it holds.");
+        let otherwise = described(generator.subschema_for::<Vec<Step>>(), "For the others.");
         json_schema!({
             "type": "object",
-            "properties": {"if": condition, "then": steps.clone(), "else": steps},
+            "description": "A condition and the verbs of its two sides. A condition that fails, on a field that is missing for \
+                            example, does not hold, and is counted.",
+            "properties": {"if": condition, "then": then, "else": otherwise},
             "required": ["if", "then"],
             "additionalProperties": false
         })
@@ -95,5 +110,17 @@ impl Transform for Branch {
     fn take_failures(&mut self) -> u64 {
         let verbs = self.then.iter_mut().chain(&mut self.otherwise).map(|verb| verb.take_failures());
         self.condition.take_failures() + verbs.sum::<u64>()
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.then.iter().chain(&self.otherwise).filter_map(|verb| verb.due()).min()
+    }
+
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> Option<Verdict> {
+        emit_next(&mut self.then, now, record).or_else(|| emit_next(&mut self.otherwise, now, record))
+    }
+
+    fn held(&self) -> u64 {
+        self.then.iter().chain(&self.otherwise).map(|verb| verb.held()).sum()
     }
 }

@@ -6,21 +6,44 @@
 //! Guarantees: a verb changes the event it is given and nothing else; one that finds nothing to do leaves the event as it is.
 
 pub mod add;
+pub mod aggregate;
 pub mod branch;
+pub mod case;
 pub mod condition;
+pub mod convert;
 pub mod copy;
+pub mod dedupe;
+pub mod enrich;
 pub mod filter;
+pub mod flatten;
+pub mod hash;
 pub mod keep;
+pub mod key;
+mod number;
 pub mod pairs;
+pub mod parse;
 pub mod place;
+pub mod redact;
 pub mod remove;
 pub mod rename;
+pub mod replace;
+pub mod sample;
+mod secrets;
+pub mod short;
 mod table;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod text;
+pub mod throttle;
+pub mod timestamp;
+pub mod unflatten;
+pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
+use enrich::watched::Kept;
+use std::sync::Arc;
+use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId, Shapes};
 
@@ -33,6 +56,10 @@ pub enum Verdict {
     Keep,
     /// It is not kept in this pipeline.
     Drop,
+    /// It is counted in an aggregate, which leaves in its place.
+    Aggregate,
+    /// It goes to the dead letter queue, for the reason that was given with [`Record::give_up`].
+    DeadLetter,
 }
 
 /// One shard's own instance of a verb. Hot: called for each event, allocates nothing in steady state.
@@ -47,6 +74,29 @@ pub trait Transform {
     fn edits(&self) -> Option<Vec<EditId>> {
         None
     }
+    /// When it has events of its own to make, though none comes.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+    /// Makes the next of the events that are due: fills `record`, which has no fields but what the input knows of all events, and
+    /// says what becomes of it. None, and the record as it was, if none is left; then it is not called again before more is due.
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> Option<Verdict> {
+        let _ = (now, record);
+        None
+    }
+    /// Events that are counted in what it has not made yet.
+    fn held(&self) -> u64 {
+        0
+    }
+}
+
+/// The moment at which verbs make events of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The clock of the host.
+    pub time: Timestamp,
+    /// It is the last one: everything is due.
+    pub last: bool,
 }
 
 /// What a verb is opened with.
@@ -65,12 +115,22 @@ pub trait Verb {
     const SUMMARY: &'static str;
     /// Its entry in `transforms`, which `validate` accepts as it is.
     const EXAMPLE: &'static str;
+    /// Events, one a line, that show in the docs what the example does.
+    const SAMPLE: &'static str = SAMPLE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
+    /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
+    fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        Vec::new()
+    }
 }
+
+/// The event of the docs for verbs that need no special one.
+pub const SAMPLE: &str =
+    r#"{"level":"error","msg":"login failed","user":{"id":42,"email":"ann@example.com"},"status":500}"#;
 
 /// Opens verbs in their order. Neighbours that depend on the shape alone become one step.
 pub fn open_all(steps: &[Step], opening: &mut Opening<'_>) -> Vec<Box<dyn Transform>> {
@@ -110,25 +170,52 @@ impl Transform for Edits {
     }
 }
 
-/// Gives an event to verbs in their order, until one drops it.
+/// Gives an event to verbs in their order, until one does not keep it.
 pub fn run_all(transforms: &mut [Box<dyn Transform>], record: &mut Record<'_>) -> Verdict {
     for transform in transforms {
-        if transform.apply(record) == Verdict::Drop {
-            return Verdict::Drop;
+        match transform.apply(record) {
+            Verdict::Keep => {}
+            gone => return gone,
         }
     }
     Verdict::Keep
+}
+
+/// Makes the next event that one of the verbs has due, and gives it to those behind it: what becomes of it; none if none is left.
+pub fn emit_next(transforms: &mut [Box<dyn Transform>], now: Now, record: &mut Record<'_>) -> Option<Verdict> {
+    let count = transforms.len();
+    let emit = |place: usize| transforms[place].emit(now, record).map(|verdict| (place, verdict));
+    match (0..count).find_map(emit)? {
+        (place, Verdict::Keep) => Some(run_all(&mut transforms[place + 1..], record)),
+        (_, gone) => Some(gone),
+    }
 }
 
 crate::transforms! {
     /// A verb and its settings: a map with the verb as its only key.
     pub enum Step {
         Add => add::Settings,
+        Aggregate => aggregate::Settings,
+        Convert => convert::Settings,
         Copy => copy::Settings,
+        Dedupe => dedupe::Settings,
         Drop => filter::Drop,
+        Enrich => enrich::Settings,
         Filter => filter::Filter,
+        Flatten => flatten::Settings,
+        Hash => hash::Settings,
         Keep => keep::Settings,
+        Lowercase => case::Lower,
+        Parse => parse::Settings,
+        Redact => redact::Settings,
         Remove => remove::Settings,
         Rename => rename::Settings,
+        Replace => replace::Settings,
+        Sample => sample::Settings,
+        Throttle => throttle::Settings,
+        Timestamp => timestamp::Settings,
+        Unflatten => unflatten::Settings,
+        Uppercase => case::Upper,
+        Validate => validate::Settings,
     }
 }

@@ -9,6 +9,8 @@ pub struct Row {
     pub summary: &'static str,
     /// An entry of `transforms` that `validate` accepts.
     pub example: &'static str,
+    /// Events, one a line, that show what the example does.
+    pub sample: &'static str,
 }
 
 /// Makes the table of verbs: `transforms! { pub enum Step { Add => add::Settings, } }`. The verb `if` has keys of its own beside
@@ -34,11 +36,13 @@ macro_rules! transforms {
                     name: <$settings as $crate::transforms::Verb>::NAME,
                     summary: <$settings as $crate::transforms::Verb>::SUMMARY,
                     example: <$settings as $crate::transforms::Verb>::EXAMPLE,
+                    sample: <$settings as $crate::transforms::Verb>::SAMPLE,
                 },)*
                 $crate::transforms::Row {
                     name: $crate::transforms::branch::Settings::NAME,
                     summary: $crate::transforms::branch::Settings::SUMMARY,
                     example: $crate::transforms::branch::Settings::EXAMPLE,
+                    sample: $crate::transforms::SAMPLE,
                 },
             ];
             /// The names of all verbs.
@@ -70,6 +74,14 @@ macro_rules! transforms {
                 match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::open(settings, opening),)*
                     Self::If(settings) => settings.open(opening),
+                }
+            }
+
+            /// Files that it looks things up in.
+            pub fn kept(&self) -> Vec<std::sync::Arc<dyn $crate::transforms::enrich::watched::Kept>> {
+                match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::kept(settings),)*
+                    Self::If(settings) => settings.kept(),
                 }
             }
 

@@ -1,15 +1,16 @@
 //! Verbs as they are configured, on events as they come.
 
-use super::{Opening, Step, Transform, Verdict, open_all, run_all};
+use super::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::Mistake;
 use crate::config::de::read;
 use crate::config::facts::Facts;
 use crate::config::node::parse;
 use tailwater_shards::batch::{Chunk, EventSpan};
 use tailwater_shards::env::Timestamp;
+use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::record::{Place, Workshop};
 use tailwater_shards::scan::json::{Lines, NodeId, Parser};
-use tailwater_shards::shape::{Meta, Shapes};
+use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
 
 /// When the events of these tests happen: 2026-11-23T10:20:30.123456789Z.
 pub const TIME: Timestamp = Timestamp(1_795_429_230_123_456_789);
@@ -19,12 +20,15 @@ pub struct Bench {
     workshop: Workshop,
     verbs: Vec<Box<dyn Transform>>,
     parser: Parser,
+    made: EditId,
+    steps: Vec<Step>,
 }
 
 impl Bench {
     /// The verbs of a list in YAML, or the first mistake in it.
     pub fn try_new(list: &str) -> Result<Bench, String> {
-        let (root, problems) = parse(list, &|_| None);
+        let (root, problems) =
+            parse(list, &|name| name.ends_with("_KEY").then(|| "a key that is only an example".to_owned()));
         let root = root.filter(|_| problems.is_empty()).ok_or_else(|| format!("{problems:?}"))?;
         let steps: Vec<Step> = read(&root).map_err(|fault| fault.problem().what)?;
         for step in &steps {
@@ -32,10 +36,25 @@ impl Bench {
         }
         let mut shapes = Shapes::new(&[(Meta::File, "file")], Some("message"));
         let facts = Facts { host: "web-03".into() };
+        let made = shapes.register_edit(Edit::Clear);
         let verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
         let mut workshop = Workshop::new(shapes);
         workshop.metas.set(Meta::File, |out| out.extend_from_slice(b"\"a.log\""));
-        Ok(Bench { workshop, verbs, parser: Parser::new() })
+        Ok(Bench { workshop, verbs, parser: Parser::new(), made, steps })
+    }
+
+    /// The same with the files that the verbs look things up in.
+    pub fn loaded(list: &str) -> Result<Bench, String> {
+        let bench = Bench::try_new(list)?;
+        bench.steps.iter().flat_map(Step::kept).try_for_each(|kept| kept.load(&RealDisk::new()))?;
+        Ok(bench)
+    }
+
+    /// Looks at these files as often as it takes to see that they have changed and stay so.
+    pub fn look_twice(&self) {
+        for kept in self.steps.iter().flat_map(Step::kept) {
+            (0..2).for_each(|_| kept.look(&RealDisk::new()));
+        }
     }
 
     /// What the verbs make of an event; none if they drop it. A line that is no object of JSON is text.
@@ -56,8 +75,10 @@ impl Bench {
             NodeId::BAD => self.workshop.text(line.as_bytes(), place),
             _ => self.workshop.line(chunk.bytes(), line.as_bytes(), &lines.lines[0], &lines.slots, place),
         };
-        if run_all(&mut self.verbs, &mut record) == Verdict::Drop {
-            return None;
+        match run_all(&mut self.verbs, &mut record) {
+            Verdict::Keep => {}
+            Verdict::DeadLetter => return Some(format!("dead letter of {}: {}", record.fault().0, record.fault().1)),
+            Verdict::Drop | Verdict::Aggregate => return None,
         }
         let mut out = Vec::new();
         record.encode(&mut out);
@@ -65,6 +86,33 @@ impl Bench {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert!(json.is_object());
         Some(text.trim_end().to_owned())
+    }
+
+    /// The events that the verbs make of their own at a time, without what the input adds.
+    pub fn emitted(&mut self, time: Timestamp, last: bool) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let mut record = self.workshop.text(b"", Place { timestamp: time, offset: 0 });
+            record.edit(self.made);
+            match emit_next(&mut self.verbs, Now { time, last }, &mut record) {
+                None => return all,
+                Some(Verdict::Keep) => {}
+                Some(_) => continue,
+            }
+            let mut out = Vec::new();
+            record.encode(&mut out);
+            all.push(String::from_utf8(out).expect("lines are UTF-8").trim_end().to_owned());
+        }
+    }
+
+    /// When they have some to make.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.verbs.iter().filter_map(|verb| verb.due()).min()
+    }
+
+    /// Events that are counted in those.
+    pub fn held(&self) -> u64 {
+        self.verbs.iter().map(|verb| verb.held()).sum()
     }
 
     /// Times that a verb could not do its work.
@@ -210,4 +258,28 @@ fn text_can_be_edited_like_fields() {
 fn what_an_input_knows_is_a_field_like_others() {
     let mut bench = Bench::try_new("- filter: file == \"a.log\"\n- rename: {file: path}").expect("valid");
     assert_eq!(bench.event(r#"{"a":1}"#).as_deref(), Some(r#"{"path":"a.log","a":1}"#));
+}
+
+#[test]
+fn verbs_give_events_up_with_a_reason() {
+    let given_up = |list: &str, event: &str| {
+        let mut bench = Bench::try_new(list).unwrap_or_else(|mistake| panic!("{list}: {mistake}"));
+        bench.event(event).unwrap_or_else(|| "dropped".to_owned())
+    };
+    let bad = r#"{"log":"{","n":"x","t":"soon"}"#;
+    for (list, told) in [
+        (
+            "- parse: {field: log, on_error: dead_letter}",
+            "parse: it ends before its last bracket is closed (at byte 1)",
+        ),
+        ("- convert: {n: {to: int, on_fail: dead_letter}}", "convert: n cannot be converted"),
+        ("- timestamp: {field: t, on_fail: dead_letter}", "timestamp: t is no time"),
+        ("- validate: {required: [a], on_fail: dead_letter}", "validate: broken: [\"a is missing\"]"),
+        (
+            "- {if: has(n), then: [{validate: {required: [a], on_fail: dead_letter}}]}",
+            "validate: broken: [\"a is missing\"]",
+        ),
+    ] {
+        assert_eq!(given_up(list, bad), format!("dead letter of {told}"), "{list}");
+    }
 }

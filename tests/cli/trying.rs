@@ -241,3 +241,61 @@ fn examples_pass_their_tests() {
     }
     assert!(tested >= 2, "only {tested} examples have tests");
 }
+
+const COUNTS: &str = r#"
+inputs:
+  lines: {type: stdin, parse: {json: {on_error: dead_letter}}}
+pipelines:
+  main:
+    inputs: [lines]
+    transforms:
+      - aggregate: {every: 10s, by: [level], fields: {lines: count}}
+      - drop: level == "debug"
+    outputs: [none]
+outputs:
+  none: {type: blackhole}
+tests:
+  levels are counted:
+    every: 6s
+    events: [{level: info}, {level: info}, {level: debug}, no json, {level: info}]
+    expect: [{dropped: true}, {dropped: true}, {dropped: true}, {dead_letter: true}, {dropped: true}]
+    made:
+      - {output: none, event: {level: info, lines: 2}}
+      - dropped: true
+      - contains: {level: info, lines: 1}
+"#;
+
+#[test]
+fn events_that_verbs_make_and_dead_letters_are_shown_and_tested() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = written(directory.path(), "counts.yaml", COUNTS);
+    let output = fed(&["test", "-c", &path], "");
+    assert_eq!(text(&output.stdout), "ok     levels are counted\n1 passed\n", "{}", text(&output.stderr));
+    let wrong = COUNTS
+        .replace("lines: 2}", "lines: 3}")
+        .replace("      - contains", "      #")
+        .replace("{dead_letter", "{dropped");
+    let output = fed(&["test", "-c", &written(directory.path(), "wrong.yaml", &wrong)], "");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    for part in [
+        "  event 4: no json\n",
+        "goes to the dead letter queue: the input could not parse it: it is not an object (at byte 0)\n",
+        "  made event 1\n",
+        "~ lines: 3 -> 2\n",
+        "  made event 3\n",
+        "is made, and not expected\n      + timestamp: \"2000-01-01T00:00:30.000000Z\"\n",
+    ] {
+        assert!(shown.contains(part), "{part}\nis not in\n{shown}");
+    }
+    let output = fed(&["try", "-c", &path], "{\"level\":\"info\"}\n{\"level\":\"info\"}\nx\n");
+    let shown = text(&output.stdout);
+    for part in [
+        "    1 aggregate -> aggregated\n",
+        "  goes to the dead letter queue: the input could not parse it\n",
+        "made event 1\n  pipeline main\n    1 aggregate makes\n        + level: \"info\"\n        + lines: 2\n",
+        "    -> none: takes all events\n",
+    ] {
+        assert!(shown.contains(part), "{part}\nis not in\n{shown}");
+    }
+}

@@ -202,7 +202,7 @@ fn event(index: usize, text: &[u8]) -> serde_json::Value {
 }
 
 /// The number of a numbered line.
-fn number(message: &str) -> Option<u64> {
+pub fn number(message: &str) -> Option<u64> {
     message.strip_prefix("{\"n\":")?.get(..6)?.parse().ok()
 }
 

@@ -8,10 +8,12 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-const LINES: u64 = 30_000;
-/// Longest time of a request, and how often the silent endpoint may cost it: its rests grow twofold.
+const LINES: u64 = 20_000;
+/// Longest time of a request.
 const TIMEOUT: Duration = Duration::from_secs(1);
-const ROUNDS: u32 = 12;
+/// Most deliveries that are tried again because of the other two: each rests twice as long as before when it failed. A third of
+/// the requests, some 150, would fail if they took turns.
+const RETRIES_MAX: u64 = 24;
 
 #[test]
 fn dead_and_hanging_endpoints_hold_nothing_up() {
@@ -36,9 +38,11 @@ fn dead_and_hanging_endpoints_hold_nothing_up() {
     scene.wait_for_documents(&mut product, &search, "endpoints", LINES);
     let took = begun.elapsed();
     scene.assert_balance(&mut product);
+    let retries = scene.retries("out").expect("a scrape");
     let log = product.log();
     assert!(log.contains(&format!(":{dead}: ")) && log.contains(&format!(":{silent}: ")), "both were tried: {log}");
     product.terminate();
-    assert!(took < TIMEOUT * ROUNDS, "{LINES} events took {took:?}");
+    println!("{LINES} events took {took:?} with {retries} retries");
+    assert!(retries <= RETRIES_MAX, "{retries} retries in {took:?}");
     documents(&search, "endpoints", LINES).assert_exactly_once();
 }

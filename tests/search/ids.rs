@@ -8,7 +8,7 @@ use crate::wait::{pause, wait_for};
 use std::thread;
 use std::time::Duration;
 
-const LINES: u64 = 30_000;
+const LINES: u64 = 20_000;
 const KILLS: u64 = 6;
 
 /// Every output is sent the same events: with the hash of the event as id, with a text of its fields, and with none.

@@ -9,8 +9,8 @@ use crate::wait::wait_for;
 use std::thread;
 
 /// Lines around the kill, and those that are written while the server is down.
-const LINES: u64 = 30_000;
-const LINES_MEANWHILE: u64 = 10_000;
+const LINES: u64 = 20_000;
+const LINES_MEANWHILE: u64 = 5_000;
 
 /// What the product may say of a server that is away, goes or is not ready yet.
 const OUTAGE: [&str; 5] = ["refused", "connection", "the answer broke off", "HTTP 503", "status 503"];

@@ -1,6 +1,6 @@
 //! A server that takes bulk requests, or does to them what no server should.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,8 @@ use std::thread;
 pub enum Plan {
     /// Its events are taken.
     Take,
+    /// Each event, by its place in the request and its line, has a status of its own; those of 2xx are taken.
+    Sort(fn(usize, &str) -> u16),
     /// Its body is not even read.
     Reset,
     /// This is said to so many events, and the connection is closed.
@@ -77,14 +79,19 @@ fn serve(stream: TcpStream, store: &Mutex<Vec<Value>>, requests: &AtomicUsize, p
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
         // Each event is the second line of two.
-        let events = body.split(|byte| *byte == b'\n').skip(1).step_by(2).filter(|line| !line.is_empty());
-        if let Plan::Say(saying) = plan {
-            let events = events.count();
-            return saying(stream.get_mut(), events);
-        }
-        let events: Result<Vec<Value>, _> = events.map(serde_json::from_slice).collect();
-        store.lock().expect("no panic").extend(events.map_err(io::Error::other)?);
-        let answer = "{\"errors\":false,\"items\":[]}";
+        let text = String::from_utf8(body).map_err(io::Error::other)?;
+        let events: Vec<&str> = text.lines().skip(1).step_by(2).collect();
+        let sort = match plan {
+            Plan::Say(saying) => return saying(stream.get_mut(), events.len()),
+            Plan::Sort(sort) => sort,
+            Plan::Take | Plan::Reset => |_, _: &str| 201,
+        };
+        let statuses: Vec<u16> = events.iter().enumerate().map(|(place, event)| sort(place, event)).collect();
+        let taken = events.iter().zip(&statuses).filter(|(_, status)| **status < 300);
+        let taken: Result<Vec<Value>, _> = taken.map(|(event, _)| serde_json::from_str(event)).collect();
+        store.lock().expect("no panic").extend(taken.map_err(io::Error::other)?);
+        let items: Vec<Value> = statuses.iter().map(|status| json!({"index": {"status": status}})).collect();
+        let answer = json!({"errors": statuses.iter().any(|status| *status >= 300), "items": items}).to_string();
         write!(stream.get_mut(), "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())?;
     }
 }

@@ -4,16 +4,18 @@
 //! input adds to an event counts in an exact comparison only if the test names it.
 
 use crate::cli::output::Paint;
-use crate::cli::show::{push_changes, step_name};
+use crate::cli::show::{push_changes, step_name, unparsed};
 use crate::codec::calendar::rfc3339_micros;
 use crate::codec::envelope::EnvelopeKind;
 use crate::config::Plan;
 use crate::config::facts::Facts;
-use crate::config::trial::{Case, Expectation, TrialPlan};
+use crate::config::problem::Span;
+use crate::config::trial::{Expectation, Expected, TrialPlan};
 use crate::config::types::FieldName;
 use crate::parsers::Events;
 use crate::process::changes::{Change, EventFields, changes};
 use crate::process::trace::{End, EventTrace, PipelineTrace, Tracer, test};
+use crate::transforms::Now;
 use serde_json::Value as Json;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -46,8 +48,18 @@ impl Told {
     }
 }
 
-/// Runs a test: what is not as expected of each of its events.
-pub fn judge(plan: &Plan, trial: &TrialPlan) -> Vec<Vec<Told>> {
+/// An event that something else became of than was expected.
+pub struct Judged {
+    /// The event.
+    pub what: String,
+    /// Where it is expected.
+    pub span: Span,
+    /// What is not as expected.
+    pub told: Vec<Told>,
+}
+
+/// Runs a test: the events of which something else became.
+pub fn judge(plan: &Plan, trial: &TrialPlan) -> Vec<Judged> {
     let events = plan.inputs[trial.input].settings.events::<GlommioEnv>();
     let pipeline = &plan.pipelines[trial.pipeline];
     let outputs: Vec<&str> = pipeline.outputs.iter().map(|&index| plan.outputs[index].name.as_str()).collect();
@@ -59,16 +71,67 @@ pub fn judge(plan: &Plan, trial: &TrialPlan) -> Vec<Vec<Told>> {
         descriptor: Vec::new(),
         repeatable: false,
     });
-    let mut at = trial.at;
-    let judged = trial.cases.iter().map(|case| {
-        let batch = batch(&case.event, &source, at);
+    let (mut at, mut judged, mut made) = (trial.at, Vec::new(), Vec::new());
+    for (number, (event, expected)) in trial.cases.iter().enumerate() {
+        made.extend(tracer.made(Now { time: at, last: false }).into_iter().map(|made| (at, made.trace)));
+        let batch = batch(event, &source, at);
         tracer.begin(&batch);
         let trace = tracer.event(&batch, 0);
-        let added = added(&events, at);
+        let told = match trace.pipelines.first() {
+            Some(pipeline) => Judge { expected, trace: pipeline, outputs: &outputs, added: added(&events, at) }.told(),
+            None => unread(&trace, expected),
+        };
+        judged.push(Judged { what: format!("event {}: {event}", number + 1), span: expected.span, told });
         at = Timestamp(at.0.saturating_add(i64::try_from(trial.every.as_nanos()).unwrap_or(i64::MAX)));
-        Judge { case, trace: &trace, outputs: &outputs, added }.told()
-    });
-    judged.collect()
+    }
+    made.extend(tracer.made(Now { time: at, last: true }).into_iter().map(|made| (at, made.trace)));
+    if let Some(expected) = &trial.made {
+        judged.extend(judge_made(&made, expected, trial.made_span, &outputs, &events));
+    }
+    judged.retain(|judged| !judged.told.is_empty());
+    judged
+}
+
+fn judge_made(
+    made: &[(Timestamp, PipelineTrace)],
+    expected: &[Expected],
+    span: Span,
+    outputs: &[&str],
+    events: &Events,
+) -> Vec<Judged> {
+    let judge = |number: usize| {
+        let (span, told) = match (made.get(number), expected.get(number)) {
+            (Some((at, trace)), Some(expected)) => {
+                (expected.span, Judge { expected, trace, outputs, added: added(events, *at) }.told())
+            }
+            (None, Some(expected)) => (expected.span, vec![Told::new("was not made")]),
+            (Some((_, trace)), None) => {
+                let fields = line_of(trace).unwrap_or_default();
+                (span, vec![Told { what: "is made, and not expected".to_owned(), changes: changes_of(&fields) }])
+            }
+            (None, None) => (span, Vec::new()),
+        };
+        Judged { what: format!("made event {}", number + 1), span, told }
+    };
+    (0..made.len().max(expected.len())).map(judge).collect()
+}
+
+/// About an event that no pipeline has, because it could not be parsed.
+fn unread(trace: &EventTrace, expected: &Expected) -> Vec<Told> {
+    let Expectation { dropped, dead_letter, .. } = expected.expectation;
+    let is_expected = if trace.given_up { dead_letter } else { dropped };
+    match is_expected {
+        true => Vec::new(),
+        false => vec![Told::new(format!("{}: {}", unparsed(trace), trace.fault.as_deref().unwrap_or_default()))],
+    }
+}
+
+/// The fields of an event that outputs get.
+fn line_of(trace: &PipelineTrace) -> Option<EventFields> {
+    match &trace.end {
+        End::Line(line) => EventFields::of_json(line),
+        _ => None,
+    }
 }
 
 fn batch(line: &str, source: &Arc<Source>, at: Timestamp) -> Batch {
@@ -99,37 +162,34 @@ fn added(events: &Events, at: Timestamp) -> Vec<(String, String)> {
 }
 
 struct Judge<'a> {
-    case: &'a Case,
-    trace: &'a EventTrace,
+    expected: &'a Expected,
+    trace: &'a PipelineTrace,
     /// The names of the pipeline's outputs.
     outputs: &'a [&'a str],
+    /// What the input adds.
     added: Vec<(String, String)>,
 }
 
 impl Judge<'_> {
     fn told(&self) -> Vec<Told> {
-        let came = match self.trace.pipelines.first() {
-            Some(PipelineTrace { end: End::Line(line), routes, .. }) => EventFields::of_json(line).map(|fields| {
-                let taken = (0..routes.len()).filter(|&place| routes[place].taken).collect::<Vec<_>>();
-                (fields, taken)
-            }),
-            _ => None,
+        let Expectation { dropped, dead_letter, .. } = self.expected.expectation;
+        let Some(fields) = line_of(self.trace) else {
+            let is_expected = if matches!(self.trace.end, End::DeadLetter(_)) { dead_letter } else { dropped };
+            return if is_expected { Vec::new() } else { vec![Told::new(self.why_gone())] };
         };
-        match (came, self.case.expectation.dropped) {
-            (None, true) => Vec::new(),
-            (None, false) => vec![Told::new(format!("is dropped: {}", self.why_dropped()))],
-            (Some((fields, taken)), true) => {
-                let what = format!("is not dropped: it goes to {} as", self.names(&taken));
-                vec![Told { what, changes: changes(&EventFields::default(), &fields, &same) }]
-            }
-            (Some((fields, taken)), false) => self.compare(&fields, &taken),
+        let taken: Vec<usize> = (0..self.outputs.len()).filter(|&place| self.trace.routes[place].taken).collect();
+        if dropped || dead_letter {
+            let not = if dropped { "is not dropped" } else { "is no dead letter" };
+            let what = format!("{not}: it goes to {} as", self.names(&taken));
+            return vec![Told { what, changes: changes_of(&fields) }];
         }
+        self.compare(&fields, &taken)
     }
 
     fn compare(&self, fields: &EventFields, taken: &[usize]) -> Vec<Told> {
-        let Expectation { event, contains, condition, .. } = &self.case.expectation;
+        let Expectation { event, contains, condition, .. } = &self.expected.expectation;
         let mut told = Vec::new();
-        if let Some(expected) = &self.case.outputs {
+        if let Some(expected) = &self.expected.outputs {
             let mut expected = expected.clone();
             expected.sort_unstable();
             if expected != taken {
@@ -169,7 +229,7 @@ impl Judge<'_> {
 
     fn other_outputs(&self, expected: &[usize], taken: &[usize]) -> Told {
         let mut what = format!("goes to {}, expected {}", self.names(taken), self.names(expected));
-        let routes = self.trace.pipelines.first().map(|pipeline| &pipeline.routes[..]).unwrap_or_default();
+        let routes = &self.trace.routes;
         let wrong = (0..routes.len()).filter(|place| expected.contains(place) != taken.contains(place));
         for place in wrong {
             let verb = if routes[place].taken { "takes it" } else { "does not take it" };
@@ -178,17 +238,19 @@ impl Judge<'_> {
         Told::new(what)
     }
 
-    fn why_dropped(&self) -> String {
-        let Some(pipeline) = self.trace.pipelines.first() else {
-            return format!("it cannot be parsed: {}", self.trace.fault.as_deref().unwrap_or_default());
-        };
-        match (&pipeline.end, pipeline.steps.last()) {
-            (End::Dropped, Some(step)) => format!("by verb {} ({})", step.place, step_name(step)),
-            (End::Oversized(bytes), _) => format!("its {bytes} bytes are more than the log takes"),
-            _ => {
-                let why = pipeline.routes.iter().zip(self.outputs);
+    /// Why it goes to no output.
+    fn why_gone(&self) -> String {
+        let by = self.trace.steps.last().map(|step| format!("by verb {} ({})", step.place, step_name(step)));
+        let by = by.unwrap_or_default();
+        match &self.trace.end {
+            End::Dropped => format!("is dropped {by}"),
+            End::Aggregated => format!("is aggregated {by}"),
+            End::DeadLetter(reason) => format!("is given up to the dead letter queue {by}: {reason}"),
+            End::Oversized(bytes) => format!("is dropped: its {bytes} bytes are more than the log takes"),
+            End::Untaken | End::Line(_) => {
+                let why = self.trace.routes.iter().zip(self.outputs);
                 let why: Vec<String> = why.map(|(route, name)| format!("\n      {name}: {}", route.why)).collect();
-                format!("no output takes it{}", why.concat())
+                format!("is dropped: no output takes it{}", why.concat())
             }
         }
     }

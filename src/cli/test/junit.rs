@@ -24,7 +24,7 @@ pub fn report(file: &str, results: &[Result], text_of: impl Fn(&Result) -> Strin
             None => out.push_str("/>\n"),
             Some(first) => {
                 let what = first.told.first().and_then(|told| told.what.lines().next()).unwrap_or_default();
-                let message = escaped(&format!("event {}: {what}", first.number));
+                let message = escaped(&format!("{}: {what}", first.what));
                 let text = escaped(&text_of(result));
                 let _ = writeln!(out, " line=\"{}\">", first.line);
                 let _ = writeln!(out, "      <failure message=\"{message}\">{text}</failure>\n    </testcase>");

@@ -9,10 +9,11 @@ mod junit;
 use super::configuration::{self, DataDirArguments, FileArguments};
 use super::output::Paint;
 use super::{Exit, output};
+use crate::app::load_tables;
 use crate::config::{Loaded, Report};
 use anyhow::Context;
 use clap::Args;
-use judge::{Told, judge};
+use judge::{Judged, Told, judge};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,10 +48,8 @@ pub struct Result {
 pub struct Failure {
     /// The line in the file where its expectation stands.
     pub line: usize,
-    /// Its number in the test, from 1.
-    pub number: usize,
-    /// As it was read.
-    pub event: String,
+    /// The event.
+    pub what: String,
     /// What is not as expected.
     pub told: Vec<Told>,
 }
@@ -64,6 +63,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if let (0, Some(part)) = (count, &arguments.filter) {
         output::complain(&format!("error: no test has `{part}` in its name\n"));
         return Ok(Exit::Usage);
+    }
+    if let Err(error) = load_tables(&loaded.plan) {
+        output::complain(&format!("error: {error}\n"));
+        return Ok(Exit::Failed);
     }
     let paint = Paint { on: output::stdout_colors() };
     let mut results = Vec::with_capacity(count);
@@ -93,17 +96,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
 fn run_one(loaded: &Loaded, number: usize) -> Result {
     let (plan, begun) = (&loaded.plan, Instant::now());
     let test = &plan.tests[number];
-    let told = judge(plan, test);
-    let failed = told.into_iter().enumerate().filter(|(_, told)| !told.is_empty());
-    let failure = |(place, told): (usize, Vec<Told>)| {
-        let case = &test.cases[place];
-        let (line, _) = loaded.warnings.line_and_column(case.span.start);
-        Failure { line, number: place + 1, event: case.event.clone(), told }
-    };
+    let failures = judge(plan, test).into_iter().map(|Judged { what, span, told }| {
+        let (line, _) = loaded.warnings.line_and_column(span.start);
+        Failure { line, what, told }
+    });
     Result {
         name: test.name.clone(),
         pipeline: plan.pipelines[test.pipeline].name.clone(),
-        failures: failed.map(failure).collect(),
+        failures: failures.collect(),
         took: begun.elapsed(),
     }
 }
@@ -114,8 +114,8 @@ fn shown(result: &Result, report: &Report, paint: Paint) -> String {
         return format!("{}     {}\n", paint.green("ok"), result.name);
     }
     let mut out = format!("{} {}\n", paint.red("FAILED"), paint.bold(&result.name));
-    for Failure { line, number, event, told } in &result.failures {
-        let _ = writeln!(out, "  event {number}: {event}");
+    for Failure { line, what, told } in &result.failures {
+        let _ = writeln!(out, "  {what}");
         let _ = writeln!(out, "  {}", paint.dim(&format!("expected at {}:{line}", report.file)));
         for told in told {
             told.push(paint, &mut out);

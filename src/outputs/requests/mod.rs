@@ -3,10 +3,10 @@
 //! Guarantees: an event that the destination took, or refused for good, is not sent again when others of its delivery are, as long as
 //! this instance lives: what is left of a delivery is remembered from one attempt to the next ([`Delivery::attempt`]). A restart of
 //! the output or the process sends the whole delivery again. A request that the server finds too large is halved, down to single
-//! events; so is one that breaks its connection, or is too much for the server although it comes alone, [`SETBACKS_MAX`] times, down
-//! to [`LEARNT_BYTES_MIN`]: servers that close a connection before they say 413, or count bytes under way, look like that. A single
-//! event that does so goes on being tried, for nothing says that it is at fault. Memory is bounded by `concurrency` times
-//! `request_bytes`, once raw and once compressed, and one event.
+//! events; so is one that [`SETBACKS_MAX`] times broke its connection, had an answer that is too large, or was too much for the
+//! server although it came alone, down to [`LEARNT_BYTES_MIN`]: servers that close a connection before they say 413, or count bytes
+//! under way, look like that. A single event that does so goes on being tried, for nothing says that it is at fault. Memory is
+//! bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
 //!
 //! When an attempt fails, no further request of the delivery begins; those under way are waited for. The engine's backoff, and the
 //! server's own wish, come before the next attempt.
@@ -23,7 +23,7 @@ pub use plan::{Mistaken, Plan, RequestSettings};
 
 use super::file::compress::{Compression, Member};
 use crate::net::client::{Client, Head, SendError};
-use crate::net::reply::Reply;
+use crate::net::reply::{BodyError, Reply};
 use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -34,7 +34,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
-use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output};
+use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, Untaken};
 use targets::Targets;
 
 /// Bytes compressed between two looks at the slice.
@@ -81,6 +81,10 @@ pub trait Protocol: 'static {
     fn overhead_bytes(&self) -> u64;
     /// Appends the body of a request with these events. Events that cannot be sent are left out and named, with the reason.
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>);
+    /// Whether an answer means something by more than its status.
+    fn reads_bodies(&self) -> bool {
+        true
+    }
     /// What an answer to so many events means.
     fn verdict(&self, reply: &Reply, events: u64) -> Verdict;
 }
@@ -115,6 +119,8 @@ pub struct Requester<E: Env, P: Protocol> {
     left: VecDeque<Part>,
     /// What the destination, or the protocol, refused of it.
     rejected: Vec<(u64, String)>,
+    /// Whether some of it was taken or refused in the last attempt.
+    has_progressed: bool,
 }
 
 /// A request that has ended.
@@ -161,6 +167,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             buffers: Vec::new(),
             left: VecDeque::new(),
             rejected: Vec::new(),
+            has_progressed: false,
             env,
         })
     }
@@ -173,6 +180,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             self.left = split(delivery, self.request_bytes, self.protocol.overhead_bytes());
             self.rejected.clear();
         }
+        let undecided = self.undecided();
         let mut failure = Failure::default();
         let mut flights = Flights::new();
         loop {
@@ -188,6 +196,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             let Some(landed) = flights.next().await else { break };
             self.land(landed, &mut failure);
         }
+        self.has_progressed = self.undecided() < undecided;
         if let Some(error) = failure.error {
             return Outcome::Retry { after: failure.after, error };
         }
@@ -196,6 +205,11 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             rejected if rejected.is_empty() => Outcome::Delivered,
             rejected => Outcome::Rejected(rejected),
         }
+    }
+
+    /// Events of the present delivery that are neither taken nor refused.
+    fn undecided(&self) -> u64 {
+        self.left.iter().map(Part::events).sum()
     }
 
     /// A request for the part; none if nothing of it can be sent.
@@ -269,11 +283,17 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
         let reply = match result {
             Ok(reply) => reply,
+            Err(SendError::Body { source, .. }) if source.status().is_some() && !self.protocol.reads_bodies() => {
+                Reply { status: source.status().unwrap_or_default(), retry_after: None, body: Vec::new() }
+            }
             Err(error) => {
                 self.targets.failed(target, now);
                 self.limit.refused(now, took);
                 match error {
-                    SendError::Broken { .. } => self.set_back(part, raw_bytes, &error.to_string()),
+                    // Few events have short answers.
+                    SendError::Broken { .. } | SendError::Body { source: BodyError::TooLarge(_), .. } => {
+                        self.set_back(part, raw_bytes, &error.to_string());
+                    }
                     _ => self.left.push_front(part),
                 }
                 return failure.add(error.to_string(), None);
@@ -379,6 +399,15 @@ impl<E: Env, P: Protocol> Requester<E, P> {
 impl<E: Env, P: Protocol> Output for Requester<E, P> {
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
         Box::pin(self.attempt(delivery))
+    }
+
+    fn has_progressed(&self) -> bool {
+        self.has_progressed
+    }
+
+    fn give_up(&mut self) -> Option<Untaken> {
+        let left = self.left.drain(..).flat_map(|part| part.indexes().collect::<Vec<_>>()).collect();
+        Some(Untaken { left, refused: std::mem::take(&mut self.rejected) })
     }
 
     fn tick(&mut self) -> LocalFuture<'_, ()> {
