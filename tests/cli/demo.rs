@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tailwater_services::opensearch::OpenSearch;
 
 fn demo(arguments: &[&str]) -> (Output, String) {
     let temporary = tempfile::tempdir().expect("a directory");
@@ -70,6 +71,19 @@ fn demo_sends_its_events_to_a_server() {
     let [sent, kept] = numbers[..] else { panic!("{summary}") };
     assert!(summary.contains(" took ") && sent == kept && sent > 1000, "{summary}");
     assert_eq!(lines.load(Ordering::Relaxed), sent, "{shown}");
+}
+
+#[test]
+fn demo_fills_an_index_of_a_real_server() {
+    let server = OpenSearch::start();
+    let (output, shown) = demo(&["--seconds", "2", "--to", &format!("elasticsearch={}", server.url())]);
+    assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
+    let summary = shown.lines().last().unwrap_or_default();
+    let sent: u64 = summary.split(' ').find_map(|word| word.parse().ok()).expect("a number");
+    // At least once: the demo gives its events no id.
+    assert!(sent > 1000 && server.search().count("tailwater-demo-*") >= sent, "{summary}");
+    let event = &server.search().documents("tailwater-demo-*")[0].source;
+    assert!(event["service"] == "shop" && event["message"].is_string() && event["session"].is_null(), "{event}");
 }
 
 #[test]

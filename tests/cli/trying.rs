@@ -299,3 +299,33 @@ fn events_that_verbs_make_and_dead_letters_are_shown_and_tested() {
         assert!(shown.contains(part), "{part}\nis not in\n{shown}");
     }
 }
+
+/// The blocks of a page that are fenced as `kind`.
+fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
+    let fence = format!("```{kind}\n");
+    page.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn the_page_about_trying_shows_what_comes_out() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/trying.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let directory = tempfile::tempdir().expect("a directory");
+    written(directory.path(), "shop.yaml", blocks(&page, "yaml")[0]);
+    let sample = blocks(&page, "text")[0];
+    for shown in blocks(&page, "console") {
+        let (line, shown) = shown.split_once('\n').expect("a command and what it prints");
+        let words = line.strip_prefix("$ tailwater ").expect("a command").trim_end_matches(" < sample.log");
+        let arguments: Vec<&str> = words.split(' ').collect();
+        let sample = if arguments[0] == "try" { sample } else { "" };
+        let mut child = command(&arguments)
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        child.stdin.take().expect("a pipe").write_all(sample.as_bytes()).expect("lines are taken");
+        let output = child.wait_with_output().expect("the binary ends");
+        assert_eq!(text(&output.stdout).trim_end(), shown.trim_end(), "{line}");
+    }
+}
