@@ -369,7 +369,6 @@ mod tests {
     use crate::codec::envelope::EnvelopeKind;
     use crate::config::de::read;
     use crate::config::node::parse;
-    use crate::config::pipeline::Pipeline;
     use crate::parsers::Parse;
     use tailwater_shards::batch::{EventSpan, Source, SourceKey};
     use tailwater_shards::dlq::Letters;
@@ -390,16 +389,17 @@ mod tests {
     const VERBS: &str = "[{drop: level == \"debug\"}, {remove: [password]}, {rename: {msg: message}}, \
         {if: http.status >= 500, then: [{add: {alert: true}}, {filter: \"has(message)\"}], else: [{add: {a: 1}}]}]";
 
-    fn chain(matching: &str, outputs: &str) -> Arc<Chain> {
-        let text = format!("{{inputs: [a], match: {matching}, transforms: {VERBS}, outputs: {outputs}}}");
-        let root = parse(&text, &|_| None).0.expect("the pipeline is valid YAML");
-        let pipeline: Pipeline = read(&root).unwrap_or_else(|fault| panic!("{fault}"));
-        Arc::new(Chain {
-            steps: pipeline.transforms,
-            routes: pipeline.outputs.into_iter().map(|target| target.route).collect(),
-            first_only: matching == "first",
-            ..Chain::default()
-        })
+    fn value<T: serde::de::DeserializeOwned>(text: &str) -> T {
+        let root = parse(text, &|_| None).0.expect("valid YAML");
+        read(&root).unwrap_or_else(|fault| panic!("{text}: {fault}"))
+    }
+
+    fn when(condition: &str) -> Route {
+        Route::When(value(&format!("{condition:?}")))
+    }
+
+    fn chain(verbs: &str, first_only: bool, routes: &[Route]) -> Arc<Chain> {
+        Arc::new(Chain { steps: value(verbs), routes: routes.to_vec(), first_only, ..Chain::default() })
     }
 
     fn events() -> Events {
@@ -431,13 +431,13 @@ mod tests {
     fn what_is_shown_is_what_runs() {
         let facts = Facts { host: "web-03".into() };
         let targets = [1, 2, 4];
-        for (matching, outputs) in [
-            ("all", "[a]"),
-            ("all", "[a, {to: b, when: has(alert)}, {to: c, else: true}]"),
-            ("first", "[{to: a, when: has(alert)}, {to: b, when: n > 1}, {to: c, else: true}]"),
-            ("all", "[{to: a, when: level == \"warn\"}]"),
+        for (first_only, routes) in [
+            (false, &[Route::Always][..]),
+            (false, &[Route::Always, when("has(alert)"), Route::Else]),
+            (true, &[when("has(alert)"), when("n > 1"), Route::Else]),
+            (false, &[when("level == \"warn\"")]),
         ] {
-            let chain = chain(matching, outputs);
+            let chain = chain(VERBS, first_only, routes);
             let batch = batch(&LINES);
             let mut processor = super::super::spec(&events(), vec![chain.clone()], &facts).open(ShardId(0));
             processor.begin(&batch);
@@ -461,14 +461,14 @@ mod tests {
                     shown[place] += &format!("{line}\n");
                 }
             }
-            assert_eq!(shown, ran, "{matching} {outputs}");
-            assert!(ran.iter().any(|lines| !lines.is_empty()), "{matching} {outputs}");
+            assert_eq!(shown, ran, "{routes:?}");
+            assert!(ran.iter().any(|lines| !lines.is_empty()), "{routes:?}");
         }
     }
 
     #[test]
     fn each_verb_shows_what_it_changed() {
-        let mut tracer = Tracer::new(&events(), &[chain("all", "[{to: a, when: alert}]")], &Facts { host: "h".into() });
+        let mut tracer = Tracer::new(&events(), &[chain(VERBS, false, &[when("alert")])], &Facts { host: "h".into() });
         let mut trace = |line: &str| {
             let batch = batch(&[line]);
             tracer.begin(&batch);
@@ -494,11 +494,9 @@ mod tests {
 
     #[test]
     fn events_that_verbs_make_show_what_becomes_of_them() {
-        let text = "{inputs: [a], outputs: [o], transforms: [{if: has(s), then: [{aggregate: {every: 1s, by: [s], \
-            fields: {n: count}}}, {add: {a: 1}}]}, {drop: n > 1}]}";
-        let root = parse(text, &|_| None).0.expect("the pipeline is valid YAML");
-        let pipeline: Pipeline = read(&root).unwrap_or_else(|fault| panic!("{fault}"));
-        let chain = Arc::new(Chain { steps: pipeline.transforms, routes: vec![Route::Always], ..Chain::default() });
+        let verbs = "[{if: has(s), then: [{aggregate: {every: 1s, by: [s], fields: {n: count}}}, {add: {a: 1}}]}, \
+            {drop: n > 1}]";
+        let chain = chain(verbs, false, &[Route::Always]);
         let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
         let batch = batch(&[r#"{"s":"x"}"#, r#"{"s":"x"}"#, r#"{"s":"y"}"#]);
         tracer.begin(&batch);
