@@ -3,6 +3,8 @@
 //! Guarantees: whatever ends the engine, what was acknowledged is in the log; the first SIGTERM or SIGINT drains, a second one
 //! or the drain timeout ends at once and leaves the rest to the next start. Does not read configuration and prints nothing.
 
+pub mod replay;
+
 use crate::config::component::{Facts, Table};
 use crate::config::raw::Shards;
 use crate::config::{self, types};
@@ -10,6 +12,7 @@ use crate::outputs::OutputConfig;
 use crate::process;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::{ComponentLabels, Exporter, Totals};
+use crate::transforms::enrich::watched::{Keeper, Kept};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
@@ -94,14 +97,14 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     install_map_fault_handler()
         .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
     let cpus = place(&plan.shards, plan.shard_count)?;
+    let kept = load_tables(&plan)?;
     let exporter = Arc::new(OnceLock::new());
     let stop = options.stop.clone();
     let RunOptions { log_dropped, admin_bound, .. } = options;
     let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
-    let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
+    let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
     let (disk, directory) = log_disk(&engine_plan)?;
-    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, Timestamp(now), stop.clone())?;
+    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())?;
     report(&engine);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
@@ -219,12 +222,34 @@ fn place(shards: &Shards, count: usize) -> Result<Vec<Option<usize>>, RunError> 
 
 type EngineParts = (engine::Plan<GlommioEnv>, Vec<ComponentLabels>, Vec<ComponentLabels>);
 
-fn engine_plan(plan: config::Plan, admin_bound: AdminBound, exporter: &Arc<OnceLock<Exporter>>) -> EngineParts {
+/// Reads the files that verbs look things up in: without them no event can be worked on.
+fn load_tables(plan: &config::Plan) -> Result<Vec<Arc<dyn Kept>>, RunError> {
+    let mut all = Vec::new();
+    for pipeline in &plan.pipelines {
+        for kept in pipeline.chain.kept() {
+            let name = &pipeline.name;
+            kept.load(&RealDisk::new())
+                .map_err(|error| RunError::Failed(format!("pipelines.{name}: enrich: {error}")))?;
+            all.push(kept);
+        }
+    }
+    Ok(all)
+}
+
+fn engine_plan(
+    plan: config::Plan,
+    admin_bound: AdminBound,
+    exporter: &Arc<OnceLock<Exporter>>,
+    kept: Vec<Arc<dyn Kept>>,
+) -> EngineParts {
     let facts = Facts { host: host_name().into() };
-    let services: Vec<Arc<dyn Service<GlommioEnv>>> = match plan.admin {
+    let mut services: Vec<Arc<dyn Service<GlommioEnv>>> = match plan.admin {
         Some(listen) => vec![Arc::new(Admin { listen, exporter: exporter.clone(), bound: admin_bound })],
         None => Vec::new(),
     };
+    if !kept.is_empty() {
+        services.push(Arc::new(Keeper { kept }));
+    }
     let used_inputs: Vec<usize> = (0..plan.inputs.len()).filter(|&index| plan.inputs[index].used).collect();
     let used_outputs: Vec<usize> = (0..plan.outputs.len()).filter(|&index| plan.outputs[index].used).collect();
     let label = |id: &str, kind| ComponentLabels { id: id.into(), kind };
@@ -263,6 +288,7 @@ fn engine_plan(plan: config::Plan, admin_bound: AdminBound, exporter: &Arc<OnceL
         data_dir: plan.data_dir.clone(),
         shards: plan.shard_count,
         wal: plan.wal.clone(),
+        dead_letters: plan.dead_letters,
         inputs: inputs.collect(),
         pipelines: pipelines.collect(),
         outputs: outputs.collect(),
@@ -301,6 +327,10 @@ fn delivery_options(settings: &OutputConfig) -> DeliveryOptions {
         },
         when_full: settings.when_full::<GlommioEnv>(),
     }
+}
+
+fn now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64))
 }
 
 fn host_name() -> String {

@@ -10,13 +10,14 @@ use crate::config::facts::Facts;
 use crate::config::types::FieldName;
 use crate::parsers::{Events, OnError, Parse};
 use crate::transforms::condition::{Condition, OpenCondition};
-use crate::transforms::{Opening, Step, Transform, Verdict, open_all, run_all};
+use crate::transforms::enrich::watched::Kept;
+use crate::transforms::{Now, Opening, Step, Transform, Verdict, emit_all, open_all, run_all};
 use std::io::Write as _;
 use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::counters::Tally;
 use tailwater_shards::env::{ShardId, Timestamp};
-use tailwater_shards::limits::{ENVELOPE_BYTES_MAX, JSON_GROWTH_MAX};
+use tailwater_shards::limits::{ENVELOPE_BYTES_MAX, FRAME_PAYLOAD_TARGET_BYTES, JSON_GROWTH_MAX};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::record::{Place, Record, Workshop};
 use tailwater_shards::scan::escape_json_into;
@@ -56,6 +57,11 @@ pub fn spec(events: &Events, chains: Vec<Arc<Chain>>, facts: &Facts) -> Arc<dyn 
 }
 
 impl Chain {
+    /// Files that its verbs look things up in.
+    pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        self.steps.iter().flat_map(Step::kept).collect()
+    }
+
     fn is_routed(&self) -> bool {
         self.first_only || self.routes.iter().any(|route| *route != Route::Always)
     }
@@ -113,6 +119,9 @@ impl ProcessorSpec for Spec {
         let parse_error = shapes.register_edit(Edit::Computed(key));
         // What the log's segments are made for.
         let line_bytes_max = self.events.bytes_max * JSON_GROWTH_MAX + ENVELOPE_BYTES_MAX;
+        let kept = named.iter().filter(|(meta, _)| matches!(meta, Meta::Timestamp | Meta::Host));
+        let kept = kept.map(|(_, name)| shapes.key(name.as_bytes())).collect();
+        let made = shapes.register_edit(Edit::Keep(kept));
         let mut opening = Opening { shapes: &mut shapes, facts: &self.facts };
         let chains = self.chains.iter().map(|chain| chain.open(&mut opening, line_bytes_max)).collect();
         let mut host = Vec::new();
@@ -123,6 +132,7 @@ impl ProcessorSpec for Spec {
             workshop: Workshop::new(shapes),
             chains,
             parse_error,
+            made,
             host,
             unparsed: 0,
             place: 0,
@@ -148,10 +158,15 @@ enum OpenRoute {
 
 impl OpenChain {
     fn run(&mut self, mut record: Record<'_>, frames: &mut Frames<'_>) {
-        if run_all(&mut self.transforms, &mut record) == Verdict::Drop {
-            self.tally.filtered += 1;
-            return;
+        match run_all(&mut self.transforms, &mut record) {
+            Verdict::Keep => self.end(record, frames),
+            Verdict::Drop => self.tally.filtered += 1,
+            Verdict::Aggregate => self.tally.aggregated += 1,
         }
+    }
+
+    /// Makes the line of an event that has passed all verbs.
+    fn end(&mut self, mut record: Record<'_>, frames: &mut Frames<'_>) {
         let mask = match self.routes.is_empty() {
             true => None,
             false => match self.route(&record, frames) {
@@ -209,7 +224,8 @@ impl OpenChain {
             OpenRoute::Always | OpenRoute::Else => 0,
         });
         let failures = verbs.sum::<u64>() + routes.sum::<u64>();
-        Tally { failures, ..std::mem::take(&mut self.tally) }
+        let held = self.transforms.iter().map(|transform| transform.held()).sum();
+        Tally { failures, held, ..std::mem::take(&mut self.tally) }
     }
 }
 
@@ -219,6 +235,8 @@ struct FieldProcessor {
     workshop: Workshop,
     chains: Vec<OpenChain>,
     parse_error: EditId,
+    /// Leaves of an event what those have that verbs make.
+    made: EditId,
     host: Vec<u8>,
     /// Events that could not be parsed and are in no tally yet.
     unparsed: u64,
@@ -266,6 +284,32 @@ impl Processor for FieldProcessor {
                 }
             }
         }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.chains.iter().flat_map(|chain| &chain.transforms).filter_map(|transform| transform.due()).min()
+    }
+
+    fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
+        self.place = place;
+        let metas = &mut self.workshop.metas;
+        metas.clear();
+        metas.set(Meta::Timestamp, |out| push_timestamp(now, out));
+        metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
+        let (chain, mut bytes) = (&mut self.chains[place], 0);
+        while bytes < FRAME_PAYLOAD_TARGET_BYTES {
+            let mut record = self.workshop.text(b"", Place { timestamp: now, offset: 0 });
+            record.edit(self.made);
+            if !emit_all(&mut chain.transforms, Now { time: now, last }, &mut record) {
+                return false;
+            }
+            chain.tally.made += 1;
+            let start = frames.line().len();
+            chain.end(record, frames);
+            // At least one, so that events that no output takes come to an end too.
+            bytes += frames.line().len().saturating_sub(start) + 1;
+        }
+        true
     }
 
     fn take_tally(&mut self) -> Tally {

@@ -2,10 +2,14 @@
 //!
 //! Guarantees: batches of one lane are appended in their order (invariant E3), none is skipped; when the log is full the
 //! lanes are not emptied, apart from what their policy drops, so memory stays bounded (invariant E4); a ticket is acknowledged
-//! when its frames are durable (invariant E1). Does not read sources and does not deliver.
+//! when its frames are durable (invariant E1). What became a dead letter is in the queue of these before the batch it was in is
+//! appended: a crash in between reads the batch again. Lines that a processor makes though no batch comes are appended when they
+//! are due, and the last ones before the end. Does not read sources and does not deliver.
 
 use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, Discarded};
+use crate::dlq::Letters;
+use crate::dlq::clerk::Clerk;
 use crate::env::{Disk as _, Env, Sabotage};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
@@ -19,6 +23,7 @@ use crate::wal::{Sequence, WalError};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One lane that ends here.
 pub struct IntakeLane {
@@ -34,6 +39,10 @@ const GATHERED_BYTES: u64 = 32 * 1024;
 /// Frames in ten that an output with the policy `sample` still gets from a log under pressure.
 const SAMPLED_IN: u64 = 10;
 
+/// How long the wait for lines that are due is: a clock that is set must not make it endless, nor many.
+const TICK_MIN: Duration = Duration::from_millis(1);
+const TICK_MAX: Duration = Duration::from_secs(60);
+
 /// Ranges of dropped batches that wait for room in the log. Those of a source that is spread over shards never meet, so there
 /// is one for each batch; with so many nothing more is dropped, and the lane stops its reader.
 pub(crate) const OWED_MAX: usize = 1024;
@@ -47,6 +56,8 @@ pub struct Intake<E: Env> {
     owed: VecDeque<(usize, Dropped)>,
     paths: Vec<InputPath>,
     keeper: Rc<Keeper<E>>,
+    clerk: Rc<Clerk<E>>,
+    letters: Letters,
     group: Group,
     ready: Arc<Signal>,
     stop: Stop,
@@ -68,6 +79,8 @@ pub struct IntakeParts<E: Env> {
     pub paths: Vec<InputPath>,
     /// The log.
     pub keeper: Rc<Keeper<E>>,
+    /// The dead letter queue.
+    pub clerk: Rc<Clerk<E>>,
     /// Raised by the lanes.
     pub ready: Arc<Signal>,
     /// The end.
@@ -81,7 +94,7 @@ pub struct IntakeParts<E: Env> {
 impl<E: Env> Intake<E> {
     /// An intake; [`Intake::run`] does the work.
     pub fn new(parts: IntakeParts<E>) -> Intake<E> {
-        let IntakeParts { env, lanes, paths, keeper, ready, stop, sampled_outputs, wal_full } = parts;
+        let IntakeParts { env, lanes, paths, keeper, clerk, ready, stop, sampled_outputs, wal_full } = parts;
         stop.tell(ready.clone());
         Intake {
             env,
@@ -89,6 +102,8 @@ impl<E: Env> Intake<E> {
             owed: VecDeque::new(),
             paths,
             keeper,
+            clerk,
+            letters: Letters::new(),
             group: Group::new(),
             ready,
             stop,
@@ -102,6 +117,9 @@ impl<E: Env> Intake<E> {
     pub async fn run(mut self) {
         let mut seen = 0;
         while self.stop.phase() < Phase::Forced {
+            if self.tick(false).await.is_err() {
+                return;
+            }
             let mut idle = true;
             for lane in 0..self.lanes.len() {
                 if let Some(batch) = self.lanes[lane].receiver.pop() {
@@ -121,13 +139,48 @@ impl<E: Env> Intake<E> {
                 }
             } else if idle {
                 if self.lanes.iter_mut().all(|lane| lane.receiver.is_finished()) {
+                    let _ended = self.tick(true).await;
                     return;
                 }
-                self.ready.wait().await;
+                self.wait().await;
             } else if self.env.slice_used() {
                 self.env.turn().await;
             }
         }
+    }
+
+    /// Waits for batches, or until lines are due.
+    async fn wait(&self) {
+        match self.paths.iter().filter_map(InputPath::due).min() {
+            None => self.ready.wait().await,
+            Some(due) => {
+                let nanos = u64::try_from(due.0.saturating_sub(self.env.wall().0)).unwrap_or(0);
+                let left = Duration::from_nanos(nanos).clamp(TICK_MIN, TICK_MAX);
+                futures_lite::future::or(self.ready.wait(), self.env.sleep(left)).await;
+            }
+        }
+    }
+
+    /// Appends the lines that processors have due, or all that they have if it is the last time.
+    async fn tick(&mut self, last: bool) -> Result<(), ()> {
+        for path in 0..self.paths.len() {
+            let Some(due) = self.paths[path].due() else { continue };
+            let now = self.env.wall();
+            let mut more = last || due <= now;
+            while more {
+                self.group.clear();
+                more = self.paths[path].tick(now, last, &mut self.group, &mut self.letters);
+                if !self.letters.is_empty()
+                    && let Some(lane) = self.lanes.iter().position(|lane| lane.path == path)
+                {
+                    self.keep_letters(lane).await?;
+                }
+                if more {
+                    self.append().await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn take(&mut self, lane: usize, batch: Box<Batch>) -> Result<(), ()> {
@@ -136,7 +189,7 @@ impl<E: Env> Intake<E> {
         count_skipped(&self.wal_full, skipped, batch.events.len() as u64);
         let introduce = introduces(&self.keeper, &batch.source);
         self.group.clear();
-        let tally = path.encode(&batch, skipped, introduce, &mut self.group);
+        let tally = path.encode(&batch, skipped, introduce, &mut self.group, &mut self.letters);
         self.lanes[lane].receiver.count(&tally);
         let ticket = batch.ticket;
         // The frames hold all that is needed: the chunk goes home while it is still in the cache.
@@ -144,12 +197,55 @@ impl<E: Env> Intake<E> {
         if E::Disk::sabotaged(Sabotage::AcknowledgeEarly) {
             self.keeper.acknowledge_early(lane, ticket);
         }
+        if !self.letters.is_empty() {
+            self.keep_letters(lane).await?;
+        }
         let sequence = self.append().await?;
         self.keeper.acknowledge_later(sequence, lane, ticket);
         if !self.owed.is_empty() {
             self.record_owed().await?;
         }
         Ok(())
+    }
+
+    /// Keeps the letters of a batch, waiting as long as the queue of them has no room. Fails when the engine ends.
+    async fn keep_letters(&mut self, lane: usize) -> Result<(), ()> {
+        let (of_inputs, all) = (self.letters.of_inputs(), self.letters.count());
+        let (clerk, mut letters) = (self.clerk.clone(), std::mem::take(&mut self.letters));
+        let mut keeping = std::pin::pin!(async {
+            let kept = clerk.keep(&mut letters, std::future::pending()).await;
+            (kept, letters)
+        });
+        let kept = loop {
+            let waited = futures_lite::future::or(async { Some(keeping.as_mut().await) }, async {
+                self.ready.wait().await;
+                None
+            });
+            if let Some((kept, letters)) = waited.await {
+                self.letters = letters;
+                break kept;
+            }
+            if self.stop.phase() == Phase::Forced {
+                return Err(());
+            }
+            self.drop_oldest();
+        };
+        // Which ones were dropped is not known: those of inputs, as far as there are any.
+        let of_inputs = of_inputs.saturating_sub(kept.dropped);
+        let of_pipelines = (all - kept.dropped).saturating_sub(of_inputs);
+        self.lanes[lane].receiver.count_dead_letters(of_inputs, of_pipelines, kept.dropped);
+        Ok(())
+    }
+
+    /// Drops from the lanes what their policies say, while nothing is taken out of them.
+    fn drop_oldest(&mut self) {
+        for lane in 0..self.lanes.len() {
+            while self.owed.len() < OWED_MAX
+                && let Some(dropped) = self.lanes[lane].receiver.drop_oldest()
+            {
+                self.owe(lane, dropped);
+            }
+        }
     }
 
     /// Records what is owed. Merged ranges are out of the order of their tickets, so tickets go back when all are recorded.
@@ -206,13 +302,7 @@ impl<E: Env> Intake<E> {
             if self.stop.phase() == Phase::Forced {
                 return Err(());
             }
-            for lane in 0..self.lanes.len() {
-                while self.owed.len() < OWED_MAX
-                    && let Some(dropped) = self.lanes[lane].receiver.drop_oldest()
-                {
-                    self.owe(lane, dropped);
-                }
-            }
+            self.drop_oldest();
             futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;
         }
     }

@@ -6,6 +6,8 @@
 
 use crate::batch::Batch;
 use crate::counters::{Discard, PipelineCounters, Tally};
+use crate::dlq::Letters;
+use crate::env::Timestamp;
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
@@ -31,6 +33,8 @@ impl PipelineRef {
 pub struct InputPath {
     processor: Box<dyn Processor>,
     pipelines: Vec<PipelineRef>,
+    /// Events that each of them holds for this input.
+    held: Vec<u64>,
     /// Of all pipelines of the shard, by their numbers.
     counters: Arc<[PipelineCounters]>,
 }
@@ -43,7 +47,8 @@ impl InputPath {
         counters: Arc<[PipelineCounters]>,
     ) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        InputPath { processor, pipelines, counters }
+        let held = vec![0; pipelines.len()];
+        InputPath { processor, pipelines, held, counters }
     }
 
     /// Outputs of all its pipelines.
@@ -52,9 +57,19 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along. Returns what was done to the events, over all pipelines.
-    pub fn encode(&mut self, batch: &Batch, skipped: u64, introduce: bool, group: &mut Group) -> Tally {
+    /// source's record is written along. What cannot become lines goes into `letters`. Returns what was done to the events, over
+    /// all pipelines.
+    pub fn encode(
+        &mut self,
+        batch: &Batch,
+        skipped: u64,
+        introduce: bool,
+        group: &mut Group,
+        letters: &mut Letters,
+    ) -> Tally {
+        letters.begin(batch.received);
         self.processor.begin(batch);
+        self.processor.dead_letters(batch, letters);
         let mut all = Tally::default();
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
@@ -62,10 +77,11 @@ impl InputPath {
             if outputs == 0 {
                 group.frame(FrameKind::Events, pipeline.number, 0);
             } else {
-                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets);
+                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets, letters);
                 self.processor.process(batch, place, &mut frames);
                 let tally = self.processor.take_tally();
-                count(&self.counters[pipeline.number as usize], batch.events.len() as u64, &tally);
+                let counters = &self.counters[pipeline.number as usize];
+                count(counters, batch.events.len() as u64, &tally, &mut self.held[place]);
                 all.replaced += tally.replaced;
                 all.unparsed += tally.unparsed;
             }
@@ -82,14 +98,42 @@ impl InputPath {
         }
         all
     }
+
+    /// When there are lines to make though no batch comes.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.processor.due()
+    }
+
+    /// Fills the empty `group` with lines that are due at `now`, or with all there are if it is the last time. False if there is
+    /// none. What cannot become lines goes into `letters`.
+    pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group, letters: &mut Letters) -> bool {
+        letters.begin(now);
+        let mut more = false;
+        for (place, pipeline) in self.pipelines.iter().enumerate() {
+            let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets, letters);
+            more |= self.processor.tick(now, last, place, &mut frames);
+            let tally = self.processor.take_tally();
+            count(&self.counters[pipeline.number as usize], 0, &tally, &mut self.held[place]);
+            group.last().expect("a pipeline makes a frame").finish();
+        }
+        more || !letters.is_empty() || group.frames().iter().any(|frame| frame.event_count() > 0)
+    }
 }
 
-fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
+fn count(counters: &PipelineCounters, events: u64, tally: &Tally, held: &mut u64) {
     counters.received_events.add(events);
+    if tally.held != *held {
+        counters.held_events.set(counters.held_events.get() - *held + tally.held);
+        *held = tally.held;
+    }
+    if tally.made > 0 {
+        counters.made_events.add(tally.made);
+    }
     for (reason, events) in [
         (Discard::Filtered, tally.filtered),
         (Discard::Unparsed, tally.unparsed_dropped),
         (Discard::Oversized, tally.oversized),
+        (Discard::Aggregated, tally.aggregated),
     ] {
         if events > 0 {
             counters.discarded.add(reason, events);
@@ -104,7 +148,6 @@ fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
 mod tests {
     use super::*;
     use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
-    use crate::env::Timestamp;
 
     /// Each event as it is, a second after the epoch.
     struct Plain;
@@ -140,12 +183,12 @@ mod tests {
             vec![PipelineRef { number: 0, targets: vec![1] }],
             [PipelineCounters::default()].into(),
         );
-        let mut group = Group::new();
-        path.encode(&batch, 0, true, &mut group);
+        let (mut group, mut letters) = (Group::new(), Letters::new());
+        path.encode(&batch, 0, true, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));
         batch.events.push(EventSpan { start: 0, end: 0 });
         group.clear();
-        path.encode(&batch, 0, true, &mut group);
+        path.encode(&batch, 0, true, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(1_000_000_000)));
     }
 }

@@ -20,6 +20,7 @@ mod lexer;
 mod macros;
 mod node;
 mod parser;
+mod quick;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -1,11 +1,14 @@
 //! `if`: verbs for the events for which a condition holds, and others for the rest.
 
 use super::condition::{Condition, OpenCondition};
-use super::{Opening, Step, Transform, Verdict, open_all, run_all};
+use super::enrich::watched::Kept;
+use super::{Now, Opening, Step, Transform, Verdict, emit_all, open_all, run_all};
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess};
 use std::borrow::Cow;
+use std::sync::Arc;
+use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 
 /// A condition and the verbs of its two sides.
@@ -46,13 +49,16 @@ impl Settings {
     pub fn check(&self) -> Result<(), Mistake> {
         for (side, steps) in [("then", &self.then), ("else", &self.otherwise)] {
             for (number, step) in steps.iter().enumerate() {
-                step.check().map_err(|mistake| Mistake {
-                    key: format!("{side}.{number}.{}.{}", step.name(), mistake.key),
-                    ..mistake
-                })?;
+                step.check()
+                    .map_err(|mistake| Mistake { key: format!("{side}.{number}.{}", mistake.key), ..mistake })?;
             }
         }
         Ok(())
+    }
+
+    /// Files that the verbs of both sides look things up in.
+    pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        self.then.iter().chain(&self.otherwise).flat_map(Step::kept).collect()
     }
 
     /// One shard's own instance.
@@ -104,5 +110,17 @@ impl Transform for Branch {
     fn take_failures(&mut self) -> u64 {
         let verbs = self.then.iter_mut().chain(&mut self.otherwise).map(|verb| verb.take_failures());
         self.condition.take_failures() + verbs.sum::<u64>()
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.then.iter().chain(&self.otherwise).filter_map(|verb| verb.due()).min()
+    }
+
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> bool {
+        emit_all(&mut self.then, now, record) || emit_all(&mut self.otherwise, now, record)
+    }
+
+    fn held(&self) -> u64 {
+        self.then.iter().chain(&self.otherwise).map(|verb| verb.held()).sum()
     }
 }

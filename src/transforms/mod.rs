@@ -6,15 +6,19 @@
 //! Guarantees: a verb changes the event it is given and nothing else; one that finds nothing to do leaves the event as it is.
 
 pub mod add;
+pub mod aggregate;
 pub mod branch;
 pub mod case;
 pub mod condition;
 pub mod convert;
 pub mod copy;
+pub mod dedupe;
+pub mod enrich;
 pub mod filter;
 pub mod flatten;
 pub mod hash;
 pub mod keep;
+pub mod key;
 mod number;
 pub mod pairs;
 pub mod parse;
@@ -23,6 +27,7 @@ pub mod redact;
 pub mod remove;
 pub mod rename;
 pub mod replace;
+pub mod sample;
 mod secrets;
 pub mod short;
 mod table;
@@ -30,12 +35,17 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod throttle;
 pub mod timestamp;
 pub mod unflatten;
+pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
+use enrich::watched::Kept;
+use std::sync::Arc;
+use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
-use tailwater_shards::shape::Shapes;
+use tailwater_shards::shape::{Edit, EditId, Shapes};
 
 pub use table::{Row, verb_schema};
 
@@ -46,6 +56,8 @@ pub enum Verdict {
     Keep,
     /// It is not kept in this pipeline.
     Drop,
+    /// It is counted in an aggregate, which leaves in its place.
+    Aggregate,
 }
 
 /// One shard's own instance of a verb. Hot: called for each event, allocates nothing in steady state.
@@ -56,6 +68,33 @@ pub trait Transform {
     fn take_failures(&mut self) -> u64 {
         0
     }
+    /// All that it does, if that is the same for all events of a shape.
+    fn edits(&self) -> Option<Vec<EditId>> {
+        None
+    }
+    /// When it has events of its own to make, though none comes.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+    /// Makes the next of the events that are due: fills `record`, which has no fields but what the input knows of all events.
+    /// False, and the record as it was, if none is left; then it is not called again before more is due.
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> bool {
+        let _ = (now, record);
+        false
+    }
+    /// Events that are counted in what it has not made yet.
+    fn held(&self) -> u64 {
+        0
+    }
+}
+
+/// The moment at which verbs make events of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The clock of the host.
+    pub time: Timestamp,
+    /// It is the last one: everything is due.
+    pub last: bool,
 }
 
 /// What a verb is opened with.
@@ -81,34 +120,89 @@ pub trait Verb {
     fn check(&self) -> Result<(), Mistake>;
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
+    /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
+    fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        Vec::new()
+    }
 }
 
 /// The event of the docs for verbs that need no special one.
 pub const SAMPLE: &str =
     r#"{"level":"error","msg":"login failed","user":{"id":42,"email":"ann@example.com"},"status":500}"#;
 
-/// Opens verbs in their order.
+/// Opens verbs in their order. Neighbours that depend on the shape alone become one step.
 pub fn open_all(steps: &[Step], opening: &mut Opening<'_>) -> Vec<Box<dyn Transform>> {
-    steps.iter().map(|step| step.open(opening)).collect()
+    let mut opened: Vec<Box<dyn Transform>> = Vec::with_capacity(steps.len());
+    let mut together = Vec::new();
+    for step in steps {
+        let transform = step.open(opening);
+        match transform.edits() {
+            Some(mut edits) => together.append(&mut edits),
+            None => {
+                opened.extend(joined(&mut together, opening));
+                opened.push(transform);
+            }
+        }
+    }
+    opened.extend(joined(&mut together, opening));
+    opened
 }
 
-/// Gives an event to verbs in their order, until one drops it.
+/// One step that makes all these edits.
+fn joined(edits: &mut Vec<EditId>, opening: &mut Opening<'_>) -> Option<Box<dyn Transform>> {
+    let edits = std::mem::take(edits);
+    match edits[..] {
+        [] => None,
+        [edit] => Some(Box::new(Edits(edit))),
+        _ => Some(Box::new(Edits(opening.shapes.register_edit(Edit::All(edits))))),
+    }
+}
+
+struct Edits(EditId);
+
+impl Transform for Edits {
+    #[inline]
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        record.edit(self.0);
+        Verdict::Keep
+    }
+}
+
+/// Gives an event to verbs in their order, until one does not keep it.
 pub fn run_all(transforms: &mut [Box<dyn Transform>], record: &mut Record<'_>) -> Verdict {
     for transform in transforms {
-        if transform.apply(record) == Verdict::Drop {
-            return Verdict::Drop;
+        match transform.apply(record) {
+            Verdict::Keep => {}
+            gone => return gone,
         }
     }
     Verdict::Keep
+}
+
+/// Makes the next event that one of the verbs has due, and gives it to those behind it; false if none is left.
+pub fn emit_all(transforms: &mut [Box<dyn Transform>], now: Now, record: &mut Record<'_>) -> bool {
+    let empty = record.shape();
+    for place in 0..transforms.len() {
+        while transforms[place].emit(now, record) {
+            if run_all(&mut transforms[place + 1..], record) == Verdict::Keep {
+                return true;
+            }
+            record.set_shape(empty);
+        }
+    }
+    false
 }
 
 crate::transforms! {
     /// A verb and its settings: a map with the verb as its only key.
     pub enum Step {
         Add => add::Settings,
+        Aggregate => aggregate::Settings,
         Convert => convert::Settings,
         Copy => copy::Settings,
+        Dedupe => dedupe::Settings,
         Drop => filter::Drop,
+        Enrich => enrich::Settings,
         Filter => filter::Filter,
         Flatten => flatten::Settings,
         Hash => hash::Settings,
@@ -119,8 +213,11 @@ crate::transforms! {
         Remove => remove::Settings,
         Rename => rename::Settings,
         Replace => replace::Settings,
+        Sample => sample::Settings,
+        Throttle => throttle::Settings,
         Timestamp => timestamp::Settings,
         Unflatten => unflatten::Settings,
         Uppercase => case::Upper,
+        Validate => validate::Settings,
     }
 }

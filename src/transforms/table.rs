@@ -57,12 +57,16 @@ macro_rules! transforms {
                 }
             }
 
-            /// Checks what types alone cannot.
+            /// Checks what types alone cannot; the key in a mistake is relative to the entry.
             pub fn check(&self) -> Result<(), $crate::config::component::Mistake> {
-                match self {
+                let checked = match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
-                    Self::If(settings) => settings.check(),
-                }
+                    Self::If(settings) => return settings.check(),
+                };
+                checked.map_err(|mistake| $crate::config::component::Mistake {
+                    key: format!("{}.{}", self.name(), mistake.key),
+                    ..mistake
+                })
             }
 
             /// One shard's own instance.
@@ -70,6 +74,14 @@ macro_rules! transforms {
                 match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::open(settings, opening),)*
                     Self::If(settings) => settings.open(opening),
+                }
+            }
+
+            /// Files that it looks things up in.
+            pub fn kept(&self) -> Vec<std::sync::Arc<dyn $crate::transforms::enrich::watched::Kept>> {
+                match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::kept(settings),)*
+                    Self::If(settings) => settings.kept(),
                 }
             }
 

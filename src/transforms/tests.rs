@@ -1,15 +1,16 @@
 //! Verbs as they are configured, on events as they come.
 
-use super::{Opening, Step, Transform, Verdict, open_all, run_all};
+use super::{Now, Opening, Step, Transform, Verdict, emit_all, open_all, run_all};
 use crate::config::component::Mistake;
 use crate::config::de::read;
 use crate::config::facts::Facts;
 use crate::config::node::parse;
 use tailwater_shards::batch::{Chunk, EventSpan};
 use tailwater_shards::env::Timestamp;
+use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::record::{Place, Workshop};
 use tailwater_shards::scan::json::{Lines, NodeId, Parser};
-use tailwater_shards::shape::{Meta, Shapes};
+use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
 
 /// When the events of these tests happen: 2026-11-23T10:20:30.123456789Z.
 pub const TIME: Timestamp = Timestamp(1_795_429_230_123_456_789);
@@ -19,6 +20,8 @@ pub struct Bench {
     workshop: Workshop,
     verbs: Vec<Box<dyn Transform>>,
     parser: Parser,
+    made: EditId,
+    steps: Vec<Step>,
 }
 
 impl Bench {
@@ -33,10 +36,25 @@ impl Bench {
         }
         let mut shapes = Shapes::new(&[(Meta::File, "file")], Some("message"));
         let facts = Facts { host: "web-03".into() };
+        let made = shapes.register_edit(Edit::Clear);
         let verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
         let mut workshop = Workshop::new(shapes);
         workshop.metas.set(Meta::File, |out| out.extend_from_slice(b"\"a.log\""));
-        Ok(Bench { workshop, verbs, parser: Parser::new() })
+        Ok(Bench { workshop, verbs, parser: Parser::new(), made, steps })
+    }
+
+    /// The same with the files that the verbs look things up in.
+    pub fn loaded(list: &str) -> Result<Bench, String> {
+        let bench = Bench::try_new(list)?;
+        bench.steps.iter().flat_map(Step::kept).try_for_each(|kept| kept.load(&RealDisk::new()))?;
+        Ok(bench)
+    }
+
+    /// Looks at these files as often as it takes to see that they have changed and stay so.
+    pub fn look_twice(&self) {
+        for kept in self.steps.iter().flat_map(Step::kept) {
+            (0..2).for_each(|_| kept.look(&RealDisk::new()));
+        }
     }
 
     /// What the verbs make of an event; none if they drop it. A line that is no object of JSON is text.
@@ -57,7 +75,7 @@ impl Bench {
             NodeId::BAD => self.workshop.text(line.as_bytes(), place),
             _ => self.workshop.line(chunk.bytes(), line.as_bytes(), &lines.lines[0], &lines.slots, place),
         };
-        if run_all(&mut self.verbs, &mut record) == Verdict::Drop {
+        if run_all(&mut self.verbs, &mut record) != Verdict::Keep {
             return None;
         }
         let mut out = Vec::new();
@@ -66,6 +84,31 @@ impl Bench {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert!(json.is_object());
         Some(text.trim_end().to_owned())
+    }
+
+    /// The events that the verbs make of their own at a time, without what the input adds.
+    pub fn emitted(&mut self, time: Timestamp, last: bool) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let mut record = self.workshop.text(b"", Place { timestamp: time, offset: 0 });
+            record.edit(self.made);
+            if !emit_all(&mut self.verbs, Now { time, last }, &mut record) {
+                return all;
+            }
+            let mut out = Vec::new();
+            record.encode(&mut out);
+            all.push(String::from_utf8(out).expect("lines are UTF-8").trim_end().to_owned());
+        }
+    }
+
+    /// When they have some to make.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.verbs.iter().filter_map(|verb| verb.due()).min()
+    }
+
+    /// Events that are counted in those.
+    pub fn held(&self) -> u64 {
+        self.verbs.iter().map(|verb| verb.held()).sum()
     }
 
     /// Times that a verb could not do its work.
@@ -118,6 +161,7 @@ fn remove_takes_fields_at_any_depth() {
 fn keep_leaves_nothing_but_what_it_names() {
     let event = r#"{"a":1,"b":2,"c":3}"#;
     assert_eq!(one("- keep: [c, a, x]", event), r#"{"a":1,"c":3}"#);
+    assert!(mistake("- keep: [a, b.c]").contains("whole fields are kept"));
     assert_eq!(Bench::try_new("- keep: [x]").expect("valid").event(event).as_deref(), Some("{}"));
 }
 
@@ -185,6 +229,17 @@ fn if_runs_one_side() {
     assert_eq!(one(list, r#"{"status":1,"stack":1}"#), "dropped");
     assert!(mistake("- {if: \"true\"}").contains("`then` is missing"));
     assert!(mistake("- {if: \"true\", then: [{add: {x: \"{{\"}}]}").contains("then.0.add.x"));
+}
+
+#[test]
+fn verbs_that_are_joined_keep_their_order() {
+    let event = r#"{"a":1,"b":2}"#;
+    let verbs =
+        ["{rename: {a: b}}", "{add: {a: 3}}", "{copy: {a: c}}", "{remove: [a]}", "{rename: {c: a}}", "{keep: [a, b]}"];
+    let list = |by: &str| verbs.iter().map(|verb| format!("- {verb}\n{by}")).collect::<String>();
+    assert_eq!(one(&list(""), event), r#"{"b":1,"a":3}"#);
+    // Something that depends on the event lies between them.
+    assert_eq!(one(&list("- {filter: b > 0}\n"), event), r#"{"b":1,"a":3}"#);
 }
 
 #[test]

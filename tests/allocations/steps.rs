@@ -12,6 +12,7 @@ use tailwater::config::types::FieldNames;
 use tailwater::expr::{FieldValue, Fields, PathIndex, Program};
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
 use tailwater_shards::counters::InputCounters;
+use tailwater_shards::dlq::Letters;
 use tailwater_shards::env::{Env, ShardId, Timestamp};
 use tailwater_shards::glommio_env::{GlommioEnv, launch};
 use tailwater_shards::lane::{LaneOptions, lane};
@@ -73,6 +74,7 @@ pub fn every_step_allocates_nothing() {
     text(&mut wrong);
     expressions(&mut wrong);
     crate::verbs::verbs(&mut wrong);
+    crate::pipelines::pipelines(&mut wrong);
     lanes(&mut wrong);
     frames(&mut wrong);
     wrong.extend(log());
@@ -98,7 +100,7 @@ fn text(wrong: &mut Vec<String>) {
             group.clear();
             batch.received.0 += 1_000_000;
             processor.begin(&batch);
-            processor.process(&batch, 0, &mut Frames::new(&mut group, 0, 1, &[1]));
+            processor.process(&batch, 0, &mut Frames::new(&mut group, 0, 1, &[1], &mut Letters::new()));
         });
     }
     let mut out = Vec::new();

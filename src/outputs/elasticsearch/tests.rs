@@ -160,6 +160,19 @@ fn too_large_requests_are_halved() {
 }
 
 #[test]
+fn request_with_more_reasons_than_an_answer_may_hold_is_halved() {
+    let reason = "x".repeat(10_000);
+    let server = Server::start(move |_, seen| {
+        let item = json!({ "index": { "status": 400, "error": { "type": "long", "reason": reason } } }).to_string();
+        let items = vec![item; numbers(seen).len()].join(",");
+        Act::Send(answer(200, "", format!("{{\"errors\":true,\"items\":[{items}]}}").as_bytes()))
+    });
+    let outcomes = send(&server, json!({}), 4000, 20);
+    let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{:?}", outcomes.last()) };
+    assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..4000).collect::<Vec<_>>());
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let url = ["http://x".to_owned()];
     let key = |endpoints: &[String], more| settings(endpoints, more).check().expect_err("refused").key;

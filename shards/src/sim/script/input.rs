@@ -6,11 +6,13 @@
 
 use super::{Ledger, Mood, encode_line, raw_line};
 use crate::batch::{Batch, EventSpan, Source, SourceRange};
+use crate::dlq::{ComponentKind, DeadLetter, Letters};
 use crate::env::{Env, ShardId, Timestamp};
 use crate::limits::CHUNK_BYTES;
 use crate::plugin::{
     Frames, InputContext, InputSpec, LocalFuture, Placement, PluginError, Processor, ProcessorSpec, Ticket,
 };
+use crate::sim::oracle::payload_hash;
 use crate::stop::Phase;
 use futures_lite::future::{or, poll_once};
 use std::collections::VecDeque;
@@ -18,16 +20,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Makes the lines that [`super::decode_line`] reads.
-pub struct ScriptEncoder;
+pub struct ScriptEncoder {
+    /// Whether some events are dead letters instead, the same each time they come.
+    pub dead_letters: bool,
+}
 
 struct Lines {
+    dead_letters: bool,
     source: Vec<u8>,
     received: Timestamp,
 }
 
+/// Whether a line becomes a dead letter where some do.
+fn is_dead(raw: &[u8]) -> bool {
+    payload_hash(raw).is_multiple_of(13)
+}
+
 impl ProcessorSpec for ScriptEncoder {
     fn open(&self, _: ShardId) -> Box<dyn Processor> {
-        Box::new(Lines { source: Vec::new(), received: Timestamp(0) })
+        Box::new(Lines { dead_letters: self.dead_letters, source: Vec::new(), received: Timestamp(0) })
     }
 }
 
@@ -37,8 +48,23 @@ impl Processor for Lines {
         self.received = batch.received;
     }
 
+    fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+        for index in (0..batch.events.len()).filter(|index| self.dead_letters && is_dead(batch.event(*index))) {
+            letters.push(&DeadLetter {
+                kind: ComponentKind::Input,
+                component: &batch.source.input,
+                place: "script",
+                source: &self.source,
+                reason: "scripted",
+                attempts: 0,
+                timestamp: self.received,
+                original: batch.event(index),
+            });
+        }
+    }
+
     fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
-        for index in 0..batch.events.len() {
+        for index in (0..batch.events.len()).filter(|index| !self.dead_letters || !is_dead(batch.event(*index))) {
             encode_line(&self.source, batch.event(index), frames.line());
             frames.end_event(self.received);
         }

@@ -1,0 +1,412 @@
+//! `aggregate`: what many events say together, one event for each group and window.
+//!
+//! Guarantees: every event of a window is counted in one group, and each group leaves as one event when its window ends, though
+//! no event comes, and when the engine stops; what is kept is bounded by `max_groups`: beyond it, events are counted in one group
+//! more that says so, and as failures of the pipeline. Windows follow each other without a gap, by the clock of the host: an
+//! event counts in the window in which it is worked on. Each input and shard has windows of its own.
+//!
+//! Does not survive a crash: events of a window that is open when the process is killed are not in the log, and no longer waited
+//! for at their source. How many that would be is a metric; a stop that drains loses none.
+
+pub mod cells;
+pub mod sketch;
+#[cfg(test)]
+mod tests;
+
+use super::dedupe::OfKey;
+use super::key::{KeyPart, push_unescaped};
+use super::pairs::Pairs;
+use super::place::{Place, push_json};
+use super::template::OpenTemplate;
+use super::{Now, Opening, Transform, Verb, Verdict};
+use crate::codec::calendar::rfc3339_micros;
+use crate::codec::path::Path;
+use crate::config::component::Mistake;
+use crate::config::types::Period;
+use cells::{Cell, Function};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::BuildHasherDefault;
+use std::time::Duration;
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::record::{Record, Value};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Windows, groups and what is made of each group.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How long a window is: windows begin at whole multiples of it, UTC.
+    pub every: Period,
+    /// Fields whose values make a group: a list of fields, or a map from fields of the aggregate to fields or templates.
+    #[serde(default)]
+    pub by: By,
+    /// Fields of the aggregate: `count`, or `{sum: FIELD}`, `{min: FIELD}`, `{max: FIELD}`, `{avg: FIELD}`, `{p99: FIELD}`.
+    /// Percentiles are within 1 % of the exact value. Values that are no numbers are left out.
+    pub fields: Pairs<Function>,
+    /// Groups of a window, per input and shard; events of further ones are counted in one group that has `other_groups: true`
+    /// in place of the fields of `by`.
+    #[serde(default = "max_groups")]
+    pub max_groups: usize,
+    /// The events go on too; otherwise only the aggregates do.
+    #[serde(default)]
+    pub keep_events: bool,
+    /// A field that gets the window as `{start: ..., end: ...}`.
+    #[serde(default)]
+    pub window_field: Option<Path>,
+}
+
+fn max_groups() -> usize {
+    1000
+}
+
+/// Most groups that may be kept.
+const GROUPS_MAX: usize = 1_000_000;
+
+/// Longest values of `by`, as JSON: events with longer ones belong to no group of their own.
+const KEY_BYTES_MAX: usize = 16 * 1024;
+
+/// Most fields that make groups.
+const PARTS_MAX: usize = 16;
+
+/// The field of the group that events of too many groups are counted in.
+const OTHER: &str = "other_groups";
+
+/// Fields of the aggregate, and what makes groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct By(pub Vec<(Path, KeyPart)>);
+
+impl<'de> Deserialize<'de> for By {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<By, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = By;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of fields, or a map from fields to fields or templates")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<By, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = list.next_element()? {
+                    match part {
+                        KeyPart::Field(path) => parts.push((path.clone(), KeyPart::Field(path))),
+                        KeyPart::Template(_) => {
+                            return Err(A::Error::custom(
+                                "a template needs a field: write `by: {FIELD: \"{{ ... }}\"}`",
+                            ));
+                        }
+                    }
+                }
+                Ok(By(parts))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<By, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = map.next_entry()? {
+                    parts.push(part);
+                }
+                Ok(By(parts))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for By {
+    fn schema_name() -> Cow<'static, str> {
+        "By".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let part = generator.subschema_for::<KeyPart>();
+        json_schema!({"anyOf": [{"type": "array", "items": part.clone()}, {"type": "object", "additionalProperties": part}]})
+    }
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "aggregate";
+    const SUMMARY: &'static str = "makes one event of many: counts, sums and percentiles by group and window";
+    const EXAMPLE: &'static str = "aggregate:\n  every: 60s\n  by: [service, http.status]\n  \
+        fields: {requests: count, bytes: {sum: bytes}, latency_p99: {p99: latency_ms}}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        let mistake =
+            |key: &str, what: String, help: &str| Err(Mistake { key: key.to_owned(), what, help: help.to_owned() });
+        if self.every.0 < Duration::from_millis(100) || self.every.0 > Duration::from_secs(86_400) {
+            return mistake(
+                "every",
+                format!("windows of {}", self.every),
+                "write a time from 100ms to 1d, such as `60s`",
+            );
+        }
+        if !(1..=GROUPS_MAX).contains(&self.max_groups) {
+            let what = format!("{} groups cannot be kept", self.max_groups);
+            return mistake("max_groups", what, "write a number from 1 to 1000000");
+        }
+        if self.by.0.len() > PARTS_MAX {
+            return mistake("by", format!("groups by {} fields", self.by.0.len()), "write at most 16");
+        }
+        if self.fields.0.is_empty() {
+            return mistake("fields", "nothing is made of the groups".to_owned(), "write `fields: {count: count}`");
+        }
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let by = self.by.0.iter().map(|(to, part)| {
+            let from = match part {
+                KeyPart::Field(path) => From::Field(Place::new(path, opening)),
+                KeyPart::Template(template) => From::Template(template.open(opening)),
+            };
+            Part { from, to: Place::new(to, opening) }
+        });
+        let by: Vec<Part> = by.collect();
+        let columns = self.fields.0.iter().map(|(to, function)| Column {
+            from: match function {
+                Function::Count => None,
+                Function::Values(_, path) => Some(Place::new(path, opening)),
+            },
+            to: Place::new(to, opening),
+        });
+        let columns = columns.collect();
+        Box::new(Aggregate {
+            every_nanos: self.every.0.as_nanos() as i64,
+            by,
+            columns,
+            other: Place::new(&Path::field(OTHER), opening),
+            window_field: self.window_field.as_ref().map(|path| Place::new(path, opening)),
+            verdict: if self.keep_events { Verdict::Keep } else { Verdict::Aggregate },
+            window: Window {
+                groups_max: self.max_groups,
+                empty: self.fields.0.iter().map(|(_, function)| Cell::new(function)).collect(),
+                ..Window::default()
+            },
+            emitting: None,
+            values: Vec::new(),
+            ends: Vec::new(),
+            scratch: Vec::new(),
+            failures: 0,
+        })
+    }
+}
+
+enum From {
+    Field(Place),
+    Template(OpenTemplate),
+}
+
+/// A value that makes groups.
+struct Part {
+    from: From,
+    to: Place,
+}
+
+/// A field of the aggregate, and where its values come from.
+struct Column {
+    from: Option<Place>,
+    to: Place,
+}
+
+/// A group of the window.
+struct Group {
+    /// The values of `by` as JSON, one behind the other.
+    values: Vec<u8>,
+    /// Where each ends; one that the events did not have is empty.
+    ends: Vec<u32>,
+    cells: Vec<Cell>,
+}
+
+/// The groups of the window that is open.
+#[derive(Default)]
+struct Window {
+    start: Option<Timestamp>,
+    groups_max: usize,
+    empty: Vec<Cell>,
+    places: HashMap<u128, u32, BuildHasherDefault<OfKey>>,
+    /// Those in use, and behind them those of earlier windows, whose memory is used again.
+    groups: Vec<Group>,
+    used: usize,
+    /// The group for events of too many groups.
+    other: Option<usize>,
+    events: u64,
+}
+
+impl Window {
+    /// The group of a key, which is that of these values; none if there are too many.
+    fn place(&mut self, key: u128, values: &[u8], ends: &[u32]) -> Option<usize> {
+        if let Some(at) = self.places.get(&key) {
+            return Some(*at as usize);
+        }
+        if self.places.len() >= self.groups_max || values.len() > KEY_BYTES_MAX {
+            return None;
+        }
+        let at = self.begin_group(values, ends);
+        self.places.insert(key, at as u32);
+        Some(at)
+    }
+
+    /// The group for events of too many groups.
+    fn place_of_others(&mut self) -> usize {
+        let at = self.other.unwrap_or_else(|| self.begin_group(&[], &[]));
+        self.other = Some(at);
+        at
+    }
+
+    fn begin_group(&mut self, values: &[u8], ends: &[u32]) -> usize {
+        if self.used == self.groups.len() {
+            self.groups.push(Group { values: Vec::new(), ends: Vec::new(), cells: self.empty.clone() });
+        }
+        let group = &mut self.groups[self.used];
+        group.values.clear();
+        group.values.extend_from_slice(values);
+        group.ends.clear();
+        group.ends.extend_from_slice(ends);
+        group.cells.iter_mut().for_each(Cell::clear);
+        self.used += 1;
+        self.used - 1
+    }
+
+    fn close(&mut self) {
+        self.places.clear();
+        (self.used, self.events) = (0, 0);
+        (self.start, self.other) = (None, None);
+    }
+}
+
+struct Aggregate {
+    every_nanos: i64,
+    by: Vec<Part>,
+    columns: Vec<Column>,
+    other: Place,
+    window_field: Option<Place>,
+    verdict: Verdict,
+    window: Window,
+    /// The next group to leave, while the window is being emptied, and when that began.
+    emitting: Option<(usize, Timestamp)>,
+    /// The values of `by` of the event at hand, and where each ends.
+    values: Vec<u8>,
+    ends: Vec<u32>,
+    scratch: Vec<u8>,
+    failures: u64,
+}
+
+impl Aggregate {
+    /// Appends the values of `by`; where each ends is in `ends`.
+    fn push_values(&mut self, record: &Record<'_>) {
+        self.values.clear();
+        self.ends.clear();
+        for part in &mut self.by {
+            match &mut part.from {
+                From::Field(place) => {
+                    if let Some(value) = place.get(record) {
+                        push_value(value, &mut self.scratch, &mut self.values);
+                    }
+                }
+                From::Template(template) => template.push(record, &mut self.values),
+            }
+            self.ends.push(self.values.len() as u32);
+        }
+    }
+
+    fn key(&mut self) -> u128 {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&self.values);
+        // They tell lists of values apart that read the same one behind the other.
+        self.ends.iter().for_each(|end| self.scratch.extend_from_slice(&end.to_le_bytes()));
+        xxh3_128(&self.scratch)
+    }
+
+    /// The end of the window, if it has one at which it is to leave.
+    fn end(&self) -> Option<i64> {
+        self.window.start.map(|start| start.0.saturating_add(self.every_nanos))
+    }
+
+    fn fill(&mut self, at: usize, until: Timestamp, record: &mut Record<'_>) {
+        let (group, start) = (&self.window.groups[at], self.window.start.unwrap_or(until));
+        let mut from = 0;
+        for (part, end) in self.by.iter_mut().zip(&group.ends) {
+            let value = &group.values[from..*end as usize];
+            if !value.is_empty() {
+                part.to.put(record, value);
+            }
+            from = *end as usize;
+        }
+        if self.window.other == Some(at) {
+            self.other.put(record, b"true");
+        }
+        for (cell, column) in group.cells.iter().zip(&mut self.columns) {
+            if let Some(value) = cell.value() {
+                column.to.put(record, value.to_string().as_bytes());
+            }
+        }
+        if let Some(place) = &mut self.window_field {
+            let text = |time: Timestamp| String::from_utf8_lossy(&rfc3339_micros(time)).into_owned();
+            let window = serde_json::json!({"start": text(start), "end": text(until)});
+            place.put(record, window.to_string().as_bytes());
+        }
+    }
+}
+
+/// Appends a value as JSON, a string in the one spelling that it has here.
+fn push_value(value: Value<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+    match value {
+        Value::Json(json) if json.contains(&b'\\') && json.first() == Some(&b'"') => {
+            scratch.clear();
+            push_unescaped(&json[1..json.len() - 1], scratch);
+            push_json(Value::Text(scratch), out);
+        }
+        value => push_json(value, out),
+    }
+}
+
+impl Transform for Aggregate {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        self.push_values(record);
+        let key = self.key();
+        let start = Timestamp(record.timestamp.0 - record.timestamp.0.rem_euclid(self.every_nanos));
+        let window = &mut self.window;
+        // A clock that was set back makes the window longer, and not by all that time.
+        window.start = Some(window.start.map_or(start, |open| open.min(start)));
+        window.events += 1;
+        let at = window.place(key, &self.values, &self.ends).unwrap_or_else(|| {
+            self.failures += 1;
+            window.place_of_others()
+        });
+        for (cell, column) in window.groups[at].cells.iter_mut().zip(&self.columns) {
+            let value = column.from.as_ref().and_then(|place| place.get(record));
+            self.failures += u64::from(!cell.add(value));
+        }
+        self.verdict
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.end().map(Timestamp)
+    }
+
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> bool {
+        let Some(end) = self.end() else { return false };
+        let (at, until) = match self.emitting {
+            Some(emitting) => emitting,
+            None if now.last || now.time.0 >= end => (0, Timestamp(now.time.0.min(end))),
+            None => return false,
+        };
+        if at == self.window.used {
+            self.window.close();
+            self.emitting = None;
+            return false;
+        }
+        self.fill(at, until, record);
+        self.emitting = Some((at + 1, until));
+        true
+    }
+
+    fn held(&self) -> u64 {
+        self.window.events
+    }
+}

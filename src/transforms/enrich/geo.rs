@@ -1,0 +1,132 @@
+//! Places of IP addresses, out of a MaxMind file.
+//!
+//! Guarantees: a file is used only if its structure is sound; what is wrong deeper in it costs the addresses it concerns. What
+//! was made of the records that were asked for last is kept, up to a bound, since many addresses share one.
+
+use super::super::dedupe::OfKey;
+use crate::codec::path::{Path, Segment};
+use crate::codec::rewrite::put;
+use maxminddb::{PathElement, Reader};
+use serde_json::Value as Json;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// An open file.
+pub struct Database(Reader<Vec<u8>>);
+
+/// Fields and where they are in a record of MaxMind's own databases. What a record lacks is left out.
+pub const USUAL: [(&str, &str); 13] = [
+    ("continent_code", "continent.code"),
+    ("country_iso_code", "country.iso_code"),
+    ("country_name", "country.names.en"),
+    ("region_iso_code", "subdivisions[0].iso_code"),
+    ("region_name", "subdivisions[0].names.en"),
+    ("city_name", "city.names.en"),
+    ("postal_code", "postal.code"),
+    ("timezone", "location.time_zone"),
+    ("location.lat", "location.latitude"),
+    ("location.lon", "location.longitude"),
+    ("asn", "autonomous_system_number"),
+    ("as_organization", "autonomous_system_organization"),
+    ("connection_type", "connection_type"),
+];
+
+impl Database {
+    /// Opens a file's content.
+    pub fn read(bytes: Vec<u8>) -> Result<Database, String> {
+        Reader::from_source(bytes).map(Database).map_err(|error| format!("it is no MaxMind file: {error}"))
+    }
+}
+
+/// Records that are kept as JSON, and their bytes.
+const KEPT_MAX: usize = 16 * 1024;
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Makes JSON of records.
+pub struct Renderer {
+    /// Fields, and where they are in a record.
+    fields: Vec<(Path, Path)>,
+    /// What was made of the records at these places.
+    kept: HashMap<u128, Range<usize>, BuildHasherDefault<OfKey>>,
+    bytes: Vec<u8>,
+    scratch: Vec<u8>,
+    /// Lookups that failed because the file is broken.
+    failures: u64,
+}
+
+impl Renderer {
+    /// Of these fields.
+    pub fn new(fields: Vec<(Path, Path)>) -> Renderer {
+        Renderer { fields, kept: HashMap::default(), bytes: Vec::new(), scratch: Vec::new(), failures: 0 }
+    }
+
+    /// Forgets what was made of another file.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+        self.bytes.clear();
+    }
+
+    /// Lookups that failed since the last call.
+    pub fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+
+    /// An object with the fields that the file has of an address; none if it has none of them.
+    pub fn find(&mut self, database: &Database, address: IpAddr) -> Option<&[u8]> {
+        let found = match database.0.lookup(address.to_canonical()) {
+            Ok(found) => found,
+            Err(_) => {
+                self.failures += 1;
+                return None;
+            }
+        };
+        // Spread over all bits, since the map takes keys for hashes; no two places meet.
+        let place = u128::from((found.offset()? as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let range = match self.kept.get(&place) {
+            Some(range) => range.clone(),
+            None => {
+                let decode = |path: &Path| {
+                    let path: Vec<PathElement<'_>> = path.segments().iter().map(element).collect();
+                    found.decode_path::<Json>(&path)
+                };
+                self.render(place, decode)
+            }
+        };
+        (!range.is_empty()).then(|| &self.bytes[range])
+    }
+
+    #[cold]
+    fn render<F>(&mut self, place: u128, decode: impl Fn(&Path) -> Result<Option<Json>, F>) -> Range<usize> {
+        let mut object = b"{}".to_vec();
+        for (to, from) in &self.fields {
+            match decode(from) {
+                Ok(None | Some(Json::Null)) => {}
+                Ok(Some(value)) => {
+                    self.scratch.clear();
+                    if put(&object, to.segments(), value.to_string().as_bytes(), &mut self.scratch) {
+                        std::mem::swap(&mut object, &mut self.scratch);
+                    }
+                }
+                Err(_) => self.failures += 1,
+            }
+        }
+        if self.kept.len() >= KEPT_MAX || self.bytes.len() + object.len() > KEPT_BYTES_MAX {
+            self.clear();
+        }
+        let start = self.bytes.len();
+        if object.len() > 2 {
+            self.bytes.extend_from_slice(&object);
+        }
+        self.kept.insert(place, start..self.bytes.len());
+        start..self.bytes.len()
+    }
+}
+
+fn element(segment: &Segment) -> PathElement<'_> {
+    match segment {
+        Segment::Field(name) => PathElement::Key(name),
+        Segment::Index(index) => PathElement::Index(*index),
+    }
+}

@@ -1,0 +1,365 @@
+//! `enrich`: what a table or a MaxMind file knows of an event.
+//!
+//! Guarantees: the file is read before the first event, and the engine does not start without it; when it changes it is read
+//! again beside the events, and all fields of an event come from one version. No event waits for a file.
+
+pub mod geo;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod watched;
+
+use super::key::push_unescaped;
+use super::pairs::Pairs;
+use super::place::Place;
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::json::string_body;
+use crate::codec::path::{Path, Segment};
+use crate::config::component::{Facts, Mistake};
+use crate::config::types::ByteSize;
+use geo::{Database, Renderer, USUAL};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use table::{Table, push_part};
+use tailwater_shards::record::{Record, Value};
+use watched::{Current, Kept, Watched};
+
+/// Where to look things up: in `file`, a table in CSV, by `key`; or in `geoip`, a MaxMind file, by the address in `field`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// A table: CSV with a header.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// Columns of the table, and the field that each is compared with: texts, or numbers as they are spelled.
+    #[serde(default)]
+    pub key: BTreeMap<String, Path>,
+    /// Fields, and the columns of the table that they get; without it, all columns but those of `key`, under their names. A cell
+    /// that is empty adds nothing.
+    #[serde(default)]
+    pub add: Option<Pairs<String>>,
+    /// What is put before the names of columns, without `add`: `host_`, or `host.` to put them into an object.
+    #[serde(default)]
+    pub prefix: String,
+    /// A MaxMind file, such as GeoLite2-City.mmdb.
+    #[serde(default)]
+    pub geoip: Option<PathBuf>,
+    /// The field with the IP address.
+    #[serde(default)]
+    pub field: Option<Path>,
+    /// The field that gets an object with what the MaxMind file knows.
+    #[serde(default)]
+    pub to: Option<Path>,
+    /// Names in that object, and where their values are in the file's records; without it, the usual fields of MaxMind's own
+    /// databases: country, city, region, location, ASN.
+    #[serde(default)]
+    pub fields: Option<Pairs<Path>>,
+    /// What becomes of events for which nothing is found.
+    #[serde(default)]
+    pub on_miss: OnMiss,
+    /// Fields that such events get, and their values.
+    #[serde(default)]
+    pub defaults: Option<Pairs<Json>>,
+    /// Bytes that the file may have: 16 MiB for a table, 256 MiB for a MaxMind file, unless it says otherwise.
+    #[serde(default)]
+    pub max_bytes: Option<ByteSize>,
+    /// What all shards use together.
+    #[serde(skip)]
+    #[schemars(skip)]
+    shared: Shared,
+}
+
+/// What becomes of events for which nothing is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMiss {
+    /// They go on.
+    #[default]
+    Keep,
+    /// They are let go.
+    Drop,
+}
+
+/// The open file of one entry of the configuration and its copies.
+#[derive(Clone, Default)]
+struct Shared(Arc<OnceLock<Opened>>);
+
+#[derive(Clone)]
+enum Opened {
+    Table(Arc<Watched<Table>>),
+    Geo(Arc<Watched<Database>>),
+}
+
+impl PartialEq for Shared {
+    /// It says nothing that the settings do not say.
+    fn eq(&self, _: &Shared) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+const TABLE_BYTES: u64 = 16 << 20;
+const GEO_BYTES: u64 = 256 << 20;
+
+impl Settings {
+    fn opened(&self) -> &Opened {
+        self.shared.0.get_or_init(|| match &self.geoip {
+            Some(path) => {
+                let bytes_max = self.max_bytes.map_or(GEO_BYTES, |size| size.0);
+                Opened::Geo(Arc::new(Watched::new(path.clone(), bytes_max, Database::read)))
+            }
+            None => {
+                let path = self.file.clone().unwrap_or_default();
+                let bytes_max = self.max_bytes.map_or(TABLE_BYTES, |size| size.0);
+                let keys: Vec<String> = self.key.keys().cloned().collect();
+                let added: Vec<String> =
+                    self.add.iter().flat_map(|add| &add.0).map(|(_, column)| column.clone()).collect();
+                Opened::Table(Arc::new(Watched::new(path, bytes_max, move |bytes| {
+                    let table = Table::read(&bytes, &keys)?;
+                    added.iter().try_for_each(|column| table.column(column).map(drop))?;
+                    Ok(table)
+                })))
+            }
+        })
+    }
+
+    /// Where a column goes that `add` does not name.
+    fn place_of(&self, column: &str) -> Option<Path> {
+        match self.prefix.rsplit_once('.') {
+            Some((object, rest)) => Some(Path::parse(object).ok()?.then(Segment::Field(format!("{rest}{column}")))),
+            None => Some(Path::field(format!("{}{column}", self.prefix))),
+        }
+    }
+
+    fn check_table(&self) -> Result<(), (&'static str, &'static str)> {
+        match self {
+            _ if self.key.is_empty() => Err(("key", "no column says which row belongs to an event")),
+            _ if self.field.is_some() => Err(("field", "`field` belongs to `geoip`; a table has `key`")),
+            _ if self.to.is_some() => Err(("to", "`to` belongs to `geoip`; a table has `add` and `prefix`")),
+            _ if self.fields.is_some() => Err(("fields", "`fields` belongs to `geoip`; a table has `add`")),
+            _ if self.add.is_some() && !self.prefix.is_empty() => {
+                Err(("prefix", "`prefix` is for the columns that are added when `add` names none"))
+            }
+            _ if self.place_of("column").is_none() => Err(("prefix", "what stands before the last dot is no path")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_geo(&self) -> Result<(), (&'static str, &'static str)> {
+        match self {
+            _ if self.field.is_none() => Err(("", "`field` is missing: which field has the IP address")),
+            _ if self.to.is_none() => Err(("", "`to` is missing: which field gets what is found")),
+            _ if !self.key.is_empty() => Err(("key", "`key` belongs to `file`; a MaxMind file has `field`")),
+            _ if self.add.is_some() => Err(("add", "`add` belongs to `file`; a MaxMind file has `fields`")),
+            _ if !self.prefix.is_empty() => Err(("prefix", "`prefix` belongs to `file`; a MaxMind file has `to`")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "enrich";
+    const SUMMARY: &'static str = "adds what a table in CSV or a MaxMind file knows";
+    const EXAMPLE: &'static str = "enrich:\n  file: /etc/tailwater/hosts.csv\n  key: {name: host}\n  \
+        add: {owner.team: team, owner.room: room}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        let checked = match (&self.file, &self.geoip) {
+            (Some(_), Some(_)) => Err(("geoip", "`file` and `geoip` exclude each other: write two entries")),
+            (None, None) => Err(("", "neither `file` nor `geoip` says where to look things up")),
+            (Some(_), None) => self.check_table(),
+            (None, Some(_)) => self.check_geo(),
+        };
+        checked.map_err(|(key, what)| {
+            let help = "a table: `{file: hosts.csv, key: {name: host}}`; addresses: `{geoip: GeoLite2-City.mmdb, field: ip, \
+                to: geo}`";
+            Mistake { key: key.to_owned(), what: what.to_owned(), help: help.to_owned() }
+        })
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let defaults = self.defaults.iter().flat_map(|defaults| &defaults.0);
+        let miss = Miss {
+            verdict: match self.on_miss {
+                OnMiss::Keep => Verdict::Keep,
+                OnMiss::Drop => Verdict::Drop,
+            },
+            defaults: defaults.map(|(path, json)| (Place::new(path, opening), json.to_string().into_bytes())).collect(),
+        };
+        match (self.opened(), &self.field, &self.to) {
+            (Opened::Geo(watched), Some(field), Some(to)) => {
+                let usual = || USUAL.iter().map(|(to, from)| Some((to.parse().ok()?, from.parse().ok()?)));
+                let fields = match &self.fields {
+                    Some(fields) => fields.0.clone(),
+                    None => usual().collect::<Option<Vec<_>>>().unwrap_or_default(),
+                };
+                Box::new(ByAddress {
+                    current: Current::new(watched.clone()),
+                    renderer: Renderer::new(fields),
+                    field: Place::new(field, opening),
+                    to: Place::new(to, opening),
+                    text: Vec::new(),
+                    miss,
+                })
+            }
+            (Opened::Geo(_), ..) => unreachable!("settings without `field` and `to` are refused by `check`"),
+            (Opened::Table(watched), ..) => Box::new(ByKey {
+                settings: self.clone(),
+                facts: opening.facts.clone(),
+                current: Current::new(watched.clone()),
+                keys: self.key.values().map(|path| Place::new(path, opening)).collect(),
+                cells: Vec::new(),
+                text: Vec::new(),
+                miss,
+            }),
+        }
+    }
+
+    fn kept(&self) -> Vec<Arc<dyn Kept>> {
+        match self.opened() {
+            Opened::Table(watched) => vec![watched.clone()],
+            Opened::Geo(watched) => vec![watched.clone()],
+        }
+    }
+}
+
+/// What becomes of an event for which nothing is found.
+struct Miss {
+    verdict: Verdict,
+    defaults: Vec<(Place, Vec<u8>)>,
+}
+
+impl Miss {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        for (place, json) in &mut self.defaults {
+            place.put(record, json);
+        }
+        self.verdict
+    }
+}
+
+struct ByKey {
+    settings: Settings,
+    facts: Facts,
+    current: Current<Table>,
+    keys: Vec<Place>,
+    /// Places, and the columns that they get, of the table's present version.
+    cells: Vec<(Place, usize)>,
+    text: Vec<u8>,
+    miss: Miss,
+}
+
+impl ByKey {
+    /// The columns of a version that was not used yet.
+    #[cold]
+    fn prepare(settings: &Settings, facts: &Facts, table: &Table, record: &mut Record<'_>) -> Vec<(Place, usize)> {
+        let opening = &mut Opening { shapes: record.shapes(), facts };
+        let mut cells = Vec::new();
+        match &settings.add {
+            Some(add) => {
+                for (path, column) in &add.0 {
+                    // A table that lacks it has not been taken over.
+                    cells.extend(table.column(column).ok().map(|column| (Place::new(path, opening), column)));
+                }
+            }
+            None => {
+                for (number, column) in table.columns().iter().enumerate() {
+                    let place = settings.place_of(column).filter(|_| !settings.key.contains_key(column));
+                    cells.extend(place.map(|path| (Place::new(&path, opening), number)));
+                }
+            }
+        }
+        cells
+    }
+}
+
+impl Transform for ByKey {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let (Some(table), changed) = self.current.get() else { return self.miss.apply(record) };
+        if changed {
+            self.cells = ByKey::prepare(&self.settings, &self.facts, table, record);
+        }
+        self.text.clear();
+        for key in &self.keys {
+            if !push_key(key.get(record), &mut self.text) {
+                return self.miss.apply(record);
+            }
+        }
+        let Some(row) = table.find(&self.text) else { return self.miss.apply(record) };
+        for (place, column) in &mut self.cells {
+            let cell = table.cell(row, *column);
+            if !cell.is_empty() {
+                place.put(record, cell);
+            }
+        }
+        Verdict::Keep
+    }
+}
+
+/// Appends what a value is compared by; false if it is neither text nor number nor bool.
+fn push_key(value: Option<Value<'_>>, out: &mut Vec<u8>) -> bool {
+    match value {
+        None | Some(Value::Json(b"null")) => return false,
+        Some(Value::Text(text)) => push_part(out, |out| out.extend_from_slice(text)),
+        Some(Value::Json(json)) => match (string_body(json), json.first()) {
+            (Some(body), _) => push_part(out, |out| push_unescaped(body, out)),
+            (None, Some(b'{' | b'[')) => return false,
+            (None, _) => push_part(out, |out| out.extend_from_slice(json)),
+        },
+    }
+    true
+}
+
+struct ByAddress {
+    current: Current<Database>,
+    renderer: Renderer,
+    field: Place,
+    to: Place,
+    text: Vec<u8>,
+    miss: Miss,
+}
+
+/// The address that a value spells.
+fn address(value: Option<Value<'_>>, text: &mut Vec<u8>) -> Option<IpAddr> {
+    let bytes = match value? {
+        Value::Text(bytes) => bytes,
+        Value::Json(json) => {
+            text.clear();
+            push_unescaped(string_body(json)?, text);
+            text
+        }
+    };
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+impl Transform for ByAddress {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let (Some(database), changed) = self.current.get() else { return self.miss.apply(record) };
+        if changed {
+            self.renderer.clear();
+        }
+        let address = address(self.field.get(record), &mut self.text);
+        let found = address.and_then(|address| self.renderer.find(database, address));
+        match found {
+            Some(json) => {
+                self.to.put(record, json);
+                Verdict::Keep
+            }
+            None => self.miss.apply(record),
+        }
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        self.renderer.take_failures()
+    }
+}

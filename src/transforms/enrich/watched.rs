@@ -1,0 +1,255 @@
+//! Files that verbs look things up in, read again when they change.
+//!
+//! Guarantees: who looks something up never waits for a file; a new version takes the place of the old one as a whole, and one
+//! that cannot be read leaves the old one where it is, with a warning, once. A version is read when the file has not changed for
+//! a look, so that one that is still being written is left in peace; a version that is renamed into place is whole at once.
+
+use futures_lite::future::or;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tailwater_shards::env::{Disk, Env, File, Open, Stat};
+use tailwater_shards::plugin::LocalFuture;
+use tailwater_shards::shard::Service;
+use tailwater_shards::stop::{Phase, Stop};
+
+/// How often files are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What reads files.
+pub trait Files {
+    /// What a path leads to.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// All of a file of at most so many bytes.
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+}
+
+impl<D: Disk> Files for D {
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        Disk::stat(self, path)
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+        let file = self.open(path, Open::Read)?;
+        let length = file.stat()?.length;
+        let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes"));
+        if length > bytes_max {
+            return Err(too_large());
+        }
+        // One more than it has: the end shows without another buffer.
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| too_large())? + 1];
+        let mut filled = 0;
+        loop {
+            match file.read_at(&mut bytes[filled..], filled as u64)? {
+                0 => break,
+                more => filled += more,
+            }
+            if filled == bytes.len() {
+                return Err(io::Error::other("it grows while it is read"));
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
+
+/// A file that is kept up to date, whatever is made of it.
+pub trait Kept: Send + Sync {
+    /// Reads the file for the first time.
+    fn load(&self, files: &dyn Files) -> Result<(), String>;
+    /// Looks at the file, and reads it if it has changed.
+    fn look(&self, files: &dyn Files);
+}
+
+/// What a file's content becomes, or why it cannot.
+type Make<T> = Box<dyn Fn(Vec<u8>) -> Result<T, String> + Send + Sync>;
+
+/// A file and what was made of it.
+pub struct Watched<T> {
+    path: PathBuf,
+    bytes_max: u64,
+    make: Make<T>,
+    /// Versions made so far.
+    version: AtomicU64,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    value: Option<Arc<T>>,
+    /// What the file was when it was read last, whether or not something could be made of it.
+    read: Option<Stat>,
+    /// What it was at the last look.
+    looked: Option<Stat>,
+    /// It cannot be looked at, and that was said.
+    away: bool,
+}
+
+impl<T> Watched<T> {
+    /// A file of at most so many bytes, which is not read yet.
+    pub fn new(
+        path: PathBuf,
+        bytes_max: u64,
+        make: impl Fn(Vec<u8>) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Watched<T> {
+        let state = State { value: None, read: None, looked: None, away: false };
+        Watched { path, bytes_max, make: Box::new(make), version: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    fn read(&self, files: &dyn Files) -> Result<(), String> {
+        let made = files.read(&self.path, self.bytes_max).map_err(|error| error.to_string()).and_then(&self.make);
+        let value = made.map_err(|error| format!("{}: {error}", self.path.display()))?;
+        // The old version goes where nobody waits.
+        let old = self.state.lock().unwrap_or_else(PoisonError::into_inner).value.replace(Arc::new(value));
+        self.version.fetch_add(1, Ordering::Release);
+        drop(old);
+        Ok(())
+    }
+
+    fn with_state<R>(&self, work: impl FnOnce(&mut State<T>) -> R) -> R {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the file has become another one than was read, and has stayed so for a look.
+    fn is_due(&self, stat: Stat) -> bool {
+        self.with_state(|state| {
+            let settled = state.looked.replace(stat) == Some(stat);
+            let due = settled && state.read != Some(stat);
+            if due {
+                state.read = Some(stat);
+            }
+            due
+        })
+    }
+}
+
+impl<T: Send + Sync> Kept for Watched<T> {
+    fn load(&self, files: &dyn Files) -> Result<(), String> {
+        let stat = files.stat(&self.path).map_err(|error| format!("{}: {error}", self.path.display()))?;
+        self.read(files)?;
+        self.with_state(|state| (state.read, state.looked) = (Some(stat), Some(stat)));
+        Ok(())
+    }
+
+    fn look(&self, files: &dyn Files) {
+        let stat = match files.stat(&self.path) {
+            Ok(stat) => stat,
+            Err(error) => {
+                if !self.with_state(|state| std::mem::replace(&mut state.away, true)) {
+                    tracing::warn!(file = %self.path.display(), %error, "a table is gone: its last version is used on");
+                }
+                return;
+            }
+        };
+        self.with_state(|state| state.away = false);
+        if !self.is_due(stat) {
+            return;
+        }
+        match self.read(files) {
+            Ok(()) => tracing::info!(file = %self.path.display(), "a table has changed and was read again"),
+            Err(error) => tracing::warn!(%error, "a table has changed but cannot be read: its last version is used on"),
+        }
+    }
+}
+
+/// The version that one shard uses.
+pub struct Current<T> {
+    watched: Arc<Watched<T>>,
+    version: u64,
+    value: Option<Arc<T>>,
+}
+
+impl<T> Current<T> {
+    /// Of a file.
+    pub fn new(watched: Arc<Watched<T>>) -> Current<T> {
+        Current { watched, version: 0, value: None }
+    }
+
+    /// The latest version, if there is one, and whether it is a new one since the last call. Takes a lock only then.
+    #[inline]
+    pub fn get(&mut self) -> (Option<&Arc<T>>, bool) {
+        let version = self.watched.version.load(Ordering::Acquire);
+        let changed = version != self.version;
+        if changed {
+            self.version = version;
+            self.value = self.watched.with_state(|state| state.value.clone());
+        }
+        (self.value.as_ref(), changed)
+    }
+}
+
+/// Looks at files for as long as the engine runs.
+pub struct Keeper {
+    /// The files.
+    pub kept: Vec<Arc<dyn Kept>>,
+}
+
+impl<E: Env> Service<E> for Keeper {
+    fn run(&self, env: E, stop: Stop) -> LocalFuture<'static, ()> {
+        let kept: Arc<[Arc<dyn Kept>]> = self.kept.clone().into();
+        Box::pin(async move {
+            while !stop.is_asked() {
+                or(env.sleep(env.now().until_next(LOOK_INTERVAL)), stop.reached(Phase::Draining)).await;
+                let (kept, disk) = (kept.clone(), env.disk().clone());
+                env.blocking(move || kept.iter().for_each(|kept| kept.look(&disk))).await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::glommio_env::RealDisk;
+
+    fn number(path: &Path) -> Arc<Watched<u64>> {
+        Arc::new(Watched::new(path.to_owned(), 8, |bytes| {
+            String::from_utf8_lossy(&bytes).trim().parse().map_err(|error| format!("no number: {error}"))
+        }))
+    }
+
+    #[test]
+    fn new_versions_come_when_they_are_settled_and_broken_ones_never() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("number");
+        let files = RealDisk::new();
+        let watched = number(&path);
+        assert!(watched.load(&files).expect_err("no file").contains("number"));
+        std::fs::write(&path, "1").expect("written");
+        watched.load(&files).expect("read");
+        let mut current = Current::new(watched.clone());
+        assert_eq!(current.get(), (Some(&Arc::new(1)), true));
+        assert_eq!(current.get(), (Some(&Arc::new(1)), false));
+
+        std::fs::write(&path, "22").expect("written");
+        watched.look(&files);
+        assert_eq!(current.get(), (Some(&Arc::new(1)), false), "it may still be written");
+        watched.look(&files);
+        assert_eq!(current.get(), (Some(&Arc::new(22)), true));
+
+        for broken in ["abc", "123456789"] {
+            std::fs::write(&path, broken).expect("written");
+            (0..3).for_each(|_| watched.look(&files));
+            assert_eq!(current.get(), (Some(&Arc::new(22)), false), "{broken}");
+        }
+        std::fs::remove_file(&path).expect("removed");
+        watched.look(&files);
+        assert_eq!(current.get(), (Some(&Arc::new(22)), false));
+        std::fs::write(directory.path().join("new"), "333").expect("written");
+        std::fs::rename(directory.path().join("new"), &path).expect("renamed");
+        (0..2).for_each(|_| watched.look(&files));
+        assert_eq!(current.get(), (Some(&Arc::new(333)), true));
+    }
+
+    #[test]
+    fn file_larger_than_allowed_is_not_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("number");
+        std::fs::write(&path, "00000001").expect("written");
+        number(&path).load(&RealDisk::new()).expect("just as large as allowed");
+        std::fs::write(&path, "000000001").expect("written");
+        let error = number(&path).load(&RealDisk::new()).expect_err("too large");
+        assert!(error.contains("more than 8 bytes"), "{error}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Keys: what makes two events the same for a verb that remembers events.
+//!
+//! Guarantees: strings are the same however they are spelled in JSON; a value is never taken for one of another type, nor a list
+//! of values for another list. Keys are remembered as 128 bits of xxh3: that two of them meet by accident is not to be expected
+//! in the life of a process. Everything but strings is compared as it is spelled.
+
+use super::Opening;
+use super::place::Place;
+use super::template::{OpenTemplate, Template};
+use crate::codec::json::{pieces, string_body};
+use crate::codec::path::Path;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use tailwater_shards::record::{Record, Value};
+use tailwater_shards::shape::Source;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyPart {
+    /// The value of a field.
+    Field(Path),
+    /// A text made of several.
+    Template(Template),
+}
+
+impl<'de> Deserialize<'de> for KeyPart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeyPart, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = KeyPart;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field such as user.id, or a template such as \"{{ host }}-{{ user.id }}\"")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<KeyPart, E> {
+                match text.contains("{{") {
+                    true => Template::parse(text).map(KeyPart::Template).map_err(E::custom),
+                    false => text.parse().map(KeyPart::Field).map_err(E::custom),
+                }
+            }
+        }
+        deserializer.deserialize_str(Form)
+    }
+}
+
+impl JsonSchema for KeyPart {
+    fn schema_name() -> Cow<'static, str> {
+        "KeyPart".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "minLength": 1})
+    }
+}
+
+/// One part, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(pub Vec<KeyPart>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field, a template, or a list of them")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Key, E> {
+                KeyPart::deserialize(serde::de::value::StrDeserializer::new(text)).map(|part| Key(vec![part]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Key, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = list.next_element()? {
+                    parts.push(part);
+                }
+                match parts.is_empty() {
+                    true => Err(A::Error::invalid_length(0, &self)),
+                    false => Ok(Key(parts)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Key {
+    fn schema_name() -> Cow<'static, str> {
+        "Key".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let part = generator.subschema_for::<KeyPart>();
+        json_schema!({"anyOf": [part.clone(), {"type": "array", "items": part, "minItems": 1}]})
+    }
+}
+
+impl Key {
+    /// Prepared for one shard.
+    pub fn open(&self, opening: &mut Opening<'_>) -> OpenKey {
+        let parts = self.0.iter().map(|part| match part {
+            KeyPart::Field(path) => OpenPart::Field(Place::new(path, opening)),
+            KeyPart::Template(template) => OpenPart::Template(template.open(opening)),
+        });
+        OpenKey { parts: parts.collect(), text: Vec::new() }
+    }
+}
+
+enum OpenPart {
+    Field(Place),
+    Template(OpenTemplate),
+}
+
+/// A key of one shard.
+pub struct OpenKey {
+    parts: Vec<OpenPart>,
+    text: Vec<u8>,
+}
+
+impl OpenKey {
+    /// The event's key; none if it has none of the fields.
+    pub fn of(&mut self, record: &Record<'_>) -> Option<u128> {
+        self.text.clear();
+        let mut found = false;
+        for part in &mut self.parts {
+            match part {
+                OpenPart::Field(place) => match place.get(record) {
+                    Some(value) => {
+                        push_part(value, &mut self.text);
+                        found = true;
+                    }
+                    None => self.text.push(b'-'),
+                },
+                OpenPart::Template(template) => {
+                    framed(b't', &mut self.text, |out| template.push(record, out));
+                    found = true;
+                }
+            }
+        }
+        found.then(|| xxh3_128(&self.text))
+    }
+}
+
+/// The key of all fields that are the event's own: what the input knows of it (when it was read, where it stood) does not count.
+pub fn of_event(record: &Record<'_>, text: &mut Vec<u8>) -> u128 {
+    text.clear();
+    for field in record.fields() {
+        if let Source::Meta(_) = field.source {
+            continue;
+        }
+        framed(b'n', text, |out| out.extend_from_slice(record.name(field.key)));
+        push_part(record.value(field.source), text);
+    }
+    xxh3_128(text)
+}
+
+fn push_part(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Text(text) => framed(b's', out, |out| out.extend_from_slice(text)),
+        Value::Json(json) => match string_body(json) {
+            Some(body) => framed(b's', out, |out| push_unescaped(body, out)),
+            None => framed(b'j', out, |out| out.extend_from_slice(json)),
+        },
+    }
+}
+
+/// Appends what the body of a JSON string stands for.
+pub fn push_unescaped(body: &[u8], out: &mut Vec<u8>) {
+    pieces(body, |piece| {
+        out.extend_from_slice(piece);
+        true
+    });
+}
+
+/// Appends a part with its kind and its length before it.
+fn framed(kind: u8, out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>)) {
+    out.push(kind);
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    push(out);
+    // No event is that long; if one were, its key would be another one, not a wrong one.
+    let length = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}

@@ -1,0 +1,288 @@
+//! `throttle`: no more events than a rate allows, of each key for itself.
+//!
+//! Guarantees: of one key no more than `burst` events pass at once and no more than `rate` in each `per` after that, exactly, by
+//! a token bucket in whole numbers. Keys that are remembered are bounded: for a new one, one goes whose bucket is full, or the
+//! fullest of a few, which begins anew when it comes again. Each input and shard has buckets of its own. Time is that of the
+//! events, which is when they were read.
+
+use super::dedupe::OfKey;
+use super::key::{Key, OpenKey};
+use super::{Opening, Transform, Verb, Verdict};
+use crate::config::component::Mistake;
+use crate::config::types::Period;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::time::Duration;
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::record::Record;
+
+/// How many events pass.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// A field, a template or a list of them: each key has its own bucket; without it all events share one, as do those that
+    /// have none of the fields.
+    #[serde(default)]
+    pub key: Option<Key>,
+    /// Events that pass in each `per`.
+    pub rate: u64,
+    /// The time that `rate` is meant for.
+    #[serde(default = "per")]
+    pub per: Period,
+    /// Events that pass at once after a pause; as many as `rate` unless it says otherwise.
+    #[serde(default)]
+    pub burst: Option<u64>,
+    /// Keys remembered per input and shard, 100 bytes each.
+    #[serde(default = "max_keys")]
+    pub max_keys: usize,
+}
+
+fn per() -> Period {
+    Period(Duration::from_secs(1))
+}
+
+fn max_keys() -> usize {
+    10_000
+}
+
+/// Largest rate and burst: with them, times in parts of a nanosecond fit 128 bits by far.
+const EVENTS_MAX: u64 = 1_000_000_000;
+
+/// Most keys that may be remembered.
+const KEYS_MAX: usize = 10_000_000;
+
+impl Verb for Settings {
+    const NAME: &'static str = "throttle";
+    const SUMMARY: &'static str = "lets events go that come faster than a rate";
+    const EXAMPLE: &'static str = "throttle: {key: service, rate: 100, per: 1s, burst: 500}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        let range = format!("write a number from 1 to {EVENTS_MAX}");
+        let bad = |events: u64| !(1..=EVENTS_MAX).contains(&events);
+        let (key, what, help) = if bad(self.rate) {
+            ("rate", format!("a rate of {} events", self.rate), range)
+        } else if self.burst.is_some_and(bad) {
+            ("burst", "a burst that is too small or too large".to_owned(), range)
+        } else if self.per.0.is_zero() || self.per.0 > Duration::from_secs(366 * 86_400) {
+            ("per", format!("a rate per {}", self.per), "write a time such as `1s` or `1h`, at most a year".to_owned())
+        } else if !(1..=KEYS_MAX).contains(&self.max_keys) {
+            let what = format!("{} keys cannot be remembered", self.max_keys);
+            ("max_keys", what, format!("write a number from 1 to {KEYS_MAX}"))
+        } else {
+            return Ok(());
+        };
+        Err(Mistake { key: key.to_owned(), what, help })
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let rule = Rule {
+            rate: i128::from(self.rate),
+            per: self.per.0.as_nanos() as i128,
+            burst: i128::from(self.burst.unwrap_or(self.rate)),
+        };
+        Box::new(Throttle {
+            key: self.key.as_ref().map(|key| key.open(opening)),
+            buckets: Buckets { rule, max: self.max_keys, places: HashMap::default(), buckets: Vec::new(), hand: 0 },
+        })
+    }
+}
+
+struct Throttle {
+    key: Option<OpenKey>,
+    buckets: Buckets,
+}
+
+impl Transform for Throttle {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let key = self.key.as_mut().and_then(|key| key.of(record)).unwrap_or(0);
+        match self.buckets.passes(key, record.timestamp) {
+            true => Verdict::Keep,
+            false => Verdict::Drop,
+        }
+    }
+}
+
+/// Times are in nanoseconds times `rate`: then an event costs `per`, a whole number.
+#[derive(Clone, Copy)]
+struct Rule {
+    rate: i128,
+    per: i128,
+    burst: i128,
+}
+
+impl Rule {
+    /// Whether an event passes at `now` through a bucket that is full at `full_at`, which moves if it does.
+    fn passes(self, full_at: &mut i128, now: i128) -> bool {
+        // The upper bound matters when the clock was set back: the bucket is empty, not emptier than that.
+        let at = (*full_at).clamp(now, now + self.burst * self.per);
+        *full_at = at;
+        let passes = at - now <= (self.burst - 1) * self.per;
+        if passes {
+            *full_at += self.per;
+        }
+        passes
+    }
+}
+
+/// The buckets of the keys that were seen last.
+struct Buckets {
+    rule: Rule,
+    max: usize,
+    places: HashMap<u128, u32, BuildHasherDefault<OfKey>>,
+    /// Keys, and when their buckets are full.
+    buckets: Vec<(u128, i128)>,
+    /// Where the next one to go is looked for.
+    hand: usize,
+}
+
+/// Buckets that are looked at to find one that may go.
+const LOOKED_AT: usize = 8;
+
+impl Buckets {
+    fn passes(&mut self, key: u128, now: Timestamp) -> bool {
+        let now = i128::from(now.0) * self.rule.rate;
+        let place = match self.places.get(&key) {
+            Some(place) => *place as usize,
+            None => self.place_for(key, now),
+        };
+        self.rule.passes(&mut self.buckets[place].1, now)
+    }
+
+    fn place_for(&mut self, key: u128, now: i128) -> usize {
+        let place = match self.buckets.len() < self.max {
+            true => {
+                self.buckets.push((key, now));
+                self.buckets.len() - 1
+            }
+            false => {
+                let place = self.fullest(now);
+                self.places.remove(&self.buckets[place].0);
+                self.buckets[place] = (key, now);
+                place
+            }
+        };
+        self.places.insert(key, place as u32);
+        place
+    }
+
+    /// A full bucket near the hand, or else the fullest there.
+    fn fullest(&mut self, now: i128) -> usize {
+        let mut best = self.hand;
+        for _ in 0..LOOKED_AT.min(self.buckets.len()) {
+            let at = self.hand;
+            self.hand = (at + 1) % self.buckets.len();
+            if self.buckets[at].1 < self.buckets[best].1 {
+                best = at;
+            }
+            if self.buckets[at].1 <= now {
+                return at;
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transforms::tests::{Bench, TIME, mistake};
+    use proptest::prelude::*;
+
+    fn after(milliseconds: i64) -> Timestamp {
+        Timestamp(TIME.0 + milliseconds * 1_000_000)
+    }
+
+    #[test]
+    fn burst_passes_and_then_the_rate() {
+        let mut bench = Bench::try_new("- throttle: {rate: 10, burst: 3}").expect("valid");
+        let mut passes = |at| bench.event_at("{\"a\":1}", after(at)).is_some();
+        assert_eq!([0; 5].map(&mut passes), [true, true, true, false, false]);
+        assert_eq!([99, 100, 101, 199, 200].map(&mut passes), [false, true, false, false, true]);
+        assert_eq!([5000; 4].map(&mut passes), [true, true, true, false]);
+    }
+
+    #[test]
+    fn keys_do_not_take_from_each_other() {
+        let mut bench = Bench::try_new("- throttle: {key: svc, rate: 1, per: 1m}").expect("valid");
+        let mut passes = |line: &str| bench.event(line).is_some();
+        assert!(passes(r#"{"svc":"a"}"#) && passes(r#"{"svc":"b"}"#));
+        assert!(!passes(r#"{"svc":"a"}"#) && !passes(r#"{"svc":"b"}"#));
+        assert!(passes(r#"{"x":1}"#));
+        assert!(!passes(r#"{"y":1}"#), "those without a key share a bucket");
+    }
+
+    fn buckets(rate: i128, per: i128, burst: i128, max: usize) -> Buckets {
+        Buckets { rule: Rule { rate, per, burst }, max, places: HashMap::default(), buckets: Vec::new(), hand: 0 }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_full_buckets_go_first() {
+        let mut buckets = buckets(1, 1_000_000_000, 1, 4);
+        assert!((1..=4).all(|key| buckets.passes(key, after(0))));
+        assert!(buckets.passes(1, after(1500)), "the others are full again");
+        assert!(buckets.passes(5, after(1500)) && buckets.passes(6, after(1500)) && buckets.passes(7, after(1500)));
+        assert!(!buckets.passes(1, after(1500)), "it is remembered");
+        assert!((10..1000).all(|key| buckets.passes(key, after(1500))), "new keys pass");
+        assert_eq!((buckets.buckets.len(), buckets.places.len()), (4, 4));
+    }
+
+    #[test]
+    fn clock_that_is_set_back_does_not_stop_events_for_long() {
+        let mut buckets = buckets(1, 1_000_000_000, 2, 4);
+        assert!(buckets.passes(1, after(0)));
+        assert!(!buckets.passes(1, after(-3_600_000)));
+        assert!(buckets.passes(1, after(-3_600_000 + 1000)));
+    }
+
+    #[test]
+    fn rates_of_nothing_are_refused() {
+        assert!(mistake("- throttle: {rate: 0}").contains("rate of 0"));
+        assert!(mistake("- throttle: {rate: 1, burst: 0}").contains("burst"));
+        assert!(mistake("- throttle: {rate: 1, per: 0s}").contains("per 0s"));
+        assert!(mistake("- throttle: {rate: 1, max_keys: 0}").contains("0 keys"));
+        assert!(mistake("- throttle: {}").contains("rate"));
+    }
+
+    proptest! {
+        /// The model is a bucket that is filled drop by drop.
+        #[test]
+        fn model_agrees(rate in 1i128..50, per in 1i128..2000, burst in 1i128..20,
+            steps in proptest::collection::vec((0u128..3, 0i64..300), 0..300)) {
+            let mut buckets = buckets(rate, per, burst, 3);
+            let mut models = [(burst * per, TIME.0); 3];
+            let mut now = TIME.0;
+            for (key, step) in steps {
+                now += step;
+                let (level, last) = &mut models[key as usize];
+                *level = (*level + i128::from(now - *last) * rate).min(burst * per);
+                *last = now;
+                let expected = *level >= per;
+                *level -= if expected { per } else { 0 };
+                prop_assert_eq!(buckets.passes(key, Timestamp(now)), expected);
+            }
+        }
+
+        /// In no stretch of time pass more events than the burst and what the rate allows in it.
+        #[test]
+        fn rate_is_kept_in_every_stretch(rate in 1i128..20, burst in 1i128..10,
+            steps in proptest::collection::vec(0i64..200_000_000, 1..200)) {
+            let mut buckets = buckets(rate, 1_000_000_000, burst, 1);
+            let mut passed = Vec::new();
+            let mut now = 0;
+            for step in steps {
+                now += step;
+                if buckets.passes(0, Timestamp(now)) {
+                    passed.push(now);
+                }
+            }
+            for (first, from) in passed.iter().enumerate() {
+                for (last, to) in passed.iter().enumerate().skip(first) {
+                    let allowed = burst + i128::from(to - from) * rate / 1_000_000_000;
+                    prop_assert!((last - first + 1) as i128 <= allowed);
+                }
+            }
+        }
+    }
+}
