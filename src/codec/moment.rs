@@ -227,9 +227,9 @@ fn unix(text: &[u8], unit: Option<u8>) -> Option<Moment> {
 /// The unit of a number: seconds up to the year 5138, then milliseconds, microseconds, nanoseconds.
 fn unit_of(count: i128) -> u8 {
     match count {
-        0..100_000_000_000 => 0,
-        0..100_000_000_000_000 => 3,
-        0..100_000_000_000_000_000 => 6,
+        ..100_000_000_000 => 0,
+        100_000_000_000..100_000_000_000_000 => 3,
+        100_000_000_000_000..100_000_000_000_000_000 => 6,
         _ => 9,
     }
 }
