@@ -194,9 +194,7 @@ pub struct LaneCounters {
     pub unparsed_events: Counter,
     /// Events that became dead letters of the input before any pipeline had them; written by the receiver.
     pub dead_lettered_events: Counter,
-    /// Dead letters of pipelines behind the input; written by the receiver.
-    pub pipeline_dead_letters: Counter,
-    /// Dead letters of either that the queue had no room for; written by the receiver.
+    /// Those of them that the queue of dead letters had no room for; written by the receiver.
     pub dlq_full_events: Counter,
     /// Events dropped on the sender's request; written by the receiver.
     pub dropped_events: Counter,
@@ -240,6 +238,8 @@ pub struct PipelineCounters {
     pub received_events: Counter,
     /// Events that it let go.
     pub discarded: Discarded,
+    /// Events that it gave up and that are in the dead letter queue.
+    pub dead_lettered_events: Counter,
     /// Times that a transform or a condition could not do its work on an event.
     pub failures: Counter,
     /// Events that its transforms made, which did not come to it.

@@ -210,7 +210,6 @@ impl<E: Env> Intake<E> {
 
     /// Keeps the letters of a batch, waiting as long as the queue of them has no room. Fails when the engine ends.
     async fn keep_letters(&mut self, lane: usize) -> Result<(), ()> {
-        let (of_inputs, all) = (self.letters.of_inputs(), self.letters.count());
         let (clerk, mut letters) = (self.clerk.clone(), std::mem::take(&mut self.letters));
         let mut keeping = std::pin::pin!(async {
             let kept = clerk.keep(&mut letters, std::future::pending()).await;
@@ -230,10 +229,8 @@ impl<E: Env> Intake<E> {
             }
             self.drop_oldest();
         };
-        // Which ones were dropped is not known: those of inputs, as far as there are any.
-        let of_inputs = of_inputs.saturating_sub(kept.dropped);
-        let of_pipelines = (all - kept.dropped).saturating_sub(of_inputs);
-        self.lanes[lane].receiver.count_dead_letters(of_inputs, of_pipelines, kept.dropped);
+        let (unread, lost) = self.paths[self.lanes[lane].path].count_letters(kept.dropped);
+        self.lanes[lane].receiver.count_dead_letters(unread, lost);
         Ok(())
     }
 

@@ -37,6 +37,9 @@ pub struct InputPath {
     held: Vec<u64>,
     /// Of all pipelines of the shard, by their numbers.
     counters: Arc<[PipelineCounters]>,
+    /// Dead letters of the last batch: those that no pipeline got, and those of each pipeline.
+    unread: u64,
+    given_up: Vec<u64>,
 }
 
 impl InputPath {
@@ -47,8 +50,8 @@ impl InputPath {
         counters: Arc<[PipelineCounters]>,
     ) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        let held = vec![0; pipelines.len()];
-        InputPath { processor, pipelines, held, counters }
+        let (held, given_up) = (vec![0; pipelines.len()], vec![0; pipelines.len()]);
+        InputPath { processor, pipelines, held, counters, unread: 0, given_up }
     }
 
     /// Outputs of all its pipelines.
@@ -70,21 +73,24 @@ impl InputPath {
         letters.begin(batch.received);
         self.processor.begin(batch);
         self.processor.dead_letters(batch, letters);
+        self.unread = letters.count();
         let mut all = Tally::default();
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
             let outputs = pipeline.outputs() & !skipped;
+            let before = letters.count();
             if outputs == 0 {
                 group.frame(FrameKind::Events, pipeline.number, 0);
             } else {
                 let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets, letters);
                 self.processor.process(batch, place, &mut frames);
                 let tally = self.processor.take_tally();
-                let counters = &self.counters[pipeline.number as usize];
-                count(counters, batch.events.len() as u64, &tally, &mut self.held[place]);
+                let (counters, events) = (&self.counters[pipeline.number as usize], batch.events.len() as u64);
+                count(counters, events - self.unread, &tally, &mut self.held[place]);
                 all.replaced += tally.replaced;
                 all.unparsed += tally.unparsed;
             }
+            self.given_up[place] = letters.count() - before;
             if place < last {
                 group.last().expect("a pipeline makes a frame").finish();
             }
@@ -108,15 +114,33 @@ impl InputPath {
     /// none. What cannot become lines goes into `letters`.
     pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group, letters: &mut Letters) -> bool {
         letters.begin(now);
+        self.unread = 0;
         let mut more = false;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
+            let before = letters.count();
             let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets, letters);
             more |= self.processor.tick(now, last, place, &mut frames);
             let tally = self.processor.take_tally();
             count(&self.counters[pipeline.number as usize], 0, &tally, &mut self.held[place]);
+            self.given_up[place] = letters.count() - before;
             group.last().expect("a pipeline makes a frame").finish();
         }
         more || !letters.is_empty() || group.frames().iter().any(|frame| frame.event_count() > 0)
+    }
+
+    /// Counts the dead letters of the last batch, of which `dropped` found no room. Which ones is not known: those of the input
+    /// come first. Returns how many of the input's were kept, and how many were not.
+    pub fn count_letters(&self, mut dropped: u64) -> (u64, u64) {
+        let lost = dropped.min(self.unread);
+        dropped -= lost;
+        for (pipeline, given_up) in self.pipelines.iter().zip(&self.given_up) {
+            let lost = dropped.min(*given_up);
+            dropped -= lost;
+            let counters = &self.counters[pipeline.number as usize];
+            counters.dead_lettered_events.add(given_up - lost);
+            counters.discarded.add(Discard::DeadLettersFull, lost);
+        }
+        (self.unread - lost, lost)
     }
 }
 

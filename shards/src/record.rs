@@ -12,6 +12,7 @@ use crate::limits::{COMPUTED_BYTES_MAX, COMPUTED_VALUES_MAX};
 use crate::scan::escape_json_into;
 use crate::scan::json::{Line, Slot, unescape_key};
 use crate::shape::{Cast, Edit, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 /// The value of a field.
@@ -59,6 +60,9 @@ struct Made {
     /// Replacement characters that stand for bytes that were no UTF-8.
     replaced: u64,
     cast: Cast,
+    /// Why the event cannot go on, and who says so.
+    fault: String,
+    fault_place: &'static str,
 }
 
 /// All that records of one input need on one shard, used again for each.
@@ -200,6 +204,19 @@ impl Record<'_> {
     /// The name of a field.
     pub fn name(&self, key: KeyId) -> &[u8] {
         self.shapes.name(key)
+    }
+
+    /// Says why the event cannot go on, for its dead letter; `place` is who says so.
+    pub fn give_up(&mut self, place: &'static str, reason: fmt::Arguments<'_>) {
+        self.made.fault_place = place;
+        self.made.fault.clear();
+        let written = self.made.fault.write_fmt(reason);
+        debug_assert!(written.is_ok(), "a string takes all");
+    }
+
+    /// Who said last that the event cannot go on, and why.
+    pub fn fault(&self) -> (&'static str, &str) {
+        (self.made.fault_place, &self.made.fault)
     }
 
     /// Changes its fields.

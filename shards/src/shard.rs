@@ -211,9 +211,7 @@ impl<E: Env> ShardSeed<E> {
         keeper.start();
         self.board.post(shard, keeper.log().clone());
 
-        let (data_dir, options) = (self.data_dir.clone(), self.dead_letters);
-        let clerk = Clerk::new(ClerkParts { env: env.clone(), data_dir, shards, options, counters: counters.clone() });
-        clerk.start();
+        let clerk = open_queue(&env, &self.data_dir, shards, self.dead_letters, &counters);
         let sampled = outputs.iter().filter(|output| output.options.when_full == OutputFull::Sample);
         let sampled_outputs = sampled.fold(0, |mask, output| mask | output.number.bit());
         let delivering = Rc::new(Delivering { left: Cell::new(outputs.len()), ended: Signal::new() });
@@ -289,6 +287,17 @@ fn open_log<E: Env>(
         stop: stop.clone(),
         counters: counters.clone(),
     }))
+}
+
+fn open_queue<E: Env>(
+    env: &E,
+    data_dir: &Arc<PathBuf>,
+    shards: usize,
+    options: dlq::Options,
+    counters: &Arc<ShardCounters>,
+) -> Rc<Clerk<E>> {
+    let (env, data_dir, counters) = (env.clone(), data_dir.clone(), counters.clone());
+    Clerk::start(ClerkParts { env, data_dir, shards, options, counters })
 }
 
 /// Deliveries of a shard that still run.

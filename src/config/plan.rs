@@ -184,6 +184,7 @@ fn resolve(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) -> Vec<PipelineP
             inputs: references(name, "inputs", &from, &inputs, root, problems),
             outputs: references(name, "outputs", &to, &outputs, root, problems),
             chain: Arc::new(Chain {
+                name: name.as_str().into(),
                 steps: pipeline.transforms.clone(),
                 routes: pipeline.outputs.iter().map(|target| target.route.clone()).collect(),
                 first_only: pipeline.matching == Match::First,

@@ -148,10 +148,11 @@ impl Exporter {
         }
         for pipelines in &self.meters.pipelines {
             totals.discarded += pipelines.iter().map(|counters| counters.discarded.total()).sum::<u64>();
+            totals.dead_lettered += pipelines.iter().map(|counters| counters.dead_lettered_events.get()).sum::<u64>();
         }
         for meter in &self.meters.inputs {
             for lane in meter.lanes.iter().map(|lane| lane.counters()) {
-                totals.dead_lettered += lane.dead_lettered_events.get() + lane.pipeline_dead_letters.get();
+                totals.dead_lettered += lane.dead_lettered_events.get();
                 totals.discarded += lane.dropped_events.get() + lane.dlq_full_events.get();
             }
             totals.discarded += meter.counters.discarded.total();
@@ -255,8 +256,16 @@ impl Exporter {
             let shard = shard.to_string();
             for (name, counters) in self.pipelines.iter().zip(&**pipelines) {
                 let labels = [("component_id", &**name), ("component_kind", "pipeline"), ("shard", &shard)];
-                let let_go = counters.discarded.total();
-                for reason in [Discard::Filtered, Discard::Unparsed, Discard::Oversized, Discard::Aggregated] {
+                let dead = counters.dead_lettered_events.get();
+                let let_go = counters.discarded.total() + dead;
+                by_reason(families, DEAD_LETTERED, &labels, "transform", dead);
+                for reason in [
+                    Discard::Filtered,
+                    Discard::Unparsed,
+                    Discard::Oversized,
+                    Discard::Aggregated,
+                    Discard::DeadLettersFull,
+                ] {
                     discarded(families, &labels, reason.name(), counters.discarded.get(reason));
                 }
                 let failures = counters.failures.get();
@@ -285,8 +294,7 @@ impl Exporter {
             let lanes = meter.lanes.iter().map(|lane| lane.counters());
             let mut waiting = 0;
             let (mut dropped, mut taken, mut fill, mut full) = (0u64, 0u64, 0u64, 0u64);
-            let (mut replaced, mut unparsed) = (0u64, 0u64);
-            let (mut unread, mut untransformed, mut letterless) = (0u64, 0u64, 0u64);
+            let (mut replaced, mut unparsed, mut unread, mut letterless) = (0u64, 0u64, 0u64, 0u64);
             for lane in lanes {
                 dropped += lane.dropped_events.get();
                 taken += lane.taken_events.get();
@@ -296,12 +304,10 @@ impl Exporter {
                 replaced += lane.replaced_events.get();
                 unparsed += lane.unparsed_events.get();
                 unread += lane.dead_lettered_events.get();
-                untransformed += lane.pipeline_dead_letters.get();
                 letterless += lane.dlq_full_events.get();
             }
             families.counter(SENT.0, SENT.1, &labels, taken.saturating_sub(dropped + unread + letterless));
             by_reason(families, DEAD_LETTERED, &labels, "parse", unread);
-            by_reason(families, DEAD_LETTERED, &labels, "transform", untransformed);
             discarded(families, &labels, Discard::DeadLettersFull.name(), letterless);
             for reason in [Discard::RingFull, Discard::LineTooLong] {
                 let at_the_ring = if reason == Discard::RingFull { dropped } else { 0 };

@@ -7,6 +7,7 @@ use super::short::{Short, ShortForm};
 use super::text::text;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::moment::Format;
+use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, Visitor};
@@ -81,23 +82,29 @@ pub enum OnFail {
     Null,
     /// The event is dropped.
     Drop,
+    /// The event goes to the dead letter queue.
+    DeadLetter,
 }
 
 impl OnFail {
-    /// Does to a field what is said. Events for a dead letter queue leave here too, once verbs can hand them over.
-    pub fn settle(self, place: &mut Place, record: &mut Record<'_>) -> Verdict {
+    /// Does to a field what is said.
+    pub fn settle(self, place: &mut Place, path: &Path, record: &mut Record<'_>) -> Verdict {
         match self {
             OnFail::Keep => {}
             OnFail::Remove => place.remove(record),
             OnFail::Null => drop(place.put(record, b"null")),
             OnFail::Drop => return Verdict::Drop,
+            OnFail::DeadLetter => {
+                record.give_up(Settings::NAME, format_args!("{path} cannot be converted"));
+                return Verdict::DeadLetter;
+            }
         }
         Verdict::Keep
     }
 }
 
 /// Its words.
-const ON_FAIL: &[&str] = &["keep", "remove", "null", "drop"];
+const ON_FAIL: &[&str] = &["keep", "remove", "null", "drop", "dead_letter"];
 
 impl<'de> Deserialize<'de> for OnFail {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OnFail, D::Error> {
@@ -105,7 +112,7 @@ impl<'de> Deserialize<'de> for OnFail {
         impl Visitor<'_> for Form {
             type Value = OnFail;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one of keep, remove, null, drop")
+                f.write_str("one of keep, remove, null, drop, dead_letter")
             }
             fn visit_str<E: Error>(self, word: &str) -> Result<OnFail, E> {
                 match word {
@@ -113,6 +120,7 @@ impl<'de> Deserialize<'de> for OnFail {
                     "remove" => Ok(OnFail::Remove),
                     "null" => Ok(OnFail::Null),
                     "drop" => Ok(OnFail::Drop),
+                    "dead_letter" => Ok(OnFail::DeadLetter),
                     _ => Err(E::unknown_variant(word, ON_FAIL)),
                 }
             }
@@ -137,7 +145,7 @@ impl JsonSchema for OnFail {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": ["keep", "remove", "null", "drop", null]})
+        json_schema!({"enum": ["keep", "remove", "null", "drop", "dead_letter", null]})
     }
 }
 
@@ -165,6 +173,7 @@ impl Verb for Settings {
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let fields = self.0.0.iter().map(|(path, Short(conversion))| Field {
+            path: path.clone(),
             place: Place::new(path, opening),
             to: conversion.to,
             format: conversion.format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto),
@@ -175,6 +184,7 @@ impl Verb for Settings {
 }
 
 struct Field {
+    path: Path,
     place: Place,
     to: Kind,
     format: Format,
@@ -210,8 +220,9 @@ impl Transform for Convert {
             };
             if !converted {
                 self.failures += 1;
-                if field.on_fail.settle(&mut field.place, record) == Verdict::Drop {
-                    return Verdict::Drop;
+                match field.on_fail.settle(&mut field.place, &field.path, record) {
+                    Verdict::Keep => {}
+                    gone => return gone,
                 }
             }
         }

@@ -58,6 +58,8 @@ pub enum Verdict {
     Drop,
     /// It is counted in an aggregate, which leaves in its place.
     Aggregate,
+    /// It goes to the dead letter queue, for the reason that was given with [`Record::give_up`].
+    DeadLetter,
 }
 
 /// One shard's own instance of a verb. Hot: called for each event, allocates nothing in steady state.
@@ -76,11 +78,11 @@ pub trait Transform {
     fn due(&self) -> Option<Timestamp> {
         None
     }
-    /// Makes the next of the events that are due: fills `record`, which has no fields but what the input knows of all events.
-    /// False, and the record as it was, if none is left; then it is not called again before more is due.
-    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> bool {
+    /// Makes the next of the events that are due: fills `record`, which has no fields but what the input knows of all events, and
+    /// says what becomes of it. None, and the record as it was, if none is left; then it is not called again before more is due.
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> Option<Verdict> {
         let _ = (now, record);
-        false
+        None
     }
     /// Events that are counted in what it has not made yet.
     fn held(&self) -> u64 {
@@ -179,18 +181,14 @@ pub fn run_all(transforms: &mut [Box<dyn Transform>], record: &mut Record<'_>) -
     Verdict::Keep
 }
 
-/// Makes the next event that one of the verbs has due, and gives it to those behind it; false if none is left.
-pub fn emit_all(transforms: &mut [Box<dyn Transform>], now: Now, record: &mut Record<'_>) -> bool {
-    let empty = record.shape();
-    for place in 0..transforms.len() {
-        while transforms[place].emit(now, record) {
-            if run_all(&mut transforms[place + 1..], record) == Verdict::Keep {
-                return true;
-            }
-            record.set_shape(empty);
-        }
+/// Makes the next event that one of the verbs has due, and gives it to those behind it: what becomes of it; none if none is left.
+pub fn emit_next(transforms: &mut [Box<dyn Transform>], now: Now, record: &mut Record<'_>) -> Option<Verdict> {
+    let count = transforms.len();
+    let emit = |place: usize| transforms[place].emit(now, record).map(|verdict| (place, verdict));
+    match (0..count).find_map(emit)? {
+        (place, Verdict::Keep) => Some(run_all(&mut transforms[place + 1..], record)),
+        (_, gone) => Some(gone),
     }
-    false
 }
 
 crate::transforms! {

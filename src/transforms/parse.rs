@@ -59,6 +59,8 @@ pub enum OnError {
     Keep,
     /// It is dropped.
     Drop,
+    /// It goes to the dead letter queue.
+    DeadLetter,
 }
 
 impl Verb for Settings {
@@ -127,7 +129,7 @@ impl Transform for Parse {
 }
 
 impl Parse {
-    /// What becomes of an event that could not be parsed. One for a dead letter queue leaves here too, once verbs can hand it over.
+    /// What becomes of an event that could not be parsed.
     fn fail(&mut self, record: &mut Record<'_>) -> Verdict {
         self.failures += 1;
         if self.on_error == OnError::Drop {
@@ -135,6 +137,10 @@ impl Parse {
         }
         let is_text = self.place.get(record).is_some_and(|value| string(value, &mut self.unescaped).is_some());
         let why = if is_text { self.reader.why() } else { Why::NoText };
+        if self.on_error == OnError::DeadLetter {
+            record.give_up(Settings::NAME, format_args!("{why}"));
+            return Verdict::DeadLetter;
+        }
         // The reasons are fixed texts that need no escaping.
         record.set(self.error, |out| {
             let written = write!(out, "\"{why}\"");

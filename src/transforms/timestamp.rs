@@ -47,6 +47,8 @@ pub enum OnFail {
     Keep,
     /// It is dropped.
     Drop,
+    /// It goes to the dead letter queue.
+    DeadLetter,
 }
 
 impl ShortForm for Source {
@@ -76,6 +78,7 @@ impl Verb for Settings {
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let Source { field, format, remove, on_fail } = &self.0.0;
         Box::new(Open {
+            path: field.clone(),
             place: Place::new(field, opening),
             format: format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto),
             remove: *remove,
@@ -87,6 +90,7 @@ impl Verb for Settings {
 }
 
 struct Open {
+    path: Path,
     place: Place,
     format: Format,
     remove: bool,
@@ -111,8 +115,13 @@ impl Transform for Open {
             }
             None => {
                 self.failures += 1;
-                if self.on_fail == OnFail::Drop {
-                    return Verdict::Drop;
+                match self.on_fail {
+                    OnFail::Keep => {}
+                    OnFail::Drop => return Verdict::Drop,
+                    OnFail::DeadLetter => {
+                        record.give_up(Settings::NAME, format_args!("{} is no time", self.path));
+                        return Verdict::DeadLetter;
+                    }
                 }
             }
         }

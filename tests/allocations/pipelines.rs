@@ -56,7 +56,7 @@ fn node(text: &str) -> Node {
 fn chain() -> Chain {
     let pipeline: Pipeline = read(&node(PIPELINE)).unwrap_or_else(|fault| panic!("{fault}"));
     let routes = pipeline.outputs.into_iter().map(|target| target.route).collect();
-    Chain { steps: pipeline.transforms, routes, first_only: pipeline.matching == Match::First }
+    Chain { steps: pipeline.transforms, routes, first_only: pipeline.matching == Match::First, ..Chain::default() }
 }
 
 /// A verb as its documentation shows it, on every event.

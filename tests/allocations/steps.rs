@@ -73,8 +73,8 @@ pub fn every_step_allocates_nothing() {
     let mut wrong = Vec::new();
     text(&mut wrong);
     expressions(&mut wrong);
-    crate::verbs::verbs(&mut wrong);
     crate::pipelines::pipelines(&mut wrong);
+    crate::verbs::verbs(&mut wrong);
     lanes(&mut wrong);
     frames(&mut wrong);
     wrong.extend(log());

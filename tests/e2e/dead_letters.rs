@@ -231,8 +231,68 @@ fn events_given_up_after_their_time_can_be_replayed_to_another_output() {
     assert!(kept.iter().all(|letter| letter["attempts"].as_u64() > Some(1)), "{kept:?}");
     let unknown = dlq(&["replay", "--output", "nine"], &config);
     assert_eq!(unknown.status.code(), Some(64), "{}", text(&unknown.stderr));
-    let replayed = dlq(&["replay", "--output", "spare"], &config);
+    let replayed = dlq(&["replay", "--output", "spare", "--reason", "within retry.max_age"], &config);
     assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
     assert_eq!(destination.taken().keys().collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(letters(&config).len(), 0);
+}
+
+#[test]
+fn replay_to_a_file_goes_on_behind_what_is_in_it() {
+    let (case, destination) = (Case::new("dead-file"), Destination::start());
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    let outputs = format!("{}\n  archive: {}", destination.output(), case.json_output());
+    let config = case.configure(&input, &outputs);
+    case.write("out/events.json", b"what was there\n");
+    case.write("logs/app.log", b"bad 1\nbad 2\n");
+    let mut product = start(&case, &config);
+    product.expect("is in no pipeline");
+    wait_for_balance(&case, 2, 2, &mut product);
+    let beside = dlq(&["replay", "--output", "archive"], &config);
+    assert_eq!(beside.status.code(), Some(1), "{}", text(&beside.stdout));
+    assert!(text(&beside.stderr).contains("writes files"), "{}", text(&beside.stderr));
+    assert_eq!(messages(&letters(&config)), ["bad 1", "bad 2"], "they are back");
+    product.terminate();
+    let replayed = dlq(&["replay", "--output", "archive"], &config);
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
+    let file = std::fs::read_to_string(case.output()).expect("the file");
+    let lines: Vec<&str> = file.lines().collect();
+    assert!(lines.len() == 3 && lines[0] == "what was there" && lines[2].contains("bad 2"), "{file}");
+    assert_eq!(letters(&config).len(), 0);
+}
+
+#[test]
+fn interrupted_replay_puts_its_letters_back() {
+    let (case, destination) = (Case::new("dead-interrupt"), Destination::start());
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    // Nobody listens there, and it is tried for ever.
+    let away = "{type: http, url: \"http://127.0.0.1:9/\", retry: {initial: 10ms, max: 20ms}}";
+    let config = case.configure(&input, &format!("{}\n  away: {away}", destination.output()));
+    case.write("logs/app.log", b"bad 1\n");
+    let mut product = start(&case, &config);
+    product.expect("is in no pipeline");
+    wait_for_balance(&case, 1, 1, &mut product);
+    for signal in ["TERM", "KILL"] {
+        let config = config.to_str().expect("UTF-8");
+        let mut command = std::process::Command::new(crate::product::binary());
+        command.args(["dlq", "replay", "-c", config, "--output", "away"]);
+        let mut replay = Product::start_with(&case, &mut command);
+        for told in ["127.0.0.1:9", "suppressed", "is in no pipeline"] {
+            replay.expect(told);
+        }
+        replay.wait_for_log(&["warn", "127.0.0.1:9"]);
+        if signal == "KILL" {
+            replay.kill();
+            continue;
+        }
+        replay.signal(signal);
+        assert_eq!(replay.wait().code(), Some(75), "{}", replay.log());
+        assert!(replay.log().contains("1 letters are back in the queue"), "{}", replay.log());
+    }
+    assert_eq!(messages(&letters(&config)), ["bad 1"], "shown while nobody has put it back");
+    destination.mended.store(true, Ordering::Release);
+    let replayed = dlq(&["replay"], &config);
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
+    assert_eq!(destination.taken().keys().collect::<Vec<_>>(), ["bad 1"]);
+    product.terminate();
 }

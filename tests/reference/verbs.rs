@@ -7,7 +7,7 @@ use tailwater::codec::json::Fields;
 use tailwater::config::de::read;
 use tailwater::config::facts::Facts;
 use tailwater::config::node::parse;
-use tailwater::transforms::{Now, Opening, Row, Step, Verdict, emit_all, open_all, run_all};
+use tailwater::transforms::{Now, Opening, Row, Step, Verdict, emit_next, open_all, run_all};
 use tailwater_shards::batch::{Chunk, EventSpan};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Place, Workshop};
@@ -53,10 +53,11 @@ fn run(entry: &str, events: &str) -> String {
     loop {
         let mut record = workshop.text(b"", Place { timestamp: TIME, offset: 0 });
         record.edit(clear);
-        if !emit_all(&mut verbs, Now { time: TIME, last: true }, &mut record) {
-            return String::from_utf8(out).expect("JSON is UTF-8");
+        match emit_next(&mut verbs, Now { time: TIME, last: true }, &mut record) {
+            Some(Verdict::Keep) => record.encode(&mut out),
+            Some(_) => {}
+            None => return String::from_utf8(out).expect("JSON is UTF-8"),
         }
-        record.encode(&mut out);
     }
 }
 

@@ -102,7 +102,7 @@ fn scene(name: &str, server: &Server, more: &str) -> Scene {
 fn run(scene: &Scene, warnings: &[&'static str], sent: u64, rejected: u64) -> String {
     let mut product = scene.start_expecting(warnings);
     let begun = Instant::now();
-    wait_for("events that left", || match (scene.sent("out")?, scene.discarded("out", "rejected")?) {
+    wait_for("events that left", || match (scene.sent("out")?, scene.dead_letters("out", "rejected")?) {
         left if left == (sent, rejected) => Ok(()),
         left => Err(format!("{left:?}; {}", product.state())),
     });
@@ -149,7 +149,7 @@ fn refusals_without_a_reason_or_with_a_huge_one_reject_their_events() {
             format!("{{\"index\":{{\"status\":400,\"error\":{{\"type\":\"bushy\",\"root_cause\":[{leaf}0]}}}}}}");
         say(stream, &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(",")))
     };
-    let all = "events refused, the first: status 400";
+    let all = "dead letters; the first: status 400";
     for (warning, saying, rejected) in
         [(all, bare, LINES), ("status 400, huge, rrr", huge, 1), ("status 400, bushy", bushy, 1)]
     {

@@ -35,7 +35,7 @@ fn events_land_in_the_index_of_their_day_and_service_under_their_own_id() {
         writeln!(input, "{{{}\"trace\":{{\"id\":\"t-{number}\"}},\"ü\":\"\\u00fc\"}}", services[number % 4])
             .expect("a line");
     }
-    wait_for("all that is sent or refused", || match (scene.sent("out")?, scene.discarded("out", "rejected")?) {
+    wait_for("all that is sent or refused", || match (scene.sent("out")?, scene.dead_letters("out", "rejected")?) {
         (600, 200) => Ok(()),
         other => Err(format!("{other:?}; {}", product.state())),
     });

@@ -32,10 +32,10 @@ fn line_number(event: &str) -> u64 {
 fn what_was_taken_or_refused_is_not_given_up_with_the_rest() {
     let server = Server::start(|_, _| Plan::Sort(|_, event| [201, 429, 201, 400][(line_number(event) % 4) as usize]));
     let scene = scene(&server, "{initial: 20ms, max: 100ms, max_age: 1s}");
-    let mut product = scene.start_expecting(&["status 429", "status 400"]);
-    let discarded = |reason: &str| scene.discarded("out", reason);
+    let mut product = scene.start_expecting(&["status 429", "status 400", "now dead letters"]);
+    let dead = |reason: &str| scene.dead_letters("out", reason);
     wait_for("a delivery that is given up", || {
-        match (scene.sent("out")?, discarded("rejected")?, discarded("retries_exhausted")?) {
+        match (scene.sent("out")?, dead("rejected")?, dead("retries_exhausted")?) {
             left if left == (LINES / 2, LINES / 4, LINES / 4) => Ok(()),
             left => Err(format!("{left:?}; {}", product.state())),
         }

@@ -75,9 +75,10 @@ impl Scene {
         self.counter(output, "tailwater_component_sent_events_total")
     }
 
-    pub fn discarded(&self, output: &str, reason: &str) -> Result<u64, String> {
+    /// Events of an output that became dead letters for this reason.
+    pub fn dead_letters(&self, output: &str, reason: &str) -> Result<u64, String> {
         let labels = [&*format!("component_id=\"{output}\""), &format!("reason=\"{reason}\"")];
-        metrics::sum(self.case.admin_port, "tailwater_component_discarded_events_total", &labels)
+        metrics::sum(self.case.admin_port, "tailwater_component_dead_lettered_events_total", &labels)
     }
 
     pub fn retries(&self, output: &str) -> Result<u64, String> {
@@ -94,7 +95,7 @@ impl Scene {
     }
 
     /// Waits until nothing is left in the log for any output, and checks that what came in this life, or waited at its start,
-    /// went out or was discarded for a reason, all of it, for each output.
+    /// went out, became a dead letter or was discarded, all of it, for each output.
     pub fn assert_balance(&self, product: &mut Product) {
         let sum = |name: &str| metrics::sum(self.case.admin_port, name, &[]);
         wait_for("an empty log", || {
@@ -106,7 +107,9 @@ impl Scene {
         let received = get(metrics::received_events(self.case.admin_port));
         for output in &self.outputs {
             let recovered = get(self.counter(output, "tailwater_output_recovered_events_total"));
-            let left = get(self.sent(output)) + get(self.counter(output, "tailwater_component_discarded_events_total"));
+            let ways = ["sent", "discarded", "dead_lettered"];
+            let left = ways.map(|way| get(self.counter(output, &format!("tailwater_component_{way}_events_total"))));
+            let left: u64 = left.iter().sum();
             assert_eq!(received + recovered, left, "{output}: {received} received, {recovered} recovered, {left} left");
         }
     }

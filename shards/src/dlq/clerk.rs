@@ -72,18 +72,16 @@ pub struct Clerk<E: Env> {
 }
 
 impl<E: Env> Clerk<E> {
-    /// A clerk; its task is started with [`Clerk::start`].
-    pub fn new(parts: ClerkParts<E>) -> Rc<Clerk<E>> {
+    /// A clerk, and the task that seals segments.
+    pub fn start(parts: ClerkParts<E>) -> Rc<Clerk<E>> {
         let ClerkParts { env, data_dir, shards, options, counters } = parts;
         let last = Cell::new(env.now());
         let (news, closing) = (Signal::new(), Cell::new(false));
-        Rc::new(Clerk { env, data_dir, shards, options, counters, shelf: Arc::default(), news, last, closing })
-    }
-
-    /// Starts the task that seals segments.
-    pub fn start(self: &Rc<Self>) {
-        let clerk = self.clone();
-        self.env.spawn("dead letters", async move { clerk.tend().await });
+        let clerk =
+            Rc::new(Clerk { env, data_dir, shards, options, counters, shelf: Arc::default(), news, last, closing });
+        let tending = clerk.clone();
+        clerk.env.spawn("dead letters", async move { tending.tend().await });
+        clerk
     }
 
     /// Keeps `letters`, which are none afterwards. Waits as long as the disk refuses or the policy says, or until `enough`

@@ -87,7 +87,6 @@ pub struct KeptLetter<'a> {
 pub struct Letters {
     bytes: Vec<u8>,
     count: u64,
-    of_inputs: u64,
     time: Timestamp,
 }
 
@@ -100,13 +99,12 @@ impl Letters {
     /// Starts over with letters that are made at `time`.
     pub fn begin(&mut self, time: Timestamp) {
         self.bytes.clear();
-        (self.count, self.of_inputs, self.time) = (0, 0, time);
+        (self.count, self.time) = (0, time);
     }
 
     /// Adds a letter.
     pub fn push(&mut self, letter: &DeadLetter<'_>) {
         self.count += 1;
-        self.of_inputs += u64::from(letter.kind == ComponentKind::Input);
         encode(&mut self.bytes, self.time, letter);
     }
 
@@ -115,18 +113,13 @@ impl Letters {
         self.count
     }
 
-    /// How many of them are of inputs: events that no pipeline got.
-    pub fn of_inputs(&self) -> u64 {
-        self.of_inputs
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     pub(super) fn take_bytes(&mut self) -> Vec<u8> {
-        (self.count, self.of_inputs) = (0, 0);
+        self.count = 0;
         std::mem::take(&mut self.bytes)
     }
 }

@@ -74,11 +74,10 @@ impl LaneReceiver {
         }
     }
 
-    /// Counts dead letters of the input and of pipelines behind it, and those for which there was no room.
-    pub fn count_dead_letters(&self, of_inputs: u64, of_pipelines: u64, dropped: u64) {
+    /// Counts dead letters of the input, and those for which there was no room.
+    pub fn count_dead_letters(&self, kept: u64, dropped: u64) {
         let counters = &self.shared.counters;
-        counters.dead_lettered_events.add(of_inputs);
-        counters.pipeline_dead_letters.add(of_pipelines);
+        counters.dead_lettered_events.add(kept);
         counters.dlq_full_events.add(dropped);
     }
 

@@ -81,6 +81,10 @@ pub trait Protocol: 'static {
     fn overhead_bytes(&self) -> u64;
     /// Appends the body of a request with these events. Events that cannot be sent are left out and named, with the reason.
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>);
+    /// Whether an answer means something by more than its status.
+    fn reads_bodies(&self) -> bool {
+        true
+    }
     /// What an answer to so many events means.
     fn verdict(&self, reply: &Reply, events: u64) -> Verdict;
 }
@@ -279,6 +283,9 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
         let reply = match result {
             Ok(reply) => reply,
+            Err(SendError::Body { source, .. }) if source.status().is_some() && !self.protocol.reads_bodies() => {
+                Reply { status: source.status().unwrap_or_default(), retry_after: None, body: Vec::new() }
+            }
             Err(error) => {
                 self.targets.failed(target, now);
                 self.limit.refused(now, took);

@@ -335,6 +335,11 @@ impl Cluster {
             let undelivered = input.lanes.iter().map(|lane| lane.counters().dlq_full_events.get());
             counts.push((Discard::DeadLettersFull, undelivered.sum()));
         }
+        let fed = (0..self.setup.pipelines.len()).filter(|at| self.setup.pipelines[*at].1.contains(&output));
+        for pipeline in fed {
+            let lost = meters.pipelines.iter().map(|all| all[pipeline].discarded.get(Discard::DeadLettersFull));
+            counts.push((Discard::DeadLettersFull, lost.sum()));
+        }
         counts
     }
 

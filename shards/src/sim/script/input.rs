@@ -31,9 +31,20 @@ struct Lines {
     received: Timestamp,
 }
 
-/// Whether a line becomes a dead letter where some do.
-fn is_dead(raw: &[u8]) -> bool {
-    payload_hash(raw).is_multiple_of(13)
+/// What becomes of a line where some are dead letters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Lives,
+    Unread,
+    GivenUp,
+}
+
+fn fate_of(raw: &[u8]) -> Fate {
+    match payload_hash(raw) % 13 {
+        0 => Fate::Unread,
+        1 => Fate::GivenUp,
+        _ => Fate::Lives,
+    }
 }
 
 impl ProcessorSpec for ScriptEncoder {
@@ -49,24 +60,45 @@ impl Processor for Lines {
     }
 
     fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
-        for index in (0..batch.events.len()).filter(|index| self.dead_letters && is_dead(batch.event(*index))) {
-            letters.push(&DeadLetter {
-                kind: ComponentKind::Input,
-                component: &batch.source.input,
-                place: "script",
-                source: &self.source,
-                reason: "scripted",
-                attempts: 0,
-                timestamp: self.received,
-                original: batch.event(index),
-            });
+        for index in (0..batch.events.len()).filter(|index| self.fate(batch, *index) == Fate::Unread) {
+            letters.push(&self.letter(batch, index, ComponentKind::Input));
         }
     }
 
     fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
-        for index in (0..batch.events.len()).filter(|index| !self.dead_letters || !is_dead(batch.event(*index))) {
-            encode_line(&self.source, batch.event(index), frames.line());
-            frames.end_event(self.received);
+        for index in 0..batch.events.len() {
+            match self.fate(batch, index) {
+                Fate::Unread => {}
+                Fate::GivenUp => {
+                    // As a transform does that fails half way.
+                    frames.line().extend_from_slice(b"{\"half");
+                    frames.abandon_event();
+                    frames.dead_letter(&self.letter(batch, index, ComponentKind::Pipeline));
+                }
+                Fate::Lives => {
+                    encode_line(&self.source, batch.event(index), frames.line());
+                    frames.end_event(self.received);
+                }
+            }
+        }
+    }
+}
+
+impl Lines {
+    fn fate(&self, batch: &Batch, index: usize) -> Fate {
+        if self.dead_letters { fate_of(batch.event(index)) } else { Fate::Lives }
+    }
+
+    fn letter<'a>(&'a self, batch: &'a Batch, index: usize, kind: ComponentKind) -> DeadLetter<'a> {
+        DeadLetter {
+            kind,
+            component: &batch.source.input,
+            place: "script",
+            source: &self.source,
+            reason: "scripted",
+            attempts: 0,
+            timestamp: self.received,
+            original: batch.event(index),
         }
     }
 }
