@@ -130,6 +130,11 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "makes one event of many: counts, sums and percentiles by group and window";
     const EXAMPLE: &'static str = "aggregate:\n  every: 60s\n  by: [service, http.status]\n  \
         fields: {requests: count, bytes: {sum: bytes}, latency_p99: {p99: latency_ms}}\n";
+    const SAMPLE: &'static str = concat!(
+        "{\"service\":\"api\",\"http\":{\"status\":200},\"bytes\":512,\"latency_ms\":4.5}\n",
+        "{\"service\":\"api\",\"http\":{\"status\":200},\"bytes\":256,\"latency_ms\":9}\n",
+        "{\"service\":\"api\",\"http\":{\"status\":500},\"latency_ms\":700}"
+    );
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake =
