@@ -26,7 +26,7 @@
 //! | 0 | `limits`, `batch`, `scan`, `shape`, `record`, `counters`, `env`, `signal`, `stop`, `retry` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `plugin` |
-//! | 3 | `keeper`, `pipeline`, `intake`, `delivery` |
+//! | 3 | `keeper`, `pipeline`, `withheld`, `intake`, `delivery` |
 //! | 4 | `mesh`, `shard` |
 //! | 5 | `engine` |
 //! | 6 | `glommio_env`, `sim` |
@@ -58,3 +58,4 @@ pub mod signal;
 pub mod sim;
 pub mod stop;
 pub mod wal;
+pub mod withheld;

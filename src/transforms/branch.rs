@@ -115,6 +115,10 @@ impl Transform for Branch {
         emit_all(&mut self.then, now, record) || emit_all(&mut self.otherwise, now, record)
     }
 
+    fn holds(&self) -> bool {
+        self.then.iter().chain(&self.otherwise).any(|verb| verb.holds())
+    }
+
     fn held(&self) -> u64 {
         self.then.iter().chain(&self.otherwise).map(|verb| verb.held()).sum()
     }

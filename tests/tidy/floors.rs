@@ -7,7 +7,7 @@ use crate::source::{Finding, check, check_rule, finding, lines, root};
 use std::fs;
 
 /// The engine, floor by floor; inside a floor the order is finer.
-const ENGINE: [(u8, &str); 24] = [
+const ENGINE: [(u8, &str); 25] = [
     (0, "limits"),
     (0, "env"),
     (0, "batch"),
@@ -25,6 +25,7 @@ const ENGINE: [(u8, &str); 24] = [
     (2, "plugin"),
     (3, "keeper"),
     (3, "pipeline"),
+    (3, "withheld"),
     (3, "intake"),
     (3, "delivery"),
     (4, "mesh"),

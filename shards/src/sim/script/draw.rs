@@ -115,6 +115,7 @@ impl Setup {
             inputs,
             outputs,
             batch_events_max: chance.between(1, 60),
+            held: None,
             long_lines,
         }
     }

@@ -18,16 +18,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Makes the lines that [`super::decode_line`] reads.
-pub struct ScriptEncoder;
+pub struct ScriptEncoder {
+    /// How long it holds lines back, as one does that counts events first.
+    pub held: Option<Duration>,
+}
 
 struct Lines {
     source: Vec<u8>,
     received: Timestamp,
+    held: Option<Duration>,
+    /// The lines that are held, by pipeline, and when the first of them came.
+    lines: Vec<VecDeque<Vec<u8>>>,
+    since: Option<Timestamp>,
 }
 
 impl ProcessorSpec for ScriptEncoder {
     fn open(&self, _: ShardId) -> Box<dyn Processor> {
-        Box::new(Lines { source: Vec::new(), received: Timestamp(0) })
+        let held = self.held;
+        Box::new(Lines { source: Vec::new(), received: Timestamp(0), held, lines: Vec::new(), since: None })
     }
 }
 
@@ -37,11 +45,45 @@ impl Processor for Lines {
         self.received = batch.received;
     }
 
-    fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
+    fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
+        if self.held.is_some() {
+            if self.lines.len() <= place {
+                self.lines.resize_with(place + 1, VecDeque::new);
+            }
+            for index in 0..batch.events.len() {
+                let mut line = Vec::new();
+                encode_line(&self.source, batch.event(index), &mut line);
+                self.lines[place].push_back(line);
+                self.since.get_or_insert(self.received);
+            }
+            return;
+        }
         for index in 0..batch.events.len() {
             encode_line(&self.source, batch.event(index), frames.line());
             frames.end_event(self.received);
         }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        Some(Timestamp(self.since?.0 + self.held?.as_nanos() as i64))
+    }
+
+    fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
+        if !last && self.due().is_none_or(|due| due > now) {
+            return false;
+        }
+        for line in self.lines.get_mut(place).into_iter().flat_map(|lines| lines.drain(..)) {
+            frames.line().extend_from_slice(&line);
+            frames.end_event(now);
+        }
+        if self.lines.iter().all(VecDeque::is_empty) {
+            self.since = None;
+        }
+        false
+    }
+
+    fn holds(&self) -> bool {
+        self.since.is_some()
     }
 }
 
