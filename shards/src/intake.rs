@@ -168,8 +168,8 @@ impl<E: Env> Intake<E> {
     async fn tick(&mut self, last: bool) -> Result<(), ()> {
         for path in 0..self.paths.len() {
             let Some(due) = self.paths[path].due() else { continue };
-            let of_path = self.lanes.iter().filter(|lane| lane.path == path);
-            let last = last || of_path.fold(false, |asked, lane| lane.receiver.take_settle_asked() || asked);
+            let mut of_path = self.lanes.iter().filter(|lane| lane.path == path);
+            let last = last || of_path.any(|lane| lane.receiver.take_settle_asked());
             if last || due <= self.env.wall() {
                 self.make(path, last).await?;
             }
