@@ -3,6 +3,8 @@
 //! Guarantees: whatever ends the engine, what was acknowledged is in the log; the first SIGTERM or SIGINT drains, a second one
 //! or the drain timeout ends at once and leaves the rest to the next start. Does not read configuration and prints nothing.
 
+pub mod replay;
+
 use crate::config::component::{Facts, Table};
 use crate::config::raw::Shards;
 use crate::config::{self, types};
@@ -101,9 +103,8 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let RunOptions { log_dropped, admin_bound, .. } = options;
     let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
     let (disk, directory) = log_disk(&engine_plan)?;
-    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, Timestamp(now), stop.clone())?;
+    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())?;
     report(&engine);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
@@ -287,6 +288,7 @@ fn engine_plan(
         data_dir: plan.data_dir.clone(),
         shards: plan.shard_count,
         wal: plan.wal.clone(),
+        dead_letters: plan.dead_letters,
         inputs: inputs.collect(),
         pipelines: pipelines.collect(),
         outputs: outputs.collect(),
@@ -325,6 +327,10 @@ fn delivery_options(settings: &OutputConfig) -> DeliveryOptions {
         },
         when_full: settings.when_full::<GlommioEnv>(),
     }
+}
+
+fn now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64))
 }
 
 fn host_name() -> String {

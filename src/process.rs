@@ -11,11 +11,12 @@ use crate::config::types::FieldName;
 use crate::parsers::{Events, OnError, Parse};
 use crate::transforms::condition::{Condition, OpenCondition};
 use crate::transforms::enrich::watched::Kept;
-use crate::transforms::{Now, Opening, Step, Transform, Verdict, emit_all, open_all, run_all};
+use crate::transforms::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
 use std::io::Write as _;
 use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::counters::Tally;
+use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
 use tailwater_shards::env::{ShardId, Timestamp};
 use tailwater_shards::limits::{ENVELOPE_BYTES_MAX, FRAME_PAYLOAD_TARGET_BYTES, JSON_GROWTH_MAX};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
@@ -27,6 +28,8 @@ use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
 /// What a pipeline does with events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chain {
+    /// The pipeline's name.
+    pub name: Arc<str>,
     /// Its verbs.
     pub steps: Vec<Step>,
     /// For each of its outputs, in their order, which events go there.
@@ -73,6 +76,7 @@ impl Chain {
             Route::Else => OpenRoute::Else,
         };
         OpenChain {
+            name: self.name.clone(),
             transforms: open_all(&self.steps, opening),
             routes: match self.is_routed() {
                 true => self.routes.iter().map(|one| route(one, opening)).collect(),
@@ -141,6 +145,7 @@ impl ProcessorSpec for Spec {
 }
 
 struct OpenChain {
+    name: Arc<str>,
     transforms: Vec<Box<dyn Transform>>,
     /// Empty when every event goes to every output.
     routes: Vec<OpenRoute>,
@@ -157,11 +162,30 @@ enum OpenRoute {
 }
 
 impl OpenChain {
-    fn run(&mut self, mut record: Record<'_>, frames: &mut Frames<'_>) {
-        match run_all(&mut self.transforms, &mut record) {
+    fn run(&mut self, mut record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
+        let verdict = run_all(&mut self.transforms, &mut record);
+        self.settle(verdict, record, source, frames);
+    }
+
+    /// Does to an event what its verbs decided.
+    fn settle(&mut self, verdict: Verdict, record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
+        match verdict {
             Verdict::Keep => self.end(record, frames),
             Verdict::Drop => self.tally.filtered += 1,
             Verdict::Aggregate => self.tally.aggregated += 1,
+            Verdict::DeadLetter => {
+                let (place, reason) = record.fault();
+                frames.dead_letter(&DeadLetter {
+                    kind: ComponentKind::Pipeline,
+                    component: &self.name,
+                    place,
+                    source,
+                    reason,
+                    attempts: 0,
+                    timestamp: record.timestamp,
+                    original: record.original(),
+                });
+            }
         }
     }
 
@@ -257,22 +281,42 @@ impl Processor for FieldProcessor {
         }
     }
 
+    fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+        if !matches!(self.parser, Some((_, OnError::DeadLetter))) {
+            return;
+        }
+        for (index, _) in self.lines.lines.iter().enumerate().filter(|(_, line)| line.node == NodeId::BAD) {
+            let original = batch.event(index);
+            let fault = explain(original).map_or_else(|| UNEXPLAINED.to_owned(), |fault| fault.to_string());
+            letters.push(&DeadLetter {
+                kind: ComponentKind::Input,
+                component: &batch.source.input,
+                place: "parse",
+                source: &batch.source.name,
+                reason: &fault,
+                attempts: 0,
+                timestamp: batch.received,
+                original,
+            });
+        }
+    }
+
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
         self.place = place;
         let FieldProcessor { parser, lines, workshop, chains, parse_error, .. } = self;
-        let (chain, chunk) = (&mut chains[place], batch.chunk.bytes());
+        let (chain, chunk, name) = (&mut chains[place], batch.chunk.bytes(), &batch.source.name[..]);
         let on_error = parser.as_ref().map(|(_, on_error)| *on_error);
         for (index, event) in batch.events.iter().enumerate() {
             let text = &chunk[event.range()];
             let at = Place { timestamp: batch.received, offset: batch.chunk_offset + u64::from(event.start) };
             let Some(on_error) = on_error else {
-                chain.run(workshop.text(text, at), frames);
+                chain.run(workshop.text(text, at), name, frames);
                 continue;
             };
             let line = &lines.lines[index];
             if line.node != NodeId::BAD {
                 let slots = &lines.slots[line.first_slot as usize..][..line.slots as usize];
-                chain.run(workshop.line(chunk, text, line, slots, at), frames);
+                chain.run(workshop.line(chunk, text, line, slots, at), name, frames);
                 continue;
             }
             match on_error {
@@ -280,8 +324,10 @@ impl Processor for FieldProcessor {
                 OnError::Keep => {
                     let mut record = workshop.text(text, at);
                     record.set(*parse_error, |out| push_fault(text, out));
-                    chain.run(record, frames);
+                    chain.run(record, name, frames);
                 }
+                // No pipeline has it.
+                OnError::DeadLetter => {}
             }
         }
     }
@@ -304,12 +350,12 @@ impl Processor for FieldProcessor {
         while bytes < FRAME_PAYLOAD_TARGET_BYTES {
             let mut record = self.workshop.text(b"", Place { timestamp: now, offset: 0 });
             record.edit(self.made);
-            if !emit_all(&mut chain.transforms, Now { time: now, last }, &mut record) {
+            let Some(verdict) = emit_next(&mut chain.transforms, Now { time: now, last }, &mut record) else {
                 return false;
-            }
+            };
             chain.tally.made += 1;
             let start = frames.line().len();
-            chain.end(record, frames);
+            chain.settle(verdict, record, b"", frames);
             // At least one, so that events that no output takes come to an end too.
             bytes += frames.line().len().saturating_sub(start) + 1;
         }
@@ -334,11 +380,14 @@ fn push_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Said where the parser refuses an event in which nothing wrong is found.
+const UNEXPLAINED: &str = "it is not read as JSON";
+
 /// Appends why an event is no object of JSON. The reasons are fixed texts that need no escaping.
 fn push_fault(text: &[u8], out: &mut Vec<u8>) {
     let written = match explain(text) {
         Some(fault) => write!(out, "\"{fault}\""),
-        None => write!(out, "\"it is not read as JSON\""),
+        None => write!(out, "\"{UNEXPLAINED}\""),
     };
     debug_assert!(written.is_ok(), "a vector takes all");
 }

@@ -5,6 +5,8 @@
 //! the process: nothing else may run beside it, the thread that started it included.
 #![forbid(unsafe_code)]
 
+#[path = "allocations/pipelines.rs"]
+mod pipelines;
 #[path = "allocations/product.rs"]
 mod product;
 #[path = "allocations/steps.rs"]

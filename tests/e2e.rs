@@ -17,6 +17,8 @@ mod bad_input;
 mod broken_disk;
 #[path = "e2e/case.rs"]
 mod case;
+#[path = "e2e/dead_letters.rs"]
+mod dead_letters;
 #[path = "e2e/descriptors.rs"]
 mod descriptors;
 #[path = "e2e/directories.rs"]
@@ -29,6 +31,8 @@ mod files;
 mod full_disk;
 #[path = "e2e/identity.rs"]
 mod identity;
+#[path = "e2e/json.rs"]
+mod json;
 #[path = "e2e/kill.rs"]
 mod kill;
 #[path = "e2e/lines.rs"]

@@ -8,7 +8,10 @@
 use std::path::{Path, PathBuf};
 use tailwater::inputs::file::identity::{Descriptor, Head, Identity, Inode};
 use tailwater::outputs::file::record::{Committed, Journal, Opened, State};
+use tailwater_shards::dlq::segment::{self, Found, HEADER_BYTES, Header, Segment};
+use tailwater_shards::dlq::{ComponentKind, DeadLetter, KeptLetter, letter};
 use tailwater_shards::env::Timestamp;
+use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::sim::SimDisk;
 use tailwater_shards::wal::manifest::DataDirectory;
 use tailwater_shards::wal::{LogId, WalError};
@@ -131,4 +134,39 @@ fn manifest_of_a_data_directory() {
     let refused = directory.map(|_| ());
     assert!(matches!(refused, Err(WalError::Unusable { reason, .. }) if reason.contains("format 2")));
     assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), foreign.as_bytes(), "it is not touched");
+}
+
+fn dead_letter(kind: ComponentKind, original: &[u8]) -> DeadLetter<'_> {
+    DeadLetter {
+        kind,
+        component: "search",
+        place: "rejected",
+        source: b"/var/log/app.log",
+        reason: "status 400, mapper_parsing_exception",
+        attempts: 2,
+        timestamp: Timestamp(1_795_392_753_000_000_000),
+        original,
+    }
+}
+
+/// A segment of dead letters as version 1 wrote it: two writes, the second when the first was durable.
+#[test]
+fn segment_of_dead_letters() {
+    let time = Timestamp(1_795_392_754_000_000_000);
+    let letters = [
+        (dead_letter(ComponentKind::Output, b"{\"message\":\"hello\"}\n"), 0),
+        (dead_letter(ComponentKind::Input, b"\xff no JSON"), 264),
+    ];
+    let mut made = segment::header(3, 1_795_392_754_000_000).to_vec();
+    for (dead, synced) in &letters {
+        let start = made.len();
+        letter::encode(&mut made, time, dead);
+        letter::stamp(&mut made[start..], *synced);
+    }
+    assert_eq!(fixture("dlq-v1/1795392754000000.seg", &made), made, "this version writes what it wrote");
+    let read = Segment::read(&RealDisk::new(), &path("dlq-v1/1795392754000000.seg")).expect("the fixture is there");
+    assert_eq!(read.header(), Header::Known);
+    let expected = letters.map(|(letter, synced)| Found::Letter(KeptLetter { time, synced, letter }));
+    assert_eq!(read.walk().collect::<Vec<_>>(), expected);
+    assert!(made.len() > HEADER_BYTES && made.len() as u64 > letters[1].1);
 }

@@ -137,3 +137,8 @@ fn an_engine_that_commits_before_it_delivers_is_caught() {
 fn an_engine_that_recycles_a_segment_too_soon_is_caught() {
     is_caught(Sabotage::RecycleEarly, is_a_loss);
 }
+
+#[test]
+fn an_engine_that_forgets_dead_letters_is_caught() {
+    is_caught(Sabotage::ForgetLetters, is_a_loss);
+}

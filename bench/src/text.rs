@@ -8,6 +8,7 @@ use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
 use tailwater::config::component::Facts;
 use tailwater::config::types::FieldNames;
 use tailwater_shards::batch::Batch;
+use tailwater_shards::dlq::Letters;
 use tailwater_shards::env::ShardId;
 use tailwater_shards::limits::LINE_BYTES_DEFAULT;
 use tailwater_shards::plugin::Frames;
@@ -70,7 +71,7 @@ pub fn envelope(events: u64) -> Option<Outcome> {
     let work = |group: &mut Group, batch: &mut Batch| {
         group.clear();
         processor.begin(batch);
-        processor.process(batch, 0, &mut Frames::new(group, 0, 1, &[1]));
+        processor.process(batch, 0, &mut Frames::new(group, 0, 1, &[1], &mut Letters::new()));
     };
     let result =
         |group: &Group, _: &Batch| group.frames().iter().fold(0, |hash, frame| fold_bytes(hash, frame.lines()));

@@ -35,6 +35,7 @@ pub fn all(results: &Results) -> Vec<Aim> {
         |scenario: &str, case: &str, figure: Figure, bound: f64| Below { scenario, case, figure, bound }.aim(results);
     aims.extend(below("latency", "50000/s", Figure::LatencyP50Ms, 1.0));
     aims.extend(below("latency", "50000/s", Figure::LatencyP99Ms, 10.0));
+    aims.extend(below("json_latency", "100000/s", Figure::LatencyP99Ms, 20.0));
     for case in ["bare", "1000 files"] {
         aims.extend(below("idle", case, Figure::CpuMsPerSecond, 0.5));
         aims.extend(below("idle", case, Figure::ResidentMib, 20.0));

@@ -13,7 +13,7 @@ tailwater-perf run --tailwater BINARY --scenarios DIR [options]
   --lines N             events of one run (1000000)
   --rounds N            how often everything is run (3)
   --only A,B            scenarios: file_to_blackhole file_to_file json_to_file json_to_http json_to_elasticsearch two_shards latency
-                        start recovery idle soak; default: all but soak and the json_to ones
+                        json_latency start recovery idle soak; default: all but soak
   --programs A,B        tailwater rsyslog syslog-ng telegraf vector fluent-bit otelcol; default: all that are there
   --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424 app; default: all but app, which
                         the json_to scenarios always read

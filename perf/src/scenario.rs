@@ -65,6 +65,7 @@ pub enum Scenario {
     JsonToElasticsearch,
     TwoShards,
     Latency,
+    JsonLatency,
     Start,
     Recovery,
     Idle,
@@ -73,7 +74,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub const ALL: [Scenario; 11] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::FileToBlackhole,
         Scenario::FileToFile,
         Scenario::JsonToFile,
@@ -81,6 +82,7 @@ impl Scenario {
         Scenario::JsonToElasticsearch,
         Scenario::TwoShards,
         Scenario::Latency,
+        Scenario::JsonLatency,
         Scenario::Start,
         Scenario::Recovery,
         Scenario::Idle,
@@ -97,6 +99,7 @@ impl Scenario {
             Scenario::JsonToElasticsearch => "json_to_elasticsearch",
             Scenario::TwoShards => "two_shards",
             Scenario::Latency => "latency",
+            Scenario::JsonLatency => "json_latency",
             Scenario::Start => "start",
             Scenario::Recovery => "recovery",
             Scenario::Idle => "idle",
@@ -109,6 +112,7 @@ impl Scenario {
         match self {
             Scenario::TwoShards => "file_to_blackhole",
             Scenario::Start => "file_to_file",
+            Scenario::JsonLatency => "json_to_file",
             _ => self.name(),
         }
     }
@@ -118,14 +122,14 @@ impl Scenario {
         matches!(self, Scenario::JsonToFile | Scenario::JsonToHttp | Scenario::JsonToElasticsearch)
     }
 
-    /// Whether it runs when nobody names scenarios: a soak takes long, and those with JSON wait for a product that parses it.
+    /// Whether it runs when nobody names scenarios: a soak takes long.
     fn by_default(self) -> bool {
-        self != Scenario::Soak && !self.is_json()
+        self != Scenario::Soak
     }
 
     /// Whether peers take part.
     fn has_peers(self) -> bool {
-        !matches!(self, Scenario::TwoShards | Scenario::Recovery | Scenario::Soak)
+        !matches!(self, Scenario::TwoShards | Scenario::JsonLatency | Scenario::Recovery | Scenario::Soak)
     }
 
     /// Whether it runs in every round; the others repeat themselves inside, or take long.
@@ -291,7 +295,7 @@ impl Bench<'_> {
                 json::run(self, scenario, who, round, results)
             }
             Scenario::TwoShards => two_shards::run(self, who, round, results),
-            Scenario::Latency => latency::run(self, who, round, results),
+            Scenario::Latency | Scenario::JsonLatency => latency::run(self, scenario, who, round, results),
             Scenario::Start => start::run(self, who, round, results),
             Scenario::Recovery => recovery::run(self, who, round, results),
             Scenario::Soak => soak::run(self, who, round, results),

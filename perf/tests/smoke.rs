@@ -33,7 +33,11 @@ fn every_scenario_runs_in_small() {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios"))
         .args(["--programs", "tailwater", "--rounds", "1", "--lines", "2000", "--data", "all", "--keep"])
         .arg(&kept)
-        .args(["--only", "file_to_blackhole,file_to_file,two_shards,latency,start,recovery,idle,soak"])
+        .args([
+            "--only",
+            "file_to_blackhole,file_to_file,json_to_file,json_to_http,json_to_elasticsearch,two_shards,latency,\
+               json_latency,start,recovery,idle,soak",
+        ])
         .args(["--latency-seconds", "0.1", "--start-runs", "1", "--recovery-bytes", "1000000"])
         .args(["--idle-seconds", "1", "--idle-settle-seconds", "1", "--soak-seconds", "2"])
         .env("TMPDIR", folder.path())
@@ -54,7 +58,11 @@ fn every_scenario_runs_in_small() {
     for (scenario, figure) in [
         ("file_to_blackhole", "events_per_cpu_second"),
         ("file_to_file", "events_per_cpu_second"),
+        ("json_to_file", "events_per_cpu_second"),
+        ("json_to_http", "events_per_cpu_second"),
+        ("json_to_elasticsearch", "events_per_cpu_second"),
         ("latency", "latency_p99_ms"),
+        ("json_latency", "latency_p99_ms"),
         ("start", "first_event_ms"),
         ("recovery", "ready_ms"),
         ("idle", "cpu_ms_per_second"),

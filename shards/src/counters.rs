@@ -36,10 +36,8 @@ pub enum Discard {
     WalFull,
     /// The line was longer than allowed and the input's policy says discard.
     LineTooLong,
-    /// The output refused the event for good.
-    Rejected,
-    /// The output could not deliver within its retry time.
-    RetriesExhausted,
+    /// It was to be a dead letter, and the queue of these was full.
+    DeadLettersFull,
     /// The output left the configuration with events waiting.
     OutputRemoved,
     /// The bytes in the log were damaged.
@@ -56,12 +54,11 @@ pub enum Discard {
 
 impl Discard {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Discard; 11] = [
+    pub const ALL: [Discard; 10] = [
         Discard::RingFull,
         Discard::WalFull,
         Discard::LineTooLong,
-        Discard::Rejected,
-        Discard::RetriesExhausted,
+        Discard::DeadLettersFull,
         Discard::OutputRemoved,
         Discard::Damaged,
         Discard::Filtered,
@@ -76,8 +73,7 @@ impl Discard {
             Discard::RingFull => "ring_full",
             Discard::WalFull => "wal_full",
             Discard::LineTooLong => "line_too_long",
-            Discard::Rejected => "rejected",
-            Discard::RetriesExhausted => "retries_exhausted",
+            Discard::DeadLettersFull => "dlq_full",
             Discard::OutputRemoved => "output_removed",
             Discard::Damaged => "damaged",
             Discard::Filtered => "filtered",
@@ -106,6 +102,28 @@ impl Discarded {
     /// Events discarded for any reason.
     pub fn total(&self) -> u64 {
         self.0.iter().map(Counter::get).sum()
+    }
+}
+
+/// Why events of an output went to the dead letter queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLettered {
+    /// The destination refused the event for good.
+    Rejected,
+    /// It was not delivered within the retry time.
+    RetriesExhausted,
+}
+
+impl DeadLettered {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [DeadLettered; 2] = [DeadLettered::Rejected, DeadLettered::RetriesExhausted];
+
+    /// The reason as metrics, logs and letters spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeadLettered::Rejected => "rejected",
+            DeadLettered::RetriesExhausted => "retries_exhausted",
+        }
     }
 }
 
@@ -174,6 +192,10 @@ pub struct LaneCounters {
     pub replaced_events: Counter,
     /// Events that could not be parsed, kept or not; written by the receiver.
     pub unparsed_events: Counter,
+    /// Events that became dead letters of the input before any pipeline had them; written by the receiver.
+    pub dead_lettered_events: Counter,
+    /// Those of them that the queue of dead letters had no room for; written by the receiver.
+    pub dlq_full_events: Counter,
     /// Events dropped on the sender's request; written by the receiver.
     pub dropped_events: Counter,
     /// Bytes of chunks dropped on the sender's request; written by the receiver.
@@ -216,6 +238,8 @@ pub struct PipelineCounters {
     pub received_events: Counter,
     /// Events that it let go.
     pub discarded: Discarded,
+    /// Events that it gave up and that are in the dead letter queue.
+    pub dead_lettered_events: Counter,
     /// Times that a transform or a condition could not do its work on an event.
     pub failures: Counter,
     /// Events that its transforms made, which did not come to it.
@@ -235,6 +259,8 @@ pub struct OutputCounters {
     pub sent_bytes: Counter,
     /// Events let go after the log.
     pub discarded: Discarded,
+    /// Events in the dead letter queue, by reason.
+    pub dead_lettered: [Counter; DeadLettered::ALL.len()],
     /// Deliveries that failed and were tried again.
     pub retries: Counter,
     /// Errors of the output.
@@ -245,6 +271,13 @@ pub struct OutputCounters {
     pub held_bytes: Counter,
     /// When the oldest undelivered event was received, ns since 1970; zero when nothing waits.
     pub oldest_unacked: Gauge,
+}
+
+impl OutputCounters {
+    /// Events in the dead letter queue, for whatever reason.
+    pub fn dead_lettered_total(&self) -> u64 {
+        self.dead_lettered.iter().map(Counter::get).sum()
+    }
 }
 
 /// A signed number that one thread writes and any thread reads.
@@ -284,4 +317,14 @@ pub struct ShardCounters {
     pub kept_bytes: Counter,
     /// Plugins restarted after a panic.
     pub plugin_panics: Counter,
+    /// Dead letters that were stored.
+    pub dead_letters: Counter,
+    /// Dead letters that the queue had no room for, and those that went to make room.
+    pub dead_letters_dropped: Counter,
+    /// Times a letter waited for room in the queue.
+    pub dead_letters_full: Counter,
+    /// Bytes of the segments of dead letters, and how many of these are open.
+    pub dead_letter_bytes: Counter,
+    /// See [`ShardCounters::dead_letter_bytes`].
+    pub dead_letters_open: Counter,
 }

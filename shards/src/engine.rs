@@ -10,6 +10,7 @@
 use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters};
 use crate::delivery::DeliveryOptions;
 use crate::delivery::gate::Gate;
+use crate::dlq;
 use crate::env::{Disk, Env, ShardId, Timestamp};
 use crate::lane::LaneOptions;
 use crate::limits::OUTPUTS_MAX;
@@ -75,6 +76,8 @@ pub struct Plan<E: Env> {
     pub shards: usize,
     /// Settings of each shard's log.
     pub wal: WalOptions,
+    /// Settings of each shard's dead letter queue.
+    pub dead_letters: dlq::Options,
     /// The inputs.
     pub inputs: Vec<InputPlan<E>>,
     /// The pipelines.
@@ -391,6 +394,7 @@ impl<E: Env> Layout<E> {
                 pipelines: meters.pipelines[index].clone(),
                 counters: meters.shards[index].clone(),
                 data_dir: Arc::new(self.plan.data_dir.clone()),
+                dead_letters: self.plan.dead_letters,
                 stop: self.stop.clone(),
             });
         }

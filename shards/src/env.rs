@@ -175,6 +175,8 @@ pub enum Sabotage {
     CommitEarly,
     /// A segment is given back while a reader may still come back to it.
     RecycleEarly,
+    /// An event that is to be a dead letter is passed without one.
+    ForgetLetters,
 }
 
 /// Files and directories. All calls may block unless they say otherwise.

@@ -2,11 +2,14 @@
 //!
 //! Guarantees: batches of one lane are appended in their order (invariant E3), none is skipped; when the log is full the
 //! lanes are not emptied, apart from what their policy drops, so memory stays bounded (invariant E4); a ticket is acknowledged
-//! when its frames are durable (invariant E1); lines that a processor makes though no batch comes are appended when they are
-//! due, and the last ones before the end. Does not read sources and does not deliver.
+//! when its frames are durable (invariant E1). What became a dead letter is in the queue of these before the batch it was in is
+//! appended: a crash in between reads the batch again. Lines that a processor makes though no batch comes are appended when they
+//! are due, and the last ones before the end. Does not read sources and does not deliver.
 
 use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, Discarded};
+use crate::dlq::Letters;
+use crate::dlq::clerk::Clerk;
 use crate::env::{Disk as _, Env, Sabotage, Timestamp};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
@@ -59,6 +62,8 @@ pub struct Intake<E: Env> {
     /// What is not yet recorded of each path's batches.
     withheld: Vec<Withheld>,
     keeper: Rc<Keeper<E>>,
+    clerk: Rc<Clerk<E>>,
+    letters: Letters,
     group: Group,
     ready: Arc<Signal>,
     stop: Stop,
@@ -80,6 +85,8 @@ pub struct IntakeParts<E: Env> {
     pub paths: Vec<InputPath>,
     /// The log.
     pub keeper: Rc<Keeper<E>>,
+    /// The dead letter queue.
+    pub clerk: Rc<Clerk<E>>,
     /// Raised by the lanes.
     pub ready: Arc<Signal>,
     /// The end.
@@ -93,7 +100,7 @@ pub struct IntakeParts<E: Env> {
 impl<E: Env> Intake<E> {
     /// An intake; [`Intake::run`] does the work.
     pub fn new(parts: IntakeParts<E>) -> Intake<E> {
-        let IntakeParts { env, lanes, paths, keeper, ready, stop, sampled_outputs, wal_full } = parts;
+        let IntakeParts { env, lanes, paths, keeper, clerk, ready, stop, sampled_outputs, wal_full } = parts;
         stop.tell(ready.clone());
         Intake {
             env,
@@ -102,6 +109,8 @@ impl<E: Env> Intake<E> {
             withheld: paths.iter().map(|_| Withheld::default()).collect(),
             paths,
             keeper,
+            clerk,
+            letters: Letters::new(),
             group: Group::new(),
             ready,
             stop,
@@ -183,7 +192,12 @@ impl<E: Env> Intake<E> {
         let now = self.env.wall();
         loop {
             self.group.clear();
-            let more = self.paths[path].tick(now, last, &mut self.group);
+            let more = self.paths[path].tick(now, last, &mut self.group, &mut self.letters);
+            if !self.letters.is_empty()
+                && let Some(lane) = self.lanes.iter().position(|lane| lane.path == path)
+            {
+                self.keep_letters(lane).await?;
+            }
             if !more && !self.paths[path].holds() && !self.withheld[path].is_empty() {
                 return self.release(path, now).await;
             }
@@ -235,7 +249,8 @@ impl<E: Env> Intake<E> {
         count_skipped(&self.wal_full, skipped, batch.events.len() as u64);
         let introduce = introduces(&self.keeper, &batch.source);
         self.group.clear();
-        let encoded = path.encode(&batch, skipped, introduce, withheld, &mut self.group);
+        let (group, letters) = (&mut self.group, &mut self.letters);
+        let encoded = path.encode(&batch, skipped, introduce, withheld, group, letters);
         self.lanes[lane].receiver.count(&encoded.tally);
         if encoded.withheld {
             self.withheld[number].add(lane, &batch);
@@ -245,6 +260,9 @@ impl<E: Env> Intake<E> {
         self.lanes[lane].receiver.give_back(batch);
         if E::Disk::sabotaged(Sabotage::AcknowledgeEarly) {
             self.keeper.acknowledge_early(lane, ticket);
+        }
+        if !self.letters.is_empty() {
+            self.keep_letters(lane).await?;
         }
         if !encoded.withheld {
             let sequence = self.append().await?;
@@ -261,6 +279,43 @@ impl<E: Env> Intake<E> {
             self.record_owed().await?;
         }
         Ok(())
+    }
+
+    /// Keeps the letters of a batch, waiting as long as the queue of them has no room. Fails when the engine ends.
+    async fn keep_letters(&mut self, lane: usize) -> Result<(), ()> {
+        let (clerk, mut letters) = (self.clerk.clone(), std::mem::take(&mut self.letters));
+        let mut keeping = std::pin::pin!(async {
+            let kept = clerk.keep(&mut letters, std::future::pending()).await;
+            (kept, letters)
+        });
+        let kept = loop {
+            let waited = futures_lite::future::or(async { Some(keeping.as_mut().await) }, async {
+                self.ready.wait().await;
+                None
+            });
+            if let Some((kept, letters)) = waited.await {
+                self.letters = letters;
+                break kept;
+            }
+            if self.stop.phase() == Phase::Forced {
+                return Err(());
+            }
+            self.drop_oldest();
+        };
+        let (unread, lost) = self.paths[self.lanes[lane].path].count_letters(kept.dropped);
+        self.lanes[lane].receiver.count_dead_letters(unread, lost);
+        Ok(())
+    }
+
+    /// Drops from the lanes what their policies say, while nothing is taken out of them.
+    fn drop_oldest(&mut self) {
+        for lane in 0..self.lanes.len() {
+            while self.owed.len() < OWED_MAX
+                && let Some(dropped) = self.lanes[lane].receiver.drop_oldest()
+            {
+                self.owe(lane, dropped);
+            }
+        }
     }
 
     /// Records what is owed. Merged ranges are out of the order of their tickets, so tickets go back when all are recorded.
@@ -322,13 +377,7 @@ impl<E: Env> Intake<E> {
             if self.stop.phase() == Phase::Forced {
                 return Err(());
             }
-            for lane in 0..self.lanes.len() {
-                while self.owed.len() < OWED_MAX
-                    && let Some(dropped) = self.lanes[lane].receiver.drop_oldest()
-                {
-                    self.owe(lane, dropped);
-                }
-            }
+            self.drop_oldest();
             futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;
         }
     }

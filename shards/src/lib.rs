@@ -25,17 +25,19 @@
 //! |---|---|
 //! | 0 | `limits`, `batch`, `scan`, `shape`, `record`, `counters`, `env`, `signal`, `stop`, `retry` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
-//! | 2 | `plugin` |
-//! | 3 | `keeper`, `pipeline`, `withheld`, `intake`, `delivery` |
-//! | 4 | `mesh`, `shard` |
-//! | 5 | `engine` |
-//! | 6 | `glommio_env`, `sim` |
+//! | 2 | `dlq` |
+//! | 3 | `plugin` |
+//! | 4 | `keeper`, `pipeline`, `withheld`, `intake`, `delivery` |
+//! | 5 | `mesh`, `shard` |
+//! | 6 | `engine` |
+//! | 7 | `glommio_env`, `sim` |
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod batch;
 pub mod counters;
 pub mod delivery;
+pub mod dlq;
 pub mod engine;
 pub mod env;
 pub mod glommio_env;

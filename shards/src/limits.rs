@@ -57,6 +57,12 @@ pub const SEGMENTS_MIN: u64 = 3;
 /// Default bound of the whole write-ahead log, in bytes.
 pub const WAL_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
 
+/// Default bound of the whole dead letter queue, in bytes.
+pub const DEAD_LETTER_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+
+/// Default size of a segment of dead letters, in bytes. One is read as a whole where somebody looks into it.
+pub const DEAD_LETTER_SEGMENT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+
 /// Highest sequence of a frame, number of a commit, start of a log and number of a segment. None is reached in the life of a
 /// log; what claims a higher one is damage, so arithmetic on numbers that were read cannot overflow, and every place in a log
 /// fits the word that readers share.

@@ -7,6 +7,7 @@
 
 use crate::batch::Batch;
 use crate::counters::{Discard, PipelineCounters, Tally};
+use crate::dlq::Letters;
 use crate::env::Timestamp;
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::Group;
@@ -46,6 +47,9 @@ pub struct InputPath {
     held: Vec<u64>,
     /// Of all pipelines of the shard, by their numbers.
     counters: Arc<[PipelineCounters]>,
+    /// Dead letters of the last batch: those that no pipeline got, and those of each pipeline.
+    unread: u64,
+    given_up: Vec<u64>,
 }
 
 impl InputPath {
@@ -56,8 +60,8 @@ impl InputPath {
         counters: Arc<[PipelineCounters]>,
     ) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        let held = vec![0; pipelines.len()];
-        InputPath { processor, pipelines, held, counters }
+        let (held, given_up) = (vec![0; pipelines.len()], vec![0; pipelines.len()]);
+        InputPath { processor, pipelines, held, counters, unread: 0, given_up }
     }
 
     /// Outputs of all its pipelines.
@@ -67,7 +71,7 @@ impl InputPath {
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
     /// source's record is written along. The position is left out with `withhold`, or if events of the batch are counted in lines
-    /// that are not made yet.
+    /// that are not made yet. What cannot become lines goes into `letters`.
     pub fn encode(
         &mut self,
         batch: &Batch,
@@ -75,23 +79,29 @@ impl InputPath {
         introduce: bool,
         withhold: bool,
         group: &mut Group,
+        letters: &mut Letters,
     ) -> Encoded {
+        letters.begin(batch.received);
         self.processor.begin(batch);
+        self.processor.dead_letters(batch, letters);
+        self.unread = letters.count();
         let mut all = Tally::default();
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
             let outputs = pipeline.outputs() & !skipped;
+            let before = letters.count();
             if outputs == 0 {
                 group.frame(FrameKind::Events, pipeline.number, 0);
             } else {
-                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets);
+                let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets, letters);
                 self.processor.process(batch, place, &mut frames);
                 let tally = self.processor.take_tally();
-                let counters = &self.counters[pipeline.number as usize];
-                count(counters, batch.events.len() as u64, &tally, &mut self.held[place]);
+                let (counters, events) = (&self.counters[pipeline.number as usize], batch.events.len() as u64);
+                count(counters, events - self.unread, &tally, &mut self.held[place]);
                 all.replaced += tally.replaced;
                 all.unparsed += tally.unparsed;
             }
+            self.given_up[place] = letters.count() - before;
             if place < last {
                 group.last().expect("a pipeline makes a frame").finish();
             }
@@ -119,17 +129,37 @@ impl InputPath {
         self.processor.due()
     }
 
-    /// Fills the empty `group` with lines that are due at `now`, or with all there are if `last` says so. True if there are more.
-    pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group) -> bool {
+    /// Fills the empty `group` with lines that are due at `now`, or with all there are if `last` says so. What cannot become lines
+    /// goes into `letters`. True if there are more.
+    pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group, letters: &mut Letters) -> bool {
+        letters.begin(now);
+        self.unread = 0;
         let mut more = false;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
-            let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets);
+            let before = letters.count();
+            let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets, letters);
             more |= self.processor.tick(now, last, place, &mut frames);
             let tally = self.processor.take_tally();
             count(&self.counters[pipeline.number as usize], 0, &tally, &mut self.held[place]);
+            self.given_up[place] = letters.count() - before;
             group.last().expect("a pipeline makes a frame").finish();
         }
         more
+    }
+
+    /// Counts the dead letters of the last batch, of which `dropped` found no room. Which ones is not known: those of the input
+    /// come first. Returns how many of the input's were kept, and how many were not.
+    pub fn count_letters(&self, mut dropped: u64) -> (u64, u64) {
+        let lost = dropped.min(self.unread);
+        dropped -= lost;
+        for (pipeline, given_up) in self.pipelines.iter().zip(&self.given_up) {
+            let lost = dropped.min(*given_up);
+            dropped -= lost;
+            let counters = &self.counters[pipeline.number as usize];
+            counters.dead_lettered_events.add(given_up - lost);
+            counters.discarded.add(Discard::DeadLettersFull, lost);
+        }
+        (self.unread - lost, lost)
     }
 }
 
@@ -196,12 +226,12 @@ mod tests {
             vec![PipelineRef { number: 0, targets: vec![1] }],
             [PipelineCounters::default()].into(),
         );
-        let mut group = Group::new();
-        path.encode(&batch, 0, true, false, &mut group);
+        let (mut group, mut letters) = (Group::new(), Letters::new());
+        path.encode(&batch, 0, true, false, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));
         batch.events.push(EventSpan { start: 0, end: 0 });
         group.clear();
-        path.encode(&batch, 0, true, false, &mut group);
+        path.encode(&batch, 0, true, false, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(1_000_000_000)));
     }
 }

@@ -20,8 +20,8 @@ pub use mailbox::{PeerMessage, Peers, PeersSeed, peers};
 pub use piece::{Column, Delivery, Event, Piece, PieceParts};
 
 use crate::batch::{Batch, SourceKey};
-use crate::counters::Tally;
-use crate::counters::{InputCounters, OutputCounters};
+use crate::counters::{InputCounters, OutputCounters, Tally};
+use crate::dlq::Letters;
 use crate::env::{Env, ShardId, Timestamp};
 use crate::stop::Stop;
 use crate::wal::{OutputNumber, SourceState};
@@ -115,6 +115,11 @@ pub trait ProcessorSpec: Send + Sync + 'static {
 pub trait Processor {
     /// Prepares for the events of a batch: what all pipelines share, such as parsing, is done once.
     fn begin(&mut self, batch: &Batch);
+    /// Adds the events of the batch that [`Processor::begin`] found no pipeline can have. They are durable in the dead letter
+    /// queue before the batch is appended, and [`Processor::process`] makes no line of them.
+    fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+        let _ = (batch, letters);
+    }
     /// Appends the lines of the batch for the pipeline at `place` among those that the input feeds. A line is a JSON object that
     /// holds no newline but its last byte.
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>);
@@ -187,8 +192,18 @@ pub enum Outcome {
     /// Nothing of it counts, and what was delivered since the last commit may be lost: the instance is dropped and opened
     /// again from that commit. Says why, for the operator.
     Reopen(String),
-    /// Delivered, apart from events that the destination refuses for good: (index in the delivery, reason).
+    /// Delivered, apart from events that the destination refuses for good: (index in the delivery, reason). They are in the
+    /// dead letter queue before the cursor passes them.
     Rejected(Vec<(u64, String)>),
+}
+
+/// What the destination has not taken of a delivery that is given up.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Untaken {
+    /// Events that would have been tried again, by their index in the delivery.
+    pub left: Vec<u64>,
+    /// Events that it has refused for good, and why.
+    pub refused: Vec<(u64, String)>,
 }
 
 /// One open output.
@@ -196,6 +211,17 @@ pub trait Output {
     /// Delivers a batch of events. Not called again before it returns; may be called again with the same events after
     /// [`Outcome::Retry`].
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome>;
+
+    /// Whether the attempt that ended with [`Outcome::Retry`] got some of the delivery taken or refused: then the next one does
+    /// not wait longer than the first did.
+    fn has_progressed(&self) -> bool {
+        false
+    }
+
+    /// The delivery that was to be tried again is given up: what the destination has not taken of it. None: all of it.
+    fn give_up(&mut self) -> Option<Untaken> {
+        None
+    }
 
     /// Starts to make durable what was delivered so far, so that the commit that follows finds little to do. Deliveries go on
     /// while the future runs. After an error the instance is dropped and opened again from its last commit.

@@ -11,7 +11,8 @@ use crate::env::Timestamp;
 use crate::limits::{COMPUTED_BYTES_MAX, COMPUTED_VALUES_MAX};
 use crate::scan::escape_json_into;
 use crate::scan::json::{Line, Slot, unescape_key};
-use crate::shape::{Edit, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
+use crate::shape::{Cast, Edit, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 /// The value of a field.
@@ -58,6 +59,10 @@ struct Made {
     offset: Vec<u8>,
     /// Replacement characters that stand for bytes that were no UTF-8.
     replaced: u64,
+    cast: Cast,
+    /// Why the event cannot go on, and who says so.
+    fault: String,
+    fault_place: &'static str,
 }
 
 /// All that records of one input need on one shard, used again for each.
@@ -201,6 +206,19 @@ impl Record<'_> {
         self.shapes.name(key)
     }
 
+    /// Says why the event cannot go on, for its dead letter; `place` is who says so.
+    pub fn give_up(&mut self, place: &'static str, reason: fmt::Arguments<'_>) {
+        self.made.fault_place = place;
+        self.made.fault.clear();
+        let written = self.made.fault.write_fmt(reason);
+        debug_assert!(written.is_ok(), "a string takes all");
+    }
+
+    /// Who said last that the event cannot go on, and why.
+    pub fn fault(&self) -> (&'static str, &str) {
+        (self.made.fault_place, &self.made.fault)
+    }
+
     /// Changes its fields.
     #[inline]
     pub fn edit(&mut self, edit: EditId) {
@@ -225,6 +243,16 @@ impl Record<'_> {
             self.shape = self.shapes.edit_once(&Edit::Computed(key), self.shape);
         }
         made
+    }
+
+    /// Begins to give the event other fields altogether: those that [`Recast`] is told until its end.
+    pub fn recast(&mut self) -> Recast<'_> {
+        let computed = self.shapes.computed(self.shape);
+        let Record { shapes, made, shape, .. } = self;
+        made.values.truncate(usize::from(computed));
+        made.cast.begin(computed);
+        let start = made.arena.len();
+        Recast { shapes, made, shape, start, fits: true }
     }
 
     fn make(&mut self, push: impl FnOnce(&mut Vec<u8>)) -> bool {
@@ -269,6 +297,54 @@ impl Record<'_> {
                 Segment::Meta(meta) => out.extend_from_slice(self.metas.get(meta)),
             }
         }
+    }
+}
+
+/// Gives an event other fields altogether. It keeps those that it had if it is dropped.
+pub struct Recast<'r> {
+    shapes: &'r mut Shapes,
+    made: &'r mut Made,
+    shape: &'r mut ShapeId,
+    /// Where the values of the new fields begin.
+    start: usize,
+    fits: bool,
+}
+
+impl Recast<'_> {
+    /// Keeps a field that the event has.
+    pub fn keep(&mut self, field: Field) {
+        self.made.cast.put(field.key, field.source);
+    }
+
+    /// The key of a name that came out of the event.
+    pub fn key(&mut self, name: &[u8]) -> KeyId {
+        self.shapes.key_of_event(name)
+    }
+
+    /// Gives the event a field; `push` appends JSON.
+    pub fn put(&mut self, key: KeyId, push: impl FnOnce(&mut Vec<u8>)) {
+        if !self.fits {
+            return;
+        }
+        let start = self.made.arena.len();
+        push(&mut self.made.arena);
+        let end = self.made.arena.len();
+        self.fits = end <= COMPUTED_BYTES_MAX && self.made.values.len() < COMPUTED_VALUES_MAX;
+        if self.fits {
+            debug_assert!(end > start, "a value is not empty");
+            self.made.values.push(start as u32..end as u32);
+            self.made.cast.put_computed(key);
+        }
+    }
+
+    /// The event has the new fields. False, and it has those that it had, when it has made too many or too large values.
+    pub fn finish(self) -> bool {
+        let Recast { shapes, made, shape, start, fits } = self;
+        match fits {
+            true => *shape = shapes.cast(&made.cast),
+            false => made.arena.truncate(start),
+        }
+        fits
     }
 }
 

@@ -8,6 +8,8 @@ use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters
 use crate::delivery::gate::Gatekeeper;
 use crate::delivery::source::LogReader;
 use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
+use crate::dlq;
+use crate::dlq::clerk::{Clerk, ClerkParts};
 use crate::env::{Disk, Env, ShardId};
 use crate::intake::{Intake, IntakeLane, IntakeParts};
 use crate::keeper::{Keeper, KeeperParts};
@@ -181,6 +183,8 @@ pub struct ShardSeed<E: Env> {
     pub counters: Arc<ShardCounters>,
     /// The data directory.
     pub data_dir: Arc<PathBuf>,
+    /// Settings of the dead letter queue.
+    pub dead_letters: dlq::Options,
     /// The end.
     pub stop: Stop,
 }
@@ -207,12 +211,14 @@ impl<E: Env> ShardSeed<E> {
         keeper.start();
         self.board.post(shard, keeper.log().clone());
 
+        let clerk = open_queue(&env, &self.data_dir, shards, self.dead_letters, &counters);
         let sampled = outputs.iter().filter(|output| output.options.when_full == OutputFull::Sample);
         let sampled_outputs = sampled.fold(0, |mask, output| mask | output.number.bit());
         let delivering = Rc::new(Delivering { left: Cell::new(outputs.len()), ended: Signal::new() });
         let starter = OutputStarter {
             env: &env,
             keeper: &keeper,
+            clerk: &clerk,
             board: &self.board,
             intakes: &self.intakes_running,
             data_dir: &self.data_dir,
@@ -245,6 +251,7 @@ impl<E: Env> ShardSeed<E> {
             lanes,
             paths: inputs.iter().map(open).collect(),
             keeper: keeper.clone(),
+            clerk: clerk.clone(),
             ready,
             stop: stop.clone(),
             sampled_outputs,
@@ -256,6 +263,7 @@ impl<E: Env> ShardSeed<E> {
         while delivering.left.get() > 0 {
             delivering.ended.wait().await;
         }
+        clerk.close().await;
         keeper.close().await;
         tracing::debug!(shard = shard.0, "shard ended");
     }
@@ -281,6 +289,17 @@ fn open_log<E: Env>(
     }))
 }
 
+fn open_queue<E: Env>(
+    env: &E,
+    data_dir: &Arc<PathBuf>,
+    shards: usize,
+    options: dlq::Options,
+    counters: &Arc<ShardCounters>,
+) -> Rc<Clerk<E>> {
+    let (env, data_dir, counters) = (env.clone(), data_dir.clone(), counters.clone());
+    Clerk::start(ClerkParts { env, data_dir, shards, options, counters })
+}
+
 /// Deliveries of a shard that still run.
 struct Delivering {
     left: Cell<usize>,
@@ -290,6 +309,7 @@ struct Delivering {
 struct OutputStarter<'a, E: Env> {
     env: &'a E,
     keeper: &'a Rc<Keeper<E>>,
+    clerk: &'a Rc<Clerk<E>>,
     board: &'a Arc<LogBoard<E::Disk>>,
     intakes: &'a Arc<Countdown>,
     data_dir: &'a Arc<PathBuf>,
@@ -307,6 +327,7 @@ impl<E: Env> OutputStarter<'_, E> {
             counters: output.counters.clone(),
         };
         let (keeper, board, intakes) = (self.keeper.clone(), self.board.clone(), self.intakes.clone());
+        let clerk = self.clerk.clone();
         let (stop, delivering) = (self.stop.clone(), delivering.clone());
         self.env.spawn("delivery", async move {
             let forced = async {
@@ -316,7 +337,8 @@ impl<E: Env> OutputStarter<'_, E> {
             let opened = async { Some(open_readers(&output, &board).await) };
             if let Some((readers, news)) = or(opened, forced).await {
                 let ShardOutput { spec, options, resume, gate, .. } = output;
-                let parts = DeliveryParts { spec, context, options, readers, keeper, resume, news, intakes, gate };
+                let parts =
+                    DeliveryParts { spec, context, options, readers, keeper, clerk, resume, news, intakes, gate };
                 Deliverer::new(parts).run().await;
             }
             delivering.left.set(delivering.left.get() - 1);

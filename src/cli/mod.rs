@@ -6,6 +6,7 @@
 
 mod configuration;
 mod demo;
+mod dlq;
 mod doctor;
 mod output;
 mod run;
@@ -54,6 +55,7 @@ enum Verb {
     Schema(schema::Arguments),
     Doctor(doctor::Arguments),
     Wal(wal::Arguments),
+    Dlq(dlq::Arguments),
 }
 
 /// Runs the program with these arguments, the program's name first.
@@ -74,6 +76,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Schema(arguments) => schema::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Wal(arguments) => wal::run(&arguments),
+        Verb::Dlq(arguments) => dlq::run(&arguments),
     };
     match result {
         Ok(exit) => exit,

@@ -202,6 +202,7 @@ impl Envelope {
 mod tests {
     use super::*;
     use tailwater_shards::batch::{EventSpan, SourceKey};
+    use tailwater_shards::dlq::Letters;
     use tailwater_shards::wal::builder::Group;
 
     fn source(name: &[u8]) -> Arc<Source> {
@@ -231,7 +232,7 @@ mod tests {
     fn lines(encoder: &mut dyn Processor, batch: &Batch) -> String {
         let mut group = Group::new();
         encoder.begin(batch);
-        encoder.process(batch, 0, &mut Frames::new(&mut group, 0, 1, &[1]));
+        encoder.process(batch, 0, &mut Frames::new(&mut group, 0, 1, &[1], &mut Letters::new()));
         String::from_utf8(group.frames()[0].lines().to_vec()).expect("JSON is UTF-8")
     }
 

@@ -176,7 +176,7 @@ fn behind_comma(line: &[u8], end: usize) -> Option<usize> {
 }
 
 /// One past the closing quote of the string whose opening quote is at `at`.
-fn string_end(line: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn string_end(line: &[u8], at: usize) -> Option<usize> {
     let mut from = at + 1;
     loop {
         let found = from + memchr2(b'"', b'\\', line.get(from..)?)?;

@@ -9,6 +9,7 @@
 
 pub mod component;
 pub mod de;
+pub mod dlq;
 pub mod env;
 pub mod facts;
 pub mod nearest;

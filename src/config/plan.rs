@@ -4,6 +4,7 @@
 //! once. Opens nothing: whether directories and addresses can be had shows at the start.
 
 use super::component::Table;
+use super::dlq;
 use super::node::Node;
 use super::pipeline::Match;
 use super::problem::{Problem, Span};
@@ -34,6 +35,8 @@ pub struct Plan {
     pub admin: Option<SocketAddr>,
     /// The log of each shard.
     pub wal: WalOptions,
+    /// The dead letter queue of each shard.
+    pub dead_letters: tailwater_shards::dlq::Options,
     /// How long a stop waits for deliveries.
     pub drain_timeout: Duration,
     /// The own log.
@@ -135,6 +138,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
     };
     let longest = raw.inputs.iter().map(|(_, input)| input.line_bytes_max::<E>()).max().unwrap_or(0);
     let wal = wal(&raw, shard_count, longest, root, problems);
+    let dead_letters = dlq::options(raw.dlq, shard_count, root, problems);
     let data_dir =
         here.data_dir.clone().or(raw.data_dir.clone()).unwrap_or_else(|| PathBuf::from(raw::DATA_DIR_DEFAULT));
     if data_dir.as_os_str().is_empty() {
@@ -160,6 +164,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
             Admin::Off => None,
         },
         wal,
+        dead_letters,
         drain_timeout,
         log: raw.log,
         inputs: raw.inputs.into_iter().enumerate().map(name_input).collect(),
@@ -179,6 +184,7 @@ fn resolve(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) -> Vec<PipelineP
             inputs: references(name, "inputs", &from, &inputs, root, problems),
             outputs: references(name, "outputs", &to, &outputs, root, problems),
             chain: Arc::new(Chain {
+                name: name.as_str().into(),
                 steps: pipeline.transforms.clone(),
                 routes: pipeline.outputs.iter().map(|target| target.route.clone()).collect(),
                 first_only: pipeline.matching == Match::First,

@@ -5,6 +5,7 @@
 
 use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
+use super::dlq::Dlq;
 use super::node::{Node, Value, kind_of};
 use super::pipeline::{Pipeline, read_pipeline};
 use super::problem::{Problem, Span};
@@ -40,6 +41,9 @@ pub struct Raw {
     /// The write-ahead log.
     #[schemars(default)]
     pub wal: Wal,
+    /// The dead letter queue.
+    #[schemars(default)]
+    pub dlq: Dlq,
     /// How long a stop waits for outputs to deliver what was read; the rest stays in the log.
     #[schemars(default)]
     pub drain_timeout: DrainTimeout,
@@ -59,7 +63,7 @@ pub struct Raw {
 
 /// The keys of a configuration file.
 pub const KEYS: &[&str] =
-    &["data_dir", "shards", "admin", "wal", "drain_timeout", "log", "inputs", "pipelines", "outputs"];
+    &["data_dir", "shards", "admin", "wal", "dlq", "drain_timeout", "log", "inputs", "pipelines", "outputs"];
 
 /// Which cores work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -382,6 +386,7 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
         shards: section(root, "shards", problems),
         admin: section(root, "admin", problems),
         wal: section(root, "wal", problems),
+        dlq: section(root, "dlq", problems),
         drain_timeout: section(root, "drain_timeout", problems),
         log: section(root, "log", problems),
         inputs: components(root, "inputs", problems),

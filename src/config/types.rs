@@ -373,7 +373,7 @@ pub struct Retry {
     pub initial: Period,
     /// Upper bound of any wait.
     pub max: Period,
-    /// How long a delivery is tried before its events are discarded and counted; without it, for ever.
+    /// How long a delivery is tried before its events become dead letters; without it, for ever.
     pub max_age: Option<Period>,
 }
 

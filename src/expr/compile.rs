@@ -13,17 +13,14 @@ use super::macros;
 use super::node::{Node, Set};
 use super::value::{List, Value};
 use crate::codec::path::{Path, Segment};
+use crate::codec::pattern::compile as compile_pattern;
 use crate::config::nearest::nearest;
 use regex_automata::meta::Regex;
-use regex_automata::util::syntax;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// Patterns that an expression may have.
 const PATTERNS_MAX: usize = 64;
-
-/// Bytes that a compiled pattern may take.
-const PATTERN_BYTES_MAX: usize = 4 << 20;
 
 /// What a subtree became, and the type that its values have.
 pub(super) type Typed = (Node, Type);
@@ -260,33 +257,14 @@ impl Compiler {
         }
         let decoded = pattern.decoded();
         let pattern = String::from_utf8_lossy(&decoded);
-        let limits = Regex::config()
-            .nfa_size_limit(Some(PATTERN_BYTES_MAX))
-            .onepass_size_limit(Some(PATTERN_BYTES_MAX))
-            .hybrid_cache_capacity(PATTERN_BYTES_MAX)
-            // Texts of events may hold bytes that are not UTF-8.
-            .utf8_empty(false);
-        let regex = Regex::builder().configure(limits).syntax(syntax::Config::new().nest_limit(100)).build(&pattern);
-        let regex = regex.map_err(|refused| {
-            let what = match (refused.syntax_error(), refused.size_limit()) {
-                (Some(syntax), _) => {
-                    format!("the pattern does not read as a regular expression: {}", last_line(&syntax.to_string()))
-                }
-                (_, Some(limit)) => format!("the pattern takes more than {limit} bytes once compiled"),
-                _ => format!("the pattern cannot be compiled: {refused}"),
-            };
+        // Texts of events may hold bytes that are not UTF-8.
+        let regex = compile_pattern(&pattern, false).map_err(|what| {
             error(what)
                 .help("write patterns as raw strings: r\"^\\d+$\"; back-references and look-around are not known")
         })?;
         self.patterns.push(regex);
         Ok(Node::Matches(Box::new(text), self.patterns.len() - 1))
     }
-}
-
-/// The reason, without the drawing of the pattern above it.
-fn last_line(text: &str) -> &str {
-    let line = text.lines().next_back().unwrap_or(text);
-    line.strip_prefix("error: ").unwrap_or(line)
 }
 
 fn refuse_unless(fits: bool, expr: &Expr, message: impl FnOnce() -> String) -> Result<(), ExprError> {

@@ -10,6 +10,7 @@ use super::ast::Comparison;
 use super::error::EvalError;
 use super::json::value_of;
 use super::node::{Node, Walk, WalkKind};
+use super::quick;
 use super::value::{List, Map, Text, Value};
 use regex_automata::Input;
 use regex_automata::meta::{Cache, Regex};
@@ -90,6 +91,12 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
             Node::HasField(path) => Ok(self.fields.get(*path).is_some()),
             Node::Has(of, name) => self.has(of, name, scopes),
             Node::Compare(comparison, operands) => {
+                if let [Node::Field(path), Node::Constant(constant)] = &**operands
+                    && let Some(field) = self.fields.get(*path)
+                    && let Some(holds) = quick::compare(*comparison, field, constant)
+                {
+                    return Ok(holds);
+                }
                 let left = self.value(&operands[0], scopes)?;
                 let right = self.value(&operands[1], scopes)?;
                 compare(*comparison, &left, &right)

@@ -20,9 +20,10 @@ mod lexer;
 mod macros;
 mod node;
 mod parser;
+mod quick;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod value;
 
 pub use error::{EvalError, ExprError};

@@ -45,7 +45,7 @@ fn number(text: &[u8]) -> Option<i64> {
 }
 
 /// Reads `2026-11-23T10:20:30.5+01:00`.
-pub(super) fn read_timestamp(text: &[u8]) -> Option<i128> {
+pub(crate) fn read_timestamp(text: &[u8]) -> Option<i128> {
     let field = |from: usize, to: usize| text.get(from..to).and_then(number);
     let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
     let (hour, minute, second) = (field(11, 13)?, field(14, 16)?, field(17, 19)?);

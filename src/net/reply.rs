@@ -62,6 +62,16 @@ pub enum BodyError {
     Encoding(StatusCode),
 }
 
+impl BodyError {
+    /// The status of an answer that came, with a body that cannot be taken.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            BodyError::Broken(_) => None,
+            BodyError::TooLarge(status) | BodyError::Bomb(status) | BodyError::Encoding(status) => Some(*status),
+        }
+    }
+}
+
 /// Takes in an answer. `now` is what a date in it is measured against.
 pub async fn read(response: Response<Incoming>, now: Timestamp) -> Result<Reply, BodyError> {
     let (head, mut body) = response.into_parts();

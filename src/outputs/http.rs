@@ -1,9 +1,9 @@
 //! Output `http`: sends events in the bodies of HTTP requests.
 //!
-//! Guarantees: an event counts as delivered when the server answered its request with a 2xx status. A request without an answer is
-//! sent again, so a server may see an event more than once; requests of one delivery are under way side by side, so events arrive in
-//! order within a request only. A server that refuses a request for good gets none of its events again; they are counted as
-//! rejected. A status that says that credentials or the URL are wrong, not the events, is waited out.
+//! Guarantees: an event counts as delivered when the server answered its request with a 2xx status, whatever else the answer holds. A
+//! request without an answer is sent again, so a server may see an event more than once; requests of one delivery are under way
+//! side by side, so events arrive in order within a request only. A server that refuses a request for good gets none of its events again; they are dead
+//! letters. A status that says that credentials or the URL are wrong, not the events, is waited out.
 //!
 //! Does not follow redirects, use proxies or keep cookies.
 
@@ -35,10 +35,10 @@ use tailwater_shards::plugin::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verb {
-    /// POST.
+    /// Requests with POST.
     #[default]
     Post,
-    /// PUT.
+    /// Requests with PUT.
     Put,
 }
 
@@ -251,6 +251,10 @@ impl Protocol for Bodies {
                 out.push(b']');
             }
         }
+    }
+
+    fn reads_bodies(&self) -> bool {
+        false
     }
 
     fn verdict(&self, reply: &Reply, _: u64) -> Verdict {

@@ -31,6 +31,8 @@ pub enum OnError {
     Keep,
     /// It is dropped.
     Drop,
+    /// It goes to the dead letter queue.
+    DeadLetter,
 }
 
 /// How events are parsed: the name of a format, or a map from it to its settings.

@@ -2,13 +2,13 @@
 //!
 //! Guarantees: a scrape reads counters and takes no lock that a shard waits for; what left is read before what came, so that
 //! no scrape shows more delivered than received. Buffered events are what was received or recovered and has neither been
-//! delivered nor discarded. Does not keep history.
+//! delivered, dead-lettered nor discarded. Does not keep history.
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tailwater_shards::counters::{Counter as Counted, Discard, Lost};
+use tailwater_shards::counters::{Counter as Counted, DeadLettered, Discard, Lost, ShardCounters};
 use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
 use tailwater_shards::glommio_env::{PulseReading, RealDisk};
@@ -49,6 +49,8 @@ pub struct Totals {
     pub recovered: u64,
     /// Events delivered, once for each output.
     pub delivered: u64,
+    /// Events that went to the dead letter queue.
+    pub dead_lettered: u64,
     /// Events discarded, for whatever reason.
     pub discarded: u64,
     /// Bytes that vanished before they could be read.
@@ -107,6 +109,8 @@ const RECEIVED_BYTES: (&str, &str) = ("tailwater_component_received_bytes_total"
 const SENT: (&str, &str) = ("tailwater_component_sent_events_total", "Events handed on.");
 const SENT_BYTES: (&str, &str) = ("tailwater_component_sent_bytes_total", "Bytes of event lines delivered.");
 const DISCARDED: (&str, &str) = ("tailwater_component_discarded_events_total", "Events let go, by reason.");
+const DEAD_LETTERED: (&str, &str) =
+    ("tailwater_component_dead_lettered_events_total", "Events that went to the dead letter queue, by reason.");
 const ERRORS: (&str, &str) = ("tailwater_component_errors_total", "Errors met and reported.");
 
 impl Exporter {
@@ -138,15 +142,20 @@ impl Exporter {
             let counters = &meter.counters;
             totals.delivered += counters.sent_events.get();
             totals.recovered += counters.recovered_events.get();
+            totals.dead_lettered += counters.dead_lettered_total();
             totals.discarded += counters.discarded.total();
             totals.discarded += self.meters.wal_full[meter.shard][usize::from(meter.number.0)].total();
         }
         for pipelines in &self.meters.pipelines {
             totals.discarded += pipelines.iter().map(|counters| counters.discarded.total()).sum::<u64>();
+            totals.dead_lettered += pipelines.iter().map(|counters| counters.dead_lettered_events.get()).sum::<u64>();
         }
         for meter in &self.meters.inputs {
-            let dropped = meter.lanes.iter().map(|lane| lane.counters().dropped_events.get());
-            totals.discarded += dropped.sum::<u64>() + meter.counters.discarded.total();
+            for lane in meter.lanes.iter().map(|lane| lane.counters()) {
+                totals.dead_lettered += lane.dead_lettered_events.get();
+                totals.discarded += lane.dropped_events.get() + lane.dlq_full_events.get();
+            }
+            totals.discarded += meter.counters.discarded.total();
             totals.received += meter.counters.received_events.get();
             totals.lost_bytes += meter.counters.lost_bytes.iter().map(Counted::get).sum::<u64>();
         }
@@ -161,7 +170,7 @@ impl Exporter {
             let shard = meter.shard.to_string();
             let labels = labels_of(component, "output", &shard);
             let counters = &meter.counters;
-            let left = counters.sent_events.get() + counters.discarded.total();
+            let left = counters.sent_events.get() + counters.dead_lettered_total() + counters.discarded.total();
             passed[meter.output] += i128::from(left) - i128::from(counters.recovered_events.get());
             families.counter(SENT.0, SENT.1, &labels, counters.sent_events.get());
             families.counter(SENT_BYTES.0, SENT_BYTES.1, &labels, counters.sent_bytes.get());
@@ -172,6 +181,10 @@ impl Exporter {
                 };
                 let events = counters.discarded.get(reason) + sampled;
                 discarded(families, &labels, reason.name(), events);
+            }
+            for reason in DeadLettered::ALL {
+                let events = counters.dead_lettered[reason as usize].get();
+                by_reason(families, DEAD_LETTERED, &labels, reason.name(), events);
             }
             families.counter(ERRORS.0, ERRORS.1, &labels, counters.errors.get());
             let name = "tailwater_output_recovered_events_total";
@@ -221,6 +234,7 @@ impl Exporter {
             families.counter("tailwater_wal_syncs_total", "Syncs that succeeded.", &labels, counters.syncs.get());
             let name = "tailwater_wal_full_total";
             families.counter(name, "Times the intake waited for a full log.", &labels, counters.wal_full.get());
+            dead_letters(families, &labels, counters);
             let name = "tailwater_plugin_panics_total";
             families.counter(name, "Plugins started again after a panic.", &labels, counters.plugin_panics.get());
             let Some(log) = self.meters.board.get(shard_id(index)) else { continue };
@@ -242,8 +256,16 @@ impl Exporter {
             let shard = shard.to_string();
             for (name, counters) in self.pipelines.iter().zip(&**pipelines) {
                 let labels = [("component_id", &**name), ("component_kind", "pipeline"), ("shard", &shard)];
-                let let_go = counters.discarded.total();
-                for reason in [Discard::Filtered, Discard::Unparsed, Discard::Oversized, Discard::Aggregated] {
+                let dead = counters.dead_lettered_events.get();
+                let let_go = counters.discarded.total() + dead;
+                by_reason(families, DEAD_LETTERED, &labels, "transform", dead);
+                for reason in [
+                    Discard::Filtered,
+                    Discard::Unparsed,
+                    Discard::Oversized,
+                    Discard::Aggregated,
+                    Discard::DeadLettersFull,
+                ] {
                     discarded(families, &labels, reason.name(), counters.discarded.get(reason));
                 }
                 let failures = counters.failures.get();
@@ -272,7 +294,7 @@ impl Exporter {
             let lanes = meter.lanes.iter().map(|lane| lane.counters());
             let mut waiting = 0;
             let (mut dropped, mut taken, mut fill, mut full) = (0u64, 0u64, 0u64, 0u64);
-            let (mut replaced, mut unparsed) = (0u64, 0u64);
+            let (mut replaced, mut unparsed, mut unread, mut letterless) = (0u64, 0u64, 0u64, 0u64);
             for lane in lanes {
                 dropped += lane.dropped_events.get();
                 taken += lane.taken_events.get();
@@ -281,8 +303,12 @@ impl Exporter {
                 waiting += lane.sent_events.get().saturating_sub(lane.taken_events.get());
                 replaced += lane.replaced_events.get();
                 unparsed += lane.unparsed_events.get();
+                unread += lane.dead_lettered_events.get();
+                letterless += lane.dlq_full_events.get();
             }
-            families.counter(SENT.0, SENT.1, &labels, taken.saturating_sub(dropped));
+            families.counter(SENT.0, SENT.1, &labels, taken.saturating_sub(dropped + unread + letterless));
+            by_reason(families, DEAD_LETTERED, &labels, "parse", unread);
+            discarded(families, &labels, Discard::DeadLettersFull.name(), letterless);
             for reason in [Discard::RingFull, Discard::LineTooLong] {
                 let at_the_ring = if reason == Discard::RingFull { dropped } else { 0 };
                 discarded(families, &labels, reason.name(), counters.discarded.get(reason) + at_the_ring);
@@ -332,9 +358,26 @@ fn labels_of<'a>(component: &'a ComponentLabels, kind: &'a str, shard: &'a str) 
 }
 
 fn discarded(families: &mut Families, labels: Labels<'_>, reason: &str, events: u64) {
+    by_reason(families, DISCARDED, labels, reason, events);
+}
+
+fn by_reason(families: &mut Families, family: (&str, &str), labels: Labels<'_>, reason: &str, events: u64) {
     let mut labels = labels.to_vec();
     labels.push(("reason", reason));
-    families.counter(DISCARDED.0, DISCARDED.1, &labels, events);
+    families.counter(family.0, family.1, &labels, events);
+}
+
+/// The dead letter queue of one shard.
+fn dead_letters(families: &mut Families, labels: Labels<'_>, counters: &ShardCounters) {
+    let name = "tailwater_dlq_letters_total";
+    families.counter(name, "Dead letters stored.", labels, counters.dead_letters.get());
+    let name = "tailwater_dlq_dropped_letters_total";
+    let help = "Dead letters that a full queue had no room for, or that went to make room.";
+    families.counter(name, help, labels, counters.dead_letters_dropped.get());
+    let name = "tailwater_dlq_full_total";
+    families.counter(name, "Times a dead letter waited for room.", labels, counters.dead_letters_full.get());
+    let name = "tailwater_dlq_bytes";
+    families.gauge(name, "Bytes of dead letters on disk.", labels, counters.dead_letter_bytes.get() as f64);
 }
 
 fn seconds(nanos: u64) -> f64 {

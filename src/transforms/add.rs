@@ -81,4 +81,12 @@ impl Transform for Add {
         }
         Verdict::Keep
     }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        let of = |field: &Field| match field {
+            Field::Shape(edit) => Some(*edit),
+            Field::Value(..) | Field::Template(..) => None,
+        };
+        self.fields.iter().map(of).collect()
+    }
 }

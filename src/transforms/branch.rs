@@ -2,7 +2,7 @@
 
 use super::condition::{Condition, OpenCondition};
 use super::enrich::watched::Kept;
-use super::{Now, Opening, Step, Transform, Verdict, emit_all, open_all, run_all};
+use super::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess};
@@ -49,10 +49,8 @@ impl Settings {
     pub fn check(&self) -> Result<(), Mistake> {
         for (side, steps) in [("then", &self.then), ("else", &self.otherwise)] {
             for (number, step) in steps.iter().enumerate() {
-                step.check().map_err(|mistake| Mistake {
-                    key: format!("{side}.{number}.{}.{}", step.name(), mistake.key),
-                    ..mistake
-                })?;
+                step.check()
+                    .map_err(|mistake| Mistake { key: format!("{side}.{number}.{}", mistake.key), ..mistake })?;
             }
         }
         Ok(())
@@ -111,8 +109,8 @@ impl Transform for Branch {
         self.then.iter().chain(&self.otherwise).filter_map(|verb| verb.due()).min()
     }
 
-    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> bool {
-        emit_all(&mut self.then, now, record) || emit_all(&mut self.otherwise, now, record)
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> Option<Verdict> {
+        emit_next(&mut self.then, now, record).or_else(|| emit_next(&mut self.otherwise, now, record))
     }
 
     fn holds(&self) -> bool {

@@ -66,4 +66,12 @@ impl Transform for Copy {
         }
         Verdict::Keep
     }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        let of = |one: &One| match one {
+            One::Shape(edit) => Some(*edit),
+            One::Value { .. } => None,
+        };
+        self.copies.iter().map(of).collect()
+    }
 }

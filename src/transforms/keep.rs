@@ -1,6 +1,7 @@
 //! `keep`: only these fields.
 
 use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use tailwater_shards::shape::{Edit, EditId};
 /// Names of the fields that stay; all others go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Settings(pub Vec<String>);
+pub struct Settings(pub Vec<Path>);
 
 impl Verb for Settings {
     const NAME: &'static str = "keep";
@@ -18,11 +19,18 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "keep: [timestamp, level, message]\n";
 
     fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+        match self.0.iter().position(|path| !path.rest().is_empty()) {
+            None => Ok(()),
+            Some(place) => Err(Mistake {
+                key: place.to_string(),
+                what: format!("`{}` lies inside of a field, and whole fields are kept", self.0[place]),
+                help: "name the field, or `copy` what is inside to a field of its own first".to_owned(),
+            }),
+        }
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
-        let keys = self.0.iter().map(|name| opening.shapes.key(name.as_bytes())).collect();
+        let keys = self.0.iter().map(|path| opening.shapes.key(path.first().as_bytes())).collect();
         Box::new(Keep(opening.shapes.register_edit(Edit::Keep(keys))))
     }
 }
@@ -33,5 +41,9 @@ impl Transform for Keep {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         record.edit(self.0);
         Verdict::Keep
+    }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        Some(vec![self.0])
     }
 }

@@ -8,23 +8,36 @@
 pub mod add;
 pub mod aggregate;
 pub mod branch;
+pub mod case;
 pub mod condition;
+pub mod convert;
 pub mod copy;
 pub mod dedupe;
 pub mod enrich;
 pub mod filter;
+pub mod flatten;
+pub mod hash;
 pub mod keep;
 pub mod key;
+mod number;
 pub mod pairs;
+pub mod parse;
 pub mod place;
+pub mod redact;
 pub mod remove;
 pub mod rename;
+pub mod replace;
 pub mod sample;
+mod secrets;
+pub mod short;
 mod table;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod text;
 pub mod throttle;
+pub mod timestamp;
+pub mod unflatten;
 pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
@@ -32,7 +45,7 @@ use enrich::watched::Kept;
 use std::sync::Arc;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
-use tailwater_shards::shape::Shapes;
+use tailwater_shards::shape::{Edit, EditId, Shapes};
 
 pub use table::{Row, verb_schema};
 
@@ -45,6 +58,8 @@ pub enum Verdict {
     Drop,
     /// It is counted in an aggregate, which leaves in its place.
     Aggregate,
+    /// It goes to the dead letter queue, for the reason that was given with [`Record::give_up`].
+    DeadLetter,
 }
 
 /// One shard's own instance of a verb. Hot: called for each event, allocates nothing in steady state.
@@ -55,15 +70,19 @@ pub trait Transform {
     fn take_failures(&mut self) -> u64 {
         0
     }
+    /// All that it does, if that is the same for all events of a shape.
+    fn edits(&self) -> Option<Vec<EditId>> {
+        None
+    }
     /// When it has events of its own to make, though none comes.
     fn due(&self) -> Option<Timestamp> {
         None
     }
-    /// Makes the next of the events that are due: fills `record`, which has no fields but what the input knows of all events.
-    /// False, and the record as it was, if none is left; then it is not called again before more is due.
-    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> bool {
+    /// Makes the next of the events that are due: fills `record`, which has no fields but what the input knows of all events, and
+    /// says what becomes of it. None, and the record as it was, if none is left; then it is not called again before more is due.
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> Option<Verdict> {
         let _ = (now, record);
-        false
+        None
     }
     /// Whether events are counted in what it has not made yet that have to be read again if that is lost.
     fn holds(&self) -> bool {
@@ -100,6 +119,8 @@ pub trait Verb {
     const SUMMARY: &'static str;
     /// Its entry in `transforms`, which `validate` accepts as it is.
     const EXAMPLE: &'static str;
+    /// An event that shows in the docs what the example does.
+    const SAMPLE: &'static str = SAMPLE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
@@ -111,9 +132,46 @@ pub trait Verb {
     }
 }
 
-/// Opens verbs in their order.
+/// The event of the docs for verbs that need no special one.
+pub const SAMPLE: &str =
+    r#"{"level":"error","msg":"login failed","user":{"id":42,"email":"ann@example.com"},"status":500}"#;
+
+/// Opens verbs in their order. Neighbours that depend on the shape alone become one step.
 pub fn open_all(steps: &[Step], opening: &mut Opening<'_>) -> Vec<Box<dyn Transform>> {
-    steps.iter().map(|step| step.open(opening)).collect()
+    let mut opened: Vec<Box<dyn Transform>> = Vec::with_capacity(steps.len());
+    let mut together = Vec::new();
+    for step in steps {
+        let transform = step.open(opening);
+        match transform.edits() {
+            Some(mut edits) => together.append(&mut edits),
+            None => {
+                opened.extend(joined(&mut together, opening));
+                opened.push(transform);
+            }
+        }
+    }
+    opened.extend(joined(&mut together, opening));
+    opened
+}
+
+/// One step that makes all these edits.
+fn joined(edits: &mut Vec<EditId>, opening: &mut Opening<'_>) -> Option<Box<dyn Transform>> {
+    let edits = std::mem::take(edits);
+    match edits[..] {
+        [] => None,
+        [edit] => Some(Box::new(Edits(edit))),
+        _ => Some(Box::new(Edits(opening.shapes.register_edit(Edit::All(edits))))),
+    }
+}
+
+struct Edits(EditId);
+
+impl Transform for Edits {
+    #[inline]
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        record.edit(self.0);
+        Verdict::Keep
+    }
 }
 
 /// Gives an event to verbs in their order, until one does not keep it.
@@ -127,18 +185,14 @@ pub fn run_all(transforms: &mut [Box<dyn Transform>], record: &mut Record<'_>) -
     Verdict::Keep
 }
 
-/// Makes the next event that one of the verbs has due, and gives it to those behind it; false if none is left.
-pub fn emit_all(transforms: &mut [Box<dyn Transform>], now: Now, record: &mut Record<'_>) -> bool {
-    let empty = record.shape();
-    for place in 0..transforms.len() {
-        while transforms[place].emit(now, record) {
-            if run_all(&mut transforms[place + 1..], record) == Verdict::Keep {
-                return true;
-            }
-            record.set_shape(empty);
-        }
+/// Makes the next event that one of the verbs has due, and gives it to those behind it: what becomes of it; none if none is left.
+pub fn emit_next(transforms: &mut [Box<dyn Transform>], now: Now, record: &mut Record<'_>) -> Option<Verdict> {
+    let count = transforms.len();
+    let emit = |place: usize| transforms[place].emit(now, record).map(|verdict| (place, verdict));
+    match (0..count).find_map(emit)? {
+        (place, Verdict::Keep) => Some(run_all(&mut transforms[place + 1..], record)),
+        (_, gone) => Some(gone),
     }
-    false
 }
 
 crate::transforms! {
@@ -146,16 +200,26 @@ crate::transforms! {
     pub enum Step {
         Add => add::Settings,
         Aggregate => aggregate::Settings,
+        Convert => convert::Settings,
         Copy => copy::Settings,
         Dedupe => dedupe::Settings,
         Drop => filter::Drop,
         Enrich => enrich::Settings,
         Filter => filter::Filter,
+        Flatten => flatten::Settings,
+        Hash => hash::Settings,
         Keep => keep::Settings,
+        Lowercase => case::Lower,
+        Parse => parse::Settings,
+        Redact => redact::Settings,
         Remove => remove::Settings,
         Rename => rename::Settings,
+        Replace => replace::Settings,
         Sample => sample::Settings,
         Throttle => throttle::Settings,
+        Timestamp => timestamp::Settings,
+        Unflatten => unflatten::Settings,
+        Uppercase => case::Upper,
         Validate => validate::Settings,
     }
 }

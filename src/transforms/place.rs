@@ -57,6 +57,11 @@ impl Place {
         }
     }
 
+    /// The edit that removes it, if it is a field of the event itself.
+    pub fn removal(&self) -> Option<EditId> {
+        self.rest.is_empty().then_some(self.remove)
+    }
+
     /// Puts a JSON text there. False, and nothing changed, when something is in the way or the event has grown too large.
     pub fn put(&mut self, record: &mut Record<'_>, json: &[u8]) -> bool {
         if self.rest.is_empty() {

@@ -7,6 +7,7 @@ use crate::config::component::Mistake;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
+use tailwater_shards::shape::EditId;
 
 /// Paths of the fields that go; one that is missing is none of its concern.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -33,5 +34,9 @@ impl Transform for Remove {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         self.0.iter_mut().for_each(|place| place.remove(record));
         Verdict::Keep
+    }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        self.0.iter().map(Place::removal).collect()
     }
 }

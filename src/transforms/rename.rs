@@ -71,4 +71,12 @@ impl Transform for Rename {
         }
         Verdict::Keep
     }
+
+    fn edits(&self) -> Option<Vec<EditId>> {
+        let of = |step: &Move| match step {
+            Move::Shape(edit) => Some(*edit),
+            Move::Value { .. } => None,
+        };
+        self.moves.iter().map(of).collect()
+    }
 }

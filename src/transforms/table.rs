@@ -9,6 +9,8 @@ pub struct Row {
     pub summary: &'static str,
     /// An entry of `transforms` that `validate` accepts.
     pub example: &'static str,
+    /// An event that shows what the example does.
+    pub sample: &'static str,
 }
 
 /// Makes the table of verbs: `transforms! { pub enum Step { Add => add::Settings, } }`. The verb `if` has keys of its own beside
@@ -34,11 +36,13 @@ macro_rules! transforms {
                     name: <$settings as $crate::transforms::Verb>::NAME,
                     summary: <$settings as $crate::transforms::Verb>::SUMMARY,
                     example: <$settings as $crate::transforms::Verb>::EXAMPLE,
+                    sample: <$settings as $crate::transforms::Verb>::SAMPLE,
                 },)*
                 $crate::transforms::Row {
                     name: $crate::transforms::branch::Settings::NAME,
                     summary: $crate::transforms::branch::Settings::SUMMARY,
                     example: $crate::transforms::branch::Settings::EXAMPLE,
+                    sample: $crate::transforms::SAMPLE,
                 },
             ];
             /// The names of all verbs.
@@ -53,12 +57,16 @@ macro_rules! transforms {
                 }
             }
 
-            /// Checks what types alone cannot.
+            /// Checks what types alone cannot; the key in a mistake is relative to the entry.
             pub fn check(&self) -> Result<(), $crate::config::component::Mistake> {
-                match self {
+                let checked = match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
-                    Self::If(settings) => settings.check(),
-                }
+                    Self::If(settings) => return settings.check(),
+                };
+                checked.map_err(|mistake| $crate::config::component::Mistake {
+                    key: format!("{}.{}", self.name(), mistake.key),
+                    ..mistake
+                })
             }
 
             /// One shard's own instance.

@@ -1,6 +1,6 @@
 //! Verbs as they are configured, on events as they come.
 
-use super::{Now, Opening, Step, Transform, Verdict, emit_all, open_all, run_all};
+use super::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::Mistake;
 use crate::config::de::read;
 use crate::config::facts::Facts;
@@ -74,8 +74,10 @@ impl Bench {
             NodeId::BAD => self.workshop.text(line.as_bytes(), place),
             _ => self.workshop.line(chunk.bytes(), line.as_bytes(), &lines.lines[0], &lines.slots, place),
         };
-        if run_all(&mut self.verbs, &mut record) != Verdict::Keep {
-            return None;
+        match run_all(&mut self.verbs, &mut record) {
+            Verdict::Keep => {}
+            Verdict::DeadLetter => return Some(format!("dead letter of {}: {}", record.fault().0, record.fault().1)),
+            Verdict::Drop | Verdict::Aggregate => return None,
         }
         let mut out = Vec::new();
         record.encode(&mut out);
@@ -91,8 +93,10 @@ impl Bench {
         loop {
             let mut record = self.workshop.text(b"", Place { timestamp: time, offset: 0 });
             record.edit(self.made);
-            if !emit_all(&mut self.verbs, Now { time, last }, &mut record) {
-                return all;
+            match emit_next(&mut self.verbs, Now { time, last }, &mut record) {
+                None => return all,
+                Some(Verdict::Keep) => {}
+                Some(_) => continue,
             }
             let mut out = Vec::new();
             record.encode(&mut out);
@@ -160,6 +164,7 @@ fn remove_takes_fields_at_any_depth() {
 fn keep_leaves_nothing_but_what_it_names() {
     let event = r#"{"a":1,"b":2,"c":3}"#;
     assert_eq!(one("- keep: [c, a, x]", event), r#"{"a":1,"c":3}"#);
+    assert!(mistake("- keep: [a, b.c]").contains("whole fields are kept"));
     assert_eq!(Bench::try_new("- keep: [x]").expect("valid").event(event).as_deref(), Some("{}"));
 }
 
@@ -230,6 +235,17 @@ fn if_runs_one_side() {
 }
 
 #[test]
+fn verbs_that_are_joined_keep_their_order() {
+    let event = r#"{"a":1,"b":2}"#;
+    let verbs =
+        ["{rename: {a: b}}", "{add: {a: 3}}", "{copy: {a: c}}", "{remove: [a]}", "{rename: {c: a}}", "{keep: [a, b]}"];
+    let list = |by: &str| verbs.iter().map(|verb| format!("- {verb}\n{by}")).collect::<String>();
+    assert_eq!(one(&list(""), event), r#"{"b":1,"a":3}"#);
+    // Something that depends on the event lies between them.
+    assert_eq!(one(&list("- {filter: b > 0}\n"), event), r#"{"b":1,"a":3}"#);
+}
+
+#[test]
 fn text_can_be_edited_like_fields() {
     assert_eq!(one("- rename: {message: text}\n- add: {n: 1}", "not \"json\""), r#"{"text":"not \"json\"","n":1}"#);
     assert_eq!(one("- copy: {message: a.b}", "x"), r#"{"message":"x","a":{"b":"x"}}"#);
@@ -241,4 +257,28 @@ fn text_can_be_edited_like_fields() {
 fn what_an_input_knows_is_a_field_like_others() {
     let mut bench = Bench::try_new("- filter: file == \"a.log\"\n- rename: {file: path}").expect("valid");
     assert_eq!(bench.event(r#"{"a":1}"#).as_deref(), Some(r#"{"path":"a.log","a":1}"#));
+}
+
+#[test]
+fn verbs_give_events_up_with_a_reason() {
+    let given_up = |list: &str, event: &str| {
+        let mut bench = Bench::try_new(list).unwrap_or_else(|mistake| panic!("{list}: {mistake}"));
+        bench.event(event).unwrap_or_else(|| "dropped".to_owned())
+    };
+    let bad = r#"{"log":"{","n":"x","t":"soon"}"#;
+    for (list, told) in [
+        (
+            "- parse: {field: log, on_error: dead_letter}",
+            "parse: it ends before its last bracket is closed (at byte 1)",
+        ),
+        ("- convert: {n: {to: int, on_fail: dead_letter}}", "convert: n cannot be converted"),
+        ("- timestamp: {field: t, on_fail: dead_letter}", "timestamp: t is no time"),
+        ("- validate: {required: [a], on_fail: dead_letter}", "validate: broken: [\"a is missing\"]"),
+        (
+            "- {if: has(n), then: [{validate: {required: [a], on_fail: dead_letter}}]}",
+            "validate: broken: [\"a is missing\"]",
+        ),
+    ] {
+        assert_eq!(given_up(list, bad), format!("dead letter of {told}"), "{list}");
+    }
 }

@@ -57,6 +57,8 @@ pub enum OnFail {
     Tag,
     /// They are let go.
     Drop,
+    /// They go to the dead letter queue.
+    DeadLetter,
 }
 
 /// The type of a value.
@@ -307,6 +309,10 @@ impl Transform for Validate {
                 Verdict::Keep
             }
             OnFail::Drop => Verdict::Drop,
+            OnFail::DeadLetter => {
+                record.give_up(Settings::NAME, format_args!("broken: {}", String::from_utf8_lossy(&self.scratch)));
+                Verdict::DeadLetter
+            }
         }
     }
 }

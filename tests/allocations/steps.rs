@@ -12,6 +12,7 @@ use tailwater::config::types::FieldNames;
 use tailwater::expr::{FieldValue, Fields, PathIndex, Program};
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
 use tailwater_shards::counters::InputCounters;
+use tailwater_shards::dlq::Letters;
 use tailwater_shards::env::{Env, ShardId, Timestamp};
 use tailwater_shards::glommio_env::{GlommioEnv, launch};
 use tailwater_shards::lane::{LaneOptions, lane};
@@ -59,7 +60,7 @@ fn batch() -> Batch {
 }
 
 /// Runs `step` warm and says what it allocated.
-fn count(name: &str, wrong: &mut Vec<String>, mut step: impl FnMut()) {
+pub fn count(name: &str, wrong: &mut Vec<String>, mut step: impl FnMut()) {
     (0..WARM).for_each(|_| step());
     let count = allocations(|| (0..ROUNDS).for_each(|_| step()));
     if count > 0 {
@@ -72,6 +73,7 @@ pub fn every_step_allocates_nothing() {
     let mut wrong = Vec::new();
     text(&mut wrong);
     expressions(&mut wrong);
+    crate::pipelines::pipelines(&mut wrong);
     lanes(&mut wrong);
     frames(&mut wrong);
     wrong.extend(log());
@@ -97,7 +99,7 @@ fn text(wrong: &mut Vec<String>) {
             group.clear();
             batch.received.0 += 1_000_000;
             processor.begin(&batch);
-            processor.process(&batch, 0, &mut Frames::new(&mut group, 0, 1, &[1]));
+            processor.process(&batch, 0, &mut Frames::new(&mut group, 0, 1, &[1], &mut Letters::new()));
         });
     }
     let mut out = Vec::new();

@@ -192,29 +192,37 @@ pub struct Arrived {
 pub fn arrived(output: &Path, lines: u64) -> Arrived {
     let bytes = fs::read(output).unwrap_or_else(|error| panic!("{}: {error}", output.display()));
     assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "the output ends in half a line");
-    let mut arrived = Arrived { times: vec![0; lines as usize + 1], order: Vec::new(), others: Vec::new() };
-    for (index, text) in bytes.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()).enumerate() {
-        let event: serde_json::Value = serde_json::from_slice(text).unwrap_or_else(|error| {
-            panic!("line {} of the output: {error}: {}", index + 1, String::from_utf8_lossy(text))
-        });
-        match event["message"].as_str().and_then(number).filter(|n| (1..=lines).contains(n)) {
-            Some(n) => {
-                assert_eq!(event["message"].as_str(), Some(line(n).as_str()), "line {n} was changed on its way");
-                arrived.times[n as usize] += 1;
-                arrived.order.push(n);
-            }
-            None => arrived.others.push(event),
-        }
-    }
-    arrived
+    let texts = bytes.split(|byte| *byte == b'\n').filter(|text| !text.is_empty());
+    Arrived::of(lines, texts.enumerate().map(|(index, text)| event(index, text)))
+}
+
+fn event(index: usize, text: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(text)
+        .unwrap_or_else(|error| panic!("line {} of the output: {error}: {}", index + 1, String::from_utf8_lossy(text)))
 }
 
 /// The number of a numbered line.
-fn number(message: &str) -> Option<u64> {
+pub fn number(message: &str) -> Option<u64> {
     message.strip_prefix("{\"n\":")?.get(..6)?.parse().ok()
 }
 
 impl Arrived {
+    /// Sorts events in the order in which they came.
+    pub fn of(lines: u64, events: impl Iterator<Item = serde_json::Value>) -> Arrived {
+        let mut arrived = Arrived { times: vec![0; lines as usize + 1], order: Vec::new(), others: Vec::new() };
+        for event in events {
+            match event["message"].as_str().and_then(number).filter(|n| (1..=lines).contains(n)) {
+                Some(n) => {
+                    assert_eq!(event["message"].as_str(), Some(line(n).as_str()), "line {n} was changed on its way");
+                    arrived.times[n as usize] += 1;
+                    arrived.order.push(n);
+                }
+                None => arrived.others.push(event),
+            }
+        }
+        arrived
+    }
+
     pub fn lost(&self) -> Vec<u64> {
         (1..self.times.len() as u64).filter(|n| self.times[*n as usize] == 0).collect()
     }

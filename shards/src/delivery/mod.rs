@@ -1,7 +1,7 @@
 //! Delivery: takes events from the logs to one output and moves the output's cursors.
 //!
-//! Guarantees: a cursor is committed only past what the output has delivered and made durable, or what was counted as
-//! discarded for a named reason (invariant E2); events of one log go out in its order, and of several logs those of earlier
+//! Guarantees: a cursor is committed only past what the output has delivered and made durable, what is in the dead letter queue,
+//! or what was counted as discarded for a named reason (invariant E2); events of one log go out in its order, and of several logs those of earlier
 //! starts of the engine first, across all instances of the output ([`gate`]), so that a source that moved between shards
 //! keeps its order (invariant E3); one delivery at a time, so memory is bounded by the batch limits (invariant E4); a panic of
 //! the output brings it back to its last commit. A slow or dead output holds up nothing but itself until the log is full.
@@ -9,6 +9,7 @@
 //! Does not know protocols, and does not append events: its commits go through the keeper.
 
 use crate::counters::Discard;
+use crate::dlq::clerk::Clerk;
 use crate::env::{Disk as _, Env, Monotonic, Sabotage};
 use crate::keeper::Keeper;
 use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError};
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 mod full;
 pub mod gate;
+mod letters;
 mod options;
 pub mod source;
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
@@ -66,6 +68,8 @@ pub struct DeliveryParts<E: Env> {
     pub readers: Vec<LogReader<E::Disk>>,
     /// The log that takes the commits.
     pub keeper: Rc<Keeper<E>>,
+    /// The dead letter queue.
+    pub clerk: Rc<Clerk<E>>,
     /// The last commit of this output over all logs; the layout makes one for a new output.
     pub resume: Option<Commit>,
     /// Raised when a log has news.
@@ -86,6 +90,7 @@ pub struct Deliverer<E: Env> {
     options: DeliveryOptions,
     readers: Vec<LogReader<E::Disk>>,
     keeper: Rc<Keeper<E>>,
+    clerk: Rc<Clerk<E>>,
     news: Arc<Signal>,
     intakes: Arc<Countdown>,
     gate: Gatekeeper,
@@ -127,7 +132,7 @@ enum End {
 impl<E: Env> Deliverer<E> {
     /// A delivery; [`Deliverer::run`] does the work.
     pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
-        let DeliveryParts { spec, context, options, mut readers, keeper, resume, news, intakes, gate } = parts;
+        let DeliveryParts { spec, context, options, mut readers, keeper, clerk, resume, news, intakes, gate } = parts;
         let recent = keeper.with_writer(|writer| writer.recent().clone());
         let own = |reader: &&mut LogReader<_>| reader.log_id() == keeper.log().id();
         readers.iter_mut().filter(own).for_each(|reader| reader.read_recent(recent.clone()));
@@ -152,6 +157,7 @@ impl<E: Env> Deliverer<E> {
             options,
             readers,
             keeper,
+            clerk,
             news,
             intakes,
             gate,
@@ -387,27 +393,19 @@ impl<E: Env> Deliverer<E> {
                     break;
                 }
                 Outcome::Rejected(events) => {
-                    let rejected = (events.len() as u64).min(delivery.events);
-                    counters.sent_events.add(delivery.events - rejected);
-                    counters.sent_bytes.add(delivery.bytes);
-                    counters.discarded.add(Discard::Rejected, rejected);
-                    if let Some((_, reason)) = events.first() {
-                        self.report(&format!("{rejected} events refused, the first: {reason}"));
-                    }
+                    self.reject(&delivery, events, &taken).await?;
                     break;
                 }
                 Outcome::Reopen(reason) => return Err(End::Reopen(reason)),
                 Outcome::Retry { after, error } => {
                     counters.retries.add(1);
                     self.report(&error);
-                    let too_old = self.options.retry.age_max.is_some_and(|age| env.now().since(begun) >= age);
-                    if too_old {
-                        counters.discarded.add(Discard::RetriesExhausted, delivery.events);
+                    if let Some(ended) = self.ends_attempts(begun, &taken) {
+                        self.give_up(output, &delivery, &error, &taken, ended).await?;
                         break;
                     }
-                    if self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(&taken) {
-                        counters.discarded.add(Discard::WalFull, delivery.events);
-                        break;
+                    if output.has_progressed() {
+                        backoff = Backoff::new(self.options.retry);
                     }
                     delivery.attempt = delivery.attempt.saturating_add(1);
                     // After the intakes have ended nothing but this output is waited for; the log keeps its events.

@@ -74,6 +74,13 @@ impl LaneReceiver {
         }
     }
 
+    /// Counts dead letters of the input, and those for which there was no room.
+    pub fn count_dead_letters(&self, kept: u64, dropped: u64) {
+        let counters = &self.shared.counters;
+        counters.dead_lettered_events.add(kept);
+        counters.dlq_full_events.add(dropped);
+    }
+
     /// A handle that acknowledges tickets of this lane.
     pub fn acknowledger(&self) -> LaneAcknowledger {
         LaneAcknowledger(self.shared.clone())

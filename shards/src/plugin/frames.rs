@@ -3,6 +3,7 @@
 //! Guarantees: a frame is closed and the next begun when its payload has reached its target, so that a frame never grows with
 //! the batch; a line that was begun and not ended is not kept. Does not append to the log: the intake does.
 
+use crate::dlq::{DeadLetter, Letters};
 use crate::env::Timestamp;
 use crate::limits::FRAME_PAYLOAD_TARGET_BYTES;
 use crate::wal::builder::{FrameBuilder, Group};
@@ -14,14 +15,21 @@ pub struct Frames<'a> {
     pipeline: u32,
     outputs: u64,
     targets: &'a [u64],
+    letters: &'a mut Letters,
 }
 
 impl<'a> Frames<'a> {
     /// Begins with an empty frame for `pipeline`, whose events go to `outputs` unless one names others. `targets` are the masks
-    /// of the pipeline's outputs in the order of its configuration.
-    pub fn new(group: &'a mut Group, pipeline: u32, outputs: u64, targets: &'a [u64]) -> Frames<'a> {
+    /// of the pipeline's outputs in the order of its configuration; `letters` takes what the pipeline gives up.
+    pub fn new(
+        group: &'a mut Group,
+        pipeline: u32,
+        outputs: u64,
+        targets: &'a [u64],
+        letters: &'a mut Letters,
+    ) -> Frames<'a> {
         group.frame(FrameKind::Events, pipeline, outputs);
-        Frames { group, pipeline, outputs, targets }
+        Frames { group, pipeline, outputs, targets, letters }
     }
 
     /// Where the line of an event goes: appended, newline included. Ended with [`Frames::end_event`] or taken back with
@@ -51,6 +59,12 @@ impl<'a> Frames<'a> {
     /// Takes back what was appended since the last event ended.
     pub fn abandon_event(&mut self) {
         self.frame().abandon_event();
+    }
+
+    /// Gives an event up: it is durable in the dead letter queue before the batch is appended. A line that was begun for it has
+    /// to be abandoned.
+    pub fn dead_letter(&mut self, letter: &DeadLetter<'_>) {
+        self.letters.push(letter);
     }
 
     /// The mask of the pipeline's output at `place` in its configuration.

@@ -2,9 +2,10 @@
 
 use crate::batch::{Chunk, EventSpan};
 use crate::env::Timestamp;
+use crate::limits::COMPUTED_BYTES_MAX;
 use crate::record::{Place, Record, Value, Workshop};
 use crate::scan::json::{Lines, NodeId, Parser};
-use crate::shape::{Edit, Meta, Shapes};
+use crate::shape::{Edit, Field, Meta, Shapes};
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json};
 
@@ -260,4 +261,43 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn other_fields_altogether_are_one_shape() {
+    for (nodes_max, shapes_max) in [(4096, 4096), (1, 1)] {
+        let mut workshop = workshop(nodes_max, shapes_max);
+        for count in [3, 32, 33, 3000] {
+            let before = workshop.shapes.len();
+            let lines = each(&mut workshop, "{\"a\":1,\"b\":2,\"c\":3}\n{\"a\":4,\"b\":5,\"c\":6}\n", |record| {
+                let kept: Vec<Field> = record.fields().iter().copied().skip(3).collect();
+                let mut recast = record.recast();
+                kept.iter().for_each(|field| recast.keep(*field));
+                for number in (0..count).chain([1]) {
+                    let key = recast.key(format!("n{number}").as_bytes());
+                    recast.put(key, |out| out.extend_from_slice(number.to_string().as_bytes()));
+                }
+                let key = recast.key(b"c");
+                recast.put(key, |out| out.extend_from_slice(b"true"));
+                assert!(recast.finish());
+            });
+            let made: String = (0..count).map(|number| format!(",\"n{number}\":{number}")).collect();
+            assert_eq!(lines, [format!("{{\"b\":2,\"c\":true{made}}}"), format!("{{\"b\":5,\"c\":true{made}}}")]);
+            assert!(workshop.shapes.len() <= before + 2, "shapes on the way are not kept");
+        }
+    }
+}
+
+#[test]
+fn an_event_that_would_grow_too_large_keeps_its_fields() {
+    let lines = each(&mut roomy(), "{\"a\":1}\n", |record| {
+        let mut recast = record.recast();
+        for number in 0..5 {
+            let key = recast.key(format!("n{number}").as_bytes());
+            recast.put(key, |out| out.resize(out.len() + COMPUTED_BYTES_MAX / 4, b'7'));
+        }
+        assert!(!recast.finish());
+        assert!(record.set_named(b"b", |out| out.push(b'2')), "there is room again");
+    });
+    assert_eq!(lines, [r#"{"host":"web-03","offset":1234,"a":1,"b":2}"#]);
 }

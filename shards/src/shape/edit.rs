@@ -31,10 +31,12 @@ pub enum Edit {
     Computed(KeyId),
     /// No field at all.
     Clear,
+    /// These edits, one after the other.
+    All(Vec<EditId>),
 }
 
 /// A prepared edit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EditId(usize);
 
 /// A prepared name to look for.
@@ -65,7 +67,7 @@ impl Shapes {
     fn edit_anew(&mut self, edit: EditId, id: ShapeId) -> ShapeId {
         let before = self.shape(id);
         let mut after = before.clone();
-        apply(&self.edits[edit.0], &mut after);
+        self.apply(&self.edits[edit.0], &mut after);
         let next = match after == *before {
             true => id,
             false if id.is_passing() => self.pass(after),
@@ -84,8 +86,15 @@ impl Shapes {
     /// The shape that an edit makes of a shape, for edits with names that come out of events: nothing is prepared.
     pub fn edit_once(&mut self, edit: &Edit, id: ShapeId) -> ShapeId {
         let mut after = self.shape(id).clone();
-        apply(edit, &mut after);
+        self.apply(edit, &mut after);
         if id.is_passing() { self.pass(after) } else { self.add(after, true) }
+    }
+
+    fn apply(&self, edit: &Edit, shape: &mut Shape) {
+        match edit {
+            Edit::All(edits) => edits.iter().for_each(|edit| self.apply(&self.edits[edit.0], shape)),
+            edit => apply(edit, shape),
+        }
     }
 }
 
@@ -113,6 +122,7 @@ fn apply(edit: &Edit, shape: &mut Shape) {
             shape.computed += 1;
         }
         Edit::Clear => fields.clear(),
+        Edit::All(_) => unreachable!("its parts are applied one by one"),
     }
 }
 

@@ -8,9 +8,11 @@
 //! one of its own for as long as it is worked on, and comes out the same, only slower. Of fields with the same key the last one
 //! counts. Holds no bytes of events: [`crate::record`] brings shape and bytes together.
 
+mod cast;
 mod edit;
 mod plan;
 
+pub use cast::Cast;
 pub use edit::{Edit, EditId, Find};
 pub(crate) use plan::{From, Plan, Segment};
 
@@ -118,6 +120,7 @@ pub struct Shapes {
     /// Shapes and names that only the event at hand has.
     passing: Vec<Shape>,
     passing_names: Vec<Box<[u8]>>,
+    passing_ids: Map<Box<[u8]>, KeyId>,
     passing_plan: Plan,
     /// The shape of each node of the trie.
     of_node: Vec<ShapeId>,
@@ -131,6 +134,9 @@ pub struct Shapes {
     /// Where each shape has the field of each find.
     found: RefCell<Vec<Vec<u32>>>,
 }
+
+/// Room for names of one event that is kept for those of the next.
+const PASSING_NAMES_KEPT: usize = 4096;
 
 /// Not looked for yet; looked for in vain.
 const UNSEEN: u32 = u32::MAX;
@@ -156,6 +162,7 @@ impl Shapes {
             plans: Vec::new(),
             passing: Vec::new(),
             passing_names: Vec::new(),
+            passing_ids: Map::default(),
             passing_plan: Plan::default(),
             of_node: Vec::new(),
             metas: Vec::new(),
@@ -192,8 +199,8 @@ impl Shapes {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        if let Some(at) = self.passing_names.iter().position(|known| **known == *name) {
-            return KeyId(KeyId::PASSING | at as u32);
+        if let Some(id) = self.passing_ids.get(name) {
+            return *id;
         }
         let room = self.names.len() < SHAPE_NAMES_MAX && name.len() <= LABEL_BYTES_MAX;
         if room { self.key(name) } else { self.pass_name(name) }
@@ -227,6 +234,11 @@ impl Shapes {
     fn forget_passing(&mut self) {
         self.passing.clear();
         self.passing_names.clear();
+        // An event with very many names must not make it dear to forget those of each event that follows.
+        match self.passing_ids.capacity() > PASSING_NAMES_KEPT {
+            true => self.passing_ids = Map::default(),
+            false => self.passing_ids.clear(),
+        }
     }
 
     /// The shape of a line. `name_of` appends the name of a slot's key: asked only when the line's keys are not in the trie.
@@ -266,18 +278,13 @@ impl Shapes {
 
     #[cold]
     fn of_overflow(&mut self, line: &Line, mut name_of: impl FnMut(u16, &mut Vec<u8>)) -> ShapeId {
-        let mut places: Map<Box<[u8]>, KeyId> = Map::default();
         let mut keys = Vec::with_capacity(line.slots as usize);
         let mut name = Vec::new();
         for slot in 0..line.slots as u16 {
             name.clear();
             name_of(slot, &mut name);
-            let known = self.ids.get(&name[..]).or_else(|| places.get(&name[..])).copied();
-            keys.push(known.unwrap_or_else(|| {
-                let key = self.pass_name(&name);
-                places.insert(name[..].into(), key);
-                key
-            }));
+            let known = self.ids.get(&name[..]).or_else(|| self.passing_ids.get(&name[..])).copied();
+            keys.push(known.unwrap_or_else(|| self.pass_name(&name)));
         }
         let fields = self.with_metas(last_of_each(&keys));
         self.pass(Shape { fields, computed: 0 })
@@ -285,7 +292,9 @@ impl Shapes {
 
     fn pass_name(&mut self, name: &[u8]) -> KeyId {
         self.passing_names.push(name.into());
-        KeyId(KeyId::PASSING | (self.passing_names.len() as u32 - 1))
+        let key = KeyId(KeyId::PASSING | (self.passing_names.len() as u32 - 1));
+        self.passing_ids.insert(name.into(), key);
+        key
     }
 
     /// What the input knows comes first; where the event has a field of that name, the event's own counts.

@@ -2,13 +2,13 @@
 //!
 //! Guarantees, for every history it is told:
 //!
-//! - *Delivered or accounted for.* An acknowledged event came out of each output that it was for, or was set aside by name, or
+//! - *Delivered or accounted for.* An acknowledged event came out of each output that it was for, or is a dead letter, or
 //!   is covered by a count of discards with a reason, or waited for an output that was removed, or its bytes were destroyed by
 //!   the world and reported. An event that the logs vouch for without an acknowledgement is held to the same.
 //! - *Equal.* What comes out had been given to the engine for that output before, with the same payload.
 //! - *Order.* Two rules, for each source. Within a run of an instance (from its opening to the next time it goes back)
 //!   ordinals only grow. Over all instances and lives nothing comes for the first time behind a later event, unless it had
-//!   been given up: then a discard was counted for it. Sources that are spread over shards have no order, by their setting.
+//!   been given up: then a discard was counted for it, or it was refused or a dead letter. Sources that are spread over shards have no order, by their setting.
 //! - *Repeats.* Only what was in flight comes twice, once for each time it was: what went out after the last commit that
 //!   survived, what a failed delivery had already sent, and what was not yet acknowledged when the power went.
 //! - *Counts.* Within one life, and in lives whose end leaves no decision open, no more is counted as discarded than is absent: a
@@ -25,7 +25,7 @@ mod tests;
 
 pub use report::{Report, Violation};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of an output in the order given to [`Oracle::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +82,8 @@ struct Fate {
     came: u64,
     /// Set aside by name, or waiting when the output was removed.
     settled: u64,
+    /// Refused by the output, or found in the dead letter queue.
+    refused: u64,
     /// Discarded for good with an output that left.
     barred: u64,
     may_repeat: u64,
@@ -115,6 +117,8 @@ struct OutputState {
     /// Repeats after losses of power, by source and ordinal.
     regained: BTreeMap<(u64, u64), u32>,
     late: Vec<Violation>,
+    /// Events in the dead letter queue.
+    letters: BTreeSet<(u64, u64)>,
     repeats: u64,
     discarded: BTreeMap<String, u64>,
     counted: u64,
@@ -208,6 +212,8 @@ impl Oracle {
         let first = fate.came & output.bit() == 0;
         let permitted = fate.may_repeat & output.bit() != 0 || fate.destroyed;
         let losses = fate.losses;
+        // Where its refusal was not committed, the next life may have taken it.
+        let given_up = fate.refused & output.bit() != 0;
         let ordered = !unordered && !fate.destroyed;
         fate.came |= output.bit();
         fate.doubtful &= !output.bit();
@@ -223,7 +229,7 @@ impl Oracle {
         if let Some(after) = last.filter(|last| ordered && *last >= ordinal) {
             state.runs.insert((instance, source), after);
             self.report.add(Violation::Run { output, instance, source, ordinal, after });
-        } else if first && ordered && before > ordinal {
+        } else if first && ordered && before > ordinal && !given_up {
             state.late.push(Violation::Order { output, source, ordinal, after: before });
         }
         if !first {
@@ -278,7 +284,35 @@ impl Oracle {
 // --------------------------------------------------------------------------------------------------- what need not come
 
 impl Oracle {
-    /// An event was refused by an output, or written to its dead letters: it need not come out.
+    /// An output refused an event: it may become a dead letter.
+    pub fn refused(&mut self, output: OutputIndex, source: u64, ordinal: u64) {
+        match self.fate(source, ordinal) {
+            Some(fate) => fate.refused |= output.bit(),
+            None => self.report.add(Violation::NeverIssued { source, ordinal }),
+        }
+    }
+
+    /// An event lies in the dead letter queue: it need not come out. With `refused` the output had to refuse it first.
+    pub fn dead_letter(&mut self, output: OutputIndex, why: &str, event: Event, refused: bool) {
+        let Event { source, ordinal, payload } = event;
+        match self.fate(source, ordinal) {
+            Some(fate) if fate.payload != payload => {
+                let issued = fate.payload;
+                self.report.add(Violation::Payload { output, event, issued });
+            }
+            Some(fate) if !refused || fate.refused & output.bit() != 0 => {
+                fate.settled |= output.bit();
+                fate.refused |= output.bit();
+                let state = &mut self.outputs[usize::from(output.0)];
+                if state.letters.insert((source, ordinal)) {
+                    *state.discarded.entry(why.to_string()).or_default() += 1;
+                }
+            }
+            _ => self.garbled(output, &format!("a dead letter of {source}/{ordinal}, which it did not refuse")),
+        }
+    }
+
+    /// An event was set aside by name: it need not come out.
     pub fn discarded(&mut self, output: OutputIndex, reason: &str, source: u64, ordinal: u64) {
         let Some(fate) = self.fate(source, ordinal) else {
             return self.report.add(Violation::NeverIssued { source, ordinal });

@@ -7,12 +7,13 @@ use crate::env::Sabotage;
 use std::cell::Cell;
 
 /// All of them.
-pub const ALL: [Sabotage; 5] = [
+pub const ALL: [Sabotage; 6] = [
     Sabotage::SkipChecksum,
     Sabotage::RetryFailedSync,
     Sabotage::AcknowledgeEarly,
     Sabotage::CommitEarly,
     Sabotage::RecycleEarly,
+    Sabotage::ForgetLetters,
 ];
 
 thread_local! {

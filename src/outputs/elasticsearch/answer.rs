@@ -1,13 +1,15 @@
 //! What the answer to a bulk request says of each event.
 //!
 //! Guarantees: an event counts as taken only where the server says so for it: an answer that cannot be read, or has another number
-//! of items than there were events, is no answer. The good case is a look at the first bytes; only an answer with errors is read.
+//! of items than there were events, is no answer. The good case is a look at the first bytes; only an answer with errors is read,
+//! and of that nothing is kept but statuses and short reasons, whatever else it holds.
 
 use crate::net::reply::Reply;
 use crate::outputs::requests::{Items, Verdict, verdict_of_status};
 use memchr::memmem::find;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, de};
+use std::fmt;
 
 /// Where the word on errors stands, in every version.
 const HEAD_BYTES: usize = 512;
@@ -31,7 +33,88 @@ struct Item {
 struct ItemResult {
     status: u16,
     #[serde(default)]
-    error: Value,
+    error: Reason,
+}
+
+/// Type and reason of an error, with what caused it.
+#[derive(Default)]
+struct Reason(String);
+
+/// What counts of an error that is an object.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum ErrorKey {
+    Type,
+    Reason,
+    CausedBy,
+    #[serde(other)]
+    Other,
+}
+
+impl Reason {
+    fn of(mut text: String) -> Reason {
+        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+        Reason(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+        deserializer.deserialize_any(ReasonVisitor)
+    }
+}
+
+struct ReasonVisitor;
+
+impl<'de> Visitor<'de> for ReasonVisitor {
+    type Value = Reason;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an error")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Reason, E> {
+        Ok(Reason(text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Reason, A::Error> {
+        let mut parts = <[Reason; 3]>::default();
+        while let Some(key) = map.next_key()? {
+            match key {
+                ErrorKey::Type => parts[0] = map.next_value()?,
+                ErrorKey::Reason => parts[1] = map.next_value()?,
+                ErrorKey::CausedBy => parts[2] = map.next_value()?,
+                ErrorKey::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        let parts: Vec<String> = parts.into_iter().map(|part| part.0).filter(|part| !part.is_empty()).collect();
+        Ok(Reason::of(parts.join(", ")))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Reason, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Reason::default())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Reason, E> {
+        Ok(Reason::default())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Reason, E> {
+        Ok(Reason::default())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Reason, E> {
+        Ok(Reason::default())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Reason, E> {
+        Ok(Reason::default())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Reason, E> {
+        Ok(Reason::default())
+    }
 }
 
 /// What the answer to a request with so many events means. `conflict_is_taken` when the server finds an event there already only
@@ -86,25 +169,11 @@ fn sort(items: Vec<Item>, conflict_is_taken: bool) -> Items {
 }
 
 /// Status, type and reason of an item's error, with what caused it.
-fn reason(status: u16, error: &Value) -> String {
-    let mut text = format!("status {status}");
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        match error {
-            Value::String(message) => text = format!("{text}, {message}"),
-            Value::Object(parts) => {
-                for part in ["type", "reason"].iter().filter_map(|key| parts.get(*key)?.as_str()) {
-                    text = format!("{text}, {part}");
-                }
-            }
-            _ => {}
-        }
-        cause = error.get("caused_by").filter(|_| text.len() < REASON_BYTES_MAX);
+fn reason(status: u16, Reason(error): &Reason) -> String {
+    match error.is_empty() {
+        true => format!("status {status}"),
+        false => format!("status {status}, {error}"),
     }
-    if text.len() > REASON_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -185,6 +254,19 @@ mod tests {
         for _ in 0..50 {
             error = serde_json::json!({ "type": "t", "reason": "x", "caused_by": error });
         }
-        assert!(reason(400, &error).len() <= REASON_BYTES_MAX);
+        let item = serde_json::json!({ "index": { "status": 400, "error": error } });
+        let body = serde_json::json!({ "errors": true, "items": [item] }).to_string();
+        let Verdict::Items(items) = judge(200, &body, 1, false) else { panic!("items") };
+        let reason = &items.rejected[0].1;
+        assert!(reason.starts_with("status 400, t, x, t, x, ") && reason.len() < REASON_BYTES_MAX + 20, "{reason}");
+    }
+
+    #[test]
+    fn errors_of_any_form_are_errors() {
+        for error in ["null", "7", "-7", "0.5", "true", "[{\"reason\":\"x\"}]", "{}", "{\"reason\":7}"] {
+            let body = format!("{{\"errors\":true,\"items\":[{{\"index\":{{\"status\":400,\"error\":{error}}}}}]}}");
+            let Verdict::Items(items) = judge(200, &body, 1, false) else { panic!("{error}") };
+            assert_eq!(items.rejected, [(0, "status 400".to_owned())], "{error}");
+        }
     }
 }

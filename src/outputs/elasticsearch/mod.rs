@@ -1,7 +1,7 @@
 //! Output `elasticsearch`: sends events with the bulk API, to Elasticsearch 7, 8, 9 and OpenSearch alike.
 //!
 //! Guarantees: an event counts as delivered when the server said so for it. Events that the server is too busy for are sent again,
-//! alone; events that it refuses for good are rejected with its reason, and the others of their request stay delivered. With
+//! alone; events that it refuses for good are dead letters with its reason, and the others of their request stay delivered. With
 //! `op: create` and an `id` an event that is sent twice, because an answer was lost or the process was killed, is there once; without
 //! an id at least once. An answer about the whole request that is neither 400 nor 413 says nothing about events: it is waited out.
 //!
@@ -66,7 +66,8 @@ pub struct Settings {
     /// What the server does with an event.
     #[serde(default)]
     pub op: Op,
-    /// The id of an event: `hash` (of its whole line), or a text with fields, such as `{{ trace_id }}`; by default the server's.
+    /// The id of an event: `hash` (of its whole line: equal events become one), or a text with fields, such as `{{ trace_id }}`; by
+    /// default the server's.
     #[serde(default)]
     pub id: Option<String>,
     /// The ingest pipeline that events go through.

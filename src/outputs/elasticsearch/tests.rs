@@ -160,6 +160,30 @@ fn too_large_requests_are_halved() {
 }
 
 #[test]
+fn answer_that_cannot_be_inflated_is_none() {
+    let server = Server::start(|number, seen| match number {
+        0 => Act::Send(answer(200, "content-encoding: br\r\n", b"x")),
+        _ => good(number, seen),
+    });
+    let outcomes = send(&server, json!({}), 1, 2);
+    assert!(retry(&outcomes[0]).0.contains("compressed in a way that is not known"), "{outcomes:?}");
+    assert!(matches!(outcomes[1], Outcome::Delivered));
+}
+
+#[test]
+fn request_with_more_reasons_than_an_answer_may_hold_is_halved() {
+    let reason = "x".repeat(10_000);
+    let server = Server::start(move |_, seen| {
+        let item = json!({ "index": { "status": 400, "error": { "type": "long", "reason": reason } } }).to_string();
+        let items = vec![item; numbers(seen).len()].join(",");
+        Act::Send(answer(200, "", format!("{{\"errors\":true,\"items\":[{items}]}}").as_bytes()))
+    });
+    let outcomes = send(&server, json!({}), 4000, 20);
+    let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{:?}", outcomes.last()) };
+    assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..4000).collect::<Vec<_>>());
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let url = ["http://x".to_owned()];
     let key = |endpoints: &[String], more| settings(endpoints, more).check().expect_err("refused").key;

@@ -143,6 +143,55 @@ fn too_large_requests_are_halved_down_to_one_event() {
     assert_eq!(times(&taken, 9), [1, 1, 1, 0, 1, 1, 1, 1, 1]);
 }
 
+/// Lines of about a KiB.
+fn large_lines(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{{\"message\":\"large {number} {}\"}}\n", "x".repeat(1000))).collect()
+}
+
+/// The numbers of the large lines in these requests, in order.
+fn large_numbers(seen: &[Seen]) -> Vec<usize> {
+    let number = |line: &str| line.split(' ').nth(1).and_then(|number| number.parse().ok()).expect("a large line");
+    let mut numbers: Vec<usize> =
+        seen.iter().flat_map(|seen| seen.text().lines().map(number).collect::<Vec<_>>()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn request_that_the_server_closes_on_or_is_too_busy_for_alone_is_halved() {
+    for refusal in [|| Act::Last(Vec::new()), || status(429)] {
+        let server = Server::start(move |_, seen| if seen.body.len() > 100_000 { refusal() } else { status(200) });
+        let more = json!({ "request_bytes": "512KiB" });
+        let outcomes = deliver(settings(&server.url(), more), || delivery(&large_lines(1000), 1), 40);
+        assert!(matches!(outcomes.last(), Some(Outcome::Delivered)), "{:?}", outcomes.last());
+        let (taken, refused): (Vec<Seen>, Vec<Seen>) =
+            server.seen().into_iter().partition(|seen| seen.body.len() <= 100_000);
+        assert_eq!(large_numbers(&taken), (0..1000).collect::<Vec<_>>());
+        assert!(refused.len() <= 8, "what size is taken is learnt: {} were refused", refused.len());
+    }
+}
+
+#[test]
+fn event_that_closes_every_connection_is_kept_and_holds_no_other_up() {
+    let large = |seen: &Seen| seen.text().contains("large 7 ");
+    let server = Server::start(move |_, seen| if large(seen) { Act::Last(Vec::new()) } else { status(200) });
+    let mut lines = large_lines(200);
+    lines[7] = lines[7].replace("xx", &"x".repeat(200));
+    let more = json!({ "request_bytes": "64KiB" });
+    let outcomes = deliver(settings(&server.url(), more), move || delivery(&lines, 1), 30);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry { .. })), "{outcomes:?}");
+    let taken: Vec<Seen> = server.seen().into_iter().filter(|seen| !large(seen)).collect();
+    assert_eq!(large_numbers(&taken), (0..200).filter(|number| *number != 7).collect::<Vec<_>>());
+}
+
+#[test]
+fn small_requests_are_not_made_smaller_by_a_server_that_is_away() {
+    let server = Server::start(|number, _| if number < 10 { Act::Last(Vec::new()) } else { status(200) });
+    let outcomes = deliver(settings(&server.url(), json!({})), || delivery(&large_lines(50), 1), 20);
+    assert!(matches!(outcomes.last(), Some(Outcome::Delivered)), "{:?}", outcomes.last());
+    assert!(server.seen().iter().all(|seen| seen.text().lines().count() == 50));
+}
+
 #[test]
 fn broken_connections_are_tried_again() {
     let server = Server::start(|number, _| match number {
@@ -189,19 +238,24 @@ fn answers_of_any_form_are_understood() {
 }
 
 #[test]
-fn compressed_bomb_in_an_answer_is_refused() {
+fn status_counts_whatever_comes_with_it() {
     use flate2::write::GzEncoder;
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut encoder, &vec![b' '; 64 << 20]).expect("in memory");
     let bomb = encoder.finish().expect("in memory");
     assert!(bomb.len() < 128 << 10);
-    let server = Server::start(move |number, _| match number {
-        0 => Act::Send(answer(200, "content-encoding: gzip\r\n", &bomb)),
-        _ => status(200),
-    });
-    let outcomes = send(&server, json!({}), 1, 2);
-    assert!(retry(&outcomes[0]).0.contains("when it is inflated"), "{outcomes:?}");
-    assert!(matches!(outcomes[1], Outcome::Delivered));
+    for (encoding, body) in [("gzip", bomb), ("br", b"x".to_vec()), ("identity", vec![b'x'; 17 << 20])] {
+        let server = Server::start(move |number, _| {
+            let status = if number == 0 { 503 } else { 200 };
+            Act::Send(answer(status, &format!("content-encoding: {encoding}\r\n"), &body))
+        });
+        let outcomes = send(&server, json!({}), 1, 2);
+        assert!(retry(&outcomes[0]).0.contains("503"), "{encoding}: {outcomes:?}");
+        assert!(
+            matches!(outcomes[1], Outcome::Delivered),
+            "{encoding}: taken events would be sent for ever: {outcomes:?}"
+        );
+    }
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! Guarantees: an event that the destination took, or refused for good, is not sent again when others of its delivery are, as long as
 //! this instance lives: what is left of a delivery is remembered from one attempt to the next ([`Delivery::attempt`]). A restart of
 //! the output or the process sends the whole delivery again. A request that the server finds too large is halved, down to single
-//! events. Memory is bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
+//! events; so is one that [`SETBACKS_MAX`] times broke its connection, had an answer that is too large, or was too much for the
+//! server although it came alone, down to [`LEARNT_BYTES_MIN`]: servers that close a connection before they say 413, or count bytes
+//! under way, look like that. A single event that does so goes on being tried, for nothing says that it is at fault. Memory is
+//! bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
 //!
 //! When an attempt fails, no further request of the delivery begins; those under way are waited for. The engine's backoff, and the
 //! server's own wish, come before the next attempt.
@@ -20,7 +23,7 @@ pub use plan::{Mistaken, Plan, RequestSettings};
 
 use super::file::compress::{Compression, Member};
 use crate::net::client::{Client, Head, SendError};
-use crate::net::reply::Reply;
+use crate::net::reply::{BodyError, Reply};
 use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -30,8 +33,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use tailwater_shards::env::Env;
-use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output};
+use tailwater_shards::env::{Env, Monotonic};
+use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, Untaken};
 use targets::Targets;
 
 /// Bytes compressed between two looks at the slice.
@@ -39,6 +42,12 @@ const COMPRESS_STEP_BYTES: usize = 64 * 1024;
 
 /// A request that the server found too large teaches nothing below this: a single event may be what was too large.
 const LEARNT_BYTES_MIN: u64 = 64 * 1024;
+
+/// So often a request fails in a way that its size may explain before it is halved.
+const SETBACKS_MAX: u32 = 2;
+
+/// How long smaller requests are made because of what size may have explained: it may have been a server that was not well.
+const GUESS_LIFE: Duration = Duration::from_secs(600);
 
 /// What became of a request that was answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,6 +81,10 @@ pub trait Protocol: 'static {
     fn overhead_bytes(&self) -> u64;
     /// Appends the body of a request with these events. Events that cannot be sent are left out and named, with the reason.
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>);
+    /// Whether an answer means something by more than its status.
+    fn reads_bodies(&self) -> bool {
+        true
+    }
     /// What an answer to so many events means.
     fn verdict(&self, reply: &Reply, events: u64) -> Verdict;
 }
@@ -97,21 +110,27 @@ pub struct Requester<E: Env, P: Protocol> {
     targets: Targets,
     limit: Limit,
     compression: Compression,
+    /// Size of a request: what is configured or known to be the most, or less while something smaller is guessed.
     request_bytes: u64,
+    request_bytes_max: u64,
+    guessed_until: Monotonic,
     buffers: Vec<Vec<u8>>,
     /// What is left of the present delivery.
     left: VecDeque<Part>,
     /// What the destination, or the protocol, refused of it.
     rejected: Vec<(u64, String)>,
+    /// Whether some of it was taken or refused in the last attempt.
+    has_progressed: bool,
 }
 
 /// A request that has ended.
 struct Landed {
     part: Part,
     body: Bytes,
+    /// Length of the body before it was compressed.
+    raw_bytes: u64,
     target: usize,
     took: Duration,
-    is_full: bool,
     result: Result<Reply, SendError>,
 }
 
@@ -142,19 +161,26 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             limit: Limit::new(plan.concurrency),
             compression: plan.compression,
             request_bytes: plan.request_bytes,
+            request_bytes_max: plan.request_bytes,
+            guessed_until: Monotonic(0),
             protocol,
             buffers: Vec::new(),
             left: VecDeque::new(),
             rejected: Vec::new(),
+            has_progressed: false,
             env,
         })
     }
 
     async fn attempt(&mut self, delivery: &Delivery<'_>) -> Outcome {
         if delivery.attempt == 0 {
+            if self.env.now() >= self.guessed_until {
+                self.request_bytes = self.request_bytes_max;
+            }
             self.left = split(delivery, self.request_bytes, self.protocol.overhead_bytes());
             self.rejected.clear();
         }
+        let undecided = self.undecided();
         let mut failure = Failure::default();
         let mut flights = Flights::new();
         loop {
@@ -170,6 +196,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             let Some(landed) = flights.next().await else { break };
             self.land(landed, &mut failure);
         }
+        self.has_progressed = self.undecided() < undecided;
         if let Some(error) = failure.error {
             return Outcome::Retry { after: failure.after, error };
         }
@@ -178,6 +205,11 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             rejected if rejected.is_empty() => Outcome::Delivered,
             rejected => Outcome::Rejected(rejected),
         }
+    }
+
+    /// Events of the present delivery that are neither taken nor refused.
+    fn undecided(&self) -> u64 {
+        self.left.iter().map(Part::events).sum()
     }
 
     /// A request for the part; none if nothing of it can be sent.
@@ -195,7 +227,15 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             self.recycle(raw);
             return Ok(None);
         }
-        let is_full = raw.len() as u64 * 2 >= self.request_bytes;
+        let raw_bytes = raw.len() as u64;
+        // It was cut before smaller requests were found to be needed.
+        if raw_bytes > self.request_bytes.saturating_mul(3) / 2
+            && let Some(halves) = part.halves()
+        {
+            halves.into_iter().rev().for_each(|half| self.left.push_front(half));
+            self.recycle(raw);
+            return Ok(None);
+        }
         let body = match self.compress(&raw).await {
             Ok(None) => raw,
             Ok(Some(compressed)) => {
@@ -212,7 +252,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         Ok(Some(Box::pin(async move {
             let begun = env.now();
             let result = client.send(body.clone()).await;
-            Landed { part, body, target, took: env.now().since(begun), is_full, result }
+            Landed { part, body, raw_bytes, target, took: env.now().since(begun), result }
         })))
     }
 
@@ -235,7 +275,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
 
     /// Takes in what became of a request.
     fn land(&mut self, landed: Landed, failure: &mut Failure) {
-        let Landed { part, body, target, took, is_full, result } = landed;
+        let Landed { part, body, raw_bytes, target, took, result } = landed;
         let now = self.env.now();
         let length = body.len() as u64;
         if body.is_unique() {
@@ -243,10 +283,19 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
         let reply = match result {
             Ok(reply) => reply,
+            Err(SendError::Body { source, .. }) if source.status().is_some() && !self.protocol.reads_bodies() => {
+                Reply { status: source.status().unwrap_or_default(), retry_after: None, body: Vec::new() }
+            }
             Err(error) => {
                 self.targets.failed(target, now);
                 self.limit.refused(now, took);
-                self.left.push_front(part);
+                match error {
+                    // Few events have short answers.
+                    SendError::Broken { .. } | SendError::Body { source: BodyError::TooLarge(_), .. } => {
+                        self.set_back(part, raw_bytes, &error.to_string());
+                    }
+                    _ => self.left.push_front(part),
+                }
                 return failure.add(error.to_string(), None);
             }
         };
@@ -257,6 +306,8 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             _ => self.targets.answered(target),
         }
         let verdict = self.protocol.verdict(&reply, part.events());
+        let is_full = raw_bytes * 2 >= self.request_bytes;
+        let is_alone = self.limit.requests() == 1;
         match &verdict {
             Verdict::Retry(_) => self.limit.refused(now, took),
             Verdict::Items(items) if !items.retry.is_empty() => self.limit.refused(now, took),
@@ -267,10 +318,14 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         match verdict {
             Verdict::Delivered => {}
             Verdict::Retry(error) => {
-                failure.add(named(error), reply.retry_after);
-                self.left.push_front(part);
+                let error = named(error);
+                match reply.status {
+                    StatusCode::TOO_MANY_REQUESTS if is_alone => self.set_back(part, raw_bytes, &error),
+                    _ => self.left.push_front(part),
+                }
+                failure.add(error, reply.retry_after);
             }
-            Verdict::TooLarge(error) => self.halve(part, length, named(error)),
+            Verdict::TooLarge(error) => self.halve(part, length, raw_bytes, named(error)),
             Verdict::Refused(error) => {
                 let error = named(error);
                 self.rejected.extend(part.indexes().map(|index| (index, error.clone())));
@@ -296,18 +351,40 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
     }
 
-    fn halve(&mut self, part: Part, length: u64, error: String) {
+    /// Keeps a part whose size may be why it failed: behind the others, which may not fail, and in halves when it failed before.
+    fn set_back(&mut self, mut part: Part, raw_bytes: u64, error: &str) {
+        let is_suspect = part.set_back() >= SETBACKS_MAX && raw_bytes > LEARNT_BYTES_MIN;
+        match part.halves().filter(|_| is_suspect) {
+            Some(halves) => {
+                self.guess(raw_bytes / 2, error);
+                self.left.extend(halves);
+            }
+            None => self.left.push_back(part),
+        }
+    }
+
+    /// The server says that a request is too large.
+    fn halve(&mut self, part: Part, length: u64, raw_bytes: u64, error: String) {
         let Some(halves) = part.halves() else {
             let reason = format!("{error}; this event alone is too large for the destination ({length} bytes)");
             self.rejected.extend(part.indexes().map(|index| (index, reason.clone())));
             return;
         };
-        let learnt = (length / 2).max(LEARNT_BYTES_MIN);
-        if self.compression == Compression::None && learnt < self.request_bytes {
-            self.request_bytes = learnt;
-            tracing::warn!(request_bytes = learnt, "requests are made smaller: {error}");
+        self.guess(raw_bytes / 2, &error);
+        if self.compression == Compression::None {
+            self.request_bytes_max = self.request_bytes_max.min((raw_bytes / 2).max(LEARNT_BYTES_MIN));
         }
         halves.into_iter().rev().for_each(|half| self.left.push_front(half));
+    }
+
+    /// Makes requests smaller for a while.
+    fn guess(&mut self, request_bytes: u64, error: &str) {
+        let request_bytes = request_bytes.max(LEARNT_BYTES_MIN);
+        if request_bytes < self.request_bytes {
+            self.request_bytes = request_bytes;
+            self.guessed_until = self.env.now().after(GUESS_LIFE);
+            tracing::warn!(request_bytes, "requests are made smaller: {error}");
+        }
     }
 
     fn recycle(&mut self, mut buffer: Vec<u8>) {
@@ -322,6 +399,15 @@ impl<E: Env, P: Protocol> Requester<E, P> {
 impl<E: Env, P: Protocol> Output for Requester<E, P> {
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
         Box::pin(self.attempt(delivery))
+    }
+
+    fn has_progressed(&self) -> bool {
+        self.has_progressed
+    }
+
+    fn give_up(&mut self) -> Option<Untaken> {
+        let left = self.left.drain(..).flat_map(|part| part.indexes().collect::<Vec<_>>()).collect();
+        Some(Untaken { left, refused: std::mem::take(&mut self.rejected) })
     }
 
     fn tick(&mut self) -> LocalFuture<'_, ()> {

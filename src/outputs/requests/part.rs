@@ -12,6 +12,8 @@ use tailwater_shards::plugin::{Delivery, Event, Piece};
 pub struct Part {
     /// Ascending, apart from each other, none empty.
     ranges: Vec<Range<u64>>,
+    /// How often it failed as a whole in a way that its size may explain.
+    setbacks: u32,
 }
 
 /// What a part is made of.
@@ -25,7 +27,7 @@ pub enum Slice<'a> {
 impl Part {
     /// The events of a range.
     pub fn of(range: Range<u64>) -> Part {
-        Part { ranges: vec![range] }
+        Part { ranges: vec![range], setbacks: 0 }
     }
 
     /// The events at these indexes, which ascend.
@@ -37,7 +39,13 @@ impl Part {
                 _ => ranges.push(index..index + 1),
             }
         }
-        Part { ranges }
+        Part { ranges, setbacks: 0 }
+    }
+
+    /// It failed as a whole in a way that its size may explain; how often by now.
+    pub fn set_back(&mut self) -> u32 {
+        self.setbacks += 1;
+        self.setbacks
     }
 
     /// How many events.
@@ -52,17 +60,18 @@ impl Part {
 
     /// The part without these events, which ascend.
     pub fn without(self, events: &[u64]) -> Part {
-        match events.is_empty() {
-            true => self,
-            false => Part::at(self.indexes().filter(|index| events.binary_search(index).is_err())),
+        if events.is_empty() {
+            return self;
         }
+        let left = Part::at(self.indexes().filter(|index| events.binary_search(index).is_err()));
+        Part { setbacks: self.setbacks, ..left }
     }
 
-    /// Two parts with half of the events each; none if there is only one event.
+    /// Two parts with half of the events each; none if there is only one event. They are as suspect as the whole.
     pub fn halves(&self) -> Option<[Part; 2]> {
         let half = self.events() / 2;
         let halves = [Part::at(self.indexes().take(half as usize)), Part::at(self.indexes().skip(half as usize))];
-        (half > 0).then_some(halves)
+        (half > 0).then_some(halves.map(|half| Part { setbacks: self.setbacks, ..half }))
     }
 
     /// Visits the events in order, whole pieces as such.

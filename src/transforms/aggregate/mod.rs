@@ -406,21 +406,21 @@ impl Transform for Aggregate {
         self.end().map(Timestamp)
     }
 
-    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> bool {
-        let Some(end) = self.end() else { return false };
+    fn emit(&mut self, now: Now, record: &mut Record<'_>) -> Option<Verdict> {
+        let end = self.end()?;
         let (at, until) = match self.emitting {
             Some(emitting) => emitting,
             None if now.last || now.time.0 >= end => (0, Timestamp(now.time.0.min(end))),
-            None => return false,
+            None => return None,
         };
         if at == self.window.used {
             self.window.close();
             self.emitting = None;
-            return false;
+            return None;
         }
         self.fill(at, until, record);
         self.emitting = Some((at + 1, until));
-        true
+        Some(Verdict::Keep)
     }
 
     fn holds(&self) -> bool {

@@ -127,6 +127,7 @@ impl Cluster {
         let disk = self.simulation.env(ShardId(0)).disk().clone();
         self.tell_of_the_plan(shards);
         let files = self.log_files();
+        self.read_letters();
         let plan = self.setup.plan(shards, &self.ledger);
         let wall = self.simulation.wall();
         let engine = prepare::<SimEnv>(&disk, plan, wall, stop.clone()).map_err(|error| error.to_string())?;
@@ -320,8 +321,7 @@ impl Cluster {
         let (meters, output) = (&life.meters, life.outputs[at]);
         let mut counts = Vec::new();
         for meter in meters.outputs.iter().filter(|meter| meter.output == at) {
-            let unnamed = Discard::ALL.into_iter().filter(|reason| *reason != Discard::Rejected);
-            counts.extend(unnamed.map(|reason| (reason, meter.counters.discarded.get(reason))));
+            counts.extend(Discard::ALL.map(|reason| (reason, meter.counters.discarded.get(reason))));
         }
         let number = meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number);
         if let Some(number) = number {
@@ -332,6 +332,13 @@ impl Cluster {
         for input in meters.inputs.iter().filter(|input| feeds(input.input)) {
             let dropped: u64 = input.lanes.iter().map(|lane| lane.counters().dropped_events.get()).sum();
             counts.push((Discard::RingFull, input.counters.discarded.total() + dropped));
+            let undelivered = input.lanes.iter().map(|lane| lane.counters().dlq_full_events.get());
+            counts.push((Discard::DeadLettersFull, undelivered.sum()));
+        }
+        let fed = (0..self.setup.pipelines.len()).filter(|at| self.setup.pipelines[*at].1.contains(&output));
+        for pipeline in fed {
+            let lost = meters.pipelines.iter().map(|all| all[pipeline].discarded.get(Discard::DeadLettersFull));
+            counts.push((Discard::DeadLettersFull, lost.sum()));
         }
         counts
     }
@@ -367,6 +374,7 @@ impl Cluster {
             self.drain(PATIENCE);
         }
         self.read_files();
+        self.read_letters();
         self.vouch();
         self.check_fresh();
         self.ledger.check().map(|_| ())

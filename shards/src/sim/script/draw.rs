@@ -6,6 +6,7 @@
 use super::setup::{InputSetup, OutputKind, OutputSetup, Setup};
 use super::{Mood, State};
 use crate::delivery::{BatchOptions, DeliveryOptions, OutputFull};
+use crate::dlq;
 use crate::lane::{LaneOptions, WhenFull};
 use crate::plugin::Placement;
 use crate::retry::RetryOptions;
@@ -67,6 +68,16 @@ fn wal(chance: &mut Prng, long_lines: bool) -> WalOptions {
     WalOptions { kind: WalType::Disk, sync, segment_bytes, log_bytes: segment_bytes * chance.between(3, 6) }
 }
 
+fn dead_letters(chance: &mut Prng) -> dlq::Options {
+    // One in some is so small that it fills up. What lies in a queue that drops its oldest proves nothing of what had been there.
+    let small = chance.one_in(6);
+    dlq::Options {
+        bytes_max: if small { chance.between(8, 64) * 1024 } else { 256 * 1024 * 1024 },
+        segment_bytes: chance.between(4, 128) * 1024,
+        when_full: if small { dlq::WhenFull::DropNewest } else { dlq::WhenFull::Block },
+    }
+}
+
 /// One to three pipelines. Each output belongs to one of them, each input to any, or to none and is
 /// absent; in the `last` life every input is there.
 fn pipelines(chance: &mut Prng, inputs: usize, outputs: &[usize], last: bool) -> Vec<(Vec<usize>, Vec<usize>)> {
@@ -117,6 +128,8 @@ impl Setup {
             batch_events_max: chance.between(1, 60),
             held: None,
             long_lines,
+            dead_letters: dead_letters(&mut chance),
+            unreadable: chance.one_in(4),
         }
     }
 
@@ -124,6 +137,12 @@ impl Setup {
     pub fn redraw(&mut self, chance: &mut Prng, last: bool) {
         if chance.one_in(3) {
             self.wal = wal(chance, self.long_lines);
+        }
+        if chance.one_in(3) {
+            self.dead_letters = dead_letters(chance);
+        }
+        if chance.one_in(3) {
+            self.unreadable = chance.one_in(4);
         }
         for input in &mut self.inputs {
             if chance.one_in(4) {

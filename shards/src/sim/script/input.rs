@@ -6,11 +6,13 @@
 
 use super::{Ledger, Mood, encode_line, raw_line};
 use crate::batch::{Batch, EventSpan, Source, SourceRange};
+use crate::dlq::{ComponentKind, DeadLetter, Letters};
 use crate::env::{Env, ShardId, Timestamp};
 use crate::limits::CHUNK_BYTES;
 use crate::plugin::{
     Frames, InputContext, InputSpec, LocalFuture, Placement, PluginError, Processor, ProcessorSpec, Ticket,
 };
+use crate::sim::oracle::payload_hash;
 use crate::stop::Phase;
 use futures_lite::future::{or, poll_once};
 use std::collections::VecDeque;
@@ -21,9 +23,12 @@ use std::time::Duration;
 pub struct ScriptEncoder {
     /// How long it holds lines back, as one does that counts events first.
     pub held: Option<Duration>,
+    /// Whether some events are dead letters instead, the same each time they come.
+    pub dead_letters: bool,
 }
 
 struct Lines {
+    dead_letters: bool,
     source: Vec<u8>,
     received: Timestamp,
     held: Option<Duration>,
@@ -32,10 +37,27 @@ struct Lines {
     since: Option<Timestamp>,
 }
 
+/// What becomes of a line where some are dead letters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Lives,
+    Unread,
+    GivenUp,
+}
+
+fn fate_of(raw: &[u8]) -> Fate {
+    match payload_hash(raw) % 13 {
+        0 => Fate::Unread,
+        1 => Fate::GivenUp,
+        _ => Fate::Lives,
+    }
+}
+
 impl ProcessorSpec for ScriptEncoder {
     fn open(&self, _: ShardId) -> Box<dyn Processor> {
-        let held = self.held;
-        Box::new(Lines { source: Vec::new(), received: Timestamp(0), held, lines: Vec::new(), since: None })
+        let (dead_letters, held) = (self.dead_letters, self.held);
+        let source = Vec::new();
+        Box::new(Lines { dead_letters, source, received: Timestamp(0), held, lines: Vec::new(), since: None })
     }
 }
 
@@ -43,6 +65,12 @@ impl Processor for Lines {
     fn begin(&mut self, batch: &Batch) {
         self.source.clone_from(&batch.source.name);
         self.received = batch.received;
+    }
+
+    fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+        for index in (0..batch.events.len()).filter(|index| self.fate(batch, *index) == Fate::Unread) {
+            letters.push(&self.letter(batch, index, ComponentKind::Input));
+        }
     }
 
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
@@ -59,8 +87,19 @@ impl Processor for Lines {
             return;
         }
         for index in 0..batch.events.len() {
-            encode_line(&self.source, batch.event(index), frames.line());
-            frames.end_event(self.received);
+            match self.fate(batch, index) {
+                Fate::Unread => {}
+                Fate::GivenUp => {
+                    // As a transform does that fails half way.
+                    frames.line().extend_from_slice(b"{\"half");
+                    frames.abandon_event();
+                    frames.dead_letter(&self.letter(batch, index, ComponentKind::Pipeline));
+                }
+                Fate::Lives => {
+                    encode_line(&self.source, batch.event(index), frames.line());
+                    frames.end_event(self.received);
+                }
+            }
         }
     }
 
@@ -84,6 +123,25 @@ impl Processor for Lines {
 
     fn holds(&self) -> bool {
         self.since.is_some()
+    }
+}
+
+impl Lines {
+    fn fate(&self, batch: &Batch, index: usize) -> Fate {
+        if self.dead_letters { fate_of(batch.event(index)) } else { Fate::Lives }
+    }
+
+    fn letter<'a>(&'a self, batch: &'a Batch, index: usize, kind: ComponentKind) -> DeadLetter<'a> {
+        DeadLetter {
+            kind,
+            component: &batch.source.input,
+            place: "script",
+            source: &self.source,
+            reason: "scripted",
+            attempts: 0,
+            timestamp: self.received,
+            original: batch.event(index),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod gauges;
 mod input;
 mod ledger;
+mod letters;
 mod output;
 mod passing;
 mod seeds;

@@ -160,7 +160,7 @@ impl<E: Env> Output for Counting<E> {
             record.refused += refused.len() as u64;
             let output = OutputIndex(self.index as u8);
             for &at in &refused {
-                state.oracle.discarded(output, "rejected", events[at].source, events[at].ordinal);
+                state.oracle.refused(output, events[at].source, events[at].ordinal);
             }
             Outcome::Rejected(refused.iter().map(|&at| (at as u64, "scripted".to_owned())).collect())
         })

@@ -5,6 +5,7 @@
 
 use super::{Cluster, OutputKind, SourceScript};
 use crate::delivery::OutputFull;
+use crate::dlq;
 use crate::env::ShardId;
 use crate::lane::WhenFull;
 use crate::sim::Outcome;
@@ -58,6 +59,7 @@ impl Cluster {
         if !self.has_not_failed() {
             return false;
         }
+        self.read_letters();
         self.check_fresh();
         self.life.iter_mut().for_each(|life| life.rests = true);
         true
@@ -139,7 +141,7 @@ impl Cluster {
                 let appended: u64 = number.map_or(0, |number| logs.iter().map(|log| log.appended(number)).sum());
                 let came = |counters: &crate::counters::OutputCounters| counters.recovered_events.get() as i64;
                 let went = |counters: &crate::counters::OutputCounters| {
-                    (counters.sent_events.get() + counters.discarded.total()) as i64
+                    (counters.sent_events.get() + counters.dead_lettered_total() + counters.discarded.total()) as i64
                 };
                 let open: i64 = instances().map(|meter| came(&meter.counters) - went(&meter.counters)).sum();
                 open + (appended + in_lanes) as i64
@@ -151,6 +153,10 @@ impl Cluster {
     /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
     /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
     pub(super) fn check_fresh(&self) {
+        if self.setup.dead_letters.when_full != dlq::WhenFull::Block {
+            // Any of them may have been a dead letter that had no room.
+            return;
+        }
         let mut state = self.ledger.state();
         let mut fresh: Vec<(usize, u64, u64)> = Vec::new();
         for (source, script) in state.sources.iter().enumerate().filter(|(_, script)| script.events() > 0) {

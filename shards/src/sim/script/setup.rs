@@ -4,6 +4,7 @@
 
 use super::{ExactOutput, Ledger, ScriptEncoder, ScriptInput, ScriptOutput};
 use crate::delivery::{BatchOptions, DeliveryOptions, OutputFull};
+use crate::dlq;
 use crate::engine::{InputPlan, OutputPlan, PipelinePlan, Plan};
 use crate::lane::{LaneOptions, WhenFull};
 use crate::plugin::{OutputSpec, Placement};
@@ -73,6 +74,10 @@ pub struct Setup {
     pub held: Option<Duration>,
     /// Whether some lines are longer than a chunk, which small segments cannot hold.
     pub long_lines: bool,
+    /// The dead letter queue of each shard.
+    pub dead_letters: dlq::Options,
+    /// Whether some events are dead letters before they are in the log.
+    pub unreadable: bool,
 }
 
 /// Where the data directory of a cluster is.
@@ -113,6 +118,12 @@ impl Setup {
             batch_events_max: 40,
             held: None,
             long_lines: false,
+            dead_letters: dlq::Options {
+                bytes_max: 64 * 1024 * 1024,
+                segment_bytes: 64 * 1024,
+                when_full: dlq::WhenFull::Block,
+            },
+            unreadable: false,
         }
     }
 
@@ -163,6 +174,7 @@ impl Setup {
             data_dir: PathBuf::from(DATA_DIR),
             shards,
             wal: self.wal.clone(),
+            dead_letters: self.dead_letters,
             inputs,
             pipelines: self.pipelines.iter().enumerate().map(pipeline).collect(),
             outputs: present.iter().map(output).collect(),
@@ -182,7 +194,7 @@ impl Setup {
                 batch_events_max: self.batch_events_max,
                 batch_bytes_max: BATCH_BYTES_MAX,
             }),
-            processor: Arc::new(ScriptEncoder { held: self.held }),
+            processor: Arc::new(ScriptEncoder { held: self.held, dead_letters: self.unreadable }),
             shard_by: input.shard_by,
             lane: input.lane,
             pipelines: (0..self.pipelines.len()).filter(|at| self.pipelines[*at].0.contains(&index)).collect(),

@@ -67,8 +67,12 @@ told! {
     retries_exhausted,
     /// Of all that were dropped or given up, those that no later life can decide again.
     final_discards,
-    /// Events that an output refused.
+    /// Events that an output refused, which are dead letters.
     rejected,
+    /// Events that became dead letters before they were in a log.
+    unreadable,
+    /// Events for which the dead letter queue had no room.
+    dlq_full,
     /// Deliveries that were to be tried again.
     retries,
     /// Of these, those of which a part had gone out.
@@ -113,6 +117,8 @@ impl Told {
         self.wal_full += of("wal_full");
         self.retries_exhausted += of("retries_exhausted");
         self.rejected += of("rejected");
+        self.unreadable += of("script");
+        self.dlq_full += of("dlq_full");
         self.removed += u64::from(of("output_removed") > 0);
     }
 

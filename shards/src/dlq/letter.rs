@@ -1,0 +1,215 @@
+//! Letters as bytes and back.
+//!
+//! Guarantees: what is encoded decodes to the same, but for names and reasons that are too long, which are cut; decoding never
+//! panics, whatever the bytes. The layout is drawn in the module documentation of [`super`].
+
+use crate::env::Timestamp;
+use crate::limits::FRAME_BYTES_MAX;
+use crate::wal::bytes::{Malformed, Reader, pad, u32_length};
+use crate::wal::frame::checksum;
+
+/// Bytes before the texts of a letter.
+pub const LETTER_HEADER_BYTES: usize = 56;
+
+/// "TWL1".
+pub const LETTER_MAGIC: u32 = u32::from_le_bytes(*b"TWL1");
+
+const LETTER_VERSION: u8 = 1;
+
+/// Bytes of a name or a reason at most.
+pub const TEXT_BYTES_MAX: usize = 4096;
+
+/// A length beyond this is damage: four texts, and an original that was in a frame or was read in one piece.
+pub const LETTER_BYTES_MAX: usize = LETTER_HEADER_BYTES + 4 * TEXT_BYTES_MAX + FRAME_BYTES_MAX;
+
+/// What kind of component gave an event up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ComponentKind {
+    /// Its parser: the original is the bytes as they were read.
+    Input = 1,
+    /// A transform: the original is the bytes as they were read.
+    Pipeline = 2,
+    /// The destination: the original is the event's line.
+    Output = 3,
+}
+
+impl ComponentKind {
+    /// The kind as metrics and the command line spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ComponentKind::Input => "input",
+            ComponentKind::Pipeline => "pipeline",
+            ComponentKind::Output => "output",
+        }
+    }
+
+    fn from_number(number: u8) -> Option<ComponentKind> {
+        [ComponentKind::Input, ComponentKind::Pipeline, ComponentKind::Output]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// An event that nobody could take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetter<'a> {
+    /// What kind of component gave it up.
+    pub kind: ComponentKind,
+    /// The component's configured name.
+    pub component: &'a str,
+    /// Where in the component: the parser, the transform; for an output `rejected` or `retries_exhausted`.
+    pub place: &'a str,
+    /// Name of the source it came from, where that is known.
+    pub source: &'a [u8],
+    /// Why.
+    pub reason: &'a str,
+    /// How often it was tried; zero where nothing was.
+    pub attempts: u32,
+    /// When the event happened.
+    pub timestamp: Timestamp,
+    /// Its bytes, as [`ComponentKind`] says.
+    pub original: &'a [u8],
+}
+
+/// A letter that was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptLetter<'a> {
+    /// When it was made.
+    pub time: Timestamp,
+    /// Bytes of its segment that were durable when it was written.
+    pub synced: u64,
+    /// What was kept.
+    pub letter: DeadLetter<'a>,
+}
+
+/// Letters on their way to the queue, encoded.
+#[derive(Default)]
+pub struct Letters {
+    bytes: Vec<u8>,
+    count: u64,
+    time: Timestamp,
+}
+
+impl Letters {
+    /// None yet.
+    pub fn new() -> Letters {
+        Letters::default()
+    }
+
+    /// Starts over with letters that are made at `time`.
+    pub fn begin(&mut self, time: Timestamp) {
+        self.bytes.clear();
+        (self.count, self.time) = (0, time);
+    }
+
+    /// Adds a letter.
+    pub fn push(&mut self, letter: &DeadLetter<'_>) {
+        self.count += 1;
+        encode(&mut self.bytes, self.time, letter);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
+        self.count = 0;
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+/// As much of `text` as fits a letter.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Appends a letter; [`stamp`] completes it.
+pub fn encode(out: &mut Vec<u8>, time: Timestamp, letter: &DeadLetter<'_>) {
+    let start = out.len();
+    let (component, place, reason) = (cut(letter.component), cut(letter.place), cut(letter.reason));
+    let source = &letter.source[..letter.source.len().min(TEXT_BYTES_MAX)];
+    out.extend_from_slice(&LETTER_MAGIC.to_le_bytes());
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&[LETTER_VERSION, letter.kind as u8, 0, 0]);
+    out.extend_from_slice(&time.0.to_le_bytes());
+    out.extend_from_slice(&letter.timestamp.0.to_le_bytes());
+    out.extend_from_slice(&letter.attempts.to_le_bytes());
+    for text in [component.as_bytes(), place.as_bytes(), source, reason.as_bytes()] {
+        out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+    }
+    out.extend_from_slice(&u32_length(letter.original.len()).to_le_bytes());
+    out.extend_from_slice(&[0; 8]);
+    for text in [component.as_bytes(), place.as_bytes(), source, reason.as_bytes(), letter.original] {
+        out.extend_from_slice(text);
+    }
+    pad(out, start);
+    let length = u32_length(out.len() - start);
+    out[start + 8..start + 12].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Completes the encoded letters in `bytes`, which are about to be written where `synced` bytes of the segment are durable.
+pub fn stamp(mut bytes: &mut [u8], synced: u64) {
+    while let Ok(length) = length(bytes) {
+        let (letter, rest) = bytes.split_at_mut(length);
+        letter[48..56].copy_from_slice(&synced.to_le_bytes());
+        let checksum = checksum(letter);
+        letter[4..8].copy_from_slice(&checksum.to_le_bytes());
+        bytes = rest;
+    }
+}
+
+/// Bytes of the letter at the beginning of `bytes`, as it says itself.
+pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut reader = Reader::new(bytes);
+    if reader.u32()? != LETTER_MAGIC {
+        return Err(Malformed);
+    }
+    reader.u32()?;
+    let length = reader.u32()? as usize;
+    let possible = length.is_multiple_of(8) && (LETTER_HEADER_BYTES..=LETTER_BYTES_MAX).contains(&length);
+    if possible && length <= bytes.len() { Ok(length) } else { Err(Malformed) }
+}
+
+/// Reads the letter at the beginning of `bytes`, its checksum verified, and says how many bytes it takes.
+pub fn decode(bytes: &[u8]) -> Result<(KeptLetter<'_>, usize), Malformed> {
+    let length = length(bytes)?;
+    if bytes[4..8] != checksum(&bytes[..length]).to_le_bytes() {
+        return Err(Malformed);
+    }
+    let mut reader = Reader::new(&bytes[12..length]);
+    if reader.u8()? != LETTER_VERSION {
+        return Err(Malformed);
+    }
+    let kind = ComponentKind::from_number(reader.u8()?).ok_or(Malformed)?;
+    reader.take(2)?;
+    let (time, timestamp) = (Timestamp(reader.i64()?), Timestamp(reader.i64()?));
+    let attempts = reader.u32()?;
+    let mut lengths = [0; 4];
+    for length in &mut lengths {
+        *length = usize::from(reader.u16()?);
+    }
+    let original = reader.u32()? as usize;
+    let synced = reader.u64()?;
+    let text = |bytes| str::from_utf8(bytes).map_err(|_| Malformed);
+    let letter = DeadLetter {
+        kind,
+        component: text(reader.take(lengths[0])?)?,
+        place: text(reader.take(lengths[1])?)?,
+        source: reader.take(lengths[2])?,
+        reason: text(reader.take(lengths[3])?)?,
+        attempts,
+        timestamp,
+        original: reader.take(original)?,
+    };
+    Ok((KeptLetter { time, synced, letter }, length))
+}

@@ -1,0 +1,381 @@
+//! The store: one shard's segments, and the one who adds to them.
+//!
+//! Guarantees: letters that [`Store::append`] says are stored are durable when it returns; after
+//! an error nothing of that call counts, and what is written again goes into a segment of its own, since a sync that failed
+//! proves nothing about the pages before it; the segments never take more than the bound by more than one letter's rounding.
+//! Blocks: it works off the executor.
+
+use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Segment, cost};
+use super::{Options, WhenFull, letter, shard_folder, shard_of};
+use crate::env::{Disk, File as _, Open, ShardId, Timestamp};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Name of the file that asks for the open segment to be sealed.
+pub const SEAL_REQUEST: &str = "seal";
+
+/// The segment that is being written.
+struct OpenSegment<D: Disk> {
+    file: D::File,
+    number: u64,
+    /// Bytes written, and of these durable.
+    length: u64,
+    synced: u64,
+    /// Whether its name is durable.
+    named: bool,
+}
+
+/// See the module.
+pub struct Store<D: Disk> {
+    disk: D,
+    data_dir: PathBuf,
+    folder: PathBuf,
+    shard: ShardId,
+    options: Options,
+    open: Option<OpenSegment<D>>,
+    /// What the segments count for, without the open one.
+    sealed_bytes: u64,
+    /// Whether an error made it leave a segment that is not sealed yet.
+    strays: bool,
+    /// The highest number seen or given.
+    highest: u64,
+}
+
+/// What became of letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Letters that are stored.
+    pub stored: u64,
+    /// Letters that were dropped since there is no room for them.
+    pub dropped: u64,
+    /// Letters stored earlier that had to go.
+    pub removed: u64,
+    /// Bytes of the input that were dealt with.
+    pub bytes: usize,
+    /// There is no room, and the policy says wait: what lies behind `bytes` is still to be stored.
+    pub full: bool,
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// What its segments count for.
+    pub bytes: u64,
+    /// Whether a segment is there that is not sealed.
+    pub open: bool,
+}
+
+impl<D: Disk> Store<D> {
+    /// The store of `shard` in a data directory: what an earlier life left open is cut behind its last letter and sealed. Of
+    /// `shards` shards the first takes over what shards that are no more have left.
+    pub fn open(disk: D, data_dir: &Path, shard: ShardId, shards: usize, options: Options) -> io::Result<Store<D>> {
+        let folder = shard_folder(data_dir, shard);
+        let data_dir = data_dir.to_path_buf();
+        let mut store =
+            Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes: 0, strays: false, highest: 0 };
+        // Before others join them: a segment that is open has its number for itself.
+        store.settle_strays()?;
+        if shard.0 == 0 {
+            store.take_over(shards)?;
+        }
+        store.look()?;
+        Ok(store)
+    }
+
+    /// What it holds.
+    pub fn holding(&self) -> Holding {
+        let open = self.open.as_ref().map_or(0, |open| cost(open.length));
+        Holding { bytes: self.sealed_bytes + open, open: self.open.is_some() || self.strays }
+    }
+
+    /// Looks at what is there: whoever replays or purges takes sealed segments away.
+    pub fn look(&mut self) -> io::Result<()> {
+        let own = self.open.as_ref().map(|open| open.number);
+        self.sealed_bytes = 0;
+        for entry in segment::list(&self.disk, &self.folder)? {
+            self.highest = self.highest.max(entry.number);
+            if Some(entry.number) == own {
+                continue;
+            }
+            match self.disk.stat(&entry.path) {
+                Ok(stat) => self.sealed_bytes += cost(stat.length),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends encoded letters and makes them durable.
+    pub fn append(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
+        let result = self.append_all(letters, now);
+        if result.is_err() {
+            self.abandon();
+        }
+        result
+    }
+
+    fn append_all(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
+        let mut done = Appended::default();
+        let mut looked = false;
+        while let Ok(first) = letter::length(&letters[done.bytes..]) {
+            let written = self.open.as_ref().map_or(HEADER_BYTES as u64, |open| open.length);
+            if written > HEADER_BYTES as u64 && written + first as u64 > self.options.segment_bytes {
+                self.seal()?;
+                continue;
+            }
+            let room = self.options.bytes_max.saturating_sub(self.sealed_bytes + written);
+            if room < first as u64 {
+                if !std::mem::replace(&mut looked, true) {
+                    self.look()?;
+                } else if !self.make_room(first, &mut done)? {
+                    break;
+                }
+                continue;
+            }
+            let most = room.min(self.options.segment_bytes.saturating_sub(written));
+            let (count, bytes) = run(&letters[done.bytes..], most);
+            self.write(&letters[done.bytes..done.bytes + bytes], now)?;
+            done.stored += count;
+            done.bytes += bytes;
+        }
+        self.sync()?;
+        Ok(done)
+    }
+
+    /// Does what the policy says about a letter of `first` bytes that has no room. Whether to go on.
+    fn make_room(&mut self, first: usize, done: &mut Appended) -> io::Result<bool> {
+        match self.options.when_full {
+            WhenFull::Block => {
+                done.full = true;
+                return Ok(false);
+            }
+            WhenFull::DropOldest => {
+                self.seal()?;
+                if let Some(oldest) = segment::list(&self.disk, &self.folder)?.into_iter().find(|entry| entry.sealed) {
+                    done.removed += self.remove(&oldest)?;
+                    self.look()?;
+                    return Ok(true);
+                }
+            }
+            WhenFull::DropNewest => {}
+        }
+        done.dropped += 1;
+        done.bytes += first;
+        Ok(true)
+    }
+
+    fn remove(&self, entry: &Entry) -> io::Result<u64> {
+        let letters = match Segment::read(&self.disk, &entry.path) {
+            Ok(segment) => segment.letters(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        match self.disk.remove(&entry.path) {
+            // Whoever took it has its letters.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            removed => removed.map(|()| letters),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<()> {
+        if self.open.is_none() {
+            self.begin(now)?;
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let mut bytes = bytes.to_vec();
+        letter::stamp(&mut bytes, open.synced);
+        open.file.write_at(&bytes, open.length)?;
+        open.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Timestamp) -> io::Result<()> {
+        self.disk.create_dir_all(&self.folder)?;
+        let number = u64::try_from(now.0 / 1000).unwrap_or(0).max(self.highest + 1);
+        let path = self.folder.join(segment::file_name(number, false));
+        let file = self.disk.open(&path, Open::Create)?;
+        self.highest = number;
+        file.write_at(&segment::header(u64::from(self.shard.0), number), 0)?;
+        self.open = Some(OpenSegment { file, number, length: HEADER_BYTES as u64, synced: 0, named: false });
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.synced < open.length {
+            open.file.sync()?;
+            open.synced = open.length;
+        }
+        if !open.named {
+            let above = super::folder(&self.data_dir);
+            for folder in [&self.folder, &above, &self.data_dir] {
+                self.disk.sync_dir(folder)?;
+            }
+            open.named = true;
+        }
+        Ok(())
+    }
+
+    /// Ends the open segment, if there is one: from now on it belongs to whoever wants it.
+    pub fn seal(&mut self) -> io::Result<()> {
+        self.sync()?;
+        let Some(open) = self.open.take() else { return Ok(()) };
+        self.sealed_bytes += cost(open.length);
+        self.rename(open.number)
+    }
+
+    fn rename(&self, number: u64) -> io::Result<()> {
+        let name = |sealed| self.folder.join(segment::file_name(number, sealed));
+        self.disk.rename(&name(false), &name(true))
+    }
+
+    /// Lets go of the open segment after an error. What of it is not durable is written again elsewhere, so it is cut off where
+    /// that can be done; else it stays as letters that came twice, or as damage.
+    fn abandon(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        self.sealed_bytes += cost(open.length);
+        self.strays = true;
+        if open.file.truncate(open.synced.max(HEADER_BYTES as u64)).is_ok() {
+            // It is settled later, or at the next start.
+            let _ = open.file.sync();
+        }
+    }
+
+    /// Seals the open segment if somebody asks for it or `idle` says so, and what an error made it leave.
+    pub fn tend(&mut self, idle: bool) -> io::Result<()> {
+        let request = self.folder.join(SEAL_REQUEST);
+        let asked = self.disk.stat(&request).is_ok();
+        if asked || idle {
+            self.seal()?;
+        }
+        if self.strays {
+            self.settle_strays()?;
+            self.strays = false;
+        }
+        if asked {
+            self.disk.remove(&request)?;
+        }
+        if self.open.is_none() { self.look() } else { Ok(()) }
+    }
+
+    /// Seals what is open and is not ours: an earlier life's, or what an error made us leave.
+    fn settle_strays(&self) -> io::Result<()> {
+        let own = self.open.as_ref().map(|open| open.number);
+        for entry in segment::list(&self.disk, &self.folder)? {
+            if !entry.sealed && Some(entry.number) != own {
+                settle(&self.disk, &entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the segments of shards that are no more.
+    fn take_over(&mut self, shards: usize) -> io::Result<()> {
+        let all = super::folder(&self.data_dir);
+        let names = match self.disk.list(&all) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names?,
+        };
+        for name in names {
+            let Some(shard) = name.name.to_str().and_then(shard_of).filter(|shard| shard.index() >= shards) else {
+                continue;
+            };
+            for entry in segment::list(&self.disk, &shard_folder(&self.data_dir, shard))? {
+                if !entry.sealed {
+                    settle(&self.disk, &entry)?;
+                }
+            }
+            for entry in segment::list(&self.disk, &shard_folder(&self.data_dir, shard))? {
+                move_into(&self.disk, &entry.path, entry.number, &self.folder)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The letters at the beginning of `letters` that fit `most` bytes together, at least one: how many, and their bytes.
+fn run(letters: &[u8], most: u64) -> (u64, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    while let Ok(length) = letter::length(&letters[bytes..]) {
+        if count > 0 && (bytes + length) as u64 > most {
+            break;
+        }
+        count += 1;
+        bytes += length;
+    }
+    (count, bytes)
+}
+
+/// Seals a segment that nobody writes any more: what is no letter behind what was surely durable is a write that never ended,
+/// and goes. Blocks.
+pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
+    let (segment, sealed) = (Segment::read(disk, &entry.path)?, entry.path.with_extension("seg"));
+    if let Header::Foreign(_) = segment.header() {
+        return disk.rename(&entry.path, &sealed);
+    }
+    let kept = without_torn(&segment, entry.number);
+    if kept.len() <= HEADER_BYTES {
+        return disk.remove(&entry.path);
+    }
+    if kept == segment.bytes() {
+        return disk.rename(&entry.path, &sealed);
+    }
+    if segment.bytes().starts_with(&kept) {
+        let file = disk.open(&entry.path, Open::Write)?;
+        file.truncate(kept.len() as u64)?;
+        file.sync()?;
+        return disk.rename(&entry.path, &sealed);
+    }
+    write_sealed(disk, &sealed, &kept)?;
+    disk.remove(&entry.path)
+}
+
+/// The bytes of a segment without those that may be torn.
+fn without_torn(segment: &Segment, number: u64) -> Vec<u8> {
+    let of = |found| if let Found::Letter(kept) = found { kept.synced } else { 0 };
+    let proven = segment.walk().map(of).max().unwrap_or(0);
+    let mut kept = segment.bytes().get(..HEADER_BYTES).unwrap_or_default().to_vec();
+    if segment.header() != Header::Known {
+        kept = if proven == 0 { segment::header(0, number).to_vec() } else { Vec::new() };
+    }
+    let (mut walk, mut from) = (segment.walk(), 0);
+    while let Some(found) = walk.next() {
+        let start = if segment.header() == Header::Known { from.max(HEADER_BYTES) } else { from };
+        from = walk.at();
+        let torn = matches!(found, Found::Damage { offset, .. } if offset >= proven);
+        if !torn {
+            kept.extend_from_slice(&segment.bytes()[start..from]);
+        }
+    }
+    kept
+}
+
+/// Writes a sealed segment, which is there as a whole or not at all. Blocks.
+pub fn write_sealed<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let file = disk.open(&aside, Open::Create)?;
+    file.truncate(0)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    disk.rename(&aside, path)?;
+    path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
+}
+
+/// Moves a sealed segment into a folder, under its number or the next one that is free there. Blocks.
+pub fn move_into<D: Disk>(disk: &D, path: &Path, number: u64, folder: &Path) -> io::Result<PathBuf> {
+    disk.create_dir_all(folder)?;
+    let mut number = number;
+    loop {
+        let target = folder.join(segment::file_name(number, true));
+        match disk.stat(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.rename(path, &target)?;
+                disk.sync_dir(folder)?;
+                return Ok(target);
+            }
+            stat => stat?,
+        };
+        number += 1;
+    }
+}

@@ -1,0 +1,331 @@
+//! The dead letter queue on a simulated disk: torn tails, damage, bounds, and who may take what.
+
+use super::segment::{Entry, Found, HEADER_BYTES, Segment, list};
+use super::store::{SEAL_REQUEST, Store};
+use super::*;
+use crate::env::{Disk as _, Timestamp};
+use crate::sim::{Crash, SimDisk, Simulation};
+
+const DATA: &str = "/data";
+const SHARD: ShardId = ShardId(0);
+const NOW: Timestamp = Timestamp(1_795_392_754_000_000_000);
+
+fn machine(seed: u64) -> Simulation {
+    let simulation = Simulation::new(seed);
+    simulation.disk().outside().create_dir_all(DATA).unwrap();
+    simulation.disk().outside().sync_all();
+    simulation
+}
+
+fn options(bytes_max: u64, when_full: WhenFull) -> Options {
+    Options { bytes_max, segment_bytes: 4096, when_full }
+}
+
+fn store(disk: &SimDisk, options: Options) -> Store<SimDisk> {
+    Store::open(disk.clone(), Path::new(DATA), SHARD, 1, options).unwrap()
+}
+
+fn roomy(disk: &SimDisk) -> Store<SimDisk> {
+    store(disk, options(1024 * 1024, WhenFull::Block))
+}
+
+fn letters(from: u64, count: u64, bytes: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for number in from..from + count {
+        let original = format!("{number} {}", "x".repeat(bytes));
+        letter::encode(&mut out, NOW, &letter_of("es", original.as_bytes()));
+    }
+    letter::stamp(&mut out, 0);
+    out
+}
+
+fn letter_of<'a>(component: &'a str, original: &'a [u8]) -> DeadLetter<'a> {
+    DeadLetter {
+        kind: ComponentKind::Output,
+        component,
+        place: "rejected",
+        source: b"/var/log/app.log",
+        reason: "status 400",
+        attempts: 1,
+        timestamp: Timestamp(5),
+        original,
+    }
+}
+
+fn folder() -> PathBuf {
+    shard_folder(Path::new(DATA), SHARD)
+}
+
+fn entries(disk: &SimDisk) -> Vec<Entry> {
+    list(disk, &folder()).unwrap()
+}
+
+/// The numbers of the letters in all segments, and how many places are damaged.
+fn read(disk: &SimDisk) -> (Vec<u64>, usize) {
+    let (mut numbers, mut damages) = (Vec::new(), 0);
+    for entry in entries(disk) {
+        for found in Segment::read(disk, &entry.path).unwrap().walk() {
+            match found {
+                Found::Letter(kept) => {
+                    let text = str::from_utf8(kept.letter.original).unwrap();
+                    numbers.push(text.split(' ').next().unwrap().parse().unwrap());
+                }
+                Found::Damage { .. } => damages += 1,
+            }
+        }
+    }
+    (numbers, damages)
+}
+
+#[test]
+fn letter_comes_back_as_it_was() {
+    let mut bytes = Vec::new();
+    let original = b"\xff\xfe no text\0";
+    letter::encode(&mut bytes, NOW, &letter_of("es", original));
+    let length = bytes.len();
+    letter::encode(&mut bytes, NOW, &letter_of("", b""));
+    letter::stamp(&mut bytes, 77);
+    let (kept, taken) = letter::decode(&bytes).unwrap();
+    assert_eq!((kept.time, kept.letter, kept.synced, taken), (NOW, letter_of("es", original), 77, length));
+    let long = "\u{fc}".repeat(letter::TEXT_BYTES_MAX);
+    bytes.clear();
+    letter::encode(&mut bytes, NOW, &DeadLetter { reason: &long, ..letter_of("es", b"a") });
+    letter::stamp(&mut bytes, 0);
+    assert_eq!(letter::decode(&bytes).unwrap().0.letter.reason.len(), letter::TEXT_BYTES_MAX);
+}
+
+#[test]
+fn every_flipped_bit_of_a_letter_is_noticed() {
+    let whole = letters(1, 1, 9);
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(letter::decode(&bytes).is_err(), "bit {bit}");
+    }
+    for length in 0..whole.len() {
+        assert!(letter::decode(&whole[..length]).is_err(), "{length} bytes of it");
+    }
+}
+
+#[test]
+fn stored_letters_survive_a_loss_of_power() {
+    for seed in 0..40 {
+        let mut simulation = machine(seed);
+        let mut store = roomy(simulation.disk());
+        for number in 0..20 {
+            let done = store.append(&letters(number, 1, 900), NOW).unwrap();
+            assert_eq!(done.stored, 1);
+        }
+        drop(store);
+        simulation.crash(Crash::Power);
+        let disk = simulation.disk().clone();
+        let store = roomy(&disk);
+        assert!(!store.holding().open && entries(&disk).iter().all(|entry| entry.sealed), "seed {seed}");
+        assert_eq!(read(&disk), ((0..20).collect(), 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn torn_tail_is_cut_and_what_is_whole_stays() {
+    let simulation = machine(1);
+    let disk = simulation.disk().clone();
+    let mut store = roomy(&disk);
+    store.append(&letters(0, 3, 100), NOW).unwrap();
+    drop(store);
+    let path = entries(&disk)[0].path.clone();
+    let outside = disk.outside();
+    let torn = letters(3, 1, 100);
+    outside.append(&path, &torn[..torn.len() - 8]).unwrap();
+    let store = roomy(&disk);
+    assert_eq!(read(&disk), (vec![0, 1, 2], 0));
+    assert!(store.holding().bytes > 0);
+    let path = entries(&disk)[0].path.clone();
+    assert!(path.extension().is_some_and(|ending| ending == "seg"));
+    // A write that never got so far as a letter leaves nothing.
+    outside.write(folder().join("2000000000000000.open"), &torn[..30]).unwrap();
+    drop(roomy(&disk));
+    assert_eq!(entries(&disk).len(), 1);
+}
+
+#[test]
+fn torn_write_in_front_of_a_whole_one_is_no_damage() {
+    let simulation = machine(10);
+    let disk = simulation.disk().clone();
+    let mut store = roomy(&disk);
+    store.append(&letters(0, 2, 100), NOW).unwrap();
+    let before = disk.outside().read(&entries(&disk)[0].path).unwrap().len();
+    store.append(&letters(2, 1, 100), NOW).unwrap();
+    store.append(&letters(3, 3, 100), NOW).unwrap();
+    drop(store);
+    let (path, whole) = (entries(&disk)[0].path.clone(), (before - HEADER_BYTES) / 2);
+    let last = before + whole;
+    // Of the last write, whose letters nobody was promised, the first is torn: it goes, what is whole stays.
+    disk.outside().rot(&path, (last + 60) as u64, 1).unwrap();
+    // The letter in front of it was durable when the last were written: it is damaged.
+    disk.outside().rot(&path, (before + 60) as u64, 1).unwrap();
+    drop(roomy(&disk));
+    assert_eq!(read(&disk), (vec![0, 1, 4, 5], 1));
+    assert!(!disk.outside().exists(&path));
+}
+
+#[test]
+fn letters_behind_damage_are_read() {
+    for place in [HEADER_BYTES + 20, 3] {
+        let simulation = machine(2);
+        let disk = simulation.disk().clone();
+        let mut store = roomy(&disk);
+        store.append(&letters(0, 4, 100), NOW).unwrap();
+        store.seal().unwrap();
+        let path = entries(&disk)[0].path.clone();
+        disk.outside().rot(&path, place as u64, 0x40).unwrap();
+        let kept: Vec<u64> = if place == 3 { (0..4).collect() } else { (1..4).collect() };
+        assert_eq!(read(&disk), (kept, 1), "byte {place}");
+    }
+}
+
+#[test]
+fn segment_of_another_version_is_not_read_as_ours() {
+    let simulation = machine(3);
+    let disk = simulation.disk().clone();
+    let mut store = roomy(&disk);
+    store.append(&letters(0, 1, 10), NOW).unwrap();
+    store.seal().unwrap();
+    let path = entries(&disk)[0].path.clone();
+    let mut bytes = disk.outside().read(&path).unwrap();
+    bytes[8] = 9;
+    let checksum = crate::wal::frame::checksum(&bytes[..HEADER_BYTES]);
+    bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+    disk.outside().write(&path, &bytes).unwrap();
+    assert_eq!(Segment::read(&disk, &path).unwrap().header(), segment::Header::Foreign(9));
+    assert_eq!(read(&disk), (vec![], 1));
+    disk.outside().rename(&path, path.with_extension("open")).unwrap();
+    drop(roomy(&disk));
+    assert_eq!(disk.outside().read(&path).unwrap(), bytes, "it is not touched");
+}
+
+#[test]
+fn full_queue_blocks_until_somebody_takes_a_segment() {
+    let simulation = machine(4);
+    let disk = simulation.disk().clone();
+    let mut store = store(&disk, options(16 * 1024, WhenFull::Block));
+    let all = letters(0, 20, 1000);
+    let done = store.append(&all, NOW).unwrap();
+    assert!(done.full && done.dropped == 0 && done.removed == 0 && (10..16).contains(&done.stored), "{done:?}");
+    assert!(store.holding().bytes <= 16 * 1024);
+    let oldest = entries(&disk)[0].path.clone();
+    disk.remove(&oldest).unwrap();
+    let more = store.append(&all[done.bytes..], NOW).unwrap();
+    assert!(more.stored > 0, "the purge is noticed");
+    let (numbers, _) = read(&disk);
+    assert_eq!(numbers.last(), Some(&(done.stored + more.stored - 1)), "in order, none left out");
+}
+
+#[test]
+fn full_queue_drops_what_its_policy_says_and_counts_it() {
+    let simulation = machine(5);
+    let disk = simulation.disk().clone();
+    let mut newest = store(&disk, options(16 * 1024, WhenFull::DropNewest));
+    let done = newest.append(&letters(0, 20, 1000), NOW).unwrap();
+    assert!(!done.full && done.stored + done.dropped == 20 && done.dropped > 0, "{done:?}");
+    assert_eq!(read(&disk).0, (0..done.stored).collect::<Vec<_>>());
+    drop(newest);
+    let mut oldest = store(&disk, options(16 * 1024, WhenFull::DropOldest));
+    let again = oldest.append(&letters(100, 20, 1000), NOW).unwrap();
+    assert_eq!((again.stored, again.dropped, again.full), (20, 0, false));
+    let (numbers, _) = read(&disk);
+    assert_eq!(numbers.last(), Some(&119));
+    assert_eq!(numbers.len() as u64 + again.removed, done.stored + 20, "what went is counted to the letter");
+    assert!(oldest.holding().bytes <= 16 * 1024);
+    let huge = oldest.append(&letters(200, 1, 100_000), NOW).unwrap();
+    assert_eq!((huge.stored, huge.dropped), (0, 1), "what can never fit is no reason to wait");
+}
+
+#[test]
+fn letter_larger_than_a_segment_has_one_of_its_own() {
+    let simulation = machine(6);
+    let disk = simulation.disk().clone();
+    let mut store = roomy(&disk);
+    for (number, bytes) in [(0, 100), (1, 50_000), (2, 100)] {
+        assert_eq!(store.append(&letters(number, 1, bytes), NOW).unwrap().stored, 1);
+    }
+    assert_eq!((read(&disk), entries(&disk).len()), ((vec![0, 1, 2], 0), 3));
+}
+
+#[test]
+fn failed_sync_puts_the_letters_into_another_segment() {
+    let mut simulation = machine(7);
+    let disk = simulation.disk().clone();
+    let mut store = roomy(&disk);
+    store.append(&letters(0, 1, 100), NOW).unwrap();
+    disk.fail_syncs(1);
+    assert!(store.append(&letters(1, 1, 100), NOW).is_err());
+    assert_eq!(store.append(&letters(1, 1, 100), NOW).unwrap().stored, 1);
+    store.tend(false).unwrap();
+    assert_eq!(entries(&disk).iter().filter(|entry| entry.sealed).count(), 1, "what was left is sealed");
+    drop(store);
+    simulation.crash(Crash::Power);
+    assert_eq!(read(simulation.disk()), (vec![0, 1], 0));
+}
+
+#[test]
+fn request_seals_the_open_segment() {
+    let simulation = machine(8);
+    let disk = simulation.disk().clone();
+    let mut store = roomy(&disk);
+    store.append(&letters(0, 1, 100), NOW).unwrap();
+    store.tend(false).unwrap();
+    assert!(store.holding().open, "nobody asked");
+    disk.outside().write(folder().join(SEAL_REQUEST), b"").unwrap();
+    store.tend(false).unwrap();
+    assert!(!store.holding().open && entries(&disk)[0].sealed);
+    assert!(!disk.outside().exists(folder().join(SEAL_REQUEST)));
+    let first = entries(&disk)[0].number;
+    disk.remove(&entries(&disk)[0].path).unwrap();
+    store.append(&letters(1, 1, 100), NOW).unwrap();
+    assert!(entries(&disk)[0].number > first, "a name that was taken away does not come back");
+}
+
+#[test]
+fn first_shard_takes_over_what_shards_that_are_no_more_left() {
+    let simulation = machine(9);
+    let disk = simulation.disk().clone();
+    let open = |shard, shards| {
+        let options = options(1024 * 1024, WhenFull::Block);
+        Store::open(disk.clone(), Path::new(DATA), ShardId(shard), shards, options).unwrap()
+    };
+    for shard in 0..3 {
+        open(shard, 3).append(&letters(u64::from(shard) * 10, 2, 100), NOW).unwrap();
+    }
+    drop(open(0, 1));
+    let (mut numbers, damages) = read(&disk);
+    numbers.sort_unstable();
+    assert_eq!((numbers, damages), (vec![0, 1, 10, 11, 20, 21], 0));
+}
+
+#[test]
+fn any_bytes_are_walked_to_their_end() {
+    let simulation = machine(11);
+    let (disk, mut chance) = (simulation.disk().clone(), simulation.prng("mutations"));
+    let mut whole = segment::header(0, 1).to_vec();
+    whole.extend(letters(0, 6, 30));
+    for round in 0..3000 {
+        let mut bytes = whole.clone();
+        for _ in 0..chance.between(0, 6) {
+            let at = chance.index(bytes.len());
+            bytes[at] = chance.below(256) as u8;
+        }
+        bytes.truncate(chance.between(0, bytes.len() as u64) as usize);
+        let path = folder().join(segment::file_name(round + 1, false));
+        disk.outside().create_dir_all(folder()).unwrap();
+        disk.outside().write(&path, &bytes).unwrap();
+        let segment = Segment::read(&disk, &path).unwrap();
+        let mut walk = segment.walk();
+        while walk.next().is_some() {}
+        assert_eq!(walk.at(), bytes.len(), "round {round}");
+        let before = segment.letters();
+        store::settle(&disk, &entries(&disk)[0]).unwrap();
+        let after: u64 = entries(&disk).iter().map(|entry| Segment::read(&disk, &entry.path).unwrap().letters()).sum();
+        assert_eq!(after, before, "round {round}: what is whole stays");
+        entries(&disk).iter().for_each(|entry| disk.remove(&entry.path).unwrap());
+    }
+}

@@ -1,0 +1,271 @@
+//! Replay: sends letters of outputs to outputs once more, through an engine of its own.
+//!
+//! Guarantees: what an output takes is counted as delivered when its commit is; what it refuses again is in the dead letter queue
+//! of the replay's own directory with the new reason; nothing is dropped by a policy, so that letters delivered and refused add
+//! up to those that were sent. The log in between is in memory: the segments that are read stay where they are until the caller
+//! knows how it ended. Does not choose letters and removes none.
+
+use super::{RunError, delivery_options, host_name, log_disk};
+use crate::config;
+use crate::config::component::Facts;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
+use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::dlq::segment::{Found, Segment};
+use tailwater_shards::dlq::{self, DeadLetter};
+use tailwater_shards::engine::{self, InputPlan, OutputPlan, PipelinePlan};
+use tailwater_shards::env::{Env, ShardId, Timestamp};
+use tailwater_shards::glommio_env::{GlommioEnv, allowed_cpus, install_map_fault_handler, io_uring_allowed, launch};
+use tailwater_shards::lane::{LaneOptions, WhenFull};
+use tailwater_shards::limits;
+use tailwater_shards::plugin::{
+    Frames, InputContext, InputSpec, LocalFuture, Placement, PluginError, Processor, ProcessorSpec,
+};
+use tailwater_shards::route::ShardBy;
+use tailwater_shards::shard::ShardSeed;
+use tailwater_shards::stop::{Phase, Stop};
+use tailwater_shards::wal::{SyncPolicy, WalOptions, WalType};
+
+/// Chooses letters.
+pub type Choice = Arc<dyn Fn(&DeadLetter<'_>) -> bool + Send + Sync>;
+
+/// The letters for one output.
+pub struct Job {
+    /// Index of the output in the configuration's plan.
+    pub output: usize,
+    /// The letters for it, among all that are in the segments.
+    pub choice: Choice,
+}
+
+/// What a replay works on.
+pub struct Replay {
+    /// Segments to read.
+    pub segments: Vec<PathBuf>,
+    /// Who gets what of them.
+    pub jobs: Vec<Job>,
+    /// Bytes of the longest line among them.
+    pub longest: usize,
+    /// A directory for the replay alone; the letters of what is refused again are in its `dlq`.
+    pub directory: PathBuf,
+}
+
+/// How a replay ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Letters that an output has taken.
+    pub delivered: u64,
+    /// Letters that were refused or given up again.
+    pub refused: u64,
+    /// Whether it came to its end: every letter is one or the other.
+    pub whole: bool,
+}
+
+/// Runs a replay to its end. `stop` entered as forced ends it early.
+pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replayed, RunError> {
+    io_uring_allowed().map_err(|refusal| RunError::Forbidden(format!("{}\n{}", refusal.detail(), refusal.fix())))?;
+    install_map_fault_handler()
+        .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
+    let engine_plan = engine_plan(plan, replay);
+    let (disk, _directory) = log_disk(&engine_plan)?;
+    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, super::now(), stop.clone())?;
+    let meters = engine.meters.clone();
+    let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
+        Arc::new(Mutex::new(engine.seeds.into_iter().map(Some).collect()));
+    let drivers = launch(&[allowed_cpus().first().copied()], move |env: GlommioEnv| {
+        let seed = seeds.lock().unwrap_or_else(PoisonError::into_inner)[env.shard().index()].take();
+        async move {
+            if let Some(seed) = seed {
+                seed.run(env).await;
+            }
+        }
+    })
+    .map_err(|error| RunError::Failed(error.to_string()))?;
+    drivers.wait();
+    if let Some(failure) = stop.failure() {
+        return Err(RunError::Failed(failure));
+    }
+    let sum = |of: fn(&engine::OutputMeter) -> u64| meters.outputs.iter().map(of).sum::<u64>();
+    let received: u64 = meters.inputs.iter().map(|input| input.counters.received_events.get()).sum();
+    // What an output that went back to its commit took before counts as taken again.
+    let again = sum(|meter| meter.counters.recovered_events.get());
+    let refused = sum(|meter| meter.counters.dead_lettered_total());
+    let passed = (sum(|meter| meter.counters.sent_events.get()) + refused).saturating_sub(again);
+    let whole = stop.phase() < Phase::Forced && passed >= received;
+    Ok(Replayed { delivered: passed.saturating_sub(refused), refused, whole })
+}
+
+fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> {
+    let Replay { segments, jobs, longest, directory } = replay;
+    let facts = Facts { host: host_name().into() };
+    let segments: Arc<[PathBuf]> = segments.into();
+    let inputs = jobs.iter().enumerate().map(|(index, job)| InputPlan::<GlommioEnv> {
+        name: format!("letters of {}", plan.outputs[job.output].name).into(),
+        spec: Arc::new(LetterInput { segments: segments.clone(), choice: job.choice.clone() }),
+        processor: Arc::new(AsTheyWere),
+        shard_by: ShardBy::Source,
+        lane: LaneOptions { bytes: limits::LANE_BYTES_DEFAULT, when_full: WhenFull::Block },
+        pipelines: vec![index],
+    });
+    let outputs = jobs.iter().map(|job| {
+        let output = &plan.outputs[job.output];
+        OutputPlan {
+            name: output.name.as_str().into(),
+            spec: output.settings.spec::<GlommioEnv>(&facts, &output.name),
+            // The log of a replay is small: an output that may drop its oldest would drop letters.
+            options: tailwater_shards::delivery::DeliveryOptions {
+                when_full: OutputFull::Block,
+                ..delivery_options(&output.settings)
+            },
+        }
+    });
+    let pipelines = jobs
+        .iter()
+        .enumerate()
+        .map(|(index, job)| PipelinePlan { name: plan.outputs[job.output].name.as_str().into(), outputs: vec![index] });
+    let frame = limits::frame_bytes_max(0) + longest + limits::FRAME_OVERHEAD_BYTES_MAX;
+    let segment_bytes = (2 * frame as u64).next_multiple_of(limits::SEGMENT_BYTES_MIN);
+    engine::Plan {
+        data_dir: directory,
+        shards: 1,
+        wal: WalOptions {
+            kind: WalType::Memory,
+            sync: SyncPolicy::Interval(Duration::from_millis(100)),
+            segment_bytes,
+            log_bytes: 4 * segment_bytes,
+        },
+        dead_letters: dlq::Options {
+            bytes_max: u64::MAX / 2,
+            segment_bytes: plan.dead_letters.segment_bytes,
+            when_full: dlq::WhenFull::Block,
+        },
+        inputs: inputs.collect(),
+        pipelines: pipelines.collect(),
+        outputs: outputs.collect(),
+        services: Vec::new(),
+    }
+}
+
+/// Bytes in front of an event on its way: its timestamp.
+const STAMP_BYTES: usize = 8;
+
+/// Reads chosen letters out of segments.
+struct LetterInput {
+    segments: Arc<[PathBuf]>,
+    choice: Choice,
+}
+
+impl<E: Env> InputSpec<E> for LetterInput {
+    fn placement(&self) -> Placement {
+        Placement::One
+    }
+
+    fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
+        let (segments, choice) = (self.segments.clone(), self.choice.clone());
+        Box::pin(async move {
+            let mut sender = Sender::new(context);
+            for path in segments.iter() {
+                let (disk, file) = (sender.context.env.disk().clone(), path.clone());
+                let read = sender.context.env.blocking(move || Segment::read(&disk, &file)).await;
+                let segment = read.map_err(|error| unreadable(path, &error))?;
+                for found in segment.walk() {
+                    if let Found::Letter(kept) = found
+                        && choice(&kept.letter)
+                    {
+                        sender.send(kept.letter.timestamp, kept.letter.original).await;
+                    }
+                    if sender.context.stop.is_asked() {
+                        return Ok(());
+                    }
+                }
+            }
+            sender.flush().await;
+            Ok(())
+        })
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> PluginError {
+    PluginError::Fatal(format!("{}: {error}", path.display()))
+}
+
+struct Sender<E: Env> {
+    context: InputContext<E>,
+    source: Arc<Source>,
+    batch: Option<Box<Batch>>,
+    sent: u64,
+}
+
+impl<E: Env> Sender<E> {
+    fn new(context: InputContext<E>) -> Sender<E> {
+        let source = Source {
+            key: SourceKey(1),
+            input: context.name.clone(),
+            name: Vec::new(),
+            descriptor: Vec::new(),
+            repeatable: false,
+        };
+        Sender { context, source: Arc::new(source), batch: None, sent: 0 }
+    }
+
+    async fn send(&mut self, timestamp: Timestamp, line: &[u8]) {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let bytes = STAMP_BYTES + line.len();
+        let full = |batch: &Batch| {
+            batch.events.len() == limits::BATCH_EVENTS_MAX || batch.chunk.bytes().len() + bytes > batch.chunk.capacity()
+        };
+        if self.batch.as_deref().is_some_and(full) {
+            self.flush().await;
+        }
+        let lanes = self.context.lanes.clone();
+        let mut batch = match self.batch.take() {
+            Some(batch) => batch,
+            None if bytes > limits::CHUNK_BYTES => lanes.large_batch(&self.source, bytes).await,
+            None => lanes.batch(&self.source).await,
+        };
+        let start = batch.chunk.bytes().len();
+        let room = batch.chunk.spare();
+        room[..STAMP_BYTES].copy_from_slice(&timestamp.0.to_le_bytes());
+        room[STAMP_BYTES..bytes].copy_from_slice(line);
+        batch.chunk.set_length(start + bytes);
+        batch.events.push(EventSpan { start: start as u32, end: (start + bytes) as u32 });
+        self.batch = Some(batch);
+    }
+
+    async fn flush(&mut self) {
+        let Some(mut batch) = self.batch.take() else { return };
+        let from = self.sent;
+        self.sent += batch.chunk.bytes().len() as u64;
+        batch.range = SourceRange { from, to: self.sent, marker: 0 };
+        batch.received = self.context.env.wall();
+        // A lane that blocks drops nothing.
+        let _ = self.context.lanes.send(batch).await;
+        if self.context.env.slice_used() {
+            self.context.env.turn().await;
+        }
+    }
+}
+
+/// Makes lines of events that were lines before.
+struct AsTheyWere;
+
+impl ProcessorSpec for AsTheyWere {
+    fn open(&self, _: ShardId) -> Box<dyn Processor> {
+        Box::new(AsTheyWere)
+    }
+}
+
+impl Processor for AsTheyWere {
+    fn begin(&mut self, _: &Batch) {}
+
+    fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
+        for index in 0..batch.events.len() {
+            let Some((stamp, line)) = batch.event(index).split_first_chunk::<STAMP_BYTES>() else { continue };
+            let out = frames.line();
+            out.extend_from_slice(line);
+            out.push(b'\n');
+            frames.end_event(Timestamp(i64::from_le_bytes(*stamp)));
+        }
+    }
+}

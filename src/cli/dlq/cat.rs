@@ -1,0 +1,108 @@
+//! `dlq cat`: letters as JSON, one a line.
+
+use super::super::Exit;
+use super::super::output::ReaderGone;
+use super::Place;
+use super::choice::{Choice, Moment, moment};
+use super::ls::time;
+use crate::net::auth::base64;
+use clap::Args;
+use serde_json::{Map, Value};
+use std::io::{self, BufWriter, Write};
+use tailwater_shards::dlq::{ComponentKind, KeptLetter};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    choice: Choice,
+    /// Only letters made since this time, or this long ago
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Moment>,
+    /// At most so many letters
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let Some(queue) = arguments.place.queue()? else { return Ok(Exit::Configuration) };
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut left = arguments.limit.unwrap_or(u64::MAX);
+    queue.letters(|_, kept| {
+        let old = arguments.since.is_some_and(|since| since.is_after(kept));
+        if left > 0 && !old && arguments.choice.takes(&kept.letter) {
+            serde_json::to_writer(&mut out, &as_json(kept)).map_err(|error| gone(error.into()))?;
+            out.write_all(b"\n").map_err(gone)?;
+            left -= 1;
+        }
+        Ok(left > 0)
+    })?;
+    out.flush().map_err(gone)?;
+    Ok(Exit::Done)
+}
+
+/// A letter as it is shown. The line of an output's event is shown without its newline.
+fn as_json(kept: &KeptLetter<'_>) -> Value {
+    let letter = &kept.letter;
+    let mut fields = Map::new();
+    let mut add = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
+    add("time", time(kept.time).into());
+    add("kind", letter.kind.name().into());
+    add("component", letter.component.into());
+    add("place", letter.place.into());
+    add("reason", letter.reason.into());
+    if letter.attempts > 0 {
+        add("attempts", letter.attempts.into());
+    }
+    if !letter.source.is_empty() {
+        add("source", String::from_utf8_lossy(letter.source).into());
+    }
+    add("timestamp", time(letter.timestamp).into());
+    let original = match letter.kind {
+        ComponentKind::Output => letter.original.strip_suffix(b"\n").unwrap_or(letter.original),
+        _ => letter.original,
+    };
+    match str::from_utf8(original) {
+        Ok(text) => add("original", text.into()),
+        Err(_) => add("original_base64", base64(original).into()),
+    }
+    Value::Object(fields)
+}
+
+fn gone(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => ReaderGone.into(),
+        _ => anyhow::Error::new(error).context("cannot write to standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::dlq::DeadLetter;
+    use tailwater_shards::env::Timestamp;
+
+    fn shown(kind: ComponentKind, original: &[u8]) -> String {
+        let letter = DeadLetter {
+            kind,
+            component: "app",
+            place: "json",
+            source: b"/a.log",
+            reason: "no \"object\"",
+            attempts: 0,
+            timestamp: Timestamp(0),
+            original,
+        };
+        as_json(&KeptLetter { time: Timestamp(1_000_000_000), synced: 0, letter }).to_string()
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_whole() {
+        assert!(shown(ComponentKind::Input, b"\xff\n").contains(r#""original_base64":"/wo=""#));
+        assert!(shown(ComponentKind::Input, b"a\n").contains(r#""original":"a\n""#));
+        assert!(shown(ComponentKind::Output, b"{}\n").contains(r#""original":"{}""#));
+        assert!(shown(ComponentKind::Input, b"").contains(r#""reason":"no \"object\"""#));
+    }
+}

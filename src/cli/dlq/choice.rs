@@ -1,0 +1,63 @@
+//! Which letters a verb is about.
+
+use clap::Args;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tailwater_shards::dlq::{DeadLetter, KeptLetter};
+
+use crate::config::types::Period;
+
+/// Filters that several verbs have.
+#[derive(Args, Clone, Default)]
+pub struct Choice {
+    /// Only letters of this input, pipeline or output
+    #[arg(long, value_name = "NAME")]
+    pub component: Option<String>,
+    /// Only letters whose reason contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+impl Choice {
+    /// Whether it is about a letter.
+    pub fn takes(&self, letter: &DeadLetter<'_>) -> bool {
+        self.component.as_ref().is_none_or(|name| name == letter.component)
+            && self.reason.as_ref().is_none_or(|text| letter.reason.contains(text.as_str()))
+    }
+}
+
+/// A moment: a date and time, or how long ago it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(i64);
+
+impl Moment {
+    /// Whether a letter was made before it.
+    pub fn is_after(self, kept: &KeptLetter<'_>) -> bool {
+        kept.time.0 < self.0
+    }
+}
+
+/// Reads a moment of the command line.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
+    if let Ok(Period(ago)) = text.parse::<Period>() {
+        return Ok(Moment(now.saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX))));
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => Ok(Moment(i64::try_from(moment.as_nanosecond()).unwrap_or(i64::MAX))),
+        Err(_) => Err("neither a time such as 2026-11-23T08:00:00Z nor a duration such as 2h".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_times_or_durations() {
+        assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(Moment(1_000_000_000)));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as i64;
+        let Moment(hour_ago) = moment("1h").expect("a duration");
+        assert!((now - hour_ago - 3_600_000_000_000).abs() < 60_000_000_000);
+        assert!(moment("yesterday").is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! Taking letters out of the queue, and putting them back.
+//!
+//! Guarantees: at every moment each letter is in the queue or in a claim, and after a crash it is in one of them or in both; one
+//! claim at a time. A claim that was left by a process that died goes back when the next one is made.
+
+use super::super::output;
+use super::{Queue, unreadable};
+use anyhow::Context;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tailwater_shards::dlq::segment::{Entry, Found, HEADER_BYTES, Header, Segment, file_name, header};
+use tailwater_shards::dlq::store::{SEAL_REQUEST, move_into, settle, write_sealed};
+use tailwater_shards::dlq::{KeptLetter, letter, shard_folder};
+use tailwater_shards::env::{Disk, ShardId};
+use tailwater_shards::glommio_env::RealDisk;
+
+/// How long a running engine has to seal a segment.
+const SEAL_WAIT: Duration = Duration::from_secs(10);
+const SEAL_LOOK: Duration = Duration::from_millis(50);
+
+const CLAIM: &str = "claim-";
+
+/// Whether a folder of the queue holds a claim.
+pub fn is_claim(name: &str) -> bool {
+    name.starts_with(CLAIM)
+}
+
+/// Letters that are taken out of the queue.
+pub struct Claim {
+    /// Where they are.
+    pub folder: PathBuf,
+    /// The segments that hold them; they hold nothing else.
+    pub segments: Vec<PathBuf>,
+    /// How many there are, and the bytes of the longest original.
+    pub letters: u64,
+    /// See [`Claim::letters`].
+    pub longest: usize,
+    /// Whether an engine runs on the data directory.
+    pub engine_runs: bool,
+    disk: RealDisk,
+    home: PathBuf,
+    /// One at a time.
+    _lock: <RealDisk as Disk>::Lock,
+}
+
+impl Queue {
+    /// Takes the letters that `wanted` chooses out of the queue.
+    pub fn claim(&self, wanted: impl Fn(&KeptLetter<'_>) -> bool) -> anyhow::Result<Claim> {
+        let path = self.path();
+        std::fs::create_dir_all(&path).map_err(|error| unreadable(&path, &error))?;
+        let lock = self.disk.lock(&path.join("lock")).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => {
+                anyhow::anyhow!("another `tailwater dlq replay` or `purge` is at work here: wait until it ends")
+            }
+            _ => unreadable(&path, &error),
+        })?;
+        // No engine starts while what one left open is settled.
+        let engine = self.engine_lock()?;
+        self.put_back_all()?;
+        match &engine {
+            Some(_) => self.settle_all()?,
+            None => self.ask_for_seals()?,
+        }
+        let number = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+        let folder = path.join(format!("{CLAIM}{number:016}"));
+        std::fs::create_dir_all(&folder).map_err(|error| unreadable(&folder, &error))?;
+        let home = shard_folder(&self.root, ShardId(0));
+        let (segments, disk) = (Vec::new(), self.disk.clone());
+        let engine_runs = engine.is_none();
+        let mut claim = Claim { folder, segments, letters: 0, longest: 0, engine_runs, disk, home, _lock: lock };
+        for shard in self.folders()?.into_iter().filter(|folder| !folder.claimed) {
+            for entry in self.segments(&shard.path)?.into_iter().filter(|entry| entry.sealed) {
+                claim.take(&entry, &wanted).with_context(|| format!("{} cannot be taken", entry.path.display()))?;
+            }
+        }
+        Ok(claim)
+    }
+
+    /// The lock of the data directory; none while an engine has it.
+    fn engine_lock(&self) -> anyhow::Result<Option<<RealDisk as Disk>::Lock>> {
+        match self.disk.lock(&self.root.join("lock")) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(unreadable(&self.root.join("lock"), &error)),
+        }
+    }
+
+    fn open_segments(&self) -> anyhow::Result<Vec<Entry>> {
+        let mut open = Vec::new();
+        for folder in self.folders()?.into_iter().filter(|folder| !folder.claimed) {
+            open.extend(self.segments(&folder.path)?.into_iter().filter(|entry| !entry.sealed));
+        }
+        Ok(open)
+    }
+
+    fn settle_all(&self) -> anyhow::Result<()> {
+        for entry in self.open_segments()? {
+            settle(&self.disk, &entry).map_err(|error| unreadable(&entry.path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Has the engine that runs seal what is open now.
+    fn ask_for_seals(&self) -> anyhow::Result<()> {
+        let open = self.open_segments()?;
+        for entry in &open {
+            let request = entry.path.with_file_name(SEAL_REQUEST);
+            std::fs::write(&request, b"").map_err(|error| unreadable(&request, &error))?;
+        }
+        let begun = Instant::now();
+        while open.iter().any(|entry| entry.path.exists()) {
+            if begun.elapsed() >= SEAL_WAIT {
+                output::complain(
+                    "note: the running Tailwater did not seal its open segment: its letters stay where they are\n",
+                );
+                return Ok(());
+            }
+            pause(SEAL_LOOK);
+        }
+        Ok(())
+    }
+
+    /// Puts back what processes that died had taken.
+    fn put_back_all(&self) -> anyhow::Result<()> {
+        let home = shard_folder(&self.root, ShardId(0));
+        for folder in self.folders()?.into_iter().filter(|folder| folder.claimed) {
+            put_back(&self.disk, &folder.path, &home).map_err(|error| unreadable(&folder.path, &error))?;
+            output::complain(&format!(
+                "note: letters that an earlier run had taken are back: {}\n",
+                folder.path.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Claim {
+    /// Takes the wanted letters of a segment; the others go back.
+    fn take(&mut self, entry: &Entry, wanted: impl Fn(&KeptLetter<'_>) -> bool) -> anyhow::Result<()> {
+        let segment = match Segment::read(&self.disk, &entry.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            segment => segment?,
+        };
+        if let Header::Foreign(version) = segment.header() {
+            let path = entry.path.display();
+            output::complain(&format!("note: {path} was written by another version (format {version}): it stays\n"));
+            return Ok(());
+        }
+        let (mut mine, mut rest) = (header(0, entry.number).to_vec(), header(0, entry.number).to_vec());
+        let (mut letters, mut damaged) = (0, false);
+        for found in segment.walk() {
+            match found {
+                Found::Letter(kept) if wanted(&kept) => {
+                    letters += 1;
+                    self.longest = self.longest.max(kept.letter.original.len());
+                    letter::encode(&mut mine, kept.time, &kept.letter);
+                }
+                Found::Letter(kept) => letter::encode(&mut rest, kept.time, &kept.letter),
+                Found::Damage { offset, bytes } => {
+                    damaged = true;
+                    super::report_damage(entry, offset, bytes);
+                }
+            }
+        }
+        if letters == 0 {
+            return Ok(());
+        }
+        // Two shards may have begun a segment in the same microsecond.
+        let names = (entry.number..).map(|number| self.folder.join(file_name(number, true)));
+        let Some(taken) = names.into_iter().find(|path| !path.exists()) else { return Ok(()) };
+        if rest.len() == HEADER_BYTES && !damaged {
+            self.disk.rename(&entry.path, &taken)?;
+        } else {
+            // The engine may drop its oldest segment meanwhile: it goes first, and what of it stays comes back.
+            let aside = taken.with_extension("taken");
+            self.disk.rename(&entry.path, &aside)?;
+            letter::stamp(&mut mine[HEADER_BYTES..], 0);
+            letter::stamp(&mut rest[HEADER_BYTES..], 0);
+            write_sealed(&self.disk, &taken, &mine)?;
+            if rest.len() > HEADER_BYTES {
+                write_sealed(&self.disk, &entry.path, &rest)?;
+            }
+            if damaged {
+                // What could not be read is kept for whoever wants to look at it.
+                self.disk.rename(&aside, &entry.path.with_extension("damaged"))?;
+            } else {
+                self.disk.remove(&aside)?;
+            }
+        }
+        self.disk.sync_dir(&self.folder)?;
+        self.letters += letters;
+        self.segments.push(taken);
+        Ok(())
+    }
+
+    /// Ends it: the letters are dealt with.
+    pub fn finish(self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(&self.folder).map_err(|error| unreadable(&self.folder, &error))
+    }
+
+    /// Ends it: the letters go back.
+    pub fn give_back(self) -> anyhow::Result<()> {
+        put_back(&self.disk, &self.folder, &self.home).map_err(|error| unreadable(&self.folder, &error))
+    }
+
+    /// Moves the sealed segments of another folder into the queue.
+    pub fn hand_over(&self, from: &Path) -> anyhow::Result<()> {
+        for entry in tailwater_shards::dlq::segment::list(&self.disk, from)? {
+            if !entry.sealed {
+                settle(&self.disk, &entry)?;
+            }
+        }
+        for entry in tailwater_shards::dlq::segment::list(&self.disk, from)? {
+            move_into(&self.disk, &entry.path, entry.number, &self.home)?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves the segments of a claim home and removes its folder.
+fn put_back(disk: &RealDisk, folder: &Path, home: &Path) -> std::io::Result<()> {
+    // One that was being split when its process died is there whole.
+    for entry in disk.list(folder)? {
+        let path = folder.join(&entry.name);
+        if path.extension().is_some_and(|ending| ending == "taken") {
+            disk.rename(&path, &path.with_extension("seg"))?;
+        }
+    }
+    for entry in tailwater_shards::dlq::segment::list(disk, folder)? {
+        move_into(disk, &entry.path, entry.number, home)?;
+    }
+    std::fs::remove_dir_all(folder)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command waits for another process, beside no shard")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}

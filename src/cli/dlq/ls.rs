@@ -1,0 +1,95 @@
+//! `dlq ls`: how many letters there are, of whom, and why.
+
+use super::super::{Exit, output};
+use super::Place;
+use crate::codec::calendar::rfc3339_micros;
+use clap::Args;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use tailwater_shards::dlq::ComponentKind;
+use tailwater_shards::env::Timestamp;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Characters of a reason that tell one from another: behind them are values of the event.
+const REASON_CHARACTERS: usize = 100;
+
+#[derive(Clone, Copy)]
+struct Group {
+    letters: u64,
+    bytes: u64,
+    oldest: Timestamp,
+    newest: Timestamp,
+}
+
+type Groups = BTreeMap<(ComponentKind, String, String), Group>;
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let Some(queue) = arguments.place.queue()? else { return Ok(Exit::Configuration) };
+    let (mut segments, mut open, mut claimed, mut bytes) = (0u64, 0u64, 0u64, 0u64);
+    for folder in queue.folders()? {
+        for entry in queue.segments(&folder.path)? {
+            segments += 1;
+            open += u64::from(!entry.sealed && !folder.claimed);
+            claimed += u64::from(folder.claimed);
+            bytes += std::fs::metadata(&entry.path).map_or(0, |metadata| metadata.len());
+        }
+    }
+    let mut groups = Groups::new();
+    queue.letters(|_, kept| {
+        let letter = &kept.letter;
+        let reason: String = letter.reason.chars().take(REASON_CHARACTERS).collect();
+        let new = Group { letters: 0, bytes: 0, oldest: kept.time, newest: kept.time };
+        let group = groups.entry((letter.kind, letter.component.to_owned(), reason)).or_insert(new);
+        group.letters += 1;
+        group.bytes += letter.original.len() as u64;
+        group.oldest = group.oldest.min(kept.time);
+        group.newest = group.newest.max(kept.time);
+        Ok(true)
+    })?;
+    let letters: u64 = groups.values().map(|group| group.letters).sum();
+    if arguments.json {
+        let groups: Vec<_> = groups.iter().map(as_json).collect();
+        let all = json!({
+            "letters": letters, "bytes": bytes, "segments": segments, "open": open, "claimed": claimed, "groups": groups,
+        });
+        output::print(&format!("{all}\n"))?;
+        return Ok(Exit::Done);
+    }
+    let mut out = format!("{letters} letters in {segments} segments of {bytes} bytes\n");
+    for ((kind, component, reason), group) in &groups {
+        let (kind, component, reason) = (kind.name(), component.escape_debug(), reason.escape_debug());
+        let (oldest, newest) = (time(group.oldest), time(group.newest));
+        let _ = writeln!(out, "{kind} {component}: {} letters, {} bytes", group.letters, group.bytes);
+        let _ = writeln!(out, "  {oldest} to {newest}: {reason}");
+    }
+    if claimed > 0 {
+        let _ = writeln!(
+            out,
+            "{claimed} segments are with a replay or purge that runs, or that died: the next one puts them back"
+        );
+    }
+    output::print(&out)?;
+    Ok(Exit::Done)
+}
+
+fn as_json(((kind, component, reason), group): (&(ComponentKind, String, String), &Group)) -> serde_json::Value {
+    json!({
+        "kind": kind.name(), "component": component, "reason": reason, "letters": group.letters, "bytes": group.bytes,
+        "oldest": time(group.oldest), "newest": time(group.newest),
+    })
+}
+
+/// A time as people and programs read it.
+pub fn time(moment: Timestamp) -> String {
+    String::from_utf8_lossy(&rfc3339_micros(moment)).into_owned()
+}

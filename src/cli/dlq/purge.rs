@@ -1,0 +1,42 @@
+//! `dlq purge`: removes letters.
+
+use super::super::{Exit, output};
+use super::Place;
+use super::choice::{Choice, Moment, moment};
+use clap::Args;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    choice: Choice,
+    /// Only letters made before this time, or longer ago than this
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    before: Option<Moment>,
+    /// Remove them; without it they are only counted
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let Some(queue) = arguments.place.queue()? else { return Ok(Exit::Configuration) };
+    let wanted = |kept: &tailwater_shards::dlq::KeptLetter<'_>| {
+        arguments.choice.takes(&kept.letter) && arguments.before.is_none_or(|before| before.is_after(kept))
+    };
+    if !arguments.yes {
+        let mut letters = 0;
+        queue.letters(|_, kept| {
+            letters += u64::from(wanted(kept));
+            Ok(true)
+        })?;
+        output::complain(&format!("{letters} letters would be removed; add --yes to remove them\n"));
+        return Ok(Exit::Usage);
+    }
+    let claim = queue.claim(wanted)?;
+    let letters = claim.letters;
+    claim.finish()?;
+    output::print(&format!("{letters} letters removed\n"))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,162 @@
+//! `dlq replay`: sends the letters of outputs again.
+
+use super::super::configuration::{self, FileArguments};
+use super::super::{Exit, output};
+use super::Queue;
+use super::choice::Choice;
+use super::claim::Claim;
+use crate::app::RunError;
+use crate::app::replay::{self, Job, Replay, Replayed};
+use crate::config::component::Table as _;
+use crate::config::{Loaded, Plan};
+use crate::telemetry::log::{self, LogOptions};
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::sync::Arc;
+use tailwater_shards::dlq::{ComponentKind, DeadLetter, shard_folder};
+use tailwater_shards::env::ShardId;
+use tailwater_shards::stop::{Phase, Stop};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: FileArguments,
+    #[command(flatten)]
+    choice: Choice,
+    /// Send them to this output instead of the one that refused them
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+}
+
+/// Outputs that write what a running service may be writing too.
+const WRITES_FILES: &str = "file";
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let Some(Loaded { plan, .. }) = configuration::load(&arguments.file) else {
+        return Ok(Exit::Configuration);
+    };
+    let index_of = |name: &str| plan.outputs.iter().position(|output| output.name == name);
+    if let Some(name) = arguments.output.as_deref().filter(|name| index_of(name).is_none()) {
+        output::complain(&format!("error: the configuration has no output `{name}`\n"));
+        return Ok(Exit::Usage);
+    }
+    let target = |letter: &DeadLetter<'_>| index_of(arguments.output.as_deref().unwrap_or(letter.component));
+    let queue = Queue::open(plan.data_dir.clone())?;
+    let mut targets: Vec<usize> = Vec::new();
+    let mut left = Left::default();
+    queue.letters(|_, kept| {
+        if !arguments.choice.takes(&kept.letter) {
+            return Ok(true);
+        }
+        match target(&kept.letter) {
+            _ if kept.letter.kind != ComponentKind::Output => left.unread += 1,
+            Some(output) if !targets.contains(&output) => targets.push(output),
+            Some(_) => {}
+            None => left.homeless += 1,
+        }
+        Ok(true)
+    })?;
+    left.report(&queue);
+    if targets.is_empty() {
+        output::print("no letter to replay\n")?;
+        return Ok(Exit::Done);
+    }
+    let claim = queue.claim(|kept| {
+        let letter = &kept.letter;
+        let known = target(letter).is_some_and(|output| targets.contains(&output));
+        letter.kind == ComponentKind::Output && arguments.choice.takes(letter) && known
+    })?;
+    if let Some(name) = claim.engine_runs.then(|| writes_files(&plan, &targets)).flatten() {
+        claim.give_back()?;
+        output::complain(&format!(
+            "error: the output `{name}` writes files that the running Tailwater may be writing: stop it first, or name \
+             another output with --output\n"
+        ));
+        return Ok(Exit::Failed);
+    }
+    let to_one = arguments.output.is_some();
+    let jobs = targets.iter().map(|&output| {
+        let name = plan.outputs[output].name.clone();
+        Job { output, choice: Arc::new(move |letter: &DeadLetter<'_>| to_one || letter.component == name) }
+    });
+    send(&plan, claim, jobs.collect())
+}
+
+/// Letters that cannot be sent.
+#[derive(Default)]
+struct Left {
+    unread: u64,
+    homeless: u64,
+}
+
+impl Left {
+    fn report(&self, queue: &Queue) {
+        let path = queue.path();
+        if self.unread > 0 {
+            output::complain(&format!(
+                "note: {} letters of inputs and pipelines stay in {}: they never became events; `tailwater dlq cat` \
+                 prints their bytes\n",
+                self.unread,
+                path.display()
+            ));
+        }
+        if self.homeless > 0 {
+            output::complain(&format!(
+                "note: {} letters of outputs that the configuration does not have stay in {}: name another with --output\n",
+                self.homeless,
+                path.display()
+            ));
+        }
+    }
+}
+
+fn writes_files<'a>(plan: &'a Plan, targets: &[usize]) -> Option<&'a str> {
+    let writes = |&&output: &&usize| plan.outputs[output].settings.type_name() == WRITES_FILES;
+    targets.iter().find(writes).map(|&output| plan.outputs[output].name.as_str())
+}
+
+fn send(plan: &Plan, claim: Claim, jobs: Vec<Job>) -> anyhow::Result<Exit> {
+    let log = log::start(LogOptions { level: tracing::Level::WARN, json: Some(false) })?;
+    let stop = Stop::new();
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let (closer, ended) = (signals.handle(), stop.clone());
+    let heeding = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            ended.enter(Phase::Forced);
+        }
+    })?;
+    let (letters, directory) = (claim.letters, claim.folder.join("run"));
+    let segments = claim.segments.clone();
+    let result =
+        replay::replay(plan, Replay { segments, jobs, longest: claim.longest, directory: directory.clone() }, stop);
+    closer.close();
+    let _ = heeding.join();
+    drop(log);
+    match result {
+        Ok(Replayed { delivered, refused, whole: true }) => {
+            claim.hand_over(&shard_folder(&directory, ShardId(0)))?;
+            claim.finish()?;
+            output::print(&format!("{letters} letters replayed: {delivered} delivered, {refused} refused again\n"))?;
+            if refused == 0 {
+                return Ok(Exit::Done);
+            }
+            output::complain("note: what was refused again is back in the queue with the new reason\n");
+            Ok(Exit::Failed)
+        }
+        Ok(Replayed { delivered, .. }) => {
+            claim.give_back()?;
+            output::complain(&format!(
+                "ended before all was delivered: {letters} letters are back in the queue, {delivered} of them had been \
+                 delivered and will be once more\n"
+            ));
+            Ok(Exit::Unfinished)
+        }
+        Err(error) => {
+            claim.give_back()?;
+            output::complain(&format!("error: {error}\nthe {letters} letters are back in the queue\n"));
+            Ok(if matches!(error, RunError::Unfinished) { Exit::Unfinished } else { Exit::Failed })
+        }
+    }
+}

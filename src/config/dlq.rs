@@ -1,0 +1,80 @@
+//! The section `dlq`: the dead letter queue.
+//!
+//! Guarantees: what fits no shard is reported with its place. Opens nothing.
+
+use super::node::Node;
+use super::problem::Problem;
+use super::types::ByteSize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tailwater_shards::dlq::{Options, WhenFull};
+use tailwater_shards::limits;
+
+/// What happens to a dead letter when the queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DlqFull {
+    /// The output, or the input, that has the letter waits until there is room; nothing is lost.
+    #[default]
+    Block,
+    /// The letter is dropped and counted as discarded.
+    DropNewest,
+    /// The oldest segment of letters is dropped and its letters are counted.
+    DropOldest,
+}
+
+/// The dead letter queue: events that no output takes and lines that cannot be read, kept with the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dlq {
+    /// Bytes of the whole queue, split evenly over the shards.
+    pub max_bytes: ByteSize,
+    /// Bytes of one segment file: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
+    pub segment_bytes: ByteSize,
+    /// What happens when the queue is full.
+    pub when_full: DlqFull,
+}
+
+impl Default for Dlq {
+    fn default() -> Dlq {
+        Dlq {
+            max_bytes: ByteSize(limits::DEAD_LETTER_BYTES_DEFAULT),
+            segment_bytes: ByteSize(limits::DEAD_LETTER_SEGMENT_BYTES_DEFAULT),
+            when_full: DlqFull::default(),
+        }
+    }
+}
+
+/// The settings of each shard's queue.
+pub fn options(dlq: Dlq, shards: usize, root: &Node, problems: &mut Vec<Problem>) -> Options {
+    let (ByteSize(total), ByteSize(segment)) = (dlq.max_bytes, dlq.segment_bytes);
+    let at = |key: &str| root.span_at(&["dlq", key]);
+    let least = limits::SEGMENT_BYTES_MIN;
+    if segment < least || segment > limits::SEGMENT_BYTES_MAX {
+        let (least, most) = (ByteSize(least), ByteSize(limits::SEGMENT_BYTES_MAX));
+        problems.push(
+            Problem::error(at("segment_bytes"), "`dlq.segment_bytes` cannot be had")
+                .label(format!("it may be {least} to {most}"))
+                .help("16MiB is a good size"),
+        );
+    }
+    let share = total / shards.max(1) as u64;
+    let needed = least.saturating_mul(2).saturating_mul(shards as u64);
+    if total < needed {
+        problems.push(
+            Problem::error(at("max_bytes"), "`dlq.max_bytes` is too small")
+                .label(format!("{shards} shards need at least {}", ByteSize(needed)))
+                .help("raise it, or lower `shards`"),
+        );
+    }
+    Options {
+        bytes_max: share,
+        // So that dropping the oldest segment leaves newer ones.
+        segment_bytes: segment.min(share / 2),
+        when_full: match dlq.when_full {
+            DlqFull::Block => WhenFull::Block,
+            DlqFull::DropNewest => WhenFull::DropNewest,
+            DlqFull::DropOldest => WhenFull::DropOldest,
+        },
+    }
+}

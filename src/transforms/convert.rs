@@ -1,0 +1,433 @@
+//! `convert`: values of another type.
+
+use super::number::{float, int};
+use super::pairs::Pairs;
+use super::place::{Place, push_json};
+use super::short::{Short, ShortForm};
+use super::text::text;
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::moment::Format;
+use crate::codec::path::Path;
+use crate::config::component::Mistake;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::record::{Record, Value};
+
+/// Fields and the type that their values get: `int`, `float`, `bool`, `string`, `timestamp`, or a map that says more.
+/// A field that is missing, and one that is null, stay as they are. White space around a text does not matter.
+///
+/// - `int`: whole numbers from -9223372036854775808 to 18446744073709551615; a fraction is cut off (`3.9` and `"3.9"` are 3),
+///   `true` is 1 and `false` is 0.
+/// - `float`: numbers that a double can hold, with all the digits they have; whole ones get `.0`, so that who reads them sees
+///   their type. `1e400`, `inf` and `nan` fail.
+/// - `bool`: `true`, `t`, `yes`, `y`, `on` and `1`, `false`, `f`, `no`, `n`, `off` and `0`, in any case; of numbers 0 is false
+///   and all others are true.
+/// - `string`: the text of a number or bool as it stands there, of an object or array its JSON.
+/// - `timestamp`: RFC 3339 in UTC with as many digits behind the second as there were. Texts are read as `format` says, by default
+///   as RFC 3339 or as a number since 1970 in the unit that its size suggests.
+///
+/// What cannot be converted is counted; `on_fail` says what becomes of it.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Settings(pub Pairs<Short<Conversion>>);
+
+/// What a field is converted to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Conversion {
+    /// The type.
+    pub to: Kind,
+    /// How a timestamp is written: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a format of strftime
+    /// such as `"%d/%b/%Y:%H:%M:%S %z"`. Without a zone it is UTC; without a year, the year in which it is not ahead of the event.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// What becomes of a value that cannot be converted.
+    #[serde(default)]
+    pub on_fail: OnFail,
+}
+
+/// The types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "ConversionKind")]
+pub enum Kind {
+    Int,
+    Float,
+    Bool,
+    String,
+    Timestamp,
+}
+
+impl ShortForm for Conversion {
+    const EXPECTED: &'static str = "a type such as int, or a map such as {to: timestamp, format: unix_ms}";
+    type Word = Kind;
+    fn of(to: Kind) -> Conversion {
+        Conversion { to, format: None, on_fail: OnFail::Keep }
+    }
+}
+
+/// What becomes of a value that cannot be converted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFail {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// The field is removed.
+    Remove,
+    /// It becomes null.
+    Null,
+    /// The event is dropped.
+    Drop,
+    /// The event goes to the dead letter queue.
+    DeadLetter,
+}
+
+impl OnFail {
+    /// Does to a field what is said.
+    pub fn settle(self, place: &mut Place, path: &Path, record: &mut Record<'_>) -> Verdict {
+        match self {
+            OnFail::Keep => {}
+            OnFail::Remove => place.remove(record),
+            OnFail::Null => drop(place.put(record, b"null")),
+            OnFail::Drop => return Verdict::Drop,
+            OnFail::DeadLetter => {
+                record.give_up(Settings::NAME, format_args!("{path} cannot be converted"));
+                return Verdict::DeadLetter;
+            }
+        }
+        Verdict::Keep
+    }
+}
+
+/// Its words.
+const ON_FAIL: &[&str] = &["keep", "remove", "null", "drop", "dead_letter"];
+
+impl<'de> Deserialize<'de> for OnFail {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OnFail, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = OnFail;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one of keep, remove, null, drop, dead_letter")
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<OnFail, E> {
+                match word {
+                    "keep" => Ok(OnFail::Keep),
+                    "remove" => Ok(OnFail::Remove),
+                    "null" => Ok(OnFail::Null),
+                    "drop" => Ok(OnFail::Drop),
+                    "dead_letter" => Ok(OnFail::DeadLetter),
+                    _ => Err(E::unknown_variant(word, ON_FAIL)),
+                }
+            }
+            // The word without quotes is YAML's null.
+            fn visit_unit<E: Error>(self) -> Result<OnFail, E> {
+                Ok(OnFail::Null)
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for OnFail {
+    fn schema_name() -> Cow<'static, str> {
+        "ConversionOnFail".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": ["keep", "remove", "null", "drop", "dead_letter", null], "default": "keep"})
+    }
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "convert";
+    const SUMMARY: &'static str = "gives values another type";
+    const EXAMPLE: &'static str = "convert:\n  status: int\n  took: {to: float, on_fail: remove}\n  \
+                                   time: {to: timestamp, format: \"%d/%b/%Y:%H:%M:%S %z\"}\n";
+    const SAMPLE: &'static str =
+        r#"{"time":"23/Nov/2026:11:20:30 +0100","status":"200","took":"n/a","path":"/index.html"}"#;
+
+    fn check(&self) -> Result<(), Mistake> {
+        for (path, Short(conversion)) in &self.0.0 {
+            let Some(format) = &conversion.format else { continue };
+            let wrong = match Format::parse(format) {
+                Err(what) => what,
+                Ok(_) if conversion.to == Kind::Timestamp => continue,
+                Ok(_) => "only a timestamp has a format".to_owned(),
+            };
+            let help = "a format looks like `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\", with `to: timestamp`".to_owned();
+            return Err(Mistake { key: format!("{path}.format"), what: wrong, help });
+        }
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let fields = self.0.0.iter().map(|(path, Short(conversion))| Field {
+            path: path.clone(),
+            place: Place::new(path, opening),
+            to: conversion.to,
+            format: conversion.format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto),
+            on_fail: conversion.on_fail,
+        });
+        Box::new(Convert { fields: fields.collect(), unescaped: Vec::new(), out: Vec::new(), failures: 0 })
+    }
+}
+
+struct Field {
+    path: Path,
+    place: Place,
+    to: Kind,
+    format: Format,
+    on_fail: OnFail,
+}
+
+struct Convert {
+    fields: Vec<Field>,
+    unescaped: Vec<u8>,
+    /// The new value.
+    out: Vec<u8>,
+    failures: u64,
+}
+
+/// What came of a value.
+enum Outcome {
+    /// It is of the type.
+    Same,
+    /// The new value is made.
+    New,
+    Fail,
+}
+
+impl Transform for Convert {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        for field in &mut self.fields {
+            let Some(value) = field.place.get(record) else { continue };
+            self.out.clear();
+            let converted = match convert(field, value, record.timestamp, &mut self.unescaped, &mut self.out) {
+                Outcome::Same => true,
+                Outcome::New => field.place.put(record, &self.out),
+                Outcome::Fail => false,
+            };
+            if !converted {
+                self.failures += 1;
+                match field.on_fail.settle(&mut field.place, &field.path, record) {
+                    Verdict::Keep => {}
+                    gone => return gone,
+                }
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+}
+
+fn convert(field: &Field, value: Value<'_>, now: Timestamp, unescaped: &mut Vec<u8>, out: &mut Vec<u8>) -> Outcome {
+    let (is_text, nested) = match value {
+        Value::Text(_) | Value::Json([b'"', ..]) => (true, false),
+        Value::Json(json) => (false, matches!(json, [b'{' | b'[', ..])),
+    };
+    if value == Value::Json(b"null") || is_text && field.to == Kind::String {
+        return Outcome::Same;
+    }
+    if field.to == Kind::String {
+        push_json(Value::Text(text(value, unescaped)), out);
+        return Outcome::New;
+    }
+    if nested {
+        return Outcome::Fail;
+    }
+    let text = text(value, unescaped);
+    let done = match field.to {
+        Kind::Int => int(text, out),
+        Kind::Float => float(text, out),
+        Kind::Bool => bool(text, is_text, out),
+        Kind::String => true,
+        Kind::Timestamp => match field.format.read(text, now) {
+            Some(moment) => {
+                out.push(b'"');
+                moment.push_rfc3339(out);
+                out.push(b'"');
+                true
+            }
+            None => false,
+        },
+    };
+    match done {
+        false => Outcome::Fail,
+        true if value == Value::Json(out) => Outcome::Same,
+        true => Outcome::New,
+    }
+}
+
+fn bool(text: &[u8], is_text: bool, out: &mut Vec<u8>) -> bool {
+    const TRUE: [&[u8]; 6] = [b"true", b"t", b"yes", b"y", b"on", b"1"];
+    const FALSE: [&[u8]; 6] = [b"false", b"f", b"no", b"n", b"off", b"0"];
+    let text = text.trim_ascii();
+    let is = |words: [&[u8]; 6]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    let value = match (is(TRUE), is(FALSE)) {
+        (true, _) => true,
+        (_, true) => false,
+        _ if is_text => return false,
+        // Of a number only the digits before the exponent say whether it is zero.
+        _ => text.iter().take_while(|byte| !matches!(byte, b'e' | b'E')).any(|byte| matches!(byte, b'1'..=b'9')),
+    };
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{Bench, mistake, one};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn to(kind: &str, value: &str) -> String {
+        let out = one(&format!("- convert: {{a: {kind}}}"), &format!("{{\"a\":{value}}}"));
+        out.strip_prefix("{\"a\":").and_then(|out| out.strip_suffix('}')).unwrap_or(&out).to_owned()
+    }
+
+    #[test]
+    fn values_get_the_type_that_is_said() {
+        for (kind, value, expected) in [
+            ("int", r#"" 12 ""#, "12"),
+            ("int", "3.9", "3"),
+            ("int", "18446744073709551615", "18446744073709551615"),
+            ("int", "true", "1"),
+            ("int", r#""\u0031\u0032""#, "12"),
+            ("float", "7", "7.0"),
+            ("float", r#""1.5e3""#, "1.5e3"),
+            ("bool", r#""Yes""#, "true"),
+            ("bool", r#""1""#, "true"),
+            ("bool", r#""off""#, "false"),
+            ("bool", "0.0e5", "false"),
+            ("bool", "-2", "true"),
+            ("string", "1.50", r#""1.50""#),
+            ("string", "true", r#""true""#),
+            ("string", r#"{"b": "c"}"#, r#""{\"b\": \"c\"}""#),
+            ("timestamp", r#""2026-11-23 10:20:30,5 +0100""#, r#""2026-11-23T09:20:30.5Z""#),
+            ("timestamp", "1795429230123", r#""2026-11-23T10:20:30.123Z""#),
+            ("{to: timestamp, format: unix}", r#""0""#, r#""1970-01-01T00:00:00Z""#),
+            (
+                "{to: timestamp, format: \"%d/%b/%Y:%T %z\"}",
+                r#""23/Nov/2026:11:20:30 +0100""#,
+                r#""2026-11-23T10:20:30Z""#,
+            ),
+        ] {
+            assert_eq!(to(kind, value), expected, "{kind} {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_the_type_stays_byte_for_byte() {
+        for (kind, value) in [
+            ("int", "-42"),
+            ("float", "1.50"),
+            ("bool", "true"),
+            ("string", r#""\u00e9\/""#),
+            ("timestamp", r#""2026-11-23T10:20:30.1200Z""#),
+            ("int", "null"),
+            ("string", "null"),
+        ] {
+            assert_eq!(to(kind, value), value, "{kind}");
+        }
+        assert_eq!(one("- convert: {x: int, a.b: int}", r#"{"a":1}"#), r#"{"a":1}"#, "what is missing is not made");
+    }
+
+    #[test]
+    fn a_failure_is_what_the_configuration_chooses() {
+        for (kind, value) in [
+            ("int", r#""12a""#),
+            ("int", r#""""#),
+            ("int", "18446744073709551616"),
+            ("float", r#""1e400""#),
+            ("bool", r#""maybe""#),
+            ("bool", r#""2""#),
+            ("timestamp", r#""soon""#),
+            ("int", "[1]"),
+            ("timestamp", "{}"),
+        ] {
+            assert_eq!(to(kind, value), value);
+            assert_eq!(to(&format!("{{to: {kind}, on_fail: null}}"), value), "null");
+            assert_eq!(to(&format!("{{to: {kind}, on_fail: remove}}"), value), r#"{"file":"a.log"}"#);
+            assert_eq!(to(&format!("{{to: {kind}, on_fail: drop}}"), value), "dropped");
+            let mut bench = Bench::try_new(&format!("- convert: {{a: {kind}}}")).expect("valid");
+            bench.event(&format!("{{\"a\":{value}}}"));
+            assert_eq!(bench.failures(), 1, "{kind} {value}");
+        }
+    }
+
+    #[test]
+    fn text_events_and_inner_fields_are_converted() {
+        assert_eq!(one("- convert: {message: int}", " 17 "), r#"{"message":17}"#);
+        assert_eq!(one("- convert: {a.b: int}", r#"{"a":{"b":"1","c":"2"}}"#), r#"{"a":{"b":1,"c":"2"}}"#);
+        assert_eq!(one("- convert: {\"a[1]\": int}", r#"{"a":["1","2"]}"#), r#"{"a":["1",2]}"#);
+        assert_eq!(one("- convert: {a: {to: int, on_fail: remove}}\n- add: {b: 1}", r#"{"a":"x"}"#), r#"{"b":1}"#);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(mistake("- convert: {a: integer}").contains("integer"));
+        assert!(mistake("- convert: {a: 7}").contains("a type such as int"));
+        assert!(mistake("- convert: {a: {to: int, fail: drop}}").contains("fail"));
+        assert!(mistake("- convert: {a: {to: int, on_fail: explode}}").contains("explode"));
+        assert!(mistake("- convert: {a: {to: timestamp, format: \"%H\"}}").contains("a date is missing"));
+        assert!(mistake("- convert: {a: {to: int, format: unix}}").contains("only a timestamp"));
+    }
+
+    fn leaf() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i32>().prop_map(|value| Value::from(f64::from(value) / 4.0)),
+            "[0-9+.e -]{0,6}|true|no|\\PC{0,5}|[\"\\\\é\n]{0,3}".prop_map(Value::from),
+        ]
+    }
+
+    /// What a conversion is, in other words; none where it fails.
+    fn model(kind: &str, value: &Value) -> Option<Value> {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let plain = text.trim_ascii();
+        match kind {
+            _ if value.is_null() => Some(Value::Null),
+            "string" => Some(Value::String(text)),
+            "int" if value.is_boolean() || matches!(plain, "true" | "false") => Some(json!(i32::from(plain == "true"))),
+            "int" => {
+                let whole: i128 = match plain.parse::<i128>() {
+                    Ok(whole) => whole,
+                    Err(_) => plain.parse::<f64>().ok().filter(|number| number.is_finite())?.trunc() as i128,
+                };
+                let signed = i64::try_from(whole).map(Value::from);
+                signed.or_else(|_| u64::try_from(whole).map(Value::from)).ok()
+            }
+            _ => {
+                let word = plain.to_ascii_lowercase();
+                match word.as_str() {
+                    "true" | "t" | "yes" | "y" | "on" | "1" => Some(json!(true)),
+                    "false" | "f" | "no" | "n" | "off" | "0" => Some(json!(false)),
+                    _ => value.as_f64().map(|number| json!(number != 0.0)),
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn conversions_agree_with_the_model(value in leaf(), other in leaf(), kind in "int|bool|string") {
+            let event = json!({"a": value, "b": {"a": other}});
+            let mut bench = Bench::try_new(&format!("- convert: {{a: {kind}}}\n- remove: [file]")).expect("valid");
+            let out: Value = serde_json::from_str(&bench.event(&event.to_string()).expect("kept")).expect("JSON");
+            let expected = model(&kind, &value);
+            prop_assert_eq!(bench.failures(), u64::from(expected.is_none()));
+            prop_assert_eq!(out, json!({"a": expected.unwrap_or(value), "b": {"a": other}}));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! `flatten`: objects inside events become fields with dotted names.
+
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::json::{Fields, pieces};
+use crate::config::component::Mistake;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::ops::Range;
+use tailwater_shards::record::{Record, Value};
+use tailwater_shards::shape::{Field, KeyId};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What is flattened, and how. Arrays stay as they are, with the objects in them, and so do empty objects. Of two fields that come
+/// to the same name the later one counts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Flatten")]
+pub struct Settings {
+    /// What stands between the parts of a name.
+    #[serde(default = "dot")]
+    pub separator: String,
+    /// The names of the event's own fields whose objects are flattened. By default all.
+    #[serde(default)]
+    pub fields: Option<Vec<String>>,
+}
+
+/// The usual separator.
+pub fn dot() -> String {
+    ".".to_owned()
+}
+
+/// A separator that is nothing would make names that nobody can take apart.
+pub fn check_separator(separator: &str) -> Result<(), Mistake> {
+    match separator {
+        "" => {
+            let (what, help) = ("an empty separator".to_owned(), "write `separator: \".\"` or leave it out".to_owned());
+            Err(Mistake { key: "separator".to_owned(), what, help })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "flatten";
+    const SUMMARY: &'static str = "makes fields with dotted names of objects inside objects";
+    const EXAMPLE: &'static str = "flatten: {separator: _, fields: [user]}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        check_separator(&self.separator)
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let keys = |names: &Vec<String>| names.iter().map(|name| opening.shapes.key(name.as_bytes())).collect();
+        Box::new(Flatten {
+            only: self.fields.as_ref().map(keys),
+            fields: Vec::new(),
+            nested: Vec::new(),
+            bytes: Vec::new(),
+            walk: Walk { separator: self.separator.as_bytes().to_vec(), ..Walk::default() },
+            failures: 0,
+        })
+    }
+}
+
+/// Bytes of all names that one event may come to: a long name above many fields would make far more of it than it was.
+const NAMES_BYTES_MAX: usize = 1 << 20;
+
+struct Flatten {
+    only: Option<Vec<KeyId>>,
+    fields: Vec<Field>,
+    /// Which of the fields are flattened, and where in `bytes` their JSON is.
+    nested: Vec<(usize, Range<usize>)>,
+    bytes: Vec<u8>,
+    walk: Walk,
+    failures: u64,
+}
+
+impl Transform for Flatten {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let Flatten { only, fields, nested, bytes, walk, failures } = self;
+        (fields.clear(), nested.clear(), bytes.clear());
+        fields.extend_from_slice(record.fields());
+        for (at, field) in fields.iter().enumerate() {
+            let Value::Json(json) = record.value(field.source) else { continue };
+            if is_filled(json) && only.as_ref().is_none_or(|only| only.contains(&field.key)) {
+                let start = bytes.len();
+                bytes.extend_from_slice(json);
+                nested.push((at, start..bytes.len()));
+            }
+        }
+        if nested.is_empty() {
+            return Verdict::Keep;
+        }
+        walk.room = NAMES_BYTES_MAX;
+        // Names first: they are borrowed from what the fields are then taken from.
+        let mut heads = nested.iter().map(|(at, _)| *at).peekable();
+        walk.heads.clear();
+        walk.head_ends.clear();
+        while let Some(at) = heads.next() {
+            walk.heads.extend_from_slice(record.name(fields[at].key));
+            walk.head_ends.push(walk.heads.len());
+        }
+        let mut recast = record.recast();
+        let mut nested = nested.iter().enumerate().peekable();
+        for (at, field) in fields.iter().enumerate() {
+            let Some((number, (_, range))) = nested.next_if(|(_, (of, _))| *of == at) else {
+                recast.keep(*field);
+                continue;
+            };
+            walk.begin(number);
+            walk.object(&bytes[range.clone()], &mut |name, value| {
+                let key = recast.key(name);
+                recast.put(key, |out| out.extend_from_slice(value));
+            });
+        }
+        if walk.room == 0 || !recast.finish() {
+            *failures += 1;
+        }
+        Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+}
+
+/// Whether it is an object with fields.
+fn is_filled(json: &[u8]) -> bool {
+    json.starts_with(b"{") && json[1..].trim_ascii_start().first() != Some(&b'}')
+}
+
+/// On the way through an object.
+#[derive(Default)]
+struct Walk {
+    separator: Vec<u8>,
+    /// The names of the fields that are flattened, one behind the other, and where each ends.
+    heads: Vec<u8>,
+    head_ends: Vec<usize>,
+    /// The name of the value at hand.
+    name: Vec<u8>,
+    /// Bytes that all further names may have; none once there was no room for one.
+    room: usize,
+    seen: Vec<(u64, usize)>,
+    /// Of each object on the way, the fields that a later one of the same name hides.
+    hidden: Vec<usize>,
+}
+
+impl Walk {
+    fn begin(&mut self, number: usize) {
+        let start = number.checked_sub(1).map_or(0, |before| self.head_ends[before]);
+        self.name.clear();
+        self.name.extend_from_slice(&self.heads[start..self.head_ends[number]]);
+    }
+
+    fn object(&mut self, json: &[u8], take: &mut impl FnMut(&[u8], &[u8])) {
+        let Some(fields) = Fields::of(json) else { return };
+        let (base, length) = (self.hidden.len(), self.name.len());
+        self.hide(json);
+        for (number, (body, value)) in fields.enumerate() {
+            if self.hidden[base..].binary_search(&number).is_ok() {
+                continue;
+            }
+            self.name.truncate(length);
+            self.name.extend_from_slice(&self.separator);
+            pieces(body, |piece| {
+                self.name.extend_from_slice(piece);
+                true
+            });
+            if is_filled(value) {
+                self.object(value, take);
+                continue;
+            }
+            self.room = self.room.saturating_sub(self.name.len());
+            if self.room == 0 {
+                break;
+            }
+            take(&self.name, value);
+        }
+        self.hidden.truncate(base);
+        self.name.truncate(length);
+    }
+
+    /// Notes the fields of an object that a later one of the same name hides.
+    fn hide(&mut self, json: &[u8]) {
+        self.seen.clear();
+        let (base, length) = (self.hidden.len(), self.name.len());
+        for (number, (body, _)) in Fields::of(json).into_iter().flatten().enumerate() {
+            self.name.truncate(length);
+            pieces(body, |piece| {
+                self.name.extend_from_slice(piece);
+                true
+            });
+            self.seen.push((xxh3_64(&self.name[length..]), number));
+        }
+        self.name.truncate(length);
+        self.seen.sort_unstable();
+        for pair in self.seen.windows(2) {
+            if pair[0].0 == pair[1].0 {
+                self.hidden.push(pair[0].1);
+            }
+        }
+        self.hidden[base..].sort_unstable();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{Bench, mistake, one};
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    #[test]
+    fn objects_become_dotted_names() {
+        let event = r#"{"a":{"b":1,"c":{"d":"\u00e9","e":{}}},"f":[{"g":1}],"h":2,"i":{}}"#;
+        assert_eq!(one("- flatten: {}", event), r#"{"a.b":1,"a.c.d":"\u00e9","a.c.e":{},"f":[{"g":1}],"h":2,"i":{}}"#);
+        let event = r#"{"a":{"b":{"c":1}},"d":{"e":2}}"#;
+        assert_eq!(one("- flatten: {fields: [d, x], separator: __}", event), r#"{"a":{"b":{"c":1}},"d__e":2}"#);
+        assert_eq!(one("- flatten: {}", "text"), r#"{"message":"text"}"#);
+    }
+
+    #[test]
+    fn of_fields_that_come_to_one_name_the_later_counts() {
+        assert_eq!(one("- flatten: {}", r#"{"a.b":1,"a":{"b":2}}"#), r#"{"a.b":2}"#);
+        assert_eq!(one("- flatten: {}", r#"{"a":{"b":2},"a.b":1}"#), r#"{"a.b":1}"#);
+        assert_eq!(one("- flatten: {}", r#"{"a":{"b":{"c":1},"b":2}}"#), r#"{"a.b":2}"#);
+        assert_eq!(one("- flatten: {}", r#"{"a":{"b":1,"\u0062":{"c":2}}}"#), r#"{"a.b.c":2}"#);
+        assert_eq!(one("- flatten: {}", r#"{"a":{"b":1},"a":{"c":1}}"#), r#"{"a.c":1}"#);
+        assert_eq!(one("- flatten: {}", r#"{"":{"":{"\"":1}}}"#), r#"{"..\"":1}"#);
+    }
+
+    #[test]
+    fn names_do_not_grow_without_bound() {
+        let inner: Map<String, Value> = (0..4000).map(|number| (number.to_string(), json!(number))).collect();
+        let event = Value::Object(Map::from_iter([("k".repeat(2000), Value::Object(inner))])).to_string();
+        let mut bench = Bench::try_new("- remove: [file]\n- flatten: {}").expect("valid");
+        assert_eq!(bench.event(&event), Some(event));
+        assert_eq!(bench.failures(), 1);
+        assert!(mistake("- flatten: {separator: ''}").contains("an empty separator"));
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<i64>().prop_map(Value::from),
+            "[ab\"\\\\.]{0,3}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![1 => proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from), 3 => object(inner)]
+        })
+    }
+
+    fn object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+        let names = "[ab\"\\\\é.]{0,3}";
+        proptest::collection::btree_map(names, inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    fn model(name: String, value: &Value, out: &mut Map<String, Value>) {
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                map.iter().for_each(|(key, value)| model(format!("{name}.{key}"), value, out));
+            }
+            value => drop(out.insert(name, value.clone())),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn flat_events_agree_with_the_model(event in object(value())) {
+            let mut expected = Map::new();
+            event.as_object().into_iter().flatten().for_each(|(name, value)| model(name.clone(), value, &mut expected));
+            let mut bench = Bench::try_new("- remove: [file]\n- flatten: {}").expect("valid");
+            let out: Value = serde_json::from_str(&bench.event(&event.to_string()).expect("kept")).expect("JSON");
+            prop_assert_eq!(out, Value::Object(expected));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `hash`: values that can be compared and no longer read.
+
+use super::place::Place;
+use super::text::text;
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::path::Path;
+use crate::config::component::Mistake;
+use ring::{digest, hmac};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::Record;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Fields whose values become a hash in small hexadecimal digits. What is hashed is the text that a string stands for, of anything
+/// else its JSON as it stands there. A field that is missing stays missing.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Hash")]
+pub struct Settings {
+    /// The fields.
+    pub fields: Vec<Path>,
+    /// How.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// A secret that goes into the hash (HMAC), so that who has a list of likely values cannot try them: at least 16 bytes. Take it
+    /// from the environment: `key: ${HASH_KEY}`.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The field that gets one hash of all `fields`, which stay as they are. Several values are hashed with a zero byte between each
+    /// two, a missing one as nothing.
+    #[serde(default)]
+    pub to: Option<Path>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Settings { fields, algorithm, key, to } = self;
+        let key = key.as_ref().map(|_| "hidden");
+        f.debug_struct("Hash")
+            .field("fields", fields)
+            .field("algorithm", algorithm)
+            .field("key", &key)
+            .field("to", to)
+            .finish()
+    }
+}
+
+/// Ways to hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "HashAlgorithm")]
+pub enum Algorithm {
+    /// SHA-256, with a key HMAC-SHA-256: 64 digits.
+    #[default]
+    Sha256,
+    /// XXH3 with 128 bits: 32 digits, far faster, for telling events apart; hides nothing from who wants to know.
+    Xxh3,
+}
+
+/// Shorter keys can be tried out.
+const KEY_BYTES_MIN: usize = 16;
+
+impl Verb for Settings {
+    const NAME: &'static str = "hash";
+    const SUMMARY: &'static str = "replaces values by their hash, or adds a hash of several";
+    const EXAMPLE: &'static str = "hash: {fields: [user.id, user.email], key: \"${HASH_KEY:-an example of a key}\"}\n";
+
+    fn check(&self) -> Result<(), Mistake> {
+        let mistake = |key: &str, what: &str, help: &str| {
+            Err(Mistake { key: key.to_owned(), what: what.to_owned(), help: help.to_owned() })
+        };
+        match &self.key {
+            _ if self.fields.is_empty() => mistake("fields", "no field is named", "write `fields: [user.id]`"),
+            Some(_) if self.algorithm == Algorithm::Xxh3 => {
+                mistake("key", "xxh3 keeps no secret", "use `algorithm: sha256` with a key, or leave the key out")
+            }
+            Some(key) if key.len() < KEY_BYTES_MIN => {
+                mistake("key", "a key of less than 16 bytes can be tried out", "`openssl rand -hex 32` makes one")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        Box::new(Hash {
+            fields: self.fields.iter().map(|path| Place::new(path, opening)).collect(),
+            to: self.to.as_ref().map(|path| Place::new(path, opening)),
+            how: match (&self.key, self.algorithm) {
+                (Some(key), _) => How::Hmac(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())),
+                (None, Algorithm::Sha256) => How::Sha256,
+                (None, Algorithm::Xxh3) => How::Xxh3,
+            },
+            unescaped: Vec::new(),
+            joined: Vec::new(),
+            out: Vec::new(),
+            failures: 0,
+        })
+    }
+}
+
+enum How {
+    Sha256,
+    Hmac(hmac::Key),
+    Xxh3,
+}
+
+struct Hash {
+    fields: Vec<Place>,
+    to: Option<Place>,
+    how: How,
+    unescaped: Vec<u8>,
+    /// Several values as they are hashed.
+    joined: Vec<u8>,
+    out: Vec<u8>,
+    failures: u64,
+}
+
+impl Transform for Hash {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let Hash { fields, to, how, unescaped, joined, out, failures } = self;
+        let Some(to) = to else {
+            for place in fields {
+                let Some(value) = place.get(record) else { continue };
+                how.push(text(value, unescaped), out);
+                if !place.put(record, out) {
+                    // There is no room for the hash, and what it hides must not leave.
+                    place.remove(record);
+                    *failures += 1;
+                }
+            }
+            return Verdict::Keep;
+        };
+        joined.clear();
+        let mut found = false;
+        for (number, place) in fields.iter().enumerate() {
+            if number > 0 {
+                joined.push(0);
+            }
+            if let Some(value) = place.get(record) {
+                found = true;
+                joined.extend_from_slice(text(value, unescaped));
+            }
+        }
+        if found {
+            how.push(joined, out);
+            *failures += u64::from(!to.put(record, out));
+        }
+        Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+}
+
+impl How {
+    /// Makes `out` the hash as a string of JSON.
+    fn push(&self, text: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        out.push(b'"');
+        match self {
+            How::Sha256 => push_hex(digest::digest(&digest::SHA256, text).as_ref(), out),
+            How::Hmac(key) => push_hex(hmac::sign(key, text).as_ref(), out),
+            How::Xxh3 => push_hex(&xxh3_128(text).to_be_bytes(), out),
+        }
+        out.push(b'"');
+    }
+}
+
+fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{mistake, one};
+
+    /// Of `abc`, from the algorithm's own standard.
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn values_become_their_hash() {
+        assert_eq!(one("- hash: {fields: [a, x]}", r#"{"a":"abc","b":1}"#), format!(r#"{{"a":"{ABC}","b":1}}"#));
+        assert_eq!(one("- hash: {fields: [a.b]}", r#"{"a":{"b":"\u0061bc"}}"#), format!(r#"{{"a":{{"b":"{ABC}"}}}}"#));
+        assert_eq!(one("- hash: {fields: [message]}", "abc"), format!(r#"{{"message":"{ABC}"}}"#));
+        // What `xxh128sum` says of `abc`, and of nothing.
+        let xxh3 = |value: &str| one("- hash: {fields: [a], algorithm: xxh3}", &format!("{{\"a\":{value}}}"));
+        assert_eq!(xxh3(r#""abc""#), r#"{"a":"06b05ab6733a618578af5f94892f3950"}"#);
+        assert_eq!(xxh3(r#""""#), r#"{"a":"99aa06d3014798d86001c324468d497f"}"#);
+        assert_ne!(xxh3("7"), xxh3("7.0"));
+        assert_eq!(xxh3("7"), xxh3(r#""7""#));
+    }
+
+    #[test]
+    fn a_key_makes_another_hash() {
+        let list = format!("- hash: {{fields: [a], key: \"{}\"}}", "k".repeat(16));
+        let other = format!("- hash: {{fields: [a], key: \"{}\"}}", "l".repeat(16));
+        let event = r#"{"a":"abc"}"#;
+        // As Python's `hmac` has it.
+        let expected = "c344abd1a90e97045a54278fa5268d82d733aabff437dd4c4c93f35294d3b665";
+        assert_eq!(one(&list, event), format!(r#"{{"a":"{expected}"}}"#));
+        assert_ne!(one(&list, event), one(&other, event));
+        assert_ne!(one(&list, event), one("- hash: {fields: [a]}", event));
+    }
+
+    #[test]
+    fn several_values_make_one_hash() {
+        let made = |fields: &str, event: &str| {
+            one(&format!("- hash: {{fields: [{fields}], to: id.hash}}\n- keep: [id]"), event)
+        };
+        assert_eq!(made("a", r#"{"a":"abc"}"#), format!(r#"{{"id":{{"hash":"{ABC}"}}}}"#));
+        let event = r#"{"a":"x","b":"y"}"#;
+        assert_ne!(made("a, b", event), made("b, a", event));
+        assert_ne!(made("a, b", r#"{"a":"xy","b":""}"#), made("a, b", r#"{"a":"x","b":"y"}"#));
+        assert_eq!(made("a, b", r#"{"a":"x"}"#), made("a, b", r#"{"a":"x","b":""}"#));
+        assert_eq!(one("- hash: {fields: [x], to: y}", event), event, "of nothing there is no hash");
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(mistake("- hash: {fields: []}").contains("no field"));
+        assert!(mistake("- hash: {fields: [a], algorithm: md5}").contains("md5"));
+        assert!(mistake("- hash: {fields: [a], key: short}").contains("less than 16 bytes"));
+        assert!(mistake("- hash: {fields: [a], algorithm: xxh3, key: 0123456789abcdef}").contains("keeps no secret"));
+    }
+}

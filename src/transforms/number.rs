@@ -1,0 +1,234 @@
+//! Numbers out of texts: what `convert` makes of them.
+//!
+//! Guarantees: what is written is a number of JSON with every digit that the text had, or nothing is written; nothing is
+//! allocated.
+
+use std::io::Write as _;
+
+/// A number of JSON or its relatives (`+1`, `.5`, `007`), taken apart.
+struct Parts<'a> {
+    negative: bool,
+    whole: &'a [u8],
+    fraction: Option<&'a [u8]>,
+    exponent: Option<&'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a [u8]) -> Option<Parts<'a>> {
+        let (negative, rest) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            [b'+', rest @ ..] => (false, rest),
+            rest => (false, rest),
+        };
+        let (whole, rest) = digits(rest);
+        let (fraction, rest) = match rest {
+            [b'.', rest @ ..] => {
+                let (fraction, rest) = digits(rest);
+                (Some(fraction), rest)
+            }
+            rest => (None, rest),
+        };
+        let (exponent, rest) = match rest {
+            [b'e' | b'E', rest @ ..] => {
+                let sign = usize::from(matches!(rest, [b'+' | b'-', ..]));
+                let (count, behind) = digits(&rest[sign..]);
+                if count.is_empty() {
+                    return None;
+                }
+                (Some(&rest[..sign + count.len()]), behind)
+            }
+            rest => (None, rest),
+        };
+        let some = !whole.is_empty() || fraction.is_some_and(|fraction| !fraction.is_empty());
+        (some && rest.is_empty()).then_some(Parts { negative, whole, fraction, exponent })
+    }
+}
+
+/// The digits that a text begins with, and what is behind them.
+fn digits(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
+}
+
+/// Appends a whole number of 64 bits, signed or not.
+pub fn int(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let text = text.trim_ascii();
+    if matches!(text, b"true" | b"false") {
+        out.push(if text == b"true" { b'1' } else { b'0' });
+        return true;
+    }
+    let Some(parts) = Parts::of(text) else { return false };
+    let value = match parts.exponent {
+        None => {
+            let add = |value: u64, digit: &u8| value.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+            parts.whole.iter().try_fold(0, add)
+        }
+        Some(_) => scaled(text),
+    };
+    match value {
+        Some(value) if !parts.negative || value <= 1 << 63 => {
+            let sign = if parts.negative && value > 0 { "-" } else { "" };
+            write!(out, "{sign}{value}").is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// The whole part of a number with an exponent, without its sign. Beyond 2^53 it is the nearest that a double can hold.
+fn scaled(text: &[u8]) -> Option<u64> {
+    let value = std::str::from_utf8(text).ok()?.parse::<f64>().ok()?.abs().trunc();
+    // 2^64 is the first that does not fit.
+    (value < 18_446_744_073_709_551_616.0).then_some(value as u64)
+}
+
+/// Appends a number that a double can hold, as one with a fraction or an exponent.
+pub fn float(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let text = text.trim_ascii();
+    if matches!(text, b"true" | b"false") {
+        out.extend_from_slice(if text == b"true" { b"1.0" } else { b"0.0" });
+        return true;
+    }
+    let Some(parts) = Parts::of(text) else { return false };
+    // The double is only asked whether it can hold the number: digits beyond its precision stay.
+    let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+    if !value.is_some_and(f64::is_finite) {
+        return false;
+    }
+    if parts.negative {
+        out.push(b'-');
+    }
+    let zeroes = parts.whole.iter().take_while(|byte| **byte == b'0').count();
+    match &parts.whole[zeroes..] {
+        [] => out.push(b'0'),
+        whole => out.extend_from_slice(whole),
+    }
+    match parts.fraction {
+        Some(fraction) if !fraction.is_empty() => {
+            out.push(b'.');
+            out.extend_from_slice(fraction);
+        }
+        _ if parts.exponent.is_none() => out.extend_from_slice(b".0"),
+        _ => {}
+    }
+    if let Some(exponent) = parts.exponent {
+        out.push(b'e');
+        out.extend_from_slice(exponent);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn made(make: fn(&[u8], &mut Vec<u8>) -> bool, text: &str) -> Option<String> {
+        let mut out = Vec::new();
+        let done = make(text.as_bytes(), &mut out);
+        assert!(done || out.is_empty(), "{text}");
+        done.then(|| String::from_utf8(out).expect("ASCII"))
+    }
+
+    #[test]
+    fn whole_numbers_have_64_bits() {
+        for (text, expected) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("007", "7"),
+            (" 12 ", "12"),
+            ("+5", "5"),
+            ("3.99", "3"),
+            ("-3.99", "-3"),
+            ("-0.5", "0"),
+            (".5", "0"),
+            ("5.", "5"),
+            ("1e3", "1000"),
+            ("1.5E+1", "15"),
+            ("true", "1"),
+            ("false", "0"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("9007199254740993.5", "9007199254740993"),
+            ("1e-400", "0"),
+        ] {
+            assert_eq!(made(int, text).as_deref(), Some(expected), "{text}");
+        }
+        for none in [
+            "",
+            " ",
+            "-",
+            "+",
+            ".",
+            "e5",
+            "1e",
+            "1e+",
+            "0x1f",
+            "1_000",
+            "1,000",
+            "12a",
+            "1 2",
+            "--1",
+            "inf",
+            "nan",
+            "True",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "1e20",
+            "1e400",
+            "-1e19",
+        ] {
+            assert_eq!(made(int, none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn floats_keep_their_digits() {
+        for (text, expected) in [
+            ("5", "5.0"),
+            ("-5", "-5.0"),
+            ("0", "0.0"),
+            ("00.50", "0.50"),
+            (" 12.50 ", "12.50"),
+            ("+1.5", "1.5"),
+            (".5", "0.5"),
+            ("5.", "5.0"),
+            ("5.e3", "5e3"),
+            ("1E-3", "1e-3"),
+            ("12345678901234567890123", "12345678901234567890123.0"),
+            ("0.1234567890123456789", "0.1234567890123456789"),
+            ("true", "1.0"),
+            ("false", "0.0"),
+            ("1e308", "1e308"),
+        ] {
+            assert_eq!(made(float, text).as_deref(), Some(expected), "{text}");
+        }
+        for none in ["", "1e400", "-1e400", "inf", "-infinity", "NaN", "1.2.3", "0x1p3", "e", ".", "1e5.5"] {
+            assert_eq!(made(float, none), None, "{none}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whole_numbers_agree_with_the_reference(value in any::<i128>().prop_map(|value| value >> 60)) {
+            let expected = i64::try_from(value).map(|value| value.to_string()).ok()
+                .or_else(|| u64::try_from(value).map(|value| value.to_string()).ok());
+            prop_assert_eq!(made(int, &value.to_string()), expected.clone());
+            if value != 0 {
+                prop_assert_eq!(made(int, &format!("{value}.75")), expected);
+            }
+        }
+
+        #[test]
+        fn floats_agree_with_the_reference(text in "[+-]?[0-9]{0,4}[.]?[0-9]{0,4}([eE][+-]?[0-9]{0,3})?|\\PC{0,8}") {
+            let expected = text.trim_ascii().parse::<f64>().ok().filter(|value| value.is_finite());
+            match made(float, &text) {
+                Some(made) => {
+                    prop_assert_eq!(made.parse().ok(), expected);
+                    prop_assert!(serde_json::from_str::<serde_json::Value>(&made).is_ok());
+                    prop_assert!(made.contains(['.', 'e']));
+                }
+                None => prop_assert_eq!(expected.filter(|_| !matches!(text.as_str(), "true" | "false")), None),
+            }
+        }
+    }
+}

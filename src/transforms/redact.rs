@@ -1,0 +1,360 @@
+//! `redact`: secrets in texts become stars.
+
+use super::place::Place;
+use super::secrets::{Finder, Preset};
+use super::text::{text, unescaped};
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::json::string_end;
+use crate::codec::path::Path;
+use crate::codec::pattern::Pattern;
+use crate::config::component::Mistake;
+use memchr::memchr;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::ops::Range;
+use tailwater_shards::record::{Record, Value};
+use tailwater_shards::scan::escape_json_into;
+use tailwater_shards::shape::Field;
+
+/// What is looked for, where, and what stands in its place. All that is found in one text is found before anything is replaced,
+/// and what overlaps is replaced once. Texts are looked at as they read, without escapes; one in which nothing is found stays
+/// byte for byte. Names of fields are not looked at.
+///
+/// - `email`: addresses with a domain of at least two parts.
+/// - `card`: numbers of 13 to 19 digits with single spaces or dashes between them that begin with 2 to 6 and whose check digit is
+///   right; also where a number of JSON is one.
+/// - `ipv4` and `ipv6`: addresses, the latter in every form that is valid.
+/// - `bearer`: what follows the word `bearer`.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Redact")]
+pub struct Settings {
+    /// The fields that are looked at, with all that is in them. By default all fields of the event.
+    #[serde(default)]
+    pub fields: Option<Vec<Path>>,
+    /// What is looked for, ready-made.
+    #[serde(default)]
+    pub presets: Vec<Preset>,
+    /// What is looked for, as regular expressions. Write them in single quotes: `'tok_\w+'`.
+    #[serde(default)]
+    pub patterns: Vec<Pattern>,
+    /// What stands in place of what is found.
+    #[serde(default = "stars")]
+    pub with: String,
+}
+
+fn stars() -> String {
+    "***".to_owned()
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "redact";
+    const SUMMARY: &'static str = "replaces secrets in texts by stars";
+    const EXAMPLE: &'static str = "redact: {presets: [email, card, bearer], patterns: ['tok_\\w+']}\n";
+    const SAMPLE: &'static str = r#"{"message":"ann@example.com paid with 4111 1111 1111 1111","headers":{"authorization":"Bearer eyJhbGciOi","x-api-key":"tok_8fj2"},"order":4711}"#;
+
+    fn check(&self) -> Result<(), Mistake> {
+        if self.presets.is_empty() && self.patterns.is_empty() {
+            let what = "neither `presets` nor `patterns` say what to look for".to_owned();
+            return Err(Mistake { key: "presets".to_owned(), what, help: "write `presets: [email, card]`".to_owned() });
+        }
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let mut with = Vec::new();
+        escape_json_into(self.with.as_bytes(), &mut with);
+        let patterns = self.patterns.iter().map(|pattern| Finder::pattern(pattern.regex()));
+        let places = self.fields.iter().flatten();
+        Box::new(Redact {
+            places: self.fields.is_some().then(|| places.map(|path| Place::new(path, opening)).collect()),
+            work: Work {
+                finders: self.presets.iter().map(|preset| Finder::preset(*preset)).chain(patterns).collect(),
+                with,
+                found: Vec::new(),
+                unescaped: Vec::new(),
+                card: self.presets.contains(&Preset::Card),
+            },
+            fields: Vec::new(),
+            made: Vec::new(),
+            out: Vec::new(),
+            failures: 0,
+        })
+    }
+}
+
+struct Redact {
+    /// None: all fields.
+    places: Option<Vec<Place>>,
+    work: Work,
+    fields: Vec<Field>,
+    /// The fields with a new value, by their place in `fields`, and where in `out` it ends.
+    made: Vec<(usize, usize)>,
+    /// The new values, one behind the other.
+    out: Vec<u8>,
+    failures: u64,
+}
+
+impl Transform for Redact {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let Redact { places: Some(places), work, out, failures, .. } = self else {
+            self.apply_to_all(record);
+            return Verdict::Keep;
+        };
+        for place in places {
+            out.clear();
+            let Some(value) = place.get(record) else { continue };
+            if work.value(value, out) && !place.put(record, out) {
+                // There is no room for the new value, and the old one must not leave.
+                place.remove(record);
+                *failures += 1;
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+}
+
+impl Redact {
+    fn apply_to_all(&mut self, record: &mut Record<'_>) {
+        let Redact { work, fields, made, out, .. } = self;
+        (out.clear(), made.clear(), fields.clear());
+        fields.extend_from_slice(record.fields());
+        for (at, field) in fields.iter().enumerate() {
+            if work.value(record.value(field.source), out) {
+                made.push((at, out.len()));
+            }
+        }
+        if made.is_empty() {
+            return;
+        }
+        if !recast(record, fields, made, Some(out)) {
+            recast(record, fields, made, None);
+            self.failures += 1;
+        }
+    }
+}
+
+/// Gives the event the new values, or leaves the fields out that they are for.
+fn recast(record: &mut Record<'_>, fields: &[Field], made: &[(usize, usize)], values: Option<&[u8]>) -> bool {
+    let mut recast = record.recast();
+    let (mut start, mut made) = (0, made.iter().peekable());
+    for (at, field) in fields.iter().enumerate() {
+        match (made.next_if(|(of, _)| *of == at), values) {
+            (None, _) => recast.keep(*field),
+            (Some(_), None) => {}
+            (Some((_, end)), Some(values)) => {
+                recast.put(field.key, |arena| arena.extend_from_slice(&values[start..*end]));
+                start = *end;
+            }
+        }
+    }
+    recast.finish()
+}
+
+struct Work {
+    finders: Vec<Finder>,
+    /// What is put in, escaped.
+    with: Vec<u8>,
+    found: Vec<Range<usize>>,
+    unescaped: Vec<u8>,
+    /// Whether numbers are looked at.
+    card: bool,
+}
+
+impl Work {
+    /// Appends the value without its secrets. False, with nothing appended, if there are none.
+    fn value(&mut self, value: Value<'_>, out: &mut Vec<u8>) -> bool {
+        match value {
+            Value::Json(json) if !json.starts_with(b"\"") => self.nested(json, out),
+            value => {
+                let mut scratch = std::mem::take(&mut self.unescaped);
+                let found = self.string(text(value, &mut scratch), out);
+                self.unescaped = scratch;
+                found
+            }
+        }
+    }
+
+    /// The same for a text; a string is appended.
+    fn string(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool {
+        self.found.clear();
+        for finder in &mut self.finders {
+            finder.find(text, &mut self.found);
+        }
+        if self.found.is_empty() {
+            return false;
+        }
+        self.found.sort_unstable_by_key(|range| range.start);
+        out.push(b'"');
+        let mut clean = 0;
+        let mut ranges = self.found.iter().cloned().peekable();
+        while let Some(mut range) = ranges.next() {
+            while let Some(next) = ranges.next_if(|next| next.start < range.end) {
+                range.end = range.end.max(next.end);
+            }
+            escape_json_into(&text[clean..range.start], out);
+            out.extend_from_slice(&self.with);
+            clean = range.end;
+        }
+        escape_json_into(&text[clean..], out);
+        out.push(b'"');
+        true
+    }
+
+    /// The same for an object, an array, or what is neither these nor a text.
+    fn nested(&mut self, json: &[u8], out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let (mut at, mut clean) = (0, 0);
+        let mut scratch = std::mem::take(&mut self.unescaped);
+        while let Some(quote) = memchr(b'"', &json[at..]).map(|length| at + length) {
+            self.numbers(json, at..quote, &mut clean, out);
+            let Some(end) = string_end(json, quote) else { break };
+            at = end;
+            let behind = json[end..].iter().find(|byte| !byte.is_ascii_whitespace());
+            let before = out.len();
+            out.extend_from_slice(&json[clean..quote]);
+            // A name is no text.
+            if behind != Some(&b':') && self.string(unescaped(&json[quote + 1..end - 1], &mut scratch), out) {
+                clean = end;
+            } else {
+                out.truncate(before);
+            }
+        }
+        self.numbers(json, at..json.len(), &mut clean, out);
+        self.unescaped = scratch;
+        if clean > 0 {
+            out.extend_from_slice(&json[clean..]);
+        }
+        debug_assert!(clean > 0 || out.len() == start, "nothing is appended where nothing is found");
+        clean > 0
+    }
+
+    /// Looks for cards among the numbers between two strings.
+    fn numbers(&mut self, json: &[u8], between: Range<usize>, clean: &mut usize, out: &mut Vec<u8>) {
+        if !self.card || between.len() < 13 {
+            return;
+        }
+        self.found.clear();
+        Finder::preset(Preset::Card).find(&json[between.clone()], &mut self.found);
+        for range in &self.found {
+            let (start, end) = (between.start + range.start, between.start + range.end);
+            // Spaces and dashes between digits are no part of a number, and `-` before it would be left alone.
+            let whole = json[start..end].iter().all(u8::is_ascii_digit)
+                && start.checked_sub(1).is_none_or(|before| json[before] != b'-');
+            if !whole {
+                continue;
+            }
+            out.extend_from_slice(&json[*clean..start]);
+            out.push(b'"');
+            out.extend_from_slice(&self.with);
+            out.push(b'"');
+            *clean = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{Bench, mistake, one};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn all_texts_of_an_event_are_looked_at() {
+        let event =
+            r#"{"a":"mail ann@example.com","b":{"c":["x",{"ann@example.com":"bob@example.org"}],"n":1},"d":"none"}"#;
+        assert_eq!(
+            one("- redact: {presets: [email]}", event),
+            r#"{"a":"mail ***","b":{"c":["x",{"ann@example.com":"***"}],"n":1},"d":"none"}"#
+        );
+        assert_eq!(
+            one("- redact: {presets: [email], fields: [b.c, d, x], with: \"<\\\"mail\\\">\"}", event),
+            r#"{"a":"mail ann@example.com","b":{"c":["x",{"ann@example.com":"<\"mail\">"}],"n":1},"d":"none"}"#
+        );
+        assert_eq!(one("- redact: {presets: [email]}", "from ann@example.com"), r#"{"message":"from ***"}"#);
+    }
+
+    #[test]
+    fn what_is_escaped_is_found_and_the_rest_stays_byte_for_byte() {
+        let event =
+            r#"{"a":"\u0061nn\u0040example.com\n\"","b":"\u00e9","c":{ "d" : "\u00e9" , "e":["ann@example.com" ] }}"#;
+        assert_eq!(
+            one("- redact: {presets: [email]}", event),
+            r#"{"a":"***\n\"","b":"\u00e9","c":{ "d" : "\u00e9" , "e":["***" ] }}"#
+        );
+    }
+
+    #[test]
+    fn what_overlaps_is_replaced_once() {
+        let list = "- redact: {patterns: ['b+', 'abbc', 'x*'], with: \"-\"}";
+        assert_eq!(one(list, r#"{"a":"abbc bb"}"#), r#"{"a":"- -"}"#);
+        assert_eq!(one("- redact: {patterns: ['x']}", r#"{"a":"xx"}"#), r#"{"a":"******"}"#, "neighbours are two");
+    }
+
+    #[test]
+    fn cards_are_found_as_numbers_too() {
+        let event = r#"{"a":4111111111111111,"b":[1, 4111111111111111,-4111111111111111],"c":4111111111111112,"d":{"e":4111111111111111.5}}"#;
+        assert_eq!(
+            one("- redact: {presets: [card]}", event),
+            r#"{"a":"***","b":[1, "***",-4111111111111111],"c":4111111111111112,"d":{"e":4111111111111111.5}}"#
+        );
+        assert_eq!(one("- redact: {presets: [email]}", event), event);
+    }
+
+    #[test]
+    fn a_secret_does_not_leave_for_want_of_room() {
+        let list = format!("- redact: {{presets: [email], with: \"{}\"}}", "x".repeat(9 << 20));
+        let mut bench = Bench::try_new(&list).expect("valid");
+        let event = r#"{"a":"ann@example.com","b":1,"c":["bob@example.com"]}"#;
+        assert_eq!(bench.event(event).as_deref(), Some(r#"{"file":"a.log","b":1}"#));
+        assert_eq!(bench.failures(), 1);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(mistake("- redact: {fields: [a]}").contains("neither `presets` nor `patterns`"));
+        assert!(mistake("- redact: {presets: [phone]}").contains("phone"));
+        assert!(mistake("- redact: {patterns: ['(']}").contains("unclosed group"));
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<i32>().prop_map(Value::from),
+            "[ab\"\\\\é{}:,\n]{0,5}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[ab\"]{0,2}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn model(value: &mut Value) {
+        match value {
+            Value::String(text) => *text = text.replace('a', "<\">"),
+            Value::Array(list) => list.iter_mut().for_each(model),
+            Value::Object(map) => map.values_mut().for_each(model),
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn texts_at_any_depth_agree_with_the_model(fields in proptest::collection::btree_map("[a-e]", value(), 0..5), pretty in any::<bool>()) {
+            let event = Value::Object(fields.into_iter().collect());
+            let line = if pretty { serde_json::to_string_pretty(&event).map(|text| text.replace('\n', " ")) } else { serde_json::to_string(&event) };
+            let mut bench = Bench::try_new("- remove: [file]\n- redact: {patterns: [a], with: '<\">'}").expect("valid");
+            let out: Value = serde_json::from_str(&bench.event(&line.expect("JSON")).expect("kept")).expect("JSON");
+            let mut expected = event;
+            model(&mut expected);
+            prop_assert_eq!(out, expected);
+        }
+    }
+}

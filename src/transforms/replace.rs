@@ -1,0 +1,232 @@
+//! `replace`: what a pattern finds in a text becomes something else.
+
+use super::place::{Place, push_json};
+use super::text::string;
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::path::Path;
+use crate::codec::pattern::Pattern;
+use crate::config::component::Mistake;
+use regex_automata::Input;
+use regex_automata::meta::{Cache, Regex};
+use regex_automata::util::captures::Captures;
+use regex_automata::util::iter::Searcher;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::{Record, Value};
+
+/// A field and what is replaced in its text. The text is what the string stands for, without escapes. A value that is no text
+/// stays as it is, and so does one in which nothing is found.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Replace")]
+pub struct Settings {
+    /// The field.
+    pub field: Path,
+    /// A regular expression, without look-around and back-references. Write it in single quotes: `'\d+'`.
+    pub pattern: Pattern,
+    /// What stands in place of what is found: `$1` and `$name` are groups of the pattern, `$0` is all of it, `$$` a dollar. Before
+    /// letters and digits a group stands in braces, with a second dollar because `${` alone begins a variable: `$${1}st`.
+    pub with: String,
+    /// Whether only the first place is replaced.
+    #[serde(default)]
+    pub first_only: bool,
+}
+
+/// A part of what is put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Group(usize),
+}
+
+impl Settings {
+    /// The parts of `with`; says what is wrong with it.
+    fn parts(&self) -> Result<Vec<Part>, String> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = self.with.as_str();
+        while let Some(at) = rest.find('$') {
+            literal.push_str(&rest[..at]);
+            let behind = &rest[at + 1..];
+            if let Some(behind) = behind.strip_prefix('$') {
+                literal.push('$');
+                rest = behind;
+                continue;
+            }
+            let (name, after) = match behind.strip_prefix('{') {
+                Some(inside) => inside.split_once('}').ok_or_else(|| format!("`${behind}` is not closed by `}}`"))?,
+                None => {
+                    let end = behind.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(behind.len());
+                    behind.split_at(end)
+                }
+            };
+            parts.push(Part::Literal(std::mem::take(&mut literal)));
+            parts.push(Part::Group(self.group(name)?));
+            rest = after;
+        }
+        literal.push_str(rest);
+        parts.push(Part::Literal(literal));
+        parts.retain(|part| *part != Part::Literal(String::new()));
+        Ok(parts)
+    }
+
+    fn group(&self, name: &str) -> Result<usize, String> {
+        let groups = self.pattern.regex().group_info();
+        let pattern = regex_automata::PatternID::ZERO;
+        let found = match name.parse::<usize>() {
+            Ok(number) => (number < groups.group_len(pattern)).then_some(number),
+            Err(_) => groups.to_index(pattern, name),
+        };
+        found.ok_or_else(|| match name {
+            "" => "a `$` stands alone".to_owned(),
+            _ => format!("the pattern has no group `{name}`"),
+        })
+    }
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "replace";
+    const SUMMARY: &'static str = "replaces what a pattern finds in a text";
+    const EXAMPLE: &'static str = "replace: {field: path, pattern: '/users/\\d+(/|$)', with: \"/users/{id}$1\"}\n";
+    const SAMPLE: &'static str = r#"{"method":"GET","path":"/users/4711/orders"}"#;
+
+    fn check(&self) -> Result<(), Mistake> {
+        let help = "write `$${1}x` for a group before letters, and `$$` for a dollar".to_owned();
+        self.parts().map(|_| ()).map_err(|what| Mistake { key: "with".to_owned(), what, help })
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let regex = self.pattern.regex().clone();
+        Box::new(Replace {
+            place: Place::new(&self.field, opening),
+            cache: regex.create_cache(),
+            captures: regex.create_captures(),
+            regex,
+            parts: self.parts().unwrap_or_default(),
+            first_only: self.first_only,
+            unescaped: Vec::new(),
+            replaced: Vec::new(),
+            json: Vec::new(),
+        })
+    }
+}
+
+struct Replace {
+    place: Place,
+    regex: Regex,
+    cache: Cache,
+    captures: Captures,
+    parts: Vec<Part>,
+    first_only: bool,
+    unescaped: Vec<u8>,
+    replaced: Vec<u8>,
+    json: Vec<u8>,
+}
+
+impl Transform for Replace {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let Replace { place, regex, cache, captures, parts, first_only, unescaped, replaced, json } = self;
+        let Some(value) = place.get(record) else { return Verdict::Keep };
+        let Some(text) = string(value, unescaped) else { return Verdict::Keep };
+        let has_groups = parts.iter().any(|part| matches!(part, Part::Group(_)));
+        let mut searcher = Searcher::new(Input::new(text));
+        let mut clean = 0;
+        replaced.clear();
+        let mut found = false;
+        while let Some(hit) = searcher.advance(|input| {
+            Ok(match has_groups {
+                false => regex.search_with(cache, input),
+                true => {
+                    regex.search_captures_with(cache, input, captures);
+                    captures.get_match()
+                }
+            })
+        }) {
+            found = true;
+            replaced.extend_from_slice(&text[clean..hit.start()]);
+            for part in &*parts {
+                match part {
+                    Part::Literal(literal) => replaced.extend_from_slice(literal.as_bytes()),
+                    Part::Group(group) => captures
+                        .get_group(*group)
+                        .into_iter()
+                        .for_each(|at| replaced.extend_from_slice(&text[at.range()])),
+                }
+            }
+            clean = hit.end();
+            if *first_only {
+                break;
+            }
+        }
+        if !found {
+            return Verdict::Keep;
+        }
+        replaced.extend_from_slice(&text[clean..]);
+        json.clear();
+        push_json(Value::Text(replaced), json);
+        place.put(record, json);
+        Verdict::Keep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{mistake, one};
+
+    fn replaced(pattern: &str, with: &str, json: &str) -> String {
+        let list = format!("- replace: {{field: a, pattern: '{pattern}', with: \"{with}\"}}");
+        let out = one(&list, &format!("{{\"a\":{json}}}"));
+        out.strip_prefix("{\"a\":").and_then(|out| out.strip_suffix('}')).expect("one field").to_owned()
+    }
+
+    #[test]
+    fn every_place_is_replaced_by_groups_and_text() {
+        for (pattern, with, json, expected) in [
+            (r"\d+", "N", r#""a1b22c""#, r#""aNbNc""#),
+            (r"(\w+)@(?<host>\w+)", "$host at $${1}s", r#""ann@web, bob@db""#, r#""web at anns, db at bobs""#),
+            (r"\d", "$$$0", r#""1 2""#, r#""$1 $2""#),
+            ("b*", "-", r#""aéb""#, r#""-a-é-""#),
+            ("(a)|(b)", "[$1$2]", r#""ab""#, r#""[a][b]""#),
+            ("^", "> ", r#""x""#, r#""> x""#),
+            (".", "", r#""abc""#, r#""""#),
+            (r"\n", r"\\n\\t", r#""a\nb""#, r#""a\\n\\tb""#),
+            ("\"", "'", r#""say \"x\"""#, r#""say 'x'""#),
+            ("é", "e", r#""caf\u00e9""#, r#""cafe""#),
+            ("x", "y", "7", "7"),
+        ] {
+            assert_eq!(replaced(pattern, with, json), expected, "{pattern} {with}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_is_replaced_when_that_is_said() {
+        let list = r#"- replace: {field: a.b, pattern: '\d', with: "", first_only: true}"#;
+        assert_eq!(one(list, r#"{"a":{"b":"1-2"}}"#), r#"{"a":{"b":"-2"}}"#);
+    }
+
+    #[test]
+    fn what_has_no_match_stays_byte_for_byte() {
+        let json = r#""\u00e9\/x""#;
+        assert_eq!(replaced("z", "y", json), json);
+        assert_eq!(replaced("y", "z", "[\"y\"]"), "[\"y\"]", "a list is no text");
+    }
+
+    #[test]
+    fn text_events_are_replaced_in_too() {
+        assert_eq!(one("- replace: {field: message, pattern: '\"', with: q}", "a \"b\""), r#"{"message":"a qbq"}"#);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let list = |pattern: &str, with: &str| {
+            mistake(&format!("- replace: {{field: a, pattern: '{pattern}', with: \"{with}\"}}"))
+        };
+        assert!(list("(", "").contains("unclosed group"));
+        assert!(list("x{1000}{1000}", "").contains("bytes once compiled"));
+        assert!(list("(?=x)", "").contains("look-around"));
+        assert!(list("(a)", "$2").contains("with: the pattern has no group `2`"));
+        assert!(list("(a)", "$1x").contains("no group `1x`"));
+        assert!(list("a", "$${0").contains("not closed"));
+        assert!(list("a", "5 $").contains("stands alone"));
+    }
+}

@@ -1,0 +1,184 @@
+//! `timestamp`: when an event happened, out of one of its fields.
+
+use super::place::Place;
+use super::short::{Short, ShortForm};
+use super::text::text;
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::moment::Format;
+use crate::codec::path::Path;
+use crate::config::component::Mistake;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::{Record, Value};
+
+/// The field that says when the event happened, or a map that says more. Dates in the names that outputs make (`%Y.%m.%d`) and
+/// in templates (`{{ %Y-%m-%d }}`) are those of this time; without it they are those of when the event was read. Fields stay as
+/// they are: `convert` writes a time anew.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Settings(pub Short<Source>);
+
+/// Where the time of an event is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "TimestampSource")]
+pub struct Source {
+    /// The field.
+    pub field: Path,
+    /// How it is written: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a format of strftime such as
+    /// `"%d/%b/%Y:%H:%M:%S %z"`. Without a zone it is UTC; without a year, the year in which it is not ahead of the event.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// Whether the field is removed when it has been read.
+    #[serde(default)]
+    pub remove: bool,
+    /// What becomes of an event whose field does not read as a time; one without the field is no failure.
+    #[serde(default)]
+    pub on_fail: OnFail,
+}
+
+/// What becomes of an event whose time cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "TimestampOnFail")]
+pub enum OnFail {
+    /// It keeps the time at which it was read.
+    #[default]
+    Keep,
+    /// It is dropped.
+    Drop,
+    /// It goes to the dead letter queue.
+    DeadLetter,
+}
+
+impl ShortForm for Source {
+    const EXPECTED: &'static str = "a field such as time, or a map such as {field: time, format: unix_ms}";
+    type Word = Path;
+    fn of(field: Path) -> Source {
+        Source { field, format: None, remove: false, on_fail: OnFail::Keep }
+    }
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "timestamp";
+    const SUMMARY: &'static str = "takes the time of the event out of a field";
+    const EXAMPLE: &'static str = "timestamp: {field: time, format: \"%d/%b/%Y:%H:%M:%S %z\", remove: true}\n";
+    const SAMPLE: &'static str = r#"{"time":"23/Nov/2026:11:20:30 +0100","message":"GET / 200"}"#;
+
+    fn check(&self) -> Result<(), Mistake> {
+        match self.0.0.format.as_deref().map(Format::parse) {
+            Some(Err(what)) => {
+                let help = "a format looks like `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\"".to_owned();
+                Err(Mistake { key: "format".to_owned(), what, help })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
+        let Source { field, format, remove, on_fail } = &self.0.0;
+        Box::new(Open {
+            path: field.clone(),
+            place: Place::new(field, opening),
+            format: format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto),
+            remove: *remove,
+            on_fail: *on_fail,
+            unescaped: Vec::new(),
+            failures: 0,
+        })
+    }
+}
+
+struct Open {
+    path: Path,
+    place: Place,
+    format: Format,
+    remove: bool,
+    on_fail: OnFail,
+    unescaped: Vec<u8>,
+    failures: u64,
+}
+
+impl Transform for Open {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let Some(value) = self.place.get(record) else { return Verdict::Keep };
+        let moment = match value {
+            Value::Json([b'{' | b'[' | b't' | b'f' | b'n', ..]) => None,
+            value => self.format.read(text(value, &mut self.unescaped), record.timestamp),
+        };
+        match moment.and_then(|moment| moment.timestamp()) {
+            Some(timestamp) => {
+                record.timestamp = timestamp;
+                if self.remove {
+                    self.place.remove(record);
+                }
+            }
+            None => {
+                self.failures += 1;
+                match self.on_fail {
+                    OnFail::Keep => {}
+                    OnFail::Drop => return Verdict::Drop,
+                    OnFail::DeadLetter => {
+                        record.give_up(Settings::NAME, format_args!("{} is no time", self.path));
+                        return Verdict::DeadLetter;
+                    }
+                }
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{Bench, mistake, one};
+
+    const SHOWN: &str = "\n- add: {at: \"{{ %Y-%m-%dT%H:%M:%S }}\"}";
+
+    #[test]
+    fn dates_are_those_of_the_event() {
+        let at = |list: &str, event: &str| one(&format!("- timestamp: {list}{SHOWN}"), event);
+        assert_eq!(
+            at("t", r#"{"t":"2020-01-02T03:04:05Z"}"#),
+            r#"{"t":"2020-01-02T03:04:05Z","at":"2020-01-02T03:04:05"}"#
+        );
+        assert_eq!(
+            at("a.t", r#"{"a":{"t":1577934245123}}"#),
+            r#"{"a":{"t":1577934245123},"at":"2020-01-02T03:04:05"}"#
+        );
+        assert_eq!(
+            at("{field: t, remove: true}", r#"{"t":"1577934245","b":1}"#),
+            r#"{"b":1,"at":"2020-01-02T03:04:05"}"#
+        );
+        let list = "{field: message, format: \"%d/%b/%Y:%T %z\"}";
+        assert_eq!(
+            at(list, "02/Jan/2020:04:04:05 +0100").split_once("at").expect("added").1,
+            r#"":"2020-01-02T03:04:05"}"#
+        );
+    }
+
+    #[test]
+    fn an_event_whose_time_cannot_be_read_keeps_the_one_it_has() {
+        let list = format!("- timestamp: {{field: t, remove: true}}{SHOWN}");
+        let mut bench = Bench::try_new(&list).expect("valid");
+        for bad in [r#""soon""#, "{}", "true", "null", r#""0001-01-01""#, "99999999999999999999"] {
+            let out = bench.event(&format!("{{\"t\":{bad}}}")).expect("kept");
+            assert!(out.ends_with(&format!("\"t\":{bad},\"at\":\"2026-11-23T10:20:30\"}}")), "{out}");
+            assert_eq!(bench.failures(), 1, "{bad}");
+        }
+        assert!(bench.event("{}").expect("kept").contains("2026-11-23T10:20:30"));
+        assert_eq!(bench.failures(), 0, "no field, no failure");
+        assert_eq!(one("- timestamp: {field: t, on_fail: drop}", r#"{"t":"soon"}"#), "dropped");
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(mistake("- timestamp: {field: t, format: iso}").contains("format: `iso` is neither"));
+        assert!(mistake("- timestamp: {format: unix}").contains("field"));
+        assert!(mistake("- timestamp: [t]").contains("a field such as time"));
+    }
+}

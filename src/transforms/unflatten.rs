@@ -1,0 +1,325 @@
+//! `unflatten`: fields with dotted names become objects.
+
+use super::flatten::{check_separator, dot};
+use super::place::push_json;
+use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::json::{Fields, body_is};
+use crate::config::component::Mistake;
+use memchr::memmem;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tailwater_shards::record::Record;
+use tailwater_shards::scan::escape_json_into;
+use tailwater_shards::scan::json::NESTING_MAX;
+use tailwater_shards::shape::Field;
+
+/// How dotted names are taken apart. Only the names of the event's own fields are, into a field's object if there is one. A field
+/// stays as it is, and is counted, if something else than an object is in its way. Numbers in names are names like others: arrays
+/// are not made.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Unflatten")]
+pub struct Settings {
+    /// What stands between the parts of a name. A name with an empty part stays as it is.
+    #[serde(default = "dot")]
+    pub separator: String,
+    /// The first parts of the names that are taken apart. By default all.
+    #[serde(default)]
+    pub fields: Option<Vec<String>>,
+}
+
+impl Verb for Settings {
+    const NAME: &'static str = "unflatten";
+    const SUMMARY: &'static str = "makes objects of fields with dotted names";
+    const EXAMPLE: &'static str = "unflatten: {}\n";
+    const SAMPLE: &'static str = r#"{"message":"ok","http.status":200,"http.request.method":"GET"}"#;
+
+    fn check(&self) -> Result<(), Mistake> {
+        check_separator(&self.separator)
+    }
+
+    fn open(&self, _: &mut Opening<'_>) -> Box<dyn Transform> {
+        Box::new(Unflatten {
+            separator: self.separator.as_bytes().to_vec(),
+            only: self.fields.clone(),
+            fields: Vec::new(),
+            fates: Vec::new(),
+            groups: Vec::new(),
+            used: 0,
+            value: Vec::new(),
+            next: Vec::new(),
+            failures: 0,
+        })
+    }
+}
+
+/// Objects that one event may come to, and bytes that may be written to make them: each field writes its object anew.
+const GROUPS_MAX: usize = 1024;
+const WORK_BYTES_MAX: usize = 16 << 20;
+
+/// What becomes of a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// The object of this number stands in its place.
+    Object(usize),
+    /// It is inside of an object.
+    Inside,
+}
+
+/// An object that is made.
+#[derive(Default)]
+struct Group {
+    name: Vec<u8>,
+    json: Vec<u8>,
+}
+
+struct Unflatten {
+    separator: Vec<u8>,
+    only: Option<Vec<String>>,
+    fields: Vec<Field>,
+    fates: Vec<Fate>,
+    /// Those in use come first; the others are room for later events.
+    groups: Vec<Group>,
+    used: usize,
+    value: Vec<u8>,
+    next: Vec<u8>,
+    failures: u64,
+}
+
+impl Transform for Unflatten {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        self.fields.clear();
+        self.fields.extend_from_slice(record.fields());
+        self.fates.clear();
+        self.fates.resize(self.fields.len(), Fate::Stays);
+        self.used = 0;
+        let mut work = 0;
+        for at in 0..self.fields.len() {
+            let Some(length) = self.head_of(record.name(self.fields[at].key)) else { continue };
+            if !self.put(record, at, length, &mut work) {
+                self.failures += 1;
+            }
+            if work > WORK_BYTES_MAX {
+                self.failures += 1;
+                return Verdict::Keep;
+            }
+        }
+        if self.used == 0 {
+            return Verdict::Keep;
+        }
+        let mut recast = record.recast();
+        for (field, fate) in self.fields.iter().zip(&self.fates) {
+            match fate {
+                Fate::Stays => recast.keep(*field),
+                Fate::Inside => {}
+                Fate::Object(number) => {
+                    let group = &self.groups[*number];
+                    let key = recast.key(&group.name);
+                    recast.put(key, |out| out.extend_from_slice(&group.json));
+                }
+            }
+        }
+        self.failures += u64::from(!recast.finish());
+        Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+}
+
+impl Unflatten {
+    /// The length of the first part of a name that is taken apart.
+    fn head_of(&self, name: &[u8]) -> Option<usize> {
+        let length = memmem::find(name, &self.separator)?;
+        let wanted = |only: &Vec<String>| only.iter().any(|wanted| wanted.as_bytes() == &name[..length]);
+        if !self.only.as_ref().is_none_or(wanted) {
+            return None;
+        }
+        let mut parts = 0;
+        let mut rest = Some(name);
+        while let Some(name) = rest {
+            let (part, behind) = split(name, &self.separator);
+            (parts, rest) = (parts + 1, behind);
+            if part.is_empty() || parts > NESTING_MAX {
+                return None;
+            }
+        }
+        Some(length)
+    }
+
+    /// Puts the field at `at` into its object. False, and nothing changed, when something is in the way.
+    fn put(&mut self, record: &Record<'_>, at: usize, length: usize, work: &mut usize) -> bool {
+        let name = record.name(self.fields[at].key);
+        let (head, rest) = (&name[..length], &name[length + self.separator.len()..]);
+        let known = self.groups[..self.used].iter().position(|group| group.name == head);
+        let Some(number) = known.or_else(|| self.begin(record, head)) else { return false };
+        *work += self.groups[number].json.len() + self.used;
+        (self.value.clear(), self.next.clear());
+        push_json(record.value(self.fields[at].source), &mut self.value);
+        if !put_split(&self.groups[number].json, rest, &self.separator, &self.value, &mut self.next) {
+            // A group that nothing was put into yet has no place and is begun anew by the next one.
+            if known.is_none() {
+                self.used -= 1;
+            }
+            return false;
+        }
+        std::mem::swap(&mut self.groups[number].json, &mut self.next);
+        if known.is_none() {
+            let own = self.fields.iter().position(|field| record.name(field.key) == head);
+            self.fates[own.unwrap_or(at)] = Fate::Object(number);
+            *work += self.fields.len();
+        }
+        if self.fates[at] == Fate::Stays {
+            self.fates[at] = Fate::Inside;
+        }
+        true
+    }
+
+    /// Begins an object with what the event has under its name. None if that is something else.
+    fn begin(&mut self, record: &Record<'_>, head: &[u8]) -> Option<usize> {
+        let number = self.used;
+        if number == GROUPS_MAX {
+            return None;
+        }
+        if self.groups.len() == number {
+            self.groups.push(Group::default());
+        }
+        let group = &mut self.groups[number];
+        (group.name.clear(), group.json.clear());
+        group.name.extend_from_slice(head);
+        match self.fields.iter().find(|field| record.name(field.key) == head) {
+            Some(own) => push_json(record.value(own.source), &mut group.json),
+            None => group.json.extend_from_slice(b"{}"),
+        }
+        if !group.json.starts_with(b"{") {
+            return None;
+        }
+        self.used += 1;
+        Some(number)
+    }
+}
+
+/// The first part of a name, and what is behind the separator.
+fn split<'a>(name: &'a [u8], separator: &[u8]) -> (&'a [u8], Option<&'a [u8]>) {
+    match memmem::find(name, separator) {
+        Some(at) => (&name[..at], Some(&name[at + separator.len()..])),
+        None => (name, None),
+    }
+}
+
+/// Appends the object `json` with `value` under the parts of `name`. False, with anything appended, when something else than an
+/// object is in the way.
+fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
+    let (part, rest) = split(name, separator);
+    let Some(fields) = Fields::of(json) else { return false };
+    let same = Fields::of(json).into_iter().flatten().enumerate().filter(|(_, (body, _))| body_is(body, part));
+    let last = same.last().map(|(number, _)| number);
+    out.push(b'{');
+    let mut empty = true;
+    for (number, (body, old)) in fields.enumerate() {
+        out.extend_from_slice(if empty { b"\"" } else { b",\"" });
+        out.extend_from_slice(body);
+        out.extend_from_slice(b"\":");
+        empty = false;
+        match rest {
+            _ if last != Some(number) => out.extend_from_slice(old),
+            None => out.extend_from_slice(value),
+            Some(rest) => {
+                if !put_split(old, rest, separator, value, out) {
+                    return false;
+                }
+            }
+        }
+    }
+    if last.is_none() {
+        out.extend_from_slice(if empty { b"\"" } else { b",\"" });
+        escape_json_into(part, out);
+        out.extend_from_slice(b"\":");
+        match rest {
+            None => out.extend_from_slice(value),
+            Some(rest) => drop(put_split(b"{}", rest, separator, value, out)),
+        }
+    }
+    out.push(b'}');
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{Bench, mistake, one};
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    #[test]
+    fn dotted_names_become_objects() {
+        let made = |event: &str| one("- unflatten: {}", event);
+        assert_eq!(made(r#"{"a.b":1,"c":2,"a.d.e":"x"}"#), r#"{"a":{"b":1,"d":{"e":"x"}},"c":2}"#);
+        assert_eq!(made(r#"{"a.b":1,"a":{"b": 0,"c":{}},"a.c.d":2}"#), r#"{"a":{"b":1,"c":{"d":2}}}"#);
+        assert_eq!(made(r#"{"a.\"b":1}"#), r#"{"a":{"\"b":1}}"#);
+        assert_eq!(made(r#"{"a.0":1,"a.1":{"b.c":2}}"#), r#"{"a":{"0":1,"1":{"b.c":2}}}"#);
+        let list = "- unflatten: {separator: __, fields: [a]}";
+        assert_eq!(one(list, r#"{"a__b":1,"c__d":2,"a.c":3}"#), r#"{"a":{"b":1},"c__d":2,"a.c":3}"#);
+        assert_eq!(one("- rename: {message: \"[\\\"m.t\\\"]\"}\n- unflatten: {}", "x\"y"), r#"{"m":{"t":"x\"y"}}"#);
+    }
+
+    #[test]
+    fn what_is_in_the_way_stays_and_so_does_what_would_be_in_it() {
+        for (event, expected, failures) in [
+            (r#"{"a":1,"a.b":2}"#, r#"{"a":1,"a.b":2}"#, 1),
+            (r#"{"a.b":1,"a.b.c":2,"a.d":3}"#, r#"{"a":{"b":1,"d":3},"a.b.c":2}"#, 1),
+            (r#"{"a":{"b":[]},"a.b.c":2,"x.y":1}"#, r#"{"a":{"b":[]},"a.b.c":2,"x":{"y":1}}"#, 1),
+            (r#"{"a..b":1,".a":2,"a.":3,".":4}"#, r#"{"a..b":1,".a":2,"a.":3,".":4}"#, 0),
+        ] {
+            let mut bench = Bench::try_new("- remove: [file]\n- unflatten: {}").expect("valid");
+            assert_eq!(bench.event(event).as_deref(), Some(expected));
+            assert_eq!(bench.failures(), failures, "{event}");
+        }
+        assert!(mistake("- unflatten: {separator: ''}").contains("an empty separator"));
+    }
+
+    #[test]
+    fn work_is_bounded() {
+        let large = "v".repeat(100_000);
+        let mut event: Map<String, Value> = (0..400).map(|number| (format!("a.k{number}"), json!(number))).collect();
+        event.insert("a.a".to_owned(), json!(large));
+        let event = Value::Object(event).to_string();
+        let mut bench = Bench::try_new("- remove: [file]\n- unflatten: {}").expect("valid");
+        assert_eq!(bench.event(&event), Some(event), "it stays as it is");
+        assert_eq!(bench.failures(), 1);
+        let wide: Map<String, Value> = (0..3000).map(|number| (format!("k{number}.a"), json!(number))).collect();
+        let out: Value =
+            serde_json::from_str(&bench.event(&Value::Object(wide).to_string()).expect("kept")).expect("JSON");
+        assert_eq!(out.as_object().map(Map::len), Some(3000));
+        assert_eq!(bench.failures(), 3000 - super::GROUPS_MAX as u64);
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<i64>().prop_map(Value::from),
+            "[ab\"\\\\.]{0,3}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![1 => proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from), 3 => object(inner)]
+        })
+    }
+
+    fn object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+        let names = "[ab\"\\\\é]{1,2}";
+        proptest::collection::btree_map(names, inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_flattened_comes_back(event in object(value()), separator in "[.]|__|\"") {
+            prop_assume!(separator != "\"" || !event.to_string().contains("\\\""));
+            let list = format!("- remove: [file]\n- flatten: {{separator: '{separator}'}}\n- unflatten: {{separator: '{separator}'}}");
+            let mut bench = Bench::try_new(&list).expect("valid");
+            let out: Value = serde_json::from_str(&bench.event(&event.to_string()).expect("kept")).expect("JSON");
+            prop_assert_eq!(out, event);
+            prop_assert_eq!(bench.failures(), 0);
+        }
+    }
+}

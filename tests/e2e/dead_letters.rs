@@ -1,0 +1,298 @@
+//! Dead letters from the outside: what a destination refuses is kept with its reason, shown, sent again after a fix, and removed.
+
+use crate::case::Case;
+use crate::metrics;
+use crate::product::{Product, run_to_end, text};
+use crate::wait::wait_for;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What the destination took, by message: how often.
+type Taken = Arc<Mutex<BTreeMap<String, u64>>>;
+
+/// A destination that refuses messages with the word `bad` until it is mended, and all with the word `never`.
+struct Destination {
+    port: u16,
+    taken: Taken,
+    mended: Arc<AtomicBool>,
+}
+
+impl Destination {
+    fn start() -> Destination {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let (taken, mended) = (Taken::default(), Arc::new(AtomicBool::new(false)));
+        let (sink, fixed) = (taken.clone(), mended.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (sink, fixed) = (sink.clone(), fixed.clone());
+                std::thread::spawn(move || serve(stream, &sink, &fixed));
+            }
+        });
+        Destination { port, taken, mended }
+    }
+
+    /// An output for it that sends each event alone.
+    fn output(&self) -> String {
+        format!(
+            "{{type: http, url: \"http://127.0.0.1:{}/in\", request_bytes: 1, batch: {{max_age: 10ms}}, \
+             retry: {{initial: 10ms, max: 50ms}}}}",
+            self.port
+        )
+    }
+
+    fn taken(&self) -> BTreeMap<String, u64> {
+        self.taken.lock().expect("no test panics with it").clone()
+    }
+}
+
+fn serve(stream: TcpStream, taken: &Taken, mended: &AtomicBool) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut stream = stream;
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let body = String::from_utf8_lossy(&body).into_owned();
+        let refused = body.contains("never") || body.contains("bad") && !mended.load(Ordering::Acquire);
+        if !refused {
+            for line in body.lines() {
+                let event: Value = serde_json::from_str(line).ok()?;
+                let message = event["message"].as_str()?.to_owned();
+                *taken.lock().expect("no test panics with it").entry(message).or_default() += 1;
+            }
+        }
+        let (status, why) = if refused { (400, "no such field") } else { (200, "") };
+        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{why}", why.len());
+        stream.write_all(answer.as_bytes()).ok()?;
+    }
+}
+
+fn configure(case: &Case, destination: &Destination) -> PathBuf {
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    case.configure(&input, &destination.output())
+}
+
+fn start(case: &Case, config: &Path) -> Product {
+    let mut product = Product::start(case, config);
+    product.expect("refused, now dead letters");
+    product
+}
+
+fn dlq(arguments: &[&str], config: &Path) -> Output {
+    let mut all = vec!["dlq"];
+    all.extend(arguments);
+    all.extend(["-c", config.to_str().expect("UTF-8")]);
+    run_to_end(&all)
+}
+
+fn letters(config: &Path) -> Vec<Value> {
+    let shown = dlq(&["cat"], config);
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    text(&shown.stdout).lines().map(|line| serde_json::from_str(line).expect("a letter is JSON")).collect()
+}
+
+/// The messages of the events in letters, sorted.
+fn messages(letters: &[Value]) -> Vec<String> {
+    let message = |letter: &Value| {
+        let event: Value = serde_json::from_str(letter["original"].as_str().expect("text")).expect("an event's line");
+        event["message"].as_str().expect("a message").to_owned()
+    };
+    let mut all: Vec<String> = letters.iter().map(message).collect();
+    all.sort();
+    all
+}
+
+/// Waits until the output's counters account for so many events, and checks how many of them are dead letters.
+fn wait_for_balance(case: &Case, events: u64, dead: u64, product: &mut Product) {
+    wait_for(&format!("{events} events, {dead} of them dead letters"), || {
+        let sum = |name: &str| metrics::sum(case.admin_port, name, &["component_kind=\"output\""]);
+        let sent = sum("tailwater_component_sent_events_total")?;
+        let letters = sum("tailwater_component_dead_lettered_events_total")?;
+        let waiting = sum("tailwater_output_buffered_events")?;
+        match sent + letters == events && letters == dead && waiting == 0 {
+            true => Ok(()),
+            false => Err(format!("{sent} sent, {letters} dead letters, {waiting} wait; {}", product.state())),
+        }
+    });
+}
+
+#[test]
+fn refused_events_are_kept_with_the_reason_and_delivered_after_a_fix() {
+    let (case, destination) = (Case::new("dead-letters"), Destination::start());
+    let config = configure(&case, &destination);
+    case.write("logs/app.log", b"good 1\nbad 2\ngood 3\nbad 4\nnever 5\n");
+    let mut product = start(&case, &config);
+    wait_for_balance(&case, 5, 3, &mut product);
+    let kept = letters(&config);
+    assert_eq!(messages(&kept), ["bad 2", "bad 4", "never 5"]);
+    for letter in &kept {
+        assert_eq!((&letter["kind"], &letter["component"]), (&"output".into(), &"out".into()));
+        assert_eq!(letter["place"], "rejected");
+        let reason = letter["reason"].as_str().expect("a reason");
+        assert!(reason.contains("400") && letter["attempts"] == 1, "{letter}");
+    }
+    let refused_again = dlq(&["replay"], &config);
+    assert_eq!(refused_again.status.code(), Some(1), "{}", text(&refused_again.stderr));
+    assert!(text(&refused_again.stdout).contains("0 delivered, 3 refused again"), "{}", text(&refused_again.stdout));
+    assert_eq!(messages(&letters(&config)), ["bad 2", "bad 4", "never 5"], "they are back");
+
+    destination.mended.store(true, Ordering::Release);
+    let replayed = dlq(&["replay"], &config);
+    assert!(text(&replayed.stdout).contains("2 delivered, 1 refused again"), "{}", text(&replayed.stdout));
+    assert_eq!(messages(&letters(&config)), ["never 5"]);
+    let expected = ["bad 2", "bad 4", "good 1", "good 3"].map(|message| (message.to_owned(), 1));
+    assert_eq!(destination.taken(), BTreeMap::from(expected), "each came once");
+
+    let asked = dlq(&["purge"], &config);
+    assert_eq!(asked.status.code(), Some(64));
+    assert!(text(&asked.stderr).contains("1 letters would be removed"), "{}", text(&asked.stderr));
+    let purged = dlq(&["purge", "--component", "out", "--yes"], &config);
+    assert_eq!(text(&purged.stdout), "1 letters removed\n", "{}", text(&purged.stderr));
+    let listed = dlq(&["ls", "--json"], &config);
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!((&listed["letters"], &listed["claimed"]), (&0.into(), &0.into()), "{listed}");
+    // The service goes on with a segment of its own.
+    std::fs::write(case.path("logs/more.log"), "never 6\n").expect("a log");
+    wait_for_balance(&case, 6, 4, &mut product);
+    assert_eq!(messages(&letters(&config)), ["never 6"]);
+    product.terminate();
+}
+
+#[test]
+fn every_event_is_delivered_or_a_dead_letter_over_kills() {
+    const EVENTS: u64 = 3_000;
+    let (case, destination) = (Case::new("dead-kills"), Destination::start());
+    let config = configure(&case, &destination);
+    let line = |number: u64| format!("{} {number}\n", if number.is_multiple_of(7) { "bad" } else { "good" });
+    case.write("logs/app.log", (1..=EVENTS).map(line).collect::<String>().as_bytes());
+    for kill in 1..=3 {
+        let mut product = start(&case, &config);
+        let enough = kill * 400;
+        wait_for("a part of the events", || match destination.taken().len() as u64 {
+            now if now >= enough => Ok(()),
+            now => Err(format!("{now} events; {}", product.state())),
+        });
+        product.kill();
+    }
+    let mut product = start(&case, &config);
+    let good = (1..=EVENTS).filter(|number| !number.is_multiple_of(7)).count();
+    wait_for("the rest", || match destination.taken().len() {
+        now if now == good => Ok(()),
+        now => Err(format!("{now} of {good}; {}", product.state())),
+    });
+    product.terminate();
+    let mut dead = messages(&letters(&config));
+    dead.dedup();
+    assert_eq!((dead.len() + good) as u64, EVENTS, "a letter may come twice, but none is missing");
+    destination.mended.store(true, Ordering::Release);
+    let replayed = dlq(&["replay"], &config);
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
+    assert_eq!(destination.taken().len() as u64, EVENTS);
+    assert_eq!(letters(&config).len(), 0);
+}
+
+#[test]
+fn events_given_up_after_their_time_can_be_replayed_to_another_output() {
+    let (case, destination) = (Case::new("dead-retries"), Destination::start());
+    destination.mended.store(true, Ordering::Release);
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    // Nobody listens there.
+    let dead = "{type: http, url: \"http://127.0.0.1:9/\", retry: {initial: 10ms, max: 20ms, max_age: 200ms}}";
+    let config = case.configure(&input, &format!("{dead}\n  spare: {}", destination.output()));
+    case.write("logs/app.log", b"one\ntwo\n");
+    let mut product = start(&case, &config);
+    for told in ["is in no pipeline", "are given up, now dead letters", "127.0.0.1:9", "suppressed"] {
+        product.expect(told);
+    }
+    wait_for_balance(&case, 2, 2, &mut product);
+    product.terminate();
+    let kept = letters(&config);
+    assert_eq!(messages(&kept), ["one", "two"]);
+    assert!(kept.iter().all(|letter| letter["place"] == "retries_exhausted"), "{kept:?}");
+    assert!(kept.iter().all(|letter| letter["attempts"].as_u64() > Some(1)), "{kept:?}");
+    let unknown = dlq(&["replay", "--output", "nine"], &config);
+    assert_eq!(unknown.status.code(), Some(64), "{}", text(&unknown.stderr));
+    let replayed = dlq(&["replay", "--output", "spare", "--reason", "within retry.max_age"], &config);
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
+    assert_eq!(destination.taken().keys().collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(letters(&config).len(), 0);
+}
+
+#[test]
+fn replay_to_a_file_goes_on_behind_what_is_in_it() {
+    let (case, destination) = (Case::new("dead-file"), Destination::start());
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    let outputs = format!("{}\n  archive: {}", destination.output(), case.json_output());
+    let config = case.configure(&input, &outputs);
+    case.write("out/events.json", b"what was there\n");
+    case.write("logs/app.log", b"bad 1\nbad 2\n");
+    let mut product = start(&case, &config);
+    product.expect("is in no pipeline");
+    wait_for_balance(&case, 2, 2, &mut product);
+    let beside = dlq(&["replay", "--output", "archive"], &config);
+    assert_eq!(beside.status.code(), Some(1), "{}", text(&beside.stdout));
+    assert!(text(&beside.stderr).contains("writes files"), "{}", text(&beside.stderr));
+    assert_eq!(messages(&letters(&config)), ["bad 1", "bad 2"], "they are back");
+    product.terminate();
+    let replayed = dlq(&["replay", "--output", "archive"], &config);
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
+    let file = std::fs::read_to_string(case.output()).expect("the file");
+    let lines: Vec<&str> = file.lines().collect();
+    assert!(lines.len() == 3 && lines[0] == "what was there" && lines[2].contains("bad 2"), "{file}");
+    assert_eq!(letters(&config).len(), 0);
+}
+
+#[test]
+fn interrupted_replay_puts_its_letters_back() {
+    let (case, destination) = (Case::new("dead-interrupt"), Destination::start());
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    // Nobody listens there, and it is tried for ever.
+    let away = "{type: http, url: \"http://127.0.0.1:9/\", retry: {initial: 10ms, max: 20ms}}";
+    let config = case.configure(&input, &format!("{}\n  away: {away}", destination.output()));
+    case.write("logs/app.log", b"bad 1\n");
+    let mut product = start(&case, &config);
+    product.expect("is in no pipeline");
+    wait_for_balance(&case, 1, 1, &mut product);
+    for signal in ["TERM", "KILL"] {
+        let config = config.to_str().expect("UTF-8");
+        let mut command = std::process::Command::new(crate::product::binary());
+        command.args(["dlq", "replay", "-c", config, "--output", "away"]);
+        let mut replay = Product::start_with(&case, &mut command);
+        for told in ["127.0.0.1:9", "suppressed", "is in no pipeline"] {
+            replay.expect(told);
+        }
+        replay.wait_for_log(&["warn", "127.0.0.1:9"]);
+        if signal == "KILL" {
+            replay.kill();
+            continue;
+        }
+        replay.signal(signal);
+        assert_eq!(replay.wait().code(), Some(75), "{}", replay.log());
+        assert!(replay.log().contains("1 letters are back in the queue"), "{}", replay.log());
+    }
+    assert_eq!(messages(&letters(&config)), ["bad 1"], "shown while nobody has put it back");
+    destination.mended.store(true, Ordering::Release);
+    let replayed = dlq(&["replay"], &config);
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
+    assert_eq!(destination.taken().keys().collect::<Vec<_>>(), ["bad 1"]);
+    product.terminate();
+}

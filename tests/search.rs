@@ -1,0 +1,43 @@
+//! The real binary against a real OpenSearch, and against servers that answer as no server should.
+//!
+//! The *product* and a *case* are those of `e2e.rs`; a *scene* is a case whose outputs speak HTTP. Most scenes share one server;
+//! those that kill it, or make it busy, take turns with one of their own.
+//!
+//! Guarantees: what arrived is asked of the server itself, document by document, and held against the lines that were written.
+
+#[path = "search/busy.rs"]
+mod busy;
+#[allow(dead_code, reason = "tests/e2e.rs uses all of it")]
+#[path = "e2e/case.rs"]
+mod case;
+#[path = "search/conflicts.rs"]
+mod conflicts;
+#[path = "search/endpoints.rs"]
+mod endpoints;
+#[path = "search/hostile.rs"]
+mod hostile;
+#[path = "search/ids.rs"]
+mod ids;
+#[path = "search/indexes.rs"]
+mod indexes;
+#[allow(dead_code, reason = "tests/e2e.rs uses all of it")]
+#[path = "e2e/lines.rs"]
+mod lines;
+#[allow(dead_code, reason = "tests/e2e.rs uses all of it")]
+#[path = "e2e/metrics.rs"]
+mod metrics;
+#[path = "search/node.rs"]
+mod node;
+#[path = "search/outage.rs"]
+mod outage;
+#[path = "search/patience.rs"]
+mod patience;
+#[allow(dead_code, reason = "tests/e2e.rs uses all of it")]
+#[path = "e2e/product.rs"]
+mod product;
+#[path = "search/scene.rs"]
+mod scene;
+#[path = "search/server.rs"]
+mod server;
+#[path = "e2e/wait.rs"]
+mod wait;

@@ -1,0 +1,66 @@
+//! A server that is too busy: it refuses items of a request, or whole requests, and takes them later.
+
+use crate::case::Case;
+use crate::lines::block;
+use crate::node::Fragile;
+use crate::scene::{Scene, documents, from_file, to_index};
+use serde_json::json;
+use std::fs;
+
+const LINES: u64 = 10_000;
+
+#[test]
+fn refused_items_are_sent_again_alone() {
+    let mut turn = Fragile::take(true);
+    let (url, search) = (turn.node().url(), turn.node().search());
+    // A request has a part for each shard of its index, and two of them have a place.
+    search.create_index("busy-items", &json!({"settings": {"number_of_shards": 4, "number_of_replicas": 0}}));
+    let case = Case::new("busy-items");
+    let input = from_file(&case, "");
+    let output = to_index(&url, "busy-items", ", op: create, request_bytes: 256KiB");
+    let scene = Scene::new(case, &input, &[("out", output)]);
+    fs::write(scene.log(), block(1, LINES)).expect("lines");
+    let mut product = scene.start_expecting(&["status 429", "HTTP 429"]);
+    scene.wait_for_documents(&mut product, &search, "busy-items", LINES);
+    scene.assert_balance(&mut product);
+    let retries = scene.retries("out").expect("a scrape");
+    assert!(retries > 0, "the server was never too busy");
+    let log = product.log();
+    assert!(log.contains("status 429") && log.contains("rejected_execution"), "{log}");
+    product.terminate();
+    // Without an id: an event of these requests that was taken, and sent again with the others, would be there twice.
+    documents(&search, "busy-items", LINES).assert_exactly_once();
+}
+
+#[test]
+fn refused_requests_are_sent_again_and_made_smaller_when_that_is_why() {
+    let mut turn = Fragile::take(true);
+    let (url, search) = (turn.node().url(), turn.node().search());
+    let indexes = ["busy-requests", "busy-large-requests"];
+    for index in indexes {
+        search.create_index(index, &json!({"settings": {"number_of_shards": 1, "number_of_replicas": 0}}));
+    }
+    let case = Case::new("busy-requests");
+    let input = from_file(&case, "");
+    // Two of these together are more than the server lets in.
+    let medium = to_index(&url, indexes[0], ", request_bytes: 450KiB, concurrency: 8");
+    // One of these is more than it reads, and half of one more than it lets in, whatever else it does.
+    let large = to_index(&url, indexes[1], ", request_bytes: 2MiB, batch: {max_age: 500ms}");
+    let scene = Scene::new(case, &input, &[("medium", medium), ("large", large)]);
+    fs::write(scene.log(), block(1, LINES)).expect("lines");
+    let mut product = scene.start_expecting(&["HTTP 429", "HTTP 413"]);
+    for index in indexes {
+        scene.wait_for_documents(&mut product, &search, index, LINES);
+    }
+    scene.assert_balance(&mut product);
+    for output in ["medium", "large"] {
+        assert!(scene.retries(output).expect("a scrape") > 0, "the server was never too busy for {output}");
+    }
+    let log = product.log();
+    assert!(log.contains("HTTP 429") && log.contains("HTTP 413"), "{log}");
+    product.terminate();
+    // Without an id: what is refused as a whole was not taken in part.
+    for index in indexes {
+        documents(&search, index, LINES).assert_exactly_once();
+    }
+}
