@@ -11,6 +11,8 @@ mod pipelines;
 mod product;
 #[path = "allocations/steps.rs"]
 mod steps;
+#[path = "allocations/verbs.rs"]
+mod verbs;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;

@@ -1,5 +1,8 @@
-//! The reference part of `docs/configuration.md` is made of the schema and of what components say of themselves.
-//! `TAILWATER_BLESS=1 cargo test --test reference` writes it anew.
+//! The reference parts of `docs/configuration.md` and `docs/transforms.md` are made of the schema and of what components and verbs
+//! say of themselves. `TAILWATER_BLESS=1 cargo test --test reference` writes them anew.
+
+#[path = "reference/verbs.rs"]
+mod verbs;
 
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
@@ -19,6 +22,12 @@ struct Reference {
 }
 
 impl Reference {
+    fn new() -> Reference {
+        let schema = config::schema().to_value();
+        let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
+        Reference { definitions, out: String::new() }
+    }
+
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         let schema = without_null(schema);
         let name = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
@@ -36,7 +45,10 @@ impl Reference {
         match named {
             "#/$defs/ByteSize" => return "size".to_owned(),
             "#/$defs/Period" | "#/$defs/DrainTimeout" => return "duration".to_owned(),
-            "#/$defs/Step" => return "verb".to_owned(),
+            "#/$defs/Step" => return "[verb](transforms.md)".to_owned(),
+            "#/$defs/Path" => return "field".to_owned(),
+            "#/$defs/Pattern" => return "regular expression".to_owned(),
+            "#/$defs/Condition" => return "[condition](expressions.md)".to_owned(),
             "#/$defs/Sync" => return "`every_batch`, `never` or duration".to_owned(),
             _ => {}
         }
@@ -48,7 +60,7 @@ impl Reference {
             let words = list.as_array().map(Vec::as_slice).unwrap_or_default();
             return words
                 .iter()
-                .map(|word| format!("`{}`", word.as_str().unwrap_or("?")))
+                .filter_map(|word| word.as_str().map(|word| format!("`{word}`")))
                 .collect::<Vec<_>>()
                 .join(", ");
         }
@@ -58,13 +70,19 @@ impl Reference {
         match schema.get("type") {
             Some(Value::Array(kinds)) => {
                 let kinds = kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null");
-                kinds.map(word).collect::<Vec<_>>().join(", ")
+                kinds.map(|kind| self.word(kind, schema)).collect::<Vec<_>>().join(", ")
             }
-            Some(Value::String(kind)) if kind == "array" => {
+            Some(Value::String(kind)) => self.word(kind, schema),
+            _ => "any".to_owned(),
+        }
+    }
+
+    fn word(&self, kind: &str, schema: &Value) -> String {
+        match kind {
+            "array" => {
                 format!("list of {}", schema.get("items").map_or("values".to_owned(), |items| self.values(items)))
             }
-            Some(Value::String(kind)) => word(kind).to_owned(),
-            _ => "any".to_owned(),
+            kind => word(kind).to_owned(),
         }
     }
 
@@ -153,8 +171,7 @@ fn word(kind: &str) -> &str {
 
 fn reference() -> String {
     let schema = config::schema().to_value();
-    let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut reference = Reference { definitions, out: String::new() };
+    let mut reference = Reference::new();
     reference.head("### Top level");
     reference.rows(&schema, "", &["inputs", "outputs", "pipelines"]);
     reference.head("### Under each name of `pipelines`");
@@ -165,13 +182,13 @@ fn reference() -> String {
     reference.out.trim_start().to_owned()
 }
 
-#[test]
-fn the_reference_in_the_docs_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let text = std::fs::read_to_string(&path).expect("docs/configuration.md exists");
+/// Compares what stands between the marks of a page with what is made, or writes it there.
+fn compare(page: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&path).expect("the page exists");
     let begin = text.find(BEGIN).expect("the mark where the reference begins") + BEGIN.len();
     let end = text.find(END).expect("the mark where the reference ends");
-    let made = format!("\n{}\n", reference());
+    let made = format!("\n{made}\n");
     if std::env::var_os("TAILWATER_BLESS").is_some() {
         std::fs::write(&path, format!("{}{made}{}", &text[..begin], &text[end..])).expect("the docs can be written");
         return;
@@ -179,9 +196,24 @@ fn the_reference_in_the_docs_is_current() {
     assert_eq!(&text[begin..end], made, "run TAILWATER_BLESS=1 cargo test --test reference and read the difference");
 }
 
+/// An example under a key of a file.
+fn indented(example: &str, columns: usize) -> String {
+    example.lines().map(|line| format!("{:columns$}{line}\n", "")).collect()
+}
+
+#[test]
+fn the_reference_in_the_docs_is_current() {
+    compare("docs/configuration.md", &reference());
+}
+
+/// What the variables of examples hold.
+fn variable(name: &str) -> String {
+    if name.ends_with("_KEY") { "a key that is only an example".to_owned() } else { "x".to_owned() }
+}
+
 fn accepted(text: &str) -> Result<(), String> {
     let here = Circumstances { data_dir: None, cpus: 2 };
-    let lookup = |_: &str| Some("x".to_owned());
+    let lookup = |name: &str| Some(variable(name));
     let result = config::load::<GlommioEnv>("example.yaml", text.as_bytes().to_vec(), &lookup, &here);
     result.map(|_| ()).map_err(|refused| refused.to_string())
 }
@@ -190,7 +222,7 @@ fn accepted(text: &str) -> Result<(), String> {
 fn every_example_of_the_docs_is_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |page: &str| std::fs::read_to_string(root.join(page)).expect("the page exists");
-    let text = read("README.md") + &read("docs/configuration.md");
+    let text = read("README.md") + &read("docs/configuration.md") + &read("docs/transforms.md");
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("pipelines:")).collect();
     assert!(!whole.is_empty(), "no whole configuration in the docs");
@@ -201,7 +233,7 @@ fn every_example_of_the_docs_is_accepted() {
 
 #[test]
 fn every_components_own_example_is_accepted() {
-    let indent = |example: &str| example.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let indent = |example: &str| indented(example, 4);
     let input = indent(InputConfig::ROWS[0].example);
     let output = indent(OutputConfig::ROWS[0].example);
     let check = |input: &str, output: &str| {

@@ -9,5 +9,6 @@ pub mod nuls;
 pub mod path;
 pub mod pattern;
 pub mod rewrite;
+pub mod rfc3339;
 pub mod template;
 pub mod text;

@@ -23,7 +23,7 @@ mod parser;
 mod quick;
 #[cfg(test)]
 mod tests;
-pub(crate) mod time;
+mod time;
 mod value;
 
 pub use error::{EvalError, ExprError};

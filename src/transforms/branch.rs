@@ -77,11 +77,18 @@ impl JsonSchema for Settings {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let condition = generator.subschema_for::<Condition>();
-        let steps = generator.subschema_for::<Vec<Step>>();
+        let described = |mut schema: Schema, text: &str| {
+            schema.insert("description".to_owned(), text.into());
+            schema
+        };
+        let condition = described(generator.subschema_for::<Condition>(), "What decides.");
+        let then = described(generator.subschema_for::<Vec<Step>>(), "For the events for which it holds.");
+        let otherwise = described(generator.subschema_for::<Vec<Step>>(), "For the others.");
         json_schema!({
             "type": "object",
-            "properties": {"if": condition, "then": steps.clone(), "else": steps},
+            "description": "A condition and the verbs of its two sides. A condition that fails, on a field that is missing for \
+                            example, does not hold, and is counted.",
+            "properties": {"if": condition, "then": then, "else": otherwise},
             "required": ["if", "then"],
             "additionalProperties": false
         })

@@ -10,8 +10,8 @@ use crate::codec::moment::Format;
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use tailwater_shards::env::Timestamp;
@@ -133,13 +133,19 @@ impl<'de> Deserialize<'de> for OnFail {
     }
 }
 
+impl Serialize for OnFail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(ON_FAIL[*self as usize])
+    }
+}
+
 impl JsonSchema for OnFail {
     fn schema_name() -> Cow<'static, str> {
         "ConversionOnFail".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": ["keep", "remove", "null", "drop", "dead_letter", null], "default": "keep"})
+        json_schema!({"enum": ["keep", "remove", "null", "drop", "dead_letter", null]})
     }
 }
 

@@ -7,12 +7,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
 
-/// Keeps the events for which this holds.
+/// The condition. An event on which it fails, by a field that is missing for example, does not stay.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Filter(pub Condition);
 
-/// Drops the events for which this holds.
+/// The condition. An event on which it fails, by a field that is missing for example, stays.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Drop(pub Condition);
@@ -21,6 +21,7 @@ impl Verb for Filter {
     const NAME: &'static str = "filter";
     const SUMMARY: &'static str = "keeps the events for which a condition holds";
     const EXAMPLE: &'static str = "filter: level in [\"warn\", \"error\"]\n";
+    const SAMPLE: &'static str = "{\"level\":\"info\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 
     fn check(&self) -> Result<(), Mistake> {
         Ok(())
@@ -35,6 +36,7 @@ impl Verb for Drop {
     const NAME: &'static str = "drop";
     const SUMMARY: &'static str = "drops the events for which a condition holds";
     const EXAMPLE: &'static str = "drop: level == \"debug\"\n";
+    const SAMPLE: &'static str = "{\"level\":\"debug\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 
     fn check(&self) -> Result<(), Mistake> {
         Ok(())

@@ -78,7 +78,9 @@ struct Flatten {
 impl Transform for Flatten {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         let Flatten { only, fields, nested, bytes, walk, failures } = self;
-        (fields.clear(), nested.clear(), bytes.clear());
+        fields.clear();
+        nested.clear();
+        bytes.clear();
         fields.extend_from_slice(record.fields());
         for (at, field) in fields.iter().enumerate() {
             let Value::Json(json) = record.value(field.source) else { continue };
@@ -93,11 +95,10 @@ impl Transform for Flatten {
         }
         walk.room = NAMES_BYTES_MAX;
         // Names first: they are borrowed from what the fields are then taken from.
-        let mut heads = nested.iter().map(|(at, _)| *at).peekable();
         walk.heads.clear();
         walk.head_ends.clear();
-        while let Some(at) = heads.next() {
-            walk.heads.extend_from_slice(record.name(fields[at].key));
+        for (at, _) in &*nested {
+            walk.heads.extend_from_slice(record.name(fields[*at].key));
             walk.head_ends.push(walk.heads.len());
         }
         let mut recast = record.recast();
@@ -226,6 +227,18 @@ mod tests {
         assert_eq!(one("- flatten: {}", r#"{"a":{"b":1,"\u0062":{"c":2}}}"#), r#"{"a.b.c":2}"#);
         assert_eq!(one("- flatten: {}", r#"{"a":{"b":1},"a":{"c":1}}"#), r#"{"a.c":1}"#);
         assert_eq!(one("- flatten: {}", r#"{"":{"":{"\"":1}}}"#), r#"{"..\"":1}"#);
+    }
+
+    #[test]
+    fn objects_made_of_data_are_flattened_in_one_step() {
+        let mut bench = Bench::try_new("- remove: [file]\n- flatten: {}").expect("valid");
+        for round in 0..5 {
+            let inner: Map<String, Value> =
+                (0..6000).map(|number| (format!("{round}-{number}"), json!(number))).collect();
+            let out = bench.event(&json!({"a": inner}).to_string()).expect("kept");
+            let out: Map<String, Value> = serde_json::from_str(&out).expect("an object");
+            assert!(out.len() == 6000 && out[&format!("a.{round}-5999")] == json!(5999));
+        }
     }
 
     #[test]

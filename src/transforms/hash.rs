@@ -7,7 +7,7 @@ use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use ring::{digest, hmac};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tailwater_shards::record::Record;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -46,14 +46,14 @@ impl std::fmt::Debug for Settings {
 }
 
 /// Ways to hash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "HashAlgorithm")]
 pub enum Algorithm {
-    /// SHA-256, with a key HMAC-SHA-256: 64 digits.
+    /// Cryptographic, 64 digits: SHA-256, or HMAC-SHA-256 with a key.
     #[default]
     Sha256,
-    /// XXH3 with 128 bits: 32 digits, far faster, for telling events apart; hides nothing from who wants to know.
+    /// Far faster, 32 digits: XXH3 with 128 bits, for telling events apart; hides nothing from who wants to know.
     Xxh3,
 }
 
@@ -63,7 +63,7 @@ const KEY_BYTES_MIN: usize = 16;
 impl Verb for Settings {
     const NAME: &'static str = "hash";
     const SUMMARY: &'static str = "replaces values by their hash, or adds a hash of several";
-    const EXAMPLE: &'static str = "hash: {fields: [user.id, user.email], key: \"${HASH_KEY:-an example of a key}\"}\n";
+    const EXAMPLE: &'static str = "hash: {fields: [user.email], key: \"${HASH_KEY}\"}\n";
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake = |key: &str, what: &str, help: &str| {

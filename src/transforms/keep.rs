@@ -17,6 +17,7 @@ impl Verb for Settings {
     const NAME: &'static str = "keep";
     const SUMMARY: &'static str = "keeps only these fields";
     const EXAMPLE: &'static str = "keep: [timestamp, level, message]\n";
+    const SAMPLE: &'static str = r#"{"timestamp":"2026-11-23T10:20:30Z","pid":4711,"level":"info","message":"ready"}"#;
 
     fn check(&self) -> Result<(), Mistake> {
         match self.0.iter().position(|path| !path.rest().is_empty()) {

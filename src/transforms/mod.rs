@@ -119,7 +119,7 @@ pub trait Verb {
     const SUMMARY: &'static str;
     /// Its entry in `transforms`, which `validate` accepts as it is.
     const EXAMPLE: &'static str;
-    /// An event that shows in the docs what the example does.
+    /// Events, one a line, that show in the docs what the example does.
     const SAMPLE: &'static str = SAMPLE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.

@@ -6,12 +6,13 @@ use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use std::io::Write as _;
 use tailwater_shards::batch::EventSpan;
 use tailwater_shards::limits::CHUNK_PADDING_BYTES;
 use tailwater_shards::record::Record;
-use tailwater_shards::scan::json::{Lines, NodeId, Parser, Trie, explain, slot_key, unescape_key};
+use tailwater_shards::scan::json::{Fault, Lines, NodeId, Parser, Trie, explain, slot_key, unescape_key};
 use tailwater_shards::shape::{Edit, EditId, Field, KeyId};
 
 /// A field whose text is parsed, and what becomes of it. The fields that it is parsed into become fields of the event; one that
@@ -39,7 +40,7 @@ pub struct Settings {
 }
 
 /// What a text is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ParseFormat")]
 pub enum Format {
@@ -49,7 +50,7 @@ pub enum Format {
 }
 
 /// What becomes of an event whose text cannot be parsed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ParseFieldOnError")]
 pub enum OnError {
@@ -135,15 +136,15 @@ impl Parse {
             return Verdict::Drop;
         }
         let is_text = self.place.get(record).is_some_and(|value| string(value, &mut self.unescaped).is_some());
-        let fault = if is_text { self.reader.fault() } else { Some("it is no text".to_owned()) };
-        let fault = fault.unwrap_or_else(|| "the event has no room for its fields".to_owned());
+        let why = if is_text { self.reader.why() } else { Why::NoText };
         if self.on_error == OnError::DeadLetter {
-            record.give_up(Settings::NAME, format_args!("{fault}"));
+            record.give_up(Settings::NAME, format_args!("{why}"));
             return Verdict::DeadLetter;
         }
         // The reasons are fixed texts that need no escaping.
         record.set(self.error, |out| {
-            [b"\"", fault.as_bytes(), b"\""].iter().for_each(|part| out.extend_from_slice(part))
+            let written = write!(out, "\"{why}\"");
+            debug_assert!(written.is_ok(), "a vector takes all");
         });
         Verdict::Keep
     }
@@ -167,6 +168,19 @@ impl Parse {
         });
         recast.finish()
     }
+}
+
+/// Why a field could not be parsed.
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error("it is no text")]
+    NoText,
+    #[error("{0}")]
+    Fault(Fault),
+    #[error("a newline stands in a string without being escaped")]
+    Newline,
+    #[error("the event has no room for its fields")]
+    NoRoom,
 }
 
 /// Reads texts that are JSON. The text is kept with the padding that the parser wants behind it.
@@ -225,15 +239,16 @@ impl Json {
         good
     }
 
-    /// Why the text that was read last is no object; none if it is one.
-    fn fault(&mut self) -> Option<String> {
+    /// Why the text that was read last could not become fields.
+    fn why(&mut self) -> Why {
         let text = &mut self.text[..self.length];
         // Newlines are bad in strings only.
         let newlines = memchr::memchr(b'\n', text).is_some();
         text.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
         match explain(text) {
-            None if newlines => Some("a newline stands in a string without being escaped".to_owned()),
-            fault => fault.map(|fault| fault.to_string()),
+            Some(fault) => Why::Fault(fault),
+            None if newlines => Why::Newline,
+            None => Why::NoRoom,
         }
     }
 

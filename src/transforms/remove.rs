@@ -18,6 +18,8 @@ impl Verb for Settings {
     const NAME: &'static str = "remove";
     const SUMMARY: &'static str = "removes fields";
     const EXAMPLE: &'static str = "remove: [password, http.headers.cookie]\n";
+    const SAMPLE: &'static str =
+        r#"{"user":"ann","password":"secret","http":{"headers":{"cookie":"sid=1","host":"example.com"}}}"#;
 
     fn check(&self) -> Result<(), Mistake> {
         Ok(())

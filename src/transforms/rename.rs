@@ -19,6 +19,7 @@ impl Verb for Settings {
     const NAME: &'static str = "rename";
     const SUMMARY: &'static str = "gives fields other names";
     const EXAMPLE: &'static str = "rename: {msg: message, http.status: status}\n";
+    const SAMPLE: &'static str = r#"{"msg":"served","http":{"method":"GET","status":200}}"#;
 
     fn check(&self) -> Result<(), Mistake> {
         Ok(())

@@ -9,7 +9,7 @@ pub struct Row {
     pub summary: &'static str,
     /// An entry of `transforms` that `validate` accepts.
     pub example: &'static str,
-    /// An event that shows what the example does.
+    /// Events, one a line, that show what the example does.
     pub sample: &'static str,
 }
 

@@ -8,7 +8,7 @@ use crate::codec::moment::Format;
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tailwater_shards::record::{Record, Value};
 
 /// The field that says when the event happened, or a map that says more. Dates in the names that outputs make (`%Y.%m.%d`) and
@@ -38,7 +38,7 @@ pub struct Source {
 }
 
 /// What becomes of an event whose time cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "TimestampOnFail")]
 pub enum OnFail {

@@ -156,7 +156,8 @@ impl Unflatten {
         let known = self.groups[..self.used].iter().position(|group| group.name == head);
         let Some(number) = known.or_else(|| self.begin(record, head)) else { return false };
         *work += self.groups[number].json.len() + self.used;
-        (self.value.clear(), self.next.clear());
+        self.value.clear();
+        self.next.clear();
         push_json(record.value(self.fields[at].source), &mut self.value);
         if !put_split(&self.groups[number].json, rest, &self.separator, &self.value, &mut self.next) {
             // A group that nothing was put into yet has no place and is begun anew by the next one.
@@ -187,7 +188,8 @@ impl Unflatten {
             self.groups.push(Group::default());
         }
         let group = &mut self.groups[number];
-        (group.name.clear(), group.json.clear());
+        group.name.clear();
+        group.json.clear();
         group.name.extend_from_slice(head);
         match self.fields.iter().find(|field| record.name(field.key) == head) {
             Some(own) => push_json(record.value(own.source), &mut group.json),

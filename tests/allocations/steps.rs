@@ -74,6 +74,7 @@ pub fn every_step_allocates_nothing() {
     text(&mut wrong);
     expressions(&mut wrong);
     crate::pipelines::pipelines(&mut wrong);
+    crate::verbs::verbs(&mut wrong);
     lanes(&mut wrong);
     frames(&mut wrong);
     wrong.extend(log());
