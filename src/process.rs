@@ -336,6 +336,10 @@ impl Processor for FieldProcessor {
         self.chains.iter().flat_map(|chain| &chain.transforms).filter_map(|transform| transform.due()).min()
     }
 
+    fn holds(&self) -> bool {
+        self.chains.iter().flat_map(|chain| &chain.transforms).any(|transform| transform.holds())
+    }
+
     fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
         self.place = place;
         let metas = &mut self.workshop.metas;

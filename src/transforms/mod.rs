@@ -84,6 +84,10 @@ pub trait Transform {
         let _ = (now, record);
         None
     }
+    /// Whether events are counted in what it has not made yet that have to be read again if that is lost.
+    fn holds(&self) -> bool {
+        false
+    }
     /// Events that are counted in what it has not made yet.
     fn held(&self) -> u64 {
         0
