@@ -136,6 +136,11 @@ impl Running {
         self.exporter.get().map(Exporter::totals).unwrap_or_default()
     }
 
+    /// Events that the output called `id` has delivered so far.
+    pub fn delivered(&self, id: &str) -> u64 {
+        self.exporter.get().map_or(0, |exporter| exporter.delivered(id))
+    }
+
     /// Waits until the engine has ended.
     pub fn wait(self) -> Result<Totals, RunError> {
         let Running { drivers, stop, exporter, _directory } = self;
@@ -223,7 +228,7 @@ fn place(shards: &Shards, count: usize) -> Result<Vec<Option<usize>>, RunError> 
 type EngineParts = (engine::Plan<GlommioEnv>, Vec<ComponentLabels>, Vec<ComponentLabels>);
 
 /// Reads the files that verbs look things up in: without them no event can be worked on.
-fn load_tables(plan: &config::Plan) -> Result<Vec<Arc<dyn Kept>>, RunError> {
+pub fn load_tables(plan: &config::Plan) -> Result<Vec<Arc<dyn Kept>>, RunError> {
     let mut all = Vec::new();
     for pipeline in &plan.pipelines {
         for kept in pipeline.chain.kept() {
@@ -333,7 +338,8 @@ fn now() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64))
 }
 
-fn host_name() -> String {
+/// The name of this host.
+pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => "localhost".to_owned(),

@@ -4,15 +4,17 @@
 //! allocated per event in steady state. An input whose events are neither parsed nor changed takes the shorter way of
 //! [`crate::codec::envelope`], with the same lines.
 
-use crate::codec::calendar::rfc3339_micros;
-use crate::codec::envelope::{self, EnvelopeKind};
+mod arrivals;
+pub mod changes;
+pub mod trace;
+
+use crate::codec::envelope;
 use crate::config::facts::Facts;
-use crate::config::types::FieldName;
-use crate::parsers::{Events, OnError, Parse};
+use crate::parsers::Events;
 use crate::transforms::condition::{Condition, OpenCondition};
 use crate::transforms::enrich::watched::Kept;
 use crate::transforms::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
-use std::io::Write as _;
+use arrivals::{Arrival, Arrivals};
 use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::counters::Tally;
@@ -20,10 +22,7 @@ use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
 use tailwater_shards::env::{ShardId, Timestamp};
 use tailwater_shards::limits::{ENVELOPE_BYTES_MAX, FRAME_PAYLOAD_TARGET_BYTES, JSON_GROWTH_MAX};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
-use tailwater_shards::record::{Place, Record, Workshop};
-use tailwater_shards::scan::escape_json_into;
-use tailwater_shards::scan::json::{Lines, NodeId, Parser, explain};
-use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
+use tailwater_shards::record::Record;
 
 /// What a pipeline does with events.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,22 +69,21 @@ impl Chain {
     }
 
     fn open(&self, opening: &mut Opening<'_>, line_bytes_max: usize) -> OpenChain {
-        let route = |route: &Route, opening: &mut Opening<'_>| match route {
+        let transforms = open_all(&self.steps, opening);
+        let routes = match self.is_routed() {
+            true => self.open_routes(opening),
+            false => OpenRoutes { all: Vec::new(), first_only: false },
+        };
+        OpenChain { name: self.name.clone(), transforms, routes, line_bytes_max, tally: Tally::default() }
+    }
+
+    fn open_routes(&self, opening: &mut Opening<'_>) -> OpenRoutes {
+        let route = |route: &Route| match route {
             Route::Always => OpenRoute::Always,
             Route::When(condition) => OpenRoute::When(condition.open(opening)),
             Route::Else => OpenRoute::Else,
         };
-        OpenChain {
-            name: self.name.clone(),
-            transforms: open_all(&self.steps, opening),
-            routes: match self.is_routed() {
-                true => self.routes.iter().map(|one| route(one, opening)).collect(),
-                false => Vec::new(),
-            },
-            first_only: self.first_only,
-            line_bytes_max,
-            tally: Tally::default(),
-        }
+        OpenRoutes { all: self.routes.iter().map(route).collect(), first_only: self.first_only }
     }
 }
 
@@ -95,70 +93,28 @@ struct Spec {
     facts: Facts,
 }
 
-/// The field that says why an event could not be parsed.
-const PARSE_ERROR: &str = "parse_error";
-
 impl ProcessorSpec for Spec {
     fn open(&self, _: ShardId) -> Box<dyn Processor> {
-        let fields = &self.events.fields;
-        let of_file = self.events.kind == EnvelopeKind::File;
-        let metas = [
-            (Meta::Timestamp, &fields.timestamp, true),
-            (Meta::Host, &fields.host, true),
-            (Meta::File, &fields.file, of_file),
-            (Meta::Offset, &fields.offset, of_file),
-        ];
-        let named = metas.into_iter().filter_map(|(meta, name, exists)| match name {
-            FieldName::Named(name) if exists => Some((meta, name.as_str())),
-            _ => None,
+        let line_bytes_max = line_bytes_max(&self.events);
+        let (arrivals, chains) = Arrivals::open(&self.events, &self.facts, |opening| {
+            self.chains.iter().map(|chain| chain.open(opening, line_bytes_max)).collect()
         });
-        let named: Vec<(Meta, &str)> = named.collect();
-        let text = match &fields.message {
-            FieldName::Named(name) => Some(name.as_str()),
-            // What cannot be parsed has to be somewhere.
-            FieldName::Off => self.events.parse.is_some().then_some("message"),
-        };
-        let mut shapes = Shapes::new(&named, text);
-        let key = shapes.key(PARSE_ERROR.as_bytes());
-        let parse_error = shapes.register_edit(Edit::Computed(key));
-        // What the log's segments are made for.
-        let line_bytes_max = self.events.bytes_max * JSON_GROWTH_MAX + ENVELOPE_BYTES_MAX;
-        let kept = named.iter().filter(|(meta, _)| matches!(meta, Meta::Timestamp | Meta::Host));
-        let kept = kept.map(|(_, name)| shapes.key(name.as_bytes())).collect();
-        let made = shapes.register_edit(Edit::Keep(kept));
-        let mut opening = Opening { shapes: &mut shapes, facts: &self.facts };
-        let chains = self.chains.iter().map(|chain| chain.open(&mut opening, line_bytes_max)).collect();
-        let mut host = Vec::new();
-        push_string(self.facts.host.as_bytes(), &mut host);
-        Box::new(FieldProcessor {
-            parser: self.events.parse.as_ref().map(|Parse::Json(settings)| (Parser::new(), settings.on_error)),
-            lines: Lines::default(),
-            workshop: Workshop::new(shapes),
-            chains,
-            parse_error,
-            made,
-            host,
-            unparsed: 0,
-            place: 0,
-        })
+        Box::new(FieldProcessor { arrivals, chains, place: 0 })
     }
+}
+
+/// Bytes of the longest line that is kept: what the log's segments are made for.
+fn line_bytes_max(events: &Events) -> usize {
+    events.bytes_max * JSON_GROWTH_MAX + ENVELOPE_BYTES_MAX
 }
 
 struct OpenChain {
     name: Arc<str>,
     transforms: Vec<Box<dyn Transform>>,
-    /// Empty when every event goes to every output.
-    routes: Vec<OpenRoute>,
-    first_only: bool,
+    routes: OpenRoutes,
     /// Bytes of the longest line.
     line_bytes_max: usize,
     tally: Tally,
-}
-
-enum OpenRoute {
-    Always,
-    When(OpenCondition),
-    Else,
 }
 
 impl OpenChain {
@@ -191,9 +147,9 @@ impl OpenChain {
 
     /// Makes the line of an event that has passed all verbs.
     fn end(&mut self, mut record: Record<'_>, frames: &mut Frames<'_>) {
-        let mask = match self.routes.is_empty() {
+        let mask = match self.routes.all.is_empty() {
             true => None,
-            false => match self.route(&record, frames) {
+            false => match self.routes.choose(&record, |place| frames.target(place)) {
                 0 => {
                     self.tally.filtered += 1;
                     return;
@@ -215,10 +171,32 @@ impl OpenChain {
         }
     }
 
-    /// The outputs that take the event.
-    fn route(&mut self, record: &Record<'_>, frames: &Frames<'_>) -> u64 {
+    fn take_tally(&mut self) -> Tally {
+        let verbs = self.transforms.iter_mut().map(|transform| transform.take_failures());
+        let failures = verbs.sum::<u64>() + self.routes.take_failures();
+        let held = self.transforms.iter().map(|transform| transform.held()).sum();
+        Tally { failures, held, ..std::mem::take(&mut self.tally) }
+    }
+}
+
+/// Which outputs take an event.
+struct OpenRoutes {
+    /// Empty when every event goes to every output.
+    all: Vec<OpenRoute>,
+    first_only: bool,
+}
+
+enum OpenRoute {
+    Always,
+    When(OpenCondition),
+    Else,
+}
+
+impl OpenRoutes {
+    /// The outputs that take the event, as the masks that `target` gives for their places.
+    fn choose(&mut self, record: &Record<'_>, target: impl Fn(usize) -> u64) -> u64 {
         let (mut mask, mut otherwise, mut taken) = (0, 0, false);
-        for (place, route) in self.routes.iter_mut().enumerate() {
+        for (place, route) in self.all.iter_mut().enumerate() {
             let holds = match route {
                 OpenRoute::Always => true,
                 OpenRoute::When(condition) => {
@@ -227,12 +205,12 @@ impl OpenChain {
                     holds
                 }
                 OpenRoute::Else => {
-                    otherwise |= frames.target(place);
+                    otherwise |= target(place);
                     false
                 }
             };
             if holds {
-                mask |= frames.target(place);
+                mask |= target(place);
                 if self.first_only {
                     return mask;
                 }
@@ -241,93 +219,40 @@ impl OpenChain {
         if taken { mask } else { mask | otherwise }
     }
 
-    fn take_tally(&mut self) -> Tally {
-        let verbs = self.transforms.iter_mut().map(|transform| transform.take_failures());
-        let routes = self.routes.iter_mut().map(|route| match route {
+    fn take_failures(&mut self) -> u64 {
+        let of = |route: &mut OpenRoute| match route {
             OpenRoute::When(condition) => condition.take_failures(),
             OpenRoute::Always | OpenRoute::Else => 0,
-        });
-        let failures = verbs.sum::<u64>() + routes.sum::<u64>();
-        let held = self.transforms.iter().map(|transform| transform.held()).sum();
-        Tally { failures, held, ..std::mem::take(&mut self.tally) }
+        };
+        self.all.iter_mut().map(of).sum()
     }
 }
 
 struct FieldProcessor {
-    parser: Option<(Parser, OnError)>,
-    lines: Lines,
-    workshop: Workshop,
+    arrivals: Arrivals,
     chains: Vec<OpenChain>,
-    parse_error: EditId,
-    /// Leaves of an event what those have that verbs make.
-    made: EditId,
-    host: Vec<u8>,
-    /// Events that could not be parsed and are in no tally yet.
-    unparsed: u64,
     /// The pipeline that was worked for last.
     place: usize,
 }
 
 impl Processor for FieldProcessor {
     fn begin(&mut self, batch: &Batch) {
-        let metas = &mut self.workshop.metas;
-        metas.clear();
-        metas.set(Meta::Timestamp, |out| push_timestamp(batch.received, out));
-        metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
-        metas.set(Meta::File, |out| push_string(&batch.source.name, out));
-        if let Some((parser, _)) = &mut self.parser {
-            parser.parse(batch.chunk.padded(), &batch.events, &mut self.workshop.shapes.trie, &mut self.lines);
-            self.unparsed += self.lines.lines.iter().filter(|line| line.node == NodeId::BAD).count() as u64;
-        }
+        self.arrivals.begin(batch);
     }
 
     fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
-        if !matches!(self.parser, Some((_, OnError::DeadLetter))) {
-            return;
-        }
-        for (index, _) in self.lines.lines.iter().enumerate().filter(|(_, line)| line.node == NodeId::BAD) {
-            let original = batch.event(index);
-            let fault = explain(original).map_or_else(|| UNEXPLAINED.to_owned(), |fault| fault.to_string());
-            letters.push(&DeadLetter {
-                kind: ComponentKind::Input,
-                component: &batch.source.input,
-                place: "parse",
-                source: &batch.source.name,
-                reason: &fault,
-                attempts: 0,
-                timestamp: batch.received,
-                original,
-            });
-        }
+        self.arrivals.dead_letters(batch, letters);
     }
 
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
         self.place = place;
-        let FieldProcessor { parser, lines, workshop, chains, parse_error, .. } = self;
-        let (chain, chunk, name) = (&mut chains[place], batch.chunk.bytes(), &batch.source.name[..]);
-        let on_error = parser.as_ref().map(|(_, on_error)| *on_error);
-        for (index, event) in batch.events.iter().enumerate() {
-            let text = &chunk[event.range()];
-            let at = Place { timestamp: batch.received, offset: batch.chunk_offset + u64::from(event.start) };
-            let Some(on_error) = on_error else {
-                chain.run(workshop.text(text, at), name, frames);
-                continue;
-            };
-            let line = &lines.lines[index];
-            if line.node != NodeId::BAD {
-                let slots = &lines.slots[line.first_slot as usize..][..line.slots as usize];
-                chain.run(workshop.line(chunk, text, line, slots, at), name, frames);
-                continue;
-            }
-            match on_error {
-                OnError::Drop => chain.tally.unparsed_dropped += 1,
-                OnError::Keep => {
-                    let mut record = workshop.text(text, at);
-                    record.set(*parse_error, |out| push_fault(text, out));
-                    chain.run(record, name, frames);
-                }
+        let (chain, name) = (&mut self.chains[place], &batch.source.name[..]);
+        for index in 0..batch.events.len() {
+            match self.arrivals.event(batch, index) {
+                Arrival::Record(record) => chain.run(record, name, frames),
+                Arrival::Dropped => chain.tally.unparsed_dropped += 1,
                 // No pipeline has it.
-                OnError::DeadLetter => {}
+                Arrival::DeadLetter => {}
             }
         }
     }
@@ -342,14 +267,10 @@ impl Processor for FieldProcessor {
 
     fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
         self.place = place;
-        let metas = &mut self.workshop.metas;
-        metas.clear();
-        metas.set(Meta::Timestamp, |out| push_timestamp(now, out));
-        metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
+        self.arrivals.begin_made(now);
         let (chain, mut bytes) = (&mut self.chains[place], 0);
         while bytes < FRAME_PAYLOAD_TARGET_BYTES {
-            let mut record = self.workshop.text(b"", Place { timestamp: now, offset: 0 });
-            record.edit(self.made);
+            let mut record = self.arrivals.made(now);
             let Some(verdict) = emit_next(&mut chain.transforms, Now { time: now, last }, &mut record) else {
                 return false;
             };
@@ -363,31 +284,7 @@ impl Processor for FieldProcessor {
     }
 
     fn take_tally(&mut self) -> Tally {
-        let (replaced, unparsed) = (self.workshop.take_replaced(), std::mem::take(&mut self.unparsed));
+        let (replaced, unparsed) = self.arrivals.take_counts();
         Tally { replaced, unparsed, ..self.chains[self.place].take_tally() }
     }
-}
-
-fn push_timestamp(timestamp: Timestamp, out: &mut Vec<u8>) {
-    out.push(b'"');
-    out.extend_from_slice(&rfc3339_micros(timestamp));
-    out.push(b'"');
-}
-
-fn push_string(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    escape_json_into(text, out);
-    out.push(b'"');
-}
-
-/// Said where the parser refuses an event in which nothing wrong is found.
-const UNEXPLAINED: &str = "it is not read as JSON";
-
-/// Appends why an event is no object of JSON. The reasons are fixed texts that need no escaping.
-fn push_fault(text: &[u8], out: &mut Vec<u8>) {
-    let written = match explain(text) {
-        Some(fault) => write!(out, "\"{fault}\""),
-        None => write!(out, "\"{UNEXPLAINED}\""),
-    };
-    debug_assert!(written.is_ok(), "a vector takes all");
 }

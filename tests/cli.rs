@@ -1,5 +1,10 @@
 //! The real binary as a user calls it: exit codes, what goes to which stream, and what the verbs on a data directory show.
 
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/trying.rs"]
+mod trying;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -218,21 +223,6 @@ fn wal_verbs_say_that_an_engine_is_running() {
     drop(held);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("a running Tailwater writes here"), "{}", text(&output.stderr));
-}
-
-#[test]
-fn demo_delivers_every_line_over_a_rotation_and_cleans_up() {
-    let temporary = tempfile::tempdir().expect("a directory");
-    let output =
-        command(&["demo", "--seconds", "11"]).env("TMPDIR", temporary.path()).output().expect("the binary runs");
-    let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
-    let summary = shown.lines().last().unwrap_or_default();
-    assert!(summary.ends_with("lost 0, repeated 0"), "{shown}");
-    let written = summary.strip_prefix("written ").and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
-    assert!(written.is_some_and(|lines| lines > 20_000), "it rotates at 20,000 lines: {summary}");
-    assert!(shown.contains("/metrics") && shown.contains("type: file"), "{shown}");
-    assert_eq!(bytes_below(temporary.path()), [], "nothing is left behind");
 }
 
 #[test]

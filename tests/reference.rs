@@ -49,6 +49,9 @@ impl Reference {
             "#/$defs/Path" => return "field".to_owned(),
             "#/$defs/Pattern" => return "regular expression".to_owned(),
             "#/$defs/Condition" => return "[condition](expressions.md)".to_owned(),
+            "#/$defs/Line" => return "line or map".to_owned(),
+            "#/$defs/Expectation" => return "map".to_owned(),
+            "#/$defs/Moment" => return "time".to_owned(),
             "#/$defs/Sync" => return "`every_batch`, `never` or duration".to_owned(),
             _ => {}
         }
@@ -173,10 +176,17 @@ fn reference() -> String {
     let schema = config::schema().to_value();
     let mut reference = Reference::new();
     reference.head("### Top level");
-    reference.rows(&schema, "", &["inputs", "outputs", "pipelines"]);
+    reference.rows(&schema, "", &["inputs", "outputs", "pipelines", "tests"]);
     reference.head("### Under each name of `pipelines`");
     let pipeline = reference.definitions.get("Pipeline").cloned().expect("the schema has pipelines");
     reference.rows(&pipeline, "", &[]);
+    for (title, name) in
+        [("### Under each name of `tests`", "Trial"), ("### For each event, in `expect`", "Expectation")]
+    {
+        reference.head(title);
+        let schema = reference.definitions.get(name).cloned().expect("the schema has tests");
+        reference.rows(&schema, "", &[]);
+    }
     reference.components("input", InputConfig::ROWS);
     reference.components("output", OutputConfig::ROWS);
     reference.out.trim_start().to_owned()
@@ -222,7 +232,8 @@ fn accepted(text: &str) -> Result<(), String> {
 fn every_example_of_the_docs_is_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |page: &str| std::fs::read_to_string(root.join(page)).expect("the page exists");
-    let text = read("README.md") + &read("docs/configuration.md") + &read("docs/transforms.md");
+    let text =
+        read("README.md") + &read("docs/configuration.md") + &read("docs/transforms.md") + &read("docs/trying.md");
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("pipelines:")).collect();
     assert!(!whole.is_empty(), "no whole configuration in the docs");

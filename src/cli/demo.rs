@@ -1,39 +1,35 @@
 //! `demo`: the whole path on live input, with nothing to set up.
 //!
-//! Writes a JSON log into a new temporary directory and rotates it, follows it through the write-ahead log into an archive beside
-//! it, and at the end counts in the archive what came of every line that was written.
+//! Writes a JSON log into a new temporary directory and rotates it, follows it through the write-ahead log, edits its events and
+//! writes them into an archive beside it, and to a server if it is told of one. At the end it counts in the archive what came of
+//! every line that was written. A server that does not answer delays the end and never prevents it.
+
+mod writer;
 
 use super::{Exit, output};
-use crate::app::{self, RunOptions, Running};
+use crate::app::{self, RunError, RunOptions, Running};
 use crate::config::{self, Circumstances};
 use crate::telemetry::log::{self, LogOptions};
-use crate::telemetry::metrics::Totals;
 use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tailwater_shards::glommio_env::GlommioEnv;
 use tailwater_shards::stop::{Phase, Stop};
+use writer::{WRITE_INTERVAL, Writer, is_kept, line};
 
-/// Lines written every [`WRITE_INTERVAL`].
-const LINES_AT_ONCE: u64 = 100;
-const WRITE_INTERVAL: Duration = Duration::from_millis(50);
-/// Lines after which the log is rotated: every ten seconds.
-const ROTATE_LINES: u64 = 20_000;
-/// Rotated logs that are kept beside the live one.
-const ROTATED_KEPT: u32 = 3;
-/// How long the end waits until the last lines have been read.
+/// How long the end waits until the last lines have been read and delivered, and then until all has ended.
 const CATCH_UP: Duration = Duration::from_secs(10);
-/// Characters of an event that fit a line of the terminal.
-const SHOWN_CHARACTERS: usize = 150;
+/// Characters of an event that fit two lines of the terminal.
+const SHOWN_CHARACTERS: usize = 240;
 
-/// Follow a live, rotating log for a look around; Ctrl-C ends it with a summary
+/// Follow and edit a live, rotating JSON log for a look around; Ctrl-C ends it with a summary
 #[derive(Args)]
 pub struct Arguments {
     /// End after so many seconds instead of waiting for Ctrl-C
@@ -42,13 +38,60 @@ pub struct Arguments {
     /// Keep the temporary directory
     #[arg(long)]
     keep: bool,
+    /// Send the events to a server too: `elasticsearch=http://127.0.0.1:9200` (OpenSearch as well) or `http=http://127.0.0.1:8080/`
+    #[arg(long, value_name = "KIND=URL")]
+    to: Option<Target>,
+}
+
+/// A server that gets the events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    kind: Kind,
+    url: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Elasticsearch,
+    Http,
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        let (kind, url) = text.split_once('=').ok_or("write it as elasticsearch=URL or http=URL")?;
+        let kind = match kind {
+            "elasticsearch" | "opensearch" => Kind::Elasticsearch,
+            "http" => Kind::Http,
+            _ => return Err(format!("`{kind}` is neither `elasticsearch` nor `http`")),
+        };
+        match ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            true => Ok(Target { kind, url: url.to_owned() }),
+            false => Err(format!("`{url}` does not begin with http:// or https://")),
+        }
+    }
+}
+
+impl Target {
+    /// Its entry under `outputs`.
+    fn output(&self) -> String {
+        // A JSON string is a YAML string; a dollar is no variable here.
+        let url = serde_json::Value::from(self.url.replace("${", "$${"));
+        match self.kind {
+            Kind::Elasticsearch => format!(
+                "  server:\n    type: elasticsearch\n    endpoints: [{url}]\n    index: tailwater-demo-%Y.%m.%d\n"
+            ),
+            Kind::Http => format!("  server:\n    type: http\n    url: {url}\n"),
+        }
+    }
 }
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let directory = std::env::temp_dir().join(format!("tailwater-demo-{}", std::process::id()));
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let result = demonstrate(&directory, arguments.seconds);
+    let result = demonstrate(&directory, arguments);
     if arguments.keep {
         output::print(&format!("kept: {}\n", directory.display()))?;
     } else {
@@ -57,8 +100,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     result
 }
 
-fn demonstrate(directory: &Path, seconds: Option<u64>) -> anyhow::Result<Exit> {
-    let text = configuration(directory);
+fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let text = configuration(directory, arguments.to.as_ref());
     let loaded =
         config::load::<GlommioEnv>("demo.yaml", text.clone().into_bytes(), &|_| None, &Circumstances::here(None))
             .map_err(|refused| anyhow::anyhow!("{refused}"))?;
@@ -88,82 +131,74 @@ fn demonstrate(directory: &Path, seconds: Option<u64>) -> anyhow::Result<Exit> {
     let written = Arc::new(AtomicU64::new(0));
     let writer = Writer { path: directory.join("app.log"), written: written.clone(), asked: asked.clone() };
     let writing = std::thread::Builder::new().name("demo log".to_owned()).spawn(move || writer.run())?;
-    show(&running, directory, &asked, seconds)?;
+    show(&running, directory, &asked, arguments.seconds)?;
     let wrote = writing.join().map_err(|_| anyhow::anyhow!("the writer of the log panicked"))?;
     wrote.context("the log cannot be written")?;
-    let deadline = Instant::now() + CATCH_UP;
-    while running.totals().received < written.load(Ordering::Acquire) && Instant::now() < deadline {
-        pause(WRITE_INTERVAL);
-    }
-    stop.enter(Phase::Draining);
-    let totals = running.wait()?;
+    let written = written.load(Ordering::Acquire);
+    let kept = (1..=written).filter(|number| is_kept(*number)).count() as u64;
+    let sent = catch_up(&running, written, kept, arguments.to.is_some());
+    let read = running.totals().received;
+    end(running, &stop)?;
     drop(log);
-    summarise(directory, written.load(Ordering::Acquire), totals)
+    let archive = summarise(directory, written, read)?;
+    let Some(target) = &arguments.to else { return Ok(archive) };
+    output::print(&format!("{} took {sent} of {kept} events\n", target.url))?;
+    Ok(if sent >= kept { archive } else { Exit::Failed })
 }
 
-fn configuration(directory: &Path) -> String {
-    let directory = directory.display();
+/// Waits until what was written is read and delivered, for a while. How much of it the server has.
+fn catch_up(running: &Running, written: u64, kept: u64, to_server: bool) -> u64 {
+    let deadline = Instant::now() + CATCH_UP;
+    loop {
+        let (archived, sent) = (running.delivered("archive"), running.delivered("server"));
+        let is_done = running.totals().received >= written && archived >= kept && (!to_server || sent >= kept);
+        if is_done || Instant::now() >= deadline {
+            return sent;
+        }
+        pause(WRITE_INTERVAL);
+    }
+}
+
+/// Ends the engine: whoever does not take what waits for him is not waited for longer than a while.
+fn end(running: Running, stop: &Stop) -> anyhow::Result<()> {
+    let (ended, waiting) = mpsc::channel::<()>();
+    let forced = stop.clone();
+    stop.enter(Phase::Draining);
+    let timer = std::thread::Builder::new().name("demo end".to_owned()).spawn(move || {
+        if let Err(RecvTimeoutError::Timeout) = waiting.recv_timeout(CATCH_UP) {
+            forced.enter(Phase::Forced);
+        }
+    })?;
+    let result = running.wait();
+    drop(ended);
+    timer.join().map_err(|_| anyhow::anyhow!("the timer of the end panicked"))?;
+    match result {
+        Ok(_) | Err(RunError::Unfinished) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn configuration(directory: &Path, to: Option<&Target>) -> String {
+    let (directory, outputs) = (directory.display(), if to.is_some() { "archive, server" } else { "archive" });
+    let server = to.map(Target::output).unwrap_or_default();
     format!(
         "data_dir: {directory}/data\n\
          admin: {{listen: \"127.0.0.1:0\"}}\n\
-         inputs:\n  app:\n    type: file\n    include: [\"{directory}/app.log\"]\n\
-         pipelines:\n  main: {{inputs: [app], outputs: [archive]}}\n\
-         outputs:\n  archive:\n    type: file\n    path: \"{directory}/archive.log\"\n"
+         inputs:\n  app:\n    type: file\n    include: [\"{directory}/app.log\"]\n    parse: json\n\
+         pipelines:\n  main:\n    inputs: [app]\n    transforms:\n\
+         \x20     - drop: level == \"debug\"\n\
+         \x20     - remove: [session]\n\
+         \x20     - rename: {{msg: message}}\n\
+         \x20     - add: {{service: shop}}\n\
+         \x20     - if: status >= 500\n        then: [{{add: {{alert: true}}}}]\n\
+         \x20   outputs: [{outputs}]\n\
+         outputs:\n  archive:\n    type: file\n    path: \"{directory}/archive.log\"\n{server}"
     )
 }
 
-/// Writes the log and rotates it, as an application with a size-based rotation does.
-struct Writer {
-    path: PathBuf,
-    written: Arc<AtomicU64>,
-    asked: Arc<AtomicBool>,
-}
-
-impl Writer {
-    fn run(self) -> std::io::Result<()> {
-        let mut file = File::options().create(true).append(true).open(&self.path)?;
-        let mut number = 0;
-        let mut lines = String::new();
-        while !self.asked.load(Ordering::Acquire) {
-            lines.clear();
-            for _ in 0..LINES_AT_ONCE {
-                number += 1;
-                lines.push_str(&line(number));
-            }
-            file.write_all(lines.as_bytes())?;
-            self.written.store(number, Ordering::Release);
-            if number % ROTATE_LINES == 0 {
-                file = self.rotate()?;
-            }
-            pause(WRITE_INTERVAL);
-        }
-        Ok(())
-    }
-
-    fn rotate(&self) -> std::io::Result<File> {
-        let numbered = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
-        for number in (1..ROTATED_KEPT).rev() {
-            if numbered(number).exists() {
-                fs::rename(numbered(number), numbered(number + 1))?;
-            }
-        }
-        fs::rename(&self.path, numbered(1))?;
-        File::options().create(true).append(true).open(&self.path)
-    }
-}
-
-/// A line with its number, from which everything in it follows.
-fn line(number: u64) -> String {
-    let level = ["info", "info", "info", "debug", "warn", "error"][(number % 6) as usize];
-    let path = ["/cart", "/checkout", "/items", "/login"][(number % 4) as usize];
-    let status = [200, 200, 200, 201, 404, 500][(number * 7 % 6) as usize];
-    let millis = number * 37 % 900;
-    format!("{{\"n\":{number},\"level\":\"{level}\",\"path\":\"{path}\",\"status\":{status},\"took_ms\":{millis}}}\n")
-}
-
-/// Once a second: the newest event in the archive and the rate.
+/// Once a second: the newest event in the archive, the line that it was, and the rate.
 fn show(running: &Running, directory: &Path, asked: &AtomicBool, seconds: Option<u64>) -> anyhow::Result<()> {
-    let (begun, mut before, mut archive) = (Instant::now(), Totals::default(), 0);
+    let (begun, mut before, mut archive) = (Instant::now(), 0, 0);
     let mut second = 0;
     while !asked.load(Ordering::Acquire) {
         second += 1;
@@ -171,16 +206,20 @@ fn show(running: &Running, directory: &Path, asked: &AtomicBool, seconds: Option
             pause(WRITE_INTERVAL);
         }
         if let Some(event) = newest(&directory.join("archive.log"), &mut archive)? {
-            output::print(&format!("{event}\n"))?;
+            let number = serde_json::from_str::<serde_json::Value>(&event).ok().and_then(|event| event["n"].as_u64());
+            let was = number.map(line).unwrap_or_default();
+            let fitting = |text: &str| text.chars().take(SHOWN_CHARACTERS).collect::<String>();
+            output::print(&format!("{}\n  -> {}\n", fitting(&was), fitting(&event)))?;
         }
         let totals = running.totals();
         output::print(&format!(
-            "  {} read, {} delivered, {} events/s\n",
+            "  {} read, {} delivered, {} dropped by the pipeline, {} events/s\n",
             totals.received,
             totals.delivered,
-            totals.delivered - before.delivered
+            totals.discarded,
+            totals.received - before
         ))?;
-        before = totals;
+        before = totals.received;
         if seconds.is_some_and(|seconds| second >= seconds) {
             asked.store(true, Ordering::Release);
         }
@@ -188,7 +227,7 @@ fn show(running: &Running, directory: &Path, asked: &AtomicBool, seconds: Option
     Ok(())
 }
 
-/// The last whole line that was added since the last look, cut to the width of a terminal.
+/// The last whole line that was added since the last look.
 fn newest(path: &Path, from: &mut u64) -> anyhow::Result<Option<String>> {
     let Ok(mut file) = File::open(path) else { return Ok(None) };
     file.seek(SeekFrom::Start(*from))?;
@@ -196,30 +235,37 @@ fn newest(path: &Path, from: &mut u64) -> anyhow::Result<Option<String>> {
     let (mut line, mut last) = (String::new(), None);
     while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
         *from += line.len() as u64;
-        last = Some(line.chars().take(SHOWN_CHARACTERS).filter(|c| *c != '\n').collect());
+        last = Some(line.trim_end().to_owned());
         line.clear();
     }
     Ok(last)
 }
 
 /// Counts in the archive what came of every line that was written.
-fn summarise(directory: &Path, written: u64, totals: Totals) -> anyhow::Result<Exit> {
+fn summarise(directory: &Path, written: u64, read: u64) -> anyhow::Result<Exit> {
     let mut seen = vec![0u32; usize::try_from(written)? + 1];
     let archive = File::open(directory.join("archive.log")).context("the archive cannot be read")?;
+    let mut archived = 0;
     for line in BufReader::new(archive).lines() {
         let event: serde_json::Value =
             serde_json::from_str(&line?).context("the archive holds a line that is no JSON")?;
-        let message = event["message"].as_str().unwrap_or_default();
-        let number = serde_json::from_str::<serde_json::Value>(message).ok().and_then(|inner| inner["n"].as_u64());
-        if let Some(count) = number.and_then(|number| seen.get_mut(number as usize)) {
+        archived += 1;
+        if let Some(count) = event["n"].as_u64().and_then(|number| seen.get_mut(number as usize)) {
             *count += 1;
         }
     }
-    let lost = seen[1..].iter().filter(|count| **count == 0).count();
-    let repeated = seen[1..].iter().filter(|count| **count > 1).count();
+    let (mut dropped, mut lost, mut repeated) = (0, 0, 0);
+    for number in 1..=written {
+        match (is_kept(number), seen[number as usize]) {
+            (false, 0) => dropped += 1,
+            (true, 0) => lost += 1,
+            (true, 1) => {}
+            _ => repeated += 1,
+        }
+    }
     output::print(&format!(
-        "\nwritten {written}, read {}, delivered {}, lost {lost}, repeated {repeated}\n",
-        totals.received, totals.delivered
+        "\nwritten {written}, read {read}, dropped by the pipeline {dropped}, in the archive {archived}, \
+         lost {lost}, repeated {repeated}\n"
     ))?;
     Ok(if lost == 0 && repeated == 0 { Exit::Done } else { Exit::Failed })
 }

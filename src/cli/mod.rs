@@ -11,6 +11,9 @@ mod doctor;
 mod output;
 mod run;
 mod schema;
+mod show;
+mod test;
+mod try_;
 mod validate;
 mod wal;
 
@@ -52,6 +55,8 @@ enum Verb {
     Demo(demo::Arguments),
     Run(run::Arguments),
     Validate(validate::Arguments),
+    Try(try_::Arguments),
+    Test(test::Arguments),
     Schema(schema::Arguments),
     Doctor(doctor::Arguments),
     Wal(wal::Arguments),
@@ -73,6 +78,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Validate(arguments) => validate::run(&arguments),
+        Verb::Try(arguments) => try_::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
         Verb::Schema(arguments) => schema::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Wal(arguments) => wal::run(&arguments),

@@ -25,5 +25,52 @@ pub fn complain(text: &str) {
 
 /// Whether standard error shows colours.
 pub fn stderr_colors() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stderr().is_terminal() && colors_wanted()
+}
+
+/// Whether standard output shows colours.
+pub fn stdout_colors() -> bool {
+    io::stdout().is_terminal() && colors_wanted()
+}
+
+fn colors_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Colours, where they show.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint {
+    /// Whether they do.
+    pub on: bool,
+}
+
+impl Paint {
+    /// What is gone or wrong.
+    pub fn red(self, text: &str) -> String {
+        self.code("31", text)
+    }
+
+    /// What is new or right.
+    pub fn green(self, text: &str) -> String {
+        self.code("32", text)
+    }
+
+    /// What is different.
+    pub fn yellow(self, text: &str) -> String {
+        self.code("33", text)
+    }
+
+    /// What stands out.
+    pub fn bold(self, text: &str) -> String {
+        self.code("1", text)
+    }
+
+    /// What may be passed over.
+    pub fn dim(self, text: &str) -> String {
+        self.code("2", text)
+    }
+
+    fn code(self, code: &str, text: &str) -> String {
+        if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
 }

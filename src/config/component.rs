@@ -8,6 +8,7 @@ pub use super::facts::Facts;
 use super::de::{Fault, FaultKind};
 use super::node::{Node, Value, kind_of};
 use super::types::{Batching, FieldNames, Retry, Ring};
+use crate::codec::framing::Rules;
 use crate::parsers::Events;
 use schemars::Schema;
 use serde_json::json;
@@ -55,6 +56,8 @@ pub trait InputSettings<E: Env>: Component {
     fn shard_by(&self) -> ShardBy;
     /// The longest line it lets through, in bytes.
     fn line_bytes_max(&self) -> usize;
+    /// How it cuts bytes into lines.
+    fn rules(&self) -> Rules;
 }
 
 /// Settings of an output.
@@ -234,6 +237,10 @@ macro_rules! components {
             /// The longest line it lets through, in bytes.
             pub fn line_bytes_max<E: tailwater_shards::env::Env>(&self) -> usize {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::line_bytes_max(settings),)* }
+            }
+            /// How it cuts bytes into lines.
+            pub fn rules<E: tailwater_shards::env::Env>(&self) -> $crate::codec::framing::Rules {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::rules(settings),)* }
             }
         }
     };

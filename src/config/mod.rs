@@ -19,6 +19,7 @@ pub mod plan;
 pub mod problem;
 pub mod raw;
 mod summary;
+pub mod trial;
 pub mod types;
 
 pub use plan::{Circumstances, Plan};

@@ -9,6 +9,7 @@ use super::node::Node;
 use super::pipeline::Match;
 use super::problem::{Problem, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
+use super::trial::{TrialPlan, plan_trials};
 use super::types::{ByteSize, FieldName, FieldNames, Period};
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub outputs: Vec<OutputPlan>,
     /// The ways between them.
     pub pipelines: Vec<PipelinePlan>,
+    /// What `tailwater test` runs.
+    pub tests: Vec<TrialPlan>,
 }
 
 impl Plan {
@@ -120,6 +123,7 @@ impl Circumstances {
 /// Makes the plan of what the file says; what is wrong is in `problems`, and the plan is void if an error is among them.
 pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Plan {
     let pipelines = resolve(&raw, root, problems);
+    let tests = plan_trials(&raw, &pipelines, root, problems);
     for (name, input) in &raw.inputs {
         check_fields(input.fields::<E>(), &["inputs", name, "fields"], root, problems);
     }
@@ -170,6 +174,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
         inputs: raw.inputs.into_iter().enumerate().map(name_input).collect(),
         outputs: raw.outputs.into_iter().enumerate().map(name_output).collect(),
         pipelines,
+        tests,
     }
 }
 

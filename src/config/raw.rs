@@ -9,6 +9,7 @@ use super::dlq::Dlq;
 use super::node::{Node, Value, kind_of};
 use super::pipeline::{Pipeline, read_pipeline};
 use super::problem::{Problem, Span};
+use super::trial::{RawTrial, Trials, read_trials};
 use super::types::{ByteSize, Period};
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
@@ -59,11 +60,14 @@ pub struct Raw {
     /// Where events go, by name.
     #[schemars(with = "BTreeMap<String, OutputConfig>")]
     pub outputs: Vec<(String, OutputConfig)>,
+    /// What `tailwater test` runs: events, and what becomes of each; a map from names to tests, or a list of tests.
+    #[schemars(with = "Option<Trials>")]
+    pub tests: Vec<RawTrial>,
 }
 
 /// The keys of a configuration file.
 pub const KEYS: &[&str] =
-    &["data_dir", "shards", "admin", "wal", "dlq", "drain_timeout", "log", "inputs", "pipelines", "outputs"];
+    &["data_dir", "shards", "admin", "wal", "dlq", "drain_timeout", "log", "inputs", "pipelines", "outputs", "tests"];
 
 /// Which cores work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -392,6 +396,7 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
         inputs: components(root, "inputs", problems),
         pipelines: pipelines(root, problems),
         outputs: components(root, "outputs", problems),
+        tests: read_trials(root, problems),
     }
 }
 

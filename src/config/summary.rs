@@ -31,6 +31,9 @@ impl Plan {
             let note = if output.used { "" } else { " (in no pipeline, not started)" };
             line("output", format!("{}: {}{note}", output.name, output.settings.type_name()));
         }
+        if !self.tests.is_empty() {
+            line("tests", format!("{}, which `tailwater test` runs", self.tests.len()));
+        }
         out
     }
 

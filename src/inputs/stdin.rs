@@ -79,9 +79,7 @@ impl Component for Settings {
 
 impl<E: Env> InputSettings<E> for Settings {
     fn spec(&self, _: &Facts) -> Arc<dyn InputSpec<E>> {
-        let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
-        let (too_long, keep_cr) = (self.line_too_long, self.keep_cr);
-        Arc::new(Spec { rules: Rules { line_bytes_max, too_long, keep_cr, skip_nuls: false } })
+        Arc::new(Spec { rules: InputSettings::<E>::rules(self) })
     }
 
     fn events(&self) -> Events {
@@ -107,6 +105,11 @@ impl<E: Env> InputSettings<E> for Settings {
 
     fn line_bytes_max(&self) -> usize {
         usize::try_from(self.max_line_bytes.0).map_or(LINE_BYTES_MAX, |bytes| bytes.min(LINE_BYTES_MAX))
+    }
+
+    fn rules(&self) -> Rules {
+        let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
+        Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr, skip_nuls: false }
     }
 }
 

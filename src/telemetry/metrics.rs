@@ -162,6 +162,12 @@ impl Exporter {
         totals
     }
 
+    /// Events that the output called `id` has delivered.
+    pub fn delivered(&self, id: &str) -> u64 {
+        let of = self.meters.outputs.iter().filter(|meter| *self.outputs[meter.output].id == *id);
+        of.map(|meter| meter.counters.sent_events.get()).sum()
+    }
+
     /// Returns for each output how many of its events have left the log, less those that were there at the start.
     fn outputs(&self, families: &mut Families) -> Vec<i128> {
         let mut passed = vec![0; self.outputs.len()];

@@ -5,6 +5,7 @@
 
 use super::Opening;
 use super::place::Place;
+use crate::codec::path::Path;
 use crate::expr::{FieldValue, Fields, PathIndex, Program, Scratch};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -56,6 +57,19 @@ impl JsonSchema for Condition {
 }
 
 impl Condition {
+    /// As it is written.
+    pub fn source(&self) -> &str {
+        self.0.source()
+    }
+
+    /// Whether it holds where `get` gives the JSON at a path; if it fails, why. For people who ask about one event: shards
+    /// [`Condition::open`] it.
+    pub fn test<'a>(&'a self, get: &'a dyn Fn(&Path) -> Option<&'a [u8]>) -> Result<bool, String> {
+        let fields = Lookup { paths: self.0.paths(), get };
+        let told = self.0.test(&fields, &mut self.0.scratch());
+        told.map_err(|error| format!("{} ({})", self.0.explain(error), error.reason()))
+    }
+
     /// Prepared for one shard.
     pub fn open(&self, opening: &mut Opening<'_>) -> OpenCondition {
         OpenCondition {
@@ -64,6 +78,17 @@ impl Condition {
             program: self.0.clone(),
             failures: 0,
         }
+    }
+}
+
+struct Lookup<'a> {
+    paths: &'a [Path],
+    get: &'a dyn Fn(&Path) -> Option<&'a [u8]>,
+}
+
+impl Fields for Lookup<'_> {
+    fn get(&self, path: PathIndex) -> Option<FieldValue<'_>> {
+        (self.get)(&self.paths[path.index()]).map(FieldValue::Json)
     }
 }
 

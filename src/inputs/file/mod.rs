@@ -180,6 +180,11 @@ impl<E: Env> InputSettings<E> for Settings {
     fn line_bytes_max(&self) -> usize {
         self.max_line_bytes.0 as usize
     }
+
+    fn rules(&self) -> Rules {
+        let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
+        Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr, skip_nuls: true }
+    }
 }
 
 /// Checked settings on their way to the shards.
@@ -198,12 +203,7 @@ impl<E: Env> InputSpec<E> for Spec {
             let base = here.unwrap_or_else(|_| "/".into());
             let patterns = Patterns::new(&settings.include, &settings.exclude, &base).map_err(PluginError::Fatal)?;
             let options = Rc::new(owner::Options {
-                rules: Rules {
-                    line_bytes_max: settings.max_line_bytes.0 as usize,
-                    too_long: settings.line_too_long,
-                    keep_cr: settings.keep_cr,
-                    skip_nuls: true,
-                },
+                rules: InputSettings::<E>::rules(&settings),
                 rotate_wait: settings.rotate_wait.0,
                 start_at: settings.start_at,
             });

@@ -1,0 +1,206 @@
+//! What became of an event, for people and for programs.
+
+use super::output::Paint;
+use crate::process::changes::{Change, EventFields, quoted};
+use crate::process::trace::{End, EventTrace, PipelineTrace, StepTrace};
+use crate::transforms::Verdict;
+use std::fmt::Write as _;
+
+/// The names of a pipeline and its outputs.
+pub struct Names<'a> {
+    /// The pipeline.
+    pub pipeline: &'a str,
+    /// Its outputs, in their order.
+    pub outputs: Vec<&'a str>,
+}
+
+/// An event for people.
+pub fn event(number: u64, trace: &EventTrace, names: &[Names<'_>], paint: Paint) -> String {
+    let mut out = format!("{}\n", paint.bold(&format!("event {number}")));
+    let _ = writeln!(out, "  came as    {}", String::from_utf8_lossy(&trace.original));
+    if let Some(fault) = &trace.fault {
+        let _ = writeln!(out, "  {}", paint.red(&format!("not parsed: {fault}")));
+    }
+    match &trace.fields {
+        Some(fields) => _ = writeln!(out, "  read as    {}", fields.to_json()),
+        None => _ = writeln!(out, "  {}", paint.red(unparsed(trace))),
+    }
+    for (pipeline, names) in trace.pipelines.iter().zip(names) {
+        push_pipeline(pipeline, names, paint, &mut out);
+    }
+    out.push('\n');
+    out
+}
+
+/// What the input does with an event that it cannot parse.
+pub fn unparsed(trace: &EventTrace) -> &'static str {
+    match trace.given_up {
+        true => "goes to the dead letter queue: the input could not parse it",
+        false => "dropped: the input drops what it cannot parse",
+    }
+}
+
+/// An event that a verb made, for people.
+pub fn made(number: u64, trace: &PipelineTrace, names: &Names<'_>, paint: Paint) -> String {
+    let mut out = format!("{}\n", paint.bold(&format!("made event {number}")));
+    push_pipeline(trace, names, paint, &mut out);
+    out.push('\n');
+    out
+}
+
+fn push_pipeline(trace: &PipelineTrace, names: &Names<'_>, paint: Paint, out: &mut String) {
+    let _ = writeln!(out, "  pipeline {}", paint.bold(names.pipeline));
+    for step in &trace.steps {
+        push_step(step, paint, out);
+    }
+    match &trace.end {
+        End::Dropped | End::Aggregated | End::DeadLetter(_) => {}
+        End::Untaken => _ = writeln!(out, "    {}", paint.red("dropped: no output takes it")),
+        End::Oversized(bytes) => {
+            let _ = writeln!(out, "    {}", paint.red(&format!("dropped: {bytes} bytes are more than the log takes")));
+        }
+        End::Line(line) => _ = writeln!(out, "    {} {line}", paint.green("=")),
+    }
+    for (route, name) in trace.routes.iter().zip(&names.outputs) {
+        let (sign, name) = match route.taken {
+            true => (paint.green("->"), paint.green(name)),
+            false => (paint.dim("x "), paint.dim(name)),
+        };
+        let _ = writeln!(out, "    {sign} {name}: {}", paint.dim(&route.why));
+    }
+}
+
+fn push_step(step: &StepTrace, paint: Paint, out: &mut String) {
+    let indent = "  ".repeat(2 + step.depth);
+    let side = match step.side {
+        Some(true) => format!(" {}", paint.green("-> then")),
+        Some(false) => format!(" {}", paint.yellow("-> else")),
+        None => String::new(),
+    };
+    let gone = match step.verdict {
+        Verdict::Keep if step.made => format!(" {}", paint.green("makes")),
+        Verdict::Keep => String::new(),
+        Verdict::Drop => format!(" {}", paint.red("-> dropped")),
+        Verdict::Aggregate => format!(" {}", paint.yellow("-> aggregated")),
+        Verdict::DeadLetter => format!(" {}", paint.red("-> dead letter")),
+    };
+    let _ = writeln!(out, "{indent}{} {}{side}{gone}", paint.dim(&step.place), step_name(step));
+    if let Some(failure) = &step.failure {
+        let _ = writeln!(out, "{indent}    {}", paint.red(&format!("! failed: {failure}")));
+    }
+    push_changes(&step.changes, &format!("{indent}    "), paint, out);
+}
+
+/// A verb with its condition.
+pub fn step_name(step: &StepTrace) -> String {
+    match &step.condition {
+        Some(condition) => format!("{}: {condition}", step.verb),
+        None => step.verb.to_owned(),
+    }
+}
+
+/// Differences, a line each: `-` what is gone, `+` what is new, `~` what is another value.
+pub fn push_changes(changes: &[Change], indent: &str, paint: Paint, out: &mut String) {
+    for Change { path, before, after } in changes {
+        let line = match (before, after) {
+            (Some(before), None) => paint.red(&format!("- {path}: {before}")),
+            (None, Some(after)) => paint.green(&format!("+ {path}: {after}")),
+            (Some(before), Some(after)) => {
+                format!("{} {} -> {}", paint.yellow(&format!("~ {path}:")), paint.red(before), paint.green(after))
+            }
+            (None, None) => continue,
+        };
+        let _ = writeln!(out, "{indent}{line}");
+    }
+}
+
+/// An event as an object of JSON in a line.
+pub fn event_json(number: u64, trace: &EventTrace, names: &[Names<'_>]) -> String {
+    let pipelines = trace.pipelines.iter().zip(names).map(|(pipeline, names)| pipeline_json(pipeline, names));
+    let mut all = Object::default();
+    all.push("number", number.to_string());
+    all.push("original", quoted(&trace.original));
+    all.push_text("parse_error", trace.fault.as_deref());
+    all.push_some("dead_letter", trace.given_up.then(|| "true".to_owned()));
+    all.push_some("fields", trace.fields.as_ref().map(EventFields::to_json));
+    all.push("pipelines", list(pipelines));
+    format!("{}\n", all.end())
+}
+
+/// An event that a verb made as an object of JSON in a line.
+pub fn made_json(number: u64, trace: &PipelineTrace, names: &Names<'_>) -> String {
+    let mut all = Object::default();
+    all.push("made", number.to_string());
+    all.push("pipelines", format!("[{}]", pipeline_json(trace, names)));
+    format!("{}\n", all.end())
+}
+
+fn pipeline_json(trace: &PipelineTrace, names: &Names<'_>) -> String {
+    let routes = trace.routes.iter().zip(&names.outputs).map(|(route, name)| {
+        let mut all = Object::default();
+        all.push("output", quoted(name.as_bytes()));
+        all.push("taken", route.taken.to_string());
+        all.push("why", quoted(route.why.as_bytes()));
+        all.end()
+    });
+    let mut all = Object::default();
+    all.push("pipeline", quoted(names.pipeline.as_bytes()));
+    all.push("steps", list(trace.steps.iter().map(step_json)));
+    all.push("outputs", list(routes));
+    match &trace.end {
+        End::Line(line) => all.push("event", line.clone()),
+        End::Dropped => all.push_text("dropped", Some("verb")),
+        End::Aggregated => all.push_text("dropped", Some("aggregated")),
+        End::DeadLetter(reason) => all.push_text("dead_letter", Some(reason)),
+        End::Untaken => all.push_text("dropped", Some("no_output")),
+        End::Oversized(_) => all.push_text("dropped", Some("too_large")),
+    }
+    all.end()
+}
+
+fn step_json(step: &StepTrace) -> String {
+    let changes = step.changes.iter().map(|change| {
+        let mut all = Object::default();
+        all.push("path", quoted(change.path.to_string().as_bytes()));
+        all.push_some("before", change.before.clone());
+        all.push_some("after", change.after.clone());
+        all.end()
+    });
+    let mut all = Object::default();
+    all.push("place", quoted(step.place.as_bytes()));
+    all.push("verb", quoted(step.verb.as_bytes()));
+    all.push_text("condition", step.condition.as_deref());
+    all.push_some("holds", step.side.map(|holds| holds.to_string()));
+    all.push_some("dropped", (step.verdict == Verdict::Drop).then(|| "true".to_owned()));
+    all.push_text("failed", step.failure.as_deref());
+    all.push("changes", list(changes));
+    all.end()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
+}
+
+/// An object of JSON whose values are JSON already: those of events stay as they are.
+#[derive(Default)]
+struct Object(Vec<String>);
+
+impl Object {
+    fn push(&mut self, name: &str, json: String) {
+        self.0.push(format!("\"{name}\":{json}"));
+    }
+
+    fn push_some(&mut self, name: &str, json: Option<String>) {
+        if let Some(json) = json {
+            self.push(name, json);
+        }
+    }
+
+    fn push_text(&mut self, name: &str, text: Option<&str>) {
+        self.push_some(name, text.map(|text| quoted(text.as_bytes())));
+    }
+
+    fn end(self) -> String {
+        format!("{{{}}}", self.0.join(","))
+    }
+}

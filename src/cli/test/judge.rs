@@ -1,0 +1,336 @@
+//! What became of the events of a test, against what was expected.
+//!
+//! Guarantees: values are compared as JSON, so neither the order of keys nor the spelling of a number or a text counts. What the
+//! input adds to an event counts in an exact comparison only if the test names it.
+
+use crate::cli::output::Paint;
+use crate::cli::show::{push_changes, step_name, unparsed};
+use crate::codec::calendar::rfc3339_micros;
+use crate::codec::envelope::EnvelopeKind;
+use crate::config::Plan;
+use crate::config::facts::Facts;
+use crate::config::problem::Span;
+use crate::config::trial::{Expectation, Expected, TrialPlan};
+use crate::config::types::FieldName;
+use crate::parsers::Events;
+use crate::process::changes::{Change, EventFields, changes};
+use crate::process::trace::{End, EventTrace, PipelineTrace, Tracer, test};
+use crate::transforms::Now;
+use serde_json::Value as Json;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey};
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::glommio_env::GlommioEnv;
+
+/// The host of all tests.
+const HOST: &str = "test-host";
+/// The file that all tests read.
+const FILE: &str = "/var/log/test.log";
+
+/// Something that is not as expected.
+pub struct Told {
+    /// What, in a line.
+    pub what: String,
+    /// Differences from what was expected to what came.
+    pub changes: Vec<Change>,
+}
+
+impl Told {
+    fn new(what: impl Into<String>) -> Told {
+        Told { what: what.into(), changes: Vec::new() }
+    }
+
+    /// For people.
+    pub fn push(&self, paint: Paint, out: &mut String) {
+        let _ = writeln!(out, "    {}", paint.red(&self.what));
+        push_changes(&self.changes, "      ", paint, out);
+    }
+}
+
+/// An event that something else became of than was expected.
+pub struct Judged {
+    /// The event.
+    pub what: String,
+    /// Where it is expected.
+    pub span: Span,
+    /// What is not as expected.
+    pub told: Vec<Told>,
+}
+
+/// Runs a test: the events of which something else became.
+pub fn judge(plan: &Plan, trial: &TrialPlan) -> Vec<Judged> {
+    let events = plan.inputs[trial.input].settings.events::<GlommioEnv>();
+    let pipeline = &plan.pipelines[trial.pipeline];
+    let outputs: Vec<&str> = pipeline.outputs.iter().map(|&index| plan.outputs[index].name.as_str()).collect();
+    let mut tracer = Tracer::new(&events, std::slice::from_ref(&pipeline.chain), &Facts { host: HOST.into() });
+    let source = Arc::new(Source {
+        key: SourceKey::default(),
+        input: plan.inputs[trial.input].name.as_str().into(),
+        name: FILE.as_bytes().to_vec(),
+        descriptor: Vec::new(),
+        repeatable: false,
+    });
+    let (mut at, mut judged, mut made) = (trial.at, Vec::new(), Vec::new());
+    for (number, (event, expected)) in trial.cases.iter().enumerate() {
+        made.extend(tracer.made(Now { time: at, last: false }).into_iter().map(|made| (at, made.trace)));
+        let batch = batch(event, &source, at);
+        tracer.begin(&batch);
+        let trace = tracer.event(&batch, 0);
+        let told = match trace.pipelines.first() {
+            Some(pipeline) => Judge { expected, trace: pipeline, outputs: &outputs, added: added(&events, at) }.told(),
+            None => unread(&trace, expected),
+        };
+        judged.push(Judged { what: format!("event {}: {event}", number + 1), span: expected.span, told });
+        at = Timestamp(at.0.saturating_add(i64::try_from(trial.every.as_nanos()).unwrap_or(i64::MAX)));
+    }
+    made.extend(tracer.made(Now { time: at, last: true }).into_iter().map(|made| (at, made.trace)));
+    if let Some(expected) = &trial.made {
+        judged.extend(judge_made(&made, expected, trial.made_span, &outputs, &events));
+    }
+    judged.retain(|judged| !judged.told.is_empty());
+    judged
+}
+
+fn judge_made(
+    made: &[(Timestamp, PipelineTrace)],
+    expected: &[Expected],
+    span: Span,
+    outputs: &[&str],
+    events: &Events,
+) -> Vec<Judged> {
+    let judge = |number: usize| {
+        let (span, told) = match (made.get(number), expected.get(number)) {
+            (Some((at, trace)), Some(expected)) => {
+                (expected.span, Judge { expected, trace, outputs, added: added(events, *at) }.told())
+            }
+            (None, Some(expected)) => (expected.span, vec![Told::new("was not made")]),
+            (Some((_, trace)), None) => {
+                let fields = line_of(trace).unwrap_or_default();
+                (span, vec![Told { what: "is made, and not expected".to_owned(), changes: changes_of(&fields) }])
+            }
+            (None, None) => (span, Vec::new()),
+        };
+        Judged { what: format!("made event {}", number + 1), span, told }
+    };
+    (0..made.len().max(expected.len())).map(judge).collect()
+}
+
+/// About an event that no pipeline has, because it could not be parsed.
+fn unread(trace: &EventTrace, expected: &Expected) -> Vec<Told> {
+    let Expectation { dropped, dead_letter, .. } = expected.expectation;
+    let is_expected = if trace.given_up { dead_letter } else { dropped };
+    match is_expected {
+        true => Vec::new(),
+        false => vec![Told::new(format!("{}: {}", unparsed(trace), trace.fault.as_deref().unwrap_or_default()))],
+    }
+}
+
+/// The fields of an event that outputs get.
+fn line_of(trace: &PipelineTrace) -> Option<EventFields> {
+    match &trace.end {
+        End::Line(line) => EventFields::of_json(line),
+        _ => None,
+    }
+}
+
+fn batch(line: &str, source: &Arc<Source>, at: Timestamp) -> Batch {
+    let mut batch = Batch::new(line.len(), source.clone());
+    batch.chunk.spare()[..line.len()].copy_from_slice(line.as_bytes());
+    batch.chunk.set_length(line.len());
+    batch.events.push(EventSpan { start: 0, end: line.len() as u32 });
+    batch.received = at;
+    batch
+}
+
+/// What the input adds to an event, as JSON.
+fn added(events: &Events, at: Timestamp) -> Vec<(String, String)> {
+    let fields = &events.fields;
+    let of_file = events.kind == EnvelopeKind::File;
+    let time = String::from_utf8_lossy(&rfc3339_micros(at)).into_owned();
+    let all = [
+        (&fields.timestamp, true, format!("\"{time}\"")),
+        (&fields.host, true, format!("\"{HOST}\"")),
+        (&fields.file, of_file, format!("\"{FILE}\"")),
+        (&fields.offset, of_file, "0".to_owned()),
+    ];
+    let named = all.into_iter().filter_map(|(name, exists, json)| match name {
+        FieldName::Named(name) if exists => Some((name.clone(), json)),
+        _ => None,
+    });
+    named.collect()
+}
+
+struct Judge<'a> {
+    expected: &'a Expected,
+    trace: &'a PipelineTrace,
+    /// The names of the pipeline's outputs.
+    outputs: &'a [&'a str],
+    /// What the input adds.
+    added: Vec<(String, String)>,
+}
+
+impl Judge<'_> {
+    fn told(&self) -> Vec<Told> {
+        let Expectation { dropped, dead_letter, .. } = self.expected.expectation;
+        let Some(fields) = line_of(self.trace) else {
+            let is_expected = if matches!(self.trace.end, End::DeadLetter(_)) { dead_letter } else { dropped };
+            return if is_expected { Vec::new() } else { vec![Told::new(self.why_gone())] };
+        };
+        let taken: Vec<usize> = (0..self.outputs.len()).filter(|&place| self.trace.routes[place].taken).collect();
+        if dropped || dead_letter {
+            let not = if dropped { "is not dropped" } else { "is no dead letter" };
+            let what = format!("{not}: it goes to {} as", self.names(&taken));
+            return vec![Told { what, changes: changes_of(&fields) }];
+        }
+        self.compare(&fields, &taken)
+    }
+
+    fn compare(&self, fields: &EventFields, taken: &[usize]) -> Vec<Told> {
+        let Expectation { event, contains, condition, .. } = &self.expected.expectation;
+        let mut told = Vec::new();
+        if let Some(expected) = &self.expected.outputs {
+            let mut expected = expected.clone();
+            expected.sort_unstable();
+            if expected != taken {
+                told.push(self.other_outputs(&expected, taken));
+            }
+        }
+        if let Some(event) = event {
+            let expected = EventFields(event.iter().map(|(name, value)| (name.clone(), value.to_string())).collect());
+            let is_added = |field: &&(String, String)| expected.get(&field.0).is_none() && self.added.contains(field);
+            let came = EventFields(fields.0.iter().filter(|field| !is_added(field)).cloned().collect());
+            let changes = changes(&expected, &came, &same);
+            if !changes.is_empty() {
+                told.push(Told { what: "is another event (- expected, + came)".to_owned(), changes });
+            }
+        }
+        let wanted = contains.iter().flat_map(|pairs| &pairs.0).flat_map(|(path, value)| {
+            let expected = value.to_string();
+            let came = fields.find(path).map(|json| String::from_utf8_lossy(json).into_owned());
+            let good = came.as_deref().is_some_and(|came| holds(&read(&expected), &read(came)));
+            (!good).then(|| Change { path: path.clone(), before: Some(expected), after: came })
+        });
+        let changes: Vec<Change> = wanted.collect();
+        if !changes.is_empty() {
+            told.push(Told { what: "does not contain (- expected, + came)".to_owned(), changes });
+        }
+        for condition in condition.iter().flat_map(|conditions| &conditions.0) {
+            let why = match test(condition, fields) {
+                Ok(true) => continue,
+                Ok(false) => String::new(),
+                Err(why) => format!(": {why}"),
+            };
+            let what = format!("does not hold: {}{why}; the event is", condition.source());
+            told.push(Told { what, changes: changes_of(fields) });
+        }
+        told
+    }
+
+    fn other_outputs(&self, expected: &[usize], taken: &[usize]) -> Told {
+        let mut what = format!("goes to {}, expected {}", self.names(taken), self.names(expected));
+        let routes = &self.trace.routes;
+        let wrong = (0..routes.len()).filter(|place| expected.contains(place) != taken.contains(place));
+        for place in wrong {
+            let verb = if routes[place].taken { "takes it" } else { "does not take it" };
+            let _ = write!(what, "\n      {} {verb}: {}", self.outputs[place], routes[place].why);
+        }
+        Told::new(what)
+    }
+
+    /// Why it goes to no output.
+    fn why_gone(&self) -> String {
+        let by = self.trace.steps.last().map(|step| format!("by verb {} ({})", step.place, step_name(step)));
+        let by = by.unwrap_or_default();
+        match &self.trace.end {
+            End::Dropped => format!("is dropped {by}"),
+            End::Aggregated => format!("is aggregated {by}"),
+            End::DeadLetter(reason) => format!("is given up to the dead letter queue {by}: {reason}"),
+            End::Oversized(bytes) => format!("is dropped: its {bytes} bytes are more than the log takes"),
+            End::Untaken | End::Line(_) => {
+                let why = self.trace.routes.iter().zip(self.outputs);
+                let why: Vec<String> = why.map(|(route, name)| format!("\n      {name}: {}", route.why)).collect();
+                format!("is dropped: no output takes it{}", why.concat())
+            }
+        }
+    }
+
+    fn names(&self, places: &[usize]) -> String {
+        let names: Vec<&str> = places.iter().map(|&place| self.outputs[place]).collect();
+        names.join(", ")
+    }
+}
+
+fn changes_of(fields: &EventFields) -> Vec<Change> {
+    changes(&EventFields::default(), fields, &same)
+}
+
+/// A value of an event. A number that no program can hold is compared as the text that it is.
+fn read(json: &str) -> Json {
+    serde_json::from_str(json).unwrap_or_else(|_| Json::String(json.to_owned()))
+}
+
+fn same(expected: &str, came: &str) -> bool {
+    expected == came || equal(&read(expected), &read(came))
+}
+
+/// Whether two values are the same: 200 and 200.0 are.
+fn equal(expected: &Json, came: &Json) -> bool {
+    match (expected, came) {
+        (Json::Number(expected), Json::Number(came)) => {
+            expected == came
+                || expected.as_f64() == came.as_f64() && {
+                    // Two large integers may differ and have the same nearest float.
+                    expected.is_f64() || came.is_f64()
+                }
+        }
+        (Json::Array(expected), Json::Array(came)) => {
+            expected.len() == came.len() && expected.iter().zip(came).all(|(expected, came)| equal(expected, came))
+        }
+        (Json::Object(expected), Json::Object(came)) => {
+            expected.len() == came.len()
+                && expected.iter().all(|(name, value)| came.get(name).is_some_and(|came| equal(value, came)))
+        }
+        _ => expected == came,
+    }
+}
+
+/// Whether a value has at least what is expected of it.
+fn holds(expected: &Json, came: &Json) -> bool {
+    match (expected, came) {
+        (Json::Object(expected), Json::Object(came)) => {
+            expected.iter().all(|(name, value)| came.get(name).is_some_and(|came| holds(value, came)))
+        }
+        _ => equal(expected, came),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_compared_and_not_their_spelling() {
+        for (expected, came) in [
+            (r#"{"a":1,"b":[2,{"c":3}]}"#, r#"{"b":[2.0,{"c":3}],"a":1}"#),
+            ("200", "200.0"),
+            (r#""\u0041""#, "\"A\""),
+            ("\"1e400\"", "1e400"),
+        ] {
+            assert!(same(expected, came), "{expected} {came}");
+        }
+        for (expected, came) in
+            [("200", "\"200\""), ("9007199254740993", "9007199254740992"), ("[1,2]", "[2,1]"), ("null", "false")]
+        {
+            assert!(!same(expected, came), "{expected} {came}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_contained_by_one_with_more() {
+        let contained = |expected: &str, came: &str| holds(&read(expected), &read(came));
+        assert!(contained(r#"{"a":{"b":1}}"#, r#"{"a":{"b":1,"c":2},"d":3}"#));
+        assert!(!contained(r#"{"a":{"b":1}}"#, r#"{"a":{"c":1}}"#));
+        assert!(!contained("[1]", "[1,2]"));
+    }
+}

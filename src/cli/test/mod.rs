@@ -1,0 +1,125 @@
+//! `test`: runs the tests that a configuration carries.
+//!
+//! Guarantees: events go through the code that `run` runs; time, host and place of an event are fixed, so that a test says the same
+//! everywhere. Starts nothing, delivers nothing and touches no data directory.
+
+mod judge;
+mod junit;
+
+use super::configuration::{self, DataDirArguments, FileArguments};
+use super::output::Paint;
+use super::{Exit, output};
+use crate::app::load_tables;
+use crate::config::{Loaded, Report};
+use anyhow::Context;
+use clap::Args;
+use judge::{Judged, Told, judge};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Run the tests under `tests` in the configuration; ends with 1 if one fails
+#[derive(Args)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
+    config: PathBuf,
+    /// Write the results as JUnit XML too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Run only tests whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+}
+
+/// A test that was run.
+pub struct Result {
+    /// Its name.
+    pub name: String,
+    /// The pipeline that it is about.
+    pub pipeline: String,
+    /// How long it took.
+    pub took: Duration,
+    /// What was not as expected.
+    pub failures: Vec<Failure>,
+}
+
+/// An event of which something else became.
+pub struct Failure {
+    /// The line in the file where its expectation stands.
+    pub line: usize,
+    /// The event.
+    pub what: String,
+    /// What is not as expected.
+    pub told: Vec<Told>,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let file = FileArguments { config: arguments.config.clone(), data_dir: DataDirArguments { data_dir: None } };
+    let Some(loaded) = configuration::load(&file) else { return Ok(Exit::Configuration) };
+    let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|part| name.contains(part));
+    let count = loaded.plan.tests.iter().filter(|test| wanted(&test.name)).count();
+    if let (0, Some(part)) = (count, &arguments.filter) {
+        output::complain(&format!("error: no test has `{part}` in its name\n"));
+        return Ok(Exit::Usage);
+    }
+    if let Err(error) = load_tables(&loaded.plan) {
+        output::complain(&format!("error: {error}\n"));
+        return Ok(Exit::Failed);
+    }
+    let paint = Paint { on: output::stdout_colors() };
+    let mut results = Vec::with_capacity(count);
+    for number in 0..loaded.plan.tests.len() {
+        if wanted(&loaded.plan.tests[number].name) {
+            let result = run_one(&loaded, number);
+            output::print(&shown(&result, &loaded.warnings, paint))?;
+            results.push(result);
+        }
+    }
+    let failed = results.iter().filter(|result| !result.failures.is_empty()).count();
+    if let Some(path) = &arguments.junit {
+        let text = junit::report(&loaded.warnings.file, &results, |result| {
+            shown(result, &loaded.warnings, Paint { on: false })
+        });
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let passed = results.len() - failed;
+    output::print(&match (count, failed) {
+        (0, _) => format!("{} has no tests\n", loaded.warnings.file),
+        (_, 0) => format!("{}\n", paint.green(&format!("{passed} passed"))),
+        _ => format!("{passed} passed, {}\n", paint.red(&format!("{failed} failed"))),
+    })?;
+    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn run_one(loaded: &Loaded, number: usize) -> Result {
+    let (plan, begun) = (&loaded.plan, Instant::now());
+    let test = &plan.tests[number];
+    let failures = judge(plan, test).into_iter().map(|Judged { what, span, told }| {
+        let (line, _) = loaded.warnings.line_and_column(span.start);
+        Failure { line, what, told }
+    });
+    Result {
+        name: test.name.clone(),
+        pipeline: plan.pipelines[test.pipeline].name.clone(),
+        failures: failures.collect(),
+        took: begun.elapsed(),
+    }
+}
+
+/// A result for people.
+fn shown(result: &Result, report: &Report, paint: Paint) -> String {
+    if result.failures.is_empty() {
+        return format!("{}     {}\n", paint.green("ok"), result.name);
+    }
+    let mut out = format!("{} {}\n", paint.red("FAILED"), paint.bold(&result.name));
+    for Failure { line, what, told } in &result.failures {
+        let _ = writeln!(out, "  {what}");
+        let _ = writeln!(out, "  {}", paint.dim(&format!("expected at {}:{line}", report.file)));
+        for told in told {
+            told.push(paint, &mut out);
+        }
+    }
+    out
+}

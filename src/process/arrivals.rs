@@ -1,0 +1,204 @@
+//! Events of one input on one shard, as they become records: parsed once for a batch, then handed out for each pipeline.
+//!
+//! Guarantees: each record begins with the event as the input made it, whatever was done to it before. What cannot be parsed is a
+//! record of its text with the reason in `parse_error`, or none, as the input says.
+
+use crate::codec::calendar::rfc3339_micros;
+use crate::codec::envelope::EnvelopeKind;
+use crate::config::facts::Facts;
+use crate::config::types::FieldName;
+use crate::parsers::{Events, OnError, Parse};
+use crate::transforms::Opening;
+use std::io::Write as _;
+use tailwater_shards::batch::Batch;
+use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
+use tailwater_shards::env::Timestamp;
+use tailwater_shards::record::{Place, Record, Workshop};
+use tailwater_shards::scan::escape_json_into;
+use tailwater_shards::scan::json::{Lines, NodeId, Parser, explain};
+use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
+
+/// The field that says why an event could not be parsed.
+const PARSE_ERROR: &str = "parse_error";
+
+/// Events of an input on one shard.
+pub(super) struct Arrivals {
+    parser: Option<(Parser, OnError)>,
+    lines: Lines,
+    workshop: Workshop,
+    parse_error: EditId,
+    /// Leaves of an event what those have that verbs make.
+    made: EditId,
+    host: Vec<u8>,
+    /// Events that could not be parsed and are in no tally yet.
+    unparsed: u64,
+}
+
+/// An event of a batch.
+pub(super) enum Arrival<'a> {
+    /// As a record.
+    Record(Record<'a>),
+    /// It could not be parsed and is dropped for that.
+    Dropped,
+    /// It could not be parsed and is in the dead letter queue for that.
+    DeadLetter,
+}
+
+impl Arrivals {
+    /// Events as the input describes them. `open` prepares what works on them: names and edits are known before events are.
+    pub fn open<T>(events: &Events, facts: &Facts, open: impl FnOnce(&mut Opening<'_>) -> T) -> (Arrivals, T) {
+        let text = match &events.fields.message {
+            FieldName::Named(name) => Some(name.as_str()),
+            // What cannot be parsed has to be somewhere.
+            FieldName::Off => events.parse.is_some().then_some("message"),
+        };
+        let metas = metas(events);
+        let mut shapes = Shapes::new(&metas, text);
+        let key = shapes.key(PARSE_ERROR.as_bytes());
+        let parse_error = shapes.register_edit(Edit::Computed(key));
+        let kept = metas.iter().filter(|(meta, _)| matches!(meta, Meta::Timestamp | Meta::Host));
+        let kept = kept.map(|(_, name)| shapes.key(name.as_bytes())).collect();
+        let made = shapes.register_edit(Edit::Keep(kept));
+        let opened = open(&mut Opening { shapes: &mut shapes, facts });
+        let mut host = Vec::new();
+        push_string(facts.host.as_bytes(), &mut host);
+        let arrivals = Arrivals {
+            parser: events.parse.as_ref().map(|Parse::Json(settings)| (Parser::new(), settings.on_error)),
+            lines: Lines::default(),
+            workshop: Workshop::new(shapes),
+            parse_error,
+            made,
+            host,
+            unparsed: 0,
+        };
+        (arrivals, opened)
+    }
+
+    /// Prepares for the events of a batch.
+    pub fn begin(&mut self, batch: &Batch) {
+        let metas = &mut self.workshop.metas;
+        metas.clear();
+        metas.set(Meta::Timestamp, |out| push_timestamp(batch.received, out));
+        metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
+        metas.set(Meta::File, |out| push_string(&batch.source.name, out));
+        if let Some((parser, _)) = &mut self.parser {
+            parser.parse(batch.chunk.padded(), &batch.events, &mut self.workshop.shapes.trie, &mut self.lines);
+            self.unparsed += self.lines.lines.iter().filter(|line| line.node == NodeId::BAD).count() as u64;
+        }
+    }
+
+    /// Gives up the events of the batch that was begun that could not be parsed, if that is what becomes of them.
+    pub fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+        if !matches!(self.parser, Some((_, OnError::DeadLetter))) {
+            return;
+        }
+        for (index, _) in self.lines.lines.iter().enumerate().filter(|(_, line)| line.node == NodeId::BAD) {
+            let original = batch.event(index);
+            letters.push(&DeadLetter {
+                kind: ComponentKind::Input,
+                component: &batch.source.input,
+                place: "parse",
+                source: &batch.source.name,
+                reason: &fault(original),
+                attempts: 0,
+                timestamp: batch.received,
+                original,
+            });
+        }
+    }
+
+    /// The event at `index` of the batch that was begun.
+    #[inline]
+    pub fn event<'a>(&'a mut self, batch: &'a Batch, index: usize) -> Arrival<'a> {
+        let (chunk, event) = (batch.chunk.bytes(), batch.events[index]);
+        let text = &chunk[event.range()];
+        let at = Place { timestamp: batch.received, offset: batch.chunk_offset + u64::from(event.start) };
+        let Some((_, on_error)) = &self.parser else { return Arrival::Record(self.workshop.text(text, at)) };
+        let line = &self.lines.lines[index];
+        if line.node != NodeId::BAD {
+            let slots = &self.lines.slots[line.first_slot as usize..][..line.slots as usize];
+            return Arrival::Record(self.workshop.line(chunk, text, line, slots, at));
+        }
+        match on_error {
+            OnError::Drop => Arrival::Dropped,
+            OnError::DeadLetter => Arrival::DeadLetter,
+            OnError::Keep => {
+                let mut record = self.workshop.text(text, at);
+                record.set(self.parse_error, |out| push_fault(text, out));
+                Arrival::Record(record)
+            }
+        }
+    }
+
+    /// Prepares for events that verbs make.
+    pub fn begin_made(&mut self, now: Timestamp) {
+        let metas = &mut self.workshop.metas;
+        metas.clear();
+        metas.set(Meta::Timestamp, |out| push_timestamp(now, out));
+        metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
+    }
+
+    /// An event for a verb to fill.
+    pub fn made(&mut self, now: Timestamp) -> Record<'_> {
+        let mut record = self.workshop.text(b"", Place { timestamp: now, offset: 0 });
+        record.edit(self.made);
+        record
+    }
+
+    /// Why the event at `index` could not be parsed, if it could not.
+    pub fn fault(&self, batch: &Batch, index: usize) -> Option<String> {
+        let bad = self.parser.is_some() && self.lines.lines[index].node == NodeId::BAD;
+        bad.then(|| fault(&batch.chunk.bytes()[batch.events[index].range()]))
+    }
+
+    /// Events whose bytes were replaced, and events that could not be parsed, since the last call.
+    pub fn take_counts(&mut self) -> (u64, u64) {
+        (self.workshop.take_replaced(), std::mem::take(&mut self.unparsed))
+    }
+}
+
+/// What the input knows of its events, and under which names.
+fn metas(events: &Events) -> Vec<(Meta, &str)> {
+    let fields = &events.fields;
+    let of_file = events.kind == EnvelopeKind::File;
+    let all = [
+        (Meta::Timestamp, &fields.timestamp, true),
+        (Meta::Host, &fields.host, true),
+        (Meta::File, &fields.file, of_file),
+        (Meta::Offset, &fields.offset, of_file),
+    ];
+    let named = all.into_iter().filter_map(|(meta, name, exists)| match name {
+        FieldName::Named(name) if exists => Some((meta, name.as_str())),
+        _ => None,
+    });
+    named.collect()
+}
+
+fn push_timestamp(timestamp: Timestamp, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(&rfc3339_micros(timestamp));
+    out.push(b'"');
+}
+
+fn push_string(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    escape_json_into(text, out);
+    out.push(b'"');
+}
+
+/// Said where the parser refuses an event in which nothing wrong is found.
+const UNEXPLAINED: &str = "it is not read as JSON";
+
+/// Why an event is no object of JSON.
+fn fault(text: &[u8]) -> String {
+    explain(text).map_or_else(|| UNEXPLAINED.to_owned(), |fault| fault.to_string())
+}
+
+/// Appends why an event is no object of JSON. The reasons are fixed texts that need no escaping.
+fn push_fault(text: &[u8], out: &mut Vec<u8>) {
+    let written = match explain(text) {
+        Some(fault) => write!(out, "\"{fault}\""),
+        None => write!(out, "\"{UNEXPLAINED}\""),
+    };
+    debug_assert!(written.is_ok(), "a vector takes all");
+}

@@ -1,0 +1,150 @@
+//! The fields of an event for people to look at, and what is different between two of them.
+//!
+//! Guarantees: values are JSON as it stands in the event's line, so numbers that no program can hold show as they are. Not for
+//! the way of events: it allocates for each field.
+
+use crate::codec::json::{Fields, unescape_json};
+use crate::codec::path::{Path, Segment, find_path};
+use tailwater_shards::record::{Record, Value};
+use tailwater_shards::scan::escape_json_into;
+
+/// Names and values in JSON, in the order of the event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFields(pub Vec<(String, String)>);
+
+impl EventFields {
+    /// Of an event as it is now.
+    pub fn of(record: &Record<'_>) -> EventFields {
+        let all = record.fields().iter().map(|field| {
+            let name = String::from_utf8_lossy(record.name(field.key)).into_owned();
+            let json = match record.value(field.source) {
+                Value::Json(json) => String::from_utf8_lossy(json).into_owned(),
+                Value::Text(text) => quoted(text),
+            };
+            (name, json)
+        });
+        EventFields(all.collect())
+    }
+
+    /// Of an object of JSON; none if it is something else. Of a key that occurs twice the last one counts.
+    pub fn of_json(json: &str) -> Option<EventFields> {
+        let mut all: Vec<(String, String)> = Vec::new();
+        for (name, value) in Fields::of(json.as_bytes())? {
+            let mut text = Vec::new();
+            // What cannot be read is shown as it is spelled.
+            if unescape_json(name, &mut text).is_err() {
+                text = name.to_vec();
+            }
+            let name = String::from_utf8_lossy(&text).into_owned();
+            all.retain(|(known, _)| *known != name);
+            all.push((name, String::from_utf8_lossy(value).into_owned()));
+        }
+        Some(EventFields(all))
+    }
+
+    /// The value of a field.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, json)| json.as_str())
+    }
+
+    /// The value at a path.
+    pub fn find(&self, path: &Path) -> Option<&[u8]> {
+        let json = self.get(path.first())?.as_bytes();
+        if path.rest().is_empty() { Some(json) } else { find_path(json, path.rest()) }
+    }
+
+    /// An object of JSON with these fields.
+    pub fn to_json(&self) -> String {
+        let fields: Vec<String> =
+            self.0.iter().map(|(name, json)| format!("{}:{json}", quoted(name.as_bytes()))).collect();
+        format!("{{{}}}", fields.join(","))
+    }
+}
+
+/// A JSON string.
+pub fn quoted(text: &[u8]) -> String {
+    let mut out = vec![b'"'];
+    escape_json_into(text, &mut out);
+    out.push(b'"');
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// One difference: a value that is gone, new, or another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub path: Path,
+    /// The JSON that was there.
+    pub before: Option<String>,
+    /// The JSON that is there.
+    pub after: Option<String>,
+}
+
+/// What is different: first what is gone or has another value, then what is new. Objects that both have are compared inside.
+pub fn changes(before: &EventFields, after: &EventFields, same: &dyn Fn(&str, &str) -> bool) -> Vec<Change> {
+    let mut found = Vec::new();
+    compare(None, before, after, same, &mut found);
+    found
+}
+
+fn compare(
+    above: Option<&Path>,
+    before: &EventFields,
+    after: &EventFields,
+    same: &dyn Fn(&str, &str) -> bool,
+    found: &mut Vec<Change>,
+) {
+    let path = |name: &str| match above {
+        Some(above) => above.clone().then(Segment::Field(name.to_owned())),
+        None => Path::field(name),
+    };
+    for (name, was) in &before.0 {
+        let Some(is) = after.get(name) else {
+            found.push(Change { path: path(name), before: Some(was.clone()), after: None });
+            continue;
+        };
+        if same(was, is) {
+            continue;
+        }
+        match (EventFields::of_json(was), EventFields::of_json(is)) {
+            (Some(was), Some(is)) => compare(Some(&path(name)), &was, &is, same, found),
+            _ => found.push(Change { path: path(name), before: Some(was.clone()), after: Some(is.to_owned()) }),
+        }
+    }
+    for (name, is) in after.0.iter().filter(|(name, _)| before.get(name).is_none()) {
+        found.push(Change { path: path(name), before: None, after: Some(is.clone()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(before: &str, after: &str) -> Vec<String> {
+        let [before, after] = [before, after].map(|json| EventFields::of_json(json).expect("an object"));
+        let all = changes(&before, &after, &|a, b| a == b);
+        let side = |json: &Option<String>| json.clone().unwrap_or_default();
+        all.iter().map(|change| format!("{} {}>{}", change.path, side(&change.before), side(&change.after))).collect()
+    }
+
+    #[test]
+    fn only_what_is_different_is_found() {
+        assert_eq!(shown(r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#), [""; 0]);
+        assert_eq!(shown(r#"{"a":1,"b":2,"c":3}"#, r#"{"b":"2","c":3,"d":4}"#), ["a 1>", "b 2>\"2\"", "d >4"]);
+        assert_eq!(shown(r#"{"n":1e400}"#, r#"{"n":1e401}"#), ["n 1e400>1e401"]);
+    }
+
+    #[test]
+    fn objects_are_compared_inside() {
+        assert_eq!(
+            shown(r#"{"http":{"status":200,"x.y":{"z":1}}}"#, r#"{"http":{"status":"200","x.y":{}}}"#),
+            ["http.status 200>\"200\"", "http[\"x.y\"].z 1>"]
+        );
+        assert_eq!(shown(r#"{"a":{"b":1}}"#, r#"{"a":[1]}"#), ["a {\"b\":1}>[1]"]);
+    }
+
+    #[test]
+    fn the_last_of_two_keys_counts() {
+        assert_eq!(shown(r#"{"a":1,"\u0061":2}"#, r#"{"a":2}"#), [""; 0]);
+    }
+}

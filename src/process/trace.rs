@@ -1,0 +1,518 @@
+//! Events on their way through pipelines, watched: what each verb changed, which outputs take an event, and why.
+//!
+//! Guarantees: what is shown is what runs. Events become records, verbs work on them and outputs are chosen by the code that the
+//! processor of the input runs; only the fusion of neighbours is left out, and the branches of `if` are entered here so that the
+//! verbs inside show too. Reasons of failures come from testing the condition once more on the fields of the event. Not for the
+//! way of events: it allocates for each field.
+
+use super::arrivals::{Arrival, Arrivals};
+use super::changes::{Change, EventFields, changes};
+use super::{Chain, OpenRoutes, Route, line_bytes_max};
+use crate::config::facts::Facts;
+use crate::parsers::Events;
+use crate::transforms::condition::{Condition, OpenCondition};
+use crate::transforms::{Now, Opening, Step, Transform, Verdict};
+use std::sync::Arc;
+use tailwater_shards::batch::Batch;
+use tailwater_shards::record::Record;
+
+/// The pipelines of one input, watched.
+pub struct Tracer {
+    arrivals: Arrivals,
+    chains: Vec<Traced>,
+}
+
+/// What became of an event.
+pub struct EventTrace {
+    /// As it came.
+    pub original: Vec<u8>,
+    /// Why it could not be parsed.
+    pub fault: Option<String>,
+    /// Whether it goes to the dead letter queue for that.
+    pub given_up: bool,
+    /// Its fields before any verb; none if no pipeline has it, because it could not be parsed.
+    pub fields: Option<EventFields>,
+    /// In each pipeline, in their order; none in any if it has no fields.
+    pub pipelines: Vec<PipelineTrace>,
+}
+
+/// An event that a verb made.
+pub struct MadeTrace {
+    /// The place of the pipeline.
+    pub pipeline: usize,
+    /// What became of it from there.
+    pub trace: PipelineTrace,
+}
+
+/// What became of an event in one pipeline.
+pub struct PipelineTrace {
+    /// The verbs that worked on it.
+    pub steps: Vec<StepTrace>,
+    /// How it ended.
+    pub end: End,
+    /// What each output of the pipeline says to it, in their order; none if it does not get that far.
+    pub routes: Vec<RouteTrace>,
+}
+
+/// How an event ends in a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The last of the steps dropped it.
+    Dropped,
+    /// The last of the steps counted it in an event that it makes later.
+    Aggregated,
+    /// The last of the steps gave it up to the dead letter queue, for this reason.
+    DeadLetter(String),
+    /// No output takes it.
+    Untaken,
+    /// Its line has so many bytes, more than the log takes.
+    Oversized(usize),
+    /// It goes to outputs, as this line.
+    Line(String),
+}
+
+/// What a verb did to an event.
+pub struct StepTrace {
+    /// Its place among the verbs, from 1: `2`, or `2.then.1` inside of an `if`.
+    pub place: String,
+    /// Inside of how many `if`s it is.
+    pub depth: usize,
+    /// The verb.
+    pub verb: &'static str,
+    /// Its condition, for verbs that have one.
+    pub condition: Option<String>,
+    /// For an `if`, whether its condition holds.
+    pub side: Option<bool>,
+    /// What became of the event then.
+    pub verdict: Verdict,
+    /// Whether it made the event.
+    pub made: bool,
+    /// What it changed.
+    pub changes: Vec<Change>,
+    /// Why it, or its condition, could not do its work.
+    pub failure: Option<String>,
+}
+
+/// What an output says to an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteTrace {
+    /// Whether it takes the event.
+    pub taken: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
+impl Tracer {
+    /// Watches events of an input in pipelines with these chains.
+    pub fn new(events: &Events, chains: &[Arc<Chain>], facts: &Facts) -> Tracer {
+        let line_bytes_max = line_bytes_max(events);
+        let (arrivals, chains) = Arrivals::open(events, facts, |opening| {
+            let open = |chain: &Arc<Chain>, opening: &mut Opening<'_>| Traced {
+                chain: chain.clone(),
+                verbs: open_verbs(&chain.steps, opening),
+                routes: chain.open_routes(opening),
+                line_bytes_max,
+            };
+            chains.iter().map(|chain| open(chain, opening)).collect()
+        });
+        Tracer { arrivals, chains }
+    }
+
+    /// What becomes of the events of a batch, which must be asked for once each and in their order: verbs remember.
+    pub fn begin(&mut self, batch: &Batch) {
+        self.arrivals.begin(batch);
+    }
+
+    /// What becomes of the event at `index` of the batch that was begun.
+    pub fn event(&mut self, batch: &Batch, index: usize) -> EventTrace {
+        let mut trace = EventTrace {
+            original: batch.event(index).to_vec(),
+            fault: self.arrivals.fault(batch, index),
+            given_up: false,
+            fields: None,
+            pipelines: Vec::new(),
+        };
+        match self.arrivals.event(batch, index) {
+            Arrival::Record(record) => trace.fields = Some(EventFields::of(&record)),
+            Arrival::Dropped => {}
+            Arrival::DeadLetter => trace.given_up = true,
+        }
+        for chain in &mut self.chains {
+            if let Arrival::Record(record) = self.arrivals.event(batch, index) {
+                trace.pipelines.push(chain.run(record));
+            }
+        }
+        trace
+    }
+
+    /// Events that verbs make by themselves at this moment; with `last` all that they still can. A batch is begun behind it.
+    pub fn made(&mut self, now: Now) -> Vec<MadeTrace> {
+        self.arrivals.begin_made(now.time);
+        let mut all = Vec::new();
+        for (pipeline, chain) in self.chains.iter_mut().enumerate() {
+            while let Some(trace) = chain.make(self.arrivals.made(now.time), now) {
+                all.push(MadeTrace { pipeline, trace });
+            }
+        }
+        all
+    }
+}
+
+struct Traced {
+    chain: Arc<Chain>,
+    verbs: Vec<TracedVerb>,
+    routes: OpenRoutes,
+    line_bytes_max: usize,
+}
+
+/// A verb as it is configured and as it runs.
+enum TracedVerb {
+    Verb { step: Step, transform: Box<dyn Transform> },
+    If { condition: Condition, open: OpenCondition, then: Vec<TracedVerb>, otherwise: Vec<TracedVerb> },
+}
+
+fn open_verbs(steps: &[Step], opening: &mut Opening<'_>) -> Vec<TracedVerb> {
+    let open = |step: &Step| match step {
+        Step::If(settings) => TracedVerb::If {
+            condition: settings.condition.clone(),
+            open: settings.condition.open(opening),
+            then: open_verbs(&settings.then, opening),
+            otherwise: open_verbs(&settings.otherwise, opening),
+        },
+        step => TracedVerb::Verb { step: step.clone(), transform: step.open(opening) },
+    };
+    steps.iter().map(open).collect()
+}
+
+impl Traced {
+    fn run(&mut self, mut record: Record<'_>) -> PipelineTrace {
+        let mut steps = Vec::new();
+        let verdict = Way { above: "", depth: 0 }.run(&mut self.verbs, 0, &mut record, &mut steps);
+        self.end(verdict, record, steps)
+    }
+
+    /// The next event that a verb makes.
+    fn make(&mut self, mut record: Record<'_>, now: Now) -> Option<PipelineTrace> {
+        let mut steps = Vec::new();
+        let verdict = Way { above: "", depth: 0 }.make(&mut self.verbs, now, &mut record, &mut steps)?;
+        Some(self.end(verdict, record, steps))
+    }
+
+    fn end(&mut self, verdict: Verdict, mut record: Record<'_>, steps: Vec<StepTrace>) -> PipelineTrace {
+        let gone = match verdict {
+            Verdict::Keep => None,
+            Verdict::Drop => Some(End::Dropped),
+            Verdict::Aggregate => Some(End::Aggregated),
+            Verdict::DeadLetter => Some(End::DeadLetter(record.fault().1.to_owned())),
+        };
+        if let Some(end) = gone {
+            return PipelineTrace { steps, end, routes: Vec::new() };
+        }
+        let mask = self.routes.choose(&record, |place| 1 << place);
+        self.routes.take_failures();
+        let routes = explain_routes(&self.chain, mask, &EventFields::of(&record));
+        let mut line = Vec::new();
+        record.encode(&mut line);
+        let end = match line.len() {
+            _ if mask == 0 => End::Untaken,
+            bytes if bytes > self.line_bytes_max => End::Oversized(bytes),
+            _ => End::Line(String::from_utf8_lossy(line.trim_ascii_end()).into_owned()),
+        };
+        PipelineTrace { steps, end, routes }
+    }
+}
+
+/// Where a list of verbs stands: at the top, or on a side of an `if`.
+struct Way<'a> {
+    above: &'a str,
+    depth: usize,
+}
+
+impl Way<'_> {
+    /// Gives an event to verbs from the one at `first` on, until one does not keep it.
+    fn run(
+        &self,
+        verbs: &mut [TracedVerb],
+        first: usize,
+        record: &mut Record<'_>,
+        done: &mut Vec<StepTrace>,
+    ) -> Verdict {
+        for (number, verb) in verbs.iter_mut().enumerate().skip(first) {
+            let verdict = match verb {
+                TracedVerb::Verb { step, transform } => {
+                    let before = EventFields::of(record);
+                    let verdict = transform.apply(record);
+                    let failure = failure(step, transform.take_failures() > 0, verdict, &before, record);
+                    let changes = changes(&before, &EventFields::of(record), &|was, is| was == is);
+                    let condition = condition_of(step).map(|condition| condition.source().to_owned());
+                    done.push(StepTrace { condition, changes, failure, ..self.step(number, step.name(), verdict) });
+                    verdict
+                }
+                TracedVerb::If { condition, open, then, otherwise } => {
+                    let holds = open.holds(record);
+                    let failed = open.take_failures() > 0;
+                    let step = StepTrace {
+                        condition: Some(condition.source().to_owned()),
+                        side: Some(holds),
+                        failure: failed.then(|| test(condition, &EventFields::of(record)).err()).flatten(),
+                        ..self.step(number, "if", Verdict::Keep)
+                    };
+                    let (side, name) = if holds { (then, "then") } else { (otherwise, "else") };
+                    let above = format!("{}.{name}.", step.place);
+                    done.push(step);
+                    Way { above: &above, depth: self.depth + 1 }.run(side, 0, record, done)
+                }
+            };
+            if verdict != Verdict::Keep {
+                return verdict;
+            }
+        }
+        Verdict::Keep
+    }
+
+    /// Makes the next event that one of the verbs has due, and gives it to those behind it.
+    fn make(
+        &self,
+        verbs: &mut [TracedVerb],
+        now: Now,
+        record: &mut Record<'_>,
+        done: &mut Vec<StepTrace>,
+    ) -> Option<Verdict> {
+        for number in 0..verbs.len() {
+            let made = match &mut verbs[number] {
+                TracedVerb::Verb { step, transform } => {
+                    let before = EventFields::of(record);
+                    transform.emit(now, record).inspect(|verdict| {
+                        let changes = changes(&before, &EventFields::of(record), &|was, is| was == is);
+                        done.push(StepTrace { made: true, changes, ..self.step(number, step.name(), *verdict) });
+                    })
+                }
+                TracedVerb::If { then, otherwise, .. } => {
+                    let place = self.step(number, "if", Verdict::Keep).place;
+                    let above = |side: &str| format!("{place}.{side}.");
+                    let mut of = |side: &mut [TracedVerb], name: &str| {
+                        Way { above: &above(name), depth: self.depth }.make(side, now, record, done)
+                    };
+                    of(then, "then").or_else(|| of(otherwise, "else"))
+                }
+            };
+            match made {
+                None => {}
+                Some(Verdict::Keep) => return Some(self.run(verbs, number + 1, record, done)),
+                gone => return gone,
+            }
+        }
+        None
+    }
+
+    fn step(&self, number: usize, verb: &'static str, verdict: Verdict) -> StepTrace {
+        StepTrace {
+            place: format!("{}{}", self.above, number + 1),
+            depth: self.depth,
+            verb,
+            condition: None,
+            side: None,
+            verdict,
+            made: false,
+            changes: Vec::new(),
+            failure: None,
+        }
+    }
+}
+
+/// Why a verb failed, if it did.
+fn failure(step: &Step, failed: bool, verdict: Verdict, before: &EventFields, record: &Record<'_>) -> Option<String> {
+    if verdict == Verdict::DeadLetter {
+        return Some(record.fault().1.to_owned());
+    }
+    let why = || condition_of(step).and_then(|condition| test(condition, before).err());
+    failed.then(|| why().unwrap_or_else(|| "it could not do its work on this event".to_owned()))
+}
+
+fn condition_of(step: &Step) -> Option<&Condition> {
+    match step {
+        Step::Drop(settings) => Some(&settings.0),
+        Step::Filter(settings) => Some(&settings.0),
+        _ => None,
+    }
+}
+
+/// Whether a condition holds for these fields; if it fails, why.
+pub fn test(condition: &Condition, fields: &EventFields) -> Result<bool, String> {
+    condition.test(&|path| fields.find(path))
+}
+
+/// Why each output takes an event or does not, where `mask` says which do.
+fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields) -> Vec<RouteTrace> {
+    let first = chain.first_only.then(|| mask.trailing_zeros() as usize);
+    let explain = |(place, route): (usize, &Route)| {
+        let taken = mask & 1 << place != 0;
+        let why = match route {
+            _ if !taken && first.is_some_and(|first| place > first) => "an output before it took it".to_owned(),
+            Route::Always => "takes all events".to_owned(),
+            Route::When(condition) => match test(condition, fields) {
+                Ok(_) if taken => format!("{} holds", condition.source()),
+                Ok(_) => format!("{} does not hold", condition.source()),
+                Err(why) => format!("{} fails: {why}", condition.source()),
+            },
+            Route::Else if taken => "no condition of the others holds".to_owned(),
+            Route::Else => "a condition of another one holds".to_owned(),
+        };
+        RouteTrace { taken, why }
+    };
+    chain.routes.iter().enumerate().map(explain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::envelope::EnvelopeKind;
+    use crate::config::de::read;
+    use crate::config::node::parse;
+    use crate::config::pipeline::Pipeline;
+    use crate::parsers::Parse;
+    use tailwater_shards::batch::{EventSpan, Source, SourceKey};
+    use tailwater_shards::dlq::Letters;
+    use tailwater_shards::env::{ShardId, Timestamp};
+    use tailwater_shards::plugin::Frames;
+    use tailwater_shards::wal::builder::Group;
+
+    const LINES: [&str; 7] = [
+        r#"{"level":"error","msg":"a","http":{"status":503}}"#,
+        r#"{"level":"debug"}"#,
+        "no json",
+        r#"{"level":"info","http":{"status":200},"password":"x"}"#,
+        r#"{"level":"error","n":1e400,"password":"x"}"#,
+        r#"{"level":"warn","http":{"status":"x"}}"#,
+        r#"{"msg":"a","msg":"b","level":"error"}"#,
+    ];
+
+    const VERBS: &str = "[{drop: level == \"debug\"}, {remove: [password]}, {rename: {msg: message}}, \
+        {if: http.status >= 500, then: [{add: {alert: true}}, {filter: \"has(message)\"}], else: [{add: {a: 1}}]}]";
+
+    fn chain(matching: &str, outputs: &str) -> Arc<Chain> {
+        let text = format!("{{inputs: [a], match: {matching}, transforms: {VERBS}, outputs: {outputs}}}");
+        let root = parse(&text, &|_| None).0.expect("the pipeline is valid YAML");
+        let pipeline: Pipeline = read(&root).unwrap_or_else(|fault| panic!("{fault}"));
+        Arc::new(Chain {
+            steps: pipeline.transforms,
+            routes: pipeline.outputs.into_iter().map(|target| target.route).collect(),
+            first_only: matching == "first",
+            ..Chain::default()
+        })
+    }
+
+    fn events() -> Events {
+        let parse = Some(Parse::Json(Default::default()));
+        Events { fields: Default::default(), kind: EnvelopeKind::File, parse, bytes_max: 1 << 16 }
+    }
+
+    fn batch(lines: &[&str]) -> Batch {
+        let source = Source {
+            key: SourceKey(1),
+            input: "a".into(),
+            name: b"/var/log/a.log".to_vec(),
+            descriptor: Vec::new(),
+            repeatable: false,
+        };
+        let mut batch = Batch::new(1 << 16, Arc::new(source));
+        let mut start = 0;
+        for line in lines {
+            batch.chunk.spare()[..line.len()].copy_from_slice(line.as_bytes());
+            batch.chunk.set_length(start + line.len());
+            batch.events.push(EventSpan { start: start as u32, end: (start + line.len()) as u32 });
+            start += line.len();
+        }
+        batch.received = Timestamp(1_795_429_230_123_456_789);
+        batch
+    }
+
+    #[test]
+    fn what_is_shown_is_what_runs() {
+        let facts = Facts { host: "web-03".into() };
+        let targets = [1, 2, 4];
+        for (matching, outputs) in [
+            ("all", "[a]"),
+            ("all", "[a, {to: b, when: has(alert)}, {to: c, else: true}]"),
+            ("first", "[{to: a, when: has(alert)}, {to: b, when: n > 1}, {to: c, else: true}]"),
+            ("all", "[{to: a, when: level == \"warn\"}]"),
+        ] {
+            let chain = chain(matching, outputs);
+            let batch = batch(&LINES);
+            let mut processor = super::super::spec(&events(), vec![chain.clone()], &facts).open(ShardId(0));
+            processor.begin(&batch);
+            let mut ran = Vec::new();
+            // A group for each output, which gets nothing else.
+            for place in 0..chain.routes.len() {
+                let mut group = Group::new();
+                let mut letters = Letters::new();
+                let mut frames = Frames::new(&mut group, 0, 1 << place, &targets, &mut letters);
+                processor.process(&batch, 0, &mut frames);
+                ran.push(String::from_utf8_lossy(group.last().expect("a frame").lines()).into_owned());
+            }
+            let mut tracer = Tracer::new(&events(), std::slice::from_ref(&chain), &facts);
+            tracer.begin(&batch);
+            let mut shown = vec![String::new(); chain.routes.len()];
+            for index in 0..batch.events.len() {
+                let trace = tracer.event(&batch, index);
+                let End::Line(line) = &trace.pipelines[0].end else { continue };
+                for (place, route) in trace.pipelines[0].routes.iter().enumerate().filter(|(_, route)| route.taken) {
+                    assert!(!route.why.is_empty());
+                    shown[place] += &format!("{line}\n");
+                }
+            }
+            assert_eq!(shown, ran, "{matching} {outputs}");
+            assert!(ran.iter().any(|lines| !lines.is_empty()), "{matching} {outputs}");
+        }
+    }
+
+    #[test]
+    fn each_verb_shows_what_it_changed() {
+        let mut tracer = Tracer::new(&events(), &[chain("all", "[{to: a, when: alert}]")], &Facts { host: "h".into() });
+        let mut trace = |line: &str| {
+            let batch = batch(&[line]);
+            tracer.begin(&batch);
+            tracer.event(&batch, 0)
+        };
+        let first = trace(r#"{"level":"error","password":"x","http":{"status":503}}"#);
+        let steps = &first.pipelines[0].steps;
+        let places: Vec<&str> = steps.iter().map(|step| step.place.as_str()).collect();
+        assert_eq!(places, ["1", "2", "3", "4", "4.then.1", "4.then.2"]);
+        assert_eq!(steps[1].changes.len(), 1);
+        assert_eq!(steps[1].changes[0].before.as_deref(), Some("\"x\""));
+        assert_eq!((steps[3].side, steps[5].verdict), (Some(true), Verdict::Drop));
+        assert_eq!(first.pipelines[0].end, End::Dropped);
+        let second = trace(r#"{"level":"warn"}"#);
+        let pipeline = &second.pipelines[0];
+        let failure = pipeline.steps[3].failure.as_deref();
+        assert_eq!(failure, Some("no such key: the event has no `http.status` (no_such_key)"));
+        assert_eq!(pipeline.end, End::Untaken);
+        assert_eq!(pipeline.routes[0].why, "alert fails: no such key: the event has no `alert` (no_such_key)");
+        let third = trace("{");
+        assert!(third.fault.is_some() && third.fields.is_some_and(|fields| fields.get("parse_error").is_some()));
+    }
+
+    #[test]
+    fn events_that_verbs_make_show_what_becomes_of_them() {
+        let text = "{inputs: [a], outputs: [o], transforms: [{if: has(s), then: [{aggregate: {every: 1s, by: [s], \
+            fields: {n: count}}}, {add: {a: 1}}]}, {drop: n > 1}]}";
+        let root = parse(text, &|_| None).0.expect("the pipeline is valid YAML");
+        let pipeline: Pipeline = read(&root).unwrap_or_else(|fault| panic!("{fault}"));
+        let chain = Arc::new(Chain { steps: pipeline.transforms, routes: vec![Route::Always], ..Chain::default() });
+        let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
+        let batch = batch(&[r#"{"s":"x"}"#, r#"{"s":"x"}"#, r#"{"s":"y"}"#]);
+        tracer.begin(&batch);
+        for index in 0..3 {
+            assert_eq!(tracer.event(&batch, index).pipelines[0].end, End::Aggregated);
+        }
+        assert_eq!(tracer.made(Now { time: batch.received, last: false }).len(), 0, "the window is open");
+        let made = tracer.made(Now { time: batch.received, last: true });
+        assert_eq!(made.len(), 2);
+        let first: Vec<&str> = made[0].trace.steps.iter().map(|step| step.place.as_str()).collect();
+        assert_eq!(first, ["1.then.1", "1.then.2", "2"]);
+        assert!(made[0].trace.steps[0].made);
+        assert_eq!(made[0].trace.end, End::Dropped);
+        let End::Line(line) = &made[1].trace.end else { panic!("it is kept") };
+        assert!(line.ends_with(r#""s":"y","n":1,"a":1}"#), "{line}");
+    }
+}

@@ -1,0 +1,100 @@
+//! `demo`: nothing is lost over a rotation, and a server gets the events.
+
+use crate::{bytes_below, command, text};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tailwater_services::opensearch::OpenSearch;
+
+fn demo(arguments: &[&str]) -> (Output, String) {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let all: Vec<&str> = ["demo"].into_iter().chain(arguments.iter().copied()).collect();
+    let output = command(&all).env("TMPDIR", temporary.path()).output().expect("the binary runs");
+    assert_eq!(bytes_below(temporary.path()), [], "nothing is left behind");
+    let shown = text(&output.stdout);
+    (output, shown)
+}
+
+#[test]
+fn demo_delivers_every_line_over_a_rotation_and_cleans_up() {
+    let (output, shown) = demo(&["--seconds", "11"]);
+    assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
+    let summary = shown.lines().last().unwrap_or_default();
+    assert!(summary.ends_with("lost 0, repeated 0"), "{shown}");
+    let written = summary.strip_prefix("written ").and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
+    assert!(written.is_some_and(|lines| lines > 20_000), "it rotates at 20,000 lines: {summary}");
+    assert!(shown.contains("/metrics") && shown.contains("type: file") && shown.contains("parse: json"), "{shown}");
+    let edited = shown.lines().find(|line| line.starts_with("  -> {")).expect("events are shown");
+    assert!(edited.contains("\"message\":\"GET ") && edited.contains("\"service\":\"shop\""), "{edited}");
+    assert!(!edited.contains("session") && !shown.contains("lost 1"), "{edited}");
+}
+
+/// Answers every request with 200 and counts the lines of the bodies.
+fn serve(mut stream: TcpStream, lines: &AtomicU64) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let (mut length, mut line) = (0, String::new());
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap_or(0);
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        lines.fetch_add(body.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+    }
+}
+
+#[test]
+fn demo_sends_its_events_to_a_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http=http://{}/events", listener.local_addr().expect("an address"));
+    let lines = Arc::new(AtomicU64::new(0));
+    let counted = lines.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let counted = counted.clone();
+            std::thread::spawn(move || serve(stream, &counted));
+        }
+    });
+    let (output, shown) = demo(&["--seconds", "2", "--to", &url]);
+    assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
+    let summary = shown.lines().last().unwrap_or_default();
+    let numbers: Vec<u64> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [sent, kept] = numbers[..] else { panic!("{summary}") };
+    assert!(summary.contains(" took ") && sent == kept && sent > 1000, "{summary}");
+    assert_eq!(lines.load(Ordering::Relaxed), sent, "{shown}");
+}
+
+#[test]
+fn demo_fills_an_index_of_a_real_server() {
+    let server = OpenSearch::start();
+    let (output, shown) = demo(&["--seconds", "2", "--to", &format!("elasticsearch={}", server.url())]);
+    assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
+    let summary = shown.lines().last().unwrap_or_default();
+    let sent: u64 = summary.split(' ').find_map(|word| word.parse().ok()).expect("a number");
+    // At least once: the demo gives its events no id.
+    assert!(sent > 1000 && server.search().count("tailwater-demo-*") >= sent, "{summary}");
+    let event = &server.search().documents("tailwater-demo-*")[0].source;
+    assert!(event["service"] == "shop" && event["message"].is_string() && event["session"].is_null(), "{event}");
+}
+
+#[test]
+fn demo_ends_and_tells_when_the_server_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let (output, shown) = demo(&["--seconds", "1", "--to", &format!("elasticsearch=http://{address}")]);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(shown.contains(&format!("http://{address} took 0 of ")), "{shown}");
+    assert!(shown.contains("lost 0, repeated 0"), "the archive has all: {shown}");
+    let (output, _) = demo(&["--to", "kafka=x"]);
+    assert_eq!(output.status.code(), Some(64), "{}", text(&output.stderr));
+}
