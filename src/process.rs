@@ -261,6 +261,10 @@ impl Processor for FieldProcessor {
         self.chains.iter().flat_map(|chain| &chain.transforms).filter_map(|transform| transform.due()).min()
     }
 
+    fn holds(&self) -> bool {
+        self.chains.iter().flat_map(|chain| &chain.transforms).any(|transform| transform.holds())
+    }
+
     fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
         self.place = place;
         self.arrivals.begin_made(now);

@@ -10,7 +10,7 @@ use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, Discarded};
 use crate::dlq::Letters;
 use crate::dlq::clerk::Clerk;
-use crate::env::{Disk as _, Env, Sabotage};
+use crate::env::{Disk as _, Env, Sabotage, Timestamp};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
 use crate::limits::OUTPUTS_MAX;
@@ -20,6 +20,7 @@ use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
 use crate::wal::{Sequence, WalError};
+use crate::withheld::{Released, Withheld};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,9 @@ const SAMPLED_IN: u64 = 10;
 const TICK_MIN: Duration = Duration::from_millis(1);
 const TICK_MAX: Duration = Duration::from_secs(60);
 
+/// Ranges that are recorded together once they are no longer withheld.
+const RANGES_A_GROUP: usize = 16;
+
 /// Ranges of dropped batches that wait for room in the log. Those of a source that is spread over shards never meet, so there
 /// is one for each batch; with so many nothing more is dropped, and the lane stops its reader.
 pub(crate) const OWED_MAX: usize = 1024;
@@ -55,6 +59,8 @@ pub struct Intake<E: Env> {
     /// at most [`OWED_MAX`].
     owed: VecDeque<(usize, Dropped)>,
     paths: Vec<InputPath>,
+    /// What is not yet recorded of each path's batches.
+    withheld: Vec<Withheld>,
     keeper: Rc<Keeper<E>>,
     clerk: Rc<Clerk<E>>,
     letters: Letters,
@@ -100,6 +106,7 @@ impl<E: Env> Intake<E> {
             env,
             lanes,
             owed: VecDeque::new(),
+            withheld: paths.iter().map(|_| Withheld::default()).collect(),
             paths,
             keeper,
             clerk,
@@ -142,7 +149,12 @@ impl<E: Env> Intake<E> {
                     let _ended = self.tick(true).await;
                     return;
                 }
-                self.wait().await;
+                if self.stop.is_asked() && self.tick(true).await.is_err() {
+                    return;
+                }
+                if !self.keeper.has_staged() {
+                    self.wait().await;
+                }
             } else if self.env.slice_used() {
                 self.env.turn().await;
             }
@@ -165,32 +177,84 @@ impl<E: Env> Intake<E> {
     async fn tick(&mut self, last: bool) -> Result<(), ()> {
         for path in 0..self.paths.len() {
             let Some(due) = self.paths[path].due() else { continue };
-            let now = self.env.wall();
-            let mut more = last || due <= now;
-            while more {
-                self.group.clear();
-                more = self.paths[path].tick(now, last, &mut self.group, &mut self.letters);
-                if !self.letters.is_empty()
-                    && let Some(lane) = self.lanes.iter().position(|lane| lane.path == path)
-                {
-                    self.keep_letters(lane).await?;
-                }
-                if more {
-                    self.append().await?;
-                }
+            let mut of_path = self.lanes.iter().filter(|lane| lane.path == path);
+            let last = last || of_path.any(|lane| lane.receiver.take_settle_asked());
+            if last || due <= self.env.wall() {
+                self.make(path, last).await?;
             }
         }
         Ok(())
     }
 
+    /// Appends the lines that the processor of a path has due, or all that it has. When none is left that batches are counted in,
+    /// what was withheld of these is recorded with the last lines.
+    async fn make(&mut self, path: usize, last: bool) -> Result<(), ()> {
+        let now = self.env.wall();
+        loop {
+            self.group.clear();
+            let more = self.paths[path].tick(now, last, &mut self.group, &mut self.letters);
+            if !self.letters.is_empty()
+                && let Some(lane) = self.lanes.iter().position(|lane| lane.path == path)
+            {
+                self.keep_letters(lane).await?;
+            }
+            if !more && !self.paths[path].holds() && !self.withheld[path].is_empty() {
+                return self.release(path, now).await;
+            }
+            if self.group.frames().iter().any(|frame| frame.event_count() > 0) {
+                self.append().await?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Appends the group together with the ranges that were withheld; with more of them, further groups.
+    async fn release(&mut self, path: usize, now: Timestamp) -> Result<(), ()> {
+        let Released { ranges, discarded, tickets } = self.withheld[path].release();
+        if discarded > 0 {
+            let frame = self.group.frame(FrameKind::Events, 0, 0);
+            frame.discard(discarded);
+            frame.set_timestamp(now);
+            frame.finish();
+        }
+        let mut groups = ranges.chunks(RANGES_A_GROUP);
+        let mut next = groups.next();
+        let last = loop {
+            for range in next.unwrap_or_default() {
+                let introduce = introduces(&self.keeper, &range.source);
+                let frame = self.group.frame(FrameKind::Events, 0, 0);
+                frame.position(&range.range, &range.source, introduce, range.gone);
+                frame.set_timestamp(now);
+                frame.finish();
+            }
+            let sequence = self.append().await?;
+            self.group.clear();
+            next = groups.next();
+            if next.is_none() {
+                break sequence;
+            }
+        };
+        for (lane, ticket) in tickets {
+            self.keeper.acknowledge_later(last, lane, ticket);
+        }
+        Ok(())
+    }
+
     async fn take(&mut self, lane: usize, batch: Box<Batch>) -> Result<(), ()> {
-        let path = &mut self.paths[self.lanes[lane].path];
+        let (number, withheld) = (self.lanes[lane].path, !self.withheld[self.lanes[lane].path].is_empty());
+        let path = &mut self.paths[number];
         let skipped = sampled_out(&self.keeper, self.sampled_outputs & path.outputs(), &mut self.sampled);
         count_skipped(&self.wal_full, skipped, batch.events.len() as u64);
         let introduce = introduces(&self.keeper, &batch.source);
         self.group.clear();
-        let tally = path.encode(&batch, skipped, introduce, &mut self.group, &mut self.letters);
-        self.lanes[lane].receiver.count(&tally);
+        let (group, letters) = (&mut self.group, &mut self.letters);
+        let encoded = path.encode(&batch, skipped, introduce, withheld, group, letters);
+        self.lanes[lane].receiver.count(&encoded.tally);
+        if encoded.withheld {
+            self.withheld[number].add(lane, &batch);
+        }
         let ticket = batch.ticket;
         // The frames hold all that is needed: the chunk goes home while it is still in the cache.
         self.lanes[lane].receiver.give_back(batch);
@@ -200,8 +264,17 @@ impl<E: Env> Intake<E> {
         if !self.letters.is_empty() {
             self.keep_letters(lane).await?;
         }
-        let sequence = self.append().await?;
-        self.keeper.acknowledge_later(sequence, lane, ticket);
+        if !encoded.withheld {
+            let sequence = self.append().await?;
+            self.keeper.acknowledge_later(sequence, lane, ticket);
+        } else {
+            if self.group.frames().iter().any(|frame| frame.event_count() > 0) {
+                self.append().await?;
+            }
+            if self.withheld[number].is_full() {
+                self.make(number, true).await?;
+            }
+        }
         if !self.owed.is_empty() {
             self.record_owed().await?;
         }
@@ -256,7 +329,12 @@ impl<E: Env> Intake<E> {
         }
         self.keeper.count_owed(0);
         for (lane, ticket) in tickets {
-            self.keeper.acknowledge_later(last, lane, ticket);
+            let withheld = &mut self.withheld[self.lanes[lane].path];
+            match withheld.is_empty() {
+                true => self.keeper.acknowledge_later(last, lane, ticket),
+                // Those of its lane that came before wait.
+                false => withheld.add_ticket(lane, ticket),
+            }
         }
         Ok(())
     }

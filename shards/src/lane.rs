@@ -66,6 +66,8 @@ struct Shared {
     drop_asked: AtomicU64,
     /// The sender has ended.
     finished: AtomicBool,
+    /// The sender waits until everything is durable, and nothing more comes before that.
+    settle_asked: AtomicBool,
     /// Something came back: room, a used batch or an acknowledgement.
     returned: Signal,
     /// Something was sent or asked; one signal serves all lanes of a receiver.
@@ -100,6 +102,7 @@ pub fn lane(
         acknowledged: AtomicU64::new(0),
         drop_asked: AtomicU64::new(0),
         finished: AtomicBool::new(false),
+        settle_asked: AtomicBool::new(false),
         returned: Signal::new(),
         ready,
         counters: LaneCounters::default(),

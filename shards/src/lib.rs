@@ -27,7 +27,7 @@
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `dlq` |
 //! | 3 | `plugin` |
-//! | 4 | `keeper`, `pipeline`, `intake`, `delivery` |
+//! | 4 | `keeper`, `pipeline`, `withheld`, `intake`, `delivery` |
 //! | 5 | `mesh`, `shard` |
 //! | 6 | `engine` |
 //! | 7 | `glommio_env`, `sim` |
@@ -60,3 +60,4 @@ pub mod signal;
 pub mod sim;
 pub mod stop;
 pub mod wal;
+pub mod withheld;

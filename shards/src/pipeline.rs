@@ -1,7 +1,8 @@
 //! Pipeline: from a batch to the frames that hold its events.
 //!
 //! Guarantees: the events of a batch and its position go into one group, so that a crash keeps both or neither; a batch that
-//! feeds several pipelines makes one frame (or more, when it is long) for each, the position is in the last. Allocates nothing
+//! feeds several pipelines makes one frame (or more, when it is long) for each, the position is in the last; it is left out
+//! while the batch lives on in lines that are not made yet. Allocates nothing
 //! per event once the buffers have grown. Does not append: the intake does.
 
 use crate::batch::Batch;
@@ -27,6 +28,15 @@ impl PipelineRef {
     pub fn outputs(&self) -> u64 {
         self.targets.iter().fold(0, |all, target| all | target)
     }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// What was done to the events, over all pipelines.
+    pub tally: Tally,
+    /// Its position is not in the group.
+    pub withheld: bool,
 }
 
 /// The way of one input's batches into frames.
@@ -60,16 +70,17 @@ impl InputPath {
     }
 
     /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along. What cannot become lines goes into `letters`. Returns what was done to the events, over
-    /// all pipelines.
+    /// source's record is written along. The position is left out with `withhold`, or if events of the batch are counted in lines
+    /// that are not made yet. What cannot become lines goes into `letters`.
     pub fn encode(
         &mut self,
         batch: &Batch,
         skipped: u64,
         introduce: bool,
+        withhold: bool,
         group: &mut Group,
         letters: &mut Letters,
-    ) -> Tally {
+    ) -> Encoded {
         letters.begin(batch.received);
         self.processor.begin(batch);
         self.processor.dead_letters(batch, letters);
@@ -95,14 +106,22 @@ impl InputPath {
                 group.last().expect("a pipeline makes a frame").finish();
             }
         }
+        let withheld = withhold || self.processor.holds();
         if let Some(last) = group.last() {
-            last.position(&batch.range, &batch.source, introduce, batch.gone);
-            last.discard(batch.dropped_events);
+            if !withheld {
+                last.position(&batch.range, &batch.source, introduce, batch.gone);
+                last.discard(batch.dropped_events);
+            }
             // Recovery takes it for the time at which the source was gone.
             last.set_timestamp(batch.received);
             last.finish();
         }
-        all
+        Encoded { tally: all, withheld }
+    }
+
+    /// Whether events are counted in lines that are not made yet, and would be lost with them.
+    pub fn holds(&self) -> bool {
+        self.processor.holds()
     }
 
     /// When there are lines to make though no batch comes.
@@ -110,8 +129,8 @@ impl InputPath {
         self.processor.due()
     }
 
-    /// Fills the empty `group` with lines that are due at `now`, or with all there are if it is the last time. False if there is
-    /// none. What cannot become lines goes into `letters`.
+    /// Fills the empty `group` with lines that are due at `now`, or with all there are if `last` says so. What cannot become lines
+    /// goes into `letters`. True if there are more.
     pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group, letters: &mut Letters) -> bool {
         letters.begin(now);
         self.unread = 0;
@@ -125,7 +144,7 @@ impl InputPath {
             self.given_up[place] = letters.count() - before;
             group.last().expect("a pipeline makes a frame").finish();
         }
-        more || !letters.is_empty() || group.frames().iter().any(|frame| frame.event_count() > 0)
+        more
     }
 
     /// Counts the dead letters of the last batch, of which `dropped` found no room. Which ones is not known: those of the input
@@ -208,11 +227,11 @@ mod tests {
             [PipelineCounters::default()].into(),
         );
         let (mut group, mut letters) = (Group::new(), Letters::new());
-        path.encode(&batch, 0, true, &mut group, &mut letters);
+        path.encode(&batch, 0, true, false, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));
         batch.events.push(EventSpan { start: 0, end: 0 });
         group.clear();
-        path.encode(&batch, 0, true, &mut group, &mut letters);
+        path.encode(&batch, 0, true, false, &mut group, &mut letters);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(1_000_000_000)));
     }
 }

@@ -133,6 +133,11 @@ pub trait Processor {
         let _ = (now, last, place, frames);
         false
     }
+    /// Whether events of the batches so far are counted in lines that are not made yet, and must not be lost with them: then the
+    /// positions of these batches are recorded only when the lines are.
+    fn holds(&self) -> bool {
+        false
+    }
     /// What was done since the last call of this: asked after each pipeline.
     fn take_tally(&mut self) -> Tally {
         Tally::default()

@@ -4,6 +4,7 @@ pub mod calendar;
 pub mod envelope;
 pub mod framing;
 pub mod json;
+pub mod layout;
 pub mod moment;
 pub mod nuls;
 pub mod path;

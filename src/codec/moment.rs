@@ -2,9 +2,11 @@
 //!
 //! Guarantees: what a format does not say is refused, never guessed, apart from two things: a text without a zone is UTC, and one
 //! without a year is of the year in which it is at most a day ahead of the event. A moment is written with as many digits behind
-//! the second as it was read with. Leap seconds are refused. Reading RFC 3339 and numbers allocates nothing.
+//! the second as it was read with. Leap seconds are refused. Reading allocates nothing, apart from dates of mail and the rarer
+//! formats of strftime.
 
 use super::calendar::{date_of, digits};
+use super::layout::Layout;
 use super::rfc3339::{MOMENTS, read as read_rfc3339};
 use jiff::fmt::rfc2822;
 use jiff::fmt::strtime::BrokenDownTime;
@@ -12,7 +14,7 @@ use jiff::tz::TimeZone;
 use tailwater_shards::env::Timestamp;
 
 const SECOND: i128 = 1_000_000_000;
-const DAY: i128 = 86_400 * SECOND;
+pub(super) const DAY: i128 = 86_400 * SECOND;
 
 /// A moment and how precisely it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,9 @@ pub enum Format {
     Rfc2822,
     /// A number since 1970, in units of so many digits behind the second.
     Unix(u8),
-    /// A format of strftime.
+    /// A format of strftime whose parts are the usual ones.
+    Usual(Layout),
+    /// Any other format of strftime.
     Strftime(String),
 }
 
@@ -65,6 +69,7 @@ impl Format {
             Format::Rfc3339 => rfc3339(text)?,
             Format::Rfc2822 => Moment::of(rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?),
             Format::Unix(digits) => unix(text, Some(*digits))?,
+            Format::Usual(layout) => layout.read(text, now)?,
             Format::Strftime(format) => Moment::of(resolve(BrokenDownTime::parse(format, text).ok()?, now)?),
         };
         MOMENTS.contains(&moment.nanos).then_some(moment)
@@ -110,9 +115,17 @@ fn strftime(format: &str) -> Result<Format, String> {
     let text = BrokenDownTime::from(&epoch).to_string(format).map_err(wrong)?;
     let read = BrokenDownTime::parse(format, &text).map_err(wrong)?;
     match resolve(read, Timestamp(0)) {
-        Some(_) => Ok(Format::Strftime(format.to_owned())),
+        // Only a layout that reads what others write is one.
+        Some(moment) => Ok(match Layout::of(format).filter(|layout| reads(layout, &text, moment)) {
+            Some(layout) => Format::Usual(layout),
+            None => Format::Strftime(format.to_owned()),
+        }),
         None => Err(format!("`{format}` does not say which moment it is: a date is missing")),
     }
+}
+
+fn reads(layout: &Layout, text: &str, moment: jiff::Timestamp) -> bool {
+    layout.read(text.trim_ascii().as_bytes(), Timestamp(0)).is_some_and(|read| read.nanos == moment.as_nanosecond())
 }
 
 fn resolve(mut parts: BrokenDownTime, now: Timestamp) -> Option<jiff::Timestamp> {
@@ -227,7 +240,7 @@ fn unix(text: &[u8], unit: Option<u8>) -> Option<Moment> {
 /// The unit of a number: seconds up to the year 5138, then milliseconds, microseconds, nanoseconds.
 fn unit_of(count: i128) -> u8 {
     match count {
-        0..100_000_000_000 => 0,
+        ..100_000_000_000 => 0,
         100_000_000_000..100_000_000_000_000 => 3,
         100_000_000_000_000..100_000_000_000_000_000 => 6,
         _ => 9,

@@ -285,7 +285,7 @@ impl Exporter {
                 let name = "tailwater_pipeline_made_events_total";
                 families.counter(name, "Events that transforms made of others.", &labels, made);
                 let name = "tailwater_pipeline_held_events";
-                let help = "Events counted in aggregates that are not made yet: a crash would lose them.";
+                let help = "Events counted in aggregates that are not made yet.";
                 families.gauge(name, help, &labels, counters.held_events.get() as f64);
             }
         }

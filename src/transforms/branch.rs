@@ -120,6 +120,10 @@ impl Transform for Branch {
         emit_next(&mut self.then, now, record).or_else(|| emit_next(&mut self.otherwise, now, record))
     }
 
+    fn holds(&self) -> bool {
+        self.then.iter().chain(&self.otherwise).any(|verb| verb.holds())
+    }
+
     fn held(&self) -> u64 {
         self.then.iter().chain(&self.otherwise).map(|verb| verb.held()).sum()
     }

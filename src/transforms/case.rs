@@ -57,12 +57,13 @@ struct Case {
     unescaped: Vec<u8>,
     changed: Vec<u8>,
     json: Vec<u8>,
+    failures: u64,
 }
 
 impl Case {
     fn open(paths: &[Path], upper: bool, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let places = paths.iter().map(|path| Place::new(path, opening)).collect();
-        Box::new(Case { places, upper, unescaped: Vec::new(), changed: Vec::new(), json: Vec::new() })
+        Box::new(Case { places, upper, unescaped: Vec::new(), changed: Vec::new(), json: Vec::new(), failures: 0 })
     }
 }
 
@@ -76,9 +77,13 @@ impl Transform for Case {
             }
             self.json.clear();
             push_json(Value::Text(&self.changed), &mut self.json);
-            place.put(record, &self.json);
+            self.failures += u64::from(!place.put(record, &self.json));
         }
         Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
     }
 }
 

@@ -47,6 +47,11 @@ impl Verb for Settings {
     const NAME: &'static str = "dedupe";
     const SUMMARY: &'static str = "lets events go that repeat within a window";
     const EXAMPLE: &'static str = "dedupe: {fields: [request_id, message], window: 30s}\n";
+    const SAMPLE: &'static str = concat!(
+        "{\"request_id\":\"r1\",\"message\":\"slow\"}\n",
+        "{\"request_id\":\"r1\",\"message\":\"slow\",\"took\":3}\n",
+        "{\"request_id\":\"r2\",\"message\":\"slow\"}"
+    );
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake =

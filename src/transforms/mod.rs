@@ -84,6 +84,10 @@ pub trait Transform {
         let _ = (now, record);
         None
     }
+    /// Whether events are counted in what it has not made yet that have to be read again if that is lost.
+    fn holds(&self) -> bool {
+        false
+    }
     /// Events that are counted in what it has not made yet.
     fn held(&self) -> u64 {
         0
@@ -115,7 +119,7 @@ pub trait Verb {
     const SUMMARY: &'static str;
     /// Its entry in `transforms`, which `validate` accepts as it is.
     const EXAMPLE: &'static str;
-    /// Events, one a line, that show in the docs what the example does.
+    /// Events, one a line, that show in the docs what the example does; none if it needs more than events.
     const SAMPLE: &'static str = SAMPLE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.

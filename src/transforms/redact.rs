@@ -12,6 +12,7 @@ use memchr::memchr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::ops::Range;
+use tailwater_shards::limits::COMPUTED_BYTES_MAX;
 use tailwater_shards::record::{Record, Value};
 use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::shape::Field;
@@ -194,7 +195,8 @@ impl Work {
         out.push(b'"');
         let mut clean = 0;
         let mut ranges = self.found.iter().cloned().peekable();
-        while let Some(mut range) = ranges.next() {
+        // What is longer than an event may make is not taken by it: there is no use in going on.
+        while let Some(mut range) = ranges.next().filter(|_| out.len() <= COMPUTED_BYTES_MAX) {
             while let Some(next) = ranges.next_if(|next| next.start < range.end) {
                 range.end = range.end.max(next.end);
             }

@@ -12,6 +12,7 @@ use regex_automata::util::captures::Captures;
 use regex_automata::util::iter::Searcher;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tailwater_shards::limits::COMPUTED_BYTES_MAX;
 use tailwater_shards::record::{Record, Value};
 
 /// A field and what is replaced in its text. The text is what the string stands for, without escapes. A value that is no text
@@ -107,6 +108,7 @@ impl Verb for Settings {
             unescaped: Vec::new(),
             replaced: Vec::new(),
             json: Vec::new(),
+            failures: 0,
         })
     }
 }
@@ -121,11 +123,12 @@ struct Replace {
     unescaped: Vec<u8>,
     replaced: Vec<u8>,
     json: Vec<u8>,
+    failures: u64,
 }
 
 impl Transform for Replace {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
-        let Replace { place, regex, cache, captures, parts, first_only, unescaped, replaced, json } = self;
+        let Replace { place, regex, cache, captures, parts, first_only, unescaped, replaced, json, failures } = self;
         let Some(value) = place.get(record) else { return Verdict::Keep };
         let Some(text) = string(value, unescaped) else { return Verdict::Keep };
         let has_groups = parts.iter().any(|part| matches!(part, Part::Group(_)));
@@ -157,6 +160,10 @@ impl Transform for Replace {
             if *first_only {
                 break;
             }
+            if replaced.len() > COMPUTED_BYTES_MAX {
+                *failures += 1;
+                return Verdict::Keep;
+            }
         }
         if !found {
             return Verdict::Keep;
@@ -164,14 +171,18 @@ impl Transform for Replace {
         replaced.extend_from_slice(&text[clean..]);
         json.clear();
         push_json(Value::Text(replaced), json);
-        place.put(record, json);
+        *failures += u64::from(!place.put(record, json));
         Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::transforms::tests::{mistake, one};
+    use crate::transforms::tests::{Bench, mistake, one};
 
     fn replaced(pattern: &str, with: &str, json: &str) -> String {
         let list = format!("- replace: {{field: a, pattern: '{pattern}', with: \"{with}\"}}");
@@ -209,6 +220,15 @@ mod tests {
         let json = r#""\u00e9\/x""#;
         assert_eq!(replaced("z", "y", json), json);
         assert_eq!(replaced("y", "z", "[\"y\"]"), "[\"y\"]", "a list is no text");
+    }
+
+    #[test]
+    fn texts_do_not_grow_without_bound() {
+        let list = format!("- replace: {{field: a, pattern: '.', with: \"{}\"}}", "x".repeat(1 << 20));
+        let event = format!("{{\"file\":\"f\",\"a\":\"{}\"}}", "y".repeat(1 << 20));
+        let mut bench = Bench::try_new(&list).expect("valid");
+        assert_eq!(bench.event(&event), Some(event));
+        assert_eq!(bench.failures(), 1);
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl Verb for Settings {
     const NAME: &'static str = "sample";
     const SUMMARY: &'static str = "keeps a part of the events";
     const EXAMPLE: &'static str = "sample: {one_in: 10, key: trace_id, unless: level == \"error\"}\n";
+    const SAMPLE: &'static str = concat!(
+        "{\"trace_id\":\"a1\",\"level\":\"info\"}\n",
+        "{\"trace_id\":\"b2\",\"level\":\"info\"}\n",
+        "{\"trace_id\":\"b2\",\"level\":\"error\"}"
+    );
 
     fn check(&self) -> Result<(), Mistake> {
         self.step().map(drop)

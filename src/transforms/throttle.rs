@@ -56,7 +56,11 @@ const KEYS_MAX: usize = 10_000_000;
 impl Verb for Settings {
     const NAME: &'static str = "throttle";
     const SUMMARY: &'static str = "lets events go that come faster than a rate";
-    const EXAMPLE: &'static str = "throttle: {key: service, rate: 100, per: 1s, burst: 500}\n";
+    const EXAMPLE: &'static str = "throttle: {key: service, rate: 1, per: 1s, burst: 2}\n";
+    const SAMPLE: &'static str = concat!(
+        "{\"service\":\"api\",\"n\":1}\n{\"service\":\"api\",\"n\":2}\n",
+        "{\"service\":\"api\",\"n\":3}\n{\"service\":\"web\",\"n\":4}"
+    );
 
     fn check(&self) -> Result<(), Mistake> {
         let range = format!("write a number from 1 to {EVENTS_MAX}");

@@ -14,6 +14,7 @@ use tailwater::transforms::Step;
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey};
 use tailwater_shards::dlq::Letters;
 use tailwater_shards::env::{ShardId, Timestamp};
+use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
 use tailwater_shards::plugin::Frames;
 use tailwater_shards::wal::builder::Group;
@@ -68,6 +69,15 @@ fn examples() -> Vec<(&'static str, Chain)> {
     Step::ROWS.iter().map(of).collect()
 }
 
+/// Lookups that find something.
+fn lookups(table: &std::path::Path) -> Chain {
+    std::fs::write(table, "code,team,note\n200,web,\"x, y\"\n503,ops,\n").expect("a table");
+    let step = format!("enrich: {{file: \"{}\", key: {{code: status}}, prefix: owner.}}", table.display());
+    let step: Step = read(&node(&step)).unwrap_or_else(|fault| panic!("{fault}"));
+    step.kept().iter().try_for_each(|kept| kept.load(&RealDisk::new())).expect("the table is read");
+    Chain { steps: vec![step], ..Chain::default() }
+}
+
 fn batch() -> Batch {
     let source = Source {
         key: SourceKey(1),
@@ -92,7 +102,8 @@ fn batch() -> Batch {
 /// See the module.
 pub fn pipelines(wrong: &mut Vec<String>) {
     let mut batch = batch();
-    let chains = std::iter::once(("a pipeline", chain())).chain(examples());
+    let table = tempfile::NamedTempFile::new().expect("a temporary file");
+    let chains = [("a pipeline", chain()), ("lookups", lookups(table.path()))].into_iter().chain(examples());
     for (name, chain) in chains {
         let chain = Arc::new(chain);
         for parse in [Some(Parse::Json(Default::default())), None] {

@@ -182,7 +182,10 @@ fn every_event_is_delivered_or_a_dead_letter_over_kills() {
     const EVENTS: u64 = 3_000;
     let (case, destination) = (Case::new("dead-kills"), Destination::start());
     let config = configure(&case, &destination);
-    let line = |number: u64| format!("{} {number}\n", if number.is_multiple_of(7) { "bad" } else { "good" });
+    // One is longer than what is read or sent at once.
+    let tail = |number: u64| if number == 7 { "x".repeat(150_000) } else { String::new() };
+    let word = |number: u64| if number.is_multiple_of(7) { "bad" } else { "good" };
+    let line = |number: u64| format!("{} {number} {}\n", word(number), tail(number));
     case.write("logs/app.log", (1..=EVENTS).map(line).collect::<String>().as_bytes());
     for kill in 1..=3 {
         let mut product = start(&case, &config);
@@ -295,4 +298,39 @@ fn interrupted_replay_puts_its_letters_back() {
     assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
     assert_eq!(destination.taken().keys().collect::<Vec<_>>(), ["bad 1"]);
     product.terminate();
+}
+
+#[test]
+fn lines_that_cannot_be_parsed_are_kept_as_they_were_and_stay_at_a_replay() {
+    let (case, destination) = (Case::new("dead-lines"), Destination::start());
+    let path = case.path("logs/*.log");
+    let input =
+        format!("{{type: file, include: [\"{}\"], parse: {{json: {{on_error: dead_letter}}}}}}", path.display());
+    let config = case.configure(&input, &destination.output());
+    case.write("logs/app.log", b"{\"message\":\"good 1\"}\nno object\n\xff\xfe\n{\"message\":\"good 2\"}\n");
+    let mut product = start(&case, &config);
+    wait_for("both good events", || match destination.taken().len() {
+        2 => Ok(()),
+        now => Err(format!("{now} came; {}", product.state())),
+    });
+    let dead = metrics::sum(
+        case.admin_port,
+        "tailwater_component_dead_lettered_events_total",
+        &["component_kind=\"input\"", "reason=\"parse\""],
+    );
+    assert_eq!(dead, Ok(2));
+    let kept = letters(&config);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!((&kept[0]["kind"], &kept[0]["component"]), (&"input".into(), &"app".into()));
+    assert_eq!(kept[0]["original"], "no object");
+    assert_eq!(kept[1]["original_base64"], "//4=");
+    assert!(kept.iter().all(|letter| letter["source"].as_str().is_some_and(|name| name.ends_with("app.log"))));
+    let replayed = dlq(&["replay"], &config);
+    assert_eq!(replayed.status.code(), Some(0));
+    assert!(text(&replayed.stderr).contains("2 letters of inputs and pipelines stay"), "{}", text(&replayed.stderr));
+    product.terminate();
+    let mut again = start(&case, &config);
+    again.wait_for_log(&["started"]);
+    again.terminate();
+    assert_eq!(letters(&config).len(), 2, "a start makes none again");
 }

@@ -1,7 +1,7 @@
 //! Verbs that live on the clock or on files: windows that end by themselves, and tables that change.
 
 use crate::case::Case;
-use crate::metrics::sum;
+use crate::metrics::{sum, wait_for_sync};
 use crate::product::{Product, run_to_end, text};
 use crate::wait::wait_for;
 use std::fs;
@@ -100,4 +100,44 @@ fn start_without_a_table_is_refused() {
     let message = text(&output.stderr);
     assert_ne!(output.status.code(), Some(0), "{message}");
     assert!(message.contains("pipelines.main: enrich: /nowhere/hosts.csv"), "{message}");
+}
+
+/// Kills the product while 100 events are in a window that is a day long, and starts it again with windows of a second. Returns
+/// what is counted then of these and of one event more.
+fn counted_after_a_kill(name: &str, on_crash: &str) -> u64 {
+    let case = Case::new(name);
+    let verbs = |every: &str| {
+        format!("[{{aggregate: {{every: {every}, by: [svc], fields: {{n: count}}, on_crash: {on_crash}}}}}]")
+    };
+    append(&case, &"{\"svc\":\"a\"}\n".repeat(100));
+    let mut product = Product::start(&case, &configure(&case, &verbs("1d")));
+    wait_for("events in the open window", || match sum(case.admin_port, "tailwater_pipeline_held_events", &[])? {
+        100 => Ok(()),
+        other => Err(format!("{other}; {}", product.state())),
+    });
+    if on_crash == "lose" {
+        // What is recorded as read has to be on its way; otherwise nothing is.
+        wait_for_sync(case.admin_port, &mut product);
+    }
+    product.kill();
+    assert!(events(&case.output()).is_empty());
+
+    append(&case, "{\"svc\":\"b\"}\n");
+    let mut product = Product::start(&case, &configure(&case, &verbs("1s")));
+    wait_for("the last event", || match events(&case.output()).iter().any(|event| event["svc"] == "b") {
+        true => Ok(()),
+        false => Err(product.state()),
+    });
+    product.terminate();
+    counted(&events(&case.output()))
+}
+
+#[test]
+fn events_of_a_window_that_a_kill_left_open_are_counted_again() {
+    assert_eq!(counted_after_a_kill("window-repeat", "repeat"), 101);
+}
+
+#[test]
+fn events_of_a_window_that_a_kill_left_open_are_lost_if_so_chosen() {
+    assert_eq!(counted_after_a_kill("window-lose", "lose"), 1);
 }

@@ -7,12 +7,12 @@ use tailwater::codec::json::Fields;
 use tailwater::config::de::read;
 use tailwater::config::facts::Facts;
 use tailwater::config::node::parse;
-use tailwater::transforms::{Opening, Row, Step, Verdict, open_all, run_all};
+use tailwater::transforms::{Now, Opening, Row, Step, Verdict, emit_next, open_all, run_all};
 use tailwater_shards::batch::{Chunk, EventSpan};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Place, Workshop};
 use tailwater_shards::scan::json::{Lines, NodeId, Parser};
-use tailwater_shards::shape::Shapes;
+use tailwater_shards::shape::{Edit, Shapes};
 
 /// Lines of the page are no wider; what is wider as one line is shown on several.
 const WIDTH: usize = 120;
@@ -33,6 +33,7 @@ fn run(entry: &str, events: &str) -> String {
     let mut shapes = Shapes::new(&[], Some("message"));
     let facts = Facts { host: "web-03".into() };
     let mut verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
+    let clear = shapes.register_edit(Edit::Clear);
     let mut workshop = Workshop::new(shapes);
     let mut out = Vec::new();
     for event in events.lines() {
@@ -49,7 +50,15 @@ fn run(entry: &str, events: &str) -> String {
             record.encode(&mut out);
         }
     }
-    String::from_utf8(out).expect("JSON is UTF-8")
+    loop {
+        let mut record = workshop.text(b"", Place { timestamp: TIME, offset: 0 });
+        record.edit(clear);
+        match emit_next(&mut verbs, Now { time: TIME, last: true }, &mut record) {
+            Some(Verdict::Keep) => record.encode(&mut out),
+            Some(_) => {}
+            None => return String::from_utf8(out).expect("JSON is UTF-8"),
+        }
+    }
 }
 
 /// Events as the page shows them: byte for byte where they fit.
@@ -117,6 +126,9 @@ impl Reference {
             paragraphs(text),
             entry(row),
         );
+        if row.sample.is_empty() {
+            return self.keys_of(&settings);
+        }
         let after = run(&entry(row), row.sample);
         let after = match after.is_empty() {
             true => "is dropped.\n".to_owned(),
@@ -124,7 +136,11 @@ impl Reference {
             false => format!("becomes\n\n{}", shown(&after)),
         };
         let _ = write!(self.out, "\n{}\n{after}", shown(row.sample));
-        if let Some((title, map)) = self.map_of(&settings) {
+        self.keys_of(&settings);
+    }
+
+    fn keys_of(&mut self, settings: &Value) {
+        if let Some((title, map)) = self.map_of(settings) {
             self.head(title);
             self.rows(&map, "", &[]);
         }

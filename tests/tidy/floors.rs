@@ -7,7 +7,7 @@ use crate::source::{Finding, check, check_rule, finding, lines, root};
 use std::fs;
 
 /// The engine, floor by floor; inside a floor the order is finer.
-const ENGINE: [(u8, &str); 25] = [
+const ENGINE: [(u8, &str); 26] = [
     (0, "limits"),
     (0, "env"),
     (0, "batch"),
@@ -26,6 +26,7 @@ const ENGINE: [(u8, &str); 25] = [
     (3, "plugin"),
     (4, "keeper"),
     (4, "pipeline"),
+    (4, "withheld"),
     (4, "intake"),
     (4, "delivery"),
     (5, "mesh"),

@@ -86,6 +86,11 @@ impl LaneReceiver {
         LaneAcknowledger(self.shared.clone())
     }
 
+    /// Whether the sender waits until everything is durable; the next time only if it still does.
+    pub fn take_settle_asked(&self) -> bool {
+        self.shared.settle_asked.load(Ordering::Relaxed) && self.shared.settle_asked.swap(false, Ordering::AcqRel)
+    }
+
     /// Whether the sender has ended and nothing is left.
     pub fn is_finished(&mut self) -> bool {
         // The flag before the ring: a batch sent just before the end is then seen.

@@ -167,6 +167,12 @@ impl LaneSender {
         self.shared.ready.notify();
     }
 
+    /// Asks the receiver to hold nothing back that could be durable.
+    pub fn ask_to_settle(&self) {
+        self.shared.settle_asked.store(true, Ordering::Release);
+        self.shared.ready.notify();
+    }
+
     /// Whether everything that was sent has been taken.
     pub fn is_drained(&self) -> bool {
         self.ticket.get() == self.shared.counters.taken_batches.get()

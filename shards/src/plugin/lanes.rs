@@ -95,6 +95,7 @@ impl<E: Env> Lanes<E> {
         for lane in &self.lanes {
             while !lane.is_settled() {
                 lane.settle();
+                lane.ask_to_settle();
                 self.env.sleep(Duration::from_millis(1)).await;
             }
         }

@@ -5,8 +5,8 @@
 //! more that says so, and as failures of the pipeline. Windows follow each other without a gap, by the clock of the host: an
 //! event counts in the window in which it is worked on. Each input and shard has windows of its own.
 //!
-//! Does not survive a crash: events of a window that is open when the process is killed are not in the log, and no longer waited
-//! for at their source. How many that would be is a metric; a stop that drains loses none.
+//! What a crash does to a window that is open is a choice: its events are read again, as far as their source can repeat them, or
+//! they are lost. A stop that drains needs neither: it ends every window.
 
 pub mod cells;
 pub mod sketch;
@@ -55,9 +55,24 @@ pub struct Settings {
     /// The events go on too; otherwise only the aggregates do.
     #[serde(default)]
     pub keep_events: bool,
+    /// What becomes of events of an open window when the process dies.
+    #[serde(default)]
+    pub on_crash: OnCrash,
     /// A field that gets the window as `{start: ..., end: ...}`.
     #[serde(default)]
     pub window_field: Option<Path>,
+}
+
+/// What becomes of events of an open window when the process dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCrash {
+    /// They are read again and counted in a later window. Until a window has ended, nothing that its input reads is recorded as
+    /// read: all outputs of that input get it again.
+    #[default]
+    Repeat,
+    /// They are not counted. Nothing is read again.
+    Lose,
 }
 
 fn max_groups() -> usize {
@@ -130,6 +145,11 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "makes one event of many: counts, sums and percentiles by group and window";
     const EXAMPLE: &'static str = "aggregate:\n  every: 60s\n  by: [service, http.status]\n  \
         fields: {requests: count, bytes: {sum: bytes}, latency_p99: {p99: latency_ms}}\n";
+    const SAMPLE: &'static str = concat!(
+        "{\"service\":\"api\",\"http\":{\"status\":200},\"bytes\":512,\"latency_ms\":4.5}\n",
+        "{\"service\":\"api\",\"http\":{\"status\":200},\"bytes\":256,\"latency_ms\":9}\n",
+        "{\"service\":\"api\",\"http\":{\"status\":500},\"latency_ms\":700}"
+    );
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake =
@@ -178,6 +198,7 @@ impl Verb for Settings {
             other: Place::new(&Path::field(OTHER), opening),
             window_field: self.window_field.as_ref().map(|path| Place::new(path, opening)),
             verdict: if self.keep_events { Verdict::Keep } else { Verdict::Aggregate },
+            on_crash: self.on_crash,
             window: Window {
                 groups_max: self.max_groups,
                 empty: self.fields.0.iter().map(|(_, function)| Cell::new(function)).collect(),
@@ -282,6 +303,7 @@ struct Aggregate {
     other: Place,
     window_field: Option<Place>,
     verdict: Verdict,
+    on_crash: OnCrash,
     window: Window,
     /// The next group to leave, while the window is being emptied, and when that began.
     emitting: Option<(usize, Timestamp)>,
@@ -404,6 +426,10 @@ impl Transform for Aggregate {
         self.fill(at, until, record);
         self.emitting = Some((at + 1, until));
         Some(Verdict::Keep)
+    }
+
+    fn holds(&self) -> bool {
+        self.on_crash == OnCrash::Repeat && self.window.events > 0
     }
 
     fn held(&self) -> u64 {

@@ -172,6 +172,7 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "adds what a table in CSV or a MaxMind file knows";
     const EXAMPLE: &'static str = "enrich:\n  file: /etc/tailwater/hosts.csv\n  key: {name: host}\n  \
         add: {owner.team: team, owner.room: room}\n";
+    const SAMPLE: &'static str = "";
 
     fn check(&self) -> Result<(), Mistake> {
         let checked = match (&self.file, &self.geoip) {

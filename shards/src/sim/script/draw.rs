@@ -126,6 +126,7 @@ impl Setup {
             inputs,
             outputs,
             batch_events_max: chance.between(1, 60),
+            held: None,
             long_lines,
             dead_letters: dead_letters(&mut chance),
             unreadable: chance.one_in(4),

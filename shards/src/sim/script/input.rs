@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Makes the lines that [`super::decode_line`] reads.
 pub struct ScriptEncoder {
+    /// How long it holds lines back, as one does that counts events first.
+    pub held: Option<Duration>,
     /// Whether some events are dead letters instead, the same each time they come.
     pub dead_letters: bool,
 }
@@ -29,6 +31,10 @@ struct Lines {
     dead_letters: bool,
     source: Vec<u8>,
     received: Timestamp,
+    held: Option<Duration>,
+    /// The lines that are held, by pipeline, and when the first of them came.
+    lines: Vec<VecDeque<Vec<u8>>>,
+    since: Option<Timestamp>,
 }
 
 /// What becomes of a line where some are dead letters.
@@ -49,7 +55,9 @@ fn fate_of(raw: &[u8]) -> Fate {
 
 impl ProcessorSpec for ScriptEncoder {
     fn open(&self, _: ShardId) -> Box<dyn Processor> {
-        Box::new(Lines { dead_letters: self.dead_letters, source: Vec::new(), received: Timestamp(0) })
+        let (dead_letters, held) = (self.dead_letters, self.held);
+        let source = Vec::new();
+        Box::new(Lines { dead_letters, source, received: Timestamp(0), held, lines: Vec::new(), since: None })
     }
 }
 
@@ -65,7 +73,19 @@ impl Processor for Lines {
         }
     }
 
-    fn process(&mut self, batch: &Batch, _: usize, frames: &mut Frames<'_>) {
+    fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
+        if self.held.is_some() {
+            if self.lines.len() <= place {
+                self.lines.resize_with(place + 1, VecDeque::new);
+            }
+            for index in 0..batch.events.len() {
+                let mut line = Vec::new();
+                encode_line(&self.source, batch.event(index), &mut line);
+                self.lines[place].push_back(line);
+                self.since.get_or_insert(self.received);
+            }
+            return;
+        }
         for index in 0..batch.events.len() {
             match self.fate(batch, index) {
                 Fate::Unread => {}
@@ -81,6 +101,28 @@ impl Processor for Lines {
                 }
             }
         }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        Some(Timestamp(self.since?.0 + self.held?.as_nanos() as i64))
+    }
+
+    fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
+        if !last && self.due().is_none_or(|due| due > now) {
+            return false;
+        }
+        for line in self.lines.get_mut(place).into_iter().flat_map(|lines| lines.drain(..)) {
+            frames.line().extend_from_slice(&line);
+            frames.end_event(now);
+        }
+        if self.lines.iter().all(VecDeque::is_empty) {
+            self.since = None;
+        }
+        false
+    }
+
+    fn holds(&self) -> bool {
+        self.since.is_some()
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Setup {
     pub pipelines: Vec<(Vec<usize>, Vec<usize>)>,
     /// Most events of a batch.
     pub batch_events_max: u64,
+    /// How long lines are held back by what makes them.
+    pub held: Option<Duration>,
     /// Whether some lines are longer than a chunk, which small segments cannot hold.
     pub long_lines: bool,
     /// The dead letter queue of each shard.
@@ -114,6 +116,7 @@ impl Setup {
             outputs: vec![OutputSetup { kind: OutputKind::One, options, present: true }],
             pipelines: vec![(vec![0], vec![0])],
             batch_events_max: 40,
+            held: None,
             long_lines: false,
             dead_letters: dlq::Options {
                 bytes_max: 64 * 1024 * 1024,
@@ -191,7 +194,7 @@ impl Setup {
                 batch_events_max: self.batch_events_max,
                 batch_bytes_max: BATCH_BYTES_MAX,
             }),
-            processor: Arc::new(ScriptEncoder { dead_letters: self.unreadable }),
+            processor: Arc::new(ScriptEncoder { held: self.held, dead_letters: self.unreadable }),
             shard_by: input.shard_by,
             lane: input.lane,
             pipelines: (0..self.pipelines.len()).filter(|at| self.pipelines[*at].0.contains(&index)).collect(),

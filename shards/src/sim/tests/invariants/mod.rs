@@ -3,6 +3,7 @@
 mod balance;
 mod bounds;
 mod durable;
+mod held;
 mod lanes;
 mod starts;
 
