@@ -326,7 +326,7 @@ fn failure(step: &Step, failed: bool, verdict: Verdict, before: &EventFields, re
         return Some(record.fault().1.to_owned());
     }
     let why = || condition_of(step).and_then(|condition| test(condition, before).err());
-    failed.then(|| why().unwrap_or_else(|| "it could not do its work on this event".to_owned()))
+    failed.then(|| why().unwrap_or_else(|| step.failure().to_owned()))
 }
 
 fn condition_of(step: &Step) -> Option<&Condition> {
@@ -490,6 +490,18 @@ mod tests {
         assert_eq!(pipeline.routes[0].why, "alert fails: no such key: the event has no `alert` (no_such_key)");
         let third = trace("{");
         assert!(third.fault.is_some() && third.fields.is_some_and(|fields| fields.get("parse_error").is_some()));
+    }
+
+    #[test]
+    fn a_verb_that_fails_says_why() {
+        let chain = chain("[{convert: {n: int}}, {drop: m > 1}]", false, &[Route::Always]);
+        let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
+        let batch = batch(&[r#"{"n":"x"}"#]);
+        tracer.begin(&batch);
+        let trace = tracer.event(&batch, 0);
+        let why: Vec<_> = trace.pipelines[0].steps.iter().map(|step| step.failure.as_deref().unwrap_or("")).collect();
+        let conditions = "no such key: the event has no `m` (no_such_key)";
+        assert_eq!(why, ["a value does not read as the type that is asked for", conditions]);
     }
 
     #[test]
