@@ -1,7 +1,6 @@
 //! What a tier brings to the parser: sets of bytes as bit masks, and a few steps on them.
 //!
-//! Guarantees: every kernel gives the same masks for the same bytes, besides `operators`, where some kernels also mark control
-//! bytes (which stand outside of strings in no good line). Bit `n` of a mask stands for byte `n` of a block.
+//! Guarantees: every kernel gives the same masks for the same bytes. Bit `n` of a mask stands for byte `n` of a block.
 
 /// Bytes that are looked at together.
 pub(super) const BLOCK: usize = 64;

@@ -91,9 +91,12 @@ impl Kernel for Avx2 {
                 masks.quotes |= mask(same(b'"'));
                 masks.backslashes |= mask(same(b'\\'));
                 masks.newlines |= mask(same(b'\n'));
-                masks.operators |= mask(_mm256_cmpeq_epi8(folded, _mm256_shuffle_epi8(operators, bytes)));
+                let controls = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
+                let operators = _mm256_cmpeq_epi8(folded, _mm256_shuffle_epi8(operators, bytes));
+                // With its case bit set a control byte looks like an operator.
+                masks.operators |= mask(_mm256_andnot_si256(controls, operators));
                 masks.white |= mask(_mm256_cmpeq_epi8(bytes, _mm256_shuffle_epi8(white, bytes)));
-                masks.controls |= mask(_mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes));
+                masks.controls |= mask(controls);
                 masks.high |= mask(bytes);
             }
         }
@@ -131,13 +134,15 @@ impl Kernel for Avx512 {
             let bytes = _mm512_loadu_si512(block.cast());
             let same = |byte: u8| _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(byte as i8));
             let folded = _mm512_or_si512(bytes, _mm512_set1_epi8(0x20));
+            let controls = _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20));
             Masks {
                 quotes: same(b'"'),
                 backslashes: same(b'\\'),
                 newlines: same(b'\n'),
-                operators: _mm512_cmpeq_epi8_mask(folded, _mm512_shuffle_epi8(operators, bytes)),
+                // With its case bit set a control byte looks like an operator.
+                operators: _mm512_mask_cmpeq_epi8_mask(!controls, folded, _mm512_shuffle_epi8(operators, bytes)),
                 white: _mm512_cmpeq_epi8_mask(bytes, _mm512_shuffle_epi8(white, bytes)),
-                controls: _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20)),
+                controls,
                 high: _mm512_movepi8_mask(bytes),
             }
         }

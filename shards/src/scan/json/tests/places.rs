@@ -131,3 +131,25 @@ fn slots_of_the_chunk_before_are_gone() {
     parser.parse(&second, &[], &mut trie, &mut lines);
     assert!(lines.lines.is_empty() && lines.slots.is_empty());
 }
+
+#[test]
+fn bytes_like_operators_leave_the_same_keys_on_every_tier() {
+    for byte in 0..=u8::MAX {
+        for event in [&b"{\"a\":\"x\"? \"b\":2}"[..], b"{\"a\"? 1}", b"? \"a\":1}", b"{\"a\":\"\"?,\"b\":"] {
+            let mut padded: Vec<u8> = event.iter().map(|other| if *other == b'?' { byte } else { *other }).collect();
+            let first = EventSpan { start: 0, end: padded.len() as u32 };
+            padded.extend_from_slice(b"\n{\"b\":3}");
+            let second = EventSpan { start: first.end + 1, end: padded.len() as u32 };
+            padded.resize(padded.len() + CHUNK_PADDING_BYTES, 0);
+            let parse = |tier| {
+                let mut lines = Lines::default();
+                Parser::with_tier(tier).parse(&padded, &[first, second], &mut Trie::new(8), &mut lines);
+                (lines.lines, lines.slots)
+            };
+            let expected = parse(Tier::Portable);
+            for tier in Tier::ALL.into_iter().filter(|tier| tier.is_available()) {
+                assert_eq!(parse(tier), expected, "{tier:?}, byte {byte:#04x} in {}", event.escape_ascii());
+            }
+        }
+    }
+}
