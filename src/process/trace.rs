@@ -5,6 +5,9 @@
 //! verbs inside show too. Reasons of failures come from testing the condition once more on the fields of the event. Not for the
 //! way of events: it allocates for each field.
 
+#[cfg(test)]
+mod tests;
+
 use super::arrivals::{Arrival, Arrivals};
 use super::changes::{Change, EventFields, changes};
 use super::{Chain, OpenRoutes, Route, line_bytes_max};
@@ -326,7 +329,7 @@ fn failure(step: &Step, failed: bool, verdict: Verdict, before: &EventFields, re
         return Some(record.fault().1.to_owned());
     }
     let why = || condition_of(step).and_then(|condition| test(condition, before).err());
-    failed.then(|| why().unwrap_or_else(|| "it could not do its work on this event".to_owned()))
+    failed.then(|| why().unwrap_or_else(|| step.failure().to_owned()))
 }
 
 fn condition_of(step: &Step) -> Option<&Condition> {
@@ -361,156 +364,4 @@ fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields) -> Vec<RouteTr
         RouteTrace { taken, why }
     };
     chain.routes.iter().enumerate().map(explain).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::envelope::EnvelopeKind;
-    use crate::config::de::read;
-    use crate::config::node::parse;
-    use crate::parsers::Parse;
-    use tailwater_shards::batch::{EventSpan, Source, SourceKey};
-    use tailwater_shards::dlq::Letters;
-    use tailwater_shards::env::{ShardId, Timestamp};
-    use tailwater_shards::plugin::Frames;
-    use tailwater_shards::wal::builder::Group;
-
-    const LINES: [&str; 7] = [
-        r#"{"level":"error","msg":"a","http":{"status":503}}"#,
-        r#"{"level":"debug"}"#,
-        "no json",
-        r#"{"level":"info","http":{"status":200},"password":"x"}"#,
-        r#"{"level":"error","n":1e400,"password":"x"}"#,
-        r#"{"level":"warn","http":{"status":"x"}}"#,
-        r#"{"msg":"a","msg":"b","level":"error"}"#,
-    ];
-
-    const VERBS: &str = "[{drop: level == \"debug\"}, {remove: [password]}, {rename: {msg: message}}, \
-        {if: http.status >= 500, then: [{add: {alert: true}}, {filter: \"has(message)\"}], else: [{add: {a: 1}}]}]";
-
-    fn value<T: serde::de::DeserializeOwned>(text: &str) -> T {
-        let root = parse(text, &|_| None).0.expect("valid YAML");
-        read(&root).unwrap_or_else(|fault| panic!("{text}: {fault}"))
-    }
-
-    fn when(condition: &str) -> Route {
-        Route::When(value(&format!("{condition:?}")))
-    }
-
-    fn chain(verbs: &str, first_only: bool, routes: &[Route]) -> Arc<Chain> {
-        Arc::new(Chain { steps: value(verbs), routes: routes.to_vec(), first_only, ..Chain::default() })
-    }
-
-    fn events() -> Events {
-        let parse = Some(Parse::Json(Default::default()));
-        Events { fields: Default::default(), kind: EnvelopeKind::File, parse, bytes_max: 1 << 16 }
-    }
-
-    fn batch(lines: &[&str]) -> Batch {
-        let source = Source {
-            key: SourceKey(1),
-            input: "a".into(),
-            name: b"/var/log/a.log".to_vec(),
-            descriptor: Vec::new(),
-            repeatable: false,
-        };
-        let mut batch = Batch::new(1 << 16, Arc::new(source));
-        let mut start = 0;
-        for line in lines {
-            batch.chunk.spare()[..line.len()].copy_from_slice(line.as_bytes());
-            batch.chunk.set_length(start + line.len());
-            batch.events.push(EventSpan { start: start as u32, end: (start + line.len()) as u32 });
-            start += line.len();
-        }
-        batch.received = Timestamp(1_795_429_230_123_456_789);
-        batch
-    }
-
-    #[test]
-    fn what_is_shown_is_what_runs() {
-        let facts = Facts { host: "web-03".into() };
-        let targets = [1, 2, 4];
-        for (first_only, routes) in [
-            (false, &[Route::Always][..]),
-            (false, &[Route::Always, when("has(alert)"), Route::Else]),
-            (true, &[when("has(alert)"), when("n > 1"), Route::Else]),
-            (false, &[when("level == \"warn\"")]),
-        ] {
-            let chain = chain(VERBS, first_only, routes);
-            let batch = batch(&LINES);
-            let mut processor = super::super::spec(&events(), vec![chain.clone()], &facts).open(ShardId(0));
-            processor.begin(&batch);
-            let mut ran = Vec::new();
-            // A group for each output, which gets nothing else.
-            for place in 0..chain.routes.len() {
-                let mut group = Group::new();
-                let mut letters = Letters::new();
-                let mut frames = Frames::new(&mut group, 0, 1 << place, &targets, &mut letters);
-                processor.process(&batch, 0, &mut frames);
-                ran.push(String::from_utf8_lossy(group.last().expect("a frame").lines()).into_owned());
-            }
-            let mut tracer = Tracer::new(&events(), std::slice::from_ref(&chain), &facts);
-            tracer.begin(&batch);
-            let mut shown = vec![String::new(); chain.routes.len()];
-            for index in 0..batch.events.len() {
-                let trace = tracer.event(&batch, index);
-                let End::Line(line) = &trace.pipelines[0].end else { continue };
-                for (place, route) in trace.pipelines[0].routes.iter().enumerate().filter(|(_, route)| route.taken) {
-                    assert!(!route.why.is_empty());
-                    shown[place] += &format!("{line}\n");
-                }
-            }
-            assert_eq!(shown, ran, "{routes:?}");
-            assert!(ran.iter().any(|lines| !lines.is_empty()), "{routes:?}");
-        }
-    }
-
-    #[test]
-    fn each_verb_shows_what_it_changed() {
-        let mut tracer = Tracer::new(&events(), &[chain(VERBS, false, &[when("alert")])], &Facts { host: "h".into() });
-        let mut trace = |line: &str| {
-            let batch = batch(&[line]);
-            tracer.begin(&batch);
-            tracer.event(&batch, 0)
-        };
-        let first = trace(r#"{"level":"error","password":"x","http":{"status":503}}"#);
-        let steps = &first.pipelines[0].steps;
-        let places: Vec<&str> = steps.iter().map(|step| step.place.as_str()).collect();
-        assert_eq!(places, ["1", "2", "3", "4", "4.then.1", "4.then.2"]);
-        assert_eq!(steps[1].changes.len(), 1);
-        assert_eq!(steps[1].changes[0].before.as_deref(), Some("\"x\""));
-        assert_eq!((steps[3].side, steps[5].verdict), (Some(true), Verdict::Drop));
-        assert_eq!(first.pipelines[0].end, End::Dropped);
-        let second = trace(r#"{"level":"warn"}"#);
-        let pipeline = &second.pipelines[0];
-        let failure = pipeline.steps[3].failure.as_deref();
-        assert_eq!(failure, Some("no such key: the event has no `http.status` (no_such_key)"));
-        assert_eq!(pipeline.end, End::Untaken);
-        assert_eq!(pipeline.routes[0].why, "alert fails: no such key: the event has no `alert` (no_such_key)");
-        let third = trace("{");
-        assert!(third.fault.is_some() && third.fields.is_some_and(|fields| fields.get("parse_error").is_some()));
-    }
-
-    #[test]
-    fn events_that_verbs_make_show_what_becomes_of_them() {
-        let verbs = "[{if: has(s), then: [{aggregate: {every: 1s, by: [s], fields: {n: count}}}, {add: {a: 1}}]}, \
-            {drop: n > 1}]";
-        let chain = chain(verbs, false, &[Route::Always]);
-        let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
-        let batch = batch(&[r#"{"s":"x"}"#, r#"{"s":"x"}"#, r#"{"s":"y"}"#]);
-        tracer.begin(&batch);
-        for index in 0..3 {
-            assert_eq!(tracer.event(&batch, index).pipelines[0].end, End::Aggregated);
-        }
-        assert_eq!(tracer.made(Now { time: batch.received, last: false }).len(), 0, "the window is open");
-        let made = tracer.made(Now { time: batch.received, last: true });
-        assert_eq!(made.len(), 2);
-        let first: Vec<&str> = made[0].trace.steps.iter().map(|step| step.place.as_str()).collect();
-        assert_eq!(first, ["1.then.1", "1.then.2", "2"]);
-        assert!(made[0].trace.steps[0].made);
-        assert_eq!(made[0].trace.end, End::Dropped);
-        let End::Line(line) = &made[1].trace.end else { panic!("it is kept") };
-        assert!(line.ends_with(r#""s":"y","n":1,"a":1}"#), "{line}");
-    }
 }

@@ -156,6 +156,7 @@ impl Verb for Settings {
                                    time: {to: timestamp, format: \"%d/%b/%Y:%H:%M:%S %z\"}\n";
     const SAMPLE: &'static str =
         r#"{"time":"23/Nov/2026:11:20:30 +0100","status":"200","took":"n/a","path":"/index.html"}"#;
+    const FAILURE: &'static str = "a value does not read as the type that is asked for";
 
     fn check(&self) -> Result<(), Mistake> {
         for (path, Short(conversion)) in &self.0.0 {

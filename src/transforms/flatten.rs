@@ -44,6 +44,7 @@ impl Verb for Settings {
     const NAME: &'static str = "flatten";
     const SUMMARY: &'static str = "makes fields with dotted names of objects inside objects";
     const EXAMPLE: &'static str = "flatten: {separator: _, fields: [user]}\n";
+    const FAILURE: &'static str = "it would have too many or too long fields";
 
     fn check(&self) -> Result<(), Mistake> {
         check_separator(&self.separator)

@@ -64,6 +64,7 @@ impl Verb for Settings {
     const NAME: &'static str = "hash";
     const SUMMARY: &'static str = "replaces values by their hash, or adds a hash of several";
     const EXAMPLE: &'static str = "hash: {fields: [user.email], key: \"${HASH_KEY}\"}\n";
+    const FAILURE: &'static str = "there is no room for the hash";
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake = |key: &str, what: &str, help: &str| {

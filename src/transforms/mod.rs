@@ -121,6 +121,8 @@ pub trait Verb {
     const EXAMPLE: &'static str;
     /// Events, one a line, that show in the docs what the example does; none if it needs more than events.
     const SAMPLE: &'static str = SAMPLE;
+    /// What it means when it could not do its work on an event, where it fails for one reason only.
+    const FAILURE: &'static str = FAILURE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
@@ -131,6 +133,9 @@ pub trait Verb {
         Vec::new()
     }
 }
+
+/// What a failure means of which no more is known.
+const FAILURE: &str = "it could not do its work on this event";
 
 /// The event of the docs for verbs that need no special one.
 pub const SAMPLE: &str =

@@ -69,6 +69,7 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "parse: {field: log, as: json}\n";
     const SAMPLE: &'static str =
         r#"{"stream":"stdout","log":"{\"level\":\"info\",\"http\":{\"status\":200}}","pod":"web-7"}"#;
+    const FAILURE: &'static str = "the text does not parse";
 
     fn check(&self) -> Result<(), Mistake> {
         Ok(())

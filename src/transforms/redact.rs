@@ -53,6 +53,7 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "replaces secrets in texts by stars";
     const EXAMPLE: &'static str = "redact: {presets: [email, card, bearer], patterns: ['tok_\\w+']}\n";
     const SAMPLE: &'static str = r#"{"message":"ann@example.com paid with 4111 1111 1111 1111","auth":["Bearer eyJhbGciOi","tok_8fj2"],"order":4711}"#;
+    const FAILURE: &'static str = "there is no room for a new value, so the old one is removed";
 
     fn check(&self) -> Result<(), Mistake> {
         if self.presets.is_empty() && self.patterns.is_empty() {

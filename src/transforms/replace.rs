@@ -90,6 +90,7 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "replaces what a pattern finds in a text";
     const EXAMPLE: &'static str = "replace: {field: path, pattern: '/users/\\d+(/|$)', with: \"/users/{id}$1\"}\n";
     const SAMPLE: &'static str = r#"{"method":"GET","path":"/users/4711/orders"}"#;
+    const FAILURE: &'static str = "the new text would be too long";
 
     fn check(&self) -> Result<(), Mistake> {
         let help = "write `$${1}x` for a group before letters, and `$$` for a dollar".to_owned();

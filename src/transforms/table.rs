@@ -57,6 +57,15 @@ macro_rules! transforms {
                 }
             }
 
+            /// What it means when it could not do its work on an event.
+            pub fn failure(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$settings as $crate::transforms::Verb>::FAILURE,)*
+                    // Its condition says why.
+                    Self::If(_) => $crate::transforms::FAILURE,
+                }
+            }
+
             /// Checks what types alone cannot; the key in a mistake is relative to the entry.
             pub fn check(&self) -> Result<(), $crate::config::component::Mistake> {
                 let checked = match self {

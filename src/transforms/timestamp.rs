@@ -64,6 +64,7 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "takes the time of the event out of a field";
     const EXAMPLE: &'static str = "timestamp: {field: time, format: \"%d/%b/%Y:%H:%M:%S %z\", remove: true}\n";
     const SAMPLE: &'static str = r#"{"time":"23/Nov/2026:11:20:30 +0100","message":"GET / 200"}"#;
+    const FAILURE: &'static str = "the field does not read as a time";
 
     fn check(&self) -> Result<(), Mistake> {
         match self.0.0.format.as_deref().map(Format::parse) {

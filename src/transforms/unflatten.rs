@@ -33,6 +33,7 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "makes objects of fields with dotted names";
     const EXAMPLE: &'static str = "unflatten: {}\n";
     const SAMPLE: &'static str = r#"{"message":"ok","http.status":200,"http.request.method":"GET"}"#;
+    const FAILURE: &'static str = "something is in the way of a field, or there would be too much to move";
 
     fn check(&self) -> Result<(), Mistake> {
         check_separator(&self.separator)

@@ -150,6 +150,7 @@ impl Verb for Settings {
         "{\"service\":\"api\",\"http\":{\"status\":200},\"bytes\":256,\"latency_ms\":9}\n",
         "{\"service\":\"api\",\"http\":{\"status\":500},\"latency_ms\":700}"
     );
+    const FAILURE: &'static str = "its group would be one too many: it is counted under `other_groups`";
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake =

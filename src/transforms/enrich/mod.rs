@@ -173,6 +173,7 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "enrich:\n  file: /etc/tailwater/hosts.csv\n  key: {name: host}\n  \
         add: {owner.team: team, owner.room: room}\n";
     const SAMPLE: &'static str = "";
+    const FAILURE: &'static str = "the file cannot be read at this place";
 
     fn check(&self) -> Result<(), Mistake> {
         let checked = match (&self.file, &self.geoip) {
