@@ -20,7 +20,7 @@ use tailwater_shards::batch::Batch;
 use tailwater_shards::counters::Tally;
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
 use tailwater_shards::env::{ShardId, Timestamp};
-use tailwater_shards::limits::{ENVELOPE_BYTES_MAX, FRAME_PAYLOAD_TARGET_BYTES, JSON_GROWTH_MAX};
+use tailwater_shards::limits::{BATCH_EVENTS_MAX, ENVELOPE_BYTES_MAX, FRAME_PAYLOAD_TARGET_BYTES, JSON_GROWTH_MAX};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::record::Record;
 
@@ -124,12 +124,17 @@ impl OpenChain {
     }
 
     /// Does to an event what its verbs decided.
-    fn settle(&mut self, verdict: Verdict, record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
+    fn settle(&mut self, verdict: Verdict, mut record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
         match verdict {
             Verdict::Keep => self.end(record, frames),
             Verdict::Drop => self.tally.filtered += 1,
             Verdict::Aggregate => self.tally.aggregated += 1,
             Verdict::DeadLetter => {
+                // An event that verbs made did not come as anything: its letter has what it would have been.
+                let mut made = Vec::new();
+                if record.original().is_empty() {
+                    record.encode(&mut made);
+                }
                 let (place, reason) = record.fault();
                 frames.dead_letter(&DeadLetter {
                     kind: ComponentKind::Pipeline,
@@ -139,7 +144,7 @@ impl OpenChain {
                     reason,
                     attempts: 0,
                     timestamp: record.timestamp,
-                    original: record.original(),
+                    original: if made.is_empty() { record.original() } else { &made },
                 });
             }
         }
@@ -269,7 +274,10 @@ impl Processor for FieldProcessor {
         self.place = place;
         self.arrivals.begin_made(now);
         let (chain, mut bytes) = (&mut self.chains[place], 0);
-        while bytes < FRAME_PAYLOAD_TARGET_BYTES {
+        for _ in 0..BATCH_EVENTS_MAX {
+            if bytes >= FRAME_PAYLOAD_TARGET_BYTES {
+                break;
+            }
             let mut record = self.arrivals.made(now);
             let Some(verdict) = emit_next(&mut chain.transforms, Now { time: now, last }, &mut record) else {
                 return false;

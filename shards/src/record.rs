@@ -114,7 +114,7 @@ impl Workshop {
             push_number(place.offset, &mut self.made.offset);
         }
         let Workshop { shapes, metas, made } = self;
-        Record { shapes, metas, made, chunk, text, slots, shape, timestamp: place.timestamp }
+        Record { shapes, metas, made, chunk, text, slots, shape, timestamp: place.timestamp, arrived: place.timestamp }
     }
 
     /// Events' bytes that were replaced since the last call.
@@ -151,9 +151,15 @@ pub struct Record<'a> {
     shape: ShapeId,
     /// When it happened.
     pub timestamp: Timestamp,
+    arrived: Timestamp,
 }
 
 impl Record<'_> {
+    /// When it was read, whatever its own time says.
+    pub fn arrived(&self) -> Timestamp {
+        self.arrived
+    }
+
     /// The event as it came.
     pub fn original(&self) -> &[u8] {
         self.text

@@ -43,6 +43,8 @@ pub struct Job {
 pub struct Replay {
     /// Segments to read.
     pub segments: Vec<PathBuf>,
+    /// Letters in them that are to be sent.
+    pub letters: u64,
     /// Who gets what of them.
     pub jobs: Vec<Job>,
     /// Bytes of the longest line among them.
@@ -65,6 +67,7 @@ pub struct Replayed {
 /// Runs a replay to its end. `stop` entered as forced ends it early.
 pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replayed, RunError> {
     io_uring_allowed().map_err(|refusal| RunError::Forbidden(format!("{}\n{}", refusal.detail(), refusal.fix())))?;
+    let letters = replay.letters;
     install_map_fault_handler()
         .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
     let engine_plan = engine_plan(plan, replay);
@@ -92,12 +95,12 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
     let again = sum(|meter| meter.counters.recovered_events.get());
     let refused = sum(|meter| meter.counters.dead_lettered_total());
     let passed = (sum(|meter| meter.counters.sent_events.get()) + refused).saturating_sub(again);
-    let whole = stop.phase() < Phase::Forced && passed >= received;
+    let whole = stop.phase() < Phase::Forced && passed >= received && received >= letters;
     Ok(Replayed { delivered: passed.saturating_sub(refused), refused, whole })
 }
 
 fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> {
-    let Replay { segments, jobs, longest, directory } = replay;
+    let Replay { segments, jobs, longest, directory, letters: _ } = replay;
     let facts = Facts { host: host_name().into() };
     let segments: Arc<[PathBuf]> = segments.into();
     let inputs = jobs.iter().enumerate().map(|(index, job)| InputPlan::<GlommioEnv> {

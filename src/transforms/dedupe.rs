@@ -88,7 +88,7 @@ impl Transform for Dedupe {
             None => Some(of_event(record, &mut self.text)),
         };
         match key {
-            Some(key) if self.seen.repeats(key, record.timestamp) => Verdict::Drop,
+            Some(key) if self.seen.repeats(key, record.arrived()) => Verdict::Drop,
             _ => Verdict::Keep,
         }
     }

@@ -52,8 +52,11 @@ impl Place {
         }
         self.scratch.clear();
         let Some(Value::Json(json)) = record.get(self.find) else { return };
-        if remove(json, &self.rest, &mut self.scratch) {
-            record.set(self.set, |out| out.extend_from_slice(&self.scratch));
+        if remove(json, &self.rest, &mut self.scratch)
+            && !record.set(self.set, |out| out.extend_from_slice(&self.scratch))
+        {
+            // The event has no room for what is left: what must not stay goes with all that is around it.
+            record.edit(self.remove);
         }
     }
 

@@ -247,9 +247,13 @@ impl Work {
         Finder::preset(Preset::Card).find(&json[between.clone()], &mut self.found);
         for range in &self.found {
             let (start, end) = (between.start + range.start, between.start + range.end);
-            // Spaces and dashes between digits are no part of a number, and `-` before it would be left alone.
+            // Spaces and dashes between digits are no part of a number, and a part of one cannot become a string.
+            let apart = |byte: Option<&u8>| {
+                byte.is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'[' | b']' | b'}' | b',' | b':'))
+            };
             let whole = json[start..end].iter().all(u8::is_ascii_digit)
-                && start.checked_sub(1).is_none_or(|before| json[before] != b'-');
+                && apart(start.checked_sub(1).map(|before| &json[before]))
+                && apart(json.get(end));
             if !whole {
                 continue;
             }
@@ -267,6 +271,14 @@ mod tests {
     use crate::transforms::tests::{Bench, mistake, one};
     use proptest::prelude::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn part_of_a_number_stays_one() {
+        for event in [r#"{"a":0e+4111111111111111}"#, r#"{"a":-4111111111111111}"#, r#"{"a":4111111111111111.5}"#] {
+            assert_eq!(one("- redact: {presets: [card]}", event), event);
+        }
+        assert_eq!(one("- redact: {presets: [card]}", r#"{"a":[4111111111111111 ]}"#), r#"{"a":["***" ]}"#);
+    }
 
     #[test]
     fn all_texts_of_an_event_are_looked_at() {

@@ -283,3 +283,29 @@ fn verbs_give_events_up_with_a_reason() {
         assert_eq!(given_up(list, bad), format!("dead letter of {told}"), "{list}");
     }
 }
+
+#[test]
+fn windows_and_memories_go_by_arrival_whatever_time_events_say() {
+    let minute = 60_000_000_000;
+    let end = Timestamp(TIME.0 - TIME.0.rem_euclid(minute) + minute);
+    for said in ["1677-09-21T00:12:44Z", "2261-12-31T00:00:00Z"] {
+        let event = format!(r#"{{"t":"{said}"}}"#);
+        let mut bench = Bench::try_new("- timestamp: t\n- aggregate: {every: 60s, fields: {n: count}}").expect("valid");
+        assert_eq!(bench.event(&event), None);
+        assert_eq!(bench.due(), Some(end), "{said}");
+        let mut bench = Bench::try_new("- timestamp: t\n- dedupe: {fields: [t], window: 10s}").expect("valid");
+        assert!(bench.event(&event).is_some());
+        assert_eq!(bench.event_at(&event, Timestamp(TIME.0 + 9_000_000_000)), None);
+        assert!(bench.event_at(&event, Timestamp(TIME.0 + 11_000_000_000)).is_some());
+    }
+}
+
+#[test]
+fn removal_of_what_lies_inside_never_leaves_it_for_want_of_room() {
+    // Each copy of the large field takes room of the event's values, until there is none.
+    let list: String =
+        (0..20).map(|n| format!("- add: {{big.n{n}: 1}}\n")).collect::<String>() + "- remove: [big.secret]\n";
+    let event = format!(r#"{{"big":{{"secret":"hush","fill":"{}"}},"a":1}}"#, "x".repeat(1 << 20));
+    let mut bench = Bench::try_new(&list).expect("valid");
+    assert_eq!(bench.event(&event).as_deref(), Some(r#"{"file":"a.log","a":1}"#));
+}

@@ -101,7 +101,7 @@ struct Throttle {
 impl Transform for Throttle {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         let key = self.key.as_mut().and_then(|key| key.of(record)).unwrap_or(0);
-        match self.buckets.passes(key, record.timestamp) {
+        match self.buckets.passes(key, record.arrived()) {
             true => Verdict::Keep,
             false => Verdict::Drop,
         }

@@ -256,6 +256,15 @@ fn replay_to_a_file_goes_on_behind_what_is_in_it() {
     assert!(text(&beside.stderr).contains("writes files"), "{}", text(&beside.stderr));
     assert_eq!(messages(&letters(&config)), ["bad 1", "bad 2"], "they are back");
     product.terminate();
+    // The files of an output that a pipeline writes are its log's, also while nothing runs.
+    let used = std::fs::read_to_string(&config)
+        .expect("the configuration")
+        .replace("outputs: [out]", "outputs: [out, archive]");
+    let used = case.write("used.yaml", used.as_bytes());
+    let refused = dlq(&["replay", "--output", "archive"], &used);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+    assert!(text(&refused.stderr).contains("would cut off what a replay adds"), "{}", text(&refused.stderr));
+    assert_eq!(messages(&letters(&config)), ["bad 1", "bad 2"], "they are back");
     let replayed = dlq(&["replay", "--output", "archive"], &config);
     assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
     let file = std::fs::read_to_string(case.output()).expect("the file");

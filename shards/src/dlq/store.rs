@@ -196,8 +196,12 @@ impl<D: Disk> Store<D> {
         let path = self.folder.join(segment::file_name(number, false));
         let file = self.disk.open(&path, Open::Create)?;
         self.highest = number;
-        file.write_at(&segment::header(u64::from(self.shard.0), number), 0)?;
-        self.open = Some(OpenSegment { file, number, length: HEADER_BYTES as u64, synced: 0, named: false });
+        let header = segment::header(u64::from(self.shard.0), number);
+        // Before anything can fail: a file that is made is one to be tended.
+        self.open = Some(OpenSegment { file, number, length: 0, synced: 0, named: false });
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.file.write_at(&header, 0)?;
+        open.length = HEADER_BYTES as u64;
         Ok(())
     }
 
@@ -222,7 +226,9 @@ impl<D: Disk> Store<D> {
         self.sync()?;
         let Some(open) = self.open.take() else { return Ok(()) };
         self.sealed_bytes += cost(open.length);
-        self.rename(open.number)
+        let renamed = self.rename(open.number);
+        self.strays |= renamed.is_err();
+        renamed
     }
 
     fn rename(&self, number: u64) -> io::Result<()> {

@@ -390,7 +390,8 @@ impl<E: Env> Writer<E> {
         let spare = self.standbys.len() as u64;
         let ready = if purpose == Purpose::Data { spare.saturating_sub(1) } else { spare };
         // A group over more segments than the log can ever give to data would wait for ever.
-        if purpose == Purpose::Data && rolls > ready && rolls > STANDBYS_FIRST - 1 {
+        let ready_max = (STANDBYS - 1).min(self.segments_max().saturating_sub(2));
+        if purpose == Purpose::Data && rolls > ready_max {
             return Err(WalError::TooLarge { bytes: total, room: self.frame_bytes_max() });
         }
         if too_many || rolls > ready { Err(WalError::Full) } else { Ok(()) }

@@ -68,11 +68,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         let known = target(letter).is_some_and(|output| targets.contains(&output));
         letter.kind == ComponentKind::Output && arguments.choice.takes(letter) && known
     })?;
-    if let Some(name) = claim.engine_runs.then(|| writes_files(&plan, &targets)).flatten() {
+    if let Some(name) = writes_files(&plan, &targets, claim.engine_runs) {
         claim.give_back()?;
         output::complain(&format!(
-            "error: the output `{name}` writes files that the running Tailwater may be writing: stop it first, or name \
-             another output with --output\n"
+            "error: the output `{name}` writes files whose lengths belong to a running Tailwater or to its log: the next start \
+             would cut off what a replay adds; name another output with --output, such as a `file` that is in no pipeline, \
+             while Tailwater is stopped\n"
         ));
         return Ok(Exit::Failed);
     }
@@ -112,8 +113,12 @@ impl Left {
     }
 }
 
-fn writes_files<'a>(plan: &'a Plan, targets: &[usize]) -> Option<&'a str> {
-    let writes = |&&output: &&usize| plan.outputs[output].settings.type_name() == WRITES_FILES;
+/// An output among the targets whose files are not the replay's to write.
+fn writes_files<'a>(plan: &'a Plan, targets: &[usize], engine_runs: bool) -> Option<&'a str> {
+    let writes = |&&output: &&usize| {
+        let output = &plan.outputs[output];
+        output.settings.type_name() == WRITES_FILES && (engine_runs || output.used)
+    };
     targets.iter().find(writes).map(|&output| plan.outputs[output].name.as_str())
 }
 
@@ -129,8 +134,11 @@ fn send(plan: &Plan, claim: Claim, jobs: Vec<Job>) -> anyhow::Result<Exit> {
     })?;
     let (letters, directory) = (claim.letters, claim.folder.join("run"));
     let segments = claim.segments.clone();
-    let result =
-        replay::replay(plan, Replay { segments, jobs, longest: claim.longest, directory: directory.clone() }, stop);
+    let result = replay::replay(
+        plan,
+        Replay { segments, letters, jobs, longest: claim.longest, directory: directory.clone() },
+        stop,
+    );
     closer.close();
     let _ = heeding.join();
     drop(log);

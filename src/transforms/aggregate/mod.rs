@@ -388,7 +388,8 @@ impl Transform for Aggregate {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         self.push_values(record);
         let key = self.key();
-        let start = Timestamp(record.timestamp.0 - record.timestamp.0.rem_euclid(self.every_nanos));
+        let now = record.arrived().0;
+        let start = Timestamp(now.saturating_sub(now.rem_euclid(self.every_nanos)));
         let window = &mut self.window;
         // A clock that was set back makes the window longer, and not by all that time.
         window.start = Some(window.start.map_or(start, |open| open.min(start)));
