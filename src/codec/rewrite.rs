@@ -1,7 +1,7 @@
 //! A JSON value with one value inside it removed or replaced, everything else byte for byte as it was.
 //!
-//! Guarantees: never panics, whatever the bytes are; of a name that occurs twice in an object every field is removed, and the last
-//! one replaced. Does not validate JSON.
+//! Guarantees: never panics, whatever the bytes are; of a name that occurs twice in an object the last field counts: where the way
+//! leads through it or to it, the others go. Does not validate JSON.
 
 use super::json::{Elements, Fields, body_is};
 use super::path::Segment;
@@ -23,8 +23,12 @@ pub fn remove(json: &[u8], path: &[Segment], out: &mut Vec<u8>) -> bool {
                     found = true;
                     continue;
                 }
+                if is_it && last != Some(number) {
+                    found = true;
+                    continue;
+                }
                 push_name(body, out.len() > start + 1, out);
-                if is_it && last == Some(number) && remove(value, rest, out) {
+                if is_it && remove(value, rest, out) {
                     found = true;
                 } else {
                     out.extend_from_slice(value);
@@ -82,8 +86,12 @@ fn put_field(json: &[u8], name: &str, rest: &[Segment], value: &[u8], out: &mut 
     let last = last_of(json, name);
     out.push(b'{');
     for (number, (body, old)) in fields.enumerate() {
+        let is_last = last == Some(number);
+        if !is_last && last.is_some() && body_is(body, name.as_bytes()) {
+            continue;
+        }
         push_name(body, out.len() > start + 1, out);
-        if last != Some(number) {
+        if !is_last {
             out.extend_from_slice(old);
         } else if !put(old, rest, value, out) {
             return false;
@@ -132,6 +140,30 @@ fn put_element(json: &[u8], index: usize, rest: &[Segment], value: &[u8], out: &
     done
 }
 
+/// Whether a name on the way occurs twice in its object: what an earlier one holds is not found by the path, and leaves all the same.
+pub fn has_twins(json: &[u8], path: &[Segment]) -> bool {
+    let mut json = json;
+    for step in path {
+        let found = match step {
+            Segment::Index(index) => Elements::of(json).and_then(|mut elements| elements.nth(*index)),
+            Segment::Field(name) => {
+                let Some(fields) = Fields::of(json) else { return false };
+                let mut same = fields.filter(|(body, _)| body_is(body, name.as_bytes())).map(|(_, value)| value);
+                let first = same.next();
+                if same.next().is_some() {
+                    return true;
+                }
+                first
+            }
+        };
+        match found {
+            Some(value) => json = value,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// The number of the last field called `name`.
 fn last_of(json: &[u8], name: &str) -> Option<usize> {
     let fields = Fields::of(json)?.enumerate();
@@ -170,7 +202,9 @@ mod tests {
         assert_eq!(removed("a").as_deref(), Some(r#"{"b":{"c":[1,{"d":"\u00e9"},3]}}"#));
         assert_eq!(removed("b.c[1]").as_deref(), Some(r#"{"a":1e400,"b":{"c":[1,3]},"a":2}"#));
         assert_eq!(removed("b.c[1].d").as_deref(), Some(r#"{"a":1e400,"b":{"c":[1,{},3]},"a":2}"#));
-        for missing in ["x", "a.b", "b.c[3]", "b.c.d", "b[0]"] {
+        // Of a name that occurs twice the last one counts, and only that one is left of those on the way.
+        assert_eq!(removed("a.b").as_deref(), Some(r#"{"b":{"c":[1,{"d":"\u00e9"},3]},"a":2}"#));
+        for missing in ["x", "b.b", "b.c[3]", "b.c.d", "b[0]"] {
             assert_eq!(removed(missing), None, "{missing}");
         }
     }
@@ -180,7 +214,7 @@ mod tests {
         let set = |json, path| text(json, path, |json, path, out| put(json, path, b"7", out));
         assert_eq!(set("{}", "a.b.c").as_deref(), Some(r#"{"a":{"b":{"c":7}}}"#));
         assert_eq!(set(r#"{"a":{"x":1}}"#, "a.b").as_deref(), Some(r#"{"a":{"x":1,"b":7}}"#));
-        assert_eq!(set(r#"{"a":1,"a":2}"#, "a").as_deref(), Some(r#"{"a":1,"a":7}"#));
+        assert_eq!(set(r#"{"a":1,"a":2}"#, "a").as_deref(), Some(r#"{"a":7}"#));
         assert_eq!(set(r#"{"a":[1,2]}"#, "a[2]").as_deref(), Some(r#"{"a":[1,2,7]}"#));
         assert_eq!(set(r#"{"a":[]}"#, "a[0].b").as_deref(), Some(r#"{"a":[{"b":7}]}"#));
         for blocked in

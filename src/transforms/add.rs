@@ -50,7 +50,7 @@ impl Verb for Settings {
                 None => Field::Value(Place::new(path, opening), value.to_string().into_bytes()),
             }
         });
-        Box::new(Add { fields: fields.collect(), scratch: Vec::new() })
+        Box::new(Add { fields: fields.collect(), failures: 0, scratch: Vec::new() })
     }
 }
 
@@ -63,6 +63,7 @@ enum Field {
 
 struct Add {
     fields: Vec<Field>,
+    failures: u64,
     scratch: Vec<u8>,
 }
 
@@ -71,15 +72,19 @@ impl Transform for Add {
         for field in &mut self.fields {
             match field {
                 Field::Shape(edit) => record.edit(*edit),
-                Field::Value(place, json) => drop(place.put(record, json)),
+                Field::Value(place, json) => self.failures += u64::from(!place.put(record, json)),
                 Field::Template(place, template) => {
                     self.scratch.clear();
                     template.push(record, &mut self.scratch);
-                    place.put(record, &self.scratch);
+                    self.failures += u64::from(!place.put(record, &self.scratch));
                 }
             }
         }
         Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
     }
 
     fn edits(&self) -> Option<Vec<EditId>> {

@@ -33,7 +33,7 @@ impl Verb for Settings {
             }
             _ => One::Value { from: Place::new(from, opening), to: Place::new(to, opening) },
         });
-        Box::new(Copy { copies: copies.collect(), scratch: Vec::new() })
+        Box::new(Copy { copies: copies.collect(), scratch: Vec::new(), failures: 0 })
     }
 }
 
@@ -49,6 +49,7 @@ enum One {
 struct Copy {
     copies: Vec<One>,
     scratch: Vec<u8>,
+    failures: u64,
 }
 
 impl Transform for Copy {
@@ -60,11 +61,15 @@ impl Transform for Copy {
                     self.scratch.clear();
                     let Some(value) = from.get(record) else { continue };
                     push_json(value, &mut self.scratch);
-                    to.put(record, &self.scratch);
+                    self.failures += u64::from(!to.put(record, &self.scratch));
                 }
             }
         }
         Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
     }
 
     fn edits(&self) -> Option<Vec<EditId>> {

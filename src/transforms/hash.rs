@@ -121,6 +121,7 @@ impl Transform for Hash {
         let Hash { fields, to, how, unescaped, joined, out, failures } = self;
         let Some(to) = to else {
             for place in fields {
+                place.leave_last(record);
                 let Some(value) = place.get(record) else { continue };
                 how.push(text(value, unescaped), out);
                 if !place.put(record, out) {

@@ -6,7 +6,7 @@
 
 use super::Opening;
 use crate::codec::path::{Path, Segment, find_path};
-use crate::codec::rewrite::{put, remove};
+use crate::codec::rewrite::{has_twins, put, remove};
 use tailwater_shards::record::{Record, Value};
 use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::shape::{Edit, EditId, Find};
@@ -63,6 +63,26 @@ impl Place {
     /// The edit that removes it, if it is a field of the event itself.
     pub fn removal(&self) -> Option<EditId> {
         self.rest.is_empty().then_some(self.remove)
+    }
+
+    /// Leaves of names on the way that occur twice in their object only the last, which is the one that counts: what is to be
+    /// hidden must not stay in the others.
+    pub fn leave_last(&mut self, record: &mut Record<'_>) {
+        if self.rest.is_empty() {
+            return;
+        }
+        let Some(Value::Json(json)) = record.get(self.find) else { return };
+        if !has_twins(json, &self.rest) {
+            return;
+        }
+        self.scratch.clear();
+        let changed = match find_path(json, &self.rest) {
+            Some(value) => put(json, &self.rest, value, &mut self.scratch),
+            None => remove(json, &self.rest, &mut self.scratch),
+        };
+        if !changed || !record.set(self.set, |out| out.extend_from_slice(&self.scratch)) {
+            record.edit(self.remove);
+        }
     }
 
     /// Puts a JSON text there. False, and nothing changed, when something is in the way or the event has grown too large.

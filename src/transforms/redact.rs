@@ -105,6 +105,7 @@ impl Transform for Redact {
         };
         for place in places {
             out.clear();
+            place.leave_last(record);
             let Some(value) = place.get(record) else { continue };
             if work.value(value, out) && !place.put(record, out) {
                 // There is no room for the new value, and the old one must not leave.

@@ -34,7 +34,7 @@ impl Verb for Settings {
             }
             _ => Move::Value { from: Place::new(from, opening), to: Place::new(to, opening) },
         });
-        Box::new(Rename { moves: moves.collect(), scratch: Vec::new() })
+        Box::new(Rename { moves: moves.collect(), scratch: Vec::new(), failures: 0 })
     }
 }
 
@@ -50,6 +50,7 @@ enum Move {
 struct Rename {
     moves: Vec<Move>,
     scratch: Vec<u8>,
+    failures: u64,
 }
 
 impl Transform for Rename {
@@ -66,11 +67,16 @@ impl Transform for Rename {
                     if !to.put(record, &self.scratch) {
                         // Nothing is lost when something is in the way of the new place.
                         record.set_shape(before);
+                        self.failures += 1;
                     }
                 }
             }
         }
         Verdict::Keep
+    }
+
+    fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
     }
 
     fn edits(&self) -> Option<Vec<EditId>> {

@@ -309,3 +309,33 @@ fn removal_of_what_lies_inside_never_leaves_it_for_want_of_room() {
     let mut bench = Bench::try_new(&list).expect("valid");
     assert_eq!(bench.event(&event).as_deref(), Some(r#"{"file":"a.log","a":1}"#));
 }
+
+#[test]
+fn secrets_do_not_stay_in_names_that_occur_twice() {
+    let event = r#"{"x":{"a":"ann@example.com","b":1,"a":"bob"},"y":{"k":{"s":"t@example.com"},"k":5}}"#;
+    let lists = [
+        "- redact: {fields: [x.a, y.k.s], presets: [email]}",
+        "- hash: {fields: [x.a, y.k.s]}",
+        "- remove: [x.a, y.k.s]",
+        "- add: {x.a: 1}\n- remove: [y.k.s]",
+    ];
+    for list in lists {
+        let done = one(list, event);
+        assert!(!done.contains("example.com"), "{list}: {done}");
+        assert!(done.contains(r#""b":1"#) && done.contains(r#""k":5"#), "{list}: {done}");
+    }
+}
+
+#[test]
+fn verbs_that_find_something_in_the_way_count_it() {
+    let event = r#"{"a":5,"c":1}"#;
+    for list in
+        ["- add: {a.b: 1}", "- add: {a.b: \"{{ c }}\"}", "- rename: {c: a.z}", "- copy: {c: a.z}", "- unflatten: {}"]
+    {
+        let event = if list.contains("unflatten") { r#"{"a.b.c":2,"a.b":1}"# } else { event };
+        let mut bench = Bench::try_new(list).expect("valid");
+        let done = bench.event(event).expect("kept");
+        assert_eq!(bench.failures(), 1, "{list}: {done}");
+        assert!(done.contains(":1") && (done.contains(":5") || done.contains(":2")), "{list}: {done}");
+    }
+}

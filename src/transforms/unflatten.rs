@@ -213,7 +213,7 @@ fn split<'a>(name: &'a [u8], separator: &[u8]) -> (&'a [u8], Option<&'a [u8]>) {
 }
 
 /// Appends the object `json` with `value` under the parts of `name`. False, with anything appended, when something else than an
-/// object is in the way.
+/// object is in the way, or the value would be in the way of an object.
 fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
     let (part, rest) = split(name, separator);
     let Some(fields) = Fields::of(json) else { return false };
@@ -228,6 +228,7 @@ fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut
         empty = false;
         match rest {
             _ if last != Some(number) => out.extend_from_slice(old),
+            None if old.starts_with(b"{") => return false,
             None => out.extend_from_slice(value),
             Some(rest) => {
                 if !put_split(old, rest, separator, value, out) {

@@ -99,11 +99,10 @@ impl Sketch {
         }
     }
 
-    /// The number below which this part of all numbers is; none if there are no numbers.
+    /// The smallest number that at least this part of all numbers does not exceed (nearest rank); none if there are no numbers.
     pub fn quantile(&self, part: f64) -> Option<f64> {
         let last = self.count.checked_sub(1)?;
-        let rank = (part.clamp(0.0, 1.0) * last as f64) as u64;
-        let found = self.at(rank.min(last));
+        let found = self.at(nearest_rank(part, self.count).min(last));
         Some(found.clamp(self.least, self.greatest))
     }
 
@@ -127,6 +126,13 @@ impl Sketch {
         }
         self.greatest
     }
+}
+
+/// The place of the percentile among so many numbers in their order, counted from zero.
+fn nearest_rank(part: f64, count: u64) -> u64 {
+    // A product that is whole but for its rounding is that number.
+    let rank = (part.clamp(0.0, 1.0) * count as f64 - 1e-9).ceil();
+    (rank as u64).max(1) - 1
 }
 
 #[cfg(test)]
@@ -153,6 +159,15 @@ mod tests {
             assert!(is_close(found, f64::from(percent + 1)), "{percent}: {found}");
         }
         assert_eq!(Sketch::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn percentiles_of_few_numbers_are_among_them() {
+        let sketch = sketch(&[1.0, 100.0]);
+        for (part, expected) in [(0.0, 1.0), (0.5, 1.0), (0.51, 100.0), (0.9, 100.0), (0.99, 100.0), (1.0, 100.0)] {
+            assert!(is_close(sketch.quantile(part).expect("numbers"), expected), "{part}");
+        }
+        assert_eq!([0.07, 0.29, 0.57, 0.58].map(|part| nearest_rank(part, 100)), [6, 28, 56, 57]);
     }
 
     #[test]
@@ -192,7 +207,7 @@ mod tests {
             let sketch = sketch(&numbers);
             let mut sorted = numbers;
             sorted.sort_by(f64::total_cmp);
-            let exact = sorted[(part * (sorted.len() - 1) as f64) as usize];
+            let exact = sorted[nearest_rank(part, sorted.len() as u64) as usize];
             let found = sketch.quantile(part).expect("there are numbers");
             prop_assert!(is_close(found, exact), "{found} for {exact}");
         }

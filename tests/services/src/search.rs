@@ -3,10 +3,15 @@
 //! Everything here fails the test when the server refuses it; a test that wants a refusal sends its own request by [`Search::http`].
 
 use crate::http::{Client, Response};
+use crate::process::pause;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// Documents of one answer when all are asked for.
 const PAGE: usize = 5_000;
+
+/// How long the shards of a new index may take on a busy machine.
+const SHARDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// One server.
 #[derive(Debug, Clone)]
@@ -66,7 +71,15 @@ impl Search {
             return 0;
         }
         self.refresh(index);
-        self.try_count(index).unwrap_or_else(|error| panic!("{error}")).unwrap_or(0)
+        let begun = Instant::now();
+        loop {
+            match self.try_count(index) {
+                Ok(count) => return count.unwrap_or(0),
+                // The shards of an index that was made just now are not there at once.
+                Err(error) => assert!(begun.elapsed() < SHARDS_WITHIN, "{error}"),
+            }
+            pause(Duration::from_millis(100));
+        }
     }
 
     /// As [`Search::count`], for a server that may be down or not ready; without a refresh, none for an index that does not exist.

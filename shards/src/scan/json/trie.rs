@@ -24,7 +24,7 @@ const INLINE_EDGES: usize = 4;
 const INLINE_BYTES: usize = 32;
 /// Edges in the table for each node that may exist: its name, and other spellings of it.
 const EDGES_PER_NODE: usize = 4;
-/// No label has this length.
+/// No label that is kept inline has this length.
 const UNUSED: u8 = u8::MAX;
 /// No edge has this number.
 const NONE: u32 = u32::MAX;
@@ -179,6 +179,10 @@ impl Trie {
     /// `length` and 32 bytes can be read at `label`; the processor has the tier.
     #[inline(always)]
     pub(super) unsafe fn known_child<K: Kernel>(&self, node: u32, label: *const u8, length: usize) -> Option<u32> {
+        // A longer label is in no node, and one of these lengths marks an edge that is not used.
+        if length > INLINE_BYTES {
+            return None;
+        }
         // Special nodes are beyond all others.
         let node = self.nodes.get(node as usize)?;
         for edge in 0..INLINE_EDGES {

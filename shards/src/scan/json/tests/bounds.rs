@@ -43,7 +43,7 @@ fn fields_are_good_up_to_their_limit() {
 
 #[test]
 fn long_keys_are_good_without_a_node() {
-    for length in [1, 28, 29, 30, 31, 32, 33, 100, LABEL_BYTES_MAX - 2, LABEL_BYTES_MAX - 1, 65_536] {
+    for length in (1..=300).chain([LABEL_BYTES_MAX - 2, LABEL_BYTES_MAX - 1, 65_536]) {
         let key = "k".repeat(length);
         let line = format!("{{\"a\":1,\"{key}\":2,\"b\":3}}\n");
         let chunk = line.repeat(3).into_bytes();
