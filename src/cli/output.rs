@@ -44,6 +44,18 @@ pub struct Paint {
     pub on: bool,
 }
 
+/// Text of an event for a terminal: what could steer one is spelled out.
+pub fn visible(text: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in String::from_utf8_lossy(text).chars() {
+        match character.is_control() && character != '\t' {
+            true => out.extend(character.escape_default()),
+            false => out.push(character),
+        }
+    }
+    out
+}
+
 impl Paint {
     /// What is gone or wrong.
     pub fn red(self, text: &str) -> String {
@@ -72,5 +84,16 @@ impl Paint {
 
     fn code(self, code: &str, text: &str) -> String {
         if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_could_steer_a_terminal_is_spelled_out() {
+        assert_eq!(
+            super::visible(b"a\tb \x1b[31m\x07\x7f\xc2\x9b \xff"),
+            "a\tb \\u{1b}[31m\\u{7}\\u{7f}\\u{9b} \u{fffd}"
+        );
     }
 }

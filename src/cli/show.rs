@@ -1,6 +1,6 @@
 //! What became of an event, for people and for programs.
 
-use super::output::Paint;
+use super::output::{Paint, visible};
 use crate::process::changes::{Change, EventFields, quoted};
 use crate::process::trace::{End, EventTrace, PipelineTrace, StepTrace};
 use crate::transforms::Verdict;
@@ -17,7 +17,7 @@ pub struct Names<'a> {
 /// An event for people.
 pub fn event(number: u64, trace: &EventTrace, names: &[Names<'_>], paint: Paint) -> String {
     let mut out = format!("{}\n", paint.bold(&format!("event {number}")));
-    let _ = writeln!(out, "  came as    {}", String::from_utf8_lossy(&trace.original));
+    let _ = writeln!(out, "  came as    {}", visible(&trace.original));
     if let Some(fault) = &trace.fault {
         let _ = writeln!(out, "  {}", paint.red(&format!("not parsed: {fault}")));
     }
