@@ -25,7 +25,7 @@ use tailwater_shards::shape::Field;
 /// - `card`: numbers of 13 to 19 digits with single spaces or dashes between them that begin with 2 to 6 and whose check digit is
 ///   right; also where a number of JSON is one.
 /// - `ipv4` and `ipv6`: addresses, the latter in every form that is valid.
-/// - `bearer`: what follows the word `bearer`.
+/// - `bearer`: what follows the word `bearer`, unless it is a short word of letters, as in a sentence.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Redact")]
