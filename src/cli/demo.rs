@@ -122,6 +122,8 @@ fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> 
             stop: stop.clone(),
         },
     )?;
+    // Dropped before `running`, which waits for an engine that nobody would end where output fails.
+    let _ended = Ended { stop: stop.clone(), asked: asked.clone() };
     let address = address.recv_timeout(CATCH_UP).context("the admin endpoint does not come up")?;
     output::print(&format!(
         "The log is written to {}\nMetrics are at http://{address}/metrics\nCtrl-C ends the demo\n\n",
@@ -144,6 +146,19 @@ fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> 
     let Some(target) = &arguments.to else { return Ok(archive) };
     output::print(&format!("{} took {sent} of {kept} events\n", target.url))?;
     Ok(if sent >= kept { archive } else { Exit::Failed })
+}
+
+/// Ends engine and writer when it is dropped, however the demo ended.
+struct Ended {
+    stop: Stop,
+    asked: Arc<AtomicBool>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.asked.store(true, Ordering::Release);
+        self.stop.enter(Phase::Forced);
+    }
 }
 
 /// Waits until what was written is read and delivered, for a while. How much of it the server has.

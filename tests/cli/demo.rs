@@ -3,9 +3,11 @@
 use crate::{bytes_below, command, text};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 use tailwater_services::opensearch::OpenSearch;
 
 fn demo(arguments: &[&str]) -> (Output, String) {
@@ -29,6 +31,30 @@ fn demo_delivers_every_line_over_a_rotation_and_cleans_up() {
     let edited = shown.lines().find(|line| line.starts_with("  -> {")).expect("events are shown");
     assert!(edited.contains("\"message\":\"GET ") && edited.contains("\"service\":\"shop\""), "{edited}");
     assert!(!edited.contains("session") && !shown.contains("lost 1"), "{edited}");
+}
+
+#[test]
+fn demo_ends_when_nobody_reads_what_it_shows() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let mut child = command(&["demo"])
+        .env("TMPDIR", temporary.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let mut first = String::new();
+    let shown = child.stdout.take().expect("a pipe");
+    BufReader::new(shown).read_line(&mut first).expect("a line");
+    assert!(first.contains("This configuration runs"), "{first}");
+    let (_held, never) = mpsc::channel::<()>();
+    let begun = Instant::now();
+    while child.try_wait().expect("its state").is_none() {
+        if begun.elapsed() > Duration::from_secs(60) {
+            child.kill().expect("it can be killed");
+            panic!("it goes on without a reader");
+        }
+        let _ = never.recv_timeout(Duration::from_millis(50));
+    }
 }
 
 /// Answers every request with 200 and counts the lines of the bodies.
