@@ -1,6 +1,7 @@
 //! The file that several verbs read, and how its problems are shown.
 
 use super::output;
+use crate::config::raw::DATA_DIR_DEFAULT;
 use crate::config::{self, Circumstances, Loaded, Refused};
 use clap::Args;
 use std::path::PathBuf;
@@ -22,6 +23,28 @@ pub struct DataDirArguments {
     /// The directory of the write-ahead log, instead of the one that the file names
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// Which data directory.
+#[derive(Args)]
+pub struct Place {
+    /// The configuration file that names the data directory
+    #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data_dir: DataDirArguments,
+}
+
+impl Place {
+    /// The data directory; none if the configuration cannot be used.
+    pub fn root(&self) -> Option<PathBuf> {
+        if let Some(data_dir) = &self.data_dir.data_dir {
+            return Some(data_dir.clone());
+        }
+        let Some(config) = self.config.clone() else { return Some(PathBuf::from(DATA_DIR_DEFAULT)) };
+        load(&FileArguments { config, data_dir: DataDirArguments { data_dir: None } })
+            .map(|loaded| loaded.plan.data_dir)
+    }
 }
 
 /// The circumstances of this process.

@@ -17,6 +17,7 @@ use tailwater_shards::batch::{Batch, Source};
 use tailwater_shards::counters::Tally;
 use tailwater_shards::env::{ShardId, Timestamp};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
+use tailwater_shards::record::push_number;
 use tailwater_shards::scan::escape_json_into;
 
 /// What an event's source is.
@@ -133,25 +134,10 @@ impl Envelope {
 }
 
 /// Appends a JSON string.
-fn push_string(text: &[u8], out: &mut Vec<u8>) {
+pub fn push_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     escape_json_into(text, out);
     out.push(b'"');
-}
-
-/// Appends a number in decimal.
-fn push_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[at..]);
 }
 
 impl Processor for Envelope {

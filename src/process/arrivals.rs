@@ -4,7 +4,7 @@
 //! record of its text with the reason in `parse_error`, or none, as the input says.
 
 use crate::codec::calendar::rfc3339_micros;
-use crate::codec::envelope::EnvelopeKind;
+use crate::codec::envelope::{EnvelopeKind, push_string};
 use crate::config::facts::Facts;
 use crate::config::types::FieldName;
 use crate::parsers::{Events, OnError, Parse};
@@ -14,7 +14,6 @@ use tailwater_shards::batch::Batch;
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Place, Record, Workshop};
-use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::scan::json::{Lines, NodeId, Parser, explain};
 use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
 
@@ -177,12 +176,6 @@ fn metas(events: &Events) -> Vec<(Meta, &str)> {
 fn push_timestamp(timestamp: Timestamp, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(&rfc3339_micros(timestamp));
-    out.push(b'"');
-}
-
-fn push_string(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    escape_json_into(text, out);
     out.push(b'"');
 }
 

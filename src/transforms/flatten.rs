@@ -207,7 +207,7 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
-    use crate::transforms::tests::{Bench, mistake, one};
+    use crate::transforms::tests::{Bench, events, mistake, one};
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
@@ -252,22 +252,6 @@ mod tests {
         assert!(mistake("- flatten: {separator: ''}").contains("an empty separator"));
     }
 
-    fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(json!(null)),
-            any::<i64>().prop_map(Value::from),
-            "[ab\"\\\\.]{0,3}".prop_map(Value::from)
-        ];
-        leaf.prop_recursive(4, 32, 4, |inner| {
-            prop_oneof![1 => proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from), 3 => object(inner)]
-        })
-    }
-
-    fn object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
-        let names = "[ab\"\\\\é.]{0,3}";
-        proptest::collection::btree_map(names, inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
-    }
-
     fn model(name: String, value: &Value, out: &mut Map<String, Value>) {
         match value {
             Value::Object(map) if !map.is_empty() => {
@@ -279,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn flat_events_agree_with_the_model(event in object(value())) {
+        fn flat_events_agree_with_the_model(event in events("[ab\"\\\\é.]{0,3}")) {
             let mut expected = Map::new();
             event.as_object().into_iter().flatten().for_each(|(name, value)| model(name.clone(), value, &mut expected));
             let mut bench = Bench::try_new("- remove: [file]\n- flatten: {}").expect("valid");

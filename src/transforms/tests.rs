@@ -5,6 +5,8 @@ use crate::config::component::Mistake;
 use crate::config::de::read;
 use crate::config::facts::Facts;
 use crate::config::node::parse;
+use proptest::prelude::*;
+use serde_json::Value as Json;
 use tailwater_shards::batch::{Chunk, EventSpan};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::RealDisk;
@@ -132,6 +134,21 @@ pub fn one(list: &str, line: &str) -> String {
 /// What is wrong with a list of verbs.
 pub fn mistake(list: &str) -> String {
     Bench::try_new(list).err().unwrap_or_else(|| panic!("{list} has no mistake"))
+}
+
+/// Objects of JSON with fields that are called as `names` says, nested ones among them.
+pub fn events(names: &'static str) -> impl Strategy<Value = Json> {
+    let leaf =
+        prop_oneof![Just(Json::Null), any::<i64>().prop_map(Json::from), "[ab\"\\\\.]{0,3}".prop_map(Json::from)];
+    let value = leaf.prop_recursive(4, 32, 4, move |inner| {
+        let list = proptest::collection::vec(inner.clone(), 0..3).prop_map(Json::from);
+        prop_oneof![1 => list, 3 => object(names, inner)]
+    });
+    object(names, value)
+}
+
+fn object(names: &'static str, value: impl Strategy<Value = Json>) -> impl Strategy<Value = Json> {
+    proptest::collection::btree_map(names, value, 0..4).prop_map(|map| Json::Object(map.into_iter().collect()))
 }
 
 #[test]

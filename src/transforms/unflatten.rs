@@ -252,7 +252,7 @@ fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut
 
 #[cfg(test)]
 mod tests {
-    use crate::transforms::tests::{Bench, mistake, one};
+    use crate::transforms::tests::{Bench, events, mistake, one};
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
@@ -299,25 +299,9 @@ mod tests {
         assert_eq!(bench.failures(), 3000 - super::GROUPS_MAX as u64);
     }
 
-    fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(json!(null)),
-            any::<i64>().prop_map(Value::from),
-            "[ab\"\\\\.]{0,3}".prop_map(Value::from)
-        ];
-        leaf.prop_recursive(4, 32, 4, |inner| {
-            prop_oneof![1 => proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from), 3 => object(inner)]
-        })
-    }
-
-    fn object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
-        let names = "[ab\"\\\\é]{1,2}";
-        proptest::collection::btree_map(names, inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
-    }
-
     proptest! {
         #[test]
-        fn what_was_flattened_comes_back(event in object(value()), separator in "[.]|__|\"") {
+        fn what_was_flattened_comes_back(event in events("[ab\"\\\\é]{1,2}"), separator in "[.]|__|\"") {
             prop_assume!(separator != "\"" || !event.to_string().contains("\\\""));
             let list = format!("- remove: [file]\n- flatten: {{separator: '{separator}'}}\n- unflatten: {{separator: '{separator}'}}");
             let mut bench = Bench::try_new(&list).expect("valid");

@@ -2,9 +2,9 @@
 
 use super::super::Exit;
 use super::super::output::ReaderGone;
-use super::Place;
 use super::choice::{Choice, Moment, moment};
 use super::ls::time;
+use crate::cli::configuration::Place;
 use crate::net::auth::base64;
 use clap::Args;
 use serde_json::{Map, Value};
@@ -27,7 +27,7 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let Some(queue) = arguments.place.queue()? else { return Ok(Exit::Configuration) };
+    let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     queue.letters(|_, kept| {

@@ -1,7 +1,7 @@
 //! `dlq ls`: how many letters there are, of whom, and why.
 
 use super::super::{Exit, output};
-use super::Place;
+use crate::cli::configuration::Place;
 use crate::codec::calendar::rfc3339_micros;
 use clap::Args;
 use serde_json::json;
@@ -34,7 +34,7 @@ type Groups = BTreeMap<(ComponentKind, String, String), Group>;
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let Some(queue) = arguments.place.queue()? else { return Ok(Exit::Configuration) };
+    let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let (mut segments, mut open, mut claimed, mut bytes) = (0u64, 0u64, 0u64, 0u64);
     for folder in queue.folders()? {
         for entry in queue.segments(&folder.path)? {

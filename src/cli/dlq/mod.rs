@@ -12,9 +12,8 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-use super::configuration::{DataDirArguments, FileArguments, load};
+use super::configuration::Place;
 use super::{Exit, output};
-use crate::config::raw::DATA_DIR_DEFAULT;
 use clap::{Args, Subcommand};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -42,16 +41,6 @@ enum Verb {
     Purge(purge::Arguments),
 }
 
-/// Which data directory.
-#[derive(Args)]
-struct Place {
-    /// The configuration file that names the data directory
-    #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    data_dir: DataDirArguments,
-}
-
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     match &arguments.verb {
@@ -62,22 +51,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
 }
 
-impl Place {
-    /// The queue; none if the configuration cannot be used.
-    fn queue(&self) -> anyhow::Result<Option<Queue>> {
-        let root = match (&self.data_dir.data_dir, &self.config) {
-            (Some(data_dir), _) => data_dir.clone(),
-            (None, None) => PathBuf::from(DATA_DIR_DEFAULT),
-            (None, Some(config)) => {
-                let file = FileArguments { config: config.clone(), data_dir: DataDirArguments { data_dir: None } };
-                match load(&file) {
-                    Some(loaded) => loaded.plan.data_dir,
-                    None => return Ok(None),
-                }
-            }
-        };
-        Queue::open(root).map(Some)
-    }
+/// The queue of a place; none if the configuration cannot be used.
+fn queue(place: &Place) -> anyhow::Result<Option<Queue>> {
+    place.root().map(Queue::open).transpose()
 }
 
 /// The queue in a data directory.

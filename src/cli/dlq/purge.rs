@@ -1,8 +1,8 @@
 //! `dlq purge`: removes letters.
 
 use super::super::{Exit, output};
-use super::Place;
 use super::choice::{Choice, Moment, moment};
+use crate::cli::configuration::Place;
 use clap::Args;
 
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let Some(queue) = arguments.place.queue()? else { return Ok(Exit::Configuration) };
+    let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let wanted = |kept: &tailwater_shards::dlq::KeptLetter<'_>| {
         arguments.choice.takes(&kept.letter) && arguments.before.is_none_or(|before| before.is_after(kept))
     };

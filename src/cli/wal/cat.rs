@@ -2,7 +2,8 @@
 
 use super::super::Exit;
 use super::super::output::{self, ReaderGone};
-use super::{Data, Place, frames};
+use super::{Data, frames};
+use crate::cli::configuration::Place;
 use clap::Args;
 use std::io::{self, BufWriter, Write};
 use tailwater_shards::wal::LogId;

@@ -8,11 +8,10 @@ mod check;
 mod ls;
 mod untouched;
 
-use super::configuration::{DataDirArguments, FileArguments, load};
+use super::configuration::Place;
 use super::{Exit, output};
-use crate::config::raw::DATA_DIR_DEFAULT;
 use clap::{Args, Subcommand};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, install_map_fault_handler};
 use tailwater_shards::wal::LogId;
@@ -39,16 +38,6 @@ enum Verb {
     Cat(cat::Arguments),
 }
 
-/// Which data directory.
-#[derive(Args)]
-struct Place {
-    /// The configuration file that names the data directory
-    #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    data_dir: DataDirArguments,
-}
-
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let place = match &arguments.verb {
@@ -68,18 +57,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         Verb::Ls(_) => ls::run(&data),
         Verb::Check(_) => check::run(&data),
         Verb::Cat(cat) => cat::run(&data, cat),
-    }
-}
-
-impl Place {
-    /// The data directory; none if the configuration cannot be used.
-    fn root(&self) -> Option<PathBuf> {
-        if let Some(data_dir) = &self.data_dir.data_dir {
-            return Some(data_dir.clone());
-        }
-        let Some(config) = self.config.clone() else { return Some(PathBuf::from(DATA_DIR_DEFAULT)) };
-        load(&FileArguments { config, data_dir: DataDirArguments { data_dir: None } })
-            .map(|loaded| loaded.plan.data_dir)
     }
 }
 
