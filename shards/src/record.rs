@@ -360,6 +360,7 @@ fn computed(made: &Made, number: u16) -> &[u8] {
 }
 
 /// Appends a number in decimal.
+#[inline]
 pub fn push_number(mut number: u64, out: &mut Vec<u8>) {
     let mut text = [0; 20];
     let mut at = text.len();
