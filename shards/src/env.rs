@@ -212,6 +212,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
     /// Bytes that an ordinary user may still write where `path` lies.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// How many calls of this process have found no descriptor left, here or for a socket. Whoever holds descriptors that it
+    /// can do without gives some back when this has grown: the call may have been anybody's.
+    fn exhausted(&self) -> u64;
 
     /// Whether this mistake is made on purpose. Decided by the type, so that no setting of a real disk can say yes, and the
     /// branches that ask are gone from what is compiled for one. Only the simulated disk answers for itself.

@@ -79,6 +79,28 @@ fn exhausted_descriptors_at_runtime_are_waited_for() {
     product.finish(&case.output(), last);
 }
 
+/// No input needs a descriptor any more, the log does: what quiet files hold is given up for it.
+#[test]
+fn quiet_files_give_up_their_descriptors_for_the_log() {
+    let mut case = Case::new("quiet");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    write_files(&case, 0, FILES);
+    let mut product = Product::start(&case, &config);
+    ["descriptor", "Too many open files", "similar lines", "no new segment"]
+        .iter()
+        .for_each(|part| product.expect(part));
+    let mut last = FILES * LINES_PER_FILE;
+    LineCount::of(case.output()).wait(last, &mut product);
+    let open = open_descriptors(&product);
+    limit(&product, open - 10);
+    let mut log = fs::File::options().append(true).open(case.path("logs/0.log")).expect("a file");
+    std::io::Write::write_all(&mut log, &block(last + 1, last + 80_000)).expect("lines");
+    last += 80_000;
+    product.wait_for_log(&["too many open files"]);
+    product.finish(&case.output(), last);
+}
+
 /// Nothing raises the limit; files that go give theirs back.
 #[test]
 fn descriptors_of_files_that_go_serve_those_that_come() {

@@ -10,7 +10,7 @@
 //! Does not retry or time out: a call on a dead network mount blocks as long as the kernel does.
 
 use super::{fault, kernel_error, memory::MemoryNames};
-use crate::env::{DirEntry, Disk, File, FileKind, Map, Open, Stat, Timestamp};
+use crate::env::{DirEntry, Disk, File, FileKind, Map, Open, Stat, Timestamp, is_exhausted};
 use glommio::io::BufferedFile;
 use std::borrow::Cow;
 use std::ffi::CString;
@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Parts of one write; the kernel takes at most 1,024.
@@ -31,6 +31,17 @@ const PARTS_MAX: usize = 64;
 
 /// Owner reads and writes, the group reads: logs carry what their sources keep from others.
 const FILE_MODE: u32 = 0o640;
+
+/// Calls that found no descriptor left. These are the process's, not one disk's.
+static EXHAUSTED: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a call that found no descriptor left.
+pub(super) fn counted<T>(result: io::Result<T>) -> io::Result<T> {
+    if result.as_ref().is_err_and(is_exhausted) {
+        EXHAUSTED.fetch_add(1, Ordering::Relaxed);
+    }
+    result
+}
 
 /// Files of the kernel, or names kept in memory. See the module.
 #[derive(Clone, Default)]
@@ -94,7 +105,7 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path, how: Open) -> io::Result<RealFile> {
         if let Some(memory) = &self.memory {
-            return memory.open(path, how);
+            return counted(memory.open(path, how));
         }
         let mut options = fs::OpenOptions::new();
         options.read(true);
@@ -103,19 +114,17 @@ impl Disk for RealDisk {
                 let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
                 match options.custom_flags(flags | libc::O_NOATIME).open(path) {
                     // Only the owner of a file may leave its access time alone.
-                    Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-                        options.custom_flags(flags).open(path)?
-                    }
-                    other => other?,
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) => options.custom_flags(flags).open(path),
+                    other => other,
                 }
             }
-            Open::Write => options.write(true).custom_flags(libc::O_NOCTTY).open(path)?,
+            Open::Write => options.write(true).custom_flags(libc::O_NOCTTY).open(path),
             Open::Create => {
                 let flags = libc::O_NOCTTY | libc::O_NOFOLLOW;
-                options.write(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)?
+                options.write(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)
             }
         };
-        Ok(RealFile::new(file, false))
+        counted(file).map(|file| RealFile::new(file, false))
     }
 
     fn map(&self, file: &RealFile, length: u64) -> io::Result<RealMap> {
@@ -141,7 +150,7 @@ impl Disk for RealDisk {
             return memory.list(directory);
         }
         let mut entries = Vec::new();
-        for entry in fs::read_dir(directory)? {
+        for entry in counted(fs::read_dir(directory))? {
             let entry = entry?;
             let (directory, link) = match entry.file_type() {
                 Ok(kind) => (kind.is_dir(), kind.is_symlink()),
@@ -185,7 +194,7 @@ impl Disk for RealDisk {
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         match &self.memory {
             Some(memory) => memory.stat(directory).map(drop),
-            None => fs::File::open(directory)?.sync_all(),
+            None => counted(fs::File::open(directory))?.sync_all(),
         }
     }
 
@@ -205,6 +214,10 @@ impl Disk for RealDisk {
             Some(_) => available_memory(),
             None => free_bytes(path),
         }
+    }
+
+    fn exhausted(&self) -> u64 {
+        EXHAUSTED.load(Ordering::Relaxed)
     }
 }
 

@@ -228,7 +228,7 @@ impl Env for GlommioEnv {
         let env = self.clone();
         // Off the executor: a pending connect of its own must never be cancelled.
         let connecting = self.blocking(move || std::net::TcpStream::connect_timeout(&address, timeout));
-        async move { Connection::adopt(&env, connecting.await?) }
+        async move { Connection::adopt(&env, disk::counted(connecting.await)?) }
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Does not encrypt, time out or limit what a peer sends; those are the product's.
 
+use super::disk::counted;
 use super::{GlommioEnv, kernel_error};
 use crate::env::Env;
 use crate::signal::Signal;
@@ -108,7 +109,8 @@ async fn accept(env: GlommioEnv, listener: TcpListener, queue: Rc<Queue>) {
             queue.taken.wait().await;
             continue;
         }
-        match listener.accept().await.map_err(kernel_error).and_then(|stream| Connection::prepare(&env, stream)) {
+        let accepted = counted(listener.accept().await.map_err(kernel_error));
+        match accepted.and_then(|stream| Connection::prepare(&env, stream)) {
             // Nobody takes what comes now.
             Ok(_) if queue.state.borrow().stopped => {}
             Ok(connection) => {

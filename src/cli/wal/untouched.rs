@@ -68,4 +68,8 @@ impl Disk for Untouched {
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.0.free_bytes(path)
     }
+
+    fn exhausted(&self) -> u64 {
+        self.0.exhausted()
+    }
 }

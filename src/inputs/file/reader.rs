@@ -475,9 +475,6 @@ impl<E: Env> Reader<'_, E> {
             // Another file is at its path: the home shard is about to say where this one went.
             Ok(_) if !taken.away => Err(Outcome::Failed),
             Err(error) if !taken.away => {
-                if super::home::is_exhausted(&error) {
-                    self.owner.shed();
-                }
                 if error.kind() != io::ErrorKind::NotFound {
                     self.tell_once(followed, &error, "it cannot be opened", "it is tried again each second");
                 }

@@ -20,6 +20,8 @@ pub struct Struck {
     pub directory_syncs: u64,
     /// Writes that failed.
     pub writes: u64,
+    /// Calls that found no descriptor left.
+    pub exhausted: u64,
 }
 
 /// The faults in force.

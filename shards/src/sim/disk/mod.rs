@@ -257,6 +257,7 @@ impl Disk for SimDisk {
         let mut state = self.changing("sync_dir")?;
         let id = state.find(directory)?;
         if due(&mut state.faults.directory_syncs_to_refuse) {
+            state.faults.struck.exhausted += 1;
             return Err(error(libc::EMFILE));
         }
         let failed = due(&mut state.faults.directory_syncs_to_fail);
@@ -277,6 +278,10 @@ impl Disk for SimDisk {
         let state = self.blocking("free_bytes")?;
         state.find(path)?;
         Ok(state.free_bytes())
+    }
+
+    fn exhausted(&self) -> u64 {
+        self.state().faults.struck.exhausted
     }
 
     fn sabotaged(sabotage: Sabotage) -> bool {

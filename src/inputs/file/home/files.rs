@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::{SourceKey, SourceRange};
-use tailwater_shards::env::{Env, ShardId, is_exhausted};
+use tailwater_shards::env::{Disk, Env, ShardId, is_exhausted};
 
 /// Files that are opened in one go, so that the first are read while the others are still being opened.
 const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
@@ -94,15 +94,22 @@ impl<E: Env> Home<'_, E> {
             }
             Identified::Failed(error) if error.kind() == io::ErrorKind::NotFound => self.look_again(&path),
             Identified::Failed(error) => {
-                if is_exhausted(&error) {
-                    self.owner.shed();
-                    for shard in 1..self.loads.len() {
-                        self.tell(ShardId(shard as u16), ToOwner::Shed);
-                    }
-                }
                 self.tell_once(&path, &error, "it cannot be opened", advice(&error));
                 self.look_again(&path);
             }
+        }
+    }
+
+    /// Has every shard close some files once a call has found no descriptor left: these files are opened again when they grow,
+    /// which the log and the outputs cannot do without theirs.
+    pub(super) fn shed_if_exhausted(&mut self) {
+        let exhausted = self.context.env.disk().exhausted();
+        if std::mem::replace(&mut self.exhausted, exhausted) == exhausted {
+            return;
+        }
+        self.owner.shed();
+        for shard in 1..self.loads.len() {
+            self.tell(ShardId(shard as u16), ToOwner::Shed);
         }
     }
 

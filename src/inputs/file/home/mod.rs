@@ -23,7 +23,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::SourceKey;
-pub(super) use tailwater_shards::env::is_exhausted;
 use tailwater_shards::env::{Disk, Env, Monotonic, ShardId};
 use tailwater_shards::limits::TOMBSTONES_MIN;
 use tailwater_shards::plugin::{InputContext, PluginError};
@@ -104,6 +103,8 @@ struct Home<'a, E: Env> {
     awaited: HashMap<PathBuf, Monotonic>,
     next_id: FileId,
     handed: usize,
+    /// Calls of the process that had found no descriptor left when this was last looked at.
+    exhausted: u64,
     first_life: bool,
     scanned: bool,
     missing_said: bool,
@@ -144,6 +145,7 @@ impl<'a, E: Env> Home<'a, E> {
             awaited: HashMap::new(),
             next_id: 1,
             handed: 0,
+            exhausted: context.env.disk().exhausted(),
             scanned: false,
             missing_said: false,
             started: context.env.now(),
@@ -163,6 +165,7 @@ impl<'a, E: Env> Home<'a, E> {
             let now = self.context.env.now();
             if now >= tick_at {
                 self.ticks += 1;
+                self.shed_if_exhausted();
                 self.owner.tick().await;
                 self.rescan().await;
                 self.give_up_missing();
