@@ -1,10 +1,11 @@
 //! The fields of an event for people to look at, and what is different between two of them.
 //!
-//! Guarantees: values are JSON as it stands in the event's line, so numbers that no program can hold show as they are. Not for
-//! the way of events: it allocates for each field.
+//! Guarantees: values are JSON as it stands in the event's line, so numbers that no program can hold show as they are; an event
+//! of very many fields costs no more for each of them than a small one. Not for the way of events: it allocates for each field.
 
 use crate::codec::json::{Fields, unescape_json};
 use crate::codec::path::{Path, Segment, find_path};
+use std::collections::{HashMap, HashSet};
 use tailwater_shards::record::{Record, Value};
 use tailwater_shards::scan::escape_json_into;
 
@@ -36,15 +37,24 @@ impl EventFields {
                 text = name.to_vec();
             }
             let name = String::from_utf8_lossy(&text).into_owned();
-            all.retain(|(known, _)| *known != name);
             all.push((name, String::from_utf8_lossy(value).into_owned()));
         }
+        let mut behind = HashSet::with_capacity(all.len());
+        let counts: Vec<bool> = all.iter().rev().map(|(name, _)| behind.insert(name.as_str())).collect();
+        let mut counts = counts.into_iter().rev();
+        all.retain(|_| counts.next().unwrap_or(true));
         Some(EventFields(all))
     }
 
-    /// The value of a field.
+    /// The value of a field. Looks at one after the other: for all fields there is [`EventFields::by_name`].
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, json)| json.as_str())
+    }
+
+    /// The values by their names.
+    fn by_name(&self) -> HashMap<&str, &str> {
+        // Of names that are the same once what is no text in them is replaced, the first one counts, as for `get`.
+        self.0.iter().rev().map(|(name, json)| (name.as_str(), json.as_str())).collect()
     }
 
     /// The value at a path.
@@ -98,8 +108,9 @@ fn compare(
         Some(above) => above.clone().then(Segment::Field(name.to_owned())),
         None => Path::field(name),
     };
+    let (known, now) = (before.by_name(), after.by_name());
     for (name, was) in &before.0 {
-        let Some(is) = after.get(name) else {
+        let Some(is) = now.get(name.as_str()).copied() else {
             found.push(Change { path: path(name), before: Some(was.clone()), after: None });
             continue;
         };
@@ -111,7 +122,7 @@ fn compare(
             _ => found.push(Change { path: path(name), before: Some(was.clone()), after: Some(is.to_owned()) }),
         }
     }
-    for (name, is) in after.0.iter().filter(|(name, _)| before.get(name).is_none()) {
+    for (name, is) in after.0.iter().filter(|(name, _)| !known.contains_key(name.as_str())) {
         found.push(Change { path: path(name), before: None, after: Some(is.clone()) });
     }
 }
@@ -119,6 +130,8 @@ fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
 
     fn shown(before: &str, after: &str) -> Vec<String> {
         let [before, after] = [before, after].map(|json| EventFields::of_json(json).expect("an object"));
@@ -146,5 +159,78 @@ mod tests {
     #[test]
     fn the_last_of_two_keys_counts() {
         assert_eq!(shown(r#"{"a":1,"\u0061":2}"#, r#"{"a":2}"#), [""; 0]);
+        let fields = EventFields::of_json(r#"{"a":1,"b":2,"a":3,"c":4,"b":5}"#).expect("an object");
+        assert_eq!(fields.to_json(), r#"{"a":3,"c":4,"b":5}"#);
+    }
+
+    #[test]
+    fn as_many_fields_as_an_event_can_have_are_compared() {
+        let object = |value: &str| {
+            let fields: Vec<String> = (0..65_535).map(|number| format!("\"k{number}\":{value}")).collect();
+            format!("{{{}}}", fields.join(","))
+        };
+        let before = EventFields::of_json(&object("1")).expect("an object");
+        let mut after = before.clone();
+        after.0.rotate_left(1);
+        let mut compared = std::cell::Cell::new(0u64);
+        let same = |was: &str, is: &str| {
+            compared.set(compared.get() + 1);
+            was == is
+        };
+        assert_eq!(changes(&before, &after, &same).len(), 0);
+        assert_eq!(*compared.get_mut(), 65_535);
+    }
+
+    /// What is different, as one would say it: every name is looked for among all.
+    fn model(above: &str, before: &Json, after: &Json, found: &mut (Vec<String>, Vec<String>)) {
+        let fields = |json: &Json| json.as_object().cloned().unwrap_or_default();
+        for (name, was) in fields(before) {
+            let path = format!("{above}{name}");
+            match after.get(&name) {
+                None => found.0.push(format!("{path} {was}>")),
+                Some(is) if was.is_object() && is.is_object() => model(&format!("{path}."), &was, is, found),
+                Some(is) if *is != was => found.0.push(format!("{path} {was}>{is}")),
+                Some(_) => {}
+            }
+        }
+        let new = fields(after).into_iter().filter(|(name, _)| before.get(name).is_none());
+        found.1.extend(new.map(|(name, is)| format!("{above}{name} >{is}")));
+    }
+
+    fn object() -> impl Strategy<Value = String> {
+        let leaf = "[0-3]|true|null|\"[ab]\"";
+        leaf.prop_recursive(3, 24, 6, |inner| {
+            let fields = proptest::collection::vec(("[a-e]", inner), 0..7);
+            fields.prop_map(|fields| {
+                let fields: Vec<String> = fields.iter().map(|(name, json)| format!("\"{name}\":{json}")).collect();
+                format!("{{{}}}", fields.join(","))
+            })
+        })
+        .prop_filter("an event is an object", |json| json.starts_with('{'))
+    }
+
+    proptest! {
+        #[test]
+        fn differences_agree_with_the_model(before in object(), after in object()) {
+            let json = |text: &str| serde_json::from_str::<Json>(text).expect("JSON");
+            let mut found = (Vec::new(), Vec::new());
+            model("", &json(&before), &json(&after), &mut found);
+            let mut expected = [found.0, found.1].concat();
+            let mut came: Vec<String> = shown(&before, &after).iter().map(|line| plain(line)).collect();
+            expected.sort_unstable();
+            came.sort_unstable();
+            prop_assert_eq!(came, expected);
+        }
+    }
+
+    /// A line of `shown` with its values as the model spells them.
+    fn plain(line: &str) -> String {
+        let (path, values) = line.split_once(' ').expect("a path");
+        let (was, is) = values.split_once('>').expect("two sides");
+        let side = |json: &str| match json {
+            "" => String::new(),
+            json => serde_json::from_str::<Json>(json).expect("JSON").to_string(),
+        };
+        format!("{path} {}>{}", side(was), side(is))
     }
 }
