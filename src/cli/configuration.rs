@@ -60,11 +60,11 @@ pub fn circumstances(data_dir: Option<PathBuf>) -> Circumstances {
 pub fn load(arguments: &FileArguments) -> Option<Loaded> {
     match config::load_file::<GlommioEnv>(&arguments.config, &circumstances(arguments.data_dir.data_dir.clone())) {
         Ok(loaded) => {
-            output::complain(&loaded.warnings.render(output::stderr_colors()));
+            output::complain_painted(&loaded.warnings.render(output::stderr_colors()));
             Some(loaded)
         }
         Err(Refused { report }) => {
-            output::complain(&report.render(output::stderr_colors()));
+            output::complain_painted(&report.render(output::stderr_colors()));
             let errors = report.problems.iter().filter(|p| p.severity == config::problem::Severity::Error).count();
             let noun = if errors == 1 { "error" } else { "errors" };
             output::complain(&format!("{}: {errors} {noun}, nothing is started\n", report.file));

@@ -1,6 +1,9 @@
 //! What became of an event, for people and for programs.
+//!
+//! Guarantees: for people, nothing of an event or a configuration can steer a terminal; for programs, values are JSON as it was.
 
-use super::output::{Paint, visible};
+use super::output::Paint;
+use crate::codec::visible::visible;
 use crate::process::changes::{Change, EventFields, quoted};
 use crate::process::trace::{End, EventTrace, PipelineTrace, StepTrace};
 use crate::transforms::Verdict;
@@ -22,7 +25,7 @@ pub fn event(number: u64, trace: &EventTrace, names: &[Names<'_>], paint: Paint)
         let _ = writeln!(out, "  {}", paint.red(&format!("not parsed: {fault}")));
     }
     match &trace.fields {
-        Some(fields) => _ = writeln!(out, "  read as    {}", fields.to_json()),
+        Some(fields) => _ = writeln!(out, "  read as    {}", visible(fields.to_json())),
         None => _ = writeln!(out, "  {}", paint.red(unparsed(trace))),
     }
     for (pipeline, names) in trace.pipelines.iter().zip(names) {
@@ -59,7 +62,7 @@ fn push_pipeline(trace: &PipelineTrace, names: &Names<'_>, paint: Paint, out: &m
         End::Oversized(bytes) => {
             let _ = writeln!(out, "    {}", paint.red(&format!("dropped: {bytes} bytes are more than the log takes")));
         }
-        End::Line(line) => _ = writeln!(out, "    {} {line}", paint.green("=")),
+        End::Line(line) => _ = writeln!(out, "    {} {}", paint.green("="), visible(line)),
     }
     for (route, name) in trace.routes.iter().zip(&names.outputs) {
         let (sign, name) = match route.taken {
@@ -84,7 +87,7 @@ fn push_step(step: &StepTrace, paint: Paint, out: &mut String) {
         Verdict::Aggregate => format!(" {}", paint.yellow("-> aggregated")),
         Verdict::DeadLetter => format!(" {}", paint.red("-> dead letter")),
     };
-    let _ = writeln!(out, "{indent}{} {}{side}{gone}", paint.dim(&step.place), step_name(step));
+    let _ = writeln!(out, "{indent}{} {}{side}{gone}", paint.dim(&step.place), visible(step_name(step)));
     if let Some(failure) = &step.failure {
         let _ = writeln!(out, "{indent}    {}", paint.red(&format!("! failed: {failure}")));
     }

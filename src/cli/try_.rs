@@ -112,10 +112,10 @@ impl Trial<'_> {
             }
             (self.left, self.shown) = (self.left - 1, self.shown + 1);
             let trace = self.tracer.event(batch, index);
-            output::print(&match self.json {
-                true => show::event_json(self.shown, &trace, &self.names),
-                false => show::event(self.shown, &trace, &self.names, paint()),
-            })?;
+            match self.json {
+                true => output::print_json(&show::event_json(self.shown, &trace, &self.names))?,
+                false => output::print_painted(&show::event(self.shown, &trace, &self.names, paint()))?,
+            }
         }
         Ok(true)
     }
@@ -124,10 +124,10 @@ impl Trial<'_> {
     fn made(&mut self, now: Now) -> anyhow::Result<()> {
         for MadeTrace { pipeline, trace } in self.tracer.made(now) {
             self.made += 1;
-            output::print(&match self.json {
-                true => show::made_json(self.made, &trace, &self.names[pipeline]),
-                false => show::made(self.made, &trace, &self.names[pipeline], paint()),
-            })?;
+            match self.json {
+                true => output::print_json(&show::made_json(self.made, &trace, &self.names[pipeline]))?,
+                false => output::print_painted(&show::made(self.made, &trace, &self.names[pipeline], paint()))?,
+            }
         }
         Ok(())
     }

@@ -13,3 +13,4 @@ pub mod rewrite;
 pub mod rfc3339;
 pub mod template;
 pub mod text;
+pub mod visible;

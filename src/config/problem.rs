@@ -3,6 +3,7 @@
 //! Guarantees: every problem names file, line and column; the text shown is the file's own, so a substituted variable shows as
 //! `${NAME}`, never as its value. Does not decide what is wrong.
 
+use crate::codec::visible::{visible, visible_lines};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 /// A range of bytes in the file.
@@ -113,7 +114,7 @@ impl Report {
         problems.sort_by_key(|problem| problem.span);
         let mut out = String::new();
         for problem in problems {
-            out.push_str(&self.render_one(problem, &renderer));
+            push_without_c1(&self.render_one(problem, &renderer), &mut out);
             out.push_str("\n\n");
         }
         out
@@ -126,20 +127,22 @@ impl Report {
         };
         let Some(span) = problem.span else {
             let mut group = level.primary_title(format!("{}: {}", self.file, problem.what)).elements(
-                Some(problem.label.as_str()).filter(|label| !label.is_empty()).map(|label| Level::NOTE.message(label)),
+                Some(problem.label.as_str())
+                    .filter(|label| !label.is_empty())
+                    .map(|label| Level::NOTE.message(visible_lines(label))),
             );
-            group = group.elements(problem.help.as_deref().map(|help| Level::HELP.message(help)));
+            group = group.elements(problem.help.as_deref().map(|help| Level::HELP.message(visible_lines(help))));
             return renderer.render(&[group]);
         };
         let (line, window, inside) = self.window(span);
         let annotation = AnnotationKind::Primary.span(inside);
         let annotation = match problem.label.is_empty() {
             true => annotation,
-            false => annotation.label(problem.label.as_str()),
+            false => annotation.label(visible_lines(&problem.label)),
         };
-        let snippet = Snippet::source(window).line_start(line).path(self.file.as_str()).annotation(annotation);
+        let snippet = Snippet::source(window).line_start(line).path(visible(&self.file)).annotation(annotation);
         let group = level.primary_title(problem.what.as_str()).element(snippet);
-        renderer.render(&[group.elements(problem.help.as_deref().map(|help| Level::HELP.message(help)))])
+        renderer.render(&[group.elements(problem.help.as_deref().map(|help| Level::HELP.message(visible_lines(help))))])
     }
 
     /// The line that a span starts on, cut to what a terminal shows, and the span inside it.
@@ -160,6 +163,34 @@ impl Report {
 /// Bytes of a line shown from the problem on.
 const WINDOW_BYTES_MAX: usize = 400;
 
+/// Of the text that the renderer takes as it is, it replaces what could steer a terminal, but the control characters behind ASCII.
+fn push_without_c1(rendered: &str, out: &mut String) {
+    for c in rendered.chars() {
+        match c {
+            '\u{80}'..='\u{9f}' => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+}
+
 fn floor(text: &str, byte: usize) -> usize {
     text.floor_char_boundary(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_out_of_a_configuration_steer_no_terminal() {
+        let hostile = "a\u{1b}[2J\u{7f}\u{9b}2J\u{202e}b";
+        let text = format!("x: {hostile}\n");
+        let spanned = Problem::error(Span { start: 3, end: 6 }, hostile).label(hostile).help(hostile);
+        let whole = Problem::whole(hostile).label(hostile).help(hostile);
+        let report = Report { file: hostile.to_owned(), text, problems: vec![spanned, whole] };
+        let shown = report.render(false);
+        let steers = |c: &char| c.is_control() && *c != '\n' || *c == '\u{202e}';
+        assert_eq!(shown.chars().find(steers), None, "{shown:?}");
+        assert!(shown.contains("2J"), "{shown}");
+    }
 }

@@ -228,6 +228,64 @@ fn junit_report_is_well_formed_whatever_names_and_events_hold() {
     assert!(text(&nowhere.stderr).contains("/nonexistent/report.xml"), "{}", text(&nowhere.stderr));
 }
 
+const HOSTILE: &str = r#"
+inputs:
+  app: {type: file, include: [/nonexistent/*.log], parse: json, fields: {timestamp: false, host: false, file: false, offset: false}}
+pipelines:
+  main:
+    inputs: [app]
+    transforms:
+      - drop: "a == '\e[2J'"
+      - if: "a == '\e[2J'"
+        then: [{add: {"[\"\e[3J\"]": "\e[4J"}}]
+        else: [{parse: {field: a}}]
+    outputs:
+      - {to: none, when: "b == '\e[5J\x7f'"}
+      - {to: rest, when: "c == '\x9b'"}
+outputs:
+  none: {type: blackhole}
+  rest: {type: blackhole}
+tests:
+  "red \e[31m <\0> \uFFFE":
+    events: ["\e[6J", {a: "x", "b\e": "\x9b7J"}, {a: "\e[8J", c: "\x9b"}]
+    expect:
+      - {output: none, event: {"\e": "\x9b"}}
+      - {dead_letter: true}
+      - {condition: "a == '\e'", contains: {"[\"\x9b\"]": "\x7f"}}
+"#;
+
+/// The first character that could steer a terminal.
+fn steering(shown: &str) -> Option<char> {
+    shown.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+#[test]
+fn names_and_events_steer_no_terminal() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = written(directory.path(), "c.yaml", HOSTILE);
+    let report = directory.path().join("report.xml");
+    let output = fed(&["test", "-c", &path, "--junit", report.to_str().expect("UTF-8")], "");
+    let shown = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert_eq!(steering(&shown), None, "{shown:?}");
+    for part in ["FAILED red \\u{1b}[31m", "\\u{1b}[6J", "\\u{9b}"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let xml = std::fs::read_to_string(&report).expect("the report is written");
+    assert!(tags(&xml).expect("well-formed").contains(&"failure".to_owned()));
+    let forbidden = |c: &char| *c < ' ' && !matches!(c, '\n' | '\t' | '\r') || matches!(c, '\u{fffe}' | '\u{ffff}');
+    assert_eq!(xml.chars().find(forbidden), None, "{xml:?}");
+    let line = "{\"a\":\"\\u001b[8J\",\"c\":\"\u{9b}\u{7f}\",\"\u{9b}9J\":1}";
+    let lines = format!("\u{1b}[6J \u{9b}\n{line}\n{{\"a\":\"\u{9b}\"}}\n{{\"a\":\u{1b}}}\n");
+    let output = fed(&["try", "-c", &path], &lines);
+    let shown = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert_eq!(steering(&shown), None, "{shown:?}");
+    assert!(shown.contains("came as    \\u{1b}[6J \\u{9b}\n"), "{shown}");
+    let output = fed(&["try", "--json", "-c", &path], &lines);
+    assert!(text(&output.stdout).contains(line), "a program gets what was there: {}", text(&output.stdout));
+}
+
 #[test]
 fn examples_pass_their_tests() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");

@@ -1,14 +1,14 @@
 //! `dlq cat`: letters as JSON, one a line.
 
 use super::super::Exit;
-use super::super::output::ReaderGone;
+use super::super::output::{ReaderGone, json_for};
 use super::choice::{Choice, Moment, moment};
 use super::ls::time;
 use crate::cli::configuration::Place;
 use crate::net::auth::base64;
 use clap::Args;
 use serde_json::{Map, Value};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use tailwater_shards::dlq::{ComponentKind, KeptLetter};
 
 #[derive(Args)]
@@ -29,12 +29,13 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let terminal = io::stdout().is_terminal();
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     queue.letters(|_, kept| {
         let old = arguments.since.is_some_and(|since| since.is_after(kept));
         if left > 0 && !old && arguments.choice.takes(&kept.letter) {
-            serde_json::to_writer(&mut out, &as_json(kept)).map_err(|error| gone(error.into()))?;
-            out.write_all(b"\n").map_err(gone)?;
+            let line = format!("{}\n", as_json(kept));
+            out.write_all(json_for(&line, terminal).as_bytes()).map_err(gone)?;
             left -= 1;
         }
         Ok(left > 0)

@@ -1,7 +1,7 @@
 //! What became of the events of a test, against what was expected.
 //!
 //! Guarantees: values are compared as JSON, so neither the order of keys nor the spelling of a number or a text counts. What the
-//! input adds to an event counts in an exact comparison only if the test names it.
+//! input adds to an event counts in an exact comparison only if the test names it. What is told for people steers no terminal.
 
 use crate::cli::output::Paint;
 use crate::cli::show::{push_changes, step_name, unparsed};
@@ -32,18 +32,23 @@ const FILE: &str = "/var/log/test.log";
 pub struct Told {
     /// What, in a line.
     pub what: String,
+    /// More about it, a line each.
+    pub more: Vec<String>,
     /// Differences from what was expected to what came.
     pub changes: Vec<Change>,
 }
 
 impl Told {
     fn new(what: impl Into<String>) -> Told {
-        Told { what: what.into(), changes: Vec::new() }
+        Told { what: what.into(), more: Vec::new(), changes: Vec::new() }
     }
 
     /// For people.
     pub fn push(&self, paint: Paint, out: &mut String) {
         let _ = writeln!(out, "    {}", paint.red(&self.what));
+        for line in &self.more {
+            let _ = writeln!(out, "      {}", paint.red(line));
+        }
         push_changes(&self.changes, "      ", paint, out);
     }
 }
@@ -107,7 +112,7 @@ fn judge_made(
             (None, Some(expected)) => (expected.span, vec![Told::new("was not made")]),
             (Some((_, trace)), None) => {
                 let fields = line_of(trace).unwrap_or_default();
-                (span, vec![Told { what: "is made, and not expected".to_owned(), changes: changes_of(&fields) }])
+                (span, vec![Told { changes: changes_of(&fields), ..Told::new("is made, and not expected") }])
             }
             (None, None) => (span, Vec::new()),
         };
@@ -175,13 +180,13 @@ impl Judge<'_> {
         let Expectation { dropped, dead_letter, .. } = self.expected.expectation;
         let Some(fields) = line_of(self.trace) else {
             let is_expected = if matches!(self.trace.end, End::DeadLetter(_)) { dead_letter } else { dropped };
-            return if is_expected { Vec::new() } else { vec![Told::new(self.why_gone())] };
+            return if is_expected { Vec::new() } else { vec![self.why_gone()] };
         };
         let taken: Vec<usize> = (0..self.outputs.len()).filter(|&place| self.trace.routes[place].taken).collect();
         if dropped || dead_letter {
             let not = if dropped { "is not dropped" } else { "is no dead letter" };
             let what = format!("{not}: it goes to {} as", self.names(&taken));
-            return vec![Told { what, changes: changes_of(&fields) }];
+            return vec![Told { changes: changes_of(&fields), ..Told::new(what) }];
         }
         self.compare(&fields, &taken)
     }
@@ -198,11 +203,11 @@ impl Judge<'_> {
         }
         if let Some(event) = event {
             let expected = EventFields(event.iter().map(|(name, value)| (name.clone(), value.to_string())).collect());
-            let is_added = |field: &&(String, String)| expected.get(&field.0).is_none() && self.added.contains(field);
+            let is_added = |field: &&(String, String)| self.added.contains(field) && expected.get(&field.0).is_none();
             let came = EventFields(fields.0.iter().filter(|field| !is_added(field)).cloned().collect());
             let changes = changes(&expected, &came, &same);
             if !changes.is_empty() {
-                told.push(Told { what: "is another event (- expected, + came)".to_owned(), changes });
+                told.push(Told { changes, ..Told::new("is another event (- expected, + came)") });
             }
         }
         let wanted = contains.iter().flat_map(|pairs| &pairs.0).flat_map(|(path, value)| {
@@ -213,7 +218,7 @@ impl Judge<'_> {
         });
         let changes: Vec<Change> = wanted.collect();
         if !changes.is_empty() {
-            told.push(Told { what: "does not contain (- expected, + came)".to_owned(), changes });
+            told.push(Told { changes, ..Told::new("does not contain (- expected, + came)") });
         }
         for condition in condition.iter().flat_map(|conditions| &conditions.0) {
             let why = match test(condition, fields) {
@@ -222,37 +227,37 @@ impl Judge<'_> {
                 Err(why) => format!(": {why}"),
             };
             let what = format!("does not hold: {}{why}; the event is", condition.source());
-            told.push(Told { what, changes: changes_of(fields) });
+            told.push(Told { changes: changes_of(fields), ..Told::new(what) });
         }
         told
     }
 
     fn other_outputs(&self, expected: &[usize], taken: &[usize]) -> Told {
-        let mut what = format!("goes to {}, expected {}", self.names(taken), self.names(expected));
+        let mut told = Told::new(format!("goes to {}, expected {}", self.names(taken), self.names(expected)));
         let routes = &self.trace.routes;
         let wrong = (0..routes.len()).filter(|place| expected.contains(place) != taken.contains(place));
         for place in wrong {
             let verb = if routes[place].taken { "takes it" } else { "does not take it" };
-            let _ = write!(what, "\n      {} {verb}: {}", self.outputs[place], routes[place].why);
+            told.more.push(format!("{} {verb}: {}", self.outputs[place], routes[place].why));
         }
-        Told::new(what)
+        told
     }
 
     /// Why it goes to no output.
-    fn why_gone(&self) -> String {
+    fn why_gone(&self) -> Told {
         let by = self.trace.steps.last().map(|step| format!("by verb {} ({})", step.place, step_name(step)));
         let by = by.unwrap_or_default();
-        match &self.trace.end {
+        Told::new(match &self.trace.end {
             End::Dropped => format!("is dropped {by}"),
             End::Aggregated => format!("is aggregated {by}"),
             End::DeadLetter(reason) => format!("is given up to the dead letter queue {by}: {reason}"),
             End::Oversized(bytes) => format!("is dropped: its {bytes} bytes are more than the log takes"),
             End::Untaken | End::Line(_) => {
                 let why = self.trace.routes.iter().zip(self.outputs);
-                let why: Vec<String> = why.map(|(route, name)| format!("\n      {name}: {}", route.why)).collect();
-                format!("is dropped: no output takes it{}", why.concat())
+                let more = why.map(|(route, name)| format!("{name}: {}", route.why)).collect();
+                return Told { more, ..Told::new("is dropped: no output takes it") };
             }
-        }
+        })
     }
 
     fn names(&self, places: &[usize]) -> String {

@@ -23,7 +23,7 @@ pub fn report(file: &str, results: &[Result], text_of: impl Fn(&Result) -> Strin
         match result.failures.first() {
             None => out.push_str("/>\n"),
             Some(first) => {
-                let what = first.told.first().and_then(|told| told.what.lines().next()).unwrap_or_default();
+                let what = first.told.first().map(|told| told.what.as_str()).unwrap_or_default();
                 let message = escaped(&format!("{}: {what}", first.what));
                 let text = escaped(&text_of(result));
                 let _ = writeln!(out, " line=\"{}\">", first.line);
@@ -39,7 +39,7 @@ fn seconds(took: Duration) -> String {
     format!("{:.6}", took.as_secs_f64())
 }
 
-/// Text as it stands in an attribute or between tags. Attributes here are single lines.
+/// Text as it stands in an attribute or between tags.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

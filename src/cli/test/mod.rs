@@ -10,6 +10,7 @@ use super::configuration::{self, DataDirArguments, FileArguments};
 use super::output::Paint;
 use super::{Exit, output};
 use crate::app::load_tables;
+use crate::codec::visible::visible;
 use crate::config::{Loaded, Report};
 use anyhow::Context;
 use clap::Args;
@@ -73,7 +74,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     for number in 0..loaded.plan.tests.len() {
         if wanted(&loaded.plan.tests[number].name) {
             let result = run_one(&loaded, number);
-            output::print(&shown(&result, &loaded.warnings, paint))?;
+            output::print_painted(&shown(&result, &loaded.warnings, paint))?;
             results.push(result);
         }
     }
@@ -85,8 +86,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let passed = results.len() - failed;
-    output::print(&match (count, failed) {
-        (0, _) => format!("{} has no tests\n", loaded.warnings.file),
+    output::print_painted(&match (count, failed) {
+        (0, _) => format!("{} has no tests\n", visible(&loaded.warnings.file)),
         (_, 0) => format!("{}\n", paint.green(&format!("{passed} passed"))),
         _ => format!("{passed} passed, {}\n", paint.red(&format!("{failed} failed"))),
     })?;
@@ -111,11 +112,11 @@ fn run_one(loaded: &Loaded, number: usize) -> Result {
 /// A result for people.
 fn shown(result: &Result, report: &Report, paint: Paint) -> String {
     if result.failures.is_empty() {
-        return format!("{}     {}\n", paint.green("ok"), result.name);
+        return format!("{}     {}\n", paint.green("ok"), visible(&result.name));
     }
     let mut out = format!("{} {}\n", paint.red("FAILED"), paint.bold(&result.name));
     for Failure { line, what, told } in &result.failures {
-        let _ = writeln!(out, "  {what}");
+        let _ = writeln!(out, "  {}", visible(what));
         let _ = writeln!(out, "  {}", paint.dim(&format!("expected at {}:{line}", report.file)));
         for told in told {
             told.push(paint, &mut out);

@@ -4,8 +4,9 @@ use super::super::Exit;
 use super::super::output::{self, ReaderGone};
 use super::{Data, frames};
 use crate::cli::configuration::Place;
+use crate::codec::visible::visible_json;
 use clap::Args;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use tailwater_shards::wal::LogId;
 use tailwater_shards::wal::frame::FrameKind;
 
@@ -28,13 +29,18 @@ pub fn run(data: &Data, arguments: &Arguments) -> anyhow::Result<Exit> {
         anyhow::bail!("there is no log {id} here; `tailwater wal ls` lists them");
     }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let terminal = io::stdout().is_terminal();
     let mut damages = 0;
     for id in logs.into_iter().filter(|id| arguments.log.is_none_or(|only| only == id.0)) {
         let log = data.scan(id)?;
         damages += log.damage.len();
         frames(&log, |header, view| {
             if header.kind == FrameKind::Events && header.sequence.0 >= arguments.from {
-                out.write_all(view.payload()).map_err(gone)?;
+                match terminal {
+                    true => out.write_all(visible_json(&String::from_utf8_lossy(view.payload())).as_bytes()),
+                    false => out.write_all(view.payload()),
+                }
+                .map_err(gone)?;
             }
             Ok(())
         })?;
