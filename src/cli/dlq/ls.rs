@@ -3,6 +3,7 @@
 use super::super::{Exit, output};
 use crate::cli::configuration::Place;
 use crate::codec::calendar::rfc3339_micros;
+use crate::codec::visible::visible;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -62,16 +63,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         let all = json!({
             "letters": letters, "bytes": bytes, "segments": segments, "open": open, "claimed": claimed, "groups": groups,
         });
-        output::print(&format!("{all}\n"))?;
+        output::print_json(&format!("{all}\n"))?;
         return Ok(Exit::Done);
     }
     let mut out = format!("{letters} letters in {segments} segments of {bytes} bytes\n");
-    for ((kind, component, reason), group) in &groups {
-        let (kind, component, reason) = (kind.name(), component.escape_debug(), reason.escape_debug());
-        let (oldest, newest) = (time(group.oldest), time(group.newest));
-        let _ = writeln!(out, "{kind} {component}: {} letters, {} bytes", group.letters, group.bytes);
-        let _ = writeln!(out, "  {oldest} to {newest}: {reason}");
-    }
+    groups.iter().for_each(|(of, group)| push_group(of, group, &mut out));
     if claimed > 0 {
         let _ = writeln!(
             out,
@@ -80,6 +76,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     output::print(&out)?;
     Ok(Exit::Done)
+}
+
+/// For people: a reason is one line, and reads as it was given.
+fn push_group((kind, component, reason): &(ComponentKind, String, String), group: &Group, out: &mut String) {
+    let (kind, component, reason) = (kind.name(), visible(component), visible(reason));
+    let (oldest, newest) = (time(group.oldest), time(group.newest));
+    let _ = writeln!(out, "{kind} {component}: {} letters, {} bytes", group.letters, group.bytes);
+    let _ = writeln!(out, "  {oldest} to {newest}: {reason}");
 }
 
 fn as_json(((kind, component, reason), group): (&(ComponentKind, String, String), &Group)) -> serde_json::Value {
@@ -92,4 +96,22 @@ fn as_json(((kind, component, reason), group): (&(ComponentKind, String, String)
 /// A time as people and programs read it.
 pub fn time(moment: Timestamp) -> String {
     String::from_utf8_lossy(&rfc3339_micros(moment)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_read_as_they_were_given_and_steer_no_terminal() {
+        let group = Group { letters: 2, bytes: 9, oldest: Timestamp(0), newest: Timestamp(1_000_000_000) };
+        let reason = "status 400: {\"type\":\"it's\"}\n\u{1b}[2J\u{9b}\\é";
+        let mut out = String::new();
+        push_group(&(ComponentKind::Output, "a\u{1b}".to_owned(), reason.to_owned()), &group, &mut out);
+        assert_eq!(
+            out,
+            "output a\\u{1b}: 2 letters, 9 bytes\n  1970-01-01T00:00:00.000000Z to 1970-01-01T00:00:01.000000Z: \
+             status 400: {\"type\":\"it's\"}\\n\\u{1b}[2J\\u{9b}\\é\n"
+        );
+    }
 }
