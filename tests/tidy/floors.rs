@@ -37,7 +37,8 @@ const ENGINE: [(u8, &str); 26] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 21] = [
+const PRODUCT: [(u8, &str); 22] = [
+    (0, "codec::visible"),
     (0, "config::types"),
     (0, "config::nearest"),
     (0, "config::problem"),
