@@ -2,7 +2,7 @@
 //!
 //! Guarantees: what is shown is what runs. Events become records, verbs work on them and outputs are chosen by the code that the
 //! processor of the input runs; only the fusion of neighbours is left out, and the branches of `if` are entered here so that the
-//! verbs inside show too. Reasons of failures come from testing the condition once more on the fields of the event. Not for the
+//! verbs inside show too. Reasons of failures come from asking the condition or the verb once more about the fields of the event. Not for the
 //! way of events: it allocates for each field.
 
 #[cfg(test)]
@@ -14,6 +14,7 @@ use super::{Chain, OpenRoutes, Route, line_bytes_max};
 use crate::config::facts::Facts;
 use crate::parsers::Events;
 use crate::transforms::condition::{Condition, OpenCondition};
+use crate::transforms::reasons::Before;
 use crate::transforms::{Now, Opening, Step, Transform, Verdict};
 use std::sync::Arc;
 use tailwater_shards::batch::Batch;
@@ -92,7 +93,7 @@ pub struct StepTrace {
     pub made: bool,
     /// What it changed.
     pub changes: Vec<Change>,
-    /// Why it, or its condition, could not do its work.
+    /// Why it, or its condition, could not do its work, or why it let the event go, where that is not what it is for.
     pub failure: Option<String>,
 }
 
@@ -243,9 +244,16 @@ impl Way<'_> {
         for (number, verb) in verbs.iter_mut().enumerate().skip(first) {
             let verdict = match verb {
                 TracedVerb::Verb { step, transform } => {
-                    let before = EventFields::of(record);
+                    let (before, timestamp) = (EventFields::of(record), record.timestamp);
                     let verdict = transform.apply(record);
-                    let failure = failure(step, transform.take_failures() > 0, verdict, &before, record);
+                    let failed = transform.take_failures() > 0;
+                    let why = || why(step, &Before { find: &|path| before.find(path), timestamp });
+                    let failure = match (verdict, failed) {
+                        (Verdict::DeadLetter, _) => Some(why().unwrap_or_else(|| record.fault().1.to_owned())),
+                        (_, true) => Some(why().unwrap_or_else(|| step.failure().to_owned())),
+                        (Verdict::Drop, false) => step.explain(&Before { find: &|path| before.find(path), timestamp }),
+                        (Verdict::Keep | Verdict::Aggregate, false) => None,
+                    };
                     let changes = changes(&before, &EventFields::of(record), &|was, is| was == is);
                     let condition = condition_of(step).map(|condition| condition.source().to_owned());
                     done.push(StepTrace { condition, changes, failure, ..self.step(number, step.name(), verdict) });
@@ -323,13 +331,12 @@ impl Way<'_> {
     }
 }
 
-/// Why a verb failed, if it did.
-fn failure(step: &Step, failed: bool, verdict: Verdict, before: &EventFields, record: &Record<'_>) -> Option<String> {
-    if verdict == Verdict::DeadLetter {
-        return Some(record.fault().1.to_owned());
+/// Why a verb failed on an event.
+fn why<'a>(step: &'a Step, before: &Before<'a>) -> Option<String> {
+    match condition_of(step) {
+        Some(condition) => condition.test(before.find).err(),
+        None => step.explain(before),
     }
-    let why = || condition_of(step).and_then(|condition| test(condition, before).err());
-    failed.then(|| why().unwrap_or_else(|| step.failure().to_owned()))
 }
 
 fn condition_of(step: &Step) -> Option<&Condition> {

@@ -2,6 +2,7 @@
 
 use super::pairs::Pairs;
 use super::place::Place;
+use super::reasons::{Before, in_the_way, joined};
 use super::template::{OpenTemplate, Template};
 use super::{Opening, Transform, Verb, Verdict};
 use crate::config::component::Mistake;
@@ -51,6 +52,10 @@ impl Verb for Settings {
             }
         });
         Box::new(Add { fields: fields.collect(), failures: 0, scratch: Vec::new() })
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        joined(self.0.0.iter().filter_map(|(path, _)| in_the_way(path, before)))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::number::{float, int};
 use super::pairs::Pairs;
 use super::place::{Place, push_json};
+use super::reasons::{Before, joined};
 use super::short::{Short, ShortForm};
 use super::text::text;
 use super::{Opening, Transform, Verb, Verdict};
@@ -62,6 +63,24 @@ pub enum Kind {
     Timestamp,
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Int => "an int",
+            Kind::Float => "a float",
+            Kind::Bool => "a bool",
+            Kind::String => "a string",
+            Kind::Timestamp => "a timestamp",
+        })
+    }
+}
+
+impl Conversion {
+    fn format(&self) -> Format {
+        self.format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto)
+    }
+}
+
 impl ShortForm for Conversion {
     const EXPECTED: &'static str = "a type such as int, or a map such as {to: timestamp, format: unix_ms}";
     type Word = Kind;
@@ -88,14 +107,15 @@ pub enum OnFail {
 
 impl OnFail {
     /// Does to a field what is said.
-    pub fn settle(self, place: &mut Place, path: &Path, record: &mut Record<'_>) -> Verdict {
+    fn settle(self, field: &mut Field, record: &mut Record<'_>) -> Verdict {
         match self {
             OnFail::Keep => {}
-            OnFail::Remove => place.remove(record),
-            OnFail::Null => drop(place.put(record, b"null")),
+            OnFail::Remove => field.place.remove(record),
+            OnFail::Null => drop(field.place.put(record, b"null")),
             OnFail::Drop => return Verdict::Drop,
             OnFail::DeadLetter => {
-                record.give_up(Settings::NAME, format_args!("{path} cannot be converted"));
+                let Field { path, to, .. } = field;
+                record.give_up(Settings::NAME, format_args!("{path} does not read as {to}"));
                 return Verdict::DeadLetter;
             }
         }
@@ -156,7 +176,7 @@ impl Verb for Settings {
                                    time: {to: timestamp, format: \"%d/%b/%Y:%H:%M:%S %z\"}\n";
     const SAMPLE: &'static str =
         r#"{"time":"23/Nov/2026:11:20:30 +0100","status":"200","took":"n/a","path":"/index.html"}"#;
-    const FAILURE: &'static str = "a value does not read as the type that is asked for";
+    const FAILURE: &'static str = "the event has no room for a new value";
 
     fn check(&self) -> Result<(), Mistake> {
         for (path, Short(conversion)) in &self.0.0 {
@@ -177,10 +197,26 @@ impl Verb for Settings {
             path: path.clone(),
             place: Place::new(path, opening),
             to: conversion.to,
-            format: conversion.format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto),
+            format: conversion.format(),
             on_fail: conversion.on_fail,
         });
         Box::new(Convert { fields: fields.collect(), unescaped: Vec::new(), out: Vec::new(), failures: 0 })
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let wrong = self.0.0.iter().filter_map(|(path, Short(conversion))| {
+            let Conversion { to, format, .. } = conversion;
+            let (value, unescaped, out) = (before.get(path)?, &mut Vec::new(), &mut Vec::new());
+            match convert(*to, &conversion.format(), value, before.timestamp, unescaped, out) {
+                Outcome::Same | Outcome::New => None,
+                Outcome::Fail => {
+                    let format =
+                        format.as_ref().map_or_else(String::new, |format| format!(" of the format `{format}`"));
+                    Some(format!("{path} does not read as {to}{format}: {}", before.shown(path)))
+                }
+            }
+        });
+        joined(wrong)
     }
 }
 
@@ -214,14 +250,15 @@ impl Transform for Convert {
         for field in &mut self.fields {
             let Some(value) = field.place.get(record) else { continue };
             self.out.clear();
-            let converted = match convert(field, value, record.timestamp, &mut self.unescaped, &mut self.out) {
-                Outcome::Same => true,
-                Outcome::New => field.place.put(record, &self.out),
-                Outcome::Fail => false,
-            };
+            let converted =
+                match convert(field.to, &field.format, value, record.timestamp, &mut self.unescaped, &mut self.out) {
+                    Outcome::Same => true,
+                    Outcome::New => field.place.put(record, &self.out),
+                    Outcome::Fail => false,
+                };
             if !converted {
                 self.failures += 1;
-                match field.on_fail.settle(&mut field.place, &field.path, record) {
+                match field.on_fail.settle(field, record) {
                     Verdict::Keep => {}
                     gone => return gone,
                 }
@@ -235,15 +272,22 @@ impl Transform for Convert {
     }
 }
 
-fn convert(field: &Field, value: Value<'_>, now: Timestamp, unescaped: &mut Vec<u8>, out: &mut Vec<u8>) -> Outcome {
+fn convert(
+    to: Kind,
+    format: &Format,
+    value: Value<'_>,
+    now: Timestamp,
+    unescaped: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let (is_text, nested) = match value {
         Value::Text(_) | Value::Json([b'"', ..]) => (true, false),
         Value::Json(json) => (false, matches!(json, [b'{' | b'[', ..])),
     };
-    if value == Value::Json(b"null") || is_text && field.to == Kind::String {
+    if value == Value::Json(b"null") || is_text && to == Kind::String {
         return Outcome::Same;
     }
-    if field.to == Kind::String {
+    if to == Kind::String {
         push_json(Value::Text(text(value, unescaped)), out);
         return Outcome::New;
     }
@@ -251,12 +295,12 @@ fn convert(field: &Field, value: Value<'_>, now: Timestamp, unescaped: &mut Vec<
         return Outcome::Fail;
     }
     let text = text(value, unescaped);
-    let done = match field.to {
+    let done = match to {
         Kind::Int => int(text, out),
         Kind::Float => float(text, out),
         Kind::Bool => bool(text, is_text, out),
         Kind::String => true,
-        Kind::Timestamp => match field.format.read(text, now) {
+        Kind::Timestamp => match format.read(text, now) {
             Some(moment) => {
                 out.push(b'"');
                 moment.push_rfc3339(out);

@@ -2,6 +2,7 @@
 
 use super::pairs::Pairs;
 use super::place::{Place, push_json};
+use super::reasons::{Before, in_the_way, joined};
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
@@ -34,6 +35,11 @@ impl Verb for Settings {
             _ => One::Value { from: Place::new(from, opening), to: Place::new(to, opening) },
         });
         Box::new(Copy { copies: copies.collect(), scratch: Vec::new(), failures: 0 })
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let there = self.0.0.iter().filter(|(from, _)| before.get(from).is_some());
+        joined(there.filter_map(|(_, to)| in_the_way(to, before)))
     }
 }
 

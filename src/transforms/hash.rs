@@ -1,6 +1,7 @@
 //! `hash`: values that can be compared and no longer read.
 
 use super::place::Place;
+use super::reasons::{Before, in_the_way};
 use super::text::text;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
@@ -96,6 +97,10 @@ impl Verb for Settings {
             out: Vec::new(),
             failures: 0,
         })
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        in_the_way(self.to.as_ref()?, before)
     }
 }
 

@@ -23,6 +23,7 @@ mod number;
 pub mod pairs;
 pub mod parse;
 pub mod place;
+pub mod reasons;
 pub mod redact;
 pub mod remove;
 pub mod rename;
@@ -42,6 +43,7 @@ pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
 use enrich::watched::Kept;
+use reasons::Before;
 use std::sync::Arc;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
@@ -121,13 +123,19 @@ pub trait Verb {
     const EXAMPLE: &'static str;
     /// Events, one a line, that show in the docs what the example does; none if it needs more than events.
     const SAMPLE: &'static str = SAMPLE;
-    /// What it means when it could not do its work on an event, where it fails for one reason only.
+    /// What it means when it could not do its work on an event and [`Verb::explain`] knows no more.
     const FAILURE: &'static str = FAILURE;
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
+    /// Why it could not do its work on an event, or let it go; none where no more can be told. Cold: asked by those who show one
+    /// event, after it was done.
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let _ = before;
+        None
+    }
     /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
     fn kept(&self) -> Vec<Arc<dyn Kept>> {
         Vec::new()
@@ -135,7 +143,7 @@ pub trait Verb {
 }
 
 /// What a failure means of which no more is known.
-const FAILURE: &str = "it could not do its work on this event";
+const FAILURE: &str = "something is in the way of a value, or the event has no room for it";
 
 /// The event of the docs for verbs that need no special one.
 pub const SAMPLE: &str =

@@ -1,6 +1,7 @@
 //! `parse`: fields out of the text of a field.
 
 use super::place::Place;
+use super::reasons::Before;
 use super::text::string;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
@@ -12,7 +13,9 @@ use std::io::Write as _;
 use tailwater_shards::batch::EventSpan;
 use tailwater_shards::limits::CHUNK_PADDING_BYTES;
 use tailwater_shards::record::Record;
-use tailwater_shards::scan::json::{Fault, Lines, NodeId, Parser, Trie, explain, slot_key, unescape_key};
+use tailwater_shards::scan::json::{
+    Fault, Lines, NodeId, Parser, Trie, explain, explain_value, slot_key, unescape_key,
+};
 use tailwater_shards::shape::{Edit, EditId, Field, KeyId};
 
 /// A field whose text is parsed, and what becomes of it. The fields that it is parsed into become fields of the event; one that
@@ -78,6 +81,7 @@ impl Verb for Settings {
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let error = opening.shapes.key(b"parse_error");
         Box::new(Parse {
+            path: self.field.clone(),
             place: Place::new(&self.field, opening),
             into: self.into.as_ref().map(|path| Place::new(path, opening)),
             own: self.field.rest().is_empty().then(|| opening.shapes.key(self.field.first().as_bytes())),
@@ -92,9 +96,20 @@ impl Verb for Settings {
             failures: 0,
         })
     }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let (mut unescaped, mut reader) = (Vec::new(), Json::new());
+        let why = match string(before.get(&self.field)?, &mut unescaped) {
+            None => Why::NoText,
+            Some(text) if reader.read(text, self.into.is_some()) => Why::NoRoom,
+            Some(_) => reader.why(self.into.is_some()),
+        };
+        Some(format!("{}: {why}: {}", self.field, before.shown(&self.field)))
+    }
 }
 
 struct Parse {
+    path: Path,
     place: Place,
     /// None: what is parsed becomes fields of the event.
     into: Option<Place>,
@@ -137,9 +152,9 @@ impl Parse {
             return Verdict::Drop;
         }
         let is_text = self.place.get(record).is_some_and(|value| string(value, &mut self.unescaped).is_some());
-        let why = if is_text { self.reader.why() } else { Why::NoText };
+        let why = if is_text { self.reader.why(self.into.is_some()) } else { Why::NoText };
         if self.on_error == OnError::DeadLetter {
-            record.give_up(Settings::NAME, format_args!("{why}"));
+            record.give_up(Settings::NAME, format_args!("{}: {why}", self.path));
             return Verdict::DeadLetter;
         }
         // The reasons are fixed texts that need no escaping.
@@ -240,13 +255,13 @@ impl Json {
         good
     }
 
-    /// Why the text that was read last could not become fields.
-    fn why(&mut self) -> Why {
+    /// Why the text that was read last could not become fields, or any value.
+    fn why(&mut self, any: bool) -> Why {
         let text = &mut self.text[..self.length];
         // Newlines are bad in strings only.
         let newlines = memchr::memchr(b'\n', text).is_some();
         text.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
-        match explain(text) {
+        match if any { explain_value(text) } else { explain(text) } {
             Some(fault) => Why::Fault(fault),
             None if newlines => Why::Newline,
             None => Why::NoRoom,
@@ -341,6 +356,23 @@ mod tests {
     }
 
     #[test]
+    fn reasons_speak_of_what_is_wanted() {
+        for (settings, text, reason) in [
+            ("", "plain", "it is not an object (at byte 0)"),
+            (", into: x", "plain", "it is no value of JSON (at byte 0)"),
+            (", into: x", " 1 2", "something follows the value (at byte 2)"),
+            (", into: x", "[1,2", "it ends before its last bracket is closed (at byte 4)"),
+            (", into: x", "{\"a\":1} 2", "something follows the object (at byte 8)"),
+            (", into: x", "", "there is nothing in it (at byte 0)"),
+        ] {
+            let event = json!({"log": text}).to_string();
+            let out: Value =
+                serde_json::from_str(&one(&format!("- parse: {{field: log{settings}}}"), &event)).expect("JSON");
+            assert_eq!(out["parse_error"], reason, "{settings} {text}");
+        }
+    }
+
+    #[test]
     fn objects_on_several_lines_are_read() {
         let event = json!({"log": "{\n  \"a\": {\n\t\"b\": \"x\\ny\"\n  }\n}\n"}).to_string();
         assert_eq!(one("- parse: {field: log}", &event), "{\"a\":{ \t\"b\": \"x\\ny\"   }}");
@@ -381,6 +413,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_no_value_has_a_reason(text in "[-0-9.e\\[\\]{}:, \"a]{0,6}|(true|nul|null|\"a\"|1|\\{\\}|\\[1\\])[ ,:1x]{0,2}", depth in 0usize..70) {
+            for text in [text.clone(), format!("{}{}", "[".repeat(depth), "]".repeat(depth)), text + "\u{1}"] {
+                let read = super::Json::new().read(text.as_bytes(), true);
+                prop_assert_eq!(super::explain_value(text.trim().as_bytes()).is_none(), read, "{}", text);
+            }
+        }
+
         #[test]
         fn merging_agrees_with_the_model(outer in object(value()), inner in prop_oneof![4 => object(value()), 1 => value()], pretty in any::<bool>(), keep in any::<bool>()) {
             let text = if pretty { serde_json::to_string_pretty(&inner) } else { serde_json::to_string(&inner) }.expect("JSON");

@@ -66,6 +66,14 @@ macro_rules! transforms {
                 }
             }
 
+            /// Why it could not do its work on an event, or let it go; none where no more can be told.
+            pub fn explain(&self, before: &$crate::transforms::reasons::Before<'_>) -> Option<String> {
+                match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::explain(settings, before),)*
+                    Self::If(_) => None,
+                }
+            }
+
             /// Checks what types alone cannot; the key in a mistake is relative to the entry.
             pub fn check(&self) -> Result<(), $crate::config::component::Mistake> {
                 let checked = match self {

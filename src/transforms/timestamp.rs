@@ -1,6 +1,7 @@
 //! `timestamp`: when an event happened, out of one of its fields.
 
 use super::place::Place;
+use super::reasons::Before;
 use super::short::{Short, ShortForm};
 use super::text::text;
 use super::{Opening, Transform, Verb, Verdict};
@@ -9,6 +10,7 @@ use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Record, Value};
 
 /// The field that says when the event happened, or a map that says more. Dates in the names that outputs make (`%Y.%m.%d`) and
@@ -81,12 +83,33 @@ impl Verb for Settings {
         Box::new(Open {
             path: field.clone(),
             place: Place::new(field, opening),
-            format: format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto),
+            format: opened(format),
             remove: *remove,
             on_fail: *on_fail,
             unescaped: Vec::new(),
             failures: 0,
         })
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let Source { field, format, .. } = &self.0.0;
+        if read(&opened(format), before.get(field)?, before.timestamp, &mut Vec::new()).is_some() {
+            return None;
+        }
+        let format = format.as_ref().map_or_else(String::new, |format| format!(" of the format `{format}`"));
+        Some(format!("{field} does not read as a time{format}: {}", before.shown(field)))
+    }
+}
+
+fn opened(format: &Option<String>) -> Format {
+    format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto)
+}
+
+/// The time that a value says.
+fn read(format: &Format, value: Value<'_>, now: Timestamp, unescaped: &mut Vec<u8>) -> Option<Timestamp> {
+    match value {
+        Value::Json([b'{' | b'[' | b't' | b'f' | b'n', ..]) => None,
+        value => format.read(text(value, unescaped), now)?.timestamp(),
     }
 }
 
@@ -103,11 +126,7 @@ struct Open {
 impl Transform for Open {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         let Some(value) = self.place.get(record) else { return Verdict::Keep };
-        let moment = match value {
-            Value::Json([b'{' | b'[' | b't' | b'f' | b'n', ..]) => None,
-            value => self.format.read(text(value, &mut self.unescaped), record.timestamp),
-        };
-        match moment.and_then(|moment| moment.timestamp()) {
+        match read(&self.format, value, record.timestamp, &mut self.unescaped) {
             Some(timestamp) => {
                 record.timestamp = timestamp;
                 if self.remove {
@@ -120,7 +139,7 @@ impl Transform for Open {
                     OnFail::Keep => {}
                     OnFail::Drop => return Verdict::Drop,
                     OnFail::DeadLetter => {
-                        record.give_up(Settings::NAME, format_args!("{} is no time", self.path));
+                        record.give_up(Settings::NAME, format_args!("{} does not read as a time", self.path));
                         return Verdict::DeadLetter;
                     }
                 }

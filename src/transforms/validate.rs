@@ -6,6 +6,7 @@
 use super::key::push_unescaped;
 use super::pairs::Pairs;
 use super::place::Place;
+use super::reasons::{Before, joined};
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::{body_is, string_body};
 use crate::codec::path::Path;
@@ -205,7 +206,10 @@ impl Verb for Settings {
         let rules = self.rules().into_iter().map(|(path, test, said)| Rule {
             place: Place::new(path, opening),
             test,
-            said: Json::from(said).to_string().into_bytes(),
+            said: match self.on_fail {
+                OnFail::Tag => Json::from(said).to_string().into_bytes(),
+                OnFail::Drop | OnFail::DeadLetter => said.into_bytes(),
+            },
         });
         Box::new(Validate {
             rules: rules.collect(),
@@ -213,6 +217,18 @@ impl Verb for Settings {
             errors: Place::new(&self.errors_field, opening),
             scratch: Vec::new(),
         })
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let broken = self.rules().into_iter().filter_map(|(path, mut test, said)| {
+            let value = before.get(path);
+            match value {
+                value if test.passes(value) => None,
+                None => Some(said),
+                Some(_) => Some(format!("{said}: {}", before.shown(path))),
+            }
+        });
+        joined(broken)
     }
 }
 
@@ -279,7 +295,7 @@ impl Test {
 struct Rule {
     place: Place,
     test: Test,
-    /// A JSON string.
+    /// What is said when it is broken: a JSON string, or a text where it becomes a reason.
     said: Vec<u8>,
 }
 
@@ -292,25 +308,29 @@ struct Validate {
 
 impl Transform for Validate {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let (open, between): (&[u8], &[u8]) = match self.on_fail {
+            OnFail::Tag => (b"[", b","),
+            OnFail::Drop | OnFail::DeadLetter => (b"", b"; "),
+        };
         self.scratch.clear();
         for rule in &mut self.rules {
             if !rule.test.passes(rule.place.get(record)) {
-                self.scratch.push(if self.scratch.is_empty() { b'[' } else { b',' });
+                self.scratch.extend_from_slice(if self.scratch.is_empty() { open } else { between });
                 self.scratch.extend_from_slice(&rule.said);
             }
         }
         if self.scratch.is_empty() {
             return Verdict::Keep;
         }
-        self.scratch.push(b']');
         match self.on_fail {
             OnFail::Tag => {
+                self.scratch.push(b']');
                 self.errors.put(record, &self.scratch);
                 Verdict::Keep
             }
             OnFail::Drop => Verdict::Drop,
             OnFail::DeadLetter => {
-                record.give_up(Settings::NAME, format_args!("broken: {}", String::from_utf8_lossy(&self.scratch)));
+                record.give_up(Settings::NAME, format_args!("{}", String::from_utf8_lossy(&self.scratch)));
                 Verdict::DeadLetter
             }
         }

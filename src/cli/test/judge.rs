@@ -247,8 +247,10 @@ impl Judge<'_> {
     fn why_gone(&self) -> Told {
         let by = self.trace.steps.last().map(|step| format!("by verb {} ({})", step.place, step_name(step)));
         let by = by.unwrap_or_default();
+        let why = self.trace.steps.last().and_then(|step| step.failure.as_ref());
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
         Told::new(match &self.trace.end {
-            End::Dropped => format!("is dropped {by}"),
+            End::Dropped => format!("is dropped {by}{why}"),
             End::Aggregated => format!("is aggregated {by}"),
             End::DeadLetter(reason) => format!("is given up to the dead letter queue {by}: {reason}"),
             End::Oversized(bytes) => format!("is dropped: its {bytes} bytes are more than the log takes"),

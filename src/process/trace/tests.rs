@@ -136,7 +136,80 @@ fn a_verb_that_fails_says_why() {
     let trace = tracer.event(&batch, 0);
     let why: Vec<_> = trace.pipelines[0].steps.iter().map(|step| step.failure.as_deref().unwrap_or("")).collect();
     let conditions = "no such key: the event has no `m` (no_such_key)";
-    assert_eq!(why, ["a value does not read as the type that is asked for", conditions]);
+    assert_eq!(why, ["n does not read as an int: \"x\"", conditions]);
+}
+
+#[test]
+fn reasons_name_the_field_its_value_and_what_was_expected() {
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
+    let cut = format!("\"{}...", "x".repeat(59));
+    for (verb, event, expected) in [
+        ("convert: {n: {to: float, on_fail: drop}}", r#"{"n":[1]}"#, "n does not read as a float: [1]"),
+        ("convert: {a: bool}", long.as_str(), &format!("a does not read as a bool: {cut}")),
+        (
+            "convert: {a: int, b: {to: timestamp, format: \"%Y\"}}",
+            r#"{"a":"1","b":"x"}"#,
+            "b does not read as a timestamp of the format `%Y`: \"x\"",
+        ),
+        (
+            "convert: {a: int, b: int}",
+            r#"{"a":"","b":{}}"#,
+            "a does not read as an int: \"\"; b does not read as an int: {}",
+        ),
+        ("convert: {a: {to: int, on_fail: dead_letter}}", r#"{"a":"x"}"#, "a does not read as an int: \"x\""),
+        (
+            "timestamp: {field: t, format: unix}",
+            r#"{"t":"soon"}"#,
+            "t does not read as a time of the format `unix`: \"soon\"",
+        ),
+        ("parse: {field: a.b}", r#"{"a":{"b":"x"}}"#, "a.b: it is not an object (at byte 0): \"x\""),
+        ("parse: {field: a, into: c}", r#"{"a":"x"}"#, "a: it is no value of JSON (at byte 0): \"x\""),
+        ("parse: {field: a, on_error: dead_letter}", r#"{"a":7}"#, "a: it is no text: 7"),
+        (
+            "validate: {required: [b], types: {a: int}, on_fail: drop}",
+            r#"{"a":"x"}"#,
+            "b is missing; a is not an int: \"x\"",
+        ),
+        ("validate: {enum: {a: [b]}, on_fail: dead_letter}", r#"{"a":"x"}"#, "a is none of the allowed values: \"x\""),
+        ("add: {a.b: 1, c: 2}", r#"{"a":"x"}"#, "a.b cannot be set: a is no object: \"x\""),
+        ("copy: {a: \"l[3]\", x: a.y}", r#"{"a":"x","l":[1]}"#, "l[3] cannot be set: l is a list of 1: [1]"),
+        ("rename: {a: \"n[0]\"}", r#"{"a":"x"}"#, "n[0] cannot be set: a list on its way is missing"),
+        ("aggregate: {every: 1s, fields: {s: {sum: a}, n: {sum: n}}}", r#"{"a":"x","n":1}"#, "a is no number: \"x\""),
+        ("hash: {fields: [a], to: a.b}", r#"{"a":"x"}"#, "a.b cannot be set: a is no object: \"x\""),
+    ] {
+        let mut tracer = Tracer::new(
+            &events(),
+            &[chain(&format!("[{{{verb}}}]"), false, &[Route::Always])],
+            &Facts { host: "h".into() },
+        );
+        let batch = batch(&[event]);
+        tracer.begin(&batch);
+        let trace = tracer.event(&batch, 0);
+        assert_eq!(trace.pipelines[0].steps[0].failure.as_deref(), Some(expected), "{verb}");
+    }
+}
+
+#[test]
+fn an_event_that_is_let_go_for_want_of_a_row_says_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("hosts.csv");
+    std::fs::write(&file, "name,team\nweb-1,a\n").expect("a table");
+    let list =
+        format!("[{{enrich: {{file: {:?}, key: {{name: server}}, on_miss: drop}}}}]", file.display().to_string());
+    let chain = chain(&list, false, &[Route::Always]);
+    for kept in chain.steps.iter().flat_map(Step::kept) {
+        kept.load(&tailwater_shards::glommio_env::RealDisk::new()).expect("a good table");
+    }
+    let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
+    for (event, expected) in [
+        (r#"{"server":"web-1"}"#, None),
+        (r#"{"server":"web-2"}"#, Some("the table has no row with name \"web-2\"")),
+        (r#"{"host":1}"#, Some("server is missing")),
+    ] {
+        let batch = batch(&[event]);
+        tracer.begin(&batch);
+        assert_eq!(tracer.event(&batch, 0).pipelines[0].steps[0].failure.as_deref(), expected, "{event}");
+    }
 }
 
 #[test]

@@ -17,13 +17,14 @@ use super::dedupe::OfKey;
 use super::key::{KeyPart, push_unescaped};
 use super::pairs::Pairs;
 use super::place::{Place, push_json};
+use super::reasons::{Before, joined};
 use super::template::OpenTemplate;
 use super::{Now, Opening, Transform, Verb, Verdict};
 use crate::codec::calendar::rfc3339_micros;
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use crate::config::types::Period;
-use cells::{Cell, Function};
+use cells::{Cell, Function, Number};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -211,6 +212,16 @@ impl Verb for Settings {
             scratch: Vec::new(),
             failures: 0,
         })
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let left_out = self.fields.0.iter().filter_map(|(_, function)| {
+            let Function::Values(_, path) = function else { return None };
+            let value = before.get(path).filter(|value| *value != Value::Json(b"null"))?;
+            let is_number = Number::of(value).is_some();
+            (!is_number).then(|| format!("{path} is no number: {}", before.shown(path)))
+        });
+        joined(left_out)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod watched;
 use super::key::push_unescaped;
 use super::pairs::Pairs;
 use super::place::Place;
+use super::reasons::Before;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::string_body;
 use crate::codec::path::{Path, Segment};
@@ -225,6 +226,17 @@ impl Verb for Settings {
                 miss,
             }),
         }
+    }
+
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        if let Some(missing) = self.field.iter().chain(self.key.values()).find(|path| before.get(path).is_none()) {
+            return Some(format!("{missing} is missing"));
+        }
+        if let Some(field) = &self.field {
+            return Some(format!("the MaxMind file has no good record for {field}: {}", before.shown(field)));
+        }
+        let keys = self.key.iter().map(|(column, path)| format!("{column} {}", before.shown(path)));
+        Some(format!("the table has no row with {}", keys.collect::<Vec<_>>().join(" and ")))
     }
 
     fn kept(&self) -> Vec<Arc<dyn Kept>> {

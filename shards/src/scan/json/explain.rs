@@ -13,6 +13,8 @@ pub enum Reason {
     Empty,
     /// It begins with something else than an object.
     NoObject,
+    /// It begins with nothing that a value begins with, where any value is good.
+    NoValue,
     /// It ends inside of an object or an array.
     Unfinished,
     /// A string has no closing quote.
@@ -39,6 +41,8 @@ pub enum Reason {
     Fields,
     /// Something follows the object.
     Trailing,
+    /// Something follows the value, where any value is good.
+    TrailingValue,
     /// There is a newline inside.
     Newline,
 }
@@ -48,6 +52,7 @@ impl fmt::Display for Reason {
         out.write_str(match self {
             Reason::Empty => "there is nothing in it",
             Reason::NoObject => "it is not an object",
+            Reason::NoValue => "it is no value of JSON",
             Reason::Unfinished => "it ends before its last bracket is closed",
             Reason::OpenString => "a string is not closed",
             Reason::ControlByte => "a control byte stands in a string without being escaped",
@@ -61,6 +66,7 @@ impl fmt::Display for Reason {
             Reason::Depth => "objects and arrays are nested too deep",
             Reason::Fields => "it has too many fields",
             Reason::Trailing => "something follows the object",
+            Reason::TrailingValue => "something follows the value",
             Reason::Newline => "it goes on behind a newline",
         })
     }
@@ -83,11 +89,20 @@ impl fmt::Display for Fault {
 
 /// What is wrong with an event; none if it is one object.
 pub fn explain(line: &[u8]) -> Option<Fault> {
+    explained(line, Reader::event)
+}
+
+/// What is wrong with a text that may be any value; none if it is one. What is no object may be nested as deep as in an object.
+pub fn explain_value(text: &[u8]) -> Option<Fault> {
+    explained(text, Reader::any)
+}
+
+fn explained<'a>(line: &'a [u8], read: impl FnOnce(&mut Reader<'a>) -> Found) -> Option<Fault> {
     if let Some(at) = line.iter().position(|byte| *byte == b'\n') {
         return Some(Fault { reason: Reason::Newline, at });
     }
     let mut reader = Reader { line, at: 0, fields: 0 };
-    let found = reader.event().err();
+    let found = read(&mut reader).err();
     match std::str::from_utf8(line) {
         // Whatever comes first is the cause of what comes behind it.
         Err(error) if found.is_none_or(|fault| error.valid_up_to() <= fault.at) => {
@@ -128,6 +143,22 @@ impl Reader<'_> {
         match self.peek() {
             None => Ok(()),
             Some(_) => self.fault(Reason::Trailing),
+        }
+    }
+
+    fn any(&mut self) -> Found {
+        match self.peek() {
+            None => return self.fault(Reason::Empty),
+            Some(b'{') => return self.event(),
+            Some(b'[' | b'"' | b'-' | b'0'..=b'9') => self.value(1)?,
+            Some(_) => {
+                let at = self.at;
+                self.value(1).map_err(|_| Fault { reason: Reason::NoValue, at })?;
+            }
+        }
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => self.fault(Reason::TrailingValue),
         }
     }
 

@@ -21,7 +21,7 @@ mod walk;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
-pub use explain::{Fault, Reason, explain};
+pub use explain::{Fault, Reason, explain, explain_value};
 pub use text::{unescape, unescape_key};
 pub use trie::{KEY_BYTES_MAX, LABEL_BYTES_MAX, NodeId, Trie};
 
