@@ -3,7 +3,8 @@
 //! Guarantees: the same calls, errors and file type as on a disk; a file lives while a name or an open handle leads to it.
 //! Bytes lie in anonymous files of the kernel, so that reading, writing, mapping and locking are the same code.
 //!
-//! Does not know links, permissions or relative paths, and nothing of it outlives the process.
+//! Does not know links and permissions, and nothing of it outlives the process. A relative path begins in a directory that is
+//! there, whatever the process's own is.
 
 use super::disk::{RealFile, memory_file};
 use crate::env::{DirEntry, File, FileKind, Open, Stat, Timestamp};
@@ -25,7 +26,8 @@ struct Names {
 
 impl Names {
     fn has_directory(&self, path: &Path) -> bool {
-        path.parent().is_none() || path.as_os_str().is_empty() || self.directories.contains(path)
+        let begins = path.parent().is_none() || path.as_os_str().is_empty() || path == Path::new(".");
+        begins || self.directories.contains(path)
     }
 
     fn need_parent(&self, path: &Path) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use super::{child, is_child, run_one, say};
 use crate::env::{Disk, Env, File, FileKind, Map, Open};
 use crate::glommio_env::{RealDisk, RealFile, install_map_fault_handler};
+use crate::wal::manifest::DataDirectory;
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -61,6 +62,16 @@ fn nothing_but_zeros_lies_before_the_next_data() {
         let behind = file.next_data(700_000).expect("answered");
         assert!(behind.is_none_or(|data| data >= 700_000));
     });
+}
+
+#[test]
+fn data_directory_in_memory_may_have_a_relative_path() {
+    for root in ["data", "a/b", "./data", "../data", "/var/data"] {
+        let memory = RealDisk::memory();
+        let opened = DataDirectory::open(memory.clone(), Path::new(root)).map(drop);
+        assert!(opened.is_ok(), "{root}: {opened:?}");
+        assert!(memory.stat(&Path::new(root).join("manifest")).is_ok(), "{root}");
+    }
 }
 
 #[test]
