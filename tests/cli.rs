@@ -2,6 +2,8 @@
 
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/letters.rs"]
+mod letters;
 #[path = "cli/trying.rs"]
 mod trying;
 

@@ -359,7 +359,7 @@ fn events_that_verbs_make_and_dead_letters_are_shown_and_tested() {
 }
 
 /// The blocks of a page that are fenced as `kind`.
-fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
+pub fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
     let fence = format!("```{kind}\n");
     page.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
