@@ -167,6 +167,26 @@ fn test_ends_with_one_when_a_test_fails_and_shows_the_difference() {
 }
 
 #[test]
+fn test_says_why_a_verb_let_an_event_go() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let verbs = "[{validate: {types: {n: int}, on_fail: drop}}, {convert: {t: {to: bool, on_fail: drop}}}]";
+    let config = format!(
+        "inputs:\n  app: {{type: stdin, parse: json}}\npipelines:\n  main: {{inputs: [app], transforms: {verbs}, outputs: [none]}}\n\
+         outputs:\n  none: {{type: blackhole}}\ntests:\n  wrong:\n    events: [{{n: x}}, {{t: soon}}]\n    \
+         expect: [{{output: none}}, {{output: none}}]\n"
+    );
+    let output = fed(&["test", "-c", &written(directory.path(), "c.yaml", &config)], "");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}{}", text(&output.stderr));
+    for part in [
+        "    is dropped by verb 1 (validate): n is not an int: \"x\"\n",
+        "    is dropped by verb 2 (convert): t does not read as a bool: \"soon\"\n",
+    ] {
+        assert!(shown.contains(part), "{part}\nis not in\n{shown}");
+    }
+}
+
+#[test]
 fn test_without_tests_says_so() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = written(directory.path(), "c.yaml", CONFIG);
@@ -275,6 +295,8 @@ fn names_and_events_steer_no_terminal() {
     assert!(tags(&xml).expect("well-formed").contains(&"failure".to_owned()));
     let forbidden = |c: &char| *c < ' ' && !matches!(c, '\n' | '\t' | '\r') || matches!(c, '\u{fffe}' | '\u{ffff}');
     assert_eq!(xml.chars().find(forbidden), None, "{xml:?}");
+    let output = fed(&["test", "-c", &path, "--filter", "no \u{1b}[2J\u{9b}"], "");
+    assert_eq!((output.status.code(), steering(&text(&output.stderr))), (Some(64), None), "{}", text(&output.stderr));
     let line = "{\"a\":\"\\u001b[8J\",\"c\":\"\u{9b}\u{7f}\",\"\u{9b}9J\":1}";
     let lines = format!("\u{1b}[6J \u{9b}\n{line}\n{{\"a\":\"\u{9b}\"}}\n{{\"a\":\u{1b}}}\n");
     let output = fed(&["try", "-c", &path], &lines);
