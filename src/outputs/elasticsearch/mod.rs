@@ -177,7 +177,10 @@ impl Settings {
             Ok(_) if self.index.trim().is_empty() => {
                 return mistake("index", "it is empty", "write it like logs-%Y.%m.%d");
             }
-            Ok(index) => index,
+            Ok(index) => match bulk::never_fit(&index) {
+                Some(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
+                None => index,
+            },
             Err(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
         };
         let id = match self.id.as_deref() {
