@@ -1,7 +1,7 @@
 //! What will run: names resolved, defaults filled, and the rules that span several keys.
 //!
 //! Guarantees: a plan that exists can be started as far as the file alone can tell; every rule reports all its violations at
-//! once. Opens nothing: whether directories and addresses can be had shows at the start.
+//! once. Opens nothing: files are for [`super::files`], and whether directories and addresses can be had shows at the start.
 
 use super::component::Table;
 use super::dlq;

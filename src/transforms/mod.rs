@@ -41,7 +41,7 @@ pub mod unflatten;
 pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
-use enrich::watched::Kept;
+use enrich::watched::{Files, Kept};
 use std::sync::Arc;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
@@ -128,6 +128,11 @@ pub trait Verb {
     fn check(&self) -> Result<(), Mistake>;
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
+    /// All that keeps the files that it looks things up in from being used. May block.
+    fn check_files(&self, files: &dyn Files) -> Vec<Mistake> {
+        let _ = files;
+        Vec::new()
+    }
     /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
     fn kept(&self) -> Vec<Arc<dyn Kept>> {
         Vec::new()

@@ -78,6 +78,22 @@ macro_rules! transforms {
                 })
             }
 
+            /// All that keeps the files that it looks things up in from being used; keys are relative to the entry.
+            pub fn check_files(
+                &self,
+                files: &dyn $crate::transforms::enrich::watched::Files,
+            ) -> Vec<$crate::config::component::Mistake> {
+                let all = match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::check_files(settings, files),)*
+                    Self::If(settings) => return settings.check_files(files),
+                };
+                let named = |mistake: $crate::config::component::Mistake| $crate::config::component::Mistake {
+                    key: format!("{}.{}", self.name(), mistake.key),
+                    ..mistake
+                };
+                all.into_iter().map(named).collect()
+            }
+
             /// One shard's own instance.
             pub fn open(&self, opening: &mut $crate::transforms::Opening<'_>) -> Box<dyn $crate::transforms::Transform> {
                 match self {
