@@ -51,6 +51,17 @@ pub struct Mistake {
     pub help: String,
 }
 
+impl Mistake {
+    /// The same, seen from the key above.
+    pub fn below(self, key: &str) -> Mistake {
+        let key = match self.key.as_str() {
+            "" => key.to_owned(),
+            inner => format!("{key}.{inner}"),
+        };
+        Mistake { key, ..self }
+    }
+}
+
 /// Settings of an input.
 pub trait InputSettings<E: Env>: Component {
     /// What runs.

@@ -48,13 +48,22 @@ impl Settings {
     /// Checks the verbs of both sides.
     pub fn check(&self) -> Result<(), Mistake> {
         let mut all = self.places();
-        all.try_for_each(|(place, step)| step.check().map_err(|mistake| below(&place, mistake)))
+        all.try_for_each(|(place, step)| step.check().map_err(|mistake| mistake.below(&place)))
+    }
+
+    /// What runs though it is probably not meant: in the condition, and in the verbs of both sides.
+    pub fn doubts(&self) -> Vec<Mistake> {
+        let own = self.condition.doubt().map(|doubt| doubt.below(Settings::NAME));
+        let of = |(place, step): (String, &Step)| {
+            step.doubts().into_iter().map(|doubt| doubt.below(&place)).collect::<Vec<_>>()
+        };
+        own.into_iter().chain(self.places().flat_map(of)).collect()
     }
 
     /// All that keeps the files that the verbs of both sides look things up in from being used.
     pub fn check_files(&self, files: &dyn Files) -> Vec<Mistake> {
         let of = |(place, step): (String, &Step)| {
-            step.check_files(files).into_iter().map(|mistake| below(&place, mistake)).collect::<Vec<_>>()
+            step.check_files(files).into_iter().map(|mistake| mistake.below(&place)).collect::<Vec<_>>()
         };
         self.places().flat_map(of).collect()
     }
@@ -80,11 +89,6 @@ impl Settings {
             otherwise: open_all(&self.otherwise, opening),
         })
     }
-}
-
-/// A mistake of a verb that stands there.
-fn below(place: &str, mistake: Mistake) -> Mistake {
-    Mistake { key: format!("{place}.{}", mistake.key), ..mistake }
 }
 
 impl JsonSchema for Settings {

@@ -126,6 +126,10 @@ pub trait Verb {
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
+    /// What it runs with, though it is probably not meant: keys as above.
+    fn doubts(&self) -> Vec<Mistake> {
+        Vec::new()
+    }
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
     /// All that keeps the files that it looks things up in from being used. May block.
@@ -136,6 +140,18 @@ pub trait Verb {
     /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
     fn kept(&self) -> Vec<Arc<dyn Kept>> {
         Vec::new()
+    }
+}
+
+/// Refuses a verb that names no field: it was meant to have one.
+fn refuse_empty<T>(fields: &[T], effect: &str, example: &str) -> Result<(), Mistake> {
+    match fields {
+        [] => Err(Mistake {
+            key: String::new(),
+            what: format!("no field is named: {effect}"),
+            help: format!("write it like `{example}`, or leave the entry out"),
+        }),
+        _ => Ok(()),
     }
 }
 
