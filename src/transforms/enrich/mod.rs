@@ -30,6 +30,10 @@ use tailwater_shards::record::{Record, Value};
 use watched::{Current, Files, Kept, Watched};
 
 /// Where to look things up: in `file`, a table in CSV, by `key`; or in `geoip`, a MaxMind file, by the address in `field`.
+///
+/// The file is read before the first event, and again when it has changed and stayed so for a second. A new version that cannot be
+/// read is told in the log and tried again, at last once a minute; the old one is used until then. Rename a new version into place:
+/// then it is whole at once.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
