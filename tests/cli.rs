@@ -45,11 +45,15 @@ fn exit_codes_tell_usage_configuration_and_success_apart() {
     let directory = tempfile::tempdir().expect("a directory");
     let good = written(directory.path(), "good.yaml", GOOD);
     let bad = written(directory.path(), "bad.yaml", &GOOD.replace("[none]", "[nine]"));
+    let enrich = "transforms: [{enrich: {file: /nonexistent/hosts.csv, key: {name: host}}}], outputs: [none]";
+    let tableless = written(directory.path(), "tableless.yaml", &GOOD.replace("outputs: [none]", enrich));
     for (arguments, code) in [
         (&["validate", "-c", &good][..], 0),
         (&["validate", "-c", &bad], 78),
         (&["run", "-c", &bad], 78),
         (&["validate", "-c", "/nonexistent.yaml"], 78),
+        (&["validate", "-c", &tableless], 78),
+        (&["validate", "--no-files", "-c", &tableless], 0),
         (&["validate"], 64),
         (&["fly"], 64),
         (&[], 64),
