@@ -47,11 +47,15 @@ fn exit_codes_tell_usage_configuration_and_success_apart() {
     let directory = tempfile::tempdir().expect("a directory");
     let good = written(directory.path(), "good.yaml", GOOD);
     let bad = written(directory.path(), "bad.yaml", &GOOD.replace("[none]", "[nine]"));
+    let enrich = "transforms: [{enrich: {file: /nonexistent/hosts.csv, key: {name: host}}}], outputs: [none]";
+    let tableless = written(directory.path(), "tableless.yaml", &GOOD.replace("outputs: [none]", enrich));
     for (arguments, code) in [
         (&["validate", "-c", &good][..], 0),
         (&["validate", "-c", &bad], 78),
         (&["run", "-c", &bad], 78),
         (&["validate", "-c", "/nonexistent.yaml"], 78),
+        (&["validate", "-c", &tableless], 78),
+        (&["validate", "--no-files", "-c", &tableless], 0),
         (&["validate"], 64),
         (&["fly"], 64),
         (&[], 64),
@@ -67,6 +71,16 @@ fn exit_codes_tell_usage_configuration_and_success_apart() {
             assert!(!output.stderr.is_empty(), "{arguments:?} said nothing");
         }
     }
+}
+
+#[test]
+fn environment_lowers_the_tier_of_the_processor() {
+    let doctor = |tier| command(&["doctor"]).env("TAILWATER_TIER", tier).output().expect("the binary runs");
+    let output = doctor("sse2");
+    assert!(!text(&output.stdout).contains("avx"), "{}", text(&output.stdout));
+    let output = doctor("sse9");
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("TAILWATER_TIER is \"sse9\""), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use tailwater::config::{self, Circumstances};
-use tailwater_shards::glommio_env::GlommioEnv;
+use tailwater_shards::glommio_env::{GlommioEnv, RealDisk};
 
 /// Variables that the cases may use.
 fn variable(name: &str) -> Option<String> {
@@ -68,6 +68,100 @@ fn the_value_of_a_variable_is_never_shown() {
         let told = told("case.yaml", std::fs::read(&path).expect("a case can be read"));
         assert!(!told.contains("hunter2"), "{}: {told}", path.display());
     }
+}
+
+/// What is told of a configuration when the files that it names are read too.
+fn told_with_files(text: &str) -> Result<(), String> {
+    let disk = RealDisk::new();
+    let checked = config::check::<GlommioEnv>("case.yaml", text.as_bytes().to_vec(), &variable, &here(), &disk);
+    checked.map(drop).map_err(|refused| refused.report.render(false))
+}
+
+#[test]
+fn every_file_that_a_start_would_read_is_told_about_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().display();
+    let table = directory.path().join("hosts.csv");
+    std::fs::write(&table, "name,team\na,x\n").expect("written");
+    std::fs::write(directory.path().join("no.pem"), "nothing").expect("written");
+    let text = format!(
+        r#"
+inputs:
+  app: {{type: file, include: [/var/log/*.log]}}
+pipelines:
+  main:
+    inputs: [app]
+    transforms:
+      - enrich: {{file: {path}/hosts.csv, key: {{name: host}}}}
+      - enrich: {{file: {path}/hosts.csv, key: {{address: host}}}}
+      - if: has(a)
+        then: [{{remove: [b]}}, {{enrich: {{file: {path}/none.csv, key: {{name: host}}}}}}]
+        else: [{{enrich: {{geoip: {path}/no.pem, field: ip, to: geo}}}}]
+    outputs: [web, search, plain]
+outputs:
+  web:
+    type: http
+    url: https://127.0.0.1/
+    tls: {{ca_file: {path}/ca.pem, cert_file: {path}/cert.pem, key_file: {path}/no.pem}}
+  search: {{type: elasticsearch, endpoints: ["https://127.0.0.1"], index: a, tls: {{ca_file: {path}/no.pem}}}}
+  plain: {{type: http, url: "http://127.0.0.1/"}}
+  spare: {{type: http, url: "https://127.0.0.1/", tls: {{ca_file: {path}/spare.pem}}}}
+"#
+    );
+    let told = told_with_files(&text).expect_err("refused");
+    for (place, what) in [
+        ("case.yaml:9:", "there is no column `address`; its header has `name`, `team`"),
+        ("case.yaml:11:", "none.csv: No such file"),
+        ("case.yaml:12:", "it is no MaxMind file"),
+        ("case.yaml:18:", "ca.pem cannot be read: No such file"),
+        ("case.yaml:18:", "cert.pem cannot be read: No such file"),
+        ("case.yaml:18:", "no.pem holds no private key"),
+        ("case.yaml:19:", "no.pem holds no certificate in PEM form"),
+    ] {
+        assert!(told.contains(place) && told.contains(what), "{place} {what}\n{told}");
+    }
+    assert_eq!(told.matches("error: ").count(), 7, "{told}");
+    assert!(!told.contains("spare.pem cannot"), "no start opens what nothing uses\n{told}");
+    // Nothing of it keeps the file itself from being understood.
+    let loaded = config::load::<GlommioEnv>("case.yaml", text.into_bytes(), &variable, &here());
+    assert!(loaded.is_ok(), "{:?}", loaded.err());
+}
+
+#[test]
+fn mistakes_of_the_file_do_not_hide_those_of_the_files_that_it_names() {
+    let told = told_with_files(
+        "inputs:\n  app: {type: stdin}\npipelines:\n  main: {inputs: [app], outputs: 7}\noutputs:\n  \
+         web: {type: http, url: \"https://127.0.0.1/\", concurrency: 0, tls: {ca_file: /nonexistent/ca.pem}}\n",
+    );
+    let told = told.expect_err("refused");
+    for what in ["a list, such as [a, b]", "0 is not between 1 and 64", "/nonexistent/ca.pem cannot be read"] {
+        assert!(told.contains(what), "{what}\n{told}");
+    }
+}
+
+#[test]
+fn certificates_and_keys_have_to_fit() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let written = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let made = || rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (own, other) = (made(), made());
+    let certificate = written("cert.pem", own.cert.pem());
+    let key = written("key.pem", own.signing_key.serialize_pem());
+    let other_key = written("other.pem", other.signing_key.serialize_pem());
+    let told = |key: &str| {
+        told_with_files(&format!(
+            "inputs:\n  app: {{type: stdin}}\npipelines:\n  main: {{inputs: [app], outputs: [web]}}\noutputs:\n  \
+             web: {{type: http, url: \"https://127.0.0.1/\", tls: {{ca_file: {certificate}, cert_file: {certificate}, \
+             key_file: {key}}}}}\n"
+        ))
+    };
+    assert_eq!(told(&key), Ok(()));
+    let refused = told(&other_key).expect_err("another key");
+    assert!(refused.contains(&format!("{certificate} and {other_key}: ")), "{refused}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! with the one listed here, so that nothing gets faster by computing something else. A change of meaning on purpose changes
 //! the listed hash in the same commit.
 //!
+//! `TAILWATER_TIER=avx2` measures what a processor without AVX-512 would do.
+//!
 //! Says nothing about the product: `perf/run.sh` does.
 #![forbid(unsafe_code)]
 
@@ -21,6 +23,7 @@ use results::Runs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tailwater_shards::scan::Tier;
 
 /// What one run did.
 struct Outcome {
@@ -103,7 +106,14 @@ fn main() -> ExitCode {
         eprintln!("no benchmark has `{wanted}` in its name");
         return ExitCode::FAILURE;
     }
-    let all: Vec<Runs> = chosen.into_iter().filter_map(measure).collect();
+    match Tier::highest() {
+        Ok(_) => println!("tier {}", Tier::best().name()),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let all = measure(&chosen);
     match folder.map(|folder| results::keep(&folder, LARGE, &all)) {
         Some(Ok(path)) => println!("kept in {}", path.display()),
         Some(Err(error)) => {
@@ -115,19 +125,27 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs one benchmark and prints its best; none where this machine cannot.
-fn measure(bench: &Bench) -> Option<Runs> {
-    let outcomes: Option<Vec<Outcome>> = (0..RUNS).map(|_| (bench.run)(LARGE)).collect();
-    let Some(outcomes) = outcomes else {
-        println!("{:<24} not on this machine", bench.name);
-        return None;
+/// Runs the benchmarks in turn, so that what else the machine does meets all of them, and prints the best of each. Those that
+/// this machine cannot run are left out.
+fn measure(chosen: &[&Bench]) -> Vec<Runs> {
+    let mut outcomes: Vec<Vec<Outcome>> = chosen.iter().map(|_| Vec::new()).collect();
+    for _ in 0..RUNS {
+        for (bench, outcomes) in chosen.iter().zip(&mut outcomes) {
+            outcomes.extend((bench.run)(LARGE));
+        }
+    }
+    let runs = |(bench, outcomes): (&&Bench, Vec<Outcome>)| {
+        let Some(first) = outcomes.first() else {
+            println!("{:<24} not on this machine", bench.name);
+            return None;
+        };
+        let per_event = |outcome: &Outcome| outcome.elapsed.as_secs_f64() * 1e9 / LARGE as f64;
+        let nanoseconds: Vec<f64> = outcomes.iter().map(per_event).collect();
+        let best = nanoseconds.iter().copied().fold(f64::INFINITY, f64::min);
+        println!("{:<24} {best:>8.1} ns per event   {:016x}", bench.name, first.hash);
+        Some(Runs { name: bench.name, hash: first.hash, nanoseconds })
     };
-    let per_event = |outcome: &Outcome| outcome.elapsed.as_secs_f64() * 1e9 / LARGE as f64;
-    let nanoseconds: Vec<f64> = outcomes.iter().map(per_event).collect();
-    let best = nanoseconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let hash = outcomes[0].hash;
-    println!("{:<24} {best:>8.1} ns per event   {hash:016x}", bench.name);
-    Some(Runs { name: bench.name, hash, nanoseconds })
+    chosen.iter().zip(outcomes).filter_map(runs).collect()
 }
 
 #[cfg(test)]

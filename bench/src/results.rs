@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tailwater_shards::scan::Tier;
 
 /// All runs of one benchmark.
 pub struct Runs {
@@ -25,8 +26,9 @@ fn fact(path: &str, key: &str) -> String {
 fn json(events: u64, all: &[Runs]) -> String {
     let load = fact("/proc/loadavg", "");
     let mut out = format!(
-        "{{\"cpu\":\"{}\",\"cpus\":{},\"kernel\":\"{}\",\"load\":\"{load}\",\"events\":{events},\"benchmarks\":[\n",
+        "{{\"cpu\":\"{}\",\"tier\":\"{}\",\"cpus\":{},\"kernel\":\"{}\",\"load\":\"{load}\",\"events\":{events},\"benchmarks\":[\n",
         fact("/proc/cpuinfo", "model name"),
+        Tier::best().name(),
         std::thread::available_parallelism().map_or(0, usize::from),
         fact("/proc/sys/kernel/osrelease", ""),
     );

@@ -115,6 +115,9 @@ pub const SHAPES_MAX: usize = 16 * 1024;
 /// Fields of all these shapes together, 12 bytes each.
 pub const SHAPE_FIELDS_TOTAL_MAX: usize = 1024 * 1024;
 
+/// Bytes of the plans that one input keeps on one shard: each holds a copy of the constants that its shape has.
+pub const PLAN_BYTES_TOTAL_MAX: usize = 16 * 1024 * 1024;
+
 /// Names of fields that one input keeps on one shard, those that the configuration says aside.
 pub const SHAPE_NAMES_MAX: usize = 16 * 1024;
 

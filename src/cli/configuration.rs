@@ -5,7 +5,7 @@ use crate::config::raw::DATA_DIR_DEFAULT;
 use crate::config::{self, Circumstances, Loaded, Refused};
 use clap::Args;
 use std::path::PathBuf;
-use tailwater_shards::glommio_env::{GlommioEnv, allowed_cpus};
+use tailwater_shards::glommio_env::{GlommioEnv, RealDisk, allowed_cpus};
 
 /// Which configuration.
 #[derive(Args)]
@@ -58,7 +58,18 @@ pub fn circumstances(data_dir: Option<PathBuf>) -> Circumstances {
 
 /// Reads the file, shows its problems, and gives the plan if there is one.
 pub fn load(arguments: &FileArguments) -> Option<Loaded> {
-    match config::load_file::<GlommioEnv>(&arguments.config, &circumstances(arguments.data_dir.data_dir.clone())) {
+    let here = circumstances(arguments.data_dir.data_dir.clone());
+    shown(config::load_file::<GlommioEnv>(&arguments.config, &here))
+}
+
+/// The same, and reads the files that it names.
+pub fn check(arguments: &FileArguments) -> Option<Loaded> {
+    let here = circumstances(arguments.data_dir.data_dir.clone());
+    shown(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))
+}
+
+fn shown(result: Result<Loaded, Refused>) -> Option<Loaded> {
+    match result {
         Ok(loaded) => {
             output::complain_painted(&loaded.warnings.render(output::stderr_colors()));
             Some(loaded)

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{Finding, RealDisk, State, allowed_cpus, probe};
 use tailwater_shards::limits;
+use tailwater_shards::scan::{TIER_VARIABLE, Tier};
 
 /// Check kernel, limits and disk, with a fix for each problem
 #[derive(Args)]
@@ -35,6 +36,7 @@ struct Needs {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(needs) = needs(arguments) else { return Ok(Exit::Configuration) };
     let mut findings = probe(needs.shards).findings;
+    findings.push(processor(Tier::best()));
     findings.extend(pinned(&needs.pinned, &allowed_cpus()));
     findings.push(directory(&needs.data_dir));
     findings.push(free_disk(&RealDisk::new(), &needs));
@@ -83,6 +85,19 @@ fn report(findings: &[Finding]) -> String {
 
 fn finding(name: &'static str, state: State, detail: String, fix: String) -> Finding {
     Finding { name, state, detail, fix }
+}
+
+/// What the bytes of events are looked at with.
+fn processor(tier: Tier) -> Finding {
+    let detail = format!("bytes are looked at with {}", tier.name());
+    if tier >= Tier::Avx2 {
+        return finding("processor", State::Ok, detail, String::new());
+    }
+    let fix = match std::env::var_os(TIER_VARIABLE) {
+        Some(_) => format!("leave out the variable {TIER_VARIABLE}"),
+        None => "a processor with AVX2 parses JSON several times as fast".to_owned(),
+    };
+    finding("processor", State::Warning, detail, fix)
 }
 
 /// What is wrong with the cpus that the configuration names, if anything is.

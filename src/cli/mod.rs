@@ -20,6 +20,7 @@ mod wal;
 use clap::{Parser, Subcommand};
 use output::ReaderGone;
 use std::ffi::OsString;
+use tailwater_shards::scan::Tier;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return exit;
         }
     };
+    if let Err(error) = Tier::highest() {
+        output::complain(&format!("error: {error}\n"));
+        return Exit::Usage;
+    }
     let result = match arguments.verb {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),

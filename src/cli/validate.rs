@@ -9,11 +9,15 @@ use clap::Args;
 pub struct Arguments {
     #[command(flatten)]
     file: FileArguments,
+    /// Do not read the files that it names: tables of `enrich`, certificates and keys of `tls`
+    #[arg(long)]
+    no_files: bool,
 }
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    match configuration::load(&arguments.file) {
+    let load = if arguments.no_files { configuration::load } else { configuration::check };
+    match load(&arguments.file) {
         Some(loaded) => output::print(&loaded.plan.summary()).map(|()| Exit::Done),
         None => Ok(Exit::Configuration),
     }

@@ -67,10 +67,14 @@ impl Format {
         let moment = match self {
             Format::Auto => rfc3339(text).or_else(|| unix(text, None))?,
             Format::Rfc3339 => rfc3339(text)?,
-            Format::Rfc2822 => Moment::of(rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?),
+            Format::Rfc2822 => {
+                Moment::of(unless_leap(text, |text| rfc2822::DateTimeParser::new().parse_timestamp(text).ok())?)
+            }
             Format::Unix(digits) => unix(text, Some(*digits))?,
             Format::Usual(layout) => layout.read(text, now)?,
-            Format::Strftime(format) => Moment::of(resolve(BrokenDownTime::parse(format, text).ok()?, now)?),
+            Format::Strftime(format) => {
+                Moment::of(unless_leap(text, |text| resolve(BrokenDownTime::parse(format, text).ok()?, now))?)
+            }
         };
         MOMENTS.contains(&moment.nanos).then_some(moment)
     }
@@ -126,6 +130,19 @@ fn strftime(format: &str) -> Result<Format, String> {
 
 fn reads(layout: &Layout, text: &str, moment: jiff::Timestamp) -> bool {
     layout.read(text.trim_ascii().as_bytes(), Timestamp(0)).is_some_and(|read| read.nanos == moment.as_nanosecond())
+}
+
+/// What is read, unless it is a leap second: `read` takes the 60th second for the 59th, so that a text with 59 in its place is the
+/// same moment.
+fn unless_leap(text: &[u8], read: impl Fn(&[u8]) -> Option<jiff::Timestamp>) -> Option<jiff::Timestamp> {
+    let moment = read(text)?;
+    let is_second = |at: usize| {
+        let mut other = text.to_vec();
+        other[at..at + 2].copy_from_slice(b"59");
+        read(&other) == Some(moment)
+    };
+    let is_leap = memchr::memmem::find_iter(text, b"60").any(is_second);
+    (!is_leap).then_some(moment)
 }
 
 fn resolve(mut parts: BrokenDownTime, now: Timestamp) -> Option<jiff::Timestamp> {
@@ -370,6 +387,38 @@ mod tests {
     }
 
     #[test]
+    fn leap_seconds_are_refused_in_every_format() {
+        for (format, leap) in [
+            ("auto", "2016-12-31T23:59:60Z"),
+            ("rfc3339", "2016-12-31 23:59:60.5Z"),
+            ("rfc2822", "Sat, 31 Dec 2016 23:59:60 GMT"),
+            ("%d/%b/%Y:%H:%M:%S %z", "31/Dec/2016:23:59:60 +0000"),
+            ("%I:%M:%S %p %d/%m/%y", "11:59:60 PM 31/12/16"),
+            ("%j %Y %H%M%S", "366 2016 235960"),
+        ] {
+            assert_eq!(read(format, leap), None, "{format} {leap}");
+            let before = leap.replace("60", "59");
+            assert!(read(format, &before).is_some_and(|at| at.starts_with("2016-12-31T23:59:59")), "{format} {before}");
+        }
+        // 60 elsewhere is no second.
+        assert_eq!(read("%j %Y %H%M%S", "060 1960 235959").as_deref(), Some("1960-02-29T23:59:59Z"));
+        assert_eq!(read("%s", "1795429260").as_deref(), Some("2026-11-23T10:21:00Z"));
+    }
+
+    #[test]
+    fn numbers_that_are_no_moment_are_refused() {
+        for none in ["1e30", "-1e30", "1e308", "99999999999999999999e9", "1e21", "-99999999999"] {
+            assert_eq!(read("auto", none), None, "{none}");
+        }
+        assert_eq!(read("auto", "-1e15").as_deref(), Some("1938-04-24T22:13:20.000000Z"));
+        assert_eq!(read("auto", "1e-30").as_deref(), Some("1970-01-01T00:00:00.000000000Z"));
+        assert_eq!(read("unix", "253402300799").as_deref(), Some("9999-12-31T23:59:59Z"));
+        for none in ["253402300800", "1e12", "-62135596801", "-1e12"] {
+            assert_eq!(read("unix", none), None, "{none}");
+        }
+    }
+
+    #[test]
     fn a_text_without_year_is_of_the_year_it_is_not_ahead_of() {
         let format = Format::parse("%b %d %H:%M:%S").expect("a format");
         // 2027-01-01T00:00:10Z and 2026-12-31T23:59:50Z.
@@ -378,6 +427,10 @@ mod tests {
         assert_eq!(year(b"Dec 31 23:59:59", january), Some(2026));
         assert_eq!(year(b"Jan 01 00:00:20", december), Some(2027), "the writer's clock is ahead");
         assert_eq!(year(b"Feb 29 00:00:00", january), None, "no such day in these years");
+        // 2028-01-01, 2028-03-01, 2029-03-01 and 2030-03-01, as full days since 1970.
+        for (days, expected) in [(21_184, None), (21_244, Some(2028)), (21_609, Some(2028)), (21_974, None)] {
+            assert_eq!(year(b"Feb 29 00:00:00", Timestamp(days * DAY as i64)), expected, "{days}");
+        }
     }
 
     proptest! {

@@ -13,6 +13,9 @@ use std::fmt;
 /// Bytes that one pattern may take once compiled, and again for what is found out while searching.
 pub const PATTERN_BYTES_MAX: usize = 4 << 20;
 
+/// Groups inside of groups that a pattern may have.
+const NEST_MAX: u32 = 100;
+
 /// A regular expression as it is written, and compiled.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -24,6 +27,12 @@ impl Pattern {
     /// As it is written.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether it finds nothing but empty places, such as `` or `^`.
+    pub fn is_empty(&self) -> bool {
+        let config = syntax::Config::new().nest_limit(NEST_MAX);
+        syntax::parse_with(&self.source, &config).is_ok_and(|parsed| parsed.properties().maximum_len() == Some(0))
     }
 
     /// As it is searched for, in texts that are UTF-8.
@@ -46,7 +55,7 @@ pub fn compile(pattern: &str, utf8: bool) -> Result<Regex, String> {
         .onepass_size_limit(Some(PATTERN_BYTES_MAX))
         .hybrid_cache_capacity(PATTERN_BYTES_MAX)
         .utf8_empty(utf8);
-    let regex = Regex::builder().configure(limits).syntax(syntax::Config::new().nest_limit(100)).build(pattern);
+    let regex = Regex::builder().configure(limits).syntax(syntax::Config::new().nest_limit(NEST_MAX)).build(pattern);
     regex.map_err(|refused| match (refused.syntax_error(), refused.size_limit()) {
         (Some(syntax), _) => {
             format!("the pattern does not read as a regular expression: {}", last_line(&syntax.to_string()))

@@ -20,6 +20,9 @@ pub enum Part {
     Field(Vec<u8>),
 }
 
+/// What stands for a field that an event does not have.
+pub const UNKNOWN: &[u8] = b"unknown";
+
 /// A text with dates and fields in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -56,7 +59,12 @@ impl Template {
 
     /// Whether the text depends on what an event holds.
     pub fn has_fields(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Field(_)))
+        self.fields() > 0
+    }
+
+    /// How often it asks for a field.
+    pub fn fields(&self) -> usize {
+        self.parts.iter().filter(|part| matches!(part, Part::Field(_))).count()
     }
 
     /// The moments, this one among them, that give the same dates.
@@ -81,7 +89,7 @@ impl Template {
                 Part::Date(letter) => push_civil(&civil, event.timestamp, *letter, out),
                 Part::Field(name) if push_field(event.line, name, out) => {}
                 Part::Field(_) => {
-                    out.extend_from_slice(b"unknown");
+                    out.extend_from_slice(UNKNOWN);
                     all_known = false;
                 }
             }

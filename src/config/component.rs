@@ -14,7 +14,7 @@ use schemars::Schema;
 use serde_json::json;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
-use tailwater_shards::env::Env;
+use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{InputSpec, OutputSpec};
 use tailwater_shards::route::ShardBy;
 
@@ -29,7 +29,16 @@ pub trait Component: Sized {
 
     /// Checks what types alone cannot: returns the key and what is wrong with it.
     fn check(&self) -> Result<(), Mistake>;
+    /// All that keeps the files that it reads when it opens from being used. May block.
+    fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
+        let _ = disk;
+        Vec::new()
+    }
 }
+
+/// What to do about a file that cannot be used.
+pub const UNREAD_HELP: &str =
+    "the user that runs Tailwater reads it at the start; on a machine without it, `validate --no-files`";
 
 /// A value that does not make sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +49,17 @@ pub struct Mistake {
     pub what: String,
     /// What to do about it.
     pub help: String,
+}
+
+impl Mistake {
+    /// The same, seen from the key above.
+    pub fn below(self, key: &str) -> Mistake {
+        let key = match self.key.as_str() {
+            "" => key.to_owned(),
+            inner => format!("{key}.{inner}"),
+        };
+        Mistake { key, ..self }
+    }
 }
 
 /// Settings of an input.
@@ -100,6 +120,8 @@ pub trait Table: Sized {
     fn type_name(&self) -> &'static str;
     /// Checks what types alone cannot.
     fn check(&self) -> Result<(), Mistake>;
+    /// All that keeps the files that it reads when it opens from being used. May block.
+    fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake>;
 
     /// Reads a component; `type` may stand anywhere among its keys.
     fn read(node: &Node) -> Result<Self, Fault> {
@@ -186,6 +208,15 @@ macro_rules! components {
             fn check(&self) -> Result<(), $crate::config::component::Mistake> {
                 match self {
                     $(Self::$variant(settings) => $crate::config::component::Component::check(settings),)*
+                }
+            }
+
+            fn check_files<D: tailwater_shards::env::Disk>(
+                &self,
+                disk: &D,
+            ) -> Vec<$crate::config::component::Mistake> {
+                match self {
+                    $(Self::$variant(settings) => $crate::config::component::Component::check_files(settings, disk),)*
                 }
             }
         }

@@ -3,15 +3,18 @@
 //! ```text
 //! bytes ── node ──> tree with places ── de, raw ──> what the file says ── plan ──> what will run
 //!            env: variables       component: the table of types      problem: what is wrong, where
+//!                                                                      files: what lies in the files it names
 //! ```
 //!
-//! Guarantees: nothing is started from a file with an error in it, and one run reports as many of the errors as can be known.
+//! Guarantees: nothing is started from a file with an error in it, and one run reports as many of the errors as can be known. Opens
+//! no other file unless it is asked to check them.
 
 pub mod component;
 pub mod de;
 pub mod dlq;
 pub mod env;
 pub mod facts;
+pub mod files;
 pub mod nearest;
 pub mod node;
 pub mod pipeline;
@@ -43,11 +46,14 @@ pub struct Loaded {
 
 /// Reads a file and makes its plan, with variables from the environment of the process.
 pub fn load_file<E: Env>(path: &Path, here: &Circumstances) -> Result<Loaded, Refused> {
-    let file = path.display().to_string();
-    match read_bytes(path) {
-        Ok(bytes) => load::<E>(&file, bytes, &|name| std::env::var(name).ok(), here),
-        Err(problem) => Err(refused(file, String::new(), problem)),
-    }
+    let (file, bytes) = read_file(path)?;
+    load::<E>(&file, bytes, &own_variable, here)
+}
+
+/// The same, and reads the files that it names, as a start would.
+pub fn check_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
+    let (file, bytes) = read_file(path)?;
+    check::<E>(&file, bytes, &own_variable, here, disk)
 }
 
 /// Makes the plan of a file's bytes. `file` is the name that problems show.
@@ -56,6 +62,27 @@ pub fn load<E: Env>(
     bytes: Vec<u8>,
     lookup: &dyn Fn(&str) -> Option<String>,
     here: &Circumstances,
+) -> Result<Loaded, Refused> {
+    load_with::<E>(file, bytes, lookup, here, None)
+}
+
+/// The same, and reads the files that it names, as a start would.
+pub fn check<E: Env>(
+    file: &str,
+    bytes: Vec<u8>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    here: &Circumstances,
+    disk: &E::Disk,
+) -> Result<Loaded, Refused> {
+    load_with::<E>(file, bytes, lookup, here, Some(disk))
+}
+
+fn load_with<E: Env>(
+    file: &str,
+    bytes: Vec<u8>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    here: &Circumstances,
+    disk: Option<&E::Disk>,
 ) -> Result<Loaded, Refused> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(refused(file.to_owned(), String::new(), too_large()));
@@ -75,7 +102,13 @@ pub fn load<E: Env>(
         }
     };
     let (root, mut problems) = node::parse(&text, lookup);
-    let plan = root.and_then(|root| plan_of_tree::<E>(&root, here, &mut problems));
+    let plan = root.and_then(|root| {
+        let plan = plan_of_tree::<E>(&root, here, &mut problems)?;
+        if let Some(disk) = disk {
+            files::check(&plan, &root, disk, &mut problems);
+        }
+        Some(plan)
+    });
     if plan.is_none() && problems.is_empty() {
         problems.push(
             Problem::whole("the file is empty")
@@ -107,6 +140,10 @@ fn plan_of_tree<E: Env>(root: &node::Node, here: &Circumstances, problems: &mut 
     }
 }
 
+fn own_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn refused(file: String, text: String, problem: Problem) -> Refused {
     Refused { report: Report { file, text, problems: vec![problem] } }
 }
@@ -114,6 +151,15 @@ fn refused(file: String, text: String, problem: Problem) -> Refused {
 fn too_large() -> Problem {
     Problem::whole(format!("larger than {FILE_BYTES_MAX} bytes"))
         .help("is this the right file? A configuration is far smaller")
+}
+
+/// The name that problems show, and what is in it.
+fn read_file(path: &Path) -> Result<(String, Vec<u8>), Refused> {
+    let file = path.display().to_string();
+    match read_bytes(path) {
+        Ok(bytes) => Ok((file, bytes)),
+        Err(problem) => Err(refused(file, String::new(), problem)),
+    }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {

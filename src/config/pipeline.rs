@@ -103,12 +103,26 @@ impl JsonSchema for Target {
 /// Reads the pipeline called `name`; what only its verbs can know to be wrong goes to `problems`.
 pub fn read_pipeline(name: &str, node: &Node, root: &Node, problems: &mut Vec<Problem>) -> Result<Pipeline, Fault> {
     let pipeline: Pipeline = read(node)?;
-    for (number, step) in pipeline.transforms.iter().enumerate() {
-        let Err(mistake) = step.check() else { continue };
+    let span_of = |section: &str, number: usize, key: &str| {
         let number = number.to_string();
-        let path = ["pipelines", name, "transforms", &number].into_iter().chain(mistake.key.split('.'));
-        let span = root.span_at(&path.collect::<Vec<_>>());
-        problems.push(Problem::error(span, mistake.what).label("here").help(mistake.help));
+        let path = ["pipelines", name, section, &number].into_iter().chain(key.split('.'));
+        root.span_at(&path.collect::<Vec<_>>())
+    };
+    for (number, step) in pipeline.transforms.iter().enumerate() {
+        for doubt in step.doubts() {
+            let span = span_of("transforms", number, &doubt.key);
+            problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
+        }
+        if let Err(mistake) = step.check() {
+            let span = span_of("transforms", number, &mistake.key);
+            problems.push(Problem::error(span, mistake.what).label("here").help(mistake.help));
+        }
+    }
+    for (number, target) in pipeline.outputs.iter().enumerate() {
+        let Route::When(condition) = &target.route else { continue };
+        let Some(doubt) = condition.doubt() else { continue };
+        let span = span_of("outputs", number, "when");
+        problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
     }
     let conditions = pipeline.outputs.iter().any(|target| matches!(target.route, Route::When(_)));
     if let Some(place) = pipeline.outputs.iter().position(|target| target.route == Route::Else)

@@ -1,13 +1,13 @@
 //! What will run: names resolved, defaults filled, and the rules that span several keys.
 //!
 //! Guarantees: a plan that exists can be started as far as the file alone can tell; every rule reports all its violations at
-//! once. Opens nothing: whether directories and addresses can be had shows at the start.
+//! once. Opens nothing: files are for [`super::files`], and whether directories and addresses can be had shows at the start.
 
 use super::component::Table;
 use super::dlq;
 use super::node::Node;
 use super::pipeline::Match;
-use super::problem::{Problem, Span};
+use super::problem::{Problem, Severity, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
 use super::trial::{TrialPlan, plan_trials};
 use super::types::{ByteSize, FieldName, FieldNames, Period};
@@ -149,7 +149,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
         let problem = Problem::error(root.span_at(&["data_dir"]), "`data_dir` is empty");
         problems.push(problem.label("here").help("name a directory, or remove the key for /var/lib/tailwater"));
     }
-    if problems.is_empty() {
+    if problems.iter().all(|problem| problem.severity == Severity::Warning) {
         // Beside an error it would be noise: the broken part may be what names it.
         check_unused(&raw, root, problems);
         check_memory(&raw, root, problems);

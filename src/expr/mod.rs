@@ -12,6 +12,7 @@ mod arithmetic;
 mod ast;
 mod check;
 mod compile;
+mod dashes;
 mod error;
 mod eval;
 mod functions;
@@ -60,6 +61,7 @@ pub struct Program {
     root: Arc<Node>,
     paths: Arc<[Path]>,
     patterns: Arc<[Regex]>,
+    dashed_name: Option<Arc<(String, String)>>,
 }
 
 impl Program {
@@ -109,6 +111,7 @@ impl Program {
             root: Arc::new(root),
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
+            dashed_name: dashes::dashed_name(&expr, source).map(Arc::new),
         };
         Ok((program, found))
     }
@@ -116,6 +119,11 @@ impl Program {
     /// What it was compiled from.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// A subtraction that looks like the name of a field, as it is written, and how that field is written.
+    pub fn dashed_name(&self) -> Option<(&str, &str)> {
+        self.dashed_name.as_deref().map(|(written, field)| (written.as_str(), field.as_str()))
     }
 
     /// Every path that it may read, each once, in the order of their numbers.

@@ -56,22 +56,55 @@ impl Tls {
 
     /// Reads the files. May block.
     pub fn connector<D: Disk>(&self, disk: &D) -> Result<TlsConnector, String> {
+        let mut config = self.config(self.authorities(disk)?, self.chain(disk)?, self.key(disk)?)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// All that keeps the files from being used, each with its key. May block.
+    pub fn check_files<D: Disk>(&self, disk: &D) -> Vec<(&'static str, String)> {
+        let roots = self.authorities(disk);
+        match (self.chain(disk), self.key(disk)) {
+            (Ok(chain), Ok(key)) => {
+                let unfit = self.config(RootCertStore::empty(), chain, key).err();
+                let all = [("tls.ca_file", roots.err()), ("tls.key_file", unfit)];
+                all.into_iter().filter_map(|(key, what)| Some((key, what?))).collect()
+            }
+            (chain, key) => {
+                let all = [("tls.ca_file", roots.err()), ("tls.cert_file", chain.err()), ("tls.key_file", key.err())];
+                all.into_iter().filter_map(|(key, what)| Some((key, what?))).collect()
+            }
+        }
+    }
+
+    fn config(
+        &self,
+        roots: RootCertStore,
+        chain: Vec<CertificateDer<'static>>,
+        key: Option<PrivateKeyDer<'static>>,
+    ) -> Result<ClientConfig, String> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS: {error}"))?
-            .with_root_certificates(self.authorities(disk)?);
-        let mut config = match (&self.cert_file, &self.key_file) {
-            (Some(cert_file), Some(key_file)) => {
-                let chain = certificates(cert_file, &read(disk, cert_file)?)?;
-                let key = PrivateKeyDer::from_pem_slice(&read(disk, key_file)?)
-                    .map_err(|_| format!("{} holds no private key that can be read", key_file.display()))?;
-                let fits = builder.with_client_auth_cert(chain, key);
-                fits.map_err(|error| format!("{} and {}: {error}", cert_file.display(), key_file.display()))?
-            }
-            _ => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsConnector::from(Arc::new(config)))
+            .with_root_certificates(roots);
+        let Some(key) = key else { return Ok(builder.with_no_client_auth()) };
+        let shown = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).display().to_string();
+        builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("{} and {}: {error}", shown(&self.cert_file), shown(&self.key_file)))
+    }
+
+    /// The own certificate and those between it and its authority.
+    fn chain<D: Disk>(&self, disk: &D) -> Result<Vec<CertificateDer<'static>>, String> {
+        let read = |path: &PathBuf| certificates(path, &read(disk, path)?);
+        self.cert_file.as_ref().map_or(Ok(Vec::new()), read)
+    }
+
+    /// Its private key.
+    fn key<D: Disk>(&self, disk: &D) -> Result<Option<PrivateKeyDer<'static>>, String> {
+        let Some(path) = &self.key_file else { return Ok(None) };
+        let key = PrivateKeyDer::from_pem_slice(&read(disk, path)?);
+        key.map(Some).map_err(|_| format!("{} holds no private key that can be read", path.display()))
     }
 
     fn authorities<D: Disk>(&self, disk: &D) -> Result<RootCertStore, String> {

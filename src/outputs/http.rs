@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
-use tailwater_shards::env::Env;
+use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{
     Delivery, Event, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError,
 };
@@ -126,16 +126,20 @@ impl Component for Settings {
     fn check(&self) -> Result<(), Mistake> {
         self.plan().map(drop)
     }
+
+    fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
+        self.requests().check_files(disk)
+    }
 }
 
 impl Settings {
-    fn plan(&self) -> Mistaken<Plan> {
+    fn requests(&self) -> RequestSettings<'_> {
         let content_type = match self.framing {
             Framing::Ndjson => "application/x-ndjson",
             Framing::JsonArray => "application/json",
             Framing::Text => "text/plain; charset=utf-8",
         };
-        let settings = RequestSettings {
+        RequestSettings {
             url_key: "url",
             urls: std::slice::from_ref(&self.url),
             auth: &self.auth,
@@ -145,8 +149,11 @@ impl Settings {
             request_bytes: self.request_bytes.0,
             concurrency: self.concurrency,
             timeout: self.timeout.0,
-        };
-        let mut plan = settings.plan()?;
+        }
+    }
+
+    fn plan(&self) -> Mistaken<Plan> {
+        let mut plan = self.requests().plan()?;
         for (name, value) in &self.headers {
             let refused = |what: &str, help: &str| {
                 Err(Mistake { key: format!("headers.{name}"), what: what.to_owned(), help: help.to_owned() })

@@ -60,7 +60,9 @@ impl<'de> Deserialize<'de> for Parse {
                 }
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parse, A::Error> {
-                let name: String = map.next_key()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                let name: String = map
+                    .next_key()?
+                    .ok_or_else(|| A::Error::invalid_value(serde::de::Unexpected::Other("an empty map"), &self))?;
                 let parse = match name.as_str() {
                     "json" => Parse::Json(map.next_value()?),
                     _ => return Err(A::Error::unknown_variant(&name, FORMATS)),

@@ -4,7 +4,7 @@ use super::pairs::Pairs;
 use super::place::Place;
 use super::reasons::{Before, in_the_way, joined};
 use super::template::{OpenTemplate, Template};
-use super::{Opening, Transform, Verb, Verdict};
+use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,7 +13,8 @@ use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
 /// Fields and their values: text (in which `{{ field }}`, `{{ hostname }}` and `{{ %Y-%m-%d }}` are filled in), numbers, bools,
-/// null, lists and maps. A field that is there already gets the new value.
+/// null, lists and maps. A field that is there already gets the new value. Texts inside of lists and maps stay as they are written,
+/// `{{ }}` included; `add: {place.rack: "{{ rack }}"}` fills one in inside of an object.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Json>);
@@ -24,6 +25,7 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "add: {env: prod, host: \"{{ hostname }}\", place.rack: 7}\n";
 
     fn check(&self) -> Result<(), Mistake> {
+        refuse_empty(&self.0.0, "nothing would be added", "add: {env: prod}")?;
         for (path, value) in &self.0.0 {
             if let Json::String(text) = value
                 && let Err(what) = Template::parse(text)

@@ -1,7 +1,7 @@
 //! `if`: verbs for the events for which a condition holds, and others for the rest.
 
 use super::condition::{Condition, OpenCondition};
-use super::enrich::watched::Kept;
+use super::enrich::watched::{Files, Kept};
 use super::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -47,13 +47,33 @@ impl Settings {
 
     /// Checks the verbs of both sides.
     pub fn check(&self) -> Result<(), Mistake> {
-        for (side, steps) in [("then", &self.then), ("else", &self.otherwise)] {
-            for (number, step) in steps.iter().enumerate() {
-                step.check()
-                    .map_err(|mistake| Mistake { key: format!("{side}.{number}.{}", mistake.key), ..mistake })?;
-            }
-        }
-        Ok(())
+        let mut all = self.places();
+        all.try_for_each(|(place, step)| step.check().map_err(|mistake| mistake.below(&place)))
+    }
+
+    /// What runs though it is probably not meant: in the condition, and in the verbs of both sides.
+    pub fn doubts(&self) -> Vec<Mistake> {
+        let own = self.condition.doubt().map(|doubt| doubt.below(Settings::NAME));
+        let of = |(place, step): (String, &Step)| {
+            step.doubts().into_iter().map(|doubt| doubt.below(&place)).collect::<Vec<_>>()
+        };
+        own.into_iter().chain(self.places().flat_map(of)).collect()
+    }
+
+    /// All that keeps the files that the verbs of both sides look things up in from being used.
+    pub fn check_files(&self, files: &dyn Files) -> Vec<Mistake> {
+        let of = |(place, step): (String, &Step)| {
+            step.check_files(files).into_iter().map(|mistake| mistake.below(&place)).collect::<Vec<_>>()
+        };
+        self.places().flat_map(of).collect()
+    }
+
+    /// The verbs of both sides, and where they stand.
+    fn places(&self) -> impl Iterator<Item = (String, &Step)> {
+        let sides = [("then", &self.then), ("else", &self.otherwise)].into_iter();
+        sides.flat_map(|(side, steps)| {
+            steps.iter().enumerate().map(move |(number, step)| (format!("{side}.{number}"), step))
+        })
     }
 
     /// Files that the verbs of both sides look things up in.

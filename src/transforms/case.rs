@@ -2,7 +2,7 @@
 
 use super::place::{Place, push_json};
 use super::text::string;
-use super::{Opening, Transform, Verb, Verdict};
+use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
@@ -13,13 +13,13 @@ use tailwater_shards::record::{Record, Value};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(rename = "Lowercase")]
-pub struct Lower(pub Vec<Path>);
+pub struct Lower(#[schemars(length(min = 1))] pub Vec<Path>);
 
 /// Paths of the fields. Letters of all alphabets are changed, one by one; values that are no text stay as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(rename = "Uppercase")]
-pub struct Upper(pub Vec<Path>);
+pub struct Upper(#[schemars(length(min = 1))] pub Vec<Path>);
 
 impl Verb for Lower {
     const NAME: &'static str = "lowercase";
@@ -28,7 +28,7 @@ impl Verb for Lower {
     const SAMPLE: &'static str = r#"{"level":"WARN","user":{"email":"Zo\u00c9@Example.com"}}"#;
 
     fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+        refuse_empty(&self.0, "nothing would be changed", "lowercase: [level]")
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
@@ -43,7 +43,7 @@ impl Verb for Upper {
     const SAMPLE: &'static str = r#"{"level":"warn","message":"disk is nearly full"}"#;
 
     fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+        refuse_empty(&self.0, "nothing would be changed", "uppercase: [level]")
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -6,6 +6,7 @@
 use super::Opening;
 use super::place::Place;
 use crate::codec::path::Path;
+use crate::config::component::Mistake;
 use crate::expr::{FieldValue, Fields, PathIndex, Program, Scratch};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -60,6 +61,18 @@ impl Condition {
     /// As it is written.
     pub fn source(&self) -> &str {
         self.0.source()
+    }
+
+    /// What is odd about it, though it can be tested.
+    pub fn doubt(&self) -> Option<Mistake> {
+        self.0.dashed_name().map(|(written, field)| Mistake {
+            key: String::new(),
+            what: format!("`{written}` is a subtraction"),
+            help: format!(
+                "the field is written with backquotes, {field}, and the condition in quotes then; to subtract, put blanks \
+                 around the dash"
+            ),
+        })
     }
 
     /// Whether it holds where `get` gives the JSON at a path; if it fails, why. For people who ask about one event: shards

@@ -6,7 +6,7 @@ use super::place::{Place, push_json};
 use super::reasons::{Before, joined};
 use super::short::{Short, ShortForm};
 use super::text::text;
-use super::{Opening, Transform, Verb, Verdict};
+use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::codec::moment::Format;
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
@@ -21,15 +21,16 @@ use tailwater_shards::record::{Record, Value};
 /// Fields and the type that their values get: `int`, `float`, `bool`, `string`, `timestamp`, or a map that says more.
 /// A field that is missing, and one that is null, stay as they are. White space around a text does not matter.
 ///
-/// - `int`: whole numbers from -9223372036854775808 to 18446744073709551615; a fraction is cut off (`3.9` and `"3.9"` are 3),
-///   `true` is 1 and `false` is 0.
+/// - `int`: whole numbers from -9223372036854775808 to 18446744073709551615; a fraction is cut off (`3.9`, `"3.9"` and `39e-1` are
+///   3), nothing is rounded, `true` is 1 and `false` is 0.
 /// - `float`: numbers that a double can hold, with all the digits they have; whole ones get `.0`, so that who reads them sees
 ///   their type. `1e400`, `inf` and `nan` fail.
 /// - `bool`: `true`, `t`, `yes`, `y`, `on` and `1`, `false`, `f`, `no`, `n`, `off` and `0`, in any case; of numbers 0 is false
 ///   and all others are true.
 /// - `string`: the text of a number or bool as it stands there, of an object or array its JSON.
 /// - `timestamp`: RFC 3339 in UTC with as many digits behind the second as there were. Texts are read as `format` says, by default
-///   as RFC 3339 or as a number since 1970 in the unit that its size suggests.
+///   as RFC 3339 or as a number since 1970 in the unit that its size suggests. What is no moment of the years 1 to 9999 fails:
+///   numbers beyond them, leap seconds (`:60`), and 29 February without a year where last year, this one and the next have none.
 ///
 /// What cannot be converted is counted; `on_fail` says what becomes of it.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -179,6 +180,7 @@ impl Verb for Settings {
     const FAILURE: &'static str = "the event has no room for a new value";
 
     fn check(&self) -> Result<(), Mistake> {
+        refuse_empty(&self.0.0, "nothing would be converted", "convert: {status: int}")?;
         for (path, Short(conversion)) in &self.0.0 {
             let Some(format) = &conversion.format else { continue };
             let wrong = match Format::parse(format) {

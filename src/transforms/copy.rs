@@ -3,7 +3,7 @@
 use super::pairs::Pairs;
 use super::place::{Place, push_json};
 use super::reasons::{Before, in_the_way, joined};
-use super::{Opening, Transform, Verb, Verdict};
+use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
@@ -11,7 +11,8 @@ use serde::Deserialize;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
-/// Where a value is, and where it is copied to. What is missing is not copied; what is there is replaced.
+/// Where a value is, and where it is copied to. What is missing is not copied; what is there is replaced. Each is done on what the
+/// one before it left.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Path>);
@@ -22,6 +23,21 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "copy: {user.id: user_id}\n";
 
     fn check(&self) -> Result<(), Mistake> {
+        let pairs = &self.0.0;
+        refuse_empty(pairs, "nothing would be copied", "copy: {user.id: user_id}")?;
+        for (place, (from, to)) in pairs.iter().enumerate() {
+            let (what, help) = match pairs[..place].iter().find(|(_, earlier)| earlier == to) {
+                _ if from == to => {
+                    (format!("`{from}` would be copied onto itself"), "name another field, or leave it out")
+                }
+                None => continue,
+                Some((earlier, _)) => (
+                    format!("`{earlier}` and `{from}` are both copied to `{to}`, where only one can be"),
+                    "if events have the one or the other, write two entries: the later one wins",
+                ),
+            };
+            return Err(Mistake { key: from.to_string(), what, help: help.to_owned() });
+        }
         Ok(())
     }
 
@@ -84,5 +100,24 @@ impl Transform for Copy {
             One::Value { .. } => None,
         };
         self.copies.iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{mistake, one};
+
+    #[test]
+    fn values_are_copied_one_after_the_other() {
+        assert_eq!(one("- copy: {a: b, b: c}", r#"{"a":1,"b":2}"#), r#"{"a":1,"b":1,"c":1}"#);
+        assert_eq!(one("- copy: {a: c}\n- copy: {b: c}", r#"{"a":1,"b":2}"#), r#"{"a":1,"b":2,"c":2}"#);
+        assert_eq!(one("- copy: {a: c}\n- copy: {b: c}", r#"{"a":1}"#), r#"{"a":1,"c":1}"#);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(mistake("- copy: {}").contains("nothing would be copied"));
+        assert!(mistake("- copy: {a: b, c: b}").contains("copy.c: `a` and `c` are both copied to `b`"));
+        assert!(mistake("- copy: {a: b, c: c}").contains("copy.c: `c` would be copied onto itself"));
     }
 }

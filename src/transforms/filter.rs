@@ -27,6 +27,10 @@ impl Verb for Filter {
         Ok(())
     }
 
+    fn doubts(&self) -> Vec<Mistake> {
+        self.0.doubt().into_iter().collect()
+    }
+
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         Box::new(Open { condition: self.0.open(opening), dropped_if: false })
     }
@@ -40,6 +44,10 @@ impl Verb for Drop {
 
     fn check(&self) -> Result<(), Mistake> {
         Ok(())
+    }
+
+    fn doubts(&self) -> Vec<Mistake> {
+        self.0.doubt().into_iter().collect()
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

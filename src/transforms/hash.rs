@@ -73,6 +73,11 @@ impl Verb for Settings {
         };
         match &self.key {
             _ if self.fields.is_empty() => mistake("fields", "no field is named", "write `fields: [user.id]`"),
+            _ if self.to.as_ref().is_some_and(|to| self.fields.contains(to)) => mistake(
+                "to",
+                "it is one of the fields that are hashed, which stay as they are with `to`",
+                "name another field for the hash, or leave `to` out to replace each value by its own hash",
+            ),
             Some(_) if self.algorithm == Algorithm::Xxh3 => {
                 mistake("key", "xxh3 keeps no secret", "use `algorithm: sha256` with a key, or leave the key out")
             }
@@ -227,6 +232,7 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         assert!(mistake("- hash: {fields: []}").contains("no field"));
+        assert!(mistake("- hash: {fields: [a, b.c], to: 'b[\"c\"]'}").contains("to: it is one of the fields"));
         assert!(mistake("- hash: {fields: [a], algorithm: md5}").contains("md5"));
         assert!(mistake("- hash: {fields: [a], key: short}").contains("less than 16 bytes"));
         assert!(mistake("- hash: {fields: [a], algorithm: xxh3, key: 0123456789abcdef}").contains("keeps no secret"));

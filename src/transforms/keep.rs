@@ -1,6 +1,6 @@
 //! `keep`: only these fields.
 
-use super::{Opening, Transform, Verb, Verdict};
+use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use tailwater_shards::shape::{Edit, EditId};
 /// Names of the fields that stay; all others go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Settings(pub Vec<Path>);
+pub struct Settings(#[schemars(length(min = 1))] pub Vec<Path>);
 
 impl Verb for Settings {
     const NAME: &'static str = "keep";
@@ -20,6 +20,7 @@ impl Verb for Settings {
     const SAMPLE: &'static str = r#"{"timestamp":"2026-11-23T10:20:30Z","pid":4711,"level":"info","message":"ready"}"#;
 
     fn check(&self) -> Result<(), Mistake> {
+        refuse_empty(&self.0, "nothing would be left of an event", "keep: [level, message]")?;
         match self.0.iter().position(|path| !path.rest().is_empty()) {
             None => Ok(()),
             Some(place) => Err(Mistake {

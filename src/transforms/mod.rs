@@ -42,7 +42,7 @@ pub mod unflatten;
 pub mod validate;
 
 use crate::config::component::{Facts, Mistake};
-use enrich::watched::Kept;
+use enrich::watched::{Files, Kept};
 use reasons::Before;
 use std::sync::Arc;
 use tailwater_shards::env::Timestamp;
@@ -128,6 +128,10 @@ pub trait Verb {
 
     /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
     fn check(&self) -> Result<(), Mistake>;
+    /// What it runs with, though it is probably not meant: keys as above.
+    fn doubts(&self) -> Vec<Mistake> {
+        Vec::new()
+    }
     /// One shard's own instance.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
     /// Why it could not do its work on an event, or let it go; none where no more can be told. Cold: asked by those who show one
@@ -136,9 +140,26 @@ pub trait Verb {
         let _ = before;
         None
     }
+    /// All that keeps the files that it looks things up in from being used. May block.
+    fn check_files(&self, files: &dyn Files) -> Vec<Mistake> {
+        let _ = files;
+        Vec::new()
+    }
     /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
     fn kept(&self) -> Vec<Arc<dyn Kept>> {
         Vec::new()
+    }
+}
+
+/// Refuses a verb that names no field: it was meant to have one.
+fn refuse_empty<T>(fields: &[T], effect: &str, example: &str) -> Result<(), Mistake> {
+    match fields {
+        [] => Err(Mistake {
+            key: String::new(),
+            what: format!("no field is named: {effect}"),
+            help: format!("write it like `{example}`, or leave the entry out"),
+        }),
+        _ => Ok(()),
     }
 }
 

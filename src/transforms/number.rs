@@ -62,7 +62,7 @@ pub fn int(text: &[u8], out: &mut Vec<u8>) -> bool {
             let add = |value: u64, digit: &u8| value.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
             parts.whole.iter().try_fold(0, add)
         }
-        Some(_) => scaled(text),
+        Some(exponent) => scaled(&parts, exponent),
     };
     match value {
         Some(value) if !parts.negative || value <= 1 << 63 => {
@@ -73,11 +73,26 @@ pub fn int(text: &[u8], out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// The whole part of a number with an exponent, without its sign. Beyond 2^53 it is the nearest that a double can hold.
-fn scaled(text: &[u8]) -> Option<u64> {
-    let value = std::str::from_utf8(text).ok()?.parse::<f64>().ok()?.abs().trunc();
-    // 2^64 is the first that does not fit.
-    (value < 18_446_744_073_709_551_616.0).then_some(value as u64)
+/// The whole part of a number with an exponent, without its sign.
+fn scaled(parts: &Parts<'_>, exponent: &[u8]) -> Option<u64> {
+    let (down, size) = match exponent {
+        [b'-', size @ ..] => (true, size),
+        [b'+', size @ ..] | size => (false, size),
+    };
+    let size = size.iter().fold(0i64, |size, digit| size.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+    let fraction = parts.fraction.unwrap_or_default();
+    // How many digits stand before the point once it has moved.
+    let point = (parts.whole.len() as i64).saturating_add(if down { -size } else { size }).max(0);
+    let mut value = 0u64;
+    for digit in parts.whole.iter().chain(fraction).take(usize::try_from(point).unwrap_or(usize::MAX)) {
+        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    }
+    let written = (parts.whole.len() + fraction.len()) as i64;
+    // Nothing stays nothing; anything else soon leaves its range.
+    match value {
+        0 => Some(0),
+        _ => (written..point).try_fold(value, |value, _| value.checked_mul(10)),
+    }
 }
 
 /// Appends a number that a double can hold, as one with a fraction or an exponent.
@@ -150,6 +165,14 @@ mod tests {
             ("-9223372036854775808", "-9223372036854775808"),
             ("9007199254740993.5", "9007199254740993"),
             ("1e-400", "0"),
+            ("99999999999999999999e-5", "999999999999999"),
+            ("9007199254740993e0", "9007199254740993"),
+            ("1.8446744073709551615e19", "18446744073709551615"),
+            ("-9223372036854775808.9E0", "-9223372036854775808"),
+            ("123456789012345678901234567890e-25", "12345"),
+            ("0.000000000000000000012e+21", "12"),
+            ("0e99999999999999999999", "0"),
+            ("7e-99999999999999999999", "0"),
         ] {
             assert_eq!(made(int, text).as_deref(), Some(expected), "{text}");
         }
@@ -174,6 +197,9 @@ mod tests {
             "18446744073709551616",
             "-9223372036854775809",
             "1e20",
+            "1e99999999999999999999",
+            "18446744073709551616e0",
+            "1.8446744073709551616e19",
             "1e400",
             "-1e19",
         ] {
@@ -216,6 +242,19 @@ mod tests {
             if value != 0 {
                 prop_assert_eq!(made(int, &format!("{value}.75")), expected);
             }
+        }
+
+        #[test]
+        fn an_exponent_moves_the_point_and_rounds_nothing(value in any::<u64>(), places in 0usize..30, shift in 0usize..30) {
+            // The same number with its point moved to the left, and the exponent that moves it back, or beyond.
+            let text = format!("{value:0>width$}", width = places + 1);
+            let (whole, fraction) = text.split_at(text.len() - places);
+            prop_assert_eq!(made(int, &format!("{whole}.{fraction}e{places}")), Some(value.to_string()));
+            let zeroes = "0".repeat(shift);
+            prop_assert_eq!(made(int, &format!("{value}{zeroes}e-{shift}")), Some(value.to_string()));
+            let kept = value.to_string();
+            let kept = kept.get(..kept.len().saturating_sub(shift)).filter(|kept| !kept.is_empty()).unwrap_or("0");
+            prop_assert_eq!(made(int, &format!("{value}e-{shift}")), Some(kept.to_owned()));
         }
 
         #[test]

@@ -60,6 +60,11 @@ impl Verb for Settings {
             let what = "neither `presets` nor `patterns` say what to look for".to_owned();
             return Err(Mistake { key: "presets".to_owned(), what, help: "write `presets: [email, card]`".to_owned() });
         }
+        if let Some(place) = self.patterns.iter().position(Pattern::is_empty) {
+            let what = "the pattern finds only empty texts, and there is nothing in them to replace".to_owned();
+            let help = "write what a secret looks like: `'tok_\\w+'`".to_owned();
+            return Err(Mistake { key: format!("patterns.{place}"), what, help });
+        }
         Ok(())
     }
 
@@ -349,6 +354,14 @@ mod tests {
         assert!(mistake("- redact: {fields: [a]}").contains("neither `presets` nor `patterns`"));
         assert!(mistake("- redact: {presets: [phone]}").contains("phone"));
         assert!(mistake("- redact: {patterns: ['(']}").contains("unclosed group"));
+        for empty in ["", "^", "$|^", "\\b", "()*"] {
+            let list = format!("- redact: {{patterns: [a, '{empty}']}}");
+            assert!(mistake(&list).contains("patterns.1: the pattern finds only empty texts"), "{empty}");
+        }
+        for (pattern, out) in [("b*", "a***c"), ("(b)?", "a******c"), ("c?|", "abb***")] {
+            let list = format!("- redact: {{patterns: ['{pattern}']}}");
+            assert_eq!(one(&list, r#"{"a":"abbc"}"#), format!("{{\"a\":\"{out}\"}}"), "{pattern}");
+        }
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -1,7 +1,7 @@
 //! `remove`: without these fields.
 
 use super::place::Place;
-use super::{Opening, Transform, Verb, Verdict};
+use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use tailwater_shards::shape::EditId;
 /// Paths of the fields that go; one that is missing is none of its concern.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Settings(pub Vec<Path>);
+pub struct Settings(#[schemars(length(min = 1))] pub Vec<Path>);
 
 impl Verb for Settings {
     const NAME: &'static str = "remove";
@@ -22,7 +22,7 @@ impl Verb for Settings {
         r#"{"user":"ann","password":"secret","http":{"headers":{"cookie":"sid=1","host":"example.com"}}}"#;
 
     fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+        refuse_empty(&self.0, "nothing would be removed", "remove: [password]")
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

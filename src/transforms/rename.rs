@@ -3,7 +3,7 @@
 use super::pairs::Pairs;
 use super::place::{Place, push_json};
 use super::reasons::{Before, in_the_way, joined};
-use super::{Opening, Transform, Verb, Verdict};
+use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use schemars::JsonSchema;
@@ -11,7 +11,9 @@ use serde::Deserialize;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
-/// Old paths and new ones. A field that is missing is not renamed; one that has the new name already is replaced.
+/// Old paths and new ones. A field that is missing is not renamed; one that has the new name already is replaced. Each is done on
+/// what the one before it left: with `{a: b, b: c}` the value of `a` ends in `c`, and of two with the same new name the last one
+/// stays. So nothing is swapped: `{a: b, b: a}` leaves `a` with its value and removes `b`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Path>);
@@ -23,7 +25,15 @@ impl Verb for Settings {
     const SAMPLE: &'static str = r#"{"msg":"served","http":{"method":"GET","status":200}}"#;
 
     fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+        refuse_empty(&self.0.0, "nothing would be renamed", "rename: {msg: message}")?;
+        match self.0.0.iter().find(|(from, to)| from == to) {
+            None => Ok(()),
+            Some((from, _)) => Err(Mistake {
+                key: from.to_string(),
+                what: format!("`{from}` would get the name that it has"),
+                help: "give it another name, or leave it out".to_owned(),
+            }),
+        }
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
@@ -91,5 +101,27 @@ impl Transform for Rename {
             Move::Value { .. } => None,
         };
         self.moves.iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::transforms::tests::{mistake, one};
+
+    #[test]
+    fn fields_are_renamed_one_after_the_other() {
+        let event = r#"{"a":1,"b":2,"c":3}"#;
+        assert_eq!(one("- rename: {a: b, b: a}", event), r#"{"a":1,"c":3}"#);
+        assert_eq!(one("- rename: {a: b, b: c}", event), r#"{"c":1}"#);
+        assert_eq!(one("- rename: {b: c, a: b}", event), r#"{"b":1,"c":2}"#);
+        assert_eq!(one("- rename: {a: c, b: c}", event), r#"{"c":2}"#);
+        assert_eq!(one("- rename: {o.a: o.b, o.b: o.a}", r#"{"o":{"a":1,"b":2}}"#), r#"{"o":{"a":1}}"#);
+        assert_eq!(one("- rename: {o.a: b, b: o.a}", r#"{"o":{"a":1},"b":2}"#), r#"{"o":{"a":1}}"#);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(mistake("- rename: {}").contains("nothing would be renamed"));
+        assert!(mistake("- rename: {a: b, c: c}").contains("rename.c: `c` would get the name that it has"));
     }
 }

@@ -77,6 +77,11 @@ impl Verb for Settings {
         self.step().map(drop)
     }
 
+    fn doubts(&self) -> Vec<Mistake> {
+        let doubt = self.unless.as_ref().and_then(Condition::doubt);
+        doubt.map(|doubt| Mistake { key: "unless".to_owned(), ..doubt }).into_iter().collect()
+    }
+
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let step = self.step().unwrap_or(WHOLE);
         Box::new(Sample {

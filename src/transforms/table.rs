@@ -80,10 +80,28 @@ macro_rules! transforms {
                     $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
                     Self::If(settings) => return settings.check(),
                 };
-                checked.map_err(|mistake| $crate::config::component::Mistake {
-                    key: format!("{}.{}", self.name(), mistake.key),
-                    ..mistake
-                })
+                checked.map_err(|mistake| mistake.below(self.name()))
+            }
+
+            /// What it runs with, though it is probably not meant; keys are relative to the entry.
+            pub fn doubts(&self) -> Vec<$crate::config::component::Mistake> {
+                let all = match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::doubts(settings),)*
+                    Self::If(settings) => return settings.doubts(),
+                };
+                all.into_iter().map(|doubt| doubt.below(self.name())).collect()
+            }
+
+            /// All that keeps the files that it looks things up in from being used; keys are relative to the entry.
+            pub fn check_files(
+                &self,
+                files: &dyn $crate::transforms::enrich::watched::Files,
+            ) -> Vec<$crate::config::component::Mistake> {
+                let all = match self {
+                    $(Self::$variant(settings) => $crate::transforms::Verb::check_files(settings, files),)*
+                    Self::If(settings) => return settings.check_files(files),
+                };
+                all.into_iter().map(|mistake| mistake.below(self.name())).collect()
             }
 
             /// One shard's own instance.
@@ -125,7 +143,10 @@ macro_rules! transforms {
                     }
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$table, A::Error> {
                         let Some(name) = map.next_key::<String>()? else {
-                            return Err(serde::de::Error::invalid_length(0, &self));
+                            return Err(serde::de::Error::invalid_value(
+                                serde::de::Unexpected::Other("an empty map"),
+                                &self,
+                            ));
                         };
                         let step = $table::read(&name, &mut map)?;
                         match map.next_key::<String>()? {

@@ -136,6 +136,28 @@ pub fn mistake(list: &str) -> String {
     Bench::try_new(list).err().unwrap_or_else(|| panic!("{list} has no mistake"))
 }
 
+#[test]
+fn verbs_that_name_no_field_are_refused() {
+    for (entry, effect) in [
+        ("keep: []", "no field is named: nothing would be left"),
+        ("remove: []", "nothing would be removed"),
+        ("rename: {}", "nothing would be renamed"),
+        ("copy: {}", "nothing would be copied"),
+        ("add: {}", "nothing would be added"),
+        ("convert: {}", "nothing would be converted"),
+        ("lowercase: []", "nothing would be changed"),
+        ("uppercase: []", "nothing would be changed"),
+    ] {
+        assert!(mistake(&format!("- {entry}")).contains(effect), "{entry}: {}", mistake(&format!("- {entry}")));
+    }
+}
+
+#[test]
+fn texts_inside_of_added_lists_and_maps_stay_as_they_are() {
+    let list = "- add: {l: [\"{{ a }}\"], m: {k: \"{{ a }}\"}, n.k: \"{{ a }}\"}";
+    assert_eq!(one(list, r#"{"a":1}"#), r#"{"a":1,"l":["{{ a }}"],"m":{"k":"{{ a }}"},"n":{"k":"1"}}"#);
+}
+
 /// Objects of JSON with fields that are called as `names` says, nested ones among them.
 pub fn events(names: &'static str) -> impl Strategy<Value = Json> {
     let leaf =

@@ -28,7 +28,8 @@ pub struct Source {
     /// The field.
     pub field: Path,
     /// How it is written: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a format of strftime such as
-    /// `"%d/%b/%Y:%H:%M:%S %z"`. Without a zone it is UTC; without a year, the year in which it is not ahead of the event.
+    /// `"%d/%b/%Y:%H:%M:%S %z"`. Without a zone it is UTC; without a year, the year in which it is not ahead of the event. A leap
+    /// second (`:60`), a date that does not exist and a number beyond the years 1678 to 2261 do not read.
     #[serde(default)]
     pub format: Option<String>,
     /// Whether the field is removed when it has been read.

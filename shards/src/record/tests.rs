@@ -2,7 +2,7 @@
 
 use crate::batch::{Chunk, EventSpan};
 use crate::env::Timestamp;
-use crate::limits::COMPUTED_BYTES_MAX;
+use crate::limits::{COMPUTED_BYTES_MAX, PLAN_BYTES_TOTAL_MAX};
 use crate::record::{Place, Record, Value, Workshop};
 use crate::scan::json::{Lines, NodeId, Parser};
 use crate::shape::{Edit, Field, Meta, Shapes};
@@ -92,6 +92,24 @@ fn text_is_escaped_and_can_be_edited() {
         "{\"host\":\"web-03\",\"offset\":1234,\"message\":\"a \\\"b\\\"\\t\u{FFFD}\",\"parse_error\":\"no object\"}\n";
     assert_eq!(String::from_utf8_lossy(&out), expected);
     assert_eq!((workshop.take_replaced(), workshop.take_replaced()), (1, 0));
+}
+
+#[test]
+fn large_constants_in_many_shapes_cost_bounded_memory() {
+    const CONSTANT_BYTES: usize = 64 * 1024;
+    let mut workshop = workshop(4096, 4096);
+    let constant = format!("\"{}\"", "c".repeat(CONSTANT_BYTES));
+    let edit = Edit::Constant(workshop.shapes.key(b"note"), workshop.shapes.constant(constant.as_bytes()));
+    let edit = workshop.shapes.register_edit(edit);
+    let shapes = 2 * PLAN_BYTES_TOTAL_MAX / CONSTANT_BYTES;
+    // Twice, so that what is kept and what is not serves again.
+    for number in (0..shapes).chain(0..shapes) {
+        let lines = each(&mut workshop, &format!("{{\"id-{number}\":1}}"), |record| record.edit(edit));
+        let expected = format!("{{\"host\":\"web-03\",\"offset\":1234,\"id-{number}\":1,\"note\":{constant}}}");
+        assert!(lines == [expected], "{number}");
+    }
+    let kept = workshop.shapes.plan_bytes_total();
+    assert!((PLAN_BYTES_TOTAL_MAX - 2 * CONSTANT_BYTES..=PLAN_BYTES_TOTAL_MAX).contains(&kept), "{kept}");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! the same shape, so whatever depends on keys alone (where a field is, what an edit does, how the line is put together) is
 //! worked out once for each shape and looked up for each event.
 //!
-//! Guarantees: shapes are bounded in number and in fields, whatever the keys of the events; an event whose shape is not kept has
-//! one of its own for as long as it is worked on, and comes out the same, only slower. Of fields with the same key the last one
+//! Guarantees: shapes are bounded in number and in fields, their plans in bytes, whatever the keys of the events; an event whose
+//! shape or plan is not kept has one of its own for as long as it is worked on, and comes out the same, only slower. Of fields with the same key the last one
 //! counts. Holds no bytes of events: [`crate::record`] brings shape and bytes together.
 
 mod cast;
@@ -16,7 +16,7 @@ pub use cast::Cast;
 pub use edit::{Edit, EditId, Find};
 pub(crate) use plan::{From, Plan, Segment};
 
-use crate::limits::{SHAPE_FIELDS_TOTAL_MAX, SHAPE_NAMES_MAX, SHAPES_MAX, TRIE_NODES_MAX};
+use crate::limits::{PLAN_BYTES_TOTAL_MAX, SHAPE_FIELDS_TOTAL_MAX, SHAPE_NAMES_MAX, SHAPES_MAX, TRIE_NODES_MAX};
 use crate::scan::escape_json_into;
 use crate::scan::json::{LABEL_BYTES_MAX, Line, NodeId, Trie};
 use std::cell::RefCell;
@@ -117,10 +117,12 @@ pub struct Shapes {
     fields_total: usize,
     shapes_max: usize,
     plans: Vec<Option<Plan>>,
+    plan_bytes_total: usize,
     /// Shapes and names that only the event at hand has.
     passing: Vec<Shape>,
     passing_names: Vec<Box<[u8]>>,
     passing_ids: Map<Box<[u8]>, KeyId>,
+    /// The plan made last, where it is not kept.
     passing_plan: Plan,
     /// The shape of each node of the trie.
     of_node: Vec<ShapeId>,
@@ -160,6 +162,7 @@ impl Shapes {
             known: Map::default(),
             fields_total: 0,
             plans: Vec::new(),
+            plan_bytes_total: 0,
             passing: Vec::new(),
             passing_names: Vec::new(),
             passing_ids: Map::default(),
@@ -346,6 +349,12 @@ impl Shapes {
         self.shapes.len()
     }
 
+    /// Bytes of the plans that are kept.
+    #[cfg(test)]
+    pub(crate) fn plan_bytes_total(&self) -> usize {
+        self.plan_bytes_total
+    }
+
     /// Whether none is kept; never.
     pub fn is_empty(&self) -> bool {
         self.shapes.is_empty()
@@ -392,13 +401,13 @@ impl Shapes {
     /// How the line of an event of this shape is put together.
     #[inline]
     pub(crate) fn plan(&mut self, id: ShapeId) -> &Plan {
-        let missing = id.is_passing() || self.plans[id.index()].is_none();
-        if missing {
+        // A passing shape has a number beyond all plans.
+        if !matches!(self.plans.get(id.0 as usize), Some(Some(_))) {
             self.make_plan(id);
         }
-        match id.is_passing() {
-            true => &self.passing_plan,
-            false => self.plans[id.index()].as_ref().expect("it was made above"),
+        match self.plans.get(id.0 as usize) {
+            Some(Some(plan)) => plan,
+            _ => &self.passing_plan,
         }
     }
 
@@ -413,10 +422,13 @@ impl Shapes {
             },
             |constant, out| out.extend_from_slice(self.constant_json(constant)),
         );
-        match id.is_passing() {
-            true => self.passing_plan = plan,
-            false => self.plans[id.index()] = Some(plan),
+        let total = self.plan_bytes_total + plan.bytes();
+        if id.is_passing() || total > PLAN_BYTES_TOTAL_MAX {
+            self.passing_plan = plan;
+            return;
         }
+        self.plan_bytes_total = total;
+        self.plans[id.index()] = Some(plan);
     }
 }
 

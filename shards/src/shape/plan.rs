@@ -55,7 +55,15 @@ impl Plan {
         }
         plan.literals.extend_from_slice(if fields.is_empty() { b"{}\n" } else { b"}\n" });
         plan.close(&mut closed);
+        // Plans are kept for long, and counted by what they hold.
+        plan.literals.shrink_to_fit();
+        plan.segments.shrink_to_fit();
         plan
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Plan>() + self.literals.len() + self.segments.len() * size_of::<Segment>()
     }
 
     /// Whether the field follows the last one in the event, with nothing between them in the line.

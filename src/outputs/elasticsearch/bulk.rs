@@ -4,9 +4,10 @@
 //! would refuse, and an id that is too long, keep their event out, with the reason. Costs one comparison and two copies an event as
 //! long as neither fields nor ids are asked for.
 
-use crate::codec::template::Template;
+use crate::codec::template::{Template, UNKNOWN};
 use crate::outputs::requests::part::{Part, Slice};
 use std::ops::Range;
+use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::{Delivery, Event};
 use tailwater_shards::scan::escape_json_into;
 use xxhash_rust::xxh3::xxh3_128;
@@ -143,6 +144,21 @@ impl Bulk {
     }
 }
 
+/// Why the server would refuse every index of this template: what stands around fields and dates makes no name. What fields hold
+/// is not known, so that of a name with fields only what no value can mend is told.
+pub fn never_fit(index: &Template) -> Option<String> {
+    let mut name = Vec::new();
+    // A field that an event lacks reads `unknown`, which fits everywhere.
+    index.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut name);
+    let name = String::from_utf8_lossy(&name).to_lowercase();
+    let bytes_least = name.len().saturating_sub(index.fields() * UNKNOWN.len());
+    if index.has_fields() && name.len() > INDEX_BYTES_MAX && bytes_least <= INDEX_BYTES_MAX {
+        return None;
+    }
+    let form = if index.has_fields() { "of this form, such as " } else { "" };
+    unfit(&name).map(|why| format!("no server takes an index name {form}`{name}`: it {why}"))
+}
+
 /// Why the server would refuse an index of this name.
 fn unfit(name: &str) -> Option<&'static str> {
     let odd = |c: char| c.is_control() || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
@@ -220,6 +236,50 @@ mod tests {
         }
         for name in ["a", ".hidden", "a.b-c_d", "ü"] {
             assert_eq!(unfit(name), None);
+        }
+    }
+
+    #[test]
+    fn names_that_no_value_of_a_field_can_mend_are_told() {
+        let long = "x".repeat(250);
+        let too_long = format!("{long}123456");
+        for never in [
+            "_logs",
+            "-logs",
+            "+logs-%Y",
+            ".",
+            "..",
+            "a b",
+            "a,b",
+            "a#b",
+            "a:b",
+            "a/b",
+            "a*",
+            "logs-<now>",
+            "_{{ x }}",
+            "{{ x }}/y",
+            "{{ x }} ",
+            "a\\{{ x }}",
+            "l-%Y|{{ x }}",
+            &too_long,
+            &format!("{too_long}{{{{ x }}}}"),
+            &format!("{long}%F"),
+        ] {
+            let what = never_fit(&template(never)).unwrap_or_else(|| panic!("{never} fits"));
+            assert!(what.starts_with("no server takes an index name "), "{what}");
+        }
+        for fit in [
+            "logs",
+            "Logs",
+            "logs-%Y.%m.%d",
+            ".logs",
+            "{{ x }}",
+            "{{ x }}-",
+            ".{{ x }}",
+            "a-{{ x }}_b",
+            &format!("{long}{{{{ x }}}}{{{{ y }}}}"),
+        ] {
+            assert_eq!(never_fit(&template(fit)), None, "{fit}");
         }
     }
 

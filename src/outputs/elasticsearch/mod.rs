@@ -28,7 +28,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
-use tailwater_shards::env::Env;
+use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError,
 };
@@ -110,6 +110,10 @@ impl Component for Settings {
     fn check(&self) -> Result<(), Mistake> {
         self.job().map(drop)
     }
+
+    fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
+        self.requests().check_files(disk)
+    }
 }
 
 /// What an instance needs.
@@ -125,7 +129,7 @@ fn mistake<T>(key: &str, what: impl Into<String>, help: &str) -> Mistaken<T> {
 
 impl Settings {
     fn job(&self) -> Mistaken<Job> {
-        let plan = self.plan()?;
+        let plan = self.requests().plan()?;
         let mut heads = Vec::new();
         for endpoint in &plan.endpoints {
             if endpoint.path.contains('?') {
@@ -139,8 +143,8 @@ impl Settings {
         Ok(Job { plan, heads, bulk: self.bulk()? })
     }
 
-    fn plan(&self) -> Mistaken<Plan> {
-        let settings = RequestSettings {
+    fn requests(&self) -> RequestSettings<'_> {
+        RequestSettings {
             url_key: "endpoints",
             urls: &self.endpoints,
             auth: &self.auth,
@@ -153,8 +157,7 @@ impl Settings {
             request_bytes: self.request_bytes.0,
             concurrency: self.concurrency,
             timeout: self.timeout.0,
-        };
-        settings.plan()
+        }
     }
 
     /// Asks for no more than what is read: statuses and errors.
@@ -177,7 +180,10 @@ impl Settings {
             Ok(_) if self.index.trim().is_empty() => {
                 return mistake("index", "it is empty", "write it like logs-%Y.%m.%d");
             }
-            Ok(index) => index,
+            Ok(index) => match bulk::never_fit(&index) {
+                Some(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
+                None => index,
+            },
             Err(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
         };
         let id = match self.id.as_deref() {

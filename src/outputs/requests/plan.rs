@@ -1,10 +1,10 @@
 //! What a request output is to do, out of the keys that all of them have.
 //!
 //! Guarantees: what makes no sense is said with the key it stands at, and no credential is in what is said. Reads no file before
-//! [`Plan::secured`].
+//! [`Plan::secured`], unless it is asked to look at them.
 
 use super::super::file::compress::Compression;
-use crate::config::component::Mistake;
+use crate::config::component::{Mistake, UNREAD_HELP};
 use crate::net::auth::Auth;
 use crate::net::client::Secured;
 use crate::net::endpoint::Endpoint;
@@ -13,7 +13,7 @@ use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
 };
 use std::time::Duration;
-use tailwater_shards::env::Env;
+use tailwater_shards::env::{Disk, Env};
 
 /// Most requests under way at a time, whatever is configured.
 const CONCURRENCY_MAX: u32 = 64;
@@ -70,6 +70,16 @@ pub fn mistake<T>(key: &str, what: impl Into<String>, help: &str) -> Mistaken<T>
 }
 
 impl RequestSettings<'_> {
+    /// What keeps the files of TLS from being used, where a URL asks for it. May block.
+    pub fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
+        let is_secure = |url: &String| Endpoint::parse(url).is_ok_and(|endpoint| endpoint.secure);
+        if !self.urls.iter().any(is_secure) {
+            return Vec::new();
+        }
+        let all = self.tls.clone().unwrap_or_default().check_files(disk);
+        all.into_iter().map(|(key, what)| Mistake { key: key.to_owned(), what, help: UNREAD_HELP.to_owned() }).collect()
+    }
+
     /// Checks the keys and makes the plan.
     pub fn plan(&self) -> Mistaken<Plan> {
         if self.urls.is_empty() {

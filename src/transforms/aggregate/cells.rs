@@ -6,7 +6,7 @@
 use super::sketch::Sketch;
 use crate::codec::path::Path;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::fmt;
@@ -64,12 +64,12 @@ impl<'de> Deserialize<'de> for Function {
             fn visit_str<E: Error>(self, name: &str) -> Result<Function, E> {
                 match name {
                     "count" => Ok(Function::Count),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(name), &self)),
+                    _ => Err(E::invalid_value(Unexpected::Str(name), &self)),
                 }
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Function, A::Error> {
                 let Some(name) = map.next_key::<String>()? else {
-                    return Err(A::Error::invalid_length(0, &self));
+                    return Err(A::Error::invalid_value(Unexpected::Other("an empty map"), &self));
                 };
                 let of = Of::named(&name).ok_or_else(|| {
                     let what = "sum, min, max, avg, median, or a percentile such as p50, p99 or p99.9";
@@ -260,6 +260,15 @@ mod tests {
         assert_eq!(made(Of::Sum, &["1", "0.5"]).0.as_deref(), Some("1.5"));
         assert_eq!(made(Of::Max, &["1", "0.5", "1e1"]).0.as_deref(), Some("10.0"));
         assert_eq!(made(Of::Sum, &["9223372036854775807", "1"]).0.as_deref(), Some("9.223372036854776e+18"));
+    }
+
+    #[test]
+    fn what_no_double_can_hold_is_null() {
+        for values in [&["1e308", "1e308"][..], &["-1e308", "-1e308", "1"]] {
+            assert_eq!(made(Of::Sum, values), (Some("null".to_owned()), 0));
+            assert_eq!(made(Of::Avg, values), (Some("null".to_owned()), 0));
+        }
+        assert_eq!(made(Of::Max, &["1e308", "1e308"]).0.as_deref(), Some("1e+308"));
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub struct Settings {
     #[serde(default)]
     pub by: By,
     /// Fields of the aggregate: `count`, or `{sum: FIELD}`, `{min: FIELD}`, `{max: FIELD}`, `{avg: FIELD}`, `{p99: FIELD}`.
-    /// Percentiles are within 1 % of the exact value. Values that are no numbers are left out.
+    /// Percentiles are within 1 % of the exact value. Values that are no numbers are left out. Sums of whole numbers beyond 64 bits
+    /// are rounded to a double; a sum or mean beyond what a double can hold is null.
     pub fields: Pairs<Function>,
     /// Groups of a window, per input and shard; events of further ones are counted in one group that has `other_groups: true`
     /// in place of the fields of `by`.
@@ -141,6 +142,29 @@ impl JsonSchema for By {
     }
 }
 
+impl Settings {
+    /// Two fields of the aggregate that cannot both be there: the key of the later one, and what is wrong.
+    fn clash(&self) -> Option<(String, String)> {
+        let by = self.by.0.iter().map(|(path, _)| ("by".to_owned(), path));
+        let fields = self.fields.0.iter().map(|(path, _)| (format!("fields.{path}"), path));
+        let window = self.window_field.iter().map(|path| ("window_field".to_owned(), path));
+        let all: Vec<(String, &Path)> = by.chain(fields).chain(window).collect();
+        for (place, (key, path)) in all.iter().enumerate() {
+            let is_within = |one: &Path, other: &Path| other.segments().starts_with(one.segments());
+            let mut earlier = all[..place].iter().map(|(_, earlier)| *earlier);
+            let Some(other) = earlier.find(|other| is_within(other, path) || is_within(path, other)) else { continue };
+            let what = match other == *path {
+                true => format!("the aggregate would have two fields `{path}`"),
+                false => {
+                    format!("the aggregate would have `{other}` and `{path}`, of which one lies inside of the other")
+                }
+            };
+            return Some((key.clone(), what));
+        }
+        None
+    }
+}
+
 impl Verb for Settings {
     const NAME: &'static str = "aggregate";
     const SUMMARY: &'static str = "makes one event of many: counts, sums and percentiles by group and window";
@@ -173,7 +197,10 @@ impl Verb for Settings {
         if self.fields.0.is_empty() {
             return mistake("fields", "nothing is made of the groups".to_owned(), "write `fields: {count: count}`");
         }
-        Ok(())
+        match self.clash() {
+            Some((key, what)) => mistake(&key, what, "give one of them another name"),
+            None => Ok(()),
+        }
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -16,7 +16,7 @@ use super::reasons::Before;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::string_body;
 use crate::codec::path::{Path, Segment};
-use crate::config::component::{Facts, Mistake};
+use crate::config::component::{Facts, Mistake, UNREAD_HELP};
 use crate::config::types::ByteSize;
 use geo::{Database, Renderer, USUAL};
 use schemars::JsonSchema;
@@ -28,9 +28,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use table::{Table, push_part};
 use tailwater_shards::record::{Record, Value};
-use watched::{Current, Kept, Watched};
+use watched::{Current, Files, Kept, Watched};
 
 /// Where to look things up: in `file`, a table in CSV, by `key`; or in `geoip`, a MaxMind file, by the address in `field`.
+///
+/// The file is read before the first event, and again when it has changed and stayed so for a second. A new version that cannot be
+/// read is told in the log and tried again, at last once a minute; the old one is used until then. Rename a new version into place:
+/// then it is whole at once.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -237,6 +241,17 @@ impl Verb for Settings {
         }
         let keys = self.key.iter().map(|(column, path)| format!("{column} {}", before.shown(path)));
         Some(format!("the table has no row with {}", keys.collect::<Vec<_>>().join(" and ")))
+    }
+
+    fn check_files(&self, files: &dyn Files) -> Vec<Mistake> {
+        let key = match (&self.file, &self.geoip) {
+            (_, Some(_)) => "geoip",
+            (Some(_), None) => "file",
+            (None, None) => return Vec::new(),
+        };
+        let load = |kept: Arc<dyn Kept>| kept.load(files).err();
+        let unread = self.kept().into_iter().filter_map(load);
+        unread.map(|what| Mistake { key: key.to_owned(), what, help: UNREAD_HELP.to_owned() }).collect()
     }
 
     fn kept(&self) -> Vec<Arc<dyn Kept>> {

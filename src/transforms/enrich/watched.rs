@@ -1,8 +1,9 @@
 //! Files that verbs look things up in, read again when they change.
 //!
 //! Guarantees: who looks something up never waits for a file; a new version takes the place of the old one as a whole, and one
-//! that cannot be read leaves the old one where it is, with a warning, once. A version is read when the file has not changed for
-//! a look, so that one that is still being written is left in peace; a version that is renamed into place is whole at once.
+//! that cannot be read leaves the old one where it is, with a warning, once, and is tried again, at last once a minute. A version is
+//! read when the file has not changed for a look, so that one that is still being written is left in peace; a version that is
+//! renamed into place is whole at once.
 
 use futures_lite::future::or;
 use std::io;
@@ -17,6 +18,9 @@ use tailwater_shards::stop::{Phase, Stop};
 
 /// How often files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most looks between two attempts at a version that cannot be read.
+const RETRY_LOOKS_MAX: u32 = 60;
 
 /// What reads files.
 pub trait Files {
@@ -78,12 +82,21 @@ pub struct Watched<T> {
 
 struct State<T> {
     value: Option<Arc<T>>,
-    /// What the file was when it was read last, whether or not something could be made of it.
+    /// What the file was when the present version was read.
     read: Option<Stat>,
+    /// A later one that could not be read. What kept it from that need not show in what the file is.
+    failed: Option<Failed>,
     /// What it was at the last look.
     looked: Option<Stat>,
     /// It cannot be looked at, and that was said.
     away: bool,
+}
+
+/// A version that could not be read, and how long until it is tried again.
+struct Failed {
+    stat: Stat,
+    looks: u32,
+    looks_left: u32,
 }
 
 impl<T> Watched<T> {
@@ -93,7 +106,7 @@ impl<T> Watched<T> {
         bytes_max: u64,
         make: impl Fn(Vec<u8>) -> Result<T, String> + Send + Sync + 'static,
     ) -> Watched<T> {
-        let state = State { value: None, read: None, looked: None, away: false };
+        let state = State { value: None, read: None, failed: None, looked: None, away: false };
         Watched { path, bytes_max, make: Box::new(make), version: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -115,11 +128,23 @@ impl<T> Watched<T> {
     fn is_due(&self, stat: Stat) -> bool {
         self.with_state(|state| {
             let settled = state.looked.replace(stat) == Some(stat);
-            let due = settled && state.read != Some(stat);
-            if due {
-                state.read = Some(stat);
+            match &mut state.failed {
+                Some(failed) if failed.stat == stat => {
+                    failed.looks_left = failed.looks_left.saturating_sub(1);
+                    failed.looks_left == 0
+                }
+                _ => settled && state.read != Some(stat),
             }
-            due
+        })
+    }
+
+    /// Says when a version that could not be read is tried again; whether it is the first time that it could not.
+    fn put_off(&self, stat: Stat) -> bool {
+        self.with_state(|state| {
+            let before = state.failed.as_ref().filter(|failed| failed.stat == stat).map(|failed| failed.looks);
+            let looks = before.map_or(1, |looks| (2 * looks).min(RETRY_LOOKS_MAX));
+            state.failed = Some(Failed { stat, looks, looks_left: looks });
+            before.is_none()
         })
     }
 }
@@ -147,8 +172,15 @@ impl<T: Send + Sync> Kept for Watched<T> {
             return;
         }
         match self.read(files) {
-            Ok(()) => tracing::info!(file = %self.path.display(), "a table has changed and was read again"),
-            Err(error) => tracing::warn!(%error, "a table has changed but cannot be read: its last version is used on"),
+            Ok(()) => {
+                self.with_state(|state| (state.read, state.failed) = (Some(stat), None));
+                tracing::info!(file = %self.path.display(), "a table has changed and was read again");
+            }
+            Err(error) => {
+                if self.put_off(stat) {
+                    tracing::warn!(%error, "a table has changed but cannot be read yet: its last version is used on");
+                }
+            }
         }
     }
 }
@@ -239,6 +271,56 @@ mod tests {
         std::fs::write(directory.path().join("new"), "333").expect("written");
         std::fs::rename(directory.path().join("new"), &path).expect("renamed");
         (0..2).for_each(|_| watched.look(&files));
+        assert_eq!(current.get(), (Some(&Arc::new(333)), true));
+    }
+
+    /// The real files, which for a while give nothing away: bytes that cannot be read do not show in what a file is.
+    struct Unwell {
+        files: RealDisk,
+        failures_left: AtomicU64,
+        reads: AtomicU64,
+    }
+
+    impl Files for Unwell {
+        fn stat(&self, path: &Path) -> io::Result<Stat> {
+            Files::stat(&self.files, path)
+        }
+
+        fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let left = |left: u64| left.checked_sub(1);
+            match self.failures_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left) {
+                Ok(_) => Err(io::Error::other("not now")),
+                Err(_) => self.files.read(path, bytes_max),
+            }
+        }
+    }
+
+    #[test]
+    fn version_that_could_not_be_read_is_tried_again_less_and_less_often() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("number");
+        std::fs::write(&path, "1").expect("written");
+        let files = Unwell { files: RealDisk::new(), failures_left: AtomicU64::new(0), reads: AtomicU64::new(0) };
+        let watched = number(&path);
+        watched.load(&files).expect("read");
+        let mut current = Current::new(watched.clone());
+
+        std::fs::write(&path, "22").expect("written");
+        files.failures_left.store(1, Ordering::Relaxed);
+        (0..2).for_each(|_| watched.look(&files));
+        assert_eq!(current.get(), (Some(&Arc::new(1)), true));
+        watched.look(&files);
+        assert_eq!(current.get(), (Some(&Arc::new(22)), true), "the file has not changed since it could not be read");
+
+        std::fs::write(&path, "333").expect("written");
+        files.failures_left.store(u64::MAX, Ordering::Relaxed);
+        files.reads.store(0, Ordering::Relaxed);
+        (0..600).for_each(|_| watched.look(&files));
+        let reads = files.reads.load(Ordering::Relaxed);
+        assert!((10..=20).contains(&reads), "{reads} attempts in ten minutes");
+        files.failures_left.store(0, Ordering::Relaxed);
+        (0..60).for_each(|_| watched.look(&files));
         assert_eq!(current.get(), (Some(&Arc::new(333)), true));
     }
 

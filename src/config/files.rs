@@ -1,0 +1,33 @@
+//! The files that a configuration names, looked at as a start would.
+//!
+//! Guarantees: each file that keeps a start, or an output that it starts, from working is a problem at the key that names it.
+//! Looks only at what would run. Does not look at directories, addresses and what inputs follow: these may come later.
+
+use super::component::{Mistake, Table};
+use super::node::Node;
+use super::plan::Plan;
+use super::problem::Problem;
+use super::raw::names;
+use tailwater_shards::env::Disk;
+
+/// Reads the files. May block.
+pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Problem>) {
+    let mut push = |path: &[&str], mistake: Mistake| {
+        let path: Vec<&str> = path.iter().copied().chain(mistake.key.split('.')).collect();
+        problems.push(Problem::error(root.span_at(&path), mistake.what).label("here").help(mistake.help));
+    };
+    for pipeline in &plan.pipelines {
+        for (number, step) in pipeline.chain.steps.iter().enumerate() {
+            let path = ["pipelines", pipeline.name.as_str(), "transforms", &number.to_string()];
+            step.check_files(disk).into_iter().for_each(|mistake| push(&path, mistake));
+        }
+    }
+    // A pipeline that cannot be read may be the one that uses what the others do not.
+    let are_all_read = names(root, "pipelines").len() == plan.pipelines.len();
+    for input in plan.inputs.iter().filter(|input| input.used || !are_all_read) {
+        input.settings.check_files(disk).into_iter().for_each(|mistake| push(&["inputs", &input.name], mistake));
+    }
+    for output in plan.outputs.iter().filter(|output| output.used || !are_all_read) {
+        output.settings.check_files(disk).into_iter().for_each(|mistake| push(&["outputs", &output.name], mistake));
+    }
+}

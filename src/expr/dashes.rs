@@ -1,0 +1,89 @@
+//! Names with dashes, which are subtractions: `user-id == 5` takes `id` from `user`.
+//!
+//! Guarantees: only what is written without blanks around the dash, and with names alone on both sides, is taken for one. It is
+//! as valid as before: who compiles it decides what to say.
+
+use super::ast::{Arithmetic, Binary, Expr, Kind};
+
+/// The first subtraction that looks like the name of a field: as it is written, and how that field would be.
+pub(super) fn dashed_name(expr: &Expr, source: &str) -> Option<(String, String)> {
+    if let Kind::Binary(Binary::Arithmetic(Arithmetic::Subtract), ..) = expr.kind
+        && let Some(steps) = steps(expr, source)
+        // Parentheses and backquotes say that it is meant.
+        && let Some(written) = source.get(expr.span.clone()).filter(|written| **written == steps.join("."))
+    {
+        let quoted = steps.iter().map(|step| if step.contains('-') { format!("`{step}`") } else { step.clone() });
+        return Some((written.to_owned(), quoted.collect::<Vec<_>>().join(".")));
+    }
+    match &expr.kind {
+        Kind::Literal(_) | Kind::Name(_) => None,
+        Kind::Select(inner, _) | Kind::Not(inner) | Kind::Negate(inner) => dashed_name(inner, source),
+        Kind::Index(one, other) | Kind::Binary(_, one, other) => first([&**one, &**other].into_iter(), source),
+        Kind::And(all) | Kind::Or(all) | Kind::List(all) => first(all.iter(), source),
+        Kind::Choose(all) => first(all.iter(), source),
+        Kind::Map(pairs) => first(pairs.iter().flat_map(|(key, value)| [key, value]), source),
+        Kind::Call(call) => first(call.receiver.as_deref().into_iter().chain(&call.arguments), source),
+    }
+}
+
+fn first<'a>(mut all: impl Iterator<Item = &'a Expr>, source: &str) -> Option<(String, String)> {
+    all.find_map(|one| dashed_name(one, source))
+}
+
+/// The steps of the path that names, dots and dashes without blanks would be.
+fn steps(expr: &Expr, source: &str) -> Option<Vec<String>> {
+    match &expr.kind {
+        Kind::Name(name) => Some(vec![name.clone()]),
+        Kind::Select(inner, name) => {
+            let mut all = steps(inner, source)?;
+            all.push(name.clone());
+            Some(all)
+        }
+        Kind::Binary(Binary::Arithmetic(Arithmetic::Subtract), left, right) => {
+            if source.get(left.span.end..right.span.start)? != "-" {
+                return None;
+            }
+            let (mut all, right) = (steps(left, source)?, steps(right, source)?);
+            let (first, rest) = right.split_first()?;
+            *all.last_mut()? += &format!("-{first}");
+            all.extend_from_slice(rest);
+            Some(all)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::expr::Program;
+
+    #[test]
+    fn names_with_dashes_are_found_and_subtractions_are_not() {
+        for (source, name) in [
+            ("user-id == 5", "`user-id`"),
+            ("x-request-id != \"a\"", "`x-request-id`"),
+            ("status > 1 && !(http.user-id == 5)", "http.`user-id`"),
+            ("http-info.user.id == 5", "`http-info`.user.id"),
+            ("5 in [a-b]", "`a-b`"),
+            ("size(string(a-b)) > 1", "`a-b`"),
+        ] {
+            let program = Program::compile(source).expect(source);
+            let (written, field) = program.dashed_name().unwrap_or_else(|| panic!("{source}"));
+            assert_eq!(field, name, "{source}");
+            assert!(source.contains(written), "{written}");
+            assert_eq!(field.replace('`', ""), written);
+        }
+        for source in [
+            "a - b > 5",
+            "a -b > 5",
+            "a-1 > 5",
+            "end-int(start) > 5",
+            "`a-b` == 5",
+            "(a)-(b) > 5",
+            "\"a-b\" == c",
+            "a.b > -c",
+        ] {
+            assert_eq!(Program::compile(source).expect(source).dashed_name(), None, "{source}");
+        }
+    }
+}
