@@ -67,7 +67,7 @@ pub struct Settings {
     #[serde(default)]
     pub op: Op,
     /// The id of an event: `hash` (of its whole line: equal events become one), or a text with fields, such as `{{ trace_id }}`; by
-    /// default the server's.
+    /// default, and where a field is missing or holds what is no UTF-8 (U+FFFD, half a surrogate pair), the server's.
     #[serde(default)]
     pub id: Option<String>,
     /// The ingest pipeline that events go through.
