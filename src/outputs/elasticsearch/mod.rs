@@ -128,6 +128,10 @@ fn mistake<T>(key: &str, what: impl Into<String>, help: &str) -> Mistaken<T> {
 impl Settings {
     fn job(&self) -> Mistaken<Job> {
         let plan = self.plan()?;
+        // Servers refuse every request with such a one.
+        if self.pipeline.as_deref() == Some("") {
+            return mistake("pipeline", "it is empty", "name a pipeline of the server, or leave it out");
+        }
         let mut heads = Vec::new();
         for endpoint in &plan.endpoints {
             if endpoint.path.contains('?') {
