@@ -101,7 +101,7 @@ fn every_document_arrives_through_tls_with_a_certificate_and_a_password() {
 type Spoil = fn(&Guarded, &Case);
 
 /// Index, what the product says, and what is wrong.
-const WRONGS: [(&str, &str, Spoil); 4] = [
+const WRONGS: [(&str, &str, Spoil); 5] = [
     ("password", "HTTP 401 Unauthorized", |_, case| {
         let config = fs::read_to_string(case.path("tailwater.yaml")).expect("the configuration");
         case.write("tailwater.yaml", config.replace(PASSWORD, "wrong donkey").as_bytes());
@@ -112,6 +112,12 @@ const WRONGS: [(&str, &str, Spoil); 4] = [
     ("certificate", "The SSL certificate error", |guarded, case| {
         case.write("client.pem", guarded.stranger.0.as_bytes());
         case.write("client.key", guarded.stranger.1.as_bytes());
+    }),
+    ("scheme", "The plain HTTP request was sent to HTTPS port", |_, case| {
+        let config = fs::read_to_string(case.path("tailwater.yaml")).expect("the configuration");
+        let (before, behind) = config.split_once(", tls: {").expect("a part on TLS");
+        let text = format!("{before}{}", &behind[behind.find('}').expect("its end") + 1..]);
+        case.write("tailwater.yaml", text.replace("https://", "http://").as_bytes());
     }),
     ("none", "No required SSL certificate was sent", |_, case| {
         let config = fs::read_to_string(case.path("tailwater.yaml")).expect("the configuration");
