@@ -35,9 +35,15 @@ mod patience;
 #[allow(dead_code, reason = "tests/e2e.rs uses all of it")]
 #[path = "e2e/product.rs"]
 mod product;
+#[path = "search/proxy.rs"]
+mod proxy;
+#[path = "search/refusals.rs"]
+mod refusals;
 #[path = "search/scene.rs"]
 mod scene;
 #[path = "search/server.rs"]
 mod server;
+#[path = "search/tls.rs"]
+mod tls;
 #[path = "e2e/wait.rs"]
 mod wait;

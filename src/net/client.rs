@@ -200,7 +200,9 @@ impl<E: Env> Client<E> {
             let Some(tls) = &self.tls else { return self.speak(connection).await };
             let name = server_name(tls.server_name.as_deref().unwrap_or(&self.endpoint.host));
             let name = name.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
-            return self.speak(tls.connector.connect(name, connection).await?).await;
+            let stream = tls.connector.connect(name, connection).await;
+            let stream = stream.map_err(|e| io::Error::new(e.kind(), format!("{e}; look at `tls` and the URL")))?;
+            return self.speak(stream).await;
         }
         Err(last)
     }

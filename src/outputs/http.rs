@@ -2,8 +2,10 @@
 //!
 //! Guarantees: an event counts as delivered when the server answered its request with a 2xx status, whatever else the answer holds. A
 //! request without an answer is sent again, so a server may see an event more than once; requests of one delivery are under way
-//! side by side, so events arrive in order within a request only. A server that refuses a request for good gets none of its events again; they are dead
-//! letters. A status that says that credentials or the URL are wrong, not the events, is waited out.
+//! side by side, so events arrive in order within a request only. A request that a server refuses for good, by a status of 4xx, is
+//! halved until the events at fault stand alone: those are dead letters, the others are delivered. A server that refuses whatever
+//! it is sent is not asked about each ([`super::requests`]). A status that says that credentials (401, 403, 407) or the URL
+//! (404, 405, 410) are wrong, not the events, is waited out.
 //!
 //! Does not follow redirects, use proxies or keep cookies.
 

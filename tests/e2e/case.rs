@@ -125,7 +125,7 @@ impl Case {
 
 /// A port that is free, and stays so while the product is down between two starts: below those that the system gives to
 /// clients, and no other case of this process has it.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 100) as u16 * 100;
     loop {

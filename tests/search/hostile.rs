@@ -24,7 +24,7 @@ const TIMEOUT_SECONDS: u32 = 2;
 type Saying = fn(&mut TcpStream, usize) -> io::Result<()>;
 
 /// What must be in the product's log, and what the server says to a request with so many events.
-const SAYINGS: [(&str, Saying); 11] = [
+const SAYINGS: [(&str, Saying); 13] = [
     ("when it is inflated", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         let mut bomb = GzEncoder::new(stream, Compression::fast());
@@ -59,6 +59,11 @@ const SAYINGS: [(&str, Saying); 11] = [
     ("invalid HTTP", |stream, _| stream.write_all(b"\x00\xff 42 OK\r\n\r\n{\"errors\":false,\"items\":[]}")),
     ("the answer speaks of 1 events", |stream, _| {
         say(stream, "{\"errors\":true,\"items\":[{\"index\":{\"status\":201}}]}")
+    }),
+    ("the answer speaks of 0 events", |stream, _| say(stream, "{\"errors\":false}")),
+    ("the answer speaks of", |stream, events| {
+        let items = vec!["{\"index\":{\"status\":201}}"; events - 1].join(",");
+        say(stream, &format!("{{\"errors\":false,\"items\":[{items}]}}"))
     }),
     ("no answer to a bulk request", |stream, events| {
         let items = vec!["{\"index\":{\"error\":{}}}"; events].join(",");

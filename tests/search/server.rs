@@ -13,6 +13,8 @@ pub enum Plan {
     Take,
     /// Each event, by its place in the request and its line, has a status of its own; those of 2xx are taken.
     Sort(fn(usize, &str) -> u16),
+    /// It is refused as a whole, with 400, if one of its events is such.
+    Refuse(fn(&str) -> bool),
     /// Its body is not even read.
     Reset,
     /// This is said to so many events, and the connection is closed.
@@ -25,16 +27,22 @@ type Planner = dyn Fn(usize, usize) -> Plan + Send + Sync;
 pub struct Server {
     port: u16,
     taken: Arc<Mutex<Vec<Value>>>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Server {
     /// `plan` is told how many requests came before, and the length of the body.
     pub fn start(plan: impl Fn(usize, usize) -> Plan + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Server::start_on(0, plan)
+    }
+
+    /// As [`Server::start`], on this port.
+    pub fn start_on(port: u16, plan: impl Fn(usize, usize) -> Plan + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let taken = Arc::new(Mutex::new(Vec::new()));
-        let (store, requests, plan): (_, _, Arc<Planner>) =
-            (taken.clone(), Arc::new(AtomicUsize::new(0)), Arc::new(plan));
+        let counted = Arc::new(AtomicUsize::new(0));
+        let (store, requests, plan): (_, _, Arc<Planner>) = (taken.clone(), counted.clone(), Arc::new(plan));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (store, requests, plan) = (store.clone(), requests.clone(), plan.clone());
@@ -42,11 +50,16 @@ impl Server {
                 thread::spawn(move || drop(serve(stream, &store, &requests, &*plan)));
             }
         });
-        Server { port, taken }
+        Server { port, taken, requests: counted }
     }
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// How many requests came.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 
     /// The events that were taken, in order.
@@ -84,7 +97,14 @@ fn serve(stream: TcpStream, store: &Mutex<Vec<Value>>, requests: &AtomicUsize, p
         let sort = match plan {
             Plan::Say(saying) => return saying(stream.get_mut(), events.len()),
             Plan::Sort(sort) => sort,
-            Plan::Take | Plan::Reset => |_, _: &str| 201,
+            Plan::Refuse(is_at_fault) if events.iter().any(|event| is_at_fault(event)) => {
+                let why =
+                    json!({"error": {"type": "illegal_argument_exception", "reason": "malformed"}, "status": 400})
+                        .to_string();
+                write!(stream.get_mut(), "HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{why}", why.len())?;
+                continue;
+            }
+            Plan::Take | Plan::Reset | Plan::Refuse(_) => |_, _: &str| 201,
         };
         let statuses: Vec<u16> = events.iter().enumerate().map(|(place, event)| sort(place, event)).collect();
         let taken = events.iter().zip(&statuses).filter(|(_, status)| **status < 300);

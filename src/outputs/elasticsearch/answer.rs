@@ -1,12 +1,13 @@
 //! What the answer to a bulk request says of each event.
 //!
 //! Guarantees: an event counts as taken only where the server says so for it: an answer that cannot be read, or has another number
-//! of items than there were events, is no answer. The good case is a look at the first bytes; only an answer with errors is read,
-//! and of that nothing is kept but statuses and short reasons, whatever else it holds.
+//! of items than there were events, is no answer, even if it says that there were no errors. Servers give an item for each event;
+//! what is between may have cut the request, or the answer, short. The good case is a look at the first bytes and a count of good
+//! statuses; only any other answer is read, and of that nothing is kept but statuses and short reasons, whatever else it holds.
 
 use crate::net::reply::Reply;
 use crate::outputs::requests::{Items, Verdict, verdict_of_status};
-use memchr::memmem::find;
+use memchr::memmem::{find, find_iter};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use std::fmt;
@@ -19,8 +20,10 @@ const REASON_BYTES_MAX: usize = 500;
 
 #[derive(Deserialize)]
 struct Answer {
-    errors: bool,
-    items: Vec<Item>,
+    /// Has to be there, or it is some other answer. Statuses say more.
+    #[serde(rename = "errors")]
+    _errors: bool,
+    items: Option<Vec<Item>>,
 }
 
 #[derive(Deserialize)]
@@ -121,33 +124,43 @@ impl<'de> Visitor<'de> for ReasonVisitor {
 /// because it has come before.
 pub fn verdict(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
     match reply.status.as_u16() {
-        200..=299 if is_all_good(&reply.body) => Verdict::Delivered,
+        200..=299 if is_all_good(&reply.body, events) => Verdict::Delivered,
         200..=299 => match serde_json::from_slice::<Answer>(&reply.body) {
-            Ok(Answer { errors: false, .. }) => Verdict::Delivered,
-            Ok(answer) if answer.items.len() as u64 == events => Verdict::Items(sort(answer.items, conflict_is_taken)),
-            Ok(answer) => {
-                Verdict::Retry(format!("the answer speaks of {} events, the request had {events}", answer.items.len()))
+            Ok(Answer { items: Some(items), .. }) if items.len() as u64 == events => {
+                Verdict::Items(sort(items, conflict_is_taken))
             }
+            Ok(Answer { items, .. }) => Verdict::Retry(format!(
+                "the answer speaks of {} events, the request had {events}; does something on the way change requests or answers?",
+                items.map_or(0, |items| items.len())
+            )),
             Err(_) => Verdict::Retry(format!("this is no answer to a bulk request: {}", reply.shown())),
         },
-        // A request that cannot be read will not be better the next time.
-        400 => Verdict::Refused(reply.shown()),
-        413 => Verdict::TooLarge(reply.shown()),
-        // Anything else is about the server, its rights or the way to it, not about the events.
-        _ => match verdict_of_status(reply) {
-            Verdict::Refused(error) => Verdict::Retry(error),
+        // Anything but a request that cannot be read or is too large is about the server, its rights or the way to it.
+        status => match verdict_of_status(reply) {
+            Verdict::Refused(error) if status != 400 => Verdict::Retry(error),
             verdict => verdict,
         },
     }
 }
 
-/// Whether the answer says, before it comes to items, that there are no errors.
-fn is_all_good(body: &[u8]) -> bool {
-    let head = &body[..body.len().min(HEAD_BYTES)];
-    let head = &head[..find(head, b"\"items\"").unwrap_or(head.len())];
+/// Whether the answer says, before it comes to items, that there are no errors, and then has a good status for each event.
+fn is_all_good(body: &[u8], events: u64) -> bool {
+    let Some(items) = find(&body[..body.len().min(HEAD_BYTES)], b"\"items\"") else { return false };
+    let (head, items) = body.split_at(items);
     let Some(at) = find(head, b"\"errors\"") else { return false };
-    let value = head[at + b"\"errors\"".len()..].trim_ascii_start();
-    value.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"false"))
+    is_value(&head[at + b"\"errors\"".len()..], b"false") && good_statuses(items) == events
+}
+
+/// How often a member `status` has a value of success. Text that an event brought into the answer has its quotes escaped.
+fn good_statuses(items: &[u8]) -> u64 {
+    const NAME: &[u8] = b"\"status\"";
+    find_iter(items, NAME).filter(|at| is_value(&items[at + NAME.len()..], b"2")).count() as u64
+}
+
+/// Whether a colon, and a value that begins like this, come next.
+fn is_value(text: &[u8], beginning: &[u8]) -> bool {
+    let value = text.trim_ascii_start().strip_prefix(b":");
+    value.is_some_and(|value| value.trim_ascii_start().starts_with(beginning))
 }
 
 fn sort(items: Vec<Item>, conflict_is_taken: bool) -> Items {
@@ -197,13 +210,38 @@ mod tests {
     #[test]
     fn good_answers_of_every_version_are_good() {
         for body in [
-            r#"{"took":3,"errors":false,"items":[{"index":{"status":201}}]}"#,
-            r#"{"errors":false,"took":3,"ingest_took":1,"items":[]}"#,
-            r#"{ "errors" : false , "items" : [ ] }"#,
-            r#"{"items":[{"index":{"status":201}}],"errors":false}"#,
+            r#"{"took":3,"errors":false,"items":[{"index":{"status":201}},{"create":{"status":200}}]}"#,
+            r#"{"errors":false,"took":3,"ingest_took":1,"items":[{"index":{"_id":"status","status":201}},{"index":{"status":201}}]}"#,
+            r#"{ "errors" : false , "items" : [ {"index" : {"status" : 201}}, {"index" : {"status" : 201}} ] }"#,
         ] {
-            assert_eq!(judge(200, body, 1, false), Verdict::Delivered, "{body}");
+            assert_eq!(judge(200, body, 2, false), Verdict::Delivered, "{body}");
         }
+        let late = r#"{"items":[{"index":{"status":201}}],"errors":false}"#;
+        assert_eq!(judge(200, late, 1, false), Verdict::Items(Items::default()));
+    }
+
+    #[test]
+    fn answer_that_does_not_speak_of_each_event_is_none() {
+        for body in [
+            r#"{"errors":false}"#,
+            r#"{"took":3,"errors":false,"items":[]}"#,
+            r#"{"errors":false,"items":null}"#,
+            r#"{"errors":false,"items":[{"index":{"status":201}}]}"#,
+            r#"{"items":[{"index":{"status":201}}],"errors":false}"#,
+            r#"{"errors":false,"items":[{"index":{"status":201}},{"index":{"status":201}},{"index":{"status":201}}]}"#,
+            r#"{"errors":false,"items":[{"index":{"_id":"a\"status\":2","status":201}}]}"#,
+        ] {
+            let Verdict::Retry(why) = judge(200, body, 2, false) else { panic!("{body}") };
+            assert!(why.contains("the request had 2"), "{body}: {why}");
+        }
+    }
+
+    #[test]
+    fn status_counts_more_than_the_word_on_errors() {
+        let body =
+            r#"{"errors":false,"items":[{"index":{"status":201}},{"index":{"status":400}},{"index":{"status":503}}]}"#;
+        let Verdict::Items(items) = judge(200, body, 3, false) else { panic!("items") };
+        assert_eq!((items.retry, items.rejected), (vec![2], vec![(1, "status 400".to_owned())]));
     }
 
     #[test]
@@ -243,6 +281,10 @@ mod tests {
     fn statuses_of_the_whole_request() {
         assert!(matches!(judge(400, "bad", 1, false), Verdict::Refused(_)));
         assert!(matches!(judge(413, "", 1, false), Verdict::TooLarge(_)));
+        let page = "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>\r\n<body>";
+        assert!(matches!(judge(400, page, 1, false), Verdict::Retry(error) if error.contains("look at `tls`")));
+        let quoted = format!("{{\"error\":\"{page}\"}}");
+        assert!(matches!(judge(400, &quoted, 1, false), Verdict::Refused(_)), "an event's own words");
         for status in [301, 401, 403, 404, 405, 406, 429, 500, 503] {
             assert!(matches!(judge(status, "", 1, false), Verdict::Retry(_)), "{status}");
         }

@@ -6,6 +6,7 @@
 
 use crate::codec::template::{Template, UNKNOWN};
 use crate::outputs::requests::part::{Part, Slice};
+use memchr::memmem::find;
 use std::ops::Range;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::{Delivery, Event};
@@ -17,6 +18,10 @@ const INDEX_BYTES_MAX: usize = 255;
 
 /// Longest id, in bytes: a longer one fails its whole request.
 const ID_BYTES_MAX: usize = 512;
+
+/// Stands for whatever could not be decoded: half a surrogate pair, a byte that is no UTF-8. Texts that hold it may have been
+/// different ones, and an event must not replace another because of that.
+const LOST_CHARACTER: &str = "\u{fffd}";
 
 /// What the server is to do with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub enum Id {
     None,
     /// The hash of its line.
     Hash,
-    /// Of its fields; an event without them, or with an empty text, leaves it to the server.
+    /// Of its fields; an event without them, or with a text that is empty or does not tell it from others, leaves it to the server.
     Template(Template),
 }
 
@@ -129,7 +134,8 @@ impl Bulk {
             }
             Id::Template(template) => {
                 self.scratch.clear();
-                if !template.render(event, &mut self.scratch) || self.scratch.is_empty() {
+                let is_known = template.render(event, &mut self.scratch) && !self.scratch.is_empty();
+                if !is_known || find(&self.scratch, LOST_CHARACTER.as_bytes()).is_some() {
                     return Ok(());
                 }
                 if self.scratch.len() > ID_BYTES_MAX {
@@ -299,5 +305,31 @@ mod tests {
         let none = r#"{"index":{"_index":"l"}}"#;
         assert_eq!(ids, [r#"{"index":{"_index":"l","_id":"a\"b"}}"#, none, none]);
         assert!(refused.len() == 1 && refused[0].0 == 3 && refused[0].1.contains("513"), "{refused:?}");
+    }
+
+    #[test]
+    fn id_that_does_not_tell_events_apart_is_left_to_the_server() {
+        let mut fields = Bulk::new(Op::Create, template("l"), Id::Template(template("{{ a }}-{{ b }}")));
+        let lines = [
+            r#"{"a":"\ud800","b":1}"#,
+            r#"{"a":"\ud801","b":1}"#,
+            r#"{"a":"\udc00x","b":1}"#,
+            "{\"a\":\"\u{fffd}\",\"b\":1}",
+        ];
+        let (text, refused) = body(&mut fields, &lines);
+        assert!(refused.is_empty(), "{refused:?}");
+        assert!(text.lines().step_by(2).all(|action| action == r#"{"create":{"_index":"l"}}"#), "{text}");
+        assert_eq!(
+            text.lines().skip(1).step_by(2).collect::<Vec<_>>(),
+            lines,
+            "the events themselves are as they were"
+        );
+        let (text, _) = body(&mut fields, &[r#"{"a":"\ud83d\ude00","b":1}"#]);
+        assert!(text.starts_with("{\"create\":{\"_index\":\"l\",\"_id\":\"\u{1f600}-1\"}}\n"), "{text}");
+
+        // The hash is of the line as it is written, so half pairs differ as their escapes do.
+        let (text, _) = body(&mut Bulk::new(Op::Create, template("l"), Id::Hash), &lines);
+        let ids: std::collections::BTreeSet<&str> = text.lines().step_by(2).collect();
+        assert_eq!(ids.len(), lines.len());
     }
 }

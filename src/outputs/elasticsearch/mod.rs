@@ -3,7 +3,9 @@
 //! Guarantees: an event counts as delivered when the server said so for it. Events that the server is too busy for are sent again,
 //! alone; events that it refuses for good are dead letters with its reason, and the others of their request stay delivered. With
 //! `op: create` and an `id` an event that is sent twice, because an answer was lost or the process was killed, is there once; without
-//! an id at least once. An answer about the whole request that is neither 400 nor 413 says nothing about events: it is waited out.
+//! an id at least once. A request that is refused as a whole with 400 is halved until the events at fault stand alone; so is one
+//! that is too large (413). Any other answer about the whole request, and one that does not speak of each event, says nothing about
+//! events: it is waited out.
 //!
 //! Does not make indexes, templates, data streams or pipelines, and does not look for further nodes of the cluster.
 
@@ -67,7 +69,7 @@ pub struct Settings {
     #[serde(default)]
     pub op: Op,
     /// The id of an event: `hash` (of its whole line: equal events become one), or a text with fields, such as `{{ trace_id }}`; by
-    /// default the server's.
+    /// default, and where a field is missing or holds what is no UTF-8 (U+FFFD, half a surrogate pair), the server's.
     #[serde(default)]
     pub id: Option<String>,
     /// The ingest pipeline that events go through.
@@ -130,6 +132,10 @@ fn mistake<T>(key: &str, what: impl Into<String>, help: &str) -> Mistaken<T> {
 impl Settings {
     fn job(&self) -> Mistaken<Job> {
         let plan = self.requests().plan()?;
+        // Servers refuse every request with such a one.
+        if self.pipeline.as_deref() == Some("") {
+            return mistake("pipeline", "it is empty", "name a pipeline of the server, or leave it out");
+        }
         let mut heads = Vec::new();
         for endpoint in &plan.endpoints {
             if endpoint.path.contains('?') {

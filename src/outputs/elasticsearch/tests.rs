@@ -192,5 +192,6 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(key(&url, json!({ "index": " " })), "index");
     assert_eq!(key(&url, json!({ "index": "{{ x" })), "index");
     assert_eq!(key(&url, json!({ "id": "same" })), "id");
+    assert_eq!(key(&url, json!({ "pipeline": "" })), "pipeline");
     assert!(settings(&url, json!({ "id": "hash", "op": "create" })).check().is_ok());
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outputs::encoding::testing::delivery;
-use crate::outputs::requests::tests::{Act, Seen, Server, answer, closed_port, deliver, retry, status};
+use crate::outputs::requests::tests::{Act, Seen, Server, answer, closed_port, deliver, on_shard, open, retry, status};
 use flate2::read::GzDecoder;
 use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -104,17 +104,55 @@ fn what_was_taken_is_not_sent_again_with_the_rest() {
 }
 
 #[test]
-fn refused_request_rejects_its_events_and_no_others() {
-    let picky = |_, seen: &Seen| match seen.text().contains("line 7\"") {
-        true => Act::Send(answer(400, "", b"no sevens")),
-        false => status(200),
-    };
-    let server = Server::start(picky);
-    let outcomes = send(&server, json!({ "request_bytes": 100 }), 20, 1);
-    let [Outcome::Rejected(events)] = &outcomes[..] else { panic!("{outcomes:?}") };
-    assert_eq!(events.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [4, 5, 6, 7]);
-    assert!(events[0].1.contains("HTTP 400") && events[0].1.contains("no sevens"), "{}", events[0].1);
-    assert_eq!(times(&server.seen(), 20), vec![1; 20]);
+fn only_events_that_are_at_fault_are_refused() {
+    for (framing, code) in [("ndjson", 400), ("json_array", 422)] {
+        let at_fault = |seen: &Seen| ["line 7\"", "line 300\""].iter().any(|text| seen.text().contains(text));
+        let server = Server::start(move |_, seen| match at_fault(seen) {
+            true => Act::Send(answer(code, "", b"no such events")),
+            false => status(200),
+        });
+        let outcomes = send(&server, json!({ "framing": framing }), 512, 1);
+        let [Outcome::Rejected(events)] = &outcomes[..] else { panic!("{outcomes:?}") };
+        assert_eq!(events.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [7, 300]);
+        assert!(events.iter().all(|(_, why)| why.contains(&format!("HTTP {code}")) && why.contains("no such events")));
+        let (refused, taken): (Vec<Seen>, Vec<Seen>) = server.seen().into_iter().partition(|seen| at_fault(seen));
+        let expected: Vec<usize> = (0..512).map(|number| usize::from(number != 7 && number != 300)).collect();
+        let text: String = taken.iter().map(Seen::text).collect();
+        let times = lines(512).iter().map(|line| text.matches(line.trim_end()).count()).collect::<Vec<_>>();
+        assert_eq!(times, expected, "each other event is taken once");
+        assert!(refused.len() + taken.len() <= 1 + 2 * 2 * 9, "{} + {} requests", refused.len(), taken.len());
+    }
+}
+
+#[test]
+fn server_that_refuses_everything_is_not_asked_about_each_event() {
+    let server = Server::start(|_, _| Act::Send(answer(400, "", b"not today")));
+    let settings = settings(&server.url(), json!({}));
+    let requests = on_shard(move |env| async move {
+        let mut output = open(&env, &settings).await.expect("it opens");
+        let mut requests = Vec::new();
+        for _ in 0..3 {
+            let outcome = output.deliver(&delivery(&lines(3000), 1)).await;
+            let Outcome::Rejected(events) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(events.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..3000).collect::<Vec<_>>());
+            assert!(events.iter().all(|(_, why)| why.contains("HTTP 400 Bad Request: not today")), "{}", events[0].1);
+            assert!(events.iter().any(|(_, why)| why.contains("with others")), "{}", events[0].1);
+            requests.push(server.seen().len());
+        }
+        requests
+    });
+    // What is under way when the end is known comes on top.
+    assert!(requests[0] <= 64 + 4 && requests[2] - requests[0] <= 2 * (32 + 4), "{requests:?}");
+}
+
+#[test]
+fn url_that_leads_nowhere_loses_nothing() {
+    for code in [404, 405, 410] {
+        let server = Server::start(move |number, _| status(if number == 0 { code } else { 200 }));
+        let outcomes = send(&server, json!({}), 2, 3);
+        assert!(retry(&outcomes[0]).0.contains("look at the URL"), "{outcomes:?}");
+        assert!(matches!(outcomes[1], Outcome::Delivered), "{outcomes:?}");
+    }
 }
 
 #[test]

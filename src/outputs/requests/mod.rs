@@ -5,8 +5,9 @@
 //! the output or the process sends the whole delivery again. A request that the server finds too large is halved, down to single
 //! events; so is one that [`SETBACKS_MAX`] times broke its connection, had an answer that is too large, or was too much for the
 //! server although it came alone, down to [`LEARNT_BYTES_MIN`]: servers that close a connection before they say 413, or count bytes
-//! under way, look like that. A single event that does so goes on being tried, for nothing says that it is at fault. Memory is
-//! bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
+//! under way, look like that. A single event that does so goes on being tried, for nothing says that it is at fault. A request that
+//! is refused for what is in it is halved too, so that only events that are at fault are refused ([`suspects`] bounds that). Memory
+//! is bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
 //!
 //! When an attempt fails, no further request of the delivery begins; those under way are waited for. The engine's backoff, and the
 //! server's own wish, come before the next attempt.
@@ -15,6 +16,7 @@ mod flights;
 mod limit;
 pub mod part;
 mod plan;
+mod suspects;
 mod targets;
 #[cfg(test)]
 pub mod tests;
@@ -28,11 +30,13 @@ use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use limit::Limit;
+use memchr::memmem::find;
 use part::{Part, split};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
+use suspects::Suspects;
 use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, Untaken};
 use targets::Targets;
@@ -58,7 +62,7 @@ pub enum Verdict {
     Retry(String),
     /// It has to be smaller. Says why.
     TooLarge(String),
-    /// None will ever be taken. Says why.
+    /// It will never be taken: at least one of its events is at fault, or what all requests have in common. Says why.
     Refused(String),
     /// Each event for itself.
     Items(Items),
@@ -96,10 +100,26 @@ pub fn verdict_of_status(reply: &Reply) -> Verdict {
         408 | 425 | 429 | 500..=599 => Verdict::Retry(reply.shown()),
         // The events are not at fault, and whoever is can mend it.
         401 | 403 | 407 => Verdict::Retry(format!("{}; look at `auth` and `tls`", reply.shown())),
+        400 if is_about_tls(&reply.body) => Verdict::Retry(format!("{}; look at `tls` and the URL", reply.shown())),
+        404 | 405 | 410 => Verdict::Retry(format!("{}; look at the URL and the method", reply.shown())),
         300..=399 => Verdict::Retry(format!("{}; redirects are not followed, correct the URL", reply.shown())),
         413 => Verdict::TooLarge(reply.shown()),
         _ => Verdict::Refused(reply.shown()),
     }
+}
+
+/// Whether a proxy says, with the status of a request that makes no sense, that a certificate is missing or not good, or that the URL
+/// should begin with https://. These are the words of nginx, and the last those of Apache httpd.
+fn is_about_tls(body: &[u8]) -> bool {
+    const WORDS: [&[u8]; 4] = [
+        b"<title>400 No required SSL certificate was sent</title>",
+        b"<title>400 The SSL certificate error</title>",
+        b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
+        b"You're speaking plain HTTP to an SSL-enabled server port",
+    ];
+    // What an event says is never a page of its own.
+    let is_page = body.starts_with(b"<html>") || body.starts_with(b"<!DOCTYPE HTML");
+    is_page && WORDS.iter().any(|words| find(body, words).is_some())
 }
 
 /// One open output.
@@ -117,6 +137,8 @@ pub struct Requester<E: Env, P: Protocol> {
     buffers: Vec<Vec<u8>>,
     /// What is left of the present delivery.
     left: VecDeque<Part>,
+    /// What is left of its refused requests.
+    suspects: Suspects,
     /// What the destination, or the protocol, refused of it.
     rejected: Vec<(u64, String)>,
     /// Whether some of it was taken or refused in the last attempt.
@@ -166,6 +188,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             protocol,
             buffers: Vec::new(),
             left: VecDeque::new(),
+            suspects: Suspects::default(),
             rejected: Vec::new(),
             has_progressed: false,
             env,
@@ -178,6 +201,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
                 self.request_bytes = self.request_bytes_max;
             }
             self.left = split(delivery, self.request_bytes, self.protocol.overhead_bytes());
+            self.suspects.begin();
             self.rejected.clear();
         }
         let undecided = self.undecided();
@@ -185,7 +209,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         let mut flights = Flights::new();
         loop {
             while failure.error.is_none() && flights.count() < self.limit.requests() {
-                let Some(part) = self.left.pop_front() else { break };
+                let Some(part) = self.suspects.next().or_else(|| self.left.pop_front()) else { break };
                 match self.prepare(delivery, part).await {
                     Ok(Some(flight)) => flights.launch(flight).await,
                     Ok(None) => {}
@@ -209,7 +233,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
 
     /// Events of the present delivery that are neither taken nor refused.
     fn undecided(&self) -> u64 {
-        self.left.iter().map(Part::events).sum()
+        self.left.iter().map(Part::events).sum::<u64>() + self.suspects.events()
     }
 
     /// A request for the part; none if nothing of it can be sent.
@@ -316,7 +340,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
         let named = |error: String| format!("{}: {error}", self.clients[target].name());
         match verdict {
-            Verdict::Delivered => {}
+            Verdict::Delivered => self.suspects.taken(),
             Verdict::Retry(error) => {
                 let error = named(error);
                 match reply.status {
@@ -326,11 +350,9 @@ impl<E: Env, P: Protocol> Requester<E, P> {
                 failure.add(error, reply.retry_after);
             }
             Verdict::TooLarge(error) => self.halve(part, length, raw_bytes, named(error)),
-            Verdict::Refused(error) => {
-                let error = named(error);
-                self.rejected.extend(part.indexes().map(|index| (index, error.clone())));
-            }
+            Verdict::Refused(error) => self.suspects.refused(part, &named(error), &mut self.rejected),
             Verdict::Items(items) => {
+                self.suspects.taken();
                 if !items.retry.is_empty() {
                     failure.add(named(items.error.clone()), reply.retry_after);
                 }
@@ -406,7 +428,8 @@ impl<E: Env, P: Protocol> Output for Requester<E, P> {
     }
 
     fn give_up(&mut self) -> Option<Untaken> {
-        let left = self.left.drain(..).flat_map(|part| part.indexes().collect::<Vec<_>>()).collect();
+        let left = self.left.drain(..).chain(self.suspects.drain());
+        let left = left.flat_map(|part| part.indexes().collect::<Vec<_>>()).collect();
         Some(Untaken { left, refused: std::mem::take(&mut self.rejected) })
     }
 

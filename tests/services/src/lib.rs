@@ -10,17 +10,19 @@
 #![forbid(unsafe_code)]
 
 pub mod http;
+pub mod nginx;
 pub mod opensearch;
 pub mod search;
 
 mod process;
+mod user;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What `install.sh` knows by name.
-pub const SERVERS: [&str; 1] = [opensearch::NAME];
+pub const SERVERS: [&str; 2] = [nginx::NAME, opensearch::NAME];
 
 /// Installs a server unless it is there, and says where, as the installer prints it: `OPENSEARCH_HOME` and the like.
 pub fn install(server: &str) -> BTreeMap<String, String> {

@@ -6,18 +6,15 @@
 use crate::http::Client;
 use crate::process::{Process, free_port};
 use crate::search::Search;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use crate::user;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::{fs, io};
 use tempfile::TempDir;
 
 /// What `install.sh` calls it.
 pub const NAME: &str = "opensearch";
-
-/// The user it has when root runs the tests: nobody.
-const NOBODY: u32 = 65534;
 
 const LOG4J: &str = "status = error
 appender.console.type = Console
@@ -55,7 +52,7 @@ impl OpenSearch {
         let (home, java) = (place("OPENSEARCH_HOME"), place("OPENSEARCH_JAVA"));
         let folder = tempfile::Builder::new().prefix("tailwater-opensearch-").tempdir().expect("a temporary folder");
         let mut node = OpenSearch {
-            home: reachable(home, folder.path()),
+            home: user::reachable(home, folder.path()),
             folder,
             java,
             port: free_port(),
@@ -147,20 +144,14 @@ impl OpenSearch {
         for (name, text) in [("opensearch.yml", settings.as_str()), ("log4j2.properties", LOG4J), ("jvm.options", "")] {
             fs::write(folder.join("config").join(name), text).expect("a configuration file");
         }
-        if is_root() {
-            for part in parts.iter().map(PathBuf::as_path).chain([folder]) {
-                chown(part, Some(NOBODY), Some(NOBODY)).expect("a new owner");
-            }
+        for part in &parts {
+            user::give(part);
         }
+        user::give(folder);
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.java);
-        if is_root() {
-            command = Command::new("setpriv");
-            command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]);
-            command.arg(&self.java);
-        }
+        let mut command = user::command(&self.java);
         let (folder, home) = (self.folder.path().display(), self.home.display());
         // Compiled quickly and not well: a test does not live long enough to gain by more.
         command.args(["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
@@ -173,34 +164,4 @@ impl OpenSearch {
         command.current_dir(self.folder.path());
         command
     }
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
-}
-
-/// The installation itself, or a copy in the node's folder where nobody may not go to the first: below a home of root's.
-fn reachable(home: PathBuf, folder: &Path) -> PathBuf {
-    let open = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
-    if !is_root() || home.ancestors().all(open) {
-        return home;
-    }
-    let copy = folder.join("home");
-    copy_tree(&home, &copy).unwrap_or_else(|error| panic!("{} to {}: {error}", home.display(), copy.display()));
-    copy
-}
-
-/// Copies a folder, by links where both lie on one file system.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else if fs::hard_link(entry.path(), &target).is_err() {
-            fs::copy(entry.path(), &target)?;
-        }
-    }
-    Ok(())
 }

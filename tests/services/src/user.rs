@@ -1,0 +1,54 @@
+//! Who a server runs as: never root. Root starts it as nobody, with a folder that belongs to nobody, from a place nobody can reach.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, io};
+
+/// The user that servers have when root runs the tests: nobody.
+const NOBODY: u32 = 65534;
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// A command that runs this program as the server's user.
+pub fn command(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]).arg(program);
+    command
+}
+
+/// Gives a path to the server's user.
+pub fn give(path: &Path) {
+    if is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).expect("a new owner");
+    }
+}
+
+/// The installation itself, or a copy in the server's folder where its user may not go to the first: below a home of root's.
+pub fn reachable(home: PathBuf, folder: &Path) -> PathBuf {
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
+    if !is_root() || home.ancestors().all(open) {
+        return home;
+    }
+    let copy = folder.join("home");
+    copy_tree(&home, &copy).unwrap_or_else(|error| panic!("{} to {}: {error}", home.display(), copy.display()));
+    copy
+}
+
+/// Copies a file or a folder, by links where both lie on one file system.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    if !from.is_dir() {
+        return fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop));
+    }
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy_tree(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
