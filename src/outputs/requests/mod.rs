@@ -101,7 +101,8 @@ pub fn verdict_of_status(reply: &Reply) -> Verdict {
         // The events are not at fault, and whoever is can mend it.
         401 | 403 | 407 => Verdict::Retry(format!("{}; look at `auth` and `tls`", reply.shown())),
         400 if is_about_tls(&reply.body) => Verdict::Retry(format!("{}; look at `tls` and the URL", reply.shown())),
-        404 | 405 | 410 => Verdict::Retry(format!("{}; look at the URL and the method", reply.shown())),
+        404 | 405 | 410 | 414 | 421 => Verdict::Retry(format!("{}; look at the URL and the method", reply.shown())),
+        406 | 411 | 415 | 417 | 426 | 428 | 431 => Verdict::Retry(format!("{}; look at `headers`", reply.shown())),
         300..=399 => Verdict::Retry(format!("{}; redirects are not followed, correct the URL", reply.shown())),
         413 => Verdict::TooLarge(reply.shown()),
         _ => Verdict::Refused(reply.shown()),
@@ -340,7 +341,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
         let named = |error: String| format!("{}: {error}", self.clients[target].name());
         match verdict {
-            Verdict::Delivered => self.suspects.taken(),
+            Verdict::Delivered => self.suspects.taken(&part),
             Verdict::Retry(error) => {
                 let error = named(error);
                 match reply.status {
@@ -352,7 +353,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             Verdict::TooLarge(error) => self.halve(part, length, raw_bytes, named(error)),
             Verdict::Refused(error) => self.suspects.refused(part, &named(error), &mut self.rejected),
             Verdict::Items(items) => {
-                self.suspects.taken();
+                self.suspects.taken(&part);
                 if !items.retry.is_empty() {
                     failure.add(named(items.error.clone()), reply.retry_after);
                 }

@@ -74,6 +74,20 @@ impl Part {
         (half > 0).then_some(halves.map(|half| Part { setbacks: self.setbacks, ..half }))
     }
 
+    /// How far its events are from one; none if it is between them.
+    pub fn distance(&self, index: u64) -> u64 {
+        let (Some(first), Some(last)) = (self.ranges.first(), self.ranges.last()) else { return u64::MAX };
+        first.start.saturating_sub(index).max((index + 1).saturating_sub(last.end))
+    }
+
+    /// The events before the one in this place, that one, and those behind it. Parts without events are among them.
+    pub fn around(&self, place: u64) -> [Part; 3] {
+        let before = Part::at(self.indexes().take(place as usize));
+        let one = Part::at(self.indexes().skip(place as usize).take(1));
+        let behind = Part::at(self.indexes().skip(place as usize + 1));
+        [before, one, behind].map(|part| Part { setbacks: self.setbacks, ..part })
+    }
+
     /// Visits the events in order, whole pieces as such.
     pub fn visit(&self, delivery: &Delivery<'_>, mut visitor: impl FnMut(Slice<'_>)) {
         let mut ranges = self.ranges.as_slice();
