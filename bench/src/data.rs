@@ -64,6 +64,11 @@ pub fn mixed_line(number: u64) -> String {
     }
 }
 
+/// The same with a first key that no other line has.
+pub fn odd_line(number: u64) -> String {
+    format!("{{\"id-{number}\":{number},{}", &mixed_line(number)[1..])
+}
+
 /// The source of all batches.
 pub fn source() -> Arc<Source> {
     Arc::new(Source {

@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::data::{batches, fold, fold_bytes, mixed_line};
 use crate::text::{WARM_EVENTS, clocked_over};
+use std::collections::BTreeMap;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::scan::Tier;
 use tailwater_shards::scan::json::{Lines, Parser, Trie};
@@ -71,6 +72,18 @@ pub fn tree_simd_json(events: u64) -> Option<Outcome> {
         }
     };
     Some(clocked(events, &mut state, work, |(_, _, members), _| *members))
+}
+
+/// A map of each line that owns all of it.
+pub fn tree_map(events: u64) -> Option<Outcome> {
+    let work = |members: &mut u64, batch: &mut Batch| {
+        *members = 0;
+        for index in 0..batch.events.len() {
+            let map: Result<BTreeMap<String, serde_json::Value>, _> = serde_json::from_slice(batch.event(index));
+            *members += map.map_or(0, |map| map.len() as u64);
+        }
+    };
+    Some(clocked(events, &mut 0, work, |members, _| *members))
 }
 
 /// A tree of each line that owns all of it.

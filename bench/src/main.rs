@@ -19,6 +19,7 @@ mod results;
 mod text;
 mod wal;
 
+use events::trees::{self, Map, SerdeJson, SimdJson};
 use results::Runs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,7 +62,10 @@ const TREES: u64 = 0xe8b0_3cb9_9734_5a24;
 /// Whoever works on whole events makes the same of them.
 const EVENTS: u64 = 0x6ac8_4a5b_18dd_3dc0;
 
-const BENCHES: [Bench; 27] = [
+/// The same of events of which each has a key that no other has.
+const ODD: u64 = 0xca32_1164_07ea_bf46;
+
+const BENCHES: [Bench; 35] = [
     Bench { name: "ring push and pop", run: lanes::ring, tiny_hash: 0xe1de_dac5_96c2_93d3 },
     Bench { name: "lane send and receive", run: lanes::lane, tiny_hash: 0x8792_c5d4_5b10_1fc7 },
     Bench { name: "line split", run: text::split, tiny_hash: 0x8d69_b82f_0159_5067 },
@@ -76,13 +80,21 @@ const BENCHES: [Bench; 27] = [
     Bench { name: "JSON spans, AVX-512", run: json::spans_avx512, tiny_hash: SPANS },
     Bench { name: "JSON tree, simd-json", run: json::tree_simd_json, tiny_hash: TREES },
     Bench { name: "JSON tree, serde_json", run: json::tree_serde_json, tiny_hash: TREES },
+    Bench { name: "JSON tree, map", run: json::tree_map, tiny_hash: TREES },
     Bench { name: "event edited, Tailwater", run: events::edit_tailwater, tiny_hash: EVENTS },
-    Bench { name: "event edited, map", run: events::edit_trees, tiny_hash: EVENTS },
+    Bench { name: "event edited, simd-json", run: trees::edit::<SimdJson>, tiny_hash: EVENTS },
+    Bench { name: "event edited, serde_json", run: trees::edit::<SerdeJson>, tiny_hash: EVENTS },
+    Bench { name: "event edited, map", run: trees::edit::<Map>, tiny_hash: EVENTS },
     Bench { name: "event encoded, Tailwater", run: events::encode_tailwater, tiny_hash: EVENTS },
-    Bench { name: "event encoded, map", run: events::encode_trees, tiny_hash: EVENTS },
+    Bench { name: "event encoded, simd-json", run: trees::encode::<SimdJson>, tiny_hash: EVENTS },
+    Bench { name: "event encoded, serde_json", run: trees::encode::<SerdeJson>, tiny_hash: EVENTS },
+    Bench { name: "event encoded, map", run: trees::encode::<Map>, tiny_hash: EVENTS },
     Bench { name: "event parsed, edited, encoded, Tailwater", run: events::whole_tailwater, tiny_hash: EVENTS },
-    Bench { name: "event parsed, edited, encoded, simd-json", run: events::whole_simd_json, tiny_hash: EVENTS },
-    Bench { name: "event parsed, edited, encoded, map", run: events::whole_tree, tiny_hash: EVENTS },
+    Bench { name: "event parsed, edited, encoded, simd-json", run: trees::whole_borrowed, tiny_hash: EVENTS },
+    Bench { name: "event parsed, edited, encoded, serde_json", run: trees::whole::<SerdeJson>, tiny_hash: EVENTS },
+    Bench { name: "event parsed, edited, encoded, map", run: trees::whole::<Map>, tiny_hash: EVENTS },
+    Bench { name: "event of keys of its own, Tailwater", run: events::odd_tailwater, tiny_hash: ODD },
+    Bench { name: "event of keys of its own, map", run: trees::odd::<Map>, tiny_hash: ODD },
     Bench { name: "frame checksum", run: wal::checksum, tiny_hash: 0x1302_cd6b_a7a7_8929 },
     Bench { name: "frame build and append", run: wal::append, tiny_hash: 0x1064_3e98_49a7_509d },
     Bench { name: "cursor read", run: wal::read, tiny_hash: 0x8842_bcc4_dc5d_6f48 },

@@ -11,7 +11,7 @@ use crate::env::Timestamp;
 use crate::limits::{COMPUTED_BYTES_MAX, COMPUTED_VALUES_MAX};
 use crate::scan::escape_json_into;
 use crate::scan::json::{Line, Slot, unescape_key};
-use crate::shape::{Cast, Edit, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
+use crate::shape::{Cast, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
@@ -237,16 +237,6 @@ impl Record<'_> {
         let made = self.make(push);
         if made {
             self.shape = self.shapes.edit(edit, self.shape);
-        }
-        made
-    }
-
-    /// The same for a name that came out of the event.
-    pub fn set_named(&mut self, name: &[u8], push: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let made = self.make(push);
-        if made {
-            let key = self.shapes.key_of_event(name);
-            self.shape = self.shapes.edit_once(&Edit::Computed(key), self.shape);
         }
         made
     }

@@ -80,6 +80,7 @@ impl Arrivals {
         metas.set(Meta::Timestamp, |out| push_timestamp(batch.received, out));
         metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
         metas.set(Meta::File, |out| push_string(&batch.source.name, out));
+        self.workshop.shapes.renew_if_due();
         if let Some((parser, _)) = &mut self.parser {
             parser.parse(batch.chunk.padded(), &batch.events, &mut self.workshop.shapes.trie, &mut self.lines);
             self.unparsed += self.lines.lines.iter().filter(|line| line.node == NodeId::BAD).count() as u64;

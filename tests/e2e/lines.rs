@@ -203,7 +203,8 @@ fn event(index: usize, text: &[u8]) -> serde_json::Value {
 
 /// The number of a numbered line.
 pub fn number(message: &str) -> Option<u64> {
-    message.strip_prefix("{\"n\":")?.get(..6)?.parse().ok()
+    let (number, _) = message.strip_prefix("{\"n\":")?.split_once(',')?;
+    number.parse().ok()
 }
 
 impl Arrived {

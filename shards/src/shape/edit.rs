@@ -83,13 +83,6 @@ impl Shapes {
         next
     }
 
-    /// The shape that an edit makes of a shape, for edits with names that come out of events: nothing is prepared.
-    pub fn edit_once(&mut self, edit: &Edit, id: ShapeId) -> ShapeId {
-        let mut after = self.shape(id).clone();
-        self.apply(edit, &mut after);
-        if id.is_passing() { self.pass(after) } else { self.add(after, true) }
-    }
-
     fn apply(&self, edit: &Edit, shape: &mut Shape) {
         match edit {
             Edit::All(edits) => edits.iter().for_each(|edit| self.apply(&self.edits[edit.0], shape)),

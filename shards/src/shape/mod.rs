@@ -5,8 +5,8 @@
 //! worked out once for each shape and looked up for each event.
 //!
 //! Guarantees: shapes are bounded in number and in fields, their plans in bytes, whatever the keys of the events; an event whose
-//! shape or plan is not kept has one of its own for as long as it is worked on, and comes out the same, only slower. Of fields with the same key the last one
-//! counts. Holds no bytes of events: [`crate::record`] brings shape and bytes together.
+//! shape or plan is not kept has one of its own for as long as it is worked on, and comes out the same, only slower. Keys that no
+//! event has any more do not take up that room for good. Of fields with the same key the last one counts. Holds no bytes of events: [`crate::record`] brings shape and bytes together.
 
 mod cast;
 mod edit;
@@ -16,7 +16,9 @@ pub use cast::Cast;
 pub use edit::{Edit, EditId, Find};
 pub(crate) use plan::{From, Plan, Segment};
 
-use crate::limits::{PLAN_BYTES_TOTAL_MAX, SHAPE_FIELDS_TOTAL_MAX, SHAPE_NAMES_MAX, SHAPES_MAX, TRIE_NODES_MAX};
+use crate::limits::{
+    PLAN_BYTES_TOTAL_MAX, SHAPE_FIELDS_TOTAL_MAX, SHAPE_NAMES_MAX, SHAPES_MAX, SHAPES_RENEWAL_EVENTS, TRIE_NODES_MAX,
+};
 use crate::scan::escape_json_into;
 use crate::scan::json::{LABEL_BYTES_MAX, Line, NodeId, Trie};
 use std::cell::RefCell;
@@ -111,6 +113,8 @@ pub struct Shapes {
     /// The keys of lines, in their order.
     pub trie: Trie,
     names: Vec<Box<[u8]>>,
+    /// Of these, as many that are not of events alone.
+    own_names: usize,
     ids: Map<Box<[u8]>, KeyId>,
     shapes: Vec<Shape>,
     known: Map<Shape, ShapeId>,
@@ -128,6 +132,8 @@ pub struct Shapes {
     of_node: Vec<ShapeId>,
     metas: Vec<Field>,
     text: ShapeId,
+    /// Events without a shape or a plan that is kept, since the last renewal.
+    misses: u32,
     constants: Vec<Box<[u8]>>,
     edits: Vec<Edit>,
     /// What each edit makes of each shape.
@@ -157,6 +163,7 @@ impl Shapes {
             shapes_max,
             trie: Trie::new(nodes_max),
             names: Vec::new(),
+            own_names: 0,
             ids: Map::default(),
             shapes: Vec::new(),
             known: Map::default(),
@@ -170,6 +177,7 @@ impl Shapes {
             of_node: Vec::new(),
             metas: Vec::new(),
             text: ShapeId::NONE,
+            misses: 0,
             constants: Vec::new(),
             edits: Vec::new(),
             edited: Vec::new(),
@@ -186,8 +194,14 @@ impl Shapes {
         shapes
     }
 
-    /// The number of a name that the configuration says, asked for before there are events, or that the trie keeps.
+    /// The number of a name that the configuration says. It is good for as long as these shapes are.
     pub fn key(&mut self, name: &[u8]) -> KeyId {
+        let key = self.intern(name);
+        self.own_names = self.own_names.max(key.0 as usize + 1);
+        key
+    }
+
+    fn intern(&mut self, name: &[u8]) -> KeyId {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
@@ -206,7 +220,7 @@ impl Shapes {
             return *id;
         }
         let room = self.names.len() < SHAPE_NAMES_MAX && name.len() <= LABEL_BYTES_MAX;
-        if room { self.key(name) } else { self.pass_name(name) }
+        if room { self.intern(name) } else { self.pass_name(name) }
     }
 
     /// The name of a key.
@@ -263,7 +277,7 @@ impl Shapes {
         let mut at = node;
         while at != NodeId::ROOT {
             let name = self.trie.key(at).to_vec();
-            keys.push(self.key(&name));
+            keys.push(self.intern(&name));
             at = self.trie.parent(at);
         }
         keys.reverse();
@@ -306,6 +320,29 @@ impl Shapes {
         self.metas.iter().filter(is_own).copied().chain(own.iter().copied()).collect()
     }
 
+    /// Forgets what events have brought, once there was no room for the keys of many: else a few odd events would make all that
+    /// come after them slow. To be called between batches: lines that were parsed, shapes and names of events mean nothing after it.
+    pub fn renew_if_due(&mut self) {
+        if self.misses < SHAPES_RENEWAL_EVENTS {
+            return;
+        }
+        let text = self.shapes[self.text.index()].clone();
+        self.misses = 0;
+        self.forget_passing();
+        self.trie.clear();
+        self.names.truncate(self.own_names);
+        self.ids.retain(|_, id| (id.0 as usize) < self.own_names);
+        self.shapes.clear();
+        self.known.clear();
+        self.fields_total = 0;
+        self.plans.clear();
+        self.plan_bytes_total = 0;
+        self.of_node.clear();
+        self.edited.iter_mut().for_each(Vec::clear);
+        self.found.get_mut().iter_mut().for_each(Vec::clear);
+        self.text = self.add(text, false);
+    }
+
     /// Keeps a shape for good, if there is room and it may be kept.
     fn add(&mut self, shape: Shape, may_pass: bool) -> ShapeId {
         if let Some(id) = self.known.get(&shape) {
@@ -326,6 +363,8 @@ impl Shapes {
 
     /// Keeps a shape until the next event.
     fn pass(&mut self, shape: Shape) -> ShapeId {
+        // An event counts once, whatever its verbs do.
+        self.misses = self.misses.saturating_add(u32::from(self.passing.is_empty()));
         self.passing.push(shape);
         ShapeId(ShapeId::PASSING | (self.passing.len() as u32 - 1))
     }
@@ -347,6 +386,12 @@ impl Shapes {
     /// Shapes that are kept.
     pub fn len(&self) -> usize {
         self.shapes.len()
+    }
+
+    /// Names that are kept.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> usize {
+        self.names.len()
     }
 
     /// Bytes of the plans that are kept.
@@ -424,6 +469,7 @@ impl Shapes {
         );
         let total = self.plan_bytes_total + plan.bytes();
         if id.is_passing() || total > PLAN_BYTES_TOTAL_MAX {
+            self.misses = self.misses.saturating_add(u32::from(!id.is_passing()));
             self.passing_plan = plan;
             return;
         }

@@ -1,4 +1,4 @@
-//! Everything that is read from disk or written by others, under hostile bytes: one table of targets, each a plain function of bytes.
+//! Formats that are read from disk or written by others, under hostile bytes: one table of targets, each a plain function of bytes.
 //!
 //! Guarantees: a target fails (panics) not only for a crash but for each broken promise that its file names; the corpus in
 //! `corpus/NAME` is replayed by every ordinary test run, so what was found once stays found. `tests/tools.sh` builds the targets with

@@ -131,7 +131,8 @@ impl Trie {
     }
 
     /// Whether a line found no room for its keys, because of the number of nodes or of all bytes of keys.
-    pub fn is_full(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_full(&self) -> bool {
         self.full
     }
 
