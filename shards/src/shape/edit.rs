@@ -65,11 +65,16 @@ impl Shapes {
 
     #[cold]
     fn edit_anew(&mut self, edit: EditId, id: ShapeId) -> ShapeId {
+        let mut after = self.passing.room();
         let before = self.shape(id);
-        let mut after = before.clone();
+        after.fields.extend_from_slice(&before.fields);
+        after.computed = before.computed;
         self.apply(&self.edits[edit.0], &mut after);
         let next = match after == *before {
-            true => id,
+            true => {
+                self.passing.give_back(after);
+                id
+            }
             false if id.is_passing() => self.pass(after),
             false => self.add(after, true),
         };

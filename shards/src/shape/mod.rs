@@ -10,11 +10,15 @@
 
 mod cast;
 mod edit;
+mod hashed;
+mod passing;
 mod plan;
 
 pub use cast::Cast;
 pub use edit::{Edit, EditId, Find};
 pub(crate) use plan::{From, Plan, Segment};
+
+use passing::Passing;
 
 use crate::limits::{
     PLAN_BYTES_TOTAL_MAX, SHAPE_FIELDS_TOTAL_MAX, SHAPE_NAMES_MAX, SHAPES_MAX, SHAPES_RENEWAL_EVENTS, TRIE_NODES_MAX,
@@ -23,10 +27,9 @@ use crate::scan::escape_json_into;
 use crate::scan::json::{LABEL_BYTES_MAX, Line, NodeId, Trie};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
-/// A map that is not asked by strangers for long: what comes from events is bounded before it gets here.
-type Map<K, V> = HashMap<K, V, Xxh3DefaultBuilder>;
+/// A map whose keys may come from events.
+type Map<K, V> = HashMap<K, V, hashed::Build>;
 
 /// The name of a top-level field, interned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,9 +126,10 @@ pub struct Shapes {
     plans: Vec<Option<Plan>>,
     plan_bytes_total: usize,
     /// Shapes and names that only the event at hand has.
-    passing: Vec<Shape>,
-    passing_names: Vec<Box<[u8]>>,
-    passing_ids: Map<Box<[u8]>, KeyId>,
+    passing: Passing,
+    /// The keys of a line whose shape is being made, and one of their names.
+    keys: Vec<KeyId>,
+    name: Vec<u8>,
     /// The plan made last, where it is not kept.
     passing_plan: Plan,
     /// The shape of each node of the trie.
@@ -143,8 +147,11 @@ pub struct Shapes {
     found: RefCell<Vec<Vec<u32>>>,
 }
 
-/// Room for names of one event that is kept for those of the next.
-const PASSING_NAMES_KEPT: usize = 4096;
+/// Room for the keys of a line that is kept for those of the next.
+const KEYS_KEPT: usize = 4096;
+
+/// Keys that are compared each with each.
+const COMPARED_MAX: usize = 32;
 
 /// Not looked for yet; looked for in vain.
 const UNSEEN: u32 = u32::MAX;
@@ -170,9 +177,9 @@ impl Shapes {
             fields_total: 0,
             plans: Vec::new(),
             plan_bytes_total: 0,
-            passing: Vec::new(),
-            passing_names: Vec::new(),
-            passing_ids: Map::default(),
+            passing: Passing::default(),
+            keys: Vec::new(),
+            name: Vec::new(),
             passing_plan: Plan::default(),
             of_node: Vec::new(),
             metas: Vec::new(),
@@ -189,7 +196,8 @@ impl Shapes {
             .map(|(meta, name)| Field { key: shapes.key(name.as_bytes()), source: Source::Meta(*meta) })
             .collect();
         let own = text.map(|name| Field { key: shapes.key(name.as_bytes()), source: Source::Text });
-        let fields = shapes.with_metas(own.into_iter().collect());
+        let is_own = |meta: &Field| own.is_some_and(|own| own.key == meta.key);
+        let fields = shapes.metas.iter().copied().filter(|meta| !is_own(meta)).chain(own).collect();
         shapes.text = shapes.add(Shape { fields, computed: 0 }, false);
         shapes
     }
@@ -216,17 +224,17 @@ impl Shapes {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        if let Some(id) = self.passing_ids.get(name) {
-            return *id;
+        if let Some(id) = self.passing.find(name) {
+            return id;
         }
         let room = self.names.len() < SHAPE_NAMES_MAX && name.len() <= LABEL_BYTES_MAX;
-        if room { self.intern(name) } else { self.pass_name(name) }
+        if room { self.intern(name) } else { self.passing.add(name) }
     }
 
     /// The name of a key.
     pub fn name(&self, key: KeyId) -> &[u8] {
         match key.is_passing() {
-            true => &self.passing_names[(key.0 & !KeyId::PASSING) as usize],
+            true => self.passing.name(key),
             false => &self.names[key.0 as usize],
         }
     }
@@ -244,24 +252,14 @@ impl Shapes {
 
     /// The shape of an event that is text.
     pub fn of_text(&mut self) -> ShapeId {
-        self.forget_passing();
+        self.passing.forget();
         self.text
-    }
-
-    fn forget_passing(&mut self) {
-        self.passing.clear();
-        self.passing_names.clear();
-        // An event with very many names must not make it dear to forget those of each event that follows.
-        match self.passing_ids.capacity() > PASSING_NAMES_KEPT {
-            true => self.passing_ids = Map::default(),
-            false => self.passing_ids.clear(),
-        }
     }
 
     /// The shape of a line. `name_of` appends the name of a slot's key: asked only when the line's keys are not in the trie.
     pub fn of_line(&mut self, line: &Line, name_of: impl FnMut(u16, &mut Vec<u8>)) -> ShapeId {
         debug_assert!(line.node != NodeId::BAD, "a line that is no object has no shape of its own");
-        self.forget_passing();
+        self.passing.forget();
         if line.node == NodeId::OVERFLOW {
             return self.of_overflow(line, name_of);
         }
@@ -281,8 +279,9 @@ impl Shapes {
             at = self.trie.parent(at);
         }
         keys.reverse();
-        let fields = self.with_metas(last_of_each(&keys));
-        let shape = self.add(Shape { fields, computed: 0 }, true);
+        let mut shape = Shape::default();
+        push_fields(&self.metas, &keys, &mut shape.fields);
+        let shape = self.add(shape, true);
         if !shape.is_passing() {
             let index = node.index();
             if self.of_node.len() <= index {
@@ -295,29 +294,19 @@ impl Shapes {
 
     #[cold]
     fn of_overflow(&mut self, line: &Line, mut name_of: impl FnMut(u16, &mut Vec<u8>)) -> ShapeId {
-        let mut keys = Vec::with_capacity(line.slots as usize);
-        let mut name = Vec::new();
+        self.keys.clear();
         for slot in 0..line.slots as u16 {
-            name.clear();
-            name_of(slot, &mut name);
-            let known = self.ids.get(&name[..]).or_else(|| self.passing_ids.get(&name[..])).copied();
-            keys.push(known.unwrap_or_else(|| self.pass_name(&name)));
+            self.name.clear();
+            name_of(slot, &mut self.name);
+            let known = self.ids.get(&self.name[..]).copied().or_else(|| self.passing.find(&self.name));
+            self.keys.push(known.unwrap_or_else(|| self.passing.add(&self.name)));
         }
-        let fields = self.with_metas(last_of_each(&keys));
-        self.pass(Shape { fields, computed: 0 })
-    }
-
-    fn pass_name(&mut self, name: &[u8]) -> KeyId {
-        self.passing_names.push(name.into());
-        let key = KeyId(KeyId::PASSING | (self.passing_names.len() as u32 - 1));
-        self.passing_ids.insert(name.into(), key);
-        key
-    }
-
-    /// What the input knows comes first; where the event has a field of that name, the event's own counts.
-    fn with_metas(&self, own: Vec<Field>) -> Vec<Field> {
-        let is_own = |meta: &&Field| !own.iter().any(|field| field.key == meta.key);
-        self.metas.iter().filter(is_own).copied().chain(own.iter().copied()).collect()
+        let mut shape = self.passing.room();
+        push_fields(&self.metas, &self.keys, &mut shape.fields);
+        if self.keys.capacity() > KEYS_KEPT || self.name.capacity() > KEYS_KEPT {
+            (self.keys, self.name) = Default::default();
+        }
+        self.pass(shape)
     }
 
     /// Forgets what events have brought, once there was no room for the keys of many: else a few odd events would make all that
@@ -328,7 +317,7 @@ impl Shapes {
         }
         let text = self.shapes[self.text.index()].clone();
         self.misses = 0;
-        self.forget_passing();
+        self.passing.forget();
         self.trie.clear();
         self.names.truncate(self.own_names);
         self.ids.retain(|_, id| (id.0 as usize) < self.own_names);
@@ -364,13 +353,12 @@ impl Shapes {
     /// Keeps a shape until the next event.
     fn pass(&mut self, shape: Shape) -> ShapeId {
         // An event counts once, whatever its verbs do.
-        self.misses = self.misses.saturating_add(u32::from(self.passing.is_empty()));
-        self.passing.push(shape);
-        ShapeId(ShapeId::PASSING | (self.passing.len() as u32 - 1))
+        self.misses = self.misses.saturating_add(u32::from(self.passing.is_unused()));
+        self.passing.push(shape)
     }
 
     fn shape(&self, id: ShapeId) -> &Shape {
-        if id.is_passing() { &self.passing[id.index()] } else { &self.shapes[id.index()] }
+        if id.is_passing() { self.passing.shape(id) } else { &self.shapes[id.index()] }
     }
 
     /// The fields of a shape.
@@ -458,7 +446,8 @@ impl Shapes {
 
     #[cold]
     fn make_plan(&mut self, id: ShapeId) {
-        let plan = Plan::new(
+        let mut plan = std::mem::take(&mut self.passing_plan);
+        plan.fill(
             &self.shape(id).fields,
             |key, out| {
                 out.push(b'"');
@@ -474,16 +463,20 @@ impl Shapes {
             return;
         }
         self.plan_bytes_total = total;
-        self.plans[id.index()] = Some(plan);
+        self.plans[id.index()] = Some(plan.fitted());
     }
 }
 
-/// The last field of each key, in the order of the slots.
-fn last_of_each(keys: &[KeyId]) -> Vec<Field> {
-    let mut last: Map<KeyId, usize> = Map::default();
-    for (slot, key) in keys.iter().enumerate() {
-        last.insert(*key, slot);
+/// The fields of a line with these keys: what the input knows comes first, unless the event has a field of that name, and then of
+/// each key the last field, in the order of the slots.
+fn push_fields(metas: &[Field], keys: &[KeyId], fields: &mut Vec<Field>) {
+    fields.extend(metas.iter().filter(|meta| !keys.contains(&meta.key)));
+    let field = |(slot, key): (usize, &KeyId)| Field { key: *key, source: Source::Slot(slot as u16) };
+    let slots = keys.iter().enumerate();
+    if keys.len() <= COMPARED_MAX {
+        fields.extend(slots.filter(|(slot, key)| !keys[slot + 1..].contains(key)).map(field));
+        return;
     }
-    let own = keys.iter().enumerate().filter(|(slot, key)| last[key] == *slot);
-    own.map(|(slot, key)| Field { key: *key, source: Source::Slot(slot as u16) }).collect()
+    let last: Map<KeyId, usize> = keys.iter().enumerate().map(|(slot, key)| (*key, slot)).collect();
+    fields.extend(slots.filter(|(slot, key)| last[key] == *slot).map(field));
 }

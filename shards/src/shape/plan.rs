@@ -32,6 +32,10 @@ pub(crate) enum Segment {
     Meta(Meta),
 }
 
+/// Room of a plan that serves for another one.
+const LITERALS_KEPT: usize = 64 * 1024;
+const SEGMENTS_KEPT: usize = 4096;
+
 /// How the lines of one shape are put together.
 #[derive(Default)]
 pub(crate) struct Plan {
@@ -40,25 +44,33 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The plan of these fields. `push_key` appends a key with its quotes and colon, `push_constant` a constant.
-    pub(crate) fn new(
+    /// Makes it the plan of these fields. `push_key` appends a key with its quotes and colon, `push_constant` a constant.
+    pub(crate) fn fill(
+        &mut self,
         fields: &[Field],
         push_key: impl Fn(KeyId, &mut Vec<u8>),
         push_constant: impl Fn(ConstantId, &mut Vec<u8>),
-    ) -> Plan {
-        let mut plan = Plan::default();
+    ) {
+        if self.literals.capacity() > LITERALS_KEPT || self.segments.capacity() > SEGMENTS_KEPT {
+            *self = Plan::default();
+        }
+        self.segments.clear();
+        self.literals.clear();
         let mut closed = 0;
         for (place, field) in fields.iter().enumerate() {
-            if !plan.extend_run(field, closed) {
-                plan.push(field, place == 0, &mut closed, &push_key, &push_constant);
+            if !self.extend_run(field, closed) {
+                self.push(field, place == 0, &mut closed, &push_key, &push_constant);
             }
         }
-        plan.literals.extend_from_slice(if fields.is_empty() { b"{}\n" } else { b"}\n" });
-        plan.close(&mut closed);
-        // Plans are kept for long, and counted by what they hold.
-        plan.literals.shrink_to_fit();
-        plan.segments.shrink_to_fit();
-        plan
+        self.literals.extend_from_slice(if fields.is_empty() { b"{}\n" } else { b"}\n" });
+        self.close(&mut closed);
+    }
+
+    /// The same in no more memory than it needs, to be kept for long.
+    pub(crate) fn fitted(mut self) -> Plan {
+        self.literals.shrink_to_fit();
+        self.segments.shrink_to_fit();
+        self
     }
 
     /// Bytes that it takes.
