@@ -67,7 +67,7 @@ main() {
     [ "${1:-}" = "--install-only" ] && return
     # A test that needs one installs it itself or fails; done here, no test waits for a download.
     say "servers that tests run against"
-    bash tests/services/install.sh opensearch nginx || say "the tests that need it will fail"
+    bash tests/services/install.sh opensearch nginx elasticsearch || say "the tests that need it will fail"
     mkdir -p "$CARGO_TARGET_DIR"
     say "building the release binary in $CARGO_TARGET_DIR"
     cargo build --release --locked

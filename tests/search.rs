@@ -1,4 +1,4 @@
-//! The real binary against a real OpenSearch, and against servers that answer as no server should.
+//! The real binary against a real OpenSearch, a real Elasticsearch, and against servers that answer as no server should.
 //!
 //! The *product* and a *case* are those of `e2e.rs`; a *scene* is a case whose outputs speak HTTP. Most scenes share one server;
 //! those that kill it, or make it busy, take turns with one of their own.
@@ -12,6 +12,8 @@ mod busy;
 mod case;
 #[path = "search/conflicts.rs"]
 mod conflicts;
+#[path = "search/elastic.rs"]
+mod elastic;
 #[path = "search/endpoints.rs"]
 mod endpoints;
 #[path = "search/hostile.rs"]

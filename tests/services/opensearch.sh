@@ -1,5 +1,7 @@
 # OpenSearch by Maven: the distribution without modules, and beside it, as packages of their own, the modules that tests need.
 # shellcheck shell=bash disable=SC2154
+# shellcheck source=tests/services/java.sh
+. "$folder/java.sh"
 opensearch_version=3.4.0
 
 # module NAME CLASS EXTENDED JAR-PREFIX...: a module of the distribution made of jars. A jar that the server has itself must not
@@ -52,35 +54,8 @@ opensearch_assemble() {
         opensearch-ssl-config httpclient5 httpcore5 httpcore5-h2 httpcore5-reactive commons-codec commons-logging slf4j-api
 }
 
-# The newest Java of the machine that is 21 or more, as its folder says without starting it.
-opensearch_java() {
-    local candidate root version best=0
-    java=""
-    for candidate in "${JAVA_HOME:-/nowhere}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
-        [ -x "$candidate" ] || continue
-        root="$(dirname "$(dirname "$(readlink -f "$candidate")")")"
-        version="$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$root/release" 2>/dev/null || true)"
-        if [ "${version:-0}" -ge 21 ] && [ "$version" -gt "$best" ]; then best="$version" java="$root/bin/java"; fi
-    done
-    [ -n "$java" ]
-}
-
-opensearch_install_java() {
-    local candidate
-    have apt-get || die "opensearch: needs Java 21 or newer: install it and run this again"
-    as_root apt-get update -qq
-    updated=1
-    for candidate in openjdk-25-jre-headless openjdk-21-jre-headless; do
-        if apt-cache show "$candidate" >/dev/null 2>&1; then
-            package "$candidate"
-            opensearch_java && return
-        fi
-    done
-    die "opensearch: needs Java 21 or newer, which neither /usr/lib/jvm, JAVA_HOME and PATH nor this system's packages have"
-}
-
 install_opensearch() {
-    opensearch_java || opensearch_install_java
+    find_java opensearch
     if ! installed "opensearch-$opensearch_version"; then
         have mvn || package maven
         have unzip || package unzip

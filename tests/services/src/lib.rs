@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod elasticsearch;
 pub mod http;
 pub mod nginx;
 pub mod opensearch;
@@ -22,7 +23,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What `install.sh` knows by name.
-pub const SERVERS: [&str; 2] = [nginx::NAME, opensearch::NAME];
+pub const SERVERS: [&str; 3] = [elasticsearch::NAME, nginx::NAME, opensearch::NAME];
 
 /// Installs a server unless it is there, and says where, as the installer prints it: `OPENSEARCH_HOME` and the like.
 pub fn install(server: &str) -> BTreeMap<String, String> {

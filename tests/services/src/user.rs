@@ -41,7 +41,7 @@ pub fn reachable(home: PathBuf, folder: &Path) -> PathBuf {
 }
 
 /// Copies a file or a folder, by links where both lie on one file system.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if !from.is_dir() {
         return fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop));
     }
