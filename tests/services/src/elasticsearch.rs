@@ -9,7 +9,6 @@ use crate::search::Search;
 use crate::user;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
