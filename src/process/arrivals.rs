@@ -196,3 +196,27 @@ fn push_fault(text: &[u8], out: &mut Vec<u8>) {
     };
     debug_assert!(written.is_ok(), "a vector takes all");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::trace::tests::{batch, events};
+    use tailwater_shards::limits::{SHAPES_RENEWAL_EVENTS, TRIE_NODES_MAX};
+
+    #[test]
+    fn odd_keys_do_not_keep_their_room_for_good() {
+        let (mut arrivals, ()) = Arrivals::open(&events(), &Facts { host: "web-03".into() }, |_| ());
+        let mut pass = |batch: &Batch| {
+            arrivals.begin(batch);
+            for index in 0..batch.events.len() {
+                assert!(matches!(arrivals.event(batch, index), Arrival::Record(_)));
+            }
+            arrivals.workshop.shapes.trie.len()
+        };
+        let odd: Vec<String> = (0..=TRIE_NODES_MAX).map(|number| format!("{{\"{number}\":1}}")).collect();
+        assert_eq!(pass(&batch(&odd.iter().map(String::as_str).collect::<Vec<_>>())), TRIE_NODES_MAX);
+        let usual = batch(&[r#"{"level":"info"}"#; 1024]);
+        let rounds = SHAPES_RENEWAL_EVENTS as usize / 1024 + 1;
+        assert_eq!((0..rounds).map(|_| pass(&usual)).last(), Some(2), "the empty object, and the usual key");
+    }
+}

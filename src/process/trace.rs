@@ -6,7 +6,7 @@
 //! way of events: it allocates for each field.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::arrivals::{Arrival, Arrivals};
 use super::changes::{Change, EventFields, changes};

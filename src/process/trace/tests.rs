@@ -37,12 +37,12 @@ fn chain(verbs: &str, first_only: bool, routes: &[Route]) -> Arc<Chain> {
     Arc::new(Chain { steps: value(verbs), routes: routes.to_vec(), first_only, ..Chain::default() })
 }
 
-fn events() -> Events {
+pub(in crate::process) fn events() -> Events {
     let parse = Some(Parse::Json(Default::default()));
     Events { fields: Default::default(), kind: EnvelopeKind::File, parse, bytes_max: 1 << 16 }
 }
 
-fn batch(lines: &[&str]) -> Batch {
+pub(in crate::process) fn batch(lines: &[&str]) -> Batch {
     let source = Source {
         key: SourceKey(1),
         input: "a".into(),
