@@ -115,8 +115,8 @@ pub const SHAPES_MAX: usize = 16 * 1024;
 /// Fields of all these shapes together, 12 bytes each.
 pub const SHAPE_FIELDS_TOTAL_MAX: usize = 1024 * 1024;
 
-/// Events for whose keys one input on one shard had no room, after which it forgets what earlier events had brought. To learn the
-/// usual keys anew costs less than a tenth of what so many such events have cost.
+/// Events for whose keys one input on one shard had no room, after which it forgets what earlier events had brought. Many times
+/// as many as there are shapes to be learnt anew.
 pub const SHAPES_RENEWAL_EVENTS: u32 = 64 * 1024;
 
 /// Bytes of the plans that one input keeps on one shard: each holds a copy of the constants that its shape has.

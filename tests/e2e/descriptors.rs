@@ -28,6 +28,19 @@ fn limit(product: &Product, descriptors: usize) {
     run("prlimit", &["--pid", &product.id().to_string(), &format!("--nofile={descriptors}:")]);
 }
 
+/// A product that follows all files, with a small log, and may say that descriptors run out.
+fn started(name: &str) -> (Case, Product) {
+    let mut case = Case::new(name);
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    write_files(&case, 0, FILES);
+    let mut product = Product::start(&case, &config);
+    ["descriptor", "Too many open files", "similar lines", "no new segment"]
+        .iter()
+        .for_each(|part| product.expect(part));
+    (case, product)
+}
+
 #[test]
 fn more_files_than_descriptors_are_all_read() {
     let mut case = Case::new("few");
@@ -53,14 +66,7 @@ fn more_files_than_descriptors_are_all_read() {
 /// The limit falls below what is open: log, inputs, outputs get nothing new, until it is raised again.
 #[test]
 fn exhausted_descriptors_at_runtime_are_waited_for() {
-    let mut case = Case::new("exhausted");
-    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
-    let config = case.files_to_file("logs/*.log");
-    write_files(&case, 0, FILES);
-    let mut product = Product::start(&case, &config);
-    ["descriptor", "Too many open files", "similar lines", "no new segment"]
-        .iter()
-        .for_each(|part| product.expect(part));
+    let (case, mut product) = started("exhausted");
     let mut count = LineCount::of(case.output());
     let mut last = FILES * LINES_PER_FILE;
     count.wait(last, &mut product);
@@ -82,14 +88,7 @@ fn exhausted_descriptors_at_runtime_are_waited_for() {
 /// No input needs a descriptor any more, the log does: what quiet files hold is given up for it.
 #[test]
 fn quiet_files_give_up_their_descriptors_for_the_log() {
-    let mut case = Case::new("quiet");
-    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
-    let config = case.files_to_file("logs/*.log");
-    write_files(&case, 0, FILES);
-    let mut product = Product::start(&case, &config);
-    ["descriptor", "Too many open files", "similar lines", "no new segment"]
-        .iter()
-        .for_each(|part| product.expect(part));
+    let (case, mut product) = started("quiet");
     let mut last = FILES * LINES_PER_FILE;
     LineCount::of(case.output()).wait(last, &mut product);
     let open = open_descriptors(&product);
