@@ -3,9 +3,8 @@
 //! It wants its configuration below its home, so each node has a home of its own that shares the large files. It refuses to run as
 //! root, so root starts it as nobody.
 
-use crate::http::Client;
 use crate::process::{Process, free_port};
-use crate::search::Search;
+use crate::search::{self, LOG4J, Search};
 use crate::user;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,15 +13,6 @@ use tempfile::TempDir;
 
 /// What `install.sh` calls it.
 pub const NAME: &str = "elasticsearch";
-
-const LOG4J: &str = "status = error
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = [%d{ISO8601}][%p][%c{1.}] %m%n
-rootLogger.level = info
-rootLogger.appenderRef.console.ref = console
-";
 
 /// A node and its folder. Both go when it is dropped.
 #[derive(Debug)]
@@ -52,11 +42,7 @@ impl Elasticsearch {
         command.env("ES_JAVA_HOME", java).env("ES_JAVA_OPTS", format!("{options}{}", temporary.display()));
         command.env("ES_TMPDIR", temporary).current_dir(folder.path());
         let mut process = Process::start(NAME, &mut command, &folder.path().join("console.log"), folder.path());
-        let client = Client::new(port);
-        process.wait_until(|| {
-            let response = client.get("/_cluster/health?wait_for_status=yellow&timeout=1s")?;
-            if response.status == 200 { Ok(()) } else { Err(format!("{}: {}", response.status, response.text())) }
-        });
+        process.wait_until(|| search::is_ready(port));
         Elasticsearch { port, process, _folder: folder }
     }
 

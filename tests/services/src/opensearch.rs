@@ -3,9 +3,8 @@
 //! It is killed and started again over the same data and port by [`OpenSearch::kill`] and [`OpenSearch::start_again`]; settings
 //! that provoke its refusals are given at a start. It refuses to run as root, so root starts it as nobody.
 
-use crate::http::Client;
 use crate::process::{Process, free_port};
-use crate::search::Search;
+use crate::search::{self, LOG4J, Search};
 use crate::user;
 use std::fs;
 use std::path::PathBuf;
@@ -15,15 +14,6 @@ use tempfile::TempDir;
 
 /// What `install.sh` calls it.
 pub const NAME: &str = "opensearch";
-
-const LOG4J: &str = "status = error
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = [%d{ISO8601}][%p][%c{1.}] %m%n
-rootLogger.level = info
-rootLogger.appenderRef.console.ref = console
-";
 
 /// A node and its folder. Both go when it is dropped.
 #[derive(Debug)]
@@ -118,11 +108,7 @@ impl OpenSearch {
         self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let folder = self.folder.path();
         let mut process = Process::start(NAME, &mut self.command(), &folder.join("console.log"), folder);
-        let client = Client::new(self.port);
-        process.wait_until(|| {
-            let response = client.get("/_cluster/health?wait_for_status=yellow&timeout=1s")?;
-            if response.status == 200 { Ok(()) } else { Err(format!("{}: {}", response.status, response.text())) }
-        });
+        process.wait_until(|| search::is_ready(self.port));
         self.process = Some(process);
     }
 

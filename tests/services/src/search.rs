@@ -13,6 +13,22 @@ const PAGE: usize = 5_000;
 /// How long the shards of a new index may take on a busy machine.
 const SHARDS_WITHIN: Duration = Duration::from_secs(30);
 
+/// What makes such a server print its log, and keep none.
+pub(crate) const LOG4J: &str = "status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{ISO8601}][%p][%c{1.}] %m%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+";
+
+/// Whether the server on this port answers and has its indices; if not, what it says.
+pub(crate) fn is_ready(port: u16) -> Result<(), String> {
+    let response = Client::new(port).get("/_cluster/health?wait_for_status=yellow&timeout=1s")?;
+    if response.status == 200 { Ok(()) } else { Err(format!("{}: {}", response.status, response.text())) }
+}
+
 /// One server.
 #[derive(Debug, Clone)]
 pub struct Search {
