@@ -170,6 +170,7 @@ impl<E: Env> Writer<E> {
                     first_sequence: next,
                     epoch,
                     segment_bytes: options.segment_bytes,
+                    previous: 0,
                 };
                 Arc::new(standbys.remove(0).begin(&disk, &header)?)
             }
@@ -418,6 +419,7 @@ impl<E: Env> Writer<E> {
             first_sequence: self.next,
             epoch: self.epoch,
             segment_bytes: self.options.segment_bytes,
+            previous: self.active.number,
         };
         self.write_staged()?;
         assert!(!self.standbys.is_empty(), "a roll is planned: its standby is there");
@@ -503,7 +505,7 @@ impl<E: Env> Writer<E> {
         frame.count_outputs(|output, events| self.log.count_appended(output, events));
         for recorded in frame.recorded() {
             let gone = recorded.gone.then(|| self.env.wall());
-            self.state.sources.insert(&recorded.source, &recorded.range, gone);
+            self.state.sources.insert(&recorded.source, &recorded.range, gone, self.epoch);
         }
     }
 
