@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
@@ -135,11 +136,24 @@ pub struct Segment<D: Disk> {
     pub map: D::Map,
     /// Sequence of its first frame.
     pub first_sequence: Sequence,
+    /// The last segment before it that holds events: see [`SegmentHeader::previous`].
+    pub previous: u64,
+    /// Whether it may hold events: one that holds none is not needed once the one behind it is durable.
+    pub(crate) holds_events: AtomicBool,
     /// Damaged ranges that recovery set aside: sorted, disjoint. A reader jumps over them.
     pub gaps: Vec<(u64, u64)>,
 }
 
 impl<D: Disk> Segment<D> {
+    /// Says that it may hold events. Only the writer of the log asks.
+    pub(crate) fn take_events(&self) {
+        self.holds_events.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn holds_events(&self) -> bool {
+        self.holds_events.load(Ordering::Relaxed)
+    }
+
     /// Bytes of the segment.
     pub fn bytes(&self) -> u64 {
         self.map.length() as u64
@@ -213,6 +227,8 @@ impl<D: Disk> Standby<D> {
             file: self.file,
             map: self.map,
             first_sequence: header.first_sequence,
+            previous: header.previous,
+            holds_events: AtomicBool::new(false),
             gaps: Vec::new(),
         })
     }

@@ -5,6 +5,7 @@
 
 mod fixtures;
 mod frames;
+mod full;
 mod model;
 mod recovery;
 mod rolling;
