@@ -422,6 +422,7 @@ impl<E: Env> Layout<E> {
                 .iter()
                 .map(|&index| PipelineRef {
                     number: index as u32,
+                    name: self.plan.pipelines[index].name.clone(),
                     targets: targets(&self.plan.pipelines[index].outputs),
                 })
                 .collect(),

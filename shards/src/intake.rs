@@ -8,12 +8,12 @@
 
 use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, Discarded};
-use crate::dlq::Letters;
 use crate::dlq::clerk::Clerk;
+use crate::dlq::{ComponentKind, DeadLetter, Letters};
 use crate::env::{Disk as _, Env, Sabotage, Timestamp};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
-use crate::limits::OUTPUTS_MAX;
+use crate::limits::{OUTPUTS_MAX, line_bytes_fitting};
 use crate::pipeline::InputPath;
 use crate::signal::Signal;
 use crate::stop::{Phase, Stop};
@@ -102,6 +102,7 @@ impl<E: Env> Intake<E> {
     pub fn new(parts: IntakeParts<E>) -> Intake<E> {
         let IntakeParts { env, lanes, paths, keeper, clerk, ready, stop, sampled_outputs, wal_full } = parts;
         stop.tell(ready.clone());
+        let segment_bytes = keeper.segment_bytes();
         Intake {
             env,
             lanes,
@@ -111,7 +112,7 @@ impl<E: Env> Intake<E> {
             keeper,
             clerk,
             letters: Letters::new(),
-            group: Group::new(),
+            group: Group::for_segments(segment_bytes),
             ready,
             stop,
             sampled_outputs,
@@ -372,6 +373,10 @@ impl<E: Env> Intake<E> {
                 Ok(sequence) => return Ok(sequence),
                 Err(WalError::Full) if !std::mem::replace(&mut waited, true) => self.keeper.count_full(),
                 Err(WalError::Full) => {}
+                Err(error @ WalError::TooLarge { .. }) => {
+                    self.shed_large(&error).await?;
+                    continue;
+                }
                 Err(_) => return Err(()),
             }
             if self.stop.phase() == Phase::Forced {
@@ -380,6 +385,49 @@ impl<E: Env> Intake<E> {
             self.drop_oldest();
             futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;
         }
+    }
+
+    /// Makes dead letters of events that no segment of the log can hold.
+    async fn shed_large(&mut self, error: &WalError) -> Result<(), ()> {
+        let (reason, now) = (error.to_string(), self.env.wall());
+        let longest = line_bytes_fitting(self.keeper.segment_bytes());
+        let mut all = 0;
+        for frame in self.group.frames_mut() {
+            let number = frame.pipeline();
+            let Some(path) = self.paths.iter().find(|path| path.pipeline(number).is_some()) else { continue };
+            let name = path.pipeline(number).map_or("", |pipeline| &pipeline.name);
+            let mut letters = Letters::new();
+            letters.begin(now);
+            frame.shed(longest, |line, timestamp| {
+                letters.push(&DeadLetter {
+                    kind: ComponentKind::Pipeline,
+                    component: name,
+                    place: "log",
+                    source: b"",
+                    reason: &reason,
+                    attempts: 0,
+                    timestamp,
+                    original: line,
+                });
+            });
+            if letters.is_empty() {
+                continue;
+            }
+            all += letters.count();
+            let forced = self.stop.reached(Phase::Forced);
+            let kept = self.clerk.keep(&mut letters, forced).await;
+            if kept.left > 0 {
+                return Err(());
+            }
+            path.count_oversized(number, kept.stored, kept.dropped);
+        }
+        if all == 0 {
+            // Without a long line there is nothing that could be left out.
+            self.stop.fail(reason);
+            return Err(());
+        }
+        tracing::warn!(events = all, %reason, "events that the log cannot hold are dead letters now: raise wal.segment_bytes");
+        Ok(())
     }
 }
 

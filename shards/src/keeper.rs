@@ -59,6 +59,7 @@ pub struct Keeper<E: Env> {
     log: Arc<Log<E::Disk>>,
     policy: SyncPolicy,
     segments_max: u64,
+    segment_bytes: u64,
     acknowledgers: Vec<LaneAcknowledger>,
     waiting: RefCell<VecDeque<Waiting>>,
     releases: RefCell<Releases<E::Disk>>,
@@ -101,6 +102,7 @@ impl<E: Env> Keeper<E> {
             log: writer.log().clone(),
             writer: RefCell::new(writer),
             policy: options.sync,
+            segment_bytes: options.segment_bytes,
             segments_max: (options.log_bytes / options.segment_bytes).max(SEGMENTS_MIN),
             acknowledgers,
             waiting: RefCell::default(),
@@ -127,6 +129,11 @@ impl<E: Env> Keeper<E> {
     /// The log.
     pub fn log(&self) -> &Arc<Log<E::Disk>> {
         &self.log
+    }
+
+    /// Bytes of the segments of the log.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
     }
 
     /// Runs `look` on the writer's tables.
@@ -288,6 +295,8 @@ impl<E: Env> Keeper<E> {
                 self.dirty.notify();
             }
             Err(WalError::Full) => self.log.housekeeping.notify(),
+            // Whoever made it answers for it.
+            Err(WalError::TooLarge { .. } | WalError::StateTooLarge { .. }) => {}
             Err(error) => self.stop.fail(error.to_string()),
         }
         result

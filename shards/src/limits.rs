@@ -23,6 +23,18 @@ pub const BATCH_EVENTS_MAX: usize = 4096;
 /// Payload bytes after which a frame is closed and the rest of its batch goes into the next frame of the group.
 pub const FRAME_PAYLOAD_TARGET_BYTES: usize = 256 * 1024;
 
+/// The same in a log with segments of this size: a frame takes no more than an eighth of one beside its last event.
+pub const fn frame_payload_target_bytes(segment_bytes: u64) -> usize {
+    let eighth = segment_bytes as usize / 8;
+    if eighth < FRAME_PAYLOAD_TARGET_BYTES { eighth } else { FRAME_PAYLOAD_TARGET_BYTES }
+}
+
+/// Longest line of an event that always fits into a segment of this size, whatever its snapshot takes: with a frame around it
+/// that is filled to its target, less than half of a segment.
+pub const fn line_bytes_fitting(segment_bytes: u64) -> usize {
+    segment_bytes as usize / 4
+}
+
 /// Worst growth of one byte of text in JSON: a control byte becomes `\u00XX`.
 pub const JSON_GROWTH_MAX: usize = 6;
 
@@ -97,8 +109,24 @@ pub const SOURCES_MAX: usize = 1_000_000;
 /// Descriptor bytes one source may keep in the log.
 pub const DESCRIPTOR_BYTES_MAX: usize = 16 * 1024;
 
-/// State bytes an output may attach to a cursor commit.
+/// State bytes an output may attach to a cursor commit, however large segments are.
 pub const COMMIT_STATE_BYTES_MAX: usize = 64 * 1024;
+
+/// State bytes that each of `outputs` may attach to a commit with a cursor for each of `logs`. A snapshot, which may take half
+/// of a segment, has two commits of an output: what the start wrote for all its instances, and the latest of the own one, of
+/// which only one has state. Together they get a quarter, so that as much is left for sources.
+pub const fn commit_state_bytes_max(segment_bytes: u64, outputs: usize, logs: usize) -> usize {
+    let outputs = if outputs == 0 { 1 } else { outputs };
+    let share = segment_bytes as usize / 4 / outputs;
+    let left = share.saturating_sub(2 * (COMMIT_HEAD_BYTES + logs * COMMIT_CURSOR_BYTES));
+    if left < COMMIT_STATE_BYTES_MAX { left } else { COMMIT_STATE_BYTES_MAX }
+}
+
+/// Bytes of a commit in a snapshot, its cursors and state aside.
+pub const COMMIT_HEAD_BYTES: usize = 36;
+
+/// Bytes of a cursor in a commit.
+pub const COMMIT_CURSOR_BYTES: usize = 24;
 
 /// Seconds the position of a source that is gone is kept, in case it comes back (a restored disk, a late mount).
 pub const TOMBSTONE_SECONDS: i64 = 7 * 24 * 3600;

@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub struct PipelineRef {
     /// Its number in the configuration.
     pub number: u32,
+    /// Its name.
+    pub name: Arc<str>,
     /// The masks of its outputs, in the order of the configuration.
     pub targets: Vec<u64>,
 }
@@ -147,6 +149,18 @@ impl InputPath {
         more
     }
 
+    /// The pipeline with this number, if it is one of them.
+    pub fn pipeline(&self, number: u32) -> Option<&PipelineRef> {
+        self.pipelines.iter().find(|pipeline| pipeline.number == number)
+    }
+
+    /// Counts events that a pipeline had made lines of and that the log cannot hold.
+    pub fn count_oversized(&self, number: u32, kept: u64, dropped: u64) {
+        let counters = &self.counters[number as usize];
+        counters.dead_lettered_events.add(kept);
+        counters.discarded.add(Discard::DeadLettersFull, dropped);
+    }
+
     /// Counts the dead letters of the last batch, of which `dropped` found no room. Which ones is not known: those of the input
     /// come first. Returns how many of the input's were kept, and how many were not.
     pub fn count_letters(&self, mut dropped: u64) -> (u64, u64) {
@@ -223,7 +237,7 @@ mod tests {
         batch.gone = true;
         let mut path = InputPath::new(
             Box::new(Plain),
-            vec![PipelineRef { number: 0, targets: vec![1] }],
+            vec![PipelineRef { number: 0, name: "main".into(), targets: vec![1] }],
             [PipelineCounters::default()].into(),
         );
         let (mut group, mut letters) = (Group::new(), Letters::new());

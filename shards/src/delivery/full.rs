@@ -28,7 +28,8 @@ impl<E: Env> Deliverer<E> {
     pub(super) fn give_way(&mut self) {
         if self.options.when_full == OutputFull::DropOldest && self.a_log_is_full() {
             self.drop_oldest();
-            self.record(self.committed_state.clone().unwrap_or_default());
+            // What is refused is tried again with the next.
+            let _ = self.record(self.committed_state.clone().unwrap_or_default());
         }
     }
 

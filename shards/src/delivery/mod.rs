@@ -16,7 +16,7 @@ use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, Plugin
 use crate::retry::Backoff;
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
-use crate::wal::{Commit, Position};
+use crate::wal::{Commit, Position, WalError};
 use full::GIVE_WAY_INTERVAL;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
@@ -376,7 +376,7 @@ impl<E: Env> Deliverer<E> {
         let (begun, mut backoff) = (env.now(), Backoff::new(self.options.retry));
         if E::Disk::sabotaged(Sabotage::CommitEarly) {
             taken.iter().for_each(|part| self.readers[part.reader].delivered(part));
-            self.record(self.committed_state.clone().unwrap_or_default());
+            let _ = self.record(self.committed_state.clone().unwrap_or_default());
         }
         loop {
             let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
@@ -494,8 +494,10 @@ impl<E: Env> Deliverer<E> {
         result.map_err(|error| self.failed(error))?;
         self.last_commit = self.context.env.now();
         self.commit_took = self.last_commit.since(self.sync_begun);
-        self.record(state);
-        Ok(())
+        match self.record(state) {
+            Err(error @ WalError::StateTooLarge { .. }) => Err(End::Reopen(error.to_string())),
+            _ => Ok(()),
+        }
     }
 
     /// Commits when nothing more comes. A log that refuses even commits gets a while, or this would spin.
@@ -518,7 +520,7 @@ impl<E: Env> Deliverer<E> {
     }
 
     /// Commits the cursors, with the output's state.
-    fn record(&mut self, state: Vec<u8>) {
+    fn record(&mut self, state: Vec<u8>) -> Result<(), WalError> {
         let positions: Vec<Position> = self.readers.iter().map(LogReader::position).collect();
         let cursors = self.readers.iter().zip(&positions).map(|(reader, position)| (reader.log_id(), *position));
         let commit = Commit {
@@ -530,16 +532,16 @@ impl<E: Env> Deliverer<E> {
         };
         let releases = self.readers.iter().zip(&positions).map(|(reader, position)| reader.release(*position));
         // A refusal has been reported by the keeper: the log is full even for commits, or the engine ends.
-        self.uncommitted = self.keeper.commit(&commit, releases.collect()).is_err();
-        if self.uncommitted {
-            return;
-        }
+        self.uncommitted = true;
+        self.keeper.commit(&commit, releases.collect())?;
+        self.uncommitted = false;
         self.readers.iter_mut().zip(&positions).for_each(|(reader, position)| reader.released(*position));
         self.commit_number += 1;
         self.committed = positions;
         self.passed_committed = self.passed;
         self.committed_state = Some(commit.state);
         self.context.counters.commits.add(1);
+        Ok(())
     }
 
     /// Moves the cursors over frames that hold nothing for this output, so that they do not hold their segments.

@@ -5,7 +5,6 @@
 
 use crate::dlq::{DeadLetter, Letters};
 use crate::env::Timestamp;
-use crate::limits::FRAME_PAYLOAD_TARGET_BYTES;
 use crate::wal::builder::{FrameBuilder, Group};
 use crate::wal::frame::FrameKind;
 
@@ -35,7 +34,8 @@ impl<'a> Frames<'a> {
     /// Where the line of an event goes: appended, newline included. Ended with [`Frames::end_event`] or taken back with
     /// [`Frames::abandon_event`].
     pub fn line(&mut self) -> &mut Vec<u8> {
-        if self.frame().payload_bytes() >= FRAME_PAYLOAD_TARGET_BYTES {
+        let target = self.group.payload_target_bytes();
+        if self.frame().payload_bytes() >= target {
             self.frame().finish();
             self.group.frame(FrameKind::Events, self.pipeline, self.outputs);
         }

@@ -13,6 +13,7 @@ use super::record::encode_position;
 use super::{LogId, Sequence};
 use crate::batch::{Source, SourceRange};
 use crate::env::Timestamp;
+use crate::limits::{FRAME_PAYLOAD_TARGET_BYTES, frame_payload_target_bytes};
 use std::sync::Arc;
 
 /// A position that a frame records, kept for the writer's own table.
@@ -243,6 +244,35 @@ impl FrameBuilder {
         &mut self.buffer
     }
 
+    /// Takes the events with lines of more than `bytes` out of the finished frame; `each` sees their lines and timestamps.
+    pub(crate) fn shed(&mut self, bytes: usize, mut each: impl FnMut(&[u8], Timestamp)) {
+        assert!(self.finished, "a frame that is not finished may still grow");
+        let mut rest = FrameBuilder::new();
+        rest.begin(self.kind, self.pipeline, self.outputs);
+        let mut from = FRAME_HEADER_BYTES;
+        for (index, &length) in self.lengths.iter().enumerate() {
+            let line = &self.buffer[from..from + length as usize];
+            from += length as usize;
+            let timestamp = self.timestamps.get(index).map_or(self.timestamp, |timestamp| Timestamp(*timestamp));
+            if line.len() > bytes {
+                each(line, timestamp);
+                continue;
+            }
+            rest.payload().extend_from_slice(line);
+            rest.end_event(timestamp, Some(self.masks.get(index).copied().unwrap_or(self.mask)));
+        }
+        rest.set_timestamp(self.timestamp);
+        (rest.positions, rest.recorded) = (std::mem::take(&mut self.positions), std::mem::take(&mut self.recorded));
+        rest.discarded = self.discarded;
+        rest.finish();
+        *self = rest;
+    }
+
+    /// The pipeline that its events came through.
+    pub(crate) fn pipeline(&self) -> u32 {
+        self.pipeline
+    }
+
     /// Fills in what only the writer knows, and the checksum; the bytes are ready to be written. May be repeated.
     pub(crate) fn stamp(&mut self, stamp: &Stamp) -> &[u8] {
         assert!(self.finished, "only a finished frame can be stamped");
@@ -286,10 +316,18 @@ impl FrameBuilder {
 }
 
 /// Frames that are appended together or not at all. The last one holds the positions.
-#[derive(Default)]
 pub struct Group {
     frames: Vec<FrameBuilder>,
     used: usize,
+    /// Of these, in the log.
+    appended: usize,
+    payload_target_bytes: usize,
+}
+
+impl Default for Group {
+    fn default() -> Group {
+        Group { frames: Vec::new(), used: 0, appended: 0, payload_target_bytes: FRAME_PAYLOAD_TARGET_BYTES }
+    }
 }
 
 impl Group {
@@ -298,9 +336,41 @@ impl Group {
         Group::default()
     }
 
+    /// An empty group for a log with segments of this size.
+    pub fn for_segments(segment_bytes: u64) -> Group {
+        Group { payload_target_bytes: frame_payload_target_bytes(segment_bytes), ..Group::default() }
+    }
+
+    /// Payload bytes after which a frame is closed.
+    #[inline]
+    pub fn payload_target_bytes(&self) -> usize {
+        self.payload_target_bytes
+    }
+
     /// Empties the group; its buffers are kept.
     pub fn clear(&mut self) {
-        self.used = 0;
+        (self.used, self.appended) = (0, 0);
+    }
+
+    /// The next frames that are appended together: as many as have `room` bytes, at least one; none when all are in the log.
+    pub(crate) fn next_run(&self, room: u64) -> Option<std::ops::Range<usize>> {
+        let (from, mut bytes) = (self.appended, 0);
+        let fits = |frame: &&FrameBuilder| {
+            bytes += frame.length() as u64;
+            bytes <= room
+        };
+        let frames = self.frames[from..self.used].iter().take_while(fits).count();
+        (from < self.used).then(|| from..from + frames.max(1))
+    }
+
+    /// Says that the frames below `end` are in the log.
+    pub(crate) fn appended(&mut self, end: usize) {
+        self.appended = end;
+    }
+
+    /// Bytes of all frames.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.frames().iter().map(|frame| frame.length() as u64).sum()
     }
 
     /// Adds a frame, begun as said.

@@ -298,6 +298,14 @@ pub enum WalError {
         /// Bytes there are.
         room: u64,
     },
+    /// A commit whose state the log could not keep at the head of each segment.
+    #[error("a commit with {bytes} bytes of state: {most} are the most that it may have")]
+    StateTooLarge {
+        /// Bytes of the state.
+        bytes: usize,
+        /// The most there may be.
+        most: usize,
+    },
     /// A frame that a reader came to is not what was written. The reader may go on behind it.
     #[error("{path}: damaged at byte {offset}: {finding}")]
     Damaged {

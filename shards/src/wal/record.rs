@@ -7,7 +7,7 @@ use super::bytes::{Malformed, Reader, pad, u32_length};
 use super::{Commit, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState};
 use crate::batch::{Source, SourceKey, SourceRange};
 use crate::env::Timestamp;
-use crate::limits::{OUTPUTS_MAX, SEQUENCE_MAX};
+use crate::limits::{COMMIT_CURSOR_BYTES, COMMIT_HEAD_BYTES, OUTPUTS_MAX, SEQUENCE_MAX};
 use std::sync::Arc;
 
 const ENTRY_RECORD: u16 = 1;
@@ -105,9 +105,9 @@ pub(crate) fn decode_position<'a>(reader: &mut Reader<'a>) -> Result<PositionEnt
     Ok(PositionEntry { key, range, record, gone: flags & ENTRY_GONE != 0 })
 }
 
-/// Bytes of a commit's payload.
+/// Bytes of a commit's payload; in a snapshot its length stands before it.
 pub(crate) fn commit_bytes(commit: &Commit) -> usize {
-    32 + commit.cursors.len() * 24 + commit.state.len()
+    COMMIT_HEAD_BYTES - 4 + commit.cursors.len() * COMMIT_CURSOR_BYTES + commit.state.len()
 }
 
 /// Appends the payload of a commit.

@@ -101,6 +101,8 @@ struct OpenGroup {
     place: Place,
     last: Sequence,
     events: u64,
+    /// Frames with positions, by candidate and offset: what they cover is in the log only once the group is whole.
+    positions: Vec<(usize, u64)>,
 }
 
 struct Scan<'a, D: Disk> {
@@ -283,15 +285,28 @@ impl<D: Disk> Scan<'_, D> {
         let Ok(view) = frame_at(segment, self.offset) else { return };
         let header = *view.header();
         let place = Place { segment: self.expected, offset: self.offset };
+        let mut waited = Ok(());
         if header.kind == FrameKind::Events {
             segment.take_events();
             if !header.has(FLAG_MORE) {
-                self.group = None;
+                for (index, offset) in self.group.take().map_or(Vec::new(), |group| group.positions) {
+                    let segment = self.candidates.get(index).and_then(|candidate| candidate.segment.as_ref());
+                    if let Some(Ok(view)) = segment.map(|segment| frame_at(segment, offset)) {
+                        waited = waited.and(apply(&mut self.state, &view));
+                    }
+                }
             } else if self.group.is_none() {
-                self.group = Some(OpenGroup { place, last: self.last, events: self.events });
+                self.group = Some(OpenGroup { place, last: self.last, events: self.events, positions: Vec::new() });
             }
         }
-        let applied = apply(&mut self.state, &view);
+        let applied = match &mut self.group {
+            Some(_) if header.kind == FrameKind::Events && header.position_bytes == 0 => Ok(()),
+            Some(group) if header.kind == FrameKind::Events => {
+                group.positions.push((self.index, self.offset));
+                Ok(())
+            }
+            _ => waited.and(apply(&mut self.state, &view)),
+        };
         if header.kind == FrameKind::Events {
             self.outputs_used |= header.outputs;
             self.events += u64::from(header.events);

@@ -1,6 +1,6 @@
 //! Segments: the header of the file, and an open segment.
 //!
-//! Guarantees: a file is given a name only after its header names the same segment; a file is allocated and mapped before
+//! Guarantees: a file whose header does not name the same segment as its name is none; a file is allocated and mapped before
 //! it is used; the descriptor that a segment is synced by is the one it is written by, opened before its first write.
 //! Does not decide when a segment begins or ends.
 
@@ -212,7 +212,19 @@ impl<D: Disk> Standby<D> {
         Ok((file, map))
     }
 
-    /// Gives the file its header and its name. The name counts once the directory is synced.
+    /// Gives the file the name of a segment, before it has the header of one; whether it had it not yet. Without the header it
+    /// is none for recovery. The name counts once the directory is synced.
+    pub(crate) fn name(&mut self, disk: &D, number: u64) -> Result<bool, WalError> {
+        let path = self.path.with_file_name(segment_name(number));
+        if path == self.path {
+            return Ok(false);
+        }
+        disk.rename(&self.path, &path).map_err(io_error(&path))?;
+        self.path = path;
+        Ok(true)
+    }
+
+    /// Gives the file its header and, if it has none yet, its name. The name counts once the directory is synced.
     pub(crate) fn begin(self, disk: &D, header: &SegmentHeader) -> Result<Segment<D>, WalError> {
         let poisoned = |what, path: &Path| {
             let path = path.to_path_buf();
@@ -220,7 +232,9 @@ impl<D: Disk> Standby<D> {
         };
         self.file.write_at(&header.encode(), 0).map_err(poisoned("write", &self.path))?;
         let path = self.path.with_file_name(segment_name(header.number));
-        disk.rename(&self.path, &path).map_err(poisoned("rename", &path))?;
+        if path != self.path {
+            disk.rename(&self.path, &path).map_err(poisoned("rename", &path))?;
+        }
         Ok(Segment {
             number: header.number,
             path,

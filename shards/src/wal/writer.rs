@@ -1,7 +1,7 @@
 //! The writer: the only one who adds to a log.
 //!
-//! Guarantees: a group is appended as a whole or refused before a byte is written; it is published once all of it is in the
-//! file, and what was published survives the death of the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
+//! Guarantees: a group of up to half a segment is appended as a whole or refused before a byte is written; it is published
+//! once all of it is in the file, and what was published survives the death of the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
 //! poisons the writer, and nothing is tried again (invariant E7); the head of every segment knows all positions, cursors
 //! and outputs. Never waits: what may block is handed out as [`super::standby::Maintenance`] and [`SyncTarget`].
 
@@ -21,7 +21,9 @@ use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, Timestamp};
-use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN};
+use crate::limits::{
+    EPOCH_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN, commit_state_bytes_max,
+};
 use crate::signal::Signal;
 use staging::Staging;
 use std::cell::RefCell;
@@ -220,13 +222,13 @@ impl<E: Env> Writer<E> {
     fn begin_epoch(&mut self, sealed: bool) -> Result<(), WalError> {
         self.sources_max = self.state.sources.existing(Timestamp(self.env.wall().0 - RECENTLY_NANOS));
         self.build_snapshot()?;
-        let bytes: u64 = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
-        if sealed || self.offset + bytes + FRAME_HEADER_BYTES as u64 > self.active.bytes() {
+        if sealed || !fits(self.offset, self.snapshot.bytes() as usize, self.active.bytes()) {
             if self.standbys.is_empty() {
                 let (path, bytes) = (self.log.directory().to_path_buf(), self.options.segment_bytes);
                 let reason = format!("no room for the segment that this start needs: free {bytes} bytes on that disk");
                 return Err(WalError::Unusable { path, reason });
             }
+            self.name_next()?;
             self.roll(sealed)?;
         } else {
             self.write_snapshot()?;
@@ -272,12 +274,16 @@ impl<E: Env> Writer<E> {
         self.options.segment_bytes / 2 - (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64
     }
 
-    /// Appends the group, whole or not at all, and publishes it. Its frames are finished. Returns the sequence of its last
-    /// frame: the events are durable once [`Writer::acknowledged`] reaches it.
+    /// Appends the group and publishes it. Its frames are finished. Returns the sequence of its last frame: the events are
+    /// durable once [`Writer::acknowledged`] reaches it.
     ///
-    /// [`WalError::Full`]: wait for [`Log::recycled`]. [`WalError::TooLarge`]: this group will never fit.
+    /// A group that no fresh segment holds is appended as several, each whole or not at all; its positions come with the last
+    /// of them, so that a crash in between has all of it read again.
+    ///
+    /// [`WalError::Full`]: wait for [`Log::recycled`] and call it again with the same group, which knows how far it came.
+    /// [`WalError::TooLarge`]: its next frame will never fit.
     pub fn append(&mut self, group: &mut Group) -> Result<Sequence, WalError> {
-        let sequence = self.append_for(group, Purpose::Data)?;
+        let sequence = self.stage(group)?;
         self.flush()?;
         Ok(sequence)
     }
@@ -285,9 +291,15 @@ impl<E: Env> Writer<E> {
     /// As [`Writer::append`], but the group may stay in memory, unpublished, until [`Writer::flush`]: for a caller with more of
     /// them. A group that is refused flushes those before it.
     pub fn stage(&mut self, group: &mut Group) -> Result<Sequence, WalError> {
-        let sequence = self.append_for(group, Purpose::Data)?;
+        assert!(!group.is_empty(), "an empty group is not appended");
+        let room = self.frame_bytes_max();
+        while let Some(run) = group.next_run(room) {
+            let end = run.end;
+            self.append_for(&mut group.frames_mut()[run], Purpose::Data)?;
+            group.appended(end);
+        }
         self.publish();
-        Ok(sequence)
+        Ok(Sequence(self.next.0 - 1))
     }
 
     /// Whether a group waits for [`Writer::flush`].
@@ -305,6 +317,10 @@ impl<E: Env> Writer<E> {
 
     /// Appends a cursor commit. It may take the room that is kept back from data.
     pub fn commit(&mut self, commit: &Commit) -> Result<Sequence, WalError> {
+        let most = commit_state_bytes_max(self.options.segment_bytes, self.state.registry.len(), commit.cursors.len());
+        if commit.state.len() > most {
+            return Err(WalError::StateTooLarge { bytes: commit.state.len(), most });
+        }
         let mut control = std::mem::take(&mut self.control);
         control.clear();
         let frame = control.frame(FrameKind::Commit, 0, 0);
@@ -312,7 +328,7 @@ impl<E: Env> Writer<E> {
         frame.set_timestamp(self.env.wall());
         frame.finish();
         let result =
-            self.append_for(&mut control, Purpose::Commit).and_then(|sequence| self.flush().map(|()| sequence));
+            self.append_for(control.frames_mut(), Purpose::Commit).and_then(|sequence| self.flush().map(|()| sequence));
         self.control = control;
         if result.is_ok() {
             self.state.commit(commit.clone());
@@ -326,7 +342,7 @@ impl<E: Env> Writer<E> {
         let before = std::mem::replace(&mut self.state.registry, registry);
         let result = self.build_snapshot().and_then(|()| {
             let mut snapshot = std::mem::take(&mut self.snapshot);
-            let result = self.append_for(&mut snapshot, Purpose::Commit);
+            let result = self.append_for(snapshot.frames_mut(), Purpose::Commit);
             self.snapshot = snapshot;
             result.and_then(|sequence| self.flush().map(|()| sequence))
         });
@@ -336,10 +352,9 @@ impl<E: Env> Writer<E> {
         result
     }
 
-    fn append_for(&mut self, group: &mut Group, purpose: Purpose) -> Result<Sequence, WalError> {
+    fn append_for(&mut self, frames: &mut [FrameBuilder], purpose: Purpose) -> Result<Sequence, WalError> {
         self.check_poison()?;
-        assert!(!group.is_empty(), "an empty group is not appended");
-        if let Err(error) = self.plan(group, purpose) {
+        if let Err(error) = self.plan(frames, purpose) {
             // What makes room is the delivery of what was appended.
             self.flush()?;
             self.refused |= matches!(error, WalError::Full);
@@ -347,8 +362,8 @@ impl<E: Env> Writer<E> {
             self.signals.iter().filter(|_| self.refused).for_each(|signal| signal.notify());
             return Err(error);
         }
-        let count = group.frames().len();
-        for (index, frame) in group.frames_mut().iter_mut().enumerate() {
+        let count = frames.len();
+        for (index, frame) in frames.iter_mut().enumerate() {
             if !fits(self.offset, frame.length(), self.active.bytes()) {
                 self.roll(false)?;
             }
@@ -356,47 +371,63 @@ impl<E: Env> Writer<E> {
             let more = index + 1 < count && purpose == Purpose::Data;
             self.write(frame, more)?;
         }
-        for frame in group.frames() {
+        for frame in &*frames {
             self.account(frame);
         }
         self.end_group();
         Ok(Sequence(self.next.0 - 1))
     }
 
-    /// Refuses a group before a byte of it is written: every segment it will need can be had.
-    fn plan(&mut self, group: &Group, purpose: Purpose) -> Result<(), WalError> {
-        let total: u64 = group.frames().iter().map(|frame| frame.length() as u64).sum();
-        let segment_bytes = self.options.segment_bytes;
-        let mut rolls = 0;
-        if self.offset + total + FRAME_HEADER_BYTES as u64 > self.active.bytes() {
-            self.build_snapshot()?;
-            let snapshot: u64 = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
-            let fresh = SEGMENT_HEADER_BYTES as u64 + snapshot;
-            let (mut offset, mut bytes) = (self.offset, self.active.bytes());
-            for frame in group.frames() {
-                if !fits(offset, frame.length(), bytes) {
-                    rolls += 1;
-                    (offset, bytes) = (fresh, segment_bytes);
-                    if !fits(offset, frame.length(), bytes) {
-                        let room = bytes - offset - FRAME_HEADER_BYTES as u64;
-                        return Err(WalError::TooLarge { bytes: frame.length() as u64, room });
-                    }
-                }
-                offset += frame.length() as u64;
-            }
-        }
+    /// Refuses frames before a byte of them is written: if they need the next segment, it is there under its name.
+    fn plan(&mut self, frames: &[FrameBuilder], purpose: Purpose) -> Result<(), WalError> {
         // Commits take what is there even where an earlier life had more segments than are allowed now: without them none of
         // these would ever go.
-        let live = self.log.counters.segments.get() + rolls;
-        let too_many = purpose == Purpose::Data && live > self.segments_max() - SEGMENTS_RESERVED;
-        let spare = self.standbys.len() as u64;
-        let ready = if purpose == Purpose::Data { spare.saturating_sub(SEGMENTS_RESERVED) } else { spare };
-        // A group over more segments than the log can ever give to data would wait for ever.
-        let ready_max = (STANDBYS - SEGMENTS_RESERVED).min(self.segments_max().saturating_sub(1 + SEGMENTS_RESERVED));
-        if purpose == Purpose::Data && rolls > ready_max {
-            return Err(WalError::TooLarge { bytes: total, room: self.frame_bytes_max() });
+        let reserved = if purpose == Purpose::Data { SEGMENTS_RESERVED } else { 0 };
+        let total: usize = frames.iter().map(FrameBuilder::length).sum();
+        let rolls = !fits(self.offset, total, self.active.bytes());
+        let live = self.log.counters.segments.get() + u64::from(rolls);
+        let too_many = purpose == Purpose::Data && live > self.segments_max() - reserved;
+        if !rolls {
+            return if too_many { Err(WalError::Full) } else { Ok(()) };
         }
-        if too_many || rolls > ready { Err(WalError::Full) } else { Ok(()) }
+        self.build_snapshot()?;
+        let segment_bytes = self.options.segment_bytes;
+        let mut offset = SEGMENT_HEADER_BYTES as u64 + self.snapshot.bytes();
+        // At most half a segment together, or a single frame: never more than one roll.
+        let first = frames.iter().scan(self.offset, |end, frame| {
+            *end += frame.length() as u64;
+            Some(*end)
+        });
+        let here = first.take_while(|end| fits(*end, 0, self.active.bytes())).count();
+        for frame in &frames[here..] {
+            if !fits(offset, frame.length(), segment_bytes) {
+                let room = segment_bytes - offset - FRAME_HEADER_BYTES as u64;
+                return Err(WalError::TooLarge { bytes: frame.length() as u64, room });
+            }
+            offset += frame.length() as u64;
+        }
+        if too_many || self.standbys.len() as u64 <= reserved { Err(WalError::Full) } else { self.name_next() }
+    }
+
+    /// Gives the next segment its name before anything of it or of what needs it is written: a disk without room for a name is
+    /// waited out like a full log.
+    fn name_next(&mut self) -> Result<(), WalError> {
+        let (number, standby) = (self.active.number + 1, &mut self.standbys[0]);
+        match standby.name(self.log.disk(), number) {
+            Ok(newly) => {
+                self.names += u64::from(newly);
+                Ok(())
+            }
+            Err(error) if error.is_no_room() => {
+                tracing::warn!(%error, "no room for the name of the next segment of the write-ahead log: intake waits and \
+                    nothing is lost");
+                Err(WalError::Full)
+            }
+            Err(WalError::Io { path, source }) => {
+                self.poisoning(Err(WalError::Poisoned { what: "rename", path, source }))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn segments_max(&self) -> u64 {
@@ -428,7 +459,6 @@ impl<E: Env> Writer<E> {
         let next = Arc::new(self.poisoning(begun)?);
         let old = std::mem::replace(&mut self.active, next);
         self.sealed.push_back((Sequence(self.next.0 - 1), old));
-        self.names += 1;
         self.modest = false;
         self.offset = SEGMENT_HEADER_BYTES as u64;
         self.staging.restart(self.offset);

@@ -118,15 +118,15 @@ fn every_byte_of_a_durable_log_is_found_damaged_or_does_not_matter() {
 
 #[test]
 fn an_incomplete_group_is_cut() {
-    for (frames_in_group, padding) in [(3usize, 40usize), (4, 700)] {
+    for (before, frames_in_group, padding) in [(3, 3, 40), (10, 2, 700)] {
         let mut machine = Machine::new(23, SMALL, 6);
-        written(&mut machine, 3, |_| true);
+        written(&mut machine, before, |_| true);
         let mut writer = machine.open();
-        writer.append(&mut group(&writer, &source(), 3, &vec![1; frames_in_group], padding)).unwrap();
+        writer.append(&mut group(&writer, &source(), before, &vec![1; frames_in_group], padding)).unwrap();
         let crossed = writer.log().tail().segment > 1;
         assert_eq!(crossed, padding == 700, "the long group crosses into the next segment");
         let tail = writer.log().tail();
-        assert_eq!(read(writer.log(), Position::default()).len(), 3 + frames_in_group);
+        assert_eq!(read(writer.log(), Position::default()).len(), before as usize + frames_in_group);
         drop(writer);
         machine.simulation.crash(Crash::Process);
         let disk = machine.disk();
@@ -135,13 +135,13 @@ fn an_incomplete_group_is_cut() {
         flip(&disk, tail.segment, last + 100);
         let recovered = machine.scan().unwrap();
         assert_eq!((recovered.ended_by, recovered.tail.unwrap().segment), ("torn_group", 1));
-        assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 3)]);
+        assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, before)]);
         let mut writer = machine.open();
-        assert_eq!(read(writer.log(), Position::default()), [0, 1, 2]);
-        writer.append(&mut group(&writer, &source(), 3, &[1, 1], padding)).unwrap();
+        assert_eq!(read(writer.log(), Position::default()), (0..before).collect::<Vec<_>>());
+        writer.append(&mut group(&writer, &source(), before, &[1, 1], padding)).unwrap();
         drop(writer);
         machine.simulation.crash(Crash::Process);
-        assert_eq!(read(machine.open().log(), Position::default()), [0, 1, 2, 3, 4]);
+        assert_eq!(read(machine.open().log(), Position::default()), (0..before + 2).collect::<Vec<_>>());
     }
 }
 
@@ -383,4 +383,29 @@ fn names_that_an_earlier_start_made_are_durable_once_the_directory_is_open() {
         machine.disk().outside().remove_dir_all("/new").unwrap();
         machine.disk().outside().sync_all();
     }
+}
+
+/// A group whose frames each have positions: as is written where the positions of many batches wait for lines.
+#[test]
+fn positions_of_an_incomplete_group_are_not_taken() {
+    let mut machine = Machine::new(29, SMALL, 6);
+    let mut writer = machine.open();
+    let mut group = Group::new();
+    for ordinal in 0..3 {
+        let frame = group.frame(FrameKind::Events, 0, ALL);
+        frame.payload().extend_from_slice(line(ordinal, 8).as_bytes());
+        frame.end_event(Timestamp(5), None);
+        frame.position(&SourceRange { from: ordinal, to: ordinal + 1, marker: 0 }, &source(), ordinal == 0, false);
+        frame.finish();
+    }
+    writer.append(&mut group).unwrap();
+    drop(writer);
+    machine.simulation.crash(Crash::Process);
+    assert_eq!(machine.scan().unwrap().state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 3)]);
+    let disk = machine.disk();
+    let (last, _) = *frames(&disk, 1).last().unwrap();
+    flip(&disk, 1, last + 100);
+    let recovered = machine.scan().unwrap();
+    assert_eq!((recovered.ended_by, recovered.events), ("torn_group", 0));
+    assert!(recovered.state.sources.get(SourceKey(7)).is_none(), "none of its events is in the log");
 }
