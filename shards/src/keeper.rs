@@ -7,7 +7,7 @@
 use crate::counters::ShardCounters;
 use crate::env::{Disk, Env, Sabotage, is_exhausted};
 use crate::lane::LaneAcknowledger;
-use crate::limits::SEGMENTS_MIN;
+use crate::limits::{SEGMENTS_MIN, SEGMENTS_RESERVED};
 use crate::signal::Signal;
 use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
@@ -209,9 +209,9 @@ impl<E: Env> Keeper<E> {
         or(self.log.recycled.wait(), self.env.sleep(ROOM_RETRY)).await;
     }
 
-    /// Whether the log is three quarters full.
+    /// Whether three quarters of what events may take of the log are full.
     pub fn is_under_pressure(&self) -> bool {
-        self.log.counters.segments.get() * 4 >= self.segments_max * 3
+        self.log.counters.segments.get() * 4 >= (self.segments_max - SEGMENTS_RESERVED) * 3
     }
 
     /// Syncs all that was appended and ends the tasks. After it nothing more is appended.

@@ -51,8 +51,12 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 /// Largest segment: offsets inside one are 32 bits.
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Fewest segments a log may be held to: one being written, one being read, one being made ready.
-pub const SEGMENTS_MIN: u64 = 3;
+/// Segments of a log that events never take: they are for cursor commits, so that a log full of events can always be emptied.
+/// Commits fill one while the other, whose commits the next snapshot has, is given back.
+pub const SEGMENTS_RESERVED: u64 = 2;
+
+/// Fewest segments a log may be held to: one being written, one being read, and those that events never take.
+pub const SEGMENTS_MIN: u64 = 2 + SEGMENTS_RESERVED;
 
 /// Default bound of the whole write-ahead log, in bytes.
 pub const WAL_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;

@@ -77,27 +77,28 @@ impl SourceTable {
         self.sources.into_values()
     }
 
-    /// Accounts for `range` of `source`.
-    pub fn insert(&mut self, source: &Arc<Source>, range: &SourceRange, gone: Option<Timestamp>) {
+    /// Accounts for `range` of `source`, as told in the start `told` of the engine.
+    pub fn insert(&mut self, source: &Arc<Source>, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
         match self.sources.entry(source.key) {
             Entry::Occupied(entry) => {
                 let state = entry.into_mut();
                 if !Arc::ptr_eq(&state.source, source) {
                     state.source = source.clone();
                 }
-                account(state, range, gone);
+                account(state, range, gone, told);
             }
             Entry::Vacant(entry) => {
-                let empty = SourceState { source: source.clone(), intervals: Vec::new(), marker: range.marker, gone };
-                account(entry.insert(empty), range, gone);
+                let empty =
+                    SourceState { source: source.clone(), intervals: Vec::new(), marker: range.marker, gone, told };
+                account(entry.insert(empty), range, gone, told);
             }
         }
     }
 
     /// Accounts for `range` of a source that was introduced before; false if it is not known.
-    pub fn extend(&mut self, key: SourceKey, range: &SourceRange, gone: Option<Timestamp>) -> bool {
+    pub fn extend(&mut self, key: SourceKey, range: &SourceRange, gone: Option<Timestamp>, told: u32) -> bool {
         let known = self.sources.get_mut(&key);
-        known.map(|state| account(state, range, gone)).is_some()
+        known.map(|state| account(state, range, gone, told)).is_some()
     }
 
     /// Adds what is known from elsewhere: the union of the intervals, everything else from whoever has read further. Of two
@@ -117,6 +118,7 @@ impl SourceTable {
                     mine.source = state.source;
                     mine.marker = state.marker;
                     mine.gone = state.gone;
+                    mine.told = state.told;
                 }
             }
         }
@@ -163,12 +165,13 @@ impl SourceTable {
     }
 }
 
-fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>) {
+fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
     if range.to >= state.end() {
         state.marker = range.marker;
     }
     insert_interval(&mut state.intervals, range.from, range.to);
     state.gone = gone;
+    state.told = told;
 }
 
 #[cfg(test)]
@@ -185,7 +188,7 @@ mod tests {
                 descriptor: Vec::new(),
                 repeatable: true,
             });
-            table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp));
+            table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp), 1);
         }
         table
     }

@@ -287,6 +287,7 @@ mod tests {
             intervals: vec![(0, end as u64)],
             marker: tail_marker(&content[..end]),
             gone: None,
+            told: 0,
         }
     }
 
