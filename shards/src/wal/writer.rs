@@ -12,7 +12,7 @@ use super::builder::{FrameBuilder, Group, Stamp};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::log::{Log, LogStart, Place};
 use super::positions::SourceTable;
-use super::recent::{FRAME_BYTES_KEPT, Recent};
+use super::recent::Recent;
 use super::record::encode_commit;
 use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
@@ -21,7 +21,9 @@ use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, Timestamp};
-use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN};
+use crate::limits::{
+    EPOCH_MAX, RECENT_FRAME_BYTES_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN,
+};
 use crate::signal::Signal;
 use staging::Staging;
 use std::cell::RefCell;
@@ -492,7 +494,7 @@ impl<E: Env> Writer<E> {
 
     fn stage_frame(&mut self, frame: &mut FrameBuilder, place: Place) -> io::Result<()> {
         let (staging, recent, file) = (&mut self.staging, &self.recent, &*self.active.file);
-        if frame.length() > FRAME_BYTES_KEPT {
+        if frame.length() > RECENT_FRAME_BYTES_MAX {
             return staging.write_through(frame.written(), file, recent);
         }
         match frame.event_count() {
