@@ -162,7 +162,6 @@ impl<E: Env> Writer<E> {
         let next = first_sequence(&recovered, &options, floor);
         let epoch = recovered.epoch + 1;
         check_numbers(&recovered, next)?;
-        let sealed = recovered.sealed;
         let offset = recovered.tail.map_or(SEGMENT_HEADER_BYTES as u64, |tail| tail.offset);
         let active = match recovered.segments.last() {
             Some(last) => last.clone(),
@@ -215,7 +214,7 @@ impl<E: Env> Writer<E> {
             signals_generation: u64::MAX,
             refused: false,
         };
-        writer.begin_epoch(sealed)?;
+        writer.begin_epoch(recovered.sealed)?;
         Ok(writer)
     }
 
