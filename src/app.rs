@@ -3,6 +3,7 @@
 //! Guarantees: whatever ends the engine, what was acknowledged is in the log; the first SIGTERM or SIGINT drains, a second one
 //! or the drain timeout ends at once and leaves the rest to the next start. Does not read configuration and prints nothing.
 
+pub mod machine;
 pub mod replay;
 
 use crate::config::component::{Facts, Table};
@@ -24,6 +25,7 @@ use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::{
     Drivers, GlommioEnv, LaunchError, RealDisk, allowed_cpus, install_map_fault_handler, io_uring_allowed, launch,
+    raise_open_files, resources,
 };
 use tailwater_shards::lane::{LaneOptions, WhenFull};
 use tailwater_shards::retry::RetryOptions;
@@ -97,6 +99,11 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     install_map_fault_handler()
         .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
     let cpus = place(&plan.shards, plan.shard_count)?;
+    raise_open_files();
+    let disk_bytes = machine::disk_bytes(&RealDisk::new(), &plan.data_dir);
+    for short in machine::shortages(&plan.sums, &resources(), &plan.data_dir, disk_bytes) {
+        tracing::warn!("this machine may run short: {short}");
+    }
     let kept = load_tables(&plan)?;
     let exporter = Arc::new(OnceLock::new());
     let stop = options.stop.clone();

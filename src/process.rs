@@ -20,7 +20,7 @@ use tailwater_shards::batch::Batch;
 use tailwater_shards::counters::Tally;
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
 use tailwater_shards::env::{ShardId, Timestamp};
-use tailwater_shards::limits::{BATCH_EVENTS_MAX, ENVELOPE_BYTES_MAX, FRAME_PAYLOAD_TARGET_BYTES, JSON_GROWTH_MAX};
+use tailwater_shards::limits::{self, BATCH_EVENTS_MAX, FRAME_PAYLOAD_TARGET_BYTES};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::record::Record;
 
@@ -105,7 +105,7 @@ impl ProcessorSpec for Spec {
 
 /// Bytes of the longest line that is kept: what the log's segments are made for.
 fn line_bytes_max(events: &Events) -> usize {
-    events.bytes_max * JSON_GROWTH_MAX + ENVELOPE_BYTES_MAX
+    limits::event_bytes_max(events.bytes_max)
 }
 
 struct OpenChain {

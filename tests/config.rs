@@ -2,8 +2,10 @@
 //! `NAME.txt` beside it. `TAILWATER_BLESS=1 cargo test --test config` writes the texts anew, to be read before they are committed.
 
 use std::path::{Path, PathBuf};
+use tailwater::config::types::ByteSize;
 use tailwater::config::{self, Circumstances};
 use tailwater_shards::glommio_env::{GlommioEnv, RealDisk};
+use tailwater_shards::limits;
 
 /// Variables that the cases may use.
 fn variable(name: &str) -> Option<String> {
@@ -203,4 +205,87 @@ fn any_cut_of_a_good_file_is_answered_without_a_panic() {
         flipped[end] ^= 0x15;
         let _ = told("flipped.yaml", flipped);
     }
+}
+
+/// The plan on a machine with so many cores; a text of what was wrong otherwise.
+fn planned(text: &str, cpus: usize) -> Result<config::Plan, String> {
+    let here = Circumstances { data_dir: None, cpus };
+    let loaded = config::load::<GlommioEnv>("case.yaml", text.as_bytes().to_vec(), &variable, &here);
+    loaded.map(|loaded| loaded.plan).map_err(|refused| format!("{cpus} cores: {}", refused.report.render(false)))
+}
+
+#[test]
+fn default_sizes_are_accepted_on_any_machine() {
+    let rest = "pipelines: {main: {inputs: [app], outputs: [none]}}\noutputs: {none: {type: blackhole}}\n";
+    // More cores than a process may have shards are a machine too.
+    for cpus in 1..=limits::SHARDS_MAX + 44 {
+        for line in ["256KiB", "1KiB", "4MiB"] {
+            let input =
+                format!("inputs: {{app: {{type: file, include: [/a], max_line_bytes: {line}, shard_by: spread}}}}\n");
+            for sizes in ["", "wal: {type: memory}\n", "wal: {segment_bytes: 64MiB}\n", "dlq: {segment_bytes: 1GiB}\n"]
+            {
+                let plan = planned(&format!("{sizes}{input}{rest}"), cpus).expect(sizes);
+                let (shards, wal) = (plan.shard_count as u64, plan.wal);
+                assert_eq!(shards, cpus.min(limits::SHARDS_MAX) as u64);
+                assert!(
+                    wal.log_bytes / wal.segment_bytes >= 2 * limits::SEGMENTS_MIN,
+                    "{cpus} cores, {sizes}: {wal:?}"
+                );
+                assert!(wal.log_bytes * shards <= limits::wal_bytes_default(plan.shard_count, wal.segment_bytes));
+                assert!(plan.dead_letters.segment_bytes * 2 <= plan.dead_letters.bytes_max, "{cpus} cores, {sizes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_usual_sizes_stay_as_they_are_on_usual_machines() {
+    let text = "inputs: {app: {type: file, include: [/a]}}\npipelines: {main: {inputs: [app], outputs: [none]}}\n\
+        outputs: {none: {type: blackhole}}\n";
+    let (segment_bytes, log_bytes, letters) = (32u64 << 20, 4u64 << 30, 1u64 << 30);
+    for cpus in 1..=log_bytes / segment_bytes / (2 * limits::SEGMENTS_MIN) {
+        let plan = planned(text, cpus as usize).expect("accepted");
+        assert_eq!(plan.wal.segment_bytes, segment_bytes);
+        assert_eq!(plan.wal.log_bytes, log_bytes / cpus / segment_bytes * segment_bytes);
+        assert_eq!(plan.dead_letters.bytes_max, letters / cpus);
+    }
+}
+
+#[test]
+fn segments_shrink_to_a_bound_that_is_said_until_the_longest_line_forbids_it() {
+    let text = |bound: u64| {
+        format!(
+            "wal: {{max_bytes: {bound}}}\ninputs: {{app: {{type: file, include: [/a]}}}}\n\
+            pipelines: {{main: {{inputs: [app], outputs: [none]}}}}\noutputs: {{none: {{type: blackhole}}}}\n"
+        )
+    };
+    let least = limits::segment_bytes_for(limits::LINE_BYTES_DEFAULT);
+    for cpus in [1, 2, 42, 43, 256] {
+        let needed = least * limits::SEGMENTS_MIN * cpus as u64;
+        let plan = planned(&text(needed), cpus).expect("the least is enough");
+        assert_eq!(plan.wal.segment_bytes, least);
+        let told = planned(&text(needed - 1), cpus).err().expect("refused");
+        assert!(told.contains("`wal.max_bytes` is too small"), "{told}");
+        assert!(told.contains(&format!("use at least {}", ByteSize(needed))), "{told}");
+    }
+}
+
+/// What is shipped to be copied names nothing that only small machines accept.
+#[test]
+fn the_examples_are_accepted_on_any_machine() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(examples).expect("deploy/examples is a directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|end| end != "yaml") {
+            continue;
+        }
+        seen += 1;
+        let text = std::fs::read_to_string(&path).expect("an example can be read");
+        for cpus in [1, 2, 16, 22, 43, 64, 128, 256, 300] {
+            let told = planned(&text, cpus).err().unwrap_or_default();
+            assert!(told.is_empty(), "{}: {told}", path.display());
+        }
+    }
+    assert!(seen > 2, "{seen} examples");
 }

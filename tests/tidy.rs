@@ -8,6 +8,8 @@
 mod docs;
 #[path = "tidy/floors.rs"]
 mod floors;
+#[path = "tidy/limits.rs"]
+mod limits;
 #[path = "tidy/shape.rs"]
 mod shape;
 #[path = "tidy/source.rs"]

@@ -20,8 +20,9 @@ mod tests;
 pub use receiver::{Dropped, LaneAcknowledger, LaneReceiver};
 pub use sender::LaneSender;
 
+use crate::batch::EventSpan;
 use crate::counters::{InputCounters, LaneCounters};
-use crate::limits::{LANE_BATCHES, LANE_BYTES_DEFAULT, LANE_SLOTS};
+use crate::limits::{EVENT_SPAN_BYTES, LANE_BATCHES, LANE_BYTES_DEFAULT, LANE_LARGE_BATCHES, LANE_SLOTS};
 use crate::ring::ring;
 use crate::signal::Signal;
 use std::sync::Arc;
@@ -59,6 +60,9 @@ impl Default for LaneOptions {
     }
 }
 
+// What the sums of memory count.
+const _: () = assert!(size_of::<EventSpan>() == EVENT_SPAN_BYTES);
+
 struct Shared {
     /// The highest acknowledged ticket.
     acknowledged: AtomicU64,
@@ -86,9 +90,6 @@ impl LaneMeter {
     }
 }
 
-/// Large batches of one lane that may exist at a time.
-const LARGE_BATCHES: usize = 2;
-
 /// A lane that reports to `counters` and raises `ready` when the receiver has something to do.
 pub fn lane(
     options: LaneOptions,
@@ -97,7 +98,7 @@ pub fn lane(
 ) -> (LaneSender, LaneReceiver, LaneMeter) {
     let (forward, forward_out) = ring(LANE_SLOTS);
     // Every batch that can be out fits the way home, so returning one never fails.
-    let (home_in, home) = ring((LANE_BATCHES + LARGE_BATCHES).next_power_of_two());
+    let (home_in, home) = ring((LANE_BATCHES + LANE_LARGE_BATCHES).next_power_of_two());
     let shared = Arc::new(Shared {
         acknowledged: AtomicU64::new(0),
         drop_asked: AtomicU64::new(0),

@@ -1,7 +1,10 @@
 //! Every bound of the engine, with its derivation.
 //!
 //! Guarantees: no queue, pool or frame of the engine grows past a number that is stated here or derived here from the
-//! configuration. Does not hold the bounds of a format or a protocol: those live beside their parser or connection.
+//! configuration; [`sums`] adds up what they take of the machine. Does not hold the bounds of a format or a protocol: those live
+//! beside their parser or connection.
+
+pub mod sums;
 
 /// Bytes read from a source at once. One chunk stays in a core's L2 cache together with the frame made of it; larger
 /// reads fall out of it and measured slower.
@@ -20,6 +23,9 @@ pub const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// line, so the cap keeps the frames made of one batch in proportion to its chunk.
 pub const BATCH_EVENTS_MAX: usize = 4096;
 
+/// Bytes of the place of one event in its batch.
+pub const EVENT_SPAN_BYTES: usize = 8;
+
 /// Payload bytes after which a frame is closed and the rest of its batch goes into the next frame of the group.
 pub const FRAME_PAYLOAD_TARGET_BYTES: usize = 256 * 1024;
 
@@ -36,10 +42,15 @@ pub const fn line_bytes_fitting(segment_bytes: u64) -> usize {
 }
 
 /// Worst growth of one byte of text in JSON: a control byte becomes `\u00XX`.
-pub const JSON_GROWTH_MAX: usize = 6;
+const JSON_GROWTH_MAX: usize = 6;
 
-/// Room for the envelope of one event: names, times, a path of 4,096 bytes where every byte needs escaping.
-pub const ENVELOPE_BYTES_MAX: usize = 4096 * JSON_GROWTH_MAX + 4096;
+/// Room for the envelope of one event: names, times, the longest path where every byte needs escaping.
+const ENVELOPE_BYTES_MAX: usize = PATH_BYTES_MAX * JSON_GROWTH_MAX + 4096;
+
+/// Bytes of the longest event that is made of a line of `max_line_bytes`.
+pub const fn event_bytes_max(max_line_bytes: usize) -> usize {
+    max_line_bytes * JSON_GROWTH_MAX + ENVELOPE_BYTES_MAX
+}
 
 /// Bytes around the payload of a frame: header, index of a full batch, positions, padding.
 pub const FRAME_OVERHEAD_BYTES_MAX: usize = 96 + BATCH_EVENTS_MAX * 20 + 4096 + 16;
@@ -47,14 +58,14 @@ pub const FRAME_OVERHEAD_BYTES_MAX: usize = 96 + BATCH_EVENTS_MAX * 20 + 4096 + 
 /// Largest frame that an input with lines of `max_line_bytes` can make, in bytes: a payload just below its target takes
 /// one more event of the worst kind.
 pub const fn frame_bytes_max(max_line_bytes: usize) -> usize {
-    FRAME_PAYLOAD_TARGET_BYTES + max_line_bytes * JSON_GROWTH_MAX + ENVELOPE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX
+    FRAME_PAYLOAD_TARGET_BYTES + event_bytes_max(max_line_bytes) + FRAME_OVERHEAD_BYTES_MAX
 }
 
 /// A frame header that claims more than this is damage: a flipped length never makes a reader allocate or skip more.
 pub const FRAME_BYTES_MAX: usize = frame_bytes_max(LINE_BYTES_MAX);
 
-/// Default size of a segment, in bytes: holds the largest frame that a configuration can ask for. The smaller a segment, the
-/// sooner it is written over while its pages are still in the page cache.
+/// Usual size of a segment, in bytes. The smaller a segment, the sooner it is written over while its pages are still in the page
+/// cache.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 
 /// Smallest segment a configuration may ask for, in bytes. Tests use it so that rolling happens often.
@@ -70,14 +81,67 @@ pub const SEGMENTS_RESERVED: u64 = 2;
 /// Fewest segments a log may be held to: one being written, one being read, and those that events never take.
 pub const SEGMENTS_MIN: u64 = 2 + SEGMENTS_RESERVED;
 
-/// Default bound of the whole write-ahead log, in bytes.
-pub const WAL_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes of a segment that frames cannot have, snapshots aside: its header, its seal and the padding between them.
+pub const SEGMENT_RESERVE_BYTES: u64 = 4096;
 
-/// Default bound of the whole dead letter queue, in bytes.
-pub const DEAD_LETTER_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Smallest segment that holds the largest frame of lines of `max_line_bytes` whatever else the log knows: a snapshot at its
+/// beginning takes up to half of it.
+pub const fn segment_bytes_for(max_line_bytes: usize) -> u64 {
+    let bytes = 2 * (frame_bytes_max(max_line_bytes) as u64 + SEGMENT_RESERVE_BYTES);
+    bytes.next_multiple_of(SEGMENT_BYTES_MIN)
+}
 
-/// Default size of a segment of dead letters, in bytes. One is read as a whole where somebody looks into it.
+/// Size of a segment where none is said: the usual one, more where the longest line asks for it, and less where the share of a
+/// shard is said and would not be [`SEGMENTS_MIN`] of that size.
+pub const fn segment_bytes_default(max_line_bytes: usize, share: Option<u64>) -> u64 {
+    let least = segment_bytes_for(max_line_bytes);
+    let usual = if least > SEGMENT_BYTES_DEFAULT { least } else { SEGMENT_BYTES_DEFAULT };
+    let Some(share) = share else { return usual };
+    let fitting = share / SEGMENTS_MIN / SEGMENT_BYTES_MIN * SEGMENT_BYTES_MIN;
+    if fitting >= usual {
+        usual
+    } else if fitting > least {
+        fitting
+    } else {
+        least
+    }
+}
+
+/// Usual bound of the whole write-ahead log, in bytes.
+const WAL_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Bound of the whole write-ahead log where none is said: the usual one, more where many shards would have fewer than twice
+/// [`SEGMENTS_MIN`] segments each. With just the fewest an output that is slow for seconds would stop the inputs.
+pub const fn wal_bytes_default(shards: usize, segment_bytes: u64) -> u64 {
+    let least = segment_bytes.saturating_mul(2 * SEGMENTS_MIN).saturating_mul(shards as u64);
+    if least > WAL_BYTES_DEFAULT { least } else { WAL_BYTES_DEFAULT }
+}
+
+/// Usual bound of the whole dead letter queue, in bytes.
+const DEAD_LETTER_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+
+/// Default size of a segment of dead letters, in bytes.
 pub const DEAD_LETTER_SEGMENT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+
+/// Fewest dead letters of the largest kind that a shard's queue must hold: with one alone `drop_oldest` would drop the letter
+/// that came just before.
+const DEAD_LETTERS_MIN: u64 = 2;
+
+/// Bytes of the largest dead letter of lines of `max_line_bytes`, and of the segment around it: the texts, the bytes of one
+/// event, a header of a page.
+pub const fn dead_letter_bytes_max(max_line_bytes: usize) -> u64 {
+    ((event_bytes_max(max_line_bytes) + DEAD_LETTER_OVERHEAD_BYTES_MAX) as u64).next_multiple_of(4096)
+}
+
+/// Bytes around the original of a dead letter: four texts of 4,096 bytes, its header, the header of a segment, padding.
+const DEAD_LETTER_OVERHEAD_BYTES_MAX: usize = 4 * 4096 + 4096;
+
+/// Bound of the whole dead letter queue where none is said: the usual one, more where the shares of many shards would not hold
+/// [`DEAD_LETTERS_MIN`] of the largest letters.
+pub const fn dead_letter_bytes_default(shards: usize, max_line_bytes: usize) -> u64 {
+    let least = dead_letter_bytes_max(max_line_bytes) * DEAD_LETTERS_MIN * shards as u64;
+    if least > DEAD_LETTER_BYTES_DEFAULT { least } else { DEAD_LETTER_BYTES_DEFAULT }
+}
 
 /// Highest sequence of a frame, number of a commit, start of a log and number of a segment. None is reached in the life of a
 /// log; what claims a higher one is damage, so arithmetic on numbers that were read cannot overflow, and every place in a log
@@ -103,10 +167,21 @@ pub const LANE_SLOTS: usize = 64;
 /// Batches that exist for one lane: those in it, the one being filled and the one being encoded.
 pub const LANE_BATCHES: usize = LANE_SLOTS + 2;
 
-/// Sources (files, streams) whose positions one process keeps, tombstones included.
-pub const SOURCES_MAX: usize = 1_000_000;
+/// Batches for lines that no ordinary chunk holds, of one lane at a time.
+pub const LANE_LARGE_BATCHES: usize = 2;
 
-/// Descriptor bytes one source may keep in the log.
+/// Frames that readers of the shard that wrote them find again: those that are published together, and those that wait for it
+/// meanwhile. Few, because their buffers go round, and more of them would push each other out of the core's cache. As many
+/// buffers wait to be used again.
+pub const RECENT_FRAMES_MAX: usize = 8;
+
+/// Larger frames are not kept for them: they are rare, and their buffers are better given back.
+pub const RECENT_FRAME_BYTES_MAX: usize = 512 * 1024;
+
+/// Bytes of the longest path of a file, as the kernel bounds them.
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// Descriptor bytes one source may keep in the log: its path, and what tells its files apart.
 pub const DESCRIPTOR_BYTES_MAX: usize = 16 * 1024;
 
 /// State bytes an output may attach to a cursor commit, however large segments are.
@@ -167,4 +242,5 @@ const _: () = assert!(LANE_SLOTS.is_power_of_two());
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
 const _: () = assert!(CHUNK_BYTES <= LINE_BYTES_DEFAULT);
-const _: () = assert!((FRAME_BYTES_MAX as u64) < SEGMENT_BYTES_DEFAULT);
+const _: () = assert!(segment_bytes_for(LINE_BYTES_DEFAULT) < SEGMENT_BYTES_DEFAULT);
+const _: () = assert!(segment_bytes_for(LINE_BYTES_MAX) < SEGMENT_BYTES_MAX);

@@ -27,6 +27,7 @@ pub struct Arguments {
 struct Needs {
     data_dir: PathBuf,
     shards: usize,
+    segment_bytes: u64,
     wal_bytes: u64,
     /// Cpus that shards are pinned to.
     pinned: Vec<usize>,
@@ -49,12 +50,10 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
     let data_dir = arguments.data_dir.data_dir.clone();
     let Some(config) = arguments.config.clone() else {
         let data_dir = data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
-        return Some(Needs {
-            data_dir,
-            shards: circumstances(None).cpus,
-            wal_bytes: limits::WAL_BYTES_DEFAULT,
-            pinned: Vec::new(),
-        });
+        let shards = circumstances(None).cpus.clamp(1, limits::SHARDS_MAX);
+        let segment_bytes = limits::SEGMENT_BYTES_DEFAULT;
+        let wal_bytes = limits::wal_bytes_default(shards, segment_bytes);
+        return Some(Needs { data_dir, shards, segment_bytes, wal_bytes, pinned: Vec::new() });
     };
     let file =
         super::configuration::FileArguments { config, data_dir: super::configuration::DataDirArguments { data_dir } };
@@ -64,7 +63,8 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         Shards::Cpus(cpus) => cpus,
         Shards::Auto | Shards::Count(_) => Vec::new(),
     };
-    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, wal_bytes, pinned })
+    let segment_bytes = plan.wal.segment_bytes;
+    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, wal_bytes, pinned })
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -158,7 +158,7 @@ fn free_disk(disk: &impl Disk, needs: &Needs) -> Finding {
         }
     };
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let least = limits::SEGMENTS_MIN * limits::SEGMENT_BYTES_DEFAULT * needs.shards as u64;
+    let least = limits::SEGMENTS_MIN * needs.segment_bytes * needs.shards as u64;
     let detail = format!("{} free under {}, the log may take {}", mib(free), directory.display(), mib(needs.wal_bytes));
     let fix = "free disk space, move `data_dir`, or lower `wal.max_bytes`".to_owned();
     match free {

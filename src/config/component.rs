@@ -78,6 +78,8 @@ pub trait InputSettings<E: Env>: Component {
     fn line_bytes_max(&self) -> usize;
     /// How it cuts bytes into lines.
     fn rules(&self) -> Rules;
+    /// Descriptors that an instance has open at a time, at most.
+    fn descriptors_max(&self) -> u64;
 }
 
 /// Settings of an output.
@@ -90,6 +92,10 @@ pub trait OutputSettings<E: Env>: Component {
     fn retry(&self) -> Retry;
     /// What happens to its events when the log is full.
     fn when_full(&self) -> OutputFull;
+    /// Bytes that an instance holds beside the delivery that it has, at most.
+    fn held_bytes_max(&self) -> u64;
+    /// Descriptors that an instance has open at a time, at most.
+    fn descriptors_max(&self) -> u64;
 }
 
 /// A row of a table of components, for help and docs.
@@ -273,6 +279,10 @@ macro_rules! components {
             pub fn rules<E: tailwater_shards::env::Env>(&self) -> $crate::codec::framing::Rules {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::rules(settings),)* }
             }
+            /// Descriptors that an instance has open at a time, at most.
+            pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::descriptors_max(settings),)* }
+            }
         }
     };
 
@@ -298,6 +308,14 @@ macro_rules! components {
             /// What happens to its events when the log is full.
             pub fn when_full<E: tailwater_shards::env::Env>(&self) -> tailwater_shards::delivery::OutputFull {
                 match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::when_full(settings),)* }
+            }
+            /// Bytes that an instance holds beside the delivery that it has, at most.
+            pub fn held_bytes_max<E: tailwater_shards::env::Env>(&self) -> u64 {
+                match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::held_bytes_max(settings),)* }
+            }
+            /// Descriptors that an instance has open at a time, at most.
+            pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
+                match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::descriptors_max(settings),)* }
             }
         }
     };

@@ -27,8 +27,8 @@ pub enum DlqFull {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dlq {
-    /// Bytes of the whole queue, split evenly over the shards.
-    pub max_bytes: ByteSize,
+    /// Bytes of the whole queue, split evenly over the shards. Default: 1GiB, more with many shards or very long lines.
+    pub max_bytes: Option<ByteSize>,
     /// Bytes of one segment file: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
     pub segment_bytes: ByteSize,
     /// What happens when the queue is full.
@@ -38,16 +38,18 @@ pub struct Dlq {
 impl Default for Dlq {
     fn default() -> Dlq {
         Dlq {
-            max_bytes: ByteSize(limits::DEAD_LETTER_BYTES_DEFAULT),
+            max_bytes: None,
             segment_bytes: ByteSize(limits::DEAD_LETTER_SEGMENT_BYTES_DEFAULT),
             when_full: DlqFull::default(),
         }
     }
 }
 
-/// The settings of each shard's queue.
-pub fn options(dlq: Dlq, shards: usize, root: &Node, problems: &mut Vec<Problem>) -> Options {
-    let (ByteSize(total), ByteSize(segment)) = (dlq.max_bytes, dlq.segment_bytes);
+/// The settings of each shard's queue, where no line is longer than `longest_line`.
+pub fn options(dlq: Dlq, shards: usize, longest_line: usize, root: &Node, problems: &mut Vec<Problem>) -> Options {
+    let ByteSize(segment) = dlq.segment_bytes;
+    let default = limits::dead_letter_bytes_default(shards, longest_line);
+    let total = dlq.max_bytes.map_or(default, |ByteSize(total)| total);
     let at = |key: &str| root.span_at(&["dlq", key]);
     let least = limits::SEGMENT_BYTES_MIN;
     if segment < least || segment > limits::SEGMENT_BYTES_MAX {
@@ -55,16 +57,21 @@ pub fn options(dlq: Dlq, shards: usize, root: &Node, problems: &mut Vec<Problem>
         problems.push(
             Problem::error(at("segment_bytes"), "`dlq.segment_bytes` cannot be had")
                 .label(format!("it may be {least} to {most}"))
-                .help("16MiB is a good size"),
+                .help("leave it out, or use 16MiB"),
         );
     }
     let share = total / shards.max(1) as u64;
-    let needed = least.saturating_mul(2).saturating_mul(shards as u64);
+    // A letter that the whole share cannot hold would wait for ever.
+    let needed = limits::dead_letter_bytes_max(longest_line).max(2 * least).saturating_mul(shards as u64);
     if total < needed {
         problems.push(
             Problem::error(at("max_bytes"), "`dlq.max_bytes` is too small")
-                .label(format!("{shards} shards need at least {}", ByteSize(needed)))
-                .help("raise it, or lower `shards`"),
+                .label(format!(
+                    "{shards} shards with lines of up to {} need {}",
+                    ByteSize(longest_line as u64),
+                    ByteSize(needed)
+                ))
+                .help(format!("use at least {}, or leave it out, or lower `shards`", ByteSize(needed))),
         );
     }
     Options {

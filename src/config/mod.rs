@@ -22,6 +22,7 @@ pub mod plan;
 pub mod problem;
 pub mod raw;
 mod summary;
+pub mod sums;
 pub mod trial;
 pub mod types;
 

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::env::Env;
-use tailwater_shards::limits;
+use tailwater_shards::limits::{self, sums::Sums};
 use tailwater_shards::wal::{SyncPolicy, WalOptions, WalType};
 
 /// What will run.
@@ -50,6 +50,8 @@ pub struct Plan {
     pub pipelines: Vec<PipelinePlan>,
     /// What `tailwater test` runs.
     pub tests: Vec<TrialPlan>,
+    /// What it takes of the machine at most.
+    pub sums: Sums,
 }
 
 impl Plan {
@@ -142,7 +144,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
     };
     let longest = raw.inputs.iter().map(|(_, input)| input.line_bytes_max::<E>()).max().unwrap_or(0);
     let wal = wal(&raw, shard_count, longest, root, problems);
-    let dead_letters = dlq::options(raw.dlq, shard_count, root, problems);
+    let dead_letters = dlq::options(raw.dlq, shard_count, longest, root, problems);
     let data_dir =
         here.data_dir.clone().or(raw.data_dir.clone()).unwrap_or_else(|| PathBuf::from(raw::DATA_DIR_DEFAULT));
     if data_dir.as_os_str().is_empty() {
@@ -159,7 +161,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
         |indices: fn(&PipelinePlan) -> &[usize], index: usize| pipelines.iter().any(|p| indices(p).contains(&index));
     let name_input = |(index, (name, settings))| InputPlan { used: used(|p| &p.inputs, index), name, settings };
     let name_output = |(index, (name, settings))| OutputPlan { used: used(|p| &p.outputs, index), name, settings };
-    Plan {
+    let mut plan = Plan {
         data_dir,
         shards: raw.shards,
         shard_count,
@@ -175,7 +177,12 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
         outputs: raw.outputs.into_iter().enumerate().map(name_output).collect(),
         pipelines,
         tests,
+        sums: Sums::default(),
+    };
+    if problems.iter().all(|problem| problem.severity == Severity::Warning) {
+        plan.sums = super::sums::sums::<E>(&plan);
     }
+    plan
 }
 
 fn resolve(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) -> Vec<PipelinePlan> {
@@ -304,35 +311,44 @@ fn check_fields(fields: &FieldNames, path: &[&str; 3], root: &Node, problems: &m
 }
 
 fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mut Vec<Problem>) -> WalOptions {
-    let (ByteSize(segment), ByteSize(total)) = (raw.wal.segment_bytes, raw.wal.max_bytes);
+    let said = raw.wal.max_bytes.map(|ByteSize(total)| total);
+    let share = said.map(|total| total / shards as u64);
+    let segment =
+        raw.wal.segment_bytes.map_or(limits::segment_bytes_default(longest_line, share), |ByteSize(bytes)| bytes);
+    let total = said.unwrap_or_else(|| limits::wal_bytes_default(shards, segment));
     let at = |key: &str| root.span_at(&["wal", key]);
-    let frame = (limits::frame_bytes_max(longest_line) + SEGMENT_RESERVE_BYTES) as u64;
+    let frame = limits::frame_bytes_max(longest_line) as u64 + limits::SEGMENT_RESERVE_BYTES;
     let least = frame.max(limits::SEGMENT_BYTES_MIN);
+    let safe = ByteSize(limits::segment_bytes_for(longest_line));
     if segment <= least {
         problems.push(
             Problem::error(at("segment_bytes"), "`wal.segment_bytes` is too small for the longest line")
-                .label(format!("{} cannot hold a line of {}", raw.wal.segment_bytes, ByteSize(longest_line as u64)))
-                .help(format!("use more than {}KiB, or lower `max_line_bytes` of the inputs", least.div_ceil(1024))),
+                .label(format!("{} cannot hold a line of {}", ByteSize(segment), ByteSize(longest_line as u64)))
+                .help(format!("leave it out, use at least {safe}, or lower `max_line_bytes` of the inputs")),
         );
     }
     if segment > limits::SEGMENT_BYTES_MAX {
         problems.push(
             Problem::error(at("segment_bytes"), "`wal.segment_bytes` is too large")
                 .label(format!("the most is {}", ByteSize(limits::SEGMENT_BYTES_MAX)))
-                .help("32MiB is a good size"),
+                .help("leave it out, or use 32MiB"),
         );
     }
     let needed = segment.saturating_mul(limits::SEGMENTS_MIN).saturating_mul(shards as u64);
     if total < needed && segment <= limits::SEGMENT_BYTES_MAX {
-        let key = if root.span_at(&["wal", "max_bytes"]) == at("") { "segment_bytes" } else { "max_bytes" };
+        let smaller = match raw.wal.segment_bytes {
+            Some(_) => "`wal.segment_bytes`",
+            None => "`max_line_bytes` of the inputs",
+        };
         problems.push(
-            Problem::error(at(key), "`wal.max_bytes` is too small")
+            Problem::error(at("max_bytes"), "`wal.max_bytes` is too small")
                 .label(format!(
-                    "{shards} shards with at least {} segments each need {}",
+                    "{shards} shards with at least {} segments of {} each need {}",
                     limits::SEGMENTS_MIN,
+                    ByteSize(segment),
                     ByteSize(needed)
                 ))
-                .help("raise `wal.max_bytes`, or lower `wal.segment_bytes` or `shards`"),
+                .help(format!("use at least {}, or leave it out, or lower {smaller} or `shards`", ByteSize(needed))),
         );
     }
     let share = total / shards as u64;
@@ -350,6 +366,3 @@ fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mu
         log_bytes: share.checked_div(segment).map_or(0, |segments| segments * segment),
     }
 }
-
-/// Bytes of a segment that frames cannot have: its header, its seal and a snapshot without sources.
-const SEGMENT_RESERVE_BYTES: usize = 4096;

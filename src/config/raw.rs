@@ -309,10 +309,11 @@ pub struct Wal {
     pub kind: WalKind,
     /// When events are synced and acknowledged: `every_batch`, `never`, or an interval.
     pub sync: Sync,
-    /// Bytes of one segment file.
-    pub segment_bytes: ByteSize,
-    /// Bytes of the whole log, split evenly over the shards.
-    pub max_bytes: ByteSize,
+    /// Bytes of one segment file. Default: 32MiB, more where `max_line_bytes` of an input asks for it, less where `max_bytes` is
+    /// said and too small for it.
+    pub segment_bytes: Option<ByteSize>,
+    /// Bytes of the whole log, split evenly over the shards. Default: 4GiB, more with many shards.
+    pub max_bytes: Option<ByteSize>,
 }
 
 impl Default for Wal {
@@ -320,8 +321,8 @@ impl Default for Wal {
         Wal {
             kind: WalKind::default(),
             sync: Sync::Interval(Duration::from_millis(100)),
-            segment_bytes: ByteSize(limits::SEGMENT_BYTES_DEFAULT),
-            max_bytes: ByteSize(limits::WAL_BYTES_DEFAULT),
+            segment_bytes: None,
+            max_bytes: None,
         }
     }
 }

@@ -34,6 +34,7 @@ impl Plan {
         if !self.tests.is_empty() {
             line("tests", format!("{}, which `tailwater test` runs", self.tests.len()));
         }
+        out.push_str(&super::sums::summary(&self.sums));
         out
     }
 

@@ -111,6 +111,11 @@ impl<E: Env> InputSettings<E> for Settings {
         let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
         Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr, skip_nuls: false }
     }
+
+    fn descriptors_max(&self) -> u64 {
+        // One of the three that every process has.
+        0
+    }
 }
 
 struct Spec {

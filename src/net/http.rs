@@ -20,7 +20,7 @@ use tailwater_shards::env::Env;
 use tailwater_shards::glommio_env::{GlommioEnv, Listener};
 
 /// Connections served at a time; further ones are closed at once.
-const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 64;
 
 /// Longest life of a connection, a silent one too: monitoring systems reconnect without noticing.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);

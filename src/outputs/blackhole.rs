@@ -53,6 +53,14 @@ impl<E: Env> OutputSettings<E> for Settings {
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
     }
+
+    fn held_bytes_max(&self) -> u64 {
+        0
+    }
+
+    fn descriptors_max(&self) -> u64 {
+        0
+    }
 }
 
 struct Spec;

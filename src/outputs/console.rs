@@ -72,6 +72,15 @@ impl<E: Env> OutputSettings<E> for Settings {
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
     }
+
+    fn held_bytes_max(&self) -> u64 {
+        // The delivery as it is written.
+        self.batch.max_bytes.0
+    }
+
+    fn descriptors_max(&self) -> u64 {
+        0
+    }
 }
 
 /// Where lines go. Locked only where blocking is allowed.

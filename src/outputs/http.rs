@@ -200,6 +200,14 @@ impl<E: Env> OutputSettings<E> for Settings {
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
     }
+
+    fn held_bytes_max(&self) -> u64 {
+        super::requests::held_bytes_max(self.concurrency, self.request_bytes.0)
+    }
+
+    fn descriptors_max(&self) -> u64 {
+        super::requests::descriptors_max(self.concurrency, 1)
+    }
 }
 
 struct Spec(Settings);

@@ -54,6 +54,9 @@ fn more_files_than_descriptors_are_all_read() {
     product.expect("similar lines");
     LineCount::of(case.output()).wait(FILES * LINES_PER_FILE, &mut product);
     assert!(product.log().contains("raise the limit of open files"), "{}", product.log());
+    // Before any file is opened, and with what would be needed.
+    let told = "files may be open (most of it inputs, ";
+    assert!(product.log().contains(told) && product.log().contains("the limit is 128"), "{}", product.log());
     // Once more, with files that were closed in between.
     for file in 0..FILES {
         let first = (FILES + file) * LINES_PER_FILE + 1;

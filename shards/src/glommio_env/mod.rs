@@ -19,6 +19,7 @@ mod net;
 #[allow(unsafe_code, reason = "the probe asks the kernel directly, before the executor library may panic")]
 mod probe;
 mod pulse;
+mod resources;
 #[allow(unsafe_code, reason = "reads a descriptor that it does not own")]
 mod stream;
 #[allow(unsafe_code, reason = "clocks, random bits and limits are bare system calls")]
@@ -34,7 +35,9 @@ pub use fault::install as install_map_fault_handler;
 pub use net::{Closer, Connection, Listener};
 pub use probe::{Cause, Finding, Probe, Refusal, State, allowed_cpus, io_uring_allowed, probe};
 pub use pulse::PulseReading;
+pub use resources::{Resources, resources};
 pub use stream::DescriptorStream;
+pub use system::raise_open_files;
 pub use watch::DirectoryWatch;
 
 use crate::env::{Env, Monotonic, ShardId, Timestamp};

@@ -218,7 +218,7 @@ fn io_uring() -> Finding {
 }
 
 /// The soft and the hard limit; `u64::MAX` means none.
-fn limit(resource: libc::__rlimit_resource_t) -> Option<(u64, u64)> {
+pub(super) fn limit(resource: libc::__rlimit_resource_t) -> Option<(u64, u64)> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place to write.
     (unsafe { libc::getrlimit(resource, &mut limit) } == 0).then_some((limit.rlim_cur, limit.rlim_max))

@@ -18,12 +18,22 @@ pub(super) fn prepare_process() {
     const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
     // SAFETY: takes two numbers and touches no memory. A refusal only makes the first park slower.
     unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) };
+    raise(libc::RLIMIT_MEMLOCK);
+}
+
+/// Raises the limit of open files as far as this process may. Before the log is opened: all its segments are open files.
+pub fn raise_open_files() {
+    raise(libc::RLIMIT_NOFILE);
+}
+
+/// Raises the soft limit to the hard one; a refusal leaves it as it is.
+fn raise(resource: libc::__rlimit_resource_t) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the kernel to write and to read.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+        if libc::getrlimit(resource, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
             limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
+            libc::setrlimit(resource, &limit);
         }
     }
 }

@@ -3,10 +3,10 @@
 //! Guarantees: no more batches are made than a lane may have; what a policy drops is counted, and its range is owed until it is
 //! on its way. Does not wait for durability unless asked to.
 
-use super::{LARGE_BATCHES, LaneOptions, SAMPLE_KEEPS_ONE_IN, Shared, WhenFull};
+use super::{LaneOptions, SAMPLE_KEEPS_ONE_IN, Shared, WhenFull};
 use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, InputCounters};
-use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS};
+use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_LARGE_BATCHES, LANE_SLOTS};
 use crate::ring::{Consumer, Producer};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -81,11 +81,11 @@ impl LaneSender {
         Some(Box::new(Batch::new(CHUNK_BYTES, source.clone())))
     }
 
-    /// An empty batch of `bytes` for a line that no ordinary chunk holds. At most [`LARGE_BATCHES`] exist at a time.
+    /// An empty batch of `bytes` for a line that no ordinary chunk holds. At most [`LANE_LARGE_BATCHES`] exist at a time.
     pub async fn large_batch(&self, source: &Arc<Source>, bytes: usize) -> Box<Batch> {
         loop {
             self.settle();
-            if self.large_out.get() < LARGE_BATCHES {
+            if self.large_out.get() < LANE_LARGE_BATCHES {
                 self.large_out.set(self.large_out.get() + 1);
                 return Box::new(Batch::new(bytes.max(CHUNK_BYTES + 1), source.clone()));
             }

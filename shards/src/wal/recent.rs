@@ -1,26 +1,17 @@
 //! The frames that were appended last, kept as they were built, for readers on the shard that wrote them.
 //!
-//! Guarantees: what is found here is byte for byte what was written at that place; at most [`FRAMES_MAX`] frames in buffers of at
-//! most [`FRAME_BYTES_KEPT`] bytes are kept. A reader that keeps up with the writer then touches no page of the mapping, which would
+//! Guarantees: what is found here is byte for byte what was written at that place; at most [`RECENT_FRAMES_MAX`] frames in buffers of at
+//! most [`RECENT_FRAME_BYTES_MAX`] bytes are kept. A reader that keeps up with the writer then touches no page of the mapping, which would
 //! have to be mapped and given back again. Does not cross shards and does not outlive the log's writer: everybody else, and a
 //! reader that lags behind, reads the mapping.
 
 use super::log::Place;
 use crate::counters::ShardCounters;
+use crate::limits::{RECENT_FRAME_BYTES_MAX, RECENT_FRAMES_MAX};
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// Frames kept: those that are published together, and those that wait for it meanwhile. Few, because their buffers go round,
-/// and more of them would push each other out of the core's cache.
-const FRAMES_MAX: usize = 8;
-
-/// Larger frames are not kept: they are rare, and their buffers are better given back.
-pub(crate) const FRAME_BYTES_KEPT: usize = 512 * 1024;
-
-/// Buffers that wait to be used again. They are handed out last in, first out, so that the warmest goes first.
-const FREE_MAX: usize = 8;
 
 /// See the module.
 #[derive(Default)]
@@ -51,18 +42,18 @@ impl Recent {
     }
 
     /// Keeps the frame in `buffer`, which is to lie at `place`, and leaves another buffer, whose content means nothing. It has
-    /// at most [`FRAME_BYTES_KEPT`] bytes.
+    /// at most [`RECENT_FRAME_BYTES_MAX`] bytes.
     pub(crate) fn keep(&self, place: Place, buffer: &mut Vec<u8>) -> Rc<Vec<u8>> {
         let mut frame = self.buffer();
         if let Some(bytes) = Rc::get_mut(&mut frame) {
             std::mem::swap(bytes, buffer);
-            if bytes.capacity() > FRAME_BYTES_KEPT {
+            if bytes.capacity() > RECENT_FRAME_BYTES_MAX {
                 // It has held a frame that was too large to be kept.
-                bytes.shrink_to(FRAME_BYTES_KEPT);
+                bytes.shrink_to(RECENT_FRAME_BYTES_MAX);
             }
         }
         let inner = &mut *self.inner.borrow_mut();
-        if inner.frames.len() >= FRAMES_MAX {
+        if inner.frames.len() >= RECENT_FRAMES_MAX {
             let oldest = inner.frames.pop_front().map(|(_, bytes)| bytes);
             inner.take_back(oldest);
         }
@@ -89,8 +80,8 @@ impl Recent {
 impl Inner {
     fn take_back(&mut self, buffer: Option<Rc<Vec<u8>>>) {
         if let Some(mut buffer) = buffer
-            && self.free.len() < FREE_MAX
-            && Rc::get_mut(&mut buffer).is_some_and(|bytes| bytes.capacity() <= FRAME_BYTES_KEPT)
+            && self.free.len() < RECENT_FRAMES_MAX
+            && Rc::get_mut(&mut buffer).is_some_and(|bytes| bytes.capacity() <= RECENT_FRAME_BYTES_MAX)
         {
             self.free.push(buffer);
         }
@@ -138,7 +129,7 @@ mod tests {
         let recent = Recent::default();
         let held = Rc::new(vec![7]);
         recent.take_back(Some(held.clone()));
-        recent.take_back(Some(Rc::new(Vec::with_capacity(FRAME_BYTES_KEPT + 1))));
+        recent.take_back(Some(Rc::new(Vec::with_capacity(RECENT_FRAME_BYTES_MAX + 1))));
         assert_eq!(recent.buffer().capacity(), 0);
         recent.take_back(Some(held));
         assert_eq!(recent.buffer().capacity(), 1);
@@ -152,12 +143,12 @@ mod tests {
         let mut buffer = Vec::new();
         for offset in 0..20 {
             buffer.clear();
-            buffer.reserve(4 * FRAME_BYTES_KEPT);
+            buffer.reserve(4 * RECENT_FRAME_BYTES_MAX);
             buffer.push(0);
             recent.keep(place(offset), &mut buffer);
-            assert!(counters.kept_frames.get() <= FRAMES_MAX as u64);
+            assert!(counters.kept_frames.get() <= RECENT_FRAMES_MAX as u64);
             assert!(
-                counters.kept_bytes.get() <= ((FRAMES_MAX + FREE_MAX) * FRAME_BYTES_KEPT) as u64,
+                counters.kept_bytes.get() <= ((RECENT_FRAMES_MAX + RECENT_FRAMES_MAX) * RECENT_FRAME_BYTES_MAX) as u64,
                 "{}",
                 counters.kept_bytes.get()
             );

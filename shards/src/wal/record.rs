@@ -7,7 +7,7 @@ use super::bytes::{Malformed, Reader, pad, u32_length};
 use super::{Commit, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState};
 use crate::batch::{Source, SourceKey, SourceRange};
 use crate::env::Timestamp;
-use crate::limits::{COMMIT_CURSOR_BYTES, COMMIT_HEAD_BYTES, OUTPUTS_MAX, SEQUENCE_MAX};
+use crate::limits::{COMMIT_CURSOR_BYTES, COMMIT_HEAD_BYTES, DESCRIPTOR_BYTES_MAX, OUTPUTS_MAX, SEQUENCE_MAX};
 use std::sync::Arc;
 
 const ENTRY_RECORD: u16 = 1;
@@ -58,6 +58,7 @@ fn encode_source(out: &mut Vec<u8>, source: &Source) {
     let name = &source.name[..usize::from(short(source.name.len()))];
     out.extend_from_slice(&short(input.len()).to_le_bytes());
     out.extend_from_slice(&short(name.len()).to_le_bytes());
+    assert!(source.descriptor.len() <= DESCRIPTOR_BYTES_MAX, "an input made a descriptor that no log may keep");
     out.extend_from_slice(&u32_length(source.descriptor.len()).to_le_bytes());
     out.extend_from_slice(input);
     out.extend_from_slice(name);
@@ -69,6 +70,9 @@ fn decode_source<'a>(reader: &mut Reader<'a>) -> Result<SourceRecord<'a>, Malfor
     let input = usize::from(reader.u16()?);
     let name = usize::from(reader.u16()?);
     let descriptor = reader.u32()? as usize;
+    if descriptor > DESCRIPTOR_BYTES_MAX {
+        return Err(Malformed);
+    }
     let record = SourceRecord {
         input: str::from_utf8(reader.take(input)?).map_err(|_| Malformed)?,
         name: reader.take(name)?,
@@ -260,4 +264,37 @@ pub fn decode_snapshot(payload: &[u8], version: u8) -> Result<Snapshot, Malforme
         snapshot.commits.push(decode_commit(reader.take(length)?, version)?);
     }
     if reader.is_empty() { Ok(snapshot) } else { Err(Malformed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(descriptor_bytes: usize) -> Source {
+        Source {
+            key: SourceKey(1),
+            input: "app".into(),
+            name: b"/var/log/app.log".to_vec(),
+            descriptor: vec![7; descriptor_bytes],
+            repeatable: true,
+        }
+    }
+
+    #[test]
+    fn a_source_keeps_a_descriptor_up_to_its_bound_and_no_larger_one_is_believed() {
+        let mut bytes = Vec::new();
+        encode_source(&mut bytes, &source(DESCRIPTOR_BYTES_MAX));
+        let read = decode_source(&mut Reader::new(&bytes)).expect("the largest is read");
+        assert_eq!(read.descriptor.len(), DESCRIPTOR_BYTES_MAX);
+        // The length that is read is what a flipped bit makes of it.
+        bytes[4..8].copy_from_slice(&(DESCRIPTOR_BYTES_MAX as u32 + 1).to_le_bytes());
+        bytes.resize(bytes.len() + 64, 0);
+        assert!(decode_source(&mut Reader::new(&bytes)).is_err());
+    }
+
+    #[test]
+    fn a_larger_descriptor_is_never_written() {
+        let larger = source(DESCRIPTOR_BYTES_MAX + 1);
+        assert!(std::panic::catch_unwind(|| encode_source(&mut Vec::new(), &larger)).is_err());
+    }
 }

@@ -12,7 +12,7 @@ use super::builder::{FrameBuilder, Group, Stamp};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::log::{Log, LogStart, Place};
 use super::positions::SourceTable;
-use super::recent::{FRAME_BYTES_KEPT, Recent};
+use super::recent::Recent;
 use super::record::encode_commit;
 use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
@@ -22,7 +22,8 @@ use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalO
 use crate::batch::Source;
 use crate::env::{Disk, Env, Timestamp};
 use crate::limits::{
-    EPOCH_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN, commit_state_bytes_max,
+    EPOCH_MAX, RECENT_FRAME_BYTES_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN,
+    commit_state_bytes_max,
 };
 use crate::signal::Signal;
 use staging::Staging;
@@ -162,7 +163,6 @@ impl<E: Env> Writer<E> {
         let next = first_sequence(&recovered, &options, floor);
         let epoch = recovered.epoch + 1;
         check_numbers(&recovered, next)?;
-        let sealed = recovered.sealed;
         let offset = recovered.tail.map_or(SEGMENT_HEADER_BYTES as u64, |tail| tail.offset);
         let active = match recovered.segments.last() {
             Some(last) => last.clone(),
@@ -215,7 +215,7 @@ impl<E: Env> Writer<E> {
             signals_generation: u64::MAX,
             refused: false,
         };
-        writer.begin_epoch(sealed)?;
+        writer.begin_epoch(recovered.sealed)?;
         Ok(writer)
     }
 
@@ -522,7 +522,7 @@ impl<E: Env> Writer<E> {
 
     fn stage_frame(&mut self, frame: &mut FrameBuilder, place: Place) -> io::Result<()> {
         let (staging, recent, file) = (&mut self.staging, &self.recent, &*self.active.file);
-        if frame.length() > FRAME_BYTES_KEPT {
+        if frame.length() > RECENT_FRAME_BYTES_MAX {
             return staging.write_through(frame.written(), file, recent);
         }
         match frame.event_count() {

@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tailwater_shards::batch::SourceKey;
 use tailwater_shards::env::{Stat, Timestamp};
+use tailwater_shards::limits::{DESCRIPTOR_BYTES_MAX, PATH_BYTES_MAX};
 use tailwater_shards::wal::SourceState;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,6 +33,8 @@ const HEADS_MAX: usize = 32_768;
 
 const DESCRIPTOR_VERSION: u8 = 2;
 const DESCRIPTOR_FIXED_BYTES: usize = 36;
+/// The kernel opens no longer path, so no descriptor is larger than a log keeps.
+const _: () = assert!(DESCRIPTOR_FIXED_BYTES + PATH_BYTES_MAX <= DESCRIPTOR_BYTES_MAX);
 /// The first version, which did not say when the inode was made.
 const DESCRIPTOR_1: (u8, usize) = (1, 28);
 const CREATED_UNKNOWN: i64 = i64::MIN;

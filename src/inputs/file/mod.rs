@@ -185,6 +185,11 @@ impl<E: Env> InputSettings<E> for Settings {
         let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
         Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr, skip_nuls: true }
     }
+
+    fn descriptors_max(&self) -> u64 {
+        // Beside the files: the watch, and what is looked at meanwhile.
+        (owner::OPEN_FILES_MAX + home::files::HANDED_FILES_MAX + home::files::IDENTIFY_FILES + 2) as u64
+    }
 }
 
 /// Checked settings on their way to the shards.

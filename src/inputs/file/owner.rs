@@ -36,7 +36,7 @@ const TICK_SECS: u64 = 1;
 const TICK_QUIET_SECS: u64 = 4;
 
 /// Descriptors beyond which a shard closes files that are quiet. Small in tests, so that each of them meets it.
-const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
+pub const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
 
 /// Fewest descriptors that a shard makes do with when the process runs out of them.
 const OPEN_FILES_MIN: usize = 16;

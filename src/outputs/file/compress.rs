@@ -21,6 +21,9 @@ pub enum Compression {
     Zstd,
 }
 
+/// Bytes of what a member needs beside its input and its output: windows and tables of either kind at its fastest level.
+pub const MEMBER_BYTES_MAX: u64 = 2 << 20;
+
 /// A member or frame that is being made.
 pub enum Member {
     Gzip(GzEncoder<Vec<u8>>),

@@ -196,6 +196,16 @@ impl<E: Env> OutputSettings<E> for Settings {
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
     }
+
+    fn held_bytes_max(&self) -> u64 {
+        // The delivery as it is written, which a compressor may have beside it.
+        2 * self.batch.max_bytes.0 + compress::MEMBER_BYTES_MAX
+    }
+
+    fn descriptors_max(&self) -> u64 {
+        // Beside the open files: those that wait for their sync, and the journal.
+        u64::from(self.max_open_files) + (writer::CLOSING_MAX + writer::OPENED_AT_ONCE + 2) as u64
+    }
 }
 
 struct Spec {

@@ -54,7 +54,7 @@ impl Group {
 }
 
 /// Files opened with one sync of the journal.
-const OPENED_AT_ONCE: usize = 16;
+pub const OPENED_AT_ONCE: usize = 16;
 
 /// A compressed file is rotated when less than this part of its limit is left: members for the rest would be tiny.
 const SMALLEST_ROOM: u64 = 16;
@@ -63,7 +63,7 @@ const SMALLEST_ROOM: u64 = 16;
 const RAW_STEP: u64 = 128;
 
 /// Rotated and evicted files that may wait for the next commit to sync them.
-const CLOSING_MAX: usize = 64;
+pub const CLOSING_MAX: usize = 64;
 
 /// State bytes beside the files.
 const STATE_BYTES: usize = COMMIT_STATE_BYTES_MAX - 4096;

@@ -23,9 +23,9 @@ pub mod tests;
 
 pub use plan::{Mistaken, Plan, RequestSettings};
 
-use super::file::compress::{Compression, Member};
+use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
 use crate::net::client::{Client, Head, SendError};
-use crate::net::reply::{BodyError, Reply};
+use crate::net::reply::{BODY_BYTES_MAX, BodyError, Reply};
 use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -40,6 +40,16 @@ use suspects::Suspects;
 use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, Untaken};
 use targets::Targets;
+
+/// Bytes that requests hold at a time: each once raw and once compressed, what compresses it, and its answer.
+pub fn held_bytes_max(concurrency: u32, request_bytes: u64) -> u64 {
+    u64::from(concurrency) * (2 * request_bytes + MEMBER_BYTES_MAX + BODY_BYTES_MAX as u64)
+}
+
+/// Descriptors of requests: those under way have a connection each, and as many may be kept for each endpoint.
+pub fn descriptors_max(concurrency: u32, endpoints: usize) -> u64 {
+    u64::from(concurrency) * (1 + endpoints as u64)
+}
 
 /// Bytes compressed between two looks at the slice.
 const COMPRESS_STEP_BYTES: usize = 64 * 1024;

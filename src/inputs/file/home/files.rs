@@ -20,10 +20,10 @@ use tailwater_shards::batch::{SourceKey, SourceRange};
 use tailwater_shards::env::{Disk, Env, ShardId, is_exhausted};
 
 /// Files that are opened in one go, so that the first are read while the others are still being opened.
-const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
+pub const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
 
 /// Descriptors handed out with files before owners are left to open the rest themselves.
-const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
+pub const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
 
 /// How long a source of an earlier life waits for its file before its position may be given up.
 const MISSING_WAIT: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@
 //! wait: every directory is looked at each second, every four seconds while nothing has changed for ten. Does not read lines.
 
 mod directories;
-mod files;
+pub mod files;
 
 use super::discover::{Patterns, Stamp};
 use super::follow::Followed;

@@ -1,0 +1,281 @@
+//! What a configuration takes of the machine at most: memory, descriptors and disk, added up consumer by consumer.
+//!
+//! Guarantees: what grows with the load has a line here, made of the same constants that hold it, so a bound that moves moves
+//! the sum. Does not count what is bounded elsewhere or not by a number: code, stacks, the tables and windows of verbs and what
+//! they add to events, dead letters on their way to the disk, what the allocator keeps; nor the page cache, which the kernel takes
+//! back when it needs it.
+
+use super::*;
+
+/// What one input asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputNeeds {
+    /// Its longest line, in bytes.
+    pub line_bytes_max: usize,
+    /// On how many shards it runs.
+    pub instances: usize,
+    /// To how many shards each instance has a lane.
+    pub targets: usize,
+    /// Pipelines that read it.
+    pub pipelines: usize,
+    /// Descriptors that each instance has open at a time.
+    pub descriptors: u64,
+}
+
+/// What one output asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputNeeds {
+    /// On how many shards it runs.
+    pub instances: usize,
+    /// Bytes of one delivery; a larger event goes alone.
+    pub batch_bytes_max: u64,
+    /// Bytes that each instance holds beside its delivery: requests under way and their answers.
+    pub held_bytes_max: u64,
+    /// Descriptors that each instance has open at a time: files, connections.
+    pub descriptors: u64,
+}
+
+/// What a configuration asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Shards of the process.
+    pub shards: usize,
+    /// Whether the log is in memory.
+    pub log_in_memory: bool,
+    /// Bytes of a segment of the log.
+    pub segment_bytes: u64,
+    /// Bytes of the log of one shard.
+    pub log_bytes: u64,
+    /// Bytes of the dead letter queue of one shard.
+    pub dead_letter_bytes: u64,
+    /// The inputs that are started.
+    pub inputs: Vec<InputNeeds>,
+    /// The outputs that are started.
+    pub outputs: Vec<OutputNeeds>,
+    /// Connections of the admin endpoint; zero without one.
+    pub admin_connections: u64,
+}
+
+/// One consumer of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// What it is for.
+    pub consumer: &'static str,
+    /// How much it takes at most.
+    pub amount: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// Bytes of memory.
+    pub memory: Vec<Share>,
+    /// Open descriptors.
+    pub descriptors: Vec<Share>,
+    /// Bytes on the file system of the data directory.
+    pub disk: Vec<Share>,
+    /// Bytes of address space for mapped files.
+    pub mapped_bytes: u64,
+}
+
+/// All shares together.
+pub fn total(shares: &[Share]) -> u64 {
+    shares.iter().fold(0, |sum, share| sum.saturating_add(share.amount))
+}
+
+/// Bytes of an ordinary batch: its chunk, and the places of its events.
+const BATCH_BYTES: u64 = (CHUNK_BYTES + CHUNK_PADDING_BYTES + BATCH_EVENTS_MAX * EVENT_SPAN_BYTES) as u64;
+
+/// Bytes of what one input learns on one shard: keys, shapes with their fields, plans, names.
+const SHAPES_BYTES: u64 =
+    (TRIE_NODES_MAX * 64 + SHAPES_MAX * 64 + SHAPE_FIELDS_TOTAL_MAX * 12 + PLAN_BYTES_TOTAL_MAX + SHAPE_NAMES_MAX * 64)
+        as u64;
+
+/// Bytes that one executor takes for its rings and buffers, most of them locked.
+const EXECUTOR_BYTES: u64 = 1024 * 1024;
+
+/// Descriptors of one executor: three rings, their timers and wake-ups, the lock on what it writes.
+const EXECUTOR_DESCRIPTORS: u64 = 16;
+
+/// Descriptors that a process has whatever it does: standard streams, signals, the lock of the data directory, the own log.
+const PROCESS_DESCRIPTORS: u64 = 32;
+
+/// Descriptors of the dead letters of one shard: the segment being written, and one that is looked into.
+const DEAD_LETTER_DESCRIPTORS: u64 = 2;
+
+impl Needs {
+    /// The sums.
+    pub fn sums(&self) -> Sums {
+        let log = if self.log_in_memory { 0 } else { self.log_total() };
+        Sums {
+            memory: self.memory(),
+            descriptors: self.descriptors(),
+            disk: vec![share("log", log), share("dead letters", self.each_shard(self.dead_letter_bytes))],
+            mapped_bytes: self.log_total(),
+        }
+    }
+
+    fn memory(&self) -> Vec<Share> {
+        let log = if self.log_in_memory { self.log_total() } else { 0 };
+        vec![
+            // Each lane has its batches, and a few that hold a line longer than a chunk.
+            share("lanes", self.inputs.iter().map(lanes_bytes).fold(0, u64::saturating_add)),
+            // A shard works on one batch at a time; its frames exist for each pipeline until the log has them.
+            share("frames", self.each_shard(self.inputs.iter().map(group_bytes).max().unwrap_or(0))),
+            // Frames that readers of the same shard find again, and the buffers that go round.
+            share("recent frames", self.each_shard(2 * RECENT_FRAMES_MAX as u64 * RECENT_FRAME_BYTES_MAX as u64)),
+            // A snapshot takes at most half of a segment, and what it is made of about as much.
+            share("positions", self.each_shard(self.segment_bytes)),
+            share("shapes", self.each_shard(SHAPES_BYTES).saturating_mul(self.inputs.len() as u64)),
+            // One delivery at a time, and what the output makes of it.
+            share("deliveries", self.outputs.iter().map(|o| self.delivery_bytes(o)).fold(0, u64::saturating_add)),
+            share("executors", self.each_shard(EXECUTOR_BYTES)),
+            share("log", log),
+        ]
+    }
+
+    fn descriptors(&self) -> Vec<Share> {
+        let segments = self.log_bytes.checked_div(self.segment_bytes).unwrap_or(0).max(SEGMENTS_MIN);
+        let inputs = self.inputs.iter().map(|input| input.descriptors.saturating_mul(input.instances as u64));
+        let outputs = self.outputs.iter().map(|output| output.descriptors.saturating_mul(output.instances as u64));
+        vec![
+            share("process", PROCESS_DESCRIPTORS),
+            share("executors", self.each_shard(EXECUTOR_DESCRIPTORS)),
+            // Each segment is open for as long as it exists, those that are made ready too.
+            share("log", self.each_shard(segments)),
+            share("dead letters", self.each_shard(DEAD_LETTER_DESCRIPTORS)),
+            share("inputs", inputs.fold(0, u64::saturating_add)),
+            share("outputs", outputs.fold(0, u64::saturating_add)),
+            share("admin endpoint", self.admin_connections),
+        ]
+    }
+
+    /// All logs. Segments that are made ready count in: a log makes none beyond its bound.
+    fn log_total(&self) -> u64 {
+        self.each_shard(self.log_bytes.max(self.segment_bytes.saturating_mul(SEGMENTS_MIN)))
+    }
+
+    fn each_shard(&self, amount: u64) -> u64 {
+        amount.saturating_mul(self.shards as u64)
+    }
+
+    fn delivery_bytes(&self, output: &OutputNeeds) -> u64 {
+        let longest = self.inputs.iter().map(|input| event_bytes_max(input.line_bytes_max)).max().unwrap_or(0);
+        let each = output.batch_bytes_max.max(longest as u64).saturating_add(output.held_bytes_max);
+        each.saturating_mul(output.instances as u64)
+    }
+}
+
+fn share(consumer: &'static str, amount: u64) -> Share {
+    Share { consumer, amount }
+}
+
+fn lanes_bytes(input: &InputNeeds) -> u64 {
+    let large = match input.line_bytes_max > CHUNK_BYTES {
+        true => (LANE_LARGE_BATCHES * (input.line_bytes_max + CHUNK_BYTES)) as u64,
+        false => 0,
+    };
+    let each = LANE_BATCHES as u64 * BATCH_BYTES + large;
+    each.saturating_mul(input.instances as u64).saturating_mul(input.targets as u64)
+}
+
+/// Bytes of the frames made of one batch: its text where every byte grows, and an envelope of the largest kind for each event.
+fn group_bytes(input: &InputNeeds) -> u64 {
+    let text = input.line_bytes_max.max(CHUNK_BYTES) * JSON_GROWTH_MAX;
+    let each = (text + BATCH_EVENTS_MAX * ENVELOPE_BYTES_MAX) as u64;
+    each.saturating_mul(input.pipelines as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn amount(shares: &[Share], consumer: &str) -> u64 {
+        shares.iter().find(|share| share.consumer == consumer).expect("it has a line").amount
+    }
+
+    /// One input that follows files and one output that sends, on two shards.
+    fn needs() -> Needs {
+        Needs {
+            shards: 2,
+            log_in_memory: false,
+            segment_bytes: 32 * MIB,
+            log_bytes: 2048 * MIB,
+            dead_letter_bytes: 512 * MIB,
+            inputs: vec![InputNeeds {
+                line_bytes_max: 256 * 1024,
+                instances: 2,
+                targets: 1,
+                pipelines: 1,
+                descriptors: 1000,
+            }],
+            outputs: vec![OutputNeeds {
+                instances: 2,
+                batch_bytes_max: 4 * MIB,
+                held_bytes_max: 10 * MIB,
+                descriptors: 4,
+            }],
+            admin_connections: 65,
+        }
+    }
+
+    #[test]
+    fn memory_is_the_sum_of_what_each_consumer_may_hold() {
+        let memory = needs().sums().memory;
+        // Two lanes of 66 batches of 64 KiB, 64 bytes and 32 KiB each, and two lines of 256 KiB behind a chunk of 64 KiB.
+        assert_eq!(amount(&memory, "lanes"), 2 * (66 * (65_536 + 64 + 32_768) + 2 * (262_144 + 65_536)));
+        // Six times the longest line, and 4,096 envelopes of 28 KiB.
+        assert_eq!(amount(&memory, "frames"), 2 * (6 * 262_144 + 4096 * 28_672));
+        assert_eq!(amount(&memory, "recent frames"), 2 * 8 * MIB);
+        assert_eq!(amount(&memory, "positions"), 2 * 32 * MIB);
+        assert_eq!(amount(&memory, "deliveries"), 2 * 14 * MIB);
+        assert_eq!(amount(&memory, "log"), 0);
+        assert_eq!(total(&memory), memory.iter().map(|share| share.amount).sum::<u64>());
+    }
+
+    #[test]
+    fn descriptors_are_counted_for_segments_files_and_connections() {
+        let descriptors = needs().sums().descriptors;
+        // 64 segments for each of two logs.
+        assert_eq!(amount(&descriptors, "log"), 128);
+        assert_eq!(amount(&descriptors, "inputs"), 2000);
+        assert_eq!(amount(&descriptors, "outputs"), 8);
+        assert_eq!(total(&descriptors), 32 + 2 * 16 + 128 + 4 + 2000 + 8 + 65);
+    }
+
+    #[test]
+    fn a_log_in_memory_takes_memory_and_no_disk() {
+        let disk = needs().sums().disk;
+        assert_eq!(total(&disk), 2 * (2048 + 512) * MIB);
+        let sums = Needs { log_in_memory: true, ..needs() }.sums();
+        assert_eq!(total(&sums.disk), 2 * 512 * MIB);
+        assert_eq!(amount(&sums.memory, "log"), 2 * 2048 * MIB);
+        assert_eq!(sums.mapped_bytes, 2 * 2048 * MIB);
+    }
+
+    #[test]
+    fn lanes_to_every_shard_and_long_lines_cost_what_they_cost() {
+        let mut spread = needs();
+        spread.shards = 256;
+        spread.inputs[0] = InputNeeds { instances: 256, targets: 256, line_bytes_max: 1024, ..spread.inputs[0] };
+        // 65,536 lanes, without batches for lines that are longer than a chunk.
+        assert_eq!(amount(&spread.sums().memory, "lanes"), 65_536 * 66 * (65_536 + 64 + 32_768));
+        let mut long = needs();
+        long.inputs[0].line_bytes_max = LINE_BYTES_MAX;
+        // A larger event than a delivery goes alone.
+        let event = 6 * 4 * MIB + 28_672;
+        assert_eq!(amount(&long.sums().memory, "deliveries"), 2 * (event + 10 * MIB));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_do_not_wrap() {
+        let mut huge = needs();
+        (huge.log_bytes, huge.dead_letter_bytes, huge.segment_bytes) = (u64::MAX, u64::MAX, 0);
+        huge.outputs[0].held_bytes_max = u64::MAX;
+        let sums = huge.sums();
+        assert_eq!(total(&sums.disk), u64::MAX);
+        assert_eq!(total(&sums.memory), u64::MAX);
+    }
+}

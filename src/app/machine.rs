@@ -1,0 +1,133 @@
+//! Whether this machine has what a plan may need.
+//!
+//! Guarantees: says what, where, why and what helps; changes nothing and keeps nothing from starting, because a plan rarely needs
+//! all that it may. Does not look at what is in use by others.
+
+use crate::config::sums::rounded;
+use std::path::Path;
+use tailwater_shards::env::Disk;
+use tailwater_shards::glommio_env::{RealDisk, Resources};
+use tailwater_shards::limits::sums::{Share, Sums, total};
+
+/// What the machine may be short of, one text each.
+pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Option<u64>) -> Vec<String> {
+    let (memory, files, disk) = (total(&sums.memory), total(&sums.descriptors), total(&sums.disk));
+    let bytes = |amount: u64| rounded(amount).to_string();
+    let plain = |amount: u64| amount.to_string();
+    let less = |limit: Option<u64>, needed: u64| limit.filter(|limit| *limit < needed);
+    let mut short = Vec::new();
+    if let Some(limit) = less(has.open_files, files) {
+        short.push(format!(
+            "up to {files} files may be open ({}), and the limit is {limit}: beyond it files wait, and segments of the log are not \
+             made; raise the limit of open files (ulimit -n, LimitNOFILE)",
+            largest(&sums.descriptors, plain)
+        ));
+    }
+    if let Some(limit) = less(has.memory_bytes, memory) {
+        short.push(format!(
+            "up to {} of memory may be used ({}), and this process may have {}: at worst it is killed and goes on after its next \
+             start; give it more memory, or lower `shards`, `max_line_bytes` or `concurrency`",
+            bytes(memory),
+            largest(&sums.memory, bytes),
+            bytes(limit)
+        ));
+    }
+    if let Some(limit) = less(has.address_bytes, memory.saturating_add(sums.mapped_bytes)) {
+        short.push(format!(
+            "the log maps up to {}, and the limit of address space is {}: beyond it segments are not made; raise it (ulimit -v, \
+             LimitAS), or lower `wal.max_bytes`",
+            bytes(sums.mapped_bytes),
+            bytes(limit)
+        ));
+    }
+    if let Some(free) = less(disk_bytes, disk) {
+        short.push(format!(
+            "log and dead letters may take {} ({}), and {} can have {}: a full disk stops the reading of inputs earlier than \
+             `wal.max_bytes` does; free space, move `data_dir`, or lower `wal.max_bytes` and `dlq.max_bytes`",
+            bytes(disk),
+            largest(&sums.disk, bytes),
+            data_dir.display(),
+            bytes(free)
+        ));
+    }
+    short
+}
+
+/// The consumer that takes most.
+fn largest(shares: &[Share], shown: impl Fn(u64) -> String) -> String {
+    let most = shares.iter().max_by_key(|share| share.amount);
+    most.map_or(String::new(), |share| format!("most of it {}, {}", share.consumer, shown(share.amount)))
+}
+
+/// Bytes that the data directory may come to have: those that are free, and those that its files have already.
+pub fn disk_bytes(disk: &RealDisk, data_dir: &Path) -> Option<u64> {
+    let nearest = data_dir.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("."));
+    let free = disk.free_bytes(nearest).ok()?;
+    Some(free.saturating_add(used_bytes(data_dir)))
+}
+
+fn used_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let used = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => used_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    used.fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums() -> Sums {
+        Sums {
+            memory: vec![
+                Share { consumer: "lanes", amount: 300 << 20 },
+                Share { consumer: "frames", amount: 100 << 20 },
+            ],
+            descriptors: vec![Share { consumer: "inputs", amount: 2000 }],
+            disk: vec![Share { consumer: "log", amount: 4 << 30 }],
+            mapped_bytes: 4 << 30,
+        }
+    }
+
+    fn told(has: Resources, disk_bytes: Option<u64>) -> Vec<String> {
+        shortages(&sums(), &has, Path::new("/srv/tw"), disk_bytes)
+    }
+
+    #[test]
+    fn what_the_machine_may_be_short_of_is_told_with_what_helps() {
+        let plenty = Resources { open_files: Some(2000), memory_bytes: Some(400 << 20), address_bytes: None };
+        assert!(told(plenty, Some(4 << 30)).is_empty());
+        assert!(told(Resources { open_files: None, memory_bytes: None, address_bytes: None }, None).is_empty());
+        for (has, disk, parts) in [
+            (Resources { open_files: Some(1999), ..plenty }, None, ["2000 files", "inputs", "ulimit -n"]),
+            (
+                Resources { memory_bytes: Some((400 << 20) - 1), ..plenty },
+                None,
+                ["400MiB", "lanes, 300MiB", "`shards`"],
+            ),
+            (
+                Resources { address_bytes: Some(4 << 30), ..plenty },
+                None,
+                ["maps up to 4GiB", "ulimit -v", "`wal.max_bytes`"],
+            ),
+            (plenty, Some((4 << 30) - 1), ["take 4GiB", "/srv/tw", "`data_dir`"]),
+        ] {
+            let told = told(has, disk);
+            let [only] = &told[..] else { panic!("{told:?}") };
+            assert!(parts.iter().all(|part| only.contains(part)), "{only}");
+        }
+    }
+
+    #[test]
+    fn what_a_data_directory_has_already_counts_as_its_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("wal")).expect("made");
+        std::fs::write(directory.path().join("wal/a"), [0; 1000]).expect("written");
+        assert_eq!(used_bytes(directory.path()), 1000);
+        let missing = directory.path().join("not/yet");
+        assert!(disk_bytes(&RealDisk::new(), &missing).is_some_and(|bytes| bytes > 0));
+    }
+}
