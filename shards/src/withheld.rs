@@ -63,7 +63,7 @@ impl Withheld {
         }
         let count = |table: &SourceTable| table.get(batch.source.key).map_or(0, |state| state.intervals.len());
         let before = count(&self.table);
-        self.table.insert(&batch.source, &batch.range, batch.gone.then_some(batch.received), 0);
+        self.table.insert(&batch.source, &batch.range, batch.gone.then_some(batch.received));
         // An empty range, which says that a source is gone, is none of the intervals.
         self.ranges = self.ranges + count(&self.table).max(1) - before;
     }

@@ -102,11 +102,6 @@ impl FrameBuilder {
         self.finished = false;
     }
 
-    /// What it holds.
-    pub(crate) fn kind(&self) -> FrameKind {
-        self.kind
-    }
-
     /// The buffer to which an event's line (or a record) is appended, and nothing else is done.
     #[inline]
     pub fn payload(&mut self) -> &mut Vec<u8> {
