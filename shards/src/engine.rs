@@ -241,7 +241,7 @@ fn begin_fresh<'a, D: Disk>(
 ) {
     let cursors: Vec<(LogId, Position)> = logs.map(|log| (log.id, log.end())).collect();
     for &(output, number) in fresh {
-        let commit = Commit { output, instance: None, number: number + 1, cursors: cursors.clone(), state: Vec::new() };
+        let commit = Commit { output, number: number + 1, cursors: cursors.clone(), state: Vec::new() };
         merged.commits.insert(output, commit);
     }
 }

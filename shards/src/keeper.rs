@@ -7,7 +7,7 @@
 use crate::counters::ShardCounters;
 use crate::env::{Disk, Env, Sabotage, is_exhausted};
 use crate::lane::LaneAcknowledger;
-use crate::limits::{SEGMENTS_MIN, SEGMENTS_RESERVED};
+use crate::limits::SEGMENTS_MIN;
 use crate::signal::Signal;
 use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
@@ -199,6 +199,13 @@ impl<E: Env> Keeper<E> {
         self.counters.owed_ranges.set(ranges as u64);
     }
 
+    /// Says what waits for dead letters (batches, bytes), and how many runs of positions wait for lines.
+    pub fn count_waiting(&self, batches: usize, bytes: usize, runs: usize) {
+        self.counters.parked_batches.set(batches as u64);
+        self.counters.parked_bytes.set(bytes as u64);
+        self.counters.withheld_runs.set(runs as u64);
+    }
+
     /// Counts an append that has to wait.
     pub fn count_full(&self) {
         self.counters.wal_full.add(1);
@@ -209,9 +216,9 @@ impl<E: Env> Keeper<E> {
         or(self.log.recycled.wait(), self.env.sleep(ROOM_RETRY)).await;
     }
 
-    /// Whether three quarters of what events may take of the log are full.
+    /// Whether the log is three quarters full.
     pub fn is_under_pressure(&self) -> bool {
-        self.log.counters.segments.get() * 4 >= (self.segments_max - SEGMENTS_RESERVED) * 3
+        self.log.counters.segments.get() * 4 >= self.segments_max * 3
     }
 
     /// Syncs all that was appended and ends the tasks. After it nothing more is appended.

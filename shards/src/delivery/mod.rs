@@ -521,13 +521,8 @@ impl<E: Env> Deliverer<E> {
     fn record(&mut self, state: Vec<u8>) {
         let positions: Vec<Position> = self.readers.iter().map(LogReader::position).collect();
         let cursors = self.readers.iter().zip(&positions).map(|(reader, position)| (reader.log_id(), *position));
-        let commit = Commit {
-            output: self.context.number,
-            instance: None,
-            number: self.commit_number + 1,
-            cursors: cursors.collect(),
-            state,
-        };
+        let commit =
+            Commit { output: self.context.number, number: self.commit_number + 1, cursors: cursors.collect(), state };
         let releases = self.readers.iter().zip(&positions).map(|(reader, position)| reader.release(*position));
         // A refusal has been reported by the keeper: the log is full even for commits, or the engine ends.
         self.uncommitted = self.keeper.commit(&commit, releases.collect()).is_err();

@@ -52,7 +52,7 @@ impl<E: Env> Lanes<E> {
         self.env.touch();
         if !self.local && batch.source.repeatable {
             let gone = batch.gone.then(|| self.env.wall());
-            self.spread.borrow_mut().insert(&batch.source, &batch.range, gone, 0);
+            self.spread.borrow_mut().insert(&batch.source, &batch.range, gone);
         }
         let number = self.lanes[lane].send(batch).await?;
         if self.local {

@@ -102,11 +102,6 @@ impl FrameBuilder {
         self.finished = false;
     }
 
-    /// What it holds.
-    pub(crate) fn kind(&self) -> FrameKind {
-        self.kind
-    }
-
     /// The buffer to which an event's line (or a record) is appended, and nothing else is done.
     #[inline]
     pub fn payload(&mut self) -> &mut Vec<u8> {
@@ -322,6 +317,16 @@ impl Group {
     /// Finishes every frame: see [`FrameBuilder::finish`].
     pub fn finish(&mut self) {
         self.frames_mut().iter_mut().for_each(FrameBuilder::finish);
+    }
+
+    /// Bytes of its frames so far.
+    pub fn bytes(&self) -> usize {
+        self.frames().iter().map(|frame| frame.buffer.len() + frame.positions.len()).sum()
+    }
+
+    /// Bytes that its buffers take.
+    pub fn capacity(&self) -> usize {
+        self.frames.iter().map(|frame| frame.buffer.capacity()).sum()
     }
 
     /// The frames, in order.

@@ -15,10 +15,8 @@ use std::borrow::Cow;
 pub const FRAME_HEADER_BYTES: usize = 96;
 /// "TWF1", little-endian.
 pub const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"TWF1");
-/// The version that this code writes.
-pub const FRAME_VERSION: u8 = 2;
-/// The oldest version that this code reads.
-pub const FRAME_VERSION_OLDEST: u8 = 1;
+/// The version that this code reads and writes.
+pub const FRAME_VERSION: u8 = 1;
 
 /// The frame's group goes on in the next frame.
 pub const FLAG_MORE: u16 = 1;
@@ -90,8 +88,6 @@ impl From<Malformed> for FrameError {
 pub struct FrameHeader {
     /// Bytes of the whole frame, a multiple of 8.
     pub length: u32,
-    /// The version of the format that it was written in.
-    pub version: u8,
     /// What it holds.
     pub kind: FrameKind,
     /// `FLAG_*`.
@@ -149,7 +145,6 @@ impl FrameHeader {
     pub fn empty(kind: FrameKind) -> FrameHeader {
         FrameHeader {
             length: FRAME_HEADER_BYTES as u32,
-            version: FRAME_VERSION,
             kind,
             flags: 0,
             log: LogId(0),
@@ -187,7 +182,7 @@ impl FrameHeader {
             return Err(FrameError::Length);
         }
         let version = reader.u8()?;
-        if !(FRAME_VERSION_OLDEST..=FRAME_VERSION).contains(&version) {
+        if version != FRAME_VERSION {
             return Err(FrameError::Version(version));
         }
         let kind_byte = reader.u8()?;
@@ -197,7 +192,6 @@ impl FrameHeader {
         };
         let header = FrameHeader {
             length,
-            version,
             kind,
             flags,
             log: LogId(reader.u64()?),
@@ -224,7 +218,7 @@ impl FrameHeader {
         *out = [0; FRAME_HEADER_BYTES];
         out[0..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
         out[8..12].copy_from_slice(&self.length.to_le_bytes());
-        out[12] = self.version;
+        out[12] = FRAME_VERSION;
         out[13] = self.kind as u8;
         out[14..16].copy_from_slice(&self.flags.to_le_bytes());
         out[16..24].copy_from_slice(&self.log.0.to_le_bytes());

@@ -165,7 +165,7 @@ impl<D: Disk> Log<D> {
         &self.disk
     }
 
-    /// Where the next group will be published. At least that of any [`Log::end`] read before.
+    /// Where the next group will be published.
     pub fn tail(&self) -> Place {
         Place::unpack(self.tail.load(Ordering::Acquire))
     }
@@ -296,14 +296,9 @@ impl<D: Disk> Log<D> {
         lock(&self.readers).iter().map(|reader| reader.published.clone()).collect()
     }
 
-    /// Shows readers everything up to `last`, which ends at `tail`.
-    ///
-    /// Readers learn of it in two words, which they read in the other order: [`Log::end`] first, then [`Log::tail`]. The tail is
-    /// stored first, so that whoever sees an end sees at least the tail that belongs to it, and finds every frame below that end
-    /// before it comes to the tail. The other way round a reader could take an end for passed of which it was shown no frame.
     pub(crate) fn publish(&self, tail: Place, last: Sequence) {
-        self.tail.store(tail.pack(), Ordering::Release);
         self.last.store(last.0, Ordering::Release);
+        self.tail.store(tail.pack(), Ordering::Release);
     }
 
     pub(crate) fn set_synced(&self, sequence: Sequence) {
@@ -321,14 +316,8 @@ impl<D: Disk> Log<D> {
         left.into_iter().for_each(|segment| self.add_segment(Arc::new(segment)));
     }
 
-    /// Number of the last segment that holds events; zero for none.
-    pub(crate) fn last_with_events(&self) -> u64 {
-        let segments = lock(&self.segments);
-        segments.values().rev().find(|segment| segment.holds_events()).map_or(0, |segment| segment.number)
-    }
-
-    /// Takes segments below `limit` that nobody holds any more and behind which the snapshot of the next one is durable: the
-    /// lowest, as long as no reader needs them, and wherever they are those without events.
+    /// Takes the lowest segments that no reader needs, as long as each is below `limit`, the snapshot of the segment behind
+    /// it is durable, and nobody holds it any more.
     pub(crate) fn take_consumed(&self, limit: u64) -> Vec<Segment<D>> {
         if !self.recycling.load(Ordering::Acquire) {
             return Vec::new();
@@ -354,30 +343,7 @@ impl<D: Disk> Log<D> {
                 }
             }
         }
-        take_without_events(&mut segments, limit, synced, &mut taken);
         self.counters.segments.set(segments.len() as u64);
         taken
-    }
-}
-
-/// Readers pass over segments without events, so none has a claim on them.
-fn take_without_events<D: Disk>(
-    segments: &mut BTreeMap<u64, Arc<Segment<D>>>,
-    limit: u64,
-    synced: Sequence,
-    taken: &mut Vec<Segment<D>>,
-) {
-    let behind = segments.values().skip(1);
-    let without = segments.values().zip(behind).filter(|(segment, behind)| {
-        let passed = !segment.holds_events() && behind.previous < segment.number;
-        passed && segment.number < limit && behind.first_sequence <= synced
-    });
-    let numbers: Vec<u64> = without.map(|(segment, _)| segment.number).collect();
-    for number in numbers {
-        match segments.remove(&number).map(Arc::try_unwrap) {
-            Some(Ok(segment)) => taken.push(segment),
-            Some(Err(held)) => drop(segments.insert(number, held)),
-            None => {}
-        }
     }
 }

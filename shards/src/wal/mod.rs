@@ -27,12 +27,8 @@
 //! │ header │ frame (snapshot) │ frame  │ frame  │...│ frame  │ seal     │ stale bytes  │
 //! └────────┴──────────────────┴────────┴────────┴───┴────────┴──────────┴──────────────┘
 //! header: magic "TWSG" u32 · crc32c u32 of the bytes 8..64 · version u8 · 7 zero bytes · log u64 · segment number u64 ·
-//!         first sequence u64 · epoch u32 · 4 zero bytes · segment_bytes u64 · previous u64
+//!         first sequence u64 · epoch u32 · 4 zero bytes · segment_bytes u64 · zero to 64
 //! ```
-//!
-//! `previous` is the last segment before this one that holds events. Those between the two hold nothing that the snapshot at the
-//! head of this one does not say, and go as soon as it is durable, though older segments stay: so commits always find room
-//! in a log that is full of events. Version 1 had no such field: there every segment needs the one before it.
 //!
 //! The first frames are a snapshot (several frames when it is long, each standing for itself), so that recycling an older segment loses neither positions nor cursors nor the registry. A
 //! full segment ends with a seal, a frame without payload. What follows the last frame is zero or stale: a recycled file
@@ -41,16 +37,14 @@
 //! Segments go one by one, each durably before the next. A standby that an earlier life left behind loses its header before it
 //! is used, so that its old bytes cannot come back under a new name.
 //!
-//! # Frame, version 2
-//!
-//! Version 1 differs in the payload of snapshots and commits, as said there.
+//! # Frame, version 1
 //!
 //! ```text
 //! offset bytes field
 //!      0     4 magic "TWF1"
 //!      4     4 crc32c (Castagnoli) of the bytes 8..length
 //!      8     4 length of the whole frame, a multiple of 8
-//!     12     1 version (2)
+//!     12     1 version (1)
 //!     13     1 kind: 1 events, 2 snapshot, 3 commit, 4 seal
 //!     14     2 flags: 1 MORE, 2 TIMESTAMPS, 4 MASKS, 8 EPOCH
 //!     16     8 log id
@@ -89,11 +83,10 @@
 //!
 //! Snapshot payload: registry, sources, commits, each a u32 count and its entries.
 //! Registry entry: number u8 · flags u8 (1 removed) · name length u16 · name.
-//! Source entry: key u128 · gone since i64 (ns, 0 while it exists) · marker u64 · interval count u32 · epoch u32 in which it was
-//! last told of (not in version 1) · (from u64, to u64) each · source record. Commit entry: as the payload of a commit frame, with its length u32 before it.
+//! Source entry: key u128 · gone since i64 (ns, 0 while it exists) · marker u64 · interval count u32 · (from u64, to u64) each
+//! · source record. Commit entry: as the payload of a commit frame, with its length u32 before it.
 //!
 //! Commit payload: output number u8 · 3 zero bytes · state length u32 · commit number u64 · cursor count u32 · 4 zero bytes ·
-//! instance u64 (the log that the output's instance writes to, 0 for an output with one instance; not in version 1) ·
 //! (log u64, sequence u64, event u32, 4 zero bytes) each · state bytes. A cursor names the first event not yet delivered.
 //! The commit with the highest number wins, in whichever log it is found.
 //!
@@ -207,9 +200,6 @@ pub struct RegistryEntry {
 pub struct Commit {
     /// The output.
     pub output: OutputNumber,
-    /// Whose state it is: where the output runs on every shard, the log of the instance's shard; none where it has one
-    /// instance, and in what the layout wrote.
-    pub instance: Option<LogId>,
     /// Grows with each commit of the output.
     pub number: u64,
     /// The first event not yet delivered, per log.
@@ -229,8 +219,6 @@ pub struct SourceState {
     pub marker: u64,
     /// When the source was seen to be gone.
     pub gone: Option<Timestamp>,
-    /// The start of the engine in which a log last recorded something of the source: what is carried over keeps it.
-    pub told: u32,
 }
 
 impl SourceState {

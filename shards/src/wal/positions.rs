@@ -77,28 +77,27 @@ impl SourceTable {
         self.sources.into_values()
     }
 
-    /// Accounts for `range` of `source`, as told in the start `told` of the engine.
-    pub fn insert(&mut self, source: &Arc<Source>, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
+    /// Accounts for `range` of `source`.
+    pub fn insert(&mut self, source: &Arc<Source>, range: &SourceRange, gone: Option<Timestamp>) {
         match self.sources.entry(source.key) {
             Entry::Occupied(entry) => {
                 let state = entry.into_mut();
                 if !Arc::ptr_eq(&state.source, source) {
                     state.source = source.clone();
                 }
-                account(state, range, gone, told);
+                account(state, range, gone);
             }
             Entry::Vacant(entry) => {
-                let empty =
-                    SourceState { source: source.clone(), intervals: Vec::new(), marker: range.marker, gone, told };
-                account(entry.insert(empty), range, gone, told);
+                let empty = SourceState { source: source.clone(), intervals: Vec::new(), marker: range.marker, gone };
+                account(entry.insert(empty), range, gone);
             }
         }
     }
 
     /// Accounts for `range` of a source that was introduced before; false if it is not known.
-    pub fn extend(&mut self, key: SourceKey, range: &SourceRange, gone: Option<Timestamp>, told: u32) -> bool {
+    pub fn extend(&mut self, key: SourceKey, range: &SourceRange, gone: Option<Timestamp>) -> bool {
         let known = self.sources.get_mut(&key);
-        known.map(|state| account(state, range, gone, told)).is_some()
+        known.map(|state| account(state, range, gone)).is_some()
     }
 
     /// Adds what is known from elsewhere: the union of the intervals, everything else from whoever has read further. Of two
@@ -118,7 +117,6 @@ impl SourceTable {
                     mine.source = state.source;
                     mine.marker = state.marker;
                     mine.gone = state.gone;
-                    mine.told = state.told;
                 }
             }
         }
@@ -165,13 +163,12 @@ impl SourceTable {
     }
 }
 
-fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
+fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>) {
     if range.to >= state.end() {
         state.marker = range.marker;
     }
     insert_interval(&mut state.intervals, range.from, range.to);
     state.gone = gone;
-    state.told = told;
 }
 
 #[cfg(test)]
@@ -188,7 +185,7 @@ mod tests {
                 descriptor: Vec::new(),
                 repeatable: true,
             });
-            table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp), 1);
+            table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp));
         }
         table
     }

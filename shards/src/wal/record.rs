@@ -107,7 +107,7 @@ pub(crate) fn decode_position<'a>(reader: &mut Reader<'a>) -> Result<PositionEnt
 
 /// Bytes of a commit's payload.
 pub(crate) fn commit_bytes(commit: &Commit) -> usize {
-    32 + commit.cursors.len() * 24 + commit.state.len()
+    24 + commit.cursors.len() * 24 + commit.state.len()
 }
 
 /// Appends the payload of a commit.
@@ -117,7 +117,6 @@ pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
     out.extend_from_slice(&commit.number.to_le_bytes());
     out.extend_from_slice(&u32_length(commit.cursors.len()).to_le_bytes());
     out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&commit.instance.map_or(0, |log| log.0).to_le_bytes());
     for (log, position) in &commit.cursors {
         out.extend_from_slice(&log.0.to_le_bytes());
         out.extend_from_slice(&position.sequence.0.to_le_bytes());
@@ -127,8 +126,8 @@ pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
     out.extend_from_slice(&commit.state);
 }
 
-/// Reads the payload of a commit in a frame of this version.
-pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
+/// Reads the payload of a commit.
+pub fn decode_commit(payload: &[u8]) -> Result<Commit, Malformed> {
     let mut reader = Reader::new(payload);
     let output = OutputNumber(reader.u8()?);
     if usize::from(output.0) >= OUTPUTS_MAX {
@@ -142,8 +141,6 @@ pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
     }
     let count = reader.u32()? as usize;
     reader.take(4)?;
-    let instance = if version >= 2 { reader.u64()? } else { 0 };
-    let instance = (instance != 0).then_some(LogId(instance));
     if reader.remaining() != count.checked_mul(24).and_then(|bytes| bytes.checked_add(state)).ok_or(Malformed)? {
         return Err(Malformed);
     }
@@ -157,7 +154,7 @@ pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
         }
         cursors.push((log, position));
     }
-    Ok(Commit { output, instance, number, cursors, state: reader.take(state)?.to_vec() })
+    Ok(Commit { output, number, cursors, state: reader.take(state)?.to_vec() })
 }
 
 /// Content of a snapshot frame: all or a part of what the log knows.
@@ -201,7 +198,7 @@ fn encode_registry(out: &mut Vec<u8>, registry: &[RegistryEntry]) {
 /// Bytes of one source in a snapshot.
 pub(crate) fn source_state_bytes(state: &SourceState) -> usize {
     let record = state.source.input.len() + state.source.name.len() + state.source.descriptor.len();
-    40 + state.intervals.len() * 16 + 8 + record.next_multiple_of(8)
+    36 + state.intervals.len() * 16 + 8 + record.next_multiple_of(8)
 }
 
 fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
@@ -211,7 +208,6 @@ fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
     out.extend_from_slice(&gone.to_le_bytes());
     out.extend_from_slice(&state.marker.to_le_bytes());
     out.extend_from_slice(&u32_length(state.intervals.len()).to_le_bytes());
-    out.extend_from_slice(&state.told.to_le_bytes());
     for (from, to) in &state.intervals {
         out.extend_from_slice(&from.to_le_bytes());
         out.extend_from_slice(&to.to_le_bytes());
@@ -219,12 +215,11 @@ fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
     encode_source(out, &state.source);
 }
 
-fn decode_source_state(reader: &mut Reader<'_>, version: u8) -> Result<SourceState, Malformed> {
+fn decode_source_state(reader: &mut Reader<'_>) -> Result<SourceState, Malformed> {
     let key = SourceKey(reader.u128()?);
     let gone = reader.i64()?;
     let marker = reader.u64()?;
     let count = reader.u32()? as usize;
-    let told = if version >= 2 { reader.u32()? } else { 0 };
     let mut intervals: Vec<(u64, u64)> = Vec::with_capacity(count.min(reader.remaining() / 16));
     for _ in 0..count {
         let interval = (reader.u64()?, reader.u64()?);
@@ -235,11 +230,11 @@ fn decode_source_state(reader: &mut Reader<'_>, version: u8) -> Result<SourceSta
         intervals.push(interval);
     }
     let source = decode_source(reader)?.to_source(key);
-    Ok(SourceState { source, intervals, marker, gone: (gone != 0).then_some(Timestamp(gone)), told })
+    Ok(SourceState { source, intervals, marker, gone: (gone != 0).then_some(Timestamp(gone)) })
 }
 
-/// Reads the payload of a snapshot frame of this version.
-pub fn decode_snapshot(payload: &[u8], version: u8) -> Result<Snapshot, Malformed> {
+/// Reads the payload of a snapshot frame.
+pub fn decode_snapshot(payload: &[u8]) -> Result<Snapshot, Malformed> {
     let mut reader = Reader::new(payload);
     let mut snapshot = Snapshot::default();
     for _ in 0..reader.u32()? {
@@ -253,11 +248,11 @@ pub fn decode_snapshot(payload: &[u8], version: u8) -> Result<Snapshot, Malforme
         snapshot.registry.push(RegistryEntry { number, name, removed });
     }
     for _ in 0..reader.u32()? {
-        snapshot.sources.push(decode_source_state(&mut reader, version)?);
+        snapshot.sources.push(decode_source_state(&mut reader)?);
     }
     for _ in 0..reader.u32()? {
         let length = reader.u32()? as usize;
-        snapshot.commits.push(decode_commit(reader.take(length)?, version)?);
+        snapshot.commits.push(decode_commit(reader.take(length)?)?);
     }
     if reader.is_empty() { Ok(snapshot) } else { Err(Malformed) }
 }

@@ -80,7 +80,6 @@ pub fn scan_log<D: Disk>(
         last: Sequence(0),
         started: false,
         resync: false,
-        skipped_to: Sequence(0),
         epoch: 0,
         synced: Sequence(0),
         highest_seen: Sequence(0),
@@ -120,8 +119,6 @@ struct Scan<'a, D: Disk> {
     started: bool,
     /// Damage lies behind: the sequence may jump once.
     resync: bool,
-    /// Segments that need not be there lie behind: the sequence may jump to this one.
-    skipped_to: Sequence,
     epoch: u32,
     synced: Sequence,
     highest_seen: Sequence,
@@ -146,7 +143,6 @@ impl<D: Disk> Scan<'_, D> {
                     self.sealed = true;
                     self.next_segment();
                 }
-                Outcome::Skip => self.skip(),
                 Outcome::End | Outcome::Cut => return Ok(row),
                 Outcome::CutGroup => {
                     if let Some(group) = self.group.take() {
@@ -172,10 +168,6 @@ impl<D: Disk> Scan<'_, D> {
             open_group: self.group.is_some(),
         };
         let Some(candidate) = self.candidates.get(self.index).filter(|found| found.number == self.expected) else {
-            if self.is_passed() {
-                finding.segment = SegmentState::Passed;
-                return (finding, String::new());
-            }
             finding.last = self.index >= self.candidates.len();
             finding.proved = self.is_proved();
             return (finding, "the segment is missing".to_owned());
@@ -248,8 +240,7 @@ impl<D: Disk> Scan<'_, D> {
             return Some((FrameState::LowerEpoch, format!("a frame of epoch {epoch} behind epoch {}", self.epoch)));
         }
         let follows = sequence.0 == self.last.0 + 1;
-        let may_jump = self.resync || (begins && epoch > self.epoch) || sequence == self.skipped_to;
-        let jumps = sequence > self.last && may_jump;
+        let jumps = sequence > self.last && (self.resync || (begins && epoch > self.epoch));
         if follows || jumps {
             return None;
         }
@@ -284,7 +275,6 @@ impl<D: Disk> Scan<'_, D> {
         let header = *view.header();
         let place = Place { segment: self.expected, offset: self.offset };
         if header.kind == FrameKind::Events {
-            segment.take_events();
             if !header.has(FLAG_MORE) {
                 self.group = None;
             } else if self.group.is_none() {
@@ -314,19 +304,6 @@ impl<D: Disk> Scan<'_, D> {
         (self.started, self.resync, self.sealed) = (true, false, false);
         self.offset += u64::from(header.length);
         self.tail = Some(Place { segment: self.expected, offset: self.offset });
-    }
-
-    /// Whether the segment that is looked at is none that has to be there.
-    fn is_passed(&self) -> bool {
-        let next = self.candidates.get(self.index);
-        next.is_some_and(|next| next.state == SegmentState::Good && next.previous < self.expected)
-    }
-
-    fn skip(&mut self) {
-        if let Some(next) = self.candidates.get(self.index) {
-            (self.expected, self.skipped_to) = (next.number, next.first_sequence);
-        }
-        self.offset = 0;
     }
 
     fn next_segment(&mut self) {
@@ -377,8 +354,6 @@ impl<D: Disk> Scan<'_, D> {
         let end = found.unwrap_or(segment.bytes());
         damage.bytes = end - self.offset;
         segment.gaps.push((self.offset, end));
-        // What was there nobody knows.
-        segment.take_events();
         if let Some(directory) = self.quarantine {
             let bytes = segment.read(self.offset, damage.bytes as usize);
             let name = format!("log-{:08}-segment-{}-offset-{}.bin", id.0, self.expected, self.offset);

@@ -12,16 +12,13 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
 /// "TWSG", little-endian.
 pub const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"TWSG");
-/// The version that this code writes.
-pub const SEGMENT_VERSION: u8 = 2;
-/// The oldest version that this code reads.
-pub const SEGMENT_VERSION_OLDEST: u8 = 1;
+/// The version that this code reads and writes.
+pub const SEGMENT_VERSION: u8 = 1;
 
 /// The fields of a segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +33,6 @@ pub struct SegmentHeader {
     pub epoch: u32,
     /// Bytes of the file.
     pub segment_bytes: u64,
-    /// The last segment before it that holds events: those between are not needed with this one.
-    pub previous: u64,
 }
 
 /// What the first bytes of a segment file are.
@@ -62,7 +57,6 @@ impl SegmentHeader {
         out[32..40].copy_from_slice(&self.first_sequence.0.to_le_bytes());
         out[40..44].copy_from_slice(&self.epoch.to_le_bytes());
         out[48..56].copy_from_slice(&self.segment_bytes.to_le_bytes());
-        out[56..64].copy_from_slice(&self.previous.to_le_bytes());
         let checksum = crc_fast::crc32_iscsi(&out[8..]);
         out[4..8].copy_from_slice(&checksum.to_le_bytes());
         out
@@ -77,26 +71,21 @@ impl SegmentHeader {
         {
             return HeaderFound::Bad;
         }
-        let version = bytes[8];
-        if !(SEGMENT_VERSION_OLDEST..=SEGMENT_VERSION).contains(&version) {
-            return HeaderFound::Foreign(version);
+        if bytes[8] != SEGMENT_VERSION {
+            return HeaderFound::Foreign(bytes[8]);
         }
-        let possible = |header: &SegmentHeader| {
-            header.first_sequence.0 <= SEQUENCE_MAX && header.epoch <= EPOCH_MAX && header.previous <= header.number
-        };
-        SegmentHeader::fields(&bytes[16..], version).ok().filter(possible).map_or(HeaderFound::Bad, HeaderFound::Good)
+        let possible = |header: &SegmentHeader| header.first_sequence.0 <= SEQUENCE_MAX && header.epoch <= EPOCH_MAX;
+        SegmentHeader::fields(&bytes[16..]).ok().filter(possible).map_or(HeaderFound::Bad, HeaderFound::Good)
     }
 
-    fn fields(bytes: &[u8], version: u8) -> Result<SegmentHeader, super::bytes::Malformed> {
+    fn fields(bytes: &[u8]) -> Result<SegmentHeader, super::bytes::Malformed> {
         let mut reader = Reader::new(bytes);
         let log = LogId(reader.u64()?);
         let number = reader.u64()?;
         let first_sequence = Sequence(reader.u64()?);
         let epoch = reader.u32()?;
         reader.take(4)?;
-        let segment_bytes = reader.u64()?;
-        let previous = if version >= 2 { reader.u64()? } else { number.saturating_sub(1) };
-        Ok(SegmentHeader { log, number, first_sequence, epoch, segment_bytes, previous })
+        Ok(SegmentHeader { log, number, first_sequence, epoch, segment_bytes: reader.u64()? })
     }
 }
 
@@ -136,24 +125,11 @@ pub struct Segment<D: Disk> {
     pub map: D::Map,
     /// Sequence of its first frame.
     pub first_sequence: Sequence,
-    /// The last segment before it that holds events: see [`SegmentHeader::previous`].
-    pub previous: u64,
-    /// Whether it may hold events: one that holds none is not needed once the one behind it is durable.
-    pub(crate) holds_events: AtomicBool,
     /// Damaged ranges that recovery set aside: sorted, disjoint. A reader jumps over them.
     pub gaps: Vec<(u64, u64)>,
 }
 
 impl<D: Disk> Segment<D> {
-    /// Says that it may hold events. Only the writer of the log asks.
-    pub(crate) fn take_events(&self) {
-        self.holds_events.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn holds_events(&self) -> bool {
-        self.holds_events.load(Ordering::Relaxed)
-    }
-
     /// Bytes of the segment.
     pub fn bytes(&self) -> u64 {
         self.map.length() as u64
@@ -227,8 +203,6 @@ impl<D: Disk> Standby<D> {
             file: self.file,
             map: self.map,
             first_sequence: header.first_sequence,
-            previous: header.previous,
-            holds_events: AtomicBool::new(false),
             gaps: Vec::new(),
         })
     }

@@ -13,8 +13,6 @@ pub enum SegmentState {
     Bad,
     /// Its file is not there.
     Missing,
-    /// Its file is not there, and need not be: the header of the next one says that it held no events.
-    Passed,
     /// Its header is whole and of another version.
     Foreign,
 }
@@ -64,8 +62,6 @@ pub enum Outcome {
     Accept,
     /// Go on in the next segment.
     NextSegment,
-    /// Go on at the head of the next segment there is: what was between held no events.
-    Skip,
     /// The log ends here, and nothing speaks of a loss.
     End,
     /// The log ends here; what follows was never durable and is discarded.
@@ -129,7 +125,6 @@ const NO: Option<bool> = Some(false);
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
     row("foreign_segment",     &[S::Foreign],           ANY,                  [None, None, None], Outcome::Refuse),
-    row("passed_segment",      &[S::Passed],            ANY,                  [None, None, None], Outcome::Skip),
     row("lost_segment",        &[S::Bad, S::Missing],   ANY,                  [YES, None, None],  Outcome::Quarantine),
     row("group_without_end",   &[S::Bad, S::Missing],   ANY,                  [NO, None, YES],    Outcome::CutGroup),
     row("segment_not_begun",   &[S::Bad, S::Missing],   ANY,                  [NO, YES, NO],      Outcome::End),
@@ -169,7 +164,7 @@ mod tests {
     fn every_combination_has_exactly_one_row() {
         let mut used = std::collections::HashSet::new();
         let flags = [false, true];
-        for segment in [S::Good, S::Bad, S::Missing, S::Passed, S::Foreign] {
+        for segment in [S::Good, S::Bad, S::Missing, S::Foreign] {
             for &frame in ANY {
                 for (proved, last, open_group) in
                     flags.into_iter().flat_map(|a| flags.into_iter().flat_map(move |b| flags.map(|c| (a, b, c))))

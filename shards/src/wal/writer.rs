@@ -21,7 +21,7 @@ use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, Timestamp};
-use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN};
+use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEQUENCE_MAX, TOMBSTONES_MIN};
 use crate::signal::Signal;
 use staging::Staging;
 use std::cell::RefCell;
@@ -31,12 +31,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Standbys kept ready. Events take one only while [`SEGMENTS_RESERVED`] remain.
-const STANDBYS: u64 = 3 + SEGMENTS_RESERVED;
+/// Standbys kept ready. Data takes one only while another remains, which is the one for commits.
+const STANDBYS: u64 = 4;
 
-/// Standbys that the start waits for, and that are made although the disk has little room; the others are made while the log
-/// is used.
-const STANDBYS_FIRST: u64 = 1 + SEGMENTS_RESERVED;
+/// Standbys that the start waits for; the others are made while the log is used.
+const STANDBYS_FIRST: u64 = 2;
 
 /// Standbys kept of those that were segments: their pages are in the cache, and a log that is used that fast needs them again.
 const SPARES: u64 = 8;
@@ -171,7 +170,6 @@ impl<E: Env> Writer<E> {
                     first_sequence: next,
                     epoch,
                     segment_bytes: options.segment_bytes,
-                    previous: 0,
                 };
                 Arc::new(standbys.remove(0).begin(&disk, &header)?)
             }
@@ -385,14 +383,14 @@ impl<E: Env> Writer<E> {
                 offset += frame.length() as u64;
             }
         }
-        // Commits take what is there even where an earlier life had more segments than are allowed now: without them none of
-        // these would ever go.
+        // One segment is kept back from data. Commits take what is there even where an earlier life had more segments than are
+        // allowed now: without them none of these would ever go.
         let live = self.log.counters.segments.get() + rolls;
-        let too_many = purpose == Purpose::Data && live > self.segments_max() - SEGMENTS_RESERVED;
+        let too_many = purpose == Purpose::Data && live > self.segments_max() - 1;
         let spare = self.standbys.len() as u64;
-        let ready = if purpose == Purpose::Data { spare.saturating_sub(SEGMENTS_RESERVED) } else { spare };
+        let ready = if purpose == Purpose::Data { spare.saturating_sub(1) } else { spare };
         // A group over more segments than the log can ever give to data would wait for ever.
-        let ready_max = (STANDBYS - SEGMENTS_RESERVED).min(self.segments_max().saturating_sub(1 + SEGMENTS_RESERVED));
+        let ready_max = (STANDBYS - 1).min(self.segments_max().saturating_sub(2));
         if purpose == Purpose::Data && rolls > ready_max {
             return Err(WalError::TooLarge { bytes: total, room: self.frame_bytes_max() });
         }
@@ -420,7 +418,6 @@ impl<E: Env> Writer<E> {
             first_sequence: self.next,
             epoch: self.epoch,
             segment_bytes: self.options.segment_bytes,
-            previous: self.log.last_with_events(),
         };
         self.write_staged()?;
         assert!(!self.standbys.is_empty(), "a roll is planned: its standby is there");
@@ -466,9 +463,6 @@ impl<E: Env> Writer<E> {
     }
 
     fn write_stamped(&mut self, frame: &mut FrameBuilder, more: bool, starts_epoch: bool) -> Result<(), WalError> {
-        if frame.kind() == FrameKind::Events {
-            self.active.take_events();
-        }
         let bytes = frame.stamp(&Stamp {
             log: self.log.id(),
             epoch: self.epoch,
@@ -509,7 +503,7 @@ impl<E: Env> Writer<E> {
         frame.count_outputs(|output, events| self.log.count_appended(output, events));
         for recorded in frame.recorded() {
             let gone = recorded.gone.then(|| self.env.wall());
-            self.state.sources.insert(&recorded.source, &recorded.range, gone, self.epoch);
+            self.state.sources.insert(&recorded.source, &recorded.range, gone);
         }
     }
 

@@ -287,7 +287,6 @@ mod tests {
             intervals: vec![(0, end as u64)],
             marker: tail_marker(&content[..end]),
             gone: None,
-            told: 0,
         }
     }
 

@@ -8,17 +8,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use tailwater::inputs::file::identity::{Descriptor, HEAD_BYTES};
 use tailwater_shards::batch::Source;
-use tailwater_shards::wal::Commit;
-use tailwater_shards::wal::frame::{
-    FRAME_HEADER_BYTES, FRAME_VERSION, FRAME_VERSION_OLDEST, FrameHeader, FrameKind, FrameView,
-};
+use tailwater_shards::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameView};
 use tailwater_shards::wal::positions::holes;
 use tailwater_shards::wal::record::{
-    PositionEntry, Snapshot, decode_commit, decode_snapshot, encode_commit, encode_position, encode_snapshot,
+    PositionEntry, decode_commit, decode_snapshot, encode_commit, encode_position, encode_snapshot,
 };
-
-/// Versions of the format that are read.
-const VERSIONS: std::ops::RangeInclusive<u8> = FRAME_VERSION_OLDEST..=FRAME_VERSION;
 
 /// The first byte says which record.
 pub fn check(data: &[u8]) -> Verdict {
@@ -31,13 +25,9 @@ pub fn check(data: &[u8]) -> Verdict {
     })
 }
 
-/// Whether the bytes are a snapshot of any version that is read.
+/// Whether the bytes are a snapshot.
 pub fn snapshot(payload: &[u8]) -> bool {
-    let snapshots = VERSIONS.filter_map(|version| decode_snapshot(payload, version).ok());
-    snapshots.map(|snapshot| one_snapshot(payload, &snapshot)).count() > 0
-}
-
-fn one_snapshot(payload: &[u8], snapshot: &Snapshot) {
+    let Ok(snapshot) = decode_snapshot(payload) else { return false };
     let things = snapshot.registry.len() + snapshot.sources.len() + snapshot.commits.len();
     assert!(things * 4 <= payload.len(), "{things} things of {} bytes", payload.len());
     for source in &snapshot.sources {
@@ -48,26 +38,19 @@ fn one_snapshot(payload: &[u8], snapshot: &Snapshot) {
     }
     let mut again = Vec::new();
     encode_snapshot(&mut again, &snapshot.registry, snapshot.sources.iter(), snapshot.commits.iter());
-    assert_eq!(
-        decode_snapshot(&again, FRAME_VERSION).as_ref(),
-        Ok(snapshot),
-        "a snapshot comes back as it was written"
-    );
+    assert_eq!(decode_snapshot(&again).as_ref(), Ok(&snapshot), "a snapshot comes back as it was written");
+    true
 }
 
-/// Whether the bytes are a commit of any version that is read.
+/// Whether the bytes are a commit.
 pub fn commit(payload: &[u8]) -> bool {
-    let commits = VERSIONS.filter_map(|version| Some((version, decode_commit(payload, version).ok()?)));
-    commits.map(|(version, commit)| one_commit(payload, version, &commit)).count() > 0
-}
-
-fn one_commit(payload: &[u8], version: u8, commit: &Commit) {
-    let head = if version == 1 { 24 } else { 32 };
-    assert_eq!(head + commit.cursors.len() * 24 + commit.state.len(), payload.len());
+    let Ok(commit) = decode_commit(payload) else { return false };
+    assert_eq!(24 + commit.cursors.len() * 24 + commit.state.len(), payload.len());
     let mut again = Vec::new();
-    encode_commit(&mut again, commit);
-    assert_eq!(decode_commit(&again, FRAME_VERSION).as_ref(), Ok(commit), "a commit comes back as it was written");
+    encode_commit(&mut again, &commit);
+    assert_eq!(decode_commit(&again).as_ref(), Ok(&commit), "a commit comes back as it was written");
     crate::outputs::state(&commit.state);
+    true
 }
 
 /// What the position section of a frame says, written again.

@@ -314,7 +314,6 @@ impl Model {
         let length = script.below(20);
         let commit = Commit {
             output: OutputNumber(number as u8),
-            instance: None,
             number: reading.commits.len() as u64 + 1,
             cursors: vec![(LOG, cursor.position())],
             state: script.bytes(length).to_vec(),

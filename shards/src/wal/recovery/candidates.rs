@@ -11,7 +11,6 @@ use crate::wal::table::SegmentState;
 use crate::wal::{LogId, Sequence, WalError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A file that has the name of a segment.
 pub(super) struct Candidate<D: Disk> {
@@ -20,8 +19,6 @@ pub(super) struct Candidate<D: Disk> {
     pub(super) state: SegmentState,
     pub(super) version: u8,
     pub(super) first_sequence: Sequence,
-    /// As the header says; its own number where there is no header.
-    pub(super) previous: u64,
     /// None when the file is too short to be looked at.
     pub(super) segment: Option<Segment<D>>,
 }
@@ -56,7 +53,6 @@ fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> R
         state: SegmentState::Bad,
         version: 0,
         first_sequence: Sequence(0),
-        previous: number,
         segment: None,
     };
     if length < (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64 {
@@ -68,15 +64,11 @@ fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> R
         HeaderFound::Good(header) if header.number == number && header.log == id => {
             candidate.state = SegmentState::Good;
             candidate.first_sequence = header.first_sequence;
-            candidate.previous = header.previous;
         }
         HeaderFound::Foreign(version) => (candidate.state, candidate.version) = (SegmentState::Foreign, version),
         _ => {}
     }
-    let (first_sequence, previous) = (candidate.first_sequence, candidate.previous);
-    // Without its header nobody knows what else it has.
-    let holds_events = AtomicBool::new(candidate.state != SegmentState::Good);
-    let (file, gaps) = (Arc::new(file), Vec::new());
-    candidate.segment = Some(Segment { number, path, file, map, first_sequence, previous, holds_events, gaps });
+    let first_sequence = candidate.first_sequence;
+    candidate.segment = Some(Segment { number, path, file: Arc::new(file), map, first_sequence, gaps: Vec::new() });
     Ok(candidate)
 }

@@ -15,16 +15,14 @@ pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), Fr
                 let position = position?;
                 let gone = position.gone.then_some(header.timestamp);
                 match position.record {
-                    Some(record) => {
-                        state.sources.insert(&record.to_source(position.key), &position.range, gone, header.epoch)
-                    }
+                    Some(record) => state.sources.insert(&record.to_source(position.key), &position.range, gone),
                     // Its record was in what is damaged now; the bytes are read again.
-                    None => drop(state.sources.extend(position.key, &position.range, gone, header.epoch)),
+                    None => drop(state.sources.extend(position.key, &position.range, gone)),
                 }
             }
         }
         FrameKind::Snapshot => {
-            let snapshot = decode_snapshot(view.payload(), header.version)?;
+            let snapshot = decode_snapshot(view.payload())?;
             for entry in snapshot.registry {
                 match state.registry.iter_mut().find(|known| known.number == entry.number) {
                     Some(known) => *known = entry,
@@ -34,7 +32,7 @@ pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), Fr
             snapshot.sources.into_iter().for_each(|source| state.sources.absorb(source));
             snapshot.commits.into_iter().for_each(|commit| state.commit(commit));
         }
-        FrameKind::Commit => state.commit(decode_commit(view.payload(), header.version)?),
+        FrameKind::Commit => state.commit(decode_commit(view.payload())?),
         FrameKind::Seal => {}
     }
     Ok(())

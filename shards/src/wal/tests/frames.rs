@@ -93,14 +93,14 @@ fn commit_and_snapshot_round_trip() {
     state.registry.push(RegistryEntry { number: OutputNumber(3), name: "es".into(), removed: true });
     let ranges = [(0, 5), (7, 9)];
     for (from, to) in ranges {
-        state.sources.insert(&source(), &SourceRange { from, to, marker: to }, Some(Timestamp(8)), 3);
+        state.sources.insert(&source(), &SourceRange { from, to, marker: to }, Some(Timestamp(8)));
     }
     let mut group = Group::new();
     let directory = Path::new(DIRECTORY);
     crate::wal::snapshot::build_snapshot(&mut group, &mut state, Timestamp(1), 1 << 20, directory).unwrap();
     let bytes = group.frames_mut()[0].stamp(&stamp()).to_vec();
     let view = FrameView::new(Cow::Borrowed(&bytes)).unwrap();
-    let snapshot = crate::wal::record::decode_snapshot(view.payload(), view.header().version).unwrap();
+    let snapshot = crate::wal::record::decode_snapshot(view.payload()).unwrap();
     assert_eq!(snapshot.registry, state.registry);
     assert_eq!(snapshot.commits, [commit]);
     assert_eq!(&snapshot.sources[0], state.sources.get(SourceKey(7)).unwrap());
@@ -150,8 +150,8 @@ proptest! {
                 lines.for_each(drop);
             }
             view.positions().for_each(drop);
-            let _ = crate::wal::record::decode_snapshot(view.payload(), view.header().version);
-            let _ = crate::wal::record::decode_commit(view.payload(), view.header().version);
+            let _ = crate::wal::record::decode_snapshot(view.payload());
+            let _ = crate::wal::record::decode_commit(view.payload());
         }
     }
 
@@ -189,7 +189,7 @@ fn numbers_that_no_log_reaches_are_damage() {
     let decoded = |commit: &Commit| {
         let mut out = Vec::new();
         encode_commit(&mut out, commit);
-        decode_commit(&out, crate::wal::frame::FRAME_VERSION)
+        decode_commit(&out)
     };
     assert!(decoded(&commit).is_err());
     commit.cursors.clear();
@@ -205,14 +205,7 @@ fn numbers_that_no_log_reaches_are_damage() {
 #[test]
 fn a_segment_whose_first_sequence_no_log_reaches_is_bad() {
     let header = |first, epoch| {
-        let header = SegmentHeader {
-            log: LOG,
-            number: 1,
-            first_sequence: Sequence(first),
-            epoch,
-            segment_bytes: 4096,
-            previous: 0,
-        };
+        let header = SegmentHeader { log: LOG, number: 1, first_sequence: Sequence(first), epoch, segment_bytes: 4096 };
         SegmentHeader::decode(&header.encode())
     };
     assert!(matches!(header(1, 1), HeaderFound::Good(_)));

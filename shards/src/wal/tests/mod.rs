@@ -5,7 +5,6 @@
 
 mod fixtures;
 mod frames;
-mod full;
 mod model;
 mod recovery;
 mod rolling;
@@ -138,5 +137,5 @@ fn read(log: &Arc<Log<SimDisk>>, from: Position) -> Vec<u64> {
 }
 
 fn commit_of(number: u64, position: Position) -> Commit {
-    Commit { output: OutputNumber(0), instance: None, number, cursors: vec![(LOG, position)], state: vec![9; 5] }
+    Commit { output: OutputNumber(0), number, cursors: vec![(LOG, position)], state: vec![9; 5] }
 }

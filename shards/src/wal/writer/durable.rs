@@ -4,7 +4,6 @@
 
 use super::{Poison, SPARES, STANDBYS, STANDBYS_FIRST, SyncTarget, Writer, copy_error};
 use crate::env::{Disk as _, Env, File as _};
-use crate::limits::SEGMENTS_RESERVED;
 use crate::wal::standby::{Maintained, Maintenance};
 use crate::wal::{Sequence, SyncPolicy, WalError, WalType};
 use std::io;
@@ -87,8 +86,7 @@ impl<E: Env> Writer<E> {
         }
         let consumed = self.log.take_consumed(self.active.number);
         let live = self.log.counters.segments.get();
-        // Where an earlier life had more than is allowed now, commits still need their own.
-        let room = self.segments_max().checked_sub(live).unwrap_or(SEGMENTS_RESERVED);
+        let room = self.segments_max().saturating_sub(live);
         let ready = self.standbys.len() + self.unsettled.standbys.len();
         let more = |wanted: u64| wanted.min(room).saturating_sub(ready as u64) as usize;
         let missing = more(standbys);

@@ -89,7 +89,6 @@ impl Log {
             intervals: kept.intervals.clone(),
             marker: kept.marker,
             gone: None,
-            told: 0,
         };
         self.sources.values().map(state).collect()
     }
