@@ -18,7 +18,7 @@ mod sender;
 mod tests;
 
 pub use receiver::{Dropped, LaneAcknowledger, LaneReceiver};
-pub use sender::LaneSender;
+pub use sender::{LaneSender, Sent};
 
 use crate::counters::{InputCounters, LaneCounters};
 use crate::limits::{LANE_BATCHES, LANE_BYTES_DEFAULT, LANE_SLOTS};
@@ -62,6 +62,9 @@ impl Default for LaneOptions {
 struct Shared {
     /// The highest acknowledged ticket.
     acknowledged: AtomicU64,
+    /// Tickets are acknowledged before they would survive a loss of power; and the highest that would.
+    early: AtomicBool,
+    hardened: AtomicU64,
     /// Bytes the sender asks the receiver to drop, ever.
     drop_asked: AtomicU64,
     /// The sender has ended.
@@ -100,6 +103,8 @@ pub fn lane(
     let (home_in, home) = ring((LANE_BATCHES + LARGE_BATCHES).next_power_of_two());
     let shared = Arc::new(Shared {
         acknowledged: AtomicU64::new(0),
+        early: AtomicBool::new(false),
+        hardened: AtomicU64::new(0),
         drop_asked: AtomicU64::new(0),
         finished: AtomicBool::new(false),
         settle_asked: AtomicBool::new(false),
