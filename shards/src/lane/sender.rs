@@ -253,6 +253,10 @@ impl LaneSender {
         if let Some(earlier) = same.filter(|earlier| earlier.range.to == batch.range.from) {
             earlier.range = SourceRange { from: earlier.range.from, ..batch.range };
             earlier.dropped_events += batch.dropped_events;
+            // The later word on the source holds: whether it is gone, and when, and what it is called by now.
+            earlier.gone = batch.gone;
+            earlier.received = batch.received;
+            earlier.source = batch.source.clone();
             drop(owed);
             self.put_back(batch);
             return;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
 use crate::counters::Discard;
+use crate::env::Timestamp;
 use crate::limits::CHUNK_BYTES;
 use futures_lite::future::{block_on, poll_once};
 
@@ -151,4 +152,34 @@ fn tickets_are_acknowledged_in_order() {
     assert!(block_on(poll_once(lane.sender.acknowledge_of(ticket))).is_none());
     lane.receiver.acknowledger().acknowledge(ticket);
     assert!(block_on(poll_once(lane.sender.acknowledge_of(ticket))).is_some());
+}
+
+#[test]
+fn dropped_range_keeps_that_its_source_is_gone() {
+    let mut lane = Fixture::new(CHUNK_BYTES, WhenFull::DropNewest);
+    lane.send();
+    assert_eq!(lane.send(), Some(None), "the lane is full");
+    let send_empty = |lane: &mut Fixture, gone: bool| {
+        let mut batch = block_on(lane.sender.batch(&lane.source));
+        batch.range = SourceRange { from: lane.at, to: lane.at, marker: 0 };
+        batch.received = Timestamp(5);
+        batch.gone = gone;
+        assert_eq!(block_on(poll_once(lane.sender.send(batch))), Some(None));
+    };
+    let owed = |lane: &mut Fixture| {
+        let sent = lane.receiver.pop().expect("one was sent");
+        lane.receiver.give_back(sent);
+        lane.sender.settle();
+        let owed = lane.receiver.pop().expect("the range of the dropped ones");
+        let said = (owed.range.from, owed.range.to, owed.dropped_events, owed.gone, owed.received);
+        lane.receiver.give_back(owed);
+        said
+    };
+    send_empty(&mut lane, true);
+    assert_eq!(owed(&mut lane), (10, 20, 10, true, Timestamp(5)));
+    lane.send();
+    lane.send();
+    send_empty(&mut lane, true);
+    send_empty(&mut lane, false);
+    assert_eq!(owed(&mut lane), (30, 40, 10, false, Timestamp(5)), "it came back");
 }
