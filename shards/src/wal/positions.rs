@@ -72,6 +72,12 @@ impl SourceTable {
         self.sources.values()
     }
 
+    /// The sources of which `wanted` says so.
+    pub fn only(&self, wanted: impl Fn(&SourceState) -> bool) -> SourceTable {
+        let wanted = self.sources.iter().filter(|(_, state)| wanted(state));
+        SourceTable { sources: wanted.map(|(key, state)| (*key, state.clone())).collect() }
+    }
+
     /// Takes the states out.
     pub fn into_states(self) -> impl Iterator<Item = SourceState> {
         self.sources.into_values()
@@ -124,16 +130,23 @@ impl SourceTable {
         }
     }
 
-    /// Adds another log's table. Neither is later than the other: of two that are equally far, one that still exists wins.
+    /// Adds another log's table. Of two logs that have read equally far the one that was told of the source in a later start holds:
+    /// the other has an old copy, and does not know that the source is gone, say. Told in the same start, neither is later, and a
+    /// source that still exists wins.
     pub fn merge(&mut self, other: SourceTable) {
-        for mut state in other.sources.into_values() {
-            if let Some(mine) = self.sources.get(&state.key())
-                && mine.end() == state.end()
-                && mine.gone.is_none()
-            {
-                state.gone = None;
+        for state in other.sources.into_values() {
+            let Some(mine) = self.sources.get_mut(&state.key()) else {
+                self.sources.insert(state.key(), state);
+                continue;
+            };
+            let word = |state: &SourceState| (state.end(), state.told, state.gone.is_none(), state.gone);
+            let theirs_holds = word(&state) >= word(mine);
+            for (from, to) in &state.intervals {
+                insert_interval(&mut mine.intervals, *from, *to);
             }
-            self.absorb(state);
+            if theirs_holds {
+                *mine = SourceState { intervals: std::mem::take(&mut mine.intervals), ..state };
+            }
         }
     }
 
@@ -191,6 +204,53 @@ mod tests {
             table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp), 1);
         }
         table
+    }
+
+    fn told(end: u64, gone: Option<i64>, epoch: u32) -> SourceTable {
+        let mut all = table([None]);
+        let source = all.get(SourceKey(0)).expect("one source").source.clone();
+        all.insert(&source, &SourceRange { from: 0, to: end, marker: end }, gone.map(Timestamp), epoch);
+        all
+    }
+
+    #[test]
+    fn whoever_has_read_further_or_was_told_later_says_whether_a_source_is_gone() {
+        let cases = [
+            // (end, gone, epoch) of two logs, and what holds of both.
+            ((10, None, 3), (20, Some(7), 2), Some(7)),
+            ((20, None, 2), (10, Some(7), 3), None),
+            ((10, None, 2), (10, Some(7), 3), Some(7)),
+            ((10, Some(7), 2), (10, None, 3), None),
+            ((10, Some(7), 3), (10, None, 3), None),
+        ];
+        for ((end, gone, epoch), (other_end, other_gone, other_epoch), holds) in cases {
+            let (one, other) = (told(end, gone, epoch), told(other_end, other_gone, other_epoch));
+            let mut merged = one.clone();
+            merged.merge(other.clone());
+            let mut turned = other;
+            turned.merge(one);
+            assert_eq!(merged, turned, "the order of the logs means nothing");
+            let state = merged.get(SourceKey(0)).expect("one source");
+            assert_eq!((state.gone, state.end()), (holds.map(Timestamp), end.max(other_end)));
+            assert_eq!(state.marker, state.end(), "the marker is that of the end");
+        }
+    }
+
+    /// The first log takes over a source at each start and is told nothing of it, the second one is told that it is gone. What the
+    /// first carries over would say at every later start that the source exists.
+    #[test]
+    fn a_copy_that_was_carried_over_does_not_bring_a_source_back() {
+        let (mut first, mut second) = (told(10, None, 1), told(10, None, 1));
+        for epoch in 2..6 {
+            let source = second.get(SourceKey(0)).expect("one source").source.clone();
+            if epoch == 2 {
+                second.insert(&source, &SourceRange { from: 10, to: 10, marker: 10 }, Some(Timestamp(7)), epoch);
+            }
+            let mut merged = first.clone();
+            merged.merge(second.clone());
+            assert_eq!(merged.get(SourceKey(0)).and_then(|state| state.gone), Some(Timestamp(7)), "start {epoch}");
+            first = merged;
+        }
     }
 
     #[test]
