@@ -117,6 +117,9 @@ pub struct Batch {
     pub source: Arc<Source>,
     /// Which bytes of the source they account for. The first byte of the chunk is the byte `chunk_offset` of the source.
     pub range: SourceRange,
+    /// What of the source is durable by now, in whichever logs: recorded along with the range. Empty where the lane to one log
+    /// takes all of the source, since that log knows.
+    pub settled: SourceRange,
     /// Position in the source of the chunk's first byte.
     pub chunk_offset: u64,
     /// When the bytes were read.
@@ -137,6 +140,7 @@ impl Batch {
             events: Vec::with_capacity(chunk_bytes.div_ceil(64).min(BATCH_EVENTS_MAX)),
             source,
             range: SourceRange::default(),
+            settled: SourceRange::default(),
             chunk_offset: 0,
             received: Timestamp::default(),
             ticket: 0,
@@ -153,6 +157,7 @@ impl Batch {
             self.source = source.clone();
         }
         self.range = SourceRange::default();
+        self.settled = SourceRange::default();
         self.chunk_offset = 0;
         self.ticket = 0;
         self.gone = false;

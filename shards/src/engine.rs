@@ -13,7 +13,7 @@ use crate::delivery::gate::Gate;
 use crate::dlq;
 use crate::env::{Disk, Env, ShardId, Timestamp};
 use crate::lane::LaneOptions;
-use crate::limits::OUTPUTS_MAX;
+use crate::limits::{OUTPUTS_MAX, spread_ranges_max};
 use crate::mesh::{InputMeters, MeshInput, mesh};
 use crate::pipeline::PipelineRef;
 use crate::plugin::{InputSpec, OutputSpec, Placement, ProcessorSpec};
@@ -402,11 +402,18 @@ impl<E: Env> Layout<E> {
     }
 
     fn mesh_inputs(&self) -> Vec<MeshInput> {
+        let instances = |input: &InputPlan<E>| match input.spec.placement() {
+            Placement::One => 1,
+            Placement::Every => self.plan.shards,
+        };
+        let spreading = self.plan.inputs.iter().filter(|input| input.shard_by == ShardBy::Spread);
+        let spread_ranges = spread_ranges_max(self.plan.wal.segment_bytes, spreading.map(instances).sum());
         let of = |(index, input): (usize, &InputPlan<E>)| MeshInput {
             placement: input.spec.placement(),
             home: index % self.plan.shards,
             shard_by: input.shard_by,
             lane: input.lane,
+            spread_ranges,
         };
         self.plan.inputs.iter().enumerate().map(of).collect()
     }
@@ -451,11 +458,19 @@ impl<E: Env> Layout<E> {
         self.merged.sources.iter().filter(|state| *state.source.input == *input).cloned().collect()
     }
 
-    /// The first shard's log takes over what all logs know, so that adopted logs can go once they are delivered.
+    /// The first shard's log takes over what all logs know, so that adopted logs can go once they are delivered. Of the sources
+    /// that another one knows it takes over what all together say: that one is gone, say, or read further. So do all logs of
+    /// sources that are spread over them, because what is settled of these is counted from there.
     fn writer_seed(&self, disk: &E::Disk, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
+        let spread = self.plan.inputs.iter().filter(|input| input.shard_by == ShardBy::Spread);
+        let spread: Vec<&str> = spread.map(|input| &*input.name).collect();
+        let known = &recovered.state.sources;
         let sources = match index {
             0 => self.merged.sources.clone(),
-            _ => recovered.state.sources.clone(),
+            _ => self
+                .merged
+                .sources
+                .only(|state| known.get(state.key()).is_some() || spread.contains(&&*state.source.input)),
         };
         let state = LogState { sources, registry: self.merged.registry.clone(), commits: self.merged.commits.clone() };
         let cursors = self.merged.commits.values().flat_map(|commit| &commit.cursors);

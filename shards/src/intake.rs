@@ -14,7 +14,7 @@ use crate::env::{Disk as _, Env, Sabotage, Timestamp};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
 use crate::limits::{OUTPUTS_MAX, line_bytes_fitting};
-use crate::pipeline::InputPath;
+use crate::pipeline::{InputPath, record};
 use crate::signal::Signal;
 use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
@@ -152,6 +152,11 @@ impl<E: Env> Intake<E> {
                 }
                 if self.stop.is_asked() && self.tick(true).await.is_err() {
                     return;
+                }
+                // Of a lane whose processor has lines to make, the tick has taken it.
+                let asked = self.lanes.iter().filter(|lane| lane.receiver.take_settle_asked()).count();
+                if asked > 0 {
+                    self.keeper.hurry();
                 }
                 if !self.keeper.has_staged() {
                     self.wait().await;
@@ -345,7 +350,7 @@ impl<E: Env> Intake<E> {
         let introduce = introduces(&self.keeper, &dropped.source);
         self.group.clear();
         let frame = self.group.frame(FrameKind::Events, 0, 0);
-        frame.position(&dropped.range, &dropped.source, introduce, dropped.gone);
+        record(frame, &dropped.source, &dropped.settled, &dropped.range, introduce, dropped.gone);
         frame.discard(dropped.events);
         frame.set_timestamp(self.env.wall());
         frame.finish();

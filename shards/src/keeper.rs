@@ -13,7 +13,7 @@ use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
 use crate::wal::log::{Log, Reader};
 use crate::wal::writer::{SyncTarget, Writer, maintain};
-use crate::wal::{Commit, Position, Sequence, SyncPolicy, WalError, WalOptions};
+use crate::wal::{Commit, Position, Sequence, SyncPolicy, WalError, WalOptions, WalType};
 use event_listener::Event;
 use futures_lite::future::or;
 use std::cell::{Cell, RefCell};
@@ -58,6 +58,8 @@ pub struct Keeper<E: Env> {
     writer: RefCell<Writer<E>>,
     log: Arc<Log<E::Disk>>,
     policy: SyncPolicy,
+    /// Tickets are acknowledged before they are durable.
+    early: bool,
     segments_max: u64,
     segment_bytes: u64,
     acknowledgers: Vec<LaneAcknowledger>,
@@ -97,11 +99,16 @@ impl<E: Env> Keeper<E> {
     /// A keeper; its tasks are started with [`Keeper::start`].
     pub fn new(parts: KeeperParts<E>) -> Rc<Keeper<E>> {
         let KeeperParts { env, writer, options, acknowledgers, stop, counters } = parts;
+        let early = options.sync == SyncPolicy::Never && options.kind == WalType::Disk;
+        if early {
+            acknowledgers.iter().for_each(LaneAcknowledger::acknowledges_early);
+        }
         Rc::new(Keeper {
             env,
             log: writer.log().clone(),
             writer: RefCell::new(writer),
             policy: options.sync,
+            early,
             segment_bytes: options.segment_bytes,
             segments_max: (options.log_bytes / options.segment_bytes).max(SEGMENTS_MIN),
             acknowledgers,
@@ -211,6 +218,15 @@ impl<E: Env> Keeper<E> {
         self.counters.wal_full.add(1);
     }
 
+    /// Makes the next sync come soon, under every policy: somebody waits for what it makes durable.
+    pub fn hurry(&self) {
+        if self.early {
+            self.letting_go.set(true);
+            self.dirty.notify();
+        }
+        self.hurry.notify();
+    }
+
     /// Waits until a refused append may succeed, or for a while.
     pub async fn room(&self) {
         or(self.log.recycled.wait(), self.env.sleep(ROOM_RETRY)).await;
@@ -238,8 +254,13 @@ impl<E: Env> Keeper<E> {
         if self.flush().is_err() {
             return;
         }
+        // All of it is published, so the sync covers it.
+        let acknowledged = self.acknowledged_early();
         let Some(target) = self.writer.borrow().sync_target() else {
             // A log in memory has nothing to sync: what is appended counts at once.
+            if self.log.synced() >= self.log.last() {
+                self.harden(&acknowledged);
+            }
             return self.settle();
         };
         self.syncing.set(true);
@@ -251,6 +272,7 @@ impl<E: Env> Keeper<E> {
                 self.counters.syncs.add(1);
                 self.counters.sync_nanos.add(self.env.now().since(begun).as_nanos() as u64);
                 self.writer.borrow_mut().synced(&target);
+                self.harden(&acknowledged);
                 self.settle();
             }
             Err(error) => {
@@ -259,6 +281,16 @@ impl<E: Env> Keeper<E> {
             }
         }
         self.synced.notify(usize::MAX);
+    }
+
+    /// The highest acknowledged ticket of each lane, where that says nothing of what is durable.
+    fn acknowledged_early(&self) -> Vec<u64> {
+        let lanes = if self.early { self.acknowledgers.as_slice() } else { &[] };
+        lanes.iter().map(LaneAcknowledger::acknowledged).collect()
+    }
+
+    fn harden(&self, acknowledged: &[u64]) {
+        self.acknowledgers.iter().zip(acknowledged).for_each(|(lane, ticket)| lane.harden(*ticket));
     }
 
     async fn sync_files(&self, target: &SyncTarget<E::Disk>) -> std::io::Result<()> {

@@ -18,7 +18,7 @@ mod sender;
 mod tests;
 
 pub use receiver::{Dropped, LaneAcknowledger, LaneReceiver};
-pub use sender::LaneSender;
+pub use sender::{LaneSender, Sent};
 
 use crate::batch::EventSpan;
 use crate::counters::{InputCounters, LaneCounters};
@@ -66,6 +66,9 @@ const _: () = assert!(size_of::<EventSpan>() == EVENT_SPAN_BYTES);
 struct Shared {
     /// The highest acknowledged ticket.
     acknowledged: AtomicU64,
+    /// Tickets are acknowledged before they would survive a loss of power; and the highest that would.
+    early: AtomicBool,
+    hardened: AtomicU64,
     /// Bytes the sender asks the receiver to drop, ever.
     drop_asked: AtomicU64,
     /// The sender has ended.
@@ -101,6 +104,8 @@ pub fn lane(
     let (home_in, home) = ring((LANE_BATCHES + LANE_LARGE_BATCHES).next_power_of_two());
     let shared = Arc::new(Shared {
         acknowledged: AtomicU64::new(0),
+        early: AtomicBool::new(false),
+        hardened: AtomicU64::new(0),
         drop_asked: AtomicU64::new(0),
         finished: AtomicBool::new(false),
         settle_asked: AtomicBool::new(false),

@@ -170,6 +170,37 @@ pub const LANE_BATCHES: usize = LANE_SLOTS + 2;
 /// Batches for lines that no ordinary chunk holds, of one lane at a time.
 pub const LANE_LARGE_BATCHES: usize = 2;
 
+/// Ranges of one source that may lie apart in a log for as long as nothing more comes of it: 256 bytes, about what the source
+/// itself takes.
+///
+/// What a snapshot holds, and so what must not grow with time. It has half of a segment:
+///
+/// | what | how many | bytes of each |
+/// |---|---|---|
+/// | outputs | [`OUTPUTS_MAX`] | 4 and the name |
+/// | commits | two for each output | [`COMMIT_HEAD_BYTES`], [`COMMIT_CURSOR_BYTES`] for each log, [`commit_state_bytes_max`] |
+/// | sources that exist | as many as are followed; the start or the log that has no room for them says so | 48, 16 for each range, names, [`DESCRIPTOR_BYTES_MAX`] |
+/// | sources that are gone | twice as many as existed at once, at least twice [`TOMBSTONES_MIN`], for [`TOMBSTONE_SECONDS`]; fewer where there is no room | the same |
+/// | ranges of a source | one; one more behind each hole that a loss of power left, until it is filled | 16 |
+/// | ranges of a source that is spread over shards | [`SPREAD_RANGES_FREE`] more | 16 |
+/// | beyond these, of all sources that are spread | [`spread_ranges_max`] | 16 |
+///
+/// A source is gone in every log that knows it: in the ones it was spread over at once, in others from the next start on.
+pub const SPREAD_RANGES_FREE: usize = 16;
+
+/// Most ranges that one of `instances` of inputs that spread their sources over shards lets lie apart in the logs, beyond
+/// [`SPREAD_RANGES_FREE`] of each source. A range takes 16 bytes in a snapshot, which has half of a segment: all instances
+/// together may fill an eighth of that. More than 16,384 are of no use: so many batches of 64 KiB are a second of a fast disk.
+pub const fn spread_ranges_max(segment_bytes: u64, instances: usize) -> usize {
+    let all = (segment_bytes / 2 / 8 / 16) as usize;
+    let each = all / if instances == 0 { 1 } else { instances };
+    let most = if each < SPREAD_RANGES_TOTAL_MAX { each } else { SPREAD_RANGES_TOTAL_MAX };
+    if most > SPREAD_RANGES_FREE { most } else { SPREAD_RANGES_FREE }
+}
+
+/// See [`spread_ranges_max`].
+const SPREAD_RANGES_TOTAL_MAX: usize = 16 * 1024;
+
 /// Frames that readers of the shard that wrote them find again: those that are published together, and those that wait for it
 /// meanwhile. Few, because their buffers go round, and more of them would push each other out of the core's cache. As many
 /// buffers wait to be used again.

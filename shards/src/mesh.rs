@@ -22,6 +22,8 @@ pub struct MeshInput {
     pub shard_by: ShardBy,
     /// Bytes and policy of each lane.
     pub lane: LaneOptions,
+    /// Ranges of its sources that each instance lets lie apart in the logs, if it spreads.
+    pub spread_ranges: usize,
 }
 
 /// An instance of an input on its shard.
@@ -30,6 +32,8 @@ pub struct InputEnds {
     pub input: usize,
     /// Its lanes, in the order of the shards.
     pub lanes: Vec<LaneSender>,
+    /// See [`MeshInput::spread_ranges`].
+    pub spread_ranges: usize,
     /// Its mailboxes.
     pub peers: PeersSeed,
     /// What it counts.
@@ -83,7 +87,13 @@ pub fn mesh(inputs: &[MeshInput], shards: usize) -> (Vec<ShardEnds>, Vec<InputMe
                 lane_meters.push(meter);
             }
             meters.push(InputMeters { input: index, shard: from, counters: counters.clone(), lanes: lane_meters });
-            ends[from].inputs.push(InputEnds { input: index, lanes: senders, peers: seed, counters });
+            ends[from].inputs.push(InputEnds {
+                input: index,
+                lanes: senders,
+                spread_ranges: input.spread_ranges,
+                peers: seed,
+                counters,
+            });
         }
     }
     (ends, meters)
@@ -94,7 +104,7 @@ mod tests {
     use super::*;
 
     fn input(placement: Placement, shard_by: ShardBy) -> MeshInput {
-        MeshInput { placement, home: 1, shard_by, lane: LaneOptions::default() }
+        MeshInput { placement, home: 1, shard_by, lane: LaneOptions::default(), spread_ranges: 0 }
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! while the batch lives on in lines that are not made yet. Allocates nothing
 //! per event once the buffers have grown. Does not append: the intake does.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Source, SourceRange};
 use crate::counters::{Discard, PipelineCounters, Tally};
 use crate::dlq::Letters;
 use crate::env::Timestamp;
 use crate::plugin::{Frames, Processor};
-use crate::wal::builder::Group;
+use crate::wal::builder::{FrameBuilder, Group};
 use crate::wal::frame::FrameKind;
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ impl InputPath {
         let withheld = withhold || self.processor.holds();
         if let Some(last) = group.last() {
             if !withheld {
-                last.position(&batch.range, &batch.source, introduce, batch.gone);
+                record(last, &batch.source, &batch.settled, &batch.range, introduce, batch.gone);
                 last.discard(batch.dropped_events);
             }
             // Recovery takes it for the time at which the source was gone.
@@ -177,6 +177,22 @@ impl InputPath {
     }
 }
 
+/// Records a range of a source, and before it what of the source is settled, if anything is said of that.
+pub(crate) fn record(
+    frame: &mut FrameBuilder,
+    source: &Arc<Source>,
+    settled: &SourceRange,
+    range: &SourceRange,
+    introduce: bool,
+    gone: bool,
+) {
+    let is_said = settled.from < settled.to;
+    if is_said {
+        frame.position(settled, source, introduce, false);
+    }
+    frame.position(range, source, introduce && !is_said, gone);
+}
+
 fn count(counters: &PipelineCounters, events: u64, tally: &Tally, held: &mut u64) {
     counters.received_events.add(events);
     if tally.held != *held {
@@ -204,7 +220,7 @@ fn count(counters: &PipelineCounters, events: u64, tally: &Tally, held: &mut u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
+    use crate::batch::{EventSpan, SourceKey};
 
     /// Each event as it is, a second after the epoch.
     struct Plain;

@@ -13,6 +13,7 @@ mod frames;
 mod lanes;
 mod mailbox;
 mod piece;
+mod spread;
 
 pub use frames::Frames;
 pub use lanes::{Lanes, Ticket};
@@ -77,7 +78,7 @@ pub struct InputContext<E: Env> {
     pub shards: usize,
     /// How many outputs fed by this input have their one instance on each shard: they deliver what all shards read.
     pub deliverers: Arc<[u64]>,
-    /// What the logs know of this input's sources: every instance gets all of them.
+    /// What the logs know of this input's sources, by key: every instance gets all of them.
     pub resume: Arc<Vec<SourceState>>,
     /// The way to the shards.
     pub lanes: Rc<Lanes<E>>,

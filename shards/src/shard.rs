@@ -410,8 +410,9 @@ struct InputStarter<'a, E: Env> {
 
 impl<E: Env> InputStarter<'_, E> {
     fn start(&self, inputs: &Arc<Vec<ShardInput<E>>>, ends: InputEnds, shard: &Arc<ShardCounters>) {
-        let InputEnds { input, lanes, peers, counters } = ends;
-        let lanes = Rc::new(Lanes::new(self.env.clone(), lanes));
+        let InputEnds { input, lanes, spread_ranges, peers, counters } = ends;
+        let resume = inputs[input].resume.clone();
+        let lanes = Lanes::over_logs(self.env.clone(), lanes, resume, spread_ranges);
         let context = InputContext {
             env: self.env.clone(),
             name: inputs[input].name.clone(),

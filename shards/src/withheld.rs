@@ -63,6 +63,10 @@ impl Withheld {
         }
         let count = |table: &SourceTable| table.get(batch.source.key).map_or(0, |state| state.intervals.len());
         let before = count(&self.table);
+        // What is settled may be recorded at any time, and joins what waits of a source that is spread over shards.
+        if batch.settled.from < batch.settled.to {
+            self.table.insert(&batch.source, &batch.settled, None, 0);
+        }
         self.table.insert(&batch.source, &batch.range, batch.gone.then_some(batch.received), 0);
         // An empty range, which says that a source is gone, is none of the intervals.
         self.ranges = self.ranges + count(&self.table).max(1) - before;

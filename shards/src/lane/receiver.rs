@@ -45,6 +45,7 @@ impl LaneReceiver {
         let dropped = Dropped {
             source: batch.source.clone(),
             range: batch.range,
+            settled: batch.settled,
             events: events + batch.dropped_events,
             ticket: batch.ticket,
             gone: batch.gone,
@@ -109,6 +110,22 @@ impl LaneAcknowledger {
             self.0.returned.notify();
         }
     }
+
+    /// Says that a ticket may be acknowledged before it would survive a loss of power: what does is said by
+    /// [`LaneAcknowledger::harden`] from now on. Before any ticket is acknowledged.
+    pub fn acknowledges_early(&self) {
+        self.0.early.store(true, Ordering::Relaxed);
+    }
+
+    /// The highest ticket that was acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.0.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Says that every ticket up to this one survives a loss of power.
+    pub fn harden(&self, ticket: u64) {
+        self.0.hardened.store(ticket, Ordering::Release);
+    }
 }
 
 /// What is left of a batch that was dropped on the sender's request.
@@ -117,6 +134,8 @@ pub struct Dropped {
     pub source: Arc<Source>,
     /// The bytes it accounted for.
     pub range: SourceRange,
+    /// What was settled of its source when it was sent.
+    pub settled: SourceRange,
     /// Its events.
     pub events: u64,
     /// Its ticket.

@@ -4,7 +4,7 @@
 //! on its way. Does not wait for durability unless asked to.
 
 use super::{LaneOptions, SAMPLE_KEEPS_ONE_IN, Shared, WhenFull};
-use crate::batch::{Batch, Source, SourceRange};
+use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::counters::{Discard, InputCounters};
 use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_LARGE_BATCHES, LANE_SLOTS};
 use crate::ring::{Consumer, Producer};
@@ -12,6 +12,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// A range on its way, or in a log that could lose it yet.
+pub struct Sent {
+    /// The ticket that it went with.
+    pub ticket: u64,
+    /// The source.
+    pub source: SourceKey,
+    /// Its bytes.
+    pub range: SourceRange,
+}
 
 /// The input's end. Used by the tasks of one shard; no borrow outlives a call's synchronous part.
 pub struct LaneSender {
@@ -26,6 +36,10 @@ pub struct LaneSender {
     large_out: Cell<usize>,
     ticket: Cell<u64>,
     sampled: Cell<usize>,
+    /// Ranges of sources that can be read again which are not known to be durable, in the order of their tickets; only where they
+    /// are asked for.
+    in_flight: RefCell<VecDeque<Sent>>,
+    tracks: Cell<bool>,
     options: LaneOptions,
     shared: Arc<Shared>,
     counters: Arc<InputCounters>,
@@ -48,6 +62,8 @@ impl LaneSender {
             large_out: Cell::new(0),
             ticket: Cell::new(0),
             sampled: Cell::new(0),
+            in_flight: RefCell::default(),
+            tracks: Cell::new(false),
             options,
             shared,
             counters,
@@ -147,6 +163,40 @@ impl LaneSender {
         }
     }
 
+    /// Sends a batch without events, which `fill` makes, if there is room for it at once; whether there was.
+    pub fn try_tell(&self, source: &Arc<Source>, fill: impl FnOnce(&mut Batch)) -> bool {
+        self.settle();
+        if self.owes() || !self.has_room(CHUNK_BYTES as u64) {
+            return false;
+        }
+        let Some(mut batch) = self.try_batch(source) else { return false };
+        fill(&mut batch);
+        self.push(batch);
+        true
+    }
+
+    /// Keeps what is sent from now on, for [`LaneSender::take_durable`].
+    pub fn track(&self) {
+        self.tracks.set(true);
+    }
+
+    /// Takes what a loss of power would not take back out of what is in flight.
+    pub fn take_durable(&self, mut take: impl FnMut(&Sent)) {
+        let mut in_flight = self.in_flight.borrow_mut();
+        if in_flight.is_empty() {
+            return;
+        }
+        let durable = self.durable();
+        while let Some(sent) = in_flight.pop_front_if(|sent| sent.ticket <= durable) {
+            take(&sent);
+        }
+    }
+
+    /// Looks at what is in flight.
+    pub fn with_in_flight(&self, look: impl FnOnce(&VecDeque<Sent>)) {
+        look(&self.in_flight.borrow());
+    }
+
     /// Counts the batches anew after a plugin has died with some in its hands. Only when everything that was sent is settled:
     /// what is not at home then is gone.
     pub fn recount(&self) {
@@ -188,6 +238,17 @@ impl LaneSender {
         self.shared.acknowledged.load(Ordering::Acquire)
     }
 
+    /// The highest ticket whose events survive a loss of power.
+    fn durable(&self) -> u64 {
+        // In this order: the other mark counts from before the first ticket is acknowledged.
+        let acknowledged = self.acknowledged();
+        if self.shared.early.load(Ordering::Relaxed) {
+            self.shared.hardened.load(Ordering::Acquire)
+        } else {
+            acknowledged
+        }
+    }
+
     /// Waits until `ticket` is acknowledged. One task of an input waits on a lane at a time.
     pub async fn acknowledge_of(&self, ticket: u64) {
         while self.acknowledged() < ticket {
@@ -199,6 +260,9 @@ impl LaneSender {
         let ticket = self.ticket.get() + 1;
         self.ticket.set(ticket);
         batch.ticket = ticket;
+        if self.tracks.get() && batch.source.repeatable && batch.range.from < batch.range.to {
+            self.in_flight.borrow_mut().push_back(Sent { ticket, source: batch.source.key, range: batch.range });
+        }
         self.shared.counters.sent_events.add(batch.events.len() as u64);
         self.shared.counters.sent_bytes.add(batch.chunk.capacity() as u64);
         let refused = self.forward.borrow_mut().push(batch);
@@ -256,6 +320,7 @@ impl LaneSender {
             // The later word on the source holds: whether it is gone, and when, and what it is called by now.
             earlier.gone = batch.gone;
             earlier.received = batch.received;
+            earlier.settled = batch.settled;
             earlier.source = batch.source.clone();
             drop(owed);
             self.put_back(batch);

@@ -183,3 +183,45 @@ fn dropped_range_keeps_that_its_source_is_gone() {
     send_empty(&mut lane, false);
     assert_eq!(owed(&mut lane), (30, 40, 10, false, Timestamp(5)), "it came back");
 }
+
+/// Under the sync policy `never` a ticket is acknowledged before what it stands for would survive a loss of power.
+#[test]
+fn what_is_acknowledged_early_is_in_flight_until_it_is_hardened() {
+    let durable = |lane: &Fixture| {
+        let mut tickets = Vec::new();
+        lane.sender.take_durable(|sent| tickets.push((sent.ticket, sent.range.to)));
+        tickets
+    };
+    for early in [false, true] {
+        let mut lane = Fixture::new(usize::MAX, WhenFull::Block);
+        lane.sender.track();
+        let acknowledger = lane.receiver.acknowledger();
+        if early {
+            acknowledger.acknowledges_early();
+        }
+        for _ in 0..3 {
+            lane.send();
+        }
+        assert_eq!(durable(&lane), []);
+        acknowledger.acknowledge(2);
+        if early {
+            assert_eq!(durable(&lane), []);
+            acknowledger.harden(2);
+        }
+        assert_eq!(durable(&lane), [(1, 10), (2, 20)]);
+        assert_eq!(durable(&lane), [], "each is taken once");
+    }
+}
+
+#[test]
+fn notice_takes_only_room_that_is_there() {
+    let mut lane = Fixture::new(2 * CHUNK_BYTES, WhenFull::Block);
+    let tell = |lane: &Fixture| lane.sender.try_tell(&lane.source, |batch| batch.gone = true);
+    lane.send();
+    assert!(tell(&lane));
+    assert!(!tell(&lane), "no room is left");
+    let batch = lane.receiver.pop().expect("a batch was sent");
+    lane.receiver.give_back(batch);
+    assert!(lane.receiver.pop().is_some_and(|notice| notice.gone && notice.events.is_empty()));
+    assert!(tell(&lane));
+}

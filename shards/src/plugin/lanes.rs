@@ -1,31 +1,62 @@
 //! The way of an input's batches to the shards: one lane, or several in turn.
 //!
-//! Guarantees: a single lane keeps the order of each source; what went to several shards is remembered, since no single log
-//! knows it. Does not drop anything itself: each lane has its policy.
+//! Guarantees: a single lane keeps the order of each source; of what goes to several shards each batch says how much is durable
+//! (see [`super::spread`]), since no single log knows it, and the input waits where too much is not. Does not drop anything
+//! itself: each lane has its policy.
 
+use super::spread::{Notice, Spread};
 use crate::batch::{Batch, Source};
 use crate::env::Env;
 use crate::lane::LaneSender;
+use crate::limits::SPREAD_RANGES_FREE;
+use crate::signal::Signal;
+use crate::wal::SourceState;
 use crate::wal::positions::SourceTable;
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How often it is looked whether logs can be told of sources whose ranges lie apart in them.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The lanes of one input on one shard: one to each shard that its batches may go to.
 pub struct Lanes<E: Env> {
     env: E,
     lanes: Vec<LaneSender>,
     next: Cell<usize>,
-    local: bool,
-    /// What was sent to several shards: no single log knows it, and an input that starts again needs it.
-    spread: RefCell<SourceTable>,
+    /// What is sent to several shards; none with a single lane.
+    spread: Option<RefCell<Spread>>,
+    /// Logs have to be told of something.
+    to_tell: Signal,
+    finished: Cell<bool>,
 }
 
 impl<E: Env> Lanes<E> {
     /// Lanes to go to in turn; a single one to the own shard keeps the order of each source.
     pub fn new(env: E, lanes: Vec<LaneSender>) -> Lanes<E> {
+        Lanes::tracking(env, lanes, Arc::default(), SPREAD_RANGES_FREE)
+    }
+
+    /// As [`Lanes::new`], where the logs knew `resume` of the sources, by key, when they were opened. At most about `ranges_max`
+    /// ranges lie apart in them. With more than one lane a task looks after that until [`Lanes::finish`].
+    pub fn over_logs(env: E, lanes: Vec<LaneSender>, resume: Arc<Vec<SourceState>>, ranges_max: usize) -> Rc<Lanes<E>> {
+        let lanes = Rc::new(Lanes::tracking(env.clone(), lanes, resume, ranges_max));
+        if lanes.spread.is_some() {
+            let lanes = lanes.clone();
+            env.spawn("spread sources", async move { lanes.tell_all().await });
+        }
+        lanes
+    }
+
+    fn tracking(env: E, lanes: Vec<LaneSender>, resume: Arc<Vec<SourceState>>, ranges_max: usize) -> Lanes<E> {
         assert!(!lanes.is_empty(), "an input without a lane");
-        Lanes { env, local: lanes.len() == 1, lanes, next: Cell::new(0), spread: RefCell::default() }
+        let spread = (lanes.len() > 1).then(|| RefCell::new(Spread::new(resume, ranges_max)));
+        if spread.is_some() {
+            lanes.iter().for_each(LaneSender::track);
+        }
+        let (next, finished) = (Cell::new(0), Cell::new(false));
+        Lanes { env, lanes, next, spread, to_tell: Signal::new(), finished }
     }
 
     /// An empty batch; waits while all are out, which is how a full log or a slow pipeline stops the reader. The batch must
@@ -46,16 +77,19 @@ impl<E: Env> Lanes<E> {
 
     /// Sends a batch. What the policy drops is counted by the lane; the range of a dropped batch is recorded all the same.
     /// Returns where it went and its ticket there, or none if it was dropped.
-    pub async fn send(&self, batch: Box<Batch>) -> Option<Ticket> {
+    pub async fn send(&self, mut batch: Box<Batch>) -> Option<Ticket> {
         let lane = self.next.get();
         self.next.set((lane + 1) % self.lanes.len());
         self.env.touch();
-        if !self.local && batch.source.repeatable {
-            let gone = batch.gone.then(|| self.env.wall());
-            self.spread.borrow_mut().insert(&batch.source, &batch.range, gone, 0);
+        if let Some(spread) = self.spread.as_ref().filter(|_| batch.source.repeatable) {
+            self.make_way(spread).await;
+            spread.borrow_mut().sends(&mut batch);
+            if spread.borrow().has_wide() {
+                self.to_tell.notify();
+            }
         }
         let number = self.lanes[lane].send(batch).await?;
-        if self.local {
+        if self.spread.is_none() {
             // The intake runs next, while the chunk is in this core's cache.
             futures_lite::future::yield_now().await;
         }
@@ -80,6 +114,8 @@ impl<E: Env> Lanes<E> {
 
     /// Says that nothing more is sent.
     pub fn finish(&self) {
+        self.finished.set(true);
+        self.to_tell.notify();
         self.lanes.iter().for_each(LaneSender::finish);
     }
 
@@ -104,11 +140,62 @@ impl<E: Env> Lanes<E> {
     /// Makes up for batches that a plugin had in its hands when it died. Only when [`Lanes::settled`] has returned.
     pub fn recount(&self) {
         self.lanes.iter().for_each(LaneSender::recount);
+        let Some(spread) = &self.spread else { return };
+        let mut spread = spread.borrow_mut();
+        spread.forget_pending();
+        for lane in &self.lanes {
+            lane.with_in_flight(|in_flight| in_flight.iter().for_each(|sent| spread.wait_for(sent)));
+        }
     }
 
     /// The positions of what went to several shards. Recorded in their logs once [`Lanes::settled`] has returned.
     pub fn spread_positions(&self) -> SourceTable {
-        self.spread.borrow().clone()
+        self.spread.as_ref().map_or(SourceTable::new(), |spread| spread.borrow().positions())
+    }
+
+    /// Takes in what is durable, and waits while too many ranges lie apart. A lane that drops is waited for too: what it drops
+    /// has a range as well.
+    async fn make_way(&self, spread: &RefCell<Spread>) {
+        self.look_at_durable(spread);
+        while spread.borrow().is_full() {
+            for lane in &self.lanes {
+                lane.settle();
+                lane.ask_to_settle();
+            }
+            self.env.sleep(Duration::from_millis(1)).await;
+            self.look_at_durable(spread);
+            self.tell(spread, true);
+        }
+    }
+
+    fn look_at_durable(&self, spread: &RefCell<Spread>) {
+        let mut spread = spread.borrow_mut();
+        self.lanes.iter().for_each(|lane| lane.take_durable(|sent| spread.is_durable(sent)));
+    }
+
+    fn tell(&self, spread: &RefCell<Spread>, waiting: bool) {
+        spread.borrow_mut().tell(waiting, self.lanes.len(), |lane, notice| {
+            let Notice { source, range, settled, gone } = notice;
+            self.lanes[lane].try_tell(&source, |batch| {
+                (batch.range, batch.settled, batch.gone) = (range, settled, gone);
+                batch.received = self.env.wall();
+            })
+        });
+    }
+
+    /// Tells logs of sources that are gone or quiet until the input ends. What is left then the next start sorts out.
+    async fn tell_all(&self) {
+        let Some(spread) = &self.spread else { return };
+        while !self.finished.get() {
+            self.to_tell.wait().await;
+            while !self.finished.get() && spread.borrow().has_wide() {
+                self.env.sleep(TELL_INTERVAL).await;
+                if !self.finished.get() {
+                    self.look_at_durable(spread);
+                    self.tell(spread, false);
+                }
+            }
+        }
     }
 
     fn lane(&self) -> &LaneSender {

@@ -66,6 +66,10 @@ pub struct LogCounters {
     pub segments: Counter,
     /// Files that wait to become segments.
     pub standbys: Counter,
+    /// Bytes of the snapshot that was made last, and the ranges of sources in it.
+    pub snapshot_bytes: Counter,
+    /// See [`LogCounters::snapshot_bytes`].
+    pub snapshot_ranges: Counter,
 }
 
 /// A relaxed counter with a single writer: a plain load and store, no locked instruction.

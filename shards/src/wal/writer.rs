@@ -429,7 +429,12 @@ impl<E: Env> Writer<E> {
         if sources.gone() > kept + kept / 8 {
             sources.keep_gone(kept);
         }
-        build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())
+        build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())?;
+        let bytes = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
+        self.log.counters.snapshot_bytes.set(bytes);
+        let ranges = self.state.sources.iter().map(|source| source.intervals.len() as u64).sum();
+        self.log.counters.snapshot_ranges.set(ranges);
+        Ok(())
     }
 
     fn write_snapshot(&mut self) -> Result<(), WalError> {

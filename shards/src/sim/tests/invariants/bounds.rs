@@ -5,7 +5,7 @@ use crate::env::ShardId;
 use crate::intake::OWED_MAX;
 use crate::keeper::WAITING_MAX;
 use crate::lane::{LaneOptions, WhenFull};
-use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS};
+use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS, SPREAD_RANGES_FREE, spread_ranges_max};
 use crate::plugin::Placement;
 use crate::route::ShardBy;
 use crate::wal::SyncPolicy;
@@ -73,7 +73,9 @@ fn e4_ranges_of_a_spread_source_that_are_owed_are_bounded() {
         cluster.simulation.run_steps(400);
     }
     let owed: Vec<u64> = cluster.alive().meters.shards.iter().map(|shard| shard.owed_ranges.get()).collect();
-    assert_eq!(owed, [OWED_MAX as u64; 2]);
+    let limit = (OWED_MAX as u64).min(spread_ranges_max(cluster.setup.wal.segment_bytes, 1) as u64);
+    assert!(owed.iter().all(|&owed| owed > 0), "what was dropped is owed: {owed:?}");
+    assert!(owed.iter().sum::<u64>() <= limit + 4 * (SPREAD_RANGES_FREE as u64 + 1), "{owed:?}");
 }
 
 /// A thousand small batches between two syncs: each waits for its acknowledgement, up to the limit.

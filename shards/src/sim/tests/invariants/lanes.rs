@@ -28,11 +28,11 @@ fn e5_only_owned_batches_cross_a_lane() {
     crosses::<ShardEnds>();
     crosses::<ShardSeed<SimEnv>>();
     // Without `..`: a new field has to be looked at here.
-    let Batch { chunk, events, source, range, chunk_offset, received, ticket, gone, dropped_events } =
+    let Batch { chunk, events, source, range, settled, chunk_offset, received, ticket, gone, dropped_events } =
         Batch::new(64, source());
     plain::<Chunk>(&chunk);
     plain::<Vec<EventSpan>>(&events);
-    plain::<SourceRange>(&range);
+    plain::<(SourceRange, SourceRange)>(&(range, settled));
     plain::<Timestamp>(&received);
     plain::<(u64, u64, u64, bool)>(&(chunk_offset, ticket, dropped_events, gone));
     let Source { key, input, name, descriptor, repeatable } = &*source;

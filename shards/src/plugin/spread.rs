@@ -1,0 +1,312 @@
+//! Spread: how much of each source that goes to several shards is durable, and which logs have yet to record it.
+//!
+//! The log of a shard records the ranges of the batches that came to it. Of a source that goes to the shards in turn no two of
+//! these ranges meet, so each log would keep one for each batch, in every snapshot, for ever. Therefore each batch also says how
+//! much of its source is durable by now, in whichever logs ([`Batch::settled`]), and its log records that too: the ranges below
+//! it become one.
+//!
+//! ```text
+//! source   0        X                                       settled: 0..X
+//!          ├────────┼──B──┬──A──┬──B──┬──A──┤               A, B: the logs to which batches went
+//! log A    ├────────┤     ├─────┤     ├─────┤               at most the ranges above X lie apart
+//! ```
+//!
+//! Guarantees: what is called durable is in a log that a loss of power cannot take back. A log that counts a range of another log
+//! as done must not outlive it: the range would be neither delivered nor read again. Under the sync policy `never` a ticket is
+//! acknowledged before that, so the durable mark of the lane counts here ([`LaneSender::take_durable`]). The ranges that lie
+//! apart in any log are bounded: [`SPREAD_RANGES_FREE`] for each source, and over all sources with more than that the bound that
+//! the tracker is made with, at which the input waits. A source that is gone is forgotten in every log, not only in the one that
+//! got its last batch. Allocates nothing per batch once its buffers have grown. Does not send: [`super::Lanes`] does.
+//!
+//! [`LaneSender::take_durable`]: crate::lane::LaneSender::take_durable
+
+#[cfg(test)]
+mod tests;
+
+use crate::batch::{Batch, Source, SourceKey, SourceRange};
+use crate::env::Timestamp;
+use crate::lane::Sent;
+use crate::limits::SPREAD_RANGES_FREE;
+use crate::wal::SourceState;
+use crate::wal::positions::SourceTable;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What a log is told of a source apart from its batches.
+pub(super) struct Notice {
+    /// The source.
+    pub(super) source: Arc<Source>,
+    /// An empty range at the end of what is settled.
+    pub(super) range: SourceRange,
+    /// What is durable.
+    pub(super) settled: SourceRange,
+    /// Whether the source is gone.
+    pub(super) gone: bool,
+}
+
+/// See the module. One for each instance of an input that spreads.
+pub(super) struct Spread {
+    sources: BTreeMap<SourceKey, Tracked>,
+    /// What the logs knew at the start, by key: all of it is durable, and every log has it.
+    resume: Arc<Vec<SourceState>>,
+    ranges_max: usize,
+    /// Ranges that may lie apart in a log, of sources with more than [`SPREAD_RANGES_FREE`] and of those that are gone.
+    ranges: usize,
+    /// These sources.
+    wide: VecDeque<SourceKey>,
+}
+
+/// What is known of one source.
+struct Tracked {
+    source: Arc<Source>,
+    /// Durable in some log: sorted, disjoint, not touching.
+    durable: Vec<SourceRange>,
+    /// Sent and not yet known to be durable, by their first bytes.
+    pending: VecDeque<(u64, u64)>,
+    /// One past the highest byte that was sent, and the marker that belongs to it.
+    end: u64,
+    marker: u64,
+    gone: Option<Timestamp>,
+    /// Most ranges that lay above the settled part when a batch was sent, since all logs were told: no log has more.
+    apart: usize,
+    /// The same since the telling began that is under way.
+    apart_since: usize,
+    /// The lane that is told next, while all of them are told.
+    telling: Option<usize>,
+    /// Nothing was sent since the last look.
+    quiet: bool,
+    /// It is among the wide ones.
+    queued: bool,
+    /// What it counts for there.
+    counted: usize,
+}
+
+impl Spread {
+    /// A tracker that knows `resume`, by key, and lets about `ranges_max` ranges lie apart.
+    pub(super) fn new(resume: Arc<Vec<SourceState>>, ranges_max: usize) -> Spread {
+        debug_assert!(resume.is_sorted_by_key(SourceState::key), "a source is found by its key");
+        Spread { sources: BTreeMap::new(), resume, ranges_max, ranges: 0, wide: VecDeque::new() }
+    }
+
+    /// Whether the input has to wait before it sends more.
+    pub(super) fn is_full(&self) -> bool {
+        self.ranges >= self.ranges_max
+    }
+
+    /// Whether logs have to be told of something, now or later.
+    pub(super) fn has_wide(&self) -> bool {
+        !self.wide.is_empty()
+    }
+
+    /// A batch is about to be sent: what is settled below it is written into it.
+    pub(super) fn sends(&mut self, batch: &mut Batch) {
+        let Spread { sources, resume, .. } = self;
+        let tracked = sources
+            .entry(batch.source.key)
+            .or_insert_with(|| Tracked::new(&batch.source, known(resume, &batch.source)));
+        tracked.sends(batch);
+        self.count(batch.source.key);
+    }
+
+    /// What was sent is durable now.
+    pub(super) fn is_durable(&mut self, sent: &Sent) {
+        if let Some(tracked) = self.sources.get_mut(&sent.source) {
+            tracked.is_durable(sent.range);
+        }
+    }
+
+    /// Forgets what is on its way: batches may have died with the input before they were sent. What is in flight is waited for
+    /// again by [`Spread::wait_for`].
+    pub(super) fn forget_pending(&mut self) {
+        self.sources.values_mut().for_each(|tracked| tracked.pending.clear());
+    }
+
+    /// Waits for what was sent.
+    pub(super) fn wait_for(&mut self, sent: &Sent) {
+        if let Some(tracked) = self.sources.get_mut(&sent.source) {
+            tracked.wait_for(sent.range);
+        }
+    }
+
+    /// All that was sent, durable or on its way.
+    pub(super) fn positions(&self) -> SourceTable {
+        let mut table = SourceTable::new();
+        for tracked in self.sources.values() {
+            let Tracked { source, end, marker, gone, .. } = tracked;
+            let pending = tracked.pending.iter().map(|&(from, to)| SourceRange { from, to, marker: *marker });
+            for range in tracked.durable.iter().copied().chain(pending) {
+                table.insert(source, &range, None, u32::MAX);
+            }
+            // No log has a later word on it.
+            table.insert(source, &SourceRange { from: *end, to: *end, marker: *marker }, *gone, u32::MAX);
+        }
+        table
+    }
+
+    /// Tells `lanes` logs of the sources whose ranges lie apart in them, once all of these are durable and nothing was sent for a
+    /// while, and of those that are gone. When the input is `waiting` half of them is enough. `send` says whether a lane had
+    /// room: at the first one without, the rest is left for the next time.
+    pub(super) fn tell(&mut self, waiting: bool, lanes: usize, mut send: impl FnMut(usize, Notice) -> bool) {
+        for _ in 0..self.wide.len() {
+            let Some(key) = self.wide.pop_front() else { return };
+            let Some(tracked) = self.sources.get_mut(&key) else { continue };
+            if tracked.counted == 0 {
+                tracked.queued = false;
+                continue;
+            }
+            if tracked.telling.is_none() && !tracked.begins_telling(waiting) {
+                self.wide.push_back(key);
+                continue;
+            }
+            while let Some(lane) = tracked.telling.filter(|lane| *lane < lanes) {
+                if !send(lane, tracked.notice()) {
+                    self.wide.push_front(key);
+                    return;
+                }
+                tracked.telling = Some(lane + 1);
+            }
+            tracked.telling = None;
+            tracked.queued = false;
+            if tracked.gone.is_some() {
+                self.ranges -= tracked.counted;
+                self.sources.remove(&key);
+            } else {
+                tracked.apart = tracked.apart_since;
+                self.count(key);
+            }
+        }
+    }
+
+    /// Counts the ranges of a source that may lie apart.
+    fn count(&mut self, key: SourceKey) {
+        let Some(tracked) = self.sources.get_mut(&key) else { return };
+        let counted = match tracked.gone {
+            Some(_) => tracked.apart.max(SPREAD_RANGES_FREE),
+            None if tracked.apart > SPREAD_RANGES_FREE => tracked.apart,
+            None => 0,
+        };
+        self.ranges = self.ranges - tracked.counted + counted;
+        tracked.counted = counted;
+        if counted > 0 && !std::mem::replace(&mut tracked.queued, true) {
+            self.wide.push_back(key);
+        }
+    }
+}
+
+fn known<'a>(resume: &'a [SourceState], source: &Source) -> Option<&'a SourceState> {
+    let at = resume.binary_search_by_key(&source.key, SourceState::key).ok()?;
+    Some(&resume[at])
+}
+
+impl Tracked {
+    fn new(source: &Arc<Source>, known: Option<&SourceState>) -> Tracked {
+        let marker = known.map_or(0, |known| known.marker);
+        let ranges = known.into_iter().flat_map(|known| &known.intervals);
+        Tracked {
+            source: source.clone(),
+            // Of the lower ones the marker is not known, and nobody asks for it while there is a higher one.
+            durable: ranges.map(|&(from, to)| SourceRange { from, to, marker }).collect(),
+            pending: VecDeque::new(),
+            end: known.map_or(0, SourceState::end),
+            marker,
+            gone: None,
+            apart: 0,
+            apart_since: 0,
+            telling: None,
+            quiet: false,
+            queued: false,
+            counted: 0,
+        }
+    }
+
+    fn sends(&mut self, batch: &mut Batch) {
+        if !Arc::ptr_eq(&self.source, &batch.source) {
+            self.source = batch.source.clone();
+        }
+        let range = batch.range;
+        self.wait_for(range);
+        if range.to >= self.end {
+            (self.end, self.marker) = (range.to, range.marker);
+        }
+        let gone = batch.gone.then_some(batch.received);
+        if gone.is_some() || self.gone.is_some() {
+            // All logs have to hear it, also those that were told before.
+            self.telling = None;
+        }
+        self.gone = gone;
+        self.quiet = false;
+        batch.settled = self.settled(range.from);
+        let apart = self.apart();
+        self.apart = self.apart.max(apart);
+        self.apart_since = self.apart_since.max(apart);
+    }
+
+    /// An empty range is durable as soon as it is recorded: nobody waits for it.
+    fn wait_for(&mut self, range: SourceRange) {
+        if range.from < range.to {
+            let at = self.pending.partition_point(|&(from, _)| from < range.from);
+            self.pending.insert(at, (range.from, range.to));
+        }
+    }
+
+    fn is_durable(&mut self, range: SourceRange) {
+        // What a lane dropped travels on as one range with its neighbours.
+        let first = self.pending.partition_point(|&(from, _)| from < range.from);
+        let count = self.pending.range(first..).take_while(|&&(_, to)| to <= range.to).count();
+        self.pending.drain(first..first + count);
+        join(&mut self.durable, range);
+    }
+
+    /// The durable range below everything that is on its way, and below `before` when nothing is. Empty if there is none.
+    fn settled(&self, before: u64) -> SourceRange {
+        let lowest = self.pending.front().map_or(before, |&(from, _)| from);
+        let above = self.durable.partition_point(|range| range.from <= lowest);
+        above.checked_sub(1).map_or(SourceRange::default(), |at| self.durable[at])
+    }
+
+    /// Ranges on their way, and durable ones above the first of them.
+    fn apart(&self) -> usize {
+        let lowest = self.pending.front().map_or(self.end, |&(from, _)| from);
+        let below = self.durable.partition_point(|range| range.from <= lowest);
+        self.pending.len() + self.durable.len() - below
+    }
+
+    fn begins_telling(&mut self, waiting: bool) -> bool {
+        let ready = match (self.gone, waiting) {
+            (Some(_), _) => self.pending.is_empty(),
+            (None, true) => self.apart() * 2 <= self.apart,
+            (None, false) => self.pending.is_empty() && std::mem::replace(&mut self.quiet, true),
+        };
+        if ready {
+            self.telling = Some(0);
+            self.apart_since = self.apart();
+        }
+        ready
+    }
+
+    fn notice(&self) -> Notice {
+        let settled = self.settled(self.end);
+        let (at, marker) = match self.gone {
+            Some(_) => (self.end, self.marker),
+            None => (settled.to, settled.marker),
+        };
+        let range = SourceRange { from: at, to: at, marker };
+        Notice { source: self.source.clone(), range, settled, gone: self.gone.is_some() }
+    }
+}
+
+/// Adds a range to sorted, disjoint ones. The marker is that of the higher end.
+fn join(ranges: &mut Vec<SourceRange>, range: SourceRange) {
+    if range.from >= range.to {
+        return;
+    }
+    let first = ranges.partition_point(|one| one.to < range.from);
+    let end = ranges.partition_point(|one| one.from <= range.to);
+    if first == end {
+        return ranges.insert(first, range);
+    }
+    let highest = ranges[end - 1];
+    let (to, marker) = if range.to >= highest.to { (range.to, range.marker) } else { (highest.to, highest.marker) };
+    ranges[first] = SourceRange { from: range.from.min(ranges[first].from), to, marker };
+    ranges.drain(first + 1..end);
+}
