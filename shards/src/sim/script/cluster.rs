@@ -37,7 +37,7 @@ pub struct Life {
     /// Bytes of the largest segment that any life up to this one may have made, and the most segments that one was allowed.
     pub(super) segment_bytes_max: u64,
     pub(super) segments_allowed_max: u64,
-    /// Losses of power so far: each may have left a hole in what the logs know of a source.
+    /// Losses of power and rotten frames so far: each may have left a hole in what the logs know of a source.
     pub(super) holes: u64,
     /// A fresh event has passed and nothing was made since: all that was decided is committed.
     pub(super) rests: bool,
@@ -155,7 +155,7 @@ impl Cluster {
             files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
             segment_bytes_max: self.segment_bytes_max,
             segments_allowed_max: self.segments_allowed_max,
-            holes: self.power_losses,
+            holes: self.power_losses + self.rotten.len() as u64,
             rests: false,
             running,
         });
@@ -213,6 +213,11 @@ impl Cluster {
     /// Gives a source another event.
     pub fn make(&mut self, source: usize, bytes: usize) {
         self.ledger.make(source, bytes);
+    }
+
+    /// Nothing more comes of a source.
+    pub fn end(&mut self, source: usize) {
+        self.ledger.state().sources[source].ended = true;
     }
 
     /// Gives random sources so many events.
@@ -365,7 +370,9 @@ impl Cluster {
             let shards = self.chance.between(self.setup.shards.0, self.setup.shards.1) as usize;
             let sources = self.ledger.state().sources.len();
             if round == 1 {
-                (0..sources).for_each(|source| self.make(source, 30));
+                let ended = |source: &usize| self.ledger.state().sources[*source].ended;
+                let living: Vec<usize> = (0..sources).filter(|source| !ended(source)).collect();
+                living.into_iter().for_each(|source| self.make(source, 30));
             }
             let started = self.start(shards);
             assert!(started.is_ok(), "a healthy start failed: {started:?}");

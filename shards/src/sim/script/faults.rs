@@ -174,8 +174,14 @@ fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
         // A group is made of one batch, which is of one source.
         let covered: Vec<u64> = source.map_or(Vec::new(), |source| {
             let ordinal = |offset| state.sources[source as usize].event_at(offset);
-            let ranges = view.positions().flatten().map(|position| position.range);
-            ranges.flat_map(|range| ordinal(range.from)..ordinal(range.to)).collect()
+            let all: Vec<_> = view.positions().flatten().map(|position| (position.key, position.range)).collect();
+            // What was settled before a range is in other frames, or in other logs: they still say so.
+            let settled = |at: usize| {
+                let (key, range) = all[at];
+                all.get(at + 1).is_some_and(|(next, behind)| *next == key && range.to <= behind.from)
+            };
+            let own = (0..all.len()).filter(|at| !settled(*at)).map(|at| all[at].1);
+            own.flat_map(|range| ordinal(range.from)..ordinal(range.to)).collect()
         });
         source.into_iter().for_each(|source| covered.iter().for_each(|at| state.oracle.destroyed(source, *at)));
         for event in lines(frame) {

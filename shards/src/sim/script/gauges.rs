@@ -7,7 +7,7 @@ use super::setup::{LONG_LINE_BYTES, Setup};
 use crate::env::ShardId;
 use crate::intake::OWED_MAX;
 use crate::keeper::WAITING_MAX;
-use crate::limits::{CHUNK_BYTES, LANE_BATCHES, SEGMENTS_MIN};
+use crate::limits::{CHUNK_BYTES, LANE_BATCHES, SEGMENTS_MIN, SPREAD_RANGES_FREE, spread_ranges_max};
 use crate::route::ShardBy;
 use crate::sim::oracle::Oracle;
 
@@ -61,8 +61,20 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
             // A log that comes from an earlier life keeps what it has; its snapshot and commits take the standbys.
             let limit = allowed.max(life.files_before.0 + STANDBYS).min(life.segments_allowed_max + STANDBYS);
             oracle.measured("segments of a log", log.counters.segments.get(), limit);
+            oracle.measured("ranges in a snapshot", log.counters.snapshot_ranges.get(), ranges_allowed(life, setup));
         }
     }
+}
+
+/// Ranges of sources that a snapshot may hold. What one instance after the other reads is one range, and one more behind each hole
+/// that a loss of power or rot left it. Of a source that is spread some lie apart beside it, as many as an instance lets.
+fn ranges_allowed(life: &Life, setup: &Setup) -> u64 {
+    let sources: u64 = setup.inputs.iter().map(|input| input.sources as u64).sum();
+    let spread = setup.inputs.iter().filter(|input| input.shard_by == ShardBy::Spread).count() as u64;
+    // Instances share them: together they have no more than one alone, but for those that are free.
+    let apart = spread_ranges_max(life.segment_bytes_max, 1) + life.shards * SPREAD_RANGES_FREE;
+    let free = if spread > 0 { SPREAD_RANGES_FREE as u64 } else { 0 };
+    (sources * (1 + free) + spread * apart as u64) * (1 + life.holes)
 }
 
 /// Segments that a log may have as its settings are.

@@ -208,7 +208,13 @@ impl ScriptInput {
         );
         let done = known.map_or(Vec::new(), |known| known.intervals.clone());
         let next = if script.repeatable { 0 } else { script.read };
-        Place { number, source, done, next }
+        let gone = known.is_some_and(|known| known.gone.is_some());
+        let forgotten = script.ended && known.is_none() && script.read == script.events();
+        if forgotten {
+            // It is not there any more, and the log has remembered it for as long as it had to.
+            return Place { number, source, done, next: script.events(), gone: true };
+        }
+        Place { number, source, done, next, gone }
     }
 }
 
@@ -221,6 +227,7 @@ struct Place {
     source: Arc<Source>,
     done: Vec<(u64, u64)>,
     next: u64,
+    gone: bool,
 }
 
 /// Events on their way.
@@ -282,7 +289,8 @@ impl<E: Env> Reader<E> {
 
     /// Sends the next batch of a source, if it has one.
     async fn read(&mut self, at: usize) -> bool {
-        let Some((first, end, bytes)) = self.next_events(at) else { return false };
+        let Some((first, end, bytes)) = self.next_events(at) else { return self.say_farewell(at).await };
+        self.positions[at].gone = false;
         let (number, source) = (self.positions[at].number, self.positions[at].source.clone());
         let lanes = self.context.lanes.clone();
         let mut batch = match bytes > CHUNK_BYTES {
@@ -311,6 +319,24 @@ impl<E: Env> Reader<E> {
             self.waiting.push_back(Sent { ticket, source: number as u64, first, end });
         }
         self.ledger.state().sources[number].next = end;
+        true
+    }
+
+    /// Says that a source is gone which was read to its end; whether that had to be said.
+    async fn say_farewell(&mut self, at: usize) -> bool {
+        let place = &mut self.positions[at];
+        let end = {
+            let state = self.ledger.state();
+            let script = &state.sources[place.number];
+            script.offsets.last().copied().filter(|_| script.ended && script.events() > 0)
+        };
+        let Some(end) = end.filter(|_| !place.gone) else { return false };
+        place.gone = true;
+        let mut batch = self.context.lanes.batch(&place.source).await;
+        batch.range = SourceRange { from: end, to: end, marker: marker(end) };
+        batch.received = self.context.env.wall();
+        batch.gone = true;
+        self.context.lanes.send(batch).await;
         true
     }
 
@@ -360,6 +386,10 @@ impl<E: Env> Reader<E> {
     }
 }
 
+fn marker(to: u64) -> u64 {
+    to ^ 0x5a5a
+}
+
 fn fill(batch: &mut Batch, script: &super::SourceScript, source: u64, first: u64, end: u64) {
     let mut length = 0;
     for ordinal in first..end {
@@ -371,6 +401,6 @@ fn fill(batch: &mut Batch, script: &super::SourceScript, source: u64, first: u64
         batch.chunk.set_length(length);
     }
     let to = script.offsets[end as usize];
-    batch.range = SourceRange { from: script.offsets[first as usize], to, marker: to ^ 0x5a5a };
+    batch.range = SourceRange { from: script.offsets[first as usize], to, marker: marker(to) };
     batch.chunk_offset = batch.range.from;
 }

@@ -57,6 +57,8 @@ pub struct SourceScript {
     pub read: u64,
     /// Where its reader stands in the present life.
     pub next: u64,
+    /// Nothing more comes of it: its reader says that it is gone.
+    pub ended: bool,
 }
 
 impl SourceScript {
@@ -176,6 +178,7 @@ impl Ledger {
             lengths: Vec::new(),
             read: 0,
             next: 0,
+            ended: false,
         };
         let names: Vec<String> = (0..outputs).map(|output| format!("output {output}")).collect();
         Ledger(Arc::new(Mutex::new(State {
