@@ -53,6 +53,8 @@ mod restart;
 mod rotation;
 #[path = "e2e/running.rs"]
 mod running;
+#[path = "e2e/spread.rs"]
+mod spread;
 #[path = "e2e/starvation.rs"]
 mod starvation;
 #[path = "e2e/stdin.rs"]

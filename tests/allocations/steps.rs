@@ -17,7 +17,7 @@ use tailwater_shards::env::{Env, ShardId, Timestamp};
 use tailwater_shards::glommio_env::{GlommioEnv, launch};
 use tailwater_shards::lane::{LaneOptions, lane};
 use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
-use tailwater_shards::plugin::Frames;
+use tailwater_shards::plugin::{Frames, Lanes};
 use tailwater_shards::ring::ring;
 use tailwater_shards::scan::escape::escape_json_into;
 use tailwater_shards::signal::Signal;
@@ -214,7 +214,36 @@ fn log() -> Vec<String> {
     receiver.recv().expect("the shard has sent what it counted")
 }
 
+/// A source that goes to two shards in turn, and is durable in one sooner than in the other.
+fn spread(env: &GlommioEnv, wrong: &mut Vec<String>) {
+    let counters = Arc::new(InputCounters::default());
+    let both = || lane(LaneOptions::default(), Arc::new(Signal::new()), counters.clone());
+    let (senders, mut receivers): (Vec<_>, Vec<_>) =
+        std::iter::repeat_with(both).take(2).map(|(sender, receiver, _)| (sender, receiver)).unzip();
+    let acknowledgers: Vec<_> = receivers.iter().map(|receiver| receiver.acknowledger()).collect();
+    let lanes = Lanes::new(env.clone(), senders);
+    let (source, mut at, mut settled) = (batch().source.clone(), 0, 0);
+    count("lanes to two shards", wrong, || {
+        for _ in 0..8 {
+            let mut batch = block_on(lanes.batch(&source));
+            batch.range = SourceRange { from: at, to: at + 10, marker: at };
+            at += 10;
+            assert!(block_on(lanes.send(batch)).is_some());
+        }
+        for (receiver, acknowledger) in receivers.iter_mut().zip(&acknowledgers).rev() {
+            while let Some(batch) = receiver.pop() {
+                settled = settled.max(batch.settled.to);
+                acknowledger.acknowledge(batch.ticket);
+                receiver.give_back(batch);
+            }
+        }
+    });
+    assert!(settled + 160 >= at, "{settled} of {at} bytes are settled");
+}
+
 fn on_a_shard(env: GlommioEnv, path: std::path::PathBuf) -> Vec<String> {
+    let mut wrong = Vec::new();
+    spread(&env, &mut wrong);
     let segment_bytes = 64 << 20;
     let log_bytes = segment_bytes * 3;
     let options = WalOptions { kind: WalType::Disk, sync: SyncPolicy::Never, segment_bytes, log_bytes };
@@ -222,7 +251,7 @@ fn on_a_shard(env: GlommioEnv, path: std::path::PathBuf) -> Vec<String> {
     let writer = Writer::open(env, options, recovered, LogState::default(), Sequence(0));
     let mut writer = writer.expect("an empty log opens");
     let (mut batch, mut group) = (batch(), Group::new());
-    let (mut wrong, mut at) = (Vec::new(), 0);
+    let mut at = 0;
     let mut cursor = Cursor::open(writer.log().clone(), writer.log().end());
     group.frame(FrameKind::Events, 0, 3).position(&batch.range, &batch.source, true, false);
     group.finish();

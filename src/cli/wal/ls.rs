@@ -22,13 +22,16 @@ pub fn run(data: &Data) -> anyhow::Result<Exit> {
 }
 
 fn one_log(log: &Recovered, out: &mut String) {
+    let ranges: usize = log.state.sources.iter().map(|source| source.intervals.len()).sum();
     let bytes: u64 = log.segments.iter().map(|segment| segment.bytes()).sum();
     let _ = writeln!(
         out,
-        "log {}: {} segments, {bytes} bytes, {} events, last sequence {}, synced {}, epoch {}, ends by: {}",
+        "log {}: {} segments, {bytes} bytes, {} events, {} sources in {ranges} ranges, last sequence {}, synced {}, epoch {}, \
+         ends by: {}",
         log.id.0,
         log.segments.len(),
         log.events,
+        log.state.sources.len(),
         log.last.0,
         log.synced.0,
         log.epoch,
