@@ -7,7 +7,9 @@
 //! is simulated.
 //!
 //! Rules for callers. File calls that may wait for a disk run inside [`Env::blocking`] or are named `nowait`; writes into the
-//! page cache are the one exception (see [`File::write_at`]). A task that works longer than a slice awaits [`Env::turn`].
+//! page cache are the one exception (see [`File::write_at`]). What the log needs to go on runs in [`Pool::Log`], where a job of a
+//! plugin that hangs cannot keep it. A file that may lie on a disk that hangs is closed by [`Env::discard`]. A task that works
+//! longer than a slice awaits [`Env::turn`].
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use std::borrow::Cow;
@@ -57,6 +59,15 @@ impl Monotonic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
+/// Whose threads do a job that may block. No job of one pool ever waits for a job of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pool {
+    /// The log's: upkeep, syncs of directories, cold pages, and the dead letter queue.
+    Log,
+    /// The plugins': whatever files, terminals and name servers they wait for.
+    Plugins,
+}
+
 /// One core's view of the world. Cheap to clone, never sent to another thread.
 pub trait Env: Clone + 'static {
     /// Files and directories.
@@ -90,11 +101,24 @@ pub trait Env: Clone + 'static {
     fn turn(&self) -> impl Future<Output = ()> + 'static;
     /// Says that this shard just did useful work, so that its housekeeping stays on the short interval.
     fn touch(&self);
-    /// Runs `work` where it may block, off the executor. A panic in it is resumed in the caller.
+    /// Runs `work` of a plugin where it may block, off the executor. A panic in it is resumed in the caller. It runs whole
+    /// whether or not somebody still waits, once it has begun or a place in the queue was free; the end of the shard does not
+    /// wait for it.
     fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        self.blocking_in(Pool::Plugins, work)
+    }
+    /// The same on the threads of `pool`.
+    fn blocking_in<T: Send + 'static>(
+        &self,
+        pool: Pool,
+        work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static;
+    /// Drops `thing`, such as the last handle of a file, where that may block. All that one shard discards goes one by one
+    /// through a thread of its own, so that disks that hang keep no other; nobody waits for it, nor does the end.
+    fn discard(&self, thing: impl Send + 'static);
     /// Makes what was written to `file` durable (fdatasync) without blocking the executor. A failure means that bytes
     /// written since the last success may be lost; calling it again proves nothing.
     fn sync(&self, file: &Arc<<Self::Disk as Disk>::File>) -> impl Future<Output = io::Result<()>> + 'static;

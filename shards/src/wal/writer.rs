@@ -20,7 +20,7 @@ use super::snapshot::build_snapshot;
 use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
-use crate::env::{Disk, Env, Timestamp};
+use crate::env::{Disk, Env, Pool, Timestamp};
 use crate::limits::{EPOCH_MAX, SEGMENT_NUMBER_MAX, SEQUENCE_MAX, TOMBSTONES_MIN};
 use crate::signal::Signal;
 use staging::Staging;
@@ -549,7 +549,7 @@ pub async fn maintain<E: Env>(env: &E, writer: &RefCell<Writer<E>>) -> Result<bo
     let Some(work) = writer.borrow_mut().take_maintenance() else {
         return Ok(false);
     };
-    let done = env.blocking(move || work.run()).await;
+    let done = env.blocking_in(Pool::Log, move || work.run()).await;
     writer.borrow_mut().maintained(done).map(|()| true)
 }
 

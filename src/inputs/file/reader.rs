@@ -458,29 +458,29 @@ impl<E: Env> Reader<'_, E> {
             return Ok(file.clone());
         }
         let disk = self.context.env.disk().clone();
-        let path = taken.followed.path.clone();
+        let (path, inode) = (taken.followed.path.clone(), taken.followed.identity.inode);
         let opened = self.context.env.blocking(move || {
             let file = disk.open(&path, Open::Read)?;
             let stat = file.stat()?;
-            Ok::<_, io::Error>((file, stat))
+            Ok::<_, io::Error>((Inode::of(&stat) == inode).then_some(file))
         });
         let followed = &mut *taken.followed;
         match opened.await {
-            Ok((file, stat)) if Inode::of(&stat) == followed.identity.inode => {
+            Ok(Some(file)) => {
                 let file = Arc::new(file);
                 followed.file = Some(file.clone());
                 self.owner.opened(1);
                 Ok(file)
             }
             // Another file is at its path: the home shard is about to say where this one went.
-            Ok(_) if !taken.away => Err(Outcome::Failed),
+            Ok(None) if !taken.away => Err(Outcome::Failed),
             Err(error) if !taken.away => {
                 if error.kind() != io::ErrorKind::NotFound {
                     self.tell_once(followed, &error, "it cannot be opened", "it is tried again each second");
                 }
                 Err(Outcome::Failed)
             }
-            Ok(_) | Err(_) => {
+            Ok(None) | Err(_) => {
                 let lost = followed.unread();
                 if lost > 0 {
                     self.context.counters.lose(Lost::Deleted, lost);

@@ -4,6 +4,7 @@ mod balance;
 mod bounds;
 mod durable;
 mod held;
+mod hung;
 mod lanes;
 mod starts;
 
