@@ -291,7 +291,8 @@ pub trait Map: Send + Sync + 'static {
     /// Bytes in view.
     fn length(&self) -> usize;
     /// The bytes at `offset`. The caller reads only ranges that nobody is writing: published frames, or bytes that it
-    /// checks before it believes them.
+    /// checks before it believes them. Waits for the disk where pages of the range are not in memory: a task makes sure of it
+    /// before, unless they were just written.
     fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]>;
     /// Gives resident pages of the range back to the system; the bytes stay readable.
     fn release(&self, offset: usize, length: usize);
@@ -299,6 +300,10 @@ pub trait Map: Send + Sync + 'static {
 
 /// Number of a watched directory, valid until it is removed or [`WatchKind::Gone`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    /// Whether the range is in memory, so that reading it does not wait now. Does not block.
+    fn is_resident(&self, offset: usize, length: usize) -> bool;
+    /// Brings the range into memory. May block. What cannot be read is found out by who reads it.
+    fn populate(&self, offset: usize, length: usize);
 pub struct WatchId(pub i32);
 
 /// What happened in a watched directory.

@@ -9,10 +9,9 @@
 //!
 //! Does not retry or time out: a call on a dead network mount blocks as long as the kernel does.
 
-use super::{fault, kernel_error, memory::MemoryNames};
-use crate::env::{DirEntry, Disk, File, FileKind, Map, Open, Stat, Timestamp, is_exhausted};
+use super::{kernel_error, map::RealMap, memory::MemoryNames};
+use crate::env::{DirEntry, Disk, File, FileKind, Open, Stat, Timestamp, is_exhausted};
 use glommio::io::BufferedFile;
-use std::borrow::Cow;
 use std::ffi::CString;
 use std::fs;
 use std::future::Future;
@@ -72,7 +71,8 @@ pub struct RealFile {
 
 impl RealFile {
     pub(super) fn new(file: fs::File, volatile: bool) -> RealFile {
-        RealFile { file, nowait_unknown: AtomicBool::new(false), volatile }
+        let remote = !volatile && is_remote(&file);
+        RealFile { file, nowait_unknown: AtomicBool::new(false), volatile, remote }
     }
 
     pub(super) fn share(&self) -> io::Result<RealFile> {
@@ -240,7 +240,7 @@ impl File for RealFile {
                 // Such a file system keeps its bytes in memory, or waits whatever is asked: there is no better call.
                 Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
                     self.nowait_unknown.store(true, Ordering::Relaxed);
-                    return File::read_at(self, buffer, offset);
+                    return Err(io::ErrorKind::WouldBlock.into());
                 }
                 _ => return Err(error),
             }

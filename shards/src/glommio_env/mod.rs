@@ -14,6 +14,8 @@ mod drive;
 #[allow(unsafe_code, reason = "a mapped page that the disk cannot deliver arrives as a signal")]
 mod fault;
 mod jobs;
+#[allow(unsafe_code, reason = "a mapping is memory that the kernel fills")]
+mod map;
 mod memory;
 #[allow(unsafe_code, reason = "sockets change hands by descriptor")]
 mod net;
@@ -29,9 +31,10 @@ mod tests;
 #[allow(unsafe_code, reason = "reads the watch's descriptor through the ring")]
 mod watch;
 
-pub use disk::{RealDisk, RealFile, RealLock, RealMap};
+pub use disk::{RealDisk, RealFile, RealLock};
 pub use drive::{Drivers, LaunchError, Stopper, launch};
 pub use fault::install as install_map_fault_handler;
+pub use map::RealMap;
 pub use net::{Closer, Connection, Listener};
 pub use probe::{Cause, Finding, Probe, Refusal, State, allowed_cpus, io_uring_allowed, probe};
 pub use pulse::PulseReading;

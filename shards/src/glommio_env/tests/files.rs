@@ -116,6 +116,26 @@ fn lock_is_held_once() {
 }
 
 #[test]
+fn populated_pages_are_resident() {
+    on_both(|disk, at| {
+        let file = disk.open(&at.join("a"), Open::Create).expect("created");
+        file.allocate(1 << 20).expect("room");
+        file.write_at(&[7; 300_000], 100).expect("written");
+        file.sync().expect("durable");
+        let map = disk.map(&file, 1 << 20).expect("mapped");
+        // Any range, whole pages or not, up to the end and beyond.
+        for (offset, length) in
+            [(0, 1 << 20), (5000, 1), (5000, 0), ((1 << 20) - 1, 1), (1 << 20, 10), (70_000, 5 << 20)]
+        {
+            map.populate(offset, length);
+            assert!(map.is_resident(offset, length), "{offset} {length}");
+        }
+        map.release(0, 1 << 20);
+        assert_eq!(&*map.bytes(99, 2), [0, 7]);
+    });
+}
+
+#[test]
 fn map_shows_what_is_written_and_keeps_it_when_released() {
     on_both(|disk, at| {
         let file = disk.open(&at.join("segment"), Open::Create).expect("created");

@@ -192,6 +192,25 @@ impl SimDisk {
         state.faults.operations_left = None;
         state.locks.clear();
         state.watchers.clear();
+    /// The system takes the pages of all files out of memory: who reads one through a view waits for the disk.
+    pub fn evict_pages(&self) {
+        let mut state = self.state();
+        let pages = |(id, inode): (&super::tree::Id, &super::tree::Inode)| {
+            let length = match &inode.node {
+                super::tree::Node::File(content) => content.length(),
+                _ => 0,
+            };
+            let id = *id;
+            (0..length.div_ceil(super::content::PAGE_BYTES)).map(move |page| (id, page))
+        };
+        state.absent = state.inodes.iter().flat_map(pages).collect();
+    }
+
+    /// Pages that are not in memory.
+    pub fn absent_pages(&self) -> usize {
+        self.state().absent.len()
+    }
+
         if kind == Crash::Power {
             state.lose_power();
         }
@@ -239,3 +258,22 @@ impl super::tree::State {
 pub(super) fn dead() -> io::Error {
     io::Error::other("the simulated process is dead")
 }
+    /// Pages of a range that are not in memory.
+    pub(super) fn absent(&self, id: super::tree::Id, offset: u64, length: u64) -> Vec<(super::tree::Id, u64)> {
+        if self.absent.is_empty() || length == 0 {
+            return Vec::new();
+        }
+        let page = super::content::PAGE_BYTES;
+        self.absent.range((id, offset / page)..=(id, (offset + length - 1) / page)).copied().collect()
+    }
+
+    /// Brings a range into memory; whether that took a wait for the disk.
+    pub(super) fn bring_in(&mut self, id: super::tree::Id, offset: u64, length: u64) -> bool {
+        let absent = self.absent(id, offset, length);
+        if absent.is_empty() {
+            return false;
+        }
+        self.absent.retain(|page| !absent.contains(page));
+        true
+    }
+

@@ -182,6 +182,7 @@ impl State {
             }
         }
         let mut prng = self.prng.clone();
+        self.bring_in(id, offset, bytes.len() as u64);
         self.content(id)?.write(&bytes[..fitting], offset, &mut prng);
         self.prng = prng;
         if fitting > 0 {
@@ -218,6 +219,14 @@ impl Map for SimMap {
         assert!(
             offset.checked_add(length).is_some_and(|end| end <= self.length),
             "read of {length} bytes at {offset} of a view of {} bytes",
+
+    /// Waits for the pages of a range that are not in memory.
+    fn bring_in(&self, offset: usize, length: usize, call: &str) {
+        let mut state = self.file.state();
+        if state.bring_in(self.file.id, offset as u64, length as u64) {
+            state.may_block(self.file.process, call);
+        }
+    }
             self.length
         );
         let mut bytes = vec![0; length];
@@ -232,6 +241,7 @@ impl Map for SimMap {
         }
         Cow::Owned(bytes)
     }
+        self.bring_in(offset, length, "page fault");
 
     fn release(&self, _offset: usize, _length: usize) {}
 }
@@ -244,6 +254,15 @@ impl SimLock {
         let token = state.prng.draw();
         state.locks.insert(id, token);
         Ok(SimLock { shared: Arc::clone(&disk.shared), id, token })
+    fn is_resident(&self, offset: usize, length: usize) -> bool {
+        self.file.state().absent(self.file.id, offset as u64, length as u64).is_empty()
+    }
+
+    fn populate(&self, offset: usize, length: usize) {
+        self.file.state().may_block(self.file.process, "populate");
+        self.bring_in(offset, length, "populate");
+    }
+
     }
 }
 

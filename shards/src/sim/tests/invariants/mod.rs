@@ -2,6 +2,7 @@
 
 mod balance;
 mod bounds;
+mod cold;
 mod durable;
 mod held;
 mod hung;
