@@ -256,12 +256,18 @@ pub fn is_exhausted(error: &io::Error) -> bool {
 
 /// An open file. Reads and writes name their position; there is no shared one.
 pub trait File: Send + Sync + 'static {
-    /// Reads into `buffer` if that needs no wait, else fails with `WouldBlock`. Zero bytes mean the end of the file.
+    /// Whether it lies with a server or a program that may not answer (NFS, FUSE): then any call but `read_nowait` may wait for
+    /// as long as it likes, and none is made on the executor.
+    fn is_remote(&self) -> bool {
+        false
+    }
+    /// Reads into `buffer` if that needs no wait, else fails with `WouldBlock`: each time, where the file system cannot tell.
+    /// Zero bytes mean the end of the file.
     fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads into `buffer`, waiting for the disk. Zero bytes mean the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` into the page cache. It waits only when the kernel throttles a process that dirties pages
-    /// faster than the disk takes them; it is called on the executor.
+    /// faster than the disk takes them; it is called on the executor unless [`File::is_remote`].
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// [`File::write_at`] of all `parts`, one behind the other. A failure may leave any beginning of them written.
     fn write_parts_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
@@ -275,7 +281,7 @@ pub trait File: Send + Sync + 'static {
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Sets the length. May block.
     fn truncate(&self, length: u64) -> io::Result<()>;
-    /// What is known of the file now. Does not wait on a local disk.
+    /// What is known of the file now. May block where [`File::is_remote`].
     fn stat(&self) -> io::Result<Stat>;
     /// The first byte at or behind `offset` that may be other than zero; none when only zeros follow. A file system that knows
     /// nothing of holes says `offset`.
@@ -294,16 +300,16 @@ pub trait Map: Send + Sync + 'static {
     /// checks before it believes them. Waits for the disk where pages of the range are not in memory: a task makes sure of it
     /// before, unless they were just written.
     fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]>;
+    /// Whether the range is in memory, so that reading it does not wait now. Does not block.
+    fn is_resident(&self, offset: usize, length: usize) -> bool;
+    /// Brings the range into memory. May block. What cannot be read is found out by who reads it.
+    fn populate(&self, offset: usize, length: usize);
     /// Gives resident pages of the range back to the system; the bytes stay readable.
     fn release(&self, offset: usize, length: usize);
 }
 
 /// Number of a watched directory, valid until it is removed or [`WatchKind::Gone`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-    /// Whether the range is in memory, so that reading it does not wait now. Does not block.
-    fn is_resident(&self, offset: usize, length: usize) -> bool;
-    /// Brings the range into memory. May block. What cannot be read is found out by who reads it.
-    fn populate(&self, offset: usize, length: usize);
 pub struct WatchId(pub i32);
 
 /// What happened in a watched directory.

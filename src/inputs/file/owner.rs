@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::counters::InputCounters;
-use tailwater_shards::env::{Disk, Env, Monotonic, ShardId, Stat};
+use tailwater_shards::env::{Disk, Env, File, Monotonic, ShardId, Stat};
 use tailwater_shards::plugin::InputContext;
 use tailwater_shards::signal::Signal;
 use tailwater_shards::wal::SourceState;
@@ -378,7 +378,7 @@ impl<E: Env> Owner<E> {
         self.close_quiet_files(now);
     }
 
-    /// Looks at open files; returns the paths of closed ones that are due. Of the quiet ones those whose second is among `secs`.
+    /// Looks at open files; returns the paths of those that are due and closed, or remote. Of the quiet ones those whose second is among `secs`.
     fn look_at_open_files(&self, now: Monotonic, secs: std::ops::Range<u64>) -> Vec<(FileId, PathBuf)> {
         let mut closed = Vec::new();
         let mut quiet = true;
@@ -393,7 +393,7 @@ impl<E: Env> Owner<E> {
                 self.counters.unread_bytes.set(self.unread.get());
             }
             let Some(followed) = slot.followed.as_mut().filter(|_| due) else { continue };
-            if followed.file.is_none() {
+            if followed.file.as_ref().is_none_or(|file| file.is_remote()) {
                 closed.push((id, slot.path.clone()));
                 continue;
             }
@@ -436,7 +436,8 @@ impl<E: Env> Owner<E> {
             let changed = stat.is_ok_and(|stat| {
                 Inode::of(&stat) == followed.identity.inode && glimpse::look_from_afar(followed, &stat, now)
             });
-            if changed || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
+            let unread = followed.file.is_some() && !followed.is_read();
+            if changed || unread || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
                 self.end_wait(slot, now);
                 slot.failed = false;
                 self.enqueue(id, slot);

@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) short_read_one_in: u64,
     pub(super) torn_sectors: bool,
     pub(super) inode_reuse: bool,
+    pub(super) remote: bool,
+    pub(super) allocates: bool,
     pub(super) operations_left: Option<u64>,
     pub(super) struck: Struck,
 }
@@ -53,6 +55,8 @@ impl Default for Faults {
             short_read_one_in: 8,
             torn_sectors: true,
             inode_reuse: false,
+            remote: false,
+            allocates: true,
             operations_left: None,
             struck: Struck::default(),
         }
@@ -136,6 +140,16 @@ impl SimDisk {
         self.state().faults.inode_reuse = reuse;
     }
 
+    /// Whether files lie with a server that may not answer: reads without waiting always refuse, and looking at a file blocks.
+    pub fn set_remote(&self, remote: bool) {
+        self.state().faults.remote = remote;
+    }
+
+    /// Whether the file system has a call that reserves space. Without it space is reserved by writing zeros.
+    pub fn set_allocates(&self, allocates: bool) {
+        self.state().faults.allocates = allocates;
+    }
+
     /// Makes one in `times` watch events end in an overflow; never for zero.
     pub fn set_watch_overflow(&self, times: u64) {
         self.state().watchers.overflow_one_in = times;
@@ -178,20 +192,6 @@ impl SimDisk {
         self.state().blocked.iter().cloned().collect()
     }
 
-    /// Says which task of a shard is polled, if any; gives back which it was.
-    pub(in super::super) fn polls(&self, task: Option<&'static str>) -> Option<&'static str> {
-        std::mem::replace(&mut self.state().polled, task)
-    }
-
-    /// The process ends without a last word. Handles and locks of it are void; faults stay as they were set.
-    pub fn crash(&self, kind: Crash) {
-        let mut state = self.state();
-        state.note("crash", 0, u64::from(kind == Crash::Power), 0);
-        state.process += 1;
-        state.crashed = false;
-        state.faults.operations_left = None;
-        state.locks.clear();
-        state.watchers.clear();
     /// The system takes the pages of all files out of memory: who reads one through a view waits for the disk.
     pub fn evict_pages(&self) {
         let mut state = self.state();
@@ -211,6 +211,20 @@ impl SimDisk {
         self.state().absent.len()
     }
 
+    /// Says which task of a shard is polled, if any; gives back which it was.
+    pub(in super::super) fn polls(&self, task: Option<&'static str>) -> Option<&'static str> {
+        std::mem::replace(&mut self.state().polled, task)
+    }
+
+    /// The process ends without a last word. Handles and locks of it are void; faults stay as they were set.
+    pub fn crash(&self, kind: Crash) {
+        let mut state = self.state();
+        state.note("crash", 0, u64::from(kind == Crash::Power), 0);
+        state.process += 1;
+        state.crashed = false;
+        state.faults.operations_left = None;
+        state.locks.clear();
+        state.watchers.clear();
         if kind == Crash::Power {
             state.lose_power();
         }
@@ -246,18 +260,6 @@ impl super::tree::State {
         }
     }
 
-    pub(super) fn alive(&self, process: Option<u64>) -> io::Result<()> {
-        if self.crashed || process.is_some_and(|process| process != self.process) { Err(dead()) } else { Ok(()) }
-    }
-
-    pub(super) fn permitted(&mut self, id: super::tree::Id) -> io::Result<()> {
-        if self.inode(id)?.denied { Err(error(libc::EACCES)) } else { Ok(()) }
-    }
-}
-
-pub(super) fn dead() -> io::Error {
-    io::Error::other("the simulated process is dead")
-}
     /// Pages of a range that are not in memory.
     pub(super) fn absent(&self, id: super::tree::Id, offset: u64, length: u64) -> Vec<(super::tree::Id, u64)> {
         if self.absent.is_empty() || length == 0 {
@@ -277,3 +279,15 @@ pub(super) fn dead() -> io::Error {
         true
     }
 
+    pub(super) fn alive(&self, process: Option<u64>) -> io::Result<()> {
+        if self.crashed || process.is_some_and(|process| process != self.process) { Err(dead()) } else { Ok(()) }
+    }
+
+    pub(super) fn permitted(&mut self, id: super::tree::Id) -> io::Result<()> {
+        if self.inode(id)?.denied { Err(error(libc::EACCES)) } else { Ok(()) }
+    }
+}
+
+pub(super) fn dead() -> io::Error {
+    io::Error::other("the simulated process is dead")
+}
