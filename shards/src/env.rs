@@ -7,7 +7,9 @@
 //! is simulated.
 //!
 //! Rules for callers. File calls that may wait for a disk run inside [`Env::blocking`] or are named `nowait`; writes into the
-//! page cache are the one exception (see [`File::write_at`]). A task that works longer than a slice awaits [`Env::turn`].
+//! page cache are the one exception (see [`File::write_at`]). What the log needs to go on runs in [`Pool::Log`], where a job of a
+//! plugin that hangs cannot keep it. A file that may lie on a disk that hangs is closed by [`Env::discard`]. A task that works
+//! longer than a slice awaits [`Env::turn`].
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use std::borrow::Cow;
@@ -57,6 +59,15 @@ impl Monotonic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
+/// Whose threads do a job that may block. No job of one pool ever waits for a job of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pool {
+    /// The log's: upkeep, syncs of directories, cold pages, and the dead letter queue.
+    Log,
+    /// The plugins': whatever files, terminals and name servers they wait for.
+    Plugins,
+}
+
 /// One core's view of the world. Cheap to clone, never sent to another thread.
 pub trait Env: Clone + 'static {
     /// Files and directories.
@@ -90,11 +101,24 @@ pub trait Env: Clone + 'static {
     fn turn(&self) -> impl Future<Output = ()> + 'static;
     /// Says that this shard just did useful work, so that its housekeeping stays on the short interval.
     fn touch(&self);
-    /// Runs `work` where it may block, off the executor. A panic in it is resumed in the caller.
+    /// Runs `work` of a plugin where it may block, off the executor. A panic in it is resumed in the caller. It runs whole
+    /// whether or not somebody still waits, once it has begun or a place in the queue was free; the end of the shard does not
+    /// wait for it.
     fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + 'static {
+        self.blocking_in(Pool::Plugins, work)
+    }
+    /// The same on the threads of `pool`.
+    fn blocking_in<T: Send + 'static>(
+        &self,
+        pool: Pool,
+        work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static;
+    /// Drops `thing`, such as the last handle of a file, where that may block. All that one shard discards goes one by one
+    /// through a thread of its own, so that disks that hang keep no other; nobody waits for it, nor does the end.
+    fn discard(&self, thing: impl Send + 'static);
     /// Makes what was written to `file` durable (fdatasync) without blocking the executor. A failure means that bytes
     /// written since the last success may be lost; calling it again proves nothing.
     fn sync(&self, file: &Arc<<Self::Disk as Disk>::File>) -> impl Future<Output = io::Result<()>> + 'static;
@@ -232,12 +256,18 @@ pub fn is_exhausted(error: &io::Error) -> bool {
 
 /// An open file. Reads and writes name their position; there is no shared one.
 pub trait File: Send + Sync + 'static {
-    /// Reads into `buffer` if that needs no wait, else fails with `WouldBlock`. Zero bytes mean the end of the file.
+    /// Whether it lies with a server or a program that may not answer (NFS, FUSE): then any call but `read_nowait` may wait for
+    /// as long as it likes, and none is made on the executor.
+    fn is_remote(&self) -> bool {
+        false
+    }
+    /// Reads into `buffer` if that needs no wait, else fails with `WouldBlock`: each time, where the file system cannot tell.
+    /// Zero bytes mean the end of the file.
     fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads into `buffer`, waiting for the disk. Zero bytes mean the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` into the page cache. It waits only when the kernel throttles a process that dirties pages
-    /// faster than the disk takes them; it is called on the executor.
+    /// faster than the disk takes them; it is called on the executor unless [`File::is_remote`].
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// [`File::write_at`] of all `parts`, one behind the other. A failure may leave any beginning of them written.
     fn write_parts_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
@@ -251,7 +281,7 @@ pub trait File: Send + Sync + 'static {
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Sets the length. May block.
     fn truncate(&self, length: u64) -> io::Result<()>;
-    /// What is known of the file now. Does not wait on a local disk.
+    /// What is known of the file now. May block where [`File::is_remote`].
     fn stat(&self) -> io::Result<Stat>;
     /// The first byte at or behind `offset` that may be other than zero; none when only zeros follow. A file system that knows
     /// nothing of holes says `offset`.
@@ -267,8 +297,13 @@ pub trait Map: Send + Sync + 'static {
     /// Bytes in view.
     fn length(&self) -> usize;
     /// The bytes at `offset`. The caller reads only ranges that nobody is writing: published frames, or bytes that it
-    /// checks before it believes them.
+    /// checks before it believes them. Waits for the disk where pages of the range are not in memory: a task makes sure of it
+    /// before, unless they were just written.
     fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]>;
+    /// Whether the range is in memory, so that reading it does not wait now. Does not block.
+    fn is_resident(&self, offset: usize, length: usize) -> bool;
+    /// Brings the range into memory. May block. What cannot be read is found out by who reads it.
+    fn populate(&self, offset: usize, length: usize);
     /// Gives resident pages of the range back to the system; the bytes stay readable.
     fn release(&self, offset: usize, length: usize);
 }

@@ -5,7 +5,7 @@
 //! what waits for a sync is bounded. Does not read the log: deliveries have cursors.
 
 use crate::counters::ShardCounters;
-use crate::env::{Disk, Env, Sabotage, is_exhausted};
+use crate::env::{Disk, Env, Pool, Sabotage, is_exhausted};
 use crate::lane::LaneAcknowledger;
 use crate::limits::{SEGMENTS_MIN, SEGMENTS_RESERVED};
 use crate::signal::Signal;
@@ -237,9 +237,12 @@ impl<E: Env> Keeper<E> {
         self.log.counters.segments.get() * 4 >= (self.segments_max - SEGMENTS_RESERVED) * 3
     }
 
-    /// Syncs all that was appended and ends the tasks. After it nothing more is appended.
+    /// Syncs all that was appended and ends the tasks. After it nothing more is appended. Where the end is forced the system has
+    /// what was appended, and the next start makes it durable.
     pub async fn close(&self) {
-        self.sync().await;
+        // Before a sync of others is waited for, which may never end.
+        let _ = self.flush();
+        or(self.sync(), self.stop.reached(Phase::Forced)).await;
         self.closing.set(true);
         self.dirty.notify();
         self.log.housekeeping.notify();
@@ -297,7 +300,7 @@ impl<E: Env> Keeper<E> {
         if let Some(directory) = target.directory.clone() {
             loop {
                 let (disk, directory) = (self.log.disk().clone(), directory.clone());
-                match self.env.blocking(move || disk.sync_dir(&directory)).await {
+                match self.env.blocking_in(Pool::Log, move || disk.sync_dir(&directory)).await {
                     // It could not be opened, so no sync failed.
                     Err(error) if is_exhausted(&error) && self.stop.phase() < Phase::Forced => {
                         tracing::warn!(%error, "no descriptor to sync the write-ahead log with: nothing is acknowledged until \

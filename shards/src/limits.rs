@@ -244,6 +244,18 @@ pub const TOMBSTONES_MIN: usize = 1024;
 /// A task that has worked this long gives the reactor its turn. A turn costs about 30 microseconds.
 pub const SLICE_MICROS: u64 = 500;
 
+/// Threads of one shard for what its log has to do where it may block: one makes a segment ready, one syncs a directory, one
+/// writes dead letters, and one is left for cold pages and logs that are given up.
+pub const LOG_THREADS: usize = 4;
+
+/// Threads of one shard for what its plugins do where it may block. A terminal that is stopped or a file server that hangs
+/// keeps one for as long as it likes.
+pub const PLUGIN_THREADS: usize = 8;
+
+/// Jobs of one pool of threads, those that run included; what comes beyond them waits with its caller. An output has at most
+/// four under way: a delivery, a sync, a look around, and one that nobody waits for any more.
+pub const JOBS_MAX: usize = OUTPUTS_MAX * 4;
+
 /// Key sequences that one input keeps on one shard. Lines of a program have a few dozen; what has more are keys made of data.
 pub const TRIE_NODES_MAX: usize = 4096;
 

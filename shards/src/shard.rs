@@ -1,8 +1,8 @@
 //! Shard: all that runs on one core, wired together, and the order in which it ends.
 //!
 //! Guarantees: the end comes in the order of an event's life: inputs stop, lanes empty into the log, the log is synced,
-//! deliveries drain and commit, the log is synced and closed; each step waits for the one before. A panic of an input starts it
-//! again from what its shard has recorded. Does not choose what runs where: [`crate::engine`] does.
+//! deliveries drain and commit, the log is synced and closed; each step waits for the one before. A forced end takes the same
+//! steps and waits for no disk in any of them: what is in the log stays there. A panic of an input starts it again from what its shard has recorded. Does not choose what runs where: [`crate::engine`] does.
 
 use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters};
 use crate::delivery::gate::Gatekeeper;
@@ -10,7 +10,7 @@ use crate::delivery::source::LogReader;
 use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
 use crate::dlq;
 use crate::dlq::clerk::{Clerk, ClerkParts};
-use crate::env::{Disk, Env, ShardId};
+use crate::env::{Disk, Env, Pool, ShardId};
 use crate::intake::{Intake, IntakeLane, IntakeParts};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::mesh::{InputEnds, ShardEnds};
@@ -29,6 +29,7 @@ use event_listener::Event;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
 use std::cell::Cell;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -207,7 +208,9 @@ impl<E: Env> ShardSeed<E> {
             Err(error) => return stop.fail(error.to_string()),
         };
         // What earlier lives left unsynced counts as durable only after this, and adopted logs may go only after it.
-        keeper.sync().await;
+        if !unless_forced(&stop, keeper.sync()).await {
+            return;
+        }
         keeper.start();
         self.board.post(shard, keeper.log().clone());
 
@@ -258,15 +261,26 @@ impl<E: Env> ShardSeed<E> {
             wal_full: self.wal_full,
         });
         intake.run().await;
-        keeper.sync().await;
+        unless_forced(&stop, keeper.sync()).await;
         self.intakes_running.end_one();
-        while delivering.left.get() > 0 {
-            delivering.ended.wait().await;
-        }
-        clerk.close().await;
+        delivering.all_ended().await;
+        unless_forced(&stop, clerk.close()).await;
         keeper.close().await;
         tracing::debug!(shard = shard.0, "shard ended");
     }
+}
+
+/// Does `work` to its end unless the end of the engine is forced, which waits for no disk; whether it was done.
+async fn unless_forced(stop: &Stop, work: impl Future<Output = ()>) -> bool {
+    let done = async {
+        work.await;
+        true
+    };
+    let forced = async {
+        stop.reached(Phase::Forced).await;
+        false
+    };
+    or(done, forced).await
 }
 
 fn open_log<E: Env>(
@@ -304,6 +318,14 @@ fn open_queue<E: Env>(
 struct Delivering {
     left: Cell<usize>,
     ended: Signal,
+}
+
+impl Delivering {
+    async fn all_ended(&self) {
+        while self.left.get() > 0 {
+            self.ended.wait().await;
+        }
+    }
 }
 
 struct OutputStarter<'a, E: Env> {
@@ -390,7 +412,7 @@ fn retire_adopted<E: Env>(
             world.sleep(RETIRE_INTERVAL).await;
             for log in adopted.extract_if(.., |log| log.is_passed()) {
                 let (directory, id) = (directory.clone(), log.id());
-                match world.blocking(move || directory.remove_log(id)).await {
+                match world.blocking_in(Pool::Log, move || directory.remove_log(id)).await {
                     Ok(()) => tracing::info!(log = id.0, "an adopted log is delivered and removed"),
                     Err(error) => tracing::warn!(%error, "an adopted log is delivered but cannot be removed"),
                 }

@@ -25,9 +25,9 @@ impl<E: Env> Deliverer<E> {
     }
 
     /// Drops the oldest segment's events of an output that is not open, if its policy says so, from each log that is full.
-    pub(super) fn give_way(&mut self) {
+    pub(super) async fn give_way(&mut self) {
         if self.options.when_full == OutputFull::DropOldest && self.a_log_is_full() {
-            self.drop_oldest();
+            self.drop_oldest().await;
             // What is refused is tried again with the next.
             let _ = self.record(self.committed_state.clone().unwrap_or_default());
         }
@@ -35,16 +35,16 @@ impl<E: Env> Deliverer<E> {
 
     /// As [`Deliverer::give_way`], without the commit: an open output has a state of its own to commit with. Returns how many
     /// events were dropped.
-    pub(super) fn drop_oldest(&mut self) -> u64 {
+    pub(super) async fn drop_oldest(&mut self) -> u64 {
         if self.options.when_full != OutputFull::DropOldest {
             return 0;
         }
         let bit = self.context.number.bit();
         let mut dropped = 0;
         for index in 0..self.readers.len() {
-            let reader = &mut self.readers[index];
-            while reader.log_is_full() && !reader.has_left_a_segment() {
-                match reader.next_epoch() {
+            while self.readers[index].log_is_full() && !self.readers[index].has_left_a_segment() {
+                match self.readers[index].next_epoch() {
+                    Ok(None) if self.brings_in(index).await => continue,
                     Ok(None) => break,
                     Ok(Some(_)) => {}
                     Err(damage) => {
@@ -52,6 +52,7 @@ impl<E: Env> Deliverer<E> {
                         continue;
                     }
                 }
+                let reader = &mut self.readers[index];
                 let Some(part) = reader.take(index, u64::MAX) else { break };
                 dropped += part.piece(bit).events();
                 reader.delivered(&part);

@@ -33,6 +33,7 @@ mod full;
 pub mod gate;
 mod letters;
 mod options;
+mod pages;
 pub mod source;
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
@@ -172,7 +173,7 @@ impl<E: Env> Deliverer<E> {
 
     async fn run_to_the_end(&mut self) {
         // Before it is open: with nothing to deliver first it holds up no other instance.
-        self.pass_gate();
+        self.pass_gate().await;
         let mut backoff = Backoff::new(self.options.retry);
         loop {
             let Some(mut output) = self.open(&mut backoff).await else { return };
@@ -200,7 +201,7 @@ impl<E: Env> Deliverer<E> {
     /// Opens the output, trying again while it says that this may help. None when the engine ends before it opened.
     async fn open(&mut self, backoff: &mut Backoff) -> Option<Box<dyn Output>> {
         loop {
-            self.give_way();
+            self.give_way().await;
             let opening = self.spec.open(self.context.clone(), self.committed_state.clone());
             let mut opening = std::pin::pin!(AssertUnwindSafe(opening).catch_unwind());
             let opened = loop {
@@ -212,7 +213,7 @@ impl<E: Env> Deliverer<E> {
                 match self.unless_forced(waited).await {
                     Err(_) => return None,
                     Ok(Some(opened)) => break opened,
-                    Ok(None) => self.give_way(),
+                    Ok(None) => self.give_way().await,
                 }
             };
             let message = match opened {
@@ -225,7 +226,7 @@ impl<E: Env> Deliverer<E> {
                 Err(_) => "it panicked while it was opened".to_owned(),
             };
             self.report(&message);
-            self.show_oldest();
+            self.show_oldest().await;
             if self.pause(backoff, None).await || self.stop.is_asked() && self.intakes.all_ended() {
                 return None;
             }
@@ -247,9 +248,9 @@ impl<E: Env> Deliverer<E> {
                 if let Err(end) = delivered {
                     return end;
                 }
-            } else if self.pass_gate() {
+            } else if self.pass_gate().await {
                 continue;
-            } else if nothing_comes && self.syncing.is_none() && !self.waits_at_gate() {
+            } else if nothing_comes && self.syncing.is_none() && !self.waits_at_gate().await {
                 // A sync that is out may be the one that is told of a failure: the commit waits for what it says.
                 if !self.uncommitted {
                     return End::Drained;
@@ -273,13 +274,13 @@ impl<E: Env> Deliverer<E> {
     async fn gather(&mut self) -> Vec<Taken<E::Disk>> {
         let mut taken = Vec::new();
         let mut room = Room { bytes: self.options.batch.bytes_max, events: self.options.batch.events_max };
-        self.take_into(&mut taken, &mut room);
+        self.take_into(&mut taken, &mut room).await;
         // A shard that reads brings a frame meanwhile; one that waits brings none.
         let mut before = 0;
         while taken.len() > before && taken.len() < FRAMES_TOGETHER && room.bytes > 0 && room.events > 0 {
             before = taken.len();
             futures_lite::future::yield_now().await;
-            self.take_into(&mut taken, &mut room);
+            self.take_into(&mut taken, &mut room).await;
         }
         if taken.is_empty() || self.options.batch.age_max.is_zero() || self.stop.is_asked() {
             return taken;
@@ -293,14 +294,14 @@ impl<E: Env> Deliverer<E> {
                 break;
             }
             or(self.news.wait(), env.sleep(left)).await;
-            self.take_into(&mut taken, &mut room);
+            self.take_into(&mut taken, &mut room).await;
         }
         taken
     }
 
-    fn take_into(&mut self, taken: &mut Vec<Taken<E::Disk>>, room: &mut Room) {
+    async fn take_into(&mut self, taken: &mut Vec<Taken<E::Disk>>, room: &mut Room) {
         while room.bytes > 0 && room.events > 0 {
-            let Some(index) = self.next_reader() else { return };
+            let Some(index) = self.next_reader().await else { return };
             let Some(part) = self.readers[index].take(index, room.events) else { return };
             room.events = room.events.saturating_sub(part.events());
             room.bytes = room.bytes.saturating_sub(part.bytes());
@@ -310,8 +311,8 @@ impl<E: Env> Deliverer<E> {
 
     /// The reader to take from: of the earliest start of the engine, since a source may have moved between shards then; among
     /// those in turn.
-    fn next_reader(&mut self) -> Option<usize> {
-        let (epoch, index) = self.find_next()?;
+    async fn next_reader(&mut self) -> Option<usize> {
+        let (epoch, index) = self.find_next().await?;
         if self.gate.holds(epoch) {
             return None;
         }
@@ -319,13 +320,14 @@ impl<E: Env> Deliverer<E> {
         Some(index)
     }
 
-    fn find_next(&mut self) -> Option<(u32, usize)> {
+    async fn find_next(&mut self) -> Option<(u32, usize)> {
         let count = self.readers.len();
         let mut first: Option<(u32, usize)> = None;
         for distance in 0..count {
             let index = (self.turn + distance) % count;
             let epoch = loop {
                 match self.readers[index].next_epoch() {
+                    Ok(None) if self.brings_in(index).await => {}
                     Ok(epoch) => break epoch,
                     Err(damage) => {
                         self.context.counters.discarded.add(Discard::Damaged, damage.frames);
@@ -343,23 +345,24 @@ impl<E: Env> Deliverer<E> {
     }
 
     /// Says at the gate what is delivered first here. Only when nothing taken is undelivered. Whether that was news there.
-    fn pass_gate(&mut self) -> bool {
+    async fn pass_gate(&mut self) -> bool {
         if self.gate.is_past() {
             return false;
         }
-        let oldest = self.find_next().map(|(epoch, _)| epoch);
-        self.gate.advance(oldest)
+        let oldest = self.find_next().await.map(|(epoch, _)| epoch);
+        // What a forced end keeps from being brought in is not known.
+        self.stop.phase() < Phase::Forced && self.gate.advance(oldest)
     }
 
     /// Whether there is something to deliver once other instances have delivered what is older.
-    fn waits_at_gate(&mut self) -> bool {
-        let held = self.find_next().is_some_and(|(epoch, _)| self.gate.holds(epoch));
+    async fn waits_at_gate(&mut self) -> bool {
+        let held = self.find_next().await.is_some_and(|(epoch, _)| self.gate.holds(epoch));
         held && !self.gate.is_abandoned()
     }
 
     /// Shows how long the oldest event waits that nothing has been done about.
-    fn show_oldest(&mut self) {
-        self.find_next();
+    async fn show_oldest(&mut self) {
+        self.find_next().await;
         let oldest = self.readers.iter().filter_map(LogReader::waits_since).min();
         self.context.counters.oldest_unacked.set(oldest.map_or(0, |received| received.0));
     }
@@ -421,7 +424,7 @@ impl<E: Env> Deliverer<E> {
         self.passed += delivery.events;
         self.uncommitted = true;
         self.last_delivery = env.now();
-        self.show_oldest();
+        self.show_oldest().await;
         // Here too: a delivery that is never idle must not hold the segments of a log without events for it.
         self.pass_over();
         Ok(())
@@ -430,7 +433,7 @@ impl<E: Env> Deliverer<E> {
     /// Waits for news, a commit that is due or the output's tick.
     async fn idle(&mut self, output: &mut dyn Output) -> Result<(), End> {
         self.pass_over();
-        if self.waits_at_gate() && self.drop_oldest() > 0 {
+        if self.waits_at_gate().await && self.drop_oldest().await > 0 {
             self.uncommitted = true;
             return Ok(());
         }

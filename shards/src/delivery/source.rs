@@ -8,6 +8,7 @@ use crate::keeper::Release;
 use crate::plugin::{Column, Piece, PieceParts};
 use crate::wal::cursor::{Cursor, Frame};
 use crate::wal::log::{Log, Place, Reader};
+use crate::wal::pages::ColdPages;
 use crate::wal::recent::Recent;
 use crate::wal::{LogId, OutputNumber, Position, Sequence};
 use std::rc::Rc;
@@ -59,7 +60,7 @@ pub struct Unreadable {
 impl<D: Disk> LogReader<D> {
     /// A reader of `log` for one output, from `position` on, which `claim` holds.
     pub fn new(log: Arc<Log<D>>, claim: Arc<Reader>, number: OutputNumber, position: Position) -> LogReader<D> {
-        let cursor = Cursor::open(log.clone(), position);
+        let cursor = Cursor::open(log.clone(), position).without_waiting();
         let released = segment_of(&log, position);
         let resident = Place::default();
         LogReader {
@@ -80,7 +81,7 @@ impl<D: Disk> LogReader<D> {
 
     /// Lets it read frames of a log that this shard writes from memory, as long as they are there.
     pub fn read_recent(&mut self, recent: Rc<Recent>) {
-        self.cursor = Cursor::open(self.log.clone(), self.delivered).with_recent(Some(recent.clone()));
+        self.cursor = self.cursor_at(self.delivered).with_recent(Some(recent.clone()));
         self.recent = Some(recent);
     }
 
@@ -114,7 +115,18 @@ impl<D: Disk> LogReader<D> {
         self.resident.segment > self.released || segment_of(&self.log, self.delivered) > self.released
     }
 
-    /// The start of the engine that wrote the next frame with events for the output; none when there is no such frame yet.
+    /// Pages that have to be in memory before [`LogReader::next_epoch`] says what follows.
+    pub fn cold_pages(&self) -> Option<ColdPages<D>> {
+        self.cursor.cold_pages()
+    }
+
+    /// Says that they are.
+    pub fn pages_are_in(&self) {
+        self.cursor.pages_are_in();
+    }
+
+    /// The start of the engine that wrote the next frame with events for the output; none when there is no such frame yet, or it
+    /// is not in memory.
     pub fn next_epoch(&mut self) -> Result<Option<u32>, Unreadable> {
         if self.next.is_none()
             && let Some(frame) = self.next_frame()?
@@ -150,7 +162,7 @@ impl<D: Disk> LogReader<D> {
                 Ok(Some(frame)) if frame.header().outputs & self.number.bit() != 0 => return Ok(Some(frame)),
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    self.seen = Some(end);
+                    self.seen = self.cursor.cold_pages().is_none().then_some(end);
                     return Ok(None);
                 }
                 Err(error) => {
@@ -201,7 +213,11 @@ impl<D: Disk> LogReader<D> {
         self.seen = None;
         self.delivered = position;
         self.resident = Place::default();
-        self.cursor = Cursor::open(self.log.clone(), position).with_recent(self.recent.clone());
+        self.cursor = self.cursor_at(position).with_recent(self.recent.clone());
+    }
+
+    fn cursor_at(&self, position: Position) -> Cursor<D> {
+        Cursor::open(self.log.clone(), position).without_waiting()
     }
 }
 

@@ -8,7 +8,7 @@ use super::letter::Letters;
 use super::store::{Appended, Holding, Store};
 use super::{Options, WhenFull};
 use crate::counters::ShardCounters;
-use crate::env::{Env, Monotonic};
+use crate::env::{Env, Monotonic, Pool};
 use crate::signal::Signal;
 use futures_lite::future::or;
 use std::cell::Cell;
@@ -150,7 +150,7 @@ impl<E: Env> Clerk<E> {
     ) -> io::Result<T> {
         let (shelf, disk, data_dir) = (self.shelf.clone(), self.env.disk().clone(), self.data_dir.clone());
         let (shard, shards, options) = (self.env.shard(), self.shards, self.options);
-        let done = self.env.blocking(move || -> io::Result<(T, Holding)> {
+        let done = self.env.blocking_in(Pool::Log, move || -> io::Result<(T, Holding)> {
             let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
             let store = match &mut *shelf {
                 Some(store) => store,

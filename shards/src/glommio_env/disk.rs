@@ -9,10 +9,9 @@
 //!
 //! Does not retry or time out: a call on a dead network mount blocks as long as the kernel does.
 
-use super::{fault, kernel_error, memory::MemoryNames};
-use crate::env::{DirEntry, Disk, File, FileKind, Map, Open, Stat, Timestamp, is_exhausted};
+use super::{kernel_error, map::RealMap, memory::MemoryNames};
+use crate::env::{DirEntry, Disk, File, FileKind, Open, Stat, Timestamp, is_exhausted};
 use glommio::io::BufferedFile;
-use std::borrow::Cow;
 use std::ffi::CString;
 use std::fs;
 use std::future::Future;
@@ -28,6 +27,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// Parts of one write; the kernel takes at most 1,024.
 const PARTS_MAX: usize = 64;
+
+/// Zeros written at once where space is reserved by writing them.
+const FILL_BYTES: usize = 256 * 1024;
 
 /// Owner reads and writes, the group reads: logs carry what their sources keep from others.
 const FILE_MODE: u32 = 0o640;
@@ -66,13 +68,15 @@ pub struct RealFile {
     file: fs::File,
     /// The file system knows no reads that refuse to wait.
     nowait_unknown: AtomicBool,
-    /// Lives in memory: there is nothing to make durable.
+    /// Lives in memory: there is nothing to make durable, and no read waits.
     volatile: bool,
+    remote: bool,
 }
 
 impl RealFile {
     pub(super) fn new(file: fs::File, volatile: bool) -> RealFile {
-        RealFile { file, nowait_unknown: AtomicBool::new(false), volatile }
+        let remote = !volatile && is_remote(&file);
+        RealFile { file, nowait_unknown: AtomicBool::new(false), volatile, remote }
     }
 
     pub(super) fn share(&self) -> io::Result<RealFile> {
@@ -128,7 +132,7 @@ impl Disk for RealDisk {
     }
 
     fn map(&self, file: &RealFile, length: u64) -> io::Result<RealMap> {
-        RealMap::new(file, length)
+        RealMap::new(&file.file, length)
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -222,9 +226,16 @@ impl Disk for RealDisk {
 }
 
 impl File for RealFile {
+    fn is_remote(&self) -> bool {
+        self.remote
+    }
+
     fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if self.nowait_unknown.load(Ordering::Relaxed) {
+        if self.volatile {
             return File::read_at(self, buffer, offset);
+        }
+        if self.nowait_unknown.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         let offset_signed = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -237,10 +248,10 @@ impl File for RealFile {
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                // Such a file system keeps its bytes in memory, or waits whatever is asked: there is no better call.
+                // Such a file system may wait whatever is asked: its reads go where that is allowed.
                 Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
                     self.nowait_unknown.store(true, Ordering::Relaxed);
-                    return File::read_at(self, buffer, offset);
+                    return Err(io::ErrorKind::WouldBlock.into());
                 }
                 _ => return Err(error),
             }
@@ -290,8 +301,10 @@ impl File for RealFile {
                 return Ok(());
             }
             let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EOPNOTSUPP | libc::ENOSYS) => return fill_holes(&self.file, length as u64),
+                _ => return Err(error),
             }
         }
     }
@@ -320,6 +333,50 @@ impl File for RealFile {
     fn sync(&self) -> io::Result<()> {
         if self.volatile { Ok(()) } else { self.file.sync_data() }
     }
+}
+
+/// Reserves space where the file system has no call for it: writes zeros behind the end, and to where it may have none yet, so that
+/// a full disk says so now.
+fn fill_holes(file: &fs::File, length: u64) -> io::Result<()> {
+    let (block, zeros) = (file.metadata()?.blksize().max(512), vec![0; FILL_BYTES]);
+    let end = file.metadata()?.len().min(length);
+    // A byte of each block, written as it is, gives a hole its block and changes nothing.
+    for at in (0..end).step_by(block as usize) {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at)?;
+        file.write_all_at(&byte, at)?;
+    }
+    let mut at = end;
+    while at < length {
+        let part = (length - at).min(FILL_BYTES as u64);
+        file.write_all_at(&zeros[..part as usize], at)?;
+        at += part;
+    }
+    // Some file systems find the room only when they write it out.
+    file.sync_data()
+}
+
+/// File systems behind which a server or a program answers, or does not: NFS, SMB, CIFS, FUSE, 9P, Ceph, AFS, Lustre, Coda.
+const REMOTE: [u32; 10] = [
+    0x6969,
+    0x517b,
+    0xfe53_4d42,
+    0xff53_4d42,
+    0x6573_5546,
+    0x0102_1997,
+    0x00c3_6400,
+    0x5346_414f,
+    0x0bd0_0bd3,
+    0x7375_7245,
+];
+
+/// Whether a file lies on one of them.
+fn is_remote(file: &fs::File) -> bool {
+    // SAFETY: an all-zero `statfs` is a valid value of plain numbers.
+    let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, `answer` is a valid place to write.
+    let known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut answer) } == 0;
+    known && REMOTE.contains(&(answer.f_type as u32))
 }
 
 /// What is known of a file, in the seam's words.
@@ -391,54 +448,5 @@ struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         std::mem::forget(self.file.take());
-    }
-}
-
-/// A read-only shared mapping, registered with the fault handler by name.
-pub struct RealMap {
-    // Removed from the registry before the mapping goes.
-    _registered: Option<fault::Registered>,
-    mapping: memmap2::MmapRaw,
-}
-
-impl RealMap {
-    fn new(file: &RealFile, length: u64) -> io::Result<RealMap> {
-        let mapped = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
-        if file.file.metadata()?.len() < length {
-            let what = "a map may not reach beyond the end of its file";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        let mapping = memmap2::MmapOptions::new().len(mapped).map_raw_read_only(&file.file)?;
-        let start = mapping.as_ptr() as usize;
-        let name = fs::read_link(format!("/proc/self/fd/{}", file.file.as_raw_fd())).unwrap_or_default();
-        Ok(RealMap { _registered: fault::register(start, mapped, name.as_os_str().as_bytes()), mapping })
-    }
-}
-
-impl Map for RealMap {
-    fn length(&self) -> usize {
-        self.mapping.len()
-    }
-
-    fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]> {
-        let end = offset.checked_add(length);
-        assert!(end.is_some_and(|end| end <= self.mapping.len()), "a range of a map lies inside it");
-        // SAFETY: the range lies inside the mapping, which lives as long as `self`. By the contract of `Map::bytes` nobody
-        // writes to the range while it is read, or the reader checks what it read.
-        Cow::Borrowed(unsafe { std::slice::from_raw_parts(self.mapping.as_ptr().add(offset), length) })
-    }
-
-    fn release(&self, offset: usize, length: usize) {
-        // SAFETY: takes a number, reads a constant of the system.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        let end = offset.saturating_add(length).min(self.mapping.len());
-        // Only whole pages inside the range: a neighbour's bytes stay resident. The last page of the file counts as whole.
-        let end = if end == self.mapping.len() { end } else { end - end % page };
-        let start = offset.next_multiple_of(page);
-        if start < end {
-            // SAFETY: the range lies inside the mapping and starts on a page. For a shared mapping of a file the advice drops
-            // resident pages; their bytes come back from the page cache.
-            unsafe { libc::madvise(self.mapping.as_ptr().add(start) as *mut _, end - start, libc::MADV_DONTNEED) };
-        }
     }
 }

@@ -12,16 +12,18 @@
 //!
 //! Does not survive a machine that delays every system call by more than the timer: then shards stall for as long as that lasts.
 
+use super::jobs::Jobs;
 use super::pulse::{Bell, Pulse, PulseReading, watch};
 use super::system::prepare_process;
 use super::{GlommioEnv, abort, guard, probe};
 use crate::env::ShardId;
 use event_listener::Event;
 use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{LocalExecutorBuilder, Placement};
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -31,15 +33,6 @@ use std::time::Duration;
 const PREEMPT_TIMER: Duration = Duration::from_secs(2);
 /// Registered buffers serve direct I/O, which is not used; less of the user's locked-memory limit is taken.
 const REGISTERED_BYTES: usize = 64 * 1024;
-/// Threads of one shard for work that may block. A terminal that is stopped or a file server that hangs holds one for as long
-/// as it likes; the log's upkeep and syncs must find another.
-const BLOCKING_THREADS: usize = 8;
-
-/// How often the end of a shard looks whether jobs still run.
-const JOB_LOOK_INTERVAL: Duration = Duration::from_millis(1);
-
-/// How long the end of a shard waits for jobs that still run where they may block.
-const LAST_JOB_WAIT: Duration = Duration::from_secs(2);
 
 /// Why no shard runs.
 #[derive(Debug, thiserror::Error)]
@@ -206,8 +199,11 @@ where
     let (made, wait_made) = mpsc::channel::<Result<(), String>>();
     let (gate, wait_gate) = mpsc::channel::<()>();
     let body = move || {
-        let executor = match make_executor(cpu) {
-            Ok(executor) => executor,
+        // After the executor, which binds this thread: jobs run beside their shard.
+        let made_all = make_executor(cpu)
+            .and_then(|executor| Ok((executor, Jobs::start(shard).map_err(|error| format!("no thread: {error}"))?)));
+        let (executor, jobs) = match made_all {
+            Ok(made_all) => made_all,
             Err(reason) => return drop(made.send(Err(reason))),
         };
         // A launcher that is gone drops the gate as well.
@@ -215,7 +211,7 @@ where
         if wait_gate.recv().is_err() {
             return;
         }
-        let life = catch_unwind(AssertUnwindSafe(|| executor.run(live(shard, pulse, stopper, &*main))));
+        let life = catch_unwind(AssertUnwindSafe(|| executor.run(live(shard, pulse, stopper, jobs, &*main))));
         match life {
             Ok(Ok(())) => {}
             Ok(Err(error)) => abort(&format!("shard {} (no random bytes from the kernel: {error})", shard.0)),
@@ -228,11 +224,8 @@ where
 
 fn make_executor(cpu: Option<usize>) -> Result<glommio::LocalExecutor, String> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let builder = LocalExecutorBuilder::new(placement)
-        .io_memory(REGISTERED_BYTES)
-        .preempt_timer(PREEMPT_TIMER)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
-        .name("shard");
+    let builder =
+        LocalExecutorBuilder::new(placement).io_memory(REGISTERED_BYTES).preempt_timer(PREEMPT_TIMER).name("shard");
     // The library panics where the kernel refuses one of its calls.
     match catch_unwind(AssertUnwindSafe(|| builder.make())) {
         Ok(Ok(executor)) => Ok(executor),
@@ -242,13 +235,17 @@ fn make_executor(cpu: Option<usize>) -> Result<glommio::LocalExecutor, String> {
 }
 
 /// The life of one shard: the housekeeping around its main future.
-async fn live<F, Fut>(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper, main: &F) -> io::Result<()>
+async fn live<F, Fut>(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper, jobs: Rc<Jobs>, main: &F) -> io::Result<()>
 where
     F: Fn(GlommioEnv) -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
-    let env = GlommioEnv::new(shard, Arc::clone(&pulse), stopper)?;
+    let env = GlommioEnv::new(shard, Arc::clone(&pulse), stopper, Rc::clone(&jobs))?;
     pulse.begin();
+    let (answering, turning) = (Rc::clone(&jobs), env.clone());
+    let answering = glommio::spawn_local(async move {
+        guard("answers", answering.run_answers(|| turning.mark_reactor_turn())).await;
+    });
     let (ticking, ticked, kicked) = (env.clone(), Arc::clone(&pulse), Arc::clone(&pulse));
     let tick = glommio::spawn_local(async move { guard("tick", ticked.run_tick(ticking)).await });
     let kicked = glommio::spawn_local(async move { guard("kicked", kicked.run_kicked()).await });
@@ -256,17 +253,9 @@ where
     pulse.end();
     tick.await;
     kicked.await;
-    // A job that nobody awaits any more still runs, and its thread panics when it finds the executor gone. One that hangs on a
-    // dead mount is not waited for.
-    let last = async {
-        while env.has_jobs() {
-            Timer::new(JOB_LOOK_INTERVAL).await;
-        }
-    };
-    let enough = async {
-        Timer::new(LAST_JOB_WAIT).await;
-    };
-    futures_lite::future::or(last, enough).await;
+    // No job is waited for: whoever needs one to be done has awaited it, and one that hangs would never end.
+    jobs.end();
+    answering.await;
     // Descriptors dropped in the last moments are closed by the ring in this turn.
     Timer::new(super::TURN).await;
     Ok(())

@@ -3,8 +3,8 @@
 //! Guarantees: types of the executor library stay inside this folder; nothing here blocks the executor except what the seam
 //! allows; an accept, a read or a sync that has been submitted is never cancelled by this code.
 //!
-//! Each executor has a few threads for [`Env::blocking`]. A job that waits for long (a dead network mount, a terminal that takes
-//! nothing) keeps one of them busy; when all are, every other job of that shard waits.
+//! Each shard has threads of its own for what may block (`jobs`). A job that waits for long (a dead network mount, a terminal that
+//! takes nothing) keeps one of its pool; when all of the plugins' are kept, their other jobs wait, and the log goes on.
 //!
 //! Does not restart anything: a panic that reaches this module aborts the process, recovery from disk is the cure.
 
@@ -13,6 +13,9 @@ mod disk;
 mod drive;
 #[allow(unsafe_code, reason = "a mapped page that the disk cannot deliver arrives as a signal")]
 mod fault;
+mod jobs;
+#[allow(unsafe_code, reason = "a mapping is memory that the kernel fills")]
+mod map;
 mod memory;
 #[allow(unsafe_code, reason = "sockets change hands by descriptor")]
 mod net;
@@ -29,9 +32,10 @@ mod tests;
 #[allow(unsafe_code, reason = "reads the watch's descriptor through the ring")]
 mod watch;
 
-pub use disk::{RealDisk, RealFile, RealLock, RealMap};
+pub use disk::{RealDisk, RealFile, RealLock};
 pub use drive::{Drivers, LaunchError, Stopper, launch};
 pub use fault::install as install_map_fault_handler;
+pub use map::RealMap;
 pub use net::{Closer, Connection, Listener};
 pub use probe::{Cause, Finding, Probe, Refusal, State, allowed_cpus, io_uring_allowed, probe};
 pub use pulse::PulseReading;
@@ -40,16 +44,17 @@ pub use stream::DescriptorStream;
 pub use system::raise_open_files;
 pub use watch::DirectoryWatch;
 
-use crate::env::{Env, Monotonic, ShardId, Timestamp};
+use crate::env::{Env, Monotonic, Pool, ShardId, Timestamp};
 use crate::limits;
 use futures_lite::FutureExt;
 use glommio::timer::Timer;
+use jobs::Jobs;
 use pulse::Pulse;
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,16 +89,11 @@ struct Inner {
     reactor_turn: Cell<Monotonic>,
     pulse: Arc<Pulse>,
     stopper: Stopper,
-    /// Jobs handed to threads that may block, and not yet answered.
-    jobs: Cell<usize>,
+    jobs: Rc<Jobs>,
 }
 
 impl GlommioEnv {
-    fn has_jobs(&self) -> bool {
-        self.inner.jobs.get() > 0
-    }
-
-    fn new(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper) -> io::Result<GlommioEnv> {
+    fn new(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper, jobs: Rc<Jobs>) -> io::Result<GlommioEnv> {
         Ok(GlommioEnv {
             inner: Rc::new(Inner {
                 shard,
@@ -102,7 +102,7 @@ impl GlommioEnv {
                 reactor_turn: Cell::new(system::monotonic()),
                 pulse,
                 stopper,
-                jobs: Cell::new(0),
+                jobs,
             }),
         })
     }
@@ -180,29 +180,16 @@ impl Env for GlommioEnv {
         self.inner.pulse.touch();
     }
 
-    fn blocking<T: Send + 'static>(
+    fn blocking_in<T: Send + 'static>(
         &self,
+        pool: Pool,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
-        let env = self.clone();
-        env.inner.jobs.set(env.inner.jobs.get() + 1);
-        // A panic that leaves the closure would end its thread and leave the caller waiting for ever.
-        let job = glommio::executor().spawn_blocking(move || catch_unwind(AssertUnwindSafe(work)));
-        // The answer is taken in by a task of its own: a thread whose answer nobody takes panics when the executor ends.
-        let answer = glommio::spawn_local(async move {
-            let outcome = job.await;
-            env.inner.jobs.set(env.inner.jobs.get() - 1);
-            env.mark_reactor_turn();
-            outcome
-        })
-        .detach();
-        async move {
-            match answer.await {
-                Some(outcome) => outcome.unwrap_or_else(|panic| resume_unwind(panic)),
-                // Only a task that was cancelled has no answer, and nobody cancels this one.
-                None => std::future::pending().await,
-            }
-        }
+        self.inner.jobs.run(pool, work)
+    }
+
+    fn discard(&self, thing: impl Send + 'static) {
+        self.inner.jobs.discard(thing);
     }
 
     fn sync(&self, file: &Arc<RealFile>) -> impl Future<Output = io::Result<()>> + 'static {

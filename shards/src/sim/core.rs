@@ -7,7 +7,8 @@
 use super::disk::SimDisk;
 use super::prng::Prng;
 use super::stream::Pipe;
-use crate::env::{Monotonic, ShardId};
+use crate::env::{Monotonic, Pool, ShardId};
+use crate::limits::{LOG_THREADS, PLUGIN_THREADS};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -78,6 +79,10 @@ pub(super) struct Core {
     pub(super) tasks: RefCell<BTreeMap<u64, TaskEntry>>,
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
     ready: Arc<ReadyQueue>,
+    /// Jobs of each pool that are still to hang.
+    hanging: RefCell<BTreeMap<Pool, u64>>,
+    /// Threads that such jobs keep, by process.
+    kept: RefCell<BTreeMap<(u64, ShardId, Pool), usize>>,
 }
 
 impl Core {
@@ -95,6 +100,8 @@ impl Core {
             tasks: RefCell::default(),
             timers: RefCell::default(),
             ready: Arc::default(),
+            hanging: RefCell::default(),
+            kept: RefCell::default(),
         };
         core.set_now(1_000_000_000);
         core
@@ -116,6 +123,30 @@ impl Core {
         let timer = self.next_timer.get();
         self.next_timer.set(timer + 1);
         Sleep { core: Rc::clone(self), key: (self.now().after(duration).0, timer) }
+    }
+
+    /// Makes the next `count` jobs of `pool` hang.
+    pub(super) fn hang_jobs(&self, pool: Pool, count: u64) {
+        self.hanging.borrow_mut().insert(pool, count);
+    }
+
+    /// Whether the job that comes now never ends: it hangs, or jobs that do keep all threads of its pool.
+    pub(super) fn hangs(&self, shard: ShardId, pool: Pool) -> bool {
+        let threads = match pool {
+            Pool::Log => LOG_THREADS,
+            Pool::Plugins => PLUGIN_THREADS,
+        };
+        let mut kept = self.kept.borrow_mut();
+        let kept = kept.entry((self.process.get(), shard, pool)).or_default();
+        if *kept == threads {
+            return true;
+        }
+        let mut hanging = self.hanging.borrow_mut();
+        let left = hanging.entry(pool).or_default();
+        let hangs = *left > 0;
+        *left = left.saturating_sub(1);
+        *kept += usize::from(hangs);
+        hangs
     }
 
     pub(super) fn set_now(&self, nanos: u64) {

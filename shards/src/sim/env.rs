@@ -1,16 +1,16 @@
 //! The seam on a seed: what one simulated shard sees of the world.
 //!
 //! Guarantees: every delay, every used slice and every random number is a function of the seed; work handed to
-//! [`Env::blocking`] runs whole at a later virtual moment, whether or not somebody still waits for it; a sync covers
-//! what was written before it was called and nothing later. An environment of a process that died does nothing any
-//! more.
+//! [`Env::blocking`] runs whole at a later virtual moment, whether or not somebody still waits for it, unless
+//! [`super::Simulation::hang_jobs`] has it hang; a sync covers what was written before it was called and nothing later.
+//! An environment of a process that died does nothing any more.
 
 use super::core::Core;
 use super::disk::{SimDisk, SimFile};
 use super::prng::Prng;
 use super::stream::SimStream;
 use super::watch::SimWatch;
-use crate::env::{Env, Monotonic, ShardId, Timestamp};
+use crate::env::{Env, Monotonic, Pool, ShardId, Timestamp};
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -163,19 +163,39 @@ impl Env for SimEnv {
 
     fn touch(&self) {}
 
-    fn blocking<T: Send + 'static>(
+    fn blocking_in<T: Send + 'static>(
         &self,
+        pool: Pool,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
+        let result = if self.core.hangs(self.shard, pool) {
+            // Its thread keeps what it was given.
+            self.spawn("hung job", async move {
+                let _held = work;
+                std::future::pending().await
+            });
+            None
+        } else {
+            let micros = self.core.chance.borrow_mut().between(1, BLOCKING_MICROS_MAX);
+            let disk = self.disk.clone();
+            Some(self.later("blocking", Duration::from_micros(micros), move || {
+                let task = disk.polls(None);
+                let result = catch_unwind(AssertUnwindSafe(work));
+                disk.polls(task);
+                result
+            }))
+        };
+        async move {
+            match result {
+                Some(result) => result.await.unwrap_or_else(|panic| resume_unwind(panic)),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn discard(&self, thing: impl Send + 'static) {
         let micros = self.core.chance.borrow_mut().between(1, BLOCKING_MICROS_MAX);
-        let disk = self.disk.clone();
-        let result = self.later("blocking", Duration::from_micros(micros), move || {
-            let task = disk.polls(None);
-            let result = catch_unwind(AssertUnwindSafe(work));
-            disk.polls(task);
-            result
-        });
-        async move { result.await.unwrap_or_else(|panic| resume_unwind(panic)) }
+        drop(self.later("discard", Duration::from_micros(micros), move || drop(thing)));
     }
 
     fn sync(&self, file: &Arc<SimFile>) -> impl Future<Output = io::Result<()>> + 'static {

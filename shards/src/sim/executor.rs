@@ -11,7 +11,7 @@ use super::disk::{Crash, SimDisk};
 use super::env::SimEnv;
 use super::prng::{Prng, mix};
 use super::world::World;
-use crate::env::{Monotonic, ShardId, Timestamp};
+use crate::env::{Monotonic, Pool, ShardId, Timestamp};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -112,6 +112,12 @@ impl Simulation {
     /// A hash of everything that happened in its order: equal for equal seeds and programs.
     pub fn trace_hash(&self) -> u64 {
         mix(self.trace ^ self.core.disk.trace_hash())
+    }
+
+    /// Makes the next `count` jobs of `pool` never end, as on a disk or a server that is gone. Each keeps a thread of its shard for
+    /// as long as the process lives; when all of a pool are kept, every later job of it waits in vain.
+    pub fn hang_jobs(&self, pool: Pool, count: u64) {
+        self.core.hang_jobs(pool, count);
     }
 
     /// The world around the process.

@@ -6,6 +6,7 @@
 
 use super::frame::{FLAG_MASKS, FLAG_TIMESTAMPS, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView};
 use super::log::{Log, Place};
+use super::pages::{ColdPages, Pages};
 use super::recent::Recent;
 use super::scan::{find_frame, is_sound};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
@@ -133,6 +134,8 @@ pub struct Cursor<D: Disk> {
     verifies: bool,
     /// What the writer appended last, for a cursor on its shard.
     recent: Option<Rc<Recent>>,
+    /// Which pages are in memory, for a cursor that must not wait for the disk.
+    pages: Option<Pages>,
 }
 
 fn damaged<D: Disk>(segment: &Segment<D>, offset: u64, finding: &dyn std::fmt::Display) -> WalError {
@@ -153,6 +156,7 @@ impl<D: Disk> Cursor<D> {
             all: false,
             verifies: true,
             recent: None,
+            pages: None,
         };
         cursor.skip_to(from);
         cursor
@@ -162,6 +166,22 @@ impl<D: Disk> Cursor<D> {
     pub fn with_recent(mut self, recent: Option<Rc<Recent>>) -> Cursor<D> {
         self.recent = recent;
         self
+    }
+
+    /// Stops before frames whose pages may not be in memory, until it is told that they are: [`Cursor::cold_pages`].
+    pub fn without_waiting(mut self) -> Cursor<D> {
+        self.pages = Some(Pages::new(self.log.tail()));
+        self
+    }
+
+    /// What has to be brought in before [`Cursor::next`] goes on, where it found no frame because of that.
+    pub fn cold_pages(&self) -> Option<ColdPages<D>> {
+        self.pages.as_ref()?.wanted(self.segment.as_ref()?)
+    }
+
+    /// Says that the pages which [`Cursor::cold_pages`] named are in memory.
+    pub fn pages_are_in(&self) {
+        self.pages.iter().for_each(Pages::are_in);
     }
 
     /// Returns frames of every kind from now on.
@@ -195,7 +215,7 @@ impl<D: Disk> Cursor<D> {
         }
     }
 
-    /// The next event frame, or none at the tail. After an error the cursor stands before the damage.
+    /// The next event frame, or none at the tail and before cold pages. After an error the cursor stands before the damage.
     #[allow(clippy::should_implement_trait, reason = "an iterator ends for good; the tail of a log moves on")]
     pub fn next(&mut self) -> Result<Option<Frame<D>>, WalError> {
         let tail = self.log.tail();
@@ -224,7 +244,18 @@ impl<D: Disk> Cursor<D> {
             }
             let place = Place { segment: segment.number, offset: self.offset };
             let recent = self.recent.as_ref().and_then(|recent| recent.find(place));
-            let header = self.check(segment, tail, recent.as_ref().map(|bytes| bytes.as_slice()))?;
+            let is_in =
+                |length| recent.is_some() || self.pages.as_ref().is_none_or(|all| all.allow(place, length, tail));
+            if !is_in(FRAME_HEADER_BYTES as u64) {
+                return Ok(None);
+            }
+            let header = self.decode(segment, tail, recent.as_ref().map(|bytes| bytes.as_slice()))?;
+            if !is_in(u64::from(header.length)) {
+                return Ok(None);
+            }
+            if recent.is_none() {
+                self.verify(segment, tail, &header)?;
+            }
             let offset = self.offset;
             (self.last, self.epoch) = (header.sequence, header.epoch);
             self.offset += u64::from(header.length);
@@ -247,7 +278,7 @@ impl<D: Disk> Cursor<D> {
         }
     }
 
-    fn check(&self, segment: &Segment<D>, tail: Place, recent: Option<&[u8]>) -> Result<FrameHeader, WalError> {
+    fn decode(&self, segment: &Segment<D>, tail: Place, recent: Option<&[u8]>) -> Result<FrameHeader, WalError> {
         let fail = |finding: &dyn std::fmt::Display| damaged(segment, self.offset, finding);
         let head = match recent {
             Some(bytes) => Cow::Borrowed(&bytes[..FRAME_HEADER_BYTES]),
@@ -261,12 +292,16 @@ impl<D: Disk> Cursor<D> {
         if self.offset + u64::from(header.length) > limit {
             return Err(fail(&FrameError::Length));
         }
+        Ok(header)
+    }
+
+    fn verify(&self, segment: &Segment<D>, tail: Place, header: &FrameHeader) -> Result<(), WalError> {
         // Bytes that nobody writes any more may have been read back from the disk.
         let cold = self.verifies && segment.number != tail.segment && header.sequence >= self.position.sequence;
-        if cold && recent.is_none() && !is_sound::<D>(&segment.read(self.offset, header.length as usize)) {
-            return Err(fail(&FrameError::Checksum));
+        if cold && !is_sound::<D>(&segment.read(self.offset, header.length as usize)) {
+            return Err(damaged(segment, self.offset, &FrameError::Checksum));
         }
-        Ok(header)
+        Ok(())
     }
 
     fn next_segment(&mut self) {

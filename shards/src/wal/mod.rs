@@ -111,6 +111,7 @@ pub mod cursor;
 pub mod frame;
 pub mod log;
 pub mod manifest;
+pub mod pages;
 pub mod positions;
 pub mod recent;
 pub mod record;

@@ -21,7 +21,7 @@ use super::snapshot::build_snapshot;
 use super::standby::Unsettled;
 use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
-use crate::env::{Disk, Env, Timestamp};
+use crate::env::{Disk, Env, Pool, Timestamp};
 use crate::limits::{
     EPOCH_MAX, RECENT_FRAME_BYTES_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN,
     commit_state_bytes_max,
@@ -539,7 +539,7 @@ pub async fn maintain<E: Env>(env: &E, writer: &RefCell<Writer<E>>) -> Result<bo
     let Some(work) = writer.borrow_mut().take_maintenance() else {
         return Ok(false);
     };
-    let done = env.blocking(move || work.run()).await;
+    let done = env.blocking_in(Pool::Log, move || work.run()).await;
     writer.borrow_mut().maintained(done).map(|()| true)
 }
 

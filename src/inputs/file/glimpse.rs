@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tailwater_shards::env::{File, Monotonic, Stat};
 
 /// Whether a file that has bytes begins with a line. A hole in front of it is not in memory before it is read.
-pub fn begins_with_line<F: File>(file: &F) -> bool {
+fn begins_with_line<F: File>(file: &F) -> bool {
     let mut byte = [0];
     file.read_nowait(&mut byte, 0).is_ok_and(|length| length == 1 && byte[0] != 0)
 }
@@ -26,7 +26,7 @@ fn is_continued<F: File>(file: &F, span: &Span) -> bool {
     file.read_nowait(lead, span.offset()).is_ok_and(|length| length == lead.len()) && span.continues(lead)
 }
 
-/// Looks at a file that is in nobody's hands. Whether that may mean work.
+/// Looks at a file that is in nobody's hands and not remote. Whether that may mean work.
 pub fn look<F: File>(followed: &mut Followed<F>, now: Monotonic) -> bool {
     let Some(file) = followed.file.clone() else { return false };
     let Ok(stat) = file.stat() else { return false };
@@ -51,9 +51,9 @@ pub struct Glimpse<F> {
 }
 
 impl<F: File> Glimpse<F> {
-    /// What can be looked at while the reader holds the file; none while it is closed.
+    /// What can be looked at while the reader holds the file; none while it is closed, or lies where a look may block.
     pub fn of(followed: &Followed<F>) -> Option<Glimpse<F>> {
-        let file = followed.file.clone()?;
+        let file = followed.file.clone().filter(|file| !file.is_remote())?;
         Some(Glimpse { file, span: followed.last(), seen_length: followed.seen_length })
     }
 

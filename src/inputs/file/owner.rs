@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::counters::InputCounters;
-use tailwater_shards::env::{Disk, Env, Monotonic, ShardId, Stat};
+use tailwater_shards::env::{Disk, Env, File, Monotonic, ShardId, Stat};
 use tailwater_shards::plugin::InputContext;
 use tailwater_shards::signal::Signal;
 use tailwater_shards::wal::SourceState;
@@ -293,7 +293,7 @@ impl<E: Env> Owner<E> {
     pub fn put_back(&self, id: FileId, followed: Box<Followed<FileOf<E>>>, outcome: Outcome) {
         {
             let mut slots = self.slots.borrow_mut();
-            let Some(slot) = slots.get_mut(&id) else { return };
+            let Some(slot) = slots.get_mut(&id) else { return self.env.discard(followed) };
             slot.glimpse = None;
             let again = slot.woken || outcome == Outcome::More;
             if outcome == Outcome::Finished && !slot.woken {
@@ -312,8 +312,8 @@ impl<E: Env> Owner<E> {
             let followed = slot.followed.insert(followed);
             let reachable = slot.away_since.is_none() && slot.moved_since.is_none();
             let over = self.open_files.get() > self.open_files_max.get();
-            if over && reachable && outcome == Outcome::Read && followed.is_read() && followed.file.take().is_some() {
-                self.open_files.set(self.open_files.get() - 1);
+            if over && reachable && outcome == Outcome::Read && followed.is_read() {
+                self.close(followed);
             }
             if again && !slot.failed {
                 self.enqueue(id, slot);
@@ -378,7 +378,7 @@ impl<E: Env> Owner<E> {
         self.close_quiet_files(now);
     }
 
-    /// Looks at open files; returns the paths of closed ones that are due. Of the quiet ones those whose second is among `secs`.
+    /// Looks at open files; returns the paths of those that are due and closed, or remote. Of the quiet ones those whose second is among `secs`.
     fn look_at_open_files(&self, now: Monotonic, secs: std::ops::Range<u64>) -> Vec<(FileId, PathBuf)> {
         let mut closed = Vec::new();
         let mut quiet = true;
@@ -393,7 +393,7 @@ impl<E: Env> Owner<E> {
                 self.counters.unread_bytes.set(self.unread.get());
             }
             let Some(followed) = slot.followed.as_mut().filter(|_| due) else { continue };
-            if followed.file.is_none() {
+            if followed.file.as_ref().is_none_or(|file| file.is_remote()) {
                 closed.push((id, slot.path.clone()));
                 continue;
             }
@@ -436,7 +436,8 @@ impl<E: Env> Owner<E> {
             let changed = stat.is_ok_and(|stat| {
                 Inode::of(&stat) == followed.identity.inode && glimpse::look_from_afar(followed, &stat, now)
             });
-            if changed || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
+            let unread = followed.file.is_some() && !followed.is_read();
+            if changed || unread || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
                 self.end_wait(slot, now);
                 slot.failed = false;
                 self.enqueue(id, slot);
@@ -463,8 +464,7 @@ impl<E: Env> Owner<E> {
         quiet.sort_by_key(|one| one.0);
         for (_, slot) in quiet.into_iter().take(excess) {
             if let Some(followed) = slot.followed.as_mut() {
-                followed.file = None;
-                self.open_files.set(self.open_files.get() - 1);
+                self.close(followed);
             }
         }
     }
@@ -483,12 +483,17 @@ impl<E: Env> Owner<E> {
         self.counters.unread_bytes.set(self.unread.get());
         self.counters.files.set(self.slots.borrow().len() as u64);
         let Some(mut followed) = slot.followed else { return };
-        self.open_files.set(self.open_files.get() - usize::from(followed.file.is_some()));
         // Said before the descriptor goes: only then can the inode be used again.
         self.tell_home(ToHome::Released(id, Box::new(followed.state())));
-        // To close a deleted file is to free its blocks, which takes its time.
-        let file = followed.file.take();
-        self.env.spawn("close file", self.env.blocking(move || drop(file)));
+        self.close(&mut followed);
+    }
+
+    /// Closes a file where that may block: to close a deleted one is to free its blocks, and its server may be gone.
+    fn close(&self, followed: &mut Followed<FileOf<E>>) {
+        if let Some(file) = followed.file.take() {
+            self.open_files.set(self.open_files.get() - 1);
+            self.env.discard(file);
+        }
     }
 
     fn count_unread(&self, id: FileId) {

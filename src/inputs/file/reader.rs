@@ -9,7 +9,6 @@ mod search;
 
 use super::copies::End;
 use super::follow::{Farewell, Followed, Span};
-use super::glimpse;
 use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES};
 use super::nuls::marker_behind;
 use super::owner::{Outcome, Owner, Taken};
@@ -203,7 +202,7 @@ impl<E: Env> Reader<'_, E> {
                 break;
             }
             // Less than asked for is not the end: the rest may not be in memory.
-            match file.stat() {
+            match self.stat(file).await {
                 Ok(now) => stat = Some(now),
                 Err(error) => {
                     self.context.lanes.put_back(batch);
@@ -267,7 +266,7 @@ impl<E: Env> Reader<'_, E> {
             self.context.lanes.put_back(batch);
             followed.seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
             self.owner.forget_seen(taken.id);
-            return self.start_anew(followed, file);
+            return self.start_anew(followed, file).await;
         }
         let claims_more = stat.is_some_and(|stat| stat.length > end);
         if length < span.lead() || length == span.lead() && claims_more {
@@ -276,7 +275,7 @@ impl<E: Env> Reader<'_, E> {
             return Outcome::Failed;
         }
         let ends_in_nul = length > span.lead() && batch.chunk.bytes()[length - 1] == 0 && span.to != Some(end);
-        let stat = if ends_in_nul { stat.or_else(|| file.stat().ok()) } else { stat };
+        let stat = if ends_in_nul && stat.is_none() { self.stat(file).await.ok() } else { stat };
         // NULs that are known to reach the end of the file are as good as read.
         let known = stat.filter(|_| ends_in_nul && span.to.is_none()).and_then(|stat| followed.nuls.to_end(end, &stat));
         let read_to = known.unwrap_or(end);
@@ -293,7 +292,7 @@ impl<E: Env> Reader<'_, E> {
             () if ends_in_nul && followed.nuls.are_followed(span.from, span.place, end) => Ending::Followed,
             () => Ending::Open,
         };
-        self.renew_head(followed, file, &batch);
+        self.renew_head(followed, file, &batch).await;
         if span.to.is_none() && stat.is_some_and(|stat| stat.length <= end) {
             let seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
             self.cut_at(taken, end, seen_length);
@@ -396,16 +395,15 @@ impl<E: Env> Reader<'_, E> {
     }
 
     /// Takes a longer head as the file grows out of the one that is known.
-    fn renew_head(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>, batch: &Batch) {
+    async fn renew_head(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>, batch: &Batch) {
         if !followed.identity.head.is_outgrown_by(followed.seen_length) {
             return;
         }
-        let mut window = [0; HEAD_BYTES];
         let head = if batch.chunk_offset == 0 {
             Head::of(batch.chunk.bytes())
         } else {
-            match file.read_nowait(&mut window, 0) {
-                Ok(length) => Head::of(&window[..length]),
+            match self.peek::<HEAD_BYTES>(file).await {
+                Ok((window, length)) => Head::of(&window[..length]),
                 // The next read tries again.
                 Err(_) => return,
             }
@@ -417,8 +415,8 @@ impl<E: Env> Reader<'_, E> {
     }
 
     /// The content is not what was read: a new generation begins at its first byte.
-    fn start_anew(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>) -> Outcome {
-        let stat = match file.stat() {
+    async fn start_anew(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>) -> Outcome {
+        let stat = match self.stat(file).await {
             Ok(stat) => stat,
             Err(error) => {
                 self.tell_once(followed, &error, "it cannot be looked at", "it is tried again each second");
@@ -430,7 +428,8 @@ impl<E: Env> Reader<'_, E> {
             self.owner.tell_home(ToHome::Ended(followed.identity.head, End { position, marker }));
         }
         // Whether a hole is part of its length is seen when it is read.
-        let length = if glimpse::begins_with_line(&**file) { stat.length } else { 0 };
+        let begins = self.peek::<1>(file).await.is_ok_and(|(first, length)| length == 1 && first[0] != 0);
+        let length = if begins { stat.length } else { 0 };
         let lost = followed.start_anew(self.context.new_key(), length);
         followed.seen_modified = stat.modified;
         if lost > 0 {
@@ -440,6 +439,28 @@ impl<E: Env> Reader<'_, E> {
             tracing::info!(component_id = %self.context.name, "{path}: truncated; reading from its beginning");
         }
         Outcome::More
+    }
+
+    /// What is known of a file, asked where that may block if it has to.
+    async fn stat(&self, file: &Arc<FileOf<E>>) -> io::Result<Stat> {
+        if !file.is_remote() {
+            return file.stat();
+        }
+        let file = file.clone();
+        self.context.env.blocking(move || file.stat()).await
+    }
+
+    /// The first bytes of a file and how many there were, read where that may block if it has to.
+    async fn peek<const N: usize>(&self, file: &Arc<FileOf<E>>) -> io::Result<([u8; N], usize)> {
+        let mut window = [0; N];
+        match file.read_nowait(&mut window, 0) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let file = file.clone();
+                let read = move || file.read_at(&mut window, 0).map(|length| (window, length));
+                self.context.env.blocking(read).await
+            }
+            read => read.map(|length| (window, length)),
+        }
     }
 
     /// Counts and reports what a truncation destroyed.
@@ -458,29 +479,29 @@ impl<E: Env> Reader<'_, E> {
             return Ok(file.clone());
         }
         let disk = self.context.env.disk().clone();
-        let path = taken.followed.path.clone();
+        let (path, inode) = (taken.followed.path.clone(), taken.followed.identity.inode);
         let opened = self.context.env.blocking(move || {
             let file = disk.open(&path, Open::Read)?;
             let stat = file.stat()?;
-            Ok::<_, io::Error>((file, stat))
+            Ok::<_, io::Error>((Inode::of(&stat) == inode).then_some(file))
         });
         let followed = &mut *taken.followed;
         match opened.await {
-            Ok((file, stat)) if Inode::of(&stat) == followed.identity.inode => {
+            Ok(Some(file)) => {
                 let file = Arc::new(file);
                 followed.file = Some(file.clone());
                 self.owner.opened(1);
                 Ok(file)
             }
             // Another file is at its path: the home shard is about to say where this one went.
-            Ok(_) if !taken.away => Err(Outcome::Failed),
+            Ok(None) if !taken.away => Err(Outcome::Failed),
             Err(error) if !taken.away => {
                 if error.kind() != io::ErrorKind::NotFound {
                     self.tell_once(followed, &error, "it cannot be opened", "it is tried again each second");
                 }
                 Err(Outcome::Failed)
             }
-            Ok(_) | Err(_) => {
+            Ok(None) | Err(_) => {
                 let lost = followed.unread();
                 if lost > 0 {
                     self.context.counters.lose(Lost::Deleted, lost);

@@ -319,6 +319,13 @@ impl<E: Env> Output for FileOutput<E> {
     }
 }
 
+impl<E: Env> Drop for FileOutput<E> {
+    /// Its files are closed where that may block.
+    fn drop(&mut self) {
+        self.context.env.discard(self.writer.take());
+    }
+}
+
 impl<E: Env> FileOutput<E> {
     fn now(&self) -> Now {
         Now { wall: self.context.env.wall(), monotonic: self.context.env.now() }

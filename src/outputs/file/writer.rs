@@ -345,7 +345,8 @@ impl<D: Disk> Writer<D> {
             return None;
         }
         let limit = self.options.rotate_bytes.unwrap_or(u64::MAX);
-        self.files.get_mut(path).filter(|target| target.length.saturating_add(bytes) <= limit && !target.is_removed())
+        let fits = |target: &&mut Target<D>| target.length.saturating_add(bytes) <= limit;
+        self.files.get_mut(path).filter(|target| fits(target) && !target.file.is_remote() && !target.is_removed())
     }
 
     /// Opens files that are not open, and makes the journal say so before the first byte is written.

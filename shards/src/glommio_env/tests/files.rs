@@ -35,6 +35,73 @@ fn reads_agree_whether_they_may_wait_or_not() {
     });
 }
 
+/// The kernel's own files have no reads that refuse to wait, as those of network file systems have none.
+#[test]
+fn read_that_cannot_be_kept_from_waiting_is_refused() {
+    let file = RealDisk::new().open(Path::new("/proc/self/limits"), Open::Read).expect("proc is mounted");
+    let mut buffer = [0u8; 64];
+    for _ in 0..2 {
+        let refused = file.read_nowait(&mut buffer, 0).expect_err("it may wait");
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    }
+    assert_eq!(file.read_at(&mut buffer, 0).expect("readable"), 64);
+}
+
+/// A file system in a file, mounted until this goes.
+struct Mounted {
+    directory: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// An ext2, which has no call that reserves space; none where nothing may be mounted.
+    fn ext2(megabytes: u64) -> Option<Mounted> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (image, at) = (directory.path().join("image"), directory.path().join("at"));
+        std::fs::create_dir(&at).expect("a directory");
+        std::fs::File::create(&image).and_then(|image| image.set_len(megabytes << 20)).expect("a sparse file");
+        let made = Command::new("mkfs.ext2").args(["-q", "-F", "-m", "0"]).arg(&image).output();
+        let mounted = made.and_then(|_| Command::new("mount").args(["-o", "loop"]).args([&image, &at]).output());
+        match mounted {
+            Ok(output) if output.status.success() => Some(Mounted { directory }),
+            other => {
+                let why = other.map_or_else(
+                    |error| error.to_string(),
+                    |output| String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+                );
+                say(&format!("NOT RUN, nothing can be mounted: {why}"));
+                None
+            }
+        }
+    }
+
+    fn at(&self) -> std::path::PathBuf {
+        self.directory.path().join("at")
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.at()).status();
+    }
+}
+
+#[test]
+fn space_is_reserved_where_no_call_does_it() {
+    let Some(mounted) = Mounted::ext2(8) else { return };
+    let disk = RealDisk::new();
+    let file = disk.open(&mounted.at().join("a"), Open::Create).expect("created");
+    file.write_at(b"kept", 100_000).expect("written");
+    file.allocate(1 << 20).expect("room");
+    let mut bytes = vec![1; (1 << 20) + 1];
+    assert_eq!(file.read_at(&mut bytes, 0).expect("readable"), 1 << 20);
+    assert_eq!(&bytes[100_000..100_004], b"kept");
+    assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), 5, "all else reads as zero");
+    let free = disk.free_bytes(&mounted.at()).expect("answered");
+    assert!(free < 7 << 20, "{free} bytes are free: the space is not taken");
+    let error = file.allocate(64 << 20).expect_err("more than there is");
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+}
+
 #[test]
 fn parts_are_written_one_behind_the_other() {
     on_both(|disk, at| {
@@ -45,6 +112,26 @@ fn parts_are_written_one_behind_the_other() {
         let mut found = vec![0; parts.concat().len() + 3];
         assert_eq!(file.read_at(&mut found, 0).expect("read"), found.len());
         assert!(found[..3] == [0; 3] && found[3..] == parts.concat());
+    });
+}
+
+#[test]
+fn populated_pages_are_resident() {
+    on_both(|disk, at| {
+        let file = disk.open(&at.join("a"), Open::Create).expect("created");
+        file.allocate(1 << 20).expect("room");
+        file.write_at(&[7; 300_000], 100).expect("written");
+        file.sync().expect("durable");
+        let map = disk.map(&file, 1 << 20).expect("mapped");
+        // Any range, whole pages or not, up to the end and beyond.
+        for (offset, length) in
+            [(0, 1 << 20), (5000, 1), (5000, 0), ((1 << 20) - 1, 1), (1 << 20, 10), (70_000, 5 << 20)]
+        {
+            map.populate(offset, length);
+            assert!(map.is_resident(offset, length), "{offset} {length}");
+        }
+        map.release(0, 1 << 20);
+        assert_eq!(&*map.bytes(99, 2), [0, 7]);
     });
 }
 

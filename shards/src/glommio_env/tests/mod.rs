@@ -4,6 +4,7 @@
 mod drive;
 mod files;
 mod io;
+mod jobs;
 
 use super::{GlommioEnv, allowed_cpus, launch};
 use futures_lite::FutureExt;

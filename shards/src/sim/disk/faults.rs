@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) short_read_one_in: u64,
     pub(super) torn_sectors: bool,
     pub(super) inode_reuse: bool,
+    pub(super) remote: bool,
+    pub(super) allocates: bool,
     pub(super) operations_left: Option<u64>,
     pub(super) struck: Struck,
 }
@@ -53,6 +55,8 @@ impl Default for Faults {
             short_read_one_in: 8,
             torn_sectors: true,
             inode_reuse: false,
+            remote: false,
+            allocates: true,
             operations_left: None,
             struck: Struck::default(),
         }
@@ -136,6 +140,16 @@ impl SimDisk {
         self.state().faults.inode_reuse = reuse;
     }
 
+    /// Whether files lie with a server that may not answer: reads without waiting always refuse, and looking at a file blocks.
+    pub fn set_remote(&self, remote: bool) {
+        self.state().faults.remote = remote;
+    }
+
+    /// Whether the file system has a call that reserves space. Without it space is reserved by writing zeros.
+    pub fn set_allocates(&self, allocates: bool) {
+        self.state().faults.allocates = allocates;
+    }
+
     /// Makes one in `times` watch events end in an overflow; never for zero.
     pub fn set_watch_overflow(&self, times: u64) {
         self.state().watchers.overflow_one_in = times;
@@ -176,6 +190,25 @@ impl SimDisk {
     /// What shards' tasks called that may block while that was forbidden: "task: call".
     pub fn blocked(&self) -> Vec<String> {
         self.state().blocked.iter().cloned().collect()
+    }
+
+    /// The system takes the pages of all files out of memory: who reads one through a view waits for the disk.
+    pub fn evict_pages(&self) {
+        let mut state = self.state();
+        let pages = |(id, inode): (&super::tree::Id, &super::tree::Inode)| {
+            let length = match &inode.node {
+                super::tree::Node::File(content) => content.length(),
+                _ => 0,
+            };
+            let id = *id;
+            (0..length.div_ceil(super::content::PAGE_BYTES)).map(move |page| (id, page))
+        };
+        state.absent = state.inodes.iter().flat_map(pages).collect();
+    }
+
+    /// Pages that are not in memory.
+    pub fn absent_pages(&self) -> usize {
+        self.state().absent.len()
     }
 
     /// Says which task of a shard is polled, if any; gives back which it was.
@@ -225,6 +258,25 @@ impl super::tree::State {
         if let (true, Some(task), Some(_)) = (self.blocking_forbidden, self.polled, process) {
             self.blocked.insert(format!("{task}: {call}"));
         }
+    }
+
+    /// Pages of a range that are not in memory.
+    pub(super) fn absent(&self, id: super::tree::Id, offset: u64, length: u64) -> Vec<(super::tree::Id, u64)> {
+        if self.absent.is_empty() || length == 0 {
+            return Vec::new();
+        }
+        let page = super::content::PAGE_BYTES;
+        self.absent.range((id, offset / page)..=(id, (offset + length - 1) / page)).copied().collect()
+    }
+
+    /// Brings a range into memory; whether that took a wait for the disk.
+    pub(super) fn bring_in(&mut self, id: super::tree::Id, offset: u64, length: u64) -> bool {
+        let absent = self.absent(id, offset, length);
+        if absent.is_empty() {
+            return false;
+        }
+        self.absent.retain(|page| !absent.contains(page));
+        true
     }
 
     pub(super) fn alive(&self, process: Option<u64>) -> io::Result<()> {

@@ -62,7 +62,7 @@ impl SimFile {
         if state.inode(self.id)?.read_fails {
             return Err(error(libc::EIO));
         }
-        if nowait && state.prng.one_in(state.faults.would_block_one_in) {
+        if nowait && (state.faults.remote || state.prng.one_in(state.faults.would_block_one_in)) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let length = state.content(self.id)?.read(buffer, offset);
@@ -96,6 +96,10 @@ impl SimFile {
 }
 
 impl File for SimFile {
+    fn is_remote(&self) -> bool {
+        self.state().faults.remote
+    }
+
     fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.read(buffer, offset, true)
     }
@@ -129,6 +133,9 @@ impl File for SimFile {
         if length <= old {
             return Ok(());
         }
+        if !state.faults.allocates {
+            return state.write(self.id, &vec![0; (length - old) as usize], old);
+        }
         if !state.reserve(self.id, length) {
             return Err(error(libc::ENOSPC));
         }
@@ -145,7 +152,11 @@ impl File for SimFile {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        self.live()?.stat(self.id)
+        let mut state = self.live()?;
+        if state.faults.remote {
+            state.may_block(self.process, "stat of a remote file");
+        }
+        state.stat(self.id)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -171,6 +182,7 @@ impl State {
     /// Writes as much as fits; ENOSPC when that is not all.
     pub(super) fn write(&mut self, id: Id, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.note("write", id, offset, bytes.len() as u64);
+        self.bring_in(id, offset, bytes.len() as u64);
         let end = offset + bytes.len() as u64;
         let allocated = self.content(id)?.allocated;
         let mut fitting = bytes.len();
@@ -207,6 +219,14 @@ impl SimMap {
     pub(super) fn new(file: SimFile, length: usize) -> SimMap {
         SimMap { file, length }
     }
+
+    /// Waits for the pages of a range that are not in memory.
+    fn bring_in(&self, offset: usize, length: usize, call: &str) {
+        let mut state = self.file.state();
+        if state.bring_in(self.file.id, offset as u64, length as u64) {
+            state.may_block(self.file.process, call);
+        }
+    }
 }
 
 impl Map for SimMap {
@@ -221,6 +241,7 @@ impl Map for SimMap {
             self.length
         );
         let mut bytes = vec![0; length];
+        self.bring_in(offset, length, "page fault");
         // A view stays readable while its process dies, but a file never shrinks under it.
         let mut state = self.file.state();
         if state.boot == self.file.boot
@@ -231,6 +252,15 @@ impl Map for SimMap {
             content.read(&mut bytes, offset as u64);
         }
         Cow::Owned(bytes)
+    }
+
+    fn is_resident(&self, offset: usize, length: usize) -> bool {
+        self.file.state().absent(self.file.id, offset as u64, length as u64).is_empty()
+    }
+
+    fn populate(&self, offset: usize, length: usize) {
+        self.file.state().may_block(self.file.process, "populate");
+        self.bring_in(offset, length, "populate");
     }
 
     fn release(&self, _offset: usize, _length: usize) {}

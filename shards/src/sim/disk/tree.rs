@@ -79,6 +79,8 @@ pub(in super::super) struct State {
     pub(super) polled: Option<&'static str>,
     pub(super) blocking_forbidden: bool,
     pub(super) blocked: BTreeSet<String>,
+    /// Pages that are not in memory.
+    pub(super) absent: BTreeSet<(Id, u64)>,
     pub(super) wall: Timestamp,
     pub(super) journal: Vec<Vec<Change>>,
     next_id: Id,
@@ -106,6 +108,7 @@ impl State {
             polled: None,
             blocking_forbidden: false,
             blocked: BTreeSet::new(),
+            absent: BTreeSet::new(),
             wall: Timestamp(0),
             journal: Vec::new(),
             next_id: ROOT,

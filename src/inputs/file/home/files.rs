@@ -143,6 +143,7 @@ impl<E: Env> Home<'_, E> {
             }
         }
         if self.by_inode.contains_key(&inode) {
+            self.context.env.discard(opened);
             self.attach(path, inode);
             return self.say_changes();
         }

@@ -303,6 +303,33 @@ fn quiet_files_are_closed_and_read_when_they_grow() {
     }
 }
 
+/// Nothing that the executor calls may wait for a server: files are read, rotated, cut and deleted all the same.
+#[test]
+fn files_of_a_server_are_read_where_that_may_block() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, &["/log/*.log"]);
+        world.simulation.disk().set_remote(true);
+        world.start();
+        world.wait(1);
+        world.simulation.disk().forbid_blocking(true);
+        for round in 0..20 {
+            world.append("/log/a.log", &format!("line {round}\n"));
+            world.append("/log/b.log", &format!("other {round} {}\n", "long ".repeat(300)));
+            world.wait(round % 3);
+        }
+        world.wait_for(40);
+        world.outside.write("/log/b.log", b"anew\n").expect("truncated");
+        world.wait_for(41);
+        world.rename("/log/a.log", "/log/a.log.1");
+        world.append("/log/a.log", "the next\n");
+        world.wait_for(42);
+        world.outside.remove("/log/a.log").expect("removed");
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines.len(), 42);
+        assert_eq!(world.simulation.disk().blocked(), Vec::<String>::new(), "seed {seed}: task and call");
+    }
+}
+
 #[test]
 fn settings_are_checked() {
     let good = settings(&["/var/log/*.log"]);

@@ -2,8 +2,10 @@
 
 mod balance;
 mod bounds;
+mod cold;
 mod durable;
 mod held;
+mod hung;
 mod lanes;
 mod spread;
 mod starts;

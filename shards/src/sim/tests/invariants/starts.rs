@@ -169,3 +169,25 @@ fn e7_failed_sync_of_names_poisons() {
         cluster.finish();
     }
 }
+
+/// Where space is reserved by writing zeros, a disk that fills up half-way through is waited for as any full disk is.
+#[test]
+fn log_starts_and_rolls_where_space_is_reserved_by_writing() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(Setup::plain(seed));
+        let disk = cluster.simulation.disk().clone();
+        disk.set_allocates(false);
+        cluster.start(1).expect("an empty directory is a good start");
+        work(&mut cluster, 10, 60);
+        // Less than a segment, more than nothing.
+        disk.set_free_bytes(Some(20 * 1024));
+        work(&mut cluster, 30, 60);
+        assert!(cluster.alive().stop.failure().is_none(), "seed {seed}: {:?}", cluster.alive().stop.failure());
+        disk.set_free_bytes(None);
+        let caught_up = cluster.caught_up();
+        cluster.simulation.must("all is read", caught_up, SECOND * 60);
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        cluster.finish();
+    }
+}
