@@ -341,7 +341,9 @@ mod tests {
         assert_eq!(taken, 5);
         // Each thread has begun one, and holds it.
         (0..3).for_each(|_| begins.recv().expect("a job begins"));
-        assert_eq!((lock(&pool.state).threads, lock(&pool.state).queue.len()), (3, 2));
+        let state = lock(&pool.state);
+        assert_eq!((state.threads, state.queue.len()), (3, 2));
+        drop(state);
         drop(end);
         (0..2).for_each(|_| begins.recv().expect("the others follow"));
         pool.close();
