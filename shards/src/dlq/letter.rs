@@ -118,9 +118,20 @@ impl Letters {
         self.count == 0
     }
 
-    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
+    /// Forgets all; the buffer is kept.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
         self.count = 0;
-        std::mem::take(&mut self.bytes)
+    }
+
+    /// All of them, encoded.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Bytes that the buffer takes.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 }
 

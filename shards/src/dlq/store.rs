@@ -37,23 +37,33 @@ pub struct Store<D: Disk> {
     sealed_bytes: u64,
     /// Whether an error made it leave a segment that is not sealed yet.
     strays: bool,
+    /// Letters that went to make room and that nobody was told of yet.
+    removed: u64,
     /// The highest number seen or given.
     highest: u64,
 }
 
 /// What became of letters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Letters that are stored.
     pub stored: u64,
-    /// Letters that were dropped since there is no room for them.
-    pub dropped: u64,
+    /// Letters that were dropped since there is no room for them: where each begins.
+    pub dropped: Vec<usize>,
     /// Letters stored earlier that had to go.
     pub removed: u64,
-    /// Bytes of the input that were dealt with.
-    pub bytes: usize,
-    /// There is no room, and the policy says wait: what lies behind `bytes` is still to be stored.
-    pub full: bool,
+    /// There is no room, and the policy says wait: where the rest of each parcel begins that is still to be stored.
+    pub waiting: Vec<usize>,
+}
+
+/// What a policy does about a letter that has no room.
+enum Room {
+    /// There is more now.
+    Made,
+    /// There will be none: the letter is dropped.
+    None,
+    /// The letter waits.
+    Later,
 }
 
 /// What a store holds.
@@ -71,8 +81,9 @@ impl<D: Disk> Store<D> {
     pub fn open(disk: D, data_dir: &Path, shard: ShardId, shards: usize, options: Options) -> io::Result<Store<D>> {
         let folder = shard_folder(data_dir, shard);
         let data_dir = data_dir.to_path_buf();
+        let (sealed_bytes, strays, removed, highest) = (0, false, 0, 0);
         let mut store =
-            Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes: 0, strays: false, highest: 0 };
+            Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes, strays, removed, highest };
         // Before others join them: a segment that is open has its number for itself.
         store.settle_strays()?;
         if shard.0 == 0 {
@@ -106,19 +117,20 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Appends encoded letters and makes them durable.
-    pub fn append(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
-        let result = self.append_all(letters, now);
+    /// Appends encoded letters and makes them durable with one sync. They are those of several parcels, one behind the other,
+    /// which end at `ends`: one that has to wait for room keeps none behind it waiting.
+    pub fn append(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
+        let result = self.append_all(letters, ends, now);
         if result.is_err() {
             self.abandon();
         }
         result
     }
 
-    fn append_all(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
+    fn append_all(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
         let mut done = Appended::default();
-        let mut looked = false;
-        while let Ok(first) = letter::length(&letters[done.bytes..]) {
+        let (mut looked, mut at) = (false, 0);
+        while let Ok(first) = letter::length(&letters[at..]) {
             let written = self.open.as_ref().map_or(HEADER_BYTES as u64, |open| open.length);
             if written > HEADER_BYTES as u64 && written + first as u64 > self.options.segment_bytes {
                 self.seal()?;
@@ -128,41 +140,47 @@ impl<D: Disk> Store<D> {
             if room < first as u64 {
                 if !std::mem::replace(&mut looked, true) {
                     self.look()?;
-                } else if !self.make_room(first, &mut done)? {
-                    break;
+                    continue;
+                }
+                match self.make_room()? {
+                    Room::Made => {}
+                    Room::None => {
+                        done.dropped.push(at);
+                        at += first;
+                    }
+                    Room::Later => {
+                        done.waiting.push(at);
+                        at = ends.iter().copied().find(|end| *end > at).unwrap_or(letters.len());
+                    }
                 }
                 continue;
             }
             let most = room.min(self.options.segment_bytes.saturating_sub(written));
-            let (count, bytes) = run(&letters[done.bytes..], most);
-            self.write(&letters[done.bytes..done.bytes + bytes], now)?;
+            let (count, bytes) = run(&letters[at..], most);
+            self.write(&letters[at..at + bytes], now)?;
             done.stored += count;
-            done.bytes += bytes;
+            at += bytes;
         }
         self.sync()?;
+        done.removed = std::mem::take(&mut self.removed);
         Ok(done)
     }
 
-    /// Does what the policy says about a letter of `first` bytes that has no room. Whether to go on.
-    fn make_room(&mut self, first: usize, done: &mut Appended) -> io::Result<bool> {
+    /// Does what the policy says about a letter that has no room.
+    fn make_room(&mut self) -> io::Result<Room> {
         match self.options.when_full {
-            WhenFull::Block => {
-                done.full = true;
-                return Ok(false);
-            }
+            WhenFull::Block => return Ok(Room::Later),
             WhenFull::DropOldest => {
                 self.seal()?;
                 if let Some(oldest) = segment::list(&self.disk, &self.folder)?.into_iter().find(|entry| entry.sealed) {
-                    done.removed += self.remove(&oldest)?;
+                    self.removed += self.remove(&oldest)?;
                     self.look()?;
-                    return Ok(true);
+                    return Ok(Room::Made);
                 }
             }
             WhenFull::DropNewest => {}
         }
-        done.dropped += 1;
-        done.bytes += first;
-        Ok(true)
+        Ok(Room::None)
     }
 
     fn remove(&self, entry: &Entry) -> io::Result<u64> {

@@ -319,6 +319,16 @@ impl Group {
         self.frames_mut().iter_mut().for_each(FrameBuilder::finish);
     }
 
+    /// Bytes of its frames so far.
+    pub fn bytes(&self) -> usize {
+        self.frames().iter().map(|frame| frame.buffer.len() + frame.positions.len()).sum()
+    }
+
+    /// Bytes that its buffers take.
+    pub fn capacity(&self) -> usize {
+        self.frames.iter().map(|frame| frame.buffer.capacity()).sum()
+    }
+
     /// The frames, in order.
     pub fn frames(&self) -> &[FrameBuilder] {
         &self.frames[..self.used]

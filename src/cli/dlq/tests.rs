@@ -73,7 +73,7 @@ fn keep(store: &mut Store<RealDisk>, components: &[&str]) {
         letter::encode(&mut letters, Timestamp(9), &letter);
     }
     let now = Timestamp(1_795_392_754_000_000_000);
-    assert_eq!(store.append(&letters, now).expect("a disk").stored, components.len() as u64);
+    assert_eq!(store.append(&letters, &[letters.len()], now).expect("a disk").stored, components.len() as u64);
 }
 
 #[test]

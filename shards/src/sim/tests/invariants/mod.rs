@@ -5,6 +5,7 @@ mod bounds;
 mod durable;
 mod held;
 mod lanes;
+mod letters;
 mod starts;
 
 use crate::sim::script::{Cluster, Mood, Setup};
