@@ -60,7 +60,7 @@ pub const WAL_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
 /// Default bound of the whole dead letter queue, in bytes.
 pub const DEAD_LETTER_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
 
-/// Default size of a segment of dead letters, in bytes. One is read as a whole where somebody looks into it.
+/// Default size of a segment of dead letters, in bytes.
 pub const DEAD_LETTER_SEGMENT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
 
 /// Bytes of dead letters that are stored with one sync; those of a single batch may be more.

@@ -5,9 +5,9 @@
 //! proves nothing about the pages before it; the segments never take more than the bound by more than one letter's rounding.
 //! Blocks: it works off the executor.
 
-use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Segment, cost};
+use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Sealed, Segment, cost};
 use super::{Options, WhenFull, letter, shard_folder, shard_of};
-use crate::env::{Disk, File as _, Open, ShardId, Timestamp};
+use crate::env::{Disk, File, Open, ShardId, Timestamp};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -184,8 +184,8 @@ impl<D: Disk> Store<D> {
     }
 
     fn remove(&self, entry: &Entry) -> io::Result<u64> {
-        let letters = match Segment::read(&self.disk, &entry.path) {
-            Ok(segment) => segment.letters(),
+        let letters = match Segment::open(&self.disk, &entry.path) {
+            Ok(segment) => segment.letters()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(error),
         };
@@ -334,56 +334,89 @@ fn run(letters: &[u8], most: u64) -> (u64, usize) {
 /// Seals a segment that nobody writes any more: what is no letter behind what was surely durable is a write that never ended,
 /// and goes. Blocks.
 pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
-    let (segment, sealed) = (Segment::read(disk, &entry.path)?, entry.path.with_extension("seg"));
+    let (segment, sealed) = (Segment::open(disk, &entry.path)?, entry.path.with_extension("seg"));
     if let Header::Foreign(_) = segment.header() {
         return disk.rename(&entry.path, &sealed);
     }
-    let kept = without_torn(&segment, entry.number);
-    if kept.len() <= HEADER_BYTES {
-        return disk.remove(&entry.path);
-    }
-    if kept == segment.bytes() {
-        return disk.rename(&entry.path, &sealed);
-    }
-    if segment.bytes().starts_with(&kept) {
-        let file = disk.open(&entry.path, Open::Write)?;
-        file.truncate(kept.len() as u64)?;
-        file.sync()?;
-        return disk.rename(&entry.path, &sealed);
-    }
-    write_sealed(disk, &sealed, &kept)?;
-    disk.remove(&entry.path)
-}
-
-/// The bytes of a segment without those that may be torn.
-fn without_torn(segment: &Segment, number: u64) -> Vec<u8> {
-    let of = |found| if let Found::Letter(kept) = found { kept.synced } else { 0 };
-    let proven = segment.walk().map(of).max().unwrap_or(0);
-    let mut kept = segment.bytes().get(..HEADER_BYTES).unwrap_or_default().to_vec();
-    if segment.header() != Header::Known {
-        kept = if proven == 0 { segment::header(0, number).to_vec() } else { Vec::new() };
-    }
-    let (mut walk, mut from) = (segment.walk(), 0);
-    while let Some(found) = walk.next() {
-        let start = if segment.header() == Header::Known { from.max(HEADER_BYTES) } else { from };
-        from = walk.at();
-        let torn = matches!(found, Found::Damage { offset, .. } if offset >= proven);
-        if !torn {
-            kept.extend_from_slice(&segment.bytes()[start..from]);
+    let proven = proven(&segment)?;
+    let kept = without_torn(&segment, proven, |_, _| Ok(()))?;
+    match kept {
+        Kept::Nothing => disk.remove(&entry.path),
+        Kept::Beginning(length) if length == segment.length() => disk.rename(&entry.path, &sealed),
+        Kept::Beginning(length) => {
+            let file = disk.open(&entry.path, Open::Write)?;
+            file.truncate(length)?;
+            file.sync()?;
+            disk.rename(&entry.path, &sealed)
+        }
+        Kept::Parts => {
+            let mut out = Sealed::begin(disk, &sealed)?;
+            if is_begun_anew(&segment, proven) {
+                out.write(&segment::header(0, entry.number))?;
+            }
+            without_torn(&segment, proven, |from, to| segment.copy(from, to, &mut out))?;
+            out.finish(disk)?;
+            disk.remove(&entry.path)
         }
     }
-    kept
 }
 
-/// Writes a sealed segment, which is there as a whole or not at all. Blocks.
-pub fn write_sealed<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let file = disk.open(&aside, Open::Create)?;
-    file.truncate(0)?;
-    file.write_at(bytes, 0)?;
-    file.sync()?;
-    disk.rename(&aside, path)?;
-    path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
+/// What stays of a segment without what is torn.
+enum Kept {
+    Nothing,
+    /// So many of its first bytes.
+    Beginning(u64),
+    Parts,
+}
+
+/// Bytes that were surely durable: the most that a letter says.
+fn proven<F: File>(segment: &Segment<F>) -> io::Result<u64> {
+    let (mut walk, mut proven) = (segment.walk(), 0);
+    while let Some(found) = walk.next()? {
+        if let Found::Letter(kept) = found {
+            proven = kept.synced.max(proven);
+        }
+    }
+    Ok(proven)
+}
+
+/// Whether the header itself is torn.
+fn is_begun_anew<F: File>(segment: &Segment<F>, proven: u64) -> bool {
+    segment.header() != Header::Known && proven == 0
+}
+
+/// Hands out the parts of a segment that are not torn.
+fn without_torn<F: File>(
+    segment: &Segment<F>,
+    proven: u64,
+    mut part: impl FnMut(u64, u64) -> io::Result<()>,
+) -> io::Result<Kept> {
+    // Where the parts end that nothing is missing from, and whether there is one behind.
+    let mut beginning = if segment.header() == Header::Known { HEADER_BYTES as u64 } else { 0 };
+    let (mut whole, mut any) = (!is_begun_anew(segment, proven), false);
+    part(0, beginning)?;
+    let mut walk = segment.walk();
+    let mut from = beginning;
+    loop {
+        let torn = match walk.next()? {
+            None => break,
+            Some(Found::Damage { offset, .. }) => offset >= proven,
+            Some(Found::Letter(_)) => false,
+        };
+        let to = walk.at();
+        if !torn {
+            part(from, to)?;
+            any = true;
+            whole &= from == beginning;
+            beginning = to;
+        }
+        from = to;
+    }
+    match (any, whole) {
+        (false, _) => Ok(Kept::Nothing),
+        (true, true) => Ok(Kept::Beginning(beginning)),
+        (true, false) => Ok(Kept::Parts),
+    }
 }
 
 /// Moves a sealed segment into a folder, under its number or the next one that is free there. Blocks.

@@ -69,7 +69,9 @@ fn entries(disk: &SimDisk) -> Vec<Entry> {
 fn read(disk: &SimDisk) -> (Vec<u64>, usize) {
     let (mut numbers, mut damages) = (Vec::new(), 0);
     for entry in entries(disk) {
-        for found in Segment::read(disk, &entry.path).unwrap().walk() {
+        let segment = Segment::open(disk, &entry.path).unwrap();
+        let mut walk = segment.walk();
+        while let Some(found) = walk.next().unwrap() {
             match found {
                 Found::Letter(kept) => {
                     let text = str::from_utf8(kept.letter.original).unwrap();
@@ -201,7 +203,7 @@ fn segment_of_another_version_is_not_read_as_ours() {
     let checksum = crate::wal::frame::checksum(&bytes[..HEADER_BYTES]);
     bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
     disk.outside().write(&path, &bytes).unwrap();
-    assert_eq!(Segment::read(&disk, &path).unwrap().header(), segment::Header::Foreign(9));
+    assert_eq!(Segment::open(&disk, &path).unwrap().header(), segment::Header::Foreign(9));
     assert_eq!(read(&disk), (vec![], 1));
     disk.outside().rename(&path, path.with_extension("open")).unwrap();
     drop(roomy(&disk));
@@ -325,14 +327,54 @@ fn any_bytes_are_walked_to_their_end() {
         let path = folder().join(segment::file_name(round + 1, false));
         disk.outside().create_dir_all(folder()).unwrap();
         disk.outside().write(&path, &bytes).unwrap();
-        let segment = Segment::read(&disk, &path).unwrap();
+        let segment = Segment::open(&disk, &path).unwrap();
         let mut walk = segment.walk();
-        while walk.next().is_some() {}
-        assert_eq!(walk.at(), bytes.len(), "round {round}");
-        let before = segment.letters();
+        while walk.next().unwrap().is_some() {}
+        assert_eq!(walk.at(), bytes.len() as u64, "round {round}");
+        let before = segment.letters().unwrap();
         store::settle(&disk, &entries(&disk)[0]).unwrap();
-        let after: u64 = entries(&disk).iter().map(|entry| Segment::read(&disk, &entry.path).unwrap().letters()).sum();
+        let of = |entry: &Entry| Segment::open(&disk, &entry.path).unwrap().letters().unwrap();
+        let after: u64 = entries(&disk).iter().map(of).sum();
         assert_eq!(after, before, "round {round}: what is whole stays");
         entries(&disk).iter().for_each(|entry| disk.remove(&entry.path).unwrap());
     }
+}
+
+/// A segment many times as large as what is read at once, with letters larger than that and damage larger than that.
+#[test]
+fn large_segment_is_read_and_settled_in_bounded_memory() {
+    let simulation = machine(12);
+    let disk = simulation.disk().clone();
+    let large = segment::WINDOW_BYTES * 3;
+    let mut whole = segment::header(0, 1).to_vec();
+    let mut longest = 0;
+    for number in 0..40 {
+        let start = whole.len();
+        let bytes = if number % 8 == 7 { large } else { 20_000 };
+        whole.extend(letters(number, 1, bytes));
+        longest = longest.max(whole.len() - start);
+        if number == 20 {
+            // What reads as the begin of a letter that is as long as one may be.
+            let mut flipped = letters(99, 1, 10);
+            flipped[8..12].copy_from_slice(&((letter::LETTER_BYTES_MAX - 8) as u32).to_le_bytes());
+            whole.extend(flipped);
+            whole.resize(whole.len() + large, b'x');
+            whole.resize(whole.len().next_multiple_of(8), b'x');
+        }
+    }
+    let path = folder().join(segment::file_name(1, false));
+    disk.outside().create_dir_all(folder()).unwrap();
+    disk.outside().write(&path, &whole).unwrap();
+    let segment = Segment::open(&disk, &path).unwrap();
+    let (mut walk, mut most, mut found) = (segment.walk(), 0, [0, 0]);
+    while let Some(next) = walk.next().unwrap() {
+        found[usize::from(matches!(next, Found::Damage { .. }))] += 1;
+        most = most.max(walk.in_memory());
+    }
+    assert_eq!(found, [40, 1]);
+    assert!(most <= longest.max(segment::WINDOW_BYTES), "{most} bytes in memory, the longest letter has {longest}");
+    store::settle(&disk, &entries(&disk)[0]).unwrap();
+    assert_eq!(read(&disk), ((0..40).collect(), 0), "the damage is behind what was durable");
+    let length = disk.outside().read(&entries(&disk)[0].path).unwrap().len();
+    assert!(length < whole.len() - large);
 }

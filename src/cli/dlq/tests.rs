@@ -212,7 +212,7 @@ fn letters_handed_over_keep_what_they_say() {
     let mut texts = folder.texts();
     texts.sort();
     assert_eq!(texts, ["again", "b1"]);
-    let read = Segment::read(&RealDisk::new(), &folder.segments()[0]).expect("a segment");
-    assert_eq!(read.letters(), 1);
+    let read = Segment::open(&RealDisk::new(), &folder.segments()[0]).expect("a segment");
+    assert_eq!(read.letters().expect("a disk"), 1);
     assert!(dlq::folder(folder.root()).exists());
 }
