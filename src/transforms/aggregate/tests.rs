@@ -115,7 +115,7 @@ fn windows_hold_their_sources_from_the_first_batch_counted_in_them() {
     let list = "- {if: long == true, then: [{aggregate: {every: 10s, fields: {n: count}}}], \
         else: [{aggregate: {every: 1s, fields: {n: count}}}]}";
     let mut bench = Bench::try_new(list).expect("valid");
-    let mut batch = |bench: &mut Bench, source, from, line, time| {
+    let batch = |bench: &mut Bench, source, from, line, time| {
         bench.begin(source, from);
         assert_eq!(bench.event_at(line, at(time)), None);
     };
