@@ -13,10 +13,10 @@ use crate::config::facts::Facts;
 use crate::parsers::Events;
 use crate::transforms::condition::{Condition, OpenCondition};
 use crate::transforms::enrich::watched::Kept;
-use crate::transforms::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
+use crate::transforms::{Now, Opening, Origin, Step, Transform, Verdict, emit_next, open_all, run_all};
 use arrivals::{Arrival, Arrivals};
 use std::sync::Arc;
-use tailwater_shards::batch::Batch;
+use tailwater_shards::batch::{Batch, SourceKey};
 use tailwater_shards::counters::Tally;
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
 use tailwater_shards::env::{ShardId, Timestamp};
@@ -252,6 +252,8 @@ impl Processor for FieldProcessor {
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
         self.place = place;
         let (chain, name) = (&mut self.chains[place], &batch.source.name[..]);
+        let origin = Origin { source: batch.source.key, from: batch.range.from };
+        chain.transforms.iter_mut().for_each(|verb| verb.begin(origin));
         for index in 0..batch.events.len() {
             match self.arrivals.event(batch, index) {
                 Arrival::Record(record) => chain.run(record, name, frames),
@@ -266,8 +268,8 @@ impl Processor for FieldProcessor {
         self.chains.iter().flat_map(|chain| &chain.transforms).filter_map(|transform| transform.due()).min()
     }
 
-    fn holds(&self) -> bool {
-        self.chains.iter().flat_map(|chain| &chain.transforms).any(|transform| transform.holds())
+    fn held_from(&self, source: SourceKey) -> Option<u64> {
+        self.chains.iter().flat_map(|chain| &chain.transforms).filter_map(|verb| verb.held_from(source)).min()
     }
 
     fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {

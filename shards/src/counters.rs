@@ -184,7 +184,7 @@ pub struct LaneCounters {
     pub sent_events: Counter,
     /// Bytes of chunks sent into it; written by the sender.
     pub sent_bytes: Counter,
-    /// Events taken out of it; written by the receiver.
+    /// Events taken out of it and on their way into the log; written by the receiver.
     pub taken_events: Counter,
     /// Batches taken out of it; written by the receiver.
     pub taken_batches: Counter,
@@ -196,6 +196,8 @@ pub struct LaneCounters {
     pub dead_lettered_events: Counter,
     /// Those of them that the queue of dead letters had no room for; written by the receiver.
     pub dlq_full_events: Counter,
+    /// Times a processor held on to events although it was to make all lines; written by the receiver.
+    pub breaches: Counter,
     /// Events dropped on the sender's request; written by the receiver.
     pub dropped_events: Counter,
     /// Bytes of chunks dropped on the sender's request; written by the receiver.
@@ -309,6 +311,12 @@ pub struct ShardCounters {
     pub frames: Counter,
     /// Acknowledgements that wait for a sync now.
     pub waiting_acknowledgements: Counter,
+    /// Batches that wait for dead letters to be durable now, and the bytes of their frames and letters.
+    pub parked_batches: Counter,
+    /// See [`ShardCounters::parked_batches`].
+    pub parked_bytes: Counter,
+    /// Runs of positions that wait now for lines which processors have yet to make.
+    pub withheld_runs: Counter,
     /// Ranges of dropped batches that wait for room in the log now.
     pub owed_ranges: Counter,
     /// Frames that are kept for readers now, and the bytes of their buffers.
@@ -321,6 +329,8 @@ pub struct ShardCounters {
     pub dead_letters: Counter,
     /// Dead letters that the queue had no room for, and those that went to make room.
     pub dead_letters_dropped: Counter,
+    /// Times letters were stored, those of many batches with one sync.
+    pub dead_letter_syncs: Counter,
     /// Times a letter waited for room in the queue.
     pub dead_letters_full: Counter,
     /// Bytes of the segments of dead letters, and how many of these are open.

@@ -3,28 +3,36 @@
 //! Guarantees: batches of one lane are appended in their order (invariant E3), none is skipped; when the log is full the
 //! lanes are not emptied, apart from what their policy drops, so memory stays bounded (invariant E4); a ticket is acknowledged
 //! when its frames are durable (invariant E1). What became a dead letter is in the queue of these before the batch it was in is
-//! appended: a crash in between reads the batch again. Lines that a processor makes though no batch comes are appended when they
-//! are due, and the last ones before the end. Does not read sources and does not deliver.
+//! appended: a crash in between reads the batch again. Only the lane that has the letter waits for it; a lane with many goes on
+//! reading until its yard is full, so that the letters of many batches share a sync. Lines that a processor makes though no
+//! batch comes are appended when they are due, and the last ones before the end. Does not read sources and does not deliver.
 
-use crate::batch::{Batch, Source, SourceRange};
+mod oversized;
+mod owed;
+mod release;
+mod yard;
+
+use crate::batch::{Batch, Source};
 use crate::counters::{Discard, Discarded};
 use crate::dlq::clerk::Clerk;
-use crate::dlq::{ComponentKind, DeadLetter, Letters};
-use crate::env::{Disk as _, Env, Sabotage, Timestamp};
+use crate::env::{Disk as _, Env, Sabotage};
 use crate::keeper::Keeper;
 use crate::lane::{Dropped, LaneReceiver};
-use crate::limits::{OUTPUTS_MAX, line_bytes_fitting};
-use crate::pipeline::{InputPath, record};
+use crate::limits::OUTPUTS_MAX;
+use crate::pipeline::{InputPath, end_group};
 use crate::signal::Signal;
 use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
-use crate::wal::frame::FrameKind;
 use crate::wal::{Sequence, WalError};
-use crate::withheld::{Released, Withheld};
-use std::collections::{BTreeMap, VecDeque};
+use crate::withheld::{Account, Range, Withheld};
+use release::PathState;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use yard::{Origin, Slot, Yard};
+
+pub(crate) use owed::OWED_MAX;
 
 /// One lane that ends here.
 pub struct IntakeLane {
@@ -44,27 +52,26 @@ const SAMPLED_IN: u64 = 10;
 const TICK_MIN: Duration = Duration::from_millis(1);
 const TICK_MAX: Duration = Duration::from_secs(60);
 
-/// Ranges that are recorded together once they are no longer withheld.
-const RANGES_A_GROUP: usize = 16;
-
-/// Ranges of dropped batches that wait for room in the log. Those of a source that is spread over shards never meet, so there
-/// is one for each batch; with so many nothing more is dropped, and the lane stops its reader.
-pub(crate) const OWED_MAX: usize = 1024;
-
 /// See the module.
 pub struct Intake<E: Env> {
     env: E,
     lanes: Vec<IntakeLane>,
-    /// Ranges of batches dropped at the sender's wish while the log was full: at most one for each run of a source's bytes, and
-    /// at most [`OWED_MAX`].
+    /// What waits for dead letters: of each lane, then of lines that were due of each path that has several lanes.
+    yards: Vec<Yard>,
+    /// Ranges of batches dropped at the sender's wish: at most one for each run of a source's bytes, and at most [`OWED_MAX`].
     owed: VecDeque<(usize, Dropped)>,
     paths: Vec<InputPath>,
-    /// What is not yet recorded of each path's batches.
+    states: Vec<PathState>,
+    /// What is not yet recorded of each lane's batches.
     withheld: Vec<Withheld>,
+    /// Ranges on their way into a group.
+    ranges: Vec<Range>,
+    /// The slot for the next batch, whose buffers are in the cache.
+    hand: Option<Slot>,
+    /// What was appended last.
+    appended: Sequence,
     keeper: Rc<Keeper<E>>,
     clerk: Rc<Clerk<E>>,
-    letters: Letters,
-    group: Group,
     ready: Arc<Signal>,
     stop: Stop,
     /// Outputs that lose frames, not stop the intake, when the log fills up.
@@ -102,17 +109,22 @@ impl<E: Env> Intake<E> {
     pub fn new(parts: IntakeParts<E>) -> Intake<E> {
         let IntakeParts { env, lanes, paths, keeper, clerk, ready, stop, sampled_outputs, wal_full } = parts;
         stop.tell(ready.clone());
+        let of_lanes: Vec<usize> = lanes.iter().map(|lane| lane.path).collect();
+        let (states, yards) = release::states(&of_lanes, paths.len());
         let segment_bytes = keeper.segment_bytes();
         Intake {
             env,
-            lanes,
+            yards: (0..yards).map(|_| Yard::for_segments(segment_bytes)).collect(),
             owed: VecDeque::new(),
-            withheld: paths.iter().map(|_| Withheld::default()).collect(),
+            withheld: lanes.iter().map(|_| Withheld::default()).collect(),
+            lanes,
+            states,
             paths,
+            ranges: Vec::new(),
+            hand: None,
+            appended: Sequence(0),
             keeper,
             clerk,
-            letters: Letters::new(),
-            group: Group::for_segments(segment_bytes),
             ready,
             stop,
             sampled_outputs,
@@ -123,35 +135,40 @@ impl<E: Env> Intake<E> {
 
     /// Runs until every lane is finished or the end is forced. What is left in the lanes then was never acknowledged.
     pub async fn run(mut self) {
+        // It ends where the log can take no more, or nobody wants it to: whoever made that so has said why.
+        let _ended = self.work().await;
+    }
+
+    async fn work(&mut self) -> Result<(), ()> {
         let mut seen = 0;
         while self.stop.phase() < Phase::Forced {
-            if self.tick(false).await.is_err() {
-                return;
-            }
+            self.unpark().await?;
+            self.tick(false).await?;
             let mut idle = true;
             for lane in 0..self.lanes.len() {
-                if let Some(batch) = self.lanes[lane].receiver.pop() {
+                if !self.may_take(lane) {
+                    self.drop_oldest_of(lane);
+                } else if let Some(batch) = self.lanes[lane].receiver.pop() {
                     idle = false;
-                    if self.take(lane, batch).await.is_err() {
-                        return;
-                    }
+                    self.take(lane, batch).await?;
                 }
             }
+            idle &= !self.record_owed().await?;
             if idle && self.keeper.has_staged() {
                 // While readers bring much, they are let bring more: few large writes cost less than many.
                 let bytes = self.keeper.log().counters.bytes.get();
                 if bytes - std::mem::replace(&mut seen, bytes) >= GATHERED_BYTES {
                     futures_lite::future::yield_now().await;
                 } else if self.keeper.flush().is_err() {
-                    return;
+                    return Err(());
                 }
             } else if idle {
-                if self.lanes.iter_mut().all(|lane| lane.receiver.is_finished()) {
-                    let _ended = self.tick(true).await;
-                    return;
+                let finished = self.lanes.iter_mut().all(|lane| lane.receiver.is_finished()) && self.is_clear();
+                if finished || self.stop.is_asked() {
+                    self.tick(true).await?;
                 }
-                if self.stop.is_asked() && self.tick(true).await.is_err() {
-                    return;
+                if finished && self.is_clear() {
+                    return Ok(());
                 }
                 // Of a lane whose processor has lines to make, the tick has taken it.
                 let asked = self.lanes.iter().filter(|lane| lane.receiver.take_settle_asked()).count();
@@ -165,11 +182,29 @@ impl<E: Env> Intake<E> {
                 self.env.turn().await;
             }
         }
+        Ok(())
     }
 
-    /// Waits for batches, or until lines are due.
+    /// Whether nothing waits for dead letters or for room to be made in a yard.
+    fn is_clear(&self) -> bool {
+        self.yards.iter().all(Yard::is_empty) && self.owed.is_empty() && self.states.iter().all(PathState::is_idle)
+    }
+
+    /// Whether the next batch of a lane can be worked on.
+    fn may_take(&self, lane: usize) -> bool {
+        self.yards[lane].has_room()
+            && self.states[self.lanes[lane].path].is_idle()
+            && !self.withheld[lane].is_full()
+            // What was dropped comes before it.
+            && (self.owed.is_empty() || self.owed.iter().all(|(owed, _)| *owed != lane))
+    }
+
+    /// Waits for batches, for letters that have become durable, or until lines are due.
     async fn wait(&self) {
-        match self.paths.iter().filter_map(InputPath::due).min() {
+        let may_tick = |(path, state): (&InputPath, &PathState)| {
+            path.due().filter(|_| state.yard.is_some_and(|yard| self.yards[yard].has_room()))
+        };
+        match self.paths.iter().zip(&self.states).filter_map(may_tick).min() {
             None => self.ready.wait().await,
             Some(due) => {
                 let nanos = u64::try_from(due.0.saturating_sub(self.env.wall().0)).unwrap_or(0);
@@ -179,207 +214,104 @@ impl<E: Env> Intake<E> {
         }
     }
 
-    /// Appends the lines that processors have due, or all that they have if it is the last time.
-    async fn tick(&mut self, last: bool) -> Result<(), ()> {
-        for path in 0..self.paths.len() {
-            let Some(due) = self.paths[path].due() else { continue };
-            let mut of_path = self.lanes.iter().filter(|lane| lane.path == path);
-            let last = last || of_path.any(|lane| lane.receiver.take_settle_asked());
-            if last || due <= self.env.wall() {
-                self.make(path, last).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends the lines that the processor of a path has due, or all that it has. When none is left that batches are counted in,
-    /// what was withheld of these is recorded with the last lines.
-    async fn make(&mut self, path: usize, last: bool) -> Result<(), ()> {
-        let now = self.env.wall();
-        loop {
-            self.group.clear();
-            let more = self.paths[path].tick(now, last, &mut self.group, &mut self.letters);
-            if !self.letters.is_empty()
-                && let Some(lane) = self.lanes.iter().position(|lane| lane.path == path)
-            {
-                self.keep_letters(lane).await?;
-            }
-            if !more && !self.paths[path].holds() && !self.withheld[path].is_empty() {
-                return self.release(path, now).await;
-            }
-            if self.group.frames().iter().any(|frame| frame.event_count() > 0) {
-                self.append().await?;
-            }
-            if !more {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Appends the group together with the ranges that were withheld; with more of them, further groups.
-    async fn release(&mut self, path: usize, now: Timestamp) -> Result<(), ()> {
-        let Released { ranges, discarded, tickets } = self.withheld[path].release();
-        if discarded > 0 {
-            let frame = self.group.frame(FrameKind::Events, 0, 0);
-            frame.discard(discarded);
-            frame.set_timestamp(now);
-            frame.finish();
-        }
-        let mut groups = ranges.chunks(RANGES_A_GROUP);
-        let mut next = groups.next();
-        let last = loop {
-            for range in next.unwrap_or_default() {
-                let introduce = introduces(&self.keeper, &range.source);
-                let frame = self.group.frame(FrameKind::Events, 0, 0);
-                frame.position(&range.range, &range.source, introduce, range.gone);
-                frame.set_timestamp(now);
-                frame.finish();
-            }
-            let sequence = self.append().await?;
-            self.group.clear();
-            next = groups.next();
-            if next.is_none() {
-                break sequence;
-            }
-        };
-        for (lane, ticket) in tickets {
-            self.keeper.acknowledge_later(last, lane, ticket);
-        }
-        Ok(())
-    }
-
+    /// Makes frames of a batch. They are appended, or parked until its letters are durable.
     async fn take(&mut self, lane: usize, batch: Box<Batch>) -> Result<(), ()> {
-        let (number, withheld) = (self.lanes[lane].path, !self.withheld[self.lanes[lane].path].is_empty());
+        let number = self.lanes[lane].path;
         let path = &mut self.paths[number];
         let skipped = sampled_out(&self.keeper, self.sampled_outputs & path.outputs(), &mut self.sampled);
-        count_skipped(&self.wal_full, skipped, batch.events.len() as u64);
-        let introduce = introduces(&self.keeper, &batch.source);
-        self.group.clear();
-        let (group, letters) = (&mut self.group, &mut self.letters);
-        let encoded = path.encode(&batch, skipped, introduce, withheld, group, letters);
-        self.lanes[lane].receiver.count(&encoded.tally);
-        if encoded.withheld {
-            self.withheld[number].add(lane, &batch);
-        }
+        let mut slot = self.hand.take().unwrap_or_else(|| self.yards[lane].slot());
+        path.encode(&batch, skipped, &mut slot.group, &mut slot.parcel.letters(), &mut slot.counts);
+        let held = path.held_from(batch.source.key);
+        slot.origin = Some(Origin { account: Account::of(&batch), held, skipped });
         let ticket = batch.ticket;
         // The frames hold all that is needed: the chunk goes home while it is still in the cache.
         self.lanes[lane].receiver.give_back(batch);
         if E::Disk::sabotaged(Sabotage::AcknowledgeEarly) {
             self.keeper.acknowledge_early(lane, ticket);
         }
-        if !self.letters.is_empty() {
-            self.keep_letters(lane).await?;
-        }
-        if !encoded.withheld {
-            let sequence = self.append().await?;
-            self.keeper.acknowledge_later(sequence, lane, ticket);
+        if slot.parcel.count() > 0 || !self.yards[lane].is_empty() {
+            self.park(lane, slot);
         } else {
-            if self.group.frames().iter().any(|frame| frame.event_count() > 0) {
-                self.append().await?;
-            }
-            if self.withheld[number].is_full() {
-                self.make(number, true).await?;
-            }
+            self.settle(lane, &mut slot).await?;
+            slot.reset();
+            self.hand = Some(slot);
         }
-        if !self.owed.is_empty() {
-            self.record_owed().await?;
+        self.look_if_let_go(number).await?;
+        if self.withheld[lane].is_full() { self.make(number, true).await } else { Ok(()) }
+    }
+
+    /// Has a group wait until its letters are durable.
+    fn park(&mut self, yard: usize, slot: Slot) {
+        self.clerk.hand_in(&slot.parcel, &self.ready);
+        self.yards[yard].enter(slot);
+        self.count_waiting();
+    }
+
+    /// Appends what waits for no letter any more.
+    async fn unpark(&mut self) -> Result<(), ()> {
+        for yard in 0..self.yards.len() {
+            let mut path = None;
+            while let Some(mut slot) = self.yards[yard].leave() {
+                self.settle(yard, &mut slot).await?;
+                self.yards[yard].put_back(slot);
+                path = Some(self.path_of(yard));
+            }
+            if let Some(path) = path {
+                self.count_waiting();
+                self.look(path, &mut Group::new()).await?;
+                if self.withheld.get(yard).is_some_and(Withheld::is_full) {
+                    self.make(path, true).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Keeps the letters of a batch, waiting as long as the queue of them has no room. Fails when the engine ends.
-    async fn keep_letters(&mut self, lane: usize) -> Result<(), ()> {
-        let (clerk, mut letters) = (self.clerk.clone(), std::mem::take(&mut self.letters));
-        let mut keeping = std::pin::pin!(async {
-            let kept = clerk.keep(&mut letters, std::future::pending()).await;
-            (kept, letters)
-        });
-        let kept = loop {
-            let waited = futures_lite::future::or(async { Some(keeping.as_mut().await) }, async {
-                self.ready.wait().await;
-                None
-            });
-            if let Some((kept, letters)) = waited.await {
-                self.letters = letters;
-                break kept;
-            }
-            if self.stop.phase() == Phase::Forced {
-                return Err(());
-            }
-            self.drop_oldest();
+    fn count_waiting(&self) {
+        let of = |all: (usize, usize), yard: &Yard| {
+            let (batches, bytes) = yard.holding();
+            (all.0 + batches, all.1 + bytes)
         };
-        let (unread, lost) = self.paths[self.lanes[lane].path].count_letters(kept.dropped);
-        self.lanes[lane].receiver.count_dead_letters(unread, lost);
+        let (batches, bytes) = self.yards.iter().fold((0, 0), of);
+        self.keeper.count_waiting(batches, bytes, self.withheld.iter().map(Withheld::runs).sum());
+    }
+
+    /// Counts what became of a group's events and appends it, whose letters are durable by now.
+    async fn settle(&mut self, yard: usize, slot: &mut Slot) -> Result<(), ()> {
+        let path = self.path_of(yard);
+        let unread = self.paths[path].count(&slot.counts, &slot.parcel.dropped());
+        let Some(Origin { account, held, skipped }) = slot.origin.take() else {
+            return if slot.has_events() { self.append(&mut slot.group).await.map(|_| ()) } else { Ok(()) };
+        };
+        let receiver = &self.lanes[yard].receiver;
+        receiver.count_taken(account.events);
+        receiver.count(slot.counts.tally());
+        receiver.count_dead_letters(unread.kept, unread.lost);
+        count_skipped(&self.wal_full, skipped, account.events);
+        let recorded = self.withhold(yard, &account, held);
+        let introduce = recorded && introduces(&self.keeper, &account.source);
+        end_group(&mut slot.group, &account, recorded, introduce);
+        self.add_ranges(&mut slot.group);
+        if recorded || says_something(&slot.group) {
+            self.append(&mut slot.group).await?;
+        }
+        self.acknowledge(yard);
         Ok(())
     }
 
-    /// Drops from the lanes what their policies say, while nothing is taken out of them.
-    fn drop_oldest(&mut self) {
-        for lane in 0..self.lanes.len() {
-            while self.owed.len() < OWED_MAX
-                && let Some(dropped) = self.lanes[lane].receiver.drop_oldest()
-            {
-                self.owe(lane, dropped);
-            }
-        }
-    }
-
-    /// Records what is owed. Merged ranges are out of the order of their tickets, so tickets go back when all are recorded.
-    async fn record_owed(&mut self) -> Result<(), ()> {
-        let mut tickets = BTreeMap::new();
-        let mut last = Sequence(0);
-        while let Some((lane, dropped)) = self.owed.pop_front() {
-            last = self.record(&dropped).await?;
-            let highest = tickets.entry(lane).or_insert(dropped.ticket);
-            *highest = dropped.ticket.max(*highest);
-        }
-        self.keeper.count_owed(0);
-        for (lane, ticket) in tickets {
-            let withheld = &mut self.withheld[self.lanes[lane].path];
-            match withheld.is_empty() {
-                true => self.keeper.acknowledge_later(last, lane, ticket),
-                // Those of its lane that came before wait.
-                false => withheld.add_ticket(lane, ticket),
-            }
-        }
-        Ok(())
-    }
-
-    /// Records the range of batches whose events were dropped.
-    async fn record(&mut self, dropped: &Dropped) -> Result<Sequence, ()> {
-        let introduce = introduces(&self.keeper, &dropped.source);
-        self.group.clear();
-        let frame = self.group.frame(FrameKind::Events, 0, 0);
-        record(frame, &dropped.source, &dropped.settled, &dropped.range, introduce, dropped.gone);
-        frame.discard(dropped.events);
-        frame.set_timestamp(self.env.wall());
-        frame.finish();
-        self.append().await
-    }
-
-    /// Keeps a dropped range until the log has room, merged with the one before it of its source: a log that stays full must
-    /// not make the queue grow with every batch that is dropped.
-    fn owe(&mut self, lane: usize, dropped: Dropped) {
-        let same = self.owed.iter_mut().rfind(|(at, earlier)| *at == lane && earlier.source.key == dropped.source.key);
-        if let Some((_, earlier)) = same.filter(|(_, earlier)| earlier.is_followed_by(&dropped)) {
-            let range = SourceRange { from: earlier.range.from, ..dropped.range };
-            *earlier = Dropped { range, events: earlier.events + dropped.events, ..dropped };
-            return;
-        }
-        self.owed.push_back((lane, dropped));
-        self.keeper.count_owed(self.owed.len());
-    }
-
-    /// Appends the group, waiting for room. Fails when the engine ends.
-    async fn append(&mut self) -> Result<Sequence, ()> {
+    /// Appends a group, waiting for room. Fails when the engine ends.
+    async fn append(&mut self, group: &mut Group) -> Result<Sequence, ()> {
         let mut waited = false;
         loop {
-            match self.keeper.append(&mut self.group) {
-                Ok(sequence) => return Ok(sequence),
+            match self.keeper.append(group) {
+                Ok(sequence) => {
+                    self.appended = sequence;
+                    return Ok(sequence);
+                }
                 Err(WalError::Full) if !std::mem::replace(&mut waited, true) => self.keeper.count_full(),
                 Err(WalError::Full) => {}
                 Err(error @ WalError::TooLarge { .. }) => {
-                    self.shed_large(&error).await?;
+                    self.shed_large(group, &error).await?;
                     continue;
                 }
                 Err(_) => return Err(()),
@@ -387,53 +319,15 @@ impl<E: Env> Intake<E> {
             if self.stop.phase() == Phase::Forced {
                 return Err(());
             }
-            self.drop_oldest();
+            (0..self.lanes.len()).for_each(|lane| self.drop_oldest_of(lane));
             futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;
         }
     }
+}
 
-    /// Makes dead letters of events that no segment of the log can hold.
-    async fn shed_large(&mut self, error: &WalError) -> Result<(), ()> {
-        let (reason, now) = (error.to_string(), self.env.wall());
-        let longest = line_bytes_fitting(self.keeper.segment_bytes());
-        let mut all = 0;
-        for frame in self.group.frames_mut() {
-            let number = frame.pipeline();
-            let Some(path) = self.paths.iter().find(|path| path.pipeline(number).is_some()) else { continue };
-            let name = path.pipeline(number).map_or("", |pipeline| &pipeline.name);
-            let mut letters = Letters::new();
-            letters.begin(now);
-            frame.shed(longest, |line, timestamp| {
-                letters.push(&DeadLetter {
-                    kind: ComponentKind::Pipeline,
-                    component: name,
-                    place: "log",
-                    source: b"",
-                    reason: &reason,
-                    attempts: 0,
-                    timestamp,
-                    original: line,
-                });
-            });
-            if letters.is_empty() {
-                continue;
-            }
-            all += letters.count();
-            let forced = self.stop.reached(Phase::Forced);
-            let kept = self.clerk.keep(&mut letters, forced).await;
-            if kept.left > 0 {
-                return Err(());
-            }
-            path.count_oversized(number, kept.stored, kept.dropped);
-        }
-        if all == 0 {
-            // Without a long line there is nothing that could be left out.
-            self.stop.fail(reason);
-            return Err(());
-        }
-        tracing::warn!(events = all, %reason, "events that the log cannot hold are dead letters now: raise wal.segment_bytes");
-        Ok(())
-    }
+/// Whether there is a reason to append a group.
+fn says_something(group: &Group) -> bool {
+    group.frames().iter().any(|frame| !frame.is_empty() || frame.discarded() > 0)
 }
 
 fn introduces<E: Env>(keeper: &Keeper<E>, source: &Arc<Source>) -> bool {

@@ -213,6 +213,13 @@ impl<E: Env> Keeper<E> {
         self.counters.owed_ranges.set(ranges as u64);
     }
 
+    /// Says what waits for dead letters (batches, bytes), and how many runs of positions wait for lines.
+    pub fn count_waiting(&self, batches: usize, bytes: usize, runs: usize) {
+        self.counters.parked_batches.set(batches as u64);
+        self.counters.parked_bytes.set(bytes as u64);
+        self.counters.withheld_runs.set(runs as u64);
+    }
+
     /// Counts an append that has to wait.
     pub fn count_full(&self) {
         self.counters.wal_full.add(1);

@@ -27,7 +27,7 @@
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `dlq` |
 //! | 3 | `plugin` |
-//! | 4 | `keeper`, `pipeline`, `withheld`, `intake`, `delivery` |
+//! | 4 | `keeper`, `withheld`, `pipeline`, `intake`, `delivery` |
 //! | 5 | `mesh`, `shard` |
 //! | 6 | `engine` |
 //! | 7 | `glommio_env`, `sim` |

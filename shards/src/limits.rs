@@ -143,6 +143,24 @@ pub const fn dead_letter_bytes_default(shards: usize, max_line_bytes: usize) -> 
     if least > DEAD_LETTER_BYTES_DEFAULT { least } else { DEAD_LETTER_BYTES_DEFAULT }
 }
 
+/// Bytes of dead letters that are stored with one sync; those of a single batch may be more.
+pub const LETTER_GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Batches of one lane that wait until their dead letters, or those of a batch before them, are durable: as many as the lane
+/// holds, so that a sync of the letters is shared by a lane's worth.
+pub const PARKED_BATCHES_MAX: usize = LANE_SLOTS;
+
+/// Bytes of the frames and letters of these batches; the last may lie beyond. As many again are kept to be used again.
+pub const PARKED_BYTES_MAX: usize = 2 * LANE_BYTES_DEFAULT;
+
+/// Runs of one source that are told apart while a processor holds events of it: where each ends, reading may begin again after a
+/// crash. With more, two side by side become one.
+pub const WITHHELD_OF_SOURCE_MAX: usize = 64;
+
+/// Runs of all sources of one lane that are withheld. Those of a source that is spread over shards never meet, so there is one
+/// for each batch of it. A run takes about 64 bytes.
+pub const WITHHELD_MAX: usize = 16 * 1024;
+
 /// Highest sequence of a frame, number of a commit, start of a log and number of a segment. None is reached in the life of a
 /// log; what claims a higher one is damage, so arithmetic on numbers that were read cannot overflow, and every place in a log
 /// fits the word that readers share.

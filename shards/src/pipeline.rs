@@ -2,16 +2,17 @@
 //!
 //! Guarantees: the events of a batch and its position go into one group, so that a crash keeps both or neither; a batch that
 //! feeds several pipelines makes one frame (or more, when it is long) for each, the position is in the last; it is left out
-//! while the batch lives on in lines that are not made yet. Allocates nothing
-//! per event once the buffers have grown. Does not append: the intake does.
+//! while the batch lives on in lines that are not made yet. What became of events is counted to the event, dead letters
+//! that found no room included. Allocates nothing per event once the buffers have grown. Does not append: the intake does.
 
-use crate::batch::{Batch, Source, SourceRange};
+use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::counters::{Discard, PipelineCounters, Tally};
 use crate::dlq::Letters;
 use crate::env::Timestamp;
 use crate::plugin::{Frames, Processor};
 use crate::wal::builder::{FrameBuilder, Group};
 use crate::wal::frame::FrameKind;
+use crate::withheld::Account;
 use std::sync::Arc;
 
 /// A pipeline as seen from one of its inputs.
@@ -32,13 +33,46 @@ impl PipelineRef {
     }
 }
 
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoded {
+/// What became of the events of a batch, or of lines that were due: counted when they are about to be in the log.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Events that came to the pipelines.
+    events: u64,
     /// What was done to the events, over all pipelines.
-    pub tally: Tally,
-    /// Its position is not in the group.
-    pub withheld: bool,
+    tally: Tally,
+    /// Dead letters of the input: the first of all.
+    unread: u64,
+    /// What each pipeline did; the dead letters of each follow those of the one before.
+    places: Vec<PlaceCounts>,
+}
+
+#[derive(Debug, Default)]
+struct PlaceCounts {
+    /// Whether it worked on the events.
+    worked: bool,
+    tally: Tally,
+    given_up: u64,
+}
+
+/// Events that no pipeline could have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Those whose letters were kept.
+    pub kept: u64,
+    /// Those whose letters found no room.
+    pub lost: u64,
+}
+
+impl Counts {
+    fn begin(&mut self, events: u64) {
+        self.places.clear();
+        (self.events, self.tally, self.unread) = (events, Tally::default(), 0);
+    }
+
+    /// What was done to the events, over all pipelines.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
 }
 
 /// The way of one input's batches into frames.
@@ -49,9 +83,6 @@ pub struct InputPath {
     held: Vec<u64>,
     /// Of all pipelines of the shard, by their numbers.
     counters: Arc<[PipelineCounters]>,
-    /// Dead letters of the last batch: those that no pipeline got, and those of each pipeline.
-    unread: u64,
-    given_up: Vec<u64>,
 }
 
 impl InputPath {
@@ -62,8 +93,8 @@ impl InputPath {
         counters: Arc<[PipelineCounters]>,
     ) -> InputPath {
         assert!(!pipelines.is_empty(), "an input without a pipeline is not started");
-        let (held, given_up) = (vec![0; pipelines.len()], vec![0; pipelines.len()]);
-        InputPath { processor, pipelines, held, counters, unread: 0, given_up }
+        let held = vec![0; pipelines.len()];
+        InputPath { processor, pipelines, held, counters }
     }
 
     /// Outputs of all its pipelines.
@@ -71,59 +102,52 @@ impl InputPath {
         self.pipelines.iter().fold(0, |all, pipeline| all | pipeline.outputs())
     }
 
-    /// Fills the empty `group` with the frames of `batch`. Outputs in `skipped` get none of its events. With `introduce` the
-    /// source's record is written along. The position is left out with `withhold`, or if events of the batch are counted in lines
-    /// that are not made yet. What cannot become lines goes into `letters`.
+    /// Fills `group` with the frames of `batch`; the last one is left open for the position: see [`end_group`]. Outputs in
+    /// `skipped` get none of its events. What cannot become lines goes into `letters`, and what became of all into `counts`.
     pub fn encode(
         &mut self,
         batch: &Batch,
         skipped: u64,
-        introduce: bool,
-        withhold: bool,
         group: &mut Group,
         letters: &mut Letters,
-    ) -> Encoded {
+        counts: &mut Counts,
+    ) {
+        group.clear();
         letters.begin(batch.received);
         self.processor.begin(batch);
         self.processor.dead_letters(batch, letters);
-        self.unread = letters.count();
-        let mut all = Tally::default();
+        counts.begin(batch.events.len() as u64);
+        counts.unread = letters.count();
         let last = self.pipelines.len() - 1;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
             let outputs = pipeline.outputs() & !skipped;
-            let before = letters.count();
-            if outputs == 0 {
-                group.frame(FrameKind::Events, pipeline.number, 0);
-            } else {
+            let (before, worked) = (letters.count(), outputs != 0);
+            let mut tally = Tally::default();
+            if worked {
                 let mut frames = Frames::new(group, pipeline.number, outputs, &pipeline.targets, letters);
                 self.processor.process(batch, place, &mut frames);
-                let tally = self.processor.take_tally();
-                let (counters, events) = (&self.counters[pipeline.number as usize], batch.events.len() as u64);
-                count(counters, events - self.unread, &tally, &mut self.held[place]);
-                all.replaced += tally.replaced;
-                all.unparsed += tally.unparsed;
+                tally = self.processor.take_tally();
+                counts.tally.replaced += tally.replaced;
+                counts.tally.unparsed += tally.unparsed;
+                show_held(&self.counters[pipeline.number as usize], &tally, &mut self.held[place]);
+            } else {
+                group.frame(FrameKind::Events, pipeline.number, 0);
             }
-            self.given_up[place] = letters.count() - before;
+            counts.places.push(PlaceCounts { worked, tally, given_up: letters.count() - before });
             if place < last {
                 group.last().expect("a pipeline makes a frame").finish();
             }
         }
-        let withheld = withhold || self.processor.holds();
-        if let Some(last) = group.last() {
-            if !withheld {
-                record(last, &batch.source, &batch.settled, &batch.range, introduce, batch.gone);
-                last.discard(batch.dropped_events);
-            }
-            // Recovery takes it for the time at which the source was gone.
-            last.set_timestamp(batch.received);
-            last.finish();
-        }
-        Encoded { tally: all, withheld }
     }
 
-    /// Whether events are counted in lines that are not made yet, and would be lost with them.
-    pub fn holds(&self) -> bool {
-        self.processor.holds()
+    /// The first position of a source whose events are in lines that are not made yet: see [`Processor::held_from`].
+    pub fn held_from(&self, source: SourceKey) -> Option<u64> {
+        self.processor.held_from(source)
+    }
+
+    /// See [`Processor::let_go`].
+    pub fn let_go(&self) -> u64 {
+        self.processor.let_go()
     }
 
     /// When there are lines to make though no batch comes.
@@ -131,19 +155,27 @@ impl InputPath {
         self.processor.due()
     }
 
-    /// Fills the empty `group` with lines that are due at `now`, or with all there are if `last` says so. What cannot become lines
-    /// goes into `letters`. True if there are more.
-    pub fn tick(&mut self, now: Timestamp, last: bool, group: &mut Group, letters: &mut Letters) -> bool {
+    /// Fills `group` with lines that are due at `now`, or with all there are if `last` says so. What cannot become lines goes into
+    /// `letters`, and what became of all into `counts`. True if there are more.
+    pub fn tick(
+        &mut self,
+        now: Timestamp,
+        last: bool,
+        group: &mut Group,
+        letters: &mut Letters,
+        counts: &mut Counts,
+    ) -> bool {
+        group.clear();
         letters.begin(now);
-        self.unread = 0;
+        counts.begin(0);
         let mut more = false;
         for (place, pipeline) in self.pipelines.iter().enumerate() {
             let before = letters.count();
             let mut frames = Frames::new(group, pipeline.number, pipeline.outputs(), &pipeline.targets, letters);
             more |= self.processor.tick(now, last, place, &mut frames);
             let tally = self.processor.take_tally();
-            count(&self.counters[pipeline.number as usize], 0, &tally, &mut self.held[place]);
-            self.given_up[place] = letters.count() - before;
+            show_held(&self.counters[pipeline.number as usize], &tally, &mut self.held[place]);
+            counts.places.push(PlaceCounts { worked: true, tally, given_up: letters.count() - before });
             group.last().expect("a pipeline makes a frame").finish();
         }
         more
@@ -161,19 +193,28 @@ impl InputPath {
         counters.discarded.add(Discard::DeadLettersFull, dropped);
     }
 
-    /// Counts the dead letters of the last batch, of which `dropped` found no room. Which ones is not known: those of the input
-    /// come first. Returns how many of the input's were kept, and how many were not.
-    pub fn count_letters(&self, mut dropped: u64) -> (u64, u64) {
-        let lost = dropped.min(self.unread);
-        dropped -= lost;
-        for (pipeline, given_up) in self.pipelines.iter().zip(&self.given_up) {
-            let lost = dropped.min(*given_up);
-            dropped -= lost;
+    /// Counts what became of a batch, or of lines that were due. `dropped` are the places, among all its letters, of those for
+    /// which there was no room.
+    pub fn count(&self, counts: &Counts, dropped: &[u64]) -> Unread {
+        let among = |from: u64, letters: u64| {
+            dropped.iter().filter(|place| (from..from + letters).contains(place)).count() as u64
+        };
+        let lost = among(0, counts.unread);
+        let mut from = counts.unread;
+        for (pipeline, place) in self.pipelines.iter().zip(&counts.places) {
             let counters = &self.counters[pipeline.number as usize];
-            counters.dead_lettered_events.add(given_up - lost);
-            counters.discarded.add(Discard::DeadLettersFull, lost);
+            if place.worked {
+                // Lines that were due came to it before.
+                count(counters, counts.events.saturating_sub(counts.unread), &place.tally);
+            }
+            if place.given_up > 0 {
+                let lost = among(from, place.given_up);
+                from += place.given_up;
+                counters.dead_lettered_events.add(place.given_up - lost);
+                counters.discarded.add(Discard::DeadLettersFull, lost);
+            }
         }
-        (self.unread - lost, lost)
+        Unread { kept: counts.unread - lost, lost }
     }
 }
 
@@ -193,12 +234,29 @@ pub(crate) fn record(
     frame.position(range, source, introduce && !is_said, gone);
 }
 
-fn count(counters: &PipelineCounters, events: u64, tally: &Tally, held: &mut u64) {
-    counters.received_events.add(events);
+/// Ends the last frame of a group that [`InputPath::encode`] filled, with the position of the batch if it is to be recorded.
+/// With `introduce` the source's record is written along.
+pub fn end_group(group: &mut Group, account: &Account, recorded: bool, introduce: bool) {
+    let Some(last) = group.last() else { return };
+    if recorded {
+        record(last, &account.source, &account.settled, &account.range, introduce, account.gone);
+        last.discard(account.dropped_events);
+    }
+    // Recovery takes it for the time at which the source was gone.
+    last.set_timestamp(account.received);
+    last.finish();
+}
+
+/// Shows how many events a pipeline holds for the input.
+fn show_held(counters: &PipelineCounters, tally: &Tally, held: &mut u64) {
     if tally.held != *held {
         counters.held_events.set(counters.held_events.get() - *held + tally.held);
         *held = tally.held;
     }
+}
+
+fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
+    counters.received_events.add(events);
     if tally.made > 0 {
         counters.made_events.add(tally.made);
     }
@@ -220,7 +278,8 @@ fn count(counters: &PipelineCounters, events: u64, tally: &Tally, held: &mut u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{EventSpan, SourceKey};
+    use crate::batch::EventSpan;
+    use crate::dlq::{ComponentKind, DeadLetter};
 
     /// Each event as it is, a second after the epoch.
     struct Plain;
@@ -236,6 +295,61 @@ mod tests {
                 frames.end_event(Timestamp(1_000_000_000));
             }
         }
+    }
+
+    /// Two letters of the input, and then as many of each pipeline as its place says.
+    struct GivesUp;
+
+    impl GivesUp {
+        fn letter(batch: &Batch) -> DeadLetter<'_> {
+            DeadLetter {
+                kind: ComponentKind::Pipeline,
+                component: "all",
+                place: "verb",
+                source: b"",
+                reason: "scripted",
+                attempts: 0,
+                timestamp: batch.received,
+                original: b"x",
+            }
+        }
+    }
+
+    impl Processor for GivesUp {
+        fn begin(&mut self, _: &Batch) {}
+
+        fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
+            (0..2).for_each(|_| letters.push(&GivesUp::letter(batch)));
+        }
+
+        fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
+            (0..=place).for_each(|_| frames.dead_letter(&GivesUp::letter(batch)));
+        }
+    }
+
+    #[test]
+    fn letters_that_found_no_room_are_counted_where_they_came_from() {
+        let counters: Arc<[PipelineCounters]> = (0..3).map(|_| PipelineCounters::default()).collect();
+        let pipeline = |number| PipelineRef { number, name: "main".into(), targets: vec![1 << number] };
+        let mut path = InputPath::new(Box::new(GivesUp), (0..3).map(pipeline).collect(), counters.clone());
+        let (mut group, mut letters, mut counts) = (Group::new(), Letters::new(), Counts::default());
+        let source = Source {
+            key: SourceKey(7),
+            input: "app".into(),
+            name: Vec::new(),
+            descriptor: Vec::new(),
+            repeatable: true,
+        };
+        let batch = Batch::new(64, Arc::new(source));
+        path.encode(&batch, 0, &mut group, &mut letters, &mut counts);
+        assert_eq!(letters.count(), 2 + 1 + 2 + 3);
+        // The second of the input, the first of the second pipeline, and all of the third.
+        assert_eq!(path.count(&counts, &[1, 3, 5, 6, 7]), Unread { kept: 1, lost: 1 });
+        let shown: Vec<_> = counters
+            .iter()
+            .map(|counters| (counters.dead_lettered_events.get(), counters.discarded.get(Discard::DeadLettersFull)))
+            .collect();
+        assert_eq!(shown, [(1, 0), (1, 1), (0, 3)]);
     }
 
     #[test]
@@ -256,12 +370,13 @@ mod tests {
             vec![PipelineRef { number: 0, name: "main".into(), targets: vec![1] }],
             [PipelineCounters::default()].into(),
         );
-        let (mut group, mut letters) = (Group::new(), Letters::new());
-        path.encode(&batch, 0, true, false, &mut group, &mut letters);
+        let (mut group, mut letters, mut counts) = (Group::new(), Letters::new(), Counts::default());
+        path.encode(&batch, 0, &mut group, &mut letters, &mut counts);
+        end_group(&mut group, &Account::of(&batch), true, true);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(99)));
         batch.events.push(EventSpan { start: 0, end: 0 });
-        group.clear();
-        path.encode(&batch, 0, true, false, &mut group, &mut letters);
+        path.encode(&batch, 0, &mut group, &mut letters, &mut counts);
+        end_group(&mut group, &Account::of(&batch), true, true);
         assert_eq!(group.last().map(|frame| frame.timestamp()), Some(Timestamp(1_000_000_000)));
     }
 }

@@ -129,15 +129,27 @@ pub trait Processor {
         None
     }
     /// Appends lines that are due at `now` for the pipeline at `place`; with `last` all lines that it will ever have. No more than
-    /// about a frame at a time: true if it has to be called again. Never between [`Processor::begin`] and the pipelines of a batch.
+    /// about a frame at a time: true if it has to be called again. Never between [`Processor::begin`] and the pipelines of a batch,
+    /// and no batch comes before it says false. Of an input whose order counts, the lines keep their order with those of batches.
     fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
         let _ = (now, last, place, frames);
         false
     }
-    /// Whether events of the batches so far are counted in lines that are not made yet, and must not be lost with them: then the
-    /// positions of these batches are recorded only when the lines are.
-    fn holds(&self) -> bool {
-        false
+    /// The lowest position of a source whose events are in lines that are not made yet and must not be lost with them; where the
+    /// batch began that brought the first of them is good enough. None if there is no such event. What the source has from there
+    /// on is not recorded as read, so that a crash has it read again; what it has before that is recorded.
+    ///
+    /// Asked of the batch's source after each batch, and of every source that is not recorded after [`Processor::tick`] and
+    /// whenever [`Processor::let_go`] has changed. After a call with `last` that left nothing to be made it holds nothing: what
+    /// it still claims to hold then is reported as an error of the input, and stays unrecorded.
+    fn held_from(&self, source: SourceKey) -> Option<u64> {
+        let _ = source;
+        None
+    }
+    /// A number that changes when it stops holding events of another source than that of the batch at hand, outside of
+    /// [`Processor::tick`].
+    fn let_go(&self) -> u64 {
+        0
     }
     /// What was done since the last call of this: asked after each pipeline.
     fn take_tally(&mut self) -> Tally {

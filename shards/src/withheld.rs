@@ -1,164 +1,419 @@
 //! Withheld: positions of batches whose events are, in part, only counted in lines that a processor has yet to make.
 //!
 //! Guarantees: what is recorded of a source never covers events that a crash would lose with those lines: they are read again.
-//! Positions and tickets wait together, so that a ticket still means durable (invariant E1); ranges that meet become one, and
-//! what waits is bounded (invariant E4): beyond that the lines are made early. Does not append: the intake does.
+//! What a source has before them is let go of, as far back as batches are told apart: of a source that has brought many, those
+//! side by side become one run. Tickets are given back in the order of their lane, so that a ticket still means durable
+//! (invariant E1). What waits is bounded (invariant E4): beyond that the lines are made early. Does not append: the intake does.
 
-use crate::batch::{Batch, Source, SourceRange};
-use crate::wal::positions::SourceTable;
-use std::collections::BTreeMap;
+use crate::batch::{Batch, Source, SourceKey, SourceRange};
+use crate::env::Timestamp;
+use crate::limits::{WITHHELD_MAX, WITHHELD_OF_SOURCE_MAX};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Ranges that wait. Those of a source that is spread over shards never meet, so there is one for each batch of it.
-pub(crate) const WITHHELD_MAX: usize = 16 * 1024;
+/// What a batch accounts for, once its chunk has gone home.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Where it came from.
+    pub source: Arc<Source>,
+    /// Which bytes.
+    pub range: SourceRange,
+    /// What of the source is settled, as the batch says.
+    pub settled: SourceRange,
+    /// Whether the source is gone.
+    pub gone: bool,
+    /// When the bytes were read.
+    pub received: Timestamp,
+    /// Its events.
+    pub events: u64,
+    /// Events left out of the range by the lane's policy.
+    pub dropped_events: u64,
+    /// Its ticket.
+    pub ticket: u64,
+}
+
+impl Account {
+    /// That of a batch.
+    pub fn of(batch: &Batch) -> Account {
+        Account {
+            source: batch.source.clone(),
+            range: batch.range,
+            settled: batch.settled,
+            gone: batch.gone,
+            received: batch.received,
+            events: batch.events.len() as u64,
+            dropped_events: batch.dropped_events,
+            ticket: batch.ticket,
+        }
+    }
+}
 
 /// A range that may be recorded now.
+#[derive(Clone, Debug)]
 pub struct Range {
     /// Where it is.
     pub source: Arc<Source>,
     /// Which bytes.
     pub range: SourceRange,
+    /// What of the source was settled when the last of them came: it is durable, so it may be recorded at any time.
+    pub settled: SourceRange,
     /// Whether the source is gone.
     pub gone: bool,
+    /// Events that were left out of it by the lane's policy.
+    pub discarded: u64,
 }
 
-/// See the module. One for each input of an intake.
+/// Runs to which all are brought down when there are too many; with more than that the lines are made early.
+const ENOUGH: usize = WITHHELD_MAX / 4 * 3;
+
+/// Batches of a source that lie side by side.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    range: SourceRange,
+    settled: SourceRange,
+    gone: bool,
+    discarded: u64,
+    /// The ticket of the first of them.
+    ticket: u64,
+    /// Nothing of it is held any more: see [`Withheld::mark`].
+    free: bool,
+}
+
+impl Run {
+    fn is_followed_by(&self, next: &Run) -> bool {
+        self.range.to == next.range.from && !self.gone
+    }
+
+    fn join(&mut self, next: &Run) {
+        self.range = SourceRange { from: self.range.from, ..next.range };
+        if next.settled.from < next.settled.to {
+            self.settled = next.settled;
+        }
+        self.gone = next.gone;
+        self.discarded += next.discarded;
+        self.free &= next.free;
+    }
+}
+
+/// What waits of one source.
+struct Runs {
+    source: Arc<Source>,
+    runs: VecDeque<Run>,
+    /// With so many, some of those side by side become one.
+    squeeze_at: usize,
+}
+
+impl Runs {
+    /// Joins runs that lie side by side, the shortest first, until `most` are left or none can be joined: then they tell batches
+    /// apart evenly.
+    fn squeeze(&mut self, most: usize) {
+        while self.runs.len() > most {
+            let pairs = (1..self.runs.len()).filter(|at| self.runs[at - 1].is_followed_by(&self.runs[*at]));
+            let shortest = pairs.min_by_key(|at| self.runs[*at].range.to - self.runs[at - 1].range.from);
+            let Some(at) = shortest else { break };
+            if let Some(next) = self.runs.remove(at) {
+                self.runs[at - 1].join(&next);
+            }
+        }
+        // Those of a source that is spread do not meet: they are not looked at again each time.
+        self.squeeze_at = if self.runs.len() > most { 2 * self.runs.len() } else { 0 };
+    }
+}
+
+/// See the module. One for each lane of an intake: a source comes through one lane.
 #[derive(Default)]
 pub struct Withheld {
-    table: SourceTable,
-    ranges: usize,
-    /// Events that were left out of these ranges by a lane's policy.
-    discarded: u64,
-    /// The highest ticket of each lane.
-    tickets: BTreeMap<usize, u64>,
-}
-
-/// What is let go of at once.
-pub struct Released {
-    /// The ranges, those of a source side by side and the highest first: its marker belongs to that.
-    pub ranges: Vec<Range>,
-    /// Events that were left out of them.
-    pub discarded: u64,
-    /// The highest ticket of each lane.
-    pub tickets: BTreeMap<usize, u64>,
+    sources: BTreeMap<SourceKey, Runs>,
+    /// Runs of all sources.
+    runs: usize,
+    /// The ticket of each source's first run.
+    firsts: BTreeSet<(u64, SourceKey)>,
+    /// Sources that have runs which are free.
+    marked: Vec<SourceKey>,
+    /// The highest ticket of the lane that was met, and the highest that was given back.
+    highest: u64,
+    given: u64,
+    /// The first ticket that is never given back, since its processor broke its contract.
+    lost: Option<u64>,
+    is_full: bool,
+    /// How many times the runs that a source may have were halved.
+    coarser: u32,
 }
 
 impl Withheld {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.tickets.is_empty()
+        self.sources.is_empty()
     }
 
     /// Whether so much waits that the lines have to be made early.
     pub fn is_full(&self) -> bool {
-        self.ranges >= WITHHELD_MAX
+        self.is_full
+    }
+
+    /// Runs that wait.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// Whether something of a source waits.
+    pub fn has(&self, source: SourceKey) -> bool {
+        self.sources.contains_key(&source)
+    }
+
+    /// Says that the batch with this ticket is recorded.
+    pub fn pass(&mut self, ticket: u64) {
+        self.highest = self.highest.max(ticket);
+    }
+
+    /// The highest ticket that can be given back now, if it was not yet.
+    pub fn take_ticket(&mut self) -> Option<u64> {
+        let first = self.firsts.first().map(|(ticket, _)| *ticket).into_iter().chain(self.lost).min();
+        let last = first.map_or(self.highest, |first| first.saturating_sub(1).min(self.highest));
+        (last > self.given).then(|| {
+            self.given = last;
+            last
+        })
     }
 
     /// Adds what a batch accounts for.
-    pub fn add(&mut self, lane: usize, batch: &Batch) {
-        self.add_ticket(lane, batch.ticket);
-        self.discarded += batch.dropped_events;
-        if !batch.source.repeatable {
-            return;
+    pub fn add(&mut self, account: &Account) {
+        self.pass(account.ticket);
+        let Account { source, range, settled, gone, dropped_events, ticket, .. } = account;
+        let (range, settled, gone) = (*range, *settled, *gone);
+        let run = Run { range, settled, gone, discarded: *dropped_events, ticket: *ticket, free: false };
+        let of = self.sources.entry(source.key).or_insert_with(|| {
+            self.firsts.insert((*ticket, source.key));
+            Runs { source: source.clone(), runs: VecDeque::new(), squeeze_at: 0 }
+        });
+        if !Arc::ptr_eq(&of.source, source) {
+            of.source = source.clone();
         }
-        let count = |table: &SourceTable| table.get(batch.source.key).map_or(0, |state| state.intervals.len());
-        let before = count(&self.table);
-        // What is settled may be recorded at any time, and joins what waits of a source that is spread over shards.
-        if batch.settled.from < batch.settled.to {
-            self.table.insert(&batch.source, &batch.settled, None, 0);
-        }
-        self.table.insert(&batch.source, &batch.range, batch.gone.then_some(batch.received), 0);
-        // An empty range, which says that a source is gone, is none of the intervals.
-        self.ranges = self.ranges + count(&self.table).max(1) - before;
-    }
-
-    /// Adds a ticket that must not be given back before the others of its lane.
-    pub fn add_ticket(&mut self, lane: usize, ticket: u64) {
-        let highest = self.tickets.entry(lane).or_insert(ticket);
-        *highest = ticket.max(*highest);
-    }
-
-    /// Lets go of everything.
-    pub fn release(&mut self) -> Released {
-        let Withheld { table, discarded, tickets, .. } = std::mem::take(self);
-        let mut ranges = Vec::new();
-        for state in table.into_states() {
-            let end = state.end();
-            if state.intervals.is_empty() {
-                let range = SourceRange { from: end, to: end, marker: state.marker };
-                ranges.push(Range { source: state.source.clone(), range, gone: state.gone.is_some() });
+        match of.runs.back_mut().filter(|last| last.is_followed_by(&run) && range.from == range.to) {
+            Some(last) => last.join(&run),
+            None => {
+                of.runs.push_back(run);
+                self.runs += 1;
             }
-            ranges.extend(state.intervals.iter().rev().map(|(from, to)| Range {
-                source: state.source.clone(),
-                range: SourceRange { from: *from, to: *to, marker: state.marker },
-                gone: state.gone.is_some() && *to == end,
-            }));
         }
-        Released { ranges, discarded, tickets }
+        let most = WITHHELD_OF_SOURCE_MAX >> self.coarser;
+        if of.runs.len() > most && of.runs.len() >= of.squeeze_at {
+            let before = of.runs.len();
+            of.squeeze(most);
+            self.runs -= before - of.runs.len();
+        }
+        if self.runs >= WITHHELD_MAX && !self.is_full {
+            self.squeeze();
+        }
     }
+
+    /// Tells the batches of all sources apart less finely.
+    fn squeeze(&mut self) {
+        while self.runs > ENOUGH && WITHHELD_OF_SOURCE_MAX >> self.coarser > 1 {
+            self.coarser += 1;
+            let most = WITHHELD_OF_SOURCE_MAX >> self.coarser;
+            let few = |of: &&mut Runs| of.runs.len() <= 2 * most;
+            self.sources.values_mut().filter(few).for_each(|of| of.squeeze(most));
+            self.count();
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.runs = self.sources.values().map(|of| of.runs.len()).sum();
+        self.is_full = self.runs > ENOUGH;
+    }
+
+    /// Finds what is not held any more; `held_from` says for a source from where on it is. [`Withheld::take_free`] takes that.
+    /// Whether there is some.
+    pub fn mark(&mut self, held_from: impl Fn(SourceKey) -> Option<u64>) -> bool {
+        for (key, of) in &mut self.sources {
+            let held = held_from(*key);
+            for run in of.runs.iter_mut().take_while(|run| is_free(run, held)) {
+                run.free = true;
+            }
+            if of.runs.front().is_some_and(|run| run.free) {
+                self.marked.push(*key);
+            }
+        }
+        !self.marked.is_empty()
+    }
+
+    /// Takes what [`Withheld::mark`] found, at most `most` ranges of it; whether there is more.
+    pub fn take_free(&mut self, most: usize, out: &mut Vec<Range>) -> bool {
+        while let Some(key) = self.marked.last().copied() {
+            if out.len() >= most {
+                return true;
+            }
+            if !self.take(key, |run| run.free, most, out) {
+                self.marked.pop();
+            }
+        }
+        false
+    }
+
+    /// Takes what a source has before `held`; at most `most` ranges of it. Whether there is more.
+    pub fn take_of(&mut self, source: SourceKey, held: Option<u64>, most: usize, out: &mut Vec<Range>) -> bool {
+        self.take(source, |run| is_free(run, held), most, out)
+    }
+
+    fn take(&mut self, key: SourceKey, wanted: impl Fn(&Run) -> bool, most: usize, out: &mut Vec<Range>) -> bool {
+        let Some(of) = self.sources.get_mut(&key) else { return false };
+        let Some(first) = of.runs.front().map(|run| run.ticket) else { return false };
+        let before = of.runs.len();
+        while out.len() < most
+            && let Some(mut run) = of.runs.pop_front_if(|run| wanted(run))
+        {
+            while let Some(next) = of.runs.pop_front_if(|next| wanted(next) && run.is_followed_by(next)) {
+                run.join(&next);
+            }
+            let Run { range, settled, gone, discarded, .. } = run;
+            out.push(Range { source: of.source.clone(), range, settled, gone, discarded });
+        }
+        self.runs -= before - of.runs.len();
+        let next = of.runs.front().map(|run| (run.ticket, wanted(run)));
+        if next.is_none_or(|(ticket, _)| ticket != first) {
+            self.firsts.remove(&(first, key));
+        }
+        match next {
+            None => _ = self.sources.remove(&key),
+            Some((ticket, _)) => _ = self.firsts.insert((ticket, key)),
+        }
+        self.is_full &= self.runs > ENOUGH;
+        if self.runs < ENOUGH / 4 {
+            self.coarser = 0;
+        }
+        next.is_some_and(|(_, wanted)| wanted)
+    }
+
+    /// Forgets the sources that are held though all lines were to be made: they stay unrecorded, and their tickets are never given
+    /// back. One of them, if there is any.
+    pub fn break_off(&mut self, held_from: impl Fn(SourceKey) -> Option<u64>) -> Option<Arc<Source>> {
+        let mut broken = None;
+        for (key, of) in self.sources.extract_if(.., |key, _| held_from(*key).is_some()) {
+            let first = of.runs.front().map(|run| run.ticket);
+            self.firsts.retain(|(_, of)| *of != key);
+            self.lost = self.lost.into_iter().chain(first).min();
+            broken = Some(of.source);
+        }
+        if broken.is_some() {
+            self.count();
+        }
+        broken
+    }
+}
+
+fn is_free(run: &Run, held: Option<u64>) -> bool {
+    held.is_none_or(|held| run.range.to <= held)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::SourceKey;
-    use crate::env::Timestamp;
 
-    fn batch(key: u128, from: u64, to: u64, ticket: u64) -> Batch {
+    fn account(key: u128, from: u64, to: u64, ticket: u64) -> Account {
         let (input, repeatable) = ("app".into(), key != 0);
         let source = Source { key: SourceKey(key), input, name: Vec::new(), descriptor: Vec::new(), repeatable };
-        let mut batch = Batch::new(64, Arc::new(source));
-        batch.range = SourceRange { from, to, marker: to + 7 };
-        batch.ticket = ticket;
-        batch.received = Timestamp(5);
-        batch
-    }
-
-    #[test]
-    fn ranges_that_meet_become_one_and_tickets_wait_with_them() {
-        let mut withheld = Withheld::default();
-        assert!(withheld.is_empty());
-        for (lane, batch) in [
-            (0, batch(1, 0, 10, 1)),
-            (0, batch(1, 10, 30, 2)),
-            (1, batch(1, 50, 60, 1)),
-            (0, batch(2, 5, 6, 3)),
-            (1, batch(0, 0, 9, 2)),
-        ] {
-            withheld.add(lane, &batch);
+        Account {
+            source: Arc::new(source),
+            range: SourceRange { from, to, marker: to + 7 },
+            settled: SourceRange::default(),
+            gone: false,
+            received: Timestamp(5),
+            events: 1,
+            dropped_events: 1,
+            ticket,
         }
-        assert!(!withheld.is_empty() && withheld.ranges == 3);
-        let released = withheld.release();
-        let ranges: Vec<_> = released
-            .ranges
-            .iter()
-            .map(|one| (one.source.key.0, one.range.from, one.range.to, one.range.marker))
-            .collect();
-        assert_eq!(ranges, [(1, 50, 60, 67), (1, 0, 30, 67), (2, 5, 6, 13)]);
-        assert_eq!(released.tickets, [(0, 3), (1, 2)].into());
-        assert!(withheld.is_empty() && withheld.ranges == 0);
+    }
+
+    fn taken(withheld: &mut Withheld) -> Vec<(u128, u64, u64, u64)> {
+        let mut ranges = Vec::new();
+        assert!(!withheld.take_free(usize::MAX, &mut ranges));
+        let shown = |one: &Range| (one.source.key.0, one.range.from, one.range.to, one.range.marker);
+        ranges.iter().map(shown).collect()
     }
 
     #[test]
-    fn source_that_is_gone_stays_gone() {
+    fn what_is_before_the_first_held_event_is_let_go_of_and_its_tickets_in_order() {
         let mut withheld = Withheld::default();
-        withheld.add(0, &batch(1, 0, 10, 1));
-        let mut last = batch(1, 10, 10, 2);
-        last.gone = true;
-        withheld.add(0, &last);
-        let mut other = batch(2, 4, 4, 3);
-        other.gone = true;
-        withheld.add(0, &other);
-        let released = withheld.release();
-        assert_eq!(released.ranges.len(), 2);
-        assert!(released.ranges.iter().all(|range| range.gone));
+        for account in [account(1, 0, 10, 1), account(2, 0, 5, 2), account(1, 10, 30, 3), account(1, 30, 40, 4)] {
+            withheld.add(&account);
+        }
+        assert_eq!(withheld.take_ticket(), None);
+        withheld.mark(|key| Some(if key.0 == 1 { 30 } else { 0 }));
+        assert_eq!(taken(&mut withheld), [(1, 0, 30, 37)], "ranges side by side are one, up to where events are held");
+        assert_eq!(withheld.take_ticket(), Some(1), "the second batch still waits");
+        withheld.pass(5);
+        withheld.mark(|key| (key.0 == 1).then_some(30));
+        assert_eq!(taken(&mut withheld), [(2, 0, 5, 12)]);
+        assert_eq!(withheld.take_ticket(), Some(3));
+        withheld.mark(|_| None);
+        assert_eq!(taken(&mut withheld), [(1, 30, 40, 47)]);
+        assert_eq!((withheld.take_ticket(), withheld.take_ticket()), (Some(5), None));
+        assert!(withheld.is_empty() && withheld.runs() == 0);
+    }
+
+    #[test]
+    fn source_that_is_gone_is_so_with_its_last_range() {
+        let mut withheld = Withheld::default();
+        withheld.add(&account(1, 0, 10, 1));
+        withheld.add(&Account { gone: true, ..account(1, 10, 10, 2) });
+        withheld.add(&Account { gone: true, ..account(2, 4, 4, 3) });
+        withheld.add(&account(3, 0, 5, 4));
+        withheld.add(&Account { gone: true, ..account(3, 9, 9, 5) });
+        withheld.mark(|_| None);
+        let mut ranges = Vec::new();
+        withheld.take_free(usize::MAX, &mut ranges);
+        let shown: Vec<_> = ranges.iter().map(|range| (range.range.from, range.range.to, range.gone)).collect();
+        assert_eq!(shown, [(0, 5, false), (9, 9, true), (4, 4, true), (0, 10, true)]);
+        assert_eq!(ranges.iter().map(|range| range.discarded).sum::<u64>(), 5);
+    }
+
+    #[test]
+    fn many_batches_are_told_apart_less_finely_and_evenly() {
+        for sources in [1, 1000] {
+            let mut withheld = Withheld::default();
+            for number in 0..100_000 / sources {
+                for key in 1..=sources {
+                    let ticket = number * sources + key;
+                    withheld.add(&account(u128::from(key), number * 10, number * 10 + 10, ticket));
+                    let most = if sources == 1 { WITHHELD_OF_SOURCE_MAX } else { WITHHELD_MAX };
+                    assert!(withheld.runs() <= most && !withheld.is_full());
+                }
+            }
+            let end = 1_000_000 / sources;
+            withheld.mark(|_| Some(end / 2));
+            let lowest = taken(&mut withheld).iter().map(|range| range.2).min().unwrap();
+            assert!(lowest > end / 3, "{sources} sources: {lowest} of {end}");
+        }
     }
 
     #[test]
     fn what_waits_is_bounded() {
         let mut withheld = Withheld::default();
-        let many = WITHHELD_MAX as u64;
-        (0..many).for_each(|n| withheld.add(0, &batch(1, n * 10, n * 10 + 5, n)));
-        assert!(withheld.is_full());
+        let mut many = 0;
+        while !withheld.is_full() {
+            withheld.add(&account(many % 5 + 1, many as u64 * 10, many as u64 * 10 + 5, many as u64 + 1));
+            many += 1;
+            assert!(withheld.runs() <= WITHHELD_MAX);
+        }
+        assert!(many as usize >= WITHHELD_MAX, "ranges that do not meet stay apart");
+        withheld.mark(|_| None);
+        assert_eq!(taken(&mut withheld).len(), many as usize);
+        assert!(!withheld.is_full());
+        assert_eq!(withheld.take_ticket(), Some(many as u64));
+    }
+
+    #[test]
+    fn what_is_held_beyond_the_last_call_stays_unrecorded_with_its_tickets() {
+        let mut withheld = Withheld::default();
+        (1..=3).for_each(|number| withheld.add(&account(u128::from(number), 0, 10, number)));
+        let held = |key: SourceKey| (key.0 == 2).then_some(0);
+        assert_eq!(withheld.break_off(held).map(|source| source.key), Some(SourceKey(2)));
+        withheld.mark(held);
+        assert_eq!(taken(&mut withheld).len(), 2);
+        withheld.pass(9);
+        assert_eq!(withheld.take_ticket(), Some(1));
+        assert!(withheld.is_empty() && withheld.take_ticket().is_none());
     }
 }

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
 use tailwater_shards::delivery::OutputFull;
-use tailwater_shards::dlq::segment::{Found, Segment};
+use tailwater_shards::dlq::segment::{Position, Segment, WINDOW_BYTES};
 use tailwater_shards::dlq::{self, DeadLetter};
 use tailwater_shards::engine::{self, InputPlan, OutputPlan, PipelinePlan};
-use tailwater_shards::env::{Env, ShardId, Timestamp};
+use tailwater_shards::env::{Env, File, ShardId, Timestamp};
 use tailwater_shards::glommio_env::{GlommioEnv, allowed_cpus, install_map_fault_handler, io_uring_allowed, launch};
 use tailwater_shards::lane::{LaneOptions, WhenFull};
 use tailwater_shards::limits;
@@ -170,22 +170,60 @@ impl<E: Env> InputSpec<E> for LetterInput {
             let mut sender = Sender::new(context);
             for path in segments.iter() {
                 let (disk, file) = (sender.context.env.disk().clone(), path.clone());
-                let read = sender.context.env.blocking(move || Segment::read(&disk, &file)).await;
-                let segment = read.map_err(|error| unreadable(path, &error))?;
-                for found in segment.walk() {
-                    if let Found::Letter(kept) = found
-                        && choice(&kept.letter)
-                    {
-                        sender.send(kept.letter.timestamp, kept.letter.original).await;
-                    }
-                    if sender.context.stop.is_asked() {
-                        return Ok(());
+                let opened = sender.context.env.blocking(move || Segment::open(&disk, &file)).await;
+                let segment = Arc::new(opened.map_err(|error| unreadable(path, &error))?);
+                let mut chosen = Chosen::default();
+                while chosen.more {
+                    let (segment, choice) = (segment.clone(), choice.clone());
+                    let read = sender.context.env.blocking(move || chosen.read(&segment, &choice)).await;
+                    chosen = read.map_err(|error| unreadable(path, &error))?;
+                    for (timestamp, line) in chosen.lines() {
+                        sender.send(timestamp, line).await;
+                        if sender.context.stop.is_asked() {
+                            return Ok(());
+                        }
                     }
                 }
             }
             sender.flush().await;
             Ok(())
         })
+    }
+}
+
+/// Letters of a part of a segment.
+struct Chosen {
+    place: Position,
+    more: bool,
+    bytes: Vec<u8>,
+    /// When each happened, and where its line ends.
+    ends: Vec<(Timestamp, usize)>,
+}
+
+impl Default for Chosen {
+    fn default() -> Chosen {
+        Chosen { place: Position::default(), more: true, bytes: Vec::new(), ends: Vec::new() }
+    }
+}
+
+impl Chosen {
+    /// Those of the next part.
+    fn read<F: File>(mut self, segment: &Segment<F>, choice: &Choice) -> std::io::Result<Chosen> {
+        self.bytes.clear();
+        self.ends.clear();
+        let (bytes, ends) = (&mut self.bytes, &mut self.ends);
+        self.more = segment.letters_from(&mut self.place, WINDOW_BYTES as u64, |kept| {
+            if choice(&kept.letter) {
+                bytes.extend_from_slice(kept.letter.original);
+                ends.push((kept.letter.timestamp, bytes.len()));
+            }
+        })?;
+        Ok(self)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (Timestamp, &[u8])> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        self.ends.iter().zip(begins).map(|((timestamp, end), begin)| (*timestamp, &self.bytes[begin..*end]))
     }
 }
 

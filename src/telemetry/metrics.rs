@@ -321,7 +321,8 @@ impl Exporter {
             }
             families.counter(RECEIVED.0, RECEIVED.1, &labels, counters.received_events.get());
             families.counter(RECEIVED_BYTES.0, RECEIVED_BYTES.1, &labels, counters.received_bytes.get());
-            families.counter(ERRORS.0, ERRORS.1, &labels, counters.errors.get());
+            let breaches: u64 = meter.lanes.iter().map(|lane| lane.counters().breaches.get()).sum();
+            families.counter(ERRORS.0, ERRORS.1, &labels, counters.errors.get() + breaches);
             let name = "tailwater_ring_fill_bytes";
             families.gauge(name, "Bytes of chunks on their way to the log.", &labels, fill as f64);
             families.gauge("tailwater_ring_events", "Events on their way to the log.", &labels, waiting as f64);

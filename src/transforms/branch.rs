@@ -2,12 +2,13 @@
 
 use super::condition::{Condition, OpenCondition};
 use super::enrich::watched::{Files, Kept};
-use super::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
+use super::{Now, Opening, Origin, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::Mistake;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess};
 use std::borrow::Cow;
 use std::sync::Arc;
+use tailwater_shards::batch::SourceKey;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 
@@ -140,8 +141,12 @@ impl Transform for Branch {
         emit_next(&mut self.then, now, record).or_else(|| emit_next(&mut self.otherwise, now, record))
     }
 
-    fn holds(&self) -> bool {
-        self.then.iter().chain(&self.otherwise).any(|verb| verb.holds())
+    fn begin(&mut self, origin: Origin) {
+        self.then.iter_mut().chain(&mut self.otherwise).for_each(|verb| verb.begin(origin));
+    }
+
+    fn held_from(&self, source: SourceKey) -> Option<u64> {
+        self.then.iter().chain(&self.otherwise).filter_map(|verb| verb.held_from(source)).min()
     }
 
     fn held(&self) -> u64 {

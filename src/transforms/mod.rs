@@ -45,6 +45,7 @@ use crate::config::component::{Facts, Mistake};
 use enrich::watched::{Files, Kept};
 use reasons::Before;
 use std::sync::Arc;
+use tailwater_shards::batch::SourceKey;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId, Shapes};
@@ -86,14 +87,29 @@ pub trait Transform {
         let _ = (now, record);
         None
     }
-    /// Whether events are counted in what it has not made yet that have to be read again if that is lost.
-    fn holds(&self) -> bool {
-        false
+    /// Says where the events that follow come from: once for each batch.
+    fn begin(&mut self, origin: Origin) {
+        let _ = origin;
+    }
+    /// The lowest position of a source from where on events are counted in what it has not made yet and have to be read again if
+    /// that is lost; where their batch began is good enough. None if there is no such event.
+    fn held_from(&self, source: SourceKey) -> Option<u64> {
+        let _ = source;
+        None
     }
     /// Events that are counted in what it has not made yet.
     fn held(&self) -> u64 {
         0
     }
+}
+
+/// Where the events of a batch come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Their source.
+    pub source: SourceKey,
+    /// The position in it at which the batch begins.
+    pub from: u64,
 }
 
 /// The moment at which verbs make events of their own.

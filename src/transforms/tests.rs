@@ -1,13 +1,13 @@
 //! Verbs as they are configured, on events as they come.
 
-use super::{Now, Opening, Step, Transform, Verdict, emit_next, open_all, run_all};
+use super::{Now, Opening, Origin, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::Mistake;
 use crate::config::de::read;
 use crate::config::facts::Facts;
 use crate::config::node::parse;
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use tailwater_shards::batch::{Chunk, EventSpan};
+use tailwater_shards::batch::{Chunk, EventSpan, SourceKey};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::record::{Place, Workshop};
@@ -88,6 +88,17 @@ impl Bench {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert!(json.is_object());
         Some(text.trim_end().to_owned())
+    }
+
+    /// A batch of a source begins at a position.
+    pub fn begin(&mut self, source: u128, from: u64) {
+        let origin = Origin { source: SourceKey(source), from };
+        self.verbs.iter_mut().for_each(|verb| verb.begin(origin));
+    }
+
+    /// From where on the verbs hold events of a source.
+    pub fn held_from(&self, source: u128) -> Option<u64> {
+        self.verbs.iter().filter_map(|verb| verb.held_from(SourceKey(source))).min()
     }
 
     /// The events that the verbs make of their own at a time, without what the input adds.

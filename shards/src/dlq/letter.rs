@@ -1,7 +1,7 @@
 //! Letters as bytes and back.
 //!
-//! Guarantees: what is encoded decodes to the same, but for names and reasons that are too long, which are cut; decoding never
-//! panics, whatever the bytes. The layout is drawn in the module documentation of [`super`].
+//! Guarantees: what is encoded decodes to the same, but for texts that are too long, which are cut; decoding never panics and
+//! never takes a letter for longer than one can be, whatever the bytes. The layout is drawn in the module documentation of [`super`].
 
 use crate::env::Timestamp;
 use crate::limits::FRAME_BYTES_MAX;
@@ -19,8 +19,11 @@ const LETTER_VERSION: u8 = 1;
 /// Bytes of a name or a reason at most.
 pub const TEXT_BYTES_MAX: usize = 4096;
 
-/// A length beyond this is damage: four texts, and an original that was in a frame or was read in one piece.
-pub const LETTER_BYTES_MAX: usize = LETTER_HEADER_BYTES + 4 * TEXT_BYTES_MAX + FRAME_BYTES_MAX;
+/// Bytes of an original at most: it was in a frame or was read in one piece.
+pub const ORIGINAL_BYTES_MAX: usize = FRAME_BYTES_MAX;
+
+/// A length beyond this is damage: four texts and an original.
+pub const LETTER_BYTES_MAX: usize = (LETTER_HEADER_BYTES + 4 * TEXT_BYTES_MAX + ORIGINAL_BYTES_MAX).next_multiple_of(8);
 
 /// What kind of component gave an event up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,9 +121,20 @@ impl Letters {
         self.count == 0
     }
 
-    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
+    /// Forgets all; the buffer is kept.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
         self.count = 0;
-        std::mem::take(&mut self.bytes)
+    }
+
+    /// All of them, encoded.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Bytes that the buffer takes.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 }
 
@@ -138,6 +152,7 @@ pub fn encode(out: &mut Vec<u8>, time: Timestamp, letter: &DeadLetter<'_>) {
     let start = out.len();
     let (component, place, reason) = (cut(letter.component), cut(letter.place), cut(letter.reason));
     let source = &letter.source[..letter.source.len().min(TEXT_BYTES_MAX)];
+    let original = &letter.original[..letter.original.len().min(ORIGINAL_BYTES_MAX)];
     out.extend_from_slice(&LETTER_MAGIC.to_le_bytes());
     out.extend_from_slice(&[0; 8]);
     out.extend_from_slice(&[LETTER_VERSION, letter.kind as u8, 0, 0]);
@@ -147,9 +162,9 @@ pub fn encode(out: &mut Vec<u8>, time: Timestamp, letter: &DeadLetter<'_>) {
     for text in [component.as_bytes(), place.as_bytes(), source, reason.as_bytes()] {
         out.extend_from_slice(&(text.len() as u16).to_le_bytes());
     }
-    out.extend_from_slice(&u32_length(letter.original.len()).to_le_bytes());
+    out.extend_from_slice(&u32_length(original.len()).to_le_bytes());
     out.extend_from_slice(&[0; 8]);
-    for text in [component.as_bytes(), place.as_bytes(), source, reason.as_bytes(), letter.original] {
+    for text in [component.as_bytes(), place.as_bytes(), source, reason.as_bytes(), original] {
         out.extend_from_slice(text);
     }
     pad(out, start);
@@ -168,8 +183,13 @@ pub fn stamp(mut bytes: &mut [u8], synced: u64) {
     }
 }
 
-/// Bytes of the letter at the beginning of `bytes`, as it says itself.
+/// Bytes of the letter at the beginning of `bytes`, as it says itself, if it is there as a whole.
 pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
+    claimed_length(bytes).and_then(|length| if length <= bytes.len() { Ok(length) } else { Err(Malformed) })
+}
+
+/// Bytes that the letter whose header begins `bytes` claims to have: never more than [`LETTER_BYTES_MAX`].
+pub fn claimed_length(bytes: &[u8]) -> Result<usize, Malformed> {
     let mut reader = Reader::new(bytes);
     if reader.u32()? != LETTER_MAGIC {
         return Err(Malformed);
@@ -177,7 +197,7 @@ pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
     reader.u32()?;
     let length = reader.u32()? as usize;
     let possible = length.is_multiple_of(8) && (LETTER_HEADER_BYTES..=LETTER_BYTES_MAX).contains(&length);
-    if possible && length <= bytes.len() { Ok(length) } else { Err(Malformed) }
+    if possible { Ok(length) } else { Err(Malformed) }
 }
 
 /// Reads the letter at the beginning of `bytes`, its checksum verified, and says how many bytes it takes.

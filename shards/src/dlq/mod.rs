@@ -53,12 +53,14 @@
 
 pub mod clerk;
 pub mod letter;
+mod parcel;
 pub mod segment;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
 pub use letter::{ComponentKind, DeadLetter, KeptLetter, Letters};
+pub use parcel::Parcel;
 
 use crate::env::ShardId;
 use std::path::{Path, PathBuf};

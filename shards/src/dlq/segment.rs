@@ -1,10 +1,11 @@
 //! Segments of letters: their names, their headers, and what is in them.
 //!
 //! Guarantees: what is handed out as a letter has a checksum that holds; what is none is reported with its place, and the
-//! letters behind it are found. Writes nothing.
+//! letters behind it are found. A segment of any size is read in bounded memory: a window, or the letter at hand, whose length
+//! is bounded whatever its bytes claim. Does not decide what becomes of a segment.
 
-use super::letter::{self, KeptLetter, LETTER_MAGIC};
-use crate::env::{Disk, File as _, Open};
+use super::letter::{self, KeptLetter, LETTER_HEADER_BYTES, LETTER_MAGIC};
+use crate::env::{Disk, File, Open};
 use crate::wal::frame::checksum;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ pub const HEADER_BYTES: usize = 64;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"TWDS");
 const VERSION: u8 = 1;
+
+/// Bytes of a segment that are read at once.
+pub const WINDOW_BYTES: usize = 256 * 1024;
 
 /// Bytes a file takes at least on most file systems.
 const BLOCK_BYTES: u64 = 4096;
@@ -82,11 +86,6 @@ pub enum Found<'a> {
     },
 }
 
-/// The bytes of a segment.
-pub struct Segment {
-    bytes: Vec<u8>,
-}
-
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
@@ -98,93 +97,286 @@ pub enum Header {
     Damaged,
 }
 
-impl Segment {
-    /// Reads a segment. Blocks, and takes as much memory as the segment has bytes.
-    pub fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Segment> {
-        let file = disk.open(path, Open::Read)?;
-        let mut bytes = vec![0; usize::try_from(file.stat()?.length).unwrap_or(usize::MAX)];
-        let mut length = 0;
-        while length < bytes.len() {
-            match file.read_at(&mut bytes[length..], length as u64)? {
-                0 => break,
-                read => length += read,
-            }
-        }
-        bytes.truncate(length);
-        Ok(Segment { bytes })
-    }
+/// A segment that is open for reading.
+pub struct Segment<F> {
+    file: F,
+    length: u64,
+    header: Header,
+}
 
-    /// All its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+impl<F: File> Segment<F> {
+    /// Opens a segment and reads its header. What is written into it from now on is not seen. Blocks.
+    pub fn open<D: Disk<File = F>>(disk: &D, path: &Path) -> io::Result<Segment<F>> {
+        let file = disk.open(path, Open::Read)?;
+        let length = file.stat()?.length;
+        let mut window = Window { bytes: Vec::new(), start: 0 };
+        window.reach(&file, 0, HEADER_BYTES, length)?;
+        Ok(Segment { header: header_of(&window.bytes), file, length })
     }
 
     /// What its header says.
     pub fn header(&self) -> Header {
-        let Some(header) = self.bytes.get(..HEADER_BYTES) else { return Header::Damaged };
-        let sound = header[..4] == MAGIC.to_le_bytes() && header[4..8] == checksum(header).to_le_bytes();
-        match header[8] {
-            _ if !sound => Header::Damaged,
-            VERSION => Header::Known,
-            version => Header::Foreign(version),
-        }
+        self.header
+    }
+
+    /// Its bytes.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// The letters, and the damage between them, in order. A segment of another version is damage from end to end.
-    pub fn walk(&self) -> Walk<'_> {
-        Walk { segment: self, at: 0 }
+    pub fn walk(&self) -> Walk<'_, F> {
+        Walk { segment: self, at: 0, state: Position::default() }
     }
 
-    /// Letters in it.
-    pub fn letters(&self) -> u64 {
-        self.walk().filter(|found| matches!(found, Found::Letter(_))).count() as u64
+    /// Letters in it. Blocks.
+    pub fn letters(&self) -> io::Result<u64> {
+        let (mut walk, mut count) = (self.walk(), 0);
+        while let Some(found) = walk.next()? {
+            count += u64::from(matches!(found, Found::Letter(_)));
+        }
+        Ok(count)
+    }
+
+    /// Hands the letters from `place` on to `take`, those in about so many bytes of it. Whether there may be more. Blocks.
+    pub fn letters_from(
+        &self,
+        place: &mut Position,
+        bytes: u64,
+        mut take: impl FnMut(&KeptLetter<'_>),
+    ) -> io::Result<bool> {
+        let begin = place.at;
+        let mut walk = Walk { segment: self, at: place.at, state: std::mem::take(place) };
+        let mut more = true;
+        while more && walk.at - begin < bytes {
+            match walk.next()? {
+                Some(Found::Letter(kept)) => take(&kept),
+                Some(Found::Damage { .. }) => {}
+                None => more = false,
+            }
+        }
+        let at = walk.at;
+        *place = walk.state;
+        place.at = at;
+        Ok(more)
+    }
+
+    /// Copies bytes of it to another file.
+    pub(super) fn copy(&self, from: u64, to: u64, out: &mut Sealed<F>) -> io::Result<()> {
+        let mut window = Window { bytes: Vec::new(), start: from };
+        let mut at = from;
+        while at < to {
+            let wanted = (to - at).min(WINDOW_BYTES as u64) as usize;
+            if window.reach(&self.file, at, wanted, to)? < wanted {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            out.write(&window.at(at)[..wanted])?;
+            at += wanted as u64;
+        }
+        Ok(())
+    }
+}
+
+fn header_of(bytes: &[u8]) -> Header {
+    let Some(header) = bytes.get(..HEADER_BYTES) else { return Header::Damaged };
+    let sound = header[..4] == MAGIC.to_le_bytes() && header[4..8] == checksum(header).to_le_bytes();
+    match header[8] {
+        _ if !sound => Header::Damaged,
+        VERSION => Header::Known,
+        version => Header::Foreign(version),
+    }
+}
+
+/// The part of a file that is in memory.
+#[derive(Debug, Default)]
+struct Window {
+    bytes: Vec<u8>,
+    start: u64,
+}
+
+impl Window {
+    /// The bytes from `offset` on.
+    fn at(&self, offset: u64) -> &[u8] {
+        let skipped = offset.saturating_sub(self.start) as usize;
+        self.bytes.get(skipped..).unwrap_or_default()
+    }
+
+    /// Makes `wanted` bytes from `offset` on readable, if the file has so many before `end`; how many there are. Bytes before
+    /// `offset` are let go of.
+    fn reach(&mut self, file: &impl File, offset: u64, wanted: usize, end: u64) -> io::Result<usize> {
+        let there = self.at(offset).len();
+        if there >= wanted || self.start + self.bytes.len() as u64 >= end && offset >= self.start {
+            return Ok(there);
+        }
+        let skipped = ((offset - self.start) as usize).min(self.bytes.len());
+        self.bytes.drain(..skipped);
+        self.start = offset;
+        // A letter that was long must not have its room for good.
+        self.bytes.shrink_to(wanted.max(WINDOW_BYTES));
+        let most = (end - offset).min(wanted.max(WINDOW_BYTES) as u64) as usize;
+        let mut length = self.bytes.len();
+        self.bytes.reserve_exact(most.saturating_sub(length));
+        self.bytes.resize(most, 0);
+        while length < most {
+            match file.read_at(&mut self.bytes[length..], offset + length as u64)? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        self.bytes.truncate(length);
+        Ok(length)
+    }
+}
+
+/// Where a walk is, with what it has read ahead.
+#[derive(Debug, Default)]
+pub struct Position {
+    at: u64,
+    window: Window,
+}
+
+/// The way through a segment. It has no more of it in memory than [`WINDOW_BYTES`] or the letter at hand, whichever is more.
+pub struct Walk<'a, F> {
+    segment: &'a Segment<F>,
+    at: u64,
+    state: Position,
+}
+
+impl<F: File> Walk<'_, F> {
+    /// One past what was found last.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Bytes that it has in memory.
+    #[cfg(test)]
+    pub(super) fn in_memory(&self) -> usize {
+        self.state.window.bytes.capacity()
+    }
+
+    /// What comes next; none at the end. Blocks.
+    #[expect(clippy::should_implement_trait, reason = "what is found lies in the window, which the next call moves")]
+    pub fn next(&mut self) -> io::Result<Option<Found<'_>>> {
+        let from = self.at;
+        if from >= self.segment.length {
+            return Ok(None);
+        }
+        let damaged_until = match (from, self.segment.header) {
+            (0, Header::Known) => {
+                self.at = HEADER_BYTES as u64;
+                return self.next();
+            }
+            (0, Header::Foreign(_)) => self.segment.length,
+            (0, Header::Damaged) => match self.next_letter(0)? {
+                0 => {
+                    self.at = 0;
+                    return self.letter_at(0);
+                }
+                next => next,
+            },
+            _ if self.is_letter(from)? => return self.letter_at(from),
+            _ => self.next_letter(from + 8)?,
+        };
+        self.at = damaged_until;
+        Ok(Some(Found::Damage { offset: from, bytes: damaged_until - from }))
+    }
+
+    fn letter_at(&mut self, from: u64) -> io::Result<Option<Found<'_>>> {
+        match letter::decode(self.state.window.at(from)) {
+            Ok((letter, length)) => {
+                self.at = from + length as u64;
+                Ok(Some(Found::Letter(letter)))
+            }
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Whether a whole letter is at a place; then it is in the window.
+    fn is_letter(&mut self, at: u64) -> io::Result<bool> {
+        let Segment { file, length, .. } = self.segment;
+        let window = &mut self.state.window;
+        if window.reach(file, at, LETTER_HEADER_BYTES, *length)? < LETTER_HEADER_BYTES {
+            return Ok(false);
+        }
+        // What a flipped bit makes too long is not read: it is bounded, and by the file.
+        let Ok(claimed) = letter::claimed_length(window.at(at)) else { return Ok(false) };
+        if claimed as u64 > length - at || window.reach(file, at, claimed, *length)? < claimed {
+            return Ok(false);
+        }
+        Ok(letter::decode(window.at(at)).is_ok())
     }
 
     /// The next whole letter at or behind `from`, or the end.
-    fn next_letter(&self, from: usize) -> usize {
+    fn next_letter(&mut self, from: u64) -> io::Result<u64> {
         let magic = LETTER_MAGIC.to_le_bytes();
-        let is_letter =
-            |at: &usize| self.bytes[*at..].starts_with(&magic) && letter::decode(&self.bytes[*at..]).is_ok();
-        let end = self.bytes.len();
-        (from.next_multiple_of(8)..end).step_by(8).find(is_letter).unwrap_or(end)
-    }
-}
-
-/// The way through a segment.
-pub struct Walk<'a> {
-    segment: &'a Segment,
-    at: usize,
-}
-
-impl Walk<'_> {
-    /// One past what was found last.
-    pub fn at(&self) -> usize {
-        self.at
-    }
-}
-
-impl<'a> Iterator for Walk<'a> {
-    type Item = Found<'a>;
-
-    fn next(&mut self) -> Option<Found<'a>> {
-        let segment = self.segment;
-        if self.at == 0 {
-            self.at = match segment.header() {
-                Header::Known => HEADER_BYTES,
-                Header::Foreign(_) => segment.bytes.len(),
-                Header::Damaged => segment.next_letter(0),
-            };
-            if self.at == 0 || segment.header() != Header::Known {
-                return (self.at > 0).then_some(Found::Damage { offset: 0, bytes: self.at as u64 });
+        let end = self.segment.length;
+        let mut at = from.next_multiple_of(8);
+        while at < end {
+            let window = &mut self.state.window;
+            window.reach(&self.segment.file, at, magic.len(), end)?;
+            let ahead = window.at(at);
+            if ahead.is_empty() {
+                break;
+            }
+            match (0..ahead.len()).step_by(8).find(|skipped| ahead[*skipped..].starts_with(&magic)) {
+                Some(skipped) => {
+                    at += skipped as u64;
+                    if self.is_letter(at)? {
+                        return Ok(at);
+                    }
+                    at += 8;
+                }
+                None => at += ahead.len().next_multiple_of(8) as u64,
             }
         }
-        let from = self.at;
-        let rest = segment.bytes.get(from..).filter(|rest| !rest.is_empty())?;
-        if let Ok((letter, length)) = letter::decode(rest) {
-            self.at += length;
-            return Some(Found::Letter(letter));
-        }
-        self.at = segment.next_letter(from + 8);
-        Some(Found::Damage { offset: from as u64, bytes: (self.at - from) as u64 })
+        Ok(end)
+    }
+}
+
+/// A sealed segment in the making, which is there as a whole or not at all.
+pub struct Sealed<F> {
+    file: F,
+    aside: PathBuf,
+    path: PathBuf,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl<F: File> Sealed<F> {
+    /// Begins one, with nothing in it. Blocks.
+    pub fn begin<D: Disk<File = F>>(disk: &D, path: &Path) -> io::Result<Sealed<F>> {
+        let aside = path.with_extension("new");
+        let file = disk.open(&aside, Open::Create)?;
+        file.truncate(0)?;
+        Ok(Sealed { file, aside, path: path.to_path_buf(), buffer: Vec::new(), written: 0 })
+    }
+
+    /// Adds bytes. Blocks.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WINDOW_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Adds a letter that was kept before. Blocks.
+    pub fn keep(&mut self, kept: &KeptLetter<'_>) -> io::Result<()> {
+        let start = self.buffer.len();
+        letter::encode(&mut self.buffer, kept.time, &kept.letter);
+        letter::stamp(&mut self.buffer[start..], 0);
+        if self.buffer.len() >= WINDOW_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Makes it durable under its name. Blocks.
+    pub fn finish<D: Disk<File = F>>(mut self, disk: &D) -> io::Result<()> {
+        self.flush()?;
+        self.file.sync()?;
+        disk.rename(&self.aside, &self.path)?;
+        self.path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
     }
 }

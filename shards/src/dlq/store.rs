@@ -5,9 +5,9 @@
 //! proves nothing about the pages before it; the segments never take more than the bound by more than one letter's rounding.
 //! Blocks: it works off the executor.
 
-use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Segment, cost};
+use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Sealed, Segment, cost};
 use super::{Options, WhenFull, letter, shard_folder, shard_of};
-use crate::env::{Disk, File as _, Open, ShardId, Timestamp};
+use crate::env::{Disk, File, Open, ShardId, Timestamp};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -37,23 +37,33 @@ pub struct Store<D: Disk> {
     sealed_bytes: u64,
     /// Whether an error made it leave a segment that is not sealed yet.
     strays: bool,
+    /// Letters that went to make room and that nobody was told of yet.
+    removed: u64,
     /// The highest number seen or given.
     highest: u64,
 }
 
 /// What became of letters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Letters that are stored.
     pub stored: u64,
-    /// Letters that were dropped since there is no room for them.
-    pub dropped: u64,
+    /// Letters that were dropped since there is no room for them: where each begins.
+    pub dropped: Vec<usize>,
     /// Letters stored earlier that had to go.
     pub removed: u64,
-    /// Bytes of the input that were dealt with.
-    pub bytes: usize,
-    /// There is no room, and the policy says wait: what lies behind `bytes` is still to be stored.
-    pub full: bool,
+    /// There is no room, and the policy says wait: where the rest of each parcel begins that is still to be stored.
+    pub waiting: Vec<usize>,
+}
+
+/// What a policy does about a letter that has no room.
+enum Room {
+    /// There is more now.
+    Made,
+    /// There will be none: the letter is dropped.
+    None,
+    /// The letter waits.
+    Later,
 }
 
 /// What a store holds.
@@ -71,8 +81,9 @@ impl<D: Disk> Store<D> {
     pub fn open(disk: D, data_dir: &Path, shard: ShardId, shards: usize, options: Options) -> io::Result<Store<D>> {
         let folder = shard_folder(data_dir, shard);
         let data_dir = data_dir.to_path_buf();
+        let (sealed_bytes, strays, removed, highest) = (0, false, 0, 0);
         let mut store =
-            Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes: 0, strays: false, highest: 0 };
+            Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes, strays, removed, highest };
         // Before others join them: a segment that is open has its number for itself.
         store.settle_strays()?;
         if shard.0 == 0 {
@@ -106,19 +117,20 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Appends encoded letters and makes them durable.
-    pub fn append(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
-        let result = self.append_all(letters, now);
+    /// Appends encoded letters and makes them durable with one sync. They are those of several parcels, one behind the other,
+    /// which end at `ends`: one that has to wait for room keeps none behind it waiting.
+    pub fn append(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
+        let result = self.append_all(letters, ends, now);
         if result.is_err() {
             self.abandon();
         }
         result
     }
 
-    fn append_all(&mut self, letters: &[u8], now: Timestamp) -> io::Result<Appended> {
+    fn append_all(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
         let mut done = Appended::default();
-        let mut looked = false;
-        while let Ok(first) = letter::length(&letters[done.bytes..]) {
+        let (mut looked, mut at) = (false, 0);
+        while let Ok(first) = letter::length(&letters[at..]) {
             let written = self.open.as_ref().map_or(HEADER_BYTES as u64, |open| open.length);
             if written > HEADER_BYTES as u64 && written + first as u64 > self.options.segment_bytes {
                 self.seal()?;
@@ -128,46 +140,52 @@ impl<D: Disk> Store<D> {
             if room < first as u64 {
                 if !std::mem::replace(&mut looked, true) {
                     self.look()?;
-                } else if !self.make_room(first, &mut done)? {
-                    break;
+                    continue;
+                }
+                match self.make_room()? {
+                    Room::Made => {}
+                    Room::None => {
+                        done.dropped.push(at);
+                        at += first;
+                    }
+                    Room::Later => {
+                        done.waiting.push(at);
+                        at = ends.iter().copied().find(|end| *end > at).unwrap_or(letters.len());
+                    }
                 }
                 continue;
             }
             let most = room.min(self.options.segment_bytes.saturating_sub(written));
-            let (count, bytes) = run(&letters[done.bytes..], most);
-            self.write(&letters[done.bytes..done.bytes + bytes], now)?;
+            let (count, bytes) = run(&letters[at..], most);
+            self.write(&letters[at..at + bytes], now)?;
             done.stored += count;
-            done.bytes += bytes;
+            at += bytes;
         }
         self.sync()?;
+        done.removed = std::mem::take(&mut self.removed);
         Ok(done)
     }
 
-    /// Does what the policy says about a letter of `first` bytes that has no room. Whether to go on.
-    fn make_room(&mut self, first: usize, done: &mut Appended) -> io::Result<bool> {
+    /// Does what the policy says about a letter that has no room.
+    fn make_room(&mut self) -> io::Result<Room> {
         match self.options.when_full {
-            WhenFull::Block => {
-                done.full = true;
-                return Ok(false);
-            }
+            WhenFull::Block => return Ok(Room::Later),
             WhenFull::DropOldest => {
                 self.seal()?;
                 if let Some(oldest) = segment::list(&self.disk, &self.folder)?.into_iter().find(|entry| entry.sealed) {
-                    done.removed += self.remove(&oldest)?;
+                    self.removed += self.remove(&oldest)?;
                     self.look()?;
-                    return Ok(true);
+                    return Ok(Room::Made);
                 }
             }
             WhenFull::DropNewest => {}
         }
-        done.dropped += 1;
-        done.bytes += first;
-        Ok(true)
+        Ok(Room::None)
     }
 
     fn remove(&self, entry: &Entry) -> io::Result<u64> {
-        let letters = match Segment::read(&self.disk, &entry.path) {
-            Ok(segment) => segment.letters(),
+        let letters = match Segment::open(&self.disk, &entry.path) {
+            Ok(segment) => segment.letters()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(error),
         };
@@ -316,56 +334,89 @@ fn run(letters: &[u8], most: u64) -> (u64, usize) {
 /// Seals a segment that nobody writes any more: what is no letter behind what was surely durable is a write that never ended,
 /// and goes. Blocks.
 pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
-    let (segment, sealed) = (Segment::read(disk, &entry.path)?, entry.path.with_extension("seg"));
+    let (segment, sealed) = (Segment::open(disk, &entry.path)?, entry.path.with_extension("seg"));
     if let Header::Foreign(_) = segment.header() {
         return disk.rename(&entry.path, &sealed);
     }
-    let kept = without_torn(&segment, entry.number);
-    if kept.len() <= HEADER_BYTES {
-        return disk.remove(&entry.path);
-    }
-    if kept == segment.bytes() {
-        return disk.rename(&entry.path, &sealed);
-    }
-    if segment.bytes().starts_with(&kept) {
-        let file = disk.open(&entry.path, Open::Write)?;
-        file.truncate(kept.len() as u64)?;
-        file.sync()?;
-        return disk.rename(&entry.path, &sealed);
-    }
-    write_sealed(disk, &sealed, &kept)?;
-    disk.remove(&entry.path)
-}
-
-/// The bytes of a segment without those that may be torn.
-fn without_torn(segment: &Segment, number: u64) -> Vec<u8> {
-    let of = |found| if let Found::Letter(kept) = found { kept.synced } else { 0 };
-    let proven = segment.walk().map(of).max().unwrap_or(0);
-    let mut kept = segment.bytes().get(..HEADER_BYTES).unwrap_or_default().to_vec();
-    if segment.header() != Header::Known {
-        kept = if proven == 0 { segment::header(0, number).to_vec() } else { Vec::new() };
-    }
-    let (mut walk, mut from) = (segment.walk(), 0);
-    while let Some(found) = walk.next() {
-        let start = if segment.header() == Header::Known { from.max(HEADER_BYTES) } else { from };
-        from = walk.at();
-        let torn = matches!(found, Found::Damage { offset, .. } if offset >= proven);
-        if !torn {
-            kept.extend_from_slice(&segment.bytes()[start..from]);
+    let proven = proven(&segment)?;
+    let kept = without_torn(&segment, proven, |_, _| Ok(()))?;
+    match kept {
+        Kept::Nothing => disk.remove(&entry.path),
+        Kept::Beginning(length) if length == segment.length() => disk.rename(&entry.path, &sealed),
+        Kept::Beginning(length) => {
+            let file = disk.open(&entry.path, Open::Write)?;
+            file.truncate(length)?;
+            file.sync()?;
+            disk.rename(&entry.path, &sealed)
+        }
+        Kept::Parts => {
+            let mut out = Sealed::begin(disk, &sealed)?;
+            if is_begun_anew(&segment, proven) {
+                out.write(&segment::header(0, entry.number))?;
+            }
+            without_torn(&segment, proven, |from, to| segment.copy(from, to, &mut out))?;
+            out.finish(disk)?;
+            disk.remove(&entry.path)
         }
     }
-    kept
 }
 
-/// Writes a sealed segment, which is there as a whole or not at all. Blocks.
-pub fn write_sealed<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let file = disk.open(&aside, Open::Create)?;
-    file.truncate(0)?;
-    file.write_at(bytes, 0)?;
-    file.sync()?;
-    disk.rename(&aside, path)?;
-    path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
+/// What stays of a segment without what is torn.
+enum Kept {
+    Nothing,
+    /// So many of its first bytes.
+    Beginning(u64),
+    Parts,
+}
+
+/// Bytes that were surely durable: the most that a letter says.
+fn proven<F: File>(segment: &Segment<F>) -> io::Result<u64> {
+    let (mut walk, mut proven) = (segment.walk(), 0);
+    while let Some(found) = walk.next()? {
+        if let Found::Letter(kept) = found {
+            proven = kept.synced.max(proven);
+        }
+    }
+    Ok(proven)
+}
+
+/// Whether the header itself is torn.
+fn is_begun_anew<F: File>(segment: &Segment<F>, proven: u64) -> bool {
+    segment.header() != Header::Known && proven == 0
+}
+
+/// Hands out the parts of a segment that are not torn.
+fn without_torn<F: File>(
+    segment: &Segment<F>,
+    proven: u64,
+    mut part: impl FnMut(u64, u64) -> io::Result<()>,
+) -> io::Result<Kept> {
+    // Where the parts end that nothing is missing from, and whether there is one behind.
+    let mut beginning = if segment.header() == Header::Known { HEADER_BYTES as u64 } else { 0 };
+    let (mut whole, mut any) = (!is_begun_anew(segment, proven), false);
+    part(0, beginning)?;
+    let mut walk = segment.walk();
+    let mut from = beginning;
+    loop {
+        let torn = match walk.next()? {
+            None => break,
+            Some(Found::Damage { offset, .. }) => offset >= proven,
+            Some(Found::Letter(_)) => false,
+        };
+        let to = walk.at();
+        if !torn {
+            part(from, to)?;
+            any = true;
+            whole &= from == beginning;
+            beginning = to;
+        }
+        from = to;
+    }
+    match (any, whole) {
+        (false, _) => Ok(Kept::Nothing),
+        (true, true) => Ok(Kept::Beginning(beginning)),
+        (true, false) => Ok(Kept::Parts),
+    }
 }
 
 /// Moves a sealed segment into a folder, under its number or the next one that is free there. Blocks.

@@ -1,7 +1,7 @@
 //! The dead letter queue on a simulated disk: torn tails, damage, bounds, and who may take what.
 
 use super::segment::{Entry, Found, HEADER_BYTES, Segment, list};
-use super::store::{SEAL_REQUEST, Store};
+use super::store::{Appended, SEAL_REQUEST, Store};
 use super::*;
 use crate::env::{Disk as _, Timestamp};
 use crate::sim::{Crash, SimDisk, Simulation};
@@ -39,6 +39,11 @@ fn letters(from: u64, count: u64, bytes: usize) -> Vec<u8> {
     out
 }
 
+/// Appends letters of one parcel.
+fn append(store: &mut Store<SimDisk>, letters: &[u8]) -> std::io::Result<Appended> {
+    store.append(letters, &[letters.len()], NOW)
+}
+
 fn letter_of<'a>(component: &'a str, original: &'a [u8]) -> DeadLetter<'a> {
     DeadLetter {
         kind: ComponentKind::Output,
@@ -64,7 +69,9 @@ fn entries(disk: &SimDisk) -> Vec<Entry> {
 fn read(disk: &SimDisk) -> (Vec<u64>, usize) {
     let (mut numbers, mut damages) = (Vec::new(), 0);
     for entry in entries(disk) {
-        for found in Segment::read(disk, &entry.path).unwrap().walk() {
+        let segment = Segment::open(disk, &entry.path).unwrap();
+        let mut walk = segment.walk();
+        while let Some(found) = walk.next().unwrap() {
             match found {
                 Found::Letter(kept) => {
                     let text = str::from_utf8(kept.letter.original).unwrap();
@@ -113,7 +120,7 @@ fn stored_letters_survive_a_loss_of_power() {
         let mut simulation = machine(seed);
         let mut store = roomy(simulation.disk());
         for number in 0..20 {
-            let done = store.append(&letters(number, 1, 900), NOW).unwrap();
+            let done = append(&mut store, &letters(number, 1, 900)).unwrap();
             assert_eq!(done.stored, 1);
         }
         drop(store);
@@ -130,7 +137,7 @@ fn torn_tail_is_cut_and_what_is_whole_stays() {
     let simulation = machine(1);
     let disk = simulation.disk().clone();
     let mut store = roomy(&disk);
-    store.append(&letters(0, 3, 100), NOW).unwrap();
+    append(&mut store, &letters(0, 3, 100)).unwrap();
     drop(store);
     let path = entries(&disk)[0].path.clone();
     let outside = disk.outside();
@@ -152,10 +159,10 @@ fn torn_write_in_front_of_a_whole_one_is_no_damage() {
     let simulation = machine(10);
     let disk = simulation.disk().clone();
     let mut store = roomy(&disk);
-    store.append(&letters(0, 2, 100), NOW).unwrap();
+    append(&mut store, &letters(0, 2, 100)).unwrap();
     let before = disk.outside().read(&entries(&disk)[0].path).unwrap().len();
-    store.append(&letters(2, 1, 100), NOW).unwrap();
-    store.append(&letters(3, 3, 100), NOW).unwrap();
+    append(&mut store, &letters(2, 1, 100)).unwrap();
+    append(&mut store, &letters(3, 3, 100)).unwrap();
     drop(store);
     let (path, whole) = (entries(&disk)[0].path.clone(), (before - HEADER_BYTES) / 2);
     let last = before + whole;
@@ -174,7 +181,7 @@ fn letters_behind_damage_are_read() {
         let simulation = machine(2);
         let disk = simulation.disk().clone();
         let mut store = roomy(&disk);
-        store.append(&letters(0, 4, 100), NOW).unwrap();
+        append(&mut store, &letters(0, 4, 100)).unwrap();
         store.seal().unwrap();
         let path = entries(&disk)[0].path.clone();
         disk.outside().rot(&path, place as u64, 0x40).unwrap();
@@ -188,7 +195,7 @@ fn segment_of_another_version_is_not_read_as_ours() {
     let simulation = machine(3);
     let disk = simulation.disk().clone();
     let mut store = roomy(&disk);
-    store.append(&letters(0, 1, 10), NOW).unwrap();
+    append(&mut store, &letters(0, 1, 10)).unwrap();
     store.seal().unwrap();
     let path = entries(&disk)[0].path.clone();
     let mut bytes = disk.outside().read(&path).unwrap();
@@ -196,7 +203,7 @@ fn segment_of_another_version_is_not_read_as_ours() {
     let checksum = crate::wal::frame::checksum(&bytes[..HEADER_BYTES]);
     bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
     disk.outside().write(&path, &bytes).unwrap();
-    assert_eq!(Segment::read(&disk, &path).unwrap().header(), segment::Header::Foreign(9));
+    assert_eq!(Segment::open(&disk, &path).unwrap().header(), segment::Header::Foreign(9));
     assert_eq!(read(&disk), (vec![], 1));
     disk.outside().rename(&path, path.with_extension("open")).unwrap();
     drop(roomy(&disk));
@@ -209,12 +216,13 @@ fn full_queue_blocks_until_somebody_takes_a_segment() {
     let disk = simulation.disk().clone();
     let mut store = store(&disk, options(16 * 1024, WhenFull::Block));
     let all = letters(0, 20, 1000);
-    let done = store.append(&all, NOW).unwrap();
-    assert!(done.full && done.dropped == 0 && done.removed == 0 && (10..16).contains(&done.stored), "{done:?}");
+    let done = append(&mut store, &all).unwrap();
+    assert!(done.dropped.is_empty() && done.removed == 0 && (10..16).contains(&done.stored), "{done:?}");
+    let [stopped] = done.waiting[..] else { panic!("the parcel waits: {done:?}") };
     assert!(store.holding().bytes <= 16 * 1024);
     let oldest = entries(&disk)[0].path.clone();
     disk.remove(&oldest).unwrap();
-    let more = store.append(&all[done.bytes..], NOW).unwrap();
+    let more = append(&mut store, &all[stopped..]).unwrap();
     assert!(more.stored > 0, "the purge is noticed");
     let (numbers, _) = read(&disk);
     assert_eq!(numbers.last(), Some(&(done.stored + more.stored - 1)), "in order, none left out");
@@ -225,19 +233,20 @@ fn full_queue_drops_what_its_policy_says_and_counts_it() {
     let simulation = machine(5);
     let disk = simulation.disk().clone();
     let mut newest = store(&disk, options(16 * 1024, WhenFull::DropNewest));
-    let done = newest.append(&letters(0, 20, 1000), NOW).unwrap();
-    assert!(!done.full && done.stored + done.dropped == 20 && done.dropped > 0, "{done:?}");
+    let done = append(&mut newest, &letters(0, 20, 1000)).unwrap();
+    let dropped = done.dropped.len() as u64;
+    assert!(done.waiting.is_empty() && done.stored + dropped == 20 && dropped > 0, "{done:?}");
     assert_eq!(read(&disk).0, (0..done.stored).collect::<Vec<_>>());
     drop(newest);
     let mut oldest = store(&disk, options(16 * 1024, WhenFull::DropOldest));
-    let again = oldest.append(&letters(100, 20, 1000), NOW).unwrap();
-    assert_eq!((again.stored, again.dropped, again.full), (20, 0, false));
+    let again = append(&mut oldest, &letters(100, 20, 1000)).unwrap();
+    assert_eq!((again.stored, again.dropped.len(), again.waiting.len()), (20, 0, 0));
     let (numbers, _) = read(&disk);
     assert_eq!(numbers.last(), Some(&119));
     assert_eq!(numbers.len() as u64 + again.removed, done.stored + 20, "what went is counted to the letter");
     assert!(oldest.holding().bytes <= 16 * 1024);
-    let huge = oldest.append(&letters(200, 1, 100_000), NOW).unwrap();
-    assert_eq!((huge.stored, huge.dropped), (0, 1), "what can never fit is no reason to wait");
+    let huge = append(&mut oldest, &letters(200, 1, 100_000)).unwrap();
+    assert_eq!((huge.stored, &huge.dropped[..]), (0, &[0][..]), "what can never fit is no reason to wait");
 }
 
 #[test]
@@ -246,7 +255,7 @@ fn letter_larger_than_a_segment_has_one_of_its_own() {
     let disk = simulation.disk().clone();
     let mut store = roomy(&disk);
     for (number, bytes) in [(0, 100), (1, 50_000), (2, 100)] {
-        assert_eq!(store.append(&letters(number, 1, bytes), NOW).unwrap().stored, 1);
+        assert_eq!(append(&mut store, &letters(number, 1, bytes)).unwrap().stored, 1);
     }
     assert_eq!((read(&disk), entries(&disk).len()), ((vec![0, 1, 2], 0), 3));
 }
@@ -256,10 +265,10 @@ fn failed_sync_puts_the_letters_into_another_segment() {
     let mut simulation = machine(7);
     let disk = simulation.disk().clone();
     let mut store = roomy(&disk);
-    store.append(&letters(0, 1, 100), NOW).unwrap();
+    append(&mut store, &letters(0, 1, 100)).unwrap();
     disk.fail_syncs(1);
-    assert!(store.append(&letters(1, 1, 100), NOW).is_err());
-    assert_eq!(store.append(&letters(1, 1, 100), NOW).unwrap().stored, 1);
+    assert!(append(&mut store, &letters(1, 1, 100)).is_err());
+    assert_eq!(append(&mut store, &letters(1, 1, 100)).unwrap().stored, 1);
     store.tend(false).unwrap();
     assert_eq!(entries(&disk).iter().filter(|entry| entry.sealed).count(), 1, "what was left is sealed");
     drop(store);
@@ -272,7 +281,7 @@ fn request_seals_the_open_segment() {
     let simulation = machine(8);
     let disk = simulation.disk().clone();
     let mut store = roomy(&disk);
-    store.append(&letters(0, 1, 100), NOW).unwrap();
+    append(&mut store, &letters(0, 1, 100)).unwrap();
     store.tend(false).unwrap();
     assert!(store.holding().open, "nobody asked");
     disk.outside().write(folder().join(SEAL_REQUEST), b"").unwrap();
@@ -281,7 +290,7 @@ fn request_seals_the_open_segment() {
     assert!(!disk.outside().exists(folder().join(SEAL_REQUEST)));
     let first = entries(&disk)[0].number;
     disk.remove(&entries(&disk)[0].path).unwrap();
-    store.append(&letters(1, 1, 100), NOW).unwrap();
+    append(&mut store, &letters(1, 1, 100)).unwrap();
     assert!(entries(&disk)[0].number > first, "a name that was taken away does not come back");
 }
 
@@ -294,7 +303,7 @@ fn first_shard_takes_over_what_shards_that_are_no_more_left() {
         Store::open(disk.clone(), Path::new(DATA), ShardId(shard), shards, options).unwrap()
     };
     for shard in 0..3 {
-        open(shard, 3).append(&letters(u64::from(shard) * 10, 2, 100), NOW).unwrap();
+        append(&mut open(shard, 3), &letters(u64::from(shard) * 10, 2, 100)).unwrap();
     }
     drop(open(0, 1));
     let (mut numbers, damages) = read(&disk);
@@ -318,14 +327,54 @@ fn any_bytes_are_walked_to_their_end() {
         let path = folder().join(segment::file_name(round + 1, false));
         disk.outside().create_dir_all(folder()).unwrap();
         disk.outside().write(&path, &bytes).unwrap();
-        let segment = Segment::read(&disk, &path).unwrap();
+        let segment = Segment::open(&disk, &path).unwrap();
         let mut walk = segment.walk();
-        while walk.next().is_some() {}
-        assert_eq!(walk.at(), bytes.len(), "round {round}");
-        let before = segment.letters();
+        while walk.next().unwrap().is_some() {}
+        assert_eq!(walk.at(), bytes.len() as u64, "round {round}");
+        let before = segment.letters().unwrap();
         store::settle(&disk, &entries(&disk)[0]).unwrap();
-        let after: u64 = entries(&disk).iter().map(|entry| Segment::read(&disk, &entry.path).unwrap().letters()).sum();
+        let of = |entry: &Entry| Segment::open(&disk, &entry.path).unwrap().letters().unwrap();
+        let after: u64 = entries(&disk).iter().map(of).sum();
         assert_eq!(after, before, "round {round}: what is whole stays");
         entries(&disk).iter().for_each(|entry| disk.remove(&entry.path).unwrap());
     }
+}
+
+/// A segment many times as large as what is read at once, with letters larger than that and damage larger than that.
+#[test]
+fn large_segment_is_read_and_settled_in_bounded_memory() {
+    let simulation = machine(12);
+    let disk = simulation.disk().clone();
+    let large = segment::WINDOW_BYTES * 3;
+    let mut whole = segment::header(0, 1).to_vec();
+    let mut longest = 0;
+    for number in 0..40 {
+        let start = whole.len();
+        let bytes = if number % 8 == 7 { large } else { 20_000 };
+        whole.extend(letters(number, 1, bytes));
+        longest = longest.max(whole.len() - start);
+        if number == 20 {
+            // What reads as the begin of a letter that is as long as one may be.
+            let mut flipped = letters(99, 1, 10);
+            flipped[8..12].copy_from_slice(&((letter::LETTER_BYTES_MAX - 8) as u32).to_le_bytes());
+            whole.extend(flipped);
+            whole.resize(whole.len() + large, b'x');
+            whole.resize(whole.len().next_multiple_of(8), b'x');
+        }
+    }
+    let path = folder().join(segment::file_name(1, false));
+    disk.outside().create_dir_all(folder()).unwrap();
+    disk.outside().write(&path, &whole).unwrap();
+    let segment = Segment::open(&disk, &path).unwrap();
+    let (mut walk, mut most, mut found) = (segment.walk(), 0, [0, 0]);
+    while let Some(next) = walk.next().unwrap() {
+        found[usize::from(matches!(next, Found::Damage { .. }))] += 1;
+        most = most.max(walk.in_memory());
+    }
+    assert_eq!(found, [40, 1]);
+    assert!(most <= longest.max(segment::WINDOW_BYTES), "{most} bytes in memory, the longest letter has {longest}");
+    store::settle(&disk, &entries(&disk)[0]).unwrap();
+    assert_eq!(read(&disk), ((0..40).collect(), 0), "the damage is behind what was durable");
+    let length = disk.outside().read(&entries(&disk)[0].path).unwrap().len();
+    assert!(length < whole.len() - large);
 }

@@ -22,12 +22,21 @@ impl LaneReceiver {
         LaneReceiver { forward, home, shared }
     }
 
-    /// The oldest batch.
+    /// The oldest batch. Its events count as waiting until [`LaneReceiver::count_taken`].
     pub fn pop(&mut self) -> Option<Box<Batch>> {
         let batch = self.forward.pop()?;
         self.shared.counters.taken_batches.add(1);
-        self.shared.counters.taken_events.add(batch.events.len() as u64);
         Some(batch)
+    }
+
+    /// Counts the events of a batch as taken: they are about to be in the log.
+    pub fn count_taken(&self, events: u64) {
+        self.shared.counters.taken_events.add(events);
+    }
+
+    /// Counts a breach of the contract by the input's processor.
+    pub fn count_breach(&self) {
+        self.shared.counters.breaches.add(1);
     }
 
     /// Drops the oldest batch if the sender asks for it. Its range still has to be recorded, after all earlier tickets.

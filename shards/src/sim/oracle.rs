@@ -102,6 +102,8 @@ struct Source {
     fates: Vec<Fate>,
     /// Its batches go to several shards.
     unordered: bool,
+    /// What makes its lines holds some of them back: a restart reads again from there, and repeats what was between.
+    read_again: bool,
     /// Its reader has seen all of it accounted for in the logs.
     vouched: bool,
 }
@@ -193,6 +195,12 @@ impl Oracle {
     pub fn unordered(&mut self, source: u64) {
         self.sources.entry(source).or_default().unordered = true;
     }
+
+    /// What makes the lines of a source holds some of them back: what came in between is read again after a restart. Such repeats
+    /// are counted and no breach: how many there may be is for the test to say.
+    pub fn read_again(&mut self, source: u64) {
+        self.sources.entry(source).or_default().read_again = true;
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------ what came out
@@ -201,7 +209,8 @@ impl Oracle {
     /// An event came out of an instance of an output.
     pub fn delivered(&mut self, output: OutputIndex, instance: u16, event: Event) {
         let Event { source, ordinal, payload } = event;
-        let unordered = self.sources.get(&source).is_some_and(|source| source.unordered);
+        let (unordered, read_again) =
+            self.sources.get(&source).map_or((false, false), |source| (source.unordered, source.read_again));
         let Some(fate) = self.fate(source, ordinal).filter(|fate| fate.may_come(output)) else {
             return self.report.add(Violation::Unknown { output, event });
         };
@@ -226,7 +235,7 @@ impl Oracle {
         let highest = state.highest.entry(source).or_insert(ordinal);
         let before = *highest;
         *highest = before.max(ordinal);
-        if let Some(after) = last.filter(|last| ordered && *last >= ordinal) {
+        if let Some(after) = last.filter(|last| ordered && !read_again && *last >= ordinal) {
             state.runs.insert((instance, source), after);
             self.report.add(Violation::Run { output, instance, source, ordinal, after });
         } else if first && ordered && before > ordinal && !given_up {
@@ -236,7 +245,7 @@ impl Oracle {
             state.repeats += 1;
             let regained = state.regained.entry((source, ordinal)).or_default();
             *regained += u32::from(!permitted);
-            if *regained > losses {
+            if *regained > losses && !read_again {
                 self.report.add(Violation::Repeat { output, source, ordinal });
             }
         }

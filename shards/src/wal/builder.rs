@@ -369,7 +369,7 @@ impl Group {
     }
 
     /// Bytes of all frames.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn frame_bytes(&self) -> u64 {
         self.frames().iter().map(|frame| frame.length() as u64).sum()
     }
 
@@ -392,6 +392,16 @@ impl Group {
     /// Finishes every frame: see [`FrameBuilder::finish`].
     pub fn finish(&mut self) {
         self.frames_mut().iter_mut().for_each(FrameBuilder::finish);
+    }
+
+    /// Bytes of its frames so far.
+    pub fn bytes(&self) -> usize {
+        self.frames().iter().map(|frame| frame.buffer.len() + frame.positions.len()).sum()
+    }
+
+    /// Bytes that its buffers take.
+    pub fn capacity(&self) -> usize {
+        self.frames.iter().map(|frame| frame.buffer.capacity()).sum()
     }
 
     /// The frames, in order.

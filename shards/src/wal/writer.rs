@@ -223,7 +223,7 @@ impl<E: Env> Writer<E> {
     fn begin_epoch(&mut self, sealed: bool) -> Result<(), WalError> {
         self.sources_max = self.state.sources.existing(Timestamp(self.env.wall().0 - RECENTLY_NANOS));
         self.build_snapshot()?;
-        if sealed || !fits(self.offset, self.snapshot.bytes() as usize, self.active.bytes()) {
+        if sealed || !fits(self.offset, self.snapshot.frame_bytes() as usize, self.active.bytes()) {
             if self.standbys.is_empty() {
                 let (path, bytes) = (self.log.directory().to_path_buf(), self.options.segment_bytes);
                 let reason = format!("no room for the segment that this start needs: free {bytes} bytes on that disk");

@@ -9,9 +9,9 @@ use anyhow::Context;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tailwater_shards::dlq::segment::{Entry, Found, HEADER_BYTES, Header, Segment, file_name, header};
-use tailwater_shards::dlq::store::{SEAL_REQUEST, move_into, settle, write_sealed};
-use tailwater_shards::dlq::{KeptLetter, letter, shard_folder};
+use tailwater_shards::dlq::segment::{Entry, Found, Header, Sealed, Segment, file_name, header};
+use tailwater_shards::dlq::store::{SEAL_REQUEST, move_into, settle};
+use tailwater_shards::dlq::{KeptLetter, shard_folder};
 use tailwater_shards::env::{Disk, ShardId};
 use tailwater_shards::glommio_env::RealDisk;
 
@@ -138,7 +138,7 @@ impl Queue {
 impl Claim {
     /// Takes the wanted letters of a segment; the others go back.
     fn take(&mut self, entry: &Entry, wanted: impl Fn(&KeptLetter<'_>) -> bool) -> anyhow::Result<()> {
-        let segment = match Segment::read(&self.disk, &entry.path) {
+        let segment = match Segment::open(&self.disk, &entry.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             segment => segment?,
         };
@@ -147,16 +147,15 @@ impl Claim {
             output::complain(&format!("note: {path} was written by another version (format {version}): it stays\n"));
             return Ok(());
         }
-        let (mut mine, mut rest) = (header(0, entry.number).to_vec(), header(0, entry.number).to_vec());
-        let (mut letters, mut damaged) = (0, false);
-        for found in segment.walk() {
+        let (mut letters, mut others, mut damaged) = (0, 0, false);
+        let mut walk = segment.walk();
+        while let Some(found) = walk.next()? {
             match found {
                 Found::Letter(kept) if wanted(&kept) => {
                     letters += 1;
                     self.longest = self.longest.max(kept.letter.original.len());
-                    letter::encode(&mut mine, kept.time, &kept.letter);
                 }
-                Found::Letter(kept) => letter::encode(&mut rest, kept.time, &kept.letter),
+                Found::Letter(_) => others += 1,
                 Found::Damage { offset, bytes } => {
                     damaged = true;
                     super::report_damage(entry, offset, bytes);
@@ -169,18 +168,13 @@ impl Claim {
         // Two shards may have begun a segment in the same microsecond.
         let names = (entry.number..).map(|number| self.folder.join(file_name(number, true)));
         let Some(taken) = names.into_iter().find(|path| !path.exists()) else { return Ok(()) };
-        if rest.len() == HEADER_BYTES && !damaged {
+        if others == 0 && !damaged {
             self.disk.rename(&entry.path, &taken)?;
         } else {
             // The engine may drop its oldest segment meanwhile: it goes first, and what of it stays comes back.
             let aside = taken.with_extension("taken");
             self.disk.rename(&entry.path, &aside)?;
-            letter::stamp(&mut mine[HEADER_BYTES..], 0);
-            letter::stamp(&mut rest[HEADER_BYTES..], 0);
-            write_sealed(&self.disk, &taken, &mine)?;
-            if rest.len() > HEADER_BYTES {
-                write_sealed(&self.disk, &entry.path, &rest)?;
-            }
+            self.split(&segment, entry, &taken, others > 0, wanted)?;
             if damaged {
                 // What could not be read is kept for whoever wants to look at it.
                 self.disk.rename(&aside, &entry.path.with_extension("damaged"))?;
@@ -191,6 +185,35 @@ impl Claim {
         self.disk.sync_dir(&self.folder)?;
         self.letters += letters;
         self.segments.push(taken);
+        Ok(())
+    }
+
+    /// Writes the wanted letters of a segment to `taken`, and the others, if there are any, back to where they were.
+    fn split(
+        &self,
+        segment: &Segment<<RealDisk as Disk>::File>,
+        entry: &Entry,
+        taken: &Path,
+        others: bool,
+        wanted: impl Fn(&KeptLetter<'_>) -> bool,
+    ) -> anyhow::Result<()> {
+        let begin = |path: &Path| -> std::io::Result<Sealed<<RealDisk as Disk>::File>> {
+            let mut out = Sealed::begin(&self.disk, path)?;
+            out.write(&header(0, entry.number))?;
+            Ok(out)
+        };
+        let mut mine = begin(taken)?;
+        let mut rest = if others { Some(begin(&entry.path)?) } else { None };
+        let mut walk = segment.walk();
+        while let Some(found) = walk.next()? {
+            match (found, &mut rest) {
+                (Found::Letter(kept), _) if wanted(&kept) => mine.keep(&kept)?,
+                (Found::Letter(kept), Some(rest)) => rest.keep(&kept)?,
+                _ => {}
+            }
+        }
+        mine.finish(&self.disk)?;
+        rest.map_or(Ok(()), |rest| rest.finish(&self.disk))?;
         Ok(())
     }
 

@@ -107,13 +107,14 @@ impl Queue {
     fn letters(&self, mut each: impl FnMut(&Entry, &KeptLetter<'_>) -> anyhow::Result<bool>) -> anyhow::Result<()> {
         for folder in self.folders()? {
             for entry in self.segments(&folder.path)? {
-                let segment = match Segment::read(&self.disk, &entry.path) {
+                let segment = match Segment::open(&self.disk, &entry.path) {
                     Ok(segment) => segment,
                     // Whoever took it deals with it.
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
                     Err(error) => return Err(unreadable(&entry.path, &error)),
                 };
-                for found in segment.walk() {
+                let mut walk = segment.walk();
+                while let Some(found) = walk.next().map_err(|error| unreadable(&entry.path, &error))? {
                     match found {
                         Found::Letter(kept) => {
                             if !each(&entry, &kept)? {

@@ -9,6 +9,7 @@
 //! they are lost. A stop that drains needs neither: it ends every window.
 
 pub mod cells;
+mod origins;
 pub mod sketch;
 #[cfg(test)]
 mod tests;
@@ -19,12 +20,13 @@ use super::pairs::Pairs;
 use super::place::{Place, push_json};
 use super::reasons::{Before, joined};
 use super::template::OpenTemplate;
-use super::{Now, Opening, Transform, Verb, Verdict};
+use super::{Now, Opening, Origin, Transform, Verb, Verdict};
 use crate::codec::calendar::rfc3339_micros;
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use crate::config::types::Period;
 use cells::{Cell, Function, Number};
+use origins::Origins;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -33,6 +35,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
+use tailwater_shards::batch::SourceKey;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Record, Value};
 use xxhash_rust::xxh3::xxh3_128;
@@ -69,8 +72,9 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCrash {
-    /// They are read again and counted in a later window. Until a window has ended, nothing that its input reads is recorded as
-    /// read: all outputs of that input get it again.
+    /// They are read again and counted in a later window. What a file has from the first event of an open window on is recorded
+    /// as read only when that window has ended: all outputs of the input get it again, at most as much as the longest open window
+    /// has seen.
     #[default]
     Repeat,
     /// They are not counted. Nothing is read again.
@@ -291,6 +295,7 @@ struct Window {
     /// The group for events of too many groups.
     other: Option<usize>,
     events: u64,
+    origins: Origins,
 }
 
 impl Window {
@@ -332,6 +337,7 @@ impl Window {
         self.places.clear();
         (self.used, self.events) = (0, 0);
         (self.start, self.other) = (None, None);
+        self.origins.clear();
     }
 }
 
@@ -432,6 +438,7 @@ impl Transform for Aggregate {
         // A clock that was set back makes the window longer, and not by all that time.
         window.start = Some(window.start.map_or(start, |open| open.min(start)));
         window.events += 1;
+        window.origins.count();
         let at = window.place(key, &self.values, &self.ends).unwrap_or_else(|| {
             self.failures += 1;
             window.place_of_others()
@@ -468,8 +475,13 @@ impl Transform for Aggregate {
         Some(Verdict::Keep)
     }
 
-    fn holds(&self) -> bool {
-        self.on_crash == OnCrash::Repeat && self.window.events > 0
+    fn begin(&mut self, origin: Origin) {
+        self.window.origins.begin(origin);
+    }
+
+    fn held_from(&self, source: SourceKey) -> Option<u64> {
+        let repeats = self.on_crash == OnCrash::Repeat && self.window.events > 0;
+        if repeats { self.window.origins.of(source) } else { None }
     }
 
     fn held(&self) -> u64 {

@@ -109,6 +109,30 @@ fn what_is_no_number_is_counted_as_a_failure() {
     assert_eq!(bench.emitted(TIME, true), [r#"{"s":1}"#]);
 }
 
+/// Two windows side by side, one of them for some events only: each lets go of what it has made, whatever the other holds.
+#[test]
+fn windows_hold_their_sources_from_the_first_batch_counted_in_them() {
+    let list = "- {if: long == true, then: [{aggregate: {every: 10s, fields: {n: count}}}], \
+        else: [{aggregate: {every: 1s, fields: {n: count}}}]}";
+    let mut bench = Bench::try_new(list).expect("valid");
+    let batch = |bench: &mut Bench, source, from, line, time| {
+        bench.begin(source, from);
+        assert_eq!(bench.event_at(line, at(time)), None);
+    };
+    batch(&mut bench, 1, 100, r#"{"long":false}"#, 100);
+    batch(&mut bench, 1, 200, r#"{"long":true}"#, 200);
+    batch(&mut bench, 2, 50, r#"{"long":false}"#, 300);
+    assert_eq!([1, 2, 3].map(|source| bench.held_from(source)), [Some(100), Some(50), None]);
+    assert_eq!(bench.emitted(at(1000), false).len(), 1);
+    assert_eq!([1, 2].map(|source| bench.held_from(source)), [Some(200), None], "the long window is open");
+    batch(&mut bench, 1, 300, r#"{"long":false}"#, 1100);
+    bench.emitted(at(10_000), false);
+    assert_eq!(bench.held_from(1), None);
+    let mut loses = Bench::try_new("- aggregate: {every: 10s, fields: {n: count}, on_crash: lose}").expect("valid");
+    batch(&mut loses, 1, 0, "{}", 100);
+    assert_eq!((loses.held(), loses.held_from(1)), (1, None));
+}
+
 #[test]
 fn clock_that_is_set_back_does_not_hold_a_window_open() {
     let mut bench = Bench::try_new("- aggregate: {every: 10s, fields: {n: count}}").expect("valid");

@@ -3,7 +3,7 @@
 use super::faults::{self, Rotten};
 use super::passing::PATIENCE;
 use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
-use super::{Ledger, OutputKind, Setup, decode_line, gauges};
+use super::{Holding, InputSetup, Ledger, OutputKind, Setup, decode_line, gauges};
 use crate::counters::Discard;
 use crate::engine::{Meters, prepare};
 use crate::env::{Env, ShardId};
@@ -176,11 +176,22 @@ impl Cluster {
         let setup = &self.setup;
         let mut state = self.ledger.state();
         state.never_syncs = setup.wal.sync == SyncPolicy::Never;
-        for (number, input) in setup.inputs.iter().enumerate().filter(|input| input.1.shard_by == ShardBy::Spread) {
+        let windows = matches!(&setup.holding, Holding::Windows(lengths) if lengths.len() > 1);
+        let unordered = |input: &InputSetup| windows || input.shard_by == ShardBy::Spread;
+        for (number, input) in setup.inputs.iter().enumerate().filter(|(_, input)| unordered(input)) {
             debug_assert!(input.sources > 0, "an input has sources");
             let mine: Vec<u64> =
                 (0..state.sources.len()).filter(|at| state.sources[*at].input == number).map(|at| at as u64).collect();
             mine.into_iter().for_each(|source| state.oracle.unordered(source));
+        }
+        // Batches that a window or a joined line keeps from being recorded had other events too.
+        let reads_again = match &setup.holding {
+            Holding::None => false,
+            Holding::Windows(lengths) => lengths.len() > 1,
+            Holding::Joins | Holding::Clings => true,
+        };
+        if reads_again {
+            (0..state.sources.len() as u64).for_each(|source| state.oracle.read_again(source));
         }
         for output in setup.present_outputs().into_iter().filter(|output| !self.settled_outputs.contains(output)) {
             state.outputs[output].joined = state.oracle.deliveries(OutputIndex(output as u8));

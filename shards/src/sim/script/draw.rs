@@ -4,7 +4,7 @@
 //! shards, sizes, policies, placements, which inputs and outputs there are and how pipelines connect them.
 
 use super::setup::{InputSetup, OutputKind, OutputSetup, Setup};
-use super::{Mood, State};
+use super::{Holding, Mood, State};
 use crate::delivery::{BatchOptions, DeliveryOptions, OutputFull};
 use crate::dlq;
 use crate::lane::{LaneOptions, WhenFull};
@@ -126,10 +126,12 @@ impl Setup {
             inputs,
             outputs,
             batch_events_max: chance.between(1, 60),
-            held: None,
+            holding: Holding::None,
+            inputs_answer: true,
             long_lines,
             dead_letters: dead_letters(&mut chance),
             unreadable: chance.one_in(4),
+            unreadable_input: None,
         }
     }
 

@@ -1,149 +1,19 @@
-//! A scripted input and the encoder of its lines.
+//! A scripted input.
 //!
 //! Guarantees: reads its sources in order from the positions that the logs know, holes first; acknowledgements go to
 //! the ledger when they are seen; ends with an error between two batches, or panics in the middle of filling one, as the mood
 //! says.
 
-use super::{Ledger, Mood, encode_line, raw_line};
+use super::{Ledger, Mood, raw_line};
 use crate::batch::{Batch, EventSpan, Source, SourceRange};
-use crate::dlq::{ComponentKind, DeadLetter, Letters};
-use crate::env::{Env, ShardId, Timestamp};
+use crate::env::Env;
 use crate::limits::CHUNK_BYTES;
-use crate::plugin::{
-    Frames, InputContext, InputSpec, LocalFuture, Placement, PluginError, Processor, ProcessorSpec, Ticket,
-};
-use crate::sim::oracle::payload_hash;
+use crate::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError, Ticket};
 use crate::stop::Phase;
 use futures_lite::future::{or, poll_once};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Makes the lines that [`super::decode_line`] reads.
-pub struct ScriptEncoder {
-    /// How long it holds lines back, as one does that counts events first.
-    pub held: Option<Duration>,
-    /// Whether some events are dead letters instead, the same each time they come.
-    pub dead_letters: bool,
-}
-
-struct Lines {
-    dead_letters: bool,
-    source: Vec<u8>,
-    received: Timestamp,
-    held: Option<Duration>,
-    /// The lines that are held, by pipeline, and when the first of them came.
-    lines: Vec<VecDeque<Vec<u8>>>,
-    since: Option<Timestamp>,
-}
-
-/// What becomes of a line where some are dead letters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Lives,
-    Unread,
-    GivenUp,
-}
-
-fn fate_of(raw: &[u8]) -> Fate {
-    match payload_hash(raw) % 13 {
-        0 => Fate::Unread,
-        1 => Fate::GivenUp,
-        _ => Fate::Lives,
-    }
-}
-
-impl ProcessorSpec for ScriptEncoder {
-    fn open(&self, _: ShardId) -> Box<dyn Processor> {
-        let (dead_letters, held) = (self.dead_letters, self.held);
-        let source = Vec::new();
-        Box::new(Lines { dead_letters, source, received: Timestamp(0), held, lines: Vec::new(), since: None })
-    }
-}
-
-impl Processor for Lines {
-    fn begin(&mut self, batch: &Batch) {
-        self.source.clone_from(&batch.source.name);
-        self.received = batch.received;
-    }
-
-    fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
-        for index in (0..batch.events.len()).filter(|index| self.fate(batch, *index) == Fate::Unread) {
-            letters.push(&self.letter(batch, index, ComponentKind::Input));
-        }
-    }
-
-    fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>) {
-        if self.held.is_some() {
-            if self.lines.len() <= place {
-                self.lines.resize_with(place + 1, VecDeque::new);
-            }
-            for index in 0..batch.events.len() {
-                let mut line = Vec::new();
-                encode_line(&self.source, batch.event(index), &mut line);
-                self.lines[place].push_back(line);
-                self.since.get_or_insert(self.received);
-            }
-            return;
-        }
-        for index in 0..batch.events.len() {
-            match self.fate(batch, index) {
-                Fate::Unread => {}
-                Fate::GivenUp => {
-                    // As a transform does that fails half way.
-                    frames.line().extend_from_slice(b"{\"half");
-                    frames.abandon_event();
-                    frames.dead_letter(&self.letter(batch, index, ComponentKind::Pipeline));
-                }
-                Fate::Lives => {
-                    encode_line(&self.source, batch.event(index), frames.line());
-                    frames.end_event(self.received);
-                }
-            }
-        }
-    }
-
-    fn due(&self) -> Option<Timestamp> {
-        Some(Timestamp(self.since?.0 + self.held?.as_nanos() as i64))
-    }
-
-    fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
-        if !last && self.due().is_none_or(|due| due > now) {
-            return false;
-        }
-        for line in self.lines.get_mut(place).into_iter().flat_map(|lines| lines.drain(..)) {
-            frames.line().extend_from_slice(&line);
-            frames.end_event(now);
-        }
-        if self.lines.iter().all(VecDeque::is_empty) {
-            self.since = None;
-        }
-        false
-    }
-
-    fn holds(&self) -> bool {
-        self.since.is_some()
-    }
-}
-
-impl Lines {
-    fn fate(&self, batch: &Batch, index: usize) -> Fate {
-        if self.dead_letters { fate_of(batch.event(index)) } else { Fate::Lives }
-    }
-
-    fn letter<'a>(&'a self, batch: &'a Batch, index: usize, kind: ComponentKind) -> DeadLetter<'a> {
-        DeadLetter {
-            kind,
-            component: &batch.source.input,
-            place: "script",
-            source: &self.source,
-            reason: "scripted",
-            attempts: 0,
-            timestamp: self.received,
-            original: batch.event(index),
-        }
-    }
-}
 
 /// Reads the ledger's sources of one input.
 pub struct ScriptInput {
@@ -159,6 +29,8 @@ pub struct ScriptInput {
     pub batch_events_max: u64,
     /// Most bytes of one batch.
     pub batch_bytes_max: usize,
+    /// Whether it has to answer its clients before it ends: it waits for the acknowledgement of all that it sent.
+    pub answers: bool,
 }
 
 impl<E: Env> InputSpec<E> for ScriptInput {
@@ -180,6 +52,7 @@ impl<E: Env> InputSpec<E> for ScriptInput {
             outputs: self.outputs.clone(),
             events_max: self.batch_events_max,
             bytes_max: self.batch_bytes_max,
+            answers: self.answers,
             positions,
             waiting: VecDeque::new(),
         };
@@ -244,6 +117,7 @@ struct Reader<E: Env> {
     outputs: Vec<usize>,
     events_max: u64,
     bytes_max: usize,
+    answers: bool,
     positions: Vec<Place>,
     waiting: VecDeque<Sent>,
 }
@@ -279,7 +153,7 @@ impl<E: Env> Reader<E> {
             }
         }
         // As an input does that has to answer its clients before it ends.
-        while !self.waiting.is_empty() && stop.phase() < Phase::Forced {
+        while self.answers && !self.waiting.is_empty() && stop.phase() < Phase::Forced {
             self.see_acknowledgements().await;
             self.context.lanes.settle().await;
             self.context.env.sleep(Duration::from_millis(2)).await;

@@ -19,9 +19,10 @@ impl Cluster {
         let all = folder(Path::new(DATA_DIR));
         for shard in disk.list(&all).unwrap_or_default() {
             for entry in list(disk, &all.join(&shard.name)).unwrap_or_default() {
-                let Ok(segment) = Segment::read(disk, &entry.path) else { continue };
+                let Ok(segment) = Segment::open(disk, &entry.path) else { continue };
                 let oracle = &mut self.ledger.state().oracle;
-                for found in segment.walk() {
+                let mut walk = segment.walk();
+                while let Ok(Some(found)) = walk.next() {
                     match found {
                         Found::Letter(kept) => tell(oracle, &kept.letter, self.setup.outputs.len()),
                         // What is torn there nobody was promised.

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod draw;
+mod encoder;
 mod faults;
 mod gauges;
 mod input;
@@ -19,7 +20,8 @@ mod setup;
 mod told;
 
 pub use cluster::{Cluster, Life};
-pub use input::{ScriptEncoder, ScriptInput};
+pub use encoder::{Holding, ScriptEncoder};
+pub use input::ScriptInput;
 pub use ledger::{Ledger, Mood, OutputRecord, SourceScript, State};
 pub use output::{ExactOutput, ScriptOutput};
 pub use seeds::{Failure, crash_and_recover, run_seed};

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: inputs and outputs keep their index and name for good, present or not. Draws nothing: see [`super::draw`].
 
-use super::{ExactOutput, Ledger, ScriptEncoder, ScriptInput, ScriptOutput};
+use super::{ExactOutput, Holding, Ledger, ScriptEncoder, ScriptInput, ScriptOutput};
 use crate::delivery::{BatchOptions, DeliveryOptions, OutputFull};
 use crate::dlq;
 use crate::engine::{InputPlan, OutputPlan, PipelinePlan, Plan};
@@ -70,14 +70,18 @@ pub struct Setup {
     pub pipelines: Vec<(Vec<usize>, Vec<usize>)>,
     /// Most events of a batch.
     pub batch_events_max: u64,
-    /// How long lines are held back by what makes them.
-    pub held: Option<Duration>,
+    /// What is held back of lines by what makes them.
+    pub holding: Holding,
+    /// Whether inputs wait at their end for the acknowledgement of all that they sent.
+    pub inputs_answer: bool,
     /// Whether some lines are longer than a chunk, which small segments cannot hold.
     pub long_lines: bool,
     /// The dead letter queue of each shard.
     pub dead_letters: dlq::Options,
     /// Whether some events are dead letters before they are in the log.
     pub unreadable: bool,
+    /// The only input of which that is so, if it is not all.
+    pub unreadable_input: Option<usize>,
 }
 
 /// Where the data directory of a cluster is.
@@ -116,7 +120,8 @@ impl Setup {
             outputs: vec![OutputSetup { kind: OutputKind::One, options, present: true }],
             pipelines: vec![(vec![0], vec![0])],
             batch_events_max: 40,
-            held: None,
+            holding: Holding::None,
+            inputs_answer: true,
             long_lines: false,
             dead_letters: dlq::Options {
                 bytes_max: 64 * 1024 * 1024,
@@ -124,6 +129,7 @@ impl Setup {
                 when_full: dlq::WhenFull::Block,
             },
             unreadable: false,
+            unreadable_input: None,
         }
     }
 
@@ -184,6 +190,7 @@ impl Setup {
 
     fn input(&self, index: usize, ledger: &Ledger) -> InputPlan<SimEnv> {
         let input = &self.inputs[index];
+        let dead_letters = self.unreadable && self.unreadable_input.is_none_or(|only| only == index);
         InputPlan {
             name: format!("input {index}").into(),
             spec: Arc::new(ScriptInput {
@@ -193,8 +200,9 @@ impl Setup {
                 outputs: self.outputs_of(index),
                 batch_events_max: self.batch_events_max,
                 batch_bytes_max: BATCH_BYTES_MAX,
+                answers: self.inputs_answer,
             }),
-            processor: Arc::new(ScriptEncoder { held: self.held, dead_letters: self.unreadable }),
+            processor: Arc::new(ScriptEncoder { holding: self.holding.clone(), dead_letters }),
             shard_by: input.shard_by,
             lane: input.lane,
             pipelines: (0..self.pipelines.len()).filter(|at| self.pipelines[*at].0.contains(&index)).collect(),

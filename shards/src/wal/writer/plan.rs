@@ -19,7 +19,7 @@ impl<E: Env> Writer<E> {
         }
         self.build_snapshot()?;
         let segment_bytes = self.options.segment_bytes;
-        let mut offset = SEGMENT_HEADER_BYTES as u64 + self.snapshot.bytes();
+        let mut offset = SEGMENT_HEADER_BYTES as u64 + self.snapshot.frame_bytes();
         // At most half a segment together, or a single frame: never more than one roll.
         let first = frames.iter().scan(self.offset, |end, frame| {
             *end += frame.length() as u64;

@@ -3,11 +3,12 @@
 use super::*;
 use crate::plugin::Placement;
 use crate::route::ShardBy;
-use crate::sim::script::OutputKind;
+use crate::sim::script::{Holding, OutputKind};
+use crate::wal::SyncPolicy;
 
 fn setup(seed: u64) -> Setup {
     let mut setup = Setup::plain(seed);
-    setup.held = Some(Duration::from_millis(5 + seed * 37 % 900));
+    setup.holding = Holding::Windows(vec![Duration::from_millis(5 + seed * 37 % 900)]);
     setup.shards = (1, 3);
     // All lines of a while are one frame.
     setup.wal.segment_bytes = 1 << 20;
@@ -50,7 +51,7 @@ fn held_events_survive_crashes_and_come_once() {
 fn drain_waits_for_no_line_that_is_due_later() {
     for seed in 0..20 {
         let mut setup = setup(seed);
-        setup.held = Some(SECOND * 86_400);
+        setup.holding = Holding::Windows(vec![SECOND * 86_400]);
         let mut cluster = started(setup, 1);
         cluster.make_some(50);
         cluster.run_for(SECOND * 5);
@@ -60,5 +61,93 @@ fn drain_waits_for_no_line_that_is_due_later() {
         let end = cluster.alive().end();
         assert_eq!(cluster.simulation.run_until(&end, SECOND * 60), Outcome::Reached);
         assert_eq!(log.counters.events.get(), 50);
+    }
+}
+
+/// Windows of two lengths, begun whenever the one before ends: some window is always open.
+fn staggered(seed: u64) -> Setup {
+    let mut setup = setup(seed);
+    setup.holding = Holding::Windows(vec![Duration::from_millis(300), Duration::from_millis(1_100 + seed * 7 % 400)]);
+    setup.inputs[0].repeatable = true;
+    setup.inputs[0].shard_by = ShardBy::Source;
+    setup.inputs[0].placement = Placement::One;
+    setup.shards = (1, 1);
+    // What is counted in a longer window comes behind what was read after it.
+    setup.outputs[0].kind = OutputKind::One;
+    setup.wal.sync = SyncPolicy::EveryBatch;
+    setup
+}
+
+/// Positions move on although some window is always open: a kill repeats no more than the longest window held.
+#[test]
+fn kill_repeats_what_the_longest_open_window_held_whatever_other_windows_there_are() {
+    for seed in 0..12 {
+        let mut cluster = Cluster::new(staggered(seed));
+        let (lives, slices) = (4, 100);
+        for _ in 0..lives {
+            cluster.start(1).expect("a kill leaves a directory that can be opened");
+            for _ in 0..slices {
+                cluster.make_some(4);
+                cluster.run_for(SECOND / 10);
+            }
+            cluster.crash(Crash::Process);
+        }
+        cluster.finish();
+        let summary = &cluster.ledger.check().expect("it was judged before")[0];
+        // Fifteen slices make the longest window, and a batch and a sync are on their way.
+        let most = lives * 4 * (15 + 3);
+        assert_eq!(summary.delivered, lives * slices * 4 + 3, "seed {seed}");
+        assert!(summary.repeats <= most, "seed {seed}: {} repeats of {}", summary.repeats, summary.delivered);
+    }
+}
+
+/// A processor that joins lines ends an event inside a later batch and is never due: what it has ended is acknowledged.
+#[test]
+fn batches_whose_lines_were_joined_are_acknowledged_without_a_tick() {
+    for seed in 0..20 {
+        let mut setup = setup(seed);
+        setup.holding = Holding::Joins;
+        setup.unreadable = seed % 2 == 1;
+        setup.inputs[0].shard_by = ShardBy::Source;
+        let mut cluster = started(setup, 1);
+        for _ in 0..20 {
+            cluster.make_some(9);
+            cluster.run_for(SECOND / 4);
+        }
+        let acknowledged = cluster.ledger.state().acknowledged;
+        assert!(acknowledged >= 40, "seed {seed}: {acknowledged} batches are acknowledged");
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        cluster.finish();
+    }
+}
+
+/// A processor that holds on to events although all lines are to be made breaks its contract: that is counted once, nothing of it is
+/// recorded, and the drain ends.
+#[test]
+fn drain_ends_though_a_processor_never_lets_go() {
+    for seed in 0..10 {
+        let mut setup = setup(seed);
+        setup.holding = Holding::Clings;
+        setup.inputs_answer = false;
+        setup.inputs[0].repeatable = true;
+        setup.shards = (1, 1);
+        let mut cluster = started(setup.clone(), 1);
+        cluster.make_some(50);
+        cluster.run_for(SECOND * 5);
+        let meters = cluster.alive().meters.clone();
+        let breaches = || -> u64 {
+            let lanes = meters.inputs.iter().flat_map(|input| &input.lanes);
+            lanes.map(|lane| lane.counters().breaches.get()).sum()
+        };
+        assert_eq!((breaches(), cluster.ledger.state().acknowledged), (0, 0), "seed {seed}");
+        cluster.drain(SECOND * 60);
+        assert_eq!(breaches(), 1, "seed {seed}");
+        // They come again, to one that keeps the contract.
+        cluster.setup.holding = Holding::None;
+        cluster.setup.inputs_answer = true;
+        cluster.finish();
+        let summary = &cluster.ledger.check().expect("it was judged before")[0];
+        assert_eq!(summary.repeats, 50, "seed {seed}");
     }
 }

@@ -7,6 +7,7 @@ mod durable;
 mod held;
 mod hung;
 mod lanes;
+mod letters;
 mod spread;
 mod starts;
 

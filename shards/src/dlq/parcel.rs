@@ -1,0 +1,126 @@
+//! Parcels: letters that were handed to the clerk together, and what has become of them.
+//!
+//! Guarantees: a parcel is settled when each of its letters is durable or was dropped, and then says which were dropped; its
+//! buffers are used again. Does not store anything: the clerk does.
+
+use super::letter::Letters;
+use std::cell::{Cell, Ref, RefCell, RefMut};
+
+/// Where a parcel is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// With its owner, who may fill it.
+    #[default]
+    Open,
+    /// With the clerk.
+    Waiting,
+    /// With its owner again: every letter is dealt with.
+    Settled,
+}
+
+/// See the module. Shared by its owner and the clerk of the same shard.
+#[derive(Default)]
+pub struct Parcel {
+    letters: RefCell<Letters>,
+    state: Cell<State>,
+    /// Bytes and letters that are dealt with.
+    bytes: Cell<usize>,
+    dealt: Cell<u64>,
+    dropped: RefCell<Vec<u64>>,
+    tried: Cell<bool>,
+    withdrawn: Cell<bool>,
+}
+
+impl Parcel {
+    /// Its letters, to be filled while the clerk does not have it.
+    pub fn letters(&self) -> RefMut<'_, Letters> {
+        debug_assert!(self.state.get() == State::Open, "a parcel is filled before it is handed in");
+        self.letters.borrow_mut()
+    }
+
+    /// How many letters it holds.
+    pub fn count(&self) -> u64 {
+        self.letters.borrow().count()
+    }
+
+    /// Bytes of its letters.
+    pub fn weight(&self) -> usize {
+        self.letters.borrow().bytes().len()
+    }
+
+    /// Bytes that its buffer takes.
+    pub fn capacity(&self) -> usize {
+        self.letters.borrow().capacity()
+    }
+
+    /// Whether nothing of it waits for the clerk.
+    pub fn is_settled(&self) -> bool {
+        self.state.get() != State::Waiting
+    }
+
+    /// The letters that were dropped, as their places among all, in order.
+    pub fn dropped(&self) -> Ref<'_, [u64]> {
+        Ref::map(self.dropped.borrow(), Vec::as_slice)
+    }
+
+    /// Letters that are in the store.
+    pub fn stored(&self) -> u64 {
+        self.dealt.get() - self.dropped.borrow().len() as u64
+    }
+
+    /// Letters that are not dealt with.
+    pub fn left(&self) -> u64 {
+        self.count() - self.dealt.get()
+    }
+
+    /// Makes it empty again.
+    pub fn reset(&self) {
+        self.letters.borrow_mut().clear();
+        self.state.set(State::Open);
+        self.bytes.set(0);
+        self.dealt.set(0);
+        self.dropped.borrow_mut().clear();
+        self.tried.set(false);
+        self.withdrawn.set(false);
+    }
+
+    /// Whether the store was asked to take it, and did not take all.
+    pub(super) fn is_tried(&self) -> bool {
+        self.tried.get()
+    }
+
+    pub(super) fn withdraw(&self) {
+        self.withdrawn.set(true);
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.get()
+    }
+
+    pub(super) fn hand_in(&self) {
+        debug_assert!(self.state.get() == State::Open, "a parcel is handed in once");
+        self.state.set(if self.count() == 0 { State::Settled } else { State::Waiting });
+    }
+
+    /// The encoded letters that are not dealt with.
+    pub(super) fn rest(&self) -> Ref<'_, [u8]> {
+        Ref::map(self.letters.borrow(), |letters| &letters.bytes()[self.bytes.get()..])
+    }
+
+    /// Says that the next letter, of so many bytes, is stored, or that it was dropped.
+    pub(super) fn deal(&self, bytes: usize, dropped: bool) {
+        if dropped {
+            self.dropped.borrow_mut().push(self.dealt.get());
+        }
+        self.bytes.set(self.bytes.get() + bytes);
+        self.dealt.set(self.dealt.get() + 1);
+    }
+
+    /// Says that an attempt has ended.
+    pub(super) fn end_attempt(&self) {
+        self.tried.set(true);
+        if self.left() == 0 {
+            self.state.set(State::Settled);
+        }
+    }
+}

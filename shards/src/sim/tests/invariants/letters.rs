@@ -1,0 +1,96 @@
+//! Dead letters on their way to the queue: who waits for them, and for how long.
+
+use super::*;
+use crate::dlq;
+use crate::lane::WhenFull;
+use crate::wal::SyncPolicy;
+
+/// Two inputs on one shard, of which the first has letters.
+fn setup(seed: u64, when_full: dlq::WhenFull) -> Setup {
+    let mut setup = Setup::plain(seed);
+    setup.inputs.push(setup.inputs[0]);
+    setup.pipelines = vec![(vec![0, 1], vec![0])];
+    setup.unreadable = true;
+    setup.unreadable_input = Some(0);
+    setup.dead_letters.when_full = when_full;
+    setup
+}
+
+fn small_queue(setup: &mut Setup) {
+    (setup.dead_letters.bytes_max, setup.dead_letters.segment_bytes) = (8 * 1024, 4 * 1024);
+}
+
+/// How many events of an input were not read yet.
+fn unread(cluster: &Cluster, input: usize) -> u64 {
+    let state = cluster.ledger.state();
+    let of = |source: &&crate::sim::script::SourceScript| source.input == input;
+    state.sources.iter().filter(of).map(|source| source.events() - source.next).sum()
+}
+
+#[test]
+fn full_queue_of_letters_stops_only_the_lane_that_has_them() {
+    for seed in 0..16 {
+        let mut setup = setup(seed, dlq::WhenFull::Block);
+        small_queue(&mut setup);
+        let mut cluster = started(setup, 1);
+        for _ in 0..150 {
+            cluster.make_some(60);
+            cluster.run_for(SECOND / 5);
+        }
+        cluster.run_for(SECOND * 20);
+        let lanes: Vec<_> =
+            cluster.alive().meters.inputs.iter().map(|input| input.lanes[0].counters().sent_events.get()).collect();
+        let (stopped, other) = (unread(&cluster, 0), unread(&cluster, 1));
+        assert!(stopped > 100 && other == 0, "seed {seed}: {stopped} and {other} are unread, sent {lanes:?}");
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        // Somebody makes room.
+        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+        cluster.finish();
+    }
+}
+
+/// A lane that waits for its letters drops what its policy says meanwhile, and what was dropped is not read again.
+#[test]
+fn lane_that_waits_for_letters_drops_its_oldest() {
+    for seed in 0..16 {
+        let mut setup = setup(seed, dlq::WhenFull::Block);
+        small_queue(&mut setup);
+        setup.inputs[0].lane.when_full = WhenFull::DropOldest;
+        setup.inputs[0].lane.bytes = 128 * 1024;
+        let mut cluster = started(setup, 1);
+        for _ in 0..150 {
+            cluster.make_some(60);
+            cluster.run_for(SECOND / 5);
+        }
+        cluster.run_for(SECOND * 20);
+        assert_eq!((unread(&cluster, 0), unread(&cluster, 1)), (0, 0), "seed {seed}: nobody is stopped");
+        let dropped = cluster.alive().meters.inputs[0].lanes[0].counters().dropped_events.get();
+        assert!(dropped > 100, "seed {seed}: {dropped} events were dropped");
+        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        cluster.finish();
+    }
+}
+
+#[test]
+fn letters_of_many_batches_share_a_sync() {
+    for seed in 0..8 {
+        let mut setup = setup(seed, dlq::WhenFull::Block);
+        setup.batch_events_max = 12;
+        setup.wal.sync = SyncPolicy::Interval(SECOND / 10);
+        let mut cluster = started(setup, 1);
+        cluster.make_some(6000);
+        let caught_up = cluster.caught_up();
+        cluster.simulation.must("all is read", caught_up, SECOND * 600);
+        cluster.run_for(SECOND * 5);
+        let meters = &cluster.alive().meters;
+        let batches = meters.inputs[0].lanes[0].counters().taken_batches.get();
+        let (syncs, letters) = (meters.shards[0].dead_letter_syncs.get(), meters.shards[0].dead_letters.get());
+        assert!(letters > batches / 2, "seed {seed}: {letters} letters in {batches} batches");
+        assert!(batches >= syncs * 4, "seed {seed}: {syncs} syncs for {letters} letters in {batches} batches");
+        cluster.crash(Crash::Power);
+        cluster.finish();
+    }
+}
