@@ -145,3 +145,8 @@ fn an_engine_that_recycles_a_segment_too_soon_is_caught() {
 fn an_engine_that_forgets_dead_letters_is_caught() {
     is_caught(Sabotage::ForgetLetters, is_a_loss);
 }
+
+#[test]
+fn an_engine_that_mixes_the_states_of_instances_is_caught() {
+    is_caught(Sabotage::MixInstances, |violation| matches!(violation, Violation::Garbled { .. }));
+}

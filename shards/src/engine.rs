@@ -11,7 +11,7 @@ use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters
 use crate::delivery::DeliveryOptions;
 use crate::delivery::gate::Gate;
 use crate::dlq;
-use crate::env::{Disk, Env, ShardId, Timestamp};
+use crate::env::{Disk, Env, Sabotage, ShardId, Timestamp};
 use crate::lane::LaneOptions;
 use crate::limits::{OUTPUTS_MAX, spread_ranges_max};
 use crate::mesh::{InputMeters, MeshInput, mesh};
@@ -21,6 +21,7 @@ use crate::route::ShardBy;
 use crate::shard::{LogBoard, ReadLog, Service, ShardInput, ShardOutput, ShardSeed, WriterSeed};
 use crate::signal::Signal;
 use crate::stop::{Countdown, Stop};
+use crate::wal::commits::Commits;
 use crate::wal::cursor::events_after;
 use crate::wal::log::Log;
 use crate::wal::manifest::DataDirectory;
@@ -30,7 +31,7 @@ use crate::wal::writer::LogState;
 use crate::wal::{
     Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -137,7 +138,7 @@ pub struct Engine<E: Env> {
 /// What all logs together say.
 struct Merged {
     sources: SourceTable,
-    commits: BTreeMap<OutputNumber, Commit>,
+    commits: Commits,
     registry: Vec<RegistryEntry>,
     masks: u64,
 }
@@ -168,7 +169,7 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     // the events of a position that is kept.
     logs.iter_mut().try_for_each(|log| log.harden(disk))?;
     let adopted = logs.split_off(plan.shards);
-    for (number, _) in &fresh {
+    for number in &fresh {
         remove_strangers(disk, &plan.data_dir, *number)?;
     }
     begin_fresh(&fresh, &mut merged, logs.iter().chain(&adopted));
@@ -183,13 +184,12 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
 }
 
 fn merge<D: Disk>(logs: &[RecoveredLog<D>]) -> Merged {
-    let mut merged = Merged { sources: SourceTable::new(), commits: BTreeMap::new(), registry: Vec::new(), masks: 0 };
+    let mut merged =
+        Merged { sources: SourceTable::new(), commits: Commits::default(), registry: Vec::new(), masks: 0 };
     for log in logs {
         merged.sources.merge(log.state.sources.clone());
         merged.masks |= log.outputs_used;
-        for commit in log.state.commits.values() {
-            merge_commit(&mut merged.commits, commit);
-        }
+        merged.commits.merge(&log.state.commits);
     }
     // A log that stopped being written earlier knows neither that an output was removed nor that it has come back: the latest
     // start knows best.
@@ -203,47 +203,25 @@ fn merge<D: Disk>(logs: &[RecoveredLog<D>]) -> Merged {
     merged
 }
 
-/// The state comes from the highest commit; a cursor from whichever log knows it best, since the instances of an output commit
-/// their own logs, and cursors only move forward.
-fn merge_commit(commits: &mut BTreeMap<OutputNumber, Commit>, commit: &Commit) {
-    let Some(known) = commits.get_mut(&commit.output) else {
-        commits.insert(commit.output, commit.clone());
-        return;
-    };
-    for (log, position) in &commit.cursors {
-        match known.cursors.iter_mut().find(|(id, _)| id == log) {
-            Some((_, at)) => *at = (*at).max(*position),
-            None => known.cursors.push((*log, *position)),
-        }
-    }
-    if commit.number > known.number {
-        known.number = commit.number;
-        known.state.clone_from(&commit.state);
-    }
-}
-
 /// What the outputs of a plan are in the log.
 struct Numbers {
     /// By index in the plan.
     numbers: Vec<OutputNumber>,
     /// Outputs that left the configuration.
     removed: Vec<RegistryEntry>,
-    /// New ones, and the number of the last commit that an earlier owner of the number made.
-    fresh: Vec<(OutputNumber, u64)>,
+    /// New ones.
+    fresh: Vec<OutputNumber>,
 }
 
 /// A new output starts at the end of all logs. Its first commit says so in the first snapshot, beside its name: without it a
 /// crash before its delivery runs would start it behind events that were acknowledged meanwhile.
 fn begin_fresh<'a, D: Disk>(
-    fresh: &[(OutputNumber, u64)],
+    fresh: &[OutputNumber],
     merged: &mut Merged,
     logs: impl Iterator<Item = &'a RecoveredLog<D>>,
 ) {
     let cursors: Vec<(LogId, Position)> = logs.map(|log| (log.id, log.end())).collect();
-    for &(output, number) in fresh {
-        let commit = Commit { output, instance: None, number: number + 1, cursors: cursors.clone(), state: Vec::new() };
-        merged.commits.insert(output, commit);
-    }
+    fresh.iter().for_each(|output| merged.commits.begin(*output, cursors.clone()));
 }
 
 /// Removes what an earlier output of this number kept beside the log, before the log says that the number is another's.
@@ -303,7 +281,7 @@ fn assign_numbers<E: Env>(outputs: &[OutputPlan<E>], merged: &mut Merged) -> Res
                     });
                 }
                 let number = OutputNumber(free as u8);
-                fresh.push((number, merged.commits.remove(&number).map_or(0, |commit| commit.number)));
+                fresh.push(number);
                 merged.registry.push(RegistryEntry { number, name: output.name.to_string(), removed: false });
                 number
             }
@@ -472,7 +450,12 @@ impl<E: Env> Layout<E> {
                 .sources
                 .only(|state| known.get(state.key()).is_some() || spread.contains(&&*state.source.input)),
         };
-        let state = LogState { sources, registry: self.merged.registry.clone(), commits: self.merged.commits.clone() };
+        let every = |number| {
+            let output = self.numbers.iter().position(|of| *of == number);
+            output.is_some_and(|output| self.plan.outputs[output].spec.placement() == Placement::Every)
+        };
+        let commits = self.merged.commits.for_log(recovered.id, every);
+        let state = LogState { sources, registry: self.merged.registry.clone(), commits };
         let cursors = self.merged.commits.values().flat_map(|commit| &commit.cursors);
         let floor = cursors.filter(|(log, _)| *log == recovered.id).map(|(_, position)| position.sequence).max();
         WriterSeed {
@@ -486,12 +469,23 @@ impl<E: Env> Layout<E> {
 
     /// Where an output goes on in a log: at its cursor; at the end, if the output is new; at the beginning, if the log is.
     fn position(&self, number: OutputNumber, log: &LogEnds) -> Position {
-        match self.merged.commits.get(&number) {
+        match self.merged.commits.highest(number) {
             None => log.end,
-            Some(commit) => {
-                commit.cursors.iter().find(|(id, _)| *id == log.id).map_or(Position::default(), |(_, at)| *at)
-            }
+            Some(_) => self.merged.commits.position(number, log.id).unwrap_or_default(),
         }
+    }
+
+    /// Where an instance of an output goes on: behind the highest commit of all, with its own state.
+    fn resume(&self, output: OutputNumber, instance: Option<LogId>) -> Option<Commit> {
+        let number = self.merged.commits.highest(output)?;
+        let of = |instance| self.merged.commits.get(output, instance).map(|commit| commit.state.clone());
+        let mixed = || self.merged.commits.values().filter(|commit| commit.output == output).max_by_key(|c| c.number);
+        let state = match E::Disk::sabotaged(Sabotage::MixInstances) {
+            true => mixed().map(|commit| commit.state.clone()),
+            false => of(instance),
+        };
+        let state = state.unwrap_or_default();
+        Some(Commit { output, instance, number, cursors: Vec::new(), state })
     }
 
     fn events_owed(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> u64 {
@@ -536,7 +530,7 @@ impl<E: Env> Layout<E> {
                 spec: output.spec.clone(),
                 options: output.options,
                 logs,
-                resume: self.merged.commits.get(&number).cloned(),
+                resume: self.resume(number, (!one).then(|| active[shard].id)),
                 counters,
                 gate: self.gates[index].keeper(if one { 0 } else { shard }),
             });

@@ -201,6 +201,8 @@ pub enum Sabotage {
     RecycleEarly,
     /// An event that is to be a dead letter is passed without one.
     ForgetLetters,
+    /// An instance of an output is opened with the state of another one.
+    MixInstances,
 }
 
 /// Files and directories. All calls may block unless they say otherwise.

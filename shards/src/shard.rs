@@ -136,7 +136,7 @@ pub struct ShardOutput<E: Env> {
     pub options: DeliveryOptions,
     /// The logs and the first event not yet delivered, those that are read to their end first in front.
     pub logs: Vec<(ReadLog<E::Disk>, Position)>,
-    /// The last commit over all logs.
+    /// Its last commit: the highest number of all instances, and the state of its own.
     pub resume: Option<Commit>,
     /// What it counts.
     pub counters: Arc<OutputCounters>,
@@ -359,8 +359,20 @@ impl<E: Env> OutputStarter<'_, E> {
             let opened = async { Some(open_readers(&output, &board).await) };
             if let Some((readers, news)) = or(opened, forced).await {
                 let ShardOutput { spec, options, resume, gate, .. } = output;
-                let parts =
-                    DeliveryParts { spec, context, options, readers, keeper, clerk, resume, news, intakes, gate };
+                let instance = (spec.placement() == Placement::Every).then(|| keeper.log().id());
+                let parts = DeliveryParts {
+                    spec,
+                    context,
+                    options,
+                    readers,
+                    keeper,
+                    clerk,
+                    instance,
+                    resume,
+                    news,
+                    intakes,
+                    gate,
+                };
                 Deliverer::new(parts).run().await;
             }
             delivering.left.set(delivering.left.get() - 1);

@@ -62,7 +62,7 @@ impl<E: Env> Deliverer<E> {
         let cursors = self.readers.iter().zip(&positions).map(|(reader, position)| (reader.log_id(), *position));
         let commit = Commit {
             output: self.context.number,
-            instance: None,
+            instance: self.instance,
             number: self.commit_number + 1,
             cursors: cursors.collect(),
             state,

@@ -16,7 +16,7 @@ use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, Plugin
 use crate::retry::Backoff;
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
-use crate::wal::{Commit, Position, WalError};
+use crate::wal::{Commit, LogId, Position, WalError};
 use full::GIVE_WAY_INTERVAL;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
@@ -72,6 +72,8 @@ pub struct DeliveryParts<E: Env> {
     pub keeper: Rc<Keeper<E>>,
     /// The dead letter queue.
     pub clerk: Rc<Clerk<E>>,
+    /// Whose commits they are: see [`Commit::instance`].
+    pub instance: Option<LogId>,
     /// The last commit of this output over all logs; the layout makes one for a new output.
     pub resume: Option<Commit>,
     /// Raised when a log has news.
@@ -97,6 +99,7 @@ pub struct Deliverer<E: Env> {
     intakes: Arc<Countdown>,
     gate: Gatekeeper,
     stop: Stop,
+    instance: Option<LogId>,
     commit_number: u64,
     /// State of the last commit, and where the readers stood then: what a restarted output goes back to.
     committed_state: Option<Vec<u8>>,
@@ -134,7 +137,8 @@ enum End {
 impl<E: Env> Deliverer<E> {
     /// A delivery; [`Deliverer::run`] does the work.
     pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
-        let DeliveryParts { spec, context, options, mut readers, keeper, clerk, resume, news, intakes, gate } = parts;
+        let DeliveryParts { spec, context, options, mut readers, keeper, clerk, instance, resume, news, intakes, gate } =
+            parts;
         let recent = keeper.with_writer(|writer| writer.recent().clone());
         let own = |reader: &&mut LogReader<_>| reader.log_id() == keeper.log().id();
         readers.iter_mut().filter(own).for_each(|reader| reader.read_recent(recent.clone()));
@@ -146,6 +150,7 @@ impl<E: Env> Deliverer<E> {
             sync_begun: context.env.now(),
             commit_took: Duration::ZERO,
             last_delivery: context.env.now(),
+            instance,
             commit_number: resume.as_ref().map_or(0, |commit| commit.number),
             committed: readers.iter().map(LogReader::position).collect(),
             committed_state: resume.map(|commit| commit.state),

@@ -7,13 +7,14 @@ use crate::env::Sabotage;
 use std::cell::Cell;
 
 /// All of them.
-pub const ALL: [Sabotage; 6] = [
+pub const ALL: [Sabotage; 7] = [
     Sabotage::SkipChecksum,
     Sabotage::RetryFailedSync,
     Sabotage::AcknowledgeEarly,
     Sabotage::CommitEarly,
     Sabotage::RecycleEarly,
     Sabotage::ForgetLetters,
+    Sabotage::MixInstances,
 ];
 
 thread_local! {

@@ -107,6 +107,7 @@
 
 pub mod builder;
 pub mod bytes;
+pub mod commits;
 pub mod cursor;
 pub mod frame;
 pub mod log;

@@ -10,6 +10,7 @@ mod plan;
 mod staging;
 
 use super::builder::{FrameBuilder, Group, Stamp};
+use super::commits::Commits;
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::log::{Log, LogStart, Place};
 use super::positions::SourceTable;
@@ -19,7 +20,7 @@ use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
 use super::snapshot::build_snapshot;
 use super::standby::Unsettled;
-use super::{Commit, LogId, OutputNumber, RegistryEntry, Sequence, WalError, WalOptions, WalType};
+use super::{Commit, LogId, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, Pool, Timestamp};
 use crate::limits::{
@@ -29,7 +30,7 @@ use crate::limits::{
 use crate::signal::Signal;
 use staging::Staging;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -55,18 +56,8 @@ pub struct LogState {
     pub sources: SourceTable,
     /// Outputs by number.
     pub registry: Vec<RegistryEntry>,
-    /// The latest commit of each output.
-    pub commits: BTreeMap<OutputNumber, Commit>,
-}
-
-impl LogState {
-    /// Takes a commit in, unless a later one of the same output is known.
-    pub fn commit(&mut self, commit: Commit) {
-        let newer = self.commits.get(&commit.output).is_none_or(|known| known.number <= commit.number);
-        if newer {
-            self.commits.insert(commit.output, commit);
-        }
-    }
+    /// The latest commit of each instance of an output.
+    pub commits: Commits,
 }
 
 /// Files to be synced, in this order, and what is durable after it.
@@ -332,7 +323,7 @@ impl<E: Env> Writer<E> {
             self.append_for(control.frames_mut(), Purpose::Commit).and_then(|sequence| self.flush().map(|()| sequence));
         self.control = control;
         if result.is_ok() {
-            self.state.commit(commit.clone());
+            self.state.commits.take(commit.clone());
         }
         result
     }

@@ -4,8 +4,9 @@ use super::super::{Exit, output};
 use super::{Data, Recovered};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use tailwater_shards::wal::commits::Commits;
 use tailwater_shards::wal::positions::SourceTable;
-use tailwater_shards::wal::{Commit, OutputNumber, RegistryEntry};
+use tailwater_shards::wal::{OutputNumber, RegistryEntry};
 
 /// Runs the verb.
 pub fn run(data: &Data) -> anyhow::Result<Exit> {
@@ -54,7 +55,7 @@ fn one_log(log: &Recovered, out: &mut String) {
 #[derive(Default)]
 struct Everything {
     registry: BTreeMap<OutputNumber, RegistryEntry>,
-    commits: BTreeMap<OutputNumber, Commit>,
+    commits: Commits,
     sources: SourceTable,
 }
 
@@ -63,11 +64,7 @@ impl Everything {
         for entry in log.state.registry {
             self.registry.insert(entry.number, entry);
         }
-        for (number, commit) in log.state.commits {
-            if self.commits.get(&number).is_none_or(|known| known.number <= commit.number) {
-                self.commits.insert(number, commit);
-            }
-        }
+        self.commits.merge(&log.state.commits);
         self.sources.merge(log.state.sources);
     }
 
@@ -76,11 +73,10 @@ impl Everything {
         for (number, entry) in &self.registry {
             let removed = if entry.removed { ", removed from the configuration" } else { "" };
             let _ = writeln!(out, "output {} (number {}{removed})", entry.name.escape_debug(), number.0);
-            let Some(commit) = self.commits.get(number) else {
+            if self.commits.highest(*number).is_none() {
                 let _ = writeln!(out, "  no commit yet");
-                continue;
-            };
-            for (log, position) in &commit.cursors {
+            }
+            for (log, position) in self.commits.cursors(*number) {
                 let (sequence, event) = (position.sequence.0, position.event);
                 let _ = writeln!(out, "  cursor in log {}: sequence {sequence}, event {event}", log.0);
             }

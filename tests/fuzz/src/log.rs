@@ -185,7 +185,7 @@ impl Model {
         number: usize,
     ) -> (Cursor<SimDisk>, Arc<Reader>, usize) {
         let reading = &mut self.readings[number];
-        let found = writer.state().commits.get(&OutputNumber(number as u8));
+        let found = writer.state().commits.get(OutputNumber(number as u8), None);
         let kept = found.map_or(0, |found| found.number as usize);
         assert!(kept >= reading.durable, "commit {} was durable, {kept} is found", reading.durable);
         assert!(kept <= reading.commits.len(), "commit {kept} was never made");

@@ -95,6 +95,8 @@ pub struct OutputRecord {
     open: BTreeSet<u16>,
     began_again: bool,
     commits: Vec<(u16, Monotonic, u64)>,
+    /// By who made it: the instance that was opened with a state in the present life.
+    states: BTreeMap<u64, u16>,
     /// Deliveries made when it last joined the configuration: what it may go back to at most.
     pub joined: u64,
     /// By source: the highest event that an exact output has written in the present life.
@@ -277,6 +279,17 @@ impl Ledger {
         covered
     }
 
+    /// An instance is opened with the state that was made in some life by some instance: that is for no other one in this life,
+    /// though the log of a shard may be another shard's after a start.
+    pub fn goes_on_with(&self, output: usize, instance: u16, made: u64) {
+        let mut state = self.state();
+        let first = *state.outputs[output].states.entry(made).or_insert(instance);
+        if first != instance {
+            let what = format!("instances {first} and {instance} are opened with the same state");
+            state.oracle.garbled(OutputIndex(output as u8), &what);
+        }
+    }
+
     /// An instance is asked to open.
     pub fn opens(&self, output: usize, instance: u16) {
         let record = &mut self.state().outputs[output];
@@ -341,6 +354,7 @@ impl Ledger {
             record.open.clear();
             record.began_again = false;
             record.commits.clear();
+            record.states.clear();
             record.written.clear();
             (record.accepted, record.refused, record.last) = (0, 0, None);
         }

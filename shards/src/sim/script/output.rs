@@ -86,7 +86,12 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
         let output = Counting { index: self.index, instance, ledger, env, retried: None };
         let one = self.placement == Placement::One;
         Box::pin(async move {
-            let committed = state.and_then(|state| state.try_into().ok()).map(u64::from_le_bytes);
+            let state = state.unwrap_or_default();
+            let committed = state.first_chunk().copied().map(u64::from_le_bytes);
+            let made = state.get(8..).and_then(|made| made.try_into().ok()).map(u64::from_le_bytes);
+            if let Some(made) = made.filter(|_| !one) {
+                output.ledger.goes_on_with(output.index, instance, made);
+            }
             let joined = output.ledger.state().outputs[output.index].joined;
             let covered = one.then(|| committed.unwrap_or(joined));
             output.ledger.opens(output.index, instance);
@@ -171,6 +176,8 @@ impl<E: Env> Output for Counting<E> {
             commit_as_the_mood_says(&self.env, &self.ledger, self.index).await?;
             let covered = self.ledger.commits(self.index, self.instance, self.env.now());
             state.extend_from_slice(&covered.to_le_bytes());
+            let life = self.ledger.state().life;
+            state.extend_from_slice(&(life << 16 | u64::from(self.instance)).to_le_bytes());
             Ok(())
         })
     }

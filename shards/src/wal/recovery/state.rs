@@ -32,9 +32,9 @@ pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), Fr
                 }
             }
             snapshot.sources.into_iter().for_each(|source| state.sources.absorb(source));
-            snapshot.commits.into_iter().for_each(|commit| state.commit(commit));
+            snapshot.commits.into_iter().for_each(|commit| state.commits.take(commit));
         }
-        FrameKind::Commit => state.commit(decode_commit(view.payload(), header.version)?),
+        FrameKind::Commit => state.commits.take(decode_commit(view.payload(), header.version)?),
         FrameKind::Seal => {}
     }
     Ok(())

@@ -89,7 +89,7 @@ fn positions_of_a_source_that_cannot_be_read_again_are_not_kept() {
 fn commit_and_snapshot_round_trip() {
     let commit = commit_of(4, Position { sequence: Sequence(5), event: 6 });
     let mut state = LogState::default();
-    state.commit(commit.clone());
+    state.commits.take(commit.clone());
     state.registry.push(RegistryEntry { number: OutputNumber(3), name: "es".into(), removed: true });
     let ranges = [(0, 5), (7, 9)];
     for (from, to) in ranges {

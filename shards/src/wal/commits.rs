@@ -1,0 +1,200 @@
+//! The latest commits of outputs, as one log or all logs together know them.
+//!
+//! Guarantees: of each instance of an output the commit with the highest number counts, whatever order they come in; a cursor is
+//! the furthest that any of them says, since cursors only move forward; the state of one instance never becomes another's; what
+//! an earlier owner of the number left counts for nothing once a new one has begun.
+//!
+//! An output with one instance has its commits under no instance. One that runs on every shard has them under the log of its
+//! shard, and beside them what the start wrote for all of its instances, under no instance and without state.
+//!
+//! Numbers count up for all instances of an output. Their upper part grows with each owner of the output's number.
+
+use super::{Commit, LogId, OutputNumber, Position};
+use std::collections::BTreeMap;
+
+/// Bits of a commit's number that count the commits of one owner: at a hundred a second enough for three centuries.
+const OWNER_SHIFT: u32 = 40;
+
+type Key = (OutputNumber, Option<LogId>);
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commits {
+    latest: BTreeMap<Key, Commit>,
+}
+
+fn owner(number: u64) -> u64 {
+    number >> OWNER_SHIFT
+}
+
+impl Commits {
+    /// Takes a commit in, unless a later one of the same instance is known.
+    pub fn take(&mut self, commit: Commit) {
+        let key = (commit.output, commit.instance);
+        if self.latest.get(&key).is_none_or(|known| known.number <= commit.number) {
+            self.latest.insert(key, commit);
+        }
+    }
+
+    /// Adds what another log knows.
+    pub fn merge(&mut self, other: &Commits) {
+        for (key, commit) in &other.latest {
+            match self.latest.get_mut(key) {
+                Some(known) if owner(known.number) == owner(commit.number) => {
+                    commit.cursors.iter().for_each(|cursor| advance(&mut known.cursors, *cursor));
+                    if commit.number > known.number {
+                        known.number = commit.number;
+                        known.state.clone_from(&commit.state);
+                    }
+                }
+                Some(known) if owner(known.number) > owner(commit.number) => {}
+                _ => drop(self.latest.insert(*key, commit.clone())),
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &Commit> {
+        self.latest.values()
+    }
+
+    /// The latest of an instance.
+    pub fn get(&self, output: OutputNumber, instance: Option<LogId>) -> Option<&Commit> {
+        let commit = self.latest.get(&(output, instance))?;
+        (owner(commit.number) == owner(self.highest(output)?)).then_some(commit)
+    }
+
+    /// Highest number of a commit of an output; none if it has none.
+    pub fn highest(&self, output: OutputNumber) -> Option<u64> {
+        self.of(output).map(|commit| commit.number).max()
+    }
+
+    /// The first event of a log that an output has not delivered; none if no commit says it.
+    pub fn position(&self, output: OutputNumber, log: LogId) -> Option<Position> {
+        let cursors = self.present(output).flat_map(|commit| &commit.cursors);
+        cursors.filter(|(of, _)| *of == log).map(|(_, position)| *position).max()
+    }
+
+    /// The same for each log that a commit names.
+    pub fn cursors(&self, output: OutputNumber) -> Vec<(LogId, Position)> {
+        let mut cursors = Vec::new();
+        self.present(output).flat_map(|commit| &commit.cursors).for_each(|cursor| advance(&mut cursors, *cursor));
+        cursors
+    }
+
+    /// Begins anew with an output that got the number of an earlier one, or a free number, at `cursors`.
+    pub(crate) fn begin(&mut self, output: OutputNumber, cursors: Vec<(LogId, Position)>) {
+        let number = self.highest(output).map_or(0, |highest| (owner(highest) + 1) << OWNER_SHIFT) + 1;
+        self.latest.retain(|(of, _), _| *of != output);
+        self.take(Commit { output, instance: None, number, cursors, state: Vec::new() });
+    }
+
+    /// What goes into the first snapshot of a log: the cursors of all outputs, the state of those with one instance, and of the
+    /// others, which `every` names, the state of the instance that writes to this log.
+    pub(crate) fn for_log(&self, log: LogId, every: impl Fn(OutputNumber) -> bool) -> Commits {
+        let mut commits = Commits::default();
+        for (number, output) in self.outputs() {
+            let cursors = self.cursors(output);
+            let state = |instance| self.get(output, instance).map(|commit| commit.state.clone());
+            let (all, own) = match every(output) {
+                true => (None, state(Some(log))),
+                false => (state(None), None),
+            };
+            commits.take(Commit { output, instance: None, number, cursors, state: all.unwrap_or_default() });
+            if let Some(state) = own {
+                commits.take(Commit { output, instance: Some(log), number, cursors: Vec::new(), state });
+            }
+        }
+        commits
+    }
+
+    fn of(&self, output: OutputNumber) -> impl Iterator<Item = &Commit> {
+        self.latest.range((output, None)..).take_while(move |((of, _), _)| *of == output).map(|(_, commit)| commit)
+    }
+
+    /// Those of the present owner.
+    fn present(&self, output: OutputNumber) -> impl Iterator<Item = &Commit> {
+        let highest = self.highest(output).map(owner);
+        self.of(output).filter(move |commit| Some(owner(commit.number)) == highest)
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = (u64, OutputNumber)> {
+        let mut outputs: Vec<OutputNumber> = self.latest.keys().map(|(output, _)| *output).collect();
+        outputs.dedup();
+        outputs.into_iter().filter_map(|output| Some((self.highest(output)?, output)))
+    }
+}
+
+fn advance(cursors: &mut Vec<(LogId, Position)>, (log, position): (LogId, Position)) {
+    match cursors.iter_mut().find(|(of, _)| *of == log) {
+        Some((_, at)) => *at = position.max(*at),
+        None => cursors.push((log, position)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::Sequence;
+
+    const OUTPUT: OutputNumber = OutputNumber(3);
+
+    fn commit(instance: Option<u64>, number: u64, cursors: &[(u64, u64)], state: &str) -> Commit {
+        let position = |sequence| Position { sequence: Sequence(sequence), event: 0 };
+        Commit {
+            output: OUTPUT,
+            instance: instance.map(LogId),
+            number,
+            cursors: cursors.iter().map(|(log, sequence)| (LogId(*log), position(*sequence))).collect(),
+            state: state.as_bytes().to_vec(),
+        }
+    }
+
+    fn of(commits: &[Commit]) -> Commits {
+        let mut all = Commits::default();
+        commits.iter().for_each(|commit| all.take(commit.clone()));
+        all
+    }
+
+    fn state(commits: &Commits, instance: Option<u64>) -> Option<String> {
+        let commit = commits.get(OUTPUT, instance.map(LogId))?;
+        Some(String::from_utf8_lossy(&commit.state).into_owned())
+    }
+
+    fn sequence(commits: &Commits, log: u64) -> Option<u64> {
+        commits.position(OUTPUT, LogId(log)).map(|position| position.sequence.0)
+    }
+
+    #[test]
+    fn each_instance_keeps_its_own_state_and_the_furthest_cursors_count() {
+        let start = commit(None, 5, &[(1, 10), (2, 20)], "");
+        let first = of(&[start.clone(), commit(Some(1), 9, &[(1, 90)], "of one")]);
+        let second = of(&[start, commit(Some(2), 7, &[(2, 70)], "of two")]);
+        for (one, other) in [(&first, &second), (&second, &first)] {
+            let mut merged = one.clone();
+            merged.merge(other);
+            assert_eq!(
+                (state(&merged, Some(1)), state(&merged, Some(2))),
+                (Some("of one".into()), Some("of two".into()))
+            );
+            assert_eq!((sequence(&merged, 1), sequence(&merged, 2), sequence(&merged, 3)), (Some(90), Some(70), None));
+            let written = merged.for_log(LogId(2), |_| true);
+            assert_eq!((state(&written, Some(1)), state(&written, Some(2))), (None, Some("of two".into())));
+            assert_eq!((state(&written, None), written.highest(OUTPUT)), (Some(String::new()), Some(9)));
+            assert_eq!((sequence(&written, 1), sequence(&written, 2)), (Some(90), Some(70)));
+        }
+    }
+
+    #[test]
+    fn new_owner_of_a_number_gets_nothing_of_the_one_before() {
+        let old = of(&[commit(None, 5, &[(1, 10)], "old"), commit(Some(1), 99, &[(1, 90)], "old instance")]);
+        let mut new = old.clone();
+        new.begin(OUTPUT, commit(None, 0, &[(1, 95)], "").cursors);
+        for (one, other) in [(&old, &new), (&new, &old)] {
+            let mut merged = one.clone();
+            merged.merge(other);
+            assert_eq!((state(&merged, None), state(&merged, Some(1))), (Some(String::new()), None));
+            assert_eq!(sequence(&merged, 1), Some(95));
+        }
+    }
+}
