@@ -14,7 +14,7 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::sim::SimDisk;
 use tailwater_shards::wal::manifest::DataDirectory;
-use tailwater_shards::wal::{LogId, WalError};
+use tailwater_shards::wal::{LogId, OutputNumber, RegistryEntry, WalError};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -113,6 +113,9 @@ fn foreign_journal(bytes: &[u8]) -> Vec<u8> {
     foreign
 }
 
+const MANIFEST_2: &[u8] =
+    b"tailwater-data 2\nnext_log 3\noutput 0 present es\noutput 2 removed an\\\\old\\none\nchecksum be25ca95\n";
+
 #[test]
 fn manifest_of_a_data_directory() {
     let open = |bytes: &[u8]| {
@@ -122,17 +125,29 @@ fn manifest_of_a_data_directory() {
         let directory = DataDirectory::open(disk.clone(), Path::new("/data"));
         (disk, directory)
     };
-    let bytes = fixture("data-v1/manifest", b"tailwater-data 1\nnext_log 3\n");
+    let first = fixture("data-v1/manifest", b"tailwater-data 1\nnext_log 3\n");
+    let (_, directory) = open(&first);
+    let mut directory = directory.unwrap_or_else(|error| panic!("{error}"));
+    assert!(directory.outputs().is_empty());
+    assert_eq!(directory.new_log().unwrap_or_else(|error| panic!("{error}")), LogId(3));
+    let entry =
+        |number, name: &str, removed| RegistryEntry { number: OutputNumber(number), name: name.into(), removed };
+    let outputs = [entry(0, "es", false), entry(2, "an\\old\none", true)];
+    let bytes = fixture("data-v2/manifest", MANIFEST_2);
     let (disk, directory) = open(&bytes);
     let mut directory = directory.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(directory.outputs(), outputs);
+    assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), bytes, "opening changes nothing");
+    directory.set_outputs(&outputs[..1]).unwrap_or_else(|error| panic!("{error}"));
+    directory.set_outputs(&outputs).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), bytes, "this version writes what it wrote");
     assert_eq!(directory.logs().unwrap_or_else(|error| panic!("{error}")), [LogId(2)]);
     assert_eq!(directory.new_log().unwrap_or_else(|error| panic!("{error}")), LogId(3));
     let text = String::from_utf8(bytes).expect("a manifest is text");
-    let foreign = text.replace("data 1", "data 2");
+    let foreign = text.replace("data 2", "data 3");
     let (disk, directory) = open(foreign.as_bytes());
     let refused = directory.map(|_| ());
-    assert!(matches!(refused, Err(WalError::Unusable { reason, .. }) if reason.contains("format 2")));
+    assert!(matches!(refused, Err(WalError::Unusable { reason, .. }) if reason.contains("format 3")));
     assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), foreign.as_bytes(), "it is not touched");
 }
 

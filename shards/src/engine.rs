@@ -158,9 +158,17 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
         logs.iter().filter(|log| log.highest_seen > log.last).map(|log| (log.id, log.highest_seen.0 - log.last.0));
     let cut = cut.collect();
     let damage = logs.iter_mut().flat_map(|log| std::mem::take(&mut log.damage)).collect();
-    let mut merged = merge(&logs);
+    let mut merged = merge(directory.outputs(), &logs);
+    check_outputs_known(&directory, &merged)?;
     merged.sources.expire(now);
     let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
+    match directory.set_outputs(&merged.registry) {
+        // The logs say it too, and what they hold can be delivered all the same.
+        Err(error) if error.is_no_room() && fresh.is_empty() => {
+            tracing::warn!(%error, "no room to note the numbers of the outputs beside the logs");
+        }
+        noted => noted?,
+    }
     while logs.len() < plan.shards {
         let id = directory.new_log()?;
         logs.push(scan(&directory, id)?);
@@ -183,9 +191,10 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     Ok(engine)
 }
 
-fn merge<D: Disk>(logs: &[RecoveredLog<D>]) -> Merged {
-    let mut merged =
-        Merged { sources: SourceTable::new(), commits: Commits::default(), registry: Vec::new(), masks: 0 };
+fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]) -> Merged {
+    // The manifest says it before any log does.
+    let (sources, commits) = (SourceTable::new(), Commits::default());
+    let mut merged = Merged { sources, commits, registry: outputs.to_vec(), masks: 0 };
     for log in logs {
         merged.sources.merge(log.state.sources.clone());
         merged.masks |= log.outputs_used;
@@ -201,6 +210,22 @@ fn merge<D: Disk>(logs: &[RecoveredLog<D>]) -> Merged {
         }
     }
     merged
+}
+
+/// Refuses logs with events for outputs that nobody knows: they would be passed over without a word.
+fn check_outputs_known<D: Disk>(directory: &DataDirectory<D>, merged: &Merged) -> Result<(), WalError> {
+    let known = merged.registry.iter().fold(0, |known, entry| known | entry.number.bit());
+    let unknown: Vec<String> =
+        (0..OUTPUTS_MAX).filter(|number| merged.masks & !known & 1 << number != 0).map(|n| n.to_string()).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let reason = format!(
+        "the logs hold events for the outputs number {}, but neither the manifest nor what is left of the logs says which these \
+         are: add a line `output N present NAME` for each, write `tailwater-data 1` in the first line, and start again",
+        unknown.join(", ")
+    );
+    Err(WalError::Unusable { path: directory.manifest_path(), reason })
 }
 
 /// What the outputs of a plan are in the log.
@@ -309,12 +334,6 @@ struct Layout<E: Env> {
     stop: Stop,
 }
 
-/// A log of which only the beginning and the end matter here.
-struct LogEnds {
-    id: LogId,
-    end: Position,
-}
-
 impl<E: Env> Layout<E> {
     fn lay_out(
         self,
@@ -325,9 +344,8 @@ impl<E: Env> Layout<E> {
         removed: Vec<RegistryEntry>,
     ) -> Result<Engine<E>, WalError> {
         let shards = self.plan.shards;
-        let ends = |log: &RecoveredLog<E::Disk>| LogEnds { id: log.id, end: log.end() };
-        let active_ends: Vec<LogEnds> = active.iter().map(ends).collect();
-        let adopted_ends: Vec<LogEnds> = adopted.iter().map(ends).collect();
+        let ids = |logs: &[RecoveredLog<E::Disk>]| -> Vec<LogId> { logs.iter().map(|log| log.id).collect() };
+        let (active_ids, adopted_ids) = (ids(&active), ids(&adopted));
         let readable: Vec<Arc<Log<E::Disk>>> = active.iter().map(|log| log.reader(disk.clone())).collect();
         let adopted = adopted.into_iter().map(|log| log.into_log(disk.clone())).collect::<Result<Vec<_>, _>>()?;
         let removed = removed
@@ -354,7 +372,7 @@ impl<E: Env> Layout<E> {
         };
         let mut seeds = Vec::new();
         for (index, (recovered, ends)) in active.into_iter().zip(mesh_ends).enumerate() {
-            let outputs = self.outputs_of(index, &active_ends, &adopted_ends, &readable, &adopted, &mut meters);
+            let outputs = self.outputs_of(index, &active_ids, &adopted_ids, &readable, &adopted, &mut meters);
             seeds.push(ShardSeed {
                 shard: shard_id(index),
                 shards,
@@ -467,12 +485,10 @@ impl<E: Env> Layout<E> {
         }
     }
 
-    /// Where an output goes on in a log: at its cursor; at the end, if the output is new; at the beginning, if the log is.
-    fn position(&self, number: OutputNumber, log: &LogEnds) -> Position {
-        match self.merged.commits.highest(number) {
-            None => log.end,
-            Some(_) => self.merged.commits.position(number, log.id).unwrap_or_default(),
-        }
+    /// Where an output goes on in a log: at its cursor, or at the beginning, if the log is new or nothing is left of what said
+    /// where the cursor is. An output that is new has a cursor at the end of each log.
+    fn position(&self, number: OutputNumber, log: LogId) -> Position {
+        self.merged.commits.position(number, log).unwrap_or_default()
     }
 
     /// Where an instance of an output goes on: behind the highest commit of all, with its own state.
@@ -489,15 +505,14 @@ impl<E: Env> Layout<E> {
     }
 
     fn events_owed(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> u64 {
-        let ends = LogEnds { id: log.id(), end: log.end() };
-        events_after(log, self.position(number, &ends), number)
+        events_after(log, self.position(number, log.id()), number)
     }
 
     fn outputs_of(
         &self,
         shard: usize,
-        active: &[LogEnds],
-        adopted: &[LogEnds],
+        active: &[LogId],
+        adopted: &[LogId],
         readable: &[Arc<Log<E::Disk>>],
         adopted_logs: &[Arc<Log<E::Disk>>],
         meters: &mut Meters<E::Disk>,
@@ -514,13 +529,13 @@ impl<E: Env> Layout<E> {
             let counters = Arc::new(OutputCounters::default());
             let mut logs = Vec::new();
             for at in (0..adopted.len()).filter(|at| mine(*at)) {
-                let (log, position) = (&adopted_logs[at], self.position(number, &adopted[at]));
+                let (log, position) = (&adopted_logs[at], self.position(number, adopted[at]));
                 let claim = log.register(position, Arc::new(Signal::new()));
                 logs.push((ReadLog::Adopted(log.clone(), claim), position));
                 counters.recovered_events.add(self.events_owed(&adopted_logs[at], number));
             }
             for at in (0..active.len()).filter(|at| mine(*at)) {
-                logs.push((ReadLog::Active(shard_id(at)), self.position(number, &active[at])));
+                logs.push((ReadLog::Active(shard_id(at)), self.position(number, active[at])));
                 counters.recovered_events.add(self.events_owed(&readable[at], number));
             }
             meters.outputs.push(OutputMeter { output: index, number, shard, counters: counters.clone() });
@@ -530,7 +545,7 @@ impl<E: Env> Layout<E> {
                 spec: output.spec.clone(),
                 options: output.options,
                 logs,
-                resume: self.resume(number, (!one).then(|| active[shard].id)),
+                resume: self.resume(number, (!one).then(|| active[shard])),
                 counters,
                 gate: self.gates[index].keeper(if one { 0 } else { shard }),
             });

@@ -1,24 +1,28 @@
 //! The data directory: layout, lock, manifest and the logs in it.
 //!
 //! Guarantees: one engine per directory; a log id is never given twice, because the manifest with the next one is durable
-//! before the log's directory is made; the names of all logs, and of the directory, are durable once it is open. Does not look
+//! before the log's directory is made; which output has which number is known although a log has lost what it says of that; the names of all logs, and of the directory, are durable once it is open. Does not look
 //! into logs.
 
+mod text;
+
+pub use text::FORMAT_VERSION;
+
 use super::segment::io_error;
-use super::{LogId, WalError};
+use super::{LogId, RegistryEntry, WalError};
 use crate::env::{Disk, File as _, Open};
 use std::io;
 use std::path::{Path, PathBuf};
+use text::Manifest;
 
-/// The format of the data directory that this code reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
-const MANIFEST_BYTES_MAX: usize = 4096;
+/// Bytes of the longest manifest: all outputs, with names of a kilobyte.
+const MANIFEST_BYTES_MAX: usize = 96 * 1024;
 
 /// An open data directory; locked while it lives.
 pub struct DataDirectory<D: Disk> {
     disk: D,
     root: PathBuf,
-    next_log: u64,
+    manifest: Manifest,
     /// Whether there was a manifest.
     stored: bool,
     _lock: Option<D::Lock>,
@@ -71,18 +75,19 @@ impl<D: Disk> DataDirectory<D> {
 
     /// Opens the directory to look at it, without the lock: what is read may change meanwhile. Blocks.
     pub fn inspect(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
-        let mut directory = DataDirectory { disk, root: root.to_path_buf(), next_log: 1, stored: false, _lock: None };
+        let manifest = Manifest { next_log: 1, outputs: Vec::new() };
+        let mut directory = DataDirectory { disk, root: root.to_path_buf(), manifest, stored: false, _lock: None };
         let path = directory.manifest_path();
         match read_text(&directory.disk, &path) {
             Ok(text) => {
-                directory.next_log = parse(&text).map_err(|reason| WalError::Unusable { path, reason })?;
+                directory.manifest = Manifest::decode(&text).map_err(|reason| WalError::Unusable { path, reason })?;
                 directory.stored = true;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(highest) = directory.logs()?.last() {
                     let reason = format!(
                         "the manifest is missing although there are logs: restore it, or write the two lines \
-                         \"tailwater-data {FORMAT_VERSION}\" and \"next_log N\" with N above {} and above every log \
+                         \"tailwater-data 1\" and \"next_log N\" with N above {} and above every log \
                          that ever was here",
                         highest.0
                     );
@@ -97,11 +102,11 @@ impl<D: Disk> DataDirectory<D> {
     /// A manifest that came from a copy may be behind the logs: it would give their ids once more.
     fn check_next(&self) -> Result<(), WalError> {
         match self.logs()?.last() {
-            Some(highest) if highest.0 >= self.next_log => {
+            Some(highest) if highest.0 >= self.manifest.next_log => {
                 let reason = format!(
                     "the manifest says next_log {}, but there is a log {}: it is older than the logs; write \"next_log N\" with \
-                     N above every log that ever was here",
-                    self.next_log, highest.0
+                     N above every log that ever was here, and \"tailwater-data 1\" in the first line",
+                    self.manifest.next_log, highest.0
                 );
                 Err(WalError::Unusable { path: self.manifest_path(), reason })
             }
@@ -109,8 +114,27 @@ impl<D: Disk> DataDirectory<D> {
         }
     }
 
-    fn manifest_path(&self) -> PathBuf {
+    /// Where the manifest is.
+    pub fn manifest_path(&self) -> PathBuf {
         self.root.join("manifest")
+    }
+
+    /// Outputs by number, as the last start that changed any said.
+    pub fn outputs(&self) -> &[RegistryEntry] {
+        &self.manifest.outputs
+    }
+
+    /// Says which output has which number, durably: before any log says so. Blocks.
+    pub fn set_outputs(&mut self, outputs: &[RegistryEntry]) -> Result<(), WalError> {
+        if self.manifest.outputs == outputs {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.manifest.outputs, outputs.to_vec());
+        let stored = self.store();
+        if stored.is_err() {
+            self.manifest.outputs = before;
+        }
+        stored
     }
 
     /// Where damaged bytes are copied to.
@@ -144,8 +168,8 @@ impl<D: Disk> DataDirectory<D> {
 
     /// Makes a new, empty log. Blocks.
     pub fn new_log(&mut self) -> Result<LogId, WalError> {
-        let id = LogId(self.next_log);
-        self.next_log = id.0.checked_add(1).ok_or_else(|| WalError::Unusable {
+        let id = LogId(self.manifest.next_log);
+        self.manifest.next_log = id.0.checked_add(1).ok_or_else(|| WalError::Unusable {
             path: self.manifest_path(),
             reason: "next_log is the last number there is: restore the manifest from a copy".to_owned(),
         })?;
@@ -176,7 +200,7 @@ impl<D: Disk> DataDirectory<D> {
     fn store(&self) -> Result<(), WalError> {
         let path = self.manifest_path();
         let aside = self.root.join("manifest.new");
-        let text = format!("tailwater-data {FORMAT_VERSION}\nnext_log {}\n", self.next_log);
+        let text = self.manifest.encode();
         let file = self.disk.open(&aside, Open::Create).map_err(io_error(&aside))?;
         let written = file.truncate(0).and_then(|()| file.write_at(text.as_bytes(), 0)).and_then(|()| file.sync());
         written.map_err(io_error(&aside))?;
@@ -202,24 +226,4 @@ fn read_text<D: Disk>(disk: &D, path: &Path) -> io::Result<String> {
         }
     }
     Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
-}
-
-fn parse(text: &str) -> Result<u64, String> {
-    let mut format = None;
-    let mut next_log = None;
-    for line in text.lines() {
-        match line.split_once(' ') {
-            Some(("tailwater-data", version)) => format = version.trim().parse::<u32>().ok(),
-            Some(("next_log", number)) => next_log = number.trim().parse::<u64>().ok().filter(|number| *number > 0),
-            _ => {}
-        }
-    }
-    match (format, next_log) {
-        (Some(FORMAT_VERSION), Some(next_log)) => Ok(next_log),
-        (Some(version), _) if version != FORMAT_VERSION => Err(format!(
-            "the data directory has format {version} and this program knows {FORMAT_VERSION}: start the version that \
-             wrote it, or name another data_dir"
-        )),
-        _ => Err("the manifest is damaged: restore it from a copy, or move the data directory away".to_owned()),
-    }
 }

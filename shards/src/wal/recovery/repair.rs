@@ -28,6 +28,9 @@ pub(super) fn holds<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> bool {
 
 pub(super) fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), WalError> {
     disk.create_dir_all(directory).map_err(io_error(directory))?;
+    if let Some(parent) = directory.parent() {
+        disk.sync_dir(parent).map_err(io_error(parent))?;
+    }
     let file = disk.open(path, Open::Create).map_err(io_error(path))?;
     file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(path))?;
     disk.sync_dir(directory).map_err(io_error(directory))

@@ -326,8 +326,8 @@ fn the_data_directory_gives_no_log_id_twice_and_is_locked() {
     drop(directory);
     machine.disk().outside().remove("/elsewhere/manifest").unwrap();
     assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("restore")));
-    machine.disk().outside().write("/elsewhere/manifest", b"tailwater-data 2\nnext_log 9\n").unwrap();
-    assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("format 2")));
+    machine.disk().outside().write("/elsewhere/manifest", b"tailwater-data 3\nnext_log 9\n").unwrap();
+    assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("format 3")));
 }
 
 #[test]
@@ -408,4 +408,18 @@ fn positions_of_an_incomplete_group_are_not_taken() {
     let recovered = machine.scan().unwrap();
     assert_eq!((recovered.ended_by, recovered.events), ("torn_group", 0));
     assert!(recovered.state.sources.get(SourceKey(7)).is_none(), "none of its events is in the log");
+}
+
+#[test]
+fn what_is_set_aside_is_durable_under_its_name() {
+    let mut machine = Machine::new(34, SMALL, 4);
+    machine.disk().outside().create_dir_all("/data").unwrap();
+    written(&mut machine, 6, |_| true);
+    let disk = machine.disk();
+    let (offset, _) = frames(&disk, 1)[2];
+    flip(&disk, 1, offset + 100);
+    let recovered = machine.scan().unwrap();
+    let path = recovered.damage[0].quarantined.clone().unwrap();
+    machine.simulation.crash(Crash::Power);
+    assert!(machine.disk().outside().exists(&path), "its directory had its name too");
 }

@@ -1,0 +1,148 @@
+//! The manifest as text: what a data directory knows beside its logs.
+//!
+//! ```text
+//! tailwater-data 2
+//! next_log 7
+//! output 0 present search
+//! output 1 removed archive
+//! checksum 9a3bf210
+//! ```
+//!
+//! An output is named with its number, whether it is in the configuration or was removed from it while events for it may be in a log, and its
+//! name, in which `\` and line ends are escaped. The checksum is CRC-32C of all bytes before its line, in hexadecimal. Version 1 has the
+//! first two lines alone and no checksum; a person who repairs a manifest writes `tailwater-data 1`, and may name outputs too.
+//!
+//! Guarantees: what is written is read back the same; a changed byte is noticed.
+
+use crate::limits::OUTPUTS_MAX;
+use crate::wal::{OutputNumber, RegistryEntry};
+use std::fmt::Write as _;
+
+/// The format of the data directory that this code writes; it reads version 1 too.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// What a manifest says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Manifest {
+    /// The next log gets this number.
+    pub next_log: u64,
+    /// Outputs by number.
+    pub outputs: Vec<RegistryEntry>,
+}
+
+const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or move the data directory away";
+
+impl Manifest {
+    pub(super) fn encode(&self) -> String {
+        let mut text = format!("tailwater-data {FORMAT_VERSION}\nnext_log {}\n", self.next_log);
+        for RegistryEntry { number, name, removed } in &self.outputs {
+            let name = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+            let _ = writeln!(text, "output {} {}{name}", number.0, if *removed { "removed " } else { "present " });
+        }
+        let checksum = crc_fast::crc32_iscsi(text.as_bytes());
+        let _ = writeln!(text, "checksum {checksum:08x}");
+        text
+    }
+
+    pub(super) fn decode(text: &str) -> Result<Manifest, String> {
+        let version =
+            text.lines().next().and_then(|line| line.strip_prefix("tailwater-data ")?.trim().parse::<u32>().ok());
+        let version = version.ok_or(DAMAGED)?;
+        if version > FORMAT_VERSION {
+            return Err(format!(
+                "the data directory has format {version} and this program knows {FORMAT_VERSION}: start the version that \
+                 wrote it, or name another data_dir"
+            ));
+        }
+        let mut manifest = Manifest::default();
+        let (mut from, mut sound) = (0, version == 1);
+        for line in text.split_inclusive('\n') {
+            match line.trim_end_matches(['\n', '\r']).split_once(' ') {
+                Some(("next_log", number)) => manifest.next_log = number.trim().parse().unwrap_or(0),
+                Some(("output", entry)) => manifest.outputs.push(output(entry).ok_or(DAMAGED)?),
+                Some(("checksum", sum)) => {
+                    let wanted = crc_fast::crc32_iscsi(&text.as_bytes()[..from]);
+                    sound |= u32::from_str_radix(sum.trim(), 16) == Ok(wanted);
+                }
+                _ => {}
+            }
+            from += line.len();
+        }
+        if !sound {
+            return Err(format!("{DAMAGED}; one that a person has changed says `tailwater-data 1` in its first line"));
+        }
+        match version > 0 && manifest.next_log > 0 && manifest.is_sound() {
+            true => Ok(manifest),
+            false => Err(DAMAGED.to_owned()),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        let mut seen = 0u64;
+        self.outputs.iter().all(|output| {
+            let new = seen & output.number.bit() == 0;
+            seen |= output.number.bit();
+            new
+        })
+    }
+}
+
+fn output(entry: &str) -> Option<RegistryEntry> {
+    let (number, rest) = entry.split_once(' ')?;
+    let number = number.parse().ok().filter(|number| usize::from(*number) < OUTPUTS_MAX).map(OutputNumber)?;
+    let (word, name) = rest.split_once(' ')?;
+    let removed = match word {
+        "present" => false,
+        "removed" => true,
+        _ => return None,
+    };
+    Some(RegistryEntry { number, name: unescape(name)?, removed })
+}
+
+fn unescape(name: &str) -> Option<String> {
+    let mut plain = String::with_capacity(name.len());
+    let mut chars = name.chars();
+    while let Some(c) = chars.next() {
+        plain.push(match c {
+            '\\' => match chars.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                '\\' => '\\',
+                _ => return None,
+            },
+            c => c,
+        });
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let entry =
+            |number, name: &str, removed| RegistryEntry { number: OutputNumber(number), name: name.into(), removed };
+        Manifest { next_log: 7, outputs: vec![entry(0, "es", false), entry(5, "two words\n\\n", true)] }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        assert_eq!(Manifest::decode(&manifest().encode()), Ok(manifest()));
+        let first = Manifest { next_log: 3, outputs: Vec::new() };
+        assert_eq!(Manifest::decode("tailwater-data 1\nnext_log 3\n"), Ok(first));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_or_changes_nothing() {
+        let text = manifest().encode();
+        for at in 0..text.len() {
+            for bit in 0..8 {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] ^= 1 << bit;
+                let read = Manifest::decode(&String::from_utf8_lossy(&bytes));
+                assert!(read.is_err() || read == Ok(manifest()), "bit {bit} of byte {at}: {read:?}");
+            }
+        }
+    }
+}
