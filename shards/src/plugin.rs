@@ -163,8 +163,15 @@ pub trait Processor {
 pub trait OutputSpec<E: Env>: Send + Sync + 'static {
     /// On which shards it runs. With [`Placement::One`] one instance reads the logs of all shards.
     fn placement(&self) -> Placement;
-    /// Opens an instance; `state` is what its last durable commit carried, empty if that was before anything was delivered.
-    /// What an earlier life wrote beyond that commit is undone here, by outputs that can.
+    /// Opens an instance. `state` is what the last durable commit of this instance carried. It is empty where that commit came
+    /// before anything was delivered, and where the output has commits and this instance has none; it is none where nothing
+    /// readable is left of any commit of the output. What an earlier start wrote beyond that commit is undone here, by outputs
+    /// that can.
+    ///
+    /// An instance is known by the log that it writes to. With [`Placement::Every`] each gets back its own state and never
+    /// another one's: that of an instance whose log is adopted, because there are fewer shards, is given to nobody, although
+    /// its cursors count for whoever reads that log. With more shards again, an instance whose log still exists gets the state
+    /// that it had, and another one may have delivered from that log meanwhile. So such a state may be older than the cursors.
     fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult>;
 }
 
