@@ -250,8 +250,9 @@ pub trait Output {
     }
 
     /// Makes all that was delivered durable at the destination and appends to `state` what [`OutputSpec::open`] needs to
-    /// continue from here (at most [`crate::limits::COMMIT_STATE_BYTES_MAX`] bytes). The engine then commits the cursor
-    /// together with the state. After an error the instance is dropped and opened again from its last commit.
+    /// continue from here: at most [`crate::limits::commit_state_bytes_max`] bytes, which is less than
+    /// [`crate::limits::COMMIT_STATE_BYTES_MAX`] where segments are small or outputs many. A longer state is refused, as if this
+    /// had failed. The engine commits the cursor together with the state. After an error the instance is dropped and opened again from its last commit.
     fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
         let _ = state;
         Box::pin(async { Ok(()) })

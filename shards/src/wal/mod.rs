@@ -12,7 +12,7 @@
 //! ├── manifest                      text: format version, next log id, numbers of outputs, checksum (written aside, synced, renamed)
 //! ├── quarantine/                   damaged bytes, copied aside: log-ID-segment-N-offset-O.bin
 //! └── wal/log-00000001/             one log; its id is never used again
-//!     ├── 0000000000000001.seg      segments, numbered from 1 without gaps; the lowest go first
+//!     ├── 0000000000000001.seg      segments, numbered from 1; the lowest go first, those without events before older ones
 //!     └── standby-0.seg             preallocated or recycled files waiting to become the next segment
 //! ```
 //!
@@ -72,8 +72,10 @@
 //!      -     - position section, padded to 8
 //! ```
 //!
-//! `MORE` marks a frame whose group goes on in the next frame. A group is valid only with its last frame, which holds the
-//! positions; recovery cuts an incomplete group off, and readers see a group only when it is whole. A group may cross into
+//! `MORE` marks a frame whose group goes on in the next frame. A group is valid only with its last frame, which holds the position
+//! of its batch; positions that were held back may be in frames beside it, and none counts before the group is whole. Recovery cuts
+//! an incomplete group off, and readers see a group only when it is whole. A batch of more than half a segment is several groups,
+//! with its position in the last. A group may cross into
 //! the next segment; seal and snapshot frames in between do not end it.
 //! `EPOCH` marks the first frame after a start of the log, which has a higher epoch and whose sequence may jump: a snapshot, or
 //! the seal of the segment when the snapshot has to open the next one.
@@ -95,7 +97,9 @@
 //! Commit payload: output number u8 · 3 zero bytes · state length u32 · commit number u64 · cursor count u32 · 4 zero bytes ·
 //! instance u64 (the log that the output's instance writes to, 0 for an output with one instance; not in version 1) ·
 //! (log u64, sequence u64, event u32, 4 zero bytes) each · state bytes. A cursor names the first event not yet delivered.
-//! The commit with the highest number wins, in whichever log it is found.
+//! Of each instance the commit with the highest number wins, in whichever log it is found; of the cursors of all instances of an
+//! output the furthest counts. Bits 40 and up of the number grow with each owner of the output's number: what an earlier owner
+//! left counts for nothing.
 //!
 //! # Recovery
 //!

@@ -171,7 +171,7 @@ pub struct Snapshot {
     pub registry: Vec<RegistryEntry>,
     /// Sources.
     pub sources: Vec<SourceState>,
-    /// The latest commit of each output.
+    /// The latest commit of each instance of an output.
     pub commits: Vec<Commit>,
 }
 
