@@ -9,10 +9,14 @@ use super::{LogId, OutputNumber, Position, Sequence};
 use crate::env::{Disk, Sabotage};
 use crate::limits::{OUTPUTS_MAX, SEGMENT_NUMBER_MAX};
 use crate::signal::Signal;
+#[cfg(loom)]
+use loom::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+#[cfg(not(loom))]
+use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64};
 
 /// A place in a log's files. Ordered as the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -72,9 +76,10 @@ pub struct LogCounters {
     pub snapshot_ranges: Counter,
 }
 
-/// A relaxed counter with a single writer: a plain load and store, no locked instruction.
+/// A relaxed counter with a single writer: a plain load and store, no locked instruction. Orders nothing, so models of the log
+/// need not interleave it.
 #[derive(Default)]
-pub struct Counter(AtomicU64);
+pub struct Counter(std::sync::atomic::AtomicU64);
 
 impl Counter {
     /// The value.
@@ -263,7 +268,8 @@ impl<D: Disk> Log<D> {
         let reader =
             Arc::new(Reader { floor: AtomicU64::new(floor), sequence: AtomicU64::new(position.sequence.0), published });
         readers.push(reader.clone());
-        self.readers_generation.fetch_add(1, Ordering::Release);
+        // Acquire too: what the writer published before it last asked for the generation is seen from here on.
+        self.readers_generation.fetch_add(1, Ordering::AcqRel);
         reader
     }
 
@@ -279,8 +285,7 @@ impl<D: Disk> Log<D> {
     pub fn release(&self, reader: &Reader, position: Position) {
         reader.sequence.fetch_max(position.sequence.0, Ordering::AcqRel);
         let floor = self.segment_of(position).map_or(0, |segment| segment.number);
-        if floor > reader.floor.load(Ordering::Relaxed) {
-            reader.floor.store(floor, Ordering::Release);
+        if reader.floor.fetch_max(floor, Ordering::AcqRel) < floor {
             self.housekeeping.notify();
         }
     }
@@ -292,8 +297,14 @@ impl<D: Disk> Log<D> {
         floor > reader.floor.load(Ordering::Relaxed) || adopted && position.sequence > self.last()
     }
 
+    /// Changes when a reader comes or goes. The writer asks for it after it has published, to know whether the signals that it
+    /// keeps are still those of all readers.
+    ///
+    /// It adds nothing instead of loading, since a load may run ahead of the stores that publish. Of two that change one word
+    /// one comes first: either this one sees a reader that registers meanwhile, or that reader sees what was published. With a
+    /// load neither might see the other, and the reader would sleep on frames that nobody tells it of.
     pub(crate) fn readers_generation(&self) -> u64 {
-        self.readers_generation.load(Ordering::Acquire)
+        self.readers_generation.fetch_add(0, Ordering::AcqRel)
     }
 
     pub(crate) fn reader_signals(&self) -> Vec<Arc<Signal>> {

@@ -351,7 +351,9 @@ impl<E: Env> Writer<E> {
             self.flush()?;
             self.refused |= matches!(error, WalError::Full);
             self.log.set_full(self.refused);
-            self.signals.iter().filter(|_| self.refused).for_each(|signal| signal.notify());
+            if self.refused {
+                self.wake_readers();
+            }
             return Err(error);
         }
         let count = frames.len();
@@ -516,6 +518,11 @@ impl<E: Env> Writer<E> {
             self.sealed.clear();
             self.log.set_synced(last);
         }
+        self.wake_readers();
+    }
+
+    /// Wakes every reader, those that have registered since the last time included. What they are woken for is stored before.
+    fn wake_readers(&mut self) {
         let generation = self.log.readers_generation();
         if generation != self.signals_generation {
             self.signals = self.log.reader_signals();

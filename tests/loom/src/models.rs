@@ -1,4 +1,8 @@
-//! The models: wrap, full, empty, either side dropped first, and waking in both directions.
+//! The models of ring and signal: wrap, full, empty, either side dropped first, and waking in both directions; and what the models
+//! of the log share with them.
+
+mod log;
+mod recycling;
 
 use crate::ring::{Consumer, Producer, ring};
 use crate::signal::Signal;
@@ -16,6 +20,22 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
     builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
     builder.max_branches = 10_000;
     builder.check(run);
+}
+
+/// Places where a model wants every order. Loom tells which orders differ by the last access to a word alone, and may miss that a
+/// store comes before a load of another thread when its own thread has loaded in between. This is a word that both sides change
+/// at such a place. Relaxed, so it hands nothing over.
+#[derive(Clone)]
+struct Turns(Arc<AtomicUsize>);
+
+impl Turns {
+    fn new() -> Turns {
+        Turns(Arc::new(AtomicUsize::new(0)))
+    }
+
+    fn turn(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// An item whose memory loom watches: one that is lost is a leak, one that is read twice is a race or a double free.

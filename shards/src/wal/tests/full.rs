@@ -42,6 +42,19 @@ fn commit(writer: &mut TestWriter, disk: &SimDisk, commit: &Commit) -> Result<Se
     writer.commit(commit)
 }
 
+#[test]
+fn full_log_wakes_a_reader_that_came_after_the_last_publication() {
+    let mut machine = Machine::new(1, SMALL, SEGMENTS);
+    let disk = machine.disk();
+    let mut writer = machine.open();
+    let next = fill(&mut writer, &disk, 0);
+    let signal = Arc::new(crate::signal::Signal::new());
+    let reader = writer.log().register(Position::default(), signal.clone());
+    assert!(matches!(writer.append(&mut group(&writer, &source(), next, &[1], 100)), Err(WalError::Full)));
+    assert!(signal.take(), "it may be the one that has to give way");
+    writer.log().unregister(&reader);
+}
+
 fn files(disk: &SimDisk) -> u64 {
     disk.of_this_process().list(Path::new(DIRECTORY)).unwrap().len() as u64
 }
