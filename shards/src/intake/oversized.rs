@@ -5,7 +5,7 @@
 
 use super::Intake;
 use crate::dlq::{ComponentKind, DeadLetter, Letters};
-use crate::env::Env;
+use crate::env::{Disk as _, Env, Sabotage};
 use crate::limits::line_bytes_fitting;
 use crate::stop::Phase;
 use crate::wal::WalError;
@@ -39,6 +39,9 @@ impl<E: Env> Intake<E> {
                 continue;
             }
             all += letters.count();
+            if E::Disk::sabotaged(Sabotage::DropOversized) {
+                continue;
+            }
             let forced = self.stop.reached(Phase::Forced);
             let kept = self.clerk.keep(&mut letters, forced).await;
             if kept.left > 0 {
