@@ -200,3 +200,8 @@ fn an_engine_that_removes_a_log_before_it_is_delivered_is_caught() {
 fn an_engine_that_takes_an_output_for_a_new_one_is_caught() {
     is_caught(Sabotage::StartAtEnd, is_a_loss);
 }
+
+#[test]
+fn an_engine_that_records_positions_of_held_events_is_caught() {
+    is_caught(Sabotage::ReleaseHeld, is_a_loss);
+}

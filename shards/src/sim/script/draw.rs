@@ -104,6 +104,16 @@ fn pipelines(chance: &mut Prng, inputs: usize, outputs: &[usize], last: bool) ->
     pipelines
 }
 
+/// Two windows side by side in one seed in some. Numbers of its own, so that other draws stay where they are.
+fn holding(seed: u64) -> Holding {
+    let mut chance = Prng::new(seed, "holding");
+    if !chance.one_in(8) {
+        return Holding::None;
+    }
+    let length = |chance: &mut Prng| Duration::from_millis(chance.between(5, 1_200));
+    Holding::Windows(vec![length(&mut chance), length(&mut chance)])
+}
+
 impl Setup {
     /// The setup of the first life of a seed.
     pub fn draw(seed: u64) -> Setup {
@@ -126,7 +136,7 @@ impl Setup {
             inputs,
             outputs,
             batch_events_max: chance.between(1, 60),
-            holding: Holding::None,
+            holding: holding(seed),
             inputs_answer: true,
             long_lines,
             dead_letters: dead_letters(&mut chance),
