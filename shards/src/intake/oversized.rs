@@ -17,7 +17,7 @@ impl<E: Env> Intake<E> {
         let (reason, now) = (error.to_string(), self.env.wall());
         let longest = line_bytes_fitting(self.keeper.segment_bytes());
         let mut all = 0;
-        for frame in group.frames_mut() {
+        for frame in group.rest_mut() {
             let number = frame.pipeline();
             let Some(path) = self.paths.iter().find(|path| path.pipeline(number).is_some()) else { continue };
             let name = path.pipeline(number).map_or("", |pipeline| &pipeline.name);
