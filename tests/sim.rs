@@ -205,3 +205,8 @@ fn an_engine_that_takes_an_output_for_a_new_one_is_caught() {
 fn an_engine_that_records_positions_of_held_events_is_caught() {
     is_caught(Sabotage::ReleaseHeld, is_a_loss);
 }
+
+#[test]
+fn an_engine_that_drops_what_no_segment_holds_is_caught() {
+    is_caught(Sabotage::DropOversized, is_a_loss);
+}
