@@ -344,10 +344,12 @@ pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
     let kept = without_torn(&segment, proven, |_, _| Ok(()))?;
     match kept {
         Kept::Nothing => disk.remove(&entry.path),
-        Kept::Beginning(length) if length == segment.length() => disk.rename(&entry.path, &sealed),
         Kept::Beginning(length) => {
             let file = disk.open(&entry.path, Open::Write)?;
-            file.truncate(length)?;
+            if length < segment.length() {
+                file.truncate(length)?;
+            }
+            // What a life that was killed had only written must not be torn once it counts as sealed.
             file.sync()?;
             disk.rename(&entry.path, &sealed)
         }
