@@ -162,7 +162,7 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     check_outputs_known(&directory, &merged)?;
     merged.sources.expire(now);
     let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
-    match directory.set_outputs(&merged.registry) {
+    match directory.set_outputs(&to_note(&merged.registry, &removed)) {
         // The logs say it too, and what they hold can be delivered all the same.
         Err(error) if error.is_no_room() && fresh.is_empty() => {
             tracing::warn!(%error, "no room to note the numbers of the outputs beside the logs");
@@ -205,12 +205,24 @@ fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]) -> Merged
     // start knows best.
     let mut latest: Vec<&RecoveredLog<D>> = logs.iter().collect();
     latest.sort_by_key(|log| std::cmp::Reverse(log.epoch));
-    for entry in latest.iter().flat_map(|log| &log.state.registry) {
-        if merged.registry.iter().all(|known| known.number != entry.number) {
-            merged.registry.push(entry.clone());
+    let newest = latest.first().map_or(0, |log| log.epoch);
+    for (epoch, entry) in latest.iter().flat_map(|log| log.state.registry.iter().map(|entry| (log.epoch, entry))) {
+        match merged.registry.iter_mut().find(|known| known.number == entry.number) {
+            None => merged.registry.push(entry.clone()),
+            // The manifest learns it from them: see [`to_note`].
+            Some(known) => known.removed |= entry.removed && epoch == newest && known.name == entry.name,
         }
     }
     merged
+}
+
+/// What the manifest says of the outputs once this start has given them their numbers. That one has left the logs say first, and
+/// the manifest one start later: a start that fails before they do leaves it to the next one to count what waited for it, or to go
+/// on with it where it is configured again.
+fn to_note(registry: &[RegistryEntry], leaving: &[RegistryEntry]) -> Vec<RegistryEntry> {
+    let leaves = |entry: &RegistryEntry| leaving.iter().any(|leaving| leaving.number == entry.number);
+    let note = |entry: &RegistryEntry| RegistryEntry { removed: entry.removed && !leaves(entry), ..entry.clone() };
+    registry.iter().map(note).collect()
 }
 
 /// Refuses logs with events for outputs that nobody knows: they would be passed over without a word.
