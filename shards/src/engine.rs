@@ -162,7 +162,7 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     check_outputs_known(&directory, &merged)?;
     merged.sources.expire(now);
     let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
-    match directory.set_outputs(&merged.registry) {
+    match directory.set_outputs(&to_note(&merged.registry, &removed)) {
         // The logs say it too, and what they hold can be delivered all the same.
         Err(error) if error.is_no_room() && fresh.is_empty() => {
             tracing::warn!(%error, "no room to note the numbers of the outputs beside the logs");
@@ -194,6 +194,7 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
 fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]) -> Merged {
     // The manifest says it before any log does.
     let (sources, commits) = (SourceTable::new(), Commits::default());
+    let outputs = if D::sabotaged(Sabotage::ForgetOutputs) { &[] } else { outputs };
     let mut merged = Merged { sources, commits, registry: outputs.to_vec(), masks: 0 };
     for log in logs {
         merged.sources.merge(log.state.sources.clone());
@@ -204,12 +205,24 @@ fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]) -> Merged
     // start knows best.
     let mut latest: Vec<&RecoveredLog<D>> = logs.iter().collect();
     latest.sort_by_key(|log| std::cmp::Reverse(log.epoch));
-    for entry in latest.iter().flat_map(|log| &log.state.registry) {
-        if merged.registry.iter().all(|known| known.number != entry.number) {
-            merged.registry.push(entry.clone());
+    let newest = latest.first().map_or(0, |log| log.epoch);
+    for (epoch, entry) in latest.iter().flat_map(|log| log.state.registry.iter().map(|entry| (log.epoch, entry))) {
+        match merged.registry.iter_mut().find(|known| known.number == entry.number) {
+            None => merged.registry.push(entry.clone()),
+            // The manifest learns it from them: see [`to_note`].
+            Some(known) => known.removed |= entry.removed && epoch == newest && known.name == entry.name,
         }
     }
     merged
+}
+
+/// What the manifest says of the outputs once this start has given them their numbers. That one has left the logs say first, and
+/// the manifest one start later: a start that fails before they do leaves it to the next one to count what waited for it, or to go
+/// on with it where it is configured again.
+fn to_note(registry: &[RegistryEntry], leaving: &[RegistryEntry]) -> Vec<RegistryEntry> {
+    let leaves = |entry: &RegistryEntry| leaving.iter().any(|leaving| leaving.number == entry.number);
+    let note = |entry: &RegistryEntry| RegistryEntry { removed: entry.removed && !leaves(entry), ..entry.clone() };
+    registry.iter().map(note).collect()
 }
 
 /// Refuses logs with events for outputs that nobody knows: they would be passed over without a word.
@@ -217,7 +230,7 @@ fn check_outputs_known<D: Disk>(directory: &DataDirectory<D>, merged: &Merged) -
     let known = merged.registry.iter().fold(0, |known, entry| known | entry.number.bit());
     let unknown: Vec<String> =
         (0..OUTPUTS_MAX).filter(|number| merged.masks & !known & 1 << number != 0).map(|n| n.to_string()).collect();
-    if unknown.is_empty() {
+    if unknown.is_empty() || D::sabotaged(Sabotage::ForgetOutputs) {
         return Ok(());
     }
     let reason = format!(
@@ -487,8 +500,9 @@ impl<E: Env> Layout<E> {
 
     /// Where an output goes on in a log: at its cursor, or at the beginning, if the log is new or nothing is left of what said
     /// where the cursor is. An output that is new has a cursor at the end of each log.
-    fn position(&self, number: OutputNumber, log: LogId) -> Position {
-        self.merged.commits.position(number, log).unwrap_or_default()
+    fn position(&self, number: OutputNumber, log: &Log<E::Disk>) -> Position {
+        let none = if E::Disk::sabotaged(Sabotage::StartAtEnd) { log.end() } else { Position::default() };
+        self.merged.commits.position(number, log.id()).unwrap_or(none)
     }
 
     /// Where an instance of an output goes on: behind the highest commit of all, with its own state.
@@ -505,7 +519,7 @@ impl<E: Env> Layout<E> {
     }
 
     fn events_owed(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> u64 {
-        events_after(log, self.position(number, log.id()), number)
+        events_after(log, self.position(number, log), number)
     }
 
     fn outputs_of(
@@ -529,13 +543,13 @@ impl<E: Env> Layout<E> {
             let counters = Arc::new(OutputCounters::default());
             let mut logs = Vec::new();
             for at in (0..adopted.len()).filter(|at| mine(*at)) {
-                let (log, position) = (&adopted_logs[at], self.position(number, adopted[at]));
+                let (log, position) = (&adopted_logs[at], self.position(number, &adopted_logs[at]));
                 let claim = log.register(position, Arc::new(Signal::new()));
                 logs.push((ReadLog::Adopted(log.clone(), claim), position));
                 counters.recovered_events.add(self.events_owed(&adopted_logs[at], number));
             }
             for at in (0..active.len()).filter(|at| mine(*at)) {
-                logs.push((ReadLog::Active(shard_id(at)), self.position(number, active[at])));
+                logs.push((ReadLog::Active(shard_id(at)), self.position(number, &readable[at])));
                 counters.recovered_events.add(self.events_owed(&readable[at], number));
             }
             meters.outputs.push(OutputMeter { output: index, number, shard, counters: counters.clone() });

@@ -203,6 +203,28 @@ pub enum Sabotage {
     ForgetLetters,
     /// An instance of an output is opened with the state of another one.
     MixInstances,
+    /// What was sent of a source that is spread over logs is called settled at once.
+    SettleEarly,
+    /// Commits get no more room than events: the segments that are kept back for them stay unused.
+    RefuseCommits,
+    /// Of a group that is appended in parts the first one counts as all of it.
+    AppendFirstPart,
+    /// The heads of segments say the cursors of outputs without their states.
+    ForgetStates,
+    /// A position is recorded although a processor holds events before it.
+    ReleaseHeld,
+    /// An event that no segment can hold is left out without a dead letter.
+    DropOversized,
+    /// Dead letters count as kept before they are durable.
+    KeepLettersEarly,
+    /// An instance of an output does not wait for what others have yet to deliver of earlier starts.
+    PassGate,
+    /// A log that no shard writes any more is removed before it is delivered.
+    RetireEarly,
+    /// An output without a cursor in a log goes on at its end.
+    StartAtEnd,
+    /// What the manifest says of outputs is not believed: one that no log names any more looks new.
+    ForgetOutputs,
 }
 
 /// Files and directories. All calls may block unless they say otherwise.

@@ -221,7 +221,7 @@ impl<E: Env> Intake<E> {
         let skipped = sampled_out(&self.keeper, self.sampled_outputs & path.outputs(), &mut self.sampled);
         let mut slot = self.hand.take().unwrap_or_else(|| self.yards[lane].slot());
         path.encode(&batch, skipped, &mut slot.group, &mut slot.parcel.letters(), &mut slot.counts);
-        let held = path.held_from(batch.source.key);
+        let held = path.held_from(batch.source.key).filter(|_| !E::Disk::sabotaged(Sabotage::ReleaseHeld));
         slot.origin = Some(Origin { account: Account::of(&batch), held, skipped });
         let ticket = batch.ticket;
         // The frames hold all that is needed: the chunk goes home while it is still in the cache.

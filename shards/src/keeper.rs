@@ -336,7 +336,11 @@ impl<E: Env> Keeper<E> {
                 self.settle_unsynced();
                 self.dirty.notify();
             }
-            Err(WalError::Full) => self.log.housekeeping.notify(),
+            Err(WalError::Full) => {
+                // Parts of the group may be in the log: until they are durable no segment is given back that they would need.
+                self.dirty.notify();
+                self.log.housekeeping.notify();
+            }
             // Whoever made it answers for it.
             Err(WalError::TooLarge { .. } | WalError::StateTooLarge { .. }) => {}
             Err(error) => self.stop.fail(error.to_string()),

@@ -10,7 +10,7 @@ use crate::delivery::source::LogReader;
 use crate::delivery::{Deliverer, DeliveryOptions, DeliveryParts, OutputFull};
 use crate::dlq;
 use crate::dlq::clerk::{Clerk, ClerkParts};
-use crate::env::{Disk, Env, Pool, ShardId};
+use crate::env::{Disk, Env, Pool, Sabotage, ShardId};
 use crate::intake::{Intake, IntakeLane, IntakeParts};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::mesh::{InputEnds, ShardEnds};
@@ -422,7 +422,7 @@ fn retire_adopted<E: Env>(
         or(board.wait_for_all(1), stop.reached(Phase::Forced)).await;
         while !adopted.is_empty() && stop.phase() < Phase::Forced {
             world.sleep(RETIRE_INTERVAL).await;
-            for log in adopted.extract_if(.., |log| log.is_passed()) {
+            for log in adopted.extract_if(.., |log| log.is_passed() || E::Disk::sabotaged(Sabotage::RetireEarly)) {
                 let (directory, id) = (directory.clone(), log.id());
                 match world.blocking_in(Pool::Log, move || directory.remove_log(id)).await {
                     Ok(()) => tracing::info!(log = id.0, "an adopted log is delivered and removed"),

@@ -7,7 +7,7 @@
 
 use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Sealed, Segment, cost};
 use super::{Options, WhenFull, letter, shard_folder, shard_of};
-use crate::env::{Disk, File, Open, ShardId, Timestamp};
+use crate::env::{Disk, File, Open, Sabotage, ShardId, Timestamp};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -161,7 +161,9 @@ impl<D: Disk> Store<D> {
             done.stored += count;
             at += bytes;
         }
-        self.sync()?;
+        if !D::sabotaged(Sabotage::KeepLettersEarly) {
+            self.sync()?;
+        }
         done.removed = std::mem::take(&mut self.removed);
         Ok(done)
     }
@@ -342,10 +344,12 @@ pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
     let kept = without_torn(&segment, proven, |_, _| Ok(()))?;
     match kept {
         Kept::Nothing => disk.remove(&entry.path),
-        Kept::Beginning(length) if length == segment.length() => disk.rename(&entry.path, &sealed),
         Kept::Beginning(length) => {
             let file = disk.open(&entry.path, Open::Write)?;
-            file.truncate(length)?;
+            if length < segment.length() {
+                file.truncate(length)?;
+            }
+            // What a life that was killed had only written must not be torn once it counts as sealed.
             file.sync()?;
             disk.rename(&entry.path, &sealed)
         }

@@ -154,6 +154,32 @@ fn torn_tail_is_cut_and_what_is_whole_stays() {
     assert_eq!(entries(&disk).len(), 1);
 }
 
+/// A life is killed between the write of its letters and their sync; the next one finds them whole and seals them.
+#[test]
+fn what_is_sealed_at_a_start_is_whole_after_a_loss_of_power() {
+    let mut unsynced = 0;
+    for seed in 0..40 {
+        let mut simulation = machine(seed);
+        let disk = simulation.disk().clone();
+        let mut store = roomy(&disk);
+        append(&mut store, &letters(0, 2, 900)).unwrap();
+        disk.fail_syncs(1);
+        disk.set_torn_sectors(true);
+        disk.crash_after(1);
+        unsynced += usize::from(append(&mut store, &letters(2, 3, 900)).is_err());
+        drop(store);
+        simulation.crash(Crash::Process);
+        disk.fail_syncs(0);
+        let disk = simulation.disk().clone();
+        drop(roomy(&disk));
+        let before = read(&disk);
+        disk.sync_dir(&folder()).unwrap();
+        simulation.crash(Crash::Power);
+        assert_eq!((read(simulation.disk()), before.1), (before, 0), "seed {seed}");
+    }
+    assert_eq!(unsynced, 40, "no append came as far as its sync");
+}
+
 #[test]
 fn torn_write_in_front_of_a_whole_one_is_no_damage() {
     let simulation = machine(10);

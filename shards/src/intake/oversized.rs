@@ -5,7 +5,7 @@
 
 use super::Intake;
 use crate::dlq::{ComponentKind, DeadLetter, Letters};
-use crate::env::Env;
+use crate::env::{Disk as _, Env, Sabotage};
 use crate::limits::line_bytes_fitting;
 use crate::stop::Phase;
 use crate::wal::WalError;
@@ -17,7 +17,7 @@ impl<E: Env> Intake<E> {
         let (reason, now) = (error.to_string(), self.env.wall());
         let longest = line_bytes_fitting(self.keeper.segment_bytes());
         let mut all = 0;
-        for frame in group.frames_mut() {
+        for frame in group.rest_mut() {
             let number = frame.pipeline();
             let Some(path) = self.paths.iter().find(|path| path.pipeline(number).is_some()) else { continue };
             let name = path.pipeline(number).map_or("", |pipeline| &pipeline.name);
@@ -39,6 +39,9 @@ impl<E: Env> Intake<E> {
                 continue;
             }
             all += letters.count();
+            if E::Disk::sabotaged(Sabotage::DropOversized) {
+                continue;
+            }
             let forced = self.stop.reached(Phase::Forced);
             let kept = self.clerk.keep(&mut letters, forced).await;
             if kept.left > 0 {

@@ -6,8 +6,8 @@
 
 use super::spread::{Notice, Spread};
 use crate::batch::{Batch, Source};
-use crate::env::Env;
-use crate::lane::LaneSender;
+use crate::env::{Disk as _, Env, Sabotage};
+use crate::lane::{LaneSender, Sent};
 use crate::limits::SPREAD_RANGES_FREE;
 use crate::signal::Signal;
 use crate::wal::SourceState;
@@ -84,6 +84,9 @@ impl<E: Env> Lanes<E> {
         if let Some(spread) = self.spread.as_ref().filter(|_| batch.source.repeatable) {
             self.make_way(spread).await;
             spread.borrow_mut().sends(&mut batch);
+            if E::Disk::sabotaged(Sabotage::SettleEarly) {
+                spread.borrow_mut().is_durable(&Sent { ticket: 0, source: batch.source.key, range: batch.range });
+            }
             if spread.borrow().has_wide() {
                 self.to_tell.notify();
             }

@@ -7,7 +7,7 @@ use crate::env::Sabotage;
 use std::cell::Cell;
 
 /// All of them.
-pub const ALL: [Sabotage; 7] = [
+pub const ALL: [Sabotage; 18] = [
     Sabotage::SkipChecksum,
     Sabotage::RetryFailedSync,
     Sabotage::AcknowledgeEarly,
@@ -15,6 +15,17 @@ pub const ALL: [Sabotage; 7] = [
     Sabotage::RecycleEarly,
     Sabotage::ForgetLetters,
     Sabotage::MixInstances,
+    Sabotage::SettleEarly,
+    Sabotage::RefuseCommits,
+    Sabotage::AppendFirstPart,
+    Sabotage::ForgetStates,
+    Sabotage::ReleaseHeld,
+    Sabotage::DropOversized,
+    Sabotage::KeepLettersEarly,
+    Sabotage::PassGate,
+    Sabotage::RetireEarly,
+    Sabotage::StartAtEnd,
+    Sabotage::ForgetOutputs,
 ];
 
 thread_local! {

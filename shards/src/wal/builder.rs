@@ -413,6 +413,11 @@ impl Group {
         &mut self.frames[..self.used]
     }
 
+    /// Those of them that are not in the log yet. The others have given their buffers away.
+    pub(crate) fn rest_mut(&mut self) -> &mut [FrameBuilder] {
+        &mut self.frames[self.appended..self.used]
+    }
+
     /// Whether no frame was added.
     pub fn is_empty(&self) -> bool {
         self.used == 0

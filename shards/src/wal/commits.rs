@@ -108,6 +108,11 @@ impl Commits {
         commits
     }
 
+    /// Empties the states: only to prove that this is noticed.
+    pub(crate) fn forget_states(&mut self) {
+        self.latest.values_mut().for_each(|commit| commit.state.clear());
+    }
+
     fn of(&self, output: OutputNumber) -> impl Iterator<Item = &Commit> {
         self.latest.range((output, None)..).take_while(move |((of, _), _)| *of == output).map(|(_, commit)| commit)
     }

@@ -22,7 +22,7 @@ use super::snapshot::build_snapshot;
 use super::standby::Unsettled;
 use super::{Commit, LogId, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
-use crate::env::{Disk, Env, Pool, Timestamp};
+use crate::env::{Disk, Env, Pool, Sabotage, Timestamp};
 use crate::limits::{
     EPOCH_MAX, RECENT_FRAME_BYTES_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN,
     commit_state_bytes_max,
@@ -289,6 +289,9 @@ impl<E: Env> Writer<E> {
             let end = run.end;
             self.append_for(&mut group.frames_mut()[run], Purpose::Data)?;
             group.appended(end);
+            if E::Disk::sabotaged(Sabotage::AppendFirstPart) {
+                break;
+            }
         }
         self.publish();
         Ok(Sequence(self.next.0 - 1))
@@ -421,6 +424,9 @@ impl<E: Env> Writer<E> {
         // Not one by one: that sorts all that are gone.
         if sources.gone() > kept + kept / 8 {
             sources.keep_gone(kept);
+        }
+        if E::Disk::sabotaged(Sabotage::ForgetStates) {
+            self.state.commits.forget_states();
         }
         build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())?;
         let bytes = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();

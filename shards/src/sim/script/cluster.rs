@@ -321,8 +321,9 @@ impl Cluster {
             let once = state.outputs[output].decides_once(instances);
             drop(state);
             if in_order || life.rests {
-                // Of damage frames are counted, not events.
-                let settled = |reason| reason != Discard::Damaged && (once || reason == Discard::RingFull);
+                // Of damage frames are counted, not events; and what windows hold back is read again, what was dropped beside it too.
+                let again = self.setup.holding != Holding::None;
+                let settled = |reason| reason != Discard::Damaged && !again && (once || reason == Discard::RingFull);
                 let counted = counts.iter().filter(|(reason, _)| settled(*reason)).map(|(_, events)| events).sum();
                 self.ledger.discards(index, counted, in_order);
             }

@@ -57,8 +57,15 @@ fn input(chance: &mut Prng) -> InputSetup {
     }
 }
 
-fn wal(chance: &mut Prng, long_lines: bool) -> WalOptions {
-    let sizes: &[u64] = if long_lines { &[256, 512] } else { &[64, 64, 128, 256] };
+fn wal(chance: &mut Prng, seed: u64, long_lines: bool) -> WalOptions {
+    // Numbers of its own, so that other draws stay where they are.
+    let tight = Prng::new(seed, "tight").one_in(3);
+    let sizes: &[u64] = match (long_lines, tight) {
+        // No segment of the smaller size holds a long line.
+        (true, true) => &[64, 512],
+        (true, false) => &[256, 512],
+        (false, _) => &[64, 64, 128, 256],
+    };
     let segment_bytes = sizes[chance.index(sizes.len())] * 1024;
     let sync = match chance.below(10) {
         0..=4 => SyncPolicy::Interval(Duration::from_millis(chance.between(5, 300))),
@@ -104,6 +111,16 @@ fn pipelines(chance: &mut Prng, inputs: usize, outputs: &[usize], last: bool) ->
     pipelines
 }
 
+/// Two windows side by side in one seed in some. Numbers of its own, so that other draws stay where they are.
+fn holding(seed: u64) -> Holding {
+    let mut chance = Prng::new(seed, "holding");
+    if !chance.one_in(8) {
+        return Holding::None;
+    }
+    let length = |chance: &mut Prng| Duration::from_millis(chance.between(5, 1_200));
+    Holding::Windows(vec![length(&mut chance), length(&mut chance)])
+}
+
 impl Setup {
     /// The setup of the first life of a seed.
     pub fn draw(seed: u64) -> Setup {
@@ -121,12 +138,12 @@ impl Setup {
         Setup {
             seed,
             shards: fixed.map_or((1, chance.between(2, 5)), |shards| (shards, shards)),
-            wal: wal(&mut chance, long_lines),
+            wal: wal(&mut chance, seed, long_lines),
             pipelines: pipelines(&mut chance, inputs.len(), &present, false),
             inputs,
             outputs,
             batch_events_max: chance.between(1, 60),
-            holding: Holding::None,
+            holding: holding(seed),
             inputs_answer: true,
             long_lines,
             dead_letters: dead_letters(&mut chance),
@@ -138,7 +155,7 @@ impl Setup {
     /// What a person changes before the next start. In the `last` life every input runs, or its events would never come.
     pub fn redraw(&mut self, chance: &mut Prng, last: bool) {
         if chance.one_in(3) {
-            self.wal = wal(chance, self.long_lines);
+            self.wal = wal(chance, self.seed, self.long_lines);
         }
         if chance.one_in(3) {
             self.dead_letters = dead_letters(chance);

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: the limits are derived here from the settings of the life as [`crate::limits`] says, not read from the engine.
 
+use super::Holding;
 use super::cluster::Life;
 use super::setup::{LONG_LINE_BYTES, Setup};
 use crate::env::ShardId;
@@ -74,7 +75,9 @@ fn ranges_allowed(life: &Life, setup: &Setup) -> u64 {
     // Instances share them: together they have no more than one alone, but for those that are free.
     let apart = spread_ranges_max(life.segment_bytes_max, 1) + life.shards * SPREAD_RANGES_FREE;
     let free = if spread > 0 { SPREAD_RANGES_FREE as u64 } else { 0 };
-    (sources * (1 + free) + spread * apart as u64) * (1 + life.holes)
+    // What a lane drops is recorded, though windows may hold what was before it.
+    let held = if setup.holding == Holding::None { 0 } else { sources };
+    (sources * (1 + free) + held + spread * apart as u64) * (1 + life.holes)
 }
 
 /// Segments that a log may have as its settings are.

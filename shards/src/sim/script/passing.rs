@@ -3,7 +3,7 @@
 //! Guarantees: what is judged is made when all is well and nothing older waits, so that no policy has a reason to drop all of
 //! it. A life that does not come so far within [`PATIENCE`] of virtual time is stuck, whatever a restart would do to it.
 
-use super::{Cluster, OutputKind, SourceScript};
+use super::{Cluster, Holding, OutputKind, SourceScript};
 use crate::delivery::OutputFull;
 use crate::dlq;
 use crate::env::ShardId;
@@ -35,12 +35,9 @@ impl Cluster {
         if !self.wait_for(move || up() && caught_up()) {
             return self.is_stuck(Self::tell_unread);
         }
-        let waiting = self.waiting();
-        if !self.wait_for(move || waiting().iter().all(|&(_, events)| events == 0)) {
+        if !self.come_to_rest() {
             return self.is_stuck(Self::tell_waiting);
         }
-        // With the pressure gone no output is thinned out any more.
-        self.rest();
         self.note("a fresh event of each source is made".to_owned());
         let inputs = self.alive().inputs.clone();
         let sources = self.ledger.state().sources.len();
@@ -50,18 +47,31 @@ impl Cluster {
                 self.make(source, FRESH_BYTES);
             }
         }
-        let (caught_up, waiting) = (self.caught_up(), self.waiting());
-        if !self.wait_for(move || caught_up() && waiting().iter().all(|&(_, events)| events == 0)) {
+        let caught_up = self.caught_up();
+        if !self.wait_for(caught_up) || !self.come_to_rest() {
             self.is_stuck(Self::tell_unread);
             return self.is_stuck(Self::tell_waiting);
         }
-        self.rest();
         if !self.has_not_failed() {
             return false;
         }
         self.read_letters();
         self.check_fresh();
         self.life.iter_mut().for_each(|life| life.rests = true);
+        true
+    }
+
+    /// Waits until nothing waits for an output any more and commits are made: with the pressure gone no output is thinned out.
+    /// Twice where windows are open, which make their lines meanwhile. Whether it came so far.
+    fn come_to_rest(&mut self) -> bool {
+        let rounds = if self.setup.holding == Holding::None { 1 } else { 2 };
+        for _ in 0..rounds {
+            let waiting = self.waiting();
+            if !self.wait_for(move || waiting().iter().all(|&(_, events)| events == 0)) {
+                return false;
+            }
+            self.rest();
+        }
         true
     }
 

@@ -9,11 +9,12 @@ impl<E: Env> Writer<E> {
     pub(super) fn plan(&mut self, frames: &[FrameBuilder], purpose: Purpose) -> Result<(), WalError> {
         // Commits take what is there even where an earlier life had more segments than are allowed now: without them none of
         // these would ever go.
-        let reserved = if purpose == Purpose::Data { SEGMENTS_RESERVED } else { 0 };
+        let is_held_back = purpose == Purpose::Data || E::Disk::sabotaged(Sabotage::RefuseCommits);
+        let reserved = if is_held_back { SEGMENTS_RESERVED } else { 0 };
         let total: usize = frames.iter().map(FrameBuilder::length).sum();
         let rolls = !fits(self.offset, total, self.active.bytes());
         let live = self.log.counters.segments.get() + u64::from(rolls);
-        let too_many = purpose == Purpose::Data && live > self.segments_max() - reserved;
+        let too_many = is_held_back && live > self.segments_max() - reserved;
         if !rolls {
             return if too_many { Err(WalError::Full) } else { Ok(()) };
         }

@@ -64,6 +64,25 @@ fn drain_waits_for_no_line_that_is_due_later() {
     }
 }
 
+/// The lines of a window are more than a log may hold, and nobody commits to it: what is appended of them is made durable all the
+/// same, or no segment would ever be given back for the rest.
+#[test]
+fn lines_of_a_window_that_fill_a_log_are_appended_to_their_end() {
+    for seed in 0..12 {
+        let mut setup = Setup::plain(seed);
+        setup.holding = Holding::Windows(vec![SECOND * 86_400]);
+        setup.shards = (2, 2);
+        setup.inputs[0].placement = Placement::Every;
+        let mut cluster = started(setup, 2);
+        for source in 0..3 {
+            (0..500).for_each(|_| cluster.make(source, 150));
+        }
+        cluster.run_for(SECOND * 5);
+        cluster.drain(SECOND * 120);
+        cluster.finish();
+    }
+}
+
 /// Windows of two lengths, begun whenever the one before ends: some window is always open.
 fn staggered(seed: u64) -> Setup {
     let mut setup = setup(seed);

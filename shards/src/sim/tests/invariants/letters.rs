@@ -94,3 +94,27 @@ fn letters_of_many_batches_share_a_sync() {
         cluster.finish();
     }
 }
+
+/// Segments have become smaller, and the one that is written is a large one: of a batch for two pipelines the first frame still
+/// fits, and the second is one that no segment will ever hold. What is in the log already is no dead letter too.
+#[test]
+fn only_the_part_of_a_batch_that_the_log_cannot_hold_becomes_dead_letters() {
+    let mut setup = Setup::plain(1);
+    setup.long_lines = true;
+    setup.outputs.push(setup.outputs[0]);
+    setup.pipelines = vec![(vec![0], vec![0]), (vec![0], vec![1])];
+    setup.wal.segment_bytes = 256 * 1024;
+    setup.wal.log_bytes = 4 * 256 * 1024;
+    let mut cluster = started(setup, 1);
+    cluster.make_some(10);
+    cluster.drain(SECOND * 60);
+    cluster.setup.wal.segment_bytes = 64 * 1024;
+    cluster.start(1).expect("the log can be opened");
+    (0..4).for_each(|_| cluster.make(0, 70_000));
+    cluster.run_for(SECOND * 5);
+    let pipelines = &cluster.alive().meters.pipelines[0];
+    let letters: Vec<u64> = pipelines.iter().map(|counters| counters.dead_lettered_events.get()).collect();
+    assert_eq!(letters, [2, 3], "two frames of the one pipeline and one of the other fit the large segment");
+    cluster.crash(Crash::Process);
+    cluster.finish();
+}

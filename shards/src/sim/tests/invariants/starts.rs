@@ -82,6 +82,35 @@ fn e2_an_output_that_comes_back_gets_nothing_that_was_discarded_when_it_left() {
     assert!(discarded > 100, "{discarded} events waited for the output that left");
 }
 
+/// The start without an output fails somewhere: the next one counts what waited for it, or delivers it where it is back.
+#[test]
+fn e2_an_output_has_not_left_before_a_start_without_it_succeeds() {
+    let mut refused = 0;
+    for operations in 0..60 {
+        let mut setup = Setup::plain(operations);
+        setup.outputs.push(OutputSetup { kind: OutputKind::One, ..setup.outputs[0] });
+        setup.pipelines[0].1.push(1);
+        setup.wal.sync = SyncPolicy::EveryBatch;
+        let mut cluster = started(setup.clone(), 1);
+        kill_outputs(&cluster);
+        work(&mut cluster, 10, 8);
+        cluster.crash(Crash::Process);
+        cluster.setup.outputs[1].present = false;
+        cluster.setup.pipelines[0].1.pop();
+        cluster.simulation.disk().crash_after(operations / 2);
+        match cluster.start(1) {
+            Ok(()) => _ = cluster.run_for(SECOND / 10),
+            Err(_) => refused += 1,
+        }
+        cluster.crash(Crash::Process);
+        if operations % 2 == 0 {
+            cluster.setup = setup;
+        }
+        cluster.finish();
+    }
+    assert!(refused > 4, "{refused} starts were refused");
+}
+
 /// A log that has more segments than it is allowed since the start takes commits all the same, or it would never get smaller.
 #[test]
 fn e4_a_log_that_was_larger_gets_as_small_as_it_may_be() {
