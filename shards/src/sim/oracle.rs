@@ -93,6 +93,8 @@ struct Fate {
     again: Vec<u64>,
     /// Losses of power before it was acknowledged: each may bring it once more.
     losses: u32,
+    /// The log may have a part of what came with it: until all is acknowledged, a restart reads it again.
+    parted: bool,
     /// Its bytes, or what the log knew of its place, were destroyed.
     destroyed: bool,
 }
@@ -106,6 +108,15 @@ struct Source {
     read_again: bool,
     /// Its reader has seen all of it accounted for in the logs.
     vouched: bool,
+    /// What the logs knew of it was destroyed once.
+    forgotten: bool,
+}
+
+impl Source {
+    fn without_fates(&self) -> Source {
+        let Source { unordered, read_again, vouched, forgotten, .. } = *self;
+        Source { fates: Vec::new(), unordered, read_again, vouched, forgotten }
+    }
 }
 
 #[derive(Default)]
@@ -186,6 +197,13 @@ impl Oracle {
         }
     }
 
+    /// An event was given to the engine in a batch that the log may take in parts.
+    pub fn parted(&mut self, source: u64, ordinal: u64) {
+        if let Some(fate) = self.fate(source, ordinal) {
+            fate.parted = true;
+        }
+    }
+
     /// The logs say that every event of a source is accounted for, acknowledged or not.
     pub fn vouched(&mut self, source: u64) {
         self.sources.entry(source).or_default().vouched = true;
@@ -209,8 +227,8 @@ impl Oracle {
     /// An event came out of an instance of an output.
     pub fn delivered(&mut self, output: OutputIndex, instance: u16, event: Event) {
         let Event { source, ordinal, payload } = event;
-        let (unordered, read_again) =
-            self.sources.get(&source).map_or((false, false), |source| (source.unordered, source.read_again));
+        let Source { unordered, read_again, forgotten, .. } =
+            self.sources.get(&source).map_or_else(Source::default, Source::without_fates);
         let Some(fate) = self.fate(source, ordinal).filter(|fate| fate.may_come(output)) else {
             return self.report.add(Violation::Unknown { output, event });
         };
@@ -222,8 +240,12 @@ impl Oracle {
         let permitted = fate.may_repeat & output.bit() != 0 || fate.destroyed;
         let losses = fate.losses;
         // Where its refusal was not committed, the next life may have taken it.
-        let given_up = fate.refused & output.bit() != 0;
+        let given_up = (fate.refused | if forgotten { fate.settled } else { 0 }) & output.bit() != 0;
         let ordered = !unordered && !fate.destroyed;
+        // A part that the log had taken comes, and then the whole that was read again.
+        let parted = fate.parted && losses > 0;
+        // What was read for other outputs only, and is read again, may be for this one now.
+        let rerouted = forgotten && fate.offers.iter().any(|offer| offer & output.bit() == 0);
         fate.came |= output.bit();
         fate.doubtful &= !output.bit();
         if !first {
@@ -235,10 +257,10 @@ impl Oracle {
         let highest = state.highest.entry(source).or_insert(ordinal);
         let before = *highest;
         *highest = before.max(ordinal);
-        if let Some(after) = last.filter(|last| ordered && !read_again && *last >= ordinal) {
+        if let Some(after) = last.filter(|last| ordered && !read_again && !parted && *last >= ordinal) {
             state.runs.insert((instance, source), after);
             self.report.add(Violation::Run { output, instance, source, ordinal, after });
-        } else if first && ordered && before > ordinal && !given_up {
+        } else if first && ordered && before > ordinal && !given_up && !rerouted {
             state.late.push(Violation::Order { output, source, ordinal, after: before });
         }
         if !first {
@@ -278,15 +300,12 @@ impl Oracle {
     pub fn restarted(&mut self) {
         self.restarts += 1;
         self.outputs.iter_mut().for_each(|output| output.runs.clear());
+        self.sources.values_mut().flat_map(|source| &mut source.fates).filter(|fate| fate.parted).for_each(Fate::lose);
     }
 
     /// The power went: what the engine had not yet promised to keep is given to it once more.
     pub fn power_lost(&mut self) {
-        for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
-            let offered = fate.offers.iter().fold(0, |all, offer| all | offer);
-            fate.losses += u32::from(offered & !fate.acknowledged != 0);
-            fate.doubtful |= offered & !fate.acknowledged;
-        }
+        self.sources.values_mut().flat_map(|source| &mut source.fates).for_each(Fate::lose);
     }
 }
 
@@ -389,6 +408,15 @@ impl Oracle {
         }
     }
 
+    /// The world destroyed what the logs knew of a source beside its events, or how far outputs had come: all of it may come again, or
+    /// be discarded again in each life. Nothing of it may be missing.
+    pub fn forgotten(&mut self, source: u64) {
+        let source = self.sources.entry(source).or_default();
+        (source.read_again, source.forgotten) = (true, true);
+        // That an output had left may be forgotten too.
+        source.fates.iter_mut().for_each(|fate| fate.barred = 0);
+    }
+
     /// Places that the world destroyed and the engine did not report, or the other way round.
     pub fn damage(&mut self, what: &str) {
         self.report.add(Violation::Damage { what: what.to_string() });
@@ -455,7 +483,13 @@ impl Oracle {
         let state = &self.outputs[usize::from(output.0)];
         let missing = self.missing(output);
         let lost = missing.iter().map(|&(source, ordinal)| Violation::Lost { output, source, ordinal });
-        let unpaid = lost.chain(state.late.iter().cloned()).skip(usize::try_from(state.counted).unwrap_or(usize::MAX));
+        // What lies in the dead letter queue had been given up, also where that is read only later.
+        let is_letter = |late: &&Violation| match late {
+            Violation::Order { source, ordinal, .. } => state.letters.contains(&(*source, *ordinal)),
+            _ => false,
+        };
+        let late = state.late.iter().filter(|late| !is_letter(late)).cloned();
+        let unpaid = lost.chain(late).skip(usize::try_from(state.counted).unwrap_or(usize::MAX));
         unpaid.for_each(|violation| report.add(violation));
         // A restart may decide the same discard twice; within one life a count must be backed by events.
         let absent = self.absent(output);
@@ -472,12 +506,14 @@ impl Oracle {
     /// loss of power made the engine read them again. What the world destroyed may have been discarded in each life anew.
     fn never_came(&self, output: OutputIndex) -> u64 {
         let lives = self.outputs[usize::from(output.0)].final_lives;
-        let weigh = |fate: &Fate| match fate.came & output.bit() {
-            _ if fate.destroyed => lives,
+        let weigh = |forgotten: bool, fate: &Fate| match fate.came & output.bit() {
+            _ if !fate.was_offered(output) => 0,
+            _ if fate.destroyed || forgotten => lives,
             0 => 1,
             bit => fate.again.iter().filter(|came| *came & bit != 0).count() as u64,
         };
-        self.fates().filter(|fate| fate.was_offered(output)).map(weigh).sum()
+        let of = |source: &Source| source.fates.iter().map(|fate| weigh(source.forgotten, fate)).sum::<u64>();
+        self.sources.values().map(of).sum()
     }
 
     /// Events promised to an output that neither came out nor were set aside.
@@ -531,6 +567,13 @@ fn fate_of(sources: &mut BTreeMap<u64, Source>, source: u64, ordinal: u64) -> Op
 }
 
 impl Fate {
+    /// What was not acknowledged may be given to the engine once more.
+    fn lose(&mut self) {
+        let offered = self.offers.iter().fold(0, |all, offer| all | offer);
+        self.losses += u32::from(offered & !self.acknowledged != 0);
+        self.doubtful |= offered & !self.acknowledged;
+    }
+
     fn was_offered(&self, output: OutputIndex) -> bool {
         self.offers.iter().any(|offer| offer & output.bit() != 0)
     }

@@ -7,7 +7,7 @@ use crate::env::Sabotage;
 use std::cell::Cell;
 
 /// All of them.
-pub const ALL: [Sabotage; 18] = [
+pub const ALL: [Sabotage; 17] = [
     Sabotage::SkipChecksum,
     Sabotage::RetryFailedSync,
     Sabotage::AcknowledgeEarly,
@@ -25,7 +25,6 @@ pub const ALL: [Sabotage; 18] = [
     Sabotage::PassGate,
     Sabotage::RetireEarly,
     Sabotage::StartAtEnd,
-    Sabotage::ForgetOutputs,
 ];
 
 thread_local! {

@@ -20,6 +20,8 @@ pub struct Struck {
     pub directory_syncs: u64,
     /// Writes that failed.
     pub writes: u64,
+    /// Renames for which there was no room.
+    pub renames: u64,
     /// Calls that found no descriptor left.
     pub exhausted: u64,
 }
@@ -31,6 +33,7 @@ pub(super) struct Faults {
     pub(super) directory_syncs_to_fail: u32,
     pub(super) directory_syncs_to_refuse: u32,
     pub(super) writes_to_fail: u32,
+    pub(super) renames_to_refuse: u32,
     pub(super) sync_delay_micros: (u64, u64),
     pub(super) would_block_one_in: u64,
     pub(super) short_read_one_in: u64,
@@ -50,6 +53,7 @@ impl Default for Faults {
             directory_syncs_to_fail: 0,
             directory_syncs_to_refuse: 0,
             writes_to_fail: 0,
+            renames_to_refuse: 0,
             sync_delay_micros: (20, 5_000),
             would_block_one_in: 8,
             short_read_one_in: 8,
@@ -96,6 +100,11 @@ impl SimDisk {
     /// The next `count` writes fail with EIO, having written nothing.
     pub fn fail_writes(&self, count: u32) {
         self.state().faults.writes_to_fail = count;
+    }
+
+    /// The next `count` renames do not take place: there is no room for a name (ENOSPC).
+    pub fn refuse_renames(&self, count: u32) {
+        self.state().faults.renames_to_refuse = count;
     }
 
     /// Makes reads of a file fail with EIO, or work again.

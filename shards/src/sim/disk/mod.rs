@@ -229,6 +229,10 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.changing("rename")?;
+        if due(&mut state.faults.renames_to_refuse) {
+            state.faults.struck.renames += 1;
+            return Err(error(libc::ENOSPC));
+        }
         outside::rename(&mut state, from, to)
     }
 

@@ -1,7 +1,8 @@
 //! A cluster: the whole engine on the simulated machine, through many lives.
 
-use super::faults::{self, Rotten};
+use super::faults;
 use super::passing::PATIENCE;
+use super::rot::{self, Rotten};
 use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
 use super::{Holding, InputSetup, Ledger, OutputKind, Setup, decode_line, gauges};
 use crate::counters::Discard;
@@ -78,6 +79,8 @@ pub struct Cluster {
     pub(super) rotten: Vec<Rotten>,
     pub(super) unreported: Vec<Rotten>,
     power_losses: u64,
+    /// Positions of earlier lives were not recorded, by a breach of the contract.
+    has_clung: bool,
     segment_bytes_max: u64,
     segments_allowed_max: u64,
     /// The outputs of the last life in which every shard made durable what it knew.
@@ -109,6 +112,7 @@ impl Cluster {
             rotten: Vec::new(),
             unreported: Vec::new(),
             power_losses: 0,
+            has_clung: false,
             segment_bytes_max: 0,
             segments_allowed_max: 0,
             settled_outputs: Vec::new(),
@@ -131,7 +135,7 @@ impl Cluster {
         let plan = self.setup.plan(shards, &self.ledger);
         let wall = self.simulation.wall();
         let engine = prepare::<SimEnv>(&disk, plan, wall, stop.clone()).map_err(|error| error.to_string())?;
-        faults::judge(self, &engine.damage);
+        rot::judge(self, &engine.damage);
         self.settle_removed(&engine.removed);
         self.compare_with_last_start(shards);
         let running = Rc::new(Cell::new(shards));
@@ -177,7 +181,8 @@ impl Cluster {
         let mut state = self.ledger.state();
         state.never_syncs = setup.wal.sync == SyncPolicy::Never;
         let windows = matches!(&setup.holding, Holding::Windows(lengths) if lengths.len() > 1);
-        let unordered = |input: &InputSetup| windows || input.shard_by == ShardBy::Spread;
+        let unordered =
+            |input: &InputSetup| windows || setup.holding == Holding::Clings || input.shard_by == ShardBy::Spread;
         for (number, input) in setup.inputs.iter().enumerate().filter(|(_, input)| unordered(input)) {
             debug_assert!(input.sources > 0, "an input has sources");
             let mine: Vec<u64> =
@@ -190,6 +195,7 @@ impl Cluster {
             Holding::Windows(lengths) => lengths.len() > 1,
             Holding::Joins | Holding::Clings => true,
         };
+        state.reads_again = reads_again;
         if reads_again {
             (0..state.sources.len() as u64).for_each(|source| state.oracle.read_again(source));
         }
@@ -199,8 +205,8 @@ impl Cluster {
         let (life, sync) = (state.life, setup.wal.sync);
         let (segment, log) = (setup.wal.segment_bytes / 1024, setup.wal.log_bytes / 1024);
         let line = format!(
-            "life {life}: {shards} shards, {sync:?}, segments of {segment} KiB, logs of {log} KiB, pipelines {:?}",
-            setup.pipelines
+            "life {life}: {shards} shards, {sync:?}, segments of {segment} KiB, logs of {log} KiB, pipelines {:?}, holding {:?}",
+            setup.pipelines, setup.holding
         );
         state.story.tell(self.simulation.now(), line);
     }
@@ -236,6 +242,9 @@ impl Cluster {
         let sources = self.ledger.state().sources.len();
         for _ in 0..events {
             let source = self.chance.index(sources);
+            if self.ledger.state().sources[source].ended {
+                continue;
+            }
             let bytes = match self.chance.below(400) {
                 0..=2 if self.setup.long_lines => LONG_LINE_BYTES,
                 0..=40 => self.chance.between(1000, 4000) as usize,
@@ -322,7 +331,7 @@ impl Cluster {
             drop(state);
             if in_order || life.rests {
                 // Of damage frames are counted, not events; and what windows hold back is read again, what was dropped beside it too.
-                let again = self.setup.holding != Holding::None;
+                let again = self.setup.holding != Holding::None || self.has_clung;
                 let settled = |reason| reason != Discard::Damaged && !again && (once || reason == Discard::RingFull);
                 let counted = counts.iter().filter(|(reason, _)| settled(*reason)).map(|(_, events)| events).sum();
                 self.ledger.discards(index, counted, in_order);
@@ -378,6 +387,11 @@ impl Cluster {
     /// Heals everything, lets all that was made come out, then sends fresh events through, and judges it all.
     pub(super) fn conclude(&mut self) -> Result<(), Report> {
         self.heal();
+        if self.setup.holding == Holding::Clings {
+            // With it inputs may wait for good.
+            self.setup.holding = Holding::None;
+            self.has_clung = true;
+        }
         for round in 0..2 {
             let shards = self.chance.between(self.setup.shards.0, self.setup.shards.1) as usize;
             let sources = self.ledger.state().sources.len();

@@ -50,7 +50,7 @@ fn lane(chance: &mut Prng) -> LaneOptions {
 fn input(chance: &mut Prng) -> InputSetup {
     InputSetup {
         placement: if chance.one_in(3) { Placement::One } else { Placement::Every },
-        shard_by: if chance.one_in(8) { ShardBy::Spread } else { ShardBy::Source },
+        shard_by: if chance.one_in(5) { ShardBy::Spread } else { ShardBy::Source },
         lane: lane(chance),
         sources: chance.between(1, 4) as usize,
         repeatable: chance.one_in(2),
@@ -111,11 +111,14 @@ fn pipelines(chance: &mut Prng, inputs: usize, outputs: &[usize], last: bool) ->
     pipelines
 }
 
-/// Two windows side by side in one seed in some. Numbers of its own, so that other draws stay where they are.
+/// Two windows side by side in some seeds, joined lines and a breach of the contract in some others. Numbers of its own, so that other draws stay where they are.
 fn holding(seed: u64) -> Holding {
     let mut chance = Prng::new(seed, "holding");
-    if !chance.one_in(8) {
-        return Holding::None;
+    match chance.below(24) {
+        0..=2 => {}
+        3 => return Holding::Joins,
+        4 => return Holding::Clings,
+        _ => return Holding::None,
     }
     let length = |chance: &mut Prng| Duration::from_millis(chance.between(5, 1_200));
     Holding::Windows(vec![length(&mut chance), length(&mut chance)])
@@ -144,7 +147,8 @@ impl Setup {
             outputs,
             batch_events_max: chance.between(1, 60),
             holding: holding(seed),
-            inputs_answer: true,
+            // What is claimed to be held for ever is never acknowledged.
+            inputs_answer: holding(seed) != Holding::Clings,
             long_lines,
             dead_letters: dead_letters(&mut chance),
             unreadable: chance.one_in(4),
@@ -208,6 +212,8 @@ pub fn moods(chance: &mut Prng, state: &mut State) {
             panic: some(chance, 8, 30),
             late: some(chance, 5, 500),
             unsure: some(chance, 8, 200),
+            wild: some(chance, 10, 100),
+            large: some(chance, 12, 300),
             slow_source: chance.one_in(6).then(|| chance.below(sources)),
         };
     }

@@ -8,7 +8,10 @@ use super::setup::{LONG_LINE_BYTES, Setup};
 use crate::env::ShardId;
 use crate::intake::OWED_MAX;
 use crate::keeper::WAITING_MAX;
-use crate::limits::{CHUNK_BYTES, LANE_BATCHES, SEGMENTS_MIN, SPREAD_RANGES_FREE, spread_ranges_max};
+use crate::limits::{
+    CHUNK_BYTES, LANE_BATCHES, PARKED_BATCHES_MAX, PARKED_BYTES_MAX, SEGMENTS_MIN, SPREAD_RANGES_FREE, WITHHELD_MAX,
+    spread_ranges_max,
+};
 use crate::route::ShardBy;
 use crate::sim::oracle::Oracle;
 
@@ -48,6 +51,17 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
         oracle.measured("frames kept for readers", shard.kept_frames.get(), FRAMES_KEPT);
         // A buffer that grows doubles.
         oracle.measured("bytes kept for readers", shard.kept_bytes.get(), (FRAMES_KEPT + 8) * 2 * frame);
+        oracle.measured(
+            "batches that wait for letters",
+            shard.parked_batches.get(),
+            lanes * (PARKED_BATCHES_MAX as u64 + 1),
+        );
+        oracle.measured(
+            "bytes that wait for letters",
+            shard.parked_bytes.get(),
+            lanes * (PARKED_BYTES_MAX as u64 + frame),
+        );
+        oracle.measured("withheld runs", shard.withheld_runs.get(), lanes * WITHHELD_MAX as u64);
         let waiting = shard.waiting_acknowledgements.get();
         oracle.measured("waiting acknowledgements", waiting, WAITING_MAX as u64 + lanes);
         // Each source has one run of bytes to record, and one more behind each hole that a loss of power left it. Of one that is

@@ -29,6 +29,10 @@ pub struct ScriptInput {
     pub batch_events_max: u64,
     /// Most bytes of one batch.
     pub batch_bytes_max: usize,
+    /// Pipelines that its batches go to, and bytes of lines in one of them from which on the log may take it in parts.
+    pub pipelines: usize,
+    /// See [`ScriptInput::pipelines`].
+    pub parted_from_bytes: usize,
     /// Whether it has to answer its clients before it ends: it waits for the acknowledgement of all that it sent.
     pub answers: bool,
 }
@@ -52,6 +56,7 @@ impl<E: Env> InputSpec<E> for ScriptInput {
             outputs: self.outputs.clone(),
             events_max: self.batch_events_max,
             bytes_max: self.batch_bytes_max,
+            parted_from_bytes: if self.pipelines > 1 { self.parted_from_bytes / self.pipelines } else { usize::MAX },
             answers: self.answers,
             positions,
             waiting: VecDeque::new(),
@@ -82,7 +87,7 @@ impl ScriptInput {
         let done = known.map_or(Vec::new(), |known| known.intervals.clone());
         let next = if script.repeatable { 0 } else { script.read };
         let gone = known.is_some_and(|known| known.gone.is_some());
-        let forgotten = script.ended && known.is_none() && script.read == script.events();
+        let forgotten = script.gone && known.is_none();
         if forgotten {
             // It is not there any more, and the log has remembered it for as long as it had to.
             return Place { number, source, done, next: script.events(), gone: true };
@@ -117,6 +122,7 @@ struct Reader<E: Env> {
     outputs: Vec<usize>,
     events_max: u64,
     bytes_max: usize,
+    parted_from_bytes: usize,
     answers: bool,
     positions: Vec<Place>,
     waiting: VecDeque<Sent>,
@@ -172,6 +178,9 @@ impl<E: Env> Reader<E> {
             false => lanes.batch(&source).await,
         };
         self.ledger.offered(self.context.env.now(), number as u64, first, end, &self.outputs);
+        if bytes >= self.parted_from_bytes {
+            self.ledger.parted(number as u64, first, end);
+        }
         let mood = self.ledger.state().inputs;
         if Mood::strikes(mood.panic, self.context.env.random()) {
             // Its peer went away in the middle of an event; what it has of the batch goes nowhere.
@@ -199,18 +208,23 @@ impl<E: Env> Reader<E> {
     /// Says that a source is gone which was read to its end; whether that had to be said.
     async fn say_farewell(&mut self, at: usize) -> bool {
         let place = &mut self.positions[at];
-        let end = {
+        let (end, ended_at) = {
             let state = self.ledger.state();
             let script = &state.sources[place.number];
-            script.offsets.last().copied().filter(|_| script.ended && script.events() > 0)
+            let end = script.offsets.last().copied().filter(|_| script.ended && script.events() > 0);
+            (end, script.events())
         };
         let Some(end) = end.filter(|_| !place.gone) else { return false };
         place.gone = true;
+        let place_number = place.number;
         let mut batch = self.context.lanes.batch(&place.source).await;
         batch.range = SourceRange { from: end, to: end, marker: marker(end) };
         batch.received = self.context.env.wall();
         batch.gone = true;
-        self.context.lanes.send(batch).await;
+        let (source, first) = (place_number as u64, ended_at);
+        if let Some(ticket) = self.context.lanes.send(batch).await {
+            self.waiting.push_back(Sent { ticket, source, first, end: first });
+        }
         true
     }
 

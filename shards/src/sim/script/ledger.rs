@@ -32,6 +32,10 @@ pub struct Mood {
     pub late: u64,
     /// A commit fails, and the output goes back.
     pub unsure: u64,
+    /// A delivery answers what no output may: it refuses events that were not in it, and one of them twice.
+    pub wild: u64,
+    /// A commit attaches more than any may.
+    pub large: u64,
     /// Deliveries with events of this source are slow.
     pub slow_source: Option<u64>,
 }
@@ -59,6 +63,8 @@ pub struct SourceScript {
     pub next: u64,
     /// Nothing more comes of it: its reader says that it is gone.
     pub ended: bool,
+    /// That was acknowledged, so that the log may have forgotten it.
+    pub gone: bool,
 }
 
 impl SourceScript {
@@ -103,6 +109,8 @@ pub struct OutputRecord {
     pub written: BTreeMap<u64, u64>,
     /// Bytes that an exact output says its file has.
     pub file_bytes: u64,
+    /// Of these, those that are durable.
+    pub synced_bytes: u64,
 }
 
 impl OutputRecord {
@@ -154,6 +162,8 @@ pub struct State {
     pub inputs: Mood,
     /// Whether inputs need not look for events as often as else, since none are made.
     pub rests: bool,
+    /// Whether events may come twice in the present life, since they were read again.
+    pub reads_again: bool,
     /// Whether the log acknowledges what is not durable in the present life.
     pub never_syncs: bool,
     tentative: Vec<Tentative>,
@@ -181,6 +191,7 @@ impl Ledger {
             read: 0,
             next: 0,
             ended: false,
+            gone: false,
         };
         let names: Vec<String> = (0..outputs).map(|output| format!("output {output}")).collect();
         Ledger(Arc::new(Mutex::new(State {
@@ -191,6 +202,7 @@ impl Ledger {
             told: Told::default(),
             inputs: Mood::default(),
             rests: false,
+            reads_again: false,
             never_syncs: false,
             tentative: Vec::new(),
             tentative_counts: Vec::new(),
@@ -231,12 +243,21 @@ impl Ledger {
         (first..end).for_each(|ordinal| state.oracle.offered(source, ordinal, mask(outputs)));
     }
 
+    /// The log may take the events `first..end` of a source in parts.
+    pub fn parted(&self, source: u64, first: u64, end: u64) {
+        (first..end).for_each(|ordinal| self.state().oracle.parted(source, ordinal));
+    }
+
     /// The events `first..end` of a source are acknowledged.
     pub fn acknowledged(&self, now: Monotonic, source: u64, first: u64, end: u64, outputs: &[usize]) {
         let mut state = self.state();
         state.acknowledged += 1;
         state.story.tell(now, format!("source {source}: {first}..{end} are acknowledged"));
         let mask = mask(outputs);
+        if first == end {
+            state.sources[source as usize].gone = !state.never_syncs;
+            return;
+        }
         if state.never_syncs {
             let life = state.life;
             return state.tentative.push(Tentative { life, source, first, end, mask });
@@ -287,6 +308,15 @@ impl Ledger {
         if first != instance {
             let what = format!("instances {first} and {instance} are opened with the same state");
             state.oracle.garbled(OutputIndex(output as u8), &what);
+        }
+    }
+
+    /// An output is opened with the state that was made by an instance of some output: it has to be the same.
+    pub fn knows(&self, output: usize, made: u64) {
+        let maker = made >> 48;
+        if maker != output as u64 {
+            let what = format!("the state of output {maker}");
+            self.state().oracle.garbled(OutputIndex(output as u8), &what);
         }
     }
 

@@ -15,6 +15,7 @@ mod ledger;
 mod letters;
 mod output;
 mod passing;
+mod rot;
 mod seeds;
 mod setup;
 mod told;

@@ -2,10 +2,11 @@
 //!
 //! Guarantees: what is accepted goes to the ledger in its order; a commit says how much that was, so that what an output goes
 //! back to is known to the event; the exact one goes back, when it is opened, to what its last durable commit says, as the
-//! file output does.
+//! file output does, and where that is lost to what it has synced.
 
 use super::{Ledger, Mood, decode_line};
 use crate::env::{Disk, Env, File as _, Open};
+use crate::limits::COMMIT_STATE_BYTES_MAX;
 use crate::plugin::{
     Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
 };
@@ -89,6 +90,9 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
             let state = state.unwrap_or_default();
             let committed = state.first_chunk().copied().map(u64::from_le_bytes);
             let made = state.get(8..).and_then(|made| made.try_into().ok()).map(u64::from_le_bytes);
+            if let Some(made) = made {
+                output.ledger.knows(output.index, made);
+            }
             if let Some(made) = made.filter(|_| !one) {
                 output.ledger.goes_on_with(output.index, instance, made);
             }
@@ -147,6 +151,9 @@ impl<E: Env> Output for Counting<E> {
                 self.ledger.partly_delivered(self.index, self.instance, self.env.now(), &part);
                 return retry;
             }
+            if let Some(wild) = self.answers_wildly(&events) {
+                return wild;
+            }
             if !self.ledger.state().outputs[self.index].rejects {
                 self.ledger.delivered(self.index, self.instance, self.env.now(), &events);
                 let mut state = self.ledger.state();
@@ -176,8 +183,14 @@ impl<E: Env> Output for Counting<E> {
             commit_as_the_mood_says(&self.env, &self.ledger, self.index).await?;
             let covered = self.ledger.commits(self.index, self.instance, self.env.now());
             state.extend_from_slice(&covered.to_le_bytes());
-            let life = self.ledger.state().life;
-            state.extend_from_slice(&(life << 16 | u64::from(self.instance)).to_le_bytes());
+            let large = self.ledger.state().outputs[self.index].mood.large;
+            if Mood::strikes(large, self.env.random()) {
+                self.ledger.state().told.large_states += 1;
+                state.resize(COMMIT_STATE_BYTES_MAX + 1, 0);
+                return Ok(());
+            }
+            let made = (self.index as u64) << 48 | self.ledger.state().life << 16 | u64::from(self.instance);
+            state.extend_from_slice(&made.to_le_bytes());
             Ok(())
         })
     }
@@ -190,10 +203,31 @@ impl<E: Env> Counting<E> {
             Some((before, again)) if again == events => before + 1,
             _ => 0,
         };
-        if attempt != expected {
+        // What was given up may come once more.
+        let again = attempt == 0 && self.ledger.state().reads_again;
+        if attempt != expected && !again {
             let what = format!("attempt {attempt} of a delivery, expected {expected}");
             self.ledger.state().oracle.garbled(OutputIndex(self.index as u8), &what);
         }
+    }
+
+    /// Takes all events but the first, and says of that one twice that it was refused, and of others that were not there.
+    fn answers_wildly(&self, events: &[Event]) -> Option<Outcome> {
+        let mood = self.ledger.state().outputs[self.index].mood;
+        let (first, rest) = events.split_first().filter(|_| Mood::strikes(mood.wild, self.env.random()))?;
+        if self.ledger.state().outputs[self.index].rejects {
+            return None;
+        }
+        self.ledger.delivered(self.index, self.instance, self.env.now(), rest);
+        let mut state = self.ledger.state();
+        state.told.wild_answers += 1;
+        state.oracle.refused(OutputIndex(self.index as u8), first.source, first.ordinal);
+        let record = &mut state.outputs[self.index];
+        record.accepted += rest.len() as u64;
+        record.refused += 1;
+        record.last = events.last().copied();
+        let why = || "scripted".to_owned();
+        Some(Outcome::Rejected(vec![(u64::MAX, why()), (0, why()), (events.len() as u64, why()), (0, why())]))
     }
 
     async fn slow_on_one_source(&self, events: &[Event]) {
@@ -213,7 +247,8 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
     fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
         let (index, ledger, path) = (self.index, self.ledger.clone(), self.path.clone());
         Box::pin(async move {
-            let length = state.and_then(|state| state.try_into().ok()).map_or(0, u64::from_le_bytes);
+            let synced = ledger.state().outputs[index].synced_bytes;
+            let length = state.map_or(synced, |state| state.try_into().map_or(0, u64::from_le_bytes));
             let env = context.env;
             let disk = env.disk().clone();
             ledger.opens(index, env.shard().0);
@@ -227,6 +262,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             ledger.tell(env.now(), format!("output {index} goes on from byte {length} of its file"));
             let mut state = ledger.state();
             state.outputs[index].file_bytes = length;
+            state.outputs[index].synced_bytes = length;
             // What it had written behind that comes again.
             state.outputs[index].written.clear();
             drop(state);
@@ -283,6 +319,7 @@ impl<E: Env> Output for Exact<E> {
         Box::pin(async move {
             commit_as_the_mood_says(&self.env, &self.ledger, self.index).await?;
             self.env.sync(&self.file).await.map_err(unsynced)?;
+            self.ledger.state().outputs[self.index].synced_bytes = self.length;
             state.extend_from_slice(&self.length.to_le_bytes());
             Ok(())
         })

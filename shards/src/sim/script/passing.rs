@@ -8,13 +8,14 @@ use crate::delivery::OutputFull;
 use crate::dlq;
 use crate::env::ShardId;
 use crate::lane::WhenFull;
+use crate::limits::SEGMENTS_MIN;
 use crate::sim::Outcome;
 use crate::sim::oracle::OutputIndex;
 use std::time::Duration;
 
 /// Virtual time in which everything that waits has come out once all is well: the longest pause of an input that failed is half
 /// a minute, that of an output two seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(900);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Virtual time after which outputs have committed what they delivered, and the log has let go of it.
 const REST: Duration = Duration::from_secs(2);
@@ -25,7 +26,7 @@ const FRESH_BYTES: usize = 30;
 impl Cluster {
     /// Heals everything in the middle of a life and lets it go on until a fresh event of each source has passed. Whether it came
     /// so far: what struck before may still end it.
-    pub(super) fn go_on(&mut self) -> bool {
+    pub fn go_on(&mut self) -> bool {
         self.note("all is well again, and the same life goes on".to_owned());
         self.heal();
         self.simulation.disk().crash_never();
@@ -42,8 +43,11 @@ impl Cluster {
         let inputs = self.alive().inputs.clone();
         let sources = self.ledger.state().sources.len();
         for source in 0..sources {
-            let input = self.ledger.state().sources[source].input;
-            if inputs.contains(&input) {
+            let (input, ended) = {
+                let script = &self.ledger.state().sources[source];
+                (script.input, script.ended)
+            };
+            if inputs.contains(&input) && !ended {
                 self.make(source, FRESH_BYTES);
             }
         }
@@ -56,7 +60,9 @@ impl Cluster {
             return false;
         }
         self.read_letters();
-        self.check_fresh();
+        if self.setup.holding != Holding::Joins {
+            self.check_fresh();
+        }
         self.life.iter_mut().for_each(|life| life.rests = true);
         true
     }
@@ -163,13 +169,14 @@ impl Cluster {
     /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
     /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
     pub(super) fn check_fresh(&self) {
-        if self.setup.dead_letters.when_full != dlq::WhenFull::Block {
-            // Any of them may have been a dead letter that had no room.
+        if self.setup.dead_letters.when_full != dlq::WhenFull::Block || self.setup.holding == Holding::Clings {
+            // Any of them may have been a dead letter that had no room; and what is never recorded is read again with it.
             return;
         }
         let mut state = self.ledger.state();
         let mut fresh: Vec<(usize, u64, u64)> = Vec::new();
-        for (source, script) in state.sources.iter().enumerate().filter(|(_, script)| script.events() > 0) {
+        let living = |script: &SourceScript| script.events() > 0 && !script.ended;
+        for (source, script) in state.sources.iter().enumerate().filter(|(_, script)| living(script)) {
             fresh.push((script.input, source as u64, script.events() - 1));
         }
         for output in self.setup.present_outputs() {
@@ -180,18 +187,22 @@ impl Cluster {
             let sampled = self.setup.outputs[output].options.when_full != OutputFull::Block;
             let mut all = Vec::new();
             for (number, input) in self.setup.inputs.iter().enumerate() {
-                if !self.setup.outputs_of(number).contains(&output) {
+                let blocks = input.lane.when_full == WhenFull::Block;
+                // Whoever says that a source is gone may be what has the place in a small lane.
+                let ends = state.sources.iter().any(|script| script.input == number && script.ended);
+                if !self.setup.outputs_of(number).contains(&output) || (ends && !blocks) {
                     continue;
                 }
                 let mine = fresh.iter().filter(|(of, ..)| *of == number).map(|&(_, source, last)| (source, last));
                 let mine: Vec<(u64, u64)> = mine.collect();
                 if !sampled {
-                    let blocks = input.lane.when_full == WhenFull::Block;
                     state.oracle.fresh(OutputIndex(output as u8), &mine, blocks, seen);
                 }
                 all.extend(mine);
             }
-            if sampled && !all.is_empty() {
+            // Of the smallest log half is full with two segments.
+            let tiny = super::gauges::segments_allowed(&self.setup) <= SEGMENTS_MIN;
+            if sampled && !all.is_empty() && !tiny {
                 state.oracle.fresh(OutputIndex(output as u8), &all, false, seen);
             }
         }

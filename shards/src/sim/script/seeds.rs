@@ -1,6 +1,6 @@
 //! One seed from the first start to the judgement: lives that crash, stop, fail and start again as something else.
 
-use super::{Cluster, Ledger, Setup, Told, draw, faults};
+use super::{Cluster, Holding, Ledger, Mood, Setup, Told, draw, faults, rot};
 use crate::sim::oracle::{Report, Violation};
 use crate::sim::{Crash, Outcome};
 use crate::stop::Phase;
@@ -73,14 +73,17 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
             cluster.setup.redraw(&mut cluster.chance, false);
         }
         draw::moods(&mut cluster.chance, &mut cluster.ledger.state());
+        if cluster.setup.holding == Holding::Clings {
+            // One that fails begins again when all that it sent is acknowledged, which never comes.
+            cluster.ledger.state().inputs = Mood::default();
+        }
         live(cluster, &mut told)?;
         if cluster.chance.one_in(8) {
-            faults::rot(cluster);
+            rot::rot(cluster);
         }
     }
     cluster.setup.redraw(&mut cluster.chance, true);
     cluster.conclude()?;
-    told.rotten = cluster.rotten.len() as u64;
     told.events = cluster.ledger.state().sources.iter().map(super::SourceScript::events).sum();
     cluster.ledger.check()?.iter().for_each(|summary| told.add_summary(summary));
     told.add(&cluster.ledger.state().told);
@@ -102,6 +105,12 @@ fn live(cluster: &mut Cluster, told: &mut Told) -> Result<(), Report> {
         end_with_a_crash(cluster, told);
         return Ok(());
     }
+    if cluster.chance.one_in(6) {
+        let sources = cluster.ledger.state().sources.len();
+        let source = cluster.chance.index(sources);
+        cluster.end(source);
+        told.ended_sources += 1;
+    }
     for _ in 0..cluster.chance.between(1, 25) {
         let events = faults::events(&mut cluster.chance);
         cluster.make_some(events);
@@ -122,8 +131,11 @@ fn live(cluster: &mut Cluster, told: &mut Told) -> Result<(), Report> {
     Ok(())
 }
 
+/// A breach of the contract may keep an input waiting for good, and loses nothing.
 fn may_go_on(cluster: &Cluster) -> bool {
-    !cluster.simulation.disk().crashed() && cluster.alive().stop.failure().is_none()
+    cluster.setup.holding != Holding::Clings
+        && !cluster.simulation.disk().crashed()
+        && cluster.alive().stop.failure().is_none()
 }
 
 fn end(cluster: &mut Cluster, told: &mut Told) {

@@ -200,6 +200,9 @@ impl Setup {
                 outputs: self.outputs_of(index),
                 batch_events_max: self.batch_events_max,
                 batch_bytes_max: BATCH_BYTES_MAX,
+                pipelines: self.pipelines.iter().filter(|pipeline| pipeline.0.contains(&index)).count(),
+                // Half a segment takes a group whole; a third is that with what stands around lines.
+                parted_from_bytes: self.wal.segment_bytes as usize / 3,
                 answers: self.inputs_answer,
             }),
             processor: Arc::new(ScriptEncoder { holding: self.holding.clone(), dead_letters }),

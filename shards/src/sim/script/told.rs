@@ -51,8 +51,16 @@ told! {
     resharded,
     /// Starts with other pipelines or outputs.
     replanned,
-    /// Frames that rotted.
+    /// Frames of events or positions that rotted.
     rotten,
+    /// Snapshots that rotted.
+    rotten_snapshots,
+    /// Commits that rotted.
+    rotten_commits,
+    /// Seals that rotted.
+    rotten_seals,
+    /// Headers of segments that rotted.
+    rotten_headers,
     /// Outputs that left the configuration with events waiting.
     removed,
     /// Events made.
@@ -91,6 +99,10 @@ told! {
     late_commits,
     /// Commits that failed.
     unsure_commits,
+    /// Deliveries that were answered with what no output may say.
+    wild_answers,
+    /// Commits that attached more than they may.
+    large_states,
     /// Inputs that ended with an error.
     input_failures,
     /// Panics of an input.
@@ -103,6 +115,10 @@ told! {
     failed_directory_syncs,
     /// Writes that failed.
     failed_writes,
+    /// Renames for which there was no room.
+    refused_renames,
+    /// Sources that ended.
+    ended_sources,
     /// Polls of the executor.
     steps,
 }
@@ -128,6 +144,7 @@ impl Told {
         self.failed_syncs += struck.syncs;
         self.failed_directory_syncs += struck.directory_syncs;
         self.failed_writes += struck.writes;
+        self.refused_renames += struck.renames;
     }
 }
 

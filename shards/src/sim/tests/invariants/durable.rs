@@ -200,3 +200,33 @@ fn e2_events_behind_a_damaged_snapshot_are_delivered() {
         assert!(came >= made, "seed {seed}: {made} events were acknowledged, {came} delivered");
     }
 }
+
+/// Nothing is appended behind the last events, which have been durable for long: that they rot is no torn end of the log. Of a source
+/// that is spread over logs, nobody would read them again.
+#[test]
+fn e2_damage_of_the_last_events_of_a_log_is_reported() {
+    for seed in 0..20 {
+        let mut setup = Setup::plain(seed);
+        setup.inputs[0].repeatable = seed % 2 == 0;
+        if seed % 4 < 2 {
+            setup.shards = (2, 2);
+            setup.inputs[0].shard_by = crate::route::ShardBy::Spread;
+        }
+        let shards = setup.shards.0 as usize;
+        let mut cluster = started(setup, shards);
+        kill_outputs(&cluster);
+        for _ in 0..5 {
+            cluster.make_some(10);
+            cluster.run_for(SECOND);
+        }
+        if seed % 3 == 0 {
+            cluster.alive().stop.enter(crate::stop::Phase::Draining);
+            cluster.run_for(SECOND);
+            cluster.alive().stop.enter(crate::stop::Phase::Forced);
+            cluster.run_for(SECOND);
+        }
+        cluster.crash(Crash::Process);
+        assert!(cluster.rot_last_events(), "seed {seed}: no event is known to be durable");
+        cluster.finish();
+    }
+}

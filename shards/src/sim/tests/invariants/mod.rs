@@ -5,9 +5,11 @@ mod bounds;
 mod cold;
 mod durable;
 mod held;
+mod hours;
 mod hung;
 mod lanes;
 mod letters;
+mod registry;
 mod spread;
 mod starts;
 

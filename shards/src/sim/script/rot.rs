@@ -1,0 +1,268 @@
+//! What of the logs rots between two lives: frames of any kind and headers of segments.
+//!
+//! Guarantees: a function of the seed; rot hits only what a later frame proves to have been durable, since what nothing proves is
+//! cut as a torn tail and no promise covers that. What is in the bytes is told to the oracle: events may be gone; of anything
+//! else nothing may be, though all that the log knew of may come again.
+
+use super::setup::DATA_DIR;
+use super::{Cluster, OutputKind, decode_line};
+use crate::sim::Outside;
+use crate::wal::Damage;
+use crate::wal::frame::{FLAG_MORE, FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameView, checksum_holds};
+use crate::wal::segment::SEGMENT_HEADER_BYTES;
+use std::path::{Path, PathBuf};
+
+/// A byte of a log that the world has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotten {
+    log: u64,
+    segment: u64,
+    /// Where its frame begins.
+    offset: u64,
+}
+
+impl Rotten {
+    fn is_in(&self, damage: &Damage) -> bool {
+        let inside = damage.offset <= self.offset && self.offset < damage.offset + damage.bytes;
+        damage.log.0 == self.log && damage.segment == self.segment && inside
+    }
+
+    /// Whether it explains that segments seem to be missing: its header would say that none need be there.
+    fn hides(&self, damage: &Damage) -> bool {
+        damage.log.0 == self.log && damage.bytes == 0 && damage.segment < self.segment && self.offset == 0
+    }
+}
+
+/// A frame of a log as it lies on the disk.
+struct Found {
+    path: PathBuf,
+    segment: u64,
+    offset: u64,
+    header: FrameHeader,
+    bytes: Vec<u8>,
+}
+
+/// The frames of a log, as far as they are whole and in order.
+fn frames(outside: &Outside, directory: &Path) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    for name in outside.list(directory).unwrap_or_default() {
+        let path = directory.join(&name);
+        let Some(segment) = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse().ok()) else { continue };
+        let bytes = outside.read(&path).unwrap_or_default();
+        let mut offset = SEGMENT_HEADER_BYTES;
+        while let Some(header) = bytes.get(offset..).and_then(|rest| FrameHeader::decode(rest).ok()) {
+            let Some(frame) = bytes.get(offset..offset + header.length as usize) else { break };
+            if !checksum_holds(frame) || found.last().is_some_and(|last| last.header.sequence >= header.sequence) {
+                break;
+            }
+            let bytes = frame.to_vec();
+            found.push(Found { path: path.clone(), segment, offset: offset as u64, header, bytes });
+            offset += header.length as usize;
+        }
+    }
+    found
+}
+
+/// What rots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Events,
+    /// Positions without events.
+    Positions,
+    Snapshot,
+    Commit,
+    Seal,
+    /// The header of a segment.
+    Header,
+}
+
+/// Seals more often than others: most logs have none that is known to be durable.
+const ALL: [What; 10] = [
+    What::Events,
+    What::Events,
+    What::Positions,
+    What::Snapshot,
+    What::Commit,
+    What::Seal,
+    What::Seal,
+    What::Seal,
+    What::Seal,
+    What::Header,
+];
+
+impl What {
+    fn is(self, found: &Found) -> bool {
+        match self {
+            What::Events => found.header.events > 0,
+            What::Positions => found.header.kind == FrameKind::Events && found.header.events == 0,
+            What::Snapshot => found.header.kind == FrameKind::Snapshot,
+            What::Commit => found.header.kind == FrameKind::Commit,
+            What::Seal => found.header.kind == FrameKind::Seal,
+            What::Header => found.offset == SEGMENT_HEADER_BYTES as u64,
+        }
+    }
+}
+
+/// A log as it lies on the disk.
+struct Lying {
+    log: u64,
+    found: Vec<Found>,
+    /// How many of the frames are known to be durable.
+    durable: usize,
+}
+
+impl Lying {
+    /// Looks at one of the logs.
+    fn any(cluster: &mut Cluster) -> Option<Lying> {
+        let outside = cluster.simulation.disk().outside();
+        let wal = Path::new(DATA_DIR).join("wal");
+        let logs = outside.list(&wal).unwrap_or_default();
+        if logs.is_empty() {
+            return None;
+        }
+        let name = &logs[cluster.chance.index(logs.len())];
+        let log = name.to_str()?.strip_prefix("log-")?.parse().ok()?;
+        let found = frames(&outside, &wal.join(name));
+        // The proof is durable too, or the next loss of power takes it.
+        let synced = found.last().map_or(0, |last| last.header.synced.0);
+        let proofs = found.iter().filter(|found| found.header.sequence.0 <= synced);
+        let proved = proofs.map(|found| found.header.synced.0).max().unwrap_or(0);
+        let durable = found.iter().take_while(|found| found.header.sequence.0 <= proved).count();
+        Some(Lying { log, found, durable })
+    }
+
+    fn those_of(&self, what: What) -> Vec<usize> {
+        (0..self.durable).filter(|at| what.is(&self.found[*at])).collect()
+    }
+
+    fn rot(&self, cluster: &mut Cluster, what: What, at: usize) {
+        tell(cluster, what, &self.found, at);
+        let frame = &self.found[at];
+        let (offset, length) = match what {
+            What::Header => (0, SEGMENT_HEADER_BYTES as u64),
+            _ => (frame.offset, u64::from(frame.header.length)),
+        };
+        let byte = offset + cluster.chance.below(length);
+        let bits = cluster.chance.between(1, 255) as u8;
+        cluster.simulation.disk().outside().rot(&frame.path, byte, bits).expect("the file was just read");
+        let (log, segment, sequence) = (self.log, frame.segment, frame.header.sequence.0);
+        cluster.note(format!("rot of {what:?} in log {log}, segment {segment}, frame {sequence}, byte {byte}"));
+        let rotten = Rotten { log, segment, offset };
+        cluster.rotten.push(rotten);
+        cluster.unreported.push(rotten);
+    }
+}
+
+/// Flips bits in something of a log that is known to be durable, if there is such.
+pub(super) fn rot(cluster: &mut Cluster) {
+    let Some(lying) = Lying::any(cluster) else { return };
+    let there: Vec<What> = ALL.into_iter().filter(|what| !lying.those_of(*what).is_empty()).collect();
+    if there.is_empty() {
+        return;
+    }
+    let what = there[cluster.chance.index(there.len())];
+    let candidates = lying.those_of(what);
+    let at = candidates[cluster.chance.index(candidates.len())];
+    lying.rot(cluster, what, at);
+}
+
+impl Cluster {
+    /// Flips bits in the last frame of events that a mark behind it says to be durable; whether there is one. Only for what a kill
+    /// has left and no loss of power comes to before the next start: the mark itself need not be durable.
+    pub fn rot_last_events(&mut self) -> bool {
+        let Some(mut lying) = Lying::any(self) else { return false };
+        let synced = lying.found.iter().map(|found| found.header.synced).max();
+        lying.durable = lying.found.iter().take_while(|found| Some(found.header.sequence) <= synced).count();
+        let last = lying.those_of(What::Events).pop();
+        last.into_iter().for_each(|at| lying.rot(self, What::Events, at));
+        last.is_some()
+    }
+
+    /// Flips bits in all that says how far outputs had come, but for the oldest of it. How many frames that were.
+    pub fn rot_commits(&mut self) -> usize {
+        let Some(lying) = Lying::any(self) else { return 0 };
+        let all: Vec<(What, usize)> = [What::Snapshot, What::Commit]
+            .into_iter()
+            .flat_map(|what| lying.those_of(what).into_iter().map(move |at| (what, at)))
+            .filter(|(_, at)| *at > 0)
+            .collect();
+        all.iter().for_each(|(what, at)| lying.rot(self, *what, *at));
+        all.len()
+    }
+}
+
+/// What is not known any more after it comes again, and nothing else happens to it.
+fn tell(cluster: &Cluster, what: What, found: &[Found], at: usize) {
+    let exact = cluster.setup.outputs.iter().any(|output| output.kind == OutputKind::Exact);
+    let mut state = cluster.ledger.state();
+    let told = &mut state.told;
+    *match what {
+        What::Events | What::Positions => &mut told.rotten,
+        What::Snapshot => &mut told.rotten_snapshots,
+        What::Commit => &mut told.rotten_commits,
+        What::Seal => &mut told.rotten_seals,
+        What::Header => &mut told.rotten_headers,
+    } += 1;
+    // An exact output undoes nothing as long as a log is damaged whose beginning its commit does not reach.
+    if exact || matches!(what, What::Positions | What::Snapshot | What::Commit) {
+        (0..state.sources.len() as u64).for_each(|source| state.oracle.forgotten(source));
+    }
+    drop(state);
+    if what == What::Events {
+        tell_what_is_lost(cluster, found, at);
+    }
+}
+
+/// The group of the frame stands and falls with its positions: what they cover is read again, what a lane had dropped of it
+/// too; and what is not introduced any more is read again from its beginning.
+fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
+    let events: Vec<&Found> = found.iter().filter(|found| found.header.kind == FrameKind::Events).collect();
+    let at = events.iter().position(|event| event.header.sequence == found[at].header.sequence).unwrap_or(0);
+    let open = |event: &Found| event.header.flags & FLAG_MORE != 0;
+    let first = (0..at).rev().find(|before| !open(events[*before])).map_or(0, |before| before + 1);
+    let last = (at..events.len()).find(|at| !open(events[*at])).unwrap_or(events.len() - 1);
+    let mut state = cluster.ledger.state();
+    let lines = |found: &Found| {
+        let payload = &found.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + found.header.payload_bytes as usize];
+        payload.split_inclusive(|&byte| byte == b'\n').filter_map(decode_line).collect::<Vec<_>>()
+    };
+    let source = lines(events[at]).first().map(|event| event.source);
+    for frame in &events[first..=last] {
+        let Ok(view) = FrameView::new(std::borrow::Cow::Borrowed(frame.bytes.as_slice())) else { continue };
+        let introduces = view.positions().flatten().any(|position| position.record.is_some());
+        // A group is made of one batch, which is of one source.
+        let covered: Vec<u64> = source.map_or(Vec::new(), |source| {
+            let ordinal = |offset| state.sources[source as usize].event_at(offset);
+            let all: Vec<_> = view.positions().flatten().map(|position| (position.key, position.range)).collect();
+            // What was settled before a range is in other frames, or in other logs: they still say so.
+            let settled = |at: usize| {
+                let (key, range) = all[at];
+                all.get(at + 1).is_some_and(|(next, behind)| *next == key && range.to <= behind.from)
+            };
+            let own = (0..all.len()).filter(|at| !settled(*at)).map(|at| all[at].1);
+            own.flat_map(|range| ordinal(range.from)..ordinal(range.to)).collect()
+        });
+        source.into_iter().for_each(|source| covered.iter().for_each(|at| state.oracle.destroyed(source, *at)));
+        for event in lines(frame) {
+            state.oracle.destroyed(event.source, event.ordinal);
+            let all = if introduces { state.sources[event.source as usize].events() } else { 0 };
+            (0..all).for_each(|ordinal| state.oracle.destroyed(event.source, ordinal));
+        }
+    }
+}
+
+/// What a start reports as damaged against what the world has damaged.
+pub(super) fn judge(cluster: &mut Cluster, reported: &[Damage]) {
+    let mut state = cluster.ledger.state();
+    for damage in reported
+        .iter()
+        .filter(|damage| !cluster.rotten.iter().any(|rotten| rotten.is_in(damage) || rotten.hides(damage)))
+    {
+        state.oracle.damage(&format!("reported, and nobody did it: {damage:?}"));
+    }
+    for rotten in std::mem::take(&mut cluster.unreported) {
+        if !reported.iter().any(|damage| rotten.is_in(damage)) {
+            state.oracle.damage(&format!("not reported: {rotten:?}"));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! E1, E2: which output has which number, through starts that die while they change it, and what damage leaves of it.
+
+use super::*;
+use crate::sim::oracle::Violation;
+use crate::sim::script::{OutputKind, OutputSetup};
+
+/// The life after this ends at some operation of its start.
+fn dies_in_its_start(cluster: &mut Cluster, operations: u64) {
+    cluster.simulation.disk().crash_after(operations);
+    if cluster.start(1).is_ok() {
+        cluster.run_for(SECOND / 10);
+    }
+    let crash = if operations.is_multiple_of(2) { Crash::Power } else { Crash::Process };
+    cluster.crash(crash);
+}
+
+/// An output leaves the configuration, and the start that would say so dies: what waited for it is counted by a later one.
+#[test]
+fn e2_events_of_an_output_that_leaves_are_counted_although_a_start_dies() {
+    for operations in 0..60 {
+        let mut setup = Setup::plain(operations);
+        setup.outputs.push(OutputSetup { kind: OutputKind::One, ..setup.outputs[0] });
+        setup.pipelines[0].1.push(1);
+        let mut cluster = started(setup, 1);
+        kill_outputs(&cluster);
+        work(&mut cluster, 10, 8);
+        cluster.run_for(SECOND);
+        cluster.crash(Crash::Process);
+        cluster.setup.outputs[0].present = false;
+        cluster.setup.pipelines[0].1 = vec![1];
+        dies_in_its_start(&mut cluster, operations);
+        cluster.finish();
+        let summary = cluster.ledger.check().expect("the judge was content a moment ago").swap_remove(0);
+        let counted = summary.discarded.get("output_removed").copied().unwrap_or(0);
+        assert!(counted >= summary.acknowledged, "operation {operations}: {counted} of {}", summary.acknowledged);
+    }
+}
+
+/// A new output gets the number of one that has left, and the start that gives it dies: it begins without what that one committed.
+#[test]
+fn e2_a_new_output_gets_nothing_of_the_one_whose_number_it_has() {
+    for operations in 0..60 {
+        let mut setup = Setup::plain(operations);
+        setup.wal.log_bytes = 3 * setup.wal.segment_bytes;
+        setup.outputs.push(OutputSetup { kind: OutputKind::One, ..setup.outputs[0] });
+        setup.outputs.push(OutputSetup { present: false, ..setup.outputs[0] });
+        setup.pipelines[0].1 = vec![0, 1];
+        let mut cluster = started(setup, 1);
+        work(&mut cluster, 20, 8);
+        cluster.drain(SECOND * 60);
+        cluster.setup.outputs[0].present = false;
+        cluster.setup.pipelines[0].1 = vec![1];
+        cluster.start(1).expect("a drain leaves a directory that can be opened");
+        work(&mut cluster, 60, 30);
+        cluster.drain(SECOND * 60);
+        cluster.setup.outputs[2].present = true;
+        cluster.setup.pipelines[0].1 = vec![1, 2];
+        dies_in_its_start(&mut cluster, operations);
+        cluster.start(1).expect("a crash leaves a directory that can be opened");
+        let output = cluster.alive().meters.outputs.iter().find(|meter| meter.output == 1).expect("it is configured");
+        assert_eq!(output.number.0, 0, "operation {operations}: the number is not given again");
+        cluster.crash(Crash::Process);
+        cluster.finish();
+    }
+}
+
+/// The last commit of an output is damaged, and the log has let go of what was before it: an output that would go back to the
+/// commit before could not get again what it undoes.
+#[test]
+fn e2_what_an_output_would_undo_is_still_in_the_log() {
+    let mut older = 0;
+    for seed in 0..20 {
+        let mut setup = Setup::plain(seed);
+        setup.outputs[0].kind = OutputKind::Exact;
+        setup.wal.log_bytes = 3 * setup.wal.segment_bytes;
+        let mut cluster = started(setup, 1);
+        work(&mut cluster, 20, 30);
+        cluster.run_for(SECOND * 3);
+        kill_outputs(&cluster);
+        work(&mut cluster, 5, 8);
+        cluster.run_for(SECOND);
+        cluster.crash(Crash::Process);
+        let lost = cluster.rot_commits();
+        older += u64::from(lost > 0);
+        cluster.finish();
+        let summary = cluster.ledger.check().expect("the judge was content a moment ago").swap_remove(0);
+        assert_eq!(summary.delivered, summary.offered, "seed {seed}");
+    }
+    assert!(older > 10, "only {older} of 20 logs had a commit to lose");
+}
+
+/// The files of a log vanish between two lives, with or without their directory: the next start says so, once, and goes on.
+#[test]
+fn e2_a_log_that_is_missing_is_reported() {
+    for seed in 0..12 {
+        let mut setup = Setup::plain(seed);
+        setup.shards = (2, 2);
+        setup.inputs[0].placement = crate::plugin::Placement::Every;
+        let mut cluster = started(setup, 2);
+        work(&mut cluster, 10, 8);
+        cluster.run_for(SECOND);
+        cluster.crash(Crash::Process);
+        cluster.start(2).expect("a kill leaves a directory that can be opened");
+        cluster.run_for(SECOND);
+        cluster.crash(Crash::Process);
+        let outside = cluster.simulation.disk().outside();
+        let log = format!("/data/wal/log-0000000{}", 1 + seed % 2);
+        for name in outside.list(&log).expect("the log is there") {
+            outside.remove(std::path::Path::new(&log).join(name)).expect("the file is there");
+        }
+        if seed % 4 < 2 {
+            outside.remove_dir_all(&log).expect("it is there");
+        }
+        cluster.start(2).expect("a log that is lost keeps no engine from starting");
+        let report = cluster.ledger.state().oracle.breaches().expect_err("it is reported");
+        assert!(report.total == 1 && report.to_string().contains("segments are missing"), "seed {seed}: {report}");
+        cluster.run_for(SECOND);
+        cluster.crash(Crash::Process);
+        cluster.start(2).expect("a kill leaves a directory that can be opened");
+        let report = cluster.ledger.state().oracle.breaches().expect_err("it was reported");
+        let told = |violation: &&Violation| matches!(violation, Violation::Damage { .. });
+        assert_eq!(report.violations.iter().filter(told).count(), 1, "seed {seed}: {report}");
+    }
+}
