@@ -14,14 +14,14 @@ use crate::process;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::{ComponentLabels, Exporter, Totals};
 use crate::transforms::enrich::watched::{Keeper, Kept};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tailwater_shards::delivery::{BatchOptions, DeliveryOptions};
-use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan};
+use tailwater_shards::engine::{self, Cut, Engine, InputPlan, OutputPlan, PipelinePlan};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::{
     Drivers, GlommioEnv, LaunchError, RealDisk, allowed_cpus, install_map_fault_handler, io_uring_allowed, launch,
@@ -77,6 +77,7 @@ pub struct Running {
 pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> {
     let drain_timeout = plan.drain_timeout;
     let (stop, heeded) = (options.stop.clone(), options.stop.clone());
+    ignore_size_limit()?;
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| RunError::Failed(format!("signals cannot be caught: {error}")))?;
     let running = start(plan, options)?;
@@ -91,6 +92,13 @@ pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> 
         Ok(_) if stop.phase() == Phase::Forced => Err(RunError::Unfinished),
         totals => totals,
     }
+}
+
+/// A write beyond the limit of file sizes fails like one on a full disk, which is waited for, rather than end the process.
+fn ignore_size_limit() -> Result<(), RunError> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())
+        .map(drop)
+        .map_err(|error| RunError::Failed(format!("the signal of the limit of file sizes cannot be caught: {error}")))
 }
 
 /// Starts a plan and returns at once.
@@ -381,11 +389,21 @@ fn report(engine: &Engine<GlommioEnv>) {
             damage.finding
         );
     }
-    for (log, sequences) in &engine.cut {
-        tracing::info!(
+    for Cut { log, sequences, behind } in engine.cut.iter().copied() {
+        if behind == 0 {
+            tracing::info!(
+                log = log.0,
+                sequences,
+                "the last batch of the log was not appended to its end and is cut; what was not acknowledged is read or sent again"
+            );
+            continue;
+        }
+        tracing::warn!(
             log = log.0,
             sequences,
-            "the end of the log was not whole or not durable and is cut; files are read again from there"
+            behind,
+            "the end of the log was not whole where it was not known to be durable: it is cut there, with whole frames behind it; \
+             what was acknowledged before a sync is lost with it, files are read again from there"
         );
     }
     for (name, events) in &engine.removed {

@@ -166,8 +166,13 @@ fn write_groups(env: &GlommioEnv, root: &Path) {
         writer.synced(&target);
     }
     let position = Position { sequence: last, event: 1 };
-    let commit =
-        Commit { output: OutputNumber(0), instance: None, number: 1, cursors: vec![(id, position)], state: Vec::new() };
+    let commit = Commit {
+        output: OutputNumber(0),
+        instance: None,
+        number: 1,
+        cursors: vec![(id, position)],
+        state: Some(Vec::new()),
+    };
     writer.commit(&commit).expect("a commit is written");
 }
 

@@ -138,8 +138,8 @@ fn manifest_of_a_data_directory() {
     let mut directory = directory.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(directory.outputs(), outputs);
     assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), bytes, "opening changes nothing");
-    directory.set_outputs(&outputs[..1]).unwrap_or_else(|error| panic!("{error}"));
-    directory.set_outputs(&outputs).unwrap_or_else(|error| panic!("{error}"));
+    directory.set_contents(&outputs[..1], Vec::new()).unwrap_or_else(|error| panic!("{error}"));
+    directory.set_contents(&outputs, Vec::new()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), bytes, "this version writes what it wrote");
     assert_eq!(directory.logs().unwrap_or_else(|error| panic!("{error}")), [LogId(2)]);
     assert_eq!(directory.new_log().unwrap_or_else(|error| panic!("{error}")), LogId(3));

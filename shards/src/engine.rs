@@ -7,6 +7,8 @@
 //! Placement: the existing logs with the lowest ids go to the shards in order, the rest is adopted by shard number modulo the
 //! shards. Outputs and inputs with one instance are spread over the shards by their index.
 
+mod merged;
+
 use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters};
 use crate::delivery::DeliveryOptions;
 use crate::delivery::gate::Gate;
@@ -21,18 +23,20 @@ use crate::route::ShardBy;
 use crate::shard::{LogBoard, ReadLog, Service, ShardInput, ShardOutput, ShardSeed, WriterSeed};
 use crate::signal::Signal;
 use crate::stop::{Countdown, Stop};
-use crate::wal::commits::Commits;
 use crate::wal::cursor::events_after;
 use crate::wal::log::Log;
 use crate::wal::manifest::DataDirectory;
-use crate::wal::positions::SourceTable;
 use crate::wal::recovery::{RecoveredLog, scan_log};
 use crate::wal::writer::LogState;
 use crate::wal::{
     Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
 };
+use merged::{
+    Begin, Merged, Numbers, as_told, assign_numbers, begin_fresh, check_outputs_known, lost_logs, merge,
+    remove_strangers, settle_commits,
+};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// An input to run.
@@ -119,6 +123,24 @@ pub struct Meters<D: Disk> {
     pub adopted: Vec<Arc<Log<D>>>,
 }
 
+/// The end of a log that was let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The log.
+    pub log: LogId,
+    /// Sequences that were let go.
+    pub sequences: u64,
+    /// Of these, those behind the place that was not whole. Without any it is a group that was not appended to its end.
+    pub behind: u64,
+}
+
+impl Cut {
+    fn of<D: Disk>(log: &RecoveredLog<D>) -> Cut {
+        let behind = log.highest_seen.0.saturating_sub(log.reached.0);
+        Cut { log: log.id, sequences: log.highest_seen.0 - log.last.0, behind }
+    }
+}
+
 /// An engine that is ready to run.
 pub struct Engine<E: Env> {
     /// One for each shard, in order.
@@ -129,18 +151,10 @@ pub struct Engine<E: Env> {
     pub stop: Stop,
     /// What recovery set aside.
     pub damage: Vec<Damage>,
-    /// Logs whose last frames were not whole or not durable, and how many sequences were let go with them.
-    pub cut: Vec<(LogId, u64)>,
+    /// Logs whose last frames were not whole or not durable.
+    pub cut: Vec<Cut>,
     /// Outputs that left the configuration, and the events that waited for each: discarded now.
     pub removed: Vec<(String, u64)>,
-}
-
-/// What all logs together say.
-struct Merged {
-    sources: SourceTable,
-    commits: Commits,
-    registry: Vec<RegistryEntry>,
-    masks: u64,
 }
 
 /// Reads what is in the data directory on `disk` and lays out the shards. Blocks: it is called before any executor runs. The caller holds
@@ -154,21 +168,14 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     for id in directory.logs()? {
         logs.push(scan(&directory, id)?);
     }
-    let cut =
-        logs.iter().filter(|log| log.highest_seen > log.last).map(|log| (log.id, log.highest_seen.0 - log.last.0));
-    let cut = cut.collect();
-    let damage = logs.iter_mut().flat_map(|log| std::mem::take(&mut log.damage)).collect();
-    let mut merged = merge(directory.outputs(), &logs);
+    let cut = logs.iter().filter(|log| log.highest_seen > log.last).map(Cut::of).collect();
+    let mut damage: Vec<Damage> = logs.iter_mut().flat_map(|log| std::mem::take(&mut log.damage)).collect();
+    damage.extend(lost_logs(directory.written_logs(), &logs));
+    let has_damage = !damage.is_empty();
+    let mut merged = merge(directory.outputs(), &logs, has_damage);
     check_outputs_known(&directory, &merged)?;
     merged.sources.expire(now);
     let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
-    match directory.set_outputs(&to_note(&merged.registry, &removed)) {
-        // The logs say it too, and what they hold can be delivered all the same.
-        Err(error) if error.is_no_room() && fresh.is_empty() => {
-            tracing::warn!(%error, "no room to note the numbers of the outputs beside the logs");
-        }
-        noted => noted?,
-    }
     while logs.len() < plan.shards {
         let id = directory.new_log()?;
         logs.push(scan(&directory, id)?);
@@ -176,11 +183,21 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     // The first shard's log takes over what all of them say. Were that durable before they are, a loss of power could take
     // the events of a position that is kept.
     logs.iter_mut().try_for_each(|log| log.harden(disk))?;
+    let written = logs.iter().take(plan.shards).filter(|log| !log.segments.is_empty()).map(|log| log.id).collect();
+    match directory.set_contents(&as_told(&merged.registry, &removed), written) {
+        // The logs say it too, and what they hold can be delivered all the same.
+        Err(error) if error.is_no_room() && fresh.is_empty() => {
+            tracing::warn!(%error, "no room to note the numbers of the outputs beside the logs");
+        }
+        noted => noted?,
+    }
     let adopted = logs.split_off(plan.shards);
     for number in &fresh {
         remove_strangers(disk, &plan.data_dir, *number)?;
     }
     begin_fresh(&fresh, &mut merged, logs.iter().chain(&adopted));
+    let there: Vec<_> = logs.iter().chain(&adopted).map(Begin::of).collect();
+    settle_commits(&mut merged, numbers.iter().filter(|number| !fresh.contains(number)), &there, has_damage);
     // The starts of the engine have one count for all logs, so that deliveries can tell what was written earlier in another.
     let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
     logs.iter_mut().for_each(|log| log.epoch = epoch);
@@ -189,144 +206,6 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let mut engine = layout.lay_out(disk, logs, adopted, damage, removed)?;
     engine.cut = cut;
     Ok(engine)
-}
-
-fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]) -> Merged {
-    // The manifest says it before any log does.
-    let (sources, commits) = (SourceTable::new(), Commits::default());
-    let outputs = if D::sabotaged(Sabotage::ForgetOutputs) { &[] } else { outputs };
-    let mut merged = Merged { sources, commits, registry: outputs.to_vec(), masks: 0 };
-    for log in logs {
-        merged.sources.merge(log.state.sources.clone());
-        merged.masks |= log.outputs_used;
-        merged.commits.merge(&log.state.commits);
-    }
-    // A log that stopped being written earlier knows neither that an output was removed nor that it has come back: the latest
-    // start knows best.
-    let mut latest: Vec<&RecoveredLog<D>> = logs.iter().collect();
-    latest.sort_by_key(|log| std::cmp::Reverse(log.epoch));
-    let newest = latest.first().map_or(0, |log| log.epoch);
-    for (epoch, entry) in latest.iter().flat_map(|log| log.state.registry.iter().map(|entry| (log.epoch, entry))) {
-        match merged.registry.iter_mut().find(|known| known.number == entry.number) {
-            None => merged.registry.push(entry.clone()),
-            // The manifest learns it from them: see [`to_note`].
-            Some(known) => known.removed |= entry.removed && epoch == newest && known.name == entry.name,
-        }
-    }
-    merged
-}
-
-/// What the manifest says of the outputs once this start has given them their numbers. That one has left the logs say first, and
-/// the manifest one start later: a start that fails before they do leaves it to the next one to count what waited for it, or to go
-/// on with it where it is configured again.
-fn to_note(registry: &[RegistryEntry], leaving: &[RegistryEntry]) -> Vec<RegistryEntry> {
-    let leaves = |entry: &RegistryEntry| leaving.iter().any(|leaving| leaving.number == entry.number);
-    let note = |entry: &RegistryEntry| RegistryEntry { removed: entry.removed && !leaves(entry), ..entry.clone() };
-    registry.iter().map(note).collect()
-}
-
-/// Refuses logs with events for outputs that nobody knows: they would be passed over without a word.
-fn check_outputs_known<D: Disk>(directory: &DataDirectory<D>, merged: &Merged) -> Result<(), WalError> {
-    let known = merged.registry.iter().fold(0, |known, entry| known | entry.number.bit());
-    let unknown: Vec<String> =
-        (0..OUTPUTS_MAX).filter(|number| merged.masks & !known & 1 << number != 0).map(|n| n.to_string()).collect();
-    if unknown.is_empty() || D::sabotaged(Sabotage::ForgetOutputs) {
-        return Ok(());
-    }
-    let reason = format!(
-        "the logs hold events for the outputs number {}, but neither the manifest nor what is left of the logs says which these \
-         are: add a line `output N present NAME` for each, write `tailwater-data 1` in the first line, and start again",
-        unknown.join(", ")
-    );
-    Err(WalError::Unusable { path: directory.manifest_path(), reason })
-}
-
-/// What the outputs of a plan are in the log.
-struct Numbers {
-    /// By index in the plan.
-    numbers: Vec<OutputNumber>,
-    /// Outputs that left the configuration.
-    removed: Vec<RegistryEntry>,
-    /// New ones.
-    fresh: Vec<OutputNumber>,
-}
-
-/// A new output starts at the end of all logs. Its first commit says so in the first snapshot, beside its name: without it a
-/// crash before its delivery runs would start it behind events that were acknowledged meanwhile.
-fn begin_fresh<'a, D: Disk>(
-    fresh: &[OutputNumber],
-    merged: &mut Merged,
-    logs: impl Iterator<Item = &'a RecoveredLog<D>>,
-) {
-    let cursors: Vec<(LogId, Position)> = logs.map(|log| (log.id, log.end())).collect();
-    fresh.iter().for_each(|output| merged.commits.begin(*output, cursors.clone()));
-}
-
-/// Removes what an earlier output of this number kept beside the log, before the log says that the number is another's.
-fn remove_strangers<D: Disk>(disk: &D, data_dir: &Path, number: OutputNumber) -> Result<(), WalError> {
-    let directory = data_dir.join("outputs");
-    let failed = |source: std::io::Error| {
-        let reason = format!(
-            "what an earlier output kept there cannot be removed: {source}; it has to be a directory that the user who runs \
-             this may read and write: move away what is there, or give it the rights"
-        );
-        WalError::Unusable { path: directory.clone(), reason }
-    };
-    let entries = match disk.list(&directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(failed)?,
-    };
-    let prefix = format!("{}.", number.0);
-    for entry in entries {
-        if entry.name.to_str().is_some_and(|name| name.starts_with(&prefix)) {
-            disk.remove(&directory.join(&entry.name)).map_err(failed)?;
-        }
-    }
-    disk.sync_dir(&directory).map_err(failed)
-}
-
-/// Finds each output's number: the one it had, or a free one.
-fn assign_numbers<E: Env>(outputs: &[OutputPlan<E>], merged: &mut Merged) -> Result<Numbers, WalError> {
-    // A number that no frame on disk names can be given again.
-    let wanted = |entry: &RegistryEntry| outputs.iter().any(|output| *output.name == *entry.name);
-    let masks = merged.masks;
-    merged.registry.retain(|entry| wanted(entry) || masks & entry.number.bit() != 0);
-    let mut removed = Vec::new();
-    for entry in &mut merged.registry {
-        let gone = !wanted(entry);
-        if gone && !entry.removed {
-            removed.push(entry.clone());
-        }
-        // One that comes back after its events were discarded starts at the tail, under a number of its own.
-        entry.removed |= gone;
-    }
-    let mut numbers = Vec::new();
-    let mut fresh = Vec::new();
-    for output in outputs {
-        let known = merged.registry.iter().find(|entry| *entry.name == *output.name && !entry.removed);
-        let number = match known {
-            Some(entry) => entry.number,
-            None => {
-                let taken = merged.registry.iter().fold(0u64, |mask, entry| mask | entry.number.bit());
-                let free = (!taken).trailing_zeros() as usize;
-                if free >= OUTPUTS_MAX {
-                    return Err(WalError::Unusable {
-                        path: PathBuf::from("outputs"),
-                        reason: format!(
-                            "{OUTPUTS_MAX} outputs, removed ones with events in the log included, are all that fit: \
-                             let the log drain before more are added"
-                        ),
-                    });
-                }
-                let number = OutputNumber(free as u8);
-                fresh.push(number);
-                merged.registry.push(RegistryEntry { number, name: output.name.to_string(), removed: false });
-                number
-            }
-        };
-        numbers.push(number);
-    }
-    Ok(Numbers { numbers, removed, fresh })
 }
 
 /// For each output, where its instances wait for each other in the start that writes `epoch`.
@@ -506,16 +385,15 @@ impl<E: Env> Layout<E> {
     }
 
     /// Where an instance of an output goes on: behind the highest commit of all, with its own state.
-    fn resume(&self, output: OutputNumber, instance: Option<LogId>) -> Option<Commit> {
-        let number = self.merged.commits.highest(output)?;
-        let of = |instance| self.merged.commits.get(output, instance).map(|commit| commit.state.clone());
-        let mixed = || self.merged.commits.values().filter(|commit| commit.output == output).max_by_key(|c| c.number);
+    fn resume(&self, output: OutputNumber, instance: Option<LogId>) -> Commit {
+        let commits = &self.merged.commits;
+        let number = commits.highest(output).unwrap_or(0);
+        let mixed = || commits.values().filter(|commit| commit.output == output).max_by_key(|commit| commit.number);
         let state = match E::Disk::sabotaged(Sabotage::MixInstances) {
-            true => mixed().map(|commit| commit.state.clone()),
-            false => of(instance),
+            true => mixed().and_then(|commit| commit.state.clone()),
+            false => commits.attached(output, instance),
         };
-        let state = state.unwrap_or_default();
-        Some(Commit { output, instance, number, cursors: Vec::new(), state })
+        Commit { output, instance, number, cursors: Vec::new(), state }
     }
 
     fn events_owed(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> u64 {

@@ -223,8 +223,6 @@ pub enum Sabotage {
     RetireEarly,
     /// An output without a cursor in a log goes on at its end.
     StartAtEnd,
-    /// What the manifest says of outputs is not believed: one that no log names any more looks new.
-    ForgetOutputs,
 }
 
 /// Files and directories. All calls may block unless they say otherwise.

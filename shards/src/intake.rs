@@ -48,6 +48,9 @@ const GATHERED_BYTES: u64 = 32 * 1024;
 /// Frames in ten that an output with the policy `sample` still gets from a log under pressure.
 const SAMPLED_IN: u64 = 10;
 
+/// How long a full log is waited for before that is said.
+const FULL_TOLD_AFTER: Duration = Duration::from_secs(10);
+
 /// How long the wait for lines that are due is: a clock that is set must not make it endless, nor many.
 const TICK_MIN: Duration = Duration::from_millis(1);
 const TICK_MAX: Duration = Duration::from_secs(60);
@@ -287,7 +290,10 @@ impl<E: Env> Intake<E> {
         receiver.count_taken(account.events);
         receiver.count(slot.counts.tally());
         receiver.count_dead_letters(unread.kept, unread.lost);
-        count_skipped(&self.wal_full, skipped, account.events);
+        let (group, counts) = (&slot.group, &slot.counts);
+        for (outputs, events) in self.paths[path].skipped(skipped, group, counts, account.events) {
+            count_skipped(&self.wal_full, outputs, events);
+        }
         let recorded = self.withhold(yard, &account, held);
         let introduce = recorded && introduces(&self.keeper, &account.source);
         end_group(&mut slot.group, &account, recorded, introduce);
@@ -301,11 +307,14 @@ impl<E: Env> Intake<E> {
 
     /// Appends a group, waiting for room. Fails when the engine ends.
     async fn append(&mut self, group: &mut Group) -> Result<Sequence, ()> {
-        let mut waited = false;
+        let (mut waited, begun, mut told) = (false, self.env.now(), false);
         loop {
             match self.keeper.append(group) {
                 Ok(sequence) => {
                     self.appended = sequence;
+                    if told {
+                        tracing::info!("the write-ahead log has room again, and intake goes on");
+                    }
                     return Ok(sequence);
                 }
                 Err(WalError::Full) if !std::mem::replace(&mut waited, true) => self.keeper.count_full(),
@@ -318,6 +327,14 @@ impl<E: Env> Intake<E> {
             }
             if self.stop.phase() == Phase::Forced {
                 return Err(());
+            }
+            if !told && self.env.now().since(begun) >= FULL_TOLD_AFTER {
+                told = true;
+                tracing::warn!(
+                    log = self.keeper.log().id().0,
+                    "the write-ahead log is full of what outputs have not delivered: \
+                    intake waits and inputs are not read; see which output is behind, or raise wal.max_bytes"
+                );
             }
             (0..self.lanes.len()).for_each(|lane| self.drop_oldest_of(lane));
             futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;

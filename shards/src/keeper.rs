@@ -249,7 +249,12 @@ impl<E: Env> Keeper<E> {
     pub async fn close(&self) {
         // Before a sync of others is waited for, which may never end.
         let _ = self.flush();
-        or(self.sync(), self.stop.reached(Phase::Forced)).await;
+        let synced = async {
+            self.sync().await;
+            // What the first one has made durable a mark says, which is to be durable too.
+            self.sync().await;
+        };
+        or(synced, self.stop.reached(Phase::Forced)).await;
         self.closing.set(true);
         self.dirty.notify();
         self.log.housekeeping.notify();
@@ -284,6 +289,8 @@ impl<E: Env> Keeper<E> {
                 self.writer.borrow_mut().synced(&target);
                 self.harden(&acknowledged);
                 self.settle();
+                let marked = self.writer.borrow_mut().mark();
+                marked.unwrap_or_else(|error| self.stop.fail(error.to_string()));
             }
             Err(error) => {
                 let failure = self.writer.borrow_mut().sync_failed(error);

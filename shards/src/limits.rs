@@ -158,8 +158,11 @@ pub const PARKED_BYTES_MAX: usize = 2 * LANE_BYTES_DEFAULT;
 pub const WITHHELD_OF_SOURCE_MAX: usize = 64;
 
 /// Runs of all sources of one lane that are withheld. Those of a source that is spread over shards never meet, so there is one
-/// for each batch of it. A run takes about 64 bytes.
+/// for each batch of it.
 pub const WITHHELD_MAX: usize = 16 * 1024;
+
+/// Bytes that a run takes, in the queue of its source and in what orders the sources.
+pub const WITHHELD_RUN_BYTES: usize = 192;
 
 /// Highest sequence of a frame, number of a commit, start of a log and number of a segment. None is reached in the life of a
 /// log; what claims a higher one is damage, so arithmetic on numbers that were read cannot overflow, and every place in a log
@@ -236,14 +239,22 @@ pub const DESCRIPTOR_BYTES_MAX: usize = 16 * 1024;
 /// State bytes an output may attach to a cursor commit, however large segments are.
 pub const COMMIT_STATE_BYTES_MAX: usize = 64 * 1024;
 
+/// State bytes that every output may attach at least: a path, and what is known of its file.
+pub const COMMIT_STATE_BYTES_MIN: usize = PATH_BYTES_MAX + 128;
+
 /// State bytes that each of `outputs` may attach to a commit with a cursor for each of `logs`. A snapshot, which may take half
 /// of a segment, has two commits of an output: what the start wrote for all its instances, and the latest of the own one, of
 /// which only one has state. Together they get a quarter, so that as much is left for sources.
 pub const fn commit_state_bytes_max(segment_bytes: u64, outputs: usize, logs: usize) -> usize {
     let outputs = if outputs == 0 { 1 } else { outputs };
     let share = segment_bytes as usize / 4 / outputs;
-    let left = share.saturating_sub(2 * (COMMIT_HEAD_BYTES + logs * COMMIT_CURSOR_BYTES));
+    let left = share.saturating_sub(commit_bytes(logs));
     if left < COMMIT_STATE_BYTES_MAX { left } else { COMMIT_STATE_BYTES_MAX }
+}
+
+/// Bytes of the two commits of an output with a cursor for each of `logs`, their state aside.
+pub const fn commit_bytes(logs: usize) -> usize {
+    2 * (COMMIT_HEAD_BYTES + logs * COMMIT_CURSOR_BYTES)
 }
 
 /// Bytes of a commit in a snapshot, its cursors and state aside.

@@ -181,6 +181,25 @@ impl InputPath {
         more
     }
 
+    /// What outputs in `skipped` did not get of a batch of `events`, by the outputs of each pipeline: lines that others got, where it
+    /// made any; among them may be lines of earlier events, and of the last ones there may be none yet.
+    pub fn skipped(
+        &self,
+        skipped: u64,
+        group: &Group,
+        counts: &Counts,
+        events: u64,
+    ) -> impl Iterator<Item = (u64, u64)> {
+        let unmade = events.saturating_sub(counts.unread);
+        let of = move |(place, pipeline): (usize, &PipelineRef)| {
+            let made = group.frames().iter().filter(|frame| frame.pipeline() == pipeline.number);
+            let worked = counts.places.get(place).is_some_and(|counts| counts.worked);
+            let events = if worked { made.map(|frame| frame.event_count() as u64).sum() } else { unmade };
+            (pipeline.outputs() & skipped, events)
+        };
+        self.pipelines.iter().enumerate().map(of).filter(|(outputs, _)| *outputs != 0)
+    }
+
     /// The pipeline with this number, if it is one of them.
     pub fn pipeline(&self, number: u32) -> Option<&PipelineRef> {
         self.pipelines.iter().find(|pipeline| pipeline.number == number)

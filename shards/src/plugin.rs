@@ -163,10 +163,10 @@ pub trait Processor {
 pub trait OutputSpec<E: Env>: Send + Sync + 'static {
     /// On which shards it runs. With [`Placement::One`] one instance reads the logs of all shards.
     fn placement(&self) -> Placement;
-    /// Opens an instance. `state` is what the last durable commit of this instance carried. It is empty where that commit came
-    /// before anything was delivered, and where the output has commits and this instance has none; it is none where nothing
-    /// readable is left of any commit of the output. What an earlier start wrote beyond that commit is undone here, by outputs
-    /// that can.
+    /// Opens an instance. `state` is what its own last durable commit carried. It is empty where that commit came before anything
+    /// was delivered, and where the output has commits and this instance has none. What an earlier start wrote beyond that commit is
+    /// undone here, by outputs that can. It is none where damage of the log has taken what the last commit carried: then nothing can
+    /// be undone, since not all that would be could be delivered again.
     ///
     /// An instance is known by the log that it writes to. With [`Placement::Every`] each gets back its own state and never
     /// another one's: that of an instance whose log is adopted, because there are fewer shards, is given to nobody, although
@@ -190,6 +190,8 @@ pub struct OutputContext<E: Env> {
     /// The data directory. What an output keeps beside the log is in files `outputs/NUMBER.*` there; they are removed before
     /// the number goes to another output.
     pub data_dir: Arc<PathBuf>,
+    /// Most bytes that a commit may carry of its state. A larger one is refused, and the instance is opened again.
+    pub state_bytes_max: usize,
     /// The end.
     pub stop: Stop,
     /// What this instance counts; `sent` and `discarded` are the engine's.

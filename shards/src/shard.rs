@@ -137,7 +137,7 @@ pub struct ShardOutput<E: Env> {
     /// The logs and the first event not yet delivered, those that are read to their end first in front.
     pub logs: Vec<(ReadLog<E::Disk>, Position)>,
     /// Its last commit: the highest number of all instances, and the state of its own.
-    pub resume: Option<Commit>,
+    pub resume: Commit,
     /// What it counts.
     pub counters: Arc<OutputCounters>,
     /// Where its instances wait for each other.
@@ -345,6 +345,7 @@ impl<E: Env> OutputStarter<'_, E> {
             name: output.name.clone(),
             number: output.number,
             data_dir: self.data_dir.clone(),
+            state_bytes_max: self.keeper.with_writer(|writer| writer.state_bytes_max(output.logs.len())),
             stop: self.stop.clone(),
             counters: output.counters.clone(),
         };

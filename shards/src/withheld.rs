@@ -7,7 +7,7 @@
 
 use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::env::Timestamp;
-use crate::limits::{WITHHELD_MAX, WITHHELD_OF_SOURCE_MAX};
+use crate::limits::{WITHHELD_MAX, WITHHELD_OF_SOURCE_MAX, WITHHELD_RUN_BYTES};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -78,6 +78,9 @@ struct Run {
     /// Nothing of it is held any more: see [`Withheld::mark`].
     free: bool,
 }
+
+/// A queue that grows doubles.
+const _: () = assert!(2 * size_of::<Run>() <= WITHHELD_RUN_BYTES);
 
 impl Run {
     fn is_followed_by(&self, next: &Run) -> bool {

@@ -334,6 +334,18 @@ fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mu
                 .help("leave it out, or use 32MiB"),
         );
     }
+    let outputs = raw.outputs.len().min(limits::OUTPUTS_MAX);
+    let state = limits::commit_state_bytes_max(segment, outputs, shards);
+    if state < limits::COMMIT_STATE_BYTES_MIN {
+        let per_output = 4 * (limits::COMMIT_STATE_BYTES_MIN + limits::commit_bytes(shards)) * outputs;
+        let least = (per_output as u64).next_multiple_of(limits::SEGMENT_BYTES_MIN);
+        let key = if raw.wal.segment_bytes.is_some() { "segment_bytes" } else { "max_bytes" };
+        problems.push(
+            Problem::error(at(key), format!("segments of the log are too small for {outputs} outputs"))
+                .label(format!("{} leave {state} bytes for what a commit of each remembers", ByteSize(segment)))
+                .help(format!("use `segment_bytes` of at least {}, or leave out both sizes", ByteSize(least))),
+        );
+    }
     let needed = segment.saturating_mul(limits::SEGMENTS_MIN).saturating_mul(shards as u64);
     if total < needed && segment <= limits::SEGMENT_BYTES_MAX {
         let smaller = match raw.wal.segment_bytes {

@@ -392,7 +392,8 @@ pub enum WhenFull {
     Block,
     /// The output's oldest events are dropped and counted.
     DropOldest,
-    /// From three quarters full on, one frame of events in ten is kept for the output, the others are dropped and counted.
+    /// From three quarters full on, one frame of events in ten is kept for the output, the others are dropped and counted. When
+    /// the log is full all the same, its oldest events are too.
     Sample,
 }
 

@@ -227,6 +227,7 @@ mod tests {
             name: "out".into(),
             number: OutputNumber(0),
             data_dir: Arc::new("/data".into()),
+            state_bytes_max: tailwater_shards::limits::COMMIT_STATE_BYTES_MAX,
             stop: Default::default(),
             counters: Default::default(),
         }

@@ -4,7 +4,7 @@
 //! log itself lies on it.
 
 use crate::case::Case;
-use crate::disks::{LoopDisk, Mount, fill, may_administrate};
+use crate::disks::{LoopDisk, Mount, fill, may_administrate, run};
 use crate::lines::{LineCount, block};
 use crate::metrics;
 use crate::product::{Product, binary, text};
@@ -196,5 +196,25 @@ fn one_full_disk_for_log_and_output_is_waited_for_over_kills() {
     let mut product = start_again(&case, &config);
     wait_for_full_output(&case, &mut product);
     fs::remove_file(filler).expect("room");
+    product.finish(&case.output(), ALL);
+}
+
+/// A file at the limit of file sizes is waited for like a full disk: no signal ends the process.
+#[test]
+fn output_at_the_limit_of_file_sizes_waits_until_it_is_raised() {
+    let mut case = Case::new("file-sizes");
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 256MiB}\n".to_owned();
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, 1));
+    let mut product = Product::start(&case, &config);
+    product.expect("cannot write");
+    product.expect("similar lines");
+    let id = product.id().to_string();
+    let limit = |bytes: &str| run("prlimit", &["--pid", &id, &format!("--fsize={bytes}:")]);
+    limit("4194304");
+    let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
+    log.write_all(&block(2, ALL)).expect("lines");
+    product.wait_for_log(&["raise the limit of file sizes"]);
+    limit("unlimited");
     product.finish(&case.output(), ALL);
 }

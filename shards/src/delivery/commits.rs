@@ -41,7 +41,7 @@ impl<E: Env> Deliverer<E> {
         result.map_err(|error| self.failed(error))?;
         self.last_commit = self.context.env.now();
         self.commit_took = self.last_commit.since(self.sync_begun);
-        match self.record(state) {
+        match self.record(Some(state)) {
             Err(error @ WalError::StateTooLarge { .. }) => Err(End::Reopen(error.to_string())),
             _ => Ok(()),
         }
@@ -57,7 +57,7 @@ impl<E: Env> Deliverer<E> {
     }
 
     /// Commits the cursors, with the output's state.
-    pub(super) fn record(&mut self, state: Vec<u8>) -> Result<(), WalError> {
+    pub(super) fn record(&mut self, state: Option<Vec<u8>>) -> Result<(), WalError> {
         let positions: Vec<Position> = self.readers.iter().map(LogReader::position).collect();
         let cursors = self.readers.iter().zip(&positions).map(|(reader, position)| (reader.log_id(), *position));
         let commit = Commit {
@@ -76,7 +76,7 @@ impl<E: Env> Deliverer<E> {
         self.commit_number += 1;
         self.committed = positions;
         self.passed_committed = self.passed;
-        self.committed_state = Some(commit.state);
+        self.committed_state = commit.state;
         self.context.counters.commits.add(1);
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! What a delivery does when a log is full because of its output.
 //!
-//! Guarantees: what the policy `drop_oldest` drops is counted, and only whole segments' worth of it; other policies drop
+//! Guarantees: what the policies `drop_oldest` and `sample` drop is counted, and only whole segments' worth of it; `block` drops
 //! nothing here. An output that hangs, that cannot be opened or that waits at its gate gives way like one that fails.
 
+use super::Deliverer;
 use super::source::{LogReader, Taken};
-use super::{Deliverer, OutputFull};
 use crate::counters::Discard;
 use crate::env::Env;
 use crate::plugin::Outcome;
@@ -18,7 +18,7 @@ impl<E: Env> Deliverer<E> {
     pub(super) async fn held_up(&self, taken: &[Taken<E::Disk>]) -> std::thread::Result<Option<Outcome>> {
         loop {
             self.context.env.sleep(GIVE_WAY_INTERVAL).await;
-            if self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(taken) {
+            if self.options.when_full.gives_way() && self.blocks_a_full_log(taken) {
                 return Ok(None);
             }
         }
@@ -26,17 +26,17 @@ impl<E: Env> Deliverer<E> {
 
     /// Drops the oldest segment's events of an output that is not open, if its policy says so, from each log that is full.
     pub(super) async fn give_way(&mut self) {
-        if self.options.when_full == OutputFull::DropOldest && self.a_log_is_full() {
+        if self.options.when_full.gives_way() && self.a_log_is_full() {
             self.drop_oldest().await;
             // What is refused is tried again with the next.
-            let _ = self.record(self.committed_state.clone().unwrap_or_default());
+            let _ = self.record(self.committed_state.clone());
         }
     }
 
     /// As [`Deliverer::give_way`], without the commit: an open output has a state of its own to commit with. Returns how many
     /// events were dropped.
     pub(super) async fn drop_oldest(&mut self) -> u64 {
-        if self.options.when_full != OutputFull::DropOldest {
+        if !self.options.when_full.gives_way() {
             return 0;
         }
         let bit = self.context.number.bit();

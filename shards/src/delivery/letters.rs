@@ -4,7 +4,7 @@
 //! makes its letter once more. An output that gives way in a full log does so too while the queue has no room.
 
 use super::source::Taken;
-use super::{Deliverer, End, OutputFull};
+use super::{Deliverer, End};
 use crate::counters::{DeadLettered, Discard};
 use crate::dlq::{ComponentKind, DeadLetter, Letters};
 use crate::env::{Disk as _, Env, Monotonic, Sabotage};
@@ -50,7 +50,7 @@ impl<E: Env> Deliverer<E> {
     /// Why a delivery that has just failed is not tried again; none as long as it is.
     pub(super) fn ends_attempts(&self, begun: Monotonic, taken: &[Taken<E::Disk>]) -> Option<Ended> {
         let age = self.context.env.now().since(begun);
-        let gives_way = || self.options.when_full == OutputFull::DropOldest && self.blocks_a_full_log(taken);
+        let gives_way = || self.options.when_full.gives_way() && self.blocks_a_full_log(taken);
         match self.options.retry.age_max {
             Some(age_max) if age >= age_max => Some(Ended::TooOld),
             _ => gives_way().then_some(Ended::LogFull),

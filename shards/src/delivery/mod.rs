@@ -75,7 +75,7 @@ pub struct DeliveryParts<E: Env> {
     /// Whose commits they are: see [`Commit::instance`].
     pub instance: Option<LogId>,
     /// The last commit of this output over all logs; the layout makes one for a new output.
-    pub resume: Option<Commit>,
+    pub resume: Commit,
     /// Raised when a log has news.
     pub news: Arc<Signal>,
     /// Whether every shard's intake has ended: nothing more will be appended.
@@ -151,9 +151,9 @@ impl<E: Env> Deliverer<E> {
             commit_took: Duration::ZERO,
             last_delivery: context.env.now(),
             instance,
-            commit_number: resume.as_ref().map_or(0, |commit| commit.number),
+            commit_number: resume.number,
             committed: readers.iter().map(LogReader::position).collect(),
-            committed_state: resume.map(|commit| commit.state),
+            committed_state: resume.state,
             syncing: None,
             uncommitted: false,
             passed: 0,
@@ -385,7 +385,7 @@ impl<E: Env> Deliverer<E> {
         let (begun, mut backoff) = (env.now(), Backoff::new(self.options.retry));
         if E::Disk::sabotaged(Sabotage::CommitEarly) {
             taken.iter().for_each(|part| self.readers[part.reader].delivered(part));
-            let _ = self.record(self.committed_state.clone().unwrap_or_default());
+            let _ = self.record(self.committed_state.clone());
         }
         loop {
             let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
@@ -500,7 +500,7 @@ impl<E: Env> Deliverer<E> {
     /// Waits before the next attempt. True when the engine is forced to end meanwhile.
     async fn pause(&mut self, backoff: &mut Backoff, after: Option<Duration>) -> bool {
         let mut wait = backoff.next(self.context.env.random()).max(after.unwrap_or_default());
-        if self.options.when_full == OutputFull::DropOldest {
+        if self.options.when_full.gives_way() {
             // It has to notice a log that fills up because of it.
             wait = wait.min(COMMIT_INTERVAL);
         }

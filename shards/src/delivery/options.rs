@@ -11,8 +11,16 @@ pub enum OutputFull {
     Block,
     /// The output's oldest events are dropped and counted.
     DropOldest,
-    /// From three quarters full on, one frame in ten is kept for the output, the others are dropped and counted.
+    /// From three quarters full on, one frame in ten is kept for the output, the others are dropped and counted; what fills the log all
+    /// the same is dropped like that of `DropOldest`.
     Sample,
+}
+
+impl OutputFull {
+    /// Whether its oldest events are dropped when the log is full of them.
+    pub fn gives_way(self) -> bool {
+        self != OutputFull::Block
+    }
 }
 
 /// How deliveries are grouped: a delivery ends at the first bound it meets.

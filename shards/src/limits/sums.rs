@@ -2,7 +2,8 @@
 //!
 //! Guarantees: what grows with the load has a line here, made of the same constants that hold it, so a bound that moves moves
 //! the sum. Does not count what is bounded elsewhere or not by a number: code, stacks, the tables and windows of verbs and what
-//! they add to events, dead letters on their way to the disk, what the allocator keeps; nor the page cache, which the kernel takes
+//! they add to events, dead letters on their way to the disk, envelopes of the largest kind in the frames of several
+//! lanes at once, what the allocator keeps; nor the page cache, which the kernel takes
 //! back when it needs it.
 
 use super::*;
@@ -122,6 +123,9 @@ impl Needs {
             share("lanes", self.inputs.iter().map(lanes_bytes).fold(0, u64::saturating_add)),
             // A shard works on one batch at a time; its frames exist for each pipeline until the log has them.
             share("frames", self.each_shard(self.inputs.iter().map(group_bytes).max().unwrap_or(0))),
+            // Of each lane: frames that wait for their dead letters, and positions that wait for what a transform holds.
+            share("waiting frames", self.inputs.iter().map(parked_bytes).fold(0, u64::saturating_add)),
+            share("held positions", self.inputs.iter().map(withheld_bytes).fold(0, u64::saturating_add)),
             // Frames that readers of the same shard find again, and the buffers that go round.
             share("recent frames", self.each_shard(2 * RECENT_FRAMES_MAX as u64 * RECENT_FRAME_BYTES_MAX as u64)),
             // A snapshot takes at most half of a segment, and what it is made of about as much.
@@ -176,7 +180,21 @@ fn lanes_bytes(input: &InputNeeds) -> u64 {
         false => 0,
     };
     let each = LANE_BATCHES as u64 * BATCH_BYTES + large;
-    each.saturating_mul(input.instances as u64).saturating_mul(input.targets as u64)
+    each.saturating_mul(lanes(input))
+}
+
+fn lanes(input: &InputNeeds) -> u64 {
+    (input.instances as u64).saturating_mul(input.targets as u64)
+}
+
+fn parked_bytes(input: &InputNeeds) -> u64 {
+    // As many buffers are kept to be used again, and the last that is taken in may lie beyond the bound.
+    let last = input.line_bytes_max.max(CHUNK_BYTES) * JSON_GROWTH_MAX;
+    ((2 * PARKED_BYTES_MAX + last) as u64).saturating_mul(lanes(input))
+}
+
+fn withheld_bytes(input: &InputNeeds) -> u64 {
+    ((WITHHELD_MAX * WITHHELD_RUN_BYTES) as u64).saturating_mul(lanes(input))
 }
 
 /// Bytes of the frames made of one batch: its text where every byte grows, and an envelope of the largest kind for each event.
@@ -226,6 +244,9 @@ mod tests {
         let memory = needs().sums().memory;
         // Two lanes of 66 batches of 64 KiB, 64 bytes and 32 KiB each, and two lines of 256 KiB behind a chunk of 64 KiB.
         assert_eq!(amount(&memory, "lanes"), 2 * (66 * (65_536 + 64 + 32_768) + 2 * (262_144 + 65_536)));
+        // Two lanes with twice 2 MiB and a longest line that grew, and 16,384 runs of 192 bytes.
+        assert_eq!(amount(&memory, "waiting frames"), 2 * (2 * 2 * MIB + 6 * 262_144));
+        assert_eq!(amount(&memory, "held positions"), 2 * 16_384 * 192);
         // Six times the longest line, and 4,096 envelopes of 28 KiB.
         assert_eq!(amount(&memory, "frames"), 2 * (6 * 262_144 + 4096 * 28_672));
         assert_eq!(amount(&memory, "recent frames"), 2 * 8 * MIB);

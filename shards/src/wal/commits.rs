@@ -86,7 +86,37 @@ impl Commits {
     pub(crate) fn begin(&mut self, output: OutputNumber, cursors: Vec<(LogId, Position)>) {
         let number = self.highest(output).map_or(0, |highest| (owner(highest) + 1) << OWNER_SHIFT) + 1;
         self.latest.retain(|(of, _), _| *of != output);
-        self.take(Commit { output, instance: None, number, cursors, state: Vec::new() });
+        self.take(Commit { output, instance: None, number, cursors, state: Some(Vec::new()) });
+    }
+
+    /// Keeps of the outputs that `outputs` has a bit of what is of `logs`, and of any other only its number, from which the next
+    /// owner of it goes on.
+    pub(crate) fn keep(&mut self, outputs: u64, logs: &[LogId]) {
+        let numbers: Vec<(u64, OutputNumber)> = self.outputs().collect();
+        self.latest.retain(|(output, instance), _| {
+            outputs & output.bit() != 0 && instance.is_none_or(|instance| logs.contains(&instance))
+        });
+        self.latest.values_mut().for_each(|commit| commit.cursors.retain(|(log, _)| logs.contains(log)));
+        for (number, output) in numbers {
+            let none = Commit { output, instance: None, number, cursors: Vec::new(), state: Some(Vec::new()) };
+            let start = self.latest.entry((output, None)).or_insert(none);
+            start.number = start.number.max(number);
+        }
+    }
+
+    /// Forgets what the instances of an output attached: it is of an earlier commit than their last one.
+    pub(crate) fn lose_states(&mut self, output: OutputNumber) {
+        let none = Commit { output, instance: None, number: 0, cursors: Vec::new(), state: None };
+        self.latest.entry((output, None)).or_insert(none);
+        self.latest.iter_mut().filter(|((of, _), _)| *of == output).for_each(|(_, commit)| commit.state = None);
+    }
+
+    /// What an instance attached to its last commit: empty if it has made none, none if that is lost.
+    pub fn attached(&self, output: OutputNumber, instance: Option<LogId>) -> Option<Vec<u8>> {
+        match self.get(output, instance) {
+            Some(commit) => commit.state.clone(),
+            None => self.get(output, None).is_none_or(|start| start.state.is_some()).then(Vec::new),
+        }
     }
 
     /// What goes into the first snapshot of a log: the cursors of all outputs, the state of those with one instance, and of the
@@ -95,13 +125,12 @@ impl Commits {
         let mut commits = Commits::default();
         for (number, output) in self.outputs() {
             let cursors = self.cursors(output);
-            let state = |instance| self.get(output, instance).map(|commit| commit.state.clone());
-            let (all, own) = match every(output) {
-                true => (None, state(Some(log))),
-                false => (state(None), None),
-            };
-            commits.take(Commit { output, instance: None, number, cursors, state: all.unwrap_or_default() });
-            if let Some(state) = own {
+            let all = self.attached(output, None);
+            // What a single instance attached is for none of many.
+            let all = if every(output) { all.map(|_| Vec::new()) } else { all };
+            commits.take(Commit { output, instance: None, number, cursors, state: all });
+            if let Some(own) = self.get(output, Some(log)).filter(|_| every(output)) {
+                let state = own.state.clone();
                 commits.take(Commit { output, instance: Some(log), number, cursors: Vec::new(), state });
             }
         }
@@ -110,7 +139,7 @@ impl Commits {
 
     /// Empties the states: only to prove that this is noticed.
     pub(crate) fn forget_states(&mut self) {
-        self.latest.values_mut().for_each(|commit| commit.state.clear());
+        self.latest.values_mut().for_each(|commit| commit.state = Some(Vec::new()));
     }
 
     fn of(&self, output: OutputNumber) -> impl Iterator<Item = &Commit> {
@@ -151,7 +180,7 @@ mod tests {
             instance: instance.map(LogId),
             number,
             cursors: cursors.iter().map(|(log, sequence)| (LogId(*log), position(*sequence))).collect(),
-            state: state.as_bytes().to_vec(),
+            state: Some(state.as_bytes().to_vec()),
         }
     }
 
@@ -163,7 +192,7 @@ mod tests {
 
     fn state(commits: &Commits, instance: Option<u64>) -> Option<String> {
         let commit = commits.get(OUTPUT, instance.map(LogId))?;
-        Some(String::from_utf8_lossy(&commit.state).into_owned())
+        Some(String::from_utf8_lossy(commit.state.as_ref()?).into_owned())
     }
 
     fn sequence(commits: &Commits, log: u64) -> Option<u64> {
@@ -188,6 +217,26 @@ mod tests {
             assert_eq!((state(&written, None), written.highest(OUTPUT)), (Some(String::new()), Some(9)));
             assert_eq!((sequence(&written, 1), sequence(&written, 2)), (Some(90), Some(70)));
         }
+    }
+
+    #[test]
+    fn what_is_of_logs_or_outputs_that_are_gone_does_not_stay() {
+        let start = commit(None, 5, &[(1, 10), (2, 20)], "");
+        let mut kept =
+            of(&[start, commit(Some(1), 9, &[(1, 90)], "of one"), commit(Some(2), 11, &[(2, 70)], "of two")]);
+        let mut left = kept.clone();
+        kept.keep(OUTPUT.bit(), &[LogId(1)]);
+        assert_eq!((sequence(&kept, 1), sequence(&kept, 2), kept.highest(OUTPUT)), (Some(90), None, Some(11)));
+        assert_eq!((state(&kept, Some(1)), state(&kept, Some(2))), (Some("of one".into()), None));
+        left.keep(0, &[LogId(1), LogId(2)]);
+        assert_eq!((left.values().len(), left.cursors(OUTPUT).len(), left.highest(OUTPUT)), (1, 0, Some(11)));
+        let old = kept;
+        left.begin(OUTPUT, vec![(LogId(1), Position { sequence: Sequence(95), event: 0 })]);
+        left.merge(&old);
+        assert_eq!(
+            (sequence(&left, 1), state(&left, None), state(&left, Some(1))),
+            (Some(95), Some(String::new()), None)
+        );
     }
 
     #[test]

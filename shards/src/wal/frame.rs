@@ -42,6 +42,8 @@ pub enum FrameKind {
     Commit = 3,
     /// The end of a segment.
     Seal = 4,
+    /// Nothing but what every header says: how much was durable when it was written.
+    Mark = 5,
 }
 
 impl FrameKind {
@@ -51,6 +53,7 @@ impl FrameKind {
             2 => FrameKind::Snapshot,
             3 => FrameKind::Commit,
             4 => FrameKind::Seal,
+            5 => FrameKind::Mark,
             _ => return None,
         })
     }

@@ -75,7 +75,7 @@ impl<D: Disk> DataDirectory<D> {
 
     /// Opens the directory to look at it, without the lock: what is read may change meanwhile. Blocks.
     pub fn inspect(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
-        let manifest = Manifest { next_log: 1, outputs: Vec::new() };
+        let manifest = Manifest { next_log: 1, ..Manifest::default() };
         let mut directory = DataDirectory { disk, root: root.to_path_buf(), manifest, stored: false, _lock: None };
         let path = directory.manifest_path();
         match read_text(&directory.disk, &path) {
@@ -124,15 +124,22 @@ impl<D: Disk> DataDirectory<D> {
         &self.manifest.outputs
     }
 
-    /// Says which output has which number, durably: before any log says so. Blocks.
-    pub fn set_outputs(&mut self, outputs: &[RegistryEntry]) -> Result<(), WalError> {
-        if self.manifest.outputs == outputs {
+    /// Logs that had frames and were written, as the last start said.
+    pub fn written_logs(&self) -> &[LogId] {
+        &self.manifest.logs
+    }
+
+    /// Says durably which output has which number, before any log says so, and which logs have frames, all durable, and are written
+    /// on. Blocks.
+    pub fn set_contents(&mut self, outputs: &[RegistryEntry], logs: Vec<LogId>) -> Result<(), WalError> {
+        let contents = Manifest { next_log: self.manifest.next_log, logs, outputs: outputs.to_vec() };
+        if self.manifest == contents {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.manifest.outputs, outputs.to_vec());
+        let before = std::mem::replace(&mut self.manifest, contents);
         let stored = self.store();
         if stored.is_err() {
-            self.manifest.outputs = before;
+            self.manifest = before;
         }
         stored
     }
@@ -181,8 +188,12 @@ impl<D: Disk> DataDirectory<D> {
         Ok(id)
     }
 
-    /// Removes a log that every output has drained. Blocks.
+    /// Removes a log that every output has drained. One that the manifest still calls written stays for the next start to remove.
+    /// Blocks.
     pub fn remove_log(&self, id: LogId) -> Result<(), WalError> {
+        if self.manifest.logs.contains(&id) {
+            return Ok(());
+        }
         let path = self.log_path(id);
         // The lowest segment goes first, as in recycling: what is left after a crash is still a log.
         let mut entries = self.disk.list(&path).map_err(io_error(&path))?;

@@ -35,7 +35,8 @@
 //! in a log that is full of events. Version 1 had no such field: there every segment needs the one before it.
 //!
 //! The first frames are a snapshot (several frames when it is long, each standing for itself), so that recycling an older segment loses neither positions nor cursors nor the registry. A
-//! full segment ends with a seal, a frame without payload. What follows the last frame is zero or stale: a recycled file
+//! full segment ends with a seal, a frame without payload. A mark, without payload too, follows a sync behind which nothing was
+//! appended: its header says that all before it was durable, as the header of any later frame does. What follows the last frame is zero or stale: a recycled file
 //! keeps the bytes of its earlier life, which carry lower sequences and are never taken for the present.
 //!
 //! Segments go one by one, each durably before the next. A standby that an earlier life left behind loses its header before it
@@ -51,7 +52,7 @@
 //!      4     4 crc32c (Castagnoli) of the bytes 8..length
 //!      8     4 length of the whole frame, a multiple of 8
 //!     12     1 version (2)
-//!     13     1 kind: 1 events, 2 snapshot, 3 commit, 4 seal
+//!     13     1 kind: 1 events, 2 snapshot, 3 commit, 4 seal, 5 mark (not in version 1)
 //!     14     2 flags: 1 MORE, 2 TIMESTAMPS, 4 MASKS, 8 EPOCH
 //!     16     8 log id
 //!     24     4 epoch: grows at each start of the log
@@ -94,7 +95,7 @@
 //! Source entry: key u128 · gone since i64 (ns, 0 while it exists) · marker u64 · interval count u32 · epoch u32 in which it was
 //! last told of (not in version 1) · (from u64, to u64) each · source record. Commit entry: as the payload of a commit frame, with its length u32 before it.
 //!
-//! Commit payload: output number u8 · 3 zero bytes · state length u32 · commit number u64 · cursor count u32 · 4 zero bytes ·
+//! Commit payload: output number u8 · flags u8 (1 the state was lost to damage) · 2 zero bytes · state length u32 · commit number u64 · cursor count u32 · 4 zero bytes ·
 //! instance u64 (the log that the output's instance writes to, 0 for an output with one instance; not in version 1) ·
 //! (log u64, sequence u64, event u32, 4 zero bytes) each · state bytes. A cursor names the first event not yet delivered.
 //! Of each instance the commit with the highest number wins, in whichever log it is found; of the cursors of all instances of an
@@ -220,8 +221,15 @@ pub struct Commit {
     pub number: u64,
     /// The first event not yet delivered, per log.
     pub cursors: Vec<(LogId, Position)>,
-    /// What the output attached; opaque.
-    pub state: Vec<u8>,
+    /// What the output attached, opaque; none where damage has taken it.
+    pub state: Option<Vec<u8>>,
+}
+
+impl Commit {
+    /// Bytes of its state.
+    pub fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// What is known of one source: which of its bytes are in logs or were left out on purpose.
@@ -335,16 +343,17 @@ pub enum WalError {
 impl WalError {
     /// Whether the disk has no room: what is there can still be read, and room may come back.
     pub fn is_no_room(&self) -> bool {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, WalError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, WalError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
     }
 }
 
 /// What a person can do about an error of the disk.
 fn next_step(error: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error.kind() {
         StorageFull | QuotaExceeded => "; free space on that disk, or lower wal.max_bytes",
+        FileTooLarge => "; raise the limit of file sizes (ulimit -f, LimitFSIZE), or lower wal.segment_bytes",
         _ if is_exhausted(error) => "; raise the limit of open files (ulimit -n, LimitNOFILE)",
         _ => "",
     }

@@ -111,13 +111,13 @@ pub(crate) fn decode_position<'a>(reader: &mut Reader<'a>) -> Result<PositionEnt
 
 /// Bytes of a commit's payload; in a snapshot its length stands before it.
 pub(crate) fn commit_bytes(commit: &Commit) -> usize {
-    COMMIT_HEAD_BYTES - 4 + commit.cursors.len() * COMMIT_CURSOR_BYTES + commit.state.len()
+    COMMIT_HEAD_BYTES - 4 + commit.cursors.len() * COMMIT_CURSOR_BYTES + commit.state_bytes()
 }
 
 /// Appends the payload of a commit.
 pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
-    out.extend_from_slice(&[commit.output.0, 0, 0, 0]);
-    out.extend_from_slice(&u32_length(commit.state.len()).to_le_bytes());
+    out.extend_from_slice(&[commit.output.0, u8::from(commit.state.is_none()), 0, 0]);
+    out.extend_from_slice(&u32_length(commit.state_bytes()).to_le_bytes());
     out.extend_from_slice(&commit.number.to_le_bytes());
     out.extend_from_slice(&u32_length(commit.cursors.len()).to_le_bytes());
     out.extend_from_slice(&[0; 4]);
@@ -128,7 +128,7 @@ pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
         out.extend_from_slice(&position.event.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
     }
-    out.extend_from_slice(&commit.state);
+    out.extend_from_slice(commit.state.as_deref().unwrap_or_default());
 }
 
 /// Reads the payload of a commit in a frame of this version.
@@ -138,8 +138,12 @@ pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
     if usize::from(output.0) >= OUTPUTS_MAX {
         return Err(Malformed);
     }
-    reader.take(3)?;
+    let lost = reader.u8()?;
+    reader.take(2)?;
     let state = reader.u32()? as usize;
+    if lost > 1 || (lost == 1 && state > 0) {
+        return Err(Malformed);
+    }
     let number = reader.u64()?;
     if number > SEQUENCE_MAX {
         return Err(Malformed);
@@ -161,7 +165,8 @@ pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
         }
         cursors.push((log, position));
     }
-    Ok(Commit { output, instance, number, cursors, state: reader.take(state)?.to_vec() })
+    let state = reader.take(state)?.to_vec();
+    Ok(Commit { output, instance, number, cursors, state: (lost == 0).then_some(state) })
 }
 
 /// Content of a snapshot frame: all or a part of what the log knows.

@@ -40,6 +40,8 @@ pub struct RecoveredLog<D: Disk> {
     pub last: Sequence,
     /// Highest sequence of any whole frame, discarded ones included.
     pub highest_seen: Sequence,
+    /// The last frame before the place where the log is cut: beyond [`RecoveredLog::last`] where that is in the middle of a group.
+    pub reached: Sequence,
     /// The last start of the log.
     pub epoch: u32,
     /// Everything up to here was durable, as the frames say.
@@ -84,6 +86,7 @@ pub fn scan_log<D: Disk>(
         epoch: 0,
         synced: Sequence(0),
         highest_seen: Sequence(0),
+        reached: Sequence(0),
         tail: None,
         sealed: false,
         group: None,
@@ -127,6 +130,7 @@ struct Scan<'a, D: Disk> {
     epoch: u32,
     synced: Sequence,
     highest_seen: Sequence,
+    reached: Sequence,
     tail: Option<Place>,
     sealed: bool,
     group: Option<OpenGroup>,
@@ -139,6 +143,7 @@ struct Scan<'a, D: Disk> {
 impl<D: Disk> Scan<'_, D> {
     fn run(&mut self) -> Result<&'static Row, WalError> {
         loop {
+            self.reached = self.last;
             let (finding, words) = self.look();
             let row = decide(&finding);
             match row.outcome {
@@ -385,10 +390,13 @@ impl<D: Disk> Scan<'_, D> {
             self.next_segment();
             return Ok(());
         };
+        let found = find_frame(segment, id, from, last, epoch);
         if segment.first_sequence == Sequence(0) {
-            segment.first_sequence = Sequence(last.0 + 1);
+            // Where the first frame is whole, what is before it cannot be in this segment.
+            let whole = found.filter(|(offset, _)| *offset == SEGMENT_HEADER_BYTES as u64);
+            segment.first_sequence = whole.map_or(Sequence(last.0 + 1), |(_, header)| header.sequence);
         }
-        let found = find_frame(segment, id, from, last, epoch).map(|(offset, _)| offset);
+        let found = found.map(|(offset, _)| offset);
         let end = found.unwrap_or(segment.bytes());
         damage.bytes = end - self.offset;
         segment.gaps.push((self.offset, end));
@@ -450,6 +458,7 @@ impl<D: Disk> Scan<'_, D> {
             next_segment: self.expected,
             last: self.last,
             highest_seen: self.highest_seen.max(self.last),
+            reached: self.reached,
             epoch: self.epoch,
             synced: self.synced.min(self.last),
             state: self.state,

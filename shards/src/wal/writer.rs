@@ -28,6 +28,7 @@ use crate::limits::{
     commit_state_bytes_max,
 };
 use crate::signal::Signal;
+use durable::Mark;
 use staging::Staging;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -95,6 +96,7 @@ pub struct Writer<E: Env> {
     staging: Staging,
     /// Ends of the groups that are not published yet, with the sequences of their last frames.
     unpublished: VecDeque<(Place, Sequence)>,
+    mark: Mark,
     /// Sequence of the next frame.
     next: Sequence,
     /// The next frame is the first of this start.
@@ -170,12 +172,9 @@ impl<E: Env> Writer<E> {
                 Arc::new(standbys.remove(0).begin(&disk, &header)?)
             }
         };
-        let mut segments = recovered.segments;
-        if segments.is_empty() {
-            segments.push(active.clone());
-        }
-        let place = Place { segment: active.number, offset };
-        let start = LogStart { segments, tail: place, last: recovered.last, synced: recovered.last };
+        let segments = if recovered.segments.is_empty() { vec![active.clone()] } else { recovered.segments };
+        let tail = Place { segment: active.number, offset };
+        let start = LogStart { segments, tail, last: recovered.last, synced: recovered.last };
         let log = Log::new(recovered.id, recovered.directory, disk, options.segment_bytes, start);
         log.counters.standbys.set(standbys.len() as u64);
         let mut writer = Writer {
@@ -187,6 +186,7 @@ impl<E: Env> Writer<E> {
             offset,
             staging: Staging::at(offset),
             unpublished: VecDeque::new(),
+            mark: Mark::default(),
             next,
             starts_epoch: true,
             standbys,
@@ -305,16 +305,22 @@ impl<E: Env> Writer<E> {
     /// Writes and publishes every group that was appended.
     pub fn flush(&mut self) -> Result<(), WalError> {
         self.check_poison()?;
+        self.unpublished.extend(self.mark.end.take().map(|end| (end, self.mark.last)));
         self.write_staged()?;
         self.publish();
         Ok(())
     }
 
+    /// State bytes that a commit with cursors in so many logs may carry.
+    pub fn state_bytes_max(&self, logs: usize) -> usize {
+        commit_state_bytes_max(self.options.segment_bytes, self.state.registry.len(), logs)
+    }
+
     /// Appends a cursor commit. It may take the room that is kept back from data.
     pub fn commit(&mut self, commit: &Commit) -> Result<Sequence, WalError> {
-        let most = commit_state_bytes_max(self.options.segment_bytes, self.state.registry.len(), commit.cursors.len());
-        if commit.state.len() > most {
-            return Err(WalError::StateTooLarge { bytes: commit.state.len(), most });
+        let most = self.state_bytes_max(commit.cursors.len());
+        if commit.state_bytes() > most {
+            return Err(WalError::StateTooLarge { bytes: commit.state_bytes(), most });
         }
         let mut control = std::mem::take(&mut self.control);
         control.clear();
@@ -506,6 +512,8 @@ impl<E: Env> Writer<E> {
     }
 
     fn end_group(&mut self) {
+        // A mark is covered by what comes behind it.
+        self.mark.end = None;
         let end = Place { segment: self.active.number, offset: self.offset };
         self.unpublished.push_back((end, Sequence(self.next.0 - 1)));
     }

@@ -11,6 +11,7 @@ use tailwater_shards::wal::{OutputNumber, RegistryEntry};
 /// Runs the verb.
 pub fn run(data: &Data) -> anyhow::Result<Exit> {
     let mut all = Everything::default();
+    data.outputs().iter().for_each(|entry| drop(all.registry.insert(entry.number, entry.clone())));
     for id in data.logs()? {
         let log = data.scan(id)?;
         let mut out = String::new();

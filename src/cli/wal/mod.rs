@@ -14,11 +14,11 @@ use clap::{Args, Subcommand};
 use std::path::Path;
 use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, install_map_fault_handler};
-use tailwater_shards::wal::LogId;
 use tailwater_shards::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameView};
 use tailwater_shards::wal::manifest::DataDirectory;
 use tailwater_shards::wal::recovery::{RecoveredLog, scan_log};
 use tailwater_shards::wal::segment::SEGMENT_HEADER_BYTES;
+use tailwater_shards::wal::{LogId, RegistryEntry};
 use untouched::Untouched;
 
 /// Look into the write-ahead log; nothing is changed
@@ -92,6 +92,11 @@ impl Data {
 
     fn logs(&self) -> anyhow::Result<Vec<LogId>> {
         Ok(self.directory.logs()?)
+    }
+
+    /// The outputs that the manifest names.
+    fn outputs(&self) -> &[RegistryEntry] {
+        self.directory.outputs()
     }
 
     fn scan(&self, id: LogId) -> anyhow::Result<Recovered> {

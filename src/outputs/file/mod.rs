@@ -24,7 +24,8 @@
 //! An event whose fields lead to a path that cannot be a file, because it is a directory or leads through a file, is refused
 //! alone. Whatever else keeps a file from being opened or written is waited for.
 //!
-//! A file that is shorter than its commit, or gone, was changed by somebody else or lost by its disk: that is said loudly, and
+//! Where damage of the log has taken the state, only what is no whole line or member is cut: the log may not have any more what
+//! the files had beyond an earlier commit, so events are repeated instead, and that is said. A file that is shorter than its commit, or gone, was changed by somebody else or lost by its disk: that is said loudly, and
 //! writing goes on at its end.
 
 pub mod compress;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Env, Monotonic, Timestamp};
+use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
 };
@@ -180,6 +182,7 @@ impl<E: Env> OutputSettings<E> for Settings {
             rotate_age: age.map(|age| i64::try_from(age.0.as_nanos()).unwrap_or(i64::MAX)),
             keep: self.rotate.map_or(1, |rotate| rotate.keep),
             open_files_max: self.max_open_files as usize,
+            state_bytes_max: COMMIT_STATE_BYTES_MAX,
         };
         let encoding = Encoding::new(self.encode, &self.message_field);
         Arc::new(Spec { template: PathTemplate::parse(&self.path), encoding, options })
@@ -224,13 +227,15 @@ impl<E: Env> OutputSpec<E> for Spec {
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match state {
-                None => State::default(),
+                None => None,
                 // Committed before anything was delivered.
-                Some(bytes) if bytes.is_empty() => State::default(),
-                Some(bytes) => State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?,
+                Some(bytes) if bytes.is_empty() => Some(State::default()),
+                Some(bytes) => Some(State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?),
             };
             let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));
             let (disk, name) = (context.env.disk().clone(), context.name.clone());
+            let state_bytes_max = options.state_bytes_max.min(context.state_bytes_max);
+            let options = Options { state_bytes_max, ..options };
             let work = move || Writer::open(disk, name, options, &journal, state);
             let opened = context.env.blocking(work).await;
             let writer = opened.map_err(|error| {

@@ -36,6 +36,9 @@ pub struct State {
     pub files: Vec<Committed>,
 }
 
+/// Bytes of a state beside its files.
+pub const STATE_HEAD_BYTES: usize = 13;
+
 const STATE_VERSION: u8 = 1;
 const JOURNAL_VERSION: u8 = 1;
 

@@ -6,6 +6,7 @@ use super::writer::{Group, Now, Options, Writer};
 use std::io::Read;
 use std::path::Path;
 use tailwater_shards::env::{Monotonic, Timestamp};
+use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::sim::{Crash, Outside, Prng, SimDisk};
 
 mod crash;
@@ -19,11 +20,12 @@ fn now(millis: u64) -> Now {
 
 fn options() -> Options {
     let compression = Compression::None;
-    Options { compression, rotate_bytes: None, rotate_age: None, keep: 1000, open_files_max: 100 }
+    let state_bytes_max = COMMIT_STATE_BYTES_MAX;
+    Options { compression, rotate_bytes: None, rotate_age: None, keep: 1000, open_files_max: 100, state_bytes_max }
 }
 
 fn open(disk: &SimDisk, options: &Options, state: State) -> std::io::Result<Writer<SimDisk>> {
-    Writer::open(disk.of_this_process(), "out".into(), options.clone(), Path::new(JOURNAL), state)
+    Writer::open(disk.of_this_process(), "out".into(), options.clone(), Path::new(JOURNAL), Some(state))
 }
 
 fn group(path: &str, text: &str) -> Group {

@@ -5,11 +5,14 @@
 
 mod others;
 mod recover;
+mod whole;
+mod words;
 
 pub use others::Refused;
+pub use words::explain;
 
 use super::compress::{Compression, Member};
-use super::record::{Committed, Journal, Opened, State, is_no_room};
+use super::record::{Committed, Journal, Opened, STATE_HEAD_BYTES, State, is_no_room};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
@@ -17,7 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tailwater_shards::env::{Disk, File, FileKind, Monotonic, Open, Timestamp};
-use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 
 /// How files are written.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Options {
     /// Rotated files that are kept of each path.
     pub keep: u32,
     pub open_files_max: usize,
+    /// Bytes that the state of a commit may have.
+    pub state_bytes_max: usize,
 }
 
 /// What the clocks show.
@@ -64,9 +68,6 @@ const RAW_STEP: u64 = 128;
 
 /// Rotated and evicted files that may wait for the next commit to sync them.
 pub const CLOSING_MAX: usize = 64;
-
-/// State bytes beside the files.
-const STATE_BYTES: usize = COMMIT_STATE_BYTES_MAX - 4096;
 
 /// One open file.
 pub struct Target<D: Disk> {
@@ -215,14 +216,24 @@ fn numbered(path: &[u8], number: u32) -> PathBuf {
 impl<D: Disk> Writer<D> {
     /// Opens the files of the commit that `state` is of and brings all files back to what they held then: each file of the
     /// commit is cut to its length; each file that was opened after it, which the journal tells, is cut to the length it had
-    /// before. All cuts are durable when this returns, so that no later crash brings the bytes back.
-    pub fn open(disk: D, name: Arc<str>, options: Options, journal: &Path, state: State) -> io::Result<Writer<D>> {
+    /// before. All cuts are durable when this returns, so that no later crash brings the bytes back. Without a state files
+    /// keep all that is whole in them.
+    pub fn open(
+        disk: D,
+        name: Arc<str>,
+        options: Options,
+        journal: &Path,
+        state: Option<State>,
+    ) -> io::Result<Writer<D>> {
         let mut journal = Journal::open(&disk, journal)?;
-        journal.skip_to(state.journal);
+        state.iter().for_each(|state| journal.skip_to(state.journal));
         let (files, closing, directories, pending) = Default::default();
         let mut writer =
             Writer { disk, name, options, files, closing, directories, journal, pending, uses: 0, poisoned: None };
-        writer.recover(state)?;
+        match state {
+            Some(state) => writer.recover(state)?,
+            None => writer.keep_what_is_whole()?,
+        }
         Ok(writer)
     }
 
@@ -404,7 +415,9 @@ impl<D: Disk> Writer<D> {
     fn make_room(&mut self, now: Now) -> Result<(), String> {
         loop {
             let bytes: usize = self.files.keys().map(|path| Committed::bytes(path)).sum();
-            if self.files.len() <= self.options.open_files_max && bytes <= STATE_BYTES {
+            if self.files.len() <= self.options.open_files_max
+                && bytes + STATE_HEAD_BYTES <= self.options.state_bytes_max
+            {
                 return Ok(());
             }
             let oldest = self.files.iter().filter(|(_, target)| target.used < self.uses).min_by_key(|(_, t)| t.used);
@@ -485,6 +498,9 @@ impl<D: Disk> Writer<D> {
             return Err(reason.clone());
         }
         self.flush(now)?;
+        // Also of files that were just opened no more than the state may name.
+        self.uses += 1;
+        self.make_room(now)?;
         for (path, target) in &mut self.files {
             target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
         }
@@ -547,14 +563,6 @@ fn target<D: Disk>(file: Arc<D::File>, device: u64, inode: u64, length: u64) -> 
     }
 }
 
-/// Cuts a file, durably. Also one that is already short enough is synced: an earlier start may have cut it and died before.
-fn cut(file: &impl File, length: u64, wanted: u64) -> io::Result<()> {
-    if length > wanted {
-        file.truncate(wanted)?;
-    }
-    file.sync()
-}
-
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -570,26 +578,4 @@ fn whole_lines(bytes: &[u8], room: usize) -> usize {
 /// Most bytes of a member of `raw` ones: noise is stored as it is, with a little around each block.
 fn compressed_at_most(raw: u64) -> u64 {
     raw + raw.div_ceil(RAW_STEP) + 32
-}
-
-/// What Linux says of a symbolic link that is not followed; the standard library has no stable name for it.
-const LOOP: i32 = 40;
-
-/// What, where, why, and what to do.
-pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
-    use io::ErrorKind;
-    let hint = match error.kind() {
-        ErrorKind::PermissionDenied => "give the user that runs tailwater the right to write there",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space there, or let `rotate` keep less",
-        ErrorKind::ReadOnlyFilesystem => "mount the file system writable, or choose another `path`",
-        _ if error.raw_os_error() == Some(LOOP) => {
-            "the path ends in a symbolic link, which is refused: name the file itself"
-        }
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            "a part of the path is a file where a directory is needed"
-        }
-        ErrorKind::IsADirectory | ErrorKind::InvalidInput => "choose a `path` that is a regular file",
-        _ => "check the disk, and that the directory exists",
-    };
-    format!("cannot {what} {}: {error}; {hint}. Its events wait in the log", path.display())
 }

@@ -175,6 +175,7 @@ pub async fn open<S: OutputSettings<GlommioEnv>>(env: &GlommioEnv, settings: &S)
         name: "out".into(),
         number: OutputNumber(1),
         data_dir: Arc::new("/nowhere".into()),
+        state_bytes_max: tailwater_shards::limits::COMMIT_STATE_BYTES_MAX,
         stop: Default::default(),
         counters: Default::default(),
     };

@@ -28,7 +28,7 @@ pub fn check(data: &[u8]) -> Verdict {
     let record = match header.kind {
         FrameKind::Snapshot => checkpoint::snapshot(view.payload()),
         FrameKind::Commit => checkpoint::commit(view.payload()),
-        FrameKind::Events | FrameKind::Seal => true,
+        FrameKind::Events | FrameKind::Seal | FrameKind::Mark => true,
     };
     Verdict::accepted(whole && record)
 }

@@ -317,7 +317,7 @@ impl Model {
             instance: None,
             number: reading.commits.len() as u64 + 1,
             cursors: vec![(LOG, cursor.position())],
-            state: script.bytes(length).to_vec(),
+            state: Some(script.bytes(length).to_vec()),
         };
         reading.commits.push((commit.clone(), *next));
         match life.writer.commit(&commit) {

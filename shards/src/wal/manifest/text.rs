@@ -3,19 +3,21 @@
 //! ```text
 //! tailwater-data 2
 //! next_log 7
+//! logs 1 2 6
 //! output 0 present search
 //! output 1 removed archive
 //! checksum 9a3bf210
 //! ```
 //!
-//! An output is named with its number, whether it is in the configuration or was removed from it while events for it may be in a log, and its
+//! `logs` are those that the last start went on writing and that have frames: one of them whose files are not there was lost. An output
+//! is named with its number, whether it is in the configuration or was removed from it while events for it may be in a log, and its
 //! name, in which `\` and line ends are escaped. The checksum is CRC-32C of all bytes before its line, in hexadecimal. Version 1 has the
 //! first two lines alone and no checksum; a person who repairs a manifest writes `tailwater-data 1`, and may name outputs too.
 //!
 //! Guarantees: what is written is read back the same; a changed byte is noticed.
 
 use crate::limits::OUTPUTS_MAX;
-use crate::wal::{OutputNumber, RegistryEntry};
+use crate::wal::{LogId, OutputNumber, RegistryEntry};
 use std::fmt::Write as _;
 
 /// The format of the data directory that this code writes; it reads version 1 too.
@@ -26,6 +28,8 @@ pub const FORMAT_VERSION: u32 = 2;
 pub(super) struct Manifest {
     /// The next log gets this number.
     pub next_log: u64,
+    /// Logs that have frames and that the last start went on writing.
+    pub logs: Vec<LogId>,
     /// Outputs by number.
     pub outputs: Vec<RegistryEntry>,
 }
@@ -35,6 +39,10 @@ const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or move 
 impl Manifest {
     pub(super) fn encode(&self) -> String {
         let mut text = format!("tailwater-data {FORMAT_VERSION}\nnext_log {}\n", self.next_log);
+        if !self.logs.is_empty() {
+            let logs: Vec<String> = self.logs.iter().map(|log| log.0.to_string()).collect();
+            let _ = writeln!(text, "logs {}", logs.join(" "));
+        }
         for RegistryEntry { number, name, removed } in &self.outputs {
             let name = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
             let _ = writeln!(text, "output {} {}{name}", number.0, if *removed { "removed " } else { "present " });
@@ -59,6 +67,10 @@ impl Manifest {
         for line in text.split_inclusive('\n') {
             match line.trim_end_matches(['\n', '\r']).split_once(' ') {
                 Some(("next_log", number)) => manifest.next_log = number.trim().parse().unwrap_or(0),
+                Some(("logs", logs)) => {
+                    let number = |text: &str| text.parse().map(LogId).map_err(|_| DAMAGED);
+                    manifest.logs = logs.split_whitespace().map(number).collect::<Result<_, _>>()?;
+                }
                 Some(("output", entry)) => manifest.outputs.push(output(entry).ok_or(DAMAGED)?),
                 Some(("checksum", sum)) => {
                     let wanted = crc_fast::crc32_iscsi(&text.as_bytes()[..from]);
@@ -123,13 +135,14 @@ mod tests {
     fn manifest() -> Manifest {
         let entry =
             |number, name: &str, removed| RegistryEntry { number: OutputNumber(number), name: name.into(), removed };
-        Manifest { next_log: 7, outputs: vec![entry(0, "es", false), entry(5, "two words\n\\n", true)] }
+        let logs = vec![LogId(1), LogId(6)];
+        Manifest { next_log: 7, logs, outputs: vec![entry(0, "es", false), entry(5, "two words\n\\n", true)] }
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         assert_eq!(Manifest::decode(&manifest().encode()), Ok(manifest()));
-        let first = Manifest { next_log: 3, outputs: Vec::new() };
+        let first = Manifest { next_log: 3, ..Manifest::default() };
         assert_eq!(Manifest::decode("tailwater-data 1\nnext_log 3\n"), Ok(first));
     }
 

@@ -35,7 +35,7 @@ pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), Fr
             snapshot.commits.into_iter().for_each(|commit| state.commits.take(commit));
         }
         FrameKind::Commit => state.commits.take(decode_commit(view.payload(), header.version)?),
-        FrameKind::Seal => {}
+        FrameKind::Seal | FrameKind::Mark => {}
     }
     Ok(())
 }

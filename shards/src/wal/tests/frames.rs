@@ -88,8 +88,10 @@ fn positions_of_a_source_that_cannot_be_read_again_are_not_kept() {
 #[test]
 fn commit_and_snapshot_round_trip() {
     let commit = commit_of(4, Position { sequence: Sequence(5), event: 6 });
+    let lost = Commit { output: OutputNumber(1), state: None, ..commit.clone() };
     let mut state = LogState::default();
     state.commits.take(commit.clone());
+    state.commits.take(lost.clone());
     state.registry.push(RegistryEntry { number: OutputNumber(3), name: "es".into(), removed: true });
     let ranges = [(0, 5), (7, 9)];
     for (from, to) in ranges {
@@ -102,7 +104,7 @@ fn commit_and_snapshot_round_trip() {
     let view = FrameView::new(Cow::Borrowed(&bytes)).unwrap();
     let snapshot = crate::wal::record::decode_snapshot(view.payload(), view.header().version).unwrap();
     assert_eq!(snapshot.registry, state.registry);
-    assert_eq!(snapshot.commits, [commit]);
+    assert_eq!(snapshot.commits, [commit, lost]);
     assert_eq!(&snapshot.sources[0], state.sources.get(SourceKey(7)).unwrap());
     assert_eq!(snapshot.sources[0].intervals, ranges);
 }

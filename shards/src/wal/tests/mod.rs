@@ -138,5 +138,5 @@ fn read(log: &Arc<Log<SimDisk>>, from: Position) -> Vec<u64> {
 }
 
 fn commit_of(number: u64, position: Position) -> Commit {
-    Commit { output: OutputNumber(0), instance: None, number, cursors: vec![(LOG, position)], state: vec![9; 5] }
+    Commit { output: OutputNumber(0), instance: None, number, cursors: vec![(LOG, position)], state: Some(vec![9; 5]) }
 }

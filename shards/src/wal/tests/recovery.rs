@@ -62,6 +62,7 @@ fn torn_tail_is_cut_and_written_over() {
     assert_eq!((recovered.ended_by, recovered.damage.len()), ("torn_tail", 0));
     assert_eq!(recovered.tail.unwrap().offset, offset);
     assert_eq!(recovered.highest_seen, Sequence(6), "the frame behind it was seen");
+    assert!(recovered.reached < recovered.highest_seen, "and it lies behind what was not whole");
     assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 3)]);
     let mut writer = machine.open();
     writer.append(&mut group(&writer, &source(), 3, &[2], 40)).unwrap();
@@ -407,6 +408,7 @@ fn positions_of_an_incomplete_group_are_not_taken() {
     flip(&disk, 1, last + 100);
     let recovered = machine.scan().unwrap();
     assert_eq!((recovered.ended_by, recovered.events), ("torn_group", 0));
+    assert_eq!(recovered.reached, recovered.highest_seen, "nothing lies behind the group");
     assert!(recovered.state.sources.get(SourceKey(7)).is_none(), "none of its events is in the log");
 }
 

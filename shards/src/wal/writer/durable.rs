@@ -2,12 +2,21 @@
 //!
 //! Guarantees: a failed sync or write poisons the writer for good (invariant E7); one maintenance is out at a time.
 
-use super::{Poison, SPARES, STANDBYS, STANDBYS_FIRST, SyncTarget, Writer, copy_error};
+use super::{Poison, SPARES, STANDBYS, STANDBYS_FIRST, SyncTarget, Writer, copy_error, fits};
 use crate::env::{Disk as _, Env, File as _};
 use crate::limits::SEGMENTS_RESERVED;
+use crate::wal::frame::FrameKind;
+use crate::wal::log::Place;
 use crate::wal::standby::{Maintained, Maintenance};
 use crate::wal::{Sequence, SyncPolicy, WalError, WalType};
 use std::io;
+
+/// What the last mark is, and where it ends as long as it waits for a flush with nothing behind it.
+#[derive(Default)]
+pub(super) struct Mark {
+    pub(super) last: Sequence,
+    pub(super) end: Option<Place>,
+}
 
 impl<E: Env> Writer<E> {
     /// What has to be synced so that everything appended so far is durable. One at a time: the next one is asked for when
@@ -40,6 +49,34 @@ impl<E: Env> Writer<E> {
         self.log.counters.syncs.add(1);
         self.log.set_synced(target.sequence.max(self.log.synced()));
         self.log.housekeeping.notify();
+    }
+
+    /// Says in the log that all of it is durable, unless something was appended since: without that what was appended last would be
+    /// cut as torn, were it damaged. The mark itself is durable with the next sync, and readers are not told of it before the next
+    /// [`Writer::flush`].
+    pub fn mark(&mut self) -> Result<(), WalError> {
+        let last = Sequence(self.next.0 - 1);
+        let is_all = self.log.synced() == last && self.mark.last != last && last > Sequence(0);
+        if !is_all || self.options.kind == WalType::Memory || self.poison.is_some() {
+            return Ok(());
+        }
+        let mut control = std::mem::take(&mut self.control);
+        control.clear();
+        let frame = control.frame(FrameKind::Mark, 0, 0);
+        frame.set_timestamp(self.env.wall());
+        frame.finish();
+        let frame = &mut control.frames_mut()[0];
+        let written = match fits(self.offset, frame.length(), self.active.bytes()) {
+            true => self.write(frame, false).and_then(|()| self.write_staged()).map(|()| true),
+            // The next segment says it.
+            false => Ok(false),
+        };
+        self.control = control;
+        if written? {
+            let end = Place { segment: self.active.number, offset: self.offset };
+            self.mark = Mark { last: Sequence(self.next.0 - 1), end: Some(end) };
+        }
+        Ok(())
     }
 
     /// A sync failed: bytes written since the last success may be lost, and no later sync would say so. From now on every

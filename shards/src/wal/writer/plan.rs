@@ -46,7 +46,8 @@ impl<E: Env> Writer<E> {
                 self.names += u64::from(newly);
                 Ok(())
             }
-            Err(error) if error.is_no_room() => {
+            // A start says so and ends.
+            Err(error) if error.is_no_room() && !self.starts_epoch => {
                 tracing::warn!(%error, "no room for the name of the next segment of the write-ahead log: intake waits and \
                     nothing is lost");
                 Err(WalError::Full)

@@ -20,6 +20,7 @@ struct Fixture {
     simulation: Simulation,
     settings: Settings,
     output: Option<Box<dyn Output>>,
+    state_bytes_max: usize,
 }
 
 impl Fixture {
@@ -29,8 +30,8 @@ impl Fixture {
         simulation.disk().outside().create_dir_all("/data").expect("it is new");
         let settings: Settings = serde_json::from_value(json).expect("settings");
         settings.check().expect("they make sense");
-        let mut fixture = Fixture { simulation, settings, output: None };
-        fixture.open(None).unwrap_or_else(|error| panic!("{error}"));
+        let mut fixture = Fixture { simulation, settings, output: None, state_bytes_max: COMMIT_STATE_BYTES_MAX };
+        fixture.open(Some(Vec::new())).unwrap_or_else(|error| panic!("{error}"));
         fixture
     }
 
@@ -52,6 +53,7 @@ impl Fixture {
             name: "out".into(),
             number: OutputNumber(1),
             data_dir: Arc::new("/data".into()),
+            state_bytes_max: self.state_bytes_max,
             stop: Default::default(),
             counters: Default::default(),
         };
@@ -386,6 +388,47 @@ fn file_in_place_of_the_fixed_directory_refuses_no_event() {
     fixture.disk().remove("/out/file").expect("it is there");
     fixture.delivered(&["{\"h\":\"a\"}"]);
     assert_eq!(fixture.text("/out/file/a.log"), "{\"h\":\"a\"}\n");
+}
+
+#[test]
+fn without_the_state_of_the_last_commit_nothing_is_cut() {
+    let mut fixture = Fixture::new(constant());
+    fixture.delivered(&["{\"a\":1}"]);
+    let state = fixture.commit().expect("all is well");
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.open(None).expect("nothing is in the way");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n{\"a\":2}\n");
+    fixture.delivered(&["{\"a\":2}"]);
+    let later = fixture.commit().expect("all is well");
+    fixture.delivered(&["{\"a\":3}"]);
+    fixture.open(Some(later)).expect("nothing is in the way");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n{\"a\":2}\n{\"a\":2}\n");
+    fixture.open(Some(state)).expect("nothing is in the way");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n");
+}
+
+#[test]
+fn a_commit_names_no_more_files_than_its_state_may() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}.log"}));
+    let lines: Vec<String> = (0..40).map(|h| format!("{{\"h\":\"{h:0>100}\"}}")).collect();
+    let most = 1000;
+    fixture.state_bytes_max = most;
+    fixture.open(Some(Vec::new())).expect("nothing is in the way");
+    for round in 1..4 {
+        fixture.delivered(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let state = fixture.commit().expect("all is well");
+        assert!(state.len() <= most, "{} bytes of state", state.len());
+        fixture.open(Some(state)).expect("nothing is in the way");
+        for (h, line) in lines.iter().enumerate() {
+            let expected = format!("{line}\n").repeat(round);
+            assert_eq!(fixture.text(&format!("/out/{h:0>100}.log")), expected);
+        }
+    }
+    let state = fixture.commit().expect("all is well");
+    // What an earlier start could name may be more than what the next one may.
+    fixture.state_bytes_max = 200;
+    fixture.open(Some(state)).expect("nothing is in the way");
+    assert!(fixture.commit().expect("all is well").len() <= 200);
 }
 
 #[test]

@@ -4,11 +4,20 @@
 //! disk. Does not find one that went to another directory or was compressed: that is said loudly.
 
 use super::super::record::{Committed, Opened, State};
+use super::whole::whole_bytes;
 use super::*;
 
 /// Which file an error is about.
 fn naming(path: &[u8], error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", as_path(path).display()))
+}
+
+/// Cuts a file, durably. Also one that is already short enough is synced: an earlier start may have cut it and died before.
+fn cut(file: &impl File, length: u64, wanted: u64) -> io::Result<()> {
+    if length > wanted {
+        file.truncate(wanted)?;
+    }
+    file.sync()
 }
 
 impl<D: Disk> Writer<D> {
@@ -32,6 +41,27 @@ impl<D: Disk> Writer<D> {
         }
         let directories = std::mem::take(&mut self.directories);
         directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
+    }
+
+    /// Cuts only what is not a whole line or member, of the files that the journal knows: no commit covers it, so it comes again.
+    pub(super) fn keep_what_is_whole(&mut self) -> io::Result<()> {
+        self.warn(
+            "damage in the write-ahead log has taken its last commit: its files are not cut to what that says, and the last \
+             events in them may be repeated",
+        );
+        let opened: BTreeSet<(Vec<u8>, u64, u64)> =
+            self.journal.behind(0).map(|opened| (opened.path.clone(), opened.device, opened.inode)).collect();
+        for (path, device, inode) in opened {
+            self.keep_whole(as_path(&path), device, inode).map_err(|error| naming(&path, error))?;
+        }
+        Ok(())
+    }
+
+    fn keep_whole(&self, path: &Path, device: u64, inode: u64) -> io::Result<()> {
+        let Some(found) = self.locate(path, device, inode)? else { return Ok(()) };
+        let file = self.disk.open(&found, Open::Write)?;
+        let length = file.stat()?.length;
+        cut(&file, length, whole_bytes(&file, length, self.options.compression)?)
     }
 
     fn recover_committed(&mut self, mut committed: Committed) -> io::Result<()> {
