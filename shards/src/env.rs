@@ -314,6 +314,32 @@ pub trait File: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// A file as a stream from a place on, for decoders.
+pub struct Sequential<'a, F> {
+    file: &'a F,
+    offset: u64,
+}
+
+impl<'a, F: File> Sequential<'a, F> {
+    /// The stream that begins at `offset`.
+    pub fn new(file: &'a F, offset: u64) -> Sequential<'a, F> {
+        Sequential { file, offset }
+    }
+
+    /// Where the next read begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl<F: File> io::Read for Sequential<'_, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read_at(buffer, self.offset)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
 /// A read-only view of a file's bytes; coherent with writes through [`File::write_at`].
 pub trait Map: Send + Sync + 'static {
     /// Bytes in view.

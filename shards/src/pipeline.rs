@@ -346,20 +346,18 @@ mod tests {
         }
     }
 
+    fn source() -> Arc<Source> {
+        let (name, descriptor) = (Vec::new(), Vec::new());
+        Arc::new(Source { key: SourceKey(7), input: "app".into(), name, descriptor, repeatable: true })
+    }
+
     #[test]
     fn letters_that_found_no_room_are_counted_where_they_came_from() {
         let counters: Arc<[PipelineCounters]> = (0..3).map(|_| PipelineCounters::default()).collect();
         let pipeline = |number| PipelineRef { number, name: "main".into(), targets: vec![1 << number] };
         let mut path = InputPath::new(Box::new(GivesUp), (0..3).map(pipeline).collect(), counters.clone());
         let (mut group, mut letters, mut counts) = (Group::new(), Letters::new(), Counts::default());
-        let source = Source {
-            key: SourceKey(7),
-            input: "app".into(),
-            name: Vec::new(),
-            descriptor: Vec::new(),
-            repeatable: true,
-        };
-        let batch = Batch::new(64, Arc::new(source));
+        let batch = Batch::new(64, source());
         path.encode(&batch, 0, &mut group, &mut letters, &mut counts);
         assert_eq!(letters.count(), 2 + 1 + 2 + 3);
         // The second of the input, the first of the second pipeline, and all of the third.
@@ -373,14 +371,7 @@ mod tests {
 
     #[test]
     fn range_without_events_is_dated_by_its_batch() {
-        let source = Source {
-            key: SourceKey(7),
-            input: "app".into(),
-            name: Vec::new(),
-            descriptor: Vec::new(),
-            repeatable: true,
-        };
-        let mut batch = Batch::new(64, Arc::new(source));
+        let mut batch = Batch::new(64, source());
         batch.range = SourceRange { from: 5, to: 5, marker: 1 };
         batch.received = Timestamp(99);
         batch.gone = true;

@@ -6,7 +6,7 @@ use super::identity::HEAD_BYTES;
 use flate2::bufread::MultiGzDecoder;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use tailwater_shards::env::File;
+use tailwater_shards::env::{File, Sequential};
 
 /// Whether a path names a gzip file.
 pub fn is_gzip(path: &Path) -> bool {
@@ -16,7 +16,7 @@ pub fn is_gzip(path: &Path) -> bool {
 /// The first bytes of the content, up to the head window; fewer when the file is unfinished or not gzip.
 pub fn head<F: File>(file: &F) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
-    let mut decoder = MultiGzDecoder::new(BufReader::with_capacity(4096, Sequential { file, offset: 0 }));
+    let mut decoder = MultiGzDecoder::new(BufReader::with_capacity(4096, Sequential::new(file, 0)));
     let mut piece = [0; HEAD_BYTES];
     while head.len() < HEAD_BYTES {
         let room = HEAD_BYTES - head.len();
@@ -37,17 +37,4 @@ pub fn head<F: File>(file: &F) -> io::Result<Vec<u8>> {
         }
     }
     Ok(head)
-}
-
-struct Sequential<'a, F> {
-    file: &'a F,
-    offset: u64,
-}
-
-impl<F: File> Read for Sequential<'_, F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.file.read_at(buffer, self.offset)?;
-        self.offset += length as u64;
-        Ok(length)
-    }
 }

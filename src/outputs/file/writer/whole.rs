@@ -5,24 +5,10 @@
 
 use super::super::compress::Compression;
 use std::io::{self, BufRead, BufReader, Read};
-use tailwater_shards::env::File;
+use tailwater_shards::env::{File, Sequential};
 
 /// Bytes that are read at once.
 const WINDOW_BYTES: usize = 64 * 1024;
-
-/// Reads a file from a place on.
-struct From<'a, F> {
-    file: &'a F,
-    offset: u64,
-}
-
-impl<F: File> Read for From<'_, F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
-    }
-}
 
 /// How many of the `length` bytes of a file are whole.
 pub(super) fn whole_bytes(file: &impl File, length: u64, compression: Compression) -> io::Result<u64> {
@@ -38,8 +24,7 @@ fn last_line_end(file: &impl File, length: u64) -> io::Result<u64> {
     while end > 0 {
         let from = end.saturating_sub(WINDOW_BYTES as u64);
         let part = &mut window[..(end - from) as usize];
-        let mut reader = From { file, offset: from };
-        reader.read_exact(part)?;
+        Sequential::new(file, from).read_exact(part)?;
         if let Some(at) = memchr::memrchr(b'\n', part) {
             return Ok(from + at as u64 + 1);
         }
@@ -49,7 +34,7 @@ fn last_line_end(file: &impl File, length: u64) -> io::Result<u64> {
 }
 
 fn last_member_end(file: &impl File, compression: Compression) -> io::Result<u64> {
-    let mut input = BufReader::with_capacity(WINDOW_BYTES, From { file, offset: 0 });
+    let mut input = BufReader::with_capacity(WINDOW_BYTES, Sequential::new(file, 0));
     let mut whole = 0;
     loop {
         if input.fill_buf()?.is_empty() {
@@ -62,7 +47,7 @@ fn last_member_end(file: &impl File, compression: Compression) -> io::Result<u64
             _ => drain(flate2::bufread::GzDecoder::new(&mut input)),
         };
         match read {
-            Ok(()) => whole = input.get_ref().offset - input.buffer().len() as u64,
+            Ok(()) => whole = input.get_ref().offset() - input.buffer().len() as u64,
             Err(error) if is_of_the_content(&error) => return Ok(whole),
             Err(error) => return Err(error),
         }
