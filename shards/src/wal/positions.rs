@@ -179,11 +179,15 @@ impl SourceTable {
 }
 
 fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
-    if range.to >= state.end() {
+    let is_last = range.to >= state.end();
+    if is_last {
         state.marker = range.marker;
     }
+    // A batch from before the end may be recorded after the one that said that the source is gone.
+    if is_last || gone.is_some() || told > state.told {
+        state.gone = gone;
+    }
     insert_interval(&mut state.intervals, range.from, range.to);
-    state.gone = gone;
     state.told = told;
 }
 
@@ -234,6 +238,23 @@ mod tests {
             assert_eq!((state.gone, state.end()), (holds.map(Timestamp), end.max(other_end)));
             assert_eq!(state.marker, state.end(), "the marker is that of the end");
         }
+    }
+
+    #[test]
+    fn a_batch_that_comes_late_does_not_bring_a_source_back() {
+        let range = |from, to| SourceRange { from, to, marker: to };
+        let mut sources = told(10, None, 1);
+        let source = sources.get(SourceKey(0)).expect("one source").source.clone();
+        let gone = |sources: &SourceTable| sources.get(SourceKey(0)).and_then(|state| state.gone);
+        sources.insert(&source, &range(20, 30), Some(Timestamp(7)), 1);
+        sources.insert(&source, &range(10, 20), None, 1);
+        assert_eq!(gone(&sources), Some(Timestamp(7)), "what was read before the end says nothing of what came after it");
+        sources.insert(&source, &range(10, 20), None, 2);
+        assert_eq!(gone(&sources), None, "read in a later start, so it is there");
+        sources.insert(&source, &range(20, 25), Some(Timestamp(9)), 2);
+        assert_eq!(gone(&sources), Some(Timestamp(9)), "whoever says that it is gone knows");
+        sources.insert(&source, &range(30, 30), None, 2);
+        assert_eq!(gone(&sources), None, "it goes on where it had ended");
     }
 
     /// The first log takes over a source at each start and is told nothing of it, the second one is told that it is gone. What the
