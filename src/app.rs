@@ -262,7 +262,7 @@ fn engine_plan(
     exporter: &Arc<OnceLock<Exporter>>,
     kept: Vec<Arc<dyn Kept>>,
 ) -> EngineParts {
-    let facts = Facts { host: host_name().into() };
+    let facts = Facts { timezone: plan.timezone.clone(), ..Facts::of(host_name()) };
     let mut services: Vec<Arc<dyn Service<GlommioEnv>>> = match plan.admin {
         Some(listen) => vec![Arc::new(Admin { listen, exporter: exporter.clone(), bound: admin_bound })],
         None => Vec::new(),

@@ -52,6 +52,7 @@ impl Reference {
             "#/$defs/Line" => return "line or map".to_owned(),
             "#/$defs/Expectation" => return "map".to_owned(),
             "#/$defs/Moment" => return "time".to_owned(),
+            "#/$defs/Timezone" => return "[zone](times.md)".to_owned(),
             "#/$defs/Sync" => return "`every_batch`, `never` or duration".to_owned(),
             _ => {}
         }

@@ -101,7 +101,7 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
 
 fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> {
     let Replay { segments, jobs, longest, directory, letters: _ } = replay;
-    let facts = Facts { host: host_name().into() };
+    let facts = Facts { timezone: plan.timezone.clone(), ..Facts::of(host_name()) };
     let segments: Arc<[PathBuf]> = segments.into();
     let inputs = jobs.iter().enumerate().map(|(index, job)| InputPlan::<GlommioEnv> {
         name: format!("letters of {}", plan.outputs[job.output].name).into(),

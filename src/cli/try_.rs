@@ -71,8 +71,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let settings = &plan.inputs[input].settings;
     let chains: Vec<_> = pipelines.iter().map(|&pipeline| plan.pipelines[pipeline].chain.clone()).collect();
+    let facts = Facts { timezone: plan.timezone.clone(), ..Facts::of(host_name()) };
     let mut trial = Trial {
-        tracer: Tracer::new(&settings.events::<GlommioEnv>(), &chains, &Facts { host: host_name().into() }),
+        tracer: Tracer::new(&settings.events::<GlommioEnv>(), &chains, &facts),
         names: pipelines.iter().map(|&pipeline| names(&plan, pipeline)).collect(),
         json: arguments.json,
         left: if arguments.all { u64::MAX } else { EVENTS_MAX },

@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn encoder(fields: &FieldNames, kind: EnvelopeKind) -> Box<dyn Processor> {
-        spec(fields, &Facts { host: "h\"1".into() }, kind).open(ShardId(0))
+        spec(fields, &Facts::of("h\"1"), kind).open(ShardId(0))
     }
 
     fn lines(encoder: &mut dyn Processor, batch: &Batch) -> String {

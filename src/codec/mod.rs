@@ -14,3 +14,4 @@ pub mod rfc3339;
 pub mod template;
 pub mod text;
 pub mod visible;
+pub mod zone;

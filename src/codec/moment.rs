@@ -1,16 +1,15 @@
 //! Moments out of the texts and numbers that logs have them in, and back as RFC 3339 in UTC.
 //!
-//! Guarantees: what a format does not say is refused, never guessed, apart from two things: a text without a zone is UTC, and one
-//! without a year is of the year in which it is at most a day ahead of the event. A moment is written with as many digits behind
-//! the second as it was read with. Leap seconds are refused. Reading allocates nothing, apart from dates of mail and the rarer
-//! formats of strftime.
+//! Guarantees: what a format does not say is refused, never guessed, apart from two things: a text without a zone is of the zone
+//! that is configured, and one without a year is of the year in which it is at most a day ahead of the event. A moment is written
+//! with as many digits behind the second as it was read with. Leap seconds are refused. Reading allocates nothing, apart from
+//! dates of mail and names of zones.
 
 use super::calendar::{date_of, digits};
 use super::layout::Layout;
 use super::rfc3339::{MOMENTS, read as read_rfc3339};
+use super::zone::Zone;
 use jiff::fmt::rfc2822;
-use jiff::fmt::strtime::BrokenDownTime;
-use jiff::tz::TimeZone;
 use tailwater_shards::env::Timestamp;
 
 const SECOND: i128 = 1_000_000_000;
@@ -25,10 +24,20 @@ pub struct Moment {
     pub digits: u8,
 }
 
-/// How a moment is written in events.
+/// How a moment is written in events, and the zone of those that say none.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeForm {
+    /// The format.
+    pub format: Format,
+    /// The zone.
+    pub zone: Zone,
+}
+
+/// How a moment is written in events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// RFC 3339 or a number since 1970 in the unit that its size suggests.
+    #[default]
     Auto,
     /// RFC 3339, and what differs from it in little: a space for the `T`, slashes, a comma, a zone without colon or none at all.
     Rfc3339,
@@ -36,10 +45,8 @@ pub enum Format {
     Rfc2822,
     /// A number since 1970, in units of so many digits behind the second.
     Unix(u8),
-    /// A format of strftime whose parts are the usual ones.
-    Usual(Layout),
-    /// Any other format of strftime.
-    Strftime(String),
+    /// A format of strftime.
+    Strftime(Layout),
 }
 
 /// The words for the formats that have one.
@@ -56,38 +63,31 @@ impl Format {
             "unix_ms" => Format::Unix(3),
             "unix_us" => Format::Unix(6),
             "unix_ns" => Format::Unix(9),
-            _ if text.contains('%') => return strftime(text),
+            _ if text.contains('%') => match Layout::parse(text) {
+                Ok(layout) => Format::Strftime(layout),
+                Err(what) => return Err(format!("`{text}` is no format of a time: {what}")),
+            },
             _ => return Err(format!("`{text}` is neither one of {} nor a format of strftime", FORMATS.join(", "))),
         })
     }
+}
 
+impl TimeForm {
     /// Reads a moment. `now` is when the event was met; white space around the text does not matter.
     pub fn read(&self, text: &[u8], now: Timestamp) -> Option<Moment> {
         let text = text.trim_ascii();
-        let moment = match self {
-            Format::Auto => rfc3339(text).or_else(|| unix(text, None))?,
-            Format::Rfc3339 => rfc3339(text)?,
-            Format::Rfc2822 => {
-                Moment::of(unless_leap(text, |text| rfc2822::DateTimeParser::new().parse_timestamp(text).ok())?)
-            }
+        let moment = match &self.format {
+            Format::Auto => rfc3339(text, &self.zone).or_else(|| unix(text, None))?,
+            Format::Rfc3339 => rfc3339(text, &self.zone)?,
+            Format::Rfc2822 => mail(text)?,
             Format::Unix(digits) => unix(text, Some(*digits))?,
-            Format::Usual(layout) => layout.read(text, now)?,
-            Format::Strftime(format) => {
-                Moment::of(unless_leap(text, |text| resolve(BrokenDownTime::parse(format, text).ok()?, now))?)
-            }
+            Format::Strftime(layout) => layout.read(text, now, &self.zone)?,
         };
         MOMENTS.contains(&moment.nanos).then_some(moment)
     }
 }
 
 impl Moment {
-    fn of(timestamp: jiff::Timestamp) -> Moment {
-        let nanos = timestamp.as_nanosecond();
-        let digits = [(0, SECOND), (3, 1_000_000), (6, 1000), (9, 1)];
-        let digits = digits.iter().find(|(_, unit)| nanos % unit == 0).map_or(9, |(digits, _)| *digits);
-        Moment { nanos, digits }
-    }
-
     /// As the engine counts time: the years 1678 to 2261.
     pub fn timestamp(self) -> Option<Timestamp> {
         i64::try_from(self.nanos).ok().map(Timestamp)
@@ -112,78 +112,21 @@ impl Moment {
     }
 }
 
-/// A format that reads what it writes, and says a date.
-fn strftime(format: &str) -> Result<Format, String> {
-    let wrong = |error: jiff::Error| format!("`{format}` is no format of a time: {error}");
-    let epoch = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-    let text = BrokenDownTime::from(&epoch).to_string(format).map_err(wrong)?;
-    let read = BrokenDownTime::parse(format, &text).map_err(wrong)?;
-    match resolve(read, Timestamp(0)) {
-        // Only a layout that reads what others write is one.
-        Some(moment) => Ok(match Layout::of(format).filter(|layout| reads(layout, &text, moment)) {
-            Some(layout) => Format::Usual(layout),
-            None => Format::Strftime(format.to_owned()),
-        }),
-        None => Err(format!("`{format}` does not say which moment it is: a date is missing")),
-    }
-}
-
-fn reads(layout: &Layout, text: &str, moment: jiff::Timestamp) -> bool {
-    layout.read(text.trim_ascii().as_bytes(), Timestamp(0)).is_some_and(|read| read.nanos == moment.as_nanosecond())
-}
-
-/// Bytes of a time as people write it.
-const SHORT_BYTES_MAX: usize = 64;
-
-/// What is read, unless it is a leap second: `read` takes the 60th second for the 59th, so that a text with 59 in its place is the
-/// same moment.
-fn unless_leap(text: &[u8], read: impl Fn(&[u8]) -> Option<jiff::Timestamp>) -> Option<jiff::Timestamp> {
+/// Reads a date of mail or HTTP, unless it is a leap second: the 60th second is read as the 59th, so that a text with 59 in its
+/// place is the same moment.
+fn mail(text: &[u8]) -> Option<Moment> {
+    let read = |text: &[u8]| rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
     let moment = read(text)?;
-    // Every event may come here, by its offset of `+0600`; longer texts are none that people write.
-    let (mut short, mut long) = ([0; SHORT_BYTES_MAX], Vec::new());
-    let other = match short.get_mut(..text.len()) {
-        Some(short) => short,
-        None => {
-            long.resize(text.len(), 0);
-            &mut long[..]
-        }
-    };
-    let is_second = |at: usize| {
-        other.copy_from_slice(text);
+    let is_leap = memchr::memmem::find_iter(text, b"60").any(|at| {
+        let mut other = text.to_vec();
         other[at..at + 2].copy_from_slice(b"59");
-        read(other) == Some(moment)
-    };
-    let is_leap = memchr::memmem::find_iter(text, b"60").any(is_second);
-    (!is_leap).then_some(moment)
-}
-
-fn resolve(mut parts: BrokenDownTime, now: Timestamp) -> Option<jiff::Timestamp> {
-    let dated = parts.year().is_some() || parts.iso_week_year().is_some() || parts.timestamp().is_some();
-    if dated {
-        return with_zone(&parts);
-    }
-    let this_year = date_of(now.0.div_euclid(DAY as i64)).0 as i16;
-    let mut of_year = |year: i16| {
-        parts.set_year(Some(year)).ok()?;
-        with_zone(&parts)
-    };
-    // A log of December may be read in January, and one of January on a host whose clock is behind.
-    let candidates = [this_year + 1, this_year, this_year - 1];
-    candidates.into_iter().filter_map(&mut of_year).find(|at| at.as_nanosecond() <= i128::from(now.0) + DAY)
-}
-
-fn with_zone(parts: &BrokenDownTime) -> Option<jiff::Timestamp> {
-    if parts.offset().is_some() || parts.timestamp().is_some() {
-        return parts.to_timestamp().ok();
-    }
-    if parts.iana_time_zone().is_some() {
-        return parts.to_zoned().ok().map(|zoned| zoned.timestamp());
-    }
-    parts.to_datetime().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+        read(&other) == Some(moment)
+    });
+    (!is_leap).then_some(Moment { nanos: moment.as_nanosecond(), digits: 0 })
 }
 
 /// Reads RFC 3339 and its relatives.
-fn rfc3339(text: &[u8]) -> Option<Moment> {
+fn rfc3339(text: &[u8], zone: &Zone) -> Option<Moment> {
     let mut plain = Plain { bytes: [0; 40], length: 0 };
     let date = text.get(..10)?;
     plain.push(date)?;
@@ -192,7 +135,8 @@ fn rfc3339(text: &[u8]) -> Option<Moment> {
     }
     let Some(time) = text.get(10..19) else {
         plain.push(b"T00:00:00Z")?;
-        return (text.len() == 10).then(|| Some(Moment { nanos: read_rfc3339(plain.text())?, digits: 0 }))?;
+        let nanos = read_rfc3339(plain.text()).filter(|_| text.len() == 10)?;
+        return Some(Moment { nanos: from_local(nanos, zone)?, digits: 0 });
     };
     plain.push(time)?;
     let mut rest = &text[19..];
@@ -206,7 +150,8 @@ fn rfc3339(text: &[u8]) -> Option<Moment> {
         plain.push(&fraction[..digits.min(9)])?;
         rest = &fraction[digits..];
     }
-    match rest.trim_ascii_start() {
+    let zone_text = rest.trim_ascii_start();
+    match zone_text {
         b"" | b"Z" | b"z" | b"UTC" | b"GMT" => plain.push(b"Z")?,
         [sign @ (b'+' | b'-'), zone @ ..] => {
             plain.push(&[*sign])?;
@@ -218,7 +163,19 @@ fn rfc3339(text: &[u8]) -> Option<Moment> {
         }
         _ => return None,
     }
-    Some(Moment { nanos: read_rfc3339(plain.text())?, digits: digits.min(9) as u8 })
+    let mut nanos = read_rfc3339(plain.text())?;
+    if zone_text.is_empty() {
+        nanos = from_local(nanos, zone)?;
+    }
+    Some(Moment { nanos, digits: digits.min(9) as u8 })
+}
+
+/// The moment at which clocks of a zone show what those of UTC show at this one.
+fn from_local(nanos: i128, zone: &Zone) -> Option<i128> {
+    match zone {
+        Zone::Fixed(0) => Some(nanos),
+        zone => Some(nanos - i128::from(zone.offset(nanos.div_euclid(SECOND) as i64)?) * SECOND),
+    }
 }
 
 /// A text on its way to being RFC 3339.
@@ -297,9 +254,13 @@ mod tests {
     /// 2026-11-23T10:20:30.123456789Z.
     const NOW: Timestamp = Timestamp(1_795_429_230_123_456_789);
 
+    fn utc(format: Format) -> TimeForm {
+        TimeForm { format, zone: Zone::UTC }
+    }
+
     fn read(format: &str, text: &str) -> Option<String> {
         let format = Format::parse(format).unwrap_or_else(|what| panic!("{what}"));
-        format.read(text.as_bytes(), NOW).map(|moment| {
+        utc(format).read(text.as_bytes(), NOW).map(|moment| {
             let mut out = Vec::new();
             moment.push_rfc3339(&mut out);
             String::from_utf8(out).expect("ASCII")
@@ -391,7 +352,8 @@ mod tests {
             assert_eq!(read(format, text).as_deref(), expected, "{format} {text}");
         }
         assert_eq!(read("rfc2822", "Mon, 23 Nov 2026 10:20:30 GMT").as_deref(), Some("2026-11-23T10:20:30Z"));
-        for (format, part) in [("%H:%M", "a date is missing"), ("%!", "no format of a time"), ("iso", "neither one of")]
+        for (format, part) in
+            [("%H:%M", "a date is missing"), ("%!", "`%!` is no specifier"), ("iso", "neither one of")]
         {
             let what = Format::parse(format).expect_err(format);
             assert!(what.contains(part), "{what}");
@@ -434,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_text_without_year_is_of_the_year_it_is_not_ahead_of() {
-        let format = Format::parse("%b %d %H:%M:%S").expect("a format");
+        let format = utc(Format::parse("%b %d %H:%M:%S").expect("a format"));
         // 2027-01-01T00:00:10Z and 2026-12-31T23:59:50Z.
         let (january, december) = (Timestamp(1_798_761_610_000_000_000), Timestamp(1_798_761_590_000_000_000));
         let year = |text: &[u8], now| format.read(text, now).map(|at| date_of(at.nanos.div_euclid(DAY) as i64).0);
@@ -455,7 +417,7 @@ mod tests {
             let mut text = Vec::new();
             moment.push_rfc3339(&mut text);
             if MOMENTS.contains(&moment.nanos) {
-                prop_assert_eq!(Format::Rfc3339.read(&text, NOW), Some(moment));
+                prop_assert_eq!(utc(Format::Rfc3339).read(&text, NOW), Some(moment));
                 let jiff: Option<jiff::Timestamp> = String::from_utf8_lossy(&text).parse().ok();
                 if let Some(jiff) = jiff {
                     prop_assert_eq!(jiff.as_nanosecond(), moment.nanos);
@@ -466,7 +428,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "[0-9TZ:.,+/ eE-]{0,40}|\\PC{0,30}") {
             for format in FORMATS.into_iter().chain(["%Y-%m-%dT%H:%M:%S%z", "%b %d %T"]) {
-                let _ = Format::parse(format).expect("a format").read(text.as_bytes(), NOW);
+                let _ = utc(Format::parse(format).expect("a format")).read(text.as_bytes(), NOW);
             }
         }
     }

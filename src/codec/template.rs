@@ -1,10 +1,11 @@
 //! Texts made of an event: `logs-{{ service }}-%Y.%m.%d`.
 //!
-//! Guarantees: dates are the event's, in UTC. A field's value is its text, number or truth value; a name with dots is looked for as it
+//! Guarantees: dates are the event's, in the zone that is configured. A field's value is its text, number or truth value; a name with dots is looked for as it
 //! is, then as the way through nested objects. Nothing is escaped or bounded: whoever uses the text knows what it may hold.
 
 use super::calendar::{Civil, digits};
 use super::json::{find_field, string_body, unescape_json};
+use super::zone::Zone;
 use std::ops::Range;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
@@ -27,8 +28,68 @@ pub const UNKNOWN: &[u8] = b"unknown";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
-    /// Nanoseconds for which the dates stay the same; zero without dates.
+    dates: Dates,
+}
+
+/// How dates are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dates {
+    /// Nanoseconds for which they stay the same; zero without dates.
     step_nanos: i64,
+    zone: Zone,
+}
+
+/// Clocks are set at moments that are a multiple of this since 1970.
+const CHANGE_NANOS: i64 = 900 * 1_000_000_000;
+
+impl Dates {
+    /// Those of a template, in UTC.
+    pub fn of<'a>(parts: impl Iterator<Item = &'a Part>) -> Dates {
+        let steps = parts.filter_map(|part| match part {
+            Part::Date(b'S' | b's') => Some(1),
+            Part::Date(b'M') => Some(60),
+            Part::Date(b'H') => Some(3600),
+            Part::Date(_) => Some(86_400),
+            _ => None,
+        });
+        Dates { step_nanos: steps.min().unwrap_or(0) * 1_000_000_000, zone: Zone::UTC }
+    }
+
+    /// The same in another zone.
+    pub fn in_zone(self, zone: &Zone) -> Dates {
+        Dates { zone: zone.clone(), ..self }
+    }
+
+    /// Whether there are none.
+    pub fn none(&self) -> bool {
+        self.step_nanos == 0
+    }
+
+    /// What clocks show at a moment.
+    pub fn civil(&self, moment: Timestamp) -> Civil {
+        match self.zone {
+            Zone::Fixed(0) => Civil::of(moment),
+            _ => Civil::of(Timestamp(moment.0.saturating_add(self.offset_nanos(moment)))),
+        }
+    }
+
+    fn offset_nanos(&self, moment: Timestamp) -> i64 {
+        self.zone.offset_at(moment.0.div_euclid(1_000_000_000)) * 1_000_000_000
+    }
+
+    /// The moments, this one among them, that give the same dates.
+    pub fn same(&self, moment: Timestamp) -> Range<i64> {
+        if self.none() {
+            return i64::MIN..i64::MAX;
+        }
+        let (mut step, offset) = (self.step_nanos, self.offset_nanos(moment));
+        if let Zone::Named(_) = self.zone {
+            // Offsets of the days before standard time change at any second.
+            step = if offset % CHANGE_NANOS == 0 { step.min(CHANGE_NANOS) } else { step.min(1_000_000_000) };
+        }
+        let start = moment.0 - moment.0.saturating_add(offset).rem_euclid(step);
+        start..start.saturating_add(step)
+    }
 }
 
 impl Template {
@@ -53,8 +114,13 @@ impl Template {
                 rest = &rest[character.len_utf8()..];
             }
         }
-        let step_nanos = date_step_nanos(parts.iter());
-        Ok(Template { parts, step_nanos })
+        let dates = Dates::of(parts.iter());
+        Ok(Template { parts, dates })
+    }
+
+    /// The same with the dates of another zone.
+    pub fn in_zone(self, zone: &Zone) -> Template {
+        Template { dates: self.dates.in_zone(zone), ..self }
     }
 
     /// Whether the text depends on what an event holds.
@@ -69,19 +135,13 @@ impl Template {
 
     /// The moments, this one among them, that give the same dates.
     pub fn same_dates(&self, moment: Timestamp) -> Range<i64> {
-        match self.step_nanos {
-            0 => i64::MIN..i64::MAX,
-            step => {
-                let start = moment.0 - moment.0.rem_euclid(step);
-                start..start.saturating_add(step)
-            }
-        }
+        self.dates.same(moment)
     }
 
     /// Appends the text of an event. A field that it does not have, or that is no text, number or truth value, reads `unknown`;
     /// whether all were known.
     pub fn render(&self, event: &Event<'_>, out: &mut Vec<u8>) -> bool {
-        let civil = Civil::of(event.timestamp);
+        let civil = self.dates.civil(event.timestamp);
         let mut all_known = true;
         for part in &self.parts {
             match part {
@@ -125,18 +185,6 @@ fn find_path<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let dots = memchr::memchr_iter(b'.', name);
     let mut inner = dots.filter_map(|dot| find_path(find_field(object, &name[..dot])?, &name[dot + 1..]));
     inner.next()
-}
-
-/// Nanoseconds for which the dates of a template stay the same; zero without dates.
-pub fn date_step_nanos<'a>(parts: impl Iterator<Item = &'a Part>) -> i64 {
-    let steps = parts.filter_map(|part| match part {
-        Part::Date(b'S' | b's') => Some(1),
-        Part::Date(b'M') => Some(60),
-        Part::Date(b'H') => Some(3600),
-        Part::Date(_) => Some(86_400),
-        _ => None,
-    });
-    steps.min().unwrap_or(0) * 1_000_000_000
 }
 
 /// Appends to the literal at the end, or begins one.
@@ -226,6 +274,38 @@ mod tests {
         assert_eq!(dates("x", 5), i64::MIN..i64::MAX);
         assert_eq!(dates("%H", 3_600_000_000_001), 3_600_000_000_000..7_200_000_000_000);
         assert_eq!(dates("%F", -1), -86_400_000_000_000..0);
+    }
+
+    /// In half-hour steps over all changes of offset of two years: what is said to be the same is, and dates are those of clocks there.
+    #[test]
+    fn dates_are_those_of_the_zone() {
+        for name in ["Europe/Berlin", "Australia/Lord_Howe", "America/New_York", "Asia/Kathmandu", "Pacific/Apia"] {
+            let zone = Zone::parse(name).expect("a zone");
+            let jiff = jiff::tz::TimeZone::get(name).expect("a zone");
+            let text = |template: &Template, moment| {
+                let mut out = Vec::new();
+                template.render(&Event { line: b"{}", timestamp: Timestamp(moment) }, &mut out);
+                String::from_utf8(out).expect("text")
+            };
+            let templates = ["%F", "%F %H", "%G-%V %H:%M"].map(|text| {
+                let template = Template::parse(text).expect("a template").in_zone(&zone);
+                (text, template)
+            });
+            for half_hour in 0..2 * 24 * 730 {
+                let moment = 1_293_840_000_000_000_000 + half_hour * 1_800_000_000_000 + 7_000_000_001;
+                let local = jiff::Timestamp::from_nanosecond(moment.into()).expect("in range").to_zoned(jiff.clone());
+                for (format, template) in &templates {
+                    let shown = text(template, moment);
+                    assert_eq!(shown, local.strftime(*format).to_string(), "{name} {moment}");
+                    let same = template.same_dates(Timestamp(moment));
+                    assert!(same.contains(&moment));
+                    assert_eq!((text(template, same.start), text(template, same.end - 1)), (shown.clone(), shown));
+                }
+            }
+        }
+        let old =
+            Template::parse("%H:%M").expect("a template").in_zone(&Zone::parse("Europe/Amsterdam").expect("a zone"));
+        assert!(old.same_dates(Timestamp(-2_000_000_000_000_000_000)).contains(&-2_000_000_000_000_000_000));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod problem;
 pub mod raw;
 mod summary;
 pub mod sums;
+pub mod timezone;
 pub mod trial;
 pub mod types;
 

@@ -11,6 +11,7 @@ use super::problem::{Problem, Severity, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
 use super::trial::{TrialPlan, plan_trials};
 use super::types::{ByteSize, FieldName, FieldNames, Period};
+use crate::codec::zone::Zone;
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
 use crate::process::Chain;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub dead_letters: tailwater_shards::dlq::Options,
     /// How long a stop waits for deliveries.
     pub drain_timeout: Duration,
+    /// The zone of times that say none.
+    pub timezone: Zone,
     /// The own log.
     pub log: Log,
     /// All inputs, in the order of the file; [`PipelinePlan::inputs`] index it.
@@ -172,6 +175,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
         wal,
         dead_letters,
         drain_timeout,
+        timezone: raw.timezone.0,
         log: raw.log,
         inputs: raw.inputs.into_iter().enumerate().map(name_input).collect(),
         outputs: raw.outputs.into_iter().enumerate().map(name_output).collect(),

@@ -9,6 +9,7 @@ use super::dlq::Dlq;
 use super::node::{Node, Value, kind_of};
 use super::pipeline::{Pipeline, read_pipeline};
 use super::problem::{Problem, Span};
+use super::timezone::Timezone;
 use super::trial::{RawTrial, Trials, read_trials};
 use super::types::{ByteSize, Period};
 use crate::inputs::InputConfig;
@@ -48,6 +49,10 @@ pub struct Raw {
     /// How long a stop waits for outputs to deliver what was read; the rest stays in the log.
     #[schemars(default)]
     pub drain_timeout: DrainTimeout,
+    /// The zone of times that say none: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `UTC` (the default), or
+    /// `local` for that of the machine. An input or a verb may have another one.
+    #[schemars(default)]
+    pub timezone: Timezone,
     /// Tailwater's own log, on standard error.
     #[schemars(default)]
     pub log: Log,
@@ -66,8 +71,20 @@ pub struct Raw {
 }
 
 /// The keys of a configuration file.
-pub const KEYS: &[&str] =
-    &["data_dir", "shards", "admin", "wal", "dlq", "drain_timeout", "log", "inputs", "pipelines", "outputs", "tests"];
+pub const KEYS: &[&str] = &[
+    "data_dir",
+    "shards",
+    "admin",
+    "wal",
+    "dlq",
+    "drain_timeout",
+    "timezone",
+    "log",
+    "inputs",
+    "pipelines",
+    "outputs",
+    "tests",
+];
 
 /// Which cores work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -393,6 +410,7 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
         wal: section(root, "wal", problems),
         dlq: section(root, "dlq", problems),
         drain_timeout: section(root, "drain_timeout", problems),
+        timezone: section(root, "timezone", problems),
         log: section(root, "log", problems),
         inputs: components(root, "inputs", problems),
         pipelines: pipelines(root, problems),

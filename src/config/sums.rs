@@ -15,7 +15,7 @@ use tailwater_shards::wal::WalType;
 
 /// The sums of a plan.
 pub fn sums<E: Env>(plan: &Plan) -> Sums {
-    let facts = Facts { host: "".into() };
+    let facts = Facts::of("");
     let instances = |placement| match placement {
         Placement::One => 1,
         Placement::Every => plan.shard_count,

@@ -7,6 +7,7 @@
 use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{Cut, Ending, LineTooLong, Place, Rules, cut};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
+use crate::config::timezone::Timezone;
 use crate::config::types::{ByteSize, FieldNames, Ring};
 use crate::parsers::{Events, Parse};
 use futures_lite::future;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub keep_cr: bool,
     /// How events are parsed; by default they are text.
     pub parse: Option<Parse>,
+    /// The zone of their times that say none; by default that of the process.
+    pub timezone: Option<Timezone>,
     /// Names of the fields of each event; `file` and `offset` do not exist here.
     pub fields: FieldNames,
     /// The lane to the pipeline.
@@ -50,6 +53,7 @@ impl Default for Settings {
             line_too_long: LineTooLong::default(),
             keep_cr: false,
             parse: None,
+            timezone: None,
             fields: FieldNames::default(),
             ring: Ring::default(),
         }
@@ -87,6 +91,7 @@ impl<E: Env> InputSettings<E> for Settings {
             fields: self.fields.clone(),
             kind: EnvelopeKind::Stream,
             parse: self.parse.clone(),
+            timezone: self.timezone.clone(),
             bytes_max: InputSettings::<E>::line_bytes_max(self),
         }
     }
@@ -306,7 +311,7 @@ mod tests {
             stop: stop.clone(),
             counters: counters.clone(),
         };
-        let spec = InputSettings::<SimEnv>::spec(settings, &Facts { host: "h".into() });
+        let spec = InputSettings::<SimEnv>::spec(settings, &Facts::of("h"));
         let (lines, ended) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(false)));
         let done = ended.clone();
         env.spawn("input", async move {

@@ -3,6 +3,7 @@
 pub mod json;
 
 use crate::codec::envelope::EnvelopeKind;
+use crate::config::timezone::Timezone;
 use crate::config::types::FieldNames;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,6 +19,8 @@ pub struct Events {
     pub kind: EnvelopeKind,
     /// How they are parsed.
     pub parse: Option<Parse>,
+    /// The zone of their times that say none, if it is not that of the process.
+    pub timezone: Option<Timezone>,
     /// The longest of them, in bytes.
     pub bytes_max: usize,
 }

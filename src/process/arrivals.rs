@@ -6,6 +6,7 @@
 use crate::codec::calendar::rfc3339_micros;
 use crate::codec::envelope::{EnvelopeKind, push_string};
 use crate::config::facts::Facts;
+use crate::config::timezone::Timezone;
 use crate::config::types::FieldName;
 use crate::parsers::{Events, OnError, Parse};
 use crate::transforms::Opening;
@@ -58,6 +59,8 @@ impl Arrivals {
         let kept = metas.iter().filter(|(meta, _)| matches!(meta, Meta::Timestamp | Meta::Host));
         let kept = kept.map(|(_, name)| shapes.key(name.as_bytes())).collect();
         let made = shapes.register_edit(Edit::Keep(kept));
+        let timezone = events.timezone.as_ref().map_or(&facts.timezone, |Timezone(zone)| zone);
+        let facts = &Facts { timezone: timezone.clone(), ..facts.clone() };
         let opened = open(&mut Opening { shapes: &mut shapes, facts });
         let mut host = Vec::new();
         push_string(facts.host.as_bytes(), &mut host);
@@ -205,7 +208,7 @@ mod tests {
 
     #[test]
     fn odd_keys_do_not_keep_their_room_for_good() {
-        let (mut arrivals, ()) = Arrivals::open(&events(), &Facts { host: "web-03".into() }, |_| ());
+        let (mut arrivals, ()) = Arrivals::open(&events(), &Facts::of("web-03"), |_| ());
         let mut pass = |batch: &Batch| {
             arrivals.begin(batch);
             for index in 0..batch.events.len() {

@@ -7,9 +7,11 @@ use super::reasons::{Before, joined};
 use super::short::{Short, ShortForm};
 use super::text::text;
 use super::{Opening, Transform, Verb, Verdict, refuse_empty};
-use crate::codec::moment::Format;
+use crate::codec::moment::{Format, TimeForm};
 use crate::codec::path::Path;
+use crate::codec::zone::Zone;
 use crate::config::component::Mistake;
+use crate::config::timezone::Timezone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -44,9 +46,13 @@ pub struct Conversion {
     /// The type.
     pub to: Kind,
     /// How a timestamp is written: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a format of strftime
-    /// such as `"%d/%b/%Y:%H:%M:%S %z"`. Without a zone it is UTC; without a year, the year in which it is not ahead of the event.
+    /// such as `"%d/%b/%Y:%H:%M:%S %z"`. Without a year it is the year in which it is not ahead of the event.
     #[serde(default)]
     pub format: Option<String>,
+    /// The zone of timestamps that say none: `Europe/Berlin`, `"+02:00"`, `UTC`, `local`; by default that of the input or of the
+    /// process.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
     /// What becomes of a value that cannot be converted.
     #[serde(default)]
     pub on_fail: OnFail,
@@ -77,8 +83,9 @@ impl fmt::Display for Kind {
 }
 
 impl Conversion {
-    fn format(&self) -> Format {
-        self.format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto)
+    fn form(&self, zone: &Zone) -> TimeForm {
+        let format = self.format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or_default();
+        TimeForm { format, zone: self.timezone.as_ref().map_or(zone, |Timezone(zone)| zone).clone() }
     }
 }
 
@@ -86,7 +93,7 @@ impl ShortForm for Conversion {
     const EXPECTED: &'static str = "a type such as int, or a map such as {to: timestamp, format: unix_ms}";
     type Word = Kind;
     fn of(to: Kind) -> Conversion {
-        Conversion { to, format: None, on_fail: OnFail::Keep }
+        Conversion { to, format: None, timezone: None, on_fail: OnFail::Keep }
     }
 }
 
@@ -182,6 +189,14 @@ impl Verb for Settings {
     fn check(&self) -> Result<(), Mistake> {
         refuse_empty(&self.0.0, "nothing would be converted", "convert: {status: int}")?;
         for (path, Short(conversion)) in &self.0.0 {
+            if conversion.timezone.is_some() && conversion.to != Kind::Timestamp {
+                let help = "leave it out, or write `to: timestamp`".to_owned();
+                return Err(Mistake {
+                    key: format!("{path}.timezone"),
+                    what: "only a timestamp has a zone".to_owned(),
+                    help,
+                });
+            }
             let Some(format) = &conversion.format else { continue };
             let wrong = match Format::parse(format) {
                 Err(what) => what,
@@ -199,7 +214,7 @@ impl Verb for Settings {
             path: path.clone(),
             place: Place::new(path, opening),
             to: conversion.to,
-            format: conversion.format(),
+            form: conversion.form(&opening.facts.timezone),
             on_fail: conversion.on_fail,
         });
         Box::new(Convert { fields: fields.collect(), unescaped: Vec::new(), out: Vec::new(), failures: 0 })
@@ -209,7 +224,7 @@ impl Verb for Settings {
         let wrong = self.0.0.iter().filter_map(|(path, Short(conversion))| {
             let Conversion { to, format, .. } = conversion;
             let (value, unescaped, out) = (before.get(path)?, &mut Vec::new(), &mut Vec::new());
-            match convert(*to, &conversion.format(), value, before.timestamp, unescaped, out) {
+            match convert(*to, &conversion.form(&Zone::UTC), value, before.timestamp, unescaped, out) {
                 Outcome::Same | Outcome::New => None,
                 Outcome::Fail => {
                     let format =
@@ -226,7 +241,7 @@ struct Field {
     path: Path,
     place: Place,
     to: Kind,
-    format: Format,
+    form: TimeForm,
     on_fail: OnFail,
 }
 
@@ -253,7 +268,7 @@ impl Transform for Convert {
             let Some(value) = field.place.get(record) else { continue };
             self.out.clear();
             let converted =
-                match convert(field.to, &field.format, value, record.timestamp, &mut self.unescaped, &mut self.out) {
+                match convert(field.to, &field.form, value, record.timestamp, &mut self.unescaped, &mut self.out) {
                     Outcome::Same => true,
                     Outcome::New => field.place.put(record, &self.out),
                     Outcome::Fail => false,
@@ -276,7 +291,7 @@ impl Transform for Convert {
 
 fn convert(
     to: Kind,
-    format: &Format,
+    form: &TimeForm,
     value: Value<'_>,
     now: Timestamp,
     unescaped: &mut Vec<u8>,
@@ -302,7 +317,7 @@ fn convert(
         Kind::Float => float(text, out),
         Kind::Bool => bool(text, is_text, out),
         Kind::String => true,
-        Kind::Timestamp => match format.read(text, now) {
+        Kind::Timestamp => match form.read(text, now) {
             Some(moment) => {
                 out.push(b'"');
                 moment.push_rfc3339(out);
@@ -422,6 +437,15 @@ mod tests {
         assert_eq!(one("- convert: {a.b: int}", r#"{"a":{"b":"1","c":"2"}}"#), r#"{"a":{"b":1,"c":"2"}}"#);
         assert_eq!(one("- convert: {\"a[1]\": int}", r#"{"a":["1","2"]}"#), r#"{"a":["1",2]}"#);
         assert_eq!(one("- convert: {a: {to: int, on_fail: remove}}\n- add: {b: 1}", r#"{"a":"x"}"#), r#"{"b":1}"#);
+    }
+
+    #[test]
+    fn timestamps_without_a_zone_are_of_the_one_that_is_said() {
+        let berlin = "{to: timestamp, timezone: Europe/Berlin, format: \"%F %T\"}";
+        assert_eq!(to(berlin, r#""2026-07-29 10:00:00""#), r#""2026-07-29T08:00:00Z""#);
+        assert_eq!(to(berlin, r#""2026-10-25 02:30:00""#), r#""2026-10-25T00:30:00Z""#, "it occurs twice");
+        assert_eq!(to(berlin, r#""2026-03-29 02:30:00""#), r#""2026-03-29T01:30:00Z""#, "it does not occur");
+        assert!(mistake("- convert: {a: {to: int, timezone: UTC}}").contains("only a timestamp has a zone"));
     }
 
     #[test]

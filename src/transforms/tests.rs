@@ -37,7 +37,7 @@ impl Bench {
             step.check().map_err(|Mistake { key, what, .. }| format!("{key}: {what}"))?;
         }
         let mut shapes = Shapes::new(&[(Meta::File, "file")], Some("message"));
-        let facts = Facts { host: "web-03".into() };
+        let facts = Facts::of("web-03");
         let made = shapes.register_edit(Edit::Clear);
         let verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
         let mut workshop = Workshop::new(shapes);

@@ -5,9 +5,11 @@ use super::reasons::Before;
 use super::short::{Short, ShortForm};
 use super::text::text;
 use super::{Opening, Transform, Verb, Verdict};
-use crate::codec::moment::Format;
+use crate::codec::moment::{Format, TimeForm};
 use crate::codec::path::Path;
+use crate::codec::zone::Zone;
 use crate::config::component::Mistake;
+use crate::config::timezone::Timezone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tailwater_shards::env::Timestamp;
@@ -28,10 +30,13 @@ pub struct Source {
     /// The field.
     pub field: Path,
     /// How it is written: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a format of strftime such as
-    /// `"%d/%b/%Y:%H:%M:%S %z"`. Without a zone it is UTC; without a year, the year in which it is not ahead of the event. A leap
-    /// second (`:60`), a date that does not exist and a number beyond the years 1678 to 2261 do not read.
+    /// `"%d/%b/%Y:%H:%M:%S %z"`. Without a year it is the year in which it is not ahead of the event. A leap second (`:60`), a date
+    /// that does not exist and a number beyond the years 1678 to 2261 do not read.
     #[serde(default)]
     pub format: Option<String>,
+    /// The zone of times that say none: `Europe/Berlin`, `"+02:00"`, `UTC`, `local`; by default that of the input or of the process.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
     /// Whether the field is removed when it has been read.
     #[serde(default)]
     pub remove: bool,
@@ -58,7 +63,7 @@ impl ShortForm for Source {
     const EXPECTED: &'static str = "a field such as time, or a map such as {field: time, format: unix_ms}";
     type Word = Path;
     fn of(field: Path) -> Source {
-        Source { field, format: None, remove: false, on_fail: OnFail::Keep }
+        Source { field, format: None, timezone: None, remove: false, on_fail: OnFail::Keep }
     }
 }
 
@@ -80,11 +85,11 @@ impl Verb for Settings {
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
-        let Source { field, format, remove, on_fail } = &self.0.0;
+        let Source { field, format, timezone, remove, on_fail } = &self.0.0;
         Box::new(Open {
             path: field.clone(),
             place: Place::new(field, opening),
-            format: opened(format),
+            form: opened(format, timezone.as_ref().map_or(&opening.facts.timezone, |Timezone(zone)| zone)),
             remove: *remove,
             on_fail: *on_fail,
             unescaped: Vec::new(),
@@ -93,8 +98,9 @@ impl Verb for Settings {
     }
 
     fn explain(&self, before: &Before<'_>) -> Option<String> {
-        let Source { field, format, .. } = &self.0.0;
-        if read(&opened(format), before.get(field)?, before.timestamp, &mut Vec::new()).is_some() {
+        let Source { field, format, timezone, .. } = &self.0.0;
+        let zone = timezone.clone().unwrap_or_default().0;
+        if read(&opened(format, &zone), before.get(field)?, before.timestamp, &mut Vec::new()).is_some() {
             return None;
         }
         let format = format.as_ref().map_or_else(String::new, |format| format!(" of the format `{format}`"));
@@ -102,22 +108,23 @@ impl Verb for Settings {
     }
 }
 
-fn opened(format: &Option<String>) -> Format {
-    format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or(Format::Auto)
+fn opened(format: &Option<String>, zone: &Zone) -> TimeForm {
+    let format = format.as_deref().and_then(|text| Format::parse(text).ok()).unwrap_or_default();
+    TimeForm { format, zone: zone.clone() }
 }
 
 /// The time that a value says.
-fn read(format: &Format, value: Value<'_>, now: Timestamp, unescaped: &mut Vec<u8>) -> Option<Timestamp> {
+fn read(form: &TimeForm, value: Value<'_>, now: Timestamp, unescaped: &mut Vec<u8>) -> Option<Timestamp> {
     match value {
         Value::Json([b'{' | b'[' | b't' | b'f' | b'n', ..]) => None,
-        value => format.read(text(value, unescaped), now)?.timestamp(),
+        value => form.read(text(value, unescaped), now)?.timestamp(),
     }
 }
 
 struct Open {
     path: Path,
     place: Place,
-    format: Format,
+    form: TimeForm,
     remove: bool,
     on_fail: OnFail,
     unescaped: Vec<u8>,
@@ -127,7 +134,7 @@ struct Open {
 impl Transform for Open {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         let Some(value) = self.place.get(record) else { return Verdict::Keep };
-        match read(&self.format, value, record.timestamp, &mut self.unescaped) {
+        match read(&self.form, value, record.timestamp, &mut self.unescaped) {
             Some(timestamp) => {
                 record.timestamp = timestamp;
                 if self.remove {
@@ -197,7 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn times_without_a_zone_are_of_the_one_that_is_said() {
+        for (zone, text, expected) in [
+            ("Europe/Berlin", "2026-07-29 10:00:00", "2026-07-29T08:00:00"),
+            ("\"-05:00\"", "2026-07-29 10:00:00", "2026-07-29T15:00:00"),
+            ("Europe/Berlin", "2026-07-29T10:00:00Z", "2026-07-29T10:00:00"),
+            ("Europe/Berlin", "1785319200", "2026-07-29T10:00:00"),
+        ] {
+            let list = format!("- timestamp: {{field: t, timezone: {zone}, remove: true}}{SHOWN}");
+            assert_eq!(
+                one(&list, &format!("{{\"t\":\"{text}\"}}")),
+                format!("{{\"at\":\"{expected}\"}}"),
+                "{zone} {text}"
+            );
+        }
+    }
+
+    #[test]
     fn mistakes_are_told() {
+        assert!(mistake("- timestamp: {field: t, timezone: Berlin}").contains("no zone is called `Berlin`"));
         assert!(mistake("- timestamp: {field: t, format: iso}").contains("format: `iso` is neither"));
         assert!(mistake("- timestamp: {format: unix}").contains("field"));
         assert!(mistake("- timestamp: [t]").contains("a field such as time"));

@@ -109,8 +109,8 @@ pub fn pipelines(wrong: &mut Vec<String>) {
         for parse in [Some(Parse::Json(Default::default())), None] {
             let name = format!("{name}, {}", if parse.is_some() { "parsed" } else { "text" });
             let (fields, kind) = (FieldNames::default(), EnvelopeKind::File);
-            let events = Events { fields, kind, parse, bytes_max: LINE_BYTES_DEFAULT };
-            let facts = Facts { host: "web-03".into() };
+            let events = Events { fields, kind, parse, timezone: None, bytes_max: LINE_BYTES_DEFAULT };
+            let facts = Facts::of("web-03");
             // Two pipelines, so that one of them meets what the other has done.
             let mut processor = process::spec(&events, vec![chain.clone(), chain.clone()], &facts).open(ShardId(0));
             let (mut group, mut letters) = (Group::new(), Letters::new());

@@ -94,7 +94,7 @@ fn text(wrong: &mut Vec<String>) {
         }
     }
     for kind in [EnvelopeKind::File, EnvelopeKind::Stream] {
-        let mut processor = spec(&FieldNames::default(), &Facts { host: "web-03".into() }, kind).open(ShardId(0));
+        let mut processor = spec(&FieldNames::default(), &Facts::of("web-03"), kind).open(ShardId(0));
         let mut group = Group::new();
         count("envelope", wrong, || {
             group.clear();

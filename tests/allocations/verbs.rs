@@ -52,7 +52,7 @@ fn run(name: &str, list: &str, wrong: &mut Vec<String>) {
     assert!(problems.is_empty(), "{list}: {problems:?}");
     let steps: Vec<Step> = read(&root.expect("a list")).unwrap_or_else(|fault| panic!("{list}: {fault:?}"));
     let mut shapes = Shapes::new(&[], Some("message"));
-    let facts = Facts { host: "web-03".into() };
+    let facts = Facts::of("web-03");
     let mut verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
     let mut workshop = Workshop::new(shapes);
     let mut chunk = Chunk::new(EVENTS.len());

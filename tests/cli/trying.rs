@@ -61,6 +61,39 @@ fn tried(directory: &Path, more: &[&str], lines: &str) -> (Option<i32>, String, 
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+/// The zone of the process, of an input and of a verb: the nearest counts.
+#[test]
+fn times_without_a_zone_are_of_the_nearest_one_that_is_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = r#"
+data_dir: /nonexistent/data
+timezone: "+01:00"
+inputs:
+  plain: {type: stdin, parse: json, fields: {timestamp: false, host: false}}
+  berlin: {type: file, include: [/nonexistent/*.log], parse: json, timezone: Europe/Berlin}
+pipelines:
+  main:
+    inputs: [plain, berlin]
+    transforms:
+      - convert: {t: timestamp, u: {to: timestamp, timezone: "-05:00"}}
+    outputs: [o]
+outputs: {o: {type: blackhole}}
+"#;
+    let path = written(directory.path(), "c.yaml", config);
+    let line = "{\"t\":\"2026-07-29 10:00:00\",\"u\":\"2026-07-29 10:00:00\"}\n";
+    for (input, expected) in [("plain", "09"), ("berlin", "08")] {
+        let output = fed(&["try", "-c", &path, "--input", input, "--json"], line);
+        let shown = text(&output.stdout);
+        let whole = format!("\"t\":\"2026-07-29T{expected}:00:00Z\",\"u\":\"2026-07-29T15:00:00Z\"");
+        assert!(shown.contains(&whole), "{input}: {shown} {}", text(&output.stderr));
+    }
+    let path = written(directory.path(), "c.yaml", &config.replace("Europe/Berlin", "Berlin"));
+    let output = fed(&["validate", "-c", &path], "");
+    assert_eq!(output.status.code(), Some(78));
+    let told = text(&output.stderr);
+    assert!(told.contains("no zone is called `Berlin`") && told.contains("c.yaml:6"), "{told}");
+}
+
 #[test]
 fn try_shows_what_each_verb_changed_and_who_takes_the_event() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -31,7 +31,7 @@ fn run(entry: &str, events: &str) -> String {
     assert!(problems.is_empty(), "{entry}: {problems:?}");
     let steps: Vec<Step> = read(&root.expect("a list")).unwrap_or_else(|fault| panic!("{entry}: {fault:?}"));
     let mut shapes = Shapes::new(&[], Some("message"));
-    let facts = Facts { host: "web-03".into() };
+    let facts = Facts::of("web-03");
     let mut verbs = open_all(&steps, &mut Opening { shapes: &mut shapes, facts: &facts });
     let clear = shapes.register_edit(Edit::Clear);
     let mut workshop = Workshop::new(shapes);

@@ -248,7 +248,11 @@ mod tests {
         let gone = |sources: &SourceTable| sources.get(SourceKey(0)).and_then(|state| state.gone);
         sources.insert(&source, &range(20, 30), Some(Timestamp(7)), 1);
         sources.insert(&source, &range(10, 20), None, 1);
-        assert_eq!(gone(&sources), Some(Timestamp(7)), "what was read before the end says nothing of what came after it");
+        assert_eq!(
+            gone(&sources),
+            Some(Timestamp(7)),
+            "what was read before the end says nothing of what came after it"
+        );
         sources.insert(&source, &range(10, 20), None, 2);
         assert_eq!(gone(&sources), None, "read in a later start, so it is there");
         sources.insert(&source, &range(20, 25), Some(Timestamp(9)), 2);

@@ -68,7 +68,8 @@ pub fn judge(plan: &Plan, trial: &TrialPlan) -> Vec<Judged> {
     let events = plan.inputs[trial.input].settings.events::<GlommioEnv>();
     let pipeline = &plan.pipelines[trial.pipeline];
     let outputs: Vec<&str> = pipeline.outputs.iter().map(|&index| plan.outputs[index].name.as_str()).collect();
-    let mut tracer = Tracer::new(&events, std::slice::from_ref(&pipeline.chain), &Facts { host: HOST.into() });
+    let facts = Facts { timezone: plan.timezone.clone(), ..Facts::of(HOST) };
+    let mut tracer = Tracer::new(&events, std::slice::from_ref(&pipeline.chain), &facts);
     let source = Arc::new(Source {
         key: SourceKey::default(),
         input: plan.inputs[trial.input].name.as_str().into(),

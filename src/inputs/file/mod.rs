@@ -32,6 +32,7 @@ mod watcher;
 use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{LineTooLong, Rules};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
+use crate::config::timezone::Timezone;
 use crate::config::types::{ByteSize, FieldNames, Period, Ring};
 use crate::parsers::{Events, Parse};
 use discover::Patterns;
@@ -101,6 +102,9 @@ pub struct Settings {
     /// How events are parsed; by default they are text.
     #[serde(default)]
     pub parse: Option<Parse>,
+    /// The zone of their times that say none; by default that of the process.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
     /// Names of the fields of each event.
     #[serde(default)]
     pub fields: FieldNames,
@@ -158,6 +162,7 @@ impl<E: Env> InputSettings<E> for Settings {
             fields: self.fields.clone(),
             kind: EnvelopeKind::File,
             parse: self.parse.clone(),
+            timezone: self.timezone.clone(),
             bytes_max: InputSettings::<E>::line_bytes_max(self),
         }
     }

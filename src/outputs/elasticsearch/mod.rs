@@ -19,6 +19,7 @@ use super::requests::part::Part;
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict};
 use crate::codec::template::Template;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
 use crate::net::auth::Auth;
 use crate::net::client::Head;
@@ -63,8 +64,11 @@ pub enum Compression {
 pub struct Settings {
     /// Servers of one cluster, `http://` or `https://`; requests go to them in turn, and not to one that failed for a while.
     pub endpoints: Vec<String>,
-    /// The index or data stream, with dates (of the event, UTC) and fields: `logs-{{ service }}-%Y.%m.%d`. Made lower case.
+    /// The index or data stream, with dates (of the event) and fields: `logs-{{ service }}-%Y.%m.%d`. Made lower case.
     pub index: String,
+    /// The zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `local`; by default UTC.
+    #[serde(default)]
+    pub timezone: Timezone,
     /// What the server does with an event.
     #[serde(default)]
     pub op: Op,
@@ -188,7 +192,7 @@ impl Settings {
             }
             Ok(index) => match bulk::never_fit(&index) {
                 Some(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
-                None => index,
+                None => index.in_zone(&self.timezone.0),
             },
             Err(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
         };

@@ -37,6 +37,7 @@ mod writer;
 
 use super::encoding::{Encoding, message_field, output_full};
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Encode, Period, Retry, WhenFull};
 use compress::Compression;
 use record::State;
@@ -47,7 +48,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
-use tailwater_shards::env::{Env, Monotonic, Timestamp};
+use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
@@ -93,8 +94,11 @@ const OPEN_FILES_MAX: u32 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where events go: an absolute path with dates (`%Y %m %d %F %H ...`, of the event, UTC) and fields (`{{ host }}`).
+    /// Where events go: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields (`{{ host }}`).
     pub path: String,
+    /// The zone of the dates in `path`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `local`; by default UTC.
+    #[serde(default)]
+    pub timezone: Timezone,
     /// The directory that no path may leave; by default the part of `path` before the first date or field.
     #[serde(default)]
     pub base: Option<PathBuf>,
@@ -173,6 +177,12 @@ impl Component for Settings {
     }
 }
 
+impl Settings {
+    fn template(&self) -> Result<PathTemplate, String> {
+        Ok(PathTemplate::parse(&self.path)?.in_zone(&self.timezone.0))
+    }
+}
+
 impl<E: Env> OutputSettings<E> for Settings {
     fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
         let age = self.rotate.and_then(|rotate| rotate.age);
@@ -185,7 +195,7 @@ impl<E: Env> OutputSettings<E> for Settings {
             state_bytes_max: COMMIT_STATE_BYTES_MAX,
         };
         let encoding = Encoding::new(self.encode, &self.message_field);
-        Arc::new(Spec { template: PathTemplate::parse(&self.path), encoding, options })
+        Arc::new(Spec { template: self.template(), encoding, options })
     }
 
     fn batching(&self) -> Batching {
@@ -422,13 +432,15 @@ impl<E: Env> FileOutput<E> {
     async fn groups(&self, delivery: &Delivery<'_>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         let mut by_path = std::collections::HashMap::new();
-        let (mut path, mut current, mut time) = (Vec::new(), None, Timestamp::default());
+        // Empty: the first event has none of them.
+        let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
         for piece in &delivery.pieces {
             for event in piece.iter() {
-                let same = !self.template.has_fields() && self.template.same_date(time, event.timestamp);
+                let same = !self.template.has_fields() && moments.contains(&event.timestamp.0);
                 let group = match current.filter(|_| same) {
                     Some(group) => group,
                     None => {
+                        moments = self.template.same_dates(event.timestamp);
                         self.template.render(&event, &mut path);
                         *by_path.entry(path.clone()).or_insert_with(|| {
                             groups.push(Group::new(path.clone()));
@@ -436,7 +448,7 @@ impl<E: Env> FileOutput<E> {
                         })
                     }
                 };
-                (current, time) = (Some(group), event.timestamp);
+                current = Some(group);
                 self.encoding.event(event, &mut groups[group].bytes);
             }
             if self.context.env.slice_used() {

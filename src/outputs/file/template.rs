@@ -3,12 +3,13 @@
 //! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event holds: a value
 //! cannot bring a `/`, a NUL or a control byte, and a part that would be empty, `.`, `..` or longer than a file name may be
 //! becomes `_`, as does each part with a field if the path is too long. All paths of a template have as many parts: no event
-//! needs a directory where another one's file is. Dates are the event's, in UTC. A field that the event does not have, or
+//! needs a directory where another one's file is. Dates are the event's, in the zone that is configured. A field that the event does not have, or
 //! that is no text, number or truth value, reads `unknown`.
 
-use crate::codec::calendar::Civil;
 use crate::codec::json::{find_field, string_body, unescape_json};
-use crate::codec::template::{Part, date_step_nanos, push_civil, push_date, push_literal};
+use crate::codec::template::{Dates, Part, push_civil, push_date, push_literal};
+use crate::codec::zone::Zone;
+use std::ops::Range;
 use std::path::Path;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
@@ -27,8 +28,7 @@ const UNKNOWN: &[u8] = b"unknown";
 pub struct PathTemplate {
     /// What stands between the slashes, from the root.
     components: Vec<Vec<Part>>,
-    /// Nanoseconds for which the dates stay the same; zero without dates.
-    step_nanos: i64,
+    dates: Dates,
     has_fields: bool,
 }
 
@@ -75,23 +75,28 @@ impl PathTemplate {
             }
         }
         let parts = || components.iter().flatten();
-        let step_nanos = date_step_nanos(parts());
+        let dates = Dates::of(parts());
         let has_fields = parts().any(|part| matches!(part, Part::Field(_)));
-        Ok(PathTemplate { components, step_nanos, has_fields })
+        Ok(PathTemplate { components, dates, has_fields })
+    }
+
+    /// The same with the dates of another zone.
+    pub fn in_zone(self, zone: &Zone) -> PathTemplate {
+        PathTemplate { dates: self.dates.in_zone(zone), ..self }
     }
 
     /// The path, if it is the same for every event.
     pub fn constant(&self) -> Option<Vec<u8>> {
-        (self.step_nanos == 0 && !self.has_fields).then(|| {
+        (self.dates.none() && !self.has_fields).then(|| {
             let mut path = Vec::new();
             self.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut path);
             path
         })
     }
 
-    /// Whether two moments give the same path, for events without regard to their fields.
-    pub fn same_date(&self, one: Timestamp, other: Timestamp) -> bool {
-        self.step_nanos == 0 || one.0.div_euclid(self.step_nanos) == other.0.div_euclid(self.step_nanos)
+    /// The moments, this one among them, that give the same path to events, but for their fields.
+    pub fn same_dates(&self, moment: Timestamp) -> Range<i64> {
+        self.dates.same(moment)
     }
 
     /// Whether the path depends on what an event holds.
@@ -111,7 +116,7 @@ impl PathTemplate {
     /// Renders the parts of the path that are wanted; the others become `_`.
     fn render_if(&self, event: &Event<'_>, path: &mut Vec<u8>, is_wanted: impl Fn(&[Part]) -> bool) {
         path.clear();
-        let civil = Civil::of(event.timestamp);
+        let civil = self.dates.civil(event.timestamp);
         for parts in &self.components {
             path.push(b'/');
             let start = path.len();
@@ -259,9 +264,8 @@ mod tests {
         assert!(template("/a/b/%Y/c").is_within(Path::new("/a")));
         assert!(!template("/a/bc/x").is_within(Path::new("/a/b")));
         let hour = template("/a/%F-%H");
-        assert!(hour.same_date(Timestamp(0), Timestamp(3_599_999_999_999)));
-        assert!(!hour.same_date(Timestamp(0), Timestamp(3_600_000_000_000)));
-        assert!(!hour.same_date(Timestamp(-1), Timestamp(0)));
+        assert_eq!(hour.same_dates(Timestamp(0)), 0..3_600_000_000_000);
+        assert_eq!(hour.same_dates(Timestamp(-1)), -3_600_000_000_000..0);
     }
 
     proptest! {

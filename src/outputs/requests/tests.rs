@@ -179,7 +179,7 @@ pub async fn open<S: OutputSettings<GlommioEnv>>(env: &GlommioEnv, settings: &S)
         stop: Default::default(),
         counters: Default::default(),
     };
-    let spec = settings.spec(&Facts { host: "h".into() }, "out");
+    let spec = settings.spec(&Facts::of("h"), "out");
     spec.open(context, None).await.map_err(|error| error.to_string())
 }
 

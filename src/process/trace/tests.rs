@@ -39,7 +39,7 @@ fn chain(verbs: &str, first_only: bool, routes: &[Route]) -> Arc<Chain> {
 
 pub(in crate::process) fn events() -> Events {
     let parse = Some(Parse::Json(Default::default()));
-    Events { fields: Default::default(), kind: EnvelopeKind::File, parse, bytes_max: 1 << 16 }
+    Events { fields: Default::default(), kind: EnvelopeKind::File, parse, timezone: None, bytes_max: 1 << 16 }
 }
 
 pub(in crate::process) fn batch(lines: &[&str]) -> Batch {
@@ -64,7 +64,7 @@ pub(in crate::process) fn batch(lines: &[&str]) -> Batch {
 
 #[test]
 fn what_is_shown_is_what_runs() {
-    let facts = Facts { host: "web-03".into() };
+    let facts = Facts::of("web-03");
     let targets = [1, 2, 4];
     for (first_only, routes) in [
         (false, &[Route::Always][..]),
@@ -103,7 +103,7 @@ fn what_is_shown_is_what_runs() {
 
 #[test]
 fn each_verb_shows_what_it_changed() {
-    let mut tracer = Tracer::new(&events(), &[chain(VERBS, false, &[when("alert")])], &Facts { host: "h".into() });
+    let mut tracer = Tracer::new(&events(), &[chain(VERBS, false, &[when("alert")])], &Facts::of("h"));
     let mut trace = |line: &str| {
         let batch = batch(&[line]);
         tracer.begin(&batch);
@@ -130,7 +130,7 @@ fn each_verb_shows_what_it_changed() {
 #[test]
 fn a_verb_that_fails_says_why() {
     let chain = chain("[{convert: {n: int}}, {drop: m > 1}]", false, &[Route::Always]);
-    let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
+    let mut tracer = Tracer::new(&events(), &[chain], &Facts::of("h"));
     let batch = batch(&[r#"{"n":"x"}"#]);
     tracer.begin(&batch);
     let trace = tracer.event(&batch, 0);
@@ -177,11 +177,8 @@ fn reasons_name_the_field_its_value_and_what_was_expected() {
         ("aggregate: {every: 1s, fields: {s: {sum: a}, n: {sum: n}}}", r#"{"a":"x","n":1}"#, "a is no number: \"x\""),
         ("hash: {fields: [a], to: a.b}", r#"{"a":"x"}"#, "a.b cannot be set: a is no object: \"x\""),
     ] {
-        let mut tracer = Tracer::new(
-            &events(),
-            &[chain(&format!("[{{{verb}}}]"), false, &[Route::Always])],
-            &Facts { host: "h".into() },
-        );
+        let mut tracer =
+            Tracer::new(&events(), &[chain(&format!("[{{{verb}}}]"), false, &[Route::Always])], &Facts::of("h"));
         let batch = batch(&[event]);
         tracer.begin(&batch);
         let trace = tracer.event(&batch, 0);
@@ -200,7 +197,7 @@ fn an_event_that_is_let_go_for_want_of_a_row_says_so() {
     for kept in chain.steps.iter().flat_map(Step::kept) {
         kept.load(&tailwater_shards::glommio_env::RealDisk::new()).expect("a good table");
     }
-    let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
+    let mut tracer = Tracer::new(&events(), &[chain], &Facts::of("h"));
     for (event, expected) in [
         (r#"{"server":"web-1"}"#, None),
         (r#"{"server":"web-2"}"#, Some("the table has no row with name \"web-2\"")),
@@ -217,7 +214,7 @@ fn events_that_verbs_make_show_what_becomes_of_them() {
     let verbs = "[{if: has(s), then: [{aggregate: {every: 1s, by: [s], fields: {n: count}}}, {add: {a: 1}}]}, \
         {drop: n > 1}]";
     let chain = chain(verbs, false, &[Route::Always]);
-    let mut tracer = Tracer::new(&events(), &[chain], &Facts { host: "h".into() });
+    let mut tracer = Tracer::new(&events(), &[chain], &Facts::of("h"));
     let batch = batch(&[r#"{"s":"x"}"#, r#"{"s":"x"}"#, r#"{"s":"y"}"#]);
     tracer.begin(&batch);
     for index in 0..3 {

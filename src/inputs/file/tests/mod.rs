@@ -139,7 +139,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        let facts = Facts { host: "host".into() };
+        let facts = Facts::of("host");
         let spec: Arc<dyn InputSpec<SimEnv>> = InputSettings::<SimEnv>::spec(&self.settings, &facts);
         let resume = Arc::new(self.log.borrow().states());
         self.stop = Stop::new();

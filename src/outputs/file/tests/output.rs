@@ -57,7 +57,7 @@ impl Fixture {
             stop: Default::default(),
             counters: Default::default(),
         };
-        let spec = OutputSettings::<SimEnv>::spec(&self.settings, &Facts { host: "h".into() }, "out");
+        let spec = OutputSettings::<SimEnv>::spec(&self.settings, &Facts::of("h"), "out");
         self.output = Some(self.run(async move { spec.open(context, state).await })?);
         Ok(())
     }

@@ -1,0 +1,333 @@
+//! What a text has said, and the moment that it is.
+//!
+//! Guarantees: of what is said twice nothing is ignored: both must agree. Allocates nothing, apart from the names of zones that a
+//! text spells out.
+
+use super::{FIELDS, Field, Part};
+use crate::codec::calendar::date_of;
+use crate::codec::moment::{DAY, Moment};
+use crate::codec::rfc3339::{days_of, month_days};
+use crate::codec::zone::{Zone, read_offset};
+use tailwater_shards::env::Timestamp;
+
+const MONTHS: [&[u8]; 12] = [
+    b"january",
+    b"february",
+    b"march",
+    b"april",
+    b"may",
+    b"june",
+    b"july",
+    b"august",
+    b"september",
+    b"october",
+    b"november",
+    b"december",
+];
+
+const WEEKDAYS: [&[u8]; 7] = [b"sunday", b"monday", b"tuesday", b"wednesday", b"thursday", b"friday", b"saturday"];
+
+/// Letters of a name that is cut short.
+const SHORT_NAME: usize = 3;
+
+/// The longest abbreviation of a zone, and the longest name (the database has none beyond 32).
+const ABBREVIATION_BYTES_MAX: usize = 6;
+const ZONE_NAME_BYTES_MAX: usize = 64;
+
+/// The zone that a text names.
+#[derive(Default)]
+enum Named<'a> {
+    #[default]
+    None,
+    Offset(i64),
+    Abbreviation(&'a [u8]),
+    Zone(Zone),
+}
+
+/// What a text has said so far.
+#[derive(Default)]
+pub(super) struct Said<'a> {
+    values: [i16; FIELDS],
+    /// A bit for each field that was said.
+    known: u32,
+    /// Nanoseconds since 1970, in whole seconds, and whether they were before it.
+    unix: Option<(i128, bool)>,
+    nanos: Option<i64>,
+    digits: u8,
+    zone: Named<'a>,
+}
+
+impl<'a> Said<'a> {
+    /// Takes a part from the front of a text; what is behind it.
+    pub(super) fn take(&mut self, part: Part, text: &'a [u8]) -> Option<&'a [u8]> {
+        match part {
+            Part::Literal(byte) => text.strip_prefix(&[byte]),
+            Part::Space => Some(text.trim_ascii_start()),
+            Part::Number(field, least, most) => {
+                let (value, rest) = number(text, usize::from(least), usize::from(most))?;
+                self.say(field, value)?;
+                Some(rest)
+            }
+            Part::MonthName => {
+                let (place, rest) = named(text, &MONTHS)?;
+                self.say(Field::Month, place + 1)?;
+                Some(rest)
+            }
+            Part::WeekdayName => {
+                let (place, rest) = named(text, &WEEKDAYS)?;
+                self.say(Field::Weekday, place)?;
+                Some(rest)
+            }
+            Part::Meridiem => {
+                let (name, rest) = text.split_first_chunk::<2>()?;
+                let afternoon = name.eq_ignore_ascii_case(b"pm");
+                if !afternoon && !name.eq_ignore_ascii_case(b"am") {
+                    return None;
+                }
+                self.say(Field::Afternoon, i64::from(afternoon))?;
+                Some(rest)
+            }
+            Part::Fraction => self.fraction(text),
+            Part::PointFraction => match text.strip_prefix(b".") {
+                Some(fraction) => self.fraction(fraction),
+                None => Some(text),
+            },
+            Part::Unix => {
+                let (before, digits) = match text {
+                    [b'-', digits @ ..] => (true, digits),
+                    digits => (false, digits),
+                };
+                // Twelve digits are more than the seconds of any moment that can be written.
+                let (value, rest) = number(digits, 1, 12)?;
+                self.unix = Some((i128::from(value) * SECOND, before));
+                Some(rest)
+            }
+            Part::Offset => {
+                let (seconds, rest) = read_offset(text)?;
+                self.zone = Named::Offset(seconds);
+                Some(rest)
+            }
+            Part::Abbreviation | Part::AnyAbbreviation => {
+                let length = text.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+                let (name, rest) = text.split_at(length);
+                if !(1..=ABBREVIATION_BYTES_MAX).contains(&length) {
+                    return None;
+                }
+                if part == Part::Abbreviation {
+                    self.zone = Named::Abbreviation(name);
+                }
+                Some(rest)
+            }
+            Part::ZoneName => self.zone_name(text),
+        }
+    }
+
+    /// Notes what is said; none if it is no such number, or something else was said before.
+    fn say(&mut self, field: Field, value: i64) -> Option<()> {
+        let range = match field {
+            Field::Month => 1..=12,
+            Field::Day => 1..=31,
+            Field::DayOfYear => 1..=366,
+            Field::Weekday => 0..=6,
+            Field::IsoWeekday => 1..=7,
+            Field::IsoWeek => 1..=53,
+            Field::SundayWeek | Field::MondayWeek => 0..=53,
+            Field::Hour => 0..=23,
+            Field::HalfHour => 1..=12,
+            Field::Minute | Field::Second => 0..=59,
+            _ => 0..=9999,
+        };
+        if !range.contains(&value) || self.get(field).is_some_and(|known| known != value) {
+            return None;
+        }
+        self.values[field as usize] = value as i16;
+        self.known |= 1 << field as u32;
+        Some(())
+    }
+
+    fn fraction(&mut self, text: &'a [u8]) -> Option<&'a [u8]> {
+        let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (value, rest) = number(text, 1, 9)?;
+        let nanos = value * 10i64.pow(9u32.checked_sub(length as u32)?);
+        if self.nanos.is_some_and(|known| known != nanos) {
+            return None;
+        }
+        self.nanos = Some(nanos);
+        self.digits = self.digits.max(length as u8);
+        Some(rest)
+    }
+
+    fn zone_name(&mut self, text: &'a [u8]) -> Option<&'a [u8]> {
+        if let Some((seconds, rest)) = read_offset(text).filter(|_| !text[0].is_ascii_alphabetic()) {
+            self.zone = Named::Offset(seconds);
+            return Some(rest);
+        }
+        let is_of_name = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_/+-".contains(byte);
+        let length = text.iter().take_while(is_of_name).count();
+        let (name, rest) = text.split_at(length);
+        if length > ZONE_NAME_BYTES_MAX || name == b"local" {
+            return None;
+        }
+        self.zone = Named::Zone(Zone::parse(std::str::from_utf8(name).ok()?).ok()?);
+        Some(rest)
+    }
+
+    fn get(&self, field: Field) -> Option<i64> {
+        (self.known & 1 << field as u32 != 0).then(|| i64::from(self.values[field as usize]))
+    }
+
+    /// The moment. Without a year it is in the one in which it is at most a day ahead of `now`.
+    pub(super) fn moment(&self, now: Timestamp, zone: &Zone) -> Option<Moment> {
+        if let Some((seconds, before)) = self.unix {
+            let nanos = seconds + i128::from(self.nanos.unwrap_or(0));
+            return Some(self.at(if before { -nanos } else { nanos }));
+        }
+        let iso = self.get(Field::IsoYear).or(self.get(Field::ShortIsoYear)).is_some();
+        if let Some(year) = self.year() {
+            return self.on(self.day_of(Some(year))?, zone);
+        }
+        if iso && let Some(day) = self.day_of(None) {
+            return self.on(day, zone);
+        }
+        // A log of December may be read in January, and one of January on a host whose clock is behind.
+        let year = i64::from(date_of(now.0.div_euclid(DAY as i64)).0);
+        let years = [year + 1, year, year - 1].into_iter();
+        let moments = years.filter_map(|year| self.on(self.day_of(Some(year))?, zone));
+        moments.into_iter().find(|moment| moment.nanos <= i128::from(now.0) + DAY)
+    }
+
+    fn year(&self) -> Option<i64> {
+        if let Some(year) = self.get(Field::Year) {
+            return Some(year);
+        }
+        let short = self.get(Field::ShortYear)?;
+        Some(self.get(Field::Century).map_or_else(|| pivoted(short), |century| century * 100 + short))
+    }
+
+    /// The day since 1970, if all that is said of it agrees.
+    fn day_of(&self, year: Option<i64>) -> Option<i64> {
+        let weekday = self.get(Field::Weekday).or(self.get(Field::IsoWeekday).map(|day| day % 7));
+        let iso_year = self.get(Field::IsoYear).or(self.get(Field::ShortIsoYear).map(pivoted));
+        let day = match (year, self.get(Field::Month), self.get(Field::Day)) {
+            (Some(year), Some(month), Some(day)) => {
+                (day <= month_days(year, month)).then(|| days_of(year, month, day))?
+            }
+            _ => match (year, self.get(Field::DayOfYear)) {
+                (Some(year), Some(day)) => days_of(year, 1, 1) + day - 1,
+                _ => match (iso_year, self.get(Field::IsoWeek)) {
+                    (Some(year), Some(week)) => first_iso_monday(year) + (week - 1) * 7 + (weekday? + 6) % 7,
+                    _ => {
+                        let new_year = days_of(year?, 1, 1);
+                        match (self.get(Field::SundayWeek), self.get(Field::MondayWeek)) {
+                            (Some(week), _) => next(new_year, 0) + (week - 1) * 7 + weekday?,
+                            (None, week) => next(new_year, 1) + (week? - 1) * 7 + (weekday? + 6) % 7,
+                        }
+                    }
+                },
+            },
+        };
+        self.agrees(day, year).then_some(day)
+    }
+
+    /// Whether all that is said of the day is true of this one.
+    fn agrees(&self, day: i64, year: Option<i64>) -> bool {
+        if self.known & DATE & !PLAIN_DATE == 0 {
+            return true;
+        }
+        let (its_year, month, of_month) = date_of(day);
+        let its_year = i64::from(its_year);
+        let weekday = weekday_of(day);
+        let new_year = days_of(its_year, 1, 1);
+        let thursday = day - (weekday + 6) % 7 + 3;
+        let iso_year = i64::from(date_of(thursday).0);
+        let week_from = |first: i64| (day - next(new_year, first) + 7).div_euclid(7);
+        let facts = [
+            (Field::Year, its_year),
+            (Field::Century, its_year / 100),
+            (Field::ShortYear, its_year % 100),
+            (Field::Month, i64::from(month)),
+            (Field::Day, i64::from(of_month)),
+            (Field::DayOfYear, day - new_year + 1),
+            (Field::Weekday, weekday),
+            (Field::IsoWeekday, (weekday + 6) % 7 + 1),
+            (Field::IsoYear, iso_year),
+            (Field::ShortIsoYear, iso_year % 100),
+            (Field::IsoWeek, (thursday - days_of(iso_year, 1, 1)) / 7 + 1),
+            (Field::SundayWeek, week_from(0)),
+            (Field::MondayWeek, week_from(1)),
+        ];
+        year.is_none_or(|year| year == its_year)
+            && facts.iter().all(|(field, fact)| self.get(*field).is_none_or(|said| said == *fact))
+    }
+
+    fn on(&self, day: i64, zone: &Zone) -> Option<Moment> {
+        let (half, afternoon) = (self.get(Field::HalfHour), self.get(Field::Afternoon));
+        let hour = match self.get(Field::Hour) {
+            Some(hour) => {
+                let agrees = half.is_none_or(|half| half % 12 == hour % 12)
+                    && afternoon.is_none_or(|afternoon| afternoon == hour / 12);
+                agrees.then_some(hour)?
+            }
+            None => half.map_or(0, |half| half % 12) + afternoon.unwrap_or(0) * 12,
+        };
+        let of_day = hour * 3600 + self.get(Field::Minute).unwrap_or(0) * 60 + self.get(Field::Second).unwrap_or(0);
+        let local = day * 86_400 + of_day;
+        let offset = match &self.zone {
+            Named::None => zone.offset(local)?,
+            Named::Offset(seconds) => *seconds,
+            Named::Abbreviation(name) => zone.named_offset(name, local)?,
+            Named::Zone(zone) => zone.offset(local)?,
+        };
+        Some(self.at(i128::from(local - offset) * SECOND + i128::from(self.nanos.unwrap_or(0))))
+    }
+
+    fn at(&self, nanos: i128) -> Moment {
+        Moment { nanos, digits: self.digits }
+    }
+}
+
+/// Fields that say a day, and those of them that cannot contradict each other.
+const DATE: u32 = (1 << Field::Hour as u32) - 1;
+const PLAIN_DATE: u32 = 1 << Field::Year as u32 | 1 << Field::Month as u32 | 1 << Field::Day as u32;
+
+const SECOND: i128 = 1_000_000_000;
+
+/// The year that two digits mean (POSIX, strptime).
+fn pivoted(short: i64) -> i64 {
+    if short >= 69 { 1900 + short } else { 2000 + short }
+}
+
+/// Days since a Sunday.
+fn weekday_of(day: i64) -> i64 {
+    (day + 4).rem_euclid(7)
+}
+
+/// The first day from `day` on that is this weekday.
+fn next(day: i64, weekday: i64) -> i64 {
+    day + (weekday - weekday_of(day)).rem_euclid(7)
+}
+
+/// The Monday of the first week of a year, which has its 4 January (ISO 8601).
+fn first_iso_monday(year: i64) -> i64 {
+    let fourth = days_of(year, 1, 4);
+    fourth - (weekday_of(fourth) + 6) % 7
+}
+
+/// A number of so many digits, and what is behind it.
+fn number(text: &[u8], least: usize, most: usize) -> Option<(i64, &[u8])> {
+    let length = text.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
+    if length < least {
+        return None;
+    }
+    let value = text[..length].iter().fold(0, |value, byte| value * 10 + i64::from(byte - b'0'));
+    Some((value, &text[length..]))
+}
+
+/// The place of the name that a text begins with, whole or cut short, and what is behind it.
+fn named<'a>(text: &'a [u8], names: &[&[u8]]) -> Option<(i64, &'a [u8])> {
+    let short = text.get(..SHORT_NAME)?;
+    let place = names.iter().position(|known| known[..SHORT_NAME].eq_ignore_ascii_case(short))?;
+    let name = names[place];
+    let whole = text.get(..name.len()).is_some_and(|text| text.eq_ignore_ascii_case(name));
+    Some((place as i64, &text[if whole { name.len() } else { SHORT_NAME }..]))
+}
