@@ -72,6 +72,8 @@ impl Reference {
             return all(list).join(", ");
         }
         match schema.get("type") {
+            // A single text is taken where a list is: said once, above the tables.
+            Some(Value::Array(kinds)) if kinds.iter().any(|kind| kind == "array") => self.word("array", schema),
             Some(Value::Array(kinds)) => {
                 let kinds = kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null");
                 kinds.map(|kind| self.word(kind, schema)).collect::<Vec<_>>().join(", ")

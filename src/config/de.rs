@@ -1,7 +1,8 @@
 //! Reads serde types out of the tree, with the place of every error.
 //!
 //! Guarantees: an error names the value or key it is about; the value of a variable never gets into a message. Plain scalars
-//! follow the YAML 1.2 core schema (`yes` and `no` are text); a text field takes a plain number as it is written.
+//! follow the YAML 1.2 core schema (`yes` and `no` are text, `0x1F` and `0o17` integers); a text field takes a plain number as it is written, and a list takes
+//! a single text.
 
 use super::nearest::nearest;
 use super::node::{Key, Node, Scalar, Value, kind_of};
@@ -211,6 +212,9 @@ enum Resolved {
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
+    /// Integers beyond 64 bits.
+    Large(u128),
+    Negative(i128),
     Float(f64),
     Text,
 }
@@ -231,16 +235,42 @@ fn resolve(scalar: &Scalar) -> Resolved {
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return Resolved::Text;
     }
-    if let Ok(value) = text.parse::<u64>() {
-        return Resolved::Unsigned(value);
-    }
-    if let Ok(value) = text.parse::<i64>() {
-        return Resolved::Signed(value);
+    let radix = match text.as_bytes() {
+        [b'0', b'x', ..] => Some(16),
+        [b'0', b'o', ..] => Some(8),
+        _ => None,
+    };
+    let (digits_of, radix) = radix.map_or((text, 10), |radix| (&text[2..], radix));
+    // A sign behind `0x` is no part of a number.
+    if radix == 10 || digits_of.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        if let Ok(value) = u64::from_str_radix(digits_of, radix) {
+            return Resolved::Unsigned(value);
+        }
+        if let Ok(value) = i64::from_str_radix(digits_of, radix) {
+            return Resolved::Signed(value);
+        }
+        if let Ok(value) = u128::from_str_radix(digits_of, radix) {
+            return Resolved::Large(value);
+        }
+        if let Ok(value) = i128::from_str_radix(digits_of, radix) {
+            return Resolved::Negative(value);
+        }
     }
     let float = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
     match text.parse::<f64>() {
         Ok(value) if float && value.is_finite() => Resolved::Float(value),
         _ => Resolved::Text,
+    }
+}
+
+/// Where an integer of 64 bits or a double is expected.
+fn too_large(fault: Fault, scalar: &Scalar) -> Fault {
+    match fault.kind {
+        FaultKind::Value { expected, .. } => {
+            let found = Some(format!("`{}`, beyond 64 bits", scalar.text));
+            Fault { kind: FaultKind::Value { found, expected }, ..fault }
+        }
+        _ => fault,
     }
 }
 
@@ -254,6 +284,8 @@ impl<'de> Reader<'de> {
                 Resolved::Bool(value) => visitor.visit_bool(value),
                 Resolved::Unsigned(value) => visitor.visit_u64(value),
                 Resolved::Signed(value) => visitor.visit_i64(value),
+                Resolved::Large(value) => visitor.visit_u128(value).map_err(|fault| too_large(fault, scalar)),
+                Resolved::Negative(value) => visitor.visit_i128(value).map_err(|fault| too_large(fault, scalar)),
                 Resolved::Float(value) => visitor.visit_f64(value),
                 Resolved::Text => visitor.visit_borrowed_str(&scalar.text),
             },
@@ -345,8 +377,18 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         }
     }
 
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let node = self.node;
+        match &node.value {
+            Value::Scalar(scalar) if matches!(resolve(scalar), Resolved::Text) && !scalar.text.is_empty() => {
+                visitor.visit_seq(Items(std::slice::from_ref(node).iter())).map_err(|fault| fault.at(node))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple tuple_struct
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct
         map ignored_any
     }
 }

@@ -15,12 +15,14 @@ pub mod dlq;
 pub mod env;
 pub mod facts;
 pub mod files;
+pub mod literal;
 pub mod nearest;
 pub mod node;
 pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod raw;
+pub mod recover;
 mod summary;
 pub mod sums;
 pub mod timezone;
@@ -180,5 +182,32 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {
 
 /// The JSON Schema of the file.
 pub fn schema() -> schemars::Schema {
-    schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>()
+    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>().to_value();
+    let definitions = schema.get("$defs").cloned().unwrap_or_default();
+    take_single_texts(&mut schema, &definitions);
+    schema.try_into().unwrap_or_default()
+}
+
+/// A list of what may be a text takes a single text: see [`de`].
+fn take_single_texts(schema: &mut serde_json::Value, definitions: &serde_json::Value) {
+    use serde_json::{Value, json};
+    match schema {
+        Value::Object(map) => {
+            if map.get("type") == Some(&json!("array")) && map.get("items").is_some_and(|items| is_text(items, definitions)) {
+                map.insert("type".to_owned(), json!(["array", "string"]));
+            }
+            map.values_mut().for_each(|inner| take_single_texts(inner, definitions));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|inner| take_single_texts(inner, definitions)),
+        _ => {}
+    }
+}
+
+fn is_text(schema: &serde_json::Value, definitions: &serde_json::Value) -> bool {
+    let text = |kind: &serde_json::Value| kind == "string" || kind.as_array().is_some_and(|kinds| kinds.contains(&"string".into()));
+    let name = schema.get("$ref").and_then(|name| name.as_str()).and_then(|name| name.strip_prefix("#/$defs/"));
+    let choices = ["anyOf", "oneOf"].iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
+    name.and_then(|name| definitions.get(name)).is_some_and(|target| is_text(target, definitions))
+        || schema.get("type").is_some_and(text)
+        || choices.into_iter().any(|choice| is_text(choice, definitions))
 }

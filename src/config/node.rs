@@ -69,6 +69,28 @@ impl Node {
         self.entries()?.iter().find(|(k, _)| k.text == key).map(|(key, node)| (key, node))
     }
 
+    /// What is at `path`, if all of it are keys of maps.
+    pub fn at(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, key| node.entry(key).map(|(_, node)| node))
+    }
+
+    /// The place of the innermost item of a list on the way to what is at `path`.
+    pub fn innermost_item(&self, path: &[&str]) -> Option<Span> {
+        let (mut node, mut item) = (self, None);
+        for step in path {
+            node = match &node.value {
+                Value::Map(_) => node.entry(step)?.1,
+                Value::List(items) => {
+                    let next = items.get(step.parse::<usize>().ok()?)?;
+                    item = Some(next.span);
+                    next
+                }
+                Value::Scalar(_) => return item,
+            };
+        }
+        item
+    }
+
     /// The place of the value at `path`, or of the nearest key above it that exists. Numbers index lists.
     pub fn span_at(&self, path: &[&str]) -> Span {
         let (mut node, mut span) = (self, self.span);

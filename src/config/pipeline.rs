@@ -2,9 +2,8 @@
 //!
 //! Does not know which names exist: that is [`super::plan`].
 
-use super::de::{Fault, read};
-use super::node::Node;
-use super::problem::Problem;
+use super::problem::{Problem, Span};
+use super::recover::Recovered;
 use crate::process::Route;
 use crate::transforms::Step;
 use crate::transforms::condition::Condition;
@@ -100,21 +99,28 @@ impl JsonSchema for Target {
     }
 }
 
-/// Reads the pipeline called `name`; what only its verbs can know to be wrong goes to `problems`.
-pub fn read_pipeline(name: &str, node: &Node, root: &Node, problems: &mut Vec<Problem>) -> Result<Pipeline, Fault> {
-    let pipeline: Pipeline = read(node)?;
-    let span_of = |section: &str, number: usize, key: &str| {
+/// What only its verbs and conditions can know to be wrong with a pipeline that was read.
+pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Problem>) {
+    let (Some(pipeline), root) = (&recovered.value, &recovered.node) else { return };
+    let with_path = |section: &str, number: usize, key: &str, tell: &dyn Fn(&[&str]) -> Option<Span>| {
         let number = number.to_string();
-        let path = ["pipelines", name, section, &number].into_iter().chain(key.split('.'));
-        root.span_at(&path.collect::<Vec<_>>())
+        let path = [section, &number].into_iter().chain(key.split('.').filter(|key| !key.is_empty()));
+        tell(&path.collect::<Vec<_>>())
+    };
+    let span_of = |section: &str, number: usize, key: &str| {
+        with_path(section, number, key, &|path| Some(root.span_at(path))).unwrap_or_default()
+    };
+    // What else is odd about a verb may follow from what was struck out of it.
+    let untouched_span_of = |section: &str, number: usize, key: &str| {
+        with_path(section, number, key, &|path| (!recovered.is_touched(path)).then(|| root.span_at(path)))
     };
     for (number, step) in pipeline.transforms.iter().enumerate() {
         for doubt in step.doubts() {
             let span = span_of("transforms", number, &doubt.key);
             problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
         }
-        if let Err(mistake) = step.check() {
-            let span = span_of("transforms", number, &mistake.key);
+        for mistake in step.check() {
+            let Some(span) = untouched_span_of("transforms", number, &mistake.key) else { continue };
             problems.push(Problem::error(span, mistake.what).label("here").help(mistake.help));
         }
     }
@@ -127,13 +133,13 @@ pub fn read_pipeline(name: &str, node: &Node, root: &Node, problems: &mut Vec<Pr
     let conditions = pipeline.outputs.iter().any(|target| matches!(target.route, Route::When(_)));
     if let Some(place) = pipeline.outputs.iter().position(|target| target.route == Route::Else)
         && !conditions
+        && recovered.faults.is_empty()
     {
-        let span = root.span_at(&["pipelines", name, "outputs", &place.to_string(), "else"]);
+        let span = span_of("outputs", place, "else");
         problems.push(
             Problem::error(span, "`else` without a condition that it is the other side of")
                 .label("no output of this pipeline has a `when`")
                 .help("give another output a `when`, or leave `else` out"),
         );
     }
-    Ok(pipeline)
 }

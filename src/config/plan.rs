@@ -5,7 +5,7 @@
 
 use super::component::Table;
 use super::dlq;
-use super::node::Node;
+use super::node::{Node, Value};
 use super::pipeline::Match;
 use super::problem::{Problem, Severity, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
@@ -241,8 +241,12 @@ fn references(
             ),
         }
     }
-    if named.is_empty() {
-        let span = root.span_at(&["pipelines", pipeline, section]);
+    // A list that became empty, since what was in it could not be read, is told of where that is.
+    let path = ["pipelines", pipeline, section];
+    if named.is_empty()
+        && root.at(&path).is_none_or(|node| !matches!(&node.value, Value::List(items) if !items.is_empty()))
+    {
+        let span = root.span_at(&path);
         problems.push(
             Problem::error(span, format!("the pipeline `{pipeline}` has no {section}"))
                 .label("empty")

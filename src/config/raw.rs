@@ -7,15 +7,16 @@ use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
 use super::dlq::Dlq;
 use super::node::{Node, Value, kind_of};
-use super::pipeline::{Pipeline, read_pipeline};
+use super::pipeline::{Pipeline, check_pipeline};
 use super::problem::{Problem, Span};
+use super::recover::{Recovered, recover};
 use super::timezone::Timezone;
 use super::trial::{RawTrial, Trials, read_trials};
 use super::types::{ByteSize, Period};
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -419,33 +420,26 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
     }
 }
 
-fn section<'de, T: Deserialize<'de> + Default>(root: &'de Node, key: &str, problems: &mut Vec<Problem>) -> T {
+fn section<T: DeserializeOwned + Default>(root: &Node, key: &str, problems: &mut Vec<Problem>) -> T {
     let Some((_, node)) = root.entry(key) else { return T::default() };
-    read(node).unwrap_or_else(|fault| {
-        problems.push(fault.problem());
-        T::default()
-    })
+    let recovered = recover(node, |node| read(node));
+    problems.extend(recovered.faults.into_iter().map(Fault::problem));
+    recovered.value.unwrap_or_default()
 }
 
 fn components<T: Table>(root: &Node, section: &str, problems: &mut Vec<Problem>) -> Vec<(String, T)> {
-    let mut mistakes = Vec::new();
-    let all = named(root, section, problems, |name, node| {
-        let component = T::read(node)?;
-        if let Err(mistake) = component.check() {
+    named(root, section, problems, T::read, |name, recovered, problems| {
+        let Some(Err(mistake)) = recovered.value.as_ref().map(Table::check) else { return };
+        // What else is odd may follow from what could not be read.
+        if recovered.faults.is_empty() {
             let path: Vec<&str> = [section, name].into_iter().chain(mistake.key.split('.')).collect();
-            mistakes.push(Problem::error(root.span_at(&path), mistake.what).label("here").help(mistake.help));
+            problems.push(Problem::error(root.span_at(&path), mistake.what).label("here").help(mistake.help));
         }
-        Ok(component)
-    });
-    problems.append(&mut mistakes);
-    all
+    })
 }
 
 fn pipelines(root: &Node, problems: &mut Vec<Problem>) -> Vec<(String, Pipeline)> {
-    let mut mistakes = Vec::new();
-    let all = named(root, "pipelines", problems, |name, node| read_pipeline(name, node, root, &mut mistakes));
-    problems.append(&mut mistakes);
-    all
+    named(root, "pipelines", problems, |node| read(node), |_, recovered, problems| check_pipeline(recovered, problems))
 }
 
 /// The entries of a section whose keys are names of the user's choice.
@@ -453,7 +447,8 @@ fn named<T>(
     root: &Node,
     section: &str,
     problems: &mut Vec<Problem>,
-    mut read_one: impl FnMut(&str, &Node) -> Result<T, Fault>,
+    read_one: impl Fn(&Node) -> Result<T, Fault>,
+    check: impl Fn(&str, &Recovered<T>, &mut Vec<Problem>),
 ) -> Vec<(String, T)> {
     let Some((key, node)) = root.entry(section) else {
         problems.push(
@@ -478,23 +473,23 @@ fn named<T>(
     if entries.is_empty() {
         problems.push(Problem::error(key.span, format!("`{section}` is empty")).help("at least one is needed"));
     }
-    let mut all = Vec::with_capacity(entries.len());
+    let (mut all, mut mistakes) = (Vec::with_capacity(entries.len()), Vec::new());
     for (name, node) in entries {
         if let Some(wrong) = wrong_name(&name.text) {
             problems
                 .push(Problem::error(name.span, format!("`{}` cannot be a name: {wrong}", name.text)).help(NAME_RULE));
         }
-        match read_one(&name.text, node) {
-            Ok(one) => all.push((name.text.clone(), one)),
-            Err(fault) => {
-                // What is missing is missing from the whole, whose name says more than its first key.
-                let whole =
-                    matches!(fault.kind, FaultKind::Missing(_)) && fault.span.is_none_or(|span| span == node.span);
-                let span = if whole { Some(name.span) } else { fault.span.or(Some(node.span)) };
-                problems.push(Fault { span, ..fault }.problem());
-            }
+        let mut recovered = recover(node, &read_one);
+        check(&name.text, &recovered, &mut mistakes);
+        for fault in recovered.faults.drain(..) {
+            // What is missing is missing from the whole, whose name says more than its first key.
+            let whole = matches!(fault.kind, FaultKind::Missing(_)) && fault.span.is_none_or(|span| span == node.span);
+            let span = if whole { Some(name.span) } else { fault.span.or(Some(node.span)) };
+            problems.push(Fault { span, ..fault }.problem());
         }
+        all.extend(recovered.value.map(|one| (name.text.clone(), one)));
     }
+    problems.append(&mut mistakes);
     all
 }
 

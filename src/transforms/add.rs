@@ -6,9 +6,9 @@ use super::reasons::{Before, in_the_way, joined};
 use super::template::{OpenTemplate, Template};
 use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::config::component::Mistake;
+use crate::config::literal::Literal;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value as Json;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
@@ -17,7 +17,7 @@ use tailwater_shards::shape::{Edit, EditId};
 /// `{{ }}` included; `add: {place.rack: "{{ rack }}"}` fills one in inside of an object.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Settings(pub Pairs<Json>);
+pub struct Settings(pub Pairs<Literal>);
 
 impl Verb for Settings {
     const NAME: &'static str = "add";
@@ -27,7 +27,7 @@ impl Verb for Settings {
     fn check(&self) -> Result<(), Mistake> {
         refuse_empty(&self.0.0, "nothing would be added", "add: {env: prod}")?;
         for (path, value) in &self.0.0 {
-            if let Json::String(text) = value
+            if let Literal::Text(text) = value
                 && let Err(what) = Template::parse(text)
             {
                 let help = "a template looks like \"{{ service }}-{{ %Y-%m-%d }}\"".to_owned();
@@ -40,17 +40,17 @@ impl Verb for Settings {
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let fields = self.0.0.iter().map(|(path, value)| {
             let template = match value {
-                Json::String(text) => Template::parse(text).ok().filter(|template| template.constant().is_none()),
+                Literal::Text(text) => Template::parse(text).ok().filter(|template| template.constant().is_none()),
                 _ => None,
             };
             match template {
                 Some(template) => Field::Template(Place::new(path, opening), template.open(opening)),
                 None if path.rest().is_empty() => {
                     let key = opening.shapes.key(path.first().as_bytes());
-                    let constant = opening.shapes.constant(value.to_string().as_bytes());
+                    let constant = opening.shapes.constant(value.json().as_bytes());
                     Field::Shape(opening.shapes.register_edit(Edit::Constant(key, constant)))
                 }
-                None => Field::Value(Place::new(path, opening), value.to_string().into_bytes()),
+                None => Field::Value(Place::new(path, opening), value.json().into_bytes()),
             }
         });
         Box::new(Add { fields: fields.collect(), failures: 0, scratch: Vec::new() })

@@ -47,9 +47,11 @@ impl Settings {
     }
 
     /// Checks the verbs of both sides.
-    pub fn check(&self) -> Result<(), Mistake> {
-        let mut all = self.places();
-        all.try_for_each(|(place, step)| step.check().map_err(|mistake| mistake.below(&place)))
+    pub fn check(&self) -> Vec<Mistake> {
+        let of = |(place, step): (String, &Step)| {
+            step.check().into_iter().map(|mistake| mistake.below(&place)).collect::<Vec<_>>()
+        };
+        self.places().flat_map(of).collect()
     }
 
     /// What runs though it is probably not meant: in the condition, and in the verbs of both sides.

@@ -75,12 +75,12 @@ macro_rules! transforms {
             }
 
             /// Checks what types alone cannot; the key in a mistake is relative to the entry.
-            pub fn check(&self) -> Result<(), $crate::config::component::Mistake> {
+            pub fn check(&self) -> Vec<$crate::config::component::Mistake> {
                 let checked = match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
                     Self::If(settings) => return settings.check(),
                 };
-                checked.map_err(|mistake| mistake.below(self.name()))
+                checked.err().into_iter().map(|mistake| mistake.below(self.name())).collect()
             }
 
             /// What it runs with, though it is probably not meant; keys are relative to the entry.

@@ -34,7 +34,9 @@ impl Bench {
         let root = root.filter(|_| problems.is_empty()).ok_or_else(|| format!("{problems:?}"))?;
         let steps: Vec<Step> = read(&root).map_err(|fault| fault.problem().what)?;
         for step in &steps {
-            step.check().map_err(|Mistake { key, what, .. }| format!("{key}: {what}"))?;
+            if let Some(Mistake { key, what, .. }) = step.check().first() {
+                return Err(format!("{key}: {what}"));
+            }
         }
         let mut shapes = Shapes::new(&[(Meta::File, "file")], Some("message"));
         let facts = Facts::of("web-03");

@@ -37,10 +37,11 @@ const ENGINE: [(u8, &str); 26] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 24] = [
+const PRODUCT: [(u8, &str); 25] = [
     (0, "codec::visible"),
     (0, "codec::zone"),
     (0, "config::timezone"),
+    (0, "config::literal"),
     (0, "config::types"),
     (0, "config::nearest"),
     (0, "config::problem"),

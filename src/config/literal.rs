@@ -1,0 +1,93 @@
+//! Values that the configuration says and events get.
+//!
+//! Guarantees: integers keep all their digits, whatever their size up to 128 bits.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Json;
+use std::borrow::Cow;
+use std::fmt;
+
+/// A value, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Literal {
+    /// A text, as it is written.
+    Text(String),
+    /// Anything else, as JSON.
+    Json(String),
+}
+
+impl Literal {
+    /// As JSON.
+    pub fn json(&self) -> String {
+        match self {
+            Literal::Text(text) => Json::from(text.as_str()).to_string(),
+            Literal::Json(json) => json.clone(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Literal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Literal, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Literal;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, number, bool, null, list or map")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Literal, E> {
+                Ok(Literal::Text(text.to_owned()))
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Literal, E> {
+                Ok(Literal::Json(value.to_string()))
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Literal, E> {
+                Ok(Literal::Json(value.to_string()))
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Literal, E> {
+                Ok(Literal::Json(value.to_string()))
+            }
+            fn visit_u128<E: Error>(self, value: u128) -> Result<Literal, E> {
+                Ok(Literal::Json(value.to_string()))
+            }
+            fn visit_i128<E: Error>(self, value: i128) -> Result<Literal, E> {
+                Ok(Literal::Json(value.to_string()))
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Literal, E> {
+                Ok(Literal::Json(Json::from(value).to_string()))
+            }
+            fn visit_unit<E: Error>(self) -> Result<Literal, E> {
+                Ok(Literal::Json("null".to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Literal, A::Error> {
+                let mut all = Vec::new();
+                while let Some(item) = items.next_element::<Literal>()? {
+                    all.push(item.json());
+                }
+                Ok(Literal::Json(format!("[{}]", all.join(","))))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Literal, A::Error> {
+                let mut all = Vec::new();
+                while let Some((key, value)) = entries.next_entry::<String, Literal>()? {
+                    all.push(format!("{}:{}", Json::from(key), value.json()));
+                }
+                Ok(Literal::Json(format!("{{{}}}", all.join(","))))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Literal {
+    fn schema_name() -> Cow<'static, str> {
+        "Literal".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!(true)
+    }
+}

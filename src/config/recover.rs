@@ -1,0 +1,128 @@
+//! Reads on behind a mistake, so that one run tells all of them.
+//!
+//! Guarantees: what a mistake is about is struck out and the rest is read again, until nothing is wrong or what is wrong follows
+//! from what was struck out; each mistake is told once. Bounded: [`FAULTS_MAX`] mistakes of one component.
+
+use super::de::{Fault, FaultKind};
+use super::nearest::nearest;
+use super::node::{Node, Scalar, Value};
+use super::problem::Span;
+
+/// Mistakes told of one component. Whoever has more of them knows where to begin.
+const FAULTS_MAX: usize = 20;
+
+/// What could be read.
+pub struct Recovered<T> {
+    /// The value, without what was struck out.
+    pub value: Option<T>,
+    /// All that is wrong.
+    pub faults: Vec<Fault>,
+    /// What was read.
+    pub node: Node,
+    /// Items of lists in which something was struck out: what else is odd about them may follow from that.
+    touched: Vec<Span>,
+}
+
+impl<T> Recovered<T> {
+    /// Whether something was struck out of the innermost item of a list on the way to what is at `path`.
+    pub fn is_touched(&self, path: &[&str]) -> bool {
+        self.node.innermost_item(path).is_some_and(|item| self.touched.contains(&item))
+    }
+}
+
+/// Reads `node` with `read`, and again without what is wrong.
+pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) -> Recovered<T> {
+    let mut recovered = Recovered { value: None, faults: Vec::new(), node: node.clone(), touched: Vec::new() };
+    let mut struck = Strike::default();
+    loop {
+        let fault = match read(&recovered.node) {
+            Ok(value) => {
+                recovered.value = Some(value);
+                break;
+            }
+            Err(fault) => fault,
+        };
+        if matches!(&fault.kind, FaultKind::Missing(key) if struck.keys.iter().any(|struck| struck == key)) {
+            break;
+        }
+        if let FaultKind::Key { name, known } = &fault.kind {
+            struck.keys.extend(nearest(name, known.iter().copied()).map(str::to_owned));
+        }
+        let span = fault.span;
+        recovered.faults.push(fault);
+        let is_struck = span.is_some_and(|span| struck.out(&mut recovered.node, span) != Struck::Nothing);
+        if !is_struck || recovered.faults.len() == FAULTS_MAX {
+            break;
+        }
+    }
+    recovered.touched = struck.touched;
+    recovered
+}
+
+#[derive(Default)]
+struct Strike {
+    /// Keys that were struck out.
+    keys: Vec<String>,
+    touched: Vec<Span>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Struck {
+    Nothing,
+    Something,
+    /// Something in an item of a list, which is noted.
+    Below,
+    /// The first key of the map, which says what the map is.
+    FirstKey,
+}
+
+impl Strike {
+    /// Strikes the innermost item of a list or entry of a map out that a place is in.
+    fn out(&mut self, node: &mut Node, span: Span) -> Struck {
+        match &mut node.value {
+            Value::Scalar(_) => Struck::Nothing,
+            Value::List(items) => {
+                let Some(number) = items.iter().position(|item| holds(item, span)) else { return Struck::Nothing };
+                let item = items[number].span;
+                match self.out(&mut items[number], span) {
+                    Struck::Below => return Struck::Below,
+                    Struck::Something => {
+                        self.touched.push(item);
+                        return Struck::Below;
+                    }
+                    Struck::Nothing | Struck::FirstKey => drop(items.remove(number)),
+                }
+                Struck::Something
+            }
+            Value::Map(entries) => {
+                let place = entries.iter().position(|(key, value)| key.span == span || holds(value, span));
+                let Some(place) = place else { return Struck::Nothing };
+                let (key, value) = &mut entries[place];
+                if key.span != span {
+                    match self.out(value, span) {
+                        Struck::Nothing => {}
+                        Struck::Below => return Struck::Below,
+                        Struck::Something | Struck::FirstKey => return Struck::Something,
+                    }
+                    if key.text == "if" {
+                        // The verbs below the condition can still be read.
+                        value.value = Value::Scalar(Scalar { text: "true".to_owned(), plain: true, variables: false });
+                        return Struck::Something;
+                    }
+                }
+                self.keys.push(entries.remove(place).0.text);
+                if place == 0 { Struck::FirstKey } else { Struck::Something }
+            }
+        }
+    }
+}
+
+/// Whether a node, a key or a value in it is at this place.
+fn holds(node: &Node, span: Span) -> bool {
+    node.span == span
+        || match &node.value {
+            Value::Scalar(_) => false,
+            Value::List(items) => items.iter().any(|item| holds(item, span)),
+            Value::Map(entries) => entries.iter().any(|(key, value)| key.span == span || holds(value, span)),
+        }
+}
