@@ -230,7 +230,7 @@ pub struct Untaken {
 
 /// One open output.
 pub trait Output {
-    /// Delivers a batch of events. Not called again before it returns; may be called again with the same events after
+    /// Delivers a batch of events, at least one. Not called again before it returns; may be called again with the same events after
     /// [`Outcome::Retry`].
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome>;
 

@@ -387,7 +387,8 @@ impl<E: Env> Deliverer<E> {
             taken.iter().for_each(|part| self.readers[part.reader].delivered(part));
             let _ = self.record(self.committed_state.clone());
         }
-        loop {
+        // Of a frame that is taken in parts one may hold nothing for this output.
+        while delivery.events > 0 {
             let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
             let decided = async { deliver.await.map(Some) };
             let outcome = match self.unless_forced(or(decided, self.held_up(&taken))).await? {

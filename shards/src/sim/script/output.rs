@@ -128,6 +128,9 @@ fn refuses(event: &Event) -> bool {
 /// The events of a delivery. A panic would count as one of the output, so what is wrong goes to the oracle.
 fn events_of(ledger: &Ledger, output: usize, delivery: &Delivery<'_>) -> Vec<Event> {
     let events: Vec<Event> = delivery.iter().filter_map(|event| decode_line(event.line)).collect();
+    if events.is_empty() {
+        ledger.state().oracle.garbled(OutputIndex(output as u8), "a delivery without events");
+    }
     if events.len() as u64 != delivery.events || delivery.iter().count() as u64 != delivery.events {
         let what = format!("{} events in a delivery of {}", events.len(), delivery.events);
         ledger.state().oracle.garbled(OutputIndex(output as u8), &what);
