@@ -50,7 +50,7 @@ use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Env, Monotonic, Timestamp};
 use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::plugin::{
-    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 use template::PathTemplate;
 use writer::{Group, Now, Options, Refused, Writer};
@@ -222,15 +222,15 @@ impl<E: Env> OutputSpec<E> for Spec {
         Placement::One
     }
 
-    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
-            let state = match state {
-                None => None,
+            let state = match (resume.again_bytes, resume.state) {
+                (None, _) => None,
                 // Committed before anything was delivered.
-                Some(bytes) if bytes.is_empty() => Some(State::default()),
-                Some(bytes) => Some(State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?),
+                (_, bytes) if bytes.is_empty() => Some(State::default()),
+                (_, bytes) => Some(State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?),
             };
             let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));
             let (disk, name) = (context.env.disk().clone(), context.name.clone());

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::env::{Env, ShardId};
-use tailwater_shards::plugin::{Column, Delivery, Outcome, Output, OutputContext, PluginError};
+use tailwater_shards::plugin::{Column, Delivery, Outcome, Output, OutputContext, PluginError, Resume};
 use tailwater_shards::sim::{SimEnv, Simulation};
 use tailwater_shards::wal::OutputNumber;
 
@@ -58,7 +58,11 @@ impl Fixture {
             counters: Default::default(),
         };
         let spec = OutputSettings::<SimEnv>::spec(&self.settings, &Facts { host: "h".into() }, "out");
-        self.output = Some(self.run(async move { spec.open(context, state).await })?);
+        let resume = match state {
+            Some(state) => Resume::whole(state),
+            None => Resume { state: Vec::new(), again_bytes: None },
+        };
+        self.output = Some(self.run(async move { spec.open(context, resume).await })?);
         Ok(())
     }
 
