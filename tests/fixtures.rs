@@ -7,7 +7,9 @@
 
 use std::path::{Path, PathBuf};
 use tailwater::inputs::file::identity::{Descriptor, Head, Identity, Inode};
-use tailwater::outputs::file::record::{Committed, Journal, Opened, State};
+use tailwater::outputs::file::compress::Compression;
+use tailwater::outputs::file::journal::{Journal, Opened};
+use tailwater::outputs::file::record::{Committed, Identity as OutputIdentity, State};
 use tailwater_shards::dlq::segment::{self, Found, HEADER_BYTES, Header, Segment};
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, KeptLetter, letter};
 use tailwater_shards::env::Timestamp;
@@ -53,9 +55,24 @@ fn descriptor_of_a_file_from_before_it_said_when_the_inode_was_made() {
 }
 
 fn committed(path: &str, number: u64) -> Committed {
-    let (device, inode, length) = (64_769, number, number * 1000);
-    let path = path.as_bytes().to_vec();
-    Committed { path, device, inode, length, first_write: 1_795_392_754_000_000_000, generation: number as u32 }
+    Committed {
+        path: path.as_bytes().to_vec(),
+        identity: output_identity(number),
+        length: number * 1000,
+        marker: number << 40,
+        first_write: 1_795_392_754_000_000_000,
+        generation: number as u32,
+        compression: Some(if path.ends_with(".gz") { Compression::Gzip } else { Compression::None }),
+    }
+}
+
+fn output_identity(inode: u64) -> OutputIdentity {
+    OutputIdentity { device: 64_769, inode, created: 1_795_392_753_000_000_000 }
+}
+
+/// What version 1 said of a file.
+fn of_version_1(identity: OutputIdentity) -> OutputIdentity {
+    OutputIdentity { created: 0, ..identity }
 }
 
 #[test]
@@ -64,11 +81,19 @@ fn state_of_a_commit() {
         State { journal: 7, files: vec![committed("/srv/logs/a.json", 1), committed("/srv/logs/b.json.gz", 2)] };
     let mut made = Vec::new();
     state.encode(&mut made);
-    let bytes = fixture("outputs-v1/state.bin", &made);
-    assert_eq!(State::decode(&bytes), Some(state));
+    let bytes = fixture("outputs-v2/state.bin", &made);
+    assert_eq!(State::decode(&bytes), Some(state.clone()));
     assert_eq!(made, bytes, "this version writes what it wrote");
-    let foreign: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| if at == 0 { 2 } else { *byte }).collect();
+    let foreign: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| if at == 0 { 3 } else { *byte }).collect();
     assert_eq!(State::decode(&foreign), None);
+    let bytes = std::fs::read(path("outputs-v1/state.bin")).expect("the fixture is there");
+    let files = state.files.into_iter().map(|file| Committed {
+        identity: of_version_1(file.identity),
+        marker: 0,
+        compression: None,
+        ..file
+    });
+    assert_eq!(State::decode(&bytes), Some(State { journal: 7, files: files.collect() }));
 }
 
 const JOURNAL: &str = "/data/outputs/1.journal";
@@ -82,7 +107,8 @@ fn open_journal(bytes: &[u8]) -> (SimDisk, std::io::Result<Journal<SimDisk>>) {
 }
 
 fn opened(path: &str, number: u64) -> Opened {
-    Opened { number, device: 64_769, inode: 131_074 + number, length: number * 500, path: path.into() }
+    let (identity, marker) = (output_identity(131_074 + number), number << 50);
+    Opened { number, identity, length: number * 500, marker, compression: Some(Compression::Zstd), path: path.into() }
 }
 
 #[test]
@@ -90,22 +116,30 @@ fn journal_of_an_output() {
     let records = [opened("/srv/logs/a.json", 1), opened("/srv/logs/b.json.gz", 2)];
     let (disk, journal) = open_journal(b"");
     journal.expect("an empty journal opens").append(records.to_vec()).expect("it takes records");
-    let length: usize = records.iter().map(|record| 44 + record.path.len()).sum();
+    let length: usize = records.iter().map(|record| 61 + record.path.len()).sum();
     let made = disk.outside().read(JOURNAL).expect("it is there")[..length].to_vec();
-    let bytes = fixture("outputs-v1/journal.bin", &made);
+    let bytes = fixture("outputs-v2/journal.bin", &made);
     let (_, journal) = open_journal(&bytes);
     assert_eq!(journal.expect("it opens").behind(0).cloned().collect::<Vec<_>>(), records);
+    let (_, journal) = open_journal(&std::fs::read(path("outputs-v1/journal.bin")).expect("the fixture is there"));
+    let first = records.clone().map(|record| Opened {
+        identity: of_version_1(record.identity),
+        marker: 0,
+        compression: None,
+        ..record
+    });
+    assert_eq!(journal.expect("it opens").behind(0).cloned().collect::<Vec<_>>(), first);
     assert_eq!(made, bytes, "this version writes what it wrote");
     let foreign = foreign_journal(&bytes);
     let (disk, journal) = open_journal(&foreign);
-    assert!(journal.is_err_and(|error| error.to_string().contains("version 2")));
+    assert!(journal.is_err_and(|error| error.to_string().contains("version 3")));
     assert_eq!(disk.outside().read(JOURNAL).expect("it is there"), foreign, "it is not touched");
 }
 
 /// The same records as a later version would write them.
 fn foreign_journal(bytes: &[u8]) -> Vec<u8> {
     let mut foreign = bytes.to_vec();
-    foreign[3] = 2;
+    foreign[3] = 3;
     let word = u32::from_le_bytes([foreign[0], foreign[1], foreign[2], foreign[3]]);
     let payload = &bytes[12..12 + (word & 0xff_ffff) as usize];
     let hash = xxhash_rust::xxh3::xxh3_64_with_seed(payload, u64::from(word));

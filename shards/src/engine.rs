@@ -438,6 +438,7 @@ impl<E: Env> Layout<E> {
                 options: output.options,
                 logs,
                 resume: self.resume(number, (!one).then(|| active[shard])),
+                again_bytes: Some(u64::MAX),
                 counters,
                 gate: self.gates[index].keeper(if one { 0 } else { shard }),
             });

@@ -163,16 +163,33 @@ pub trait Processor {
 pub trait OutputSpec<E: Env>: Send + Sync + 'static {
     /// On which shards it runs. With [`Placement::One`] one instance reads the logs of all shards.
     fn placement(&self) -> Placement;
-    /// Opens an instance. `state` is what its own last durable commit carried. It is empty where that commit came before anything
-    /// was delivered, and where the output has commits and this instance has none. What an earlier start wrote beyond that commit is
-    /// undone here, by outputs that can. It is none where damage of the log has taken what the last commit carried: then nothing can
-    /// be undone, since not all that would be could be delivered again.
+    /// Opens an instance, which goes on from its own last durable commit: see [`Resume`].
     ///
     /// An instance is known by the log that it writes to. With [`Placement::Every`] each gets back its own state and never
     /// another one's: that of an instance whose log is adopted, because there are fewer shards, is given to nobody, although
     /// its cursors count for whoever reads that log. With more shards again, an instance whose log still exists gets the state
     /// that it had, and another one may have delivered from that log meanwhile. So such a state may be older than the cursors.
-    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult>;
+    fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult>;
+}
+
+/// What an instance of an output goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// What its last durable commit carried. Empty where that commit came before anything was delivered, where the output has
+    /// commits and this instance has none, and where damage has taken it.
+    pub state: Vec<u8>,
+    /// Bytes of the lines that come again: at most so many, and all that was delivered after that commit are among them. What was
+    /// written beyond the commit is undone by outputs that can, if it is no more than that: what is more is not theirs. None where
+    /// not all comes again, since damage has taken some of it or the commit itself, or the log has let go of it: then nothing is
+    /// undone.
+    pub again_bytes: Option<u64>,
+}
+
+impl Resume {
+    /// Of an instance that gets again whatever it was given after the commit that carried `state`.
+    pub fn whole(state: Vec<u8>) -> Resume {
+        Resume { state, again_bytes: Some(u64::MAX) }
+    }
 }
 
 /// An opened output, or why it could not be opened.
@@ -230,7 +247,7 @@ pub struct Untaken {
 
 /// One open output.
 pub trait Output {
-    /// Delivers a batch of events. Not called again before it returns; may be called again with the same events after
+    /// Delivers a batch of events, at least one. Not called again before it returns; may be called again with the same events after
     /// [`Outcome::Retry`].
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome>;
 

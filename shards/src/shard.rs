@@ -138,6 +138,8 @@ pub struct ShardOutput<E: Env> {
     pub logs: Vec<(ReadLog<E::Disk>, Position)>,
     /// Its last commit: the highest number of all instances, and the state of its own.
     pub resume: Commit,
+    /// See [`crate::plugin::Resume::again_bytes`].
+    pub again_bytes: Option<u64>,
     /// What it counts.
     pub counters: Arc<OutputCounters>,
     /// Where its instances wait for each other.
@@ -359,7 +361,7 @@ impl<E: Env> OutputStarter<'_, E> {
             };
             let opened = async { Some(open_readers(&output, &board).await) };
             if let Some((readers, news)) = or(opened, forced).await {
-                let ShardOutput { spec, options, resume, gate, .. } = output;
+                let ShardOutput { spec, options, resume, again_bytes, gate, .. } = output;
                 let instance = (spec.placement() == Placement::Every).then(|| keeper.log().id());
                 let parts = DeliveryParts {
                     spec,
@@ -370,6 +372,7 @@ impl<E: Env> OutputStarter<'_, E> {
                     clerk,
                     instance,
                     resume,
+                    again_bytes,
                     news,
                     intakes,
                     gate,

@@ -42,14 +42,15 @@ pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) 
             }
             Err(fault) => fault,
         };
-        if matches!(&fault.kind, FaultKind::Missing(key) if struck.keys.iter().any(|struck| struck == key)) {
-            break;
-        }
+        // A key that was struck out, or meant by one that was, is missing for that.
+        let follows = matches!(&fault.kind, FaultKind::Missing(key) if struck.keys.iter().any(|struck| struck == key));
         if let FaultKind::Key { name, known } = &fault.kind {
             struck.keys.extend(nearest(name, known.iter().copied()).map(str::to_owned));
         }
         let span = fault.span;
-        recovered.faults.push(fault);
+        if !follows {
+            recovered.faults.push(fault);
+        }
         let is_struck = span.is_some_and(|span| struck.out(&mut recovered.node, span) != Struck::Nothing);
         if !is_struck || recovered.faults.len() == FAULTS_MAX {
             break;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
 use tailwater_shards::plugin::{
-    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement,
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, Resume,
 };
 
 /// Settings of an output `blackhole`.
@@ -70,7 +70,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         Placement::Every
     }
 
-    fn open(&self, _: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, _: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         Box::pin(async { Ok(Box::new(Blackhole) as Box<dyn Output>) })
     }
 }

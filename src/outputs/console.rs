@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
 use tailwater_shards::plugin::{
-    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement,
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, Resume,
 };
 
 /// Settings of an output `console`.
@@ -98,7 +98,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         Placement::One
     }
 
-    fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let (encoding, target, writing) = (self.encoding.clone(), self.target.clone(), self.writing.clone());
         Box::pin(async move {
             // A write of an earlier instance that still hangs holds a third handle, and a thread that may block: there is one
@@ -241,7 +241,7 @@ mod tests {
         let outcome = Rc::new(RefCell::new(None));
         let (result, stop, env) = (outcome.clone(), context.stop.clone(), context.env.clone());
         env.spawn("test", async move {
-            let mut output = OutputSpec::open(&spec, context, None).await.expect("it opens");
+            let mut output = OutputSpec::open(&spec, context, Resume::whole(Vec::new())).await.expect("it opens");
             let delivery = delivery(&lines, 1);
             *result.borrow_mut() = Some(output.deliver(&delivery).await);
         });

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{
-    Delivery, Event, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError,
+    Delivery, Event, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 
 /// The method of the requests.
@@ -217,7 +217,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         Placement::Every
     }
 
-    fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let settings = self.0.clone();
         Box::pin(async move {
             let plan = settings.plan().map_err(|mistake| PluginError::Fatal(mistake.what))?;

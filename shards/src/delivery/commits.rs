@@ -43,7 +43,11 @@ impl<E: Env> Deliverer<E> {
         self.commit_took = self.last_commit.since(self.sync_begun);
         match self.record(Some(state)) {
             Err(error @ WalError::StateTooLarge { .. }) => Err(End::Reopen(error.to_string())),
-            _ => Ok(()),
+            Err(_) => Ok(()),
+            Ok(()) => {
+                self.again_bytes = Some(0);
+                Ok(())
+            }
         }
     }
 

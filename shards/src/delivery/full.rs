@@ -27,7 +27,9 @@ impl<E: Env> Deliverer<E> {
     /// Drops the oldest segment's events of an output that is not open, if its policy says so, from each log that is full.
     pub(super) async fn give_way(&mut self) {
         if self.options.when_full.gives_way() && self.a_log_is_full() {
-            self.drop_oldest().await;
+            if self.drop_oldest().await > 0 {
+                self.again_bytes = None;
+            }
             // What is refused is tried again with the next.
             let _ = self.record(self.committed_state.clone());
         }

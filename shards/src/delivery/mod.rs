@@ -12,7 +12,7 @@ use crate::counters::Discard;
 use crate::dlq::clerk::Clerk;
 use crate::env::{Disk as _, Env, Monotonic, Sabotage};
 use crate::keeper::Keeper;
-use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError};
+use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError, Resume};
 use crate::retry::Backoff;
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
@@ -76,6 +76,8 @@ pub struct DeliveryParts<E: Env> {
     pub instance: Option<LogId>,
     /// The last commit of this output over all logs; the layout makes one for a new output.
     pub resume: Commit,
+    /// See [`Resume::again_bytes`].
+    pub again_bytes: Option<u64>,
     /// Raised when a log has news.
     pub news: Arc<Signal>,
     /// Whether every shard's intake has ended: nothing more will be appended.
@@ -103,6 +105,8 @@ pub struct Deliverer<E: Env> {
     commit_number: u64,
     /// State of the last commit, and where the readers stood then: what a restarted output goes back to.
     committed_state: Option<Vec<u8>>,
+    /// See [`Resume::again_bytes`].
+    again_bytes: Option<u64>,
     committed: Vec<Position>,
     syncing: Option<Syncing>,
     last_commit: Monotonic,
@@ -137,8 +141,20 @@ enum End {
 impl<E: Env> Deliverer<E> {
     /// A delivery; [`Deliverer::run`] does the work.
     pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
-        let DeliveryParts { spec, context, options, mut readers, keeper, clerk, instance, resume, news, intakes, gate } =
-            parts;
+        let DeliveryParts {
+            spec,
+            context,
+            options,
+            mut readers,
+            keeper,
+            clerk,
+            instance,
+            resume,
+            again_bytes,
+            news,
+            intakes,
+            gate,
+        } = parts;
         let recent = keeper.with_writer(|writer| writer.recent().clone());
         let own = |reader: &&mut LogReader<_>| reader.log_id() == keeper.log().id();
         readers.iter_mut().filter(own).for_each(|reader| reader.read_recent(recent.clone()));
@@ -154,6 +170,7 @@ impl<E: Env> Deliverer<E> {
             commit_number: resume.number,
             committed: readers.iter().map(LogReader::position).collect(),
             committed_state: resume.state,
+            again_bytes,
             syncing: None,
             uncommitted: false,
             passed: 0,
@@ -208,7 +225,7 @@ impl<E: Env> Deliverer<E> {
     async fn open(&mut self, backoff: &mut Backoff) -> Option<Box<dyn Output>> {
         loop {
             self.give_way().await;
-            let opening = self.spec.open(self.context.clone(), self.committed_state.clone());
+            let opening = self.spec.open(self.context.clone(), self.resume());
             let mut opening = std::pin::pin!(AssertUnwindSafe(opening).catch_unwind());
             let opened = loop {
                 let env = self.context.env.clone();
@@ -223,7 +240,10 @@ impl<E: Env> Deliverer<E> {
                 }
             };
             let message = match opened {
-                Ok(Ok(output)) => return Some(output),
+                Ok(Ok(output)) => {
+                    self.again_bytes = self.again_bytes.map(|_| 0);
+                    return Some(output);
+                }
                 Ok(Err(PluginError::Fatal(message))) => {
                     self.stop.fail(format!("output {}: {message}", self.context.name));
                     return None;
@@ -237,6 +257,11 @@ impl<E: Env> Deliverer<E> {
                 return None;
             }
         }
+    }
+
+    fn resume(&self) -> Resume {
+        let again_bytes = self.committed_state.as_ref().and(self.again_bytes);
+        Resume { state: self.committed_state.clone().unwrap_or_default(), again_bytes }
     }
 
     async fn deliver_all(&mut self, output: &mut dyn Output) -> End {
@@ -387,7 +412,9 @@ impl<E: Env> Deliverer<E> {
             taken.iter().for_each(|part| self.readers[part.reader].delivered(part));
             let _ = self.record(self.committed_state.clone());
         }
-        loop {
+        self.again_bytes = self.again_bytes.map(|bytes| bytes.saturating_add(delivery.bytes));
+        // Of a frame that is taken in parts one may hold nothing for this output.
+        while delivery.events > 0 {
             let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
             let decided = async { deliver.await.map(Some) };
             let outcome = match self.unless_forced(or(decided, self.held_up(&taken))).await? {

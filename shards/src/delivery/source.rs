@@ -159,7 +159,10 @@ impl<D: Disk> LogReader<D> {
             // Read before the cursor looks: what is published in between is found next time.
             let end = self.log.end();
             match self.cursor.next() {
-                Ok(Some(frame)) if frame.header().outputs & self.number.bit() != 0 => return Ok(Some(frame)),
+                // One that only says positions names the outputs of its pipeline too.
+                Ok(Some(frame)) if frame.header().events > 0 && frame.header().outputs & self.number.bit() != 0 => {
+                    return Ok(Some(frame));
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     self.seen = self.cursor.cold_pages().is_none().then_some(end);

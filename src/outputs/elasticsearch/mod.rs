@@ -33,7 +33,7 @@ use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{
-    Delivery, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError,
+    Delivery, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 
 /// What the server does with an event.
@@ -248,7 +248,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         Placement::Every
     }
 
-    fn open(&self, context: OutputContext<E>, _: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let settings = self.0.clone();
         Box::pin(async move {
             let Job { plan, heads, bulk } = settings.job().map_err(|mistake| PluginError::Fatal(mistake.what))?;

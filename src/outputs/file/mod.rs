@@ -24,11 +24,20 @@
 //! An event whose fields lead to a path that cannot be a file, because it is a directory or leads through a file, is refused
 //! alone. Whatever else keeps a file from being opened or written is waited for.
 //!
-//! Where damage of the log has taken the state, only what is no whole line or member is cut: the log may not have any more what
-//! the files had beyond an earlier commit, so events are repeated instead, and that is said. A file that is shorter than its commit, or gone, was changed by somebody else or lost by its disk: that is said loudly, and
+//! # What is never cut
+//!
+//! What a start cuts has to come again, so it cuts no more than the engine says comes again ([`Resume`]): positions from an older copy of
+//! the data directory, a log that is lost, damaged or kept in memory, and lines that somebody appended leave more behind the commit
+//! than that. Then all that is whole stays, and is repeated at most; only the end of a line or member that is not whole is cut, and
+//! only behind the commit. A file is known by its number, the time at which it was made and the bytes before its committed length: what
+//! somebody wrote anew, or put under the same number, stays as it is. Nothing is appended behind half a line (a newline comes first),
+//! behind half a member or another format (such a file is set aside as `path.aside-1`).
+//!
+//! A file that is shorter than its commit, or gone, was changed by somebody else or lost by its disk: that is said loudly, and
 //! writing goes on at its end.
 
 pub mod compress;
+pub mod journal;
 pub mod record;
 pub mod template;
 #[cfg(test)]
@@ -51,7 +60,7 @@ use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::plugin::{
-    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 use template::PathTemplate;
 use writer::{Group, Now, Options, Refused, Writer};
@@ -232,21 +241,21 @@ impl<E: Env> OutputSpec<E> for Spec {
         Placement::One
     }
 
-    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
-            let state = match state {
-                None => None,
-                // Committed before anything was delivered.
-                Some(bytes) if bytes.is_empty() => Some(State::default()),
-                Some(bytes) => Some(State::decode(&bytes).ok_or_else(|| unreadable_state(&context.name))?),
+            let state = match resume.state.as_slice() {
+                // Committed before anything was delivered, or lost.
+                [] => State::default(),
+                bytes => State::decode(bytes).ok_or_else(|| unreadable_state(&context.name))?,
             };
+            let again_bytes = resume.again_bytes;
             let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));
             let (disk, name) = (context.env.disk().clone(), context.name.clone());
             let state_bytes_max = options.state_bytes_max.min(context.state_bytes_max);
             let options = Options { state_bytes_max, ..options };
-            let work = move || Writer::open(disk, name, options, &journal, state);
+            let work = move || Writer::open(disk, name, options, &journal, state, again_bytes);
             let opened = context.env.blocking(work).await;
             let writer = opened.map_err(|error| {
                 PluginError::Retry(format!(

@@ -25,7 +25,7 @@ fn options() -> Options {
 }
 
 fn open(disk: &SimDisk, options: &Options, state: State) -> std::io::Result<Writer<SimDisk>> {
-    Writer::open(disk.of_this_process(), "out".into(), options.clone(), Path::new(JOURNAL), Some(state))
+    Writer::open(disk.of_this_process(), "out".into(), options.clone(), Path::new(JOURNAL), state, Some(u64::MAX))
 }
 
 fn group(path: &str, text: &str) -> Group {

@@ -3,23 +3,29 @@
 //! Guarantees, for a kill and for a power loss at any point, told on [`Writer::open`] and proved by the tests: what lies in
 //! the files after a start is exactly what was delivered before the commit it starts from. See the module above for why.
 
+mod ends;
 mod others;
 mod recover;
+mod target;
 mod whole;
 mod words;
 
+use ends::End;
 pub use others::Refused;
+pub use target::Target;
+use target::{RAW_STEP, compressed_at_most, target, whole_lines};
 pub use words::explain;
 
 use super::compress::{Compression, Member};
-use super::record::{Committed, Journal, Opened, STATE_HEAD_BYTES, State, is_no_room};
+use super::journal::{Journal, Opened, is_no_room};
+use super::record::{Committed, Identity, STATE_HEAD_BYTES, State, marker_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tailwater_shards::env::{Disk, File, FileKind, Monotonic, Open, Timestamp};
+use tailwater_shards::env::{Disk, File, FileKind, Monotonic, Open, Stat, Timestamp};
 
 /// How files are written.
 #[derive(Clone, Debug)]
@@ -63,122 +69,8 @@ pub const OPENED_AT_ONCE: usize = 16;
 /// A compressed file is rotated when less than this part of its limit is left: members for the rest would be tiny.
 const SMALLEST_ROOM: u64 = 16;
 
-/// Compressors add less than one byte to as many that they cannot make smaller.
-const RAW_STEP: u64 = 128;
-
 /// Rotated and evicted files that may wait for the next commit to sync them.
 pub const CLOSING_MAX: usize = 64;
-
-/// One open file.
-pub struct Target<D: Disk> {
-    file: Arc<D::File>,
-    device: u64,
-    inode: u64,
-    generation: u32,
-    /// Where the next byte goes.
-    length: u64,
-    /// One past the last byte that may have been touched: beyond `length` lies what a failed write left.
-    touched: u64,
-    first_write: i64,
-    member: Option<Member>,
-    /// Most bytes the file can have once the member has ended: how much lies in the compressor is not known.
-    bound: u64,
-    /// Compressed bytes that are not written yet.
-    out: Vec<u8>,
-    dirty: bool,
-    /// A write failed for more than want of room: the descriptor may belong to a disk that is gone.
-    broken: bool,
-    used: u64,
-}
-
-impl<D: Disk> Target<D> {
-    /// Writes at the end. What a failure leaves is no part of the file.
-    pub fn append(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<()> {
-        self.append_parts(&[io::IoSlice::new(bytes)], now)
-    }
-
-    /// Writes `parts` at the end, all or none.
-    pub fn append_parts(&mut self, parts: &[io::IoSlice<'_>], now: Timestamp) -> io::Result<()> {
-        if self.length == 0 {
-            self.first_write = now.0;
-        }
-        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        self.touched = self.touched.max(self.length + bytes);
-        self.dirty = true;
-        if let Err(error) = self.file.write_parts_at(parts, self.length) {
-            self.broken |= !is_no_room(&error);
-            return Err(error);
-        }
-        self.length += bytes;
-        Ok(())
-    }
-
-    /// Where the next byte goes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Whether no name leads to the file any more, wherever it was moved.
-    fn is_removed(&self) -> bool {
-        self.file.stat().is_ok_and(|stat| stat.links == 0)
-    }
-
-    /// Compresses whole lines of `rest`, the first of which has `line` bytes, as many as cannot make the file larger than
-    /// `limit`. Returns their bytes; none if the member has to end first, so that the file's length is known.
-    fn compress(&mut self, rest: &[u8], line: usize, how: Compression, limit: Option<u64>) -> io::Result<usize> {
-        if self.member.is_none() {
-            self.bound = self.length + compressed_at_most(0);
-        }
-        let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.bound) / RAW_STEP * (RAW_STEP - 1));
-        let mut count = whole_lines(rest, usize::try_from(room).unwrap_or(usize::MAX));
-        if count == 0 && self.member.is_some() {
-            return Ok(0);
-        }
-        count = count.max(line);
-        let mut member = match self.member.take() {
-            Some(member) => member,
-            None => Member::begin(how)?.ok_or_else(|| io::Error::other("no compression"))?,
-        };
-        // Into memory: it does not fail for want of anything but memory.
-        member.push(&rest[..count], &mut self.out)?;
-        self.member = Some(member);
-        self.bound += compressed_at_most(count as u64) - compressed_at_most(0);
-        Ok(count)
-    }
-
-    /// Takes back what was appended since the file had this length.
-    pub fn roll_back(&mut self, length: u64) {
-        self.length = length;
-    }
-
-    fn flush(&mut self, now: Timestamp) -> io::Result<()> {
-        if !self.out.is_empty() {
-            let out = std::mem::take(&mut self.out);
-            let result = self.append(&out, now);
-            if result.is_err() {
-                self.out = out;
-            }
-            return result;
-        }
-        Ok(())
-    }
-
-    /// Ends the member and leaves exactly the file's bytes in it.
-    fn finish(&mut self, now: Timestamp) -> io::Result<()> {
-        if let Some(member) = self.member.take() {
-            member.end(&mut self.out)?;
-        }
-        self.flush(now)?;
-        if self.touched > self.length {
-            if let Err(error) = self.file.truncate(self.length) {
-                self.broken = true;
-                return Err(error);
-            }
-            self.touched = self.length;
-        }
-        Ok(())
-    }
-}
 
 /// See the module.
 pub struct Writer<D: Disk> {
@@ -191,6 +83,8 @@ pub struct Writer<D: Disk> {
     /// Directories with names that are not durable yet.
     directories: BTreeSet<PathBuf>,
     journal: Journal<D>,
+    /// Not known how long files were at the last commit, so that their ends are not known to be whole.
+    is_lost: bool,
     /// Delivered, and not written yet.
     pending: VecDeque<Group>,
     uses: u64,
@@ -216,24 +110,23 @@ fn numbered(path: &[u8], number: u32) -> PathBuf {
 impl<D: Disk> Writer<D> {
     /// Opens the files of the commit that `state` is of and brings all files back to what they held then: each file of the
     /// commit is cut to its length; each file that was opened after it, which the journal tells, is cut to the length it had
-    /// before. All cuts are durable when this returns, so that no later crash brings the bytes back. Without a state files
-    /// keep all that is whole in them.
+    /// before. All cuts are durable when this returns, so that no later crash brings the bytes back. What lies behind the commit
+    /// is cut only if it is no more than `again_bytes`, which come again; else files keep all that is whole in them.
     pub fn open(
         disk: D,
         name: Arc<str>,
         options: Options,
         journal: &Path,
-        state: Option<State>,
+        state: State,
+        again_bytes: Option<u64>,
     ) -> io::Result<Writer<D>> {
         let mut journal = Journal::open(&disk, journal)?;
-        state.iter().for_each(|state| journal.skip_to(state.journal));
+        journal.skip_to(state.journal);
         let (files, closing, directories, pending) = Default::default();
+        let (is_lost, uses, poisoned) = (false, 0, None);
         let mut writer =
-            Writer { disk, name, options, files, closing, directories, journal, pending, uses: 0, poisoned: None };
-        match state {
-            Some(state) => writer.recover(state)?,
-            None => writer.keep_what_is_whole()?,
-        }
+            Writer { disk, name, options, files, closing, directories, journal, is_lost, pending, uses, poisoned };
+        writer.recover(state, again_bytes)?;
         Ok(writer)
     }
 
@@ -371,8 +264,9 @@ impl<D: Disk> Writer<D> {
                 continue;
             }
             let target = self.open_one(path).map_err(|error| explain("open", as_path(path), &error))?;
-            let (device, inode, length) = (target.device, target.inode, target.length);
-            records.push(Opened { number: 0, device, inode, length, path: path.clone() });
+            let (identity, length, compression) = (target.identity, target.length, Some(self.options.compression));
+            let marker = marker_of(&*target.file, length).map_err(|error| explain("read", as_path(path), &error))?;
+            records.push(Opened { number: 0, identity, length, marker, compression, path: path.clone() });
             opened.push((path.clone(), target));
         }
         if opened.is_empty() {
@@ -388,8 +282,8 @@ impl<D: Disk> Writer<D> {
         self.make_room(now)
     }
 
-    fn open_one(&mut self, path: &[u8]) -> io::Result<Target<D>> {
-        let path = as_path(path);
+    fn open_one(&mut self, bytes: &[u8]) -> io::Result<Target<D>> {
+        let path = as_path(bytes);
         let directory = parent(path);
         let mut made = BTreeSet::from([directory.to_owned()]);
         for above in directory.ancestors() {
@@ -401,14 +295,20 @@ impl<D: Disk> Writer<D> {
         if made.len() > 1 {
             self.disk.create_dir_all(directory)?;
         }
-        let file = self.disk.open(path, Open::Create)?;
+        let mut file = self.disk.open(path, Open::Create)?;
         self.directories.append(&mut made);
-        let stat = file.stat()?;
+        let mut stat = file.stat()?;
         if stat.kind != FileKind::Regular {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
-        let first_write = stat.modified.0;
-        Ok(Target { first_write, ..target(Arc::new(file), stat.device, stat.inode, stat.length) })
+        let mut end = self.end_of(bytes, &file, &stat)?;
+        if end == End::Unfit {
+            self.set_aside(bytes)?;
+            (file, end) = (self.disk.open(path, Open::Create)?, End::Whole);
+            stat = file.stat()?;
+        }
+        let (first_write, within_line) = (stat.modified.0, end == End::WithinLine);
+        Ok(Target { first_write, within_line, ..target(Arc::new(file), Identity::of(&stat), stat.length) })
     }
 
     /// Closes the files that were not used for longest until the rest fits the bounds. Those just opened stay.
@@ -458,7 +358,7 @@ impl<D: Disk> Writer<D> {
     fn rotate(&mut self, path: &[u8], now: Now) -> Result<(), String> {
         let Some(target) = self.files.get_mut(path) else { return Ok(()) };
         target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
-        let inode = target.inode;
+        let inode = target.identity.inode;
         if self.disk.stat(as_path(path)).is_ok_and(|stat| stat.inode == inode) {
             self.shift(path).map_err(|error| explain("rotate", as_path(path), &error))?;
         }
@@ -511,15 +411,19 @@ impl<D: Disk> Writer<D> {
         if let Some(reason) = &self.poisoned {
             return Err(reason.clone());
         }
-        let files = self.files.iter().map(|(path, target)| Committed {
-            path: path.clone(),
-            device: target.device,
-            inode: target.inode,
-            length: target.length,
-            first_write: target.first_write,
-            generation: target.generation,
+        let files = self.files.iter().map(|(path, target)| {
+            let marker = marker_of(&*target.file, target.length);
+            Ok(Committed {
+                path: path.clone(),
+                identity: target.identity,
+                length: target.length,
+                marker: marker.map_err(|error| explain("read", as_path(path), &error))?,
+                first_write: target.first_write,
+                generation: target.generation,
+                compression: Some(self.options.compression),
+            })
         });
-        let state = State { journal: self.journal.last(), files: files.collect() };
+        let state = State { journal: self.journal.last(), files: files.collect::<Result<_, String>>()? };
         self.journal.committed(now.monotonic).map_err(|error| format!("the journal cannot be shortened: {error}"))?;
         Ok(state)
     }
@@ -545,37 +449,6 @@ impl<D: Disk> Writer<D> {
     }
 }
 
-fn target<D: Disk>(file: Arc<D::File>, device: u64, inode: u64, length: u64) -> Target<D> {
-    Target {
-        file,
-        device,
-        inode,
-        generation: 0,
-        length,
-        touched: length,
-        first_write: 0,
-        member: None,
-        bound: 0,
-        out: Vec::new(),
-        dirty: false,
-        broken: false,
-        used: 0,
-    }
-}
-
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// Bytes of the whole lines that fit into `room`.
-fn whole_lines(bytes: &[u8], room: usize) -> usize {
-    if bytes.len() <= room {
-        return bytes.len();
-    }
-    memchr::memrchr(b'\n', &bytes[..room]).map_or(0, |at| at + 1)
-}
-
-/// Most bytes of a member of `raw` ones: noise is stored as it is, with a little around each block.
-fn compressed_at_most(raw: u64) -> u64 {
-    raw + raw.div_ceil(RAW_STEP) + 32
 }

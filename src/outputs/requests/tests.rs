@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tailwater_shards::glommio_env::{GlommioEnv, launch};
-use tailwater_shards::plugin::{Delivery, Outcome, Output, OutputContext};
+use tailwater_shards::plugin::{Delivery, Outcome, Output, OutputContext, Resume};
 use tailwater_shards::wal::OutputNumber;
 
 /// A request as it came.
@@ -180,7 +180,7 @@ pub async fn open<S: OutputSettings<GlommioEnv>>(env: &GlommioEnv, settings: &S)
         counters: Default::default(),
     };
     let spec = settings.spec(&Facts::of("h"), "out");
-    spec.open(context, None).await.map_err(|error| error.to_string())
+    spec.open(context, Resume::whole(Vec::new())).await.map_err(|error| error.to_string())
 }
 
 /// Delivers as the engine does: again, with a higher attempt, until it is decided or so many attempts were made. Returns all that

@@ -33,6 +33,8 @@ pub struct Life {
     /// Inputs and outputs in the order of its plan.
     pub(super) inputs: Vec<usize>,
     pub(super) outputs: Vec<usize>,
+    /// Logs that there may be: those that were there when it began, and one for each shard.
+    pub(super) logs: usize,
     /// The most files that one log had when it began, and the most bytes.
     pub(super) files_before: (u64, u64),
     /// Bytes of the largest segment that any life up to this one may have made, and the most segments that one was allowed.
@@ -156,6 +158,7 @@ impl Cluster {
             shards,
             inputs: self.setup.present_inputs(),
             outputs: self.setup.present_outputs(),
+            logs: files.len() + shards,
             files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
             segment_bytes_max: self.segment_bytes_max,
             segments_allowed_max: self.segments_allowed_max,

@@ -42,8 +42,8 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
     }
     let frame = largest as u64 + AROUND_LINES;
     for meter in &life.meters.outputs {
-        // Whole frames are held: of the first a part may be delivered, and the last may begin just below the bound.
-        let limit = setup.outputs[life.outputs[meter.output]].options.batch.bytes_max + 2 * frame;
+        // Whole frames are held: of the first of each log a part may be delivered, and the last may begin just below the bound.
+        let limit = setup.outputs[life.outputs[meter.output]].options.batch.bytes_max + (life.logs as u64 + 1) * frame;
         oracle.measured("bytes held by a delivery", meter.counters.held_bytes.get(), limit);
     }
     let sources: u64 = setup.inputs.iter().map(|input| input.sources as u64).sum();

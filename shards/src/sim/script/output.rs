@@ -8,7 +8,7 @@ use super::{Ledger, Mood, decode_line};
 use crate::env::{Disk, Env, File as _, Open};
 use crate::limits::COMMIT_STATE_BYTES_MAX;
 use crate::plugin::{
-    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError,
+    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 use crate::sim::oracle::{Event, OutputIndex};
 use std::path::PathBuf;
@@ -81,13 +81,13 @@ impl<E: Env> OutputSpec<E> for ScriptOutput {
         self.placement
     }
 
-    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let instance = context.env.shard().0;
         let (ledger, env) = (self.ledger.clone(), context.env);
         let output = Counting { index: self.index, instance, ledger, env, retried: None };
         let one = self.placement == Placement::One;
         Box::pin(async move {
-            let state = state.unwrap_or_default();
+            let state = resume.state;
             let committed = state.first_chunk().copied().map(u64::from_le_bytes);
             let made = state.get(8..).and_then(|made| made.try_into().ok()).map(u64::from_le_bytes);
             if let Some(made) = made {
@@ -128,6 +128,9 @@ fn refuses(event: &Event) -> bool {
 /// The events of a delivery. A panic would count as one of the output, so what is wrong goes to the oracle.
 fn events_of(ledger: &Ledger, output: usize, delivery: &Delivery<'_>) -> Vec<Event> {
     let events: Vec<Event> = delivery.iter().filter_map(|event| decode_line(event.line)).collect();
+    if events.is_empty() {
+        ledger.state().oracle.garbled(OutputIndex(output as u8), "a delivery without events");
+    }
     if events.len() as u64 != delivery.events || delivery.iter().count() as u64 != delivery.events {
         let what = format!("{} events in a delivery of {}", events.len(), delivery.events);
         ledger.state().oracle.garbled(OutputIndex(output as u8), &what);
@@ -244,10 +247,11 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
         Placement::One
     }
 
-    fn open(&self, context: OutputContext<E>, state: Option<Vec<u8>>) -> LocalFuture<'static, OpenResult> {
+    fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (index, ledger, path) = (self.index, self.ledger.clone(), self.path.clone());
         Box::pin(async move {
             let synced = ledger.state().outputs[index].synced_bytes;
+            let state = resume.again_bytes.map(|_| resume.state);
             let length = state.map_or(synced, |state| state.try_into().map_or(0, u64::from_le_bytes));
             let env = context.env;
             let disk = env.disk().clone();

@@ -23,9 +23,11 @@ struct Engine {
 }
 
 impl Engine {
-    /// Runs one life; true if it delivered everything.
+    /// Runs one life; whether it delivered everything.
     fn live(&mut self, disk: &SimDisk, options: &Options) -> bool {
-        self.try_live(disk, options).is_ok()
+        let lived = self.try_live(disk, options);
+        assert!(lived.is_ok() || disk.crashed(), "failed without a crash: {lived:?}");
+        lived.is_ok()
     }
 
     fn try_live(&mut self, disk: &SimDisk, options: &Options) -> Result<(), String> {

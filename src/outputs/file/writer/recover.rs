@@ -1,122 +1,252 @@
 //! Bringing the files of an output back to its last commit.
 //!
-//! Guarantees: told on [`super::Writer::open`]. Finds a file that was rotated or moved beside its path by its number on the
-//! disk. Does not find one that went to another directory or was compressed: that is said loudly.
+//! Guarantees: told on [`super::Writer::open`]. What is cut comes again; where that is not certain nothing is cut but the end of a line
+//! or member that is not whole. Finds a file that was rotated or moved beside its path by its identity. Does not find one that
+//! went to another directory or was compressed: that is said loudly.
 
-use super::super::record::{Committed, Opened, State};
-use super::whole::whole_bytes;
+use super::whole::{Whole, whole_bytes};
 use super::*;
+
+/// Bytes that a member may have beside what it holds.
+const MEMBER_ROOM: u64 = 64;
 
 /// Which file an error is about.
 fn naming(path: &[u8], error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", as_path(path).display()))
 }
 
-/// Cuts a file, durably. Also one that is already short enough is synced: an earlier start may have cut it and died before.
-fn cut(file: &impl File, length: u64, wanted: u64) -> io::Result<()> {
-    if length > wanted {
-        file.truncate(wanted)?;
+/// A file as the last commit, or the record of its opening after that, knows it.
+struct Known {
+    path: Vec<u8>,
+    identity: Identity,
+    length: u64,
+    marker: u64,
+    /// None where an earlier version did not say.
+    compression: Option<Compression>,
+    /// What else the commit says; none of a file that was opened after it.
+    committed: Option<(i64, u32)>,
+}
+
+impl From<Committed> for Known {
+    fn from(file: Committed) -> Known {
+        let Committed { path, identity, length, marker, first_write, generation, compression } = file;
+        Known { path, identity, length, marker, compression, committed: Some((first_write, generation)) }
     }
-    file.sync()
+}
+
+impl From<&Opened> for Known {
+    fn from(opened: &Opened) -> Known {
+        let Opened { path, identity, length, marker, compression, .. } = opened.clone();
+        Known { path, identity, length, marker, compression, committed: None }
+    }
+}
+
+/// A known file where it was found.
+struct Found<D: Disk> {
+    known: Known,
+    at: PathBuf,
+    file: D::File,
+    identity: Identity,
+    length: u64,
+}
+
+impl<D: Disk> Found<D> {
+    /// Bytes behind what is known.
+    fn beyond(&self) -> u64 {
+        self.length.saturating_sub(self.known.length)
+    }
+
+    fn is_moved(&self) -> bool {
+        self.at != as_path(&self.known.path)
+    }
 }
 
 impl<D: Disk> Writer<D> {
-    pub(super) fn recover(&mut self, state: State) -> io::Result<()> {
-        let mut before: BTreeMap<(Vec<u8>, u64), Opened> = BTreeMap::new();
-        for opened in self.journal.behind(state.journal) {
-            let first = before.entry((opened.path.clone(), opened.inode)).or_insert_with(|| opened.clone());
-            first.length = first.length.min(opened.length);
-        }
-        for file in state.files {
-            let key = (file.path.clone(), file.inode);
-            // A file that was shorter when it was opened later is another one, which got the number of one that is gone.
-            if before.get(&key).is_none_or(|opened| opened.length >= file.length) {
-                before.remove(&key);
-                let path = file.path.clone();
-                self.recover_committed(file).map_err(|error| naming(&path, error))?;
+    /// Brings the files back to `state`, if all that lies behind it comes again: `again_bytes` at most.
+    pub(super) fn recover(&mut self, state: State, again_bytes: Option<u64>) -> io::Result<()> {
+        if again_bytes.is_none() && state == State::default() {
+            // How long its files were at the last commit is not known: whoever opens one looks at its end.
+            self.is_lost = true;
+            if self.journal.behind(0).next().is_some() {
+                self.warn("damage in the write-ahead log has taken its last commit: its files stay as they are, and the last events in them may be repeated");
             }
+            return self.journal.mend();
         }
-        for opened in before.into_values() {
-            self.recover_opened(&opened).map_err(|error| naming(&opened.path, error))?;
+        let found = self.find_all(self.known_files(state))?;
+        let beyond: u64 = found.iter().map(Found::beyond).sum();
+        let is_plain = |found: &Found<D>| found.known.compression == Some(Compression::None);
+        let members = found.iter().filter(|found| !is_plain(found)).count() as u64;
+        // And the end of a line that was not whole, in front of all that was written to a file.
+        let around =
+            |bytes: u64| found.len() as u64 + if members > 0 { bytes / RAW_STEP + members * MEMBER_ROOM } else { 0 };
+        let why = match again_bytes {
+            _ if beyond == 0 => None,
+            None => Some("not all that was written to them since comes again".to_owned()),
+            Some(_) if self.journal.is_damaged() => {
+                Some("the journal of the files that it opened is damaged".to_owned())
+            }
+            Some(bytes) if beyond > bytes.saturating_add(around(bytes)) => {
+                Some(format!("only {bytes} bytes come again, so not all is its own"))
+            }
+            Some(_) => None,
+        };
+        if let Some(why) = &why {
+            self.warn(&format!(
+                "its files hold {beyond} bytes more than its last commit says, and {why}: nothing is cut, and the last events in \
+                 them may be repeated"
+            ));
         }
+        for found in found {
+            let path = found.known.path.clone();
+            match &why {
+                None => self.bring_back(found),
+                Some(_) => self.keep_whole(found),
+            }
+            .map_err(|error| naming(&path, error))?;
+        }
+        self.journal.mend()?;
         let directories = std::mem::take(&mut self.directories);
         directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
     }
 
-    /// Cuts only what is not a whole line or member, of the files that the journal knows: no commit covers it, so it comes again.
-    pub(super) fn keep_what_is_whole(&mut self) -> io::Result<()> {
-        self.warn(
-            "damage in the write-ahead log has taken its last commit: its files are not cut to what that says, and the last \
-             events in them may be repeated",
-        );
-        let opened: BTreeSet<(Vec<u8>, u64, u64)> =
-            self.journal.behind(0).map(|opened| (opened.path.clone(), opened.device, opened.inode)).collect();
-        for (path, device, inode) in opened {
-            self.keep_whole(as_path(&path), device, inode).map_err(|error| naming(&path, error))?;
+    /// The files that were open at the commit, or were opened after it, each as it was known first.
+    fn known_files(&self, state: State) -> Vec<Known> {
+        let mut opened: BTreeMap<(Vec<u8>, Identity), Known> = BTreeMap::new();
+        for record in self.journal.behind(state.journal) {
+            let known = opened.entry((record.path.clone(), record.identity)).or_insert_with(|| record.into());
+            if record.length < known.length {
+                *known = record.into();
+            }
         }
-        Ok(())
+        let mut all = Vec::new();
+        for file in state.files {
+            let key = (file.path.clone(), file.identity);
+            // A file that was shorter when it was opened later is another one, which got the number of one that is gone.
+            if opened.get(&key).is_none_or(|opened| opened.length >= file.length) {
+                opened.remove(&key);
+                all.push(file.into());
+            }
+        }
+        all.extend(opened.into_values());
+        all
     }
 
-    fn keep_whole(&self, path: &Path, device: u64, inode: u64) -> io::Result<()> {
-        let Some(found) = self.locate(path, device, inode)? else { return Ok(()) };
-        let file = self.disk.open(&found, Open::Write)?;
-        let length = file.stat()?.length;
-        cut(&file, length, whole_bytes(&file, length, self.options.compression)?)
+    fn find_all(&self, known: Vec<Known>) -> io::Result<Vec<Found<D>>> {
+        let mut all: Vec<Found<D>> = Vec::new();
+        for known in known {
+            let path = known.path.clone();
+            all.extend(self.find(known).map_err(|error| naming(&path, error))?);
+        }
+        // The number of a file that is gone may be another's now: whoever is under its own path is who it is.
+        let own: BTreeSet<Identity> = all.iter().filter(|one| !one.is_moved()).map(|one| one.identity).collect();
+        let mut moved = BTreeSet::new();
+        all.retain(|one| !one.is_moved() || !own.contains(&one.identity) && moved.insert(one.identity));
+        Ok(all)
     }
 
-    fn recover_committed(&mut self, mut committed: Committed) -> io::Result<()> {
-        let path = as_path(&committed.path).to_owned();
-        let Some(found) = self.locate(&path, committed.device, committed.inode)? else {
-            if committed.length > 0 {
+    /// The file, if it is still the one that is known.
+    fn find(&self, known: Known) -> io::Result<Option<Found<D>>> {
+        let path = as_path(&known.path);
+        let Some(at) = self.locate(path, &known.identity)? else {
+            if known.committed.is_some() && known.length > 0 {
+                let length = known.length;
                 self.warn(&format!(
-                    "{} is gone, with {} bytes that were written to it; a new file is begun",
-                    path.display(),
-                    committed.length
+                    "{} is gone, with {length} bytes that were written to it; a new file is begun",
+                    path.display()
                 ));
             }
-            return Ok(());
+            return Ok(None);
         };
-        let file = self.disk.open(&found, Open::Write)?;
+        let file = self.disk.open(&at, Open::Write).or_else(|error| self.read_if_whole(&at, &known, error))?;
         let stat = file.stat()?;
-        if stat.length < committed.length {
-            self.warn(&format!(
-                "{} has {} bytes and should have {}: somebody cut it, or its disk lost them; writing goes on at its end",
-                found.display(),
-                stat.length,
-                committed.length
-            ));
-            committed.length = stat.length;
-            committed.generation += 1;
+        let (identity, length) = (Identity::of(&stat), stat.length);
+        if length >= known.length && known.marker != 0 && marker_of(&file, known.length)? != known.marker {
+            self.warn(&format!("{} was written anew by somebody else: it stays as it is", at.display()));
+            return Ok(None);
         }
-        cut(&file, stat.length, committed.length)?;
-        if found == path {
-            let Committed { path, length, first_write, generation, .. } = committed;
-            let target = Target { generation, first_write, ..target(Arc::new(file), stat.device, stat.inode, length) };
-            self.files.insert(path, target);
-        }
-        Ok(())
+        Ok(Some(Found { known, at, file, identity, length }))
     }
 
-    fn recover_opened(&mut self, opened: &Opened) -> io::Result<()> {
-        let path = as_path(&opened.path);
-        let Some(found) = self.locate(path, opened.device, opened.inode)? else {
-            return Ok(());
-        };
-        if opened.length == 0 && found != path {
-            self.disk.remove(&found)?;
-            self.directories.insert(parent(&found).to_owned());
+    /// A file that nobody may write to need not be written to where nothing lies behind its commit.
+    fn read_if_whole(&self, at: &Path, known: &Known, error: io::Error) -> io::Result<D::File> {
+        let file = self.disk.open(at, Open::Read).map_err(|_| io::Error::new(error.kind(), error.to_string()))?;
+        match at != as_path(&known.path) && file.stat()?.length == known.length {
+            true => Ok(file),
+            false => Err(error),
+        }
+    }
+
+    /// Cuts what lies behind the commit, durably. Also a file that is already short enough is synced: an earlier start may have cut it
+    /// and died before.
+    fn bring_back(&mut self, found: Found<D>) -> io::Result<()> {
+        if found.known.committed.is_none() && found.known.length == 0 && found.is_moved() {
+            self.disk.remove(&found.at)?;
+            self.directories.insert(parent(&found.at).to_owned());
             return Ok(());
         }
-        let file = self.disk.open(&found, Open::Write)?;
-        let length = file.stat()?.length;
-        cut(&file, length, opened.length)
+        let beyond = found.beyond();
+        if beyond > 0 {
+            tracing::info!(output = %self.name, "{}: {beyond} bytes behind the last commit are cut, and come again", found.at.display());
+            found.file.truncate(found.known.length)?;
+        }
+        if beyond > 0 || !found.is_moved() {
+            found.file.sync()?;
+        }
+        let length = found.length.min(found.known.length);
+        self.go_on_with(found, length)
+    }
+
+    /// Cuts only what is no whole line or member behind the commit.
+    fn keep_whole(&mut self, found: Found<D>) -> io::Result<()> {
+        let Found { known, file, length, .. } = &found;
+        let mut kept = *length;
+        if found.beyond() > 0 {
+            let compression = known.compression.unwrap_or(self.options.compression);
+            match whole_bytes(file, known.length, *length, compression)? {
+                Whole::Upto(whole) => kept = whole,
+                // What cannot be read is not followed by what could be.
+                Whole::Unreadable if !found.is_moved() => return self.set_aside(&found.known.path),
+                Whole::Unreadable => return Ok(()),
+            }
+        }
+        if kept < *length {
+            let (cut, at) = (length - kept, found.at.display());
+            tracing::info!(output = %self.name, "{at}: {cut} bytes of a line or member that is not whole are cut");
+            file.truncate(kept)?;
+        }
+        if !found.is_moved() {
+            file.sync()?;
+        }
+        self.go_on_with(found, kept)
+    }
+
+    /// Goes on behind `length` bytes of a file of the commit that is still under its path.
+    fn go_on_with(&mut self, found: Found<D>, length: u64) -> io::Result<()> {
+        let is_moved = found.is_moved();
+        let Found { known, at, file, identity, length: had } = found;
+        let Some((first_write, mut generation)) = known.committed else { return Ok(()) };
+        if had < known.length {
+            let should = known.length;
+            self.warn(&format!(
+                "{} has {had} bytes and should have {should}: somebody cut it, or its disk lost them; writing goes on at its end",
+                at.display(),
+            ));
+            generation += 1;
+        }
+        // Another format than that of its content is another file: see `open_one`.
+        if !is_moved && known.compression.is_none_or(|compression| compression == self.options.compression) {
+            let target = Target { generation, first_write, ..target(Arc::new(file), identity, length) };
+            self.files.insert(known.path, target);
+        }
+        Ok(())
     }
 
     /// Where a file is now: under its own path, or under another name beside it.
-    fn locate(&self, path: &Path, device: u64, inode: u64) -> io::Result<Option<PathBuf>> {
+    fn locate(&self, path: &Path, identity: &Identity) -> io::Result<Option<PathBuf>> {
+        let is_it = |stat: &Stat| stat.kind == FileKind::Regular && Identity::of(stat).fits(identity);
         match self.disk.stat(path) {
             // The device's number may change when it is mounted again; the file's stays.
-            Ok(stat) if stat.inode == inode && stat.kind == FileKind::Regular => return Ok(Some(path.to_owned())),
+            Ok(stat) if is_it(&stat) => return Ok(Some(path.to_owned())),
             Err(error) if !is_gone(&error) => return Err(error),
             _ => {}
         }
@@ -128,7 +258,7 @@ impl<D: Disk> Writer<D> {
         for entry in entries.into_iter().filter(|entry| !entry.directory && !entry.link) {
             let beside = parent(path).join(&entry.name);
             match self.disk.stat(&beside) {
-                Ok(stat) if (stat.device, stat.inode) == (device, inode) => return Ok(Some(beside)),
+                Ok(stat) if is_it(&stat) && stat.device == identity.device => return Ok(Some(beside)),
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! The end of a file without what was being written to it: whole lines, or whole members or frames.
 //!
-//! Guarantees: what is kept reads to its end; nothing that a commit covers is cut, since a commit ends lines and members. Reads
-//! a compressed file from its beginning, which takes its time.
+//! Guarantees: what is kept reads to its end; nothing before `from` is cut or read, which is the end of a line or member. Only what
+//! ends too early is not whole: what does not read at all is left alone.
 
 use super::super::compress::Compression;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,19 +10,28 @@ use tailwater_shards::env::{File, Sequential};
 /// Bytes that are read at once.
 const WINDOW_BYTES: usize = 64 * 1024;
 
-/// How many of the `length` bytes of a file are whole.
-pub(super) fn whole_bytes(file: &impl File, length: u64, compression: Compression) -> io::Result<u64> {
+/// What of a file is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// So many bytes.
+    Upto(u64),
+    /// Somewhere there is something else than members.
+    Unreadable,
+}
+
+/// What is whole of the bytes of a file between `from`, where a line or member begins, and `length`, where it ends.
+pub(super) fn whole_bytes(file: &impl File, from: u64, length: u64, compression: Compression) -> io::Result<Whole> {
     match compression {
-        Compression::None => last_line_end(file, length),
-        Compression::Gzip | Compression::Zstd => last_member_end(file, compression),
+        Compression::None => last_line_end(file, from, length).map(Whole::Upto),
+        Compression::Gzip | Compression::Zstd => last_member_end(file, from, compression),
     }
 }
 
-fn last_line_end(file: &impl File, length: u64) -> io::Result<u64> {
+fn last_line_end(file: &impl File, least: u64, length: u64) -> io::Result<u64> {
     let mut window = vec![0; WINDOW_BYTES];
     let mut end = length;
-    while end > 0 {
-        let from = end.saturating_sub(WINDOW_BYTES as u64);
+    while end > least {
+        let from = end.saturating_sub(WINDOW_BYTES as u64).max(least);
         let part = &mut window[..(end - from) as usize];
         Sequential::new(file, from).read_exact(part)?;
         if let Some(at) = memchr::memrchr(b'\n', part) {
@@ -30,15 +39,15 @@ fn last_line_end(file: &impl File, length: u64) -> io::Result<u64> {
         }
         end = from;
     }
-    Ok(0)
+    Ok(least)
 }
 
-fn last_member_end(file: &impl File, compression: Compression) -> io::Result<u64> {
-    let mut input = BufReader::with_capacity(WINDOW_BYTES, Sequential::new(file, 0));
-    let mut whole = 0;
+fn last_member_end(file: &impl File, from: u64, compression: Compression) -> io::Result<Whole> {
+    let mut input = BufReader::with_capacity(WINDOW_BYTES, Sequential::new(file, from));
+    let mut whole = from;
     loop {
         if input.fill_buf()?.is_empty() {
-            return Ok(whole);
+            return Ok(Whole::Upto(whole));
         }
         let read = match compression {
             Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut input)
@@ -48,7 +57,8 @@ fn last_member_end(file: &impl File, compression: Compression) -> io::Result<u64
         };
         match read {
             Ok(()) => whole = input.get_ref().offset() - input.buffer().len() as u64,
-            Err(error) if is_of_the_content(&error) => return Ok(whole),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Whole::Upto(whole)),
+            Err(error) if is_of_the_content(&error) => return Ok(Whole::Unreadable),
             Err(error) => return Err(error),
         }
     }
@@ -80,10 +90,17 @@ mod tests {
     }
 
     fn whole_of(bytes: &[u8], compression: Compression) -> u64 {
+        match whole_from(0, bytes, compression) {
+            Whole::Upto(whole) => whole,
+            Whole::Unreadable => panic!("it reads"),
+        }
+    }
+
+    fn whole_from(from: u64, bytes: &[u8], compression: Compression) -> Whole {
         let disk = SimDisk::new(1);
         disk.outside().write("/x", bytes).expect("there is room");
         let file = disk.open(Path::new("/x"), Open::Read).expect("it is there");
-        whole_bytes(&file, bytes.len() as u64, compression).expect("it can be read")
+        whole_bytes(&file, from, bytes.len() as u64, compression).expect("it can be read")
     }
 
     #[test]
@@ -107,6 +124,18 @@ mod tests {
                     "{compression:?} {length}"
                 );
             }
+            let mut bytes = both.clone();
+            bytes[0] ^= 0x40;
+            assert_eq!(whole_from(0, &bytes, compression), Whole::Unreadable, "{compression:?}");
+            let behind = whole_from(one.len() as u64, &bytes, compression);
+            assert_eq!(behind, Whole::Upto(both.len() as u64), "{compression:?}: nothing before it is read");
+        }
+    }
+
+    #[test]
+    fn nothing_before_the_end_that_is_known_is_cut() {
+        for (from, text, whole) in [(2, "a\nbc", 2), (2, "a\nbc\nd", 5), (3, "a\nb", 3), (0, "", 0)] {
+            assert_eq!(whole_from(from, text.as_bytes(), Compression::None), Whole::Upto(whole), "{text:?}");
         }
     }
 }

@@ -78,6 +78,20 @@ fn e4_ranges_of_a_spread_source_that_are_owed_are_bounded() {
     assert!(owed.iter().sum::<u64>() <= limit + 4 * (SPREAD_RANGES_FREE as u64 + 1), "{owed:?}");
 }
 
+/// A frame holds the events of two pipelines, and is taken in parts of which some hold nothing for an output. The script's outputs
+/// object to a delivery without events.
+#[test]
+fn e4_a_delivery_holds_events_though_a_frame_is_taken_in_parts() {
+    let mut setup = Setup::plain(5);
+    setup.outputs[0].options.batch.events_max = 3;
+    setup.outputs.push(setup.outputs[0]);
+    setup.pipelines = vec![(vec![0], vec![0]), (vec![0], vec![1])];
+    let mut cluster = started(setup, 1);
+    work(&mut cluster, 20, 30);
+    cluster.crash(Crash::Process);
+    cluster.finish();
+}
+
 /// A thousand small batches between two syncs: each waits for its acknowledgement, up to the limit.
 #[test]
 fn e4_waiting_acknowledgements_are_merged() {

@@ -1,0 +1,419 @@
+//! The journal of an output: files that were opened between commits.
+//!
+//! ```text
+//! records: payload bytes 3 | version (2) 1 byte | xxh3 of the payload, seeded with these 4 bytes, 8 | payload:
+//!          number 8 | device 8 | inode 8 | created 8 | length before the first write 8 | marker 8 | compression 1 | path
+//! ```
+//! All numbers little-endian. Version 1 has neither `created`, `marker` nor `compression`. A whole record of another version keeps the journal from being opened: it is not taken for torn.
+//! Guarantees: a record is durable when [`Journal::append`] returns; a torn last record is cut off when the journal is opened; of
+//! damage with records behind it only what is damaged is lost, and [`Journal::is_damaged`] says so.
+
+use super::compress::Compression;
+use super::record::{Bytes, Identity, NUMBER_MAX, compression_byte, compression_of};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tailwater_shards::env::{Disk, File, Monotonic, Open};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+const JOURNAL_VERSION: u8 = 2;
+
+/// Bytes of a record's payload without the path, in version 1 and now, and of a path.
+const PAYLOAD_HEAD_BYTES_1: usize = 32;
+const PAYLOAD_HEAD_BYTES: usize = 49;
+const PATH_BYTES_MAX: usize = 4096;
+
+/// A file that was opened for writing, and how long it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub number: u64,
+    pub identity: Identity,
+    pub length: u64,
+    /// Of the bytes before `length`: see [`super::record::marker_of`].
+    pub marker: u64,
+    /// None where an earlier version did not say.
+    pub compression: Option<Compression>,
+    pub path: Vec<u8>,
+}
+
+/// Records after which old ones are dropped.
+const RECORDS_MAX: usize = 4096;
+
+/// How long a record is kept after a commit that covers it. A power loss takes back commits of the last sync interval; a
+/// commit this old does not come back.
+const RECORD_AGE: Duration = Duration::from_secs(3600);
+
+/// Records from which on they are kept for less time: memory and disk are bounded before the longest sync interval is served.
+const RECORDS_LIMIT: usize = 65_536;
+
+/// How long a record is kept then. Longer than any sync interval but those chosen to give safety away.
+const RECORD_AGE_LEAST: Duration = Duration::from_secs(60);
+
+/// Room that a journal has for its next records.
+const ROOM_BYTES: u64 = 64 << 10;
+
+/// The journal.
+pub struct Journal<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    file: D::File,
+    length: u64,
+    /// Where its room ends.
+    allocated: u64,
+    next: u64,
+    records: Vec<Opened>,
+    is_damaged: bool,
+    /// When commits were made, and the last record that each covers; sparse.
+    commits: Vec<(Monotonic, u64)>,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Opens the journal at `path`, made if absent.
+    pub fn open(disk: &D, path: &Path) -> io::Result<Journal<D>> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        disk.create_dir_all(directory)?;
+        let file = disk.open(path, Open::Create)?;
+        let mut bytes = vec![0; usize::try_from(file.stat()?.length).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], filled as u64)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        check_versions(&bytes[..filled])?;
+        let Decoded { records, good, is_damaged } = decode(&bytes[..filled]);
+        if bytes[good..].iter().any(|byte| *byte != 0) {
+            // The room stays: on a full disk it could not be had again.
+            file.write_at(&vec![0; bytes.len() - good], good as u64)?;
+            file.sync()?;
+        }
+        disk.sync_dir(directory)?;
+        if let Some(above) = directory.parent() {
+            disk.sync_dir(above)?;
+        }
+        let next = records.last().map_or(1, |record| record.number + 1);
+        let (disk, path) = (disk.clone(), path.to_owned());
+        let (length, allocated) = (good as u64, bytes.len() as u64);
+        let mut journal =
+            Journal { disk, path, file, length, allocated, next, records, is_damaged, commits: Vec::new() };
+        journal.reserve();
+        Ok(journal)
+    }
+
+    /// Numbers never go back, even if the journal was lost.
+    pub fn skip_to(&mut self, last: u64) {
+        self.next = self.next.max(last + 1);
+    }
+
+    /// Whether records between others could not be read: files may have been opened that it does not know.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
+    /// Whether a file was opened by this output: its end was looked after by whoever opened the journal.
+    pub fn knows(&self, path: &[u8], identity: &Identity) -> bool {
+        self.records.iter().any(|record| record.path == path && record.identity.fits(identity))
+    }
+
+    /// Lets go of what cannot be read, once all that it could have said was looked after.
+    pub fn mend(&mut self) -> io::Result<()> {
+        match std::mem::take(&mut self.is_damaged) {
+            true => self.rewrite_behind(0),
+            false => Ok(()),
+        }
+    }
+
+    /// The last record's number.
+    pub fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// The records behind `number`.
+    pub fn behind(&self, number: u64) -> impl Iterator<Item = &Opened> {
+        self.records.iter().filter(move |record| record.number > number)
+    }
+
+    /// Makes records durable and numbers them.
+    pub fn append(&mut self, mut opened: Vec<Opened>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for (record, number) in opened.iter_mut().zip(self.next..) {
+            record.number = number;
+            encode(record, &mut bytes);
+        }
+        self.file.write_at(&bytes, self.length)?;
+        self.file.sync()?;
+        self.length += bytes.len() as u64;
+        self.reserve();
+        self.next += opened.len() as u64;
+        self.records.append(&mut opened);
+        Ok(())
+    }
+
+    /// Takes room for the next records while there is some: a full disk must not keep an output from emptying the log on it.
+    fn reserve(&mut self) {
+        let wanted = (self.length + ROOM_BYTES).next_multiple_of(ROOM_BYTES);
+        if self.length + ROOM_BYTES > self.allocated && self.file.allocate(wanted).is_ok() {
+            self.allocated = wanted;
+        }
+    }
+
+    /// Says that a commit covers all records so far, and drops those that no commit can need that may come back.
+    pub fn committed(&mut self, now: Monotonic) -> io::Result<()> {
+        if self.commits.last().is_none_or(|(at, _)| now.since(*at) >= RECORD_AGE / 60) {
+            self.commits.push((now, self.last()));
+        }
+        if self.records.len() < RECORDS_MAX {
+            return Ok(());
+        }
+        let is_crowded = self.records.len() >= RECORDS_LIMIT;
+        let age = if is_crowded { RECORD_AGE_LEAST } else { RECORD_AGE };
+        let old = self.commits.iter().rposition(|(at, _)| now.since(*at) >= age);
+        let Some((_, covered)) = old.and_then(|index| self.commits.drain(..=index).next_back()) else {
+            return Ok(());
+        };
+        if is_crowded {
+            tracing::warn!(
+                "{}: more than {RECORDS_LIMIT} files were opened in {RECORD_AGE:?}; a power loss that takes back more than the \
+                 last {RECORD_AGE_LEAST:?} of the log may repeat events: let `path` name fewer files, or raise \
+                 `max_open_files`",
+                self.path.display()
+            );
+        }
+        self.rewrite_behind(covered)
+    }
+
+    fn rewrite_behind(&mut self, covered: u64) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let kept: Vec<Opened> = self.behind(covered).cloned().collect();
+        kept.iter().for_each(|record| encode(record, &mut bytes));
+        let length = bytes.len() as u64;
+        let room = (length + ROOM_BYTES).next_multiple_of(ROOM_BYTES);
+        let aside = self.path.with_extension("new");
+        let written = self.disk.open(&aside, Open::Create).and_then(|file| {
+            file.truncate(0)?;
+            match file.allocate(room) {
+                Err(error) if is_no_room(&error) => return Err(error),
+                // A file system that cannot give room ahead.
+                _ => {}
+            }
+            file.write_at(&bytes, 0)?;
+            file.sync()?;
+            Ok(file)
+        });
+        let file = match written {
+            Ok(file) => file,
+            Err(error) => {
+                // A long journal serves as well as a short one; on a full disk it has to.
+                tracing::warn!("{} cannot be shortened: {error}; it is tried again", self.path.display());
+                let _ = self.disk.remove(&aside);
+                return Ok(());
+            }
+        };
+        self.disk.rename(&aside, &self.path)?;
+        (self.file, self.length, self.allocated, self.records) = (file, length, room, kept);
+        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("/")))
+    }
+}
+
+/// Whether an error means that the disk is full.
+pub fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+fn encode(record: &Opened, out: &mut Vec<u8>) {
+    let mut payload = Vec::with_capacity(PAYLOAD_HEAD_BYTES + record.path.len());
+    let Identity { device, inode, created } = record.identity;
+    for number in [record.number, device, inode, created as u64, record.length, record.marker] {
+        payload.extend_from_slice(&number.to_le_bytes());
+    }
+    payload.push(compression_byte(record.compression));
+    payload.extend_from_slice(&record.path);
+    // A path has at most 4,096 bytes, so the length leaves a byte free.
+    let word = payload.len() as u32 | u32::from(JOURNAL_VERSION) << 24;
+    out.extend_from_slice(&word.to_le_bytes());
+    out.extend_from_slice(&xxh3_64_with_seed(&payload, u64::from(word)).to_le_bytes());
+    out.extend_from_slice(&payload);
+}
+
+/// Fails at a whole record of a version that is not ours.
+fn check_versions(bytes: &[u8]) -> io::Result<()> {
+    let mut rest = Bytes(bytes);
+    while let Some((version, _)) = decode_frame(&mut rest) {
+        if !(1..=JOURNAL_VERSION).contains(&version) {
+            let message = format!("a journal record of version {version} was written by another version of Tailwater");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+    }
+    Ok(())
+}
+
+/// Version and payload of the next record, whichever version it is.
+fn decode_frame<'a>(rest: &mut Bytes<'a>) -> Option<(u8, &'a [u8])> {
+    let word = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
+    let hash = rest.number()?;
+    let payload = rest.take((word & 0xff_ffff) as usize)?;
+    (xxh3_64_with_seed(payload, u64::from(word)) == hash).then_some(((word >> 24) as u8, payload))
+}
+
+struct Decoded {
+    records: Vec<Opened>,
+    /// Bytes up to the end of the last record.
+    good: usize,
+    is_damaged: bool,
+}
+
+fn decode(bytes: &[u8]) -> Decoded {
+    let mut decoded = Decoded { records: Vec::new(), good: 0, is_damaged: false };
+    let mut at = 0;
+    while at < bytes.len() {
+        let mut rest = Bytes(&bytes[at..]);
+        match decode_one(&mut rest) {
+            Some(record) => {
+                // Behind bytes that are none.
+                decoded.is_damaged |= at > decoded.good;
+                decoded.records.push(record);
+                at = bytes.len() - rest.0.len();
+                decoded.good = at;
+            }
+            None => match next_candidate(bytes, at + 1) {
+                Some(candidate) => at = candidate,
+                None => break,
+            },
+        }
+    }
+    decoded
+}
+
+/// Where the next bytes are that may begin a record.
+fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
+    let may_begin = |at: usize| {
+        let length = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], 0]) as usize;
+        (1..=JOURNAL_VERSION).contains(&bytes[at + 3])
+            && (PAYLOAD_HEAD_BYTES_1..=PAYLOAD_HEAD_BYTES + PATH_BYTES_MAX).contains(&length)
+    };
+    (from..bytes.len().saturating_sub(11)).find(|at| may_begin(*at))
+}
+
+fn decode_one(rest: &mut Bytes<'_>) -> Option<Opened> {
+    let (version, payload) = decode_frame(rest)?;
+    let mut payload = Bytes((1..=JOURNAL_VERSION).contains(&version).then_some(payload)?);
+    let (number, identity, length) = (payload.number()?, payload.identity(version)?, payload.number()?);
+    let (marker, compression) = match version {
+        1 => (0, None),
+        _ => (payload.number()?, compression_of(payload.take(1)?[0])?),
+    };
+    let path = payload.0.to_vec();
+    (number <= NUMBER_MAX).then_some(Opened { number, identity, length, marker, compression, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::sim::SimDisk;
+
+    fn opened(path: &str) -> Opened {
+        let identity = Identity { device: 1, inode: 2, created: 7 };
+        Opened { number: 0, identity, length: 3, marker: 4, compression: Some(Compression::Gzip), path: path.into() }
+    }
+
+    #[test]
+    fn torn_record_is_cut_and_numbers_go_on() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        journal.append(vec![opened("/a"), opened("/b")]).expect("it writes");
+        let whole = disk.outside().read(path).expect("it is there");
+        let end = usize::try_from(journal.length).expect("it is short");
+        for length in end - 40..end {
+            let torn: Vec<u8> =
+                whole.iter().enumerate().map(|(at, byte)| if at < length { *byte } else { 0 }).collect();
+            disk.outside().write(path, &torn).expect("it writes");
+            let mut journal = Journal::open(&disk, path).expect("it opens");
+            assert_eq!(journal.last(), 1);
+            journal.append(vec![opened("/c")]).expect("it writes");
+            let journal = Journal::open(&disk, path).expect("it opens");
+            let paths: Vec<&[u8]> = journal.behind(0).map(|record| &record.path[..]).collect();
+            assert_eq!(paths, [b"/a", b"/c"]);
+            assert_eq!(journal.behind(1).count(), 1);
+        }
+    }
+
+    #[test]
+    fn of_damage_only_what_is_damaged_is_lost_and_it_is_said() {
+        let path = Path::new("/data/outputs/1.journal");
+        let record = PAYLOAD_HEAD_BYTES + 12 + 2;
+        for at in 0..3 * record {
+            let disk = SimDisk::new(1);
+            let mut journal = Journal::open(&disk, path).expect("it opens");
+            journal.append(vec![opened("/a"), opened("/b"), opened("/c")]).expect("it writes");
+            assert_eq!(journal.length, 3 * record as u64);
+            let mut bytes = disk.outside().read(path).expect("it is there");
+            bytes[at] ^= 0x10;
+            disk.outside().write(path, &bytes).expect("it writes");
+            let mut journal = Journal::open(&disk, path).expect("it opens");
+            let names =
+                |journal: &Journal<SimDisk>| -> Vec<u8> { journal.behind(0).map(|record| record.path[1]).collect() };
+            let left: Vec<u8> = (0..3).filter(|number| *number != at / record).map(|number| b"abc"[number]).collect();
+            assert_eq!((names(&journal), journal.is_damaged()), (left.clone(), at < 2 * record), "byte {at}");
+            journal.append(vec![opened("/d")]).expect("it writes");
+            let journal = Journal::open(&disk, path).expect("it opens");
+            assert_eq!(names(&journal), [left, vec![b'd']].concat());
+        }
+    }
+
+    #[test]
+    fn many_records_are_kept_for_less_time_and_stay_bounded() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        let second = |seconds| Monotonic(0).after(Duration::from_secs(seconds));
+        let mut most = 0;
+        for seconds in 0..600 {
+            journal.append((0..1000).map(|_| opened("/a")).collect()).expect("it writes");
+            let covered = journal.last();
+            journal.committed(second(seconds)).expect("it works");
+            let kept = journal.behind(0).next().map(|record| record.number);
+            assert!(kept.is_some_and(|kept| covered - kept + 1 >= 1000 * seconds.min(60)), "{seconds}: {kept:?}");
+            most = most.max(journal.behind(0).count());
+        }
+        assert!(most <= RECORDS_LIMIT + 1000 * 2 * 60, "{most}");
+        let length = disk.outside().read(path).expect("it is there").len();
+        assert!(length <= most * 63 + 2 * ROOM_BYTES as usize, "{length}");
+    }
+
+    #[test]
+    fn full_disk_takes_records_and_commits() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        journal.append((0..RECORDS_MAX).map(|_| opened("/a")).collect()).expect("it writes");
+        disk.set_free_bytes(Some(0));
+        journal.committed(Monotonic(0)).expect("it works");
+        journal.committed(Monotonic(0).after(RECORD_AGE)).expect("a long journal is no failure");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        assert_eq!(journal.last(), RECORDS_MAX as u64);
+        journal.append(vec![opened("/b")]).expect("it kept its room");
+        let journal = Journal::open(&disk, path).expect("it opens");
+        assert_eq!(journal.last(), RECORDS_MAX as u64 + 1);
+        assert!(disk.free_bytes(path).expect("it answers") < 4096);
+    }
+
+    #[test]
+    fn old_records_are_dropped_once_nothing_can_need_them() {
+        let disk = SimDisk::new(1);
+        let path = Path::new("/data/outputs/1.journal");
+        let mut journal = Journal::open(&disk, path).expect("it opens");
+        journal.append((0..RECORDS_MAX).map(|_| opened("/a")).collect()).expect("it writes");
+        journal.committed(Monotonic(0)).expect("it works");
+        journal.append(vec![opened("/b")]).expect("it writes");
+        journal.committed(Monotonic(1)).expect("it works");
+        assert_eq!(journal.behind(0).count(), RECORDS_MAX + 1);
+        journal.committed(Monotonic(0).after(RECORD_AGE)).expect("it works");
+        assert_eq!(journal.behind(0).count(), 1);
+        let journal = Journal::open(&disk, path).expect("it opens");
+        assert_eq!(journal.behind(0).count(), 1);
+        assert_eq!(journal.last(), RECORDS_MAX as u64 + 1);
+    }
+}

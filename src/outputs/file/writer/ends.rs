@@ -1,0 +1,74 @@
+//! The ends of files that are there already: what may be appended to them.
+//!
+//! Guarantees: a line never goes behind half a line, nor a member behind half a member or something else; no byte of a file that is
+//! there is changed, it is set aside at most.
+
+use super::whole::{Whole, whole_bytes};
+use super::*;
+
+/// How a file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Something can go behind it.
+    Whole,
+    /// In the middle of a line.
+    WithinLine,
+    /// Nothing that is written here can be read behind it.
+    Unfit,
+}
+
+/// What compressed files begin with (RFC 1952, section 2.3.1; RFC 8878, section 3.1.1).
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+impl<D: Disk> Writer<D> {
+    /// How a file ends that is opened for more. A file that this output knows was looked after when it was opened first.
+    pub(super) fn end_of(&self, path: &[u8], file: &D::File, stat: &Stat) -> io::Result<End> {
+        if stat.length == 0 {
+            return Ok(End::Whole);
+        }
+        let mut head = [0; 4];
+        let count = file.read_at(&mut head, 0)?;
+        let head = &head[..count];
+        let content = match () {
+            () if head.starts_with(GZIP) => Compression::Gzip,
+            () if head.starts_with(ZSTD) => Compression::Zstd,
+            () => Compression::None,
+        };
+        if content != self.options.compression {
+            return Ok(End::Unfit);
+        }
+        if content == Compression::None {
+            let mut last = [0];
+            file.read_at(&mut last, stat.length - 1)?;
+            return Ok(if last == *b"\n" { End::Whole } else { End::WithinLine });
+        }
+        if !self.is_lost && self.journal.knows(path, &Identity::of(stat)) {
+            return Ok(End::Whole);
+        }
+        let whole = whole_bytes(file, 0, stat.length, content)?;
+        Ok(if whole == Whole::Upto(stat.length) { End::Whole } else { End::Unfit })
+    }
+
+    /// Gives a file that nothing can be appended to another name: `path.aside-1`, or the next one that is free.
+    pub(super) fn set_aside(&mut self, path: &[u8]) -> io::Result<()> {
+        let mut number = 1;
+        let aside = loop {
+            let mut name = path.to_vec();
+            name.extend_from_slice(format!(".aside-{number}").as_bytes());
+            match self.disk.stat(as_path(&name)) {
+                Err(error) if is_gone(&error) => break name,
+                Err(error) => return Err(error),
+                Ok(_) => number += 1,
+            }
+        };
+        self.disk.rename(as_path(path), as_path(&aside))?;
+        self.disk.sync_dir(parent(as_path(path)))?;
+        self.warn(&format!(
+            "nothing can be appended to {}, which ends in the middle or is of another format: it is called {} now",
+            as_path(path).display(),
+            as_path(&aside).display()
+        ));
+        Ok(())
+    }
+}
