@@ -136,16 +136,18 @@ pub trait Table: Sized {
             return Err(Fault {
                 kind: FaultKind::Value { found: Some(kind_of(node)), expected },
                 span: Some(node.span),
+                inner: None,
             });
         }
         let Some((_, kind)) = node.entry("type") else {
-            return Err(Fault { kind: FaultKind::Missing("type"), span: None });
+            return Err(Fault { kind: FaultKind::Missing("type"), span: None, inner: None });
         };
         let Value::Scalar(name) = &kind.value else {
             let expected = format!("the name of a type of {}", Self::KIND);
             return Err(Fault {
                 kind: FaultKind::Value { found: Some(kind_of(kind)), expected },
                 span: Some(kind.span),
+                inner: None,
             });
         };
         Self::read_type(&name.text, node).unwrap_or_else(|| {
@@ -153,6 +155,7 @@ pub trait Table: Sized {
             Err(Fault {
                 kind: FaultKind::Word { name: shown, known: Self::NAMES, noun: Self::NOUN },
                 span: Some(kind.span),
+                inner: None,
             })
         })
     }

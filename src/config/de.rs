@@ -14,6 +14,7 @@ use serde::de::{
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 use std::fmt;
+use std::ops::Range;
 
 /// Reads `T` out of a node.
 pub fn read<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Fault> {
@@ -32,6 +33,8 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Where, as soon as a node on the way knows.
     pub span: Option<Span>,
+    /// The part of it that is to blame.
+    pub inner: Option<Span>,
 }
 
 /// The ways a value is wrong.
@@ -39,6 +42,15 @@ pub struct Fault {
 pub enum FaultKind {
     /// A type's own words.
     Custom(String),
+    /// The same, with the place in the text of the value and what to write instead.
+    Placed {
+        /// Bytes of the text.
+        place: Range<usize>,
+        /// What is wrong.
+        message: String,
+        /// What to write instead; may be empty.
+        help: String,
+    },
     /// Not what is expected; what was found is withheld when a variable holds it.
     Value {
         /// What was found.
@@ -69,9 +81,13 @@ pub enum FaultKind {
 impl Fault {
     /// The problem for people.
     pub fn problem(self) -> Problem {
-        let span = self.span.unwrap_or_default();
+        let span = self.inner.or(self.span).unwrap_or_default();
         match self.kind {
             FaultKind::Custom(text) => Problem::error(span, text).label("here"),
+            FaultKind::Placed { message, help, .. } => {
+                let problem = Problem::error(span, message).label("here");
+                if help.is_empty() { problem } else { problem.help(help) }
+            }
             FaultKind::Value { found: Some(found), expected } => {
                 Problem::error(span, format!("expected {expected}")).label(format!("this is {found}"))
             }
@@ -104,11 +120,20 @@ impl Fault {
             return self;
         }
         self.span = Some(node.span);
+        if let (FaultKind::Placed { place, .. }, Value::Scalar(scalar)) = (&self.kind, &node.value) {
+            // Between quotes, or as it stands there. Where escapes or folded lines make it longer the whole is underlined.
+            let quotes = usize::from(!scalar.plain);
+            if node.span.end - node.span.start == scalar.text.len() + 2 * quotes {
+                let start = node.span.start + quotes;
+                self.inner = Some(Span { start: start + place.start, end: start + place.end.max(place.start) });
+            }
+        }
         if matches!(&node.value, Value::Scalar(Scalar { variables: true, .. })) {
+            self.inner = None;
             match &mut self.kind {
                 FaultKind::Value { found, .. } => *found = None,
                 FaultKind::Word { name, .. } => *name = None,
-                FaultKind::Custom(_) | FaultKind::Key { .. } => {
+                FaultKind::Custom(_) | FaultKind::Placed { .. } | FaultKind::Key { .. } => {
                     self.kind = FaultKind::Value { found: None, expected: "another value".to_owned() };
                 }
                 FaultKind::Missing(_) => {}
@@ -116,6 +141,21 @@ impl Fault {
         }
         self
     }
+}
+
+/// What lies between the parts of [`placed`]; no message has it.
+const SEPARATOR: char = '\u{1f}';
+
+/// The words of an error that knows its place in the text of a value: serde takes nothing but words.
+pub fn placed(place: &Range<usize>, message: &str, help: &str) -> String {
+    format!("{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{help}{SEPARATOR}{message}", place.start, place.end)
+}
+
+fn unplaced(text: &str) -> Option<FaultKind> {
+    let mut parts = text.strip_prefix(SEPARATOR)?.splitn(4, SEPARATOR);
+    let (start, end) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let (help, message) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+    Some(FaultKind::Placed { place: start..end, message, help })
 }
 
 /// The nearest name, or all of them.
@@ -141,12 +181,14 @@ impl std::error::Error for Fault {}
 
 impl Error for Fault {
     fn custom<T: fmt::Display>(text: T) -> Fault {
-        Fault { kind: FaultKind::Custom(text.to_string()), span: None }
+        let text = format!("{text:#}");
+        let kind = unplaced(&text).unwrap_or(FaultKind::Custom(text));
+        Fault { kind, span: None, inner: None }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Fault {
         let (found, expected) = (Some(describe(found)), expected.to_string());
-        Fault { kind: FaultKind::Value { found, expected: plain_words(&expected).to_owned() }, span: None }
+        Fault { kind: FaultKind::Value { found, expected: plain_words(&expected).to_owned() }, span: None, inner: None }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Fault {
@@ -155,19 +197,19 @@ impl Error for Fault {
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Fault {
         let found = Some(format!("a list of {length}"));
-        Fault { kind: FaultKind::Value { found, expected: expected.to_string() }, span: None }
+        Fault { kind: FaultKind::Value { found, expected: expected.to_string() }, span: None, inner: None }
     }
 
     fn unknown_variant(name: &str, known: &'static [&'static str]) -> Fault {
-        Fault { kind: FaultKind::Word { name: Some(name.to_owned()), known, noun: "value" }, span: None }
+        Fault { kind: FaultKind::Word { name: Some(name.to_owned()), known, noun: "value" }, span: None, inner: None }
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Fault {
-        Fault { kind: FaultKind::Key { name: name.to_owned(), known }, span: None }
+        Fault { kind: FaultKind::Key { name: name.to_owned(), known }, span: None, inner: None }
     }
 
     fn missing_field(key: &'static str) -> Fault {
-        Fault { kind: FaultKind::Missing(key), span: None }
+        Fault { kind: FaultKind::Missing(key), span: None, inner: None }
     }
 }
 
@@ -372,7 +414,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             _ => {
                 let expected = format!("a map with keys out of {}", list(fields));
                 let kind = FaultKind::Value { found: Some(kind_of(self.node)), expected };
-                Err(Fault { kind, span: Some(self.node.span) })
+                Err(Fault { kind, span: Some(self.node.span), inner: None })
             }
         }
     }
@@ -450,7 +492,8 @@ impl<'de> VariantAccess<'de> for Payload<'de> {
 
     fn unit_variant(self) -> Result<(), Fault> {
         let found = Some("a map".to_owned());
-        Err(Fault { kind: FaultKind::Value { found, expected: "the word alone".to_owned() }, span: None }.at(self.0))
+        Err(Fault { kind: FaultKind::Value { found, expected: "the word alone".to_owned() }, span: None, inner: None }
+            .at(self.0))
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {

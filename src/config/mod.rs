@@ -193,7 +193,9 @@ fn take_single_texts(schema: &mut serde_json::Value, definitions: &serde_json::V
     use serde_json::{Value, json};
     match schema {
         Value::Object(map) => {
-            if map.get("type") == Some(&json!("array")) && map.get("items").is_some_and(|items| is_text(items, definitions)) {
+            if map.get("type") == Some(&json!("array"))
+                && map.get("items").is_some_and(|items| is_text(items, definitions))
+            {
                 map.insert("type".to_owned(), json!(["array", "string"]));
             }
             map.values_mut().for_each(|inner| take_single_texts(inner, definitions));
@@ -204,7 +206,9 @@ fn take_single_texts(schema: &mut serde_json::Value, definitions: &serde_json::V
 }
 
 fn is_text(schema: &serde_json::Value, definitions: &serde_json::Value) -> bool {
-    let text = |kind: &serde_json::Value| kind == "string" || kind.as_array().is_some_and(|kinds| kinds.contains(&"string".into()));
+    let text = |kind: &serde_json::Value| {
+        kind == "string" || kind.as_array().is_some_and(|kinds| kinds.contains(&"string".into()))
+    };
     let name = schema.get("$ref").and_then(|name| name.as_str()).and_then(|name| name.strip_prefix("#/$defs/"));
     let choices = ["anyOf", "oneOf"].iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
     name.and_then(|name| definitions.get(name)).is_some_and(|target| is_text(target, definitions))

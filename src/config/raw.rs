@@ -400,7 +400,11 @@ pub struct Log {
 pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
     if let Some(entries) = root.entries() {
         for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.text.as_str())) {
-            let fault = Fault { kind: FaultKind::Key { name: key.text.clone(), known: KEYS }, span: Some(key.span) };
+            let fault = Fault {
+                kind: FaultKind::Key { name: key.text.clone(), known: KEYS },
+                span: Some(key.span),
+                inner: None,
+            };
             problems.push(fault.problem());
         }
     }

@@ -3,11 +3,14 @@
 //! Guarantees: an error of an evaluation allocates nothing, since conditions fail on every event that lacks the field.
 
 use super::PathIndex;
+use crate::config::de::placed;
+use std::fmt;
 use std::ops::Range;
 
 /// An expression that was refused, with the place in its source.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+///
+/// Its alternate form (`{:#}`) says place and help too, for whoever reads configurations: see [`crate::config::de::placed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExprError {
     /// Bytes of the source that are to blame; empty at its end if something is missing there.
     pub span: Range<usize>,
@@ -15,6 +18,17 @@ pub struct ExprError {
     pub message: String,
     /// What to write instead, where that is known.
     pub help: Option<String>,
+}
+
+impl std::error::Error for ExprError {}
+
+impl fmt::Display for ExprError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match f.alternate() {
+            true => f.write_str(&placed(&self.span, &self.message, self.help.as_deref().unwrap_or_default())),
+            false => f.write_str(&self.message),
+        }
+    }
 }
 
 impl ExprError {
