@@ -143,6 +143,70 @@ impl Fault {
     }
 }
 
+/// What a word of another collector is called here.
+fn foreign(name: &str, known: &[&str]) -> Option<&'static str> {
+    let same = |(foreign, here): &&(&str, &str)| foreign.eq_ignore_ascii_case(name) && known.contains(here);
+    FOREIGN.iter().find(same).map(|(_, here)| *here)
+}
+
+/// The key that is meant by one that does not exist.
+pub fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    foreign(name, known).or_else(|| nearest(name, known.iter().copied()))
+}
+
+/// Words of other collectors (Vector, Fluent Bit, Fluentd, Logstash, Filebeat, Promtail), and what is called so here.
+const FOREIGN: [(&str, &str); 49] = [
+    ("sources", "inputs"),
+    ("source", "inputs"),
+    ("input", "inputs"),
+    ("sinks", "outputs"),
+    ("sink", "outputs"),
+    ("output", "outputs"),
+    ("targets", "outputs"),
+    ("filters", "transforms"),
+    ("filter", "transforms"),
+    ("processors", "transforms"),
+    ("pipeline_stages", "transforms"),
+    ("scrape_configs", "inputs"),
+    ("service", "admin"),
+    ("api", "admin"),
+    ("http_server", "admin"),
+    ("buffer", "wal"),
+    ("queue", "wal"),
+    ("storage", "wal"),
+    ("dead_letter_queue", "dlq"),
+    ("log_level", "log"),
+    ("logging", "log"),
+    ("workers", "shards"),
+    ("threads", "shards"),
+    ("path", "include"),
+    ("paths", "include"),
+    ("exclude_path", "exclude"),
+    ("exclude_files", "exclude"),
+    ("ignore_files", "exclude"),
+    ("read_from", "start_at"),
+    ("read_from_head", "start_at"),
+    ("start_position", "start_at"),
+    ("codec", "parse"),
+    ("decoding", "parse"),
+    ("parser", "parse"),
+    ("format", "encode"),
+    ("encoding", "encode"),
+    ("hosts", "endpoints"),
+    ("host", "endpoints"),
+    ("endpoint", "endpoints"),
+    ("index_name", "index"),
+    ("uri", "url"),
+    ("filename", "path"),
+    ("condition", "when"),
+    ("route", "when"),
+    ("tail", "file"),
+    ("files", "file"),
+    ("opensearch", "elasticsearch"),
+    ("es", "elasticsearch"),
+    ("stdout", "console"),
+];
+
 /// What lies between the parts of [`placed`]; no message has it.
 const SEPARATOR: char = '\u{1f}';
 
@@ -160,6 +224,9 @@ fn unplaced(text: &str) -> Option<FaultKind> {
 
 /// The nearest name, or all of them.
 pub fn suggestion(name: &str, known: &[&str], all: &str) -> String {
+    if let Some(here) = foreign(name, known) {
+        return format!("it is called `{here}` here");
+    }
     match nearest(name, known.iter().copied()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None if known.is_empty() => "nothing can be configured here".to_owned(),

@@ -3,8 +3,7 @@
 //! Guarantees: what a mistake is about is struck out and the rest is read again, until nothing is wrong or what is wrong follows
 //! from what was struck out; each mistake is told once. Bounded: [`FAULTS_MAX`] mistakes of one component.
 
-use super::de::{Fault, FaultKind};
-use super::nearest::nearest;
+use super::de::{Fault, FaultKind, meant};
 use super::node::{Node, Scalar, Value};
 use super::problem::Span;
 
@@ -45,7 +44,7 @@ pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) 
         // A key that was struck out, or meant by one that was, is missing for that.
         let follows = matches!(&fault.kind, FaultKind::Missing(key) if struck.keys.iter().any(|struck| struck == key));
         if let FaultKind::Key { name, known } = &fault.kind {
-            struck.keys.extend(nearest(name, known.iter().copied()).map(str::to_owned));
+            struck.keys.extend(meant(name, known).map(str::to_owned));
         }
         let span = fault.span;
         if !follows {

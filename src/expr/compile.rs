@@ -271,9 +271,28 @@ fn refuse_unless(fits: bool, expr: &Expr, message: impl FnOnce() -> String) -> R
     if fits { Ok(()) } else { Err(ExprError::new(expr.span.clone(), message())) }
 }
 
+/// What other languages' functions are called here.
+fn foreign(name: &str) -> Option<&'static str> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "length" | "len" | "count" | "strlen" => "write `size(field)`",
+        "match" | "regex" | "regex_match" | "match_regex" => "write `field.matches(\"pattern\")`",
+        "is_null" | "isnull" => "write `field == null`",
+        "is_defined" | "defined" | "present" | "exists" => "write `has(field)`",
+        "downcase" | "lower" | "lowercase" | "tolower" => "change the field with the verb `lowercase` first",
+        "upcase" | "upper" | "uppercase" | "toupper" => "change the field with the verb `uppercase` first",
+        "to_int" | "toint" | "parse_int" | "tonumber" => "write `int(field)`",
+        "to_float" | "tofloat" | "parse_float" => "write `double(field)`",
+        "to_string" | "tostring" => "write `string(field)`",
+        _ => return None,
+    })
+}
+
 fn find_function(call: &Call) -> Result<&'static Row, ExprError> {
     let Some(row) = FUNCTIONS.iter().find(|row| row.name == call.name) else {
         let error = ExprError::new(call.name_span.clone(), format!("there is no function `{}`", call.name));
+        if let Some(help) = foreign(&call.name) {
+            return Err(error.help(help));
+        }
         let names = FUNCTIONS.iter().map(|row| row.name).chain(macros::NAMES);
         return Err(match nearest(&call.name, names) {
             Some(name) => error.help(format!("did you mean `{name}`?")),

@@ -119,7 +119,8 @@ impl<'a> Lexer<'a> {
         let span = self.at..self.at + symbol.len();
         self.at = span.end;
         if *symbol == "=" {
-            return Err(ExprError::new(span, "`=` compares nothing").help("write `==`"));
+            let help = if self.byte(0) == b'~' { "write `field.matches(\"pattern\")`" } else { "write `==`" };
+            return Err(ExprError::new(span, "`=` compares nothing").help(help));
         }
         Ok(Token::Symbol(symbol))
     }

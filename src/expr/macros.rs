@@ -25,6 +25,9 @@ pub(super) fn compile(compiler: &mut Compiler, call: &Call, expr: &Expr) -> Opti
         ("map", Some(range)) => Some(walk(compiler, WalkKind::Map, range, call, expr)),
         (name, None) if NAMES.contains(&name) => {
             let error = ExprError::new(call.name_span.clone(), format!("`{name}` is called on a list or a map"));
+            if name == "exists" && call.receiver.is_none() && call.arguments.len() == 1 {
+                return Some(Err(error.help("write `has(field)` to ask whether there is a field")));
+            }
             Some(Err(error.help(format!("for example `tags.{name}(tag, tag.startsWith(\"a\"))`"))))
         }
         _ => None,

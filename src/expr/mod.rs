@@ -13,6 +13,7 @@ mod ast;
 mod check;
 mod compile;
 mod dashes;
+mod doubts;
 mod error;
 mod eval;
 mod functions;
@@ -27,6 +28,7 @@ mod tests;
 mod time;
 mod value;
 
+pub use doubts::Doubt;
 pub use error::{EvalError, ExprError};
 pub use eval::{FieldValue, Fields, Scratch};
 pub use value::{List, Map, Text, Value};
@@ -62,6 +64,7 @@ pub struct Program {
     paths: Arc<[Path]>,
     patterns: Arc<[Regex]>,
     dashed_name: Option<Arc<(String, String)>>,
+    doubt: Option<Arc<Doubt>>,
 }
 
 impl Program {
@@ -112,6 +115,7 @@ impl Program {
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
             dashed_name: dashes::dashed_name(&expr, source).map(Arc::new),
+            doubt: doubts::first_doubt(&expr).map(Arc::new),
         };
         Ok((program, found))
     }
@@ -124,6 +128,11 @@ impl Program {
     /// A subtraction that looks like the name of a field, as it is written, and how that field is written.
     pub fn dashed_name(&self) -> Option<(&str, &str)> {
         self.dashed_name.as_deref().map(|(written, field)| (written.as_str(), field.as_str()))
+    }
+
+    /// Something in it that is hardly meant.
+    pub fn doubt(&self) -> Option<&Doubt> {
+        self.doubt.as_deref()
     }
 
     /// Every path that it may read, each once, in the order of their numbers.

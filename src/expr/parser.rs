@@ -78,17 +78,40 @@ impl Parser {
             Token::Int(_) | Token::Uint(_) | Token::Double(_) => "a number".to_owned(),
             Token::End => "the end".to_owned(),
         };
+        // A word that other languages have for an operator stands before what is not understood, or is it.
+        let before = self.at.checked_sub(1).map(|before| &self.tokens[before]);
+        if let Some((Token::Word(word), span)) = before
+            && word.eq_ignore_ascii_case("not")
+        {
+            return ExprError::new(span.clone(), format!("`{word}` is no operator here")).help("write `!`");
+        }
         let error = ExprError::new(span.clone(), format!("expected {what}, found {found}"));
+        let before = before.map(|(token, _)| token);
         match token {
             Token::Word(word) => match word.to_ascii_lowercase().as_str() {
                 "and" => error.help("write `&&`"),
                 "or" => error.help("write `||`"),
                 "not" => error.help("write `!`"),
-                "is" => error.help("write `==`"),
+                "is" | "eq" | "equals" => error.help("write `==`"),
+                "ne" | "neq" => error.help("write `!=`"),
+                "gt" => error.help("write `>`"),
+                "ge" | "gte" => error.help("write `>=`"),
+                "lt" => error.help("write `<`"),
+                "le" | "lte" => error.help("write `<=`"),
                 "if" | "then" | "else" => error.help("write `condition ? value : other`"),
                 "like" | "matches" => error.help("write `field.matches(\"pattern\")`"),
+                word @ ("contains" | "startswith" | "endswith") => {
+                    let name = match word {
+                        "startswith" => "startsWith",
+                        "endswith" => "endsWith",
+                        name => name,
+                    };
+                    error.help(format!("write `field.{name}(\"text\")`"))
+                }
                 _ => error,
             },
+            Token::Symbol(">") if before == Some(&Token::Symbol("<")) => error.help("write `!=`"),
+            Token::Symbol(",") if what == "`)`" => error.help("a list is written in brackets: [\"a\", \"b\"]"),
             Token::Symbol("{") => error.help("write a map as a value of its own: {\"name\": value}"),
             _ => error,
         }

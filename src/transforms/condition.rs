@@ -65,13 +65,17 @@ impl Condition {
 
     /// What is odd about it, though it can be tested.
     pub fn doubt(&self) -> Option<Mistake> {
-        self.0.dashed_name().map(|(written, field)| Mistake {
+        let dashed = self.0.dashed_name().map(|(written, field)| Mistake {
             key: String::new(),
             what: format!("`{written}` is a subtraction"),
             help: format!(
                 "the field is written with backquotes, {field}, and the condition in quotes then; to subtract, put blanks \
                  around the dash"
             ),
+        });
+        dashed.or_else(|| {
+            let doubt = self.0.doubt()?;
+            Some(Mistake { key: String::new(), what: doubt.what.clone(), help: doubt.help.clone() })
         })
     }
 
