@@ -22,8 +22,9 @@ use tailwater_shards::shape::Field;
 /// byte for byte. Names of fields are not looked at.
 ///
 /// - `email`: addresses with a domain of at least two parts.
-/// - `card`: numbers of 13 to 19 digits with single spaces or dashes between them that begin with 2 to 6 and whose check digit is
-///   right; also where a number of JSON is one.
+/// - `card`: numbers of 13 to 19 digits with single spaces or dashes between them that begin with 2 to 6 (the industries that give
+///   out cards, ISO/IEC 7812-1) and whose check digit is right, but for dates such as 20261123102030; also where a number of JSON is
+///   one.
 /// - `ipv4` and `ipv6`: addresses, the latter in every form that is valid.
 /// - `bearer`: what follows the word `bearer`, unless it is a short word of letters, as in a sentence.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]

@@ -147,18 +147,22 @@ fn is_fraction(text: &[u8], start: usize, behind: &[u8]) -> bool {
     digit_point || matches!(behind, [b'.', b'0'..=b'9', ..])
 }
 
-/// Whether digits are those of a card: first digits that are given out, a length that goes with them, the check digit.
+/// Whether digits read as a date and time of this century: 20261123102030, with or without milliseconds.
+fn is_moment(digits: &[u8]) -> bool {
+    let number = |from: usize| digits[from] * 10 + digits[from + 1];
+    matches!(digits.len(), 14 | 17)
+        && number(0) == 20
+        && (1..=12).contains(&number(4))
+        && (1..=31).contains(&number(6))
+        && number(8) < 24
+        && number(10) < 60
+        && number(12) < 60
+}
+
+/// Whether digits are those of a card: the length, a first digit of an industry that gives out cards (ISO/IEC 7812-1, section 4.2:
+/// 2 to 6), and the check digit (annex B). Ranges of issuers change with each of them, and a number that is not recognised is shown.
 fn is_card(digits: &[u8]) -> bool {
-    if digits.len() < 13 {
-        return false;
-    }
-    let first = digits[..4].iter().fold(0u16, |number, digit| number * 10 + u16::from(*digit));
-    let given_out = match first {
-        2200..=2204 | 2221..=2720 => digits.len() >= 16,
-        3000..=3999 => digits.len() >= 14,
-        4000..=6999 => true,
-        _ => false,
-    };
+    let given_out = digits.len() >= 13 && matches!(digits[0], 2..=6) && !is_moment(digits);
     let sum: u32 = digits
         .iter()
         .rev()
@@ -286,6 +290,8 @@ mod tests {
             ("4222222222222", &["4222222222222"]),
             ("order 12 4111 1111 1111 1111 99", &["4111 1111 1111 1111"]),
             ("6304000000000000000", &["6304000000000000000"]),
+            ("2131000000000008 3209160731596", &["2131000000000008", "3209160731596"]),
+            ("20659351699755", &["20659351699755"]),
         ] {
             assert_eq!(found(Preset::Card, text), expected, "{text}");
         }
@@ -300,6 +306,8 @@ mod tests {
             "1795429230123",
             "1795429230123456789",
             "20261123102030",
+            "20261123102034",
+            "20261123102030121",
             "4111  1111 1111 1111",
             "0000000000000000",
             "",
