@@ -14,7 +14,7 @@ use crate::process;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::{ComponentLabels, Exporter, Totals};
 use crate::transforms::enrich::watched::{Keeper, Kept};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,16 +77,20 @@ pub struct Running {
 pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> {
     let drain_timeout = plan.drain_timeout;
     let (stop, heeded) = (options.stop.clone(), options.stop.clone());
-    ignore_size_limit()?;
-    let signals = Signals::new([SIGTERM, SIGINT])
+    survive_signals()?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| RunError::Failed(format!("signals cannot be caught: {error}")))?;
-    let running = start(plan, options)?;
     let closer = signals.handle();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || heed(signals, &heeded, drain_timeout))
-        .map_err(|error| RunError::Failed(format!("the thread for signals cannot be started: {error}")))?;
-    let totals = running.wait();
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let failed = |error| RunError::Failed(format!("a thread for the end cannot be started: {error}"));
+    thread("signals").spawn(move || heed(signals, &heeded)).map_err(failed)?;
+    let (ended, ending) = mpsc::channel::<()>();
+    let bounded = stop.clone();
+    thread("drain timeout").spawn(move || bound_the_drain(&bounded, &ending, drain_timeout)).map_err(failed)?;
+    let totals = start(plan, options).and_then(Running::wait);
+    // Whatever ended it, nobody waits for a drain any more.
+    drop(ended);
+    stop.enter(Phase::Draining);
     closer.close();
     match totals {
         Ok(_) if stop.phase() == Phase::Forced => Err(RunError::Unfinished),
@@ -94,11 +98,13 @@ pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> 
     }
 }
 
-/// A write beyond the limit of file sizes fails like one on a full disk, which is waited for, rather than end the process.
-fn ignore_size_limit() -> Result<(), RunError> {
-    signal_hook::flag::register(SIGXFSZ, Arc::default())
-        .map(drop)
-        .map_err(|error| RunError::Failed(format!("the signal of the limit of file sizes cannot be caught: {error}")))
+/// Signals that would end the process and mean no end. A write beyond the limit of file sizes fails like one on a full disk, which is
+/// waited for. SIGHUP, SIGUSR1 and SIGUSR2 ask other programs to read their configuration or open their files anew.
+pub fn survive_signals() -> Result<(), RunError> {
+    [SIGXFSZ, SIGHUP, SIGUSR1, SIGUSR2].into_iter().try_for_each(|signal| {
+        let caught = signal_hook::flag::register(signal, Arc::default());
+        caught.map(drop).map_err(|error| RunError::Failed(format!("signal {signal} cannot be caught: {error}")))
+    })
 }
 
 /// Starts a plan and returns at once.
@@ -175,32 +181,37 @@ impl Running {
 const SAME_WISH: Duration = Duration::from_millis(100);
 
 /// Enters the phases that signals ask for; ends with the process.
-fn heed(mut signals: Signals, stop: &Stop, drain_timeout: Duration) {
-    let (drained, waiting) = mpsc::channel::<()>();
-    let mut waiting = Some(waiting);
-    let mut first = Instant::now();
+fn heed(mut signals: Signals, stop: &Stop) {
+    let mut first = None;
     for signal in signals.forever() {
-        if let Some(waiting) = waiting.take() {
-            first = Instant::now();
-            tracing::info!(signal, "draining; a second signal ends at once");
-            stop.enter(Phase::Draining);
-            let stop = stop.clone();
-            let timer = std::thread::Builder::new().name("drain timeout".to_owned());
-            let started = timer.spawn(move || {
-                if let Err(mpsc::RecvTimeoutError::Timeout) = waiting.recv_timeout(drain_timeout) {
-                    tracing::warn!("not all was delivered within drain_timeout; the rest waits in the log");
-                    stop.enter(Phase::Forced);
-                }
-            });
-            if started.is_err() {
-                tracing::warn!("no thread for drain_timeout: only a second signal ends the drain");
+        if signal == SIGHUP {
+            tracing::info!(
+                "SIGHUP: the configuration is read at the start only; restart to take over what has changed"
+            );
+            continue;
+        }
+        match first {
+            None => {
+                first = Some(Instant::now());
+                tracing::info!(signal, "draining; a second signal ends at once");
+                stop.enter(Phase::Draining);
             }
-        } else if first.elapsed() >= SAME_WISH {
-            tracing::warn!(signal, "ending at once; what is not delivered waits in the log");
-            stop.enter(Phase::Forced);
+            Some(first) if first.elapsed() >= SAME_WISH => {
+                tracing::warn!(signal, "ending at once; what is not delivered waits in the log");
+                stop.enter(Phase::Forced);
+            }
+            Some(_) => {}
         }
     }
-    drop(drained);
+}
+
+/// Ends a drain that takes longer than it may, whether a signal or the end of all inputs began it. Returns when `ending` is closed.
+fn bound_the_drain(stop: &Stop, ending: &mpsc::Receiver<()>, drain_timeout: Duration) {
+    futures_lite::future::block_on(stop.reached(Phase::Draining));
+    if let Err(mpsc::RecvTimeoutError::Timeout) = ending.recv_timeout(drain_timeout) {
+        tracing::warn!("not all was delivered within drain_timeout; the rest waits in the log");
+        stop.enter(Phase::Forced);
+    }
 }
 
 /// Where the log's files are. In memory nothing is carried from one life to the next; the data directory then holds only what

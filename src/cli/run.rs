@@ -17,6 +17,8 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    // From the first moment: a signal that comes while the configuration is read means no end either.
+    app::survive_signals()?;
     let Some(Loaded { plan, .. }) = configuration::load(&arguments.file) else {
         return Ok(Exit::Configuration);
     };

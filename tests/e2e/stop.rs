@@ -6,6 +6,7 @@ use crate::metrics;
 use crate::product::Product;
 use crate::wait::{pause, wait_for};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -123,4 +124,90 @@ fn drop_newest_counts_what_it_drops() {
 #[test]
 fn drop_oldest_counts_what_it_drops() {
     dropped_events_are_counted("drop_oldest");
+}
+
+/// How an end is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    /// Standard input ends.
+    EndOfInput,
+    Term,
+    Int,
+}
+
+/// How the output is.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Takes,
+    /// Its server is not there.
+    Dead,
+    /// It cannot be opened, with events to deliver.
+    Closed,
+    /// The same with nothing to deliver.
+    ClosedIdle,
+}
+
+/// All ends: what asks, how the output is, and the exit code. Where something is left the drain is waited for.
+#[test]
+fn each_end_says_whether_all_was_delivered() {
+    let cases = [
+        (Ask::EndOfInput, State::Takes, 0),
+        (Ask::EndOfInput, State::Dead, 75),
+        (Ask::EndOfInput, State::Closed, 75),
+        (Ask::EndOfInput, State::ClosedIdle, 0),
+        (Ask::Term, State::Takes, 0),
+        (Ask::Term, State::Dead, 75),
+        (Ask::Term, State::Closed, 75),
+        (Ask::Term, State::ClosedIdle, 0),
+        (Ask::Int, State::Dead, 75),
+    ];
+    for (ask, state, code) in cases {
+        let mut case = Case::new("ends");
+        case.extra = "drain_timeout: 1s\n".to_owned();
+        let tls = case.path("missing.pem").display().to_string();
+        let output = match state {
+            State::Takes => case.json_output(),
+            State::Dead => "{type: http, url: \"http://127.0.0.1:9/x\"}".to_owned(),
+            State::Closed | State::ClosedIdle => {
+                format!("{{type: http, url: \"https://127.0.0.1:9/x\", tls: {{ca_file: \"{tls}\"}}}}")
+            }
+        };
+        let config = case.configure("{type: stdin}", &output);
+        let (mut product, mut input) = Product::start_piped(&case, &config);
+        for part in ["127.0.0.1:9", "drain_timeout", "missing.pem", "suppressed", "waits in the log"] {
+            product.expect(part);
+        }
+        product.wait_for_log(&["started"]);
+        if !matches!(state, State::ClosedIdle) {
+            input.write_all(b"a line\n").expect("it reads");
+        }
+        let started = Instant::now();
+        match ask {
+            Ask::EndOfInput => drop(input),
+            Ask::Term | Ask::Int => {
+                wait_for("the line in the log", || match metrics::logged_events(case.admin_port)? {
+                    0 if !matches!(state, State::ClosedIdle) => Err(product.state()),
+                    _ => Ok(()),
+                });
+                product.signal(if matches!(ask, Ask::Term) { "TERM" } else { "INT" });
+            }
+        }
+        assert_eq!(product.wait().code(), Some(code), "{ask:?} {state:?}: {}", product.state());
+        assert!(code == 0 || started.elapsed() >= Duration::from_secs(1), "{ask:?} {state:?}: it did not wait");
+    }
+}
+
+#[test]
+fn signals_that_mean_no_end_end_nothing() {
+    let case = Case::new("other-signals");
+    let config = case.files_to_file("logs/*.log");
+    let mut product = Product::start(&case, &config);
+    for signal in ["HUP", "USR1", "USR2"] {
+        product.signal(signal);
+        product.wait_for_log(&["started"]);
+        product.signal(signal);
+    }
+    product.wait_for_log(&["SIGHUP", "restart"]);
+    case.write("logs/app.log", &block(1, 100));
+    product.finish(&case.output(), 100);
 }

@@ -253,7 +253,8 @@ impl<E: Env> Deliverer<E> {
             };
             self.report(&message);
             self.show_oldest().await;
-            if self.pause(backoff, None).await || self.stop.is_asked() && self.intakes.all_ended() {
+            // With nothing to deliver it need not open; what it has to deliver is waited for until the end is forced.
+            if self.pause(backoff, None).await || self.intakes.all_ended() && self.find_next().await.is_none() {
                 return None;
             }
         }
