@@ -299,8 +299,45 @@ pub enum Encode {
     /// The whole event, a JSON object a line.
     #[default]
     Json,
-    /// The message as it came, a line each; bytes that were no UTF-8 are U+FFFD.
+    /// The message, a line each; bytes that were no UTF-8 are U+FFFD.
     Text,
+}
+
+/// What becomes of newlines inside a text, so that an event is one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Newlines {
+    /// They are written as `\n`, and carriage returns before them as `\r`.
+    #[default]
+    Escape,
+    /// Each becomes a space.
+    Space,
+    /// They stay: an event may be several lines, and whoever sends one can make it look like several.
+    Keep,
+}
+
+/// What becomes of an event that has no text to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutMessage {
+    /// It goes to the dead letter queue.
+    #[default]
+    DeadLetter,
+    /// It is written as JSON.
+    Json,
+    /// An empty line is written.
+    Empty,
+}
+
+/// How texts are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextForm<'a> {
+    /// The field that holds the text.
+    pub field: &'a str,
+    /// Newlines in it.
+    pub newlines: Newlines,
+    /// Events without it.
+    pub without: WithoutMessage,
 }
 
 /// How deliveries are grouped.

@@ -6,7 +6,7 @@
 
 use super::encoding::{Encoding, message_field, output_full};
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
-use crate::config::types::{Batching, Encode, Retry, WhenFull};
+use crate::config::types::{Batching, Encode, Newlines, Retry, TextForm, WhenFull, WithoutMessage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::io::{self, ErrorKind, Write};
@@ -25,6 +25,10 @@ pub struct Settings {
     pub encode: Encode,
     /// With `encode: text`, the field that holds the message.
     pub message_field: String,
+    /// With `encode: text`, what becomes of newlines inside a message.
+    pub newlines: Newlines,
+    /// With `encode: text`, what becomes of an event that has no message.
+    pub without_message: WithoutMessage,
     /// How deliveries are grouped.
     pub batch: Batching,
     /// How failed deliveries are tried again.
@@ -38,6 +42,8 @@ impl Default for Settings {
         Settings {
             encode: Encode::default(),
             message_field: message_field(),
+            newlines: Newlines::default(),
+            without_message: WithoutMessage::default(),
             batch: Batching::default(),
             retry: Retry::default(),
             when_full: WhenFull::default(),
@@ -57,7 +63,8 @@ impl Component for Settings {
 
 impl<E: Env> OutputSettings<E> for Settings {
     fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
-        let encoding = Encoding::new(self.encode, &self.message_field);
+        let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
+        let encoding = Encoding::new(self.encode, &form);
         Arc::new(Spec { encoding, target: Arc::new(Mutex::new(io::stdout())), writing: Arc::default() })
     }
 
@@ -130,7 +137,8 @@ impl<E: Env> Output for Console<E> {
         Box::pin(async move {
             let mut buffer = std::mem::take(&mut self.buffer);
             buffer.clear();
-            self.encoding.delivery(delivery, &mut buffer);
+            let mut refused = Vec::new();
+            self.encoding.delivery(delivery, &mut buffer, &mut refused);
             let (target, writing) = (self.target.clone(), self.writing.clone());
             let written = self.context.env.blocking(move || {
                 let _writing = writing;
@@ -141,7 +149,8 @@ impl<E: Env> Output for Console<E> {
             let (buffer, result) = written.await;
             self.buffer = buffer;
             match result {
-                Ok(()) => Outcome::Delivered,
+                Ok(()) if refused.is_empty() => Outcome::Delivered,
+                Ok(()) => Outcome::Rejected(refused),
                 Err(error) => self.failed(&error),
             }
         })
@@ -265,7 +274,10 @@ mod tests {
     #[test]
     fn text_is_the_message_alone() {
         let target = Arc::new(Mutex::new(Terminal::default()));
-        let encoding = Encoding::new(Encode::Text, "m");
+        let encoding = Encoding::new(
+            Encode::Text,
+            &TextForm { field: "m", newlines: Newlines::Escape, without: WithoutMessage::Json },
+        );
         deliver(encoding, &target, vec!["{\"a\":1,\"m\":\"x\\ty\"}\n".to_owned(), "{\"a\":2}\n".to_owned()]);
         assert_eq!(target.lock().expect("no panic").written, b"x\ty\n{\"a\":2}\n");
     }

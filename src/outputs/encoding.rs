@@ -1,9 +1,9 @@
 //! What outputs that write lines share: how an event's line leaves, and what happens when the log is full.
 //!
-//! Guarantees: events leave in order, each with one newline at its end. Does not compress, batch or write.
+//! Guarantees: events leave in order, each with one newline at its end, or are refused. Does not compress, batch or write.
 
 use crate::codec::text::TextEncoder;
-use crate::config::types::{Encode, WhenFull};
+use crate::config::types::{Encode, TextForm, WhenFull};
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::plugin::{Delivery, Event, Piece};
 
@@ -17,34 +17,42 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// What the keys `encode` and `message_field` ask for.
-    pub fn new(encode: Encode, message_field: &str) -> Encoding {
+    /// What the keys of an output ask for.
+    pub fn new(encode: Encode, form: &TextForm<'_>) -> Encoding {
         match encode {
             Encode::Json => Encoding::Json,
-            Encode::Text => Encoding::Text(TextEncoder::new(message_field)),
+            Encode::Text => Encoding::Text(TextEncoder::new(form)),
         }
     }
 
-    /// Appends one event.
-    pub fn event(&self, event: Event<'_>, out: &mut Vec<u8>) {
+    /// Appends the event at `index`, or says why it is refused.
+    pub fn event(&self, event: Event<'_>, index: u64, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         match self {
             Encoding::Json => out.extend_from_slice(event.line),
-            Encoding::Text(text) => text.push(event.line, out),
+            Encoding::Text(text) => {
+                if !text.push(event.line, out) {
+                    refused.push((index, text.refusal()));
+                }
+            }
         }
     }
 
-    /// Appends the events of a piece.
-    pub fn piece(&self, piece: &Piece<'_>, out: &mut Vec<u8>) {
+    /// Appends the events of a piece, of which the first is at `first`.
+    pub fn piece(&self, piece: &Piece<'_>, first: u64, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         match (self, piece.lines()) {
             (Encoding::Json, Some(lines)) => out.extend_from_slice(lines),
-            _ => piece.iter().for_each(|event| self.event(event, out)),
+            _ => (first..).zip(piece.iter()).for_each(|(index, event)| self.event(event, index, out, refused)),
         }
     }
 
     /// Appends the events of a delivery.
-    pub fn delivery(&self, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
+    pub fn delivery(&self, delivery: &Delivery<'_>, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         out.reserve(usize::try_from(delivery.bytes).unwrap_or(0));
-        delivery.pieces.iter().for_each(|piece| self.piece(piece, out));
+        let mut first = 0;
+        for piece in &delivery.pieces {
+            self.piece(piece, first, out, refused);
+            first += piece.events();
+        }
     }
 }
 

@@ -15,7 +15,9 @@ use super::requests::part::{Part, Slice};
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, verdict_of_status};
 use crate::codec::text::TextEncoder;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
-use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
+use crate::config::types::{
+    Batching, ByteSize, Newlines, Period, RequestBatching, Retry, TextForm, WhenFull, WithoutMessage,
+};
 use crate::net::auth::{Auth, Secret};
 use crate::net::client::Head;
 use crate::net::reply::Reply;
@@ -81,6 +83,12 @@ pub struct Settings {
     /// With `framing: text`, the field that holds the message.
     #[serde(default = "message_field")]
     pub message_field: String,
+    /// With `framing: text`, what becomes of newlines inside a message.
+    #[serde(default)]
+    pub newlines: Newlines,
+    /// With `framing: text`, what becomes of an event that has no message.
+    #[serde(default)]
+    pub without_message: WithoutMessage,
     /// How bodies are compressed.
     #[serde(default)]
     pub compression: Compression,
@@ -178,7 +186,11 @@ impl Settings {
     fn bodies(&self) -> Bodies {
         match self.framing {
             Framing::Ndjson => Bodies::Lines(Encoding::Json),
-            Framing::Text => Bodies::Lines(Encoding::Text(TextEncoder::new(&self.message_field))),
+            Framing::Text => {
+                let form =
+                    TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
+                Bodies::Lines(Encoding::Text(TextEncoder::new(&form)))
+            }
             Framing::JsonArray => Bodies::Array,
         }
     }
@@ -248,11 +260,11 @@ impl Protocol for Bodies {
         0
     }
 
-    fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, _: &mut Vec<(u64, String)>) {
+    fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         match self {
             Bodies::Lines(encoding) => part.visit(delivery, |slice| match slice {
-                Slice::Piece(piece, _) => encoding.piece(piece, out),
-                Slice::Event(event, _) => encoding.event(event, out),
+                Slice::Piece(piece, first) => encoding.piece(piece, first, out, refused),
+                Slice::Event(event, index) => encoding.event(event, index, out, refused),
             }),
             Bodies::Array => {
                 out.push(b'[');

@@ -47,7 +47,7 @@ mod writer;
 use super::encoding::{Encoding, message_field, output_full};
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
-use crate::config::types::{Batching, ByteSize, Encode, Period, Retry, WhenFull};
+use crate::config::types::{Batching, ByteSize, Encode, Newlines, Period, Retry, TextForm, WhenFull, WithoutMessage};
 use compress::Compression;
 use record::State;
 use schemars::JsonSchema;
@@ -117,6 +117,12 @@ pub struct Settings {
     /// With `encode: text`, the field that holds the message.
     #[serde(default = "message_field")]
     pub message_field: String,
+    /// With `encode: text`, what becomes of newlines inside a message.
+    #[serde(default)]
+    pub newlines: Newlines,
+    /// With `encode: text`, what becomes of an event that has no message.
+    #[serde(default)]
+    pub without_message: WithoutMessage,
     /// How files are compressed.
     #[serde(default)]
     pub compression: Compression,
@@ -203,7 +209,8 @@ impl<E: Env> OutputSettings<E> for Settings {
             open_files_max: self.max_open_files as usize,
             state_bytes_max: COMMIT_STATE_BYTES_MAX,
         };
-        let encoding = Encoding::new(self.encode, &self.message_field);
+        let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
+        let encoding = Encoding::new(self.encode, &form);
         Arc::new(Spec { template: self.template(), encoding, options })
     }
 
@@ -302,7 +309,7 @@ impl<E: Env> Output for FileOutput<E> {
         Box::pin(async move {
             match self.write(delivery).await {
                 Ok(refused) if refused.is_empty() => Outcome::Delivered,
-                Ok(refused) => Outcome::Rejected(self.events_of(delivery, &refused)),
+                Ok(refused) => Outcome::Rejected(refused),
                 Err(error) => {
                     let lost = self.writer.as_mut().is_some_and(|writer| writer.has_lost(&error));
                     let error = format!("output {}: {error}", self.context.name);
@@ -370,24 +377,31 @@ impl<E: Env> FileOutput<E> {
         result
     }
 
-    /// Returns the paths that cannot be written. An error means that nothing of the delivery counts.
-    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<Vec<Refused>, String> {
+    /// Returns the events that cannot be written, and why. An error means that nothing of the delivery counts.
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<Vec<(u64, String)>, String> {
         if self.context.env.now().since(self.looked_after) >= LOOK_FIRST_AFTER {
             self.look_after().await;
         }
-        if self.write_directly(delivery).await? {
-            return Ok(Vec::new());
+        let mut refused = Vec::new();
+        if self.write_directly(delivery, &mut refused).await? {
+            return Ok(refused);
         }
         if self.writer.as_ref().is_some_and(Writer::is_waiting) {
             self.blocking(Writer::flush).await?;
         }
-        let mut groups = self.groups(delivery).await;
+        let mut groups = self.groups(delivery, &mut refused).await;
         let fixed = self.template.has_fields().then(|| self.template.fixed_directory());
         let work = move |writer: &mut Writer<E::Disk>, now| {
             let refused = fixed.map(|fixed| writer.refuse(&mut groups, &fixed)).unwrap_or_default();
             writer.accept(groups, now).map(|()| refused)
         };
-        self.blocking(work).await
+        let paths = self.blocking(work).await?;
+        if !paths.is_empty() {
+            refused.extend(self.events_of(delivery, &paths));
+            refused.sort_by_key(|(index, _)| *index);
+            refused.dedup_by_key(|(index, _)| *index);
+        }
+        Ok(refused)
     }
 
     /// The events whose paths were refused, by their index in the delivery.
@@ -404,7 +418,11 @@ impl<E: Env> FileOutput<E> {
     }
 
     /// Writes a delivery whose file is known and open straight from the log's mapping. False if there is more to do.
-    async fn write_directly(&mut self, delivery: &Delivery<'_>) -> Result<bool, String> {
+    async fn write_directly(
+        &mut self,
+        delivery: &Delivery<'_>,
+        refused: &mut Vec<(u64, String)>,
+    ) -> Result<bool, String> {
         let now = self.now();
         let (Some(path), Some(writer)) = (&self.constant, &mut self.writer) else {
             return Ok(false);
@@ -412,7 +430,7 @@ impl<E: Env> FileOutput<E> {
         let Some(target) = writer.ready(path, delivery.bytes, now) else {
             return Ok(false);
         };
-        let before = target.length();
+        let (before, mut first) = (target.length(), 0);
         // Few large writes: the page cache then takes large folios, which cost it half of what single pages do.
         for pieces in delivery.pieces.chunks(PIECES_AT_ONCE) {
             self.buffer.clear();
@@ -421,7 +439,11 @@ impl<E: Env> FileOutput<E> {
                 parts.extend(pieces.iter().map_while(|piece| piece.lines()).map(IoSlice::new));
             }
             if parts.len() < pieces.len() {
-                pieces.iter().for_each(|piece| self.encoding.piece(piece, &mut self.buffer));
+                let mut first = first;
+                for piece in pieces {
+                    self.encoding.piece(piece, first, &mut self.buffer, refused);
+                    first += piece.events();
+                }
                 parts.clear();
                 parts.push(IoSlice::new(&self.buffer));
             }
@@ -430,6 +452,7 @@ impl<E: Env> FileOutput<E> {
                 return Err(writer::explain("write", Path::new(&*String::from_utf8_lossy(path)), &error));
             }
             drop(parts);
+            first += pieces.iter().map(|piece| piece.events()).sum::<u64>();
             if self.context.env.slice_used() {
                 self.context.env.turn().await;
             }
@@ -438,11 +461,12 @@ impl<E: Env> FileOutput<E> {
     }
 
     /// The bytes of a delivery by path, paths in the order of their first event.
-    async fn groups(&self, delivery: &Delivery<'_>) -> Vec<Group> {
+    async fn groups(&self, delivery: &Delivery<'_>, refused: &mut Vec<(u64, String)>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         let mut by_path = std::collections::HashMap::new();
         // Empty: the first event has none of them.
         let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
+        let mut index = 0;
         for piece in &delivery.pieces {
             for event in piece.iter() {
                 let same = !self.template.has_fields() && moments.contains(&event.timestamp.0);
@@ -458,7 +482,8 @@ impl<E: Env> FileOutput<E> {
                     }
                 };
                 current = Some(group);
-                self.encoding.event(event, &mut groups[group].bytes);
+                self.encoding.event(event, index, &mut groups[group].bytes, refused);
+                index += 1;
             }
             if self.context.env.slice_used() {
                 self.context.env.turn().await;

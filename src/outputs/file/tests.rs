@@ -10,6 +10,7 @@ use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::sim::{Crash, Outside, Prng, SimDisk};
 
 mod crash;
+mod kept;
 mod output;
 
 const JOURNAL: &str = "/data/outputs/1.journal";

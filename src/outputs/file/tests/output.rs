@@ -16,15 +16,15 @@ use tailwater_shards::wal::OutputNumber;
 /// 2026-11-23T00:12:34Z.
 const MOMENT: u64 = 1_795_392_754_000_000_000;
 
-struct Fixture {
-    simulation: Simulation,
-    settings: Settings,
+pub(super) struct Fixture {
+    pub(super) simulation: Simulation,
+    pub(super) settings: Settings,
     output: Option<Box<dyn Output>>,
     state_bytes_max: usize,
 }
 
 impl Fixture {
-    fn new(json: serde_json::Value) -> Fixture {
+    pub(super) fn new(json: serde_json::Value) -> Fixture {
         let simulation = Simulation::new(3);
         simulation.disk().outside().create_dir_all("/out").expect("it is new");
         simulation.disk().outside().create_dir_all("/data").expect("it is new");
@@ -35,11 +35,11 @@ impl Fixture {
         fixture
     }
 
-    fn disk(&self) -> Outside {
+    pub(super) fn disk(&self) -> Outside {
         self.simulation.disk().outside()
     }
 
-    fn run<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+    pub(super) fn run<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
         let slot = Rc::new(RefCell::new(None));
         let result = slot.clone();
         self.simulation.env(ShardId(0)).spawn("test", async move { *result.borrow_mut() = Some(future.await) });
@@ -47,14 +47,14 @@ impl Fixture {
         slot.take().expect("it ended")
     }
 
-    fn open(&mut self, state: Option<Vec<u8>>) -> Result<(), PluginError> {
+    pub(super) fn open(&mut self, state: Option<Vec<u8>>) -> Result<(), PluginError> {
         self.resume(match state {
             Some(state) => Resume::whole(state),
             None => Resume { state: Vec::new(), again_bytes: None },
         })
     }
 
-    fn resume(&mut self, resume: Resume) -> Result<(), PluginError> {
+    pub(super) fn resume(&mut self, resume: Resume) -> Result<(), PluginError> {
         let context = OutputContext {
             env: self.simulation.env(ShardId(0)),
             name: "out".into(),
@@ -69,7 +69,7 @@ impl Fixture {
         Ok(())
     }
 
-    fn deliver(&mut self, delivery: Delivery<'static>) -> Outcome {
+    pub(super) fn deliver(&mut self, delivery: Delivery<'static>) -> Outcome {
         let mut output = self.output.take().expect("open");
         let (output, outcome) = self.run(async move {
             let outcome = output.deliver(&delivery).await;
@@ -79,7 +79,7 @@ impl Fixture {
         outcome
     }
 
-    fn delivered(&mut self, lines: &[&str]) {
+    pub(super) fn delivered(&mut self, lines: &[&str]) {
         let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
         let outcome = self.deliver(delivery(&lines, MOMENT));
         assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
@@ -93,7 +93,7 @@ impl Fixture {
         }
     }
 
-    fn commit(&mut self) -> Result<Vec<u8>, PluginError> {
+    pub(super) fn commit(&mut self) -> Result<Vec<u8>, PluginError> {
         let mut output = self.output.take().expect("open");
         let (output, result) = self.run(async move {
             let mut state = Vec::new();
@@ -112,12 +112,12 @@ impl Fixture {
         }));
     }
 
-    fn text(&self, path: &str) -> String {
+    pub(super) fn text(&self, path: &str) -> String {
         String::from_utf8(self.disk().read(path).unwrap_or_else(|error| panic!("{path}: {error}"))).expect("text")
     }
 }
 
-fn constant() -> serde_json::Value {
+pub(super) fn constant() -> serde_json::Value {
     serde_json::json!({"path": "/out/x.log"})
 }
 
@@ -145,6 +145,33 @@ fn text_leaves_byte_for_byte() {
         let expected: String = messages.iter().map(|text| format!("{text}\n")).collect();
         assert_eq!(fixture.text("/out/x.log"), expected.repeat(round + 1));
     }
+}
+
+#[test]
+fn a_text_is_one_line_and_an_event_without_one_is_refused() {
+    for path in ["/out/x.log", "/out/{{ h }}.log"] {
+        let mut fixture = Fixture::new(serde_json::json!({"path": path, "encode": "text"}));
+        let lines = [
+            r#"{"h":"x","message":"one"}"#,
+            r#"{"h":"x","a":1}"#,
+            r#"{"h":"x","message":"two\nERROR forged"}"#,
+            r#"{"h":"x","message":null}"#,
+        ];
+        for round in 1..3 {
+            let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
+            let Outcome::Rejected(refused) = fixture.deliver(delivery(&lines, MOMENT)) else {
+                panic!("all were taken")
+            };
+            let why = "it has no `message` to write as text".to_owned();
+            assert_eq!(refused, [(1, why.clone()), (3, why)]);
+            assert_eq!(fixture.text("/out/x.log"), "one\ntwo\\nERROR forged\n".repeat(round));
+        }
+    }
+    let settings =
+        serde_json::json!({"path": "/out/x.log", "encode": "text", "newlines": "keep", "without_message": "json"});
+    let mut fixture = Fixture::new(settings);
+    fixture.delivered(&[r#"{"message":"a\nb"}"#, r#"{"a":1}"#]);
+    assert_eq!(fixture.text("/out/x.log"), "a\nb\n{\"a\":1}\n");
 }
 
 #[test]
@@ -412,124 +439,6 @@ fn without_the_state_of_the_last_commit_nothing_is_cut() {
     assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n{\"a\":2}\n{\"a\":2}\n");
     fixture.open(Some(state)).expect("nothing is in the way");
     assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n");
-}
-
-/// Older positions, a log that is lost or kept in memory, a line that somebody appended: what lies behind the commit is more than
-/// what comes again.
-#[test]
-fn no_more_is_cut_than_comes_again() {
-    for (again_bytes, cut) in [(Some(0), false), (Some(14), false), (Some(16), true), (Some(99), true), (None, false)] {
-        let mut fixture = Fixture::new(constant());
-        fixture.delivered(&["{\"a\":1}"]);
-        let state = fixture.commit().expect("all is well");
-        fixture.delivered(&["{\"a\":2}", "{\"a\":3}"]);
-        fixture.resume(Resume { state, again_bytes }).expect("nothing is in the way");
-        let expected = if cut { "{\"a\":1}\n" } else { "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n" };
-        assert_eq!(fixture.text("/out/x.log"), expected, "{again_bytes:?}");
-        fixture.delivered(&["{\"a\":4}"]);
-        assert_eq!(fixture.text("/out/x.log"), format!("{expected}{{\"a\":4}}\n"), "{again_bytes:?}");
-    }
-}
-
-#[test]
-fn a_line_that_is_not_whole_is_cut_behind_the_commit_only() {
-    let mut fixture = Fixture::new(constant());
-    fixture.delivered(&["{\"a\":1}"]);
-    let state = fixture.commit().expect("all is well");
-    for (behind, kept) in [("{\"a\":2}\n{\"a\"", "{\"a\":2}\n"), ("{\"a\"", "")] {
-        fixture.disk().truncate("/out/x.log", 8).expect("it is there");
-        fixture.disk().append("/out/x.log", behind.as_bytes()).expect("it is there");
-        fixture.resume(Resume { state: state.clone(), again_bytes: None }).expect("nothing is in the way");
-        assert_eq!(fixture.text("/out/x.log"), format!("{{\"a\":1}}\n{kept}"));
-    }
-}
-
-#[test]
-fn what_others_wrote_is_not_cut() {
-    let mut fixture = Fixture::new(constant());
-    fixture.delivered(&["{\"a\":1}"]);
-    let state = fixture.commit().expect("all is well");
-    // Written anew under the same number, and longer than what was committed.
-    fixture.disk().truncate("/out/x.log", 0).expect("it is there");
-    fixture.disk().append("/out/x.log", b"notes of somebody else, without an end").expect("it is there");
-    fixture.open(Some(state.clone())).expect("nothing is in the way");
-    fixture.delivered(&["{\"a\":2}"]);
-    assert_eq!(fixture.text("/out/x.log"), "notes of somebody else, without an end\n{\"a\":2}\n");
-    // Another file under the number of one that is gone.
-    let mut fixture = Fixture::new(constant());
-    fixture.simulation.disk().set_inode_reuse(true);
-    fixture.delivered(&["{\"a\":1}"]);
-    fixture.disk().remove("/out/x.log").expect("it is there");
-    let env = fixture.simulation.env(ShardId(0));
-    fixture.run(async move { env.sleep(Duration::from_secs(1)).await });
-    fixture.disk().write("/out/notes.txt", &[b'n'; 100]).expect("there is room");
-    fixture.open(Some(Vec::new())).expect("nothing is in the way");
-    assert_eq!(fixture.text("/out/notes.txt").len(), 100);
-}
-
-#[test]
-fn without_its_last_commit_an_output_leaves_files_of_any_format_as_they_are() {
-    for (before, after) in [("none", "gzip"), ("gzip", "zstd"), ("gzip", "none"), ("zstd", "zstd")] {
-        let settings = |how: &str| serde_json::json!({"path": "/out/x.log", "compression": how});
-        let mut fixture = Fixture::new(settings(before));
-        let lines: Vec<String> = (0..200).map(|n| format!("{{\"n\":{n}}}")).collect();
-        for part in lines.chunks(50) {
-            fixture.delivered(&part.iter().map(String::as_str).collect::<Vec<_>>());
-            fixture.commit().expect("all is well");
-        }
-        let mut bytes = fixture.disk().read("/out/x.log").expect("it is there");
-        // Rot at the beginning of what is compressed, months ago.
-        let is_rotten = before == after;
-        bytes[0] ^= u8::from(is_rotten) << 6;
-        fixture.disk().truncate("/out/x.log", 0).expect("it is there");
-        fixture.disk().append("/out/x.log", &bytes).expect("there is room");
-        fixture.settings = serde_json::from_value(settings(after)).expect("settings");
-        fixture.open(None).expect("nothing is in the way");
-        assert_eq!(fixture.disk().read("/out/x.log").expect("it is there"), bytes, "{before} {after}");
-        fixture.delivered(&["{}"]);
-        fixture.commit().expect("all is well");
-        assert_eq!(fixture.disk().read("/out/x.log.aside-1").expect("it is there"), bytes, "{before} {after}");
-        let how = serde_json::from_value(after.into()).expect("a compression");
-        assert_eq!(content(&fixture.disk(), "/out/x.log", how), "{}\n", "{before} {after}");
-    }
-}
-
-#[test]
-fn a_member_that_an_earlier_owner_left_unfinished_is_set_aside() {
-    for (how, is_whole) in [("gzip", false), ("zstd", false), ("gzip", true)] {
-        let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": how}));
-        fixture.delivered(&["{\"a\":1}"]);
-        fixture.commit().expect("all is well");
-        let bytes = fixture.disk().read("/out/x.log").expect("it is there");
-        let left = &bytes[..if is_whole { bytes.len() } else { bytes.len() - 1 }];
-        let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": how}));
-        fixture.disk().write("/out/x.log", left).expect("there is room");
-        fixture.delivered(&["{\"a\":2}"]);
-        fixture.commit().expect("all is well");
-        let how = serde_json::from_value(how.into()).expect("a compression");
-        let before = if is_whole { "{\"a\":1}\n" } else { "" };
-        assert_eq!(content(&fixture.disk(), "/out/x.log", how), format!("{before}{{\"a\":2}}\n"));
-        assert_eq!(fixture.disk().exists("/out/x.log.aside-1"), !is_whole);
-    }
-}
-
-#[test]
-fn with_a_damaged_journal_nothing_is_cut() {
-    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}.log"}));
-    fixture.delivered(&["{\"h\":\"a\"}"]);
-    let state = fixture.commit().expect("all is well");
-    for name in ["b", "c", "a"] {
-        fixture.delivered(&[&format!("{{\"h\":\"{name}\"}}")]);
-    }
-    let journal = "/data/outputs/1.journal";
-    let mut bytes = fixture.disk().read(journal).expect("it is there");
-    let record = memchr::memmem::find(&bytes, b"/out/b.log").expect("it is recorded");
-    bytes[record] ^= 1;
-    fixture.disk().write(journal, &bytes).expect("there is room");
-    fixture.open(Some(state)).expect("nothing is in the way");
-    for (name, lines) in [("a", 2), ("b", 1), ("c", 1)] {
-        assert_eq!(fixture.text(&format!("/out/{name}.log")), format!("{{\"h\":\"{name}\"}}\n").repeat(lines));
-    }
 }
 
 #[test]
