@@ -400,10 +400,14 @@ async fn open_readers<E: Env>(
             }
             ReadLog::Adopted(log, claim) => (log.clone(), claim.clone()),
         };
-        if matches!(from, ReadLog::Active(_)) {
-            board.recycle_if_complete(&log);
+        let reader = LogReader::new(log.clone(), claim, output.number, *position);
+        match from {
+            ReadLog::Active(_) => {
+                board.recycle_if_complete(&log);
+                readers.push(reader);
+            }
+            ReadLog::Adopted(..) => readers.push(reader.of_adopted()),
         }
-        readers.push(LogReader::new(log, claim, output.number, *position));
     }
     (readers, news)
 }

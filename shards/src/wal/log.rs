@@ -293,8 +293,9 @@ impl<D: Disk> Log<D> {
     /// Whether [`Log::release`] would let go of a segment, or of the last of a log without a writer.
     pub fn lets_go(&self, reader: &Reader, position: Position) -> bool {
         let floor = self.segment_of(position).map_or(0, |segment| segment.number);
-        let adopted = !self.recycling.load(Ordering::Acquire);
-        floor > reader.floor.load(Ordering::Relaxed) || adopted && position.sequence > self.last()
+        let (adopted, last) = (!self.recycling.load(Ordering::Acquire), self.last());
+        let passes_end = position.sequence > last && reader.sequence.load(Ordering::Relaxed) <= last.0;
+        floor > reader.floor.load(Ordering::Relaxed) || adopted && passes_end
     }
 
     /// Changes when a reader comes or goes. The writer asks for it after it has published, to know whether the signals that it
