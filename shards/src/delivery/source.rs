@@ -190,7 +190,7 @@ impl<D: Disk> LogReader<D> {
                     // How many events a lost frame held is not known any more: one is the least.
                     let lost = self.cursor.skip_damage();
                     let behind = lost.map_or(self.damaged, |lost| lost.before);
-                    let frames = lost.map_or(1, |lost| lost.before.0 - lost.after.0 - 1);
+                    let frames = lost.map_or(1, |lost| lost.frames);
                     // A reader that went back meets the same damage again.
                     let known = behind <= self.damaged && lost.is_some();
                     self.damaged = self.damaged.max(behind);
