@@ -4,6 +4,8 @@
 mod demo;
 #[path = "cli/letters.rs"]
 mod letters;
+#[path = "cli/missing.rs"]
+mod missing;
 #[path = "cli/trying.rs"]
 mod trying;
 
