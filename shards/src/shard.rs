@@ -395,7 +395,7 @@ async fn open_readers<E: Env>(
         let (log, claim) = match from {
             ReadLog::Active(shard) => {
                 let log = board.wait_for(*shard).await;
-                let claim = log.register(*position, news.clone());
+                let claim = log.register_as(&output.name, *position, news.clone());
                 (log, claim)
             }
             ReadLog::Adopted(log, claim) => (log.clone(), claim.clone()),
