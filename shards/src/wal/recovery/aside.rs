@@ -47,7 +47,17 @@ fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes: &[u8]) ->
     if let Some(parent) = directory.parent() {
         disk.sync_dir(parent).map_err(io_error(parent))?;
     }
-    let file = disk.open(path, Open::Create).map_err(io_error(path))?;
-    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(path))?;
+    // Until it is whole it has another name: an earlier copy of other bytes stays as long, and half a copy is none.
+    let new = path.with_extension("new");
+    let copied = write_whole(disk, &new, bytes).and_then(|()| disk.rename(&new, path)).map_err(io_error(path));
+    if copied.is_err() {
+        let _ = disk.remove(&new);
+    }
+    copied?;
     disk.sync_dir(directory).map_err(io_error(directory))
+}
+
+fn write_whole<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let file = disk.open(path, Open::Create)?;
+    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync())
 }

@@ -112,8 +112,13 @@ fn damage_that_cannot_be_copied_is_reported_and_stays_where_it_is() {
         assert_eq!((damage.known, damage.quarantined), (false, None));
         damage.uncopied.expect("it is said why")
     };
+    disk.outside().create_dir_all(QUARANTINE).unwrap();
+    let name = format!("{QUARANTINE}/log-00000001-segment-1-offset-{offset}.bin");
+    disk.outside().write(&name, b"an earlier copy").unwrap();
     disk.set_free_bytes(Some(0));
     assert!(uncopied(&mut machine).contains(QUARANTINE));
+    assert_eq!(disk.outside().list(QUARANTINE).unwrap().len(), 1, "half a copy is none");
+    assert_eq!(disk.outside().read(&name).unwrap(), b"an earlier copy");
     disk.set_free_bytes(None);
     disk.outside().remove_dir_all(QUARANTINE).unwrap();
     disk.outside().write(QUARANTINE, b"a file").unwrap();
