@@ -5,6 +5,7 @@
 
 pub mod machine;
 pub mod replay;
+mod report;
 
 use crate::config::component::{Facts, Table};
 use crate::config::raw::Shards;
@@ -17,11 +18,10 @@ use crate::transforms::enrich::watched::{Keeper, Kept};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tailwater_shards::delivery::{BatchOptions, DeliveryOptions};
-use tailwater_shards::engine::{self, Cut, Engine, InputPlan, OutputPlan, PipelinePlan};
+use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::{
     Drivers, GlommioEnv, LaunchError, RealDisk, allowed_cpus, install_map_fault_handler, io_uring_allowed, launch,
@@ -126,7 +126,7 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
     let (disk, directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())?;
-    report(&engine);
+    report::report(&engine);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
         Arc::new(Mutex::new(seeds.into_iter().map(Some).collect()));
@@ -370,58 +370,5 @@ pub fn host_name() -> String {
     match name.trim() {
         "" => "localhost".to_owned(),
         name => name.to_owned(),
-    }
-}
-
-fn report(engine: &Engine<GlommioEnv>) {
-    for damage in &engine.damage {
-        if damage.known {
-            tracing::warn!(
-                log = damage.log.0,
-                segment = damage.segment,
-                offset = damage.offset,
-                bytes = damage.bytes,
-                "damage in the write-ahead log that an earlier start reported is still there until its segment is delivered"
-            );
-            continue;
-        }
-        let copy = damage
-            .quarantined
-            .as_ref()
-            .map_or_else(|| "nothing to copy".into(), |path: &PathBuf| path.display().to_string());
-        tracing::error!(
-            log = damage.log.0,
-            segment = damage.segment,
-            file = %format!("wal/log-{:08}/{:016}.seg", damage.log.0, damage.segment),
-            offset = damage.offset,
-            bytes = damage.bytes,
-            quarantined = %copy,
-            "damage in the write-ahead log: {}; events in these bytes that were not delivered may be lost, the rest goes on",
-            damage.finding
-        );
-    }
-    for Cut { log, sequences, behind } in engine.cut.iter().copied() {
-        if behind == 0 {
-            tracing::info!(
-                log = log.0,
-                sequences,
-                "the last batch of the log was not appended to its end and is cut; what was not acknowledged is read or sent again"
-            );
-            continue;
-        }
-        tracing::warn!(
-            log = log.0,
-            sequences,
-            behind,
-            "the end of the log was not whole where it was not known to be durable: it is cut there, with whole frames behind it; \
-             what was acknowledged before a sync is lost with it, files are read again from there"
-        );
-    }
-    for (name, events) in &engine.removed {
-        if *events == 0 {
-            tracing::info!(component_id = %name, "an output left the configuration; nothing waited for it");
-            continue;
-        }
-        tracing::warn!(component_id = %name, events, "an output left the configuration: its waiting events are discarded");
     }
 }

@@ -126,7 +126,7 @@ impl OpenChain {
     /// Does to an event what its verbs decided.
     fn settle(&mut self, verdict: Verdict, mut record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
         match verdict {
-            Verdict::Keep => self.end(record, frames),
+            Verdict::Keep => self.end(record, source, frames),
             Verdict::Drop => self.tally.filtered += 1,
             Verdict::Aggregate => self.tally.aggregated += 1,
             Verdict::DeadLetter => {
@@ -151,7 +151,7 @@ impl OpenChain {
     }
 
     /// Makes the line of an event that has passed all verbs.
-    fn end(&mut self, mut record: Record<'_>, frames: &mut Frames<'_>) {
+    fn end(&mut self, mut record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
         let mask = match self.routes.all.is_empty() {
             true => None,
             false => match self.routes.choose(&record, |place| frames.target(place)) {
@@ -166,14 +166,30 @@ impl OpenChain {
         let line = frames.line();
         let start = line.len();
         record.encode(line);
-        if line.len() - start > self.line_bytes_max {
+        let bytes = line.len() - start;
+        if bytes > self.line_bytes_max {
             self.tally.oversized += 1;
+            self.tell_of_oversized(bytes, source);
             return frames.abandon_event();
         }
         match mask {
             None => frames.end_event(timestamp),
             Some(mask) => frames.end_event_for(timestamp, mask),
         }
+    }
+
+    #[cold]
+    fn tell_of_oversized(&self, bytes: usize, source: &[u8]) {
+        let max = self.line_bytes_max;
+        tracing::warn!(
+            component_id = %self.name,
+            component_kind = "pipeline",
+            source = %String::from_utf8_lossy(source),
+            bytes,
+            bytes_max = max,
+            "an event has grown beyond six times max_line_bytes of its input and is discarded: raise max_line_bytes there, or keep less of \
+             the event"
+        );
     }
 
     fn take_tally(&mut self) -> Tally {

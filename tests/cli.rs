@@ -4,6 +4,8 @@
 mod demo;
 #[path = "cli/letters.rs"]
 mod letters;
+#[path = "cli/missing.rs"]
+mod missing;
 #[path = "cli/trying.rs"]
 mod trying;
 
@@ -120,6 +122,19 @@ fn doctor_names_each_finding_and_its_fix() {
     let output = tailwater(&["doctor", "--data-dir", &file]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("fix: "), "{}", text(&output.stdout));
+}
+
+/// The same bytes that `validate` adds up, with a configuration and for the defaults.
+#[test]
+fn doctor_and_validate_agree_on_the_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let good = written(directory.path(), "good.yaml", &format!("shards: 2\n{GOOD}"));
+    let validated = text(&tailwater(&["validate", "-c", &good]).stdout);
+    assert!(validated.contains("at most 5GiB: log 4GiB, dead letters 1GiB"), "{validated}");
+    for arguments in [&["doctor", "-c", &good][..], &["doctor"]] {
+        let told = text(&tailwater(arguments).stdout);
+        assert!(told.contains("log and dead letters may take 5120 MiB"), "{told}");
+    }
 }
 
 /// A log with three groups of two events each, of one source, and a commit of one output.

@@ -25,7 +25,7 @@ fn here() -> Circumstances {
 fn told(file: &str, bytes: Vec<u8>) -> String {
     match config::load::<GlommioEnv>(file, bytes, &variable, &here()) {
         Err(refused) => format!("refused\n\n{}", refused.report.render(false)),
-        Ok(loaded) => format!("accepted\n\n{}{}", loaded.warnings.render(false), loaded.plan.summary()),
+        Ok(loaded) => format!("accepted\n\n{}{}", loaded.warnings.render(false), loaded.plan.summary::<GlommioEnv>()),
     }
 }
 

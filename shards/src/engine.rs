@@ -7,9 +7,10 @@
 //! Placement: the existing logs with the lowest ids go to the shards in order, the rest is adopted by shard number modulo the
 //! shards. Outputs and inputs with one instance are spread over the shards by their index.
 
+mod losses;
 mod merged;
 
-use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters};
+use crate::counters::{Discard, Discarded, OutputCounters, PipelineCounters, ShardCounters};
 use crate::delivery::DeliveryOptions;
 use crate::delivery::gate::Gate;
 use crate::dlq;
@@ -31,9 +32,11 @@ use crate::wal::writer::LogState;
 use crate::wal::{
     Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
 };
+use losses::Loss;
+pub use merged::lost_logs;
 use merged::{
-    Begin, Merged, Numbers, as_told, assign_numbers, begin_fresh, check_outputs_known, lost_logs, merge,
-    remove_strangers, settle_commits,
+    Begin, Merged, Numbers, as_told, assign_numbers, begin_fresh, check_outputs_known, merge, remove_strangers,
+    settle_commits,
 };
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -202,7 +205,8 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
     logs.iter_mut().for_each(|log| log.epoch = epoch);
     let gates = gates(&plan, epoch + 1);
-    let layout = Layout { plan, merged, numbers, gates, stop, directory: Arc::new(directory) };
+    let losses = Loss::all(&damage);
+    let layout = Layout { plan, merged, numbers, fresh, losses, gates, stop, directory: Arc::new(directory) };
     let mut engine = layout.lay_out(disk, logs, adopted, damage, removed)?;
     engine.cut = cut;
     Ok(engine)
@@ -223,6 +227,9 @@ struct Layout<E: Env> {
     plan: Plan<E>,
     merged: Merged,
     numbers: Vec<OutputNumber>,
+    /// Of these, the ones of new outputs.
+    fresh: Vec<OutputNumber>,
+    losses: Vec<Loss>,
     stop: Stop,
 }
 
@@ -420,16 +427,25 @@ impl<E: Env> Layout<E> {
             let mine = |log: usize| one || log % shards == shard;
             let counters = Arc::new(OutputCounters::default());
             let mut logs = Vec::new();
+            let mut lost = 0;
             for at in (0..adopted.len()).filter(|at| mine(*at)) {
                 let (log, position) = (&adopted_logs[at], self.position(number, &adopted_logs[at]));
                 let claim = log.register(position, Arc::new(Signal::new()));
                 logs.push((ReadLog::Adopted(log.clone(), claim), position));
                 counters.recovered_events.add(self.events_owed(&adopted_logs[at], number));
+                lost += self.frames_lost(number, adopted[at]);
             }
             for at in (0..active.len()).filter(|at| mine(*at)) {
                 logs.push((ReadLog::Active(shard_id(at)), self.position(number, &readable[at])));
                 counters.recovered_events.add(self.events_owed(&readable[at], number));
+                lost += self.frames_lost(number, active[at]);
             }
+            if one || shard == 0 {
+                lost += self.frames_lost_with_logs(number, &[active, adopted].concat());
+            }
+            // They waited here, and they are gone: both are counted, or what waits would come out wrong.
+            counters.recovered_events.add(lost);
+            counters.discarded.add(Discard::Damaged, lost);
             meters.outputs.push(OutputMeter { output: index, number, shard, counters: counters.clone() });
             outputs.push(ShardOutput {
                 name: output.name.clone(),

@@ -7,6 +7,7 @@
 //! reading until its yard is full, so that the letters of many batches share a sync. Lines that a processor makes though no
 //! batch comes are appended when they are due, and the last ones before the end. Does not read sources and does not deliver.
 
+mod full;
 mod oversized;
 mod owed;
 mod release;
@@ -21,6 +22,7 @@ use crate::lane::{Dropped, LaneReceiver};
 use crate::limits::OUTPUTS_MAX;
 use crate::pipeline::{InputPath, end_group};
 use crate::signal::Signal;
+use crate::spell::{SPELL, Spell};
 use crate::stop::{Phase, Stop};
 use crate::wal::builder::Group;
 use crate::wal::{Sequence, WalError};
@@ -83,6 +85,8 @@ pub struct Intake<E: Env> {
     sampled: [u64; OUTPUTS_MAX],
     /// Events that such outputs lost, by output number.
     wal_full: Arc<[Discarded]>,
+    /// While they lose any.
+    sampling: Spell,
 }
 
 /// What an intake is made of.
@@ -133,6 +137,7 @@ impl<E: Env> Intake<E> {
             sampled_outputs,
             sampled: [0; OUTPUTS_MAX],
             wal_full,
+            sampling: Spell::default(),
         }
     }
 
@@ -179,6 +184,7 @@ impl<E: Env> Intake<E> {
                     self.keeper.hurry();
                 }
                 if !self.keeper.has_staged() {
+                    self.tell_of_sampling();
                     self.wait().await;
                 }
             } else if self.env.slice_used() {
@@ -207,13 +213,13 @@ impl<E: Env> Intake<E> {
         let may_tick = |(path, state): (&InputPath, &PathState)| {
             path.due().filter(|_| state.yard.is_some_and(|yard| self.yards[yard].has_room()))
         };
-        match self.paths.iter().zip(&self.states).filter_map(may_tick).min() {
+        let due = self.paths.iter().zip(&self.states).filter_map(may_tick).min().map(|due| {
+            let nanos = u64::try_from(due.0.saturating_sub(self.env.wall().0)).unwrap_or(0);
+            Duration::from_nanos(nanos).clamp(TICK_MIN, TICK_MAX)
+        });
+        match due.or(self.sampling.lasts().then_some(SPELL)) {
             None => self.ready.wait().await,
-            Some(due) => {
-                let nanos = u64::try_from(due.0.saturating_sub(self.env.wall().0)).unwrap_or(0);
-                let left = Duration::from_nanos(nanos).clamp(TICK_MIN, TICK_MAX);
-                futures_lite::future::or(self.ready.wait(), self.env.sleep(left)).await;
-            }
+            Some(left) => futures_lite::future::or(self.ready.wait(), self.env.sleep(left)).await,
         }
     }
 
@@ -294,6 +300,9 @@ impl<E: Env> Intake<E> {
         for (outputs, events) in self.paths[path].skipped(skipped, group, counts, account.events) {
             count_skipped(&self.wal_full, outputs, events);
         }
+        if skipped != 0 || self.sampling.lasts() {
+            self.tell_of_sampling();
+        }
         let recorded = self.withhold(yard, &account, held);
         let introduce = recorded && introduces(&self.keeper, &account.source);
         end_group(&mut slot.group, &account, recorded, introduce);
@@ -330,11 +339,7 @@ impl<E: Env> Intake<E> {
             }
             if !told && self.env.now().since(begun) >= FULL_TOLD_AFTER {
                 told = true;
-                tracing::warn!(
-                    log = self.keeper.log().id().0,
-                    "the write-ahead log is full of what outputs have not delivered: \
-                    intake waits and inputs are not read; see which output is behind, or raise wal.max_bytes"
-                );
+                self.tell_of_full_log();
             }
             (0..self.lanes.len()).for_each(|lane| self.drop_oldest_of(lane));
             futures_lite::future::or(self.keeper.room(), self.ready.wait()).await;

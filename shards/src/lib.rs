@@ -23,7 +23,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | `limits`, `batch`, `scan`, `shape`, `record`, `counters`, `env`, `signal`, `stop`, `retry` |
+//! | 0 | `limits`, `batch`, `scan`, `shape`, `record`, `counters`, `env`, `signal`, `stop`, `retry`, `spell` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `dlq` |
 //! | 3 | `plugin` |
@@ -58,6 +58,7 @@ pub mod shape;
 pub mod shard;
 pub mod signal;
 pub mod sim;
+pub mod spell;
 pub mod stop;
 pub mod wal;
 pub mod withheld;

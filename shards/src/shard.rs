@@ -395,15 +395,19 @@ async fn open_readers<E: Env>(
         let (log, claim) = match from {
             ReadLog::Active(shard) => {
                 let log = board.wait_for(*shard).await;
-                let claim = log.register(*position, news.clone());
+                let claim = log.register_as(&output.name, *position, news.clone());
                 (log, claim)
             }
             ReadLog::Adopted(log, claim) => (log.clone(), claim.clone()),
         };
-        if matches!(from, ReadLog::Active(_)) {
-            board.recycle_if_complete(&log);
+        let reader = LogReader::new(log.clone(), claim, output.number, *position);
+        match from {
+            ReadLog::Active(_) => {
+                board.recycle_if_complete(&log);
+                readers.push(reader);
+            }
+            ReadLog::Adopted(..) => readers.push(reader.of_adopted()),
         }
-        readers.push(LogReader::new(log, claim, output.number, *position));
     }
     (readers, news)
 }

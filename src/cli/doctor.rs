@@ -28,7 +28,8 @@ struct Needs {
     data_dir: PathBuf,
     shards: usize,
     segment_bytes: u64,
-    wal_bytes: u64,
+    /// Of the log and the dead letters, as `validate` adds them up.
+    disk_bytes: u64,
     /// Cpus that shards are pinned to.
     pinned: Vec<usize>,
 }
@@ -52,19 +53,20 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         let data_dir = data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT));
         let shards = circumstances(None).cpus.clamp(1, limits::SHARDS_MAX);
         let segment_bytes = limits::SEGMENT_BYTES_DEFAULT;
-        let wal_bytes = limits::wal_bytes_default(shards, segment_bytes);
-        return Some(Needs { data_dir, shards, segment_bytes, wal_bytes, pinned: Vec::new() });
+        let letter_bytes = limits::dead_letter_bytes_default(shards, limits::LINE_BYTES_DEFAULT);
+        let disk_bytes = limits::wal_bytes_default(shards, segment_bytes).saturating_add(letter_bytes);
+        return Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned: Vec::new() });
     };
     let file =
         super::configuration::FileArguments { config, data_dir: super::configuration::DataDirArguments { data_dir } };
     let plan = load(&file)?.plan;
-    let wal_bytes = plan.wal.log_bytes.saturating_mul(plan.shard_count as u64);
+    let disk_bytes = limits::sums::total(&plan.sums.disk);
     let pinned = match plan.shards {
         Shards::Cpus(cpus) => cpus,
         Shards::Auto | Shards::Count(_) => Vec::new(),
     };
     let segment_bytes = plan.wal.segment_bytes;
-    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, wal_bytes, pinned })
+    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, disk_bytes, pinned })
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -159,11 +161,12 @@ fn free_disk(disk: &impl Disk, needs: &Needs) -> Finding {
     };
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     let least = limits::SEGMENTS_MIN * needs.segment_bytes * needs.shards as u64;
-    let detail = format!("{} free under {}, the log may take {}", mib(free), directory.display(), mib(needs.wal_bytes));
-    let fix = "free disk space, move `data_dir`, or lower `wal.max_bytes`".to_owned();
+    let wanted = mib(needs.disk_bytes);
+    let detail = format!("{} free under {}, log and dead letters may take {wanted}", mib(free), directory.display());
+    let fix = "free disk space, move `data_dir`, or lower `wal.max_bytes` or `dlq.max_bytes`".to_owned();
     match free {
-        _ if free < least.min(needs.wal_bytes) => finding(NAME, State::Problem, detail, fix),
-        _ if free < needs.wal_bytes => finding(NAME, State::Warning, detail, fix),
+        _ if free < least.min(needs.disk_bytes) => finding(NAME, State::Problem, detail, fix),
+        _ if free < needs.disk_bytes => finding(NAME, State::Warning, detail, fix),
         _ => finding(NAME, State::Ok, detail, String::new()),
     }
 }

@@ -3,6 +3,7 @@
 use super::configuration::{self, FileArguments};
 use super::{Exit, output};
 use clap::Args;
+use tailwater_shards::glommio_env::GlommioEnv;
 
 /// Check a configuration and print what would run
 #[derive(Args)]
@@ -18,7 +19,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let load = if arguments.no_files { configuration::load } else { configuration::check };
     match load(&arguments.file) {
-        Some(loaded) => output::print(&loaded.plan.summary()).map(|()| Exit::Done),
+        Some(loaded) => output::print(&loaded.plan.summary::<GlommioEnv>()).map(|()| Exit::Done),
         None => Ok(Exit::Configuration),
     }
 }

@@ -29,7 +29,7 @@ pub enum DlqFull {
 pub struct Dlq {
     /// Bytes of the whole queue, split evenly over the shards. Default: 1GiB, more with many shards or very long lines.
     pub max_bytes: Option<ByteSize>,
-    /// Bytes of one segment file: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
+    /// Bytes of one segment file, 64KiB to 1GiB: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
     pub segment_bytes: ByteSize,
     /// What happens when the queue is full.
     pub when_full: DlqFull,

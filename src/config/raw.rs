@@ -35,7 +35,7 @@ pub const DATA_DIR_DEFAULT: &str = "/var/lib/tailwater";
 pub struct Raw {
     /// The directory of the write-ahead log and all positions; one process at a time. Default: /var/lib/tailwater.
     pub data_dir: Option<PathBuf>,
-    /// How many cores work: `auto` for one shard a core, a number, or a list of cpus to pin shards to.
+    /// How many cores work: `auto` for one shard a core, a number from 1 to 256, or a list of cpus to pin shards to.
     #[schemars(default)]
     pub shards: Shards,
     /// The admin endpoint, or `false` for none.
@@ -325,12 +325,13 @@ pub struct Wal {
     /// Where segments live.
     #[serde(rename = "type")]
     pub kind: WalKind,
-    /// When events are synced and acknowledged: `every_batch`, `never`, or an interval.
+    /// When events are synced and acknowledged: `every_batch`, `never`, or an interval from 1ms to 1h.
     pub sync: Sync,
-    /// Bytes of one segment file. Default: 32MiB, more where `max_line_bytes` of an input asks for it, less where `max_bytes` is
-    /// said and too small for it.
+    /// Bytes of one segment file, 64KiB to 1GiB. Default: 32MiB, more where `max_line_bytes` of an input asks for it, less where
+    /// `max_bytes` is said and too small for it.
     pub segment_bytes: Option<ByteSize>,
-    /// Bytes of the whole log, split evenly over the shards. Default: 4GiB, more with many shards.
+    /// Bytes of the whole log, split evenly over the shards; at least four segments for each. Two of these never hold events, and each
+    /// pipeline of an input has its own copy of each event. Default: 4GiB, more with many shards.
     pub max_bytes: Option<ByteSize>,
 }
 

@@ -5,11 +5,13 @@ use super::plan::Plan;
 use super::raw::Shards;
 use super::types::{ByteSize, Period};
 use std::fmt::Write as _;
+use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::env::Env;
 use tailwater_shards::wal::{SyncPolicy, WalType};
 
 impl Plan {
     /// What will run, for people.
-    pub fn summary(&self) -> String {
+    pub fn summary<E: Env>(&self) -> String {
         let mut out = String::new();
         let mut line = |key: &str, value: String| {
             let _ = writeln!(out, "{key:<10} {value}");
@@ -29,7 +31,14 @@ impl Plan {
         }
         for output in &self.outputs {
             let note = if output.used { "" } else { " (in no pipeline, not started)" };
-            line("output", format!("{}: {}{note}", output.name, output.settings.type_name()));
+            let policy = match output.settings.when_full::<E>() {
+                OutputFull::Block => "",
+                OutputFull::DropOldest => ", drops its oldest events when the log is full",
+                OutputFull::Sample => {
+                    ", drops nine events in ten while the log fills up, and its oldest when it is full"
+                }
+            };
+            line("output", format!("{}: {}{policy}{note}", output.name, output.settings.type_name()));
         }
         if !self.tests.is_empty() {
             line("tests", format!("{}, which `tailwater test` runs", self.tests.len()));

@@ -30,7 +30,7 @@ const LINE_BYTES_MIN: u64 = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Longest line, without its line end.
+    /// Longest line, without its line end; 64B to 4MiB.
     pub max_line_bytes: ByteSize,
     /// What happens to a longer one.
     pub line_too_long: LineTooLong,

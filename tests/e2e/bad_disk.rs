@@ -280,13 +280,17 @@ impl Hanging {
 
     /// Ends it by two signals, since the first waits for the console; the other output has each of its lines once.
     fn end_at_once(mut self, lines: u64) {
+        self.force();
+        arrived(&self.case.output(), lines).assert_exactly_once();
+    }
+
+    fn force(&mut self) {
         self.product.signal("TERM");
         self.product.wait_for_log(&["draining"]);
         // Signals within a moment of the first are the same wish.
         crate::wait::pause(std::time::Duration::from_millis(200));
         self.product.signal("TERM");
         assert_eq!(self.product.wait().code(), Some(75), "ended before all was delivered");
-        arrived(&self.case.output(), lines).assert_exactly_once();
     }
 }
 
@@ -305,9 +309,48 @@ fn hanging_output_that_drops_its_oldest_events_gives_way() {
     const ALL: u64 = 200_000;
     let mut hanging = Hanging::start("way", "32MiB", ", when_full: drop_oldest", ALL);
     hanging.product.expect("it hangs while the log is full");
+    hanging.product.expect("its oldest events are dropped");
     LineCount::of(hanging.case.output()).wait(ALL, &mut hanging.product);
     let dropped = ["component_id=\"screen\"", "reason=\"wal_full\""];
     let events = metrics::sum(hanging.case.admin_port, "tailwater_component_discarded_events_total", &dropped);
     assert!(events.is_ok_and(|events| events > 0), "dropped events are counted");
+    hanging.product.wait_for_log(&[
+        "its oldest events are dropped",
+        "screen",
+        "\"log\":1",
+        "drop_oldest",
+        "wal.max_bytes",
+    ]);
+    let told = hanging.product.log().lines().filter(|line| line.contains("its oldest events are dropped")).count();
+    assert_eq!(told, 1, "it begins once");
     hanging.end_at_once(ALL);
+}
+
+#[test]
+fn output_that_samples_a_log_that_fills_up_is_told_of() {
+    const ALL: u64 = 200_000;
+    let mut hanging = Hanging::start("sampled", "32MiB", ", when_full: sample", ALL);
+    for told in [
+        "it hangs while the log is full",
+        "its oldest events are dropped",
+        "the write-ahead log is three quarters full",
+    ] {
+        hanging.product.expect(told);
+    }
+    LineCount::of(hanging.case.output()).wait(ALL, &mut hanging.product);
+    hanging.product.wait_for_log(&["three quarters full", "\"log\":1", "\"outputs\":\"screen\"", "wal.max_bytes"]);
+    hanging.end_at_once(ALL);
+}
+
+#[test]
+fn warning_of_a_full_log_names_the_output_that_is_behind() {
+    let mut hanging = Hanging::start("behind", "32MiB", "", 200_000);
+    hanging.product.expect("the write-ahead log is full");
+    hanging.product.wait_for_log(&[
+        "the write-ahead log is full",
+        "\"log\":1",
+        "\"outputs\":\"screen\"",
+        "wal.max_bytes",
+    ]);
+    hanging.force();
 }

@@ -141,3 +141,22 @@ fn events_of_a_window_that_a_kill_left_open_are_counted_again() {
 fn events_of_a_window_that_a_kill_left_open_are_lost_if_so_chosen() {
     assert_eq!(counted_after_a_kill("window-lose", "lose"), 1);
 }
+
+/// Six times the longest line of the input, and what stands around an event, is all that the log has room for.
+#[test]
+fn event_that_grows_beyond_its_bound_is_counted_and_told_of() {
+    let case = Case::new("grown");
+    let config = configure(&case, &format!("[{{add: {{text: \"{}\"}}}}]", "x".repeat(40_000)));
+    let text = fs::read_to_string(&config).expect("the configuration");
+    case.write("tailwater.yaml", text.replace("parse: json", "parse: json, max_line_bytes: 1KiB").as_bytes());
+    append(&case, "{\"n\":1}\n");
+    let mut product = Product::start(&case, &config);
+    product.expect("has grown beyond six times max_line_bytes");
+    let told = ["\"component_id\":\"main\"", "app.log", "\"bytes\":4", "\"bytes_max\":", "raise max_line_bytes"];
+    product.wait_for_log(&told);
+    let reason = ["component_kind=\"pipeline\"", "reason=\"oversized\""];
+    let counted = sum(case.admin_port, "tailwater_component_discarded_events_total", &reason);
+    assert_eq!(counted.expect("the metrics"), 1);
+    assert!(events(&case.output()).is_empty());
+    product.terminate();
+}

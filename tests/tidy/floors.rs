@@ -7,7 +7,7 @@ use crate::source::{Finding, check, check_rule, finding, lines, root};
 use std::fs;
 
 /// The engine, floor by floor; inside a floor the order is finer.
-const ENGINE: [(u8, &str); 26] = [
+const ENGINE: [(u8, &str); 27] = [
     (0, "limits"),
     (0, "env"),
     (0, "batch"),
@@ -18,6 +18,7 @@ const ENGINE: [(u8, &str); 26] = [
     (0, "signal"),
     (0, "stop"),
     (0, "retry"),
+    (0, "spell"),
     (1, "ring"),
     (1, "route"),
     (1, "lane"),

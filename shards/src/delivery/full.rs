@@ -3,11 +3,12 @@
 //! Guarantees: what the policies `drop_oldest` and `sample` drop is counted, and only whole segments' worth of it; `block` drops
 //! nothing here. An output that hangs, that cannot be opened or that waits at its gate gives way like one that fails.
 
-use super::Deliverer;
 use super::source::{LogReader, Taken};
+use super::{Deliverer, OutputFull};
 use crate::counters::Discard;
 use crate::env::Env;
 use crate::plugin::Outcome;
+use crate::spell::News;
 use std::time::Duration;
 
 /// How often an output that hangs is held against a log that fills up because of it.
@@ -33,6 +34,7 @@ impl<E: Env> Deliverer<E> {
             // What is refused is tried again with the next.
             let _ = self.record(self.committed_state.clone());
         }
+        self.tell_of_drops();
     }
 
     /// As [`Deliverer::give_way`], without the commit: an open output has a state of its own to commit with. Returns how many
@@ -58,11 +60,39 @@ impl<E: Env> Deliverer<E> {
                 let Some(part) = reader.take(index, u64::MAX) else { break };
                 dropped += part.piece(bit).events();
                 reader.delivered(&part);
+                self.dropped_from.set(Some(reader.log_id()));
             }
         }
         self.context.counters.discarded.add(Discard::WalFull, dropped);
         self.passed += dropped;
         dropped
+    }
+
+    /// Says when dropping begins, and each minute and at its end how much it was.
+    pub(super) fn tell_of_drops(&mut self) {
+        if !self.options.when_full.gives_way() {
+            return;
+        }
+        let dropped = self.context.counters.discarded.get(Discard::WalFull);
+        let Some(news) = self.dropping.look(dropped, self.context.env.now()) else { return };
+        let (name, log) = (&self.context.name, self.dropped_from.get().map(|log| log.0));
+        let policy = if self.options.when_full == OutputFull::Sample { "sample" } else { "drop_oldest" };
+        match news {
+            News::Begins => tracing::warn!(
+                component_id = %name,
+                component_kind = "output",
+                log,
+                when_full = policy,
+                "the write-ahead log is full of what this output has not delivered, and its oldest events are dropped: see why it is \
+                 behind, or raise wal.max_bytes"
+            ),
+            News::Lasts(events) => {
+                tracing::info!(component_id = %name, component_kind = "output", log, events, "events were dropped for a full log, and more may be");
+            }
+            News::Over(events) => {
+                tracing::info!(component_id = %name, component_kind = "output", log, events, "no event was dropped for a full log for a minute");
+            }
+        }
     }
 
     pub(super) fn a_log_is_full(&self) -> bool {

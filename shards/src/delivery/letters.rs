@@ -92,6 +92,7 @@ impl<E: Env> Deliverer<E> {
         counters.sent_events.add(sent);
         counters.sent_bytes.add(sent_bytes);
         counters.discarded.add(Discard::WalFull, let_go);
+        self.dropped_from.set(taken.first().map(|part| self.readers[part.reader].log_id()));
         if exhausted.count() + rejected.count() > 0 {
             let (given_up, refused) = (exhausted.count(), rejected.count());
             self.report(&format!("{given_up} events given up, {refused} refused, now dead letters: {reason}"));

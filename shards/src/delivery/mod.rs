@@ -15,6 +15,7 @@ use crate::keeper::Keeper;
 use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError, Resume};
 use crate::retry::Backoff;
 use crate::signal::Signal;
+use crate::spell::Spell;
 use crate::stop::{Countdown, Phase, Stop};
 use crate::wal::{Commit, LogId, Position, WalError};
 use full::GIVE_WAY_INTERVAL;
@@ -22,7 +23,7 @@ use futures_lite::FutureExt;
 use futures_lite::future::or;
 use gate::Gatekeeper;
 use source::{LogReader, Taken};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -114,6 +115,9 @@ pub struct Deliverer<E: Env> {
     sync_begun: Monotonic,
     commit_took: Duration,
     last_delivery: Monotonic,
+    /// While events are dropped because the log is full, and which log it was.
+    dropping: Spell,
+    dropped_from: Cell<Option<LogId>>,
     uncommitted: bool,
     /// Events delivered or discarded, ever and at the last commit.
     passed: u64,
@@ -166,6 +170,8 @@ impl<E: Env> Deliverer<E> {
             sync_begun: context.env.now(),
             commit_took: Duration::ZERO,
             last_delivery: context.env.now(),
+            dropping: Spell::default(),
+            dropped_from: Cell::new(None),
             instance,
             commit_number: resume.number,
             committed: readers.iter().map(LogReader::position).collect(),
@@ -270,6 +276,7 @@ impl<E: Env> Deliverer<E> {
             if self.stop.phase() == Phase::Forced {
                 return End::Forced;
             }
+            self.tell_of_drops();
             // Read before the logs are: an intake that ends in between has appended before.
             let nothing_comes = self.intakes.all_ended();
             let taken = self.gather().await;

@@ -23,6 +23,10 @@ pub struct LogReader<D: Disk> {
     cursor: Cursor<D>,
     recent: Option<Rc<Recent>>,
     claim: Arc<Reader>,
+    /// Whether nobody writes the log any more: it goes once every output has passed its end.
+    adopted: bool,
+    /// Whether a commit says that this one has, or is on its way.
+    end_released: bool,
     /// The first frame behind the damage that was counted last.
     damaged: Sequence,
     /// Segment of the last released position.
@@ -68,6 +72,8 @@ impl<D: Disk> LogReader<D> {
             cursor,
             recent: None,
             claim,
+            adopted: false,
+            end_released: false,
             damaged: Sequence(0),
             released,
             number,
@@ -77,6 +83,13 @@ impl<D: Disk> LogReader<D> {
             seen: None,
             next: None,
         }
+    }
+
+    /// Says that nobody writes the log any more.
+    pub fn of_adopted(mut self) -> LogReader<D> {
+        self.adopted = true;
+        self.end_released = self.is_at_the_end();
+        self
     }
 
     /// Lets it read frames of a log that this shard writes from memory, as long as they are there.
@@ -103,6 +116,11 @@ impl<D: Disk> LogReader<D> {
     /// Says that a commit of `position` is on its way.
     pub fn released(&mut self, position: Position) {
         self.released = segment_of(&self.log, position);
+        self.end_released |= self.adopted && position.sequence > self.log.last();
+    }
+
+    fn is_at_the_end(&self) -> bool {
+        self.delivered.sequence > self.log.last()
     }
 
     /// Whether the log's writer waits for a segment to be given back.
@@ -172,7 +190,7 @@ impl<D: Disk> LogReader<D> {
                     // How many events a lost frame held is not known any more: one is the least.
                     let lost = self.cursor.skip_damage();
                     let behind = lost.map_or(self.damaged, |lost| lost.before);
-                    let frames = lost.map_or(1, |lost| lost.before.0 - lost.after.0 - 1);
+                    let frames = lost.map_or(1, |lost| lost.frames);
                     // A reader that went back meets the same damage again.
                     let known = behind <= self.damaged && lost.is_some();
                     self.damaged = self.damaged.max(behind);
@@ -201,13 +219,14 @@ impl<D: Disk> LogReader<D> {
         self.touched |= part.frame.is_mapped();
     }
 
-    /// Moves the position over frames that hold nothing for the output. Only when nothing taken is undelivered. Whether it
-    /// moved into another segment, so that a commit is worth its frame.
+    /// Moves the position over frames that hold nothing for the output. Only when nothing taken is undelivered. Whether a commit
+    /// is worth its frame: the position moved into another segment, or lets a log go that nobody writes any more.
     pub fn pass_over(&mut self) -> bool {
         let Some(seen) = self.seen else { return false };
         let before = segment_of(&self.log, self.delivered);
         self.delivered = self.delivered.max(seen);
-        segment_of(&self.log, self.delivered) > before
+        let lets_log_go = self.adopted && !self.end_released && self.is_at_the_end();
+        lets_log_go || segment_of(&self.log, self.delivered) > before
     }
 
     /// Reads again from `position`.

@@ -51,7 +51,7 @@ pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]
 }
 
 /// The logs that an earlier start wrote and that have no files any more.
-pub(super) fn lost_logs<D: Disk>(written: &[LogId], logs: &[RecoveredLog<D>]) -> Vec<Damage> {
+pub fn lost_logs<D: Disk>(written: &[LogId], logs: &[RecoveredLog<D>]) -> Vec<Damage> {
     let is_there = |id: &LogId| logs.iter().any(|log| log.id == *id && !log.segments.is_empty());
     let lost = |log: LogId| Damage {
         log,
@@ -59,6 +59,8 @@ pub(super) fn lost_logs<D: Disk>(written: &[LogId], logs: &[RecoveredLog<D>]) ->
         offset: 0,
         bytes: 0,
         quarantined: None,
+        uncopied: None,
+        between: None,
         known: false,
         finding: "the log or all of its segments are missing".to_owned(),
     };

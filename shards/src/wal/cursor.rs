@@ -117,6 +117,8 @@ pub struct Lost {
     pub after: Sequence,
     /// The first one behind it.
     pub before: Sequence,
+    /// How many at least: a start of the log between the two skips sequences.
+    pub frames: u64,
 }
 
 /// See the module.
@@ -321,7 +323,8 @@ impl<D: Disk> Cursor<D> {
             let found = found.filter(|(offset, _)| Place { segment: segment.number, offset: *offset } < tail);
             if let Some((offset, header)) = found {
                 self.offset = offset;
-                return Some(Lost { after, before: header.sequence });
+                let frames = if header.epoch == self.epoch { header.sequence.0 - after.0 - 1 } else { 1 };
+                return Some(Lost { after, before: header.sequence, frames });
             }
             if segment.number >= tail.segment {
                 self.offset = tail.offset;

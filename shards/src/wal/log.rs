@@ -49,6 +49,8 @@ pub struct Reader {
     floor: AtomicU64,
     /// Sequence of the first frame still needed.
     sequence: AtomicU64,
+    /// Who it is, for people.
+    name: Box<str>,
     /// Raised when frames were published.
     pub published: Arc<Signal>,
 }
@@ -260,13 +262,26 @@ impl<D: Disk> Log<D> {
         lock(&self.readers).len()
     }
 
-    /// Registers a reader that needs everything from `position` on.
+    /// Who holds the lowest segment.
+    pub fn holders(&self) -> Vec<Box<str>> {
+        let readers = lock(&self.readers);
+        let floor = |reader: &Arc<Reader>| reader.floor.load(Ordering::Acquire);
+        let lowest = readers.iter().map(floor).min();
+        readers.iter().filter(|reader| Some(floor(reader)) == lowest).map(|reader| reader.name.clone()).collect()
+    }
+
+    /// Registers a reader that needs everything from `position` on, and that is nobody in particular.
     pub fn register(&self, position: Position, published: Arc<Signal>) -> Arc<Reader> {
+        self.register_as("", position, published)
+    }
+
+    /// The same for a reader with a name.
+    pub fn register_as(&self, name: &str, position: Position, published: Arc<Signal>) -> Arc<Reader> {
         // Recycling takes this lock too, so the floor counts from the moment the segment was looked up.
         let mut readers = lock(&self.readers);
         let floor = self.segment_of(position).map_or(0, |segment| segment.number);
-        let reader =
-            Arc::new(Reader { floor: AtomicU64::new(floor), sequence: AtomicU64::new(position.sequence.0), published });
+        let (floor, sequence) = (AtomicU64::new(floor), AtomicU64::new(position.sequence.0));
+        let reader = Arc::new(Reader { floor, sequence, name: name.into(), published });
         readers.push(reader.clone());
         // Acquire too: what the writer published before it last asked for the generation is seen from here on.
         self.readers_generation.fetch_add(1, Ordering::AcqRel);
@@ -293,8 +308,9 @@ impl<D: Disk> Log<D> {
     /// Whether [`Log::release`] would let go of a segment, or of the last of a log without a writer.
     pub fn lets_go(&self, reader: &Reader, position: Position) -> bool {
         let floor = self.segment_of(position).map_or(0, |segment| segment.number);
-        let adopted = !self.recycling.load(Ordering::Acquire);
-        floor > reader.floor.load(Ordering::Relaxed) || adopted && position.sequence > self.last()
+        let (adopted, last) = (!self.recycling.load(Ordering::Acquire), self.last());
+        let passes_end = position.sequence > last && reader.sequence.load(Ordering::Relaxed) <= last.0;
+        floor > reader.floor.load(Ordering::Relaxed) || adopted && passes_end
     }
 
     /// Changes when a reader comes or goes. The writer asks for it after it has published, to know whether the signals that it

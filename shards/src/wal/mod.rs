@@ -10,7 +10,8 @@
 //! data_dir/
 //! ├── lock                          held with flock while an engine runs
 //! ├── manifest                      text: format version, next log id, numbers of outputs, checksum (written aside, synced, renamed)
-//! ├── quarantine/                   damaged bytes, copied aside: log-ID-segment-N-offset-O.bin
+//! ├── quarantine/                   damaged bytes, copied aside: log-ID-segment-N-offset-O.bin; log-ID-segment-N-missing, empty,
+//! │                                 says that this was told of
 //! └── wal/log-00000001/             one log; its id is never used again
 //!     ├── 0000000000000001.seg      segments, numbered from 1; the lowest go first, those without events before older ones
 //!     └── standby-0.seg             preallocated or recycled files waiting to become the next segment
@@ -270,12 +271,29 @@ pub struct Damage {
     pub offset: u64,
     /// Damaged bytes.
     pub bytes: u64,
-    /// Where they were copied to; none when the segment is missing altogether.
+    /// Where they were copied to; none when the segment is missing altogether, or where they could not be copied.
     pub quarantined: Option<PathBuf>,
-    /// An earlier start found it too and copied the same bytes.
+    /// Why they could not be copied. They stay where they are until their segment is delivered.
+    pub uncopied: Option<String>,
+    /// The last frame before it and the first behind it, if no start of the log lies between: the frames between the two are lost.
+    /// Of what is lost with other damage the first says so, and the others that nothing is.
+    pub between: Option<(Sequence, Sequence)>,
+    /// An earlier start found it too, and copied the same bytes or noted what is missing.
     pub known: bool,
     /// What was found, in words.
     pub finding: String,
+}
+
+impl Damage {
+    /// Whether it is that a log is gone altogether.
+    pub fn is_whole_log(&self) -> bool {
+        self.segment == 0
+    }
+
+    /// How many frames are lost with it, those without events too, if that is known.
+    pub fn frames(&self) -> Option<u64> {
+        self.between.map(|(after, before)| before.0.saturating_sub(after.0 + 1))
+    }
 }
 
 /// What went wrong with a log, by what the caller does next.

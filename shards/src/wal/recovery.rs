@@ -4,6 +4,7 @@
 //! have been durable is never cut; damage is copied aside and reported. The scan itself changes no segment:
 //! [`RecoveredLog::harden`] and the opening writer do, once the caller has decided to go on.
 
+mod aside;
 mod candidates;
 mod repair;
 mod state;
@@ -17,7 +18,6 @@ use super::writer::LogState;
 use super::{Damage, LogId, Sequence, WalError};
 use crate::env::{Disk, Map as _};
 use candidates::{Candidate, open_candidates};
-use repair::{copy_aside, holds};
 use state::apply;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,6 +82,7 @@ pub fn scan_log<D: Disk>(
         last: Sequence(0),
         started: false,
         resync: false,
+        broken: None,
         skipped_to: Sequence(0),
         epoch: 0,
         synced: Sequence(0),
@@ -125,6 +126,8 @@ struct Scan<'a, D: Disk> {
     started: bool,
     /// Damage lies behind: the sequence may jump once.
     resync: bool,
+    /// The first damage behind the last frame, and whether that frame is known.
+    broken: Option<(usize, bool)>,
     /// Segments that need not be there lie behind: the sequence may jump to this one.
     skipped_to: Sequence,
     epoch: u32,
@@ -162,7 +165,7 @@ impl<D: Disk> Scan<'_, D> {
                     }
                     return Ok(row);
                 }
-                Outcome::Quarantine => self.set_aside(finding.segment, words)?,
+                Outcome::Quarantine => self.set_aside(finding.segment, words),
                 Outcome::Refuse => return Err(self.refuse(words)),
             }
         }
@@ -323,9 +326,16 @@ impl<D: Disk> Scan<'_, D> {
                 offset: self.offset,
                 bytes: u64::from(header.length),
                 quarantined: None,
+                uncopied: None,
+                between: Some((header.sequence, Sequence(header.sequence.0 + 1))),
                 known: false,
                 finding: format!("sequence {}: {error}", header.sequence.0),
             });
+        }
+        if let Some((first, true)) = self.broken.take()
+            && header.epoch == self.epoch
+        {
+            self.damage[first].between = Some((self.last, header.sequence));
         }
         self.last = header.sequence;
         self.epoch = header.epoch;
@@ -360,15 +370,20 @@ impl<D: Disk> Scan<'_, D> {
     }
 
     /// Damage: copies it aside, reports it and goes on at the next whole frame.
-    fn set_aside(&mut self, state: SegmentState, finding: String) -> Result<(), WalError> {
+    fn set_aside(&mut self, state: SegmentState, finding: String) {
         self.resync = true;
         self.group = None;
+        // What is lost with the damage before it is told of there.
+        let between = self.broken.map(|_| (self.last, Sequence(self.last.0 + 1)));
+        self.broken = self.broken.or(Some((self.damage.len(), self.started)));
         let mut damage = Damage {
             log: self.id,
             segment: self.expected,
             offset: self.offset,
             bytes: 0,
             quarantined: None,
+            uncopied: None,
+            between,
             known: false,
             finding,
         };
@@ -377,18 +392,17 @@ impl<D: Disk> Scan<'_, D> {
             if next > self.expected + 1 {
                 damage.finding = format!("the segments {} to {} are missing", self.expected, next - 1);
             }
-            self.damage.push(damage);
+            self.report(damage, None);
             self.expected = next;
             self.offset = 0;
-            return Ok(());
+            return;
         }
         let from = self.offset.max(SEGMENT_HEADER_BYTES as u64);
         let from = if self.offset == 0 { from } else { from + 8 };
         let (id, last, epoch) = (self.id, self.last, self.epoch);
         let Some(segment) = self.candidates[self.index].segment.as_mut() else {
-            self.damage.push(damage);
-            self.next_segment();
-            return Ok(());
+            self.report(damage, None);
+            return self.next_segment();
         };
         let found = find_frame(segment, id, from, last, epoch);
         if segment.first_sequence == Sequence(0) {
@@ -402,17 +416,7 @@ impl<D: Disk> Scan<'_, D> {
         segment.gaps.push((self.offset, end));
         // What was there nobody knows.
         segment.take_events();
-        if let Some(directory) = self.quarantine {
-            let bytes = segment.read(self.offset, damage.bytes as usize);
-            let name = format!("log-{:08}-segment-{}-offset-{}.bin", id.0, self.expected, self.offset);
-            let path = directory.join(name);
-            damage.known = holds(self.disk, &path, &bytes);
-            if !damage.known {
-                copy_aside(self.disk, directory, &path, &bytes)?;
-            }
-            damage.quarantined = Some(path);
-        }
-        self.damage.push(damage);
+        self.report(damage, Some(self.index));
         // The tail goes along: nothing is ever written over what was set aside.
         self.tail = Some(Place { segment: self.expected, offset: end });
         match found {
@@ -422,7 +426,16 @@ impl<D: Disk> Scan<'_, D> {
                 self.next_segment();
             }
         }
-        Ok(())
+    }
+
+    /// Keeps a copy of the bytes, of the candidate at `index`.
+    fn report(&mut self, mut damage: Damage, index: Option<usize>) {
+        let segment = index.and_then(|index| self.candidates[index].segment.as_ref());
+        if let Some(directory) = self.quarantine {
+            let bytes = segment.map(|segment| segment.read(damage.offset, damage.bytes as usize));
+            aside::keep(self.disk, directory, &mut damage, &bytes.unwrap_or_default());
+        }
+        self.damage.push(damage);
     }
 
     fn refuse(&self, words: String) -> WalError {

@@ -2,35 +2,50 @@
 
 use super::super::{Exit, output};
 use super::Data;
+use tailwater_shards::engine::lost_logs;
+use tailwater_shards::wal::Damage;
 
-/// Runs the verb: exit 1 if a byte is damaged.
+/// Runs the verb: exit 1 if a byte is damaged, or a segment or log is not there.
 pub fn run(data: &Data) -> anyhow::Result<Exit> {
-    let (mut logs, mut events, mut damages) = (0u64, 0u64, 0u64);
+    let (mut logs, mut events, mut damages) = (Vec::new(), 0u64, 0u64);
     for id in data.logs()? {
         let log = data.scan(id)?;
-        logs += 1;
         events += log.events;
         let (segments, last) = (log.segments.len(), log.last.0);
         output::print(&format!(
             "log {}: {segments} segments, {} events up to sequence {last}, ends by: {}\n",
             id.0, log.events, log.ended_by
         ))?;
-        for damage in &log.damage {
-            damages += 1;
-            output::print(&format!(
-                "  damaged: segment {}, {} bytes from byte {}: {}\n",
-                damage.segment, damage.bytes, damage.offset, damage.finding
-            ))?;
-        }
+        damages += log.damage.len() as u64;
+        log.damage.iter().try_for_each(|damage| output::print(&line(damage)))?;
+        logs.push(log);
     }
-    output::print(&format!("{logs} logs, {events} events, {damages} damaged places\n"))?;
+    let lost = lost_logs(data.written_logs(), &logs);
+    damages += lost.len() as u64;
+    lost.iter().try_for_each(|damage| output::print(&line(damage)))?;
+    output::print(&format!("{} logs, {events} events, {damages} damaged places\n", logs.len()))?;
     if damages == 0 {
         return Ok(Exit::Done);
     }
     let help = match data.live {
         true => "a Tailwater is running here and may have written meanwhile: stop it and check again\n",
-        false => "a start copies damaged bytes to `quarantine` in the data directory and goes on behind them\n",
+        false => {
+            "a start copies damaged bytes to `quarantine` in the data directory and goes on behind them, and without what is \
+             missing: put that back before, if you have it\n"
+        }
     };
     output::complain(help);
     Ok(Exit::Failed)
+}
+
+fn line(damage: &Damage) -> String {
+    let Damage { log, segment, offset, bytes, finding, .. } = damage;
+    if damage.is_whole_log() {
+        return format!("log {}: missing: {finding}\n", log.0);
+    }
+    let frames = damage.frames().map_or_else(String::new, |frames| format!("; {frames} frames are lost with it"));
+    match bytes {
+        0 => format!("  missing: segment {segment}: {finding}{frames}\n"),
+        _ => format!("  damaged: segment {segment}, {bytes} bytes from byte {offset}: {finding}{frames}\n"),
+    }
 }

@@ -11,8 +11,8 @@ mod untouched;
 use super::configuration::Place;
 use super::{Exit, output};
 use clap::{Args, Subcommand};
+use std::fs::{File, TryLockError};
 use std::path::Path;
-use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, install_map_fault_handler};
 use tailwater_shards::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameView};
 use tailwater_shards::wal::manifest::DataDirectory;
@@ -32,7 +32,7 @@ pub struct Arguments {
 enum Verb {
     /// List logs, segments, outputs with their cursors, and sources
     Ls(Place),
-    /// Scan all logs as a start would, and report damage; exit 1 if there is any
+    /// Scan all logs as a start would, and report what is damaged or missing; exit 1 if anything is
     Check(Place),
     /// Print the events that are in the logs, a line each
     Cat(cat::Arguments),
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(root) = place.root() else { return Ok(Exit::Configuration) };
     install_map_fault_handler()?;
     let data = Data::open(&root)?;
-    if data.logs()?.is_empty() {
+    if data.logs()?.is_empty() && data.written_logs().is_empty() {
         output::complain(&format!(
             "note: no log in {}: nothing ran there yet, or with `wal.type: memory`\n",
             root.display()
@@ -66,8 +66,8 @@ type Recovered = RecoveredLog<Untouched>;
 struct Data {
     directory: DataDirectory<Untouched>,
     disk: Untouched,
-    /// Held so that no engine starts meanwhile; none if one runs or none ever did.
-    _lock: Option<<RealDisk as Disk>::Lock>,
+    /// Held so that no engine starts meanwhile; none if one runs or none ever did, or where there are no locks.
+    _lock: Option<File>,
     /// Whether an engine runs on it.
     live: bool,
 }
@@ -80,7 +80,7 @@ impl Data {
         if !root.is_dir() {
             anyhow::bail!("{} is not a directory: name the data directory with --data-dir or -c", root.display());
         }
-        let (lock, live) = lock(root)?;
+        let (lock, live) = lock(root);
         let disk = Untouched(RealDisk::new());
         let directory = DataDirectory::inspect(disk.clone(), root)?;
         let data = Data { directory, disk, _lock: lock, live };
@@ -99,23 +99,36 @@ impl Data {
         self.directory.outputs()
     }
 
+    /// The logs that a start expects frames in.
+    fn written_logs(&self) -> &[LogId] {
+        self.directory.written_logs()
+    }
+
     fn scan(&self, id: LogId) -> anyhow::Result<Recovered> {
         Ok(scan_log(&self.disk, &self.directory.log_path(id), id, None)?)
     }
 }
 
-/// The engine's lock, if it is free. Never makes the file.
-fn lock(root: &Path) -> anyhow::Result<(Option<<RealDisk as Disk>::Lock>, bool)> {
+/// The engine's lock, shared with others who look, if no engine has it; and whether one has. Writes nothing and never makes the file,
+/// so that a file system that cannot be written to is as good as any.
+fn lock(root: &Path) -> (Option<File>, bool) {
     let path = root.join("lock");
-    if !path.exists() {
-        return Ok((None, false));
-    }
-    match RealDisk::new().lock(&path) {
-        Ok(lock) => Ok((Some(lock), false)),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok((None, true)),
-        // Whoever may read but not lock still wants an answer.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok((None, false)),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("{} cannot be locked", path.display()))),
+    let unlocked = |error: std::io::Error| {
+        output::complain(&format!(
+            "note: {} cannot be locked ({error}): whether a Tailwater writes here is not known\n",
+            path.display()
+        ));
+        (None, false)
+    };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (None, false),
+        Err(error) => return unlocked(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => (Some(file), false),
+        Err(TryLockError::WouldBlock) => (None, true),
+        Err(TryLockError::Error(error)) => unlocked(error),
     }
 }
 

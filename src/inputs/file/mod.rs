@@ -67,7 +67,7 @@ pub enum ShardBy {
     /// The shard that reads the file; the order of its lines holds.
     #[default]
     Source,
-    /// All shards in turn; for one file that is more than one core can take.
+    /// All shards in turn; for one file that is more than one core can take. Its lines may come out in another order.
     Spread,
 }
 
@@ -83,7 +83,7 @@ pub struct Settings {
     /// Where to start in files that are there at the very first run.
     #[serde(default)]
     pub start_at: StartAt,
-    /// Longest line, without its line end.
+    /// Longest line, without its line end; 64B to 4MiB.
     #[serde(default = "default_max_line_bytes")]
     pub max_line_bytes: ByteSize,
     /// What happens to a longer one.

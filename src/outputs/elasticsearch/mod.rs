@@ -88,10 +88,10 @@ pub struct Settings {
     /// How bodies are compressed.
     #[serde(default)]
     pub compression: Compression,
-    /// Most bytes of a body before it is compressed; a larger event goes alone.
+    /// Most bytes of a body before it is compressed, up to 64MiB; a larger event goes alone.
     #[serde(default = "request_bytes_default")]
     pub request_bytes: ByteSize,
-    /// Most requests under way at a time; fewer while the servers answer slowly.
+    /// Most requests under way at a time, 1 to 64; fewer while the servers answer slowly.
     #[serde(default = "concurrency_default")]
     pub concurrency: u32,
     /// Longest time of a request, from connecting to the end of the answer.

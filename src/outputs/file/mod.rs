@@ -129,7 +129,7 @@ pub struct Settings {
     /// When a file is set aside; without it, never.
     #[serde(default)]
     pub rotate: Option<Rotate>,
-    /// Files held open; the one unused for longest is closed for another.
+    /// Files held open, 1 to 1024; the one unused for longest is closed for another.
     #[serde(default = "open_files_default")]
     pub max_open_files: u32,
     /// How deliveries are grouped.
@@ -149,7 +149,8 @@ fn open_files_default() -> u32 {
 
 impl Component for Settings {
     const NAME: &'static str = "file";
-    const SUMMARY: &'static str = "Writes events to files, by date and field; repeats nothing after a crash.";
+    const SUMMARY: &'static str =
+        "Writes events to files, by date and field; repeats nothing of the log after a crash.";
     const EXAMPLE: &'static str =
         "type: file\npath: /var/log/collected/{{ host }}/%F.log\nrotate: {bytes: 100MiB, keep: 10}\n";
 

@@ -28,8 +28,8 @@ use crate::config::types::Period;
 use cells::{Cell, Function, Number};
 use origins::Origins;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -69,7 +69,7 @@ pub struct Settings {
 }
 
 /// What becomes of events of an open window when the process dies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCrash {
     /// They are read again and counted in a later window. What a file has from the first event of an open window on is recorded

@@ -26,7 +26,7 @@ fn variable(name: &str) -> Option<String> {
 fn told(data: &[u8]) -> (Report, Option<String>) {
     let here = Circumstances { data_dir: None, cpus: 2 };
     match config::load::<SimEnv>(FILE, data.to_vec(), &variable, &here) {
-        Ok(loaded) => (loaded.warnings, Some(loaded.plan.summary())),
+        Ok(loaded) => (loaded.warnings, Some(loaded.plan.summary::<SimEnv>())),
         Err(refused) => (refused.report, None),
     }
 }

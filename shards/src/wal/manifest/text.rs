@@ -34,7 +34,8 @@ pub(super) struct Manifest {
     pub outputs: Vec<RegistryEntry>,
 }
 
-const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or move the data directory away";
+const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or write the two lines \"tailwater-data 1\" and \"next_log N\" \
+                       in its place, with N above the number of every log that ever was here";
 
 impl Manifest {
     pub(super) fn encode(&self) -> String {

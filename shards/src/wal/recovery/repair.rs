@@ -1,40 +1,14 @@
 //! What is changed on the disk once recovery has decided.
 //!
-//! Guarantees: bytes that are set aside are durable in their copy; what is written again is the same. Blocks throughout.
+//! Guarantees: what is written again is the same. Blocks throughout.
 
 use super::RecoveredLog;
-use crate::env::{Disk, File as _, Map as _, Open};
+use crate::env::{Disk, File as _, Map as _};
 use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::wal::log::{Log, LogStart};
 use crate::wal::segment::{SEGMENT_HEADER_BYTES, Segment, Standby, io_error, standby_number};
 use crate::wal::{Position, Sequence, WalError};
-use std::path::Path;
 use std::sync::Arc;
-
-/// Whether a file holds just these bytes, durably.
-pub(super) fn holds<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> bool {
-    let Ok(file) = disk.open(path, Open::Read) else { return false };
-    let mut held = vec![0; bytes.len() + 1];
-    let mut length = 0;
-    while length < held.len() {
-        match file.read_at(&mut held[length..], length as u64) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(_) => return false,
-        }
-    }
-    held[..length] == *bytes && file.sync().is_ok()
-}
-
-pub(super) fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), WalError> {
-    disk.create_dir_all(directory).map_err(io_error(directory))?;
-    if let Some(parent) = directory.parent() {
-        disk.sync_dir(parent).map_err(io_error(parent))?;
-    }
-    let file = disk.open(path, Open::Create).map_err(io_error(path))?;
-    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync()).map_err(io_error(path))?;
-    disk.sync_dir(directory).map_err(io_error(directory))
-}
 
 impl<D: Disk> RecoveredLog<D> {
     /// Makes everything up to the tail durable. A page may be clean in the cache without being on the disk, when a sync

@@ -93,9 +93,45 @@ fn damage_below_the_synced_frontier_is_quarantined_and_its_range_is_a_hole() {
     disk.set_free_bytes(None);
     disk.outside().write(damage.quarantined.as_ref().unwrap(), b"other").unwrap();
     assert!(!machine.scan().unwrap().damage[0].known);
+    assert_eq!(damage.between, Some((Sequence(header.sequence.0 - 1), Sequence(header.sequence.0 + 1))));
     assert_eq!(recovered.state.sources.get(SourceKey(7)).unwrap().intervals, [(0, 2), (3, 6)]);
     let writer = machine.open();
     assert_eq!(read(writer.log(), Position::default()), [0, 1, 3, 4, 5]);
+}
+
+#[test]
+fn damage_that_cannot_be_copied_is_reported_and_stays_where_it_is() {
+    let mut machine = Machine::new(21, 64 * 1024, 4);
+    written(&mut machine, 6, |_| true);
+    let disk = machine.disk();
+    let (offset, header) = frames(&disk, 1)[3];
+    flip(&disk, 1, offset + FRAME_HEADER_BYTES as u64 + 3);
+    let there = disk.outside().read(Machine::segment_path(1)).unwrap();
+    let uncopied = |machine: &mut Machine| {
+        let damage = machine.scan().unwrap().damage.swap_remove(0);
+        assert_eq!((damage.known, damage.quarantined), (false, None));
+        damage.uncopied.expect("it is said why")
+    };
+    disk.outside().create_dir_all(QUARANTINE).unwrap();
+    let name = format!("{QUARANTINE}/log-00000001-segment-1-offset-{offset}.bin");
+    disk.outside().write(&name, b"an earlier copy").unwrap();
+    disk.set_free_bytes(Some(0));
+    assert!(uncopied(&mut machine).contains(QUARANTINE));
+    assert_eq!(disk.outside().list(QUARANTINE).unwrap().len(), 1, "half a copy is none");
+    assert_eq!(disk.outside().read(&name).unwrap(), b"an earlier copy");
+    disk.set_free_bytes(None);
+    disk.outside().remove_dir_all(QUARANTINE).unwrap();
+    disk.outside().write(QUARANTINE, b"a file").unwrap();
+    assert!(uncopied(&mut machine).contains(QUARANTINE));
+    let writer = machine.open();
+    assert_eq!(read(writer.log(), Position::default()), [0, 1, 3, 4, 5]);
+    drop(writer);
+    machine.simulation.crash(Crash::Process);
+    let range = offset as usize..offset as usize + header.length as usize;
+    assert_eq!(disk.outside().read(Machine::segment_path(1)).unwrap()[range.clone()], there[range.clone()]);
+    disk.outside().remove(QUARANTINE).unwrap();
+    let copied = machine.scan().unwrap().damage.swap_remove(0);
+    assert_eq!(disk.outside().read(copied.quarantined.unwrap()).unwrap(), there[range]);
 }
 
 #[test]
@@ -155,7 +191,11 @@ fn a_missing_segment_is_damage_when_it_was_durable() {
     disk.outside().remove(Machine::segment_path(2)).unwrap();
     let recovered = machine.scan().unwrap();
     assert_eq!((recovered.damage.len(), recovered.damage[0].segment), (1, 2));
-    assert_eq!(recovered.damage[0].quarantined, None);
+    assert_eq!((&recovered.damage[0].quarantined, recovered.damage[0].known), (&None, false));
+    let (after, before) = recovered.damage[0].between.unwrap();
+    let lost = before.0 - after.0 - 1;
+    assert!(lost > 1, "{lost} frames were in it");
+    assert!(machine.scan().unwrap().damage[0].known, "what was told before is not told as news");
     let held = read(machine.open().log(), Position::default());
     assert_eq!((held[0], *held.last().unwrap()), (0, 59));
     assert!(held.len() < 60);

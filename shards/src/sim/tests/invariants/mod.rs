@@ -3,6 +3,7 @@
 mod balance;
 mod bounds;
 mod cold;
+mod damage;
 mod durable;
 mod held;
 mod hours;

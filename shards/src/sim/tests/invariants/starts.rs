@@ -5,7 +5,7 @@ use crate::lane::WhenFull;
 use crate::limits::LANE_BATCHES;
 use crate::plugin::Placement;
 use crate::sim::oracle::OutputIndex;
-use crate::sim::script::{OutputKind, OutputSetup};
+use crate::sim::script::{InputSetup, OutputKind, OutputSetup};
 use crate::wal::SyncPolicy;
 
 /// The first shard's log takes over the positions of all logs. A loss of power at any moment of a start must not keep a
@@ -109,6 +109,45 @@ fn e2_an_output_has_not_left_before_a_start_without_it_succeeds() {
         cluster.finish();
     }
     assert!(refused > 4, "{refused} starts were refused");
+}
+
+/// Fewer shards, and nothing comes: the logs without a shard go all the same, also those of which an output gets no event. It says once
+/// that it has passed over them, and writes no commit after that.
+#[test]
+fn e4_adopted_logs_go_although_an_output_gets_no_events() {
+    for seed in 0..20 {
+        let mut setup = Setup::plain(seed);
+        setup.shards = (1, 3);
+        setup.inputs[0].placement = Placement::Every;
+        setup.inputs[0].sources = 6;
+        setup.inputs.push(InputSetup { sources: 1, ..setup.inputs[0] });
+        setup.outputs.push(OutputSetup { kind: OutputKind::Every, ..setup.outputs[0] });
+        setup.pipelines.push((vec![1], vec![1]));
+        let mut cluster = started(setup, 3);
+        for slice in 0..20 {
+            (0..6).for_each(|source| cluster.make(source, 40 + slice));
+            cluster.run_for(SECOND / 20);
+        }
+        let caught_up = cluster.caught_up();
+        cluster.simulation.must("all is read", caught_up, SECOND * 60);
+        // A kill leaves a mark or a commit at the end of the logs, a drain a mark.
+        match seed % 2 {
+            0 => cluster.drain(SECOND * 60),
+            _ => cluster.crash(Crash::Process),
+        }
+        assert_eq!(cluster.log_files().len(), 3);
+        cluster.start(1).expect("a stop leaves a directory that can be opened");
+        cluster.run_for(SECOND * 10);
+        assert_eq!(cluster.log_files().len(), 1, "seed {seed}: {:?}", cluster.log_files());
+        let meters = cluster.alive().meters.clone();
+        let commits = || -> Vec<u64> { meters.outputs.iter().map(|meter| meter.counters.commits.get()).collect() };
+        let before = commits();
+        cluster.run_for(SECOND * 60);
+        assert_eq!(commits(), before, "seed {seed}: an idle engine commits nothing");
+        drop(meters);
+        cluster.drain(SECOND * 60);
+        cluster.finish();
+    }
 }
 
 /// A log that has more segments than it is allowed since the start takes commits all the same, or it would never get smaller.

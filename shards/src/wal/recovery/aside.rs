@@ -1,0 +1,63 @@
+//! Copies of damaged bytes, in the quarantine.
+//!
+//! Guarantees: a copy that is told of is durable; no start fails because there is no room for one, since the bytes stay where they
+//! are until their segment is delivered. Nothing else is written. Blocks throughout.
+
+use crate::env::{Disk, File as _, Open};
+use crate::wal::segment::io_error;
+use crate::wal::{Damage, WalError};
+use std::path::Path;
+
+/// Copies what is damaged to `directory`, unless an earlier start has. Of a file that is not there an empty one takes the place, by
+/// which the next start knows that it was told of.
+pub(super) fn keep<D: Disk>(disk: &D, directory: &Path, damage: &mut Damage, bytes: &[u8]) {
+    let place = match bytes.is_empty() {
+        true => "missing".to_owned(),
+        false => format!("offset-{}.bin", damage.offset),
+    };
+    let path = directory.join(format!("log-{:08}-segment-{}-{place}", damage.log.0, damage.segment));
+    damage.known = holds(disk, &path, bytes);
+    let kept = if damage.known { Ok(()) } else { copy_aside(disk, directory, &path, bytes) };
+    if bytes.is_empty() {
+        return;
+    }
+    match kept {
+        Ok(()) => damage.quarantined = Some(path),
+        Err(error) => damage.uncopied = Some(error.to_string()),
+    }
+}
+
+/// Whether a file holds just these bytes, durably.
+fn holds<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> bool {
+    let Ok(file) = disk.open(path, Open::Read) else { return false };
+    let mut held = vec![0; bytes.len() + 1];
+    let mut length = 0;
+    while length < held.len() {
+        match file.read_at(&mut held[length..], length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(_) => return false,
+        }
+    }
+    held[..length] == *bytes && file.sync().is_ok()
+}
+
+fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), WalError> {
+    disk.create_dir_all(directory).map_err(io_error(directory))?;
+    if let Some(parent) = directory.parent() {
+        disk.sync_dir(parent).map_err(io_error(parent))?;
+    }
+    // Until it is whole it has another name: an earlier copy of other bytes stays as long, and half a copy is none.
+    let new = path.with_extension("new");
+    let copied = write_whole(disk, &new, bytes).and_then(|()| disk.rename(&new, path)).map_err(io_error(path));
+    if copied.is_err() {
+        let _ = disk.remove(&new);
+    }
+    copied?;
+    disk.sync_dir(directory).map_err(io_error(directory))
+}
+
+fn write_whole<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let file = disk.open(path, Open::Create)?;
+    file.truncate(0).and_then(|()| file.write_at(bytes, 0)).and_then(|()| file.sync())
+}
