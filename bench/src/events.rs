@@ -53,14 +53,14 @@ fn steps() -> Vec<Step> {
 }
 
 fn facts() -> Facts {
-    Facts { host: "web-03".into() }
+    Facts::of("web-03")
 }
 
 fn processor() -> Box<dyn Processor> {
     let off = || FieldName::Off;
     let fields = FieldNames { timestamp: off(), host: off(), file: off(), offset: off(), ..FieldNames::default() };
     let parse = Some(Parse::Json(Default::default()));
-    let events = Events { fields, kind: EnvelopeKind::File, parse, bytes_max: LINE_BYTES_DEFAULT };
+    let events = Events { fields, kind: EnvelopeKind::File, parse, timezone: None, bytes_max: LINE_BYTES_DEFAULT };
     let chain = Chain { steps: steps(), ..Chain::default() };
     process::spec(&events, vec![Arc::new(chain)], &facts()).open(ShardId(0))
 }

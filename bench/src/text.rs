@@ -66,7 +66,7 @@ pub fn split(events: u64) -> Option<Outcome> {
 
 /// Events to the lines that go into the log.
 pub fn envelope(events: u64) -> Option<Outcome> {
-    let facts = Facts { host: "web-03".into() };
+    let facts = Facts::of("web-03");
     let mut processor = spec(&FieldNames::default(), &facts, EnvelopeKind::File).open(ShardId(0));
     let work = |group: &mut Group, batch: &mut Batch| {
         group.clear();

@@ -286,10 +286,10 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,40}", which in 0..SPECIFIERS.len()) {
-        if let Ok(layout) = Layout::parse(&format!("{} %F", SPECIFIERS[which])) {
-            if let Some(moment) = layout.read(text.as_bytes(), NOW, &Zone::UTC) {
-                prop_assert!(MOMENTS.contains(&moment.nanos) || moment.nanos < 0);
-            }
+        if let Ok(layout) = Layout::parse(&format!("{} %F", SPECIFIERS[which]))
+            && let Some(moment) = layout.read(text.as_bytes(), NOW, &Zone::UTC)
+        {
+            prop_assert!(MOMENTS.contains(&moment.nanos) || moment.nanos < 0);
         }
         let _ = Layout::parse(&text);
     }
