@@ -15,7 +15,7 @@ use tailwater_shards::dlq::{ComponentKind, DeadLetter, KeptLetter, letter};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::sim::SimDisk;
-use tailwater_shards::wal::manifest::DataDirectory;
+use tailwater_shards::wal::manifest::{DataDirectory, KnownLogs};
 use tailwater_shards::wal::{LogId, OutputNumber, RegistryEntry, WalError};
 
 fn path(name: &str) -> PathBuf {
@@ -172,8 +172,8 @@ fn manifest_of_a_data_directory() {
     let mut directory = directory.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(directory.outputs(), outputs);
     assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), bytes, "opening changes nothing");
-    directory.set_contents(&outputs[..1], Vec::new()).unwrap_or_else(|error| panic!("{error}"));
-    directory.set_contents(&outputs, Vec::new()).unwrap_or_else(|error| panic!("{error}"));
+    directory.set_contents(&outputs[..1], KnownLogs::default()).unwrap_or_else(|error| panic!("{error}"));
+    directory.set_contents(&outputs, KnownLogs::default()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(disk.outside().read("/data/manifest").expect("it is there"), bytes, "this version writes what it wrote");
     assert_eq!(directory.logs().unwrap_or_else(|error| panic!("{error}")), [LogId(2)]);
     assert_eq!(directory.new_log().unwrap_or_else(|error| panic!("{error}")), LogId(3));

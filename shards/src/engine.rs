@@ -7,6 +7,7 @@
 //! Placement: the existing logs with the lowest ids go to the shards in order, the rest is adopted by shard number modulo the
 //! shards. Outputs and inputs with one instance are spread over the shards by their index.
 
+mod cost;
 mod losses;
 mod merged;
 
@@ -24,7 +25,7 @@ use crate::route::ShardBy;
 use crate::shard::{LogBoard, ReadLog, Service, ShardInput, ShardOutput, ShardSeed, WriterSeed};
 use crate::signal::Signal;
 use crate::stop::{Countdown, Stop};
-use crate::wal::cursor::events_after;
+use crate::wal::cursor::{Owed, events_after, has_passed};
 use crate::wal::log::Log;
 use crate::wal::manifest::DataDirectory;
 use crate::wal::recovery::{RecoveredLog, scan_log};
@@ -32,10 +33,11 @@ use crate::wal::writer::LogState;
 use crate::wal::{
     Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
 };
-use losses::Loss;
-pub use merged::lost_logs;
+use cost::Loss;
+pub use losses::lost_logs;
+use losses::{Begin, lost_log, lost_log_ids, to_be_known};
 use merged::{
-    Begin, Merged, Numbers, as_told, assign_numbers, begin_fresh, check_outputs_known, merge, remove_strangers,
+    Lack, Merged, Numbers, as_told, assign_numbers, begin_fresh, check_outputs_known, merge, remove_strangers,
     settle_commits,
 };
 use std::collections::BTreeSet;
@@ -173,9 +175,11 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     }
     let cut = logs.iter().filter(|log| log.highest_seen > log.last).map(Cut::of).collect();
     let mut damage: Vec<Damage> = logs.iter_mut().flat_map(|log| std::mem::take(&mut log.damage)).collect();
-    damage.extend(lost_logs(directory.written_logs(), &logs));
-    let has_damage = !damage.is_empty();
-    let mut merged = merge(directory.outputs(), &logs, has_damage);
+    let known = directory.known_logs().clone();
+    let lost = lost_log_ids(&known, &logs);
+    damage.extend(lost.iter().copied().map(lost_log));
+    let lack = Lack { damage: !damage.is_empty(), logs: !lost.is_empty() };
+    let mut merged = merge(directory.outputs(), &logs, lack.damage);
     check_outputs_known(&directory, &merged)?;
     merged.sources.expire(now);
     let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
@@ -186,11 +190,15 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     // The first shard's log takes over what all of them say. Were that durable before they are, a loss of power could take
     // the events of a position that is kept.
     logs.iter_mut().try_for_each(|log| log.harden(disk))?;
-    let written = logs.iter().take(plan.shards).filter(|log| !log.segments.is_empty()).map(|log| log.id).collect();
-    match directory.set_contents(&as_told(&merged.registry, &removed), written) {
+    // One that an earlier start could not name was not written either.
+    let is_new = |log: &RecoveredLog<E::Disk>| {
+        log.segments.is_empty() && ![&known.written, &known.begun, &known.lost].iter().any(|all| all.contains(&log.id))
+    };
+    let optional = fresh.is_empty() && !logs.iter().take(plan.shards).any(is_new);
+    match directory.set_contents(&as_told(&merged.registry, &removed), to_be_known(&known, &lost, &logs)) {
         // The logs say it too, and what they hold can be delivered all the same.
-        Err(error) if error.is_no_room() && fresh.is_empty() => {
-            tracing::warn!(%error, "no room to note the numbers of the outputs beside the logs");
+        Err(error) if error.is_no_room() && optional => {
+            tracing::warn!(%error, "no room to note the numbers of the outputs and the logs beside the logs");
         }
         noted => noted?,
     }
@@ -200,14 +208,17 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     }
     begin_fresh(&fresh, &mut merged, logs.iter().chain(&adopted));
     let there: Vec<_> = logs.iter().chain(&adopted).map(Begin::of).collect();
-    settle_commits(&mut merged, numbers.iter().filter(|number| !fresh.contains(number)), &there, has_damage);
+    let doubts = settle_commits(&mut merged, numbers.iter().filter(|number| !fresh.contains(number)), &there, &lack);
+    damage.extend(doubts.missing);
     // The starts of the engine have one count for all logs, so that deliveries can tell what was written earlier in another.
     let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
     logs.iter_mut().for_each(|log| log.epoch = epoch);
     let gates = gates(&plan, epoch + 1);
     let losses = Loss::all(&damage);
-    let layout = Layout { plan, merged, numbers, fresh, losses, gates, stop, directory: Arc::new(directory) };
-    let mut engine = layout.lay_out(disk, logs, adopted, damage, removed)?;
+    let doubtful = doubts.outputs;
+    let directory = Arc::new(directory);
+    let layout = Layout { plan, merged, numbers, fresh, losses, gates, stop, damage, doubtful, directory };
+    let mut engine = layout.lay_out(disk, logs, adopted, removed)?;
     engine.cut = cut;
     Ok(engine)
 }
@@ -231,6 +242,9 @@ struct Layout<E: Env> {
     fresh: Vec<OutputNumber>,
     losses: Vec<Loss>,
     stop: Stop,
+    damage: Vec<Damage>,
+    /// Bits of outputs that may not get all again.
+    doubtful: u64,
 }
 
 impl<E: Env> Layout<E> {
@@ -239,7 +253,6 @@ impl<E: Env> Layout<E> {
         disk: &E::Disk,
         active: Vec<RecoveredLog<E::Disk>>,
         adopted: Vec<RecoveredLog<E::Disk>>,
-        damage: Vec<Damage>,
         removed: Vec<RegistryEntry>,
     ) -> Result<Engine<E>, WalError> {
         let shards = self.plan.shards;
@@ -250,7 +263,7 @@ impl<E: Env> Layout<E> {
         let removed = removed
             .iter()
             .map(|entry| {
-                let owed = |log: &Arc<Log<E::Disk>>| self.events_owed(log, entry.number);
+                let owed = |log: &Arc<Log<E::Disk>>| self.owed(log, entry.number).events;
                 (entry.name.clone(), readable.iter().chain(&adopted).map(owed).sum())
             })
             .collect();
@@ -293,7 +306,7 @@ impl<E: Env> Layout<E> {
                 stop: self.stop.clone(),
             });
         }
-        Ok(Engine { seeds, meters: Arc::new(meters), stop: self.stop, damage, cut: Vec::new(), removed })
+        Ok(Engine { seeds, meters: Arc::new(meters), stop: self.stop, damage: self.damage, cut: Vec::new(), removed })
     }
 
     fn mesh_inputs(&self) -> Vec<MeshInput> {
@@ -403,8 +416,14 @@ impl<E: Env> Layout<E> {
         Commit { output, instance, number, cursors: Vec::new(), state }
     }
 
-    fn events_owed(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> u64 {
+    fn owed(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> Owed {
         events_after(log, self.position(number, log), number)
+    }
+
+    /// Whether all comes again that was delivered of a log and not committed.
+    fn is_whole(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> bool {
+        let position = self.position(number, log);
+        self.damage.iter().filter(|damage| damage.log == log.id()).all(|damage| has_passed(log, position, damage))
     }
 
     fn outputs_of(
@@ -428,17 +447,23 @@ impl<E: Env> Layout<E> {
             let counters = Arc::new(OutputCounters::default());
             let mut logs = Vec::new();
             let mut lost = 0;
+            let (mut bytes, mut whole) = (0, self.doubtful & number.bit() == 0);
+            let mut owe = |log: &Arc<Log<E::Disk>>| {
+                let owed = self.owed(log, number);
+                counters.recovered_events.add(owed.events);
+                bytes += owed.bytes;
+                whole &= self.is_whole(log, number);
+                lost += self.frames_lost(number, log.id());
+            };
             for at in (0..adopted.len()).filter(|at| mine(*at)) {
                 let (log, position) = (&adopted_logs[at], self.position(number, &adopted_logs[at]));
                 let claim = log.register(position, Arc::new(Signal::new()));
                 logs.push((ReadLog::Adopted(log.clone(), claim), position));
-                counters.recovered_events.add(self.events_owed(&adopted_logs[at], number));
-                lost += self.frames_lost(number, adopted[at]);
+                owe(log);
             }
             for at in (0..active.len()).filter(|at| mine(*at)) {
                 logs.push((ReadLog::Active(shard_id(at)), self.position(number, &readable[at])));
-                counters.recovered_events.add(self.events_owed(&readable[at], number));
-                lost += self.frames_lost(number, active[at]);
+                owe(&readable[at]);
             }
             if one || shard == 0 {
                 lost += self.frames_lost_with_logs(number, &[active, adopted].concat());
@@ -447,14 +472,15 @@ impl<E: Env> Layout<E> {
             counters.recovered_events.add(lost);
             counters.discarded.add(Discard::Damaged, lost);
             meters.outputs.push(OutputMeter { output: index, number, shard, counters: counters.clone() });
+            let resume = self.resume(number, (!one).then(|| active[shard]));
             outputs.push(ShardOutput {
                 name: output.name.clone(),
                 number,
                 spec: output.spec.clone(),
                 options: output.options,
                 logs,
-                resume: self.resume(number, (!one).then(|| active[shard])),
-                again_bytes: Some(u64::MAX),
+                again_bytes: (whole && resume.state.is_some()).then_some(bytes),
+                resume,
                 counters,
                 gate: self.gates[index].keeper(if one { 0 } else { shard }),
             });

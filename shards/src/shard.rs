@@ -210,7 +210,7 @@ impl<E: Env> ShardSeed<E> {
             Err(error) => return stop.fail(error.to_string()),
         };
         // What earlier lives left unsynced counts as durable only after this, and adopted logs may go only after it.
-        if !unless_forced(&stop, keeper.sync()).await {
+        if !unless_forced(&stop, settle(&env, &keeper, &self.directory)).await {
             return;
         }
         keeper.start();
@@ -269,6 +269,19 @@ impl<E: Env> ShardSeed<E> {
         unless_forced(&stop, clerk.close()).await;
         keeper.close().await;
         tracing::debug!(shard = shard.0, "shard ended");
+    }
+}
+
+/// Makes what the log has durable, and has the manifest say that it has segments: without them it is known to be lost. A disk without
+/// room for that has none for events either, and the next start says it.
+async fn settle<E: Env>(env: &E, keeper: &Keeper<E>, directory: &Arc<DataDirectory<E::Disk>>) {
+    keeper.sync().await;
+    let id = keeper.log().id();
+    if directory.is_unwritten(id) {
+        let directory = directory.clone();
+        if let Err(error) = env.blocking_in(Pool::Log, move || directory.log_has_begun(id)).await {
+            tracing::warn!(%error, "no room to note a new log in the manifest");
+        }
     }
 }
 

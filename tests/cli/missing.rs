@@ -5,14 +5,16 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::wal::LogId;
-use tailwater_shards::wal::manifest::DataDirectory;
+use tailwater_shards::wal::manifest::{DataDirectory, KnownLogs};
 
 /// A data directory with a log that a start went on writing.
 fn started(root: &Path) {
     write_log(root);
     let mut directory = DataDirectory::open(RealDisk::new(), root).expect("the data directory opens");
     let outputs = directory.outputs().to_vec();
-    directory.set_contents(&outputs, vec![LogId(1)]).expect("the manifest is written");
+    directory
+        .set_contents(&outputs, KnownLogs { written: vec![LogId(1)], ..KnownLogs::default() })
+        .expect("the manifest is written");
 }
 
 fn check(root: &Path) -> Output {

@@ -1,49 +1,176 @@
-//! What damage that a start has found may have cost an output.
+//! What is missing of the logs, and what that means for outputs that undo.
 //!
-//! Guarantees: each damage counts once, at the start that finds it first, and for outputs that had not delivered what was there: its
-//! frames, since nobody knows what they held, or one where their number is not known. Deliveries go around what a start has found, so they
-//! count none of it again.
+//! Guarantees: a log that was drained, and one of which no segment was made yet, are not taken for lost; what is said to be missing is
+//! missing for certain. Where that cannot be told, an output only keeps what it has. Writes nothing.
 
-use super::Layout;
-use crate::env::Env;
-use crate::wal::{Damage, LogId, OutputNumber, Position, Sequence};
+use crate::env::Disk;
+use crate::wal::manifest::KnownLogs;
+use crate::wal::recovery::RecoveredLog;
+use crate::wal::{Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence};
 
-/// Frames of damage in one log that were told of now.
-pub(super) struct Loss {
+/// What a start says of the logs that an earlier start wrote and that have no segments any more.
+pub fn lost_logs<D: Disk>(known: &KnownLogs, logs: &[RecoveredLog<D>]) -> Vec<Damage> {
+    lost_log_ids(known, logs).into_iter().map(lost_log).collect()
+}
+
+/// The logs that an earlier start wrote and that have no segments any more.
+pub(super) fn lost_log_ids<D: Disk>(known: &KnownLogs, logs: &[RecoveredLog<D>]) -> Vec<LogId> {
+    let is_there = |id: LogId| logs.iter().any(|log| log.id == id);
+    let is_whole = |id: LogId| logs.iter().any(|log| log.id == id && !log.segments.is_empty());
+    let pending = is_pending(known, logs);
+    // What has a segment is in the other list before anybody reads it.
+    let begun = known.begun.iter().filter(|id| !is_there(**id));
+    let told = known.lost.iter().filter(|_| pending);
+    // One that no list names is on its way out, or was made by a start that came no further.
+    let all = known.written.iter().chain(begun).chain(told);
+    let mut lost: Vec<LogId> = all.copied().filter(|id| !is_whole(*id)).collect();
+    lost.sort();
+    lost.dedup();
+    lost
+}
+
+/// Whether no log was written since the start that found logs to be lost: it may have told nobody.
+fn is_pending<D: Disk>(known: &KnownLogs, logs: &[RecoveredLog<D>]) -> bool {
+    logs.iter().all(|log| log.epoch < known.lost_epoch)
+}
+
+/// The logs as the manifest names them from now on; this start writes the epoch behind the highest of `logs`.
+pub(super) fn to_be_known<D: Disk>(before: &KnownLogs, lost: &[LogId], logs: &[RecoveredLog<D>]) -> KnownLogs {
+    let (written, empty): (Vec<_>, Vec<_>) = logs.iter().partition(|log| !log.segments.is_empty());
+    // Of those that are to be written again nothing was yet.
+    let told = before.lost.iter().filter(|id| empty.iter().any(|log| log.id == **id));
+    let mut all_lost: Vec<LogId> = lost.iter().chain(told).copied().collect();
+    all_lost.sort();
+    all_lost.dedup();
+    let next_epoch = logs.iter().map(|log| log.epoch).max().unwrap_or(0) + 1;
+    let lost_epoch = match (lost.is_empty(), all_lost.is_empty()) {
+        (_, true) => 0,
+        (true, false) => before.lost_epoch,
+        (false, false) => next_epoch,
+    };
+    let ids = |logs: Vec<&RecoveredLog<D>>| logs.iter().map(|log| log.id).collect::<Vec<_>>();
+    let begun = ids(empty).into_iter().filter(|id| !all_lost.contains(id)).collect();
+    KnownLogs { written: ids(written), begun, lost: all_lost, lost_epoch }
+}
+
+/// That a log is lost, for people.
+pub(super) fn lost_log(log: LogId) -> Damage {
+    missing(log, 0, "the log or all of its segments are missing".to_owned())
+}
+
+/// That the oldest segments of a log are gone with events that some outputs have not got.
+pub(super) fn lost_head(begin: &Begin, outputs: &[&RegistryEntry]) -> Damage {
+    let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+    let first = begin.first.map_or(0, |first| first.number);
+    let finding = format!(
+        "the segments before {first} are missing, and with them events that were not delivered yet to: {}",
+        names.join(", ")
+    );
+    missing(begin.log, begin.first.map_or(0, |first| first.previous), finding)
+}
+
+fn missing(log: LogId, segment: u64, finding: String) -> Damage {
+    Damage {
+        log,
+        segment,
+        offset: 0,
+        bytes: 0,
+        quarantined: None,
+        uncopied: None,
+        between: None,
+        known: false,
+        finding,
+    }
+}
+
+/// Where a log begins.
+pub(super) struct Begin {
     pub(super) log: LogId,
-    between: Option<(Sequence, Sequence)>,
+    /// None where it has no frame.
+    first: Option<First>,
+    /// Where the outputs that were configured were in it when its first segment began.
+    own: Vec<(OutputNumber, Position)>,
 }
 
-impl Loss {
-    /// The losses that no earlier start has told of.
-    pub(super) fn all(damage: &[Damage]) -> Vec<Loss> {
-        let news = damage.iter().filter(|damage| !damage.known);
-        news.map(|damage| Loss { log: damage.log, between: damage.between }).collect()
+/// The lowest segment of a log.
+#[derive(Clone, Copy)]
+struct First {
+    number: u64,
+    sequence: Sequence,
+    previous: u64,
+}
+
+/// What a cursor before the first segment of a log says of those that were before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// They held nothing that the output has not got.
+    Passed,
+    /// They may have held nothing, or what is lost.
+    Unknown,
+    /// They held something, and do not go before all outputs have got it.
+    Lost,
+}
+
+impl Begin {
+    pub(super) fn of<D: Disk>(log: &RecoveredLog<D>) -> Begin {
+        let first = log.segments.first().map(|segment| First {
+            number: segment.number,
+            sequence: segment.first_sequence,
+            previous: segment.previous,
+        });
+        let head = log.head();
+        let present = head.registry.iter().filter(|entry| !entry.removed).map(|entry| entry.number);
+        let own = present.filter_map(|output| Some((output, head.commits.position(output, log.id)?)));
+        Begin { log: log.id, first, own: own.collect() }
     }
 
-    /// Frames of it that an output at `position` had not delivered.
-    fn frames_from(&self, position: Position) -> u64 {
-        match self.between {
-            Some((after, before)) => before.0.saturating_sub(position.sequence.0.max(after.0 + 1)),
-            None => 1,
+    /// The position before all that there is.
+    pub(super) fn start(&self) -> Position {
+        Position { sequence: self.first.map_or(Sequence(0), |first| first.sequence), event: 0 }
+    }
+
+    /// Whether an output that is at `position` kept the segments before the first one when that began.
+    pub(super) fn held(&self, output: OutputNumber, position: Position) -> bool {
+        self.own.iter().any(|(of, at)| *of == output && *at <= position)
+    }
+
+    /// What was before the first segment, for an output with its cursor at `position`.
+    ///
+    /// A segment with events goes when every cursor is durable in a later one, and one without as soon as the next is durable. The
+    /// header of the first one names the last before it that held events and was still there: where it is the very one before it, a
+    /// cursor that let it go would be in the first segment. Where segments without events were between the two, it may have been in
+    /// one of these.
+    pub(super) fn before(&self, position: Position) -> Before {
+        match self.first {
+            Some(First { number, sequence, previous }) if position.sequence < sequence => {
+                if number == 1 || previous == 0 {
+                    Before::Passed
+                } else if previous + 1 == number {
+                    Before::Lost
+                } else {
+                    Before::Unknown
+                }
+            }
+            _ => Before::Passed,
         }
     }
 }
 
-impl<E: Env> Layout<E> {
-    /// Frames that the output may have lost in the log.
-    pub(super) fn frames_lost(&self, number: OutputNumber, log: LogId) -> u64 {
-        if self.fresh.contains(&number) {
-            return 0;
-        }
-        let position = self.merged.commits.position(number, log).unwrap_or_default();
-        self.losses.iter().filter(|loss| loss.log == log).map(|loss| loss.frames_from(position)).sum()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// The same of the logs of which nothing is there.
-    pub(super) fn frames_lost_with_logs(&self, number: OutputNumber, there: &[LogId]) -> u64 {
-        let mut gone: Vec<LogId> = self.losses.iter().map(|loss| loss.log).filter(|log| !there.contains(log)).collect();
-        gone.dedup();
-        gone.into_iter().map(|log| self.frames_lost(number, log)).sum()
+    #[test]
+    fn a_cursor_before_the_first_segment_is_no_loss_where_nothing_need_be_there() {
+        let before = |number, previous, cursor| {
+            let first = First { number, sequence: Sequence(43_692), previous };
+            let begin = Begin { log: LogId(2), first: Some(first), own: Vec::new() };
+            begin.before(Position { sequence: Sequence(cursor), event: 0 })
+        };
+        assert_eq!(before(1, 0, 1), Before::Passed, "a new output in a new log");
+        assert_eq!(before(7, 0, 300), Before::Passed, "only segments without events went");
+        assert_eq!(before(7, 6, 43_692), Before::Passed);
+        assert_eq!(before(7, 6, 43_691), Before::Lost);
+        assert_eq!(before(7, 4, 43_691), Before::Unknown);
     }
 }

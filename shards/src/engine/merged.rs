@@ -4,13 +4,15 @@
 //! Writes nothing but for [`remove_strangers`].
 
 use super::OutputPlan;
+use super::losses::{Before, Begin, lost_head};
 use crate::env::{Disk, Env};
 use crate::limits::OUTPUTS_MAX;
 use crate::wal::commits::Commits;
 use crate::wal::manifest::DataDirectory;
 use crate::wal::positions::SourceTable;
 use crate::wal::recovery::RecoveredLog;
-use crate::wal::{Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, WalError};
+use crate::wal::{Damage, LogId, OutputNumber, Position, RegistryEntry, WalError};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What all logs together say.
@@ -48,23 +50,6 @@ pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]
         }
     }
     merged
-}
-
-/// The logs that an earlier start wrote and that have no files any more.
-pub fn lost_logs<D: Disk>(written: &[LogId], logs: &[RecoveredLog<D>]) -> Vec<Damage> {
-    let is_there = |id: &LogId| logs.iter().any(|log| log.id == *id && !log.segments.is_empty());
-    let lost = |log: LogId| Damage {
-        log,
-        segment: 0,
-        offset: 0,
-        bytes: 0,
-        quarantined: None,
-        uncopied: None,
-        between: None,
-        known: false,
-        finding: "the log or all of its segments are missing".to_owned(),
-    };
-    written.iter().copied().filter(|id| !is_there(id)).map(lost).collect()
 }
 
 /// The registry as it is until the events that waited for outputs which leave now are told of, which a start does that gets further.
@@ -111,41 +96,75 @@ pub(super) fn begin_fresh<'a, D: Disk>(
     fresh.iter().for_each(|output| merged.commits.begin(*output, cursors.clone()));
 }
 
-/// Where a log begins.
-pub(super) struct Begin {
-    log: LogId,
-    /// None where it has no frame.
-    first: Option<Sequence>,
+/// What the logs lack at a start.
+pub(super) struct Lack {
+    /// Something is damaged or missing.
+    pub(super) damage: bool,
+    /// A whole log is.
+    pub(super) logs: bool,
 }
 
-impl Begin {
-    pub(super) fn of<D: Disk>(log: &RecoveredLog<D>) -> Begin {
-        Begin { log: log.id, first: log.segments.first().map(|segment| segment.first_sequence) }
-    }
+/// What is not whole for outputs that were there before.
+#[derive(Default)]
+pub(super) struct Doubts {
+    /// Bits of those that may not get all again that they were given after their last commit.
+    pub(super) outputs: u64,
+    /// Events that nobody gets any more.
+    pub(super) missing: Vec<Damage>,
 }
 
-/// Lets go of what commits say of logs and outputs that are gone. Where something is damaged, the states of `outputs` whose last commit
-/// was in it are lost: what such an output would undo by an earlier one could not be delivered again.
+/// Lets go of what commits say of logs and outputs that are gone, and of the states of those of `outputs` whose last commit was in
+/// what is damaged or missing: what such an output would undo by an earlier one could not be delivered again.
 pub(super) fn settle_commits<'a>(
     merged: &mut Merged,
     outputs: impl Iterator<Item = &'a OutputNumber>,
     there: &[Begin],
-    has_damage: bool,
-) {
-    let commits = &merged.commits;
-    // An earlier commit points before what a log still has, or into one that went once all was committed.
-    let is_earlier = |output: OutputNumber| {
-        let gone = commits.cursors(output).iter().any(|(log, _)| there.iter().all(|begin| begin.log != *log));
-        gone || there.iter().any(|begin| {
-            let position = commits.position(output, begin.log).unwrap_or_default();
-            begin.first.is_some_and(|first| position.sequence < first)
-        })
-    };
-    let lost: Vec<OutputNumber> = outputs.copied().filter(|output| has_damage && is_earlier(*output)).collect();
+    lack: &Lack,
+) -> Doubts {
+    let (mut doubts, mut lost, mut unserved) = (Doubts::default(), Vec::new(), BTreeMap::new());
+    let mut passed = Vec::new();
+    for output in outputs {
+        let cursors = merged.commits.cursors(*output);
+        // It may have been in a log that was drained, or be older than that.
+        let is_gone = cursors.iter().any(|(log, _)| there.iter().all(|begin| begin.log != *log));
+        let mut is_lost = lack.logs || lack.damage && merged.commits.highest(*output).is_none();
+        let mut is_doubtful = is_gone && lack.damage;
+        for (begin, position) in there.iter().enumerate().flat_map(|(at, begin)| {
+            let of_log = cursors.iter().filter(|(log, _)| *log == begin.log);
+            of_log.map(move |(_, position)| (at, *position))
+        }) {
+            match there[begin].before(position) {
+                Before::Passed => {}
+                Before::Unknown => is_doubtful = true,
+                // An earlier commit would say the same.
+                Before::Lost if lack.damage => {
+                    is_lost = true;
+                    passed.push((*output, there[begin].log, there[begin].start()));
+                }
+                // It was not configured then, say: nothing was kept for it.
+                Before::Lost if !there[begin].held(*output, position) => is_doubtful = true,
+                Before::Lost => {
+                    is_doubtful = true;
+                    unserved.entry(begin).or_insert_with(Vec::new).push(*output);
+                }
+            }
+        }
+        if is_lost {
+            lost.push(*output);
+        }
+        doubts.outputs |= if is_doubtful || is_lost { output.bit() } else { 0 };
+    }
+    for (begin, outputs) in unserved {
+        let entries = merged.registry.iter().filter(|entry| outputs.contains(&entry.number));
+        doubts.missing.push(lost_head(&there[begin], &entries.collect::<Vec<_>>()));
+    }
     let known = merged.registry.iter().fold(0, |mask, entry| mask | entry.number.bit());
     let logs: Vec<LogId> = there.iter().map(|begin| begin.log).collect();
     merged.commits.keep(known, &logs);
     lost.into_iter().for_each(|output| merged.commits.lose_states(output));
+    // A later start, without this damage, would take what these cursors say for events that nobody has got.
+    passed.into_iter().for_each(|(output, log, position)| merged.commits.pass(output, log, position));
+    doubts
 }
 
 /// Removes what an earlier output of this number kept beside the log, before the log says that the number is another's.

@@ -15,7 +15,7 @@
 //! | Writes | Fail, or stop half way for want of room | Writes that end in the wrong place: the checksum of a frame has its place in it |
 //! | Room | None for data, none for a name; comes back; space reserved by writing zeros | Quotas and inodes: they look like no room |
 //! | Descriptors | None left, for syncs of directories | For everything else: the tests of the product do it |
-//! | Bytes at rest | One byte of a durable frame of any kind, or of the header of a segment, changes between two lives | The manifest and the files of outputs: a start refuses the one, tests of their own know the others. Whole files that vanish: only some can be noticed |
+//! | Bytes at rest | One byte of a durable frame of any kind, or of the header of a segment, changes between two lives; a log vanishes, all of its segments, or the first | The manifest and the files of outputs: a start refuses the one, tests of their own know the others. The last segments of a log: without them it is a log that ended earlier |
 //! | Bytes in memory | Pages of the log are out of memory, and come back with a wait | Other bytes than were written: nothing would notice it |
 //! | Time | The wall clock jumps by a day either way; every delay is drawn; hours pass on the smallest log | The monotonic clock never goes back: no kernel lets it |
 //! | Tasks | Run in any order between awaits, on all shards in turn | Two shards at the same instant: what they share in memory is modelled under loom |

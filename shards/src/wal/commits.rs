@@ -104,11 +104,23 @@ impl Commits {
         }
     }
 
-    /// Forgets what the instances of an output attached: it is of an earlier commit than their last one.
+    /// Forgets what the instances of an output attached: it is of an earlier commit than their last one. A log that does not say so yet
+    /// is out of date.
     pub(crate) fn lose_states(&mut self, output: OutputNumber) {
-        let none = Commit { output, instance: None, number: 0, cursors: Vec::new(), state: None };
+        let number = self.highest(output).unwrap_or(0);
+        let none = Commit { output, instance: None, number, cursors: Vec::new(), state: None };
         self.latest.entry((output, None)).or_insert(none);
-        self.latest.iter_mut().filter(|((of, _), _)| *of == output).for_each(|(_, commit)| commit.state = None);
+        self.latest.iter_mut().filter(|((of, _), _)| *of == output).for_each(|(_, commit)| {
+            commit.state = None;
+            commit.number += 1;
+        });
+    }
+
+    /// Moves the cursor of an output in a log forward: nothing before `position` is there any more.
+    pub(crate) fn pass(&mut self, output: OutputNumber, log: LogId, position: Position) {
+        if let Some(commit) = self.latest.get_mut(&(output, None)) {
+            advance(&mut commit.cursors, (log, position));
+        }
     }
 
     /// What an instance attached to its last commit: empty if it has made none, none if that is lost.

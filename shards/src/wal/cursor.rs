@@ -10,7 +10,7 @@ use super::pages::{ColdPages, Pages};
 use super::recent::Recent;
 use super::scan::{find_frame, is_sound};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
-use super::{OutputNumber, Position, Sequence, WalError};
+use super::{Damage, OutputNumber, Position, Sequence, WalError};
 use crate::env::Disk;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -337,16 +337,26 @@ impl<D: Disk> Cursor<D> {
     }
 }
 
-/// Events of `output` at or behind `position`: what recovery owes it. Damage is passed over, since it is reported elsewhere.
-pub fn events_after<D: Disk>(log: &Arc<Log<D>>, position: Position, output: OutputNumber) -> u64 {
+/// What a log holds for an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their lines.
+    pub bytes: u64,
+}
+
+/// What `output` gets at or behind `position`: what recovery owes it. Damage is passed over, since it is reported elsewhere.
+pub fn events_after<D: Disk>(log: &Arc<Log<D>>, position: Position, output: OutputNumber) -> Owed {
     let mut cursor = Cursor::open(log.clone(), position);
     // Recovery has just computed every checksum.
     cursor.verifies = false;
-    let (mut events, mut segment) = (0, 0);
+    let (mut owed, mut segment) = (Owed::default(), 0);
     loop {
         match cursor.next() {
             Ok(Some(frame)) => {
-                events += frame_events(&frame, output.bit());
+                let Owed { events, bytes } = frame_events(&frame, output.bit());
+                owed = Owed { events: owed.events + events, bytes: owed.bytes + bytes };
                 if segment != frame.place().segment {
                     log.release_pages(segment);
                     segment = frame.place().segment;
@@ -354,7 +364,7 @@ pub fn events_after<D: Disk>(log: &Arc<Log<D>>, position: Position, output: Outp
             }
             Ok(None) => {
                 log.release_pages(segment);
-                return events;
+                return owed;
             }
             Err(_) => {
                 cursor.skip_damage();
@@ -363,15 +373,43 @@ pub fn events_after<D: Disk>(log: &Arc<Log<D>>, position: Position, output: Outp
     }
 }
 
-fn frame_events<D: Disk>(frame: &Frame<D>, bit: u64) -> u64 {
+fn frame_events<D: Disk>(frame: &Frame<D>, bit: u64) -> Owed {
     let header = frame.header();
     if header.outputs & bit == 0 {
-        return 0;
+        return Owed::default();
     }
-    if !header.has(super::frame::FLAG_MASKS) {
-        return u64::from(header.events.saturating_sub(frame.first_event()));
+    if !header.has(super::frame::FLAG_MASKS) && frame.first_event() == 0 {
+        return Owed { events: u64::from(header.events), bytes: u64::from(header.payload_bytes) };
     }
-    let Ok(view) = frame.view() else { return 0 };
-    let lines = view.lines(frame.first_event());
-    lines.map_or(0, |lines| lines.filter(|line| line.mask & bit != 0).count() as u64)
+    let Ok(view) = frame.view() else { return Owed::default() };
+    let Ok(lines) = view.lines(frame.first_event()) else { return Owed::default() };
+    let mine = lines.filter(|line| line.mask & bit != 0);
+    mine.fold(Owed::default(), |sum, line| Owed { events: sum.events + 1, bytes: sum.bytes + line.bytes.len() as u64 })
+}
+
+/// Whether nothing at or behind `position` was in damaged bytes: a frame before it lies behind them, or the very next one does.
+pub fn has_passed<D: Disk>(log: &Arc<Log<D>>, position: Position, damage: &Damage) -> bool {
+    let Some(segment) = log.segment_of(position) else { return false };
+    if segment.number != damage.segment {
+        return segment.number > damage.segment;
+    }
+    let from = Position { sequence: segment.first_sequence, event: 0 };
+    let mut cursor = Cursor::open(log.clone(), from).all_kinds();
+    cursor.verifies = false;
+    loop {
+        let frame = match cursor.next() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return false,
+            Err(_) if cursor.skip_damage().is_some() => continue,
+            Err(_) => return false,
+        };
+        let (sequence, place) = (frame.header().sequence, frame.place());
+        if place.segment != damage.segment || sequence > position.sequence {
+            return false;
+        }
+        let end = if sequence < position.sequence { damage.offset } else { damage.offset + damage.bytes };
+        if place.offset >= end {
+            return true;
+        }
+    }
 }

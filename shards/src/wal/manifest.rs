@@ -1,18 +1,20 @@
 //! The data directory: layout, lock, manifest and the logs in it.
 //!
 //! Guarantees: one engine per directory; a log id is never given twice, because the manifest with the next one is durable
-//! before the log's directory is made; which output has which number is known although a log has lost what it says of that; the names of all logs, and of the directory, are durable once it is open. Does not look
+//! before the log's directory is made; which output has which number is known although a log has lost what it says of that; a log that
+//! was drained is told from one that was lost; the names of all logs, and of the directory, are durable once it is open. Does not look
 //! into logs.
 
 mod text;
 
-pub use text::FORMAT_VERSION;
+pub use text::{FORMAT_VERSION, KnownLogs};
 
-use super::segment::io_error;
+use super::segment::{io_error, standby_number};
 use super::{LogId, RegistryEntry, WalError};
 use crate::env::{Disk, File as _, Open};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use text::Manifest;
 
 /// Bytes of the longest manifest: all outputs, with names of a kilobyte.
@@ -23,6 +25,8 @@ pub struct DataDirectory<D: Disk> {
     disk: D,
     root: PathBuf,
     manifest: Manifest,
+    /// Logs that began or went since: whether they are there.
+    changed: Mutex<Vec<(LogId, bool)>>,
     /// Whether there was a manifest.
     stored: bool,
     _lock: Option<D::Lock>,
@@ -55,7 +59,7 @@ impl<D: Disk> DataDirectory<D> {
             }
         } else {
             directory.settle_parents()?;
-            directory.store()?;
+            directory.store(&directory.manifest)?;
         }
         Ok(directory)
     }
@@ -76,7 +80,14 @@ impl<D: Disk> DataDirectory<D> {
     /// Opens the directory to look at it, without the lock: what is read may change meanwhile. Blocks.
     pub fn inspect(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
         let manifest = Manifest { next_log: 1, ..Manifest::default() };
-        let mut directory = DataDirectory { disk, root: root.to_path_buf(), manifest, stored: false, _lock: None };
+        let mut directory = DataDirectory {
+            disk,
+            root: root.to_path_buf(),
+            manifest,
+            changed: Mutex::default(),
+            stored: false,
+            _lock: None,
+        };
         let path = directory.manifest_path();
         match read_text(&directory.disk, &path) {
             Ok(text) => {
@@ -101,12 +112,13 @@ impl<D: Disk> DataDirectory<D> {
 
     /// A manifest that came from a copy may be behind the logs: it would give their ids once more.
     fn check_next(&self) -> Result<(), WalError> {
+        let next_log = self.manifest.next_log;
         match self.logs()?.last() {
-            Some(highest) if highest.0 >= self.manifest.next_log => {
+            Some(highest) if highest.0 >= next_log => {
                 let reason = format!(
-                    "the manifest says next_log {}, but there is a log {}: it is older than the logs; write \"next_log N\" with \
+                    "the manifest says next_log {next_log}, but there is a log {}: it is older than the logs; write \"next_log N\" with \
                      N above every log that ever was here, and \"tailwater-data 1\" in the first line",
-                    self.manifest.next_log, highest.0
+                    highest.0
                 );
                 Err(WalError::Unusable { path: self.manifest_path(), reason })
             }
@@ -124,24 +136,25 @@ impl<D: Disk> DataDirectory<D> {
         &self.manifest.outputs
     }
 
-    /// Logs that had frames and were written, as the last start said.
-    pub fn written_logs(&self) -> &[LogId] {
+    /// The logs that there should be, as the last start said.
+    pub fn known_logs(&self) -> &KnownLogs {
         &self.manifest.logs
     }
 
-    /// Says durably which output has which number, before any log says so, and which logs have frames, all durable, and are written
-    /// on. Blocks.
-    pub fn set_contents(&mut self, outputs: &[RegistryEntry], logs: Vec<LogId>) -> Result<(), WalError> {
+    /// Logs that had segments, as the last start said.
+    pub fn written_logs(&self) -> &[LogId] {
+        &self.manifest.logs.written
+    }
+
+    /// Says durably which output has which number, before any log says so, and which logs there are, with what is in them durable.
+    /// Blocks.
+    pub fn set_contents(&mut self, outputs: &[RegistryEntry], logs: KnownLogs) -> Result<(), WalError> {
         let contents = Manifest { next_log: self.manifest.next_log, logs, outputs: outputs.to_vec() };
-        if self.manifest == contents {
-            return Ok(());
+        if self.manifest != contents {
+            self.store(&contents)?;
+            self.manifest = contents;
         }
-        let before = std::mem::replace(&mut self.manifest, contents);
-        let stored = self.store();
-        if stored.is_err() {
-            self.manifest = before;
-        }
-        stored
+        Ok(())
     }
 
     /// Where damaged bytes are copied to.
@@ -180,7 +193,7 @@ impl<D: Disk> DataDirectory<D> {
             path: self.manifest_path(),
             reason: "next_log is the last number there is: restore the manifest from a copy".to_owned(),
         })?;
-        self.store()?;
+        self.store(&self.manifest)?;
         let path = self.log_path(id);
         self.disk.create_dir_all(&path).map_err(io_error(&path))?;
         let wal = self.root.join("wal");
@@ -188,30 +201,61 @@ impl<D: Disk> DataDirectory<D> {
         Ok(id)
     }
 
-    /// Removes a log that every output has drained. One that the manifest still calls written stays for the next start to remove.
-    /// Blocks.
+    /// Removes a log that every output has drained. The manifest stops naming it before its first segment goes, which is how a log
+    /// that was drained is told from one that was lost. Blocks.
     pub fn remove_log(&self, id: LogId) -> Result<(), WalError> {
-        if self.manifest.logs.contains(&id) {
-            return Ok(());
-        }
         let path = self.log_path(id);
-        // The lowest segment goes first, as in recycling: what is left after a crash is still a log.
         let mut entries = self.disk.list(&path).map_err(io_error(&path))?;
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        for entry in entries {
-            let file = path.join(&entry.name);
+        let remove = |name: &std::ffi::OsString| {
+            let file = path.join(name);
             self.disk.remove(&file).map_err(io_error(&file))?;
-            self.disk.sync_dir(&path).map_err(io_error(&path))?;
+            self.disk.sync_dir(&path).map_err(io_error(&path))
+        };
+        let is_standby = |name: &std::ffi::OsString| name.to_str().and_then(standby_number).is_some();
+        // They are no part of what the log holds, and make room for the manifest on a disk that is full.
+        for standby in entries.extract_if(.., |entry| is_standby(&entry.name)) {
+            remove(&standby.name)?;
         }
+        self.change(id, false)?;
+        // The lowest segment goes first, as in recycling: what is left after a crash is still a log.
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.iter().try_for_each(|entry| remove(&entry.name))?;
         self.disk.remove_dir(&path).map_err(io_error(&path))?;
         let wal = self.root.join("wal");
         self.disk.sync_dir(&wal).map_err(io_error(&wal))
     }
 
-    fn store(&self) -> Result<(), WalError> {
+    /// Whether the manifest does not say of a log that it has segments.
+    pub fn is_unwritten(&self, id: LogId) -> bool {
+        !self.manifest.logs.written.contains(&id)
+    }
+
+    /// Says durably that a log has its first segment, which is durable. Blocks.
+    pub fn log_has_begun(&self, id: LogId) -> Result<(), WalError> {
+        self.change(id, true)
+    }
+
+    fn change(&self, id: LogId, is_there: bool) -> Result<(), WalError> {
+        // Held until it is written: another shard may do the same with another log.
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.push((id, is_there));
+        let mut manifest = self.manifest.clone();
+        for (id, is_there) in &*changed {
+            manifest.logs.all().into_iter().for_each(|logs| logs.retain(|log| log != id));
+            manifest.logs.written.extend(is_there.then_some(*id));
+        }
+        manifest.logs.written.sort();
+        let stored = self.store(&manifest);
+        if stored.is_err() {
+            changed.pop();
+        }
+        stored
+    }
+
+    fn store(&self, manifest: &Manifest) -> Result<(), WalError> {
         let path = self.manifest_path();
         let aside = self.root.join("manifest.new");
-        let text = self.manifest.encode();
+        let text = manifest.encode();
         let file = self.disk.open(&aside, Open::Create).map_err(io_error(&aside))?;
         let written = file.truncate(0).and_then(|()| file.write_at(text.as_bytes(), 0)).and_then(|()| file.sync());
         written.map_err(io_error(&aside))?;

@@ -9,7 +9,7 @@
 //! ```text
 //! data_dir/
 //! ├── lock                          held with flock while an engine runs
-//! ├── manifest                      text: format version, next log id, numbers of outputs, checksum (written aside, synced, renamed)
+//! ├── manifest                      text: format version, next log id, logs, numbers of outputs, checksum (written aside, synced, renamed)
 //! ├── quarantine/                   damaged bytes, copied aside: log-ID-segment-N-offset-O.bin; log-ID-segment-N-missing, empty,
 //! │                                 says that this was told of
 //! └── wal/log-00000001/             one log; its id is never used again

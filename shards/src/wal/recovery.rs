@@ -206,6 +206,23 @@ impl<D: Disk> Scan<'_, D> {
                 self.last = Sequence(candidate.first_sequence.0.saturating_sub(1));
             }
             self.offset = SEGMENT_HEADER_BYTES as u64;
+            if candidate.lacking > 0 {
+                let offset = candidate.segment.as_ref().map_or(0, Segment::bytes);
+                self.damage.push(Damage {
+                    log: self.id,
+                    segment: self.expected,
+                    offset,
+                    bytes: candidate.lacking,
+                    quarantined: None,
+                    known: false,
+                    finding: format!(
+                        "the file ends at byte {offset}: its last {} bytes are missing",
+                        candidate.lacking
+                    ),
+                    uncopied: None,
+                    between: None,
+                });
+            }
         }
         finding.segment = SegmentState::Good;
         let (frame, words) = self.classify();

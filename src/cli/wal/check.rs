@@ -20,7 +20,7 @@ pub fn run(data: &Data) -> anyhow::Result<Exit> {
         log.damage.iter().try_for_each(|damage| output::print(&line(damage)))?;
         logs.push(log);
     }
-    let lost = lost_logs(data.written_logs(), &logs);
+    let lost = lost_logs(data.known_logs(), &logs);
     damages += lost.len() as u64;
     lost.iter().try_for_each(|damage| output::print(&line(damage)))?;
     output::print(&format!("{} logs, {events} events, {damages} damaged places\n", logs.len()))?;

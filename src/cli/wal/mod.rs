@@ -15,7 +15,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use tailwater_shards::glommio_env::{RealDisk, install_map_fault_handler};
 use tailwater_shards::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameView};
-use tailwater_shards::wal::manifest::DataDirectory;
+use tailwater_shards::wal::manifest::{DataDirectory, KnownLogs};
 use tailwater_shards::wal::recovery::{RecoveredLog, scan_log};
 use tailwater_shards::wal::segment::SEGMENT_HEADER_BYTES;
 use tailwater_shards::wal::{LogId, RegistryEntry};
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(root) = place.root() else { return Ok(Exit::Configuration) };
     install_map_fault_handler()?;
     let data = Data::open(&root)?;
-    if data.logs()?.is_empty() && data.written_logs().is_empty() {
+    if data.logs()?.is_empty() && data.known_logs().written.is_empty() {
         output::complain(&format!(
             "note: no log in {}: nothing ran there yet, or with `wal.type: memory`\n",
             root.display()
@@ -100,8 +100,8 @@ impl Data {
     }
 
     /// The logs that a start expects frames in.
-    fn written_logs(&self) -> &[LogId] {
-        self.directory.written_logs()
+    fn known_logs(&self) -> &KnownLogs {
+        self.directory.known_logs()
     }
 
     fn scan(&self, id: LogId) -> anyhow::Result<Recovered> {

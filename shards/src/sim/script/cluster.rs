@@ -2,7 +2,7 @@
 
 use super::faults;
 use super::passing::PATIENCE;
-use super::rot::{self, Rotten};
+use super::rot::{self, Rotten, Vanished};
 use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
 use super::{Holding, InputSetup, Ledger, OutputKind, Setup, decode_line, gauges};
 use crate::counters::Discard;
@@ -80,6 +80,7 @@ pub struct Cluster {
     /// What rotted, ever, and since the last start that said what it found.
     pub(super) rotten: Vec<Rotten>,
     pub(super) unreported: Vec<Rotten>,
+    pub(super) vanished: Vec<Vanished>,
     power_losses: u64,
     /// Positions of earlier lives were not recorded, by a breach of the contract.
     has_clung: bool,
@@ -113,6 +114,7 @@ impl Cluster {
             chance,
             rotten: Vec::new(),
             unreported: Vec::new(),
+            vanished: Vec::new(),
             power_losses: 0,
             has_clung: false,
             segment_bytes_max: 0,
@@ -162,7 +164,7 @@ impl Cluster {
             files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
             segment_bytes_max: self.segment_bytes_max,
             segments_allowed_max: self.segments_allowed_max,
-            holes: self.power_losses + self.rotten.len() as u64,
+            holes: self.power_losses + (self.rotten.len() + self.vanished.len()) as u64,
             rests: false,
             running,
         });
@@ -442,6 +444,13 @@ impl Cluster {
                 };
                 state.oracle.goes_back(index, 0, u64::MAX);
                 state.oracle.delivered(index, 0, event);
+                state.outputs[output].kept.retain(|kept| *kept != event);
+            }
+            let undone = state.outputs[output].kept.len();
+            if undone > 0 {
+                state
+                    .oracle
+                    .garbled(index, &format!("{undone} events are not in its file any more, and did not come again"));
             }
         }
     }

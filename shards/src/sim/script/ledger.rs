@@ -111,6 +111,10 @@ pub struct OutputRecord {
     pub file_bytes: u64,
     /// Of these, those that are durable.
     pub synced_bytes: u64,
+    /// How many bytes were to come again when an exact output was opened last; none where not all came again.
+    pub again_bytes: Option<u64>,
+    /// Events that were in the durable part of its file when something of the logs vanished: they stay there.
+    pub kept: Vec<Event>,
 }
 
 impl OutputRecord {
@@ -168,6 +172,8 @@ pub struct State {
     pub never_syncs: bool,
     tentative: Vec<Tentative>,
     tentative_counts: Vec<TentativeCount>,
+    /// Power was lost, or something of the logs rotted or vanished: their ends need not be whole.
+    pub torn: bool,
     /// Lives so far.
     pub life: u64,
     /// Changes with each life: which shard reads which source.
@@ -206,6 +212,7 @@ impl Ledger {
             never_syncs: false,
             tentative: Vec::new(),
             tentative_counts: Vec::new(),
+            torn: false,
             life: 0,
             placement: 0,
             acknowledged: 0,
@@ -359,7 +366,8 @@ impl Ledger {
     /// The process ended and starts again. `up` says whether all shards had made durable what they found.
     pub fn restarted(&self, now: Monotonic, power: bool, up: bool) {
         let mut state = self.state();
-        let State { outputs, oracle, story, tentative, tentative_counts, life, .. } = &mut *state;
+        let State { outputs, oracle, story, tentative, tentative_counts, torn, life, .. } = &mut *state;
+        *torn |= power;
         story.tell(now, format!("life {life} ends by {}", if power { "a loss of power" } else { "a kill" }));
         for promise in tentative.extract_if(.., |promise| up && promise.life < *life) {
             let Tentative { source, first, end, mask, .. } = promise;

@@ -25,6 +25,7 @@ pub use encoder::{Holding, ScriptEncoder};
 pub use input::ScriptInput;
 pub use ledger::{Ledger, Mood, OutputRecord, SourceScript, State};
 pub use output::{ExactOutput, ScriptOutput};
+pub use rot::Vanishing;
 pub use seeds::{Failure, crash_and_recover, run_seed};
 pub use setup::{InputSetup, OutputKind, OutputSetup, Setup};
 pub use told::Told;

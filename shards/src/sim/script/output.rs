@@ -251,20 +251,35 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
         let (index, ledger, path) = (self.index, self.ledger.clone(), self.path.clone());
         Box::pin(async move {
             let synced = ledger.state().outputs[index].synced_bytes;
-            let state = resume.again_bytes.map(|_| resume.state);
-            let length = state.map_or(synced, |state| state.try_into().map_or(0, u64::from_le_bytes));
+            let Resume { state, again_bytes } = resume;
+            let committed = state.try_into().map_or(0, u64::from_le_bytes);
             let env = context.env;
             let disk = env.disk().clone();
             ledger.opens(index, env.shard().0);
             let opened = env.blocking(move || {
                 let file = disk.open(&path, Open::Create)?;
+                let beyond = file.stat()?.length.saturating_sub(committed);
+                // What is more than comes again stays, as far as it is whole.
+                let length = if again_bytes.is_some_and(|again| beyond <= again) { committed } else { synced };
                 file.truncate(length)?;
                 disk.sync_dir(path.parent().unwrap_or(&path))?;
-                Ok::<_, std::io::Error>(file)
+                Ok::<_, std::io::Error>((file, length, beyond))
             });
-            let file = opened.await.map_err(|error| PluginError::Retry(error.to_string()))?;
+            let (file, length, beyond) = opened.await.map_err(|error| PluginError::Retry(error.to_string()))?;
             ledger.tell(env.now(), format!("output {index} goes on from byte {length} of its file"));
             let mut state = ledger.state();
+            state.outputs[index].again_bytes = again_bytes;
+            if again_bytes.is_none_or(|again| beyond > again) {
+                // What a loss of power took of the log and left in the file is delivered once more.
+                let torn = state.torn;
+                let what = format!(
+                    "its file has {beyond} bytes more than were committed, of which {again_bytes:?} come again"
+                );
+                if !torn {
+                    state.oracle.garbled(OutputIndex(index as u8), &what);
+                }
+                (0..state.sources.len() as u64).for_each(|source| state.oracle.forgotten(source));
+            }
             state.outputs[index].file_bytes = length;
             state.outputs[index].synced_bytes = length;
             // What it had written behind that comes again.

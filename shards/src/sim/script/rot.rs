@@ -1,4 +1,5 @@
-//! What of the logs rots between two lives: frames of any kind and headers of segments.
+//! What of the logs rots or vanishes between two lives: frames of any kind and headers of segments; whole logs, all of their segments,
+//! and the first one.
 //!
 //! Guarantees: a function of the seed; rot hits only what a later frame proves to have been durable, since what nothing proves is
 //! cut as a torn tail and no promise covers that. What is in the bytes is told to the oracle: events may be gone; of anything
@@ -166,7 +167,72 @@ pub(super) fn rot(cluster: &mut Cluster) {
     lying.rot(cluster, what, at);
 }
 
+/// What vanishes of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vanishing {
+    /// Its directory.
+    Directory,
+    /// All of its segments.
+    Segments,
+    /// The first of them.
+    First,
+}
+
+/// Something of a log that has vanished.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vanished {
+    log: u64,
+    /// Whether the next start has to say so.
+    untold: bool,
+}
+
+/// Takes something of a log that has segments away.
+pub(super) fn vanish(cluster: &mut Cluster) {
+    let outside = cluster.simulation.disk().outside();
+    let logs = outside.list(Path::new(DATA_DIR).join("wal")).unwrap_or_default();
+    if logs.is_empty() {
+        return;
+    }
+    let name = &logs[cluster.chance.index(logs.len())];
+    let what = [Vanishing::Directory, Vanishing::Segments, Vanishing::First][cluster.chance.index(3)];
+    if let Some(log) = name.to_str().and_then(|name| name.strip_prefix("log-")?.parse().ok()) {
+        cluster.vanish(log, what);
+    }
+}
+
 impl Cluster {
+    /// Takes something of a log away; whether there was a segment.
+    pub fn vanish(&mut self, log: u64, what: Vanishing) -> bool {
+        let outside = self.simulation.disk().outside();
+        let directory = Path::new(DATA_DIR).join("wal").join(format!("log-{log:08}"));
+        let is_segment = |name: &std::ffi::OsString| name.to_str().is_some_and(|name| name.starts_with('0'));
+        let mut segments: Vec<_> = outside.list(&directory).unwrap_or_default();
+        segments.retain(is_segment);
+        segments.sort();
+        if segments.is_empty() {
+            return false;
+        }
+        // Whether it had begun, its file tells alone.
+        let had_frames = !frames(&outside, &directory).is_empty();
+        segments.truncate(if what == Vanishing::First { 1 } else { usize::MAX });
+        let left = outside.list(&directory).unwrap_or_default().into_iter().filter(is_segment).count() - segments.len();
+        let lost: u64 = tell_what_vanishes(self, log, &directory, &segments);
+        match what {
+            Vanishing::Directory => outside.remove_dir_all(&directory).expect("it is there"),
+            // Standbys are no log: with the last segment they go too, or their bytes would come back as its later frames.
+            _ if left == 0 => {
+                let all = outside.list(&directory).unwrap_or_default();
+                all.iter().for_each(|name| outside.remove(directory.join(name)).expect("it is there"));
+            }
+            _ => segments.iter().for_each(|name| outside.remove(directory.join(name)).expect("it is there")),
+        }
+        // No loss of power brings it back.
+        outside.sync_all();
+        self.note(format!("{what:?} of log {log} vanishes: {} segments, {lost} frames of events", segments.len()));
+        self.vanished.push(Vanished { log, untold: what == Vanishing::Directory && had_frames });
+        true
+    }
+
     /// Flips bits in the last frame of events that a mark behind it says to be durable; whether there is one. Only for what a kill
     /// has left and no loss of power comes to before the next start: the mark itself need not be durable.
     pub fn rot_last_events(&mut self) -> bool {
@@ -195,6 +261,7 @@ impl Cluster {
 fn tell(cluster: &Cluster, what: What, found: &[Found], at: usize) {
     let exact = cluster.setup.outputs.iter().any(|output| output.kind == OutputKind::Exact);
     let mut state = cluster.ledger.state();
+    state.torn = true;
     let told = &mut state.told;
     *match what {
         What::Events | What::Positions => &mut told.rotten,
@@ -251,16 +318,55 @@ fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
     }
 }
 
+/// What was in segments that vanish may be gone, and all that the log knew may come again. What exact outputs have of it stays.
+fn tell_what_vanishes(cluster: &Cluster, log: u64, directory: &Path, segments: &[std::ffi::OsString]) -> u64 {
+    let outside = cluster.simulation.disk().outside();
+    let found = frames(&outside, directory);
+    let gone = |found: &Found| {
+        segments.iter().any(|name| found.path.ends_with(name)) && found.header.kind == FrameKind::Events
+    };
+    let gone: Vec<usize> = (0..found.len()).filter(|at| gone(&found[*at])).collect();
+    gone.iter().for_each(|at| tell_what_is_lost(cluster, &found, *at));
+    let exact = (0..cluster.setup.outputs.len()).filter(|at| cluster.setup.outputs[*at].kind == OutputKind::Exact);
+    for output in exact {
+        let bytes = outside.read(cluster.setup.file(output)).unwrap_or_default();
+        let record = &mut cluster.ledger.state().outputs[output];
+        let durable = &bytes[..bytes.len().min(record.synced_bytes as usize)];
+        record.kept = durable.split_inclusive(|&byte| byte == b'\n').filter_map(decode_line).collect();
+    }
+    let mut state = cluster.ledger.state();
+    state.torn = true;
+    (0..state.sources.len() as u64).for_each(|source| state.oracle.forgotten(source));
+    if cluster.rotten.iter().any(|rotten| rotten.log == log) {
+        // What is behind rotten frames was not looked at.
+        let all = |source: &u64| state.sources[*source as usize].events();
+        let all: Vec<_> = (0..state.sources.len() as u64).map(|source| (source, all(&source))).collect();
+        all.iter().for_each(|&(source, events)| (0..events).for_each(|at| state.oracle.destroyed(source, at)));
+    }
+    *if segments.len() > 1 { &mut state.told.lost_logs } else { &mut state.told.lost_segments } += 1;
+    gone.len() as u64
+}
+
 /// What a start reports as damaged against what the world has damaged.
 pub(super) fn judge(cluster: &mut Cluster, reported: &[Damage]) {
     let mut state = cluster.ledger.state();
-    for damage in reported
-        .iter()
-        .filter(|damage| !cluster.rotten.iter().any(|rotten| rotten.is_in(damage) || rotten.hides(damage)))
-    {
+    // What was torn behind it was not proved to be so any more.
+    let vanished = |damage: &Damage| cluster.vanished.iter().any(|gone| gone.log == damage.log.0);
+    let explained = |damage: &Damage| {
+        vanished(damage) || cluster.rotten.iter().any(|rotten| rotten.is_in(damage) || rotten.hides(damage))
+    };
+    for damage in reported.iter().filter(|damage| !explained(damage)) {
         state.oracle.damage(&format!("reported, and nobody did it: {damage:?}"));
     }
-    for rotten in std::mem::take(&mut cluster.unreported) {
+    for gone in &mut cluster.vanished {
+        if std::mem::take(&mut gone.untold)
+            && !reported.iter().any(|damage| damage.log.0 == gone.log && damage.segment == 0)
+        {
+            state.oracle.damage(&format!("not reported: log {} vanished", gone.log));
+        }
+    }
+    let vanished = |rotten: &Rotten| cluster.vanished.iter().any(|gone| gone.log == rotten.log);
+    for rotten in std::mem::take(&mut cluster.unreported).into_iter().filter(|rotten| !vanished(rotten)) {
         if !reported.iter().any(|damage| rotten.is_in(damage)) {
             state.oracle.damage(&format!("not reported: {rotten:?}"));
         }

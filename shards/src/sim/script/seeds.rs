@@ -80,6 +80,8 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
         live(cluster, &mut told)?;
         if cluster.chance.one_in(8) {
             rot::rot(cluster);
+        } else if cluster.chance.one_in(40) {
+            rot::vanish(cluster);
         }
     }
     cluster.setup.redraw(&mut cluster.chance, true);

@@ -61,6 +61,10 @@ told! {
     rotten_seals,
     /// Headers of segments that rotted.
     rotten_headers,
+    /// Logs that vanished, or all of their segments.
+    lost_logs,
+    /// First segments of a log that vanished.
+    lost_segments,
     /// Outputs that left the configuration with events waiting.
     removed,
     /// Events made.

@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! tailwater-data 2
-//! next_log 7
+//! next_log 8
 //! logs 1 2 6
+//! begun 7
+//! lost 31 4
 //! output 0 present search
 //! output 1 removed archive
 //! checksum 9a3bf210
 //! ```
 //!
-//! `logs` are those that the last start went on writing and that have frames: one of them whose files are not there was lost. An output
+//! `logs` are those that had segments when the last start found them, and `begun` those that had none yet: a log of either that is not
+//! there was lost, since one that is drained leaves the manifest before its first segment goes. `lost` are those that a start found to be
+//! lost, behind the epoch which that start was to write: once a log has it, the loss has been told and is in the logs. An output
 //! is named with its number, whether it is in the configuration or was removed from it while events for it may be in a log, and its
 //! name, in which `\` and line ends are escaped. The checksum is CRC-32C of all bytes before its line, in hexadecimal. Version 1 has the
 //! first two lines alone and no checksum; a person who repairs a manifest writes `tailwater-data 1`, and may name outputs too.
 //!
-//! Guarantees: what is written is read back the same; a changed byte is noticed.
+//! Guarantees: what is written is read back the same; a changed byte is noticed, and so is anything behind the checksum.
 
 use crate::limits::OUTPUTS_MAX;
 use crate::wal::{LogId, OutputNumber, RegistryEntry};
@@ -28,10 +32,29 @@ pub const FORMAT_VERSION: u32 = 2;
 pub(super) struct Manifest {
     /// The next log gets this number.
     pub next_log: u64,
-    /// Logs that have frames and that the last start went on writing.
-    pub logs: Vec<LogId>,
+    /// The logs.
+    pub logs: KnownLogs,
     /// Outputs by number.
     pub outputs: Vec<RegistryEntry>,
+}
+
+/// The logs that there should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownLogs {
+    /// Logs that had segments.
+    pub written: Vec<LogId>,
+    /// Logs with a directory and no segment yet.
+    pub begun: Vec<LogId>,
+    /// Logs that were found to be lost.
+    pub lost: Vec<LogId>,
+    /// The epoch of the start that found it: a log of that epoch says what was lost with them.
+    pub lost_epoch: u32,
+}
+
+impl KnownLogs {
+    pub(super) fn all(&mut self) -> [&mut Vec<LogId>; 3] {
+        [&mut self.written, &mut self.begun, &mut self.lost]
+    }
 }
 
 const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or write the two lines \"tailwater-data 1\" and \"next_log N\" \
@@ -40,9 +63,12 @@ const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or write
 impl Manifest {
     pub(super) fn encode(&self) -> String {
         let mut text = format!("tailwater-data {FORMAT_VERSION}\nnext_log {}\n", self.next_log);
-        if !self.logs.is_empty() {
-            let logs: Vec<String> = self.logs.iter().map(|log| log.0.to_string()).collect();
-            let _ = writeln!(text, "logs {}", logs.join(" "));
+        let KnownLogs { written, begun, lost, lost_epoch } = &self.logs;
+        for (word, logs) in [("logs".into(), written), ("begun".into(), begun), (format!("lost {lost_epoch}"), lost)] {
+            if !logs.is_empty() {
+                let logs: Vec<String> = logs.iter().map(|log| log.0.to_string()).collect();
+                let _ = writeln!(text, "{word} {}", logs.join(" "));
+            }
         }
         for RegistryEntry { number, name, removed } in &self.outputs {
             let name = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
@@ -64,18 +90,26 @@ impl Manifest {
             ));
         }
         let mut manifest = Manifest::default();
-        let (mut from, mut sound) = (0, version == 1);
+        let (mut from, mut sound, mut ended) = (0, version == 1, false);
         for line in text.split_inclusive('\n') {
+            // What is behind the checksum, it does not cover.
+            if ended && version > 1 {
+                return Err(DAMAGED.to_owned());
+            }
             match line.trim_end_matches(['\n', '\r']).split_once(' ') {
                 Some(("next_log", number)) => manifest.next_log = number.trim().parse().unwrap_or(0),
-                Some(("logs", logs)) => {
-                    let number = |text: &str| text.parse().map(LogId).map_err(|_| DAMAGED);
-                    manifest.logs = logs.split_whitespace().map(number).collect::<Result<_, _>>()?;
+                Some(("logs", logs)) => manifest.logs.written = numbers(logs)?,
+                Some(("begun", logs)) => manifest.logs.begun = numbers(logs)?,
+                Some(("lost", lost)) => {
+                    let (epoch, logs) = lost.split_once(' ').ok_or(DAMAGED)?;
+                    manifest.logs.lost_epoch = epoch.parse().map_err(|_| DAMAGED)?;
+                    manifest.logs.lost = numbers(logs)?;
                 }
                 Some(("output", entry)) => manifest.outputs.push(output(entry).ok_or(DAMAGED)?),
                 Some(("checksum", sum)) => {
                     let wanted = crc_fast::crc32_iscsi(&text.as_bytes()[..from]);
                     sound |= u32::from_str_radix(sum.trim(), 16) == Ok(wanted);
+                    ended = true;
                 }
                 _ => {}
             }
@@ -98,6 +132,10 @@ impl Manifest {
             new
         })
     }
+}
+
+fn numbers(logs: &str) -> Result<Vec<LogId>, &'static str> {
+    logs.split_whitespace().map(|text| text.parse().map(LogId).map_err(|_| DAMAGED)).collect()
 }
 
 fn output(entry: &str) -> Option<RegistryEntry> {
@@ -136,8 +174,13 @@ mod tests {
     fn manifest() -> Manifest {
         let entry =
             |number, name: &str, removed| RegistryEntry { number: OutputNumber(number), name: name.into(), removed };
-        let logs = vec![LogId(1), LogId(6)];
-        Manifest { next_log: 7, logs, outputs: vec![entry(0, "es", false), entry(5, "two words\n\\n", true)] }
+        let logs = KnownLogs {
+            written: vec![LogId(1), LogId(6)],
+            begun: vec![LogId(7)],
+            lost: vec![LogId(2), LogId(3)],
+            lost_epoch: 12,
+        };
+        Manifest { next_log: 8, logs, outputs: vec![entry(0, "es", false), entry(5, "two words\n\\n", true)] }
     }
 
     #[test]
@@ -158,5 +201,16 @@ mod tests {
                 assert!(read.is_err() || read == Ok(manifest()), "bit {bit} of byte {at}: {read:?}");
             }
         }
+    }
+
+    #[test]
+    fn nothing_behind_the_checksum_counts() {
+        let text = manifest().encode();
+        for more in ["output 9 present es\n", "\n", "next_log 99\n", &text] {
+            assert!(Manifest::decode(&format!("{text}{more}")).is_err(), "{more:?}");
+        }
+        let repaired = format!("{}output 9 present more\n", text.replacen("tailwater-data 2", "tailwater-data 1", 1));
+        let read = Manifest::decode(&repaired).expect("a person writes lines where they like");
+        assert_eq!(read.outputs.len(), manifest().outputs.len() + 1);
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Candidate<D: Disk> {
     pub(super) first_sequence: Sequence,
     /// As the header says; its own number where there is no header.
     pub(super) previous: u64,
+    /// Bytes that the header says and the file has not: a segment has all of them before it has a name.
+    pub(super) lacking: u64,
     /// None when the file is too short to be looked at.
     pub(super) segment: Option<Segment<D>>,
 }
@@ -57,6 +59,7 @@ fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> R
         version: 0,
         first_sequence: Sequence(0),
         previous: number,
+        lacking: 0,
         segment: None,
     };
     if length < (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64 {
@@ -69,6 +72,7 @@ fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> R
             candidate.state = SegmentState::Good;
             candidate.first_sequence = header.first_sequence;
             candidate.previous = header.previous;
+            candidate.lacking = header.segment_bytes.saturating_sub(length);
         }
         HeaderFound::Foreign(version) => (candidate.state, candidate.version) = (SegmentState::Foreign, version),
         _ => {}

@@ -2,9 +2,27 @@
 //!
 //! Guarantees: frames applied in order give the state that their writer had.
 
+use super::RecoveredLog;
+use crate::env::Disk;
 use crate::wal::frame::{FrameError, FrameKind, FrameView};
 use crate::wal::record::{decode_commit, decode_snapshot};
+use crate::wal::scan::frame_at;
+use crate::wal::segment::SEGMENT_HEADER_BYTES;
 use crate::wal::writer::LogState;
+
+impl<D: Disk> RecoveredLog<D> {
+    /// What the log knew of outputs when its first segment began.
+    pub fn head(&self) -> LogState {
+        let mut state = LogState::default();
+        if let Some(Ok(view)) = self.segments.first().map(|first| frame_at(first, SEGMENT_HEADER_BYTES as u64))
+            && view.header().kind == FrameKind::Snapshot
+        {
+            // What cannot be read says nothing.
+            let _ = apply(&mut state, &view);
+        }
+        state
+    }
+}
 
 /// What a frame adds to the state of the log.
 pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), FrameError> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::wal::manifest::KnownLogs;
 use crate::wal::segment::SEGMENT_HEADER_BYTES;
 
 const SMALL: u64 = 4096;
@@ -369,6 +370,60 @@ fn the_data_directory_gives_no_log_id_twice_and_is_locked() {
     assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("restore")));
     machine.disk().outside().write("/elsewhere/manifest", b"tailwater-data 3\nnext_log 9\n").unwrap();
     assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("format 3")));
+}
+
+/// Whatever moment the power goes at while a drained log is removed: it has a segment, or the manifest does not name it.
+#[test]
+fn a_drained_log_is_not_taken_for_lost() {
+    for operations in 0..30 {
+        let mut machine = Machine::new(operations, SMALL, 4);
+        let root = Path::new("/elsewhere");
+        let mut directory =
+            crate::wal::manifest::DataDirectory::open(machine.simulation.env(ShardId(0)).disk().clone(), root).unwrap();
+        let log = directory.new_log().unwrap();
+        let path = directory.log_path(log);
+        let outside = machine.disk().outside();
+        for name in ["0000000000000004.seg", "0000000000000005.seg", "standby-7.seg"] {
+            outside.write(path.join(name), b"x").unwrap();
+        }
+        outside.sync_all();
+        directory.set_contents(&[], KnownLogs { written: vec![log], ..KnownLogs::default() }).unwrap();
+        machine.disk().crash_after(operations);
+        let _ = directory.remove_log(log);
+        drop(directory);
+        machine.simulation.crash(if operations % 3 == 0 { Crash::Process } else { Crash::Power });
+        let disk = machine.simulation.env(ShardId(0)).disk().clone();
+        let directory = crate::wal::manifest::DataDirectory::open(disk, root).unwrap();
+        let is_there = outside.stat(path.join("0000000000000005.seg")).is_ok();
+        let is_named = directory.written_logs().contains(&log);
+        assert!(is_there || !is_named, "operation {operations}");
+    }
+}
+
+/// A segment has its whole length before it has a name: what is cut off its end was there.
+#[test]
+fn a_segment_that_is_too_short_is_damage() {
+    let mut machine = Machine::new(41, SMALL, 4);
+    let disk = machine.disk();
+    let mut writer = machine.open();
+    for first in 0..20 {
+        writer.append(&mut group(&writer, &source(), first, &[1], 8)).unwrap();
+    }
+    sync(&mut writer, &disk).unwrap();
+    drop(writer);
+    assert_eq!(machine.scan().unwrap().damage, []);
+    let path = Machine::segment_path(1);
+    disk.outside().truncate(&path, 2048).unwrap();
+    let recovered = machine.scan().unwrap();
+    let told = &recovered.damage[0];
+    assert_eq!((told.segment, told.offset, told.bytes), (1, 2048, SMALL - 2048));
+    assert!(recovered.events < 20);
+    let log = recovered.reader(disk);
+    let has_passed = |sequence| {
+        let position = Position { sequence: Sequence(sequence), event: 0 };
+        crate::wal::cursor::has_passed(&log, position, told)
+    };
+    assert!(!has_passed(1) && !has_passed(log.end().sequence.0), "what was delivered behind it does not come again");
 }
 
 #[test]

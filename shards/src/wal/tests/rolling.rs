@@ -21,7 +21,7 @@ fn what_is_appended_is_read() {
     let middle = Position { sequence: frame.header().sequence, event: 1 };
     assert_eq!(read(&log, middle), [1, 2]);
     assert_eq!(log.appended(OutputNumber(1)), 3);
-    assert_eq!(crate::wal::cursor::events_after(&log, middle, OutputNumber(0)), 2);
+    assert_eq!(crate::wal::cursor::events_after(&log, middle, OutputNumber(0)).events, 2);
 }
 
 /// Groups of one frame and of three, small and larger than a block, end anywhere in a block.
@@ -185,7 +185,7 @@ fn a_log_that_ends_with_a_seal_is_read_once() {
     }
     assert_eq!(seen, next - 1, "the last event had made the log roll");
     assert!(cursor.next().unwrap().is_none());
-    assert_eq!(crate::wal::cursor::events_after(&log, Position::default(), OutputNumber(0)), seen);
+    assert_eq!(crate::wal::cursor::events_after(&log, Position::default(), OutputNumber(0)).events, seen);
 }
 
 #[test]

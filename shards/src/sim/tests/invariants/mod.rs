@@ -10,6 +10,7 @@ mod hours;
 mod hung;
 mod lanes;
 mod letters;
+mod losses;
 mod registry;
 mod spread;
 mod starts;
