@@ -145,7 +145,10 @@ fn an_engine_that_commits_before_it_delivers_is_caught() {
 
 #[test]
 fn an_engine_that_recycles_a_segment_too_soon_is_caught() {
-    is_caught(Sabotage::RecycleEarly, is_a_loss);
+    // A start may see first that the log begins behind what an output has.
+    is_caught(Sabotage::RecycleEarly, |violation| {
+        is_a_loss(violation) || matches!(violation, Violation::Damage { .. })
+    });
 }
 
 #[test]

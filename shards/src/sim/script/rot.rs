@@ -228,6 +228,8 @@ impl Cluster {
         }
         // No loss of power brings it back.
         outside.sync_all();
+        let told = &mut self.ledger.state().told;
+        *if left == 0 { &mut told.lost_logs } else { &mut told.lost_segments } += 1;
         self.note(format!("{what:?} of log {log} vanishes: {} segments, {lost} frames of events", segments.len()));
         self.vanished.push(Vanished { log, untold: what == Vanishing::Directory && had_frames });
         true
@@ -343,7 +345,6 @@ fn tell_what_vanishes(cluster: &Cluster, log: u64, directory: &Path, segments: &
         let all: Vec<_> = (0..state.sources.len() as u64).map(|source| (source, all(&source))).collect();
         all.iter().for_each(|&(source, events)| (0..events).for_each(|at| state.oracle.destroyed(source, at)));
     }
-    *if segments.len() > 1 { &mut state.told.lost_logs } else { &mut state.told.lost_segments } += 1;
     gone.len() as u64
 }
 

@@ -80,7 +80,7 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
         live(cluster, &mut told)?;
         if cluster.chance.one_in(8) {
             rot::rot(cluster);
-        } else if cluster.chance.one_in(40) {
+        } else if cluster.chance.one_in(24) {
             rot::vanish(cluster);
         }
     }
