@@ -71,6 +71,9 @@ fn each_pair_of_specifiers_reads_what_it_says() {
                         assert!(to_the_second, "{format}: {text} is {nanos}");
                     } else if let Some(expected) = reference(&format, &text) {
                         alone += 1;
+                        // A fraction beside a whole moment is left out there.
+                        let is_of_unix = format.contains("%s") && (is_fraction(first) || is_fraction(second));
+                        let got = got.map(|got| if is_of_unix { got - got.rem_euclid(1_000_000_000) } else { got });
                         assert_eq!(got, Some(expected), "{format}: {text}");
                     } else {
                         // Without a year it is one near now, which the text need not be of.

@@ -194,7 +194,12 @@ pub(super) fn vanish(cluster: &mut Cluster) {
         return;
     }
     let name = &logs[cluster.chance.index(logs.len())];
-    let what = [Vanishing::Directory, Vanishing::Segments, Vanishing::First][cluster.chance.index(3)];
+    // Most logs have one segment alone.
+    let what = match cluster.chance.below(8) {
+        0 => Vanishing::Directory,
+        1 => Vanishing::Segments,
+        _ => Vanishing::First,
+    };
     if let Some(log) = name.to_str().and_then(|name| name.strip_prefix("log-")?.parse().ok()) {
         cluster.vanish(log, what);
     }
@@ -228,8 +233,9 @@ impl Cluster {
         }
         // No loss of power brings it back.
         outside.sync_all();
-        let told = &mut self.ledger.state().told;
-        *if left == 0 { &mut told.lost_logs } else { &mut told.lost_segments } += 1;
+        let is_all = u64::from(left == 0);
+        self.ledger.state().told.lost_logs += is_all;
+        self.ledger.state().told.lost_segments += 1 - is_all;
         self.note(format!("{what:?} of log {log} vanishes: {} segments, {lost} frames of events", segments.len()));
         self.vanished.push(Vanished { log, untold: what == Vanishing::Directory && had_frames });
         true

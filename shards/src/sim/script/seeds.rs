@@ -78,9 +78,9 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
             cluster.ledger.state().inputs = Mood::default();
         }
         live(cluster, &mut told)?;
-        if cluster.chance.one_in(8) {
+        if cluster.chance.one_in(6) {
             rot::rot(cluster);
-        } else if cluster.chance.one_in(24) {
+        } else if cluster.chance.one_in(16) {
             rot::vanish(cluster);
         }
     }
