@@ -77,8 +77,11 @@ fn of_version_1(identity: OutputIdentity) -> OutputIdentity {
 
 #[test]
 fn state_of_a_commit() {
-    let state =
-        State { journal: 7, files: vec![committed("/srv/logs/a.json", 1), committed("/srv/logs/b.json.gz", 2)] };
+    let state = State {
+        journal: 7,
+        made: 1_795_392_755_000_000_000,
+        files: vec![committed("/srv/logs/a.json", 1), committed("/srv/logs/b.json.gz", 2)],
+    };
     let mut made = Vec::new();
     state.encode(&mut made);
     let bytes = fixture("outputs-v2/state.bin", &made);
@@ -93,7 +96,7 @@ fn state_of_a_commit() {
         compression: None,
         ..file
     });
-    assert_eq!(State::decode(&bytes), Some(State { journal: 7, files: files.collect() }));
+    assert_eq!(State::decode(&bytes), Some(State { journal: 7, made: 0, files: files.collect() }));
 }
 
 const JOURNAL: &str = "/data/outputs/1.journal";

@@ -5,6 +5,8 @@
 //!          number 8 | device 8 | inode 8 | created 8 | length before the first write 8 | marker 8 | compression 1 | path
 //! ```
 //! All numbers little-endian. Version 1 has neither `created`, `marker` nor `compression`. A whole record of another version keeps the journal from being opened: it is not taken for torn.
+//! A record without a path notes that a start has ended in order (length 0) or begun (length 1).
+//!
 //! Guarantees: a record is durable when [`Journal::append`] returns; a torn last record is cut off when the journal is opened; of
 //! damage with records behind it only what is damaged is lost, and [`Journal::is_damaged`] says so.
 
@@ -34,6 +36,15 @@ pub struct Opened {
     /// None where an earlier version did not say.
     pub compression: Option<Compression>,
     pub path: Vec<u8>,
+}
+
+/// What a record without a path says: whether a start may have written since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// It has ended in order, and has written nothing since.
+    Ended = 0,
+    /// It has begun.
+    Began = 1,
 }
 
 /// Records after which old ones are dropped.
@@ -116,6 +127,19 @@ impl<D: Disk> Journal<D> {
         self.records.iter().any(|record| record.path == path && record.identity.fits(identity))
     }
 
+    /// Whether the last start ended in order.
+    pub fn has_ended(&self) -> bool {
+        let notes = |record: &&Opened| record.path.is_empty();
+        self.records.iter().rev().find(notes).is_some_and(|note| note.length == Run::Ended as u64)
+    }
+
+    /// Notes that a start has begun or ended, durably.
+    pub fn note(&mut self, run: Run) -> io::Result<()> {
+        let identity = Identity { device: 0, inode: 0, created: 0 };
+        let (number, length, marker, compression, path) = (0, run as u64, 0, None, Vec::new());
+        self.append(vec![Opened { number, identity, length, marker, compression, path }])
+    }
+
     /// Lets go of what cannot be read, once all that it could have said was looked after.
     pub fn mend(&mut self) -> io::Result<()> {
         match std::mem::take(&mut self.is_damaged) {
@@ -129,9 +153,9 @@ impl<D: Disk> Journal<D> {
         self.next - 1
     }
 
-    /// The records behind `number`.
+    /// The records of files behind `number`.
     pub fn behind(&self, number: u64) -> impl Iterator<Item = &Opened> {
-        self.records.iter().filter(move |record| record.number > number)
+        self.records.iter().filter(move |record| record.number > number && !record.path.is_empty())
     }
 
     /// Makes records durable and numbers them.
@@ -185,7 +209,9 @@ impl<D: Disk> Journal<D> {
 
     fn rewrite_behind(&mut self, covered: u64) -> io::Result<()> {
         let mut bytes = Vec::new();
-        let kept: Vec<Opened> = self.behind(covered).cloned().collect();
+        let note = self.records.iter().rfind(|record| record.path.is_empty()).map(|note| note.number);
+        let is_kept = |record: &&Opened| record.number > covered || Some(record.number) == note;
+        let kept: Vec<Opened> = self.records.iter().filter(is_kept).cloned().collect();
         kept.iter().for_each(|record| encode(record, &mut bytes));
         let length = bytes.len() as u64;
         let room = (length + ROOM_BYTES).next_multiple_of(ROOM_BYTES);

@@ -28,7 +28,8 @@
 //!
 //! What a start cuts has to come again, so it cuts no more than the engine says comes again ([`Resume`]): positions from an older copy of
 //! the data directory, a log that is lost, damaged or kept in memory, and lines that somebody appended leave more behind the commit
-//! than that. Then all that is whole stays, and is repeated at most; only the end of a line or member that is not whole is cut, and
+//! than that. A log that lost its last frames with the power says less than comes again, from its sources: what was written before the
+//! next commit was due, by a start that did not end in order, is cut all the same. Otherwise all that is whole stays, and is repeated at most; only the end of a line or member that is not whole is cut, and
 //! only behind the commit. A file is known by its number, the time at which it was made and the bytes before its committed length: what
 //! somebody wrote anew, or put under the same number, stays as it is. Nothing is appended behind half a line (a newline comes first),
 //! behind half a member or another format (such a file is set aside as `path.aside-1`).
@@ -343,6 +344,14 @@ impl<E: Env> Output for FileOutput<E> {
                 self.look_after().await;
             }
             Ok(())
+        })
+    }
+
+    fn close(&mut self) -> LocalFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.blocking(Writer::close).await {
+                tracing::warn!(component_id = %self.context.name, component_kind = "output", "{error}");
+            }
         })
     }
 

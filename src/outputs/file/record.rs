@@ -1,11 +1,11 @@
 //! What the output remembers with each commit: its open files.
 //!
 //! ```text
-//! state    version (2) 1 byte | last journal number 8 | files 4 | per file:
+//! state    version (2) 1 byte | last journal number 8 | made 8 | files 4 | per file:
 //!          device 8 | inode 8 | created 8 | length 8 | marker 8 | first write 8 | generation 4 | compression 1 | path bytes 2 | path
 //! ```
-//! All numbers little-endian; `created` is 0 where the file system does not know it. Version 1 has neither `created`, `marker` nor
-//! `compression`. Guarantees: what is read back is what was written or an error.
+//! All numbers little-endian; `created` is 0 where the file system does not know it, `made` is ns since 1970. Version 1 has neither
+//! `made`, `created`, `marker` nor `compression`. Guarantees: what is read back is what was written or an error.
 
 use super::compress::Compression;
 use std::io;
@@ -56,11 +56,13 @@ pub struct Committed {
 pub struct State {
     /// The last journal record when the commit was made.
     pub journal: u64,
+    /// When the commit was made, ns since 1970; 0 where that is not known.
+    pub made: i64,
     pub files: Vec<Committed>,
 }
 
 /// Bytes of a state beside its files.
-pub const STATE_HEAD_BYTES: usize = 13;
+pub const STATE_HEAD_BYTES: usize = 21;
 
 const STATE_VERSION: u8 = 2;
 
@@ -108,6 +110,7 @@ impl State {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(STATE_VERSION);
         out.extend_from_slice(&self.journal.to_le_bytes());
+        out.extend_from_slice(&self.made.to_le_bytes());
         out.extend_from_slice(&(self.files.len() as u32).to_le_bytes());
         for file in &self.files {
             let Identity { device, inode, created } = file.identity;
@@ -129,6 +132,7 @@ impl State {
             return None;
         }
         let journal = rest.number().filter(|number| *number <= NUMBER_MAX)?;
+        let made = if version == 1 { 0 } else { rest.number()? as i64 };
         let count = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
         let mut files = Vec::new();
         for _ in 0..count {
@@ -142,7 +146,7 @@ impl State {
             let path = rest.take(usize::from(path_bytes))?.to_vec();
             files.push(Committed { path, identity, length, marker, first_write, generation, compression });
         }
-        rest.0.is_empty().then_some(State { journal, files })
+        rest.0.is_empty().then_some(State { journal, made, files })
     }
 }
 
@@ -183,11 +187,11 @@ mod tests {
             generation: 5,
             compression,
         };
-        let state = State { journal: 9, files: vec![file.clone(), Committed { path: Vec::new(), ..file }] };
+        let state = State { journal: 9, made: -8, files: vec![file.clone(), Committed { path: Vec::new(), ..file }] };
         let mut bytes = Vec::new();
         state.encode(&mut bytes);
         assert_eq!(State::decode(&bytes), Some(state));
-        assert_eq!(bytes.len(), 13 + Committed::bytes(b"/a") + Committed::bytes(b""));
+        assert_eq!(bytes.len(), STATE_HEAD_BYTES + Committed::bytes(b"/a") + Committed::bytes(b""));
         for length in 0..bytes.len() {
             assert_eq!(State::decode(&bytes[..length]), None);
         }

@@ -17,7 +17,7 @@ use target::{RAW_STEP, compressed_at_most, target, whole_lines};
 pub use words::explain;
 
 use super::compress::{Compression, Member};
-use super::journal::{Journal, Opened, is_no_room};
+use super::journal::{Journal, Opened, Run, is_no_room};
 use super::record::{Committed, Identity, STATE_HEAD_BYTES, State, marker_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -423,9 +423,15 @@ impl<D: Disk> Writer<D> {
                 compression: Some(self.options.compression),
             })
         });
-        let state = State { journal: self.journal.last(), files: files.collect::<Result<_, String>>()? };
+        let state =
+            State { journal: self.journal.last(), made: now.wall.0, files: files.collect::<Result<_, String>>()? };
         self.journal.committed(now.monotonic).map_err(|error| format!("the journal cannot be shortened: {error}"))?;
         Ok(state)
+    }
+
+    /// Notes that nothing more is written: what lies behind the last commit at the next start is somebody else's.
+    pub fn close(&mut self, _: Now) -> Result<(), String> {
+        self.journal.note(Run::Ended).map_err(|error| format!("the journal cannot be written: {error}"))
     }
 
     fn sync(&mut self) -> Result<(), String> {

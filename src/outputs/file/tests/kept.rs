@@ -3,7 +3,6 @@
 use super::output::{Fixture, constant};
 use super::*;
 use std::time::Duration;
-use tailwater_shards::env::{Env as _, ShardId};
 use tailwater_shards::plugin::Resume;
 
 /// Older positions, a log that is lost or kept in memory, a line that somebody appended: what lies behind the commit is more than
@@ -14,12 +13,36 @@ fn no_more_is_cut_than_comes_again() {
         let mut fixture = Fixture::new(constant());
         fixture.delivered(&["{\"a\":1}"]);
         let state = fixture.commit().expect("all is well");
+        fixture.pass(Duration::from_secs(4));
         fixture.delivered(&["{\"a\":2}", "{\"a\":3}"]);
         fixture.resume(Resume { state, again_bytes }).expect("nothing is in the way");
         let expected = if cut { "{\"a\":1}\n" } else { "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n" };
         assert_eq!(fixture.text("/out/x.log"), expected, "{again_bytes:?}");
         fixture.delivered(&["{\"a\":4}"]);
         assert_eq!(fixture.text("/out/x.log"), format!("{expected}{{\"a\":4}}\n"), "{again_bytes:?}");
+    }
+}
+
+/// The log lost its last frames with the power: what was in them comes again from its sources, and not from the log.
+#[test]
+fn what_was_written_before_the_next_commit_was_due_is_cut_unless_the_start_ended_in_order() {
+    for is_closed in [false, true] {
+        let mut fixture = Fixture::new(constant());
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        fixture.pass(Duration::from_secs(1));
+        if is_closed {
+            fixture.close();
+            fixture.disk().append("/out/x.log", b"{\"a\":2}\n").expect("it is there");
+        } else {
+            fixture.delivered(&["{\"a\":2}"]);
+        }
+        for _ in 0..2 {
+            fixture.resume(Resume { state: state.clone(), again_bytes: Some(0) }).expect("nothing is in the way");
+            let expected = if is_closed { "{\"a\":1}\n{\"a\":2}\n" } else { "{\"a\":1}\n" };
+            assert_eq!(fixture.text("/out/x.log"), expected);
+            fixture.close();
+        }
     }
 }
 
@@ -52,8 +75,7 @@ fn what_others_wrote_is_not_cut() {
     fixture.simulation.disk().set_inode_reuse(true);
     fixture.delivered(&["{\"a\":1}"]);
     fixture.disk().remove("/out/x.log").expect("it is there");
-    let env = fixture.simulation.env(ShardId(0));
-    fixture.run(async move { env.sleep(Duration::from_secs(1)).await });
+    fixture.pass(Duration::from_secs(1));
     fixture.disk().write("/out/notes.txt", &[b'n'; 100]).expect("there is room");
     fixture.open(Some(Vec::new())).expect("nothing is in the way");
     assert_eq!(fixture.text("/out/notes.txt").len(), 100);

@@ -112,6 +112,16 @@ impl Fixture {
         }));
     }
 
+    pub(super) fn close(&mut self) {
+        let mut output = self.output.take().expect("open");
+        self.run(async move { output.close().await });
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        let env = self.simulation.env(ShardId(0));
+        self.run(async move { env.sleep(time).await });
+    }
+
     pub(super) fn text(&self, path: &str) -> String {
         String::from_utf8(self.disk().read(path).unwrap_or_else(|error| panic!("{path}: {error}"))).expect("text")
     }

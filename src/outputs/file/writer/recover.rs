@@ -10,6 +10,9 @@ use super::*;
 /// Bytes that a member may have beside what it holds.
 const MEMBER_ROOM: u64 = 64;
 
+/// A commit follows another within a second, and is durable soon after: what was written until then was written before it.
+const NEXT_COMMIT_NANOS: i64 = 3_000_000_000;
+
 /// Which file an error is about.
 fn naming(path: &[u8], error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", as_path(path).display()))
@@ -48,9 +51,15 @@ struct Found<D: Disk> {
     file: D::File,
     identity: Identity,
     length: u64,
+    modified: i64,
 }
 
 impl<D: Disk> Found<D> {
+    /// Whether nobody wrote to it later than the next commit was due.
+    fn is_of(&self, made: i64) -> bool {
+        self.beyond() == 0 || made != 0 && self.modified <= made.saturating_add(NEXT_COMMIT_NANOS)
+    }
+
     /// Bytes behind what is known.
     fn beyond(&self) -> u64 {
         self.length.saturating_sub(self.known.length)
@@ -70,8 +79,10 @@ impl<D: Disk> Writer<D> {
             if self.journal.behind(0).next().is_some() {
                 self.warn("damage in the write-ahead log has taken its last commit: its files stay as they are, and the last events in them may be repeated");
             }
-            return self.journal.mend();
+            self.journal.mend()?;
+            return self.journal.note(Run::Began);
         }
+        let made = state.made;
         let found = self.find_all(self.known_files(state))?;
         let beyond: u64 = found.iter().map(Found::beyond).sum();
         let is_plain = |found: &Found<D>| found.known.compression == Some(Compression::None);
@@ -85,6 +96,8 @@ impl<D: Disk> Writer<D> {
             Some(_) if self.journal.is_damaged() => {
                 Some("the journal of the files that it opened is damaged".to_owned())
             }
+            // A log that lost its last frames, or failed to make them durable, lets its sources say them again.
+            Some(_) if !self.journal.has_ended() && found.iter().all(|found| found.is_of(made)) => None,
             Some(bytes) if beyond > bytes.saturating_add(around(bytes)) => {
                 Some(format!("only {bytes} bytes come again, so not all is its own"))
             }
@@ -105,6 +118,7 @@ impl<D: Disk> Writer<D> {
             .map_err(|error| naming(&path, error))?;
         }
         self.journal.mend()?;
+        self.journal.note(Run::Began)?;
         let directories = std::mem::take(&mut self.directories);
         directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
     }
@@ -159,12 +173,12 @@ impl<D: Disk> Writer<D> {
         };
         let file = self.disk.open(&at, Open::Write).or_else(|error| self.read_if_whole(&at, &known, error))?;
         let stat = file.stat()?;
-        let (identity, length) = (Identity::of(&stat), stat.length);
+        let (identity, length, modified) = (Identity::of(&stat), stat.length, stat.modified.0);
         if length >= known.length && known.marker != 0 && marker_of(&file, known.length)? != known.marker {
             self.warn(&format!("{} was written anew by somebody else: it stays as it is", at.display()));
             return Ok(None);
         }
-        Ok(Some(Found { known, at, file, identity, length }))
+        Ok(Some(Found { known, at, file, identity, length, modified }))
     }
 
     /// A file that nobody may write to need not be written to where nothing lies behind its commit.
@@ -223,7 +237,7 @@ impl<D: Disk> Writer<D> {
     /// Goes on behind `length` bytes of a file of the commit that is still under its path.
     fn go_on_with(&mut self, found: Found<D>, length: u64) -> io::Result<()> {
         let is_moved = found.is_moved();
-        let Found { known, at, file, identity, length: had } = found;
+        let Found { known, at, file, identity, length: had, .. } = found;
         let Some((first_write, mut generation)) = known.committed else { return Ok(()) };
         if had < known.length {
             let should = known.length;
