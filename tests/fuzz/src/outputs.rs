@@ -57,13 +57,15 @@ fn store(bytes: &[u8]) -> SimDisk {
 
 fn opened(script: &mut Script<'_>) -> Opened {
     let length = script.below(40);
+    // Without a path it would be a note on a start.
+    let path = [b"/", script.bytes(length)].concat();
     Opened {
         number: 0,
         identity: Identity { device: script.long(), inode: script.long(), created: script.long() as i64 },
         length: script.long(),
         marker: script.long(),
         compression: [Some(Compression::None), Some(Compression::Gzip), Some(Compression::Zstd), None][script.below(4)],
-        path: script.bytes(length).to_vec(),
+        path,
     }
 }
 
