@@ -283,7 +283,7 @@ pub trait Output {
         Box::pin(async {})
     }
 
-    /// Ends the instance after its last commit.
+    /// Ends the instance after its last commit, which covers all that it delivered. Not called where the end is forced.
     fn close(&mut self) -> LocalFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -201,6 +201,7 @@ fn each_end_says_whether_all_was_delivered() {
 fn signals_that_mean_no_end_end_nothing() {
     let case = Case::new("other-signals");
     let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, 1));
     let mut product = Product::start(&case, &config);
     // One that comes before the process is what it will be is nobody's to heed.
     product.wait_for_log(&["started"]);
@@ -208,6 +209,7 @@ fn signals_that_mean_no_end_end_nothing() {
         product.signal(signal);
     }
     product.wait_for_log(&["SIGHUP", "restart"]);
-    case.write("logs/app.log", &block(1, 100));
+    let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
+    log.write_all(&block(2, 100)).expect("lines");
     product.finish(&case.output(), 100);
 }

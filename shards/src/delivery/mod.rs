@@ -214,7 +214,9 @@ impl<E: Env> Deliverer<E> {
                         return;
                     }
                 }
-                End::Drained | End::Forced => {
+                // What it has delivered since its last commit is not covered.
+                End::Forced => return,
+                End::Drained => {
                     let closed = AssertUnwindSafe(output.close()).catch_unwind();
                     let _ = or(async { Some(closed.await) }, async {
                         self.stop.reached(Phase::Forced).await;
