@@ -50,7 +50,7 @@ fn pair(number: u64) -> String {
 fn events_that_spoil_a_request_to_a_real_server_are_found_and_all_others_arrive() {
     let search = steady().search();
     let case = Case::new("spoilt");
-    let more = "framing: text, headers: {content-type: application/x-ndjson}, batch: {max_age: 500ms}";
+    let more = "framing: text, newlines: keep, headers: {content-type: application/x-ndjson}, batch: {max_age: 500ms}";
     let output = format!("{{type: http, url: \"{}/spoilt/_bulk\", {more}}}", steady().url());
     let scene = Scene::new(case, "{type: stdin, parse: json}", &[("out", output)]);
     let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);
