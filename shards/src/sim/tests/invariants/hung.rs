@@ -41,6 +41,10 @@ fn e8_forced_end_waits_for_no_job_and_no_sync() {
         let mut cluster = started(setup, 2);
         // Some letters are with the clerk when it begins.
         cluster.ledger.state().outputs[0].rejects = true;
+        // A start that hangs has nothing to do but wait.
+        while !cluster.alive().is_up() {
+            assert!(!matches!(cluster.run_for(SECOND / 100), Outcome::Stuck | Outcome::StepLimit));
+        }
         work(&mut cluster, seed % 8, 40);
         let hour = SECOND * 3600;
         let disk = cluster.simulation.disk().clone();
