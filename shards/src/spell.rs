@@ -5,7 +5,7 @@
 use crate::env::Monotonic;
 use std::time::Duration;
 
-/// How often a spell is told of, and how long nothing happens once it is over.
+/// How often a spell is logged, and how long nothing happens before it counts as over.
 pub const SPELL: Duration = Duration::from_secs(60);
 
 /// What there is to say.
@@ -24,7 +24,7 @@ pub enum News {
 pub struct Spell {
     seen: u64,
     told: u64,
-    /// When it was last told of, and when the count was last seen to grow; none between spells.
+    /// When it was last logged, and when the count was last seen to grow; none between spells.
     since: Option<(Monotonic, Monotonic)>,
 }
 

@@ -138,7 +138,7 @@ impl Begin {
     ///
     /// A segment with events goes when every cursor is durable in a later one, and one without as soon as the next is durable. The
     /// header of the first one names the last before it that held events and was still there: where it is the very one before it, a
-    /// cursor that let it go would be in the first segment. Where segments without events were between the two, it may have been in
+    /// cursor that allowed its removal would be in the first segment. Where segments without events were between the two, it may have been in
     /// one of these.
     pub(super) fn before(&self, position: Position) -> Before {
         match self.first {

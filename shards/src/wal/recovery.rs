@@ -390,7 +390,7 @@ impl<D: Disk> Scan<'_, D> {
     fn set_aside(&mut self, state: SegmentState, finding: String) {
         self.resync = true;
         self.group = None;
-        // What is lost with the damage before it is told of there.
+        // What is lost with the damage before it is reported there.
         let between = self.broken.map(|_| (self.last, Sequence(self.last.0 + 1)));
         self.broken = self.broken.or(Some((self.damage.len(), self.started)));
         let mut damage = Damage {

@@ -206,27 +206,31 @@ impl<'a> Said<'a> {
 
     /// The day since 1970, if all that is said of it agrees.
     fn day_of(&self, year: Option<i64>) -> Option<i64> {
-        let weekday = self.get(Field::Weekday).or(self.get(Field::IsoWeekday).map(|day| day % 7));
-        let iso_year = self.get(Field::IsoYear).or(self.get(Field::ShortIsoYear).map(pivoted));
-        let day = match (year, self.get(Field::Month), self.get(Field::Day)) {
-            (Some(year), Some(month), Some(day)) => {
-                (day <= month_days(year, month)).then(|| days_of(year, month, day))?
-            }
-            _ => match (year, self.get(Field::DayOfYear)) {
-                (Some(year), Some(day)) => days_of(year, 1, 1) + day - 1,
-                _ => match (iso_year, self.get(Field::IsoWeek)) {
-                    (Some(year), Some(week)) => first_iso_monday(year) + (week - 1) * 7 + (weekday? + 6) % 7,
-                    _ => {
-                        let new_year = days_of(year?, 1, 1);
-                        match (self.get(Field::SundayWeek), self.get(Field::MondayWeek)) {
-                            (Some(week), _) => next(new_year, 0) + (week - 1) * 7 + weekday?,
-                            (None, week) => next(new_year, 1) + (week? - 1) * 7 + (weekday? + 6) % 7,
-                        }
-                    }
-                },
-            },
-        };
+        let day = year.and_then(|year| self.day_of_year(year)).or_else(|| self.day_of_week(year))?;
         self.agrees(day, year).then_some(day)
+    }
+
+    /// The day that a month and a day, or a day of the year, say.
+    fn day_of_year(&self, year: i64) -> Option<i64> {
+        match (self.get(Field::Month), self.get(Field::Day)) {
+            (Some(month), Some(day)) => (day <= month_days(year, month)).then(|| days_of(year, month, day)),
+            _ => Some(days_of(year, 1, 1) + self.get(Field::DayOfYear)? - 1),
+        }
+    }
+
+    /// The day that a week and a weekday say.
+    fn day_of_week(&self, year: Option<i64>) -> Option<i64> {
+        let sunday_based = self.get(Field::Weekday).or(self.get(Field::IsoWeekday).map(|day| day % 7))?;
+        let monday_based = (sunday_based + 6) % 7;
+        let iso_year = self.get(Field::IsoYear).or(self.get(Field::ShortIsoYear).map(pivoted));
+        if let (Some(year), Some(week)) = (iso_year, self.get(Field::IsoWeek)) {
+            return Some(first_iso_monday(year) + (week - 1) * 7 + monday_based);
+        }
+        let new_year = days_of(year?, 1, 1);
+        match self.get(Field::SundayWeek) {
+            Some(week) => Some(next(new_year, 0) + (week - 1) * 7 + sunday_based),
+            None => Some(next(new_year, 1) + (self.get(Field::MondayWeek)? - 1) * 7 + monday_based),
+        }
     }
 
     /// Whether all that is said of the day is true of this one.

@@ -1,6 +1,6 @@
 //! Copies of damaged bytes, in the quarantine.
 //!
-//! Guarantees: a copy that is told of is durable; no start fails because there is no room for one, since the bytes stay where they
+//! Guarantees: a copy that is reported is durable; no start fails because there is no room for one, since the bytes stay where they
 //! are until their segment is delivered. Nothing else is written. Blocks throughout.
 
 use crate::env::{Disk, File as _, Open};
@@ -9,7 +9,7 @@ use crate::wal::{Damage, WalError};
 use std::path::Path;
 
 /// Copies what is damaged to `directory`, unless an earlier start has. Of a file that is not there an empty one takes the place, by
-/// which the next start knows that it was told of.
+/// which the next start knows that it was reported.
 pub(super) fn keep<D: Disk>(disk: &D, directory: &Path, damage: &mut Damage, bytes: &[u8]) {
     let place = match bytes.is_empty() {
         true => "missing".to_owned(),
