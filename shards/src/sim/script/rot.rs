@@ -345,8 +345,12 @@ fn tell_what_vanishes(cluster: &Cluster, log: u64, directory: &Path, segments: &
     let mut state = cluster.ledger.state();
     state.torn = true;
     (0..state.sources.len() as u64).for_each(|source| state.oracle.forgotten(source));
-    if cluster.rotten.iter().any(|rotten| rotten.log == log) {
-        // What is behind rotten frames was not looked at.
+    // The snapshot of a segment that stays vouches for all that was before it, which ends with a seal where all of it was found.
+    let is_gone = |found: &Found| segments.iter().any(|name| found.path.ends_with(name));
+    let behind = found.iter().position(|found| !is_gone(found));
+    let unseen = behind.is_some_and(|at| at == 0 || found[at - 1].header.kind != FrameKind::Seal);
+    if unseen || cluster.rotten.iter().any(|rotten| rotten.log == log) {
+        // What is behind frames that rotted, or were not durable, was not looked at.
         let all = |source: &u64| state.sources[*source as usize].events();
         let all: Vec<_> = (0..state.sources.len() as u64).map(|source| (source, all(&source))).collect();
         all.iter().for_each(|&(source, events)| (0..events).for_each(|at| state.oracle.destroyed(source, at)));
