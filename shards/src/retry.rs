@@ -1,18 +1,19 @@
-//! Retry: how long to wait before the next attempt. Pure.
+//! How long to wait before the next attempt. Pure functions.
 //!
-//! Guarantees: the bound doubles from `initial` to `max`, and each wait is drawn evenly below it (full jitter), so that many
-//! clients of a destination that comes back do not meet. Does not count attempts for ever: the caller decides when to give up.
+//! Guarantees: the limit doubles from `initial` to `max`, and each wait is uniformly distributed below it (full jitter), so
+//! that many clients of a recovering destination do not retry at the same time. Does not limit the attempts: the caller decides
+//! when to stop.
 
 use std::time::Duration;
 
 /// Settings of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryOptions {
-    /// Bound of the first wait.
+    /// Limit of the first wait.
     pub initial: Duration,
-    /// Bound of any wait.
+    /// Limit of any wait.
     pub max: Duration,
-    /// How long one delivery is tried; without it, for ever.
+    /// How long one delivery is retried. Forever if none.
     pub age_max: Option<Duration>,
 }
 
@@ -24,12 +25,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A series that begins.
+    /// Starts a series.
     pub fn new(options: RetryOptions) -> Backoff {
         Backoff { options, bound: options.initial.min(options.max) }
     }
 
-    /// The next wait; `random` are 64 random bits.
+    /// The next wait. `random` are 64 random bits.
     pub fn next(&mut self, random: u64) -> Duration {
         let bound = self.bound;
         self.bound = bound.saturating_mul(2).min(self.options.max);

@@ -359,11 +359,11 @@ mod tests {
     fn reasons_speak_of_what_is_wanted() {
         for (settings, text, reason) in [
             ("", "plain", "it is not an object (at byte 0)"),
-            (", into: x", "plain", "it is no value of JSON (at byte 0)"),
+            (", into: x", "plain", "it is not a JSON value (at byte 0)"),
             (", into: x", " 1 2", "something follows the value (at byte 2)"),
             (", into: x", "[1,2", "it ends before its last bracket is closed (at byte 4)"),
             (", into: x", "{\"a\":1} 2", "something follows the object (at byte 8)"),
-            (", into: x", "", "there is nothing in it (at byte 0)"),
+            (", into: x", "", "it is empty (at byte 0)"),
         ] {
             let event = json!({"log": text}).to_string();
             let out: Value =

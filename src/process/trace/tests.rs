@@ -163,7 +163,7 @@ fn reasons_name_the_field_its_value_and_what_was_expected() {
             "t does not read as a time of the format `unix`: \"soon\"",
         ),
         ("parse: {field: a.b}", r#"{"a":{"b":"x"}}"#, "a.b: it is not an object (at byte 0): \"x\""),
-        ("parse: {field: a, into: c}", r#"{"a":"x"}"#, "a: it is no value of JSON (at byte 0): \"x\""),
+        ("parse: {field: a, into: c}", r#"{"a":"x"}"#, "a: it is not a JSON value (at byte 0): \"x\""),
         ("parse: {field: a, on_error: dead_letter}", r#"{"a":7}"#, "a: it is no text: 7"),
         (
             "validate: {required: [b], types: {a: int}, on_fail: drop}",
