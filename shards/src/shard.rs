@@ -448,7 +448,7 @@ fn retire_adopted<E: Env>(
                 let (directory, id) = (directory.clone(), log.id());
                 match world.blocking_in(Pool::Log, move || directory.remove_log(id)).await {
                     Ok(()) => tracing::info!(log = id.0, "a write-ahead log without a shard has been delivered and is removed"),
-                    Err(error) => tracing::warn!(%error, "a write-ahead log without a shard has been delivered but cannot be removed; removal is retried"),
+                    Err(error) => tracing::warn!(%error, "a write-ahead log without a shard has been delivered but cannot be removed"),
                 }
             }
         }

@@ -231,7 +231,10 @@ fn make_executor(cpu: Option<usize>) -> Result<glommio::LocalExecutor, String> {
     match catch_unwind(AssertUnwindSafe(|| builder.make())) {
         Ok(Ok(executor)) => Ok(executor),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the executor cannot be created on this machine; run `tailwater doctor` to see what is missing".to_owned()),
+        Err(_) => {
+            Err("the executor cannot be created on this machine; run `tailwater doctor` to see what is missing"
+                .to_owned())
+        }
     }
 }
 

@@ -235,8 +235,10 @@ async fn guard<T>(name: &str, future: impl Future<Output = T>) -> T {
 /// Ends the process after a panic. The panic hook has already reported what happened. This reports where.
 fn abort(place: &str) -> ! {
     // If standard error cannot be written, nothing can be done.
-    let _ =
-        writeln!(io::stderr(), "tailwater: a panic in {place} ends the process; the next start recovers from the write-ahead log");
+    let _ = writeln!(
+        io::stderr(),
+        "tailwater: a panic in {place} ends the process; the next start recovers from the write-ahead log"
+    );
     std::process::abort();
 }
 

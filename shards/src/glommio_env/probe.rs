@@ -114,7 +114,9 @@ impl Refusal {
                 "Start the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
             }
             Cause::Unknown => "Use Linux 5.8 or newer, and in a container a seccomp profile that allows io_uring_setup",
-            Cause::LockedMemory => "Raise the limit: `LimitMEMLOCK=infinity` for systemd, `ulimit -l unlimited` in a shell",
+            Cause::LockedMemory => {
+                "Raise the limit: `LimitMEMLOCK=infinity` for systemd, `ulimit -l unlimited` in a shell"
+            }
             Cause::Other(_) => "See io_uring_setup(2) for this error",
         };
         text.to_owned()

@@ -290,7 +290,11 @@ fn look_at(shard: usize, pulse: &Pulse, look: &mut Look) {
     if look.kicks == 0 {
         pulse.stalls.fetch_add(1, Ordering::Relaxed);
         let age_ms = age.as_millis() as u64;
-        tracing::warn!(shard, age_ms, "shard has stopped responding: it is starved of CPU, blocked, or went to sleep too early; waking it");
+        tracing::warn!(
+            shard,
+            age_ms,
+            "shard has stopped responding: it is starved of CPU, blocked, or went to sleep too early; waking it"
+        );
     }
     look.kicks += 1;
     pulse.kick(look.kicks);

@@ -45,10 +45,18 @@ impl<E: Env> Intake<E> {
                 );
             }
             News::Lasts(events) => {
-                tracing::info!(log, events, "events were dropped because the write-ahead log fills up, and more may follow")
+                tracing::info!(
+                    log,
+                    events,
+                    "events were dropped because the write-ahead log fills up, and more may follow"
+                )
             }
             News::Over(events) => {
-                tracing::info!(log, events, "no events have been dropped because of a write-ahead log that fills up for a minute")
+                tracing::info!(
+                    log,
+                    events,
+                    "no events have been dropped because of a write-ahead log that fills up for a minute"
+                )
             }
         }
     }

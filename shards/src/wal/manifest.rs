@@ -36,13 +36,15 @@ impl<D: Disk> DataDirectory<D> {
     /// Opens the directory for an engine, creates it if missing, and locks it. Blocks.
     pub fn open(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
         disk.create_dir_all(&root.join("wal")).map_err(|error| {
-            let reason = format!("the data directory cannot be created ({error}): set data_dir to a writable directory");
+            let reason =
+                format!("the data directory cannot be created ({error}): set data_dir to a writable directory");
             WalError::Unusable { path: root.to_path_buf(), reason }
         })?;
         let lock_path = root.join("lock");
         let lock = disk.lock(&lock_path).map_err(|error| {
             let reason = if error.kind() == io::ErrorKind::WouldBlock {
-                "another Tailwater process uses this data directory: stop it, or set a different data_dir for this one".to_owned()
+                "another Tailwater process uses this data directory: stop it, or set a different data_dir for this one"
+                    .to_owned()
             } else {
                 format!("the data directory cannot be locked ({error}): check its owner and permissions")
             };

@@ -75,7 +75,7 @@ pub(super) fn end(cluster: &Cluster) {
 
 /// Whether a failure of the engine has one of these causes.
 pub(super) fn explains(failure: &str) -> bool {
-    ["Input/output error", "No space left", "no room for the segment", "panicked on shard"]
+    ["Input/output error", "No space left", "no space for the segment", "panicked on shard"]
         .iter()
         .any(|cause| failure.contains(cause))
 }
