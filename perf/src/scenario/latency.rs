@@ -283,6 +283,6 @@ mod tests {
         let seen = [(length - 1, 1000), (length + 5, 2000), (3 * length, 3000)];
         let seen: Vec<Seen> = seen.into_iter().map(|(end, at_ns)| Seen { end, at_ns }).collect();
         assert_eq!(latencies(&path, &seen, 3).unwrap(), [2800, 1900, 2700]);
-        assert!(latencies(&path, &seen[..2], 3).unwrap_err().contains("nobody saw"));
+        assert!(latencies(&path, &seen[..2], 3).unwrap_err().contains("that no read showed"));
     }
 }

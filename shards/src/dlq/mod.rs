@@ -1,8 +1,9 @@
 //! The dead letter queue: events that could not be processed or delivered, kept on disk with the reason until a person decides.
 //!
-//! Guarantees: a stored letter survives the death of the process and a power loss, whatever `wal.sync` says; the
-//! queue is bounded, and what its policy drops is counted; damage is reported with its place and read around; a torn tail is cut. A letter may come twice where the process died between keeping it and passing its event. Does not decide what
-//! becomes a letter, and does not deliver any.
+//! Guarantees: a stored letter survives the death of the process and a power loss, whatever `wal.sync` says. The queue is
+//! bounded, and what its policy drops is counted. Damage is reported with its location and skipped. A torn tail is truncated.
+//! A letter may exist twice if the process died between storing it and passing its event. Does not decide which events become
+//! letters, and does not deliver any.
 //!
 //! # Directory
 //!

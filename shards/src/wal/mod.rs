@@ -101,8 +101,8 @@
 //!
 //! Commit payload: output number u8 · flags u8 (1 the state was lost to damage) · 2 zero bytes · state length u32 ·
 //! commit number u64 · cursor count u32 · 4 zero bytes · instance u64 (the log that the output's instance writes
-//! to, 0 for an output with one instance; not in version 1) · (log u64, sequence u64, event u32, 4 zero bytes) each · state bytes. A cursor names the first event not yet delivered.
-//! Of each instance the commit with the highest number wins, in whichever log it is found; of the cursors of all instances of an
+//! to, 0 for an output with one instance; not in version 1) · (log u64, sequence u64, event u32, 4 zero bytes) each · state
+//! bytes. A cursor names the first event not yet delivered. Of each instance the commit with the highest number wins, in whichever log it is found; of the cursors of all instances of an
 //! output the furthest counts. Bits 40 and up of the number grow with each owner of the output's number: commits of an earlier
 //! owner do not count.
 //!

@@ -1,4 +1,4 @@
-//! The oracle passes right histories and catches each kind of broken one.
+//! The oracle accepts correct histories and detects each kind of violation.
 
 use super::report::NAMED_MAX;
 use super::*;
