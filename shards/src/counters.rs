@@ -88,14 +88,18 @@ impl Discard {
         match self {
             Discard::RingFull => "The ring of the input was full, and `ring.when_full` says to drop.",
             Discard::WalFull => "The write-ahead log was full, and the output's `when_full` says to drop.",
-            Discard::LineTooLong => "The line was longer than `max_line_bytes`, and `line_too_long` says to discard it.",
+            Discard::LineTooLong => {
+                "The line was longer than `max_line_bytes`, and `line_too_long` says to discard it."
+            }
             Discard::DeadLettersFull => "The event should have become a dead letter, and the queue was full.",
             Discard::OutputRemoved => "The output was removed from the configuration while events waited for it.",
             Discard::Damaged => "The bytes of the event in the write-ahead log were damaged.",
             Discard::Filtered => "A transform dropped the event, or no output of the pipeline accepts it.",
             Discard::Unparsed => "A parser could not parse the event, and `on_error` says to drop it.",
             Discard::Oversized => "Transforms made the event longer than an event may be.",
-            Discard::Aggregated => "`aggregate` combined the event with others; the combined event continues in its place.",
+            Discard::Aggregated => {
+                "`aggregate` combined the event with others; the combined event continues in its place."
+            }
         }
     }
 }
