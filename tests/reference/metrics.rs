@@ -14,8 +14,14 @@ const SECTIONS: [(&str, &[&str]); 6] = [
     ("Process", &["tailwater_plugin_", "tailwater_shard_", "tailwater_log_", "tailwater_build_"]),
 ];
 
+/// The labels that say which component it is are one word in the tables.
+const COMPONENT: &[&str] = &["component_id", "component_kind", "component_type"];
+
 fn row(metric: &Metric) -> String {
-    let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+    let rest = metric.labels.strip_prefix(COMPONENT);
+    let component = rest.map(|_| "component".to_owned());
+    let others = rest.unwrap_or(metric.labels).iter().map(|label| format!("`{label}`"));
+    let labels: Vec<String> = component.into_iter().chain(others).collect();
     format!("| `{}` | {} | {} | {} |", metric.name, metric.kind.name(), labels.join(", "), metric.help)
 }
 
