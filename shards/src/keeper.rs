@@ -317,8 +317,8 @@ impl<E: Env> Keeper<E> {
                 match self.env.blocking_in(Pool::Log, move || disk.sync_dir(&directory)).await {
                     // The file could not be opened, so no sync has failed.
                     Err(error) if is_exhausted(&error) && self.stop.phase() < Phase::Forced => {
-                        tracing::warn!(%error, "no descriptor to sync the write-ahead log with: nothing is acknowledged until \
-                            there is one; raise the limit of open files (ulimit -n, LimitNOFILE)");
+                        tracing::warn!(%error, "no file descriptor is free to sync the write-ahead log: nothing is acknowledged until \
+                            one is; raise the limit of open files (ulimit -n, LimitNOFILE)");
                         self.env.sleep(ROOM_RETRY).await;
                     }
                     synced => break synced?,

@@ -83,8 +83,8 @@ impl<E: Env> Deliverer<E> {
                 component_kind = "output",
                 log,
                 when_full = policy,
-                "the write-ahead log is full of what this output has not delivered, and its oldest events are dropped: see why it is \
-                 behind, or raise wal.max_bytes"
+                "the write-ahead log is full of events that this output has not delivered, and its oldest events are dropped: find out \
+                 why it is behind, or raise wal.max_bytes"
             ),
             News::Lasts(events) => {
                 tracing::info!(component_id = %name, component_kind = "output", log, events, "events were dropped because the write-ahead log is full, and more may follow");

@@ -263,8 +263,8 @@ impl<E: Env> Clerk<E> {
             tracing::warn!(letters = lost, policy, "the dead letter queue is full: letters are dropped");
         } else if is_full && !told {
             tracing::warn!(
-                "the dead letter queue is full: what has dead letters waits; replay or purge some (tailwater dlq), raise \
-                 dlq.max_bytes, or choose another dlq.when_full"
+                "the dead letter queue is full: inputs and outputs with dead letters wait; replay or purge letters (tailwater \
+                 dlq), raise dlq.max_bytes, or change dlq.when_full"
             );
         }
     }

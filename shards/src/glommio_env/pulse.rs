@@ -274,7 +274,7 @@ fn look_at(shard: usize, pulse: &Pulse, look: &mut Look) {
     if beats != look.beats || pulse.ended.load(Ordering::Acquire) {
         if look.kicks > 0 {
             let stalled_ms = now.since(look.since).as_millis() as u64;
-            tracing::warn!(shard, stalled_ms, kicks = look.kicks, "shard runs again");
+            tracing::warn!(shard, stalled_ms, kicks = look.kicks, "the shard is running again");
         }
         *look = Look { beats, since: now, kicks: 0 };
         return;

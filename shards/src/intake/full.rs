@@ -15,8 +15,8 @@ impl<E: Env> Intake<E> {
         tracing::warn!(
             log = log.id().0,
             outputs = %behind,
-            "the write-ahead log is full of what these outputs have not delivered: intake waits and inputs are not read; see why they are \
-             behind, or raise wal.max_bytes"
+            "the write-ahead log is full of events that these outputs have not delivered: the intake waits and inputs are not read; \
+             find out why the outputs are behind, or raise wal.max_bytes"
         );
     }
 
@@ -40,8 +40,8 @@ impl<E: Env> Intake<E> {
                     outputs = %sampled,
                     behind = %behind,
                     when_full = "sample",
-                    "the write-ahead log is three quarters full: of ten frames of events for these outputs nine are dropped; see why the \
-                     outputs that are behind are, or raise wal.max_bytes"
+                    "the write-ahead log is three quarters full: nine of ten frames of events for these outputs are dropped; find out why \
+                     outputs are behind, or raise wal.max_bytes"
                 );
             }
             News::Lasts(events) => {

@@ -135,8 +135,8 @@ impl<E: Env> Intake<E> {
             self.lanes[*lane].receiver.count_breach();
             tracing::error!(
                 component_id = %source.input, component_kind = "input", source = %String::from_utf8_lossy(&source.name),
-                "a processor holds on to events although it was to make all of its lines: they are not recorded as read, and \
-                 come again after a restart"
+                "a processor keeps holding events although it had to produce all of its lines: they are not recorded as read, and \
+                 are read again after a restart"
             );
         }
     }

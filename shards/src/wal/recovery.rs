@@ -281,7 +281,7 @@ impl<D: Disk> Scan<'_, D> {
         if follows || jumps {
             return None;
         }
-        Some((FrameState::WrongSequence, format!("sequence {} behind {}", sequence.0, self.last.0)))
+        Some((FrameState::WrongSequence, format!("sequence {} after {}", sequence.0, self.last.0)))
     }
 
     /// Whether a later valid frame proves that what should be here was durable.

@@ -59,7 +59,7 @@ impl KnownLogs {
 }
 
 const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or write the two lines \"tailwater-data 1\" and \"next_log N\" \
-                       in its place, with N above the number of every log that ever was here";
+                       in its place, with N greater than the number of every log that ever existed here";
 
 impl Manifest {
     pub(super) fn encode(&self) -> String {

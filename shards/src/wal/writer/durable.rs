@@ -181,8 +181,8 @@ impl<E: Env> Writer<E> {
         let restocked = self.maintenance(STANDBYS_FIRST).map(|work| work.run());
         match restocked.map_or(Ok(()), |done| self.maintained(done)) {
             Err(error) if error.is_no_room() => {
-                tracing::warn!(%error, "no room for another segment of the write-ahead log: what it holds is delivered, and \
-                    intake waits for disk space when it is full");
+                tracing::warn!(%error, "no disk space for another segment of the write-ahead log: its content is delivered, and when \
+                    it is full, the intake waits for disk space");
                 Ok(())
             }
             restocked => restocked,

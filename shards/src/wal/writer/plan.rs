@@ -48,7 +48,7 @@ impl<E: Env> Writer<E> {
             }
             // A start reports this and ends.
             Err(error) if error.is_no_room() && !self.starts_epoch => {
-                tracing::warn!(%error, "no room for the name of the next segment of the write-ahead log: intake waits and \
+                tracing::warn!(%error, "no disk space for the name of the next segment of the write-ahead log: the intake waits and \
                     nothing is lost");
                 Err(WalError::Full)
             }
