@@ -274,7 +274,7 @@ mod x86 {
                     }
                     letters = changed;
                 }
-                // SAFETY: see the account of room: four stores of 16 bytes, each at most 16 bytes behind the one before.
+                // SAFETY: see the account of room: four stores of 16 bytes, each at most 16 bytes after the previous one.
                 unsafe { spread_avx2(letters, special, target) };
                 (to, at) = (to + count + special.count_ones() as usize, at + count);
             }
@@ -356,7 +356,7 @@ mod x86 {
                     continue;
                 }
             }
-            // Each byte becomes a pair: a backslash, and the byte behind it.
+            // Each byte becomes a pair: a backslash, and the byte itself.
             let pairs = _mm512_slli_epi16::<8>(_mm512_cvtepu8_epi16(letters));
             let pairs = _mm512_or_si512(pairs, _mm512_set1_epi16(i16::from(b'\\')));
             let keep = _pdep_u64(u64::from(special), 0x5555_5555_5555_5555)
@@ -415,7 +415,7 @@ mod tests {
         }
     }
 
-    /// The text ends where its allocation ends, and what lies behind it in a larger one must not show.
+    /// The text ends where its allocation ends, and bytes after it in a larger allocation must have no effect.
     #[test]
     fn bytes_behind_the_text_do_not_matter() {
         for length in 0..100 {

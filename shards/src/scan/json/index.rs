@@ -73,7 +73,7 @@ impl Index {
         self.high_blocks.clear();
         let (mut carry, mut count, mut at) = (Carry::default(), 0, from);
         while at < to {
-            // SAFETY: `at` is less than `to`, behind which there are 64 bytes.
+            // SAFETY: `at` is less than `to`, after which there are 64 bytes.
             let mut masks = unsafe { K::classify(bytes.as_ptr().add(at)) };
             if to - at < BLOCK {
                 masks = masks.first(to - at);

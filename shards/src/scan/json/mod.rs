@@ -289,7 +289,7 @@ unsafe fn lines<K: Kernel>(
         out.lines.push(Line { node, first_slot: (base + first) as u32, slots });
     }
     let slots = base + walk.slots();
-    // SAFETY: the walk has written all slots up to there, in the room behind `base`.
+    // SAFETY: the walk has written all slots up to there, in the space after `base`.
     unsafe { out.slots.set_len(slots) };
 }
 
