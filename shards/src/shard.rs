@@ -210,7 +210,8 @@ impl<E: Env> ShardSeed<E> {
             Ok(keeper) => keeper,
             Err(error) => return stop.fail(error.to_string()),
         };
-        // Frames that earlier starts left unsynced count as durable only after this, and adopted logs may be removed only after it.
+        // Frames that earlier starts left unsynced count as durable only after this, and adopted logs may be removed only after
+        // it.
         if !unless_forced(&stop, settle(&env, &keeper, &self.directory)).await {
             return;
         }

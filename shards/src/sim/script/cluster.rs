@@ -336,7 +336,8 @@ impl Cluster {
             let once = state.outputs[output].decides_once(instances);
             drop(state);
             if in_order || life.rests {
-                // Damage is counted in frames, not events. What windows hold back is read again, together with what was dropped beside it.
+                // Damage is counted in frames, not events. What windows hold back is read again, together with what was dropped
+                // beside it.
                 let again = self.setup.holding != Holding::None || self.has_clung;
                 let settled = |reason| reason != Discard::Damaged && !again && (once || reason == Discard::RingFull);
                 let counted = counts.iter().filter(|(reason, _)| settled(*reason)).map(|(_, events)| events).sum();

@@ -259,7 +259,8 @@ impl<E: Env> Reader<E> {
     }
 
     async fn see_acknowledgements(&mut self) {
-        // Lanes acknowledge independently, so a waiting one does not delay the others. Each lane acknowledges in order, so checking the first few is enough.
+        // Lanes acknowledge independently, so a waiting one does not delay the others. Each lane acknowledges in order, so
+        // checking the first few is enough.
         let mut at = 0;
         while at < self.waiting.len().min(WAITING_LOOKED_AT) {
             let ticket = self.waiting[at].ticket;

@@ -224,7 +224,8 @@ impl Cluster {
         let lost: u64 = tell_what_vanishes(self, log, &directory, &segments);
         match what {
             Vanishing::Directory => outside.remove_dir_all(&directory).expect("it is there"),
-            // Standby files are not part of the log. They are removed with the last segment, otherwise their bytes would come back as later frames.
+            // Standby files are not part of the log. They are removed with the last segment, otherwise their bytes would come
+            // back as later frames.
             _ if left == 0 => {
                 let all = outside.list(&directory).unwrap_or_default();
                 all.iter().for_each(|name| outside.remove(directory.join(name)).expect("it is there"));

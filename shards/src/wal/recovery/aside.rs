@@ -47,7 +47,8 @@ fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes: &[u8]) ->
     if let Some(parent) = directory.parent() {
         disk.sync_dir(parent).map_err(io_error(parent))?;
     }
-    // It has a temporary name until it is complete: an earlier copy of other bytes stays until then, and a partial copy never counts.
+    // It has a temporary name until it is complete: an earlier copy of other bytes stays until then, and a partial copy never
+    // counts.
     let new = path.with_extension("new");
     let copied = write_whole(disk, &new, bytes).and_then(|()| disk.rename(&new, path)).map_err(io_error(path));
     if copied.is_err() {
