@@ -7,19 +7,16 @@
 //!   world and reported. The same applies to an unacknowledged event that the logs vouch for.
 //! - *Equal.* Everything that is delivered was given to the engine for that output before, with the same payload.
 //! - *Order.* Two rules, for each source. Within a run of an instance (from its opening until it goes back) ordinals only grow.
-//!   Over all instances and starts, no event is delivered for the first time after a later event, unless it had been given up:
-//!   then a discard was counted for it, or it was rejected or a dead letter. Sources that are spread over shards have no order,
-//!   by configuration.
-//! - *Repeats.* Only events that were in flight are delivered twice, once for each time they were: events delivered after the
-//!   last commit that survived, events that a failed delivery had already sent, and events that were not acknowledged before a
-//!   power loss.
-//! - *Counts.* Within one start, and over starts whose end leaves no decision open, no more events are counted as discarded
-//!   than are absent: a count without a loss could hide one.
+//!   Over all instances and starts, no event is first delivered after a later event, unless it had been given up: then a
+//!   discard was counted for it, or it was rejected or a dead letter. Spread sources have no order.
+//! - *Repeats.* Only events in flight are delivered twice, once for each time they were: after the last commit that survived,
+//!   in a failed delivery that had sent them, or unacknowledged before a power loss.
+//! - *Counts.* In starts whose end leaves no decision open, no more discards are counted than events are absent.
 //! - *Bounds.* Every measured queue is within its limit.
 //! - *Damage.* Everything that the world destroyed is reported, and nothing else is.
 //!
-//! Every violation is counted, the first few are named. Does not look inside the engine, so it can check the simulator, kill
-//! loops and load tests alike.
+//! Counts every violation and names the first few. Does not look inside the engine, so it can also check kill loops and load
+//! tests.
 
 mod report;
 #[cfg(test)]
