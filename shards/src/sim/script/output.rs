@@ -260,7 +260,8 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
                 let file = disk.open(&path, Open::Create)?;
                 let there = file.stat()?.length;
                 let beyond = there.saturating_sub(committed);
-                // Bytes beyond what is delivered again stay, as far as they are whole lines; an interrupted start may have truncated them.
+                // Bytes beyond what is delivered again stay, as far as they are whole lines. An interrupted start may have truncated
+                // them.
                 let length =
                     if again_bytes.is_some_and(|again| beyond <= again) { committed } else { synced.min(there) };
                 file.truncate(length)?;
