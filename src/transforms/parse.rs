@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn what_cannot_be_parsed_is_counted_and_says_why() {
         for (text, reason) in [
-            ("", "nothing in it"),
+            ("", "it is empty"),
             ("{", ""),
             ("[1]", ""),
             ("7", ""),
