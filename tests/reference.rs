@@ -1,6 +1,9 @@
-//! The reference parts of `docs/configuration.md` and `docs/transforms.md` are generated from the schema and from the descriptions of
-//! components and transforms. `TAILWATER_BLESS=1 cargo test --test reference` generates them again.
+//! The reference parts of `docs/configuration.md`, `docs/transforms.md` and `docs/metrics.md` are generated from the schema, the
+//! descriptions of components and transforms, and the table of metrics. `TAILWATER_BLESS=1 cargo test --test reference` generates
+//! them again.
 
+#[path = "reference/metrics.rs"]
+mod metrics;
 #[path = "reference/verbs.rs"]
 mod verbs;
 
