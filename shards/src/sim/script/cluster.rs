@@ -5,7 +5,7 @@ use super::passing::PATIENCE;
 use super::rot::{self, Rotten, Vanished};
 use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
 use super::{Holding, InputSetup, Ledger, OutputKind, Setup, decode_line, gauges};
-use crate::counters::Discard;
+use crate::counters::{Discard, ShardCounters};
 use crate::engine::{Meters, prepare};
 use crate::env::{Env, ShardId};
 use crate::route::ShardBy;
@@ -52,6 +52,25 @@ impl Life {
     /// Whether every shard has ended.
     pub fn has_ended(&self) -> bool {
         self.running.get() == 0
+    }
+
+    /// What its shards wait for, as numbers for a failure's message.
+    fn waits(&self) -> String {
+        let of = |(index, shard): (usize, &ShardCounters)| {
+            let log = self.meters.board.get(ShardId(index as u16));
+            let log =
+                log.map(|log| (log.counters.segments.get(), log.counters.standbys.get(), log.last(), log.synced()));
+            format!(
+                "shard {index}: parked {}, withheld runs {}, owed {}, acknowledgements {}, full {}; segments, standbys, \
+                 last, synced {log:?}",
+                shard.parked_batches.get(),
+                shard.withheld_runs.get(),
+                shard.owed_ranges.get(),
+                shard.waiting_acknowledgements.get(),
+                shard.wal_full.get(),
+            )
+        };
+        self.meters.shards.iter().map(|shard| &**shard).enumerate().map(of).collect::<Vec<_>>().join("; ")
     }
 
     /// A function that returns whether every shard has ended, for a condition.
@@ -312,7 +331,16 @@ impl Cluster {
         let life = self.alive();
         life.stop.enter(Phase::Draining);
         let end = life.end();
-        self.simulation.must("the end of the drain", end, time);
+        if self.simulation.run_until(&end, time) != Outcome::Reached {
+            let waits = self.alive().waits();
+            self.note(format!("the drain does not end: {waits}"));
+        }
+        assert!(
+            end(),
+            "seed {}: not reached: the end of the drain; tasks: {:?}",
+            self.setup.seed,
+            self.simulation.tasks()
+        );
         let failure = self.alive().stop.failure();
         assert!(failure.is_none(), "seed {}: the drain failed: {failure:?}", self.setup.seed);
         self.crash(Crash::Process);
