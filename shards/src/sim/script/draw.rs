@@ -133,7 +133,7 @@ impl Setup {
         let outputs: Vec<OutputSetup> = (0..chance.between(1, 3))
             .map(|_| {
                 let kind = [OutputKind::One, OutputKind::One, OutputKind::Every, OutputKind::Exact][chance.index(4)];
-                OutputSetup { kind, options: delivery(&mut chance, kind), present: true }
+                OutputSetup { kind, options: delivery(&mut chance, kind), present: true, name: 0, was: None }
             })
             .collect();
         let present: Vec<usize> = (0..outputs.len()).collect();
@@ -153,6 +153,14 @@ impl Setup {
             dead_letters: dead_letters(&mut chance),
             unreadable: chance.one_in(4),
             unreadable_input: None,
+        }
+    }
+
+    /// Gives some outputs another name. One whose last name may not have come to the logs keeps it, as a person who is told that
+    /// events wait for the one before would.
+    pub fn rename(&mut self, chance: &mut Prng) {
+        for output in self.outputs.iter_mut().filter(|output| output.present && output.was == Some(output.name)) {
+            output.name += u32::from(chance.one_in(8));
         }
     }
 

@@ -47,6 +47,10 @@ told! {
     forced,
     /// Starts that were refused, on a full disk say.
     refused,
+    /// Starts that were refused since events waited for an output which had left.
+    refused_for_waiting,
+    /// Outputs that went on under another name.
+    renamed,
     /// Starts with another number of shards than the one before.
     resharded,
     /// Starts with other pipelines or outputs.
