@@ -46,15 +46,13 @@ pub enum Discard {
     Filtered,
     /// The event could not be parsed and its parser's policy says drop.
     Unparsed,
-    /// What transforms made of the event is longer than an event may be.
-    Oversized,
     /// A transform has counted the event in another one, which leaves in its place.
     Aggregated,
 }
 
 impl Discard {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Discard; 10] = [
+    pub const ALL: [Discard; 9] = [
         Discard::RingFull,
         Discard::WalFull,
         Discard::LineTooLong,
@@ -63,7 +61,6 @@ impl Discard {
         Discard::Damaged,
         Discard::Filtered,
         Discard::Unparsed,
-        Discard::Oversized,
         Discard::Aggregated,
     ];
 
@@ -78,7 +75,6 @@ impl Discard {
             Discard::Damaged => "damaged",
             Discard::Filtered => "filtered",
             Discard::Unparsed => "unparsed",
-            Discard::Oversized => "oversized",
             Discard::Aggregated => "aggregated",
         }
     }
@@ -221,8 +217,6 @@ pub struct Tally {
     pub unparsed_dropped: u64,
     /// Events that the pipeline let go on purpose.
     pub filtered: u64,
-    /// Events that it let go because they had grown too long.
-    pub oversized: u64,
     /// Times that a transform or a condition could not do its work.
     pub failures: u64,
     /// Events that it let go because they are counted in another one.
@@ -271,7 +265,7 @@ pub struct OutputCounters {
     pub commits: Counter,
     /// Payload bytes of the frames that are being delivered now.
     pub held_bytes: Counter,
-    /// When the oldest undelivered event was received, ns since 1970; zero when nothing waits.
+    /// When the oldest undelivered event came into the log, ns since 1970; zero when nothing waits.
     pub oldest_unacked: Gauge,
 }
 

@@ -201,7 +201,7 @@ impl Exporter {
             let name = "tailwater_output_commits_total";
             families.counter(name, "Cursor commits.", &labels, counters.commits.get());
             let name = "tailwater_output_oldest_unacked_age_seconds";
-            let help = "Age of the oldest event that is not delivered; zero when nothing waits.";
+            let help = "How long the oldest event that is not delivered has been in the log; zero when nothing waits.";
             families.gauge(name, help, &labels, age_seconds(counters.oldest_unacked.get()));
         }
         for (name, events) in &self.removed {
@@ -265,13 +265,7 @@ impl Exporter {
                 let dead = counters.dead_lettered_events.get();
                 let let_go = counters.discarded.total() + dead;
                 by_reason(families, DEAD_LETTERED, &labels, "transform", dead);
-                for reason in [
-                    Discard::Filtered,
-                    Discard::Unparsed,
-                    Discard::Oversized,
-                    Discard::Aggregated,
-                    Discard::DeadLettersFull,
-                ] {
+                for reason in [Discard::Filtered, Discard::Unparsed, Discard::Aggregated, Discard::DeadLettersFull] {
                     discarded(families, &labels, reason.name(), counters.discarded.get(reason));
                 }
                 let failures = counters.failures.get();

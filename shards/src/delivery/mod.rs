@@ -10,7 +10,7 @@
 
 use crate::counters::Discard;
 use crate::dlq::clerk::Clerk;
-use crate::env::{Disk as _, Env, Monotonic, Sabotage};
+use crate::env::{Disk as _, Env, Monotonic, Sabotage, Timestamp};
 use crate::keeper::Keeper;
 use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError, Resume};
 use crate::retry::Backoff;
@@ -111,6 +111,8 @@ pub struct Deliverer<E: Env> {
     committed: Vec<Position>,
     syncing: Option<Syncing>,
     last_commit: Monotonic,
+    /// When this life of the delivery began: what waits in frames that do not say since when has waited longer.
+    begun: Timestamp,
     /// When the last sync began, and how long it took from there to the end of its commit.
     sync_begun: Monotonic,
     commit_took: Duration,
@@ -167,6 +169,7 @@ impl<E: Env> Deliverer<E> {
         Deliverer {
             stop: context.stop.clone(),
             last_commit: context.env.now(),
+            begun: context.env.wall(),
             sync_begun: context.env.now(),
             commit_took: Duration::ZERO,
             last_delivery: context.env.now(),
@@ -404,8 +407,8 @@ impl<E: Env> Deliverer<E> {
     /// Shows how long the oldest event waits that nothing has been done about.
     async fn show_oldest(&mut self) {
         self.find_next().await;
-        let oldest = self.readers.iter().filter_map(LogReader::waits_since).min();
-        self.context.counters.oldest_unacked.set(oldest.map_or(0, |received| received.0));
+        let oldest = self.readers.iter().filter_map(|reader| reader.waits_since(self.begun)).min();
+        self.context.counters.oldest_unacked.set(oldest.map_or(0, |since| since.0));
     }
 
     async fn deliver(&mut self, output: &mut dyn Output, taken: Vec<Taken<E::Disk>>) -> Result<(), End> {
@@ -415,7 +418,8 @@ impl<E: Env> Deliverer<E> {
             delivery.push(part.piece(bit));
         }
         let counters = self.context.counters.clone();
-        counters.oldest_unacked.set(taken.first().map_or(0, |part| part.received().0));
+        let oldest = taken.iter().map(|part| part.waits_since(self.begun)).min();
+        counters.oldest_unacked.set(oldest.map_or(0, |since| since.0));
         let env = self.context.env.clone();
         let (begun, mut backoff) = (env.now(), Backoff::new(self.options.retry));
         if E::Disk::sabotaged(Sabotage::CommitEarly) {
