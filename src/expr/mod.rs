@@ -33,6 +33,7 @@ pub use error::{EvalError, ExprError};
 pub use eval::{FieldValue, Fields, Scratch};
 pub use value::{List, Map, Text, Value};
 
+use crate::codec::marked;
 use crate::codec::path::Path;
 use check::Type;
 use compile::Compiler;
@@ -59,7 +60,9 @@ impl PathIndex {
 /// A compiled expression. A copy is cheap and shares what it was compiled to.
 #[derive(Clone, Debug)]
 pub struct Program {
+    /// With the values of variables marked.
     source: Arc<str>,
+    shown: Arc<str>,
     root: Arc<Node>,
     paths: Arc<[Path]>,
     patterns: Arc<[Regex]>,
@@ -111,18 +114,25 @@ impl Program {
         let (root, found) = compiler.node(&expr)?;
         let program = Program {
             source: source.into(),
+            shown: marked::shown(source).into(),
             root: Arc::new(root),
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
             dashed_name: dashes::dashed_name(&expr, source).map(Arc::new),
-            doubt: doubts::first_doubt(&expr).map(Arc::new),
+            // What it says of a text would show the value of a variable.
+            doubt: doubts::first_doubt(&expr).filter(|_| !marked::has_values(source)).map(Arc::new),
         };
         Ok((program, found))
     }
 
-    /// What it was compiled from.
+    /// What it was compiled from, with variables as references.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.shown
+    }
+
+    /// Whether both were compiled from the same, with the same values of variables.
+    pub fn is_same(&self, other: &Program) -> bool {
+        self.source == other.source
     }
 
     /// A subtraction that looks like the name of a field, as it is written, and how that field is written.
