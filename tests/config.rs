@@ -112,7 +112,7 @@ outputs:
     );
     let told = told_with_files(&text).expect_err("refused");
     for (place, what) in [
-        ("case.yaml:9:", "there is no column `address`; its header has `name`, `team`"),
+        ("case.yaml:9:", "its first line names 2 columns, and none of them is `address`"),
         ("case.yaml:11:", "none.csv: No such file"),
         ("case.yaml:12:", "it is no MaxMind file"),
         ("case.yaml:18:", "ca.pem cannot be read: No such file"),

@@ -69,7 +69,7 @@ pub enum End {
     DeadLetter(String),
     /// No output takes it.
     Untaken,
-    /// Its line has so many bytes, more than the log takes.
+    /// It goes to the dead letter queue: its line has so many bytes, more than the log takes.
     Oversized(usize),
     /// It goes to outputs, as this line.
     Line(String),

@@ -1,7 +1,7 @@
 //! A table read from CSV: rows found by the texts of some of its columns.
 //!
 //! Guarantees: what it takes is in proportion to the file; of rows with the same key the last one counts; a file in which a row
-//! has too few or too many cells is no table. Reads RFC 4180 with a header; knows no types: cells are texts.
+//! has too few or too many cells is no table; an error shows nothing of what a file holds. Reads RFC 4180 with a header; knows no types: cells are texts.
 
 use csv::{ByteRecord, ReaderBuilder};
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use tailwater_shards::scan::escape_json_into;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::dedupe::OfKey;
+use crate::config::nearest::nearest;
 
 /// Columns that a table may have.
 const COLUMNS_MAX: usize = 1024;
@@ -74,8 +75,10 @@ impl Table {
     /// The number of a column.
     pub fn column(&self, name: &str) -> Result<usize, String> {
         self.columns.iter().position(|column| column == name).ok_or_else(|| {
-            let columns = self.columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
-            format!("there is no column `{name}`; its header has {columns}")
+            // What a file holds that is no table is nobody's to read.
+            let near = nearest(name, self.columns.iter().map(String::as_str));
+            let help = near.map_or_else(String::new, |near| format!(", but `{near}`"));
+            format!("its first line names {} columns, and none of them is `{name}`{help}", self.columns.len())
         })
     }
 
@@ -135,7 +138,9 @@ mod tests {
         assert!(read("a,b\n1\n", &["a"]).expect_err("short").contains("line: 2"));
         assert!(read("a,b\n1,2,3\n", &["a"]).expect_err("long").contains("line: 2"));
         let error = read("a,b\n1,2\n", &["c"]).expect_err("no column");
-        assert_eq!(error, "there is no column `c`; its header has `a`, `b`");
+        assert_eq!(error, "its first line names 2 columns, and none of them is `c`");
+        let error = read("root:$6$salt$hash:1:0,teams\n", &["team"]).expect_err("no column");
+        assert_eq!(error, "its first line names 2 columns, and none of them is `team`, but `teams`");
         assert!(read("", &["a"]).is_err());
     }
 }
