@@ -1,6 +1,8 @@
-//! The reference parts of `docs/configuration.md` and `docs/transforms.md` are made of the schema and of what components and verbs
-//! say of themselves. `TAILWATER_BLESS=1 cargo test --test reference` writes them anew.
+//! The reference parts of `docs/configuration.md`, `docs/transforms.md` and `docs/metrics.md` are made of the schema, of what components and
+//! verbs say of themselves, and of the table of metrics. `TAILWATER_BLESS=1 cargo test --test reference` writes them anew.
 
+#[path = "reference/metrics.rs"]
+mod metrics;
 #[path = "reference/verbs.rs"]
 mod verbs;
 
