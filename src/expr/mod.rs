@@ -61,8 +61,8 @@ impl PathIndex {
 #[derive(Clone, Debug)]
 pub struct Program {
     /// With the values of variables marked.
+    marked: Arc<str>,
     source: Arc<str>,
-    shown: Arc<str>,
     root: Arc<Node>,
     paths: Arc<[Path]>,
     patterns: Arc<[Regex]>,
@@ -101,7 +101,7 @@ impl Program {
 
     /// The source without the blanks around it.
     fn written(&self) -> Range<usize> {
-        self.source.len() - self.source.trim_start().len()..self.source.trim_end().len()
+        self.marked.len() - self.marked.trim_start().len()..self.marked.trim_end().len()
     }
 
     fn build(source: &str) -> Result<(Program, Type), ExprError> {
@@ -113,8 +113,8 @@ impl Program {
         let mut compiler = Compiler::default();
         let (root, found) = compiler.node(&expr)?;
         let program = Program {
-            source: source.into(),
-            shown: marked::shown(source).into(),
+            marked: source.into(),
+            source: marked::shown(source).into(),
             root: Arc::new(root),
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
@@ -127,12 +127,12 @@ impl Program {
 
     /// What it was compiled from, with variables as references.
     pub fn source(&self) -> &str {
-        &self.shown
+        &self.source
     }
 
     /// Whether both were compiled from the same, with the same values of variables.
     pub fn is_same(&self, other: &Program) -> bool {
-        self.source == other.source
+        self.marked == other.marked
     }
 
     /// A subtraction that looks like the name of a field, as it is written, and how that field is written.

@@ -137,8 +137,8 @@ mod tests {
     fn what_is_no_table_is_refused_and_says_where() {
         assert!(read("a,b\n1\n", &["a"]).expect_err("short").contains("line: 2"));
         assert!(read("a,b\n1,2,3\n", &["a"]).expect_err("long").contains("line: 2"));
-        let error = read("a,b\n1,2\n", &["c"]).expect_err("no column");
-        assert_eq!(error, "its first line names 2 columns, and none of them is `c`");
+        let error = read("a,b\n1,2\n", &["name"]).expect_err("no column");
+        assert_eq!(error, "its first line names 2 columns, and none of them is `name`");
         let error = read("root:$6$salt$hash:1:0,teams\n", &["team"]).expect_err("no column");
         assert_eq!(error, "its first line names 2 columns, and none of them is `team`, but `teams`");
         assert!(read("", &["a"]).is_err());

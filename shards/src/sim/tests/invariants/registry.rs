@@ -141,7 +141,7 @@ fn e2_a_start_is_refused_while_events_wait_for_an_output_that_left() {
             cluster.setup.outputs[0].present = true;
             cluster.setup.outputs[0].name = 7;
             cluster.setup.pipelines[0].1 = vec![0, 1];
-            let engine = prepare(&mut cluster).ok().expect("nothing left");
+            let engine = prepare(&mut cluster).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!((engine.removed.len(), engine.renamed.len()), (0, 1));
         } else {
             cluster.start(1).expect("it is given up");
