@@ -10,7 +10,7 @@ mod report;
 use crate::config::component::{Facts, Table};
 use crate::config::raw::Shards;
 use crate::config::{self, types};
-use crate::outputs::OutputConfig;
+use crate::outputs::{OutputConfig, gone};
 use crate::process;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::{ComponentLabels, Exporter, Totals};
@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tailwater_shards::delivery::{BatchOptions, DeliveryOptions};
-use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan};
+use tailwater_shards::engine::{self, Engine, InputPlan, OutputPlan, PipelinePlan, StartError};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::{
     Drivers, GlommioEnv, LaunchError, RealDisk, allowed_cpus, install_map_fault_handler, io_uring_allowed, launch,
@@ -56,6 +56,9 @@ pub enum RunError {
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(#[from] WalError),
+    /// What the configuration or the command line says cannot be done.
+    #[error("{0}")]
+    Configuration(String),
     /// It was ended before all was delivered; the rest waits in the log.
     #[error("ended before all was delivered; the rest waits in the log for the next start")]
     Unfinished,
@@ -123,9 +126,12 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let stop = options.stop.clone();
     let RunOptions { log_dropped, admin_bound, .. } = options;
     let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
+    let unused: Vec<String> =
+        plan.outputs.iter().filter(|output| !output.used).map(|output| output.name.clone()).collect();
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
     let (disk, directory) = log_disk(&engine_plan)?;
-    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())?;
+    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())
+        .map_err(|error| refused(error, &unused))?;
     report::report(&engine);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
@@ -144,8 +150,15 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
         LaunchError::Start { .. } => RunError::Failed(error.to_string()),
     })?;
     let pulses = drivers.pulses();
-    let made =
-        exporter.set(Exporter { meters, inputs, outputs, pipelines, removed, pulses: Box::new(pulses), log_dropped });
+    let made = exporter.set(Exporter {
+        meters,
+        inputs,
+        outputs,
+        pipelines,
+        removed: removed.into_iter().map(|left| (left.output, left.events)).collect(),
+        pulses: Box::new(pulses),
+        log_dropped,
+    });
     debug_assert!(made.is_ok(), "the exporter is made once");
     tracing::info!(shards = cpus.len(), "started");
     Ok(Running { drivers, stop, exporter, _directory: directory })
@@ -173,6 +186,17 @@ impl Running {
                 tracing::info!(received = totals.received, delivered = totals.delivered, "ended");
                 Ok(totals)
             }
+        }
+    }
+}
+
+/// Why no engine could be laid out, for people. `unused` are outputs that no pipeline names.
+fn refused(error: StartError, unused: &[String]) -> RunError {
+    match error {
+        StartError::Log(error) => RunError::DataDirectory(error),
+        StartError::Waiting(waiting, damage) => {
+            report::damage(&damage);
+            RunError::Configuration(report::waiting(&waiting, unused))
         }
     }
 }
@@ -260,7 +284,7 @@ pub fn load_tables(plan: &config::Plan) -> Result<Vec<Arc<dyn Kept>>, RunError> 
         for kept in pipeline.chain.kept() {
             let name = &pipeline.name;
             kept.load(&RealDisk::new())
-                .map_err(|error| RunError::Failed(format!("pipelines.{name}: enrich: {error}")))?;
+                .map_err(|error| RunError::Configuration(format!("pipelines.{name}: enrich: {error}")))?;
             all.push(kept);
         }
     }
@@ -299,6 +323,7 @@ fn engine_plan(
             shard_by: settings.shard_by::<GlommioEnv>(),
             lane: lane_options(settings.ring::<GlommioEnv>()),
             pipelines: fed,
+            was: input.was.as_deref().map(Arc::from),
         }
     });
     let outputs = used_outputs.iter().map(|&index| {
@@ -308,8 +333,12 @@ fn engine_plan(
             name: output.name.as_str().into(),
             spec: settings.spec::<GlommioEnv>(&facts, &output.name),
             options: delivery_options(settings),
+            was: output.was.as_deref().map(Arc::from),
         }
     });
+    let letters =
+        || plan.given_up.iter().filter(|given_up| given_up.dead_letters).map(|given_up| given_up.name.as_str());
+    let outputs = outputs.chain(letters().map(gone::output));
     let place_of = |index: &usize| used_outputs.iter().position(|used| used == index);
     let pipelines = plan.pipelines.iter().map(|pipeline| PipelinePlan {
         name: pipeline.name.as_str().into(),
@@ -324,10 +353,12 @@ fn engine_plan(
         pipelines: pipelines.collect(),
         outputs: outputs.collect(),
         services,
+        given_up: plan.given_up.iter().map(|given_up| given_up.name.as_str().into()).collect(),
     };
     let input_labels = used_inputs.iter().map(|&i| label(&plan.inputs[i].name, plan.inputs[i].settings.type_name()));
     let output_labels =
         used_outputs.iter().map(|&i| label(&plan.outputs[i].name, plan.outputs[i].settings.type_name()));
+    let output_labels = output_labels.chain(letters().map(|name| label(name, gone::NAME)));
     (engine_plan, input_labels.collect(), output_labels.collect())
 }
 

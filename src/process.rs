@@ -168,9 +168,20 @@ impl OpenChain {
         record.encode(line);
         let bytes = line.len() - start;
         if bytes > self.line_bytes_max {
-            self.tally.oversized += 1;
             self.tell_of_oversized(bytes, source);
-            return frames.abandon_event();
+            // An event that verbs made did not come as anything.
+            let made = line[start..start + if record.original().is_empty() { self.line_bytes_max } else { 0 }].to_vec();
+            frames.abandon_event();
+            return frames.dead_letter(&DeadLetter {
+                kind: ComponentKind::Pipeline,
+                component: &self.name,
+                place: "size",
+                source,
+                reason: &format!("the event has grown to {bytes} bytes; the log takes {} of one", self.line_bytes_max),
+                attempts: 0,
+                timestamp,
+                original: if made.is_empty() { record.original() } else { &made },
+            });
         }
         match mask {
             None => frames.end_event(timestamp),
@@ -187,8 +198,8 @@ impl OpenChain {
             source = %String::from_utf8_lossy(source),
             bytes,
             bytes_max = max,
-            "an event has grown beyond six times max_line_bytes of its input and is discarded: raise max_line_bytes there, or keep less of \
-             the event"
+            "an event has grown beyond six times max_line_bytes of its input and is a dead letter now: raise max_line_bytes there, or keep \
+             less of the event"
         );
     }
 

@@ -72,6 +72,29 @@ fn the_value_of_a_variable_is_never_shown() {
     }
 }
 
+/// Without quotes a reference in `{}` is no YAML.
+#[test]
+fn a_variable_in_quotes_is_a_number_or_a_bool_where_one_is_expected() {
+    let text = |reference: &str| {
+        format!(
+            "shards: \"{reference}\"\nwal: {{max_bytes: \"${{BYTES}}\", sync: \"{reference}s\"}}\ninputs: {{app: {{type: stdin}}}}\n\
+             pipelines: {{main: {{inputs: [app], outputs: [out]}}}}\n\
+             outputs: {{out: {{type: http, url: \"http://a/\", batch: {{max_events: \"{reference}\"}}}}}}\n"
+        )
+    };
+    let lookup = |name: &str| match name {
+        "BYTES" => Some("4294967296".to_owned()),
+        name => variable(name),
+    };
+    let load = |text: String| config::load::<GlommioEnv>("case.yaml", text.into_bytes(), &lookup, &here());
+    let loaded = load(text("${SHARDS}")).map_err(|refused| refused.report.render(false)).expect("accepted");
+    assert_eq!(loaded.plan.shard_count, 2);
+    let refused = load(text("${SECRET}")).err().expect("no number").report.render(false);
+    assert!(refused.contains("case.yaml:5:") && !refused.contains("hunter2"), "{refused}");
+    let refused = load(text("2")).err().expect("a text").report.render(false);
+    assert!(refused.contains("this is the text `2`"), "what the file itself says stays strict: {refused}");
+}
+
 /// What is told of a configuration when the files that it names are read too.
 fn told_with_files(text: &str) -> Result<(), String> {
     let disk = RealDisk::new();
@@ -112,7 +135,7 @@ outputs:
     );
     let told = told_with_files(&text).expect_err("refused");
     for (place, what) in [
-        ("case.yaml:9:", "there is no column `address`; its header has `name`, `team`"),
+        ("case.yaml:9:", "its first line names 2 columns, and none of them is `address`"),
         ("case.yaml:11:", "none.csv: No such file"),
         ("case.yaml:12:", "it is not a MaxMind file"),
         ("case.yaml:18:", "ca.pem cannot be read: No such file"),

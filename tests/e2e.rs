@@ -35,6 +35,8 @@ mod identity;
 mod json;
 #[path = "e2e/kill.rs"]
 mod kill;
+#[path = "e2e/leaving.rs"]
+mod leaving;
 #[path = "e2e/lines.rs"]
 mod lines;
 #[path = "e2e/many_files.rs"]

@@ -46,15 +46,13 @@ pub enum Discard {
     Filtered,
     /// The event could not be parsed and its parser's policy is to drop.
     Unparsed,
-    /// Transforms made the event longer than an event may be.
-    Oversized,
     /// A transform combined the event into another one, which is sent instead.
     Aggregated,
 }
 
 impl Discard {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Discard; 10] = [
+    pub const ALL: [Discard; 9] = [
         Discard::RingFull,
         Discard::WalFull,
         Discard::LineTooLong,
@@ -63,7 +61,6 @@ impl Discard {
         Discard::Damaged,
         Discard::Filtered,
         Discard::Unparsed,
-        Discard::Oversized,
         Discard::Aggregated,
     ];
 
@@ -78,7 +75,6 @@ impl Discard {
             Discard::Damaged => "damaged",
             Discard::Filtered => "filtered",
             Discard::Unparsed => "unparsed",
-            Discard::Oversized => "oversized",
             Discard::Aggregated => "aggregated",
         }
     }
@@ -96,7 +92,6 @@ impl Discard {
             Discard::Damaged => "The bytes of the event in the write-ahead log were damaged.",
             Discard::Filtered => "A transform dropped the event, or no output of the pipeline accepts it.",
             Discard::Unparsed => "A parser could not parse the event, and `on_error` says to drop it.",
-            Discard::Oversized => "Transforms made the event longer than an event may be.",
             Discard::Aggregated => {
                 "`aggregate` combined the event with others; the combined event continues in its place."
             }
@@ -257,8 +252,6 @@ pub struct Tally {
     pub unparsed_dropped: u64,
     /// Events that the pipeline dropped on purpose.
     pub filtered: u64,
-    /// Events that it dropped because they had become too long.
-    pub oversized: u64,
     /// Times that a transform or a condition failed.
     pub failures: u64,
     /// Events that it dropped because they were combined into another one.
@@ -308,7 +301,7 @@ pub struct OutputCounters {
     pub commits: Counter,
     /// Payload bytes of the frames that are being delivered.
     pub held_bytes: Counter,
-    /// When the oldest undelivered event was received, in ns since 1970. Zero if nothing waits.
+    /// When the oldest undelivered event was written to the WAL, in ns since 1970. Zero if nothing waits.
     pub oldest_unacked: Gauge,
 }
 

@@ -8,6 +8,7 @@
 //! turn. Outputs and inputs with one instance are distributed over the shards by their index.
 
 mod cost;
+mod leaving;
 mod losses;
 mod merged;
 
@@ -30,10 +31,10 @@ use crate::wal::log::Log;
 use crate::wal::manifest::DataDirectory;
 use crate::wal::recovery::{RecoveredLog, scan_log};
 use crate::wal::writer::LogState;
-use crate::wal::{
-    Commit, Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState, WalError, WalOptions,
-};
+use crate::wal::{Commit, Damage, LogId, OutputNumber, Position, Sequence, SourceState, WalError, WalOptions};
 use cost::Loss;
+pub use leaving::{LeftInput, Renamed, StartError, Waiting};
+use leaving::{left_inputs, rename_inputs, rename_outputs, waiting};
 pub use losses::lost_logs;
 use losses::{Begin, lost_log, lost_log_ids, to_be_known};
 use merged::{
@@ -58,6 +59,8 @@ pub struct InputPlan<E: Env> {
     pub lane: LaneOptions,
     /// Indices of the pipelines that it feeds; at least one.
     pub pipelines: Vec<usize>,
+    /// The name it had before, if the log may know it by that.
+    pub was: Option<Arc<str>>,
 }
 
 /// A pipeline to run.
@@ -76,6 +79,8 @@ pub struct OutputPlan<E: Env> {
     pub spec: Arc<dyn OutputSpec<E>>,
     /// Limits and policies.
     pub options: DeliveryOptions,
+    /// The name it had before, if the log may know it by that.
+    pub was: Option<Arc<str>>,
 }
 
 /// Everything that an engine runs.
@@ -96,6 +101,9 @@ pub struct Plan<E: Env> {
     pub outputs: Vec<OutputPlan<E>>,
     /// Additional tasks on the first shard.
     pub services: Vec<Arc<dyn Service<E>>>,
+    /// Outputs whose waiting events are discarded, and inputs whose positions are forgotten, if they are not in the plan. Without its name
+    /// here, an output for which events wait lets no engine start.
+    pub given_up: Vec<Arc<str>>,
 }
 
 /// The counters of one instance of an output, for readers.
@@ -159,12 +167,16 @@ pub struct Engine<E: Env> {
     /// WALs whose last frames were not intact or not durable.
     pub cut: Vec<Cut>,
     /// Outputs that were removed from the configuration, with the number of waiting events of each, which are now discarded.
-    pub removed: Vec<(String, u64)>,
+    pub removed: Vec<Waiting>,
+    /// Inputs that were removed and whose positions are known.
+    pub left_inputs: Vec<LeftInput>,
+    /// Outputs, then inputs, that continue under another name.
+    pub renamed: Vec<Renamed>,
 }
 
 /// Reads the data directory on `disk` and lays out the shards. Blocks: call it before any executor runs. The caller must hold
 /// the lock of the data directory.
-pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop) -> Result<Engine<E>, WalError> {
+pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop) -> Result<Engine<E>, StartError> {
     assert!(plan.shards > 0, "a plan without shards");
     let mut directory = DataDirectory::open(disk.clone(), &plan.data_dir)?;
     let quarantine = directory.quarantine();
@@ -182,7 +194,12 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let mut merged = merge(directory.outputs(), &logs, lack.damage);
     check_outputs_known(&directory, &merged)?;
     merged.sources.expire(now);
+    let epoch = logs.iter().map(|log| log.epoch).max().unwrap_or(0);
+    let mut renamed = rename_outputs(&plan.outputs, &mut merged);
+    renamed.extend(rename_inputs(&plan.inputs, &mut merged, epoch + 1));
     let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
+    let left_outputs = waiting(disk, &removed, &plan.given_up, &logs, &merged, &damage)?;
+    let left_inputs = left_inputs(&plan.inputs, &plan.given_up, &mut merged);
     while logs.len() < plan.shards {
         let id = directory.new_log()?;
         logs.push(scan(&directory, id)?);
@@ -211,16 +228,14 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let doubts = settle_commits(&mut merged, numbers.iter().filter(|number| !fresh.contains(number)), &there, &lack);
     damage.extend(doubts.missing);
     // The starts of the engine have one count for all logs, so that deliveries can tell what was written earlier in another.
-    let epoch = logs.iter().chain(&adopted).map(|log| log.epoch).max().unwrap_or(0);
     logs.iter_mut().for_each(|log| log.epoch = epoch);
     let gates = gates(&plan, epoch + 1);
     let losses = Loss::all(&damage);
     let doubtful = doubts.outputs;
     let directory = Arc::new(directory);
     let layout = Layout { plan, merged, numbers, fresh, losses, gates, stop, damage, doubtful, directory };
-    let mut engine = layout.lay_out(disk, logs, adopted, removed)?;
-    engine.cut = cut;
-    Ok(engine)
+    let engine = layout.lay_out(disk, logs, adopted)?;
+    Ok(Engine { cut, removed: left_outputs, left_inputs, renamed, ..engine })
 }
 
 /// For each output, the gate at which its instances wait for each other, in the start that writes `epoch`.
@@ -253,20 +268,12 @@ impl<E: Env> Layout<E> {
         disk: &E::Disk,
         active: Vec<RecoveredLog<E::Disk>>,
         adopted: Vec<RecoveredLog<E::Disk>>,
-        removed: Vec<RegistryEntry>,
     ) -> Result<Engine<E>, WalError> {
         let shards = self.plan.shards;
         let ids = |logs: &[RecoveredLog<E::Disk>]| -> Vec<LogId> { logs.iter().map(|log| log.id).collect() };
         let (active_ids, adopted_ids) = (ids(&active), ids(&adopted));
         let readable: Vec<Arc<Log<E::Disk>>> = active.iter().map(|log| log.reader(disk.clone())).collect();
         let adopted = adopted.into_iter().map(|log| log.into_log(disk.clone())).collect::<Result<Vec<_>, _>>()?;
-        let removed = removed
-            .iter()
-            .map(|entry| {
-                let owed = |log: &Arc<Log<E::Disk>>| self.owed(log, entry.number).events;
-                (entry.name.clone(), readable.iter().chain(&adopted).map(owed).sum())
-            })
-            .collect();
 
         let (mesh_ends, input_meters) = mesh(&self.mesh_inputs(), shards);
         let board = Arc::new(LogBoard::new(shards, self.plan.outputs.len()));
@@ -306,7 +313,16 @@ impl<E: Env> Layout<E> {
                 stop: self.stop.clone(),
             });
         }
-        Ok(Engine { seeds, meters: Arc::new(meters), stop: self.stop, damage: self.damage, cut: Vec::new(), removed })
+        Ok(Engine {
+            seeds,
+            meters: Arc::new(meters),
+            stop: self.stop,
+            damage: self.damage,
+            cut: Vec::new(),
+            removed: Vec::new(),
+            left_inputs: Vec::new(),
+            renamed: Vec::new(),
+        })
     }
 
     fn mesh_inputs(&self) -> Vec<MeshInput> {

@@ -284,7 +284,6 @@ fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
     for (reason, events) in [
         (Discard::Filtered, tally.filtered),
         (Discard::Unparsed, tally.unparsed_dropped),
-        (Discard::Oversized, tally.oversized),
         (Discard::Aggregated, tally.aggregated),
     ] {
         if events > 0 {

@@ -72,7 +72,8 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
         .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
     let engine_plan = engine_plan(plan, replay);
     let (disk, _directory) = log_disk(&engine_plan)?;
-    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, super::now(), stop.clone())?;
+    let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, super::now(), stop.clone())
+        .map_err(|error| super::refused(error, &[]))?;
     let meters = engine.meters.clone();
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
         Arc::new(Mutex::new(engine.seeds.into_iter().map(Some).collect()));
@@ -110,6 +111,7 @@ fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> 
         shard_by: ShardBy::Source,
         lane: LaneOptions { bytes: limits::LANE_BYTES_DEFAULT, when_full: WhenFull::Block },
         pipelines: vec![index],
+        was: None,
     });
     let outputs = jobs.iter().map(|job| {
         let output = &plan.outputs[job.output];
@@ -121,6 +123,7 @@ fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> 
                 when_full: OutputFull::Block,
                 ..delivery_options(&output.settings)
             },
+            was: None,
         }
     });
     let pipelines = jobs
@@ -147,6 +150,7 @@ fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> 
         pipelines: pipelines.collect(),
         outputs: outputs.collect(),
         services: Vec::new(),
+        given_up: Vec::new(),
     }
 }
 

@@ -1,22 +1,70 @@
-//! What a start tells of what it found: damage, ends of logs that were cut, outputs that left.
+//! What a start tells of what it found: damage, ends of logs that were cut, inputs and outputs that left or have another name.
 //!
 //! Guarantees: each line says what was found, what it costs and what happens next. Changes nothing.
 
-use tailwater_shards::engine::{Cut, Engine};
+use std::fmt::Write as _;
+use tailwater_shards::engine::{Cut, Engine, LeftInput, Renamed, Waiting};
 use tailwater_shards::glommio_env::GlommioEnv;
 use tailwater_shards::wal::Damage;
 
 /// Tells all of it.
 pub(super) fn report(engine: &Engine<GlommioEnv>) {
-    engine.damage.iter().for_each(damaged);
+    damage(&engine.damage);
     engine.cut.iter().for_each(cut);
-    for (name, events) in &engine.removed {
+    for Waiting { output, events } in &engine.removed {
         if *events == 0 {
-            tracing::info!(component_id = %name, "an output left the configuration; nothing waited for it");
+            tracing::info!(component_id = %output, "an output left the configuration; nothing waited for it");
             continue;
         }
-        tracing::warn!(component_id = %name, events, "an output left the configuration: its waiting events are discarded");
+        tracing::warn!(component_id = %output, events, "an output left the configuration: its waiting events are discarded, as you said");
     }
+    for Renamed { was, name } in &engine.renamed {
+        tracing::info!(component_id = %name, was = %was, "has another name now and goes on where it was");
+    }
+    for LeftInput { name, sources, forgotten } in &engine.left_inputs {
+        if *forgotten {
+            tracing::info!(component_id = %name, sources, "an input left the configuration; its positions are forgotten, as you said");
+            continue;
+        }
+        tracing::info!(
+            component_id = %name,
+            sources,
+            "an input left the configuration; its positions are kept for its return, or for one that says `was: {name}`; \
+             --discard-removed {name} forgets them"
+        );
+    }
+}
+
+/// Tells of damage in the log.
+pub(super) fn damage(all: &[Damage]) {
+    all.iter().for_each(damaged);
+}
+
+/// Why a start is refused where events wait for outputs that left, and what can be done. `unused` are outputs that no pipeline names.
+pub(super) fn waiting(all: &[Waiting], unused: &[String]) -> String {
+    let mut text = String::new();
+    for Waiting { output, events } in all {
+        let noun = if *events == 1 { "event waits" } else { "events wait" };
+        let (why, back) = match unused.contains(output) {
+            true => (
+                "which no pipeline names any more",
+                format!("put it back: name `{output}` in the `outputs` of a pipeline"),
+            ),
+            false => (
+                "which is not in the configuration any more",
+                format!("put it back: `{output}` under `outputs`, in a pipeline"),
+            ),
+        };
+        let _ = write!(
+            text,
+            "{events} {noun} in the log for the output `{output}`, {why}. Either\n  \
+             - {back}; or\n  \
+             - if it has another name now, say so there: `outputs: {{NEW: {{was: {output}, ...}}}}`; or\n  \
+             - give up what waits: `--discard-removed {output}`, or `--discard-removed {output}=dead_letters` to have it in the dead \
+             letter queue\n"
+        );
+    }
+    text + "nothing was changed, and nothing is started"
 }
 
 fn damaged(damage: &Damage) {

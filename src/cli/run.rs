@@ -3,7 +3,9 @@
 use super::configuration::{self, FileArguments};
 use super::{Exit, output};
 use crate::app::{self, RunError, RunOptions};
-use crate::config::Loaded;
+use crate::config::plan::GivenUp;
+use crate::config::raw::wrong_name;
+use crate::config::{Loaded, Plan};
 use crate::telemetry::log::{self, LogError};
 use clap::Args;
 use tailwater_shards::stop::Stop;
@@ -13,15 +15,53 @@ use tailwater_shards::stop::Stop;
 pub struct Arguments {
     #[command(flatten)]
     file: FileArguments,
+    /// Give up what is kept for an input or output that was removed from the configuration: the events that wait for the output
+    /// are discarded, or become dead letters; the positions of the input are forgotten. Without it a start is refused while
+    /// events wait for a removed output
+    #[arg(long, value_name = "NAME[=dead_letters]", value_parser = given_up)]
+    discard_removed: Vec<GivenUp>,
+}
+
+fn given_up(text: &str) -> Result<GivenUp, String> {
+    let (name, fate) = text.split_once('=').unwrap_or((text, ""));
+    let dead_letters = match fate {
+        "" if !text.contains('=') => false,
+        "dead_letters" => true,
+        _ => return Err("write NAME, or NAME=dead_letters".to_owned()),
+    };
+    match wrong_name(name) {
+        None => Ok(GivenUp { name: name.to_owned(), dead_letters }),
+        Some(reason) => Err(format!("the name is wrong: {reason}")),
+    }
+}
+
+/// Why something cannot be given up, if that is so: it is still there.
+fn is_still_there(plan: &Plan) -> Option<String> {
+    let inputs = plan.inputs.iter().map(|input| ("input", input.used, &input.name, &input.was));
+    let outputs = plan.outputs.iter().map(|output| ("output", output.used, &output.name, &output.was));
+    let components: Vec<_> = inputs.chain(outputs).collect();
+    plan.given_up.iter().find_map(|given_up| {
+        let mine = |was: &Option<String>| was.as_ref() == Some(&given_up.name);
+        let (kind, _, name, was) =
+            components.iter().find(|(_, used, name, was)| (*used && **name == given_up.name) || mine(was))?;
+        let how =
+            if mine(was) { format!("goes on as the {kind} `{name}`") } else { format!("is an {kind} of a pipeline") };
+        Some(format!("--discard-removed {0}: `{0}` {how}, so there is nothing to give up", given_up.name))
+    })
 }
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // From the beginning: a signal during the loading of the configuration must not kill the process.
     app::survive_signals()?;
-    let Some(Loaded { plan, .. }) = configuration::load(&arguments.file) else {
+    let Some(Loaded { mut plan, .. }) = configuration::load(&arguments.file) else {
         return Ok(Exit::Configuration);
     };
+    plan.given_up.clone_from(&arguments.discard_removed);
+    if let Some(reason) = is_still_there(&plan) {
+        output::complain(&format!("error: {reason}\n"));
+        return Ok(Exit::Usage);
+    }
     let log = match log::start(plan.log_options()) {
         Ok(log) => log,
         Err(error @ LogError::Filter(_)) => {
@@ -48,7 +88,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             if matches!(error, RunError::Forbidden(_)) {
                 output::complain("run `tailwater doctor` to check everything else\n");
             }
-            Ok(Exit::Failed)
+            Ok(if matches!(error, RunError::Configuration(_)) { Exit::Configuration } else { Exit::Failed })
         }
     }
 }

@@ -61,8 +61,11 @@ fn push_pipeline(trace: &PipelineTrace, names: &Names<'_>, paint: Paint, out: &m
         End::Dropped | End::Aggregated | End::DeadLetter(_) => {}
         End::Untaken => _ = writeln!(out, "    {}", paint.red("dropped: no output accepts it")),
         End::Oversized(bytes) => {
-            let _ =
-                writeln!(out, "    {}", paint.red(&format!("dropped: {bytes} bytes exceed the limit for an event")));
+            let _ = writeln!(
+                out,
+                "    {}",
+                paint.red(&format!("dead letter: {bytes} bytes exceed the limit for an event"))
+            );
         }
         End::Line(line) => _ = writeln!(out, "    {} {}", paint.green("="), visible(line)),
     }
@@ -158,7 +161,7 @@ fn pipeline_json(trace: &PipelineTrace, names: &Names<'_>) -> String {
         End::Aggregated => all.push_text("dropped", Some("aggregated")),
         End::DeadLetter(reason) => all.push_text("dead_letter", Some(reason)),
         End::Untaken => all.push_text("dropped", Some("no_output")),
-        End::Oversized(_) => all.push_text("dropped", Some("too_large")),
+        End::Oversized(_) => all.push_text("dead_letter", Some("too_large")),
     }
     all.end()
 }

@@ -5,6 +5,7 @@ pub mod envelope;
 pub mod framing;
 pub mod json;
 pub mod layout;
+pub mod marked;
 pub mod moment;
 pub mod nuls;
 pub mod path;

@@ -5,6 +5,7 @@
 
 use super::calendar::{Civil, digits};
 use super::json::{find_field, string_body, unescape_json};
+use super::marked;
 use super::zone::Zone;
 use std::ops::Range;
 use tailwater_shards::env::Timestamp;
@@ -93,20 +94,16 @@ impl Dates {
 }
 
 impl Template {
-    /// Reads a template, or says what is wrong with it.
+    /// Reads a template, or says what is wrong with it. The value of a variable (see [`marked`]) is a text, whatever it holds.
     pub fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(character) = rest.chars().next() {
-            if let Some(behind) = rest.strip_prefix("{{") {
-                let (name, behind) = behind.split_once("}}").ok_or("`{{` without `}}`")?;
-                if name.trim().is_empty() {
-                    return Err("`{{ }}` names no field".to_owned());
-                }
-                let mut escaped = Vec::new();
-                escape_json_into(name.trim().as_bytes(), &mut escaped);
-                parts.push(Part::Field(escaped));
+            if let Some((value, behind)) = marked::value(rest) {
+                push_literal(value.as_bytes(), &mut parts);
                 rest = behind;
+            } else if let Some(behind) = rest.strip_prefix("{{") {
+                rest = push_name(behind, &mut parts)?;
             } else if let Some(behind) = rest.strip_prefix('%') {
                 rest = push_date(behind, &mut parts)?;
             } else {
@@ -156,6 +153,19 @@ impl Template {
         }
         all_known
     }
+}
+
+/// Reads the name of a field up to `}}`; what is behind it.
+pub fn push_name<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, String> {
+    let close = marked::find(text, "}}").ok_or("`{{` without `}}`")?;
+    let name = marked::plain(&text[..close]);
+    if name.trim().is_empty() {
+        return Err("`{{ }}` names no field".to_owned());
+    }
+    let mut escaped = Vec::new();
+    escape_json_into(name.trim().as_bytes(), &mut escaped);
+    parts.push(Part::Field(escaped));
+    Ok(&text[close + 2..])
 }
 
 /// Appends the value of a field; nothing, and false, if there is none that can be written.

@@ -98,6 +98,9 @@ pub trait OutputSettings<E: Env>: Component {
     fn descriptors_max(&self) -> u64;
 }
 
+/// Keys that every component has, beside its settings.
+pub const KEYS: &[&str] = &["type", "was"];
+
 /// A row of a table of components, for help and docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -161,13 +164,16 @@ pub trait Table: Sized {
     }
 }
 
-/// The schema of a component: that of its settings, with `type` beside them.
+/// The schema of a component: that of its settings, with [`KEYS`] beside them.
 pub fn typed_schema(mut settings: Schema, name: &str, summary: &str) -> Schema {
     let map = settings.ensure_object();
     map.insert("description".to_owned(), json!(summary));
     map.insert("title".to_owned(), json!(name));
     if let Some(properties) = map.entry("properties").or_insert_with(|| json!({})).as_object_mut() {
         properties.insert("type".to_owned(), json!({"const": name}));
+        let was = "The name that it had before: it goes on where it was under that one. Of an output, what waits in the log; of an input, \
+                   its positions. May stay when that is done.";
+        properties.insert("was".to_owned(), json!({"type": ["string", "null"], "description": was}));
     }
     if let Some(required) = map.entry("required").or_insert_with(|| json!([])).as_array_mut() {
         required.insert(0, json!("type"));
@@ -203,7 +209,7 @@ macro_rules! components {
                 node: &$crate::config::node::Node,
             ) -> Option<Result<Self, $crate::config::de::Fault>> {
                 $(if name == <$settings as $crate::config::component::Component>::NAME {
-                    return Some($crate::config::de::read_without(node, "type").map(Self::$variant));
+                    return Some($crate::config::de::read_without(node, $crate::config::component::KEYS).map(Self::$variant));
                 })*
                 None
             }

@@ -4,9 +4,10 @@
 //! follow the YAML 1.2 core schema (`yes` and `no` are text, `0x1F` and `0o17` integers); a text field takes a plain number as it is written, and a list takes
 //! a single text.
 
-use super::nearest::nearest;
+use super::nearest::{foreign, nearest};
 use super::node::{Key, Node, Scalar, Value, kind_of};
 use super::problem::{Problem, Span};
+use crate::codec::marked;
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
@@ -18,12 +19,12 @@ use std::ops::Range;
 
 /// Reads `T` out of a node.
 pub fn read<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Fault> {
-    T::deserialize(Reader { node, skip: "" })
+    T::deserialize(Reader { node, skip: &[], marked: false })
 }
 
-/// Reads `T` out of a map as if `skip` were not one of its keys.
-pub fn read_without<'de, T: Deserialize<'de>>(node: &'de Node, skip: &'static str) -> Result<T, Fault> {
-    T::deserialize(Reader { node, skip })
+/// Reads `T` out of a map as if the keys `skip` were not in it.
+pub fn read_without<'de, T: Deserialize<'de>>(node: &'de Node, skip: &'static [&'static str]) -> Result<T, Fault> {
+    T::deserialize(Reader { node, skip, marked: false })
 }
 
 /// Why a value was not taken.
@@ -143,70 +144,6 @@ impl Fault {
     }
 }
 
-/// What a word of another collector is called here.
-fn foreign(name: &str, known: &[&str]) -> Option<&'static str> {
-    let same = |(foreign, here): &&(&str, &str)| foreign.eq_ignore_ascii_case(name) && known.contains(here);
-    FOREIGN.iter().find(same).map(|(_, here)| *here)
-}
-
-/// The key that is meant by one that does not exist.
-pub fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    foreign(name, known).or_else(|| nearest(name, known.iter().copied()))
-}
-
-/// Words of other collectors (Vector, Fluent Bit, Fluentd, Logstash, Filebeat, Promtail), and what is called so here.
-const FOREIGN: [(&str, &str); 49] = [
-    ("sources", "inputs"),
-    ("source", "inputs"),
-    ("input", "inputs"),
-    ("sinks", "outputs"),
-    ("sink", "outputs"),
-    ("output", "outputs"),
-    ("targets", "outputs"),
-    ("filters", "transforms"),
-    ("filter", "transforms"),
-    ("processors", "transforms"),
-    ("pipeline_stages", "transforms"),
-    ("scrape_configs", "inputs"),
-    ("service", "admin"),
-    ("api", "admin"),
-    ("http_server", "admin"),
-    ("buffer", "wal"),
-    ("queue", "wal"),
-    ("storage", "wal"),
-    ("dead_letter_queue", "dlq"),
-    ("log_level", "log"),
-    ("logging", "log"),
-    ("workers", "shards"),
-    ("threads", "shards"),
-    ("path", "include"),
-    ("paths", "include"),
-    ("exclude_path", "exclude"),
-    ("exclude_files", "exclude"),
-    ("ignore_files", "exclude"),
-    ("read_from", "start_at"),
-    ("read_from_head", "start_at"),
-    ("start_position", "start_at"),
-    ("codec", "parse"),
-    ("decoding", "parse"),
-    ("parser", "parse"),
-    ("format", "encode"),
-    ("encoding", "encode"),
-    ("hosts", "endpoints"),
-    ("host", "endpoints"),
-    ("endpoint", "endpoints"),
-    ("index_name", "index"),
-    ("uri", "url"),
-    ("filename", "path"),
-    ("condition", "when"),
-    ("route", "when"),
-    ("tail", "file"),
-    ("files", "file"),
-    ("opensearch", "elasticsearch"),
-    ("es", "elasticsearch"),
-    ("stdout", "console"),
-];
-
 /// What lies between the parts of [`placed`]; no message has it.
 const SEPARATOR: char = '\u{1f}';
 
@@ -312,7 +249,9 @@ fn plain_words(expected: &str) -> &str {
 
 struct Reader<'de> {
     node: &'de Node,
-    skip: &'static str,
+    skip: &'static [&'static str],
+    /// Whether texts have the values of variables marked: see [`marked`].
+    marked: bool,
 }
 
 /// A plain scalar as the core schema has it.
@@ -396,19 +335,48 @@ impl<'de> Reader<'de> {
                 Resolved::Large(value) => visitor.visit_u128(value).map_err(|fault| too_large(fault, scalar)),
                 Resolved::Negative(value) => visitor.visit_i128(value).map_err(|fault| too_large(fault, scalar)),
                 Resolved::Float(value) => visitor.visit_f64(value),
-                Resolved::Text => visitor.visit_borrowed_str(&scalar.text),
+                Resolved::Text => visitor.visit_borrowed_str(self.text_of(scalar)),
             },
         }
+    }
+
+    fn text_of(&self, scalar: &'de Scalar) -> &'de str {
+        scalar.marked.as_deref().filter(|_| self.marked).unwrap_or(&scalar.text)
+    }
+
+    /// Where a number or a bool is expected the value of a variable is one in quotes too: without them `{key: ${N}}` is no YAML.
+    fn bare<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let node = self.node;
+        let Value::Scalar(scalar) = &node.value else { return self.deserialize_any(visitor) };
+        if scalar.plain || !scalar.variables {
+            return self.deserialize_any(visitor);
+        }
+        match resolve(&Scalar { plain: true, ..scalar.clone() }) {
+            Resolved::Bool(value) => visitor.visit_bool(value),
+            Resolved::Unsigned(value) => visitor.visit_u64(value),
+            Resolved::Signed(value) => visitor.visit_i64(value),
+            Resolved::Float(value) => visitor.visit_f64(value),
+            _ => return self.deserialize_any(visitor),
+        }
+        .map_err(|fault: Fault| fault.at(node))
     }
 
     fn text<V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
             Value::Scalar(scalar) if !matches!(resolve(scalar), Resolved::Null | Resolved::Bool(_)) => {
-                visitor.visit_borrowed_str(&scalar.text)
+                visitor.visit_borrowed_str(self.text_of(scalar))
             }
             _ => self.any(visitor),
         }
     }
+}
+
+macro_rules! bare_values {
+    ($($name:ident)*) => {
+        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+            self.bare(visitor)
+        })*
+    };
 }
 
 impl<'de> Deserializer<'de> for Reader<'de> {
@@ -439,9 +407,10 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         .map_err(|fault: Fault| fault.at(node))
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
         let node = self.node;
-        visitor.visit_newtype_struct(self).map_err(|fault: Fault| fault.at(node))
+        let marked = self.marked || name == marked::NEWTYPE;
+        visitor.visit_newtype_struct(Reader { marked, ..self }).map_err(|fault: Fault| fault.at(node))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -496,9 +465,13 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         }
     }
 
+    bare_values! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16
+        deserialize_u32 deserialize_u64 deserialize_f32 deserialize_f64
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct
-        map ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct map ignored_any
     }
 }
 
@@ -508,7 +481,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        self.0.next().map(|node| seed.deserialize(Reader { node, skip: "" })).transpose()
+        self.0.next().map(|node| seed.deserialize(Reader { node, skip: &[], marked: false })).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -519,14 +492,16 @@ impl<'de> SeqAccess<'de> for Items<'de> {
 struct Entries<'de> {
     entries: std::slice::Iter<'de, (Key, Node)>,
     value: Option<&'de Node>,
-    skip: &'static str,
+    skip: &'static [&'static str],
 }
 
 impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let Some((key, node)) = self.entries.by_ref().find(|(key, _)| key.text != self.skip) else { return Ok(None) };
+        let Some((key, node)) = self.entries.by_ref().find(|(key, _)| !self.skip.contains(&key.text.as_str())) else {
+            return Ok(None);
+        };
         self.value = Some(node);
         let reader: StrDeserializer<'_, Fault> = key.text.as_str().into_deserializer();
         seed.deserialize(reader).map(Some).map_err(|fault| Fault { span: fault.span.or(Some(key.span)), ..fault })
@@ -534,7 +509,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         let node = self.value.take().ok_or_else(|| Fault::custom("a value was read before its key"))?;
-        seed.deserialize(Reader { node, skip: "" })
+        seed.deserialize(Reader { node, skip: &[], marked: false })
     }
 }
 
@@ -564,14 +539,14 @@ impl<'de> VariantAccess<'de> for Payload<'de> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
-        seed.deserialize(Reader { node: self.0, skip: "" })
+        seed.deserialize(Reader { node: self.0, skip: &[], marked: false })
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
-        Reader { node: self.0, skip: "" }.deserialize_any(visitor)
+        Reader { node: self.0, skip: &[], marked: false }.deserialize_any(visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
-        Reader { node: self.0, skip: "" }.deserialize_any(visitor)
+        Reader { node: self.0, skip: &[], marked: false }.deserialize_any(visitor)
     }
 }

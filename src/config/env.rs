@@ -1,7 +1,9 @@
 //! Variables in scalars: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`; `$${NAME}` stays as `${NAME}`.
 //!
 //! Guarantees: works on one scalar after the file was parsed, so that no value can change the structure of the file; a value
-//! is not looked at again for variables. A `$` without a brace is a letter like any other: patterns and prices need it.
+//! is not looked at again for variables, and languages inside of scalars (conditions, templates) are told where it is. A `$` without a brace is a letter like any other: patterns and prices need it.
+
+use crate::codec::marked;
 
 /// What is wrong with a reference. Names only, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +29,14 @@ pub fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result
     if !text.contains("${") {
         return Ok(None);
     }
-    let mut result = Substituted { text: String::with_capacity(text.len()), variables: false };
-    expand(text, lookup, 0, &mut result)?;
-    Ok(Some(result))
+    let mut marked = String::with_capacity(text.len());
+    let (mut variables, mut values) = (false, Vec::new());
+    let mut keep = |variable: Option<Variable>| {
+        variables = true;
+        values.extend(variable);
+    };
+    expand(text, lookup, 0, &mut marked, &mut keep)?;
+    Ok(Some(Substituted { text: marked::plain(&marked).into_owned(), marked, variables, values }))
 }
 
 /// A scalar after substitution.
@@ -37,31 +44,45 @@ pub fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result
 pub struct Substituted {
     /// Its text.
     pub text: String,
-    /// Whether it holds what came from outside the file; only escapes were replaced otherwise.
+    /// The same with the values of variables marked.
+    pub marked: String,
+    /// Whether there was a reference; only escapes were replaced otherwise.
     pub variables: bool,
+    /// What it holds that came from outside the file.
+    pub values: Vec<Variable>,
+}
+
+/// A variable and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
 }
 
 fn expand(
     text: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
     depth: usize,
-    out: &mut Substituted,
+    out: &mut String,
+    keep: &mut dyn FnMut(Option<Variable>),
 ) -> Result<(), VariableError> {
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if rest[..at].ends_with('$') {
-            out.text.push_str(&rest[..at - 1]);
-            out.text.push_str("${");
+            out.push_str(&rest[..at - 1]);
+            out.push_str("${");
             rest = &rest[at + 2..];
             continue;
         }
-        out.text.push_str(&rest[..at]);
+        out.push_str(&rest[..at]);
         let body_and_rest = &rest[at + 2..];
         let end = closing(body_and_rest).ok_or_else(|| VariableError::Malformed(clip(&rest[at..])))?;
-        reference(&body_and_rest[..end], lookup, depth, out)?;
+        reference(&body_and_rest[..end], lookup, depth, out, keep)?;
         rest = &body_and_rest[end + 1..];
     }
-    out.text.push_str(rest);
+    out.push_str(rest);
     Ok(())
 }
 
@@ -84,7 +105,8 @@ fn reference(
     body: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
     depth: usize,
-    out: &mut Substituted,
+    out: &mut String,
+    keep: &mut dyn FnMut(Option<Variable>),
 ) -> Result<(), VariableError> {
     let malformed = || VariableError::Malformed(clip(&format!("${{{body}}}")));
     let name_end = body.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(body.len());
@@ -92,19 +114,24 @@ fn reference(
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || depth >= DEPTH_MAX {
         return Err(malformed());
     }
-    out.variables = true;
     let value = lookup(name);
+    keep(None);
     match (form.get(..2), value) {
-        (None, Some(value)) if form.is_empty() => out.text.push_str(&value),
+        (None, Some(value)) if form.is_empty() => put(name, value, out, keep),
         (None, None) if form.is_empty() => return Err(VariableError::Unset(name.to_owned())),
-        (Some(":-" | ":?"), Some(value)) if !value.is_empty() => out.text.push_str(&value),
-        (Some(":-"), _) => expand(&form[2..], lookup, depth + 1, out)?,
+        (Some(":-" | ":?"), Some(value)) if !value.is_empty() => put(name, value, out, keep),
+        (Some(":-"), _) => expand(&form[2..], lookup, depth + 1, out, keep)?,
         (Some(":?"), _) => {
             return Err(VariableError::Required { name: name.to_owned(), message: form[2..].trim().to_owned() });
         }
         _ => return Err(malformed()),
     }
     Ok(())
+}
+
+fn put(name: &str, value: String, out: &mut String, keep: &mut dyn FnMut(Option<Variable>)) {
+    marked::push(&format!("${{{name}}}"), &value, out);
+    keep(Some(Variable { name: name.to_owned(), value }));
 }
 
 fn clip(text: &str) -> String {

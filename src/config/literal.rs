@@ -2,6 +2,7 @@
 //!
 //! Guarantees: integers keep all their digits, whatever their size up to 128 bits.
 
+use crate::codec::marked;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
@@ -11,7 +12,7 @@ use std::fmt;
 /// A value, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Literal {
-    /// A text, as it is written.
+    /// A text, with the values of variables marked.
     Text(String),
     /// Anything else, as JSON.
     Json(String),
@@ -21,7 +22,7 @@ impl Literal {
     /// As JSON.
     pub fn json(&self) -> String {
         match self {
-            Literal::Text(text) => Json::from(text.as_str()).to_string(),
+            Literal::Text(text) => Json::from(&*marked::plain(text)).to_string(),
             Literal::Json(json) => json.clone(),
         }
     }
@@ -73,8 +74,11 @@ impl<'de> Deserialize<'de> for Literal {
                 }
                 Ok(Literal::Json(format!("{{{}}}", all.join(","))))
             }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Literal, D::Error> {
+                deserializer.deserialize_any(self)
+            }
         }
-        deserializer.deserialize_any(Form)
+        deserializer.deserialize_newtype_struct(marked::NEWTYPE, Form)
     }
 }
 

@@ -28,6 +28,7 @@ pub mod sums;
 pub mod timezone;
 pub mod trial;
 pub mod types;
+mod was;
 
 pub use plan::{Circumstances, Plan};
 pub use problem::{Refused, Report};
@@ -105,7 +106,7 @@ fn load_with<E: Env>(
             return Err(refused(file.to_owned(), text, problem));
         }
     };
-    let (root, mut problems) = node::parse(&text, lookup);
+    let node::Parsed { root, mut problems, mut values } = node::parse_file(&text, lookup);
     let plan = root.and_then(|root| {
         let plan = plan_of_tree::<E>(&root, here, &mut problems)?;
         if let Some(disk) = disk {
@@ -122,6 +123,8 @@ fn load_with<E: Env>(
     // What follows from a problem is told at the same place: the first one is the cause.
     let mut places = std::collections::HashSet::new();
     problems.retain(|problem| problem.span.is_none_or(|span| span.start == span.end || places.insert(span)));
+    values.sort_by_key(|variable| std::cmp::Reverse(variable.value.len()));
+    problems.iter_mut().for_each(|problem| problem.hide(&values));
     let report = Report { file: file.to_owned(), text, problems };
     match plan {
         Some(plan) if !report.has_errors() => Ok(Loaded { plan, warnings: report }),

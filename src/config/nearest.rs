@@ -1,4 +1,4 @@
-//! The nearest name: what a person probably meant.
+//! The nearest name, and what other collectors call it: what a person probably meant.
 //!
 //! Guarantees: a suggestion only where a slip of the fingers explains the difference, so that no nonsense is suggested.
 
@@ -35,6 +35,70 @@ fn distance(a: &[char], b: &[char]) -> usize {
     }
     rows[1][b.len()]
 }
+
+/// What a word of another collector is called here.
+pub fn foreign(name: &str, known: &[&str]) -> Option<&'static str> {
+    let same = |(foreign, here): &&(&str, &str)| foreign.eq_ignore_ascii_case(name) && known.contains(here);
+    FOREIGN.iter().find(same).map(|(_, here)| *here)
+}
+
+/// The key that is meant by one that does not exist.
+pub fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    foreign(name, known).or_else(|| nearest(name, known.iter().copied()))
+}
+
+/// Words of other collectors (Vector, Fluent Bit, Fluentd, Logstash, Filebeat, Promtail), and what is called so here.
+const FOREIGN: [(&str, &str); 49] = [
+    ("sources", "inputs"),
+    ("source", "inputs"),
+    ("input", "inputs"),
+    ("sinks", "outputs"),
+    ("sink", "outputs"),
+    ("output", "outputs"),
+    ("targets", "outputs"),
+    ("filters", "transforms"),
+    ("filter", "transforms"),
+    ("processors", "transforms"),
+    ("pipeline_stages", "transforms"),
+    ("scrape_configs", "inputs"),
+    ("service", "admin"),
+    ("api", "admin"),
+    ("http_server", "admin"),
+    ("buffer", "wal"),
+    ("queue", "wal"),
+    ("storage", "wal"),
+    ("dead_letter_queue", "dlq"),
+    ("log_level", "log"),
+    ("logging", "log"),
+    ("workers", "shards"),
+    ("threads", "shards"),
+    ("path", "include"),
+    ("paths", "include"),
+    ("exclude_path", "exclude"),
+    ("exclude_files", "exclude"),
+    ("ignore_files", "exclude"),
+    ("read_from", "start_at"),
+    ("read_from_head", "start_at"),
+    ("start_position", "start_at"),
+    ("codec", "parse"),
+    ("decoding", "parse"),
+    ("parser", "parse"),
+    ("format", "encode"),
+    ("encoding", "encode"),
+    ("hosts", "endpoints"),
+    ("host", "endpoints"),
+    ("endpoint", "endpoints"),
+    ("index_name", "index"),
+    ("uri", "url"),
+    ("filename", "path"),
+    ("condition", "when"),
+    ("route", "when"),
+    ("tail", "file"),
+    ("files", "file"),
+    ("opensearch", "elasticsearch"),
+    ("es", "elasticsearch"),
+    ("stdout", "console"),
+];
 
 #[cfg(test)]
 mod tests {

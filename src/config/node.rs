@@ -3,7 +3,7 @@
 //! Guarantees: bounded in size and depth whatever the file says; a key that appears twice is an error; a scalar remembers
 //! whether its text came from a variable, so that no message repeats it. Does not know what keys mean.
 
-use super::env::{VariableError, substitute};
+use super::env::{Variable, VariableError, substitute};
 use super::problem::{Problem, Span};
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
@@ -40,6 +40,8 @@ pub enum Value {
 pub struct Scalar {
     /// After escapes and variables.
     pub text: String,
+    /// The same with the values of variables marked; none where there is none.
+    pub marked: Option<String>,
     /// Written without quotes: may be a number, a bool or null.
     pub plain: bool,
     /// Holds the value of a variable, which must not be shown.
@@ -127,10 +129,34 @@ pub fn kind_of(node: &Node) -> String {
     .to_owned()
 }
 
+/// What a file says, as far as it can be read.
+pub struct Parsed {
+    /// The tree.
+    pub root: Option<Node>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// The variables that were put in.
+    pub values: Vec<Variable>,
+}
+
 /// Reads the one document of `text`. A tree comes back even with problems, when one could be made; none for an empty file.
 pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> (Option<Node>, Vec<Problem>) {
-    let mut builder =
-        Builder { text, lookup, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0, problems: Vec::new() };
+    let Parsed { root, problems, .. } = parse_file(text, lookup);
+    (root, problems)
+}
+
+/// The same, and the variables that were put in.
+pub fn parse_file(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Parsed {
+    let mut builder = Builder {
+        text,
+        lookup,
+        open: Vec::new(),
+        anchors: HashMap::new(),
+        root: None,
+        nodes: 0,
+        problems: Vec::new(),
+        values: Vec::new(),
+    };
     for event in Parser::new_from_str(text) {
         let step = match event {
             Ok((event, span)) => builder.event(event, place(&span)),
@@ -139,10 +165,10 @@ pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> (Option<Nod
         if let Err(problem) = step {
             // What follows a broken structure would be guesswork.
             builder.problems.push(problem);
-            return (None, builder.problems);
+            return Parsed { root: None, problems: builder.problems, values: builder.values };
         }
     }
-    (builder.root, builder.problems)
+    Parsed { root: builder.root, problems: builder.problems, values: builder.values }
 }
 
 fn place(span: &granit_parser::Span) -> Span {
@@ -191,6 +217,7 @@ struct Builder<'a> {
     root: Option<Node>,
     nodes: usize,
     problems: Vec<Problem>,
+    values: Vec<Variable>,
 }
 
 impl Builder<'_> {
@@ -225,12 +252,15 @@ impl Builder<'_> {
         let forced_text = refuse_tag(tag, span)?;
         let plain = style == ScalarStyle::Plain && !forced_text;
         let scalar = match substitute(text, self.lookup) {
-            Ok(None) => Scalar { text: text.to_owned(), plain, variables: false },
-            Ok(Some(done)) => Scalar { text: done.text, plain, variables: done.variables },
+            Ok(None) => Scalar { text: text.to_owned(), marked: None, plain, variables: false },
+            Ok(Some(done)) => {
+                self.values.extend(done.values);
+                Scalar { text: done.text, marked: Some(done.marked), plain, variables: done.variables }
+            }
             Err(error) => {
                 self.problems.push(variable(error, span));
                 // The text as it stands keeps later checks from reporting the same value again.
-                Scalar { text: text.to_owned(), plain, variables: true }
+                Scalar { text: text.to_owned(), marked: None, plain, variables: true }
             }
         };
         self.count(1, span)?;

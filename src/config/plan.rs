@@ -11,6 +11,7 @@ use super::problem::{Problem, Severity, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
 use super::trial::{TrialPlan, plan_trials};
 use super::types::{ByteSize, FieldName, FieldNames, Period};
+use super::was::earlier_names;
 use crate::codec::zone::Zone;
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
@@ -55,6 +56,17 @@ pub struct Plan {
     pub tests: Vec<TrialPlan>,
     /// What it takes of the machine at most.
     pub sums: Sums,
+    /// Inputs and outputs that are gone for good, as the command line says.
+    pub given_up: Vec<GivenUp>,
+}
+
+/// An input or output that is not in the configuration any more, and of which nothing is kept for its return.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Its name.
+    pub name: String,
+    /// Whether the events that wait for it go to the dead letter queue. They are discarded otherwise.
+    pub dead_letters: bool,
 }
 
 impl Plan {
@@ -84,6 +96,8 @@ pub struct InputPlan {
     pub settings: InputConfig,
     /// Whether a pipeline reads it; it is not started otherwise.
     pub used: bool,
+    /// The name it had before.
+    pub was: Option<String>,
 }
 
 /// An output that will run.
@@ -94,6 +108,8 @@ pub struct OutputPlan {
     pub settings: OutputConfig,
     /// Whether a pipeline writes to it; it is not started otherwise.
     pub used: bool,
+    /// The name it had before.
+    pub was: Option<String>,
 }
 
 /// A way from inputs to outputs.
@@ -128,6 +144,10 @@ impl Circumstances {
 /// Makes the plan of what the file says; what is wrong is in `problems`, and the plan is void if an error is among them.
 pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Plan {
     let pipelines = resolve(&raw, root, problems);
+    let inputs: Vec<&str> = raw.inputs.iter().map(|(name, _)| name.as_str()).collect();
+    let inputs_were = earlier_names("inputs", &inputs, root, problems);
+    let outputs: Vec<&str> = raw.outputs.iter().map(|(name, _)| name.as_str()).collect();
+    let outputs_were = earlier_names("outputs", &outputs, root, problems);
     let tests = plan_trials(&raw, &pipelines, root, problems);
     for (name, input) in &raw.inputs {
         check_fields(input.fields::<E>(), &["inputs", name, "fields"], root, problems);
@@ -162,8 +182,10 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
     let Period(drain_timeout) = raw.drain_timeout.0;
     let used =
         |indices: fn(&PipelinePlan) -> &[usize], index: usize| pipelines.iter().any(|p| indices(p).contains(&index));
-    let name_input = |(index, (name, settings))| InputPlan { used: used(|p| &p.inputs, index), name, settings };
-    let name_output = |(index, (name, settings))| OutputPlan { used: used(|p| &p.outputs, index), name, settings };
+    let name_input =
+        |(index, ((name, settings), was))| InputPlan { used: used(|p| &p.inputs, index), name, settings, was };
+    let name_output =
+        |(index, ((name, settings), was))| OutputPlan { used: used(|p| &p.outputs, index), name, settings, was };
     let mut plan = Plan {
         data_dir,
         shards: raw.shards,
@@ -177,11 +199,12 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
         drain_timeout,
         timezone: raw.timezone.0,
         log: raw.log,
-        inputs: raw.inputs.into_iter().enumerate().map(name_input).collect(),
-        outputs: raw.outputs.into_iter().enumerate().map(name_output).collect(),
+        inputs: raw.inputs.into_iter().zip(inputs_were).enumerate().map(name_input).collect(),
+        outputs: raw.outputs.into_iter().zip(outputs_were).enumerate().map(name_output).collect(),
         pipelines,
         tests,
         sums: Sums::default(),
+        given_up: Vec::new(),
     };
     if problems.iter().all(|problem| problem.severity == Severity::Warning) {
         plan.sums = super::sums::sums::<E>(&plan);

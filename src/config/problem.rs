@@ -3,6 +3,7 @@
 //! Guarantees: every problem names file, line and column; the text shown is the file's own, so a substituted variable shows as
 //! `${NAME}`, never as its value. Does not decide what is wrong.
 
+use super::env::Variable;
 use crate::codec::visible::{visible, visible_lines};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
@@ -61,10 +62,45 @@ impl Problem {
         self
     }
 
+    /// Puts the names of variables in the place of their values, the longest of which come first.
+    pub fn hide(&mut self, variables: &[Variable]) {
+        for text in [Some(&mut self.what), Some(&mut self.label), self.help.as_mut()].into_iter().flatten() {
+            variables
+                .iter()
+                .filter(|variable| variable.value.len() >= SECRET_BYTES_MIN)
+                .for_each(|variable| hide(text, variable));
+        }
+    }
+
     /// With what to do.
     pub fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self
+    }
+}
+
+/// Shorter values are looked for nowhere: they are in words that have nothing to do with them.
+const SECRET_BYTES_MIN: usize = 6;
+
+/// Values that are no word of their own are replaced inside of words too.
+const LONG_BYTES: usize = 16;
+
+fn hide(text: &mut String, variable: &Variable) {
+    let Variable { name, value } = variable;
+    let (mut hidden, mut rest) = (String::new(), text.as_str());
+    while let Some(at) = rest.find(value.as_str()) {
+        let (before, behind) = (&rest[..at], &rest[at + value.len()..]);
+        let goes_on = before.ends_with(char::is_alphanumeric) || behind.starts_with(char::is_alphanumeric);
+        hidden.push_str(before);
+        match goes_on && value.len() < LONG_BYTES {
+            true => hidden.push_str(value),
+            false => hidden.extend(["${", name, "}"]),
+        }
+        rest = behind;
+    }
+    if !hidden.is_empty() {
+        hidden.push_str(rest);
+        *text = hidden;
     }
 }
 

@@ -110,6 +110,8 @@ impl<'de> Deserialize<'de> for Shards {
             fn visit_str<E: Error>(self, text: &str) -> Result<Shards, E> {
                 match text {
                     "auto" => Ok(Shards::Auto),
+                    // A variable in quotes.
+                    _ if text.parse::<u16>().is_ok() => self.visit_u64(text.parse().unwrap_or_default()),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }
@@ -435,9 +437,9 @@ fn section<T: DeserializeOwned + Default>(root: &Node, key: &str, problems: &mut
 fn components<T: Table>(root: &Node, section: &str, problems: &mut Vec<Problem>) -> Vec<(String, T)> {
     named(root, section, problems, T::read, |name, recovered, problems| {
         let Some(Err(mistake)) = recovered.value.as_ref().map(Table::check) else { return };
-        // What else is odd may follow from what could not be read.
-        if recovered.faults.is_empty() {
-            let path: Vec<&str> = [section, name].into_iter().chain(mistake.key.split('.')).collect();
+        let keys: Vec<&str> = mistake.key.split('.').collect();
+        if !recovered.follows(&keys, [&mistake.what, &mistake.help]) {
+            let path: Vec<&str> = [section, name].into_iter().chain(keys).collect();
             problems.push(Problem::error(root.span_at(&path), mistake.what).label("here").help(mistake.help));
         }
     })
@@ -499,10 +501,11 @@ fn named<T>(
 }
 
 /// What names are made of.
-const NAME_RULE: &str =
+pub const NAME_RULE: &str =
     "names are made of a-z, 0-9, `_` and `-`, at most 64 of them: they become labels of metrics and parts of paths";
 
-fn wrong_name(name: &str) -> Option<&'static str> {
+/// Why a text cannot be a name, if it cannot.
+pub fn wrong_name(name: &str) -> Option<&'static str> {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     match name.len() {
         0 => Some("it is empty"),

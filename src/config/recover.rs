@@ -3,7 +3,8 @@
 //! Guarantees: what a mistake is about is struck out and the rest is read again, until nothing is wrong or what is wrong follows
 //! from what was struck out; each mistake is told once. Bounded: [`FAULTS_MAX`] mistakes of one component.
 
-use super::de::{Fault, FaultKind, meant};
+use super::de::{Fault, FaultKind};
+use super::nearest::meant;
 use super::node::{Node, Scalar, Value};
 use super::problem::Span;
 
@@ -20,9 +21,17 @@ pub struct Recovered<T> {
     pub node: Node,
     /// Items of lists in which something was struck out: what else is odd about them may follow from that.
     touched: Vec<Span>,
+    /// Keys that were struck out, or are meant by one that was.
+    struck: Vec<String>,
 }
 
 impl<T> Recovered<T> {
+    /// Whether a mistake about the key at `path` may follow from what was struck out: it is not written, or `words` name what was.
+    pub fn follows(&self, path: &[&str], words: [&str; 2]) -> bool {
+        let names = |key: &String| words.iter().any(|text| text.contains(key.as_str()));
+        !self.faults.is_empty() && (self.node.at(path).is_none() || self.struck.iter().any(names))
+    }
+
     /// Whether something was struck out of the innermost item of a list on the way to what is at `path`.
     pub fn is_touched(&self, path: &[&str]) -> bool {
         self.node.innermost_item(path).is_some_and(|item| self.touched.contains(&item))
@@ -31,7 +40,8 @@ impl<T> Recovered<T> {
 
 /// Reads `node` with `read`, and again without what is wrong.
 pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) -> Recovered<T> {
-    let mut recovered = Recovered { value: None, faults: Vec::new(), node: node.clone(), touched: Vec::new() };
+    let mut recovered =
+        Recovered { value: None, faults: Vec::new(), node: node.clone(), touched: Vec::new(), struck: Vec::new() };
     let mut struck = Strike::default();
     loop {
         let fault = match read(&recovered.node) {
@@ -55,7 +65,7 @@ pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) 
             break;
         }
     }
-    recovered.touched = struck.touched;
+    (recovered.touched, recovered.struck) = (struck.touched, struck.keys);
     recovered
 }
 
@@ -106,7 +116,12 @@ impl Strike {
                     }
                     if key.text == "if" {
                         // The verbs below the condition can still be read.
-                        value.value = Value::Scalar(Scalar { text: "true".to_owned(), plain: true, variables: false });
+                        value.value = Value::Scalar(Scalar {
+                            text: "true".to_owned(),
+                            marked: None,
+                            plain: true,
+                            variables: false,
+                        });
                         return Struck::Something;
                     }
                 }

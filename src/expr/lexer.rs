@@ -1,9 +1,11 @@
 //! The tokens of an expression: names, literals, symbols, each with its place.
 //!
-//! Guarantees: any source is split into tokens or rejected with its place. Literals are decoded only here. Comments start with
-//! `//` and end at the end of the line. Byte literals (`b"..."`) are not supported.
+//! Guarantees: any source is split into tokens or rejected with its place. Literals are decoded only here. The value of a variable
+//! (see [`marked`]) is a literal by itself, or a part of the string or of the quoted name that contains it, whatever it holds.
+//! Comments start with `//` and end at the end of the line. Byte literals (`b"..."`) are not supported.
 
 use super::error::ExprError;
+use crate::codec::marked;
 use std::ops::Range;
 
 /// A token.
@@ -73,6 +75,9 @@ impl<'a> Lexer<'a> {
     fn next(&mut self) -> Result<Spanned, ExprError> {
         self.skip_blanks();
         let start = self.at;
+        if let Some(value) = self.variable() {
+            return Ok((literal(value), start..self.at));
+        }
         let token = match self.byte(0) {
             0 if self.rest().is_empty() => Token::End,
             b'0'..=b'9' => self.number()?,
@@ -95,6 +100,13 @@ impl<'a> Lexer<'a> {
             _ => self.symbol()?,
         };
         Ok((token, start..self.at))
+    }
+
+    /// Passes over the value of a variable, if there is one.
+    fn variable(&mut self) -> Option<&'a str> {
+        let (value, behind) = marked::value(self.rest())?;
+        self.at = self.source.len() - behind.len();
+        Some(value)
     }
 
     fn word_length(&self) -> usize {
@@ -186,13 +198,28 @@ impl<'a> Lexer<'a> {
 
     fn backquoted(&mut self) -> Result<Token, ExprError> {
         let start = self.at;
-        let Some(length) = self.rest()[1..].find('`').filter(|length| *length > 0) else {
-            return Err(
-                ExprError::new(start..start + 1, "a name in backquotes is empty or not closed").help("write `name`")
-            );
-        };
-        self.at += length + 2;
-        Ok(Token::Quoted(self.source[start + 1..self.at - 1].to_owned()))
+        self.at += 1;
+        let mut name = String::new();
+        loop {
+            if let Some(value) = self.variable() {
+                name.push_str(value);
+                continue;
+            }
+            match self.rest().chars().next() {
+                Some('`') if !name.is_empty() => {
+                    self.at += 1;
+                    return Ok(Token::Quoted(name));
+                }
+                Some(c) if c != '`' => {
+                    self.at += c.len_utf8();
+                    name.push(c);
+                }
+                _ => {
+                    let error = ExprError::new(start..start + 1, "a name in backquotes is empty or not closed");
+                    return Err(error.help("write `name`"));
+                }
+            }
+        }
     }
 
     fn string(&mut self, raw: bool) -> Result<Token, ExprError> {
@@ -206,6 +233,10 @@ impl<'a> Lexer<'a> {
             if self.rest().starts_with(close) {
                 self.at += close.len();
                 return Ok(Token::String(text));
+            }
+            if let Some(value) = self.variable() {
+                text.push_str(value);
+                continue;
             }
             match self.rest().chars().next() {
                 Some('\\') if !raw => text.push(self.escape()?),
@@ -258,6 +289,18 @@ impl<'a> Lexer<'a> {
         };
         self.at += 2;
         Ok(character)
+    }
+}
+
+/// What a value is by itself: a number or a truth value if it reads as one, else a text.
+fn literal(value: &str) -> Token {
+    let text = value.trim();
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit()) && !marked::has_values(text);
+    let token = is_number.then(|| Lexer { source: text, at: 0 }.next().ok()).flatten();
+    match token {
+        Some((token @ (Token::Int(_) | Token::Uint(_) | Token::Double(_)), span)) if span.end == text.len() => token,
+        _ if matches!(text, "true" | "false") => Token::Word(text.to_owned()),
+        _ => Token::String(value.to_owned()),
     }
 }
 

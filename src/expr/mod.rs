@@ -33,6 +33,7 @@ pub use error::{EvalError, ExprError};
 pub use eval::{FieldValue, Fields, Scratch};
 pub use value::{List, Map, Text, Value};
 
+use crate::codec::marked;
 use crate::codec::path::Path;
 use check::Type;
 use compile::Compiler;
@@ -59,6 +60,8 @@ impl PathIndex {
 /// A compiled expression. Copies are cheap and share the compiled program.
 #[derive(Clone, Debug)]
 pub struct Program {
+    /// With the values of variables marked.
+    marked: Arc<str>,
     source: Arc<str>,
     root: Arc<Node>,
     paths: Arc<[Path]>,
@@ -98,7 +101,7 @@ impl Program {
 
     /// The source without surrounding white space.
     fn written(&self) -> Range<usize> {
-        self.source.len() - self.source.trim_start().len()..self.source.trim_end().len()
+        self.marked.len() - self.marked.trim_start().len()..self.marked.trim_end().len()
     }
 
     fn build(source: &str) -> Result<(Program, Type), ExprError> {
@@ -110,19 +113,26 @@ impl Program {
         let mut compiler = Compiler::default();
         let (root, found) = compiler.node(&expr)?;
         let program = Program {
-            source: source.into(),
+            marked: source.into(),
+            source: marked::shown(source).into(),
             root: Arc::new(root),
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
             dashed_name: dashes::dashed_name(&expr, source).map(Arc::new),
-            doubt: doubts::first_doubt(&expr).map(Arc::new),
+            // What it says of a text would show the value of a variable.
+            doubt: doubts::first_doubt(&expr).filter(|_| !marked::has_values(source)).map(Arc::new),
         };
         Ok((program, found))
     }
 
-    /// The source.
+    /// The source, with variables as references.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether both were compiled from the same source, with the same values of variables.
+    pub fn is_same(&self, other: &Program) -> bool {
+        self.marked == other.marked
     }
 
     /// A subtraction that looks like the name of a field: its source, and how to write that field.

@@ -5,6 +5,7 @@ pub mod console;
 pub mod elasticsearch;
 pub mod encoding;
 pub mod file;
+pub mod gone;
 pub mod http;
 pub mod requests;
 

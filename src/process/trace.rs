@@ -69,7 +69,7 @@ pub enum End {
     DeadLetter(String),
     /// No output accepts it.
     Untaken,
-    /// Its line has this many bytes, which exceeds the limit for an event.
+    /// It becomes a dead letter: its line has this many bytes, which exceeds the limit for an event.
     Oversized(usize),
     /// It goes to outputs, as this line.
     Line(String),

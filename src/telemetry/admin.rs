@@ -1,6 +1,6 @@
 //! The admin endpoint: `/livez`, `/readyz` and `/metrics` on the first shard.
 //!
-//! Guarantees: an address that cannot be had within a few seconds ends the process with a message; it serves while the engine drains. Changes nothing:
+//! Guarantees: an address that is in use is told of at once, and one that cannot be had within a few seconds ends the process; it serves while the engine drains. Changes nothing:
 //! it only reads counters.
 
 use crate::net::http::{Answer, serve};
@@ -59,9 +59,13 @@ const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 async fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
     let deadline = env.now().after(IN_USE);
+    let mut told = false;
     loop {
         match Listener::bind(env, address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && env.now() < deadline => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(%address, "admin endpoint: the address is in use; it is tried for {IN_USE:?}");
+                }
                 env.sleep(IN_USE_PAUSE).await;
             }
             done => return done,

@@ -5,6 +5,7 @@
 
 use super::Opening;
 use super::place::Place;
+use crate::codec::marked;
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use crate::expr::{FieldValue, Fields, PathIndex, Program, Scratch};
@@ -21,14 +22,14 @@ pub struct Condition(Arc<Program>);
 
 impl PartialEq for Condition {
     fn eq(&self, other: &Condition) -> bool {
-        self.0.source() == other.0.source()
+        self.0.is_same(&other.0)
     }
 }
 
 impl<'de> Deserialize<'de> for Condition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Condition, D::Error> {
         struct Form;
-        impl Visitor<'_> for Form {
+        impl<'de> Visitor<'de> for Form {
             type Value = Condition;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a condition such as status >= 500 && level != \"debug\"")
@@ -42,8 +43,11 @@ impl<'de> Deserialize<'de> for Condition {
             fn visit_bool<E: Error>(self, value: bool) -> Result<Condition, E> {
                 self.visit_str(if value { "true" } else { "false" })
             }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Condition, D::Error> {
+                deserializer.deserialize_any(self)
+            }
         }
-        deserializer.deserialize_any(Form)
+        deserializer.deserialize_newtype_struct(marked::NEWTYPE, Form)
     }
 }
 

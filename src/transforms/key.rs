@@ -8,6 +8,7 @@ use super::Opening;
 use super::place::Place;
 use super::template::{OpenTemplate, Template};
 use crate::codec::json::{pieces, string_body};
+use crate::codec::marked;
 use crate::codec::path::Path;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
@@ -29,19 +30,22 @@ pub enum KeyPart {
 impl<'de> Deserialize<'de> for KeyPart {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeyPart, D::Error> {
         struct Form;
-        impl Visitor<'_> for Form {
+        impl<'de> Visitor<'de> for Form {
             type Value = KeyPart;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a field such as user.id, or a template such as \"{{ host }}-{{ user.id }}\"")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<KeyPart, E> {
-                match text.contains("{{") {
+                match marked::written(text).contains("{{") {
                     true => Template::parse(text).map(KeyPart::Template).map_err(E::custom),
-                    false => text.parse().map(KeyPart::Field).map_err(E::custom),
+                    false => marked::plain(text).parse().map(KeyPart::Field).map_err(E::custom),
                 }
             }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<KeyPart, D::Error> {
+                deserializer.deserialize_str(self)
+            }
         }
-        deserializer.deserialize_str(Form)
+        deserializer.deserialize_newtype_struct(marked::NEWTYPE, Form)
     }
 }
 
@@ -84,8 +88,11 @@ impl<'de> Deserialize<'de> for Key {
                     false => Ok(Key(parts)),
                 }
             }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+                deserializer.deserialize_any(self)
+            }
         }
-        deserializer.deserialize_any(Form)
+        deserializer.deserialize_newtype_struct(marked::NEWTYPE, Form)
     }
 }
 

@@ -6,10 +6,11 @@
 //!
 //! Between `{{` and `}}` is one of: a path, which is replaced by its value (a string without quotes, any other value as JSON, a
 //! missing field as nothing); `hostname`, which is the name of the host unless the event has a field of that name; or a
-//! strftime format, which is filled with the time of the event in UTC.
+//! strftime format, which is filled with the time of the event in UTC. The value of a variable is a string, whatever it holds.
 
 use super::Opening;
 use super::place::Place;
+use crate::codec::marked;
 use crate::codec::path::Path;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::TimeZone;
@@ -33,22 +34,34 @@ impl Template {
     /// Parses a template, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(open) = rest.find("{{") {
-            let close =
-                rest[open..].find("}}").ok_or_else(|| format!("`{}` is not closed by `}}}}`", &rest[open..]))?;
-            if open > 0 {
-                parts.push(Part::Literal(rest[..open].to_owned()));
+        let (mut rest, mut literal) = (text, String::new());
+        while let Some(character) = rest.chars().next() {
+            if let Some((value, behind)) = marked::value(rest) {
+                literal.push_str(value);
+                rest = behind;
+                continue;
             }
-            let inside = rest[open + 2..open + close].trim();
-            parts.push(match inside.starts_with('%') {
+            let Some(behind) = rest.strip_prefix("{{") else {
+                literal.push(character);
+                rest = &rest[character.len_utf8()..];
+                continue;
+            };
+            let close = marked::find(behind, "}}")
+                .ok_or_else(|| format!("`{}` is not closed by `}}}}`", marked::shown(rest)))?;
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            let is_time = marked::written(&behind[..close]).trim_start().starts_with('%');
+            let inside = marked::plain(&behind[..close]);
+            let inside = inside.trim();
+            parts.push(match is_time {
                 true => Part::Time(format_of(inside)?),
                 false => Part::Field(inside.parse().map_err(|error| format!("`{inside}` is not a path: {error}"))?),
             });
-            rest = &rest[open + close + 2..];
+            rest = &behind[close + 2..];
         }
-        if !rest.is_empty() || parts.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
+        if !literal.is_empty() || parts.is_empty() {
+            parts.push(Part::Literal(literal));
         }
         Ok(Template(parts))
     }

@@ -120,6 +120,59 @@ fn try_shows_what_each_verb_changed_and_who_takes_the_event() {
     assert!(!Path::new("/nonexistent").exists());
 }
 
+/// What a variable holds is a value in conditions and templates, whatever it looks like, and no message shows it.
+#[test]
+fn variables_change_no_condition_and_no_template() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = written(
+        directory.path(),
+        "v.yaml",
+        r#"
+admin: false
+inputs:
+  app: {type: stdin, parse: json}
+pipelines:
+  main:
+    inputs: [app]
+    transforms:
+      - drop: level == "${LEVEL}" || '${LEVEL}' == r"${LEVEL}x"
+      - drop: status >= ${LEAST} || level == ${LEVEL}
+      - add: {text: "${TEMPLATE} {{ level }} ${UNSET:-{{ level }}}"}
+    outputs: [files]
+outputs:
+  files: {type: file, path: "/tmp/${TEMPLATE}/%Y.log"}
+"#,
+    );
+    let (level, template) = (r#"a" || true || 'b' == "b"#, "{{ secret }} %H }} \\d");
+    let run = |arguments: &[&str], lines: &str| {
+        let mut command = command(arguments);
+        command.env("LEVEL", level).env("LEAST", "500").env("TEMPLATE", template);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("the binary runs");
+        child.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("lines are taken");
+        let output = child.wait_with_output().expect("the binary ends");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let events = serde_json::json!({"status": 499, "level": "x", "secret": "s"}).to_string()
+        + "\n"
+        + &serde_json::json!({"status": 500, "level": "x"}).to_string()
+        + "\n"
+        + &serde_json::json!({"status": 1, "level": level}).to_string();
+    let (code, shown, told) = run(&["try", "-c", &path, "--json"], &events);
+    assert_eq!((code, told.as_str()), (Some(0), ""), "{shown}");
+    let ends: Vec<serde_json::Value> = shown
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["pipelines"][0].clone())
+        .collect();
+    assert_eq!(ends[0]["event"]["text"], format!("{template} x x"), "{shown}");
+    assert_eq!((&ends[1]["dropped"], &ends[2]["dropped"]), (&"verb".into(), &"verb".into()), "{shown}");
+    let (code, shown, told) = run(&["try", "-c", &path], "{\"status\":1,\"level\":\"y\"}\n");
+    assert!(shown.contains(r#"level == "${LEVEL}" || '${LEVEL}' == r"${LEVEL}x""#), "{shown}");
+    assert!(code == Some(0) && !(shown.clone() + &told).contains(level), "{shown}{told}");
+    let (code, shown, told) = run(&["validate", "-c", &path], "");
+    assert!(code == Some(0) && !(shown.clone() + &told).contains(level), "{shown}{told}");
+}
+
 #[test]
 fn try_prints_an_object_for_each_event_for_programs() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -98,7 +98,7 @@ fn start_without_a_table_is_refused() {
     let config = configure(&case, "[{enrich: {file: /nowhere/hosts.csv, key: {name: svc}}}]");
     let output = run_to_end(&["run", "-c", config.to_str().expect("UTF-8")]);
     let message = text(&output.stderr);
-    assert_ne!(output.status.code(), Some(0), "{message}");
+    assert_eq!(output.status.code(), Some(78), "as `validate` ends: {message}");
     assert!(message.contains("pipelines.main: enrich: /nowhere/hosts.csv"), "{message}");
 }
 
@@ -144,7 +144,7 @@ fn events_of_a_window_that_a_kill_left_open_are_lost_if_so_chosen() {
 
 /// Six times the longest line of the input, and what stands around an event, is all that the log has room for.
 #[test]
-fn event_that_grows_beyond_its_bound_is_counted_and_told_of() {
+fn event_that_grows_beyond_its_bound_is_a_dead_letter() {
     let case = Case::new("grown");
     let config = configure(&case, &format!("[{{add: {{text: \"{}\"}}}}]", "x".repeat(40_000)));
     let text = fs::read_to_string(&config).expect("the configuration");
@@ -154,9 +154,13 @@ fn event_that_grows_beyond_its_bound_is_counted_and_told_of() {
     product.expect("has grown beyond six times max_line_bytes");
     let told = ["\"component_id\":\"main\"", "app.log", "\"bytes\":4", "\"bytes_max\":", "raise max_line_bytes"];
     product.wait_for_log(&told);
-    let reason = ["component_kind=\"pipeline\"", "reason=\"oversized\""];
-    let counted = sum(case.admin_port, "tailwater_component_discarded_events_total", &reason);
-    assert_eq!(counted.expect("the metrics"), 1);
+    let pipeline = ["component_kind=\"pipeline\""];
+    wait_for("the letter", || {
+        match sum(case.admin_port, "tailwater_component_dead_lettered_events_total", &pipeline)? {
+            1 => Ok(()),
+            other => Err(format!("{other}; {}", product.state())),
+        }
+    });
     assert!(events(&case.output()).is_empty());
     product.terminate();
 }

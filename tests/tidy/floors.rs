@@ -38,15 +38,16 @@ const ENGINE: [(u8, &str); 27] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 25] = [
+const PRODUCT: [(u8, &str); 26] = [
+    (0, "codec::marked"),
     (0, "codec::visible"),
     (0, "codec::zone"),
     (0, "config::timezone"),
     (0, "config::literal"),
     (0, "config::types"),
     (0, "config::nearest"),
-    (0, "config::problem"),
     (0, "config::env"),
+    (0, "config::problem"),
     (0, "config::node"),
     (0, "config::de"),
     (0, "config::facts"),

@@ -11,7 +11,7 @@
 
 use crate::counters::Discard;
 use crate::dlq::clerk::Clerk;
-use crate::env::{Disk as _, Env, Monotonic, Sabotage};
+use crate::env::{Disk as _, Env, Monotonic, Sabotage, Timestamp};
 use crate::keeper::Keeper;
 use crate::plugin::{Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError, Resume};
 use crate::retry::Backoff;
@@ -114,6 +114,8 @@ pub struct Deliverer<E: Env> {
     committed: Vec<Position>,
     syncing: Option<Syncing>,
     last_commit: Monotonic,
+    /// When this delivery started: what waits in frames that do not say since when has waited longer.
+    begun: Timestamp,
     /// When the last sync began, and how long it took from then to the end of its commit.
     sync_begun: Monotonic,
     commit_took: Duration,
@@ -170,6 +172,7 @@ impl<E: Env> Deliverer<E> {
         Deliverer {
             stop: context.stop.clone(),
             last_commit: context.env.now(),
+            begun: context.env.wall(),
             sync_begun: context.env.now(),
             commit_took: Duration::ZERO,
             last_delivery: context.env.now(),
@@ -408,8 +411,8 @@ impl<E: Env> Deliverer<E> {
     /// Publishes how long the oldest unhandled event has been waiting.
     async fn show_oldest(&mut self) {
         self.find_next().await;
-        let oldest = self.readers.iter().filter_map(LogReader::waits_since).min();
-        self.context.counters.oldest_unacked.set(oldest.map_or(0, |received| received.0));
+        let oldest = self.readers.iter().filter_map(|reader| reader.waits_since(self.begun)).min();
+        self.context.counters.oldest_unacked.set(oldest.map_or(0, |since| since.0));
     }
 
     async fn deliver(&mut self, output: &mut dyn Output, taken: Vec<Taken<E::Disk>>) -> Result<(), End> {
@@ -419,7 +422,8 @@ impl<E: Env> Deliverer<E> {
             delivery.push(part.piece(bit));
         }
         let counters = self.context.counters.clone();
-        counters.oldest_unacked.set(taken.first().map_or(0, |part| part.received().0));
+        let oldest = taken.iter().map(|part| part.waits_since(self.begun)).min();
+        counters.oldest_unacked.set(oldest.map_or(0, |since| since.0));
         let env = self.context.env.clone();
         let (begun, mut backoff) = (env.now(), Backoff::new(self.options.retry));
         if E::Disk::sabotaged(Sabotage::CommitEarly) {

@@ -155,9 +155,9 @@ impl<D: Disk> LogReader<D> {
         Ok(self.next.as_ref().map(|(frame, _)| frame.header().epoch))
     }
 
-    /// When the frame that [`LogReader::next_epoch`] found was received.
-    pub fn waits_since(&self) -> Option<Timestamp> {
-        self.next.as_ref().map(|(frame, _)| frame.header().timestamp)
+    /// When the frame that [`LogReader::next_epoch`] found came into the log; `unknown` where it does not say so.
+    pub fn waits_since(&self, unknown: Timestamp) -> Option<Timestamp> {
+        self.next.as_ref().map(|(frame, _)| frame.header().written.unwrap_or(unknown))
     }
 
     /// Takes the frame that [`LogReader::next_epoch`] found, or the part of it with at most `events_max` events.
@@ -263,9 +263,9 @@ impl<D: Disk> Taken<D> {
         u64::from(self.frame.header().payload_bytes)
     }
 
-    /// When its frame's first event happened.
-    pub fn received(&self) -> Timestamp {
-        self.frame.header().timestamp
+    /// When its frame came into the log; `unknown` where it does not say so.
+    pub fn waits_since(&self, unknown: Timestamp) -> Timestamp {
+        self.frame.header().written.unwrap_or(unknown)
     }
 
     /// The position after it.

@@ -31,22 +31,29 @@ pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]
         merged.masks |= log.outputs_used;
         merged.commits.merge(&log.state.commits);
     }
-    // A log that stopped being written earlier knows neither that an output was removed nor that it has come back: the latest
-    // start knows best.
-    let mut latest: Vec<&RecoveredLog<D>> = logs.iter().collect();
-    latest.sort_by_key(|log| std::cmp::Reverse(log.epoch));
-    for entry in latest.iter().flat_map(|log| &log.state.registry) {
-        if merged.registry.iter().all(|known| known.number != entry.number) {
-            merged.registry.push(entry.clone());
+    // A log that stopped being written earlier knows neither that an output was removed, nor that it has come back or has another
+    // name: the latest start knows best. A number that it does not name and no event has was let go of: its output would come back
+    // with what it or a later owner of the number had committed.
+    let newest = logs.iter().map(|log| log.epoch).max().unwrap_or(0);
+    let (latest, mut earlier): (Vec<_>, Vec<_>) = logs.iter().partition(|log| log.epoch == newest);
+    earlier.sort_by_key(|log| std::cmp::Reverse(log.epoch));
+    let named_by =
+        |logs: Vec<&RecoveredLog<D>>| logs.into_iter().flat_map(|log| log.state.registry.clone()).collect::<Vec<_>>();
+    let add = |registry: &mut Vec<RegistryEntry>, entry: RegistryEntry| {
+        if registry.iter().all(|known| known.number != entry.number) {
+            registry.push(entry);
         }
-    }
-    // What has events in a log was named in it first: where no name is left, damage has taken it. Of another number that only the
-    // manifest knows no start was completed, unless that is in the damage.
+    };
+    named_by(latest).into_iter().for_each(|entry| add(&mut merged.registry, entry));
     for entry in outputs {
-        match merged.registry.iter_mut().find(|known| known.number == entry.number) {
-            Some(known) => known.removed |= entry.removed && known.name == entry.name,
-            None if has_damage || merged.masks & entry.number.bit() != 0 => merged.registry.push(entry.clone()),
-            None => {}
+        let known = merged.registry.iter_mut().find(|known| known.number == entry.number && known.name == entry.name);
+        known.into_iter().for_each(|known| known.removed |= entry.removed);
+    }
+    // What has events in a log was named in it first: where no name is left, damage has taken it, and the manifest says it as it was
+    // last. Of another number that only the manifest knows no start was completed, unless that is in the damage.
+    for entry in outputs.iter().cloned().chain(named_by(earlier)) {
+        if has_damage || merged.masks & entry.number.bit() != 0 {
+            add(&mut merged.registry, entry);
         }
     }
     merged

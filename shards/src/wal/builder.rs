@@ -30,6 +30,7 @@ pub(crate) struct Stamp {
     pub(crate) shard: u32,
     pub(crate) sequence: Sequence,
     pub(crate) synced: Sequence,
+    pub(crate) written: Timestamp,
     pub(crate) more: bool,
     pub(crate) starts_epoch: bool,
 }
@@ -286,6 +287,7 @@ impl FrameBuilder {
         buffer[28..32].copy_from_slice(&stamp.shard.to_le_bytes());
         buffer[32..40].copy_from_slice(&stamp.sequence.0.to_le_bytes());
         buffer[40..48].copy_from_slice(&stamp.synced.0.to_le_bytes());
+        buffer[88..96].copy_from_slice(&stamp.written.0.to_le_bytes());
         let checksum = checksum(buffer);
         buffer[4..8].copy_from_slice(&checksum.to_le_bytes());
         buffer

@@ -123,6 +123,8 @@ pub struct FrameHeader {
     pub position_bytes: u32,
     /// Events discarded before the log for the ranges recorded here.
     pub discarded: u64,
+    /// When it was written; none for a frame of a program that did not say so.
+    pub written: Option<Timestamp>,
 }
 
 /// The part of a header that has the same location in every version.
@@ -167,6 +169,7 @@ impl FrameHeader {
             payload_bytes: 0,
             position_bytes: 0,
             discarded: 0,
+            written: None,
         }
     }
 
@@ -215,6 +218,7 @@ impl FrameHeader {
             payload_bytes: reader.u32()?,
             position_bytes: reader.u32()?,
             discarded: reader.u64()?,
+            written: Some(Timestamp(reader.i64()?)).filter(|written| written.0 != 0),
         };
         if header.sequence.0.max(header.synced.0) > SEQUENCE_MAX || header.epoch > EPOCH_MAX {
             return Err(FrameError::Malformed);
@@ -242,6 +246,7 @@ impl FrameHeader {
         out[72..76].copy_from_slice(&self.payload_bytes.to_le_bytes());
         out[76..80].copy_from_slice(&self.position_bytes.to_le_bytes());
         out[80..88].copy_from_slice(&self.discarded.to_le_bytes());
+        out[88..96].copy_from_slice(&self.written.map_or(0, |written| written.0).to_le_bytes());
     }
 
     pub(crate) fn layout(&self) -> Layout {

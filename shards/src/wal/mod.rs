@@ -69,7 +69,7 @@
 //!     72     4 payload bytes
 //!     76     4 position section bytes
 //!     80     8 events discarded before the log for the ranges recorded here (lane policy, filters), for accounting
-//!     88     8 zero
+//!     88     8 when it was written, wall clock, ns since 1970; zero in frames of programs before this field was used
 //!     96     - payload: event lines, each with its newline; padded with zero to 8
 //!      -     - index: u32 length of each line; padded to 8; then i64 timestamp of each event if TIMESTAMPS; then u64 mask of
 //!              each event if MASKS

@@ -150,6 +150,21 @@ impl SourceTable {
         }
     }
 
+    /// Moves the sources of the input `was` to the input `name`, as recorded by the start `told` of the engine. Returns their number.
+    pub(crate) fn rename(&mut self, was: &str, name: &Arc<str>, told: u32) -> usize {
+        let mine = self.sources.values_mut().filter(|state| *state.source.input == *was);
+        mine.map(|state| {
+            state.source = Arc::new(Source { input: name.clone(), ..(*state.source).clone() });
+            state.told = told;
+        })
+        .count()
+    }
+
+    /// Removes the sources of an input.
+    pub(crate) fn forget(&mut self, input: &str) {
+        self.sources.retain(|_, state| *state.source.input != *input);
+    }
+
     /// Removes sources that have been gone for longer than they are kept. Returns their number.
     pub fn expire(&mut self, now: Timestamp) -> usize {
         let before = self.sources.len();

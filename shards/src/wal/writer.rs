@@ -466,6 +466,7 @@ impl<E: Env> Writer<E> {
             shard: u32::from(self.env.shard().0),
             sequence: self.next,
             synced: self.log.synced(),
+            written: self.env.wall(),
             more,
             starts_epoch,
         });

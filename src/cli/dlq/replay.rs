@@ -38,11 +38,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Configuration);
     };
     let index_of = |name: &str| plan.outputs.iter().position(|output| output.name == name);
+    let former = |name: &str| plan.outputs.iter().position(|output| output.was.as_deref() == Some(name));
     if let Some(name) = arguments.output.as_deref().filter(|name| index_of(name).is_none()) {
         output::complain(&format!("error: the configuration has no output `{name}`\n"));
         return Ok(Exit::Usage);
     }
-    let target = |letter: &DeadLetter<'_>| index_of(arguments.output.as_deref().unwrap_or(letter.component));
+    let target = |letter: &DeadLetter<'_>| {
+        let name = arguments.output.as_deref().unwrap_or(letter.component);
+        index_of(name).or_else(|| former(name))
+    };
     let queue = Queue::open(plan.data_dir.clone())?;
     let mut targets: Vec<usize> = Vec::new();
     let mut left = Left::default();
@@ -79,8 +83,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let to_one = arguments.output.is_some();
     let jobs = targets.iter().map(|&output| {
-        let name = plan.outputs[output].name.clone();
-        Job { output, choice: Arc::new(move |letter: &DeadLetter<'_>| to_one || letter.component == name) }
+        let (name, was) = (plan.outputs[output].name.clone(), plan.outputs[output].was.clone());
+        let is_mine = move |component: &str| component == name || was.as_deref() == Some(component);
+        Job { output, choice: Arc::new(move |letter: &DeadLetter<'_>| to_one || is_mine(letter.component)) }
     });
     send(&plan, claim, jobs.collect())
 }

@@ -180,7 +180,8 @@ impl Judge<'_> {
     fn told(&self) -> Vec<Told> {
         let Expectation { dropped, dead_letter, .. } = self.expected.expectation;
         let Some(fields) = line_of(self.trace) else {
-            let is_expected = if matches!(self.trace.end, End::DeadLetter(_)) { dead_letter } else { dropped };
+            let is_expected =
+                if matches!(self.trace.end, End::DeadLetter(_) | End::Oversized(_)) { dead_letter } else { dropped };
             return if is_expected { Vec::new() } else { vec![self.why_gone()] };
         };
         let taken: Vec<usize> = (0..self.outputs.len()).filter(|&place| self.trace.routes[place].taken).collect();
@@ -254,7 +255,7 @@ impl Judge<'_> {
             End::Dropped => format!("is dropped {by}{why}"),
             End::Aggregated => format!("is aggregated {by}"),
             End::DeadLetter(reason) => format!("becomes a dead letter {by}: {reason}"),
-            End::Oversized(bytes) => format!("is dropped: its {bytes} bytes exceed the limit for an event"),
+            End::Oversized(bytes) => format!("becomes a dead letter: its {bytes} bytes exceed the limit for an event"),
             End::Untaken | End::Line(_) => {
                 let why = self.trace.routes.iter().zip(self.outputs);
                 let more = why.map(|(route, name)| format!("{name}: {}", route.why)).collect();

@@ -17,6 +17,7 @@ use super::file::compress::Compression as BodyCompression;
 use super::http::{concurrency_default, request_bytes_default, timeout_default};
 use super::requests::part::Part;
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict};
+use crate::codec::marked;
 use crate::codec::template::Template;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
@@ -65,6 +66,7 @@ pub struct Settings {
     /// Servers of one cluster, `http://` or `https://`; requests go to them in turn, and not to one that failed for a while.
     pub endpoints: Vec<String>,
     /// The index or data stream, with dates (of the event) and fields: `logs-{{ service }}-%Y.%m.%d`. Made lower case.
+    #[serde(deserialize_with = "marked::text")]
     pub index: String,
     /// The zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `local`; by default UTC.
     #[serde(default)]
@@ -75,6 +77,7 @@ pub struct Settings {
     /// The id of an event: `hash` (of its whole line: equal events become one), or a text with fields, such as `{{ trace_id }}`; by
     /// default, and where a field is missing or holds what is no UTF-8 (U+FFFD, half a surrogate pair), the server's.
     #[serde(default)]
+    #[serde(deserialize_with = "marked::optional")]
     pub id: Option<String>,
     /// The ingest pipeline that events go through.
     #[serde(default)]
@@ -187,7 +190,7 @@ impl Settings {
 
     fn bulk(&self) -> Mistaken<Bulk> {
         let index = match Template::parse(&self.index) {
-            Ok(_) if self.index.trim().is_empty() => {
+            Ok(_) if marked::plain(&self.index).trim().is_empty() => {
                 return mistake("index", "it is empty", "write it like logs-%Y.%m.%d");
             }
             Ok(index) => match bulk::never_fit(&index) {
@@ -198,7 +201,7 @@ impl Settings {
         };
         let id = match self.id.as_deref() {
             None => Id::None,
-            Some("hash") => Id::Hash,
+            Some(text) if marked::plain(text) == "hash" => Id::Hash,
             Some(text) => match Template::parse(text) {
                 Ok(template) if template.has_fields() => Id::Template(template),
                 Ok(_) => {

@@ -46,6 +46,7 @@ mod tests;
 mod writer;
 
 use super::encoding::{Encoding, message_field, output_full};
+use crate::codec::marked;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Encode, Newlines, Period, Retry, TextForm, WhenFull, WithoutMessage};
@@ -105,6 +106,7 @@ const OPEN_FILES_MAX: u32 = 1024;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where events go: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields (`{{ host }}`).
+    #[serde(deserialize_with = "marked::text")]
     pub path: String,
     /// The zone of the dates in `path`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `local`; by default UTC.
     #[serde(default)]
@@ -163,7 +165,7 @@ impl Component for Settings {
             Err(what) => return mistake("path", what, "write it like /var/log/out/{{ host }}/%F.log"),
         };
         if let Some(base) = self.base.as_ref().filter(|base| !template.is_within(base)) {
-            let what = format!("`{}` does not begin with {}", self.path, base.display());
+            let what = format!("`{}` does not begin with {}", marked::shown(&self.path), base.display());
             return mistake("base", what, "put the fixed beginning of `path` into `base`, or leave `base` out");
         }
         if !(1..=OPEN_FILES_MAX).contains(&self.max_open_files) {
@@ -174,7 +176,7 @@ impl Component for Settings {
             // An event with the value `a.1` would write to what the rotation of `a` moves and removes.
             Some(_) if template.ends_with_field() => mistake(
                 "path",
-                format!("`{}` ends with a field, and rotated files end with a number", self.path),
+                format!("`{}` ends with a field, and rotated files end with a number", marked::shown(&self.path)),
                 "add an ending such as .log, or leave `rotate` out",
             ),
             Some(Rotate { bytes: None, age: None, .. }) => {

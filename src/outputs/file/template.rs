@@ -7,13 +7,13 @@
 //! that is no text, number or truth value, reads `unknown`.
 
 use crate::codec::json::{find_field, string_body, unescape_json};
-use crate::codec::template::{Dates, Part, push_civil, push_date, push_literal};
+use crate::codec::marked;
+use crate::codec::template::{Dates, Part, push_civil, push_date, push_literal, push_name};
 use crate::codec::zone::Zone;
 use std::ops::Range;
 use std::path::Path;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
-use tailwater_shards::scan::escape_json_into;
 
 /// Longest file name of common file systems, less room for the suffix of a rotated file.
 const NAME_BYTES_MAX: usize = 255 - 8;
@@ -35,25 +35,31 @@ pub struct PathTemplate {
 impl PathTemplate {
     /// Reads a template, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<PathTemplate, String> {
-        if !text.starts_with('/') {
-            return Err(format!("`{text}` is not an absolute path"));
+        let shown = marked::shown(text);
+        if !marked::plain(text).starts_with('/') {
+            return Err(format!("`{shown}` is not an absolute path"));
         }
+        // What is before the first slash is nothing.
         let mut components = vec![Vec::new()];
-        let mut rest = &text[1..];
+        let mut rest = text;
         while let Some(character) = rest.chars().next() {
             let parts = components.last_mut().ok_or("no component")?;
-            if character == '/' {
+            if let Some((value, behind)) = marked::value(rest) {
+                // It may lead through directories.
+                for (index, name) in value.split('/').enumerate() {
+                    if index > 0 {
+                        components.push(Vec::new());
+                    }
+                    if let Some(parts) = components.last_mut().filter(|_| !name.is_empty()) {
+                        push_literal(name.as_bytes(), parts);
+                    }
+                }
+                rest = behind;
+            } else if character == '/' {
                 components.push(Vec::new());
                 rest = &rest[1..];
             } else if let Some(behind) = rest.strip_prefix("{{") {
-                let (name, behind) = behind.split_once("}}").ok_or("`{{` without `}}`")?;
-                if name.trim().is_empty() {
-                    return Err("`{{ }}` names no field".to_owned());
-                }
-                let mut escaped = Vec::new();
-                escape_json_into(name.trim().as_bytes(), &mut escaped);
-                parts.push(Part::Field(escaped));
-                rest = behind;
+                rest = push_name(behind, parts)?;
             } else if let Some(behind) = rest.strip_prefix('%') {
                 rest = push_date(behind, parts)?;
             } else {
@@ -61,7 +67,8 @@ impl PathTemplate {
                 rest = &rest[character.len_utf8()..];
             }
         }
-        PathTemplate::checked(components, text)
+        components.remove(0);
+        PathTemplate::checked(components, &shown)
     }
 
     fn checked(components: Vec<Vec<Part>>, text: &str) -> Result<PathTemplate, String> {

@@ -1,13 +1,14 @@
 //! Looks up IP addresses in a MaxMind file.
 //!
 //! Guarantees: a file is used only if its structure is valid. An error deeper inside affects only the addresses that it
-//! concerns. The JSON of recent records is cached, up to a limit, since many addresses share a record.
+//! concerns. Integers keep all their digits. The JSON of recent records is cached, up to a limit, since many addresses share a
+//! record.
 
 use super::super::dedupe::OfKey;
 use crate::codec::path::{Path, Segment};
 use crate::codec::rewrite::put;
+use crate::config::literal::Literal;
 use maxminddb::{PathElement, Reader};
-use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
@@ -89,7 +90,7 @@ impl Renderer {
             None => {
                 let decode = |path: &Path| {
                     let path: Vec<PathElement<'_>> = path.segments().iter().map(element).collect();
-                    found.decode_path::<Json>(&path)
+                    found.decode_path::<Literal>(&path)
                 };
                 self.render(place, decode)
             }
@@ -98,14 +99,14 @@ impl Renderer {
     }
 
     #[cold]
-    fn render<F>(&mut self, place: u128, decode: impl Fn(&Path) -> Result<Option<Json>, F>) -> Range<usize> {
+    fn render<F>(&mut self, place: u128, decode: impl Fn(&Path) -> Result<Option<Literal>, F>) -> Range<usize> {
         let mut object = b"{}".to_vec();
         for (to, from) in &self.fields {
-            match decode(from) {
-                Ok(None | Some(Json::Null)) => {}
-                Ok(Some(value)) => {
+            match decode(from).map(|value| value.map(|value| value.json()).filter(|json| json != "null")) {
+                Ok(None) => {}
+                Ok(Some(json)) => {
                     self.scratch.clear();
-                    if put(&object, to.segments(), value.to_string().as_bytes(), &mut self.scratch) {
+                    if put(&object, to.segments(), json.as_bytes(), &mut self.scratch) {
                         std::mem::swap(&mut object, &mut self.scratch);
                     }
                 }

@@ -1,7 +1,8 @@
 //! A CSV table whose rows are found by the values of key columns.
 //!
 //! Guarantees: its memory is proportional to the file. Of rows with the same key, the last one counts. A file in which a row
-//! has too few or too many cells is rejected. Reads RFC 4180 with a header. Cells are strings; there are no types.
+//! has too few or too many cells is rejected. An error shows nothing of the file's content. Reads RFC 4180 with a header. Cells are
+//! strings; there are no types.
 
 use csv::{ByteRecord, ReaderBuilder};
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use tailwater_shards::scan::escape_json_into;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::dedupe::OfKey;
+use crate::config::nearest::nearest;
 
 /// The largest number of columns.
 const COLUMNS_MAX: usize = 1024;
@@ -74,8 +76,10 @@ impl Table {
     /// The number of a column.
     pub fn column(&self, name: &str) -> Result<usize, String> {
         self.columns.iter().position(|column| column == name).ok_or_else(|| {
-            let columns = self.columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
-            format!("there is no column `{name}`; its header has {columns}")
+            // What a file holds that is no table is nobody's to read.
+            let near = nearest(name, self.columns.iter().map(String::as_str));
+            let help = near.map_or_else(String::new, |near| format!(", but `{near}`"));
+            format!("its first line names {} columns, and none of them is `{name}`{help}", self.columns.len())
         })
     }
 
@@ -134,8 +138,10 @@ mod tests {
     fn what_is_no_table_is_refused_and_says_where() {
         assert!(read("a,b\n1\n", &["a"]).expect_err("short").contains("line: 2"));
         assert!(read("a,b\n1,2,3\n", &["a"]).expect_err("long").contains("line: 2"));
-        let error = read("a,b\n1,2\n", &["c"]).expect_err("no column");
-        assert_eq!(error, "there is no column `c`; its header has `a`, `b`");
+        let error = read("a,b\n1,2\n", &["name"]).expect_err("no column");
+        assert_eq!(error, "its first line names 2 columns, and none of them is `name`");
+        let error = read("root:$6$salt$hash:1:0,teams\n", &["team"]).expect_err("no column");
+        assert_eq!(error, "its first line names 2 columns, and none of them is `team`, but `teams`");
         assert!(read("", &["a"]).is_err());
     }
 }

@@ -187,6 +187,11 @@ fn control(kind: u8, length: usize, out: &mut Vec<u8>) {
 fn push(value: &serde_json::Value, out: &mut Vec<u8>) {
     use serde_json::Value;
     match value {
+        // JSON has no such integers.
+        Value::String(text) if text.starts_with("u128:") => {
+            control(10, 16, out);
+            out.extend_from_slice(&text[5..].parse::<u128>().expect("a number").to_be_bytes());
+        }
         Value::String(text) => {
             control(2, text.len(), out);
             out.extend_from_slice(text.as_bytes());
@@ -265,6 +270,23 @@ fn fields_of_a_record_are_a_choice() {
         r#"{"client":{"ip":"81.2.69.160","geo":{"city":"Oxford","where":{"latitude":51.75,"longitude":-1.25}}}}"#
     );
     assert_eq!(made(&mut bench, r#"{"client":{"ip":"1.1.1.1"}}"#), "dropped");
+}
+
+#[test]
+fn integers_of_a_database_keep_all_their_digits() {
+    let mut writer = Writer::new();
+    let largest = u128::MAX.to_string();
+    writer.insert(
+        [81, 2, 69, 0],
+        24,
+        &serde_json::json!({"a": format!("u128:{largest}"), "b": u64::MAX, "c": {"d": "u128:18446744073709551616"}}),
+    );
+    let list = "- enrich: {geoip: FILE, field: ip, to: geo, fields: {a: a, b: b, c: c}}";
+    let (_directory, _, mut bench) = bench(list, &writer.finish());
+    let expected = format!(
+        r#"{{"ip":"81.2.69.1","geo":{{"a":{largest},"b":18446744073709551615,"c":{{"d":18446744073709551616}}}}}}"#
+    );
+    assert_eq!(made(&mut bench, r#"{"ip":"81.2.69.1"}"#), expected);
 }
 
 #[test]

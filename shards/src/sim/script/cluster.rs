@@ -3,10 +3,10 @@
 use super::faults;
 use super::passing::PATIENCE;
 use super::rot::{self, Rotten, Vanished};
-use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_name};
+use super::setup::{DATA_DIR, LONG_LINE_BYTES, output_named};
 use super::{Holding, InputSetup, Ledger, OutputKind, Setup, decode_line, gauges};
 use crate::counters::{Discard, ShardCounters};
-use crate::engine::{Meters, prepare};
+use crate::engine::{Engine, Meters, StartError, Waiting, prepare};
 use crate::env::{Env, ShardId};
 use crate::route::ShardBy;
 use crate::sim::oracle::{OutputIndex, Report};
@@ -97,6 +97,8 @@ pub struct Cluster {
     pub life: Option<Life>,
     /// Random numbers for the test's own decisions.
     pub chance: Prng,
+    /// Random numbers for what happens to outputs that leave, so that other decisions stay the same.
+    pub departures: Prng,
     /// What rotted: in total, and since the last start that reported what it found.
     pub(super) rotten: Vec<Rotten>,
     pub(super) unreported: Vec<Rotten>,
@@ -125,6 +127,7 @@ impl Cluster {
         }
         outside.sync_all();
         let chance = simulation.prng("cluster");
+        let departures = simulation.prng("departures");
         let ledger = setup.ledger();
         Cluster {
             simulation,
@@ -132,6 +135,7 @@ impl Cluster {
             setup,
             life: None,
             chance,
+            departures,
             rotten: Vec::new(),
             unreported: Vec::new(),
             vanished: Vec::new(),
@@ -156,11 +160,10 @@ impl Cluster {
         self.tell_of_the_plan(shards);
         let files = self.log_files();
         self.read_letters();
-        let plan = self.setup.plan(shards, &self.ledger);
-        let wall = self.simulation.wall();
-        let engine = prepare::<SimEnv>(&disk, plan, wall, stop.clone()).map_err(|error| error.to_string())?;
+        let engine = self.prepare(&disk, shards, &stop)?;
         rot::judge(self, &engine.damage);
         self.settle_removed(&engine.removed);
+        self.ledger.state().told.renamed += engine.renamed.len() as u64;
         self.compare_with_last_start(shards);
         let running = Rc::new(Cell::new(shards));
         for seed in engine.seeds {
@@ -189,6 +192,45 @@ impl Cluster {
             running,
         });
         Ok(())
+    }
+
+    /// What a person does who may not know that an output with waiting events has left: some starts are refused first, which changes nothing,
+    /// and what waits is given up in the next.
+    fn prepare(&mut self, disk: &SimDisk, shards: usize, stop: &Stop) -> Result<Engine<SimEnv>, String> {
+        let mut plan = self.setup.plan(shards, &self.ledger);
+        let wall = self.simulation.wall();
+        if !plan.given_up.is_empty() && self.departures.one_in(2) {
+            plan.given_up.clear();
+            let manifest = Path::new(DATA_DIR).join("manifest");
+            let before = self.simulation.disk().outside().read(&manifest).ok();
+            match prepare(disk, plan, wall, stop.clone()) {
+                Err(StartError::Waiting(waiting, damage)) => {
+                    rot::judge(self, &damage);
+                    self.refused(&waiting);
+                    assert_eq!(
+                        self.simulation.disk().outside().read(&manifest).ok(),
+                        before,
+                        "a refused start changes nothing"
+                    );
+                }
+                Ok(engine) => {
+                    assert!(engine.removed.iter().all(|left| left.events == 0), "nobody gave up {:?}", engine.removed);
+                    return Ok(engine);
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+            plan = self.setup.plan(shards, &self.ledger);
+        }
+        prepare(disk, plan, wall, stop.clone()).map_err(|error| error.to_string())
+    }
+
+    fn refused(&self, waiting: &[Waiting]) {
+        for Waiting { output, events } in waiting {
+            let left = output_named(output).is_some_and(|output| !self.setup.outputs[output].present);
+            assert!(left && *events > 0, "{events} events wait for {output}");
+        }
+        self.note(format!("the start is refused: {waiting:?}"));
+        self.ledger.state().told.refused_for_waiting += 1;
     }
 
     fn compare_with_last_start(&mut self, shards: usize) {
@@ -237,11 +279,12 @@ impl Cluster {
     }
 
     /// Records events that waited for removed outputs.
-    fn settle_removed(&self, removed: &[(String, u64)]) {
+    fn settle_removed(&self, removed: &[Waiting]) {
         let mut state = self.ledger.state();
-        for (name, events) in removed {
-            let output = (0..self.setup.outputs.len()).find(|output| output_name(*output) == *name);
-            let Some(output) = output else { panic!("an output is removed that nobody configured: {name}") };
+        for Waiting { output: name, events } in removed {
+            let Some(output) = output_named(name) else {
+                panic!("an output is removed that nobody configured: {name}")
+            };
             state.oracle.removed(OutputIndex(output as u8), *events);
             state.story.tell(self.simulation.now(), format!("{name} is removed: {events} events waited for it"));
         }
@@ -315,6 +358,9 @@ impl Cluster {
         let up = self.life.as_ref().is_some_and(Life::is_up);
         if up {
             self.settled_outputs = self.setup.present_outputs();
+            for output in self.setup.outputs.iter_mut().filter(|output| output.present) {
+                output.was = Some(output.name);
+            }
             let oracle = &mut self.ledger.state().oracle;
             let absent = (0..self.setup.outputs.len()).filter(|output| !self.settled_outputs.contains(output));
             absent.for_each(|output| oracle.gone(OutputIndex(output as u8)));

@@ -134,7 +134,7 @@ impl Setup {
         let outputs: Vec<OutputSetup> = (0..chance.between(1, 3))
             .map(|_| {
                 let kind = [OutputKind::One, OutputKind::One, OutputKind::Every, OutputKind::Exact][chance.index(4)];
-                OutputSetup { kind, options: delivery(&mut chance, kind), present: true }
+                OutputSetup { kind, options: delivery(&mut chance, kind), present: true, name: 0, was: None }
             })
             .collect();
         let present: Vec<usize> = (0..outputs.len()).collect();
@@ -154,6 +154,14 @@ impl Setup {
             dead_letters: dead_letters(&mut chance),
             unreadable: chance.one_in(4),
             unreadable_input: None,
+        }
+    }
+
+    /// Gives some outputs another name. An output whose last name may not be in the logs yet keeps it, as a person would who
+    /// reads that events wait for the previous name.
+    pub fn rename(&mut self, chance: &mut Prng) {
+        for output in self.outputs.iter_mut().filter(|output| output.present && output.was == Some(output.name)) {
+            output.name += u32::from(chance.one_in(8));
         }
     }
 

@@ -3,7 +3,7 @@
 //! Guarantees: each letter counts once, however often it was stored. A letter without a cause is a violation, and so is damage
 //! in a sealed segment, because nothing rots there. Reads the files as any program would.
 
-use super::setup::{DATA_DIR, output_name};
+use super::setup::{DATA_DIR, output_named};
 use super::{Cluster, decode_line, encode_line};
 use crate::counters::DeadLettered;
 use crate::dlq::segment::{Found, Segment, list};
@@ -38,7 +38,7 @@ impl Cluster {
 }
 
 fn tell(oracle: &mut Oracle, letter: &DeadLetter<'_>, outputs: usize) {
-    let named = (0..outputs).find(|output| output_name(*output) == letter.component);
+    let named = output_named(letter.component).filter(|output| *output < outputs);
     let mut line = Vec::new();
     let (line, whose, sure) = match (letter.kind, named) {
         (ComponentKind::Output, Some(output)) => {

@@ -71,6 +71,7 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
         told.lives += 1;
         if life > 0 {
             cluster.setup.redraw(&mut cluster.chance, false);
+            cluster.setup.rename(&mut cluster.departures);
         }
         draw::moods(&mut cluster.chance, &mut cluster.ledger.state());
         if cluster.setup.holding == Holding::Clings {

@@ -1,7 +1,7 @@
 //! The setup of a cluster in one life: sizes, limits, policies, placements, and the plan made from them.
 //!
-//! Guarantees: inputs and outputs keep their index and name permanently, whether present or not. Draws nothing: see
-//! [`super::draw`].
+//! Guarantees: inputs and outputs keep their index permanently, whether present or not; inputs keep their name too. Draws nothing:
+//! see [`super::draw`].
 
 use super::{ExactOutput, Holding, Ledger, ScriptEncoder, ScriptInput, ScriptOutput};
 use crate::delivery::{BatchOptions, DeliveryOptions, OutputFull};
@@ -52,6 +52,10 @@ pub struct OutputSetup {
     pub options: DeliveryOptions,
     /// Whether it is in the configuration.
     pub present: bool,
+    /// How often it was given another name.
+    pub name: u32,
+    /// The same at the last start in which every shard made durable what it knew: none before there was one.
+    pub was: Option<u32>,
 }
 
 /// See the module.
@@ -118,7 +122,7 @@ impl Setup {
                 sources: 3,
                 repeatable: true,
             }],
-            outputs: vec![OutputSetup { kind: OutputKind::One, options, present: true }],
+            outputs: vec![OutputSetup { kind: OutputKind::One, options, present: true, name: 0, was: None }],
             pipelines: vec![(vec![0], vec![0])],
             batch_events_max: 40,
             holding: Holding::None,
@@ -168,9 +172,10 @@ impl Setup {
         let present = self.present_outputs();
         let inputs = self.present_inputs().into_iter().map(|index| self.input(index, ledger)).collect();
         let output = |&index: &usize| OutputPlan {
-            name: output_name(index).into(),
+            name: output_name(index, self.outputs[index].name).into(),
             spec: self.output(index, ledger),
             options: self.outputs[index].options,
+            was: self.outputs[index].was.map(|was| output_name(index, was).into()),
         };
         let place = |output: &usize| present.iter().position(|index| index == output);
         let pipeline = |(index, pipeline): (usize, &(Vec<usize>, Vec<usize>))| PipelinePlan {
@@ -186,7 +191,18 @@ impl Setup {
             pipelines: self.pipelines.iter().enumerate().map(pipeline).collect(),
             outputs: present.iter().map(output).collect(),
             services: Vec::new(),
+            given_up: self.names_of_absent_outputs(),
         }
+    }
+
+    /// Each name that an output which is not in the configuration may have in a log.
+    fn names_of_absent_outputs(&self) -> Vec<Arc<str>> {
+        let absent = (0..self.outputs.len()).filter(|output| !self.outputs[*output].present);
+        let names = |output: usize| {
+            let OutputSetup { name, was, .. } = self.outputs[output];
+            [Some(name), was].into_iter().flatten().map(move |name| output_name(output, name).into())
+        };
+        absent.flat_map(names).collect()
     }
 
     fn input(&self, index: usize, ledger: &Ledger) -> InputPlan<SimEnv> {
@@ -210,6 +226,7 @@ impl Setup {
             shard_by: input.shard_by,
             lane: input.lane,
             pipelines: (0..self.pipelines.len()).filter(|at| self.pipelines[*at].0.contains(&index)).collect(),
+            was: None,
         }
     }
 
@@ -228,7 +245,15 @@ impl Setup {
     }
 }
 
-/// The configured name of an output.
-pub fn output_name(output: usize) -> String {
-    format!("output {output}")
+/// The configured name of an output that was given another so often.
+pub fn output_name(output: usize, renamed: u32) -> String {
+    match renamed {
+        0 => format!("output {output}"),
+        renamed => format!("output {output} with name {renamed}"),
+    }
+}
+
+/// The output that has a name, or had it.
+pub fn output_named(name: &str) -> Option<usize> {
+    name.strip_prefix("output ")?.split(' ').next()?.parse().ok()
 }

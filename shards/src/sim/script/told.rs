@@ -47,6 +47,10 @@ told! {
     forced,
     /// Starts that were refused, for example on a full disk.
     refused,
+    /// Starts that were refused because events waited for a removed output.
+    refused_for_waiting,
+    /// Outputs that continued under another name.
+    renamed,
     /// Starts with a different number of shards than the previous one.
     resharded,
     /// Starts with different pipelines or outputs.

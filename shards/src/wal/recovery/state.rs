@@ -43,11 +43,9 @@ pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), Fr
         }
         FrameKind::Snapshot => {
             let snapshot = decode_snapshot(view.payload(), header.version)?;
-            for entry in snapshot.registry {
-                match state.registry.iter_mut().find(|known| known.number == entry.number) {
-                    Some(known) => *known = entry,
-                    None => state.registry.push(entry),
-                }
+            // The first part of a snapshot has all of it: what an earlier one named besides was let go of.
+            if !snapshot.registry.is_empty() {
+                state.registry = snapshot.registry;
             }
             snapshot.sources.into_iter().for_each(|source| state.sources.absorb(source));
             snapshot.commits.into_iter().for_each(|commit| state.commits.take(commit));

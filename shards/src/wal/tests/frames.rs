@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 fn stamp() -> Stamp {
     Stamp {
+        written: Timestamp(1_700_000_000_000_000_000),
         log: LOG,
         epoch: 3,
         shard: 2,

@@ -128,11 +128,7 @@ fn e8_nothing_blocks_the_executor() {
         let mut setup = Setup::plain(seed);
         setup.shards = (1, 3);
         setup.inputs[0].placement = Placement::Every;
-        let exact = crate::sim::script::OutputSetup {
-            kind: crate::sim::script::OutputKind::Exact,
-            options: setup.outputs[0].options,
-            present: true,
-        };
+        let exact = crate::sim::script::OutputSetup { kind: crate::sim::script::OutputKind::Exact, ..setup.outputs[0] };
         setup.outputs.push(exact);
         setup.pipelines[0].1.push(1);
         let mut cluster = Cluster::new(setup);

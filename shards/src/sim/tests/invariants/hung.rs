@@ -36,7 +36,7 @@ fn e8_forced_end_waits_for_no_job_and_no_sync() {
         let mut setup = Setup::plain(seed);
         setup.shards = (2, 2);
         let options = setup.outputs[0].options;
-        setup.outputs.push(OutputSetup { kind: OutputKind::Exact, options, present: true });
+        setup.outputs.push(OutputSetup { kind: OutputKind::Exact, options, ..setup.outputs[0] });
         setup.pipelines[0].1.push(1);
         let mut cluster = started(setup, 2);
         // Some letters are with the clerk when it begins.

@@ -1,6 +1,8 @@
 //! E1, E2: which output has which number, through starts that die while they change it, and after damage.
 
 use super::*;
+use crate::engine::{Plan, StartError, Waiting};
+use crate::env::Env as _;
 use crate::sim::oracle::Violation;
 use crate::sim::script::{OutputKind, OutputSetup};
 
@@ -62,6 +64,96 @@ fn e2_a_new_output_gets_nothing_of_the_one_whose_number_it_has() {
         assert_eq!(output.number.0, 0, "operation {operations}: the number is not given again");
         cluster.crash(Crash::Process);
         cluster.finish();
+    }
+}
+
+/// An output leaves, another one has its number and leaves too, and then it comes back, while a log of more shards is still drained that
+/// knows it under that number: it begins anew, and what the other one kept beside the log goes.
+#[test]
+fn e2_an_output_that_comes_back_is_not_taken_for_the_one_that_an_old_log_knows() {
+    let mut setup = Setup::plain(1);
+    setup.shards = (1, 2);
+    setup.inputs[0].placement = crate::plugin::Placement::Every;
+    setup.outputs = vec![setup.outputs[0]; 3];
+    setup.outputs[2].present = false;
+    setup.pipelines = vec![(vec![0], vec![1]), (Vec::new(), vec![0])];
+    let mut cluster = started(setup, 2);
+    cluster.ledger.state().outputs[1].mood = Mood { retry: 1000, ..Mood::default() };
+    work(&mut cluster, 20, 8);
+    cluster.run_for(SECOND * 3);
+    // The second log is drained from now on, and waits for output 1.
+    for present in [&[1, 2][..], &[1], &[0, 1]] {
+        cluster.crash(Crash::Process);
+        (0..3).for_each(|output| cluster.setup.outputs[output].present = present.contains(&output));
+        let others = present.iter().copied().filter(|output| *output != 1).collect();
+        cluster.setup.pipelines = vec![(vec![0], vec![1]), (Vec::new(), others)];
+        cluster.start(1).expect("a kill leaves a directory that can be opened");
+        let number = |index: usize| {
+            let at = present.iter().position(|output| *output == index)?;
+            cluster.alive().meters.outputs.iter().find(|meter| meter.output == at).map(|meter| meter.number.0)
+        };
+        let outside = cluster.simulation.disk().outside();
+        match (number(2), number(0)) {
+            (Some(0), None) => {
+                outside.create_dir_all("/data/outputs").expect("there is room");
+                outside.write("/data/outputs/0.state", b"of another").expect("there is room");
+            }
+            (None, None) => {}
+            (None, Some(0)) => {
+                assert!(outside.read("/data/outputs/0.state").is_err(), "it finds what another one kept")
+            }
+            other => panic!("the numbers are {other:?}"),
+        }
+        assert!(cluster.alive().meters.adopted.len() == 1, "the other log is still there");
+        cluster.run_for(SECOND * 3);
+    }
+    cluster.crash(Crash::Process);
+    cluster.finish();
+}
+
+/// An output for which events wait leaves: the start is refused with their number until they are given up, and an output that has another
+/// name now gets them.
+#[test]
+fn e2_a_start_is_refused_while_events_wait_for_an_output_that_left() {
+    for renamed in [false, true] {
+        let mut setup = Setup::plain(3);
+        setup.outputs = vec![setup.outputs[0]; 2];
+        setup.pipelines[0].1 = vec![0, 1];
+        let mut cluster = started(setup, 1);
+        cluster.ledger.state().outputs[0].mood = Mood { retry: 1000, ..Mood::default() };
+        work(&mut cluster, 10, 8);
+        cluster.run_for(SECOND * 2);
+        cluster.crash(Crash::Process);
+        let prepare = |cluster: &mut Cluster| {
+            let (disk, wall) =
+                (cluster.simulation.env(crate::env::ShardId(0)).disk().clone(), cluster.simulation.wall());
+            let plan = Plan { given_up: Vec::new(), ..cluster.setup.plan(1, &cluster.ledger) };
+            crate::engine::prepare::<crate::sim::SimEnv>(&disk, plan, wall, crate::stop::Stop::new())
+        };
+        cluster.setup.outputs[0].present = false;
+        cluster.setup.pipelines[0].1 = vec![1];
+        let all: u64 = cluster.ledger.state().sources.iter().map(|source| source.events()).sum();
+        for _ in 0..2 {
+            let refused = prepare(&mut cluster).err().expect("events wait");
+            let StartError::Waiting(waiting, _) = refused else { panic!("{refused}") };
+            assert_eq!(waiting, [Waiting { output: "output 0".into(), events: all }], "nothing was changed before");
+        }
+        if renamed {
+            cluster.setup.outputs[0].present = true;
+            cluster.setup.outputs[0].name = 7;
+            cluster.setup.pipelines[0].1 = vec![0, 1];
+            let engine = prepare(&mut cluster).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((engine.removed.len(), engine.renamed.len()), (0, 1));
+        } else {
+            cluster.start(1).expect("it is given up");
+            cluster.run_for(SECOND);
+            cluster.crash(Crash::Process);
+            assert_eq!(prepare(&mut cluster).err().map(|error| error.to_string()), None, "nothing waits any more");
+        }
+        cluster.finish();
+        let summary = cluster.ledger.check().expect("the judge was content a moment ago").swap_remove(0);
+        let discarded = summary.discarded.get("output_removed").copied().unwrap_or(0);
+        assert_eq!((summary.delivered > 0, discarded), if renamed { (true, 0) } else { (false, all) });
     }
 }
 

@@ -1,0 +1,149 @@
+//! Texts of the configuration in which the values of variables are told from what the file says.
+//!
+//! ```text
+//! U+FDD0 reference U+FDD1 value U+FDD2
+//! ```
+//!
+//! Guarantees: whoever reads a language (a condition, a template) out of such a text sees where a value begins and ends, whatever it
+//! holds; what is shown has the reference in its place. The three characters are none that texts may exchange, and are taken
+//! out of values. Most settings are no language: they get the text with its values in it, as [`plain`] gives it.
+
+use serde::de::{Deserializer, Error, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+
+const OPEN: char = '\u{fdd0}';
+const MIDDLE: char = '\u{fdd1}';
+const CLOSE: char = '\u{fdd2}';
+
+/// The name of a newtype whose content a reader of the configuration gives with its marks.
+pub const NEWTYPE: &str = "$marked";
+
+/// A value on its way into a text.
+pub fn push(reference: &str, value: &str, out: &mut String) {
+    let clean = |text: &str| text.replace([OPEN, MIDDLE, CLOSE], "\u{fffd}");
+    out.extend([OPEN.to_string(), clean(reference), MIDDLE.to_string(), clean(value), CLOSE.to_string()]);
+}
+
+/// The value at the beginning of a text, and what is behind it.
+pub fn value(text: &str) -> Option<(&str, &str)> {
+    let inside = text.strip_prefix(OPEN)?;
+    let (inside, behind) = inside.split_once(CLOSE)?;
+    inside.split_once(MIDDLE).map(|(_, value)| (value, behind))
+}
+
+/// Where the file itself says `pattern`.
+pub fn find(text: &str, pattern: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let found = from + text[from..].find(pattern)?;
+        // Behind the last mark before it: inside of a value that is the one in its middle, or at its beginning.
+        match text[..found].rfind([OPEN, MIDDLE, CLOSE]) {
+            Some(mark) if !text[mark..].starts_with(CLOSE) => from = found + text[found..].find(CLOSE)?,
+            _ => return Some(found),
+        }
+    }
+}
+
+/// Whether there is a value in a text.
+pub fn has_values(text: &str) -> bool {
+    text.contains(OPEN)
+}
+
+/// The text with its values.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    replaced(text, |_, value| value)
+}
+
+/// The text for people: with references.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    replaced(text, |reference, _| reference)
+}
+
+/// The text without its values: what the file says.
+pub fn written(text: &str) -> Cow<'_, str> {
+    replaced(text, |_, _| "")
+}
+
+fn replaced<'a>(text: &'a str, choose: impl Fn(&'a str, &'a str) -> &'a str) -> Cow<'a, str> {
+    let Some(first) = text.find(OPEN) else { return Cow::Borrowed(text) };
+    let (mut out, mut rest) = (text[..first].to_owned(), &text[first..]);
+    while let Some(inside) = rest.strip_prefix(OPEN) {
+        let Some((inside, behind)) = inside.split_once(CLOSE) else { break };
+        let (reference, value) = inside.split_once(MIDDLE).unwrap_or((inside, ""));
+        out.push_str(choose(reference, value));
+        let next = behind.find(OPEN).unwrap_or(behind.len());
+        out.push_str(&behind[..next]);
+        rest = &behind[next..];
+    }
+    Cow::Owned(out)
+}
+
+struct Text;
+
+impl<'de> Visitor<'de> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+/// Reads a text with its marks.
+pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_newtype_struct(NEWTYPE, Text)
+}
+
+/// The same where there may be none.
+pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Optional;
+    impl<'de> Visitor<'de> for Optional {
+        type Value = Option<String>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_none<E: Error>(self) -> Result<Option<String>, E> {
+            Ok(None)
+        }
+        fn visit_unit<E: Error>(self) -> Result<Option<String>, E> {
+            Ok(None)
+        }
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+            text(deserializer).map(Some)
+        }
+    }
+    deserializer.deserialize_option(Optional)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_told_from_what_the_file_says() {
+        let mut text = "a ".to_owned();
+        push("${X}", "1\u{fdd2}2", &mut text);
+        text.push_str(" b ");
+        push("${Y}", "", &mut text);
+        assert_eq!((plain(&text).as_ref(), shown(&text).as_ref()), ("a 1\u{fffd}2 b ", "a ${X} b ${Y}"));
+        assert_eq!(written(&text), "a  b ");
+        assert_eq!(
+            value(&text[2..]).map(|(value, behind)| (value, plain(behind).into_owned())),
+            Some(("1\u{fffd}2", " b ".to_owned()))
+        );
+        let braces = |text: &str| find(text, "}}");
+        let mut text = "{{ a".to_owned();
+        push("${X}", "b }} c", &mut text);
+        text.push_str(" }}");
+        assert_eq!((braces(&text), braces("}}"), braces("} }")), (Some(text.len() - 2), Some(0), None));
+        assert!(has_values(&text) && !has_values("a ${X}") && value("a").is_none());
+    }
+}
