@@ -36,6 +36,7 @@ pub mod gate;
 mod letters;
 mod options;
 mod pages;
+mod retries;
 pub mod source;
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
@@ -208,9 +209,10 @@ impl<E: Env> Deliverer<E> {
             let Some(mut output) = self.open(&mut backoff).await else { return };
             match self.deliver_all(output.as_mut()).await {
                 End::Reopen(reason) => {
-                    self.report(&reason);
                     self.go_back();
-                    if self.pause(&mut backoff, None).await {
+                    let wait = backoff.next(self.context.env.random(), None);
+                    self.fails(&reason, wait);
+                    if self.pause(wait, None).await {
                         return;
                     }
                 }
@@ -250,6 +252,7 @@ impl<E: Env> Deliverer<E> {
             let message = match opened {
                 Ok(Ok(output)) => {
                     self.again_bytes = self.again_bytes.map(|_| 0);
+                    self.recovers("it is open");
                     return Some(output);
                 }
                 Ok(Err(PluginError::Fatal(message))) => {
@@ -259,10 +262,11 @@ impl<E: Env> Deliverer<E> {
                 Ok(Err(PluginError::Retry(message))) => message,
                 Err(_) => "it panicked while it was opened".to_owned(),
             };
-            self.report(&message);
+            let wait = backoff.next(self.context.env.random(), None);
+            self.fails(&message, wait);
             self.show_oldest().await;
             // With nothing to deliver it need not open; what it has to deliver is waited for until the end is forced.
-            if self.pause(backoff, None).await || self.intakes.all_ended() && self.find_next().await.is_none() {
+            if self.pause(wait, None).await || self.intakes.all_ended() && self.find_next().await.is_none() {
                 return None;
             }
         }
@@ -434,30 +438,26 @@ impl<E: Env> Deliverer<E> {
             };
             match outcome {
                 Outcome::Delivered => {
+                    self.recovers("it delivers");
                     counters.sent_events.add(delivery.events);
                     counters.sent_bytes.add(delivery.bytes);
                     break;
                 }
                 Outcome::Rejected(events) => {
+                    self.recovers("it delivers");
                     self.reject(&delivery, events, &taken).await?;
                     break;
                 }
                 Outcome::Reopen(reason) => return Err(End::Reopen(reason)),
                 Outcome::Retry { after, error } => {
-                    counters.retries.add(1);
-                    self.report(&error);
-                    if let Some(ended) = self.ends_attempts(begun, &taken) {
-                        self.give_up(output, &delivery, &error, &taken, ended).await?;
-                        break;
-                    }
                     if output.has_progressed() {
                         backoff = Backoff::new(self.options.retry);
                     }
-                    delivery.attempt = delivery.attempt.saturating_add(1);
-                    // After the intakes have ended nothing but this output is waited for; the log keeps its events.
-                    if self.pause(&mut backoff, after).await {
-                        return Err(End::Forced);
+                    if let Some(ended) = self.retry(&mut backoff, after, &error, begun, &taken).await? {
+                        self.give_up(output, &delivery, &error, &taken, ended).await?;
+                        break;
                     }
+                    delivery.attempt = delivery.attempt.saturating_add(1);
                 }
             }
         }
@@ -532,21 +532,6 @@ impl<E: Env> Deliverer<E> {
         for (reader, position) in self.readers.iter_mut().zip(&self.committed) {
             reader.go_back(*position);
         }
-    }
-
-    /// Waits before the next attempt. True when the engine is forced to end meanwhile.
-    async fn pause(&mut self, backoff: &mut Backoff, after: Option<Duration>) -> bool {
-        let mut wait = backoff.next(self.context.env.random()).max(after.unwrap_or_default());
-        if self.options.when_full.gives_way() {
-            // It has to notice a log that fills up because of it.
-            wait = wait.min(COMMIT_INTERVAL);
-        }
-        let timer = self.context.env.sleep(wait);
-        let forced = async {
-            self.stop.reached(Phase::Forced).await;
-        };
-        or(timer, forced).await;
-        self.stop.phase() == Phase::Forced
     }
 
     async fn unless_forced<T>(&self, work: impl Future<Output = T>) -> Result<T, End> {
