@@ -21,7 +21,7 @@ use crate::codec::template::Template;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
-use crate::net::auth::Auth;
+use crate::net::auth::{Auth, Secret};
 use crate::net::client::Head;
 use crate::net::reply::Reply;
 use crate::net::tls::Tls;
@@ -85,6 +85,10 @@ pub struct Settings {
     /// How servers are verified, and a certificate for them.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// The HTTP proxy to go through, `http://user:password@host:port`, or `none`. By default the variables `HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `ALL_PROXY` and `NO_PROXY` say. Never shown.
+    #[serde(default)]
+    pub proxy: Option<Secret>,
     /// How bodies are compressed.
     #[serde(default)]
     pub compression: Compression,
@@ -141,7 +145,7 @@ impl Settings {
             return mistake("pipeline", "it is empty", "name a pipeline of the server, or leave it out");
         }
         let mut heads = Vec::new();
-        for endpoint in &plan.endpoints {
+        for endpoint in plan.ways.iter().map(|way| &way.endpoint) {
             if endpoint.path.contains('?') {
                 return mistake("endpoints", "an endpoint has a query", "leave `?` and what follows out");
             }
@@ -159,6 +163,7 @@ impl Settings {
             urls: &self.endpoints,
             auth: &self.auth,
             tls: &self.tls,
+            proxy: &self.proxy,
             content_type: "application/x-ndjson",
             compression: match self.compression {
                 Compression::None => BodyCompression::None,

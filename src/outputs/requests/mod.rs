@@ -185,8 +185,8 @@ impl<E: Env, P: Protocol> Requester<E, P> {
     /// An output that connects with its first request. `heads` has one for each endpoint of the plan.
     pub async fn open(env: E, plan: &Plan, heads: Vec<Head>, protocol: P) -> Result<Requester<E, P>, String> {
         let tls = plan.secured(&env).await?;
-        let targets = plan.endpoints.iter().cloned().zip(heads);
-        let client = |(endpoint, head)| Rc::new(Client::new(env.clone(), endpoint, head, tls.clone(), plan.timeout));
+        let targets = plan.ways.iter().cloned().zip(heads);
+        let client = |(way, head)| Rc::new(Client::new(env.clone(), way, head, tls.clone(), plan.timeout));
         let clients: Vec<_> = targets.map(client).collect();
         Ok(Requester {
             targets: Targets::new(clients.len()),
