@@ -1,5 +1,5 @@
-//! The reference parts of `docs/configuration.md` and `docs/transforms.md` are made of the schema and of what components and verbs
-//! say of themselves. `TAILWATER_BLESS=1 cargo test --test reference` writes them anew.
+//! The reference parts of `docs/configuration.md`, `docs/transforms.md` and `docs/answers.md` are made of the schema, of what components
+//! and verbs say of themselves, and of the table of answers. `TAILWATER_BLESS=1 cargo test --test reference` writes them anew.
 
 #[path = "reference/verbs.rs"]
 mod verbs;
@@ -11,6 +11,7 @@ use tailwater::config::component::{Row, Table};
 use tailwater::config::{self, Circumstances};
 use tailwater::inputs::InputConfig;
 use tailwater::outputs::OutputConfig;
+use tailwater::outputs::requests::meaning;
 use tailwater_shards::glommio_env::GlommioEnv;
 
 const BEGIN: &str = "<!-- reference: made by tests/reference.rs, do not edit by hand -->\n";
@@ -219,6 +220,16 @@ fn the_reference_in_the_docs_is_current() {
     compare("docs/configuration.md", &reference());
 }
 
+#[test]
+fn the_table_of_answers_in_the_docs_is_current() {
+    let mut table = "| status | the events are | look at | source |\n|---|---|---|---|\n".to_owned();
+    for row in &meaning::TABLE {
+        let condition = row.condition().replace('|', "\\|");
+        let _ = writeln!(table, "| {condition} | {} | {} | {} |", row.meaning.described(), row.look_at, row.source);
+    }
+    compare("docs/answers.md", &table);
+}
+
 /// What the variables of examples hold.
 fn variable(name: &str) -> String {
     if name.ends_with("_KEY") { "a key that is only an example".to_owned() } else { "x".to_owned() }
@@ -235,8 +246,11 @@ fn accepted(text: &str) -> Result<(), String> {
 fn every_example_of_the_docs_is_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |page: &str| std::fs::read_to_string(root.join(page)).expect("the page exists");
-    let text =
-        read("README.md") + &read("docs/configuration.md") + &read("docs/transforms.md") + &read("docs/trying.md");
+    let text = read("README.md")
+        + &read("docs/answers.md")
+        + &read("docs/configuration.md")
+        + &read("docs/transforms.md")
+        + &read("docs/trying.md");
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("pipelines:")).collect();
     assert!(!whole.is_empty(), "no whole configuration in the docs");

@@ -4,8 +4,8 @@
 //! request without an answer is sent again, so a server may see an event more than once; requests of one delivery are under way
 //! side by side, so events arrive in order within a request only. A request that a server refuses for good, by a status of 4xx, is
 //! halved until the events at fault stand alone: those are dead letters, the others are delivered. A server that refuses whatever
-//! it is sent is not asked about each ([`super::requests`]). A status that says that credentials (401, 403, 407), the URL (404, 405,
-//! 410, 414, 421) or headers (406, 411, 415, 417, 426, 428, 431) are wrong, not the events, is waited out.
+//! it is sent is not asked about each ([`super::requests`]). A status that says that credentials, the URL or headers are wrong, not the
+//! events, is waited out: [`super::requests::meaning`] has the table.
 //!
 //! Does not follow redirects or keep cookies.
 

@@ -3,9 +3,9 @@
 //! Guarantees: an event counts as delivered when the server said so for it. Events that the server is too busy for are sent again,
 //! alone; events that it refuses for good are dead letters with its reason, and the others of their request stay delivered. With
 //! `op: create` and an `id` an event that is sent twice, because an answer was lost or the process was killed, is there once; without
-//! an id at least once. A request that is refused as a whole with 400 is halved until the events at fault stand alone; so is one
-//! that is too large (413). Any other answer about the whole request, and one that does not speak of each event, says nothing about
-//! events: it is waited out.
+//! an id at least once. What a status and a type of error mean is the same for a request and for an event of it, and stands in one table
+//! ([`super::requests::meaning`]); how stores that are like these two answer stands in `answer.rs`. No answer has events sent again for
+//! ever that may have been taken.
 //!
 //! Does not make indexes, templates, data streams or pipelines, and does not look for further nodes of the cluster.
 
