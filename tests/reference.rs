@@ -1,6 +1,9 @@
-//! The reference parts of `docs/configuration.md`, `docs/transforms.md` and `docs/answers.md` are made of the schema, of what components
-//! and verbs say of themselves, and of the table of answers. `TAILWATER_BLESS=1 cargo test --test reference` writes them anew.
+//! The reference parts of `docs/configuration.md`, `docs/transforms.md`, `docs/metrics.md` and `docs/answers.md` are made of the schema, of
+//! what components and verbs say of themselves, and of the tables of metrics and of answers. `TAILWATER_BLESS=1 cargo test --test
+//! reference` writes them anew.
 
+#[path = "reference/metrics.rs"]
+mod metrics;
 #[path = "reference/verbs.rs"]
 mod verbs;
 

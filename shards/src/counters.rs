@@ -84,6 +84,26 @@ impl Discard {
             Discard::Aggregated => "aggregated",
         }
     }
+
+    /// The reason in one sentence, for documentation.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Discard::RingFull => "The ring of the input was full, and `ring.when_full` says to drop.",
+            Discard::WalFull => "The write-ahead log was full, and the output's `when_full` says to drop.",
+            Discard::LineTooLong => {
+                "The line was longer than `max_line_bytes`, and `line_too_long` says to discard it."
+            }
+            Discard::DeadLettersFull => "The event should have become a dead letter, and the queue was full.",
+            Discard::OutputRemoved => "The output was removed from the configuration while events waited for it.",
+            Discard::Damaged => "The bytes of the event in the write-ahead log were damaged.",
+            Discard::Filtered => "A transform dropped the event, or no output of the pipeline accepts it.",
+            Discard::Unparsed => "A parser could not parse the event, and `on_error` says to drop it.",
+            Discard::Oversized => "Transforms made the event longer than an event may be.",
+            Discard::Aggregated => {
+                "`aggregate` combined the event with others; the combined event continues in its place."
+            }
+        }
+    }
 }
 
 /// Discarded events by reason.
@@ -127,6 +147,14 @@ impl DeadLettered {
             DeadLettered::RetriesExhausted => "retries_exhausted",
         }
     }
+
+    /// The reason in one sentence, for documentation.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            DeadLettered::Rejected => "The destination refused the event permanently.",
+            DeadLettered::RetriesExhausted => "The event was not delivered within `retry.max_age`.",
+        }
+    }
 }
 
 /// Why bytes of a source could not be read.
@@ -147,6 +175,14 @@ impl Lost {
         match self {
             Lost::Truncated => "truncated",
             Lost::Deleted => "deleted",
+        }
+    }
+
+    /// The reason in one sentence, for documentation.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Lost::Truncated => "The file was truncated before its end was read.",
+            Lost::Deleted => "The file was deleted before its end was read, while no descriptor was open.",
         }
     }
 }

@@ -1,15 +1,16 @@
-//! Metrics: the one table of their names, and the Prometheus text made of the engine's counters.
+//! Metrics: the Prometheus text made of the engine's counters.
 //!
 //! Guarantees: a scrape reads counters and takes no lock that a shard waits for; what left is read before what came, so that
 //! no scrape shows more delivered than received. Buffered events are what was received or recovered and has neither been
-//! delivered, dead-lettered nor discarded. Does not keep history.
+//! delivered, dead-lettered nor discarded. Does not keep history, and names nothing: [`table`] does.
 
+use crate::telemetry::table::{self, Kind, Metric as Declared};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tailwater_shards::counters::{Counter as Counted, DeadLettered, Discard, Lost, ShardCounters, Trouble};
+use tailwater_shards::counters::{Counter as Counted, DeadLettered, Discard, LaneCounters, Lost, Trouble};
 use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
 use tailwater_shards::glommio_env::{PulseReading, RealDisk};
@@ -62,38 +63,46 @@ pub struct Totals {
 #[derive(Default)]
 struct Families(Vec<MetricFamily>);
 
-type Labels<'a> = &'a [(&'a str, &'a str)];
-
 impl Families {
-    fn add(&mut self, name: &str, help: &str, kind: MetricType, labels: Labels<'_>, value: f64) {
-        let mut metric = Metric::from_label(labels.iter().map(|(name, value)| label(name, value)).collect());
-        if kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
+    /// Adds a value; `labels` are the values of the declared labels in their order, and an empty one is left out.
+    fn add(&mut self, declared: &Declared, labels: &[&str], value: f64) {
+        debug_assert!(labels.len() == declared.labels.len(), "{} has other labels", declared.name);
+        let named = declared.labels.iter().zip(labels).filter(|(_, value)| !value.is_empty());
+        let mut metric = Metric::from_label(named.map(|(name, value)| label(name, value)).collect());
+        match declared.kind {
+            Kind::Counter => {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
         }
-        if let Some(family) = self.0.iter_mut().find(|family| family.name() == name) {
+        if let Some(family) = self.0.iter_mut().find(|family| family.name() == declared.name) {
             family.mut_metric().push(metric);
             return;
         }
         let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
+        family.set_name(declared.name.to_owned());
+        family.set_help(declared.help.to_owned());
+        family.set_field_type(match declared.kind {
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Gauge => MetricType::GAUGE,
+        });
         family.mut_metric().push(metric);
         self.0.push(family);
     }
 
-    fn counter(&mut self, name: &str, help: &str, labels: Labels<'_>, value: u64) {
-        self.add(name, help, MetricType::COUNTER, labels, value as f64);
+    fn count(&mut self, declared: &Declared, labels: &[&str], value: u64) {
+        self.add(declared, labels, value as f64);
     }
 
-    fn gauge(&mut self, name: &str, help: &str, labels: Labels<'_>, value: f64) {
-        self.add(name, help, MetricType::GAUGE, labels, value);
+    fn by_reason(&mut self, declared: &Declared, labels: [&str; 4], reason: &str, value: u64) {
+        let [id, kind, of_type, shard] = labels;
+        self.count(declared, &[id, kind, of_type, shard, reason], value);
     }
 }
 
@@ -103,16 +112,6 @@ fn label(name: &str, value: &str) -> LabelPair {
     pair.set_value(value.to_owned());
     pair
 }
-
-const RECEIVED: (&str, &str) =
-    ("tailwater_component_received_events_total", "Events cut from the source, or taken over from an earlier life.");
-const RECEIVED_BYTES: (&str, &str) = ("tailwater_component_received_bytes_total", "Bytes read from the source.");
-const SENT: (&str, &str) = ("tailwater_component_sent_events_total", "Events handed on.");
-const SENT_BYTES: (&str, &str) = ("tailwater_component_sent_bytes_total", "Bytes of event lines delivered.");
-const DISCARDED: (&str, &str) = ("tailwater_component_discarded_events_total", "Events let go, by reason.");
-const DEAD_LETTERED: (&str, &str) =
-    ("tailwater_component_dead_lettered_events_total", "Events that went to the dead letter queue, by reason.");
-const ERRORS: (&str, &str) = ("tailwater_component_errors_total", "Errors met and reported.");
 
 impl Exporter {
     /// Whether every shard has opened its log.
@@ -201,35 +200,29 @@ impl Exporter {
             let labels = labels_of(component, "output", &shard);
             let counters = &meter.counters;
             passed[meter.output] += counters.left();
-            families.counter(SENT.0, SENT.1, &labels, counters.sent_events.get());
-            families.counter(SENT_BYTES.0, SENT_BYTES.1, &labels, counters.sent_bytes.get());
+            families.count(&table::SENT, &labels, counters.sent_events.get());
+            families.count(&table::SENT_BYTES, &labels, counters.sent_bytes.get());
             for reason in Discard::ALL {
                 let sampled = match reason {
                     Discard::WalFull => self.meters.wal_full[meter.shard][usize::from(meter.number.0)].get(reason),
                     _ => 0,
                 };
                 let events = counters.discarded.get(reason) + sampled;
-                discarded(families, &labels, reason.name(), events);
+                families.by_reason(&table::DISCARDED, labels, reason.name(), events);
             }
             for reason in DeadLettered::ALL {
                 let events = counters.dead_lettered[reason as usize].get();
-                by_reason(families, DEAD_LETTERED, &labels, reason.name(), events);
+                families.by_reason(&table::DEAD_LETTERED, labels, reason.name(), events);
             }
-            families.counter(ERRORS.0, ERRORS.1, &labels, counters.errors.get());
-            let name = "tailwater_output_recovered_events_total";
-            let help = "Events that waited in the log when the process started.";
-            families.counter(name, help, &labels, counters.recovered_events.get());
-            let name = "tailwater_output_retries_total";
-            families.counter(name, "Deliveries tried again.", &labels, counters.retries.get());
-            let name = "tailwater_output_commits_total";
-            families.counter(name, "Cursor commits.", &labels, counters.commits.get());
-            let name = "tailwater_output_oldest_unacked_age_seconds";
-            let help = "Age of the oldest event that is not delivered; zero when nothing waits.";
-            families.gauge(name, help, &labels, age_seconds(counters.oldest_unacked.get()));
+            families.count(&table::ERRORS, &labels, counters.errors.get());
+            families.count(&table::RECOVERED, &labels, counters.recovered_events.get());
+            families.count(&table::RETRIES, &labels, counters.retries.get());
+            families.count(&table::COMMITS, &labels, counters.commits.get());
+            families.add(&table::OLDEST_UNACKED, &labels, age_seconds(counters.oldest_unacked.get()));
         }
         for (name, events) in &self.removed {
-            let labels = [("component_id", name.as_str()), ("component_kind", "output"), ("component_type", "")];
-            discarded(families, &labels, Discard::OutputRemoved.name(), *events);
+            let reason = Discard::OutputRemoved.name();
+            families.by_reason(&table::DISCARDED, [name, "output", "", ""], reason, *events);
         }
         passed
     }
@@ -241,75 +234,53 @@ impl Exporter {
             let logs = (0..self.meters.shards.len()).filter_map(|shard| self.meters.board.get(shard_id(shard)));
             let appended: u64 = logs.map(|log| log.appended(meter.number)).sum();
             let waiting = (i128::from(appended) - passed).max(0);
-            let labels =
-                [("component_id", &*component.id), ("component_kind", "output"), ("component_type", component.kind)];
-            let name = "tailwater_output_buffered_events";
-            families.gauge(name, "Events in the logs that wait for the output.", &labels, waiting as f64);
+            families.add(&table::BUFFERED, &[&component.id, "output", component.kind], waiting as f64);
         }
     }
 
     fn logs(&self, families: &mut Families) {
         for (index, counters) in self.meters.shards.iter().enumerate() {
             let shard = index.to_string();
-            let labels = [("shard", shard.as_str())];
-            let name = "tailwater_wal_sync_seconds_total";
-            families.add(
-                name,
-                "Time spent in syncs.",
-                MetricType::COUNTER,
-                &labels,
-                seconds(counters.sync_nanos.get()),
-            );
-            families.counter("tailwater_wal_syncs_total", "Syncs that succeeded.", &labels, counters.syncs.get());
-            let name = "tailwater_wal_full_total";
-            families.counter(name, "Times the intake waited for a full log.", &labels, counters.wal_full.get());
-            dead_letters(families, &labels, counters);
-            let name = "tailwater_plugin_panics_total";
-            families.counter(name, "Plugins started again after a panic.", &labels, counters.plugin_panics.get());
+            let labels = [shard.as_str()];
+            families.add(&table::SYNC_SECONDS, &labels, seconds(counters.sync_nanos.get()));
+            families.count(&table::SYNCS, &labels, counters.syncs.get());
+            families.count(&table::WAL_FULL, &labels, counters.wal_full.get());
+            families.count(&table::LETTERS, &labels, counters.dead_letters.get());
+            families.count(&table::LETTERS_DROPPED, &labels, counters.dead_letters_dropped.get());
+            families.count(&table::LETTERS_FULL, &labels, counters.dead_letters_full.get());
+            families.count(&table::LETTERS_DISK, &labels, counters.dead_letter_bytes.get());
+            families.count(&table::PANICS, &labels, counters.plugin_panics.get());
             let Some(log) = self.meters.board.get(shard_id(index)) else { continue };
-            let name = "tailwater_wal_disk_bytes";
-            families.gauge(name, "Bytes of segments, ready ones included.", &labels, log.disk_bytes() as f64);
-            let name = "tailwater_wal_segments";
-            families.gauge(name, "Segments that hold frames.", &labels, log.counters.segments.get() as f64);
-            let name = "tailwater_wal_appended_bytes_total";
-            families.counter(name, "Bytes of frames appended.", &labels, log.counters.bytes.get());
-            let name = "tailwater_wal_appended_frames_total";
-            families.counter(name, "Frames appended.", &labels, log.counters.frames.get());
-            let name = "tailwater_wal_appended_events_total";
-            families.counter(name, "Events appended.", &labels, log.counters.events.get());
+            families.count(&table::WAL_DISK, &labels, log.disk_bytes());
+            families.count(&table::WAL_SEGMENTS, &labels, log.counters.segments.get());
+            families.count(&table::WAL_BYTES, &labels, log.counters.bytes.get());
+            families.count(&table::WAL_FRAMES, &labels, log.counters.frames.get());
+            families.count(&table::WAL_EVENTS, &labels, log.counters.events.get());
         }
     }
 
     fn pipelines(&self, families: &mut Families) {
+        /// The reasons for which a pipeline discards.
+        const REASONS: [Discard; 5] =
+            [Discard::Filtered, Discard::Unparsed, Discard::Oversized, Discard::Aggregated, Discard::DeadLettersFull];
         for (shard, pipelines) in self.meters.pipelines.iter().enumerate() {
             let shard = shard.to_string();
             for (name, counters) in self.pipelines.iter().zip(&**pipelines) {
-                let labels = [("component_id", &**name), ("component_kind", "pipeline"), ("shard", &shard)];
+                let labels = [&**name, "pipeline", "", &shard];
                 let dead = counters.dead_lettered_events.get();
-                let let_go = counters.discarded.total() + dead;
-                by_reason(families, DEAD_LETTERED, &labels, "transform", dead);
-                for reason in [
-                    Discard::Filtered,
-                    Discard::Unparsed,
-                    Discard::Oversized,
-                    Discard::Aggregated,
-                    Discard::DeadLettersFull,
-                ] {
-                    discarded(families, &labels, reason.name(), counters.discarded.get(reason));
+                let stopped = counters.discarded.total() + dead;
+                families.by_reason(&table::DEAD_LETTERED, labels, "transform", dead);
+                for reason in REASONS {
+                    families.by_reason(&table::DISCARDED, labels, reason.name(), counters.discarded.get(reason));
                 }
                 let failures = counters.failures.get();
                 let received = counters.received_events.get();
                 let made = counters.made_events.get();
-                families.counter(SENT.0, SENT.1, &labels, (received + made).saturating_sub(let_go));
-                families.counter(RECEIVED.0, RECEIVED.1, &labels, received);
-                let name = "tailwater_pipeline_failures_total";
-                let help = "Times that a transform or a condition could not do its work on an event.";
-                families.counter(name, help, &labels, failures);
-                let name = "tailwater_pipeline_made_events_total";
-                families.counter(name, "Events that transforms made of others.", &labels, made);
-                let name = "tailwater_pipeline_held_events";
-                let help = "Events counted in aggregates that are not made yet.";
-                families.gauge(name, help, &labels, counters.held_events.get() as f64);
+                families.count(&table::SENT, &labels, (received + made).saturating_sub(stopped));
+                families.count(&table::RECEIVED, &labels, received);
+                families.count(&table::PIPELINE_FAILURES, &labels, failures);
+                families.count(&table::PIPELINE_MADE, &labels, made);
+                families.count(&table::PIPELINE_HELD, &labels, counters.held_events.get());
             }
         }
     }
@@ -320,94 +291,82 @@ impl Exporter {
             let shard = meter.shard.to_string();
             let labels = labels_of(component, "input", &shard);
             let counters = &meter.counters;
-            let lanes = meter.lanes.iter().map(|lane| lane.counters());
-            let mut waiting = 0;
-            let (mut dropped, mut taken, mut fill, mut full) = (0u64, 0u64, 0u64, 0u64);
-            let (mut replaced, mut unparsed, mut unread, mut letterless) = (0u64, 0u64, 0u64, 0u64);
-            for lane in lanes {
-                dropped += lane.dropped_events.get();
-                taken += lane.taken_events.get();
-                fill += lane.sent_bytes.get().saturating_sub(lane.taken_bytes.get());
-                full += lane.full.get();
-                waiting += lane.sent_events.get().saturating_sub(lane.taken_events.get());
-                replaced += lane.replaced_events.get();
-                unparsed += lane.unparsed_events.get();
-                unread += lane.dead_lettered_events.get();
-                letterless += lane.dlq_full_events.get();
-            }
-            families.counter(SENT.0, SENT.1, &labels, taken.saturating_sub(dropped + unread + letterless));
-            by_reason(families, DEAD_LETTERED, &labels, "parse", unread);
-            discarded(families, &labels, Discard::DeadLettersFull.name(), letterless);
+            let lanes = Lanes::sum(meter.lanes.iter().map(|lane| lane.counters()));
+            families.count(&table::SENT, &labels, lanes.taken.saturating_sub(lanes.stopped()));
+            families.by_reason(&table::DEAD_LETTERED, labels, "parse", lanes.dead_lettered);
+            families.by_reason(&table::DISCARDED, labels, Discard::DeadLettersFull.name(), lanes.letterless);
             for reason in [Discard::RingFull, Discard::LineTooLong] {
-                let at_the_ring = if reason == Discard::RingFull { dropped } else { 0 };
-                discarded(families, &labels, reason.name(), counters.discarded.get(reason) + at_the_ring);
+                let at_the_ring = if reason == Discard::RingFull { lanes.dropped } else { 0 };
+                let events = counters.discarded.get(reason) + at_the_ring;
+                families.by_reason(&table::DISCARDED, labels, reason.name(), events);
             }
-            families.counter(RECEIVED.0, RECEIVED.1, &labels, counters.received_events.get());
-            families.counter(RECEIVED_BYTES.0, RECEIVED_BYTES.1, &labels, counters.received_bytes.get());
-            let breaches: u64 = meter.lanes.iter().map(|lane| lane.counters().breaches.get()).sum();
-            families.counter(ERRORS.0, ERRORS.1, &labels, counters.errors.get() + breaches);
-            let name = "tailwater_ring_fill_bytes";
-            families.gauge(name, "Bytes of chunks on their way to the log.", &labels, fill as f64);
-            families.gauge("tailwater_ring_events", "Events on their way to the log.", &labels, waiting as f64);
-            families.counter("tailwater_ring_full_total", "Times the ring was found full.", &labels, full);
-            let name = "tailwater_input_truncated_events_total";
-            families.counter(name, "Events cut short.", &labels, counters.truncated_events.get());
-            let name = "tailwater_input_replaced_events_total";
-            families.counter(name, "Events in which bytes that are no UTF-8 were replaced.", &labels, replaced);
-            let name = "tailwater_input_unparsed_events_total";
-            families.counter(name, "Events that could not be parsed.", &labels, unparsed);
-            let name = "tailwater_file_unread_bytes";
-            families.gauge(name, "Bytes in followed files not yet read.", &labels, counters.unread_bytes.get() as f64);
-            families.gauge("tailwater_files", "Files being followed.", &labels, counters.files.get() as f64);
+            families.count(&table::RECEIVED, &labels, counters.received_events.get());
+            families.count(&table::RECEIVED_BYTES, &labels, counters.received_bytes.get());
+            families.count(&table::ERRORS, &labels, counters.errors.get() + lanes.breaches);
+            families.count(&table::RING_FILL, &labels, lanes.fill);
+            families.count(&table::RING_EVENTS, &labels, lanes.waiting);
+            families.count(&table::RING_FULL, &labels, lanes.full);
+            families.count(&table::TRUNCATED, &labels, counters.truncated_events.get());
+            families.count(&table::REPLACED, &labels, lanes.replaced);
+            families.count(&table::UNPARSED, &labels, lanes.unparsed);
+            families.count(&table::FILE_UNREAD, &labels, counters.unread_bytes.get());
+            families.count(&table::FILES, &labels, counters.files.get());
             for reason in Lost::ALL {
-                let mut labels = labels.to_vec();
-                labels.push(("reason", reason.name()));
-                let name = "tailwater_lost_bytes_total";
-                let help = "Bytes that vanished from a source before they could be read.";
-                families.counter(name, help, &labels, counters.lost_bytes[reason as usize].get());
+                let bytes = counters.lost_bytes[reason as usize].get();
+                families.by_reason(&table::LOST, labels, reason.name(), bytes);
             }
         }
     }
 
     fn process(&self, families: &mut Families) {
         for (index, pulse) in (self.pulses)().iter().enumerate() {
-            let shard = index.to_string();
-            let labels = [("shard", shard.as_str())];
-            let name = "tailwater_shard_stalls_total";
-            families.counter(name, "Times a shard was found not to move.", &labels, pulse.stalls);
+            families.count(&table::STALLS, &[&index.to_string()], pulse.stalls);
         }
-        let name = "tailwater_log_lines_dropped_total";
-        families.counter(name, "Lines of the own log that were dropped.", &[], (self.log_dropped)());
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        families.gauge("tailwater_build_info", "The version that runs.", &version, 1.0);
+        families.count(&table::LOG_LINES_DROPPED, &[], (self.log_dropped)());
+        families.add(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
     }
 }
 
-fn labels_of<'a>(component: &'a ComponentLabels, kind: &'a str, shard: &'a str) -> [(&'a str, &'a str); 4] {
-    [("component_id", &component.id), ("component_kind", kind), ("component_type", component.kind), ("shard", shard)]
+/// What the lanes of an input count, summed.
+#[derive(Default)]
+struct Lanes {
+    dropped: u64,
+    taken: u64,
+    fill: u64,
+    full: u64,
+    waiting: u64,
+    replaced: u64,
+    unparsed: u64,
+    dead_lettered: u64,
+    letterless: u64,
+    breaches: u64,
 }
 
-fn discarded(families: &mut Families, labels: Labels<'_>, reason: &str, events: u64) {
-    by_reason(families, DISCARDED, labels, reason, events);
+impl Lanes {
+    fn sum<'a>(lanes: impl Iterator<Item = &'a LaneCounters>) -> Lanes {
+        lanes.fold(Lanes::default(), |mut sum, lane| {
+            sum.dropped += lane.dropped_events.get();
+            sum.taken += lane.taken_events.get();
+            sum.fill += lane.sent_bytes.get().saturating_sub(lane.taken_bytes.get());
+            sum.full += lane.full.get();
+            sum.waiting += lane.sent_events.get().saturating_sub(lane.taken_events.get());
+            sum.replaced += lane.replaced_events.get();
+            sum.unparsed += lane.unparsed_events.get();
+            sum.dead_lettered += lane.dead_lettered_events.get();
+            sum.letterless += lane.dlq_full_events.get();
+            sum.breaches += lane.breaches.get();
+            sum
+        })
+    }
+
+    /// Events that did not get to the pipelines.
+    fn stopped(&self) -> u64 {
+        self.dropped + self.dead_lettered + self.letterless
+    }
 }
 
-fn by_reason(families: &mut Families, family: (&str, &str), labels: Labels<'_>, reason: &str, events: u64) {
-    let mut labels = labels.to_vec();
-    labels.push(("reason", reason));
-    families.counter(family.0, family.1, &labels, events);
-}
-
-/// The dead letter queue of one shard.
-fn dead_letters(families: &mut Families, labels: Labels<'_>, counters: &ShardCounters) {
-    let name = "tailwater_dlq_letters_total";
-    families.counter(name, "Dead letters stored.", labels, counters.dead_letters.get());
-    let name = "tailwater_dlq_dropped_letters_total";
-    let help = "Dead letters that a full queue had no room for, or that went to make room.";
-    families.counter(name, help, labels, counters.dead_letters_dropped.get());
-    let name = "tailwater_dlq_full_total";
-    families.counter(name, "Times a dead letter waited for room.", labels, counters.dead_letters_full.get());
-    let name = "tailwater_dlq_bytes";
-    families.gauge(name, "Bytes of dead letters on disk.", labels, counters.dead_letter_bytes.get() as f64);
+fn labels_of<'a>(component: &'a ComponentLabels, kind: &'a str, shard: &'a str) -> [&'a str; 4] {
+    [&component.id, kind, component.kind, shard]
 }
 
 fn seconds(nanos: u64) -> f64 {

@@ -7,6 +7,8 @@ use crate::metrics;
 use crate::product::Product;
 use crate::running::{Running, append};
 use crate::wait::wait_for;
+use std::collections::BTreeSet;
+use tailwater::telemetry::table;
 
 /// Runs the product over `logs/` while `write` writes all lines, then ends it and checks that each line arrived once.
 fn follow(name: &str, shards: usize, include: &str, write: impl FnOnce(&Case, &mut LineWriter, &mut Seen)) -> Case {
@@ -59,6 +61,15 @@ fn check_metrics(case: &Case) {
             metrics::sum(case.admin_port, "tailwater_component_sent_events_total", &["component_kind=\"output\""])?;
         if (received, sent) == (LINES, LINES) { Ok(()) } else { Err(format!("received {received}, sent {sent}")) }
     });
+    check_declared(&metrics::get(case.admin_port, "/metrics").expect("/metrics").1);
+}
+
+/// A scrape has each metric that is declared, and no other.
+fn check_declared(scrape: &str) {
+    let kinds = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let served: BTreeSet<String> = kinds.map(ToOwned::to_owned).collect();
+    let all = table::ALL.iter().map(|metric| format!("{} {}", metric.name, metric.kind.name()));
+    assert_eq!(served, all.collect::<BTreeSet<String>>());
 }
 
 /// Each event says where it came from; the offsets are those of its line.

@@ -40,7 +40,10 @@ impl Pages {
         {
             return true;
         }
-        self.wanted.set(Some((place, place.offset + length.max(STRETCH_BYTES))));
+        let end = place.offset + length.max(STRETCH_BYTES);
+        // Nothing was written behind the tail: bringing that in would only make pages of zeros.
+        let end = if place.segment == tail.segment { end.min(tail.offset.max(place.offset + length)) } else { end };
+        self.wanted.set(Some((place, end)));
         false
     }
 
@@ -79,5 +82,26 @@ impl<D: Disk> ColdPages<D> {
 
     fn length(&self) -> usize {
         self.end.saturating_sub(self.offset) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(segment: u64, offset: u64) -> Place {
+        Place { segment, offset }
+    }
+
+    #[test]
+    fn nothing_behind_the_tail_is_brought_in() {
+        let tail = place(3, 4096);
+        let pages = Pages::new(tail);
+        assert!(!pages.allow(place(3, 64), 96, tail));
+        assert_eq!(pages.wanted.get(), Some((place(3, 64), 4096)));
+        pages.are_in();
+        assert!(pages.allow(place(3, 160), 3936, tail));
+        assert!(!pages.allow(place(2, 64), 96, tail), "a whole stretch of a segment before");
+        assert_eq!(pages.wanted.get(), Some((place(2, 64), 64 + STRETCH_BYTES)));
     }
 }

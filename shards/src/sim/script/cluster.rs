@@ -40,7 +40,7 @@ pub struct Life {
     /// Bytes of the largest segment that any life up to this one may have made, and the most segments that one was allowed.
     pub(super) segment_bytes_max: u64,
     pub(super) segments_allowed_max: u64,
-    /// Losses of power and rotten frames so far: each may have left a hole in what the logs know of a source.
+    /// Losses of power, kills of windows and rotten frames so far: each may have left a hole in what the logs know of a source.
     pub(super) holes: u64,
     /// A fresh event has passed and nothing was made since: all that was decided is committed.
     pub(super) rests: bool,
@@ -81,7 +81,7 @@ pub struct Cluster {
     pub(super) rotten: Vec<Rotten>,
     pub(super) unreported: Vec<Rotten>,
     pub(super) vanished: Vec<Vanished>,
-    power_losses: u64,
+    holes_left: u64,
     /// Positions of earlier lives were not recorded, by a breach of the contract.
     has_clung: bool,
     segment_bytes_max: u64,
@@ -115,7 +115,7 @@ impl Cluster {
             rotten: Vec::new(),
             unreported: Vec::new(),
             vanished: Vec::new(),
-            power_losses: 0,
+            holes_left: 0,
             has_clung: false,
             segment_bytes_max: 0,
             segments_allowed_max: 0,
@@ -164,7 +164,7 @@ impl Cluster {
             files_before: (most(&|files| files.0 as u64), most(&|files| files.1)),
             segment_bytes_max: self.segment_bytes_max,
             segments_allowed_max: self.segments_allowed_max,
-            holes: self.power_losses + (self.rotten.len() + self.vanished.len()) as u64,
+            holes: self.holes_left + (self.rotten.len() + self.vanished.len()) as u64,
             rests: false,
             running,
         });
@@ -299,7 +299,8 @@ impl Cluster {
             let absent = (0..self.setup.outputs.len()).filter(|output| !self.settled_outputs.contains(output));
             absent.for_each(|output| oracle.gone(OutputIndex(output as u8)));
         }
-        self.power_losses += u64::from(kind == Crash::Power);
+        // A kill leaves one where windows held lines before a range that a lane had dropped.
+        self.holes_left += u64::from(kind == Crash::Power || self.setup.holding != Holding::None);
         self.life = None;
         self.simulation.crash(kind);
         self.ledger.restarted(self.simulation.now(), kind == Crash::Power, up);

@@ -258,9 +258,11 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             ledger.opens(index, env.shard().0);
             let opened = env.blocking(move || {
                 let file = disk.open(&path, Open::Create)?;
-                let beyond = file.stat()?.length.saturating_sub(committed);
-                // What is more than comes again stays, as far as it is whole.
-                let length = if again_bytes.is_some_and(|again| beyond <= again) { committed } else { synced };
+                let there = file.stat()?.length;
+                let beyond = there.saturating_sub(committed);
+                // What is more than comes again stays, as far as it is whole; a start that was cut off may have cut it.
+                let length =
+                    if again_bytes.is_some_and(|again| beyond <= again) { committed } else { synced.min(there) };
                 file.truncate(length)?;
                 disk.sync_dir(path.parent().unwrap_or(&path))?;
                 Ok::<_, std::io::Error>((file, length, beyond))
