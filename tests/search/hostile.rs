@@ -24,7 +24,7 @@ const TIMEOUT_SECONDS: u32 = 2;
 type Saying = fn(&mut TcpStream, usize) -> io::Result<()>;
 
 /// What must be in the product's log, and what the server says to a request with so many events.
-const SAYINGS: [(&str, Saying); 13] = [
+const SAYINGS: [(&str, Saying); 11] = [
     ("when it is inflated", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         let mut bomb = GzEncoder::new(stream, Compression::fast());
@@ -57,14 +57,7 @@ const SAYINGS: [(&str, Saying); 13] = [
         forever(|| stream.write_all(b"x: y\r\n"))
     }),
     ("invalid HTTP", |stream, _| stream.write_all(b"\x00\xff 42 OK\r\n\r\n{\"errors\":false,\"items\":[]}")),
-    ("the answer speaks of 1 events", |stream, _| {
-        say(stream, "{\"errors\":true,\"items\":[{\"index\":{\"status\":201}}]}")
-    }),
-    ("the answer speaks of 0 events", |stream, _| say(stream, "{\"errors\":false}")),
-    ("the answer speaks of", |stream, events| {
-        let items = vec!["{\"index\":{\"status\":201}}"; events - 1].join(",");
-        say(stream, &format!("{{\"errors\":false,\"items\":[{items}]}}"))
-    }),
+    ("the answer speaks of 0 events", |stream, _| say(stream, "{\"errors\":true}")),
     ("no answer to a bulk request", |stream, events| {
         let items = vec!["{\"index\":{\"error\":{}}}"; events].join(",");
         say(stream, &format!("{{\"errors\":true,\"items\":[{items}]}}"))
@@ -126,7 +119,8 @@ fn run(scene: &Scene, warnings: &[&'static str], sent: u64, rejected: u64) -> St
 fn answers_that_are_none_cost_little_and_lose_nothing() {
     for (warning, saying) in SAYINGS {
         let server = Server::start(move |number, _| if number < EVIL { Plan::Say(saying) } else { Plan::Take });
-        let scene = scene("hostile", &server, "");
+        // Small requests: a server that closes while it is still sent a large one may not be heard.
+        let scene = scene("hostile", &server, ", batch: {max_age: 0s}");
         let log = run(&scene, &[warning], LINES, 0);
         assert!(log.contains(warning), "{warning} is not in {log}");
         assert!(log.lines().all(|line| line.len() < 4096), "a server fills the log");

@@ -400,7 +400,8 @@ impl<E: Env, P: Protocol> Requester<E, P> {
                 }
                 failure.add(error + &request, after);
             }
-            Verdict::Unclear(_) if part.events() > 1 => {
+            Verdict::Unclear(error) if part.events() > 1 => {
+                tracing::info!("halves of a request are sent, to see which of its events were taken: {}", named(error));
                 part.halves().into_iter().flatten().rev().for_each(|half| self.left.push_front(half));
             }
             Verdict::Unclear(error) | Verdict::Doubtful(error) => {
