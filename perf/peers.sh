@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the programs that Tailwater is compared with, as far as package registries offer them: rsyslog and syslog-ng from
-# Debian, Telegraf from the Go registry. Starts none of them. What is there already is left alone.
+# Installs the programs with which Tailwater is compared, if a package registry offers them: rsyslog and syslog-ng from Debian,
+# Telegraf from the Go registry. Starts none of them. Existing installations are not changed.
 #
-#   bash perf/peers.sh [rsyslog] [syslog-ng] [telegraf]      all without a name
+#   bash perf/peers.sh [rsyslog] [syslog-ng] [telegraf]      without a name: all of them
 #
-# The two from Debian exclude each other as packages, so they are unpacked, and only their libraries are installed. Everything is
-# kept in ${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/peers, whose bin/ perf/run.sh puts on its PATH.
+# The two Debian packages conflict with each other, so they are only unpacked, and only their libraries are installed. Everything
+# is installed in ${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/peers. perf/run.sh adds the folder's bin/ to its PATH.
 set -euo pipefail
 exec </dev/null
 export DEBIAN_FRONTEND=noninteractive
@@ -17,15 +17,15 @@ die() { say "$*" >&2; exit 1; }
 
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n --preserve-env=DEBIAN_FRONTEND "$@"; fi; }
 
-# Libraries that a package needs.
+# Prints the libraries that a package depends on.
 libraries() {
     apt-cache depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances "$1" |
         sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p'
 }
 
-# unpack PACKAGE: its files in $peers/PACKAGE, its libraries installed.
+# unpack PACKAGE: unpacks its files into $peers/PACKAGE and installs its libraries.
 unpack() {
-    command -v apt-get >/dev/null || die "knows Debian and its relatives only: install $1 yourself"
+    command -v apt-get >/dev/null || die "this script can use only apt-get: install $1 yourself"
     if [ -z "${updated:-}" ]; then as_root apt-get update -qq; updated=1; fi
     # shellcheck disable=SC2046
     as_root apt-get install -y -qq --no-install-recommends $(libraries "$1") >/dev/null
@@ -35,7 +35,7 @@ unpack() {
     rm -rf "${peers:?}/$1" && mv "$new" "$peers/$1"
 }
 
-# wrapper NAME LINE...: a command in bin/ that becomes the program, so that what is measured is the program.
+# wrapper NAME LINE...: creates a command in bin/ that replaces itself with the program, so that only the program is measured.
 wrapper() {
     local name="$1"; shift
     printf '#!/bin/sh\n' >"$peers/bin/.$name"
@@ -71,11 +71,11 @@ telegraf() {
     local go tags
     tags=custom,inputs.tail,inputs.internal,outputs.file,outputs.discard,outputs.http,outputs.elasticsearch
     tags="$tags,parsers.value,parsers.json_v2,parsers.json,processors.starlark,serializers.influx,serializers.json,serializers.template"
-    # One that was built for fewer scenarios is built again.
+    # A binary that was built with other modules is built again.
     [ -x "$peers/bin/telegraf" ] && [ "$(cat "$peers/telegraf.tags" 2>/dev/null)" = "$tags" ] && return
     go="$(command -v go || echo /usr/local/go/bin/go)"
-    [ -x "$go" ] || die "telegraf is built with Go: install Go 1.25 or newer"
-    say "telegraf from the Go registry: some minutes"
+    [ -x "$go" ] || die "building telegraf needs Go: install Go 1.25 or newer"
+    say "building telegraf from the Go registry, which takes some minutes"
     GOBIN="$peers/bin" GOFLAGS=-buildvcs=false GOTOOLCHAIN=auto "$go" install -ldflags \
         '-s -w -X github.com/influxdata/telegraf/internal.Version=1.37.2' -tags "$tags" github.com/influxdata/telegraf/cmd/telegraf@v1.37.2
     printf '%s\n' "$tags" >"$peers/telegraf.tags"
@@ -85,7 +85,7 @@ telegraf() {
 for peer in "$@"; do
     case "$peer" in
         rsyslog | syslog-ng | telegraf) "$peer" ;;
-        *) die "unknown peer $peer: rsyslog, syslog-ng or telegraf" ;;
+        *) die "unknown peer $peer: use rsyslog, syslog-ng or telegraf" ;;
     esac
 done
 "$peers/bin/rsyslogd" -v 2>/dev/null | head -1 || true

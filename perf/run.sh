@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Measures the product: builds it in release mode, sends numbered lines through it and, where installed, through its peers
-# (perf/peers.sh installs three of them), and prints one table. Needs nothing but cargo; asks for nothing; takes some minutes.
+# Measures the product: builds it in release mode, sends numbered lines through it and through its installed peers
+# (perf/peers.sh installs three of them), and prints one table. Needs only cargo, asks no questions, takes some minutes.
 #
 #   bash perf/run.sh [--keep] [--docs] [options of tailwater-perf run]
 #
-# Options are such as --rounds 5, --lines 10000000, --only latency,idle, --data json; an unknown one prints all. Results are also
-# written to ~/.cache/tailwater/perf/; with --keep to perf/results/, with --docs also into docs/performance.md. TMPDIR chooses the disk:
-# 8 GB. A peer of the PATH takes part unless perf/peers.sh made one, which has the modules that the scenarios need.
+# Examples of options: --rounds 5, --lines 10000000, --only latency,idle, --data json. An unknown option prints the list. Results
+# are also written to ~/.cache/tailwater/perf/; with --keep to perf/results/ instead, with --docs also into docs/performance.md.
+# TMPDIR selects the disk, which needs 8 GB. A peer installed by perf/peers.sh is preferred to one on the PATH, because it has the
+# modules that the scenarios need.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/tailwater"
@@ -31,7 +32,7 @@ commit="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 cargo build --release --locked --quiet -p tailwater -p tailwater-perf
 release="$CARGO_TARGET_DIR/release"
 for peer in rsyslogd syslog-ng telegraf; do
-    command -v "$peer" >/dev/null || echo "$peer is not installed and not in this run; perf/peers.sh installs it" >&2
+    command -v "$peer" >/dev/null || echo "$peer is not installed, so it is not measured; perf/peers.sh installs it" >&2
 done
 "$release/tailwater-perf" run --tailwater "$release/tailwater" --scenarios perf/scenarios \
     --commit "$commit, $(date -u +%Y-%m-%d)" --keep "$result" "${arguments[@]}"

@@ -2,6 +2,8 @@
 
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/first_steps.rs"]
+mod first_steps;
 #[path = "cli/letters.rs"]
 mod letters;
 #[path = "cli/missing.rs"]
@@ -79,7 +81,7 @@ fn exit_codes_tell_usage_configuration_and_success_apart() {
 fn environment_lowers_the_tier_of_the_processor() {
     let doctor = |tier| command(&["doctor"]).env("TAILWATER_TIER", tier).output().expect("the binary runs");
     let output = doctor("portable");
-    assert!(text(&output.stdout).contains("bytes are looked at with portable"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("events are parsed with portable"), "{}", text(&output.stdout));
     let output = doctor("sse9");
     assert_eq!(output.status.code(), Some(64));
     assert!(text(&output.stderr).contains("TAILWATER_TIER is \"sse9\""), "{}", text(&output.stderr));
@@ -248,7 +250,7 @@ fn wal_check_reports_a_damaged_segment_and_leaves_it_as_it_is() {
     assert!(text(&check.stdout).contains("damaged: segment 1"), "{}", text(&check.stdout));
     let cat = tailwater(&["wal", "cat", "--data-dir", root]);
     assert_eq!(text(&cat.stdout), (2..6).map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>());
-    assert!(text(&cat.stderr).contains("1 damaged places were passed over"), "{}", text(&cat.stderr));
+    assert!(text(&cat.stderr).contains("1 damaged places were skipped"), "{}", text(&cat.stderr));
     assert!(bytes_below(directory.path()) == before, "a verb that only looks has written");
 }
 
@@ -259,7 +261,7 @@ fn wal_verbs_say_that_an_engine_is_running() {
     let output = tailwater(&["wal", "ls", "--data-dir", directory.path().to_str().expect("UTF-8")]);
     drop(held);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stderr).contains("a running Tailwater writes here"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("Tailwater is running here"), "{}", text(&output.stderr));
 }
 
 #[test]

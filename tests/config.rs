@@ -114,7 +114,7 @@ outputs:
     for (place, what) in [
         ("case.yaml:9:", "there is no column `address`; its header has `name`, `team`"),
         ("case.yaml:11:", "none.csv: No such file"),
-        ("case.yaml:12:", "it is no MaxMind file"),
+        ("case.yaml:12:", "it is not a MaxMind file"),
         ("case.yaml:18:", "ca.pem cannot be read: No such file"),
         ("case.yaml:18:", "cert.pem cannot be read: No such file"),
         ("case.yaml:18:", "no.pem holds no private key"),

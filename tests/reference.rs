@@ -1,6 +1,6 @@
-//! The reference parts of `docs/configuration.md`, `docs/transforms.md`, `docs/metrics.md` and `docs/answers.md` are made of the schema, of
-//! what components and verbs say of themselves, and of the tables of metrics and of answers. `TAILWATER_BLESS=1 cargo test --test
-//! reference` writes them anew.
+//! The reference parts of `docs/configuration.md`, `docs/transforms.md`, `docs/metrics.md` and `docs/answers.md` are generated from the
+//! schema, the descriptions of components and transforms, and the tables of metrics and of answers. `TAILWATER_BLESS=1 cargo test --test
+//! reference` generates them again.
 
 #[path = "reference/metrics.rs"]
 mod metrics;
@@ -38,7 +38,7 @@ impl Reference {
         name.and_then(|name| self.definitions.get(name)).unwrap_or(schema)
     }
 
-    /// What may be written there, in a few words.
+    /// The accepted values, in a few words.
     fn values(&self, schema: &Value) -> String {
         let all = |list: &Value| -> Vec<String> {
             let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -49,7 +49,7 @@ impl Reference {
         match named {
             "#/$defs/ByteSize" => return "size".to_owned(),
             "#/$defs/Period" | "#/$defs/DrainTimeout" => return "duration".to_owned(),
-            "#/$defs/Step" => return "[verb](transforms.md)".to_owned(),
+            "#/$defs/Step" => return "[transform](transforms.md)".to_owned(),
             "#/$defs/Path" => return "field".to_owned(),
             "#/$defs/Pattern" => return "regular expression".to_owned(),
             "#/$defs/Condition" => return "[condition](expressions.md)".to_owned(),
@@ -76,7 +76,7 @@ impl Reference {
             return all(list).join(", ");
         }
         match schema.get("type") {
-            // A single text is taken where a list is: said once, above the tables.
+            // A single string is accepted instead of a list: said once, above the tables.
             Some(Value::Array(kinds)) if kinds.iter().any(|kind| kind == "array") => self.word("array", schema),
             Some(Value::Array(kinds)) => {
                 let kinds = kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null");
@@ -136,7 +136,7 @@ impl Reference {
     }
 }
 
-/// A key that may be left out is written as a choice between its type and null.
+/// The schema of an optional key is a choice between its type and null.
 fn without_null(schema: &Value) -> &Value {
     let choices = schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     match choices {
@@ -145,7 +145,7 @@ fn without_null(schema: &Value) -> &Value {
     }
 }
 
-/// What each word of a choice means.
+/// The meaning of each word of a choice.
 fn choices(schema: &Value) -> String {
     let list = schema.get("oneOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let meaning = |choice: &Value| {
@@ -156,7 +156,7 @@ fn choices(schema: &Value) -> String {
     list.iter().filter_map(meaning).collect()
 }
 
-/// A default as a file would have it.
+/// A default as written in a file.
 fn shown(default: &Value) -> String {
     match default {
         Value::String(text) => format!("`{text}`"),
@@ -171,7 +171,6 @@ fn shown(default: &Value) -> String {
 
 fn word(kind: &str) -> &str {
     match kind {
-        "string" => "text",
         "integer" => "number",
         "boolean" => "`true`, `false`",
         "object" => "map",
@@ -199,7 +198,7 @@ fn reference() -> String {
     reference.out.trim_start().to_owned()
 }
 
-/// Compares what stands between the marks of a page with what is made, or writes it there.
+/// Compares the part of a page between the marks with the generated text, or writes it there.
 fn compare(page: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     let text = std::fs::read_to_string(&path).expect("the page exists");
@@ -233,7 +232,7 @@ fn the_table_of_answers_in_the_docs_is_current() {
     compare("docs/answers.md", &table);
 }
 
-/// What the variables of examples hold.
+/// The values of the variables in examples.
 fn variable(name: &str) -> String {
     if name.ends_with("_KEY") { "a key that is only an example".to_owned() } else { "x".to_owned() }
 }
@@ -249,11 +248,17 @@ fn accepted(text: &str) -> Result<(), String> {
 fn every_example_of_the_docs_is_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |page: &str| std::fs::read_to_string(root.join(page)).expect("the page exists");
-    let text = read("README.md")
-        + &read("docs/answers.md")
-        + &read("docs/configuration.md")
-        + &read("docs/transforms.md")
-        + &read("docs/trying.md");
+    let text = [
+        "README.md",
+        "docs/answers.md",
+        "docs/configuration.md",
+        "docs/transforms.md",
+        "docs/trying.md",
+        "docs/pipelines.md",
+        "docs/times.md",
+    ]
+    .map(read)
+    .concat();
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("pipelines:")).collect();
     assert!(!whole.is_empty(), "no whole configuration in the docs");

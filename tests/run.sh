@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs every test of the workspace on a machine that may have nothing yet: installs what the tests need through the ordinary
-# package managers, builds outside the clone, and ends with one line of totals. Fails when a test fails or none ran; with
-# UNCHECKED=refused also when a test says that something could not be checked.
+# Runs every test of the workspace, also on a machine without any tools: installs what the tests need with the system's package
+# manager, builds outside the clone, and prints one line of totals at the end. Fails if a test fails or if no test ran. With
+# UNCHECKED=refused it also fails if a test reports that it could not check something.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 export DEBIAN_FRONTEND=noninteractive CARGO_TERM_COLOR=never
-# Tools for file systems are where only root looks by default.
+# File system tools are in directories that are on the PATH of root only.
 export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/target}"
 
@@ -14,7 +14,7 @@ say() { printf '== %s\n' "$*"; }
 die() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# A command and the Debian package that brings it.
+# Commands, each with the Debian package that contains it.
 NEEDED="cc:build-essential c++:build-essential make:build-essential git:git curl:curl setpriv:util-linux strace:strace
     mount:mount xfs_io:xfsprogs mkfs.ext4:e2fsprogs pip3:python3-pip"
 
@@ -27,7 +27,7 @@ install_packages() {
     say "installing ${missing[*]}"
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
-        have sudo || die "missing ${missing[*]}, and neither root nor sudo to install them"
+        have sudo || die "missing packages: ${missing[*]}. Installing them needs root or sudo: install them and run this script again"
         as_root=(sudo -n --preserve-env=DEBIAN_FRONTEND)
     fi
     if have apt-get; then
@@ -36,10 +36,10 @@ install_packages() {
     elif have dnf; then
         "${as_root[@]}" dnf install -y -q gcc gcc-c++ make git curl util-linux strace xfsprogs e2fsprogs python3-pip
     else
-        die "missing ${missing[*]}, and neither apt-get nor dnf to install them with: install them and run this again"
+        die "missing packages: ${missing[*]}. This script can use only apt-get or dnf: install them and run this script again"
     fi
     for pair in $NEEDED; do
-        have "${pair%%:*}" || die "${pair%%:*} is still missing after the installation of ${pair##*:}"
+        have "${pair%%:*}" || die "the command ${pair%%:*} is still missing after installing the package ${pair##*:}"
     done
 }
 
@@ -48,14 +48,14 @@ install_rust() {
         say "installing the Rust toolchain with rustup"
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --no-modify-path --profile minimal --default-toolchain none
     fi
-    # rustup reads rust-toolchain.toml and fetches what it names; a plain cargo must be new enough by itself.
+    # rustup reads rust-toolchain.toml and installs that toolchain. A cargo without rustup must be new enough already.
     if have rustup; then
         rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install
     fi
     cargo --version
 }
 
-# Sums the `test result:` lines of a log: passed, failed, binaries; and counts what a test that passed says it could not check.
+# Adds up the `test result:` lines of a log: passed, failed, binaries. Also counts the NOT CHECKED reports of passed tests.
 totals() {
     awk '/^test result:/ { for (i = 2; i <= NF; i++) { if ($i == "passed;") p += $(i - 1); if ($i == "failed;") f += $(i - 1) } n++ }
          { u += gsub(/NOT CHECKED: /, "") }
@@ -66,13 +66,13 @@ main() {
     install_packages
     install_rust
     [ "${1:-}" = "--install-only" ] && return
-    # A test that needs one installs it itself or fails; done here, no test waits for a download.
-    say "servers that tests run against"
-    bash tests/services/install.sh opensearch nginx elasticsearch || say "the tests that need it will fail"
+    # Tests would install the servers that they need themselves. Installing them here means that no test waits for a download.
+    say "installing the servers that tests use"
+    bash tests/services/install.sh opensearch nginx elasticsearch || say "installation failed: the tests that need the server will fail"
     mkdir -p "$CARGO_TARGET_DIR"
     say "building the release binary in $CARGO_TARGET_DIR"
     cargo build --release --locked
-    # The end-to-end tests drive what users run.
+    # The end-to-end tests use the same binary as users.
     export TAILWATER_BIN="$CARGO_TARGET_DIR/release/tailwater"
     [ -x "$TAILWATER_BIN" ] || die "no binary at $TAILWATER_BIN"
 
@@ -82,15 +82,15 @@ main() {
     say "running every test of the workspace"
     cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
     read -r passed failed binaries unchecked < <(totals "$log")
-    # A test binary that died leaves no result line, so the totals alone would not show it.
+    # A test binary that crashed prints no result line, so the totals alone would not show the failure.
     if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
-        printf 'cargo test failed without a failed test: a build error, or a test binary that died; see above\n'
+        printf 'cargo test failed without a failed test: a build error or a crashed test binary; see the messages above\n'
         failed=1
     fi
     say "$binaries test binaries"
     printf '%d passed, %d failed, %d not checked\n' "$passed" "$failed" "$unchecked"
     if [ "${UNCHECKED:-}" = refused ] && [ "$unchecked" -ne 0 ]; then
-        die "$unchecked NOT CHECKED, although UNCHECKED=refused asks for all"
+        die "$unchecked checks were NOT CHECKED, which UNCHECKED=refused does not allow; see the NOT CHECKED messages above"
     fi
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ] && [ "$status" -eq 0 ]
 }

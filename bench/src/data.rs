@@ -1,4 +1,4 @@
-//! What the benchmarks work on: JSON lines of about 330 bytes in batches of 64 KiB, and hashes of results.
+//! The data of the benchmarks: JSON lines of about 330 bytes in batches of 64 KiB, and hashes of results.
 
 use std::sync::Arc;
 use tailwater_shards::batch::{Batch, EventSpan, Source, SourceKey, SourceRange};
@@ -6,7 +6,7 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::limits::CHUNK_BYTES;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Appends what one step computed to a hash.
+/// Appends the result of one step to a hash.
 pub fn fold(hash: u64, value: u64) -> u64 {
     (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
@@ -16,7 +16,7 @@ pub fn fold_bytes(hash: u64, bytes: &[u8]) -> u64 {
     fold(hash, xxh3_64(bytes))
 }
 
-/// One line, newline included: quotes to escape, and now and then a letter outside of ASCII.
+/// One line, including its newline: quotes to escape, and sometimes a non-ASCII letter.
 pub fn line(number: u64) -> String {
     let mixed = number.wrapping_mul(0xd134_2543_de82_ef95);
     let name = if number.is_multiple_of(50) { "Jürgen" } else { "Juergen" };
@@ -31,8 +31,8 @@ pub fn line(number: u64) -> String {
     )
 }
 
-/// One line as several programs write it, newline included: two orders of keys, fields that are there or not, escapes now and
-/// then, and an object inside.
+/// One line as several programs write it, including its newline: two orders of keys, optional fields, sometimes escapes, and a
+/// nested object.
 pub fn mixed_line(number: u64) -> String {
     let mixed = number.wrapping_mul(0xd134_2543_de82_ef95);
     let time = format!("\"time\":\"2026-11-23T00:12:34.{:06}Z\"", number % 1_000_000);

@@ -1,8 +1,8 @@
-//! Whole events and their stages: parsed, edited by the same verbs, and written as JSON again, by Tailwater. [`trees`] has the
-//! same by programs that make a tree of each event.
+//! Whole events and their stages: parsed, edited by the same transforms, and written as JSON again, by Tailwater. [`trees`] has
+//! the same for programs that build a tree of each event.
 //!
-//! The work: drop `region` and `pod`, rename `message` to `msg`, add `env` and `collector`, and add `alert` where `status` is at
-//! least 220. What comes out is compared as JSON, so that whoever is faster has done the same.
+//! The work: drop `region` and `pod`, rename `message` to `msg`, add `env` and `collector`, and add `alert` if `status` is at
+//! least 220. The results are compared as JSON, which proves that all programs did the same work.
 
 pub mod trees;
 
@@ -30,7 +30,7 @@ use tailwater_shards::scan::json::{Lines, Parser};
 use tailwater_shards::shape::{ShapeId, Shapes};
 use tailwater_shards::wal::builder::Group;
 
-/// The verbs, as a configuration has them.
+/// The transforms, as in a configuration.
 const VERBS: &str = "
 - remove: [region, pod]
 - rename: {message: msg}
@@ -39,11 +39,11 @@ const VERBS: &str = "
   then: [{add: {alert: true}}]
 ";
 
-/// Lines, and how many different ones.
+/// Lines, and how many different lines there are.
 type Input = (fn(u64) -> String, u64);
 
 const MIXED: Input = (mixed_line, WARM_EVENTS);
-/// More than what is remembered of keys has room for.
+/// More than fit in the cache of keys.
 const ODD: Input = (odd_line, 20 * WARM_EVENTS);
 
 fn steps() -> Vec<Step> {
@@ -65,8 +65,8 @@ fn processor() -> Box<dyn Processor> {
     process::spec(&events, vec![Arc::new(chain)], &facts()).open(ShardId(0))
 }
 
-/// Does `work` on what `prepare` makes of each batch of these lines, with the clock on for the work alone, and folds what the lines mean that
-/// `lines` makes of the state then.
+/// Runs `work` on the values that `prepare` makes of each batch of these lines, with the clock running only for `work`. Then
+/// hashes the meaning of the lines that `lines` makes of the state.
 fn clocked<P, S>(
     events: u64,
     (line, different): Input,
@@ -92,7 +92,7 @@ fn clocked<P, S>(
     Some(Outcome { elapsed, hash })
 }
 
-/// A hash of lines that depends on what they say only.
+/// A hash of lines that depends only on their meaning.
 fn meaning(lines: &[u8]) -> u64 {
     lines.split_inclusive(|byte| *byte == b'\n').fold(0, |hash, line| {
         let event: BTreeMap<String, serde_json::Value> = serde_json::from_slice(line).expect("a line of JSON");
@@ -100,12 +100,12 @@ fn meaning(lines: &[u8]) -> u64 {
     })
 }
 
-/// All of it with spans, shapes and plans, up to the frames of a log.
+/// The complete work with spans, shapes and plans, up to the frames of a write-ahead log.
 pub fn whole_tailwater(events: u64) -> Option<Outcome> {
     whole_of(events, MIXED)
 }
 
-/// The same where no two events have the same keys.
+/// The same if no two events have the same keys.
 pub fn odd_tailwater(events: u64) -> Option<Outcome> {
     whole_of(events, ODD)
 }
@@ -121,7 +121,7 @@ fn whole_of(events: u64, input: Input) -> Option<Outcome> {
     clocked(events, input, &mut Group::new(), |_, _| (), work, lines)
 }
 
-/// A shard's verbs and what they work on.
+/// A shard's transforms and the data that they work on.
 struct Bench {
     workshop: Workshop,
     verbs: Vec<Box<dyn Transform>>,
@@ -170,7 +170,7 @@ impl Bench {
     }
 }
 
-/// The verbs alone, on lines that are parsed.
+/// Only the transforms, on parsed lines.
 pub fn edit_tailwater(events: u64) -> Option<Outcome> {
     let work = |bench: &mut Bench, batch: &Batch, (): ()| {
         bench.each(batch, |record, verbs, _, shape| {
@@ -181,7 +181,7 @@ pub fn edit_tailwater(events: u64) -> Option<Outcome> {
     clocked(events, MIXED, &mut Bench::new(), Bench::parse, work, Bench::encoded)
 }
 
-/// The lines alone, of events that are edited.
+/// Only the lines, from edited events.
 pub fn encode_tailwater(events: u64) -> Option<Outcome> {
     let prepare = |bench: &mut Bench, batch: &Batch| {
         bench.parse(batch);

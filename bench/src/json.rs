@@ -1,4 +1,4 @@
-//! From lines of JSON to fields: spans, and for comparison the trees that other programs make of the same lines.
+//! From JSON lines to fields: spans, and for comparison the trees that other programs build from the same lines.
 
 use crate::Outcome;
 use crate::data::{batches, fold, fold_bytes, mixed_line};
@@ -56,7 +56,7 @@ pub fn spans_avx512(events: u64) -> Option<Outcome> {
     spans(events, Tier::Avx512)
 }
 
-/// A tree of each line that borrows from it. The parser writes into its text, so that has to be a copy.
+/// A tree of each line that borrows from it. The parser writes into its text, so it needs a copy.
 pub fn tree_simd_json(events: u64) -> Option<Outcome> {
     let mut state = (simd_json::Buffers::default(), Vec::new(), 0);
     let work = |(buffers, copy, members): &mut (simd_json::Buffers, Vec<u8>, u64), batch: &mut Batch| {

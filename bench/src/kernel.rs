@@ -1,8 +1,8 @@
-//! What the kernel takes for an event, whatever the program does: reading its line out of the page cache, and writing its part of
-//! the log and syncing it. The floor under every figure of files in and out.
+//! The least that the kernel needs per event, whatever the program does: reading its line from the page cache, writing its part
+//! of the write-ahead log and syncing it. This is the lower limit of every figure with files as input and output.
 //!
-//! CPU time of the thread, as the kernel accounts it, since a sync waits for a disk. Files lie in the system's folder for
-//! temporary ones, and are removed.
+//! Measures the CPU time of the thread, as the kernel accounts it, because a sync waits for a disk. The files are in the
+//! system's temporary folder and are removed.
 
 use crate::Outcome;
 use crate::data::{fold, fold_bytes, line};
@@ -13,17 +13,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tailwater_shards::limits::CHUNK_BYTES;
 
-/// Bytes that a line of this data takes in the log, with its envelope and its share of the frame.
+/// Bytes that a line of this data uses in the write-ahead log, with its envelope and its share of the frame.
 const LOGGED_BYTES: u64 = 497;
 
-/// So many times the events: more bytes than a processor's cache holds.
+/// This many times the events: more bytes than fit in a processor's cache.
 const TIMES: u64 = 5;
 
-/// A frame of one chunk, and what the writer gathers.
+/// The size of a frame of one chunk, and of the blocks that the writer collects.
 const FRAME_BYTES: usize = 97_384;
 const BLOCK_BYTES: usize = 256 * 1024;
 
-/// A file that goes with its value.
+/// A file that is removed when the value is dropped.
 struct Scratch {
     path: PathBuf,
     file: File,
@@ -43,17 +43,17 @@ impl Drop for Scratch {
     }
 }
 
-/// What this thread has had of a processor.
+/// The processor time of this thread so far.
 fn cpu_time() -> Option<Duration> {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).ok()
 }
 
-/// Reads lines in chunks, out of the page cache.
+/// Reads lines in chunks from the page cache.
 pub fn read(events: u64) -> Option<Outcome> {
     let scratch = Scratch::new("read")?;
     let mut length = 0;
     for number in 0..TIMES * events {
-        // As programs write their logs: the page cache has them in single pages then.
+        // Line by line, as programs write their logs: the page cache then has single pages.
         let line = line(number);
         scratch.file.write_all_at(line.as_bytes(), length).ok()?;
         length += line.len() as u64;
@@ -73,7 +73,7 @@ pub fn read(events: u64) -> Option<Outcome> {
     Some(Outcome { elapsed, hash: fold_bytes(hash, &chunk) })
 }
 
-/// Writes as many bytes as events take in the log, a frame of one chunk at a time.
+/// Writes as many bytes as the events use in the write-ahead log, one frame of one chunk at a time.
 pub fn write_frames(events: u64) -> Option<Outcome> {
     write(events, "frames", FRAME_BYTES)
 }

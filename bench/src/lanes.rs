@@ -1,4 +1,4 @@
-//! The ring, and the lane on it: both ends on one thread, as on a shard that serves itself.
+//! The ring, and the lane that uses it: both ends on one thread, as on a shard that sends to itself.
 
 use crate::Outcome;
 use crate::data::{fold, source};
@@ -26,7 +26,7 @@ pub fn ring(events: u64) -> Option<Outcome> {
     Some(Outcome { elapsed: begun.elapsed(), hash })
 }
 
-/// One event is one whole round of a batch: taken, sent, received, given back, acknowledged.
+/// One event is one complete round trip of a batch: acquired, sent, received, returned, acknowledged.
 pub fn lane(events: u64) -> Option<Outcome> {
     let counters = Arc::new(InputCounters::default());
     let (sender, mut receiver, _meter) =

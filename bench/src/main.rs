@@ -1,13 +1,13 @@
-//! How fast is one function: `cargo run --release -p tailwater-bench [--keep FOLDER] [part of a name]`.
+//! Measures single functions: `cargo run --release -p tailwater-bench [--keep FOLDER] [part of a name]`.
 //!
-//! With `--keep perf/results` every run is written to a file of its own there, raw. Prints for each benchmark nanoseconds per
-//! event, the best of several runs, and a hash of what was computed. The tests run each with a few events and compare the hash
-//! with the one listed here, so that nothing gets faster by computing something else. A change of meaning on purpose changes
-//! the listed hash in the same commit.
+//! Prints for each benchmark the nanoseconds per event, the best of several runs, and a hash of the computed result. With
+//! `--keep perf/results` it also writes the raw results of all runs to a new file there. The tests run each benchmark with a
+//! few events and compare the hash with the one listed here, so that nothing gets faster by computing something else. If a
+//! result changes on purpose, the same commit changes the listed hash.
 //!
 //! `TAILWATER_TIER=avx2` measures what a processor without AVX-512 would do.
 //!
-//! Says nothing about the product: `perf/run.sh` does.
+//! Says nothing about the whole product. `perf/run.sh` measures that.
 #![forbid(unsafe_code)]
 
 mod data;
@@ -26,43 +26,43 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tailwater_shards::scan::Tier;
 
-/// What one run did.
+/// The result of one run.
 struct Outcome {
     elapsed: Duration,
-    /// Of the result, the same in each run with as many events.
+    /// Hash of the result, the same for each run with as many events.
     hash: u64,
 }
 
-/// A function under the clock.
+/// A benchmarked function.
 struct Bench {
     name: &'static str,
-    /// Runs it over that many events; none where this machine cannot.
+    /// Runs it with this many events. Returns none if this machine cannot run it.
     run: fn(u64) -> Option<Outcome>,
     /// Hash of the result with [`TINY`] events.
     #[cfg_attr(not(test), expect(dead_code, reason = "the tests compare it"))]
     tiny_hash: u64,
 }
 
-/// Events of a run in the tests.
+/// Events per run in the tests.
 #[cfg(test)]
 const TINY: u64 = 500;
-/// Events of a run by hand.
+/// Events per run on the command line.
 const LARGE: u64 = 200_000;
 const RUNS: usize = 7;
 
-/// The tiers of the escape compute the same.
+/// All tiers of the escape compute the same.
 const ESCAPED: u64 = 0xe124_7500_8025_b7c7;
 
-/// The tiers of the span parser compute the same.
+/// All tiers of the span parser compute the same.
 const SPANS: u64 = 0x920f_7924_d77b_e3f3;
 
-/// The parsers to trees find as many members.
+/// All parsers that build trees find the same number of members.
 const TREES: u64 = 0xe8b0_3cb9_9734_5a24;
 
-/// Whoever works on whole events makes the same of them.
+/// All programs that process whole events produce the same events.
 const EVENTS: u64 = 0x6ac8_4a5b_18dd_3dc0;
 
-/// The same of events of which each has a key that no other has.
+/// The same for events of which each has a unique key.
 const ODD: u64 = 0xca32_1164_07ea_bf46;
 
 const BENCHES: [Bench; 35] = [
@@ -115,7 +115,7 @@ fn main() -> ExitCode {
     let wanted = arguments.first().cloned().unwrap_or_default();
     let chosen: Vec<&Bench> = BENCHES.iter().filter(|bench| bench.name.contains(&wanted)).collect();
     if chosen.is_empty() {
-        eprintln!("no benchmark has `{wanted}` in its name");
+        eprintln!("no benchmark name contains `{wanted}`");
         return ExitCode::FAILURE;
     }
     match Tier::highest() {
@@ -129,7 +129,7 @@ fn main() -> ExitCode {
     match folder.map(|folder| results::keep(&folder, LARGE, &all)) {
         Some(Ok(path)) => println!("kept in {}", path.display()),
         Some(Err(error)) => {
-            eprintln!("the results cannot be kept: {error}");
+            eprintln!("the results could not be stored: {error}");
             return ExitCode::FAILURE;
         }
         None => {}
@@ -137,8 +137,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs the benchmarks in turn, so that what else the machine does meets all of them, and prints the best of each. Those that
-/// this machine cannot run are left out.
+/// Runs the benchmarks in turn, so that other load on the machine affects all of them, and prints the best run of each.
+/// Benchmarks that this machine cannot run are skipped.
 fn measure(chosen: &[&Bench]) -> Vec<Runs> {
     let mut outcomes: Vec<Vec<Outcome>> = chosen.iter().map(|_| Vec::new()).collect();
     for _ in 0..RUNS {
@@ -148,7 +148,7 @@ fn measure(chosen: &[&Bench]) -> Vec<Runs> {
     }
     let runs = |(bench, outcomes): (&&Bench, Vec<Outcome>)| {
         let Some(first) = outcomes.first() else {
-            println!("{:<24} not on this machine", bench.name);
+            println!("{:<24} not supported by this machine", bench.name);
             return None;
         };
         let per_event = |outcome: &Outcome| outcome.elapsed.as_secs_f64() * 1e9 / LARGE as f64;

@@ -1,7 +1,7 @@
-//! Raw results for keeping: every run of every benchmark, with the machine that they were run on.
+//! Stores raw results: every run of every benchmark, with the machine on which they ran.
 //!
-//! Guarantees: a file is written once and never changed; its name says when. Draws no conclusion: readers compare inside one
-//! file, since machines differ and drift.
+//! Guarantees: a file is written once and never changed. Its name contains the time. Draws no conclusions: readers compare
+//! figures within one file, because machines differ and drift.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ fn json(events: u64, all: &[Runs]) -> String {
     out
 }
 
-/// Writes the results into `directory` and says where.
+/// Writes the results into `directory` and returns the path.
 pub fn keep(directory: &Path, events: u64, all: &[Runs]) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(directory)?;
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());

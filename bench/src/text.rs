@@ -1,4 +1,4 @@
-//! From bytes to events and from events to lines of JSON.
+//! From bytes to events, and from events to JSON lines.
 
 use crate::Outcome;
 use crate::data::{batches, fold, fold_bytes, line};
@@ -15,11 +15,12 @@ use tailwater_shards::plugin::Frames;
 use tailwater_shards::scan::{Tier, escape::escape_json_with};
 use tailwater_shards::wal::builder::Group;
 
-/// Batches that are worked on in turn: a shard's chunks stay in its second cache, a hundred thousand lines would not.
+/// Number of events in the batches that are processed in turn: a shard's chunks stay in its L2 cache, a hundred thousand lines
+/// would not.
 pub const WARM_EVENTS: u64 = 1000;
 
-/// Runs `work` over batches until they were `events` events, with the clock on, and folds what `result` makes of each batch,
-/// with the clock off.
+/// Runs `work` over batches until `events` events are processed, with the clock running, and hashes what `result` makes of each
+/// batch, with the clock stopped.
 fn clocked<T>(
     events: u64,
     state: &mut T,
@@ -64,7 +65,7 @@ pub fn split(events: u64) -> Option<Outcome> {
     Some(clocked(events, &mut (), work, result))
 }
 
-/// Events to the lines that go into the log.
+/// From events to the lines that go into the write-ahead log.
 pub fn envelope(events: u64) -> Option<Outcome> {
     let facts = Facts::of("web-03");
     let mut processor = spec(&FieldNames::default(), &facts, EnvelopeKind::File).open(ShardId(0));
@@ -88,7 +89,7 @@ fn escape(events: u64, tier: Tier) -> Option<Outcome> {
     tier.is_available().then(|| clocked(events, &mut Vec::new(), work, |out, _| fold_bytes(0, out)))
 }
 
-/// The inside of a JSON string, plain code.
+/// The content of a JSON string, plain code.
 pub fn escape_portable(events: u64) -> Option<Outcome> {
     escape(events, Tier::Portable)
 }

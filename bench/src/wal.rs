@@ -1,6 +1,7 @@
-//! The write-ahead log on the real disk's page cache: frames built, checked and written; read back by a cursor.
+//! The write-ahead log in the page cache of the real disk: frames built, checked and written, and read back by a cursor.
 //!
-//! Nothing is synced: that would measure the disk. The directory lies in the temporary directory and goes with the run.
+//! Nothing is synced, because that would measure the disk. The files are in the temporary directory and are removed after the
+//! run.
 
 use crate::Outcome;
 use crate::data::{batches, fold, fold_bytes, line};
@@ -18,7 +19,7 @@ use tailwater_shards::wal::recovery::scan_log;
 use tailwater_shards::wal::writer::{LogState, Writer};
 use tailwater_shards::wal::{LogId, Sequence, SyncPolicy, WalOptions, WalType};
 
-/// The checksum over events as a frame holds them.
+/// The checksum over events as a frame stores them.
 pub fn checksum(events: u64) -> Option<Outcome> {
     let batches = batches(events, line);
     let begun = Instant::now();
@@ -28,7 +29,7 @@ pub fn checksum(events: u64) -> Option<Outcome> {
     Some(Outcome { elapsed: begun.elapsed(), hash })
 }
 
-/// Events into frames, and frames to the log.
+/// From events to frames, and frames to the log.
 pub fn append(events: u64) -> Option<Outcome> {
     through_a_log(events).map(|both| both.0)
 }
@@ -55,7 +56,7 @@ fn through_a_log(events: u64) -> Option<(Outcome, Outcome)> {
         drivers.wait();
     }
     let outcome = receiver.try_recv().ok().flatten();
-    // It lies in the temporary directory; no result depends on its removal.
+    // It is in the temporary directory, and no result depends on its removal.
     let _ = std::fs::remove_dir_all(&directory);
     outcome
 }
@@ -84,7 +85,7 @@ fn on_a_shard(env: GlommioEnv, directory: &Path, events: u64) -> Option<(Outcome
 
 fn open(env: GlommioEnv, directory: PathBuf, events: u64) -> Option<Writer<GlommioEnv>> {
     let recovered = scan_log(env.disk(), &directory, LogId(1), None).ok()?;
-    // Everything fits the first segment: rolling is the business of another thread.
+    // Everything fits in the first segment: another thread handles rolling.
     let segment_bytes = (events * 600 + (1 << 20)).next_multiple_of(1 << 16);
     let options = WalOptions {
         kind: WalType::Disk,
@@ -108,7 +109,7 @@ fn fill(group: &mut Group, batch: &Batch, introduce: bool) {
     frame.finish();
 }
 
-/// What an output does to frames: takes each event's bytes. Their lengths and ends are hashed, not all of their bytes.
+/// What an output does with frames: it reads each event's bytes. Only their lengths and ends are hashed, not all bytes.
 fn lines(cursor: &mut Cursor<<GlommioEnv as Env>::Disk>) -> Option<(u64, u64)> {
     let (mut bytes, mut hash) = (0, 0);
     while let Some(frame) = cursor.next().ok()? {

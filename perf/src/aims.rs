@@ -1,9 +1,9 @@
-//! What the product wants to reach, each beside what was measured. A figure that falls short is said, and fails nothing: how fast
-//! a machine is today is no property of the program.
+//! The performance targets, each with the measured figure. A missed target is reported but is not a failure, because the speed
+//! of the machine today is not a property of the program.
 
 use crate::results::{Figure, Results, Spread, pairs, ratios, spread};
 
-/// One line: what is wanted, what was measured, whether that is enough.
+/// One target: what is wanted, what was measured, whether the target is met.
 #[derive(Debug)]
 pub struct Aim {
     pub wanted: String,
@@ -12,10 +12,10 @@ pub struct Aim {
 }
 
 const OURS: &str = "tailwater";
-/// What resident memory may gain in half a soak: samples differ by as much where nothing grows.
+/// How much resident memory may grow in half a soak. Samples differ by this much even if nothing grows.
 const FLAT_KIB: f64 = 256.0;
 
-/// The aims that something was measured for.
+/// The targets for which the results contain a measurement.
 pub fn all(results: &Results) -> Vec<Aim> {
     let mut aims = Vec::new();
     for (scenario, times) in [("file_to_blackhole", 6.5), ("file_to_file", 2.6)] {
@@ -126,12 +126,12 @@ fn recovery(results: &Results) -> Option<Aim> {
     let per_gigabyte = first.median / 1000.0 / gigabytes;
     Some(Aim {
         wanted: "recovery: below 2 s for 1 GB of log, to the first event".to_owned(),
-        measured: format!("{per_gigabyte:.2} s a GB ({:.0} ms for {gigabytes:.2} GB)", first.median),
+        measured: format!("{per_gigabyte:.2} s per GB ({:.0} ms for {gigabytes:.2} GB)", first.median),
         met: per_gigabyte < 2.0,
     })
 }
 
-/// The resident memory of the second half stays where the first half left it: a leak grows in both.
+/// Whether the resident memory of the second half stays at the level of the first half. A leak grows in both.
 fn flat(results: &Results) -> Option<Aim> {
     let series = results.find("soak", "", OURS)?;
     let first = spread(&series.values(Figure::ResidentGrowthFirstHalfKib))?;
@@ -144,7 +144,7 @@ fn flat(results: &Results) -> Option<Aim> {
     })
 }
 
-/// A spread in words; one sample has none.
+/// A spread as text. A single sample has no spread.
 fn said(spread: Spread, samples: usize, decimals: usize) -> String {
     let Spread { min, median, max } = spread;
     if samples == 1 {
@@ -154,7 +154,7 @@ fn said(spread: Spread, samples: usize, decimals: usize) -> String {
     }
 }
 
-/// A figure whose median has to be below a bound.
+/// A figure whose median must be below a limit.
 struct Below<'a> {
     scenario: &'a str,
     case: &'a str,
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn cost_of_a_line_is_compared_inside_a_round() {
         let mut results = Results::default();
-        // In each of these rounds an event costs a fifth of a line; a machine that drifts makes a quarter of the medians.
+        // In each of these rounds an event costs a fifth of a line. The medians of a drifting machine would give a quarter.
         for (round, cost, line) in [(1, 100.0, 500.0), (2, 200.0, 1000.0), (3, 250.0, 1250.0)] {
             results.add(round, "file_to_file", "json", OURS, &[(Figure::EventsPerCpuSecond, 1e9 / cost)]);
             results.add(round, "file_to_file", "json", "serde_json", &[(Figure::NsPerLine, line)]);

@@ -1,7 +1,7 @@
-//! Proof of arrival: which numbers files hold, and how often.
+//! Proof of arrival: which numbers the files contain, and how often.
 //!
-//! Guarantees: a line that is missing, repeated, or carries no number is found, however the line was wrapped on its way.
-//! Looks at the number of a line, not at its other bytes; the end-to-end tests compare those.
+//! Guarantees: detects a line that is missing, repeated, or has no number, whatever was wrapped around the line. Checks only
+//! the number of a line, not its other bytes. The end-to-end tests compare those.
 
 use crate::data::{NUMBER_DIGITS, NUMBER_KEY};
 use std::fs::File;
@@ -35,7 +35,7 @@ fn read(files: &[PathBuf], lines: u64) -> Result<Arrival, String> {
 }
 
 impl Arrival {
-    /// Of what was counted elsewhere: how often each number came, and how many events had none.
+    /// From numbers that were counted elsewhere: how often each number arrived, and how many events had none.
     pub fn of(seen: Vec<u8>, strange: u64) -> Arrival {
         Arrival { seen, strange }
     }
@@ -47,7 +47,7 @@ impl Arrival {
         }
     }
 
-    /// Says what is wrong, if anything is.
+    /// Returns an error that says what is wrong, if anything is.
     pub fn verdict(&self) -> Result<(), String> {
         let count = |wrong: fn(u8) -> bool| self.seen.iter().filter(|count| wrong(**count)).count();
         let (missing, repeated) = (count(|count| count == 0), count(|count| count > 1));
@@ -65,7 +65,7 @@ pub fn number_of(line: &[u8]) -> Option<u64> {
     digits_behind(line, NUMBER_KEY, NUMBER_DIGITS)
 }
 
-/// The number of so many digits behind a key, with quotes and escapes between them.
+/// The number with this many digits after a key, with quotes and escapes between them.
 pub fn digits_behind(line: &[u8], key: &str, digits: usize) -> Option<u64> {
     let key = key.as_bytes();
     let at = line.windows(key.len()).position(|window| window == key)? + key.len();

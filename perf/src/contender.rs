@@ -1,11 +1,11 @@
-//! Who is measured: how each program is found, started and asked for its version.
+//! The programs that are measured: how each one is found, started and asked for its version.
 //!
-//! vlagent is not among them: it follows no files but those of Kubernetes and writes none.
+//! vlagent is not among them: it follows only Kubernetes files and writes none.
 //!
-//! A program that gets a configuration file of its own name in a scenario's folder takes part in that scenario. Configurations
-//! learn their places from the environment: `PERF_INPUT` (a file or a glob), `PERF_DIRECTORY` (an empty folder), `PERF_ADMIN`
-//! (`address:port` where the program may listen) and `PERF_ADMIN_PORT`; where events leave over the network, `PERF_SINK`
-//! (`address:port` to send them to) and `PERF_SINK_PORT`.
+//! A program takes part in a scenario if the scenario's folder has a configuration file with its name. Configurations get their
+//! paths from the environment: `PERF_INPUT` (a file or a glob), `PERF_DIRECTORY` (an empty folder), `PERF_ADMIN`
+//! (`address:port` where the program may listen) and `PERF_ADMIN_PORT`. If events are sent over the network, also `PERF_SINK`
+//! (`address:port` of the destination) and `PERF_SINK_PORT`.
 
 use crate::count;
 use crate::work::Fidelity;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The programs that are known.
+/// The known programs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Program {
     Tailwater,
@@ -52,7 +52,7 @@ impl Program {
         }
     }
 
-    /// What its binary may be called, best first.
+    /// Possible names of its binary, best first.
     fn binaries(self) -> &'static [&'static str] {
         match self {
             Program::Tailwater => &["tailwater"],
@@ -78,12 +78,12 @@ impl Program {
         }
     }
 
-    /// What it keeps of an event when it writes it as JSON.
+    /// What it preserves of an event when it writes it as JSON.
     pub fn fidelity(self) -> Fidelity {
         match self {
-            // Values have no types in it.
+            // It does not keep types of values.
             Program::SyslogNg => Fidelity::Texts,
-            // They write a record of their own around the event.
+            // They write the event inside their own record format.
             Program::Telegraf | Program::Otelcol => Fidelity::Presence,
             Program::Tailwater | Program::Rsyslog | Program::Vector | Program::FluentBit => Fidelity::Values,
         }
@@ -97,22 +97,22 @@ impl Program {
     }
 }
 
-/// A program with the place of its binary.
+/// A program with the path of its binary.
 #[derive(Clone, Debug)]
 pub struct Contender {
-    /// Which one.
+    /// Which program.
     pub program: Program,
     /// Its binary.
     pub binary: PathBuf,
 }
 
-/// One run's places.
+/// The paths and addresses of one run.
 pub struct Place {
     /// Folder with the configurations.
     pub configurations: PathBuf,
     /// The input: a file or a glob.
     pub input: PathBuf,
-    /// An empty folder for all that the run makes; events that are kept go to `out.log` in it.
+    /// An empty folder for everything that the run creates. Events that are kept go to `out.log` in it.
     pub directory: PathBuf,
     /// Where the program may listen.
     pub admin: SocketAddr,
@@ -126,7 +126,7 @@ impl Place {
         self.directory.join("out.log")
     }
 
-    /// What the program says, for the message of a failure.
+    /// The program's own log, for the message of a failure.
     pub fn own_log(&self) -> String {
         let text = fs::read_to_string(self.directory.join("own.log")).unwrap_or_default();
         let last: Vec<&str> = text.lines().rev().take(10).collect();
@@ -187,7 +187,7 @@ impl Contender {
         Ok(command)
     }
 
-    /// How much later than its work its own count may be: most make it once a second.
+    /// How far its own count may lag behind its work. Most programs update it once per second.
     pub fn count_lag(&self) -> Duration {
         match self.program {
             Program::Tailwater | Program::SyslogNg => Duration::from_millis(250),
@@ -210,7 +210,7 @@ impl Contender {
     }
 }
 
-/// Contenders on this machine: the product, and each peer that is installed; then the names of those that are not.
+/// The programs on this machine: the product and each installed peer, followed by the names of those that are not installed.
 pub fn all(tailwater: &Path) -> (Vec<Contender>, Vec<&'static str>) {
     let mut contenders = vec![Contender { program: Program::Tailwater, binary: tailwater.to_owned() }];
     let mut missing = Vec::new();
@@ -223,14 +223,14 @@ pub fn all(tailwater: &Path) -> (Vec<Contender>, Vec<&'static str>) {
     (contenders, missing)
 }
 
-/// A program of the PATH or of the system's own folder.
+/// A program on the PATH or in the system's own folder.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-/// An address of this machine where nobody listens.
+/// An address of this machine on which nothing listens.
 pub fn free_address() -> Result<SocketAddr, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
     listener.local_addr().map_err(|error| format!("no free port: {error}"))

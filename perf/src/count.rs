@@ -1,6 +1,6 @@
-//! How programs say how many events have left them: each one's own statistics, asked for or read.
+//! How many events have left a program, according to its own statistics, which are requested or read.
 //!
-//! Guarantees: a program that does not answer has counted nothing, so nobody is done before its own numbers say so.
+//! Guarantees: a program that does not answer has a count of zero, so no program is done before its own numbers say so.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The answer to a GET, head included; empty while nobody answers.
+/// The response to a GET, including the head. Empty while nothing answers.
 pub fn get(address: SocketAddr, path: &str) -> String {
     let mut text = String::new();
     let Ok(mut stream) = TcpStream::connect_timeout(&address, TIMEOUT) else { return text };
@@ -41,7 +41,7 @@ pub fn ask_socket(path: &Path, question: &str) -> String {
 fn sum(metrics: &str, name: &str, label: &str) -> u64 {
     let labels = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') && rest.contains(label));
     let value = |line: &str| {
-        // Some exporters add a time behind the value.
+        // Some exporters add a timestamp after the value.
         let rest = line.rsplit_once('}').map_or("", |(_, rest)| rest);
         rest.split_whitespace().next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0)
     };
@@ -53,12 +53,12 @@ pub fn tailwater(metrics: &str) -> u64 {
     sum(metrics, "tailwater_component_sent_events_total", "component_kind=\"output\"")
 }
 
-/// Tailwater: events that were put into its logs.
+/// Tailwater: events that were put into its write-ahead logs.
 pub fn tailwater_log_events(metrics: &str) -> u64 {
     sum(metrics, "tailwater_wal_appended_events_total", "shard=")
 }
 
-/// Tailwater: bytes that were put into its logs.
+/// Tailwater: bytes that were put into its write-ahead logs.
 pub fn tailwater_log_bytes(metrics: &str) -> u64 {
     sum(metrics, "tailwater_wal_appended_bytes_total", "shard=")
 }
@@ -81,7 +81,7 @@ pub fn otelcol(metrics: &str) -> u64 {
         .sum()
 }
 
-/// The digits behind `before` in the last line that contains `mark` and `before`.
+/// The digits after `before` in the last line that contains `mark` and `before`.
 fn last_number(text: &str, mark: &str, before: &str) -> u64 {
     let line = text.lines().rev().find(|line| line.contains(mark) && line.contains(before));
     let rest = line.and_then(|line| line.rsplit_once(before)).map_or("", |(_, rest)| rest.trim_start());

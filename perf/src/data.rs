@@ -1,9 +1,10 @@
-//! Numbered lines of four kinds, as services would log them: flat JSON of about 330 bytes, nginx's combined format and RFC 5424 of
-//! about 200, and the JSON of applications (see [`app`]), which is not one of the default kinds: its scenarios choose it.
+//! Numbered lines of four kinds, as services would log them: flat JSON of about 330 bytes, nginx's combined format and RFC 5424
+//! of about 200, and the JSON of applications (see [`app`]), which is not one of the default kinds and is used only by its own
+//! scenarios.
 //!
-//! Guarantees: the same seed gives the same bytes on every machine; each line carries its number behind [`NUMBER_KEY`], so that
-//! its arrival can be proved whatever was wrapped around it. Values differ from line to line, so that neither a compressor nor
-//! a branch predictor has it easier than with real logs.
+//! Guarantees: the same seed gives the same bytes on every machine. Each line carries its number after [`NUMBER_KEY`], so that
+//! its arrival can be proved whatever was wrapped around it. Values differ from line to line, so that these lines are not
+//! easier for a compressor or a branch predictor than real logs.
 
 mod app;
 
@@ -26,12 +27,12 @@ pub enum Kind {
     Nginx,
     /// Syslog with structured data.
     Rfc5424,
-    /// One JSON object a line, in two orders of keys, nested, with fields that come and go.
+    /// One JSON object per line, in two orders of keys, nested, with optional fields.
     App,
 }
 
 impl Kind {
-    /// The kinds that scenarios which look into no line are run with.
+    /// The kinds for scenarios that do not parse lines.
     pub const ALL: [Kind; 3] = [Kind::Json, Kind::Nginx, Kind::Rfc5424];
 
     /// Its name on the command line and in reports.
@@ -81,7 +82,7 @@ impl Random {
     }
 }
 
-/// Lines in order, from any number on.
+/// Lines in order, starting at any number.
 pub struct Lines {
     kind: Kind,
     random: Random,

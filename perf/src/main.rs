@@ -1,7 +1,8 @@
-//! Measures the whole product: `generate` makes numbered lines, `run` sends them through Tailwater and its peers and prices
-//! that, `check` proves that each line arrived exactly once, `sinks` measures what the far ends of the network scenarios can take.
+//! Measures the whole product. `generate` creates numbered lines, `run` sends them through Tailwater and its peers and measures
+//! the cost, `check` proves that each line arrived exactly once, and `sinks` measures the capacity of the servers that the
+//! network scenarios send to.
 //!
-//! Users call `perf/run.sh`, which builds everything in release mode first. Shares no code with what it measures.
+//! Users call `perf/run.sh`, which first builds everything in release mode. This crate shares no code with what it measures.
 #![forbid(unsafe_code)]
 
 mod aims;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         "check" => check(&options),
         "sinks" => sinks(),
         "run" => run(&options),
-        _ => Err(format!("unknown verb `{verb}`\n{USAGE}")),
+        _ => Err(format!("unknown command `{verb}`\n{USAGE}")),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn generate(options: &Options) -> Result<(), String> {
-    let [path] = options.files.as_slice() else { return Err(format!("one FILE is needed\n{USAGE}")) };
+    let [path] = options.files.as_slice() else { return Err(format!("`generate` needs exactly one FILE\n{USAGE}")) };
     let kind = options.plan.data.first().copied().unwrap_or(data::Kind::Json);
     let bytes = data::write(path, kind, 0, options.plan.lines, options.plan.seed)?;
     println!("{}: {} lines, {bytes} bytes", path.display(), options.plan.lines);
@@ -53,7 +54,7 @@ fn generate(options: &Options) -> Result<(), String> {
 
 fn check(options: &Options) -> Result<(), String> {
     check::exactly_once(&options.files, options.plan.lines)?;
-    println!("each of {} events exactly once", options.plan.lines);
+    println!("each of {} events arrived exactly once", options.plan.lines);
     Ok(())
 }
 
@@ -67,7 +68,7 @@ fn sinks() -> Result<(), String> {
 fn run(options: &Options) -> Result<(), String> {
     let plan = &options.plan;
     if !plan.tailwater.is_file() || !plan.scenarios.is_dir() {
-        return Err(format!("`--tailwater` is a binary and `--scenarios` a folder\n{USAGE}"));
+        return Err(format!("`--tailwater` must be an existing binary and `--scenarios` an existing folder\n{USAGE}"));
     }
     let outcome = scenario::run(plan)?;
     let report = Report { plan, outcome: &outcome, commit: &options.commit, note: &options.note };

@@ -1,10 +1,10 @@
-//! The meter: one process from its start to its end, priced.
+//! Measures one process from its start to its exit.
 //!
-//! Guarantees: the CPU time is that of the whole life of the process, all threads, start and end included, in microseconds, as
-//! the kernel gives it to a parent (`getrusage` before and after the child is reaped); nothing is subtracted. The peak of
-//! resident memory counts mapped files too.
+//! Guarantees: the CPU time covers the whole life of the process and all its threads, start and exit included, in microseconds,
+//! as the kernel reports it to a parent (`getrusage` before and after the child is reaped). Nothing is subtracted. The peak of
+//! resident memory includes mapped files.
 //!
-//! Work that the kernel does for a process in its own threads (writing dirty pages back) is in nobody's account.
+//! Work that the kernel does for a process in its own threads (writeback of dirty pages) is charged to no process.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A process under measurement; killed if it is dropped before its end.
+/// A process under measurement. It is killed if it is dropped before it has ended.
 pub struct Metered {
     child: Child,
     begun: Instant,
@@ -24,21 +24,21 @@ pub struct Metered {
     ended: bool,
 }
 
-/// What is known of a process that has ended.
+/// What is known about a process that has ended.
 pub struct Ended {
-    /// User and system time of its whole life.
+    /// User and system time from start to exit.
     pub cpu_seconds: f64,
     /// How it ended.
     pub status: ExitStatus,
 }
 
-/// Ticks a second of /proc's times: fixed at 100 in Linux's interface to programs, whatever the kernel's own rate.
+/// Ticks per second in /proc's times. Linux fixes it at 100 in its interface to programs, whatever the kernel's own rate.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// How often a running process is looked at.
+/// How often a running process is checked.
 const LOOK: Duration = Duration::from_millis(10);
-/// A process rests when it has used no tick for this long.
+/// A process counts as idle when it has used no tick for this long.
 const RESTING: Duration = Duration::from_millis(30);
-/// How often a resting process is asked whether it is done.
+/// How often an idle process is asked whether it is done.
 const ASK_RESTING: Duration = Duration::from_millis(50);
 const END_WITHIN: Duration = Duration::from_secs(60);
 
@@ -46,7 +46,7 @@ impl Metered {
     /// Starts `command` on the processors `cpus`.
     pub fn start(command: &mut Command, cpus: &[usize]) -> Result<Metered, String> {
         let before = affinity()?;
-        // The child inherits it: no launcher whose own work would be counted.
+        // The child inherits it, so no launcher is needed whose own work would be counted.
         pin(cpus)?;
         let (begun, begun_wall) = (Instant::now(), SystemTime::now());
         let child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()));
@@ -66,8 +66,9 @@ impl Metered {
         self.begun
     }
 
-    /// Waits until `done` says yes and returns the seconds from the start to the last moment at which the process was seen to
-    /// work. It is asked when the process rests, else only each `ask`: asking may cost it time.
+    /// Waits until `done` returns true and returns the seconds from the start to the last moment at which the process was seen
+    /// working. `done` is called when the process is idle, and otherwise only every `ask`, because asking may cost the process
+    /// time.
     pub fn until(
         &self,
         within: Duration,
@@ -85,7 +86,7 @@ impl Metered {
             if rests || now - asked_at >= ask {
                 asked_at = now;
                 if done()? {
-                    // The answer may have taken long, and the process worked meanwhile.
+                    // The answer may have taken long, and the process may have worked in the meantime.
                     if self.stat()?.cpu_seconds > ticks {
                         worked_at = Instant::now();
                     }
@@ -102,12 +103,12 @@ impl Metered {
         }
     }
 
-    /// Ends it with SIGTERM and reads its account.
+    /// Ends it with SIGTERM and reads its CPU time.
     pub fn end(self) -> Result<Ended, String> {
         self.end_by(Signal::SIGTERM)
     }
 
-    /// Ends it with SIGKILL and reads its account.
+    /// Ends it with SIGKILL and reads its CPU time.
     pub fn kill(self) -> Result<Ended, String> {
         self.end_by(Signal::SIGKILL)
     }
@@ -133,7 +134,7 @@ impl Metered {
         Ok(self.stat()?.cpu_seconds)
     }
 
-    /// Time on a processor of the threads that live, in nanoseconds.
+    /// Time on a processor of the living threads, in nanoseconds.
     pub fn threads_cpu_ns(&self) -> Result<u64, String> {
         let path = format!("/proc/{}/task", self.child.id());
         let entries = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -169,19 +170,19 @@ impl Metered {
 impl Drop for Metered {
     fn drop(&mut self) {
         if !self.ended {
-            // It may have ended by itself; either way it is gone afterwards.
+            // It may have ended by itself. In both cases it is gone afterwards.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
 }
 
-/// User and system time of all children that were reaped so far.
+/// User and system time of all children that have been reaped so far.
 fn children_cpu_seconds() -> Result<f64, String> {
     cpu_seconds_of(UsageWho::RUSAGE_CHILDREN)
 }
 
-/// User and system time of what measures, so far.
+/// User and system time of the measuring process so far.
 pub fn own_cpu_seconds() -> Result<f64, String> {
     cpu_seconds_of(UsageWho::RUSAGE_SELF)
 }
@@ -192,7 +193,7 @@ fn cpu_seconds_of(who: UsageWho) -> Result<f64, String> {
     Ok(microseconds as f64 / 1e6)
 }
 
-/// Memory that programs can have without anybody being pushed out.
+/// Memory that programs can allocate without evicting others.
 pub fn available_memory_bytes() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
@@ -209,7 +210,7 @@ pub fn allowed_cpus() -> Result<Vec<usize>, String> {
     Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu) == Ok(true)).collect())
 }
 
-/// Binds this thread, and what it starts, to processors.
+/// Pins this thread, and its children, to processors.
 pub fn pin(cpus: &[usize]) -> Result<(), String> {
     let mut set = CpuSet::new();
     let chosen = cpus.iter().try_for_each(|cpu| set.set(*cpu));
@@ -218,7 +219,7 @@ pub fn pin(cpus: &[usize]) -> Result<(), String> {
         .map_err(|error| format!("processors {cpus:?}: {error}"))
 }
 
-/// The two facts of /proc/PID/stat that matter here.
+/// The two values of /proc/PID/stat that matter here.
 #[derive(Debug, PartialEq)]
 struct Stat {
     state: String,
@@ -227,7 +228,7 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Stat> {
-        // The name of the program stands in parentheses and may contain anything.
+        // The name of the program is in parentheses and may contain anything.
         let mut fields = text.rsplit_once(')')?.1.split_whitespace();
         let state = fields.next()?.to_owned();
         let user: u64 = fields.nth(10)?.parse().ok()?;
@@ -236,13 +237,13 @@ impl Stat {
     }
 }
 
-/// Waits; nothing is decided by how long.
+/// Waits. The result does not depend on how long.
 #[expect(clippy::disallowed_methods, reason = "a poll between two looks at another process, on a thread of its own")]
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Polls `done` until it says yes.
+/// Calls `done` until it returns true.
 pub fn wait_for(
     what: &str,
     within: Duration,

@@ -1,32 +1,32 @@
-//! The command line: words to a plan.
+//! The command line: from arguments to a plan.
 
 use crate::data::Kind;
 use crate::scenario::Plan;
 use std::path::PathBuf;
 
-/// What is said when words make no sense.
+/// Printed when the arguments are invalid.
 pub const USAGE: &str = "\
 tailwater-perf generate [--lines N] [--data KIND] [--seed N] FILE
 tailwater-perf check [--lines N] FILE...
-tailwater-perf sinks                    what the ends of the network scenarios can take
+tailwater-perf sinks                    measures the capacity of the servers that the network scenarios send to
 tailwater-perf run --tailwater BINARY --scenarios DIR [options]
   --lines N             events of one run (1000000)
-  --rounds N            how often everything is run (3)
+  --rounds N            how many times everything is run (3)
   --only A,B            scenarios: file_to_blackhole file_to_file json_to_file json_to_http json_to_elasticsearch two_shards latency
                         json_latency start recovery idle soak; default: all but soak
-  --programs A,B        tailwater rsyslog syslog-ng telegraf vector fluent-bit otelcol; default: all that are there
+  --programs A,B        tailwater rsyslog syslog-ng telegraf vector fluent-bit otelcol; default: all that are installed
   --data A,B            kinds of lines for the file_to scenarios: json nginx rfc5424 app; default: all but app, which
-                        the json_to scenarios always read
-  --latency-seconds N   how long each rate of latency counts (3)
-  --start-runs N        how often start starts (10)
-  --idle-seconds N      how long idle looks (20)
-  --idle-settle-seconds N   how long it waits before that (8)
-  --soak-seconds N      how long soak goes on (600)
-  --recovery-bytes N    bytes of lines that wait in the log in recovery (1000000000)
+                        the json_to scenarios always use
+  --latency-seconds N   how long latency measures each rate (3)
+  --start-runs N        how many times start starts the program (10)
+  --idle-seconds N      how long idle measures (20)
+  --idle-settle-seconds N   how long idle waits before that (8)
+  --soak-seconds N      how long soak runs (600)
+  --recovery-bytes N    bytes of lines that wait in the write-ahead log in recovery (1000000000)
   --keep FILE           write FILE.json and FILE.md
-  --commit TEXT --note TEXT   are kept with the results";
+  --commit TEXT --note TEXT   stored with the results";
 
-/// What the command line says; which of it a verb needs, the verb knows.
+/// The parsed command line. Each command checks which parts it needs.
 pub struct Options {
     pub plan: Plan,
     pub keep: Option<PathBuf>,
@@ -57,7 +57,7 @@ impl Default for Plan {
 }
 
 impl Options {
-    /// Reads the words behind the verb.
+    /// Parses the arguments after the command.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let (keep, commit) = (None, "unknown".to_owned());
         let mut options = Options { plan: Plan::default(), keep, commit, note: String::new(), files: Vec::new() };
@@ -70,7 +70,7 @@ impl Options {
             options.set(&word, value)?;
         }
         if options.plan.lines == 0 || options.plan.rounds == 0 {
-            return Err("`--lines` and `--rounds` are at least 1".into());
+            return Err("`--lines` and `--rounds` must be at least 1".into());
         }
         Ok(options)
     }
@@ -102,7 +102,7 @@ impl Options {
 }
 
 fn number<N: std::str::FromStr>(option: &str, value: &str) -> Result<N, String> {
-    value.parse().map_err(|_| format!("`{option} {value}`: not a number"))
+    value.parse().map_err(|_| format!("`{option} {value}`: expected a number"))
 }
 
 fn list(value: &str) -> Vec<String> {
@@ -115,7 +115,7 @@ fn kinds(value: &str) -> Result<Vec<Kind>, String> {
     }
     let kind = |name: String| {
         let known = Kind::ALL.into_iter().chain([Kind::App]).find(|kind| kind.name() == name);
-        known.ok_or_else(|| format!("`--data {name}`: json, nginx, rfc5424, app or all"))
+        known.ok_or_else(|| format!("`--data {name}`: expected json, nginx, rfc5424, app or all"))
     };
     list(value).into_iter().map(kind).collect()
 }

@@ -1,13 +1,14 @@
-//! A file that a program writes, seen from outside: how many lines are there, and when did bytes become visible.
+//! Observes a file that a program writes: how many lines it has, and when bytes became visible.
 //!
-//! Guarantees: reads each byte once; a file that does not exist yet is empty. Takes no lock that the writer could wait for.
+//! Guarantees: reads each byte once. A file that does not exist yet counts as empty. Takes no lock for which the writer could
+//! wait.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Reads what was added since the last look.
+/// Reads what was added since the last read.
 pub struct Output {
     path: PathBuf,
     file: Option<File>,
@@ -41,7 +42,7 @@ impl Output {
         Ok(length)
     }
 
-    /// Reads all that is there now, and not what is added meanwhile; returns the number of lines so far.
+    /// Reads everything that exists now, but not what is added in the meantime. Returns the number of lines so far.
     pub fn count(&mut self) -> Result<u64, String> {
         let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
         while self.end < length && self.look()? > 0 {}

@@ -1,6 +1,6 @@
-//! What is printed and kept: one table for people with the aims below it, one JSON document for later comparisons.
+//! The printed and stored report: a table for people with the targets below it, and a JSON document for later comparisons.
 //!
-//! Cells are medians over the rounds, with the smallest and the largest behind them where they differ by more than a tenth.
+//! Cells are medians over the rounds, followed by minimum and maximum if they differ by more than a tenth.
 
 use crate::aims;
 use crate::results::{Figure, Results, Series, Spread, ratios, spread};
@@ -12,18 +12,18 @@ use std::fs;
 
 const OURS: &str = "tailwater";
 
-/// The results with all that is needed to judge them.
+/// The results, with everything needed to judge them.
 pub struct Report<'a> {
     pub plan: &'a Plan,
     pub outcome: &'a Outcome,
-    /// The state of the sources.
+    /// The commit of the sources.
     pub commit: &'a str,
-    /// What somebody wanted to say.
+    /// A remark from the command line.
     pub note: &'a str,
 }
 
 impl Report<'_> {
-    /// The table and what belongs to it, as Markdown.
+    /// The table and its context, as Markdown.
     pub fn text(&self) -> String {
         let mut text = format!(
             "{} lines, {} rounds, interleaved; load average before the run {}\n{}\n",
@@ -35,7 +35,7 @@ impl Report<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "commit {}; {}", self.commit, self.outcome.versions.join("; "));
         if !self.outcome.missing.is_empty() {
-            let _ = writeln!(text, "not here, so not run: {}", self.outcome.missing.join(", "));
+            let _ = writeln!(text, "not installed, so not measured: {}", self.outcome.missing.join(", "));
         }
         for note in &self.outcome.notes {
             let _ = writeln!(text, "{note}");
@@ -44,14 +44,19 @@ impl Report<'_> {
         text.push_str(&self.table());
         let aims = aims::all(&self.outcome.results);
         if !aims.is_empty() {
-            text.push_str("\n| aim | measured | |\n|---|---|---|\n");
+            text.push_str("\n| target | measured | |\n|---|---|---|\n");
         }
         for aim in aims {
             let met = if aim.met { "met" } else { "not met" };
             let _ = writeln!(text, "| {} | {} | {met} |", aim.wanted, aim.measured);
         }
         for failure in &self.outcome.results.failures {
-            let _ = writeln!(text, "\nDid not count: {}: {}", failure.place, failure.message.replace('\n', "\n    "));
+            let _ = writeln!(
+                text,
+                "\nFailed run, not counted: {}: {}",
+                failure.place,
+                failure.message.replace('\n', "\n    ")
+            );
         }
         text
     }
@@ -66,7 +71,7 @@ impl Report<'_> {
             let _ = write!(text, " {} |", figure.heading());
             line.push_str("--:|");
         }
-        text.push_str(" tailwater's events per CPU-s are so many times its |\n");
+        text.push_str(" ratio: tailwater's events per CPU-s to this program's |\n");
         text.push_str(&line);
         text.push_str("--:|\n");
         for series in &results.series {
@@ -81,7 +86,7 @@ impl Report<'_> {
         text
     }
 
-    /// How many times the events per CPU-second of a peer the product has in the same scenario.
+    /// How many times as many events per CPU-second the product processes as a peer in the same scenario.
     fn ours_against(&self, series: &Series) -> Option<Spread> {
         let ours = self.outcome.results.find(&series.scenario, &series.case, OURS)?;
         let rate = Figure::EventsPerCpuSecond;
@@ -128,7 +133,7 @@ impl Report<'_> {
     }
 }
 
-/// Writes a document that people compare line by line: a figure's rounds, an aim or a failure stands on one line.
+/// Writes a document that people compare line by line: each figure, target or failure is on one line.
 fn write_json(value: &Value, depth: usize, text: &mut String) {
     let broken = depth < 2 || levels(value) > 2;
     let (brackets, items): (_, Vec<(String, &Value)>) = match value {
@@ -152,7 +157,7 @@ fn write_json(value: &Value, depth: usize, text: &mut String) {
     let _ = write!(text, "\n{:1$}{2}", "", 2 * depth, brackets[1]);
 }
 
-/// How deep the lists and maps of a value go.
+/// The nesting depth of a value.
 fn levels(value: &Value) -> usize {
     match value {
         Value::Array(values) => 1 + values.iter().map(levels).max().unwrap_or(0),
@@ -220,7 +225,10 @@ mod tests {
         let text = report.text();
         assert!(text.contains("| file_to_blackhole json | tailwater | 10 (6 to 20) |  |"), "{text}");
         assert!(text.contains("| file_to_blackhole json | rsyslog | 2 (1 to 5) | 5.00 (4.00 to 6.00) |"), "{text}");
-        assert!(text.contains("| not met |") && text.contains("not here, so not run: vector\nshared\n"), "{text}");
+        assert!(
+            text.contains("| not met |") && text.contains("not installed, so not measured: vector\nshared\n"),
+            "{text}"
+        );
         let document: Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(document["note"], "a \"note\"");
         let rounds = r#"[{"round":1,"value":6.0},{"round":2,"value":10.0},{"round":3,"value":20.0}]"#;

@@ -1,7 +1,7 @@
 //! What was measured: figures by scenario, program and round, and the arithmetic over rounds.
 //!
-//! Guarantees: ratios are taken inside a round, since machines drift between rounds; a round that one side lacks counts for
-//! neither.
+//! Guarantees: ratios are computed within a round, because machines drift between rounds. A round that one side lacks counts
+//! for neither.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ impl Figure {
             Figure::LatencyP50Ms => "p50 ms",
             Figure::LatencyP99Ms => "p99 ms",
             Figure::LatencyMaxMs => "max ms",
-            Figure::LookGapMs => "longest gap of looks ms",
+            Figure::LookGapMs => "longest observer gap ms",
             Figure::ReadyMs => "ready ms",
             Figure::FirstEventMs => "first event ms",
             Figure::LogMegabytes => "log MB",
@@ -83,7 +83,7 @@ impl Figure {
         }
     }
 
-    /// Digits behind the point.
+    /// Decimal places.
     pub fn decimals(self) -> usize {
         match self {
             Figure::EventsPerSecond | Figure::EventsPerCpuSecond | Figure::NsPerLine => 0,
@@ -102,9 +102,9 @@ impl Figure {
 pub struct Series {
     /// Name of the scenario, such as `latency`.
     pub scenario: String,
-    /// What distinguishes it inside the scenario, such as `50000/s`; may be empty.
+    /// What distinguishes it within the scenario, such as `50000/s`. May be empty.
     pub case: String,
-    /// Who ran.
+    /// The program.
     pub program: String,
     /// Round by round, for each figure.
     pub samples: BTreeMap<Figure, Vec<(usize, f64)>>,
@@ -125,7 +125,7 @@ impl Series {
 /// A run that did not count.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which scenario, who, which round.
+    /// Which scenario, program and round.
     pub place: String,
     /// Whether it was the product.
     pub ours: bool,
@@ -142,7 +142,7 @@ pub struct Results {
     pub failures: Vec<Failure>,
 }
 
-/// Smallest, middle and largest of a set of values.
+/// Minimum, median and maximum of a set of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub min: f64,
@@ -151,7 +151,7 @@ pub struct Spread {
 }
 
 impl Results {
-    /// Adds what one run showed.
+    /// Adds the figures of one run.
     pub fn add(&mut self, round: usize, scenario: &str, case: &str, program: &str, figures: &[(Figure, f64)]) {
         let same = |series: &Series| series.scenario == scenario && series.case == case && series.program == program;
         let at = self.series.iter().position(same).unwrap_or_else(|| {
@@ -164,7 +164,7 @@ impl Results {
         }
     }
 
-    /// Puts the series of a case together, whoever ran first.
+    /// Puts the series of a case together, whichever program ran first.
     pub fn sort(&mut self) {
         let mut titles: Vec<String> = Vec::new();
         let mut scenarios: Vec<String> = Vec::new();
@@ -205,7 +205,7 @@ pub fn ratios(above: (&Series, Figure), below: (&Series, Figure)) -> Option<Spre
     spread(&pairs(above, below).into_iter().map(|(above, below)| above / below).collect::<Vec<_>>())
 }
 
-/// Smallest, middle (of two middle ones the mean) and largest.
+/// Minimum, median (the mean of the two middle values if their number is even) and maximum.
 pub fn spread(values: &[f64]) -> Option<Spread> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
@@ -222,7 +222,7 @@ pub fn percentile(sorted: &[u64], share: f64) -> u64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0)
 }
 
-/// Slope of the straight line through points, by least squares.
+/// Slope of the least-squares line through points.
 pub fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let (mean_x, mean_y) =

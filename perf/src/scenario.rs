@@ -1,8 +1,8 @@
-//! The rounds: every contender in every scenario, one after the other, again and again.
+//! The rounds: every program in every scenario, one after the other, repeatedly.
 //!
-//! Guarantees: contenders are interleaved, and another one begins in each round, so that a change of the machine's mood hits all
-//! of them; a run counts only if each event arrived exactly once; the input lies in the page cache for everybody. One run at a
-//! time, each in an empty folder. A peer that fails is reported and the rest goes on.
+//! Guarantees: programs are interleaved, and each round begins with a different one, so that a change of the machine affects
+//! all of them. A run counts only if each event arrived exactly once. The input is in the page cache for every program. One run
+//! at a time, each in an empty folder. A peer that fails is reported and the rest continues.
 
 mod idle;
 mod json;
@@ -37,21 +37,21 @@ pub struct Plan {
     pub seed: u64,
     /// The scenarios to run; empty for all but `soak`.
     pub only: Vec<String>,
-    /// The programs to run; empty for all that are there.
+    /// The programs to run; empty for all that are installed.
     pub programs: Vec<String>,
-    /// Kinds of lines for the scenarios that move as many as they can.
+    /// Kinds of lines for the throughput scenarios.
     pub data: Vec<Kind>,
     /// How long each rate of `latency` is measured.
     pub latency_seconds: f64,
-    /// How often `start` starts.
+    /// How many times `start` starts the program.
     pub start_runs: usize,
-    /// How long `idle` looks.
+    /// How long `idle` measures.
     pub idle_seconds: u64,
-    /// How long it waits before that: what follows a start or a delivery has to be over.
+    /// How long it waits before that, until the work that follows a start or a delivery is over.
     pub idle_settle_seconds: u64,
-    /// How long `soak` goes on.
+    /// How long `soak` runs.
     pub soak_seconds: u64,
-    /// Bytes of events that wait in the log in `recovery`.
+    /// Bytes of events that wait in the write-ahead log in `recovery`.
     pub recovery_bytes: u64,
 }
 
@@ -122,7 +122,7 @@ impl Scenario {
         matches!(self, Scenario::JsonToFile | Scenario::JsonToHttp | Scenario::JsonToElasticsearch)
     }
 
-    /// Whether it runs when nobody names scenarios: a soak takes long.
+    /// Whether it runs if no scenarios are named. A soak takes too long.
     fn by_default(self) -> bool {
         self != Scenario::Soak
     }
@@ -132,19 +132,19 @@ impl Scenario {
         !matches!(self, Scenario::TwoShards | Scenario::JsonLatency | Scenario::Recovery | Scenario::Soak)
     }
 
-    /// Whether it runs in every round; the others repeat themselves inside, or take long.
+    /// Whether it runs in every round. The others repeat themselves internally, or take long.
     fn in_every_round(self) -> bool {
         !matches!(self, Scenario::Start | Scenario::Soak)
     }
 }
 
-/// The longest that anything may take which does not depend on the number of lines.
+/// The longest time for anything that does not depend on the number of lines.
 const WITHIN: Duration = Duration::from_secs(60);
-/// The slowest that lines may go through: far below what any program did.
+/// The lowest accepted throughput: far below that of any program.
 const LINES_PER_SECOND_MIN: u64 = 20_000;
 
-/// How many times the input the page cache is filled before the first run: more than any run writes. Never more than a part of
-/// the memory that is there.
+/// How many times the size of the input the page cache is filled before the first run: more than any run writes, but never more
+/// than a part of the available memory.
 const FILLER_TIMES: u64 = 6;
 const FILLER_SHARE_OF_MEMORY: u64 = 4;
 
@@ -154,7 +154,7 @@ pub struct Bench<'a> {
     pub plan: &'a Plan,
     /// Everything on disk is below it.
     work: PathBuf,
-    /// Processors that may be used; the last one is the contenders'.
+    /// Processors that may be used. The last one is for the measured programs.
     cpus: Vec<usize>,
     /// The inputs that were made, by kind.
     inputs: Vec<(Kind, PathBuf, u64)>,
@@ -163,13 +163,13 @@ pub struct Bench<'a> {
 /// What was measured, and who was missing.
 pub struct Outcome {
     pub results: Results,
-    /// Peers that are known and not installed.
+    /// Known peers that are not installed.
     pub missing: Vec<&'static str>,
-    /// What the programs say of their versions.
+    /// The versions that the programs report.
     pub versions: Vec<String>,
-    /// How busy the machine was with other things, over the minute before.
+    /// The load average of the last minute before the run.
     pub load: String,
-    /// What else is to be known of the results.
+    /// Further remarks on the results.
     pub notes: Vec<String>,
 }
 
@@ -178,7 +178,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, String> {
     let work = std::env::temp_dir().join(format!("tailwater-perf-{}", std::process::id()));
     measure::clear_directory(&work)?;
     let outcome = run_in(plan, &work);
-    // What is left in the temporary directory is of no use to anybody, and no result depends on its removal.
+    // The rest in the temporary directory is not needed, and no result depends on its removal.
     let _ = std::fs::remove_dir_all(&work);
     outcome
 }
@@ -189,7 +189,7 @@ fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
     };
     let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(chosen).collect();
     if let Some(unknown) = plan.only.iter().find(|only| !Scenario::ALL.iter().any(|s| s.name() == only.as_str())) {
-        return Err(format!("no scenario is called `{unknown}`"));
+        return Err(format!("unknown scenario `{unknown}`"));
     }
     let (mut contenders, missing) = contender::all(&plan.tailwater);
     contenders.retain(|c| plan.programs.is_empty() || plan.programs.iter().any(|name| name == c.name()));
@@ -212,17 +212,17 @@ fn run_in(plan: &Plan, work: &Path) -> Result<Outcome, String> {
 }
 
 impl Bench<'_> {
-    /// Where contenders run: one processor, the last; the first ones serve most interrupts.
+    /// Where the programs run: one processor, the last one. The first ones serve most interrupts.
     fn contender_cpus(&self) -> &[usize] {
         &self.cpus[self.cpus.len() - 1..]
     }
 
-    /// Where the measuring itself runs: everywhere else, if there is anything else.
+    /// Where the measuring process runs: on all other processors, if there are any.
     fn own_cpus(&self) -> &[usize] {
         if self.cpus.len() > 1 { &self.cpus[..self.cpus.len() - 1] } else { &self.cpus }
     }
 
-    /// The longest that a run of so many lines may take.
+    /// The longest time that a run of this many lines may take.
     fn within(&self, lines: u64) -> Duration {
         WITHIN + Duration::from_secs(lines / LINES_PER_SECOND_MIN)
     }
@@ -260,12 +260,12 @@ impl Bench<'_> {
         let takes_part = |c: &&Contender| c.takes_part(&folder) && (c.is_ours() || scenario.has_peers());
         let mut contenders: Vec<&Contender> = all.iter().filter(takes_part).collect();
         if contenders.is_empty() {
-            return Err(format!("{}: nobody takes part in {}", folder.display(), scenario.name()));
+            return Err(format!("{}: no program has a configuration for {}", folder.display(), scenario.name()));
         }
         let turns = (round - 1) % contenders.len();
         contenders.rotate_left(turns);
         if scenario == Scenario::Idle {
-            // Nobody works, so nobody is in anybody's way.
+            // No program works, so they do not disturb each other.
             return idle::run(self, &contenders, round, results);
         }
         for contender in contenders {
@@ -312,19 +312,19 @@ impl Bench<'_> {
     }
 }
 
-/// The product has to end well; how peers take a signal is theirs.
+/// The product must exit successfully. How peers react to a signal does not matter.
 fn ended_well(contender: &Contender, ended: &Ended) -> Result<(), String> {
     if contender.is_ours() && !ended.status.success() { Err(format!("it ended with {}", ended.status)) } else { Ok(()) }
 }
 
-/// The program's own count of what has left it, after a rest: what it sends once more comes late. `pause` is what rests.
+/// The program's own count of events that left it, after a pause, because repeated events arrive late. `pause` waits.
 fn count_at_rest(contender: &Contender, place: &Place, pause: impl FnOnce(Duration)) -> u64 {
     pause(contender.count_lag());
     contender.events_out(place)
 }
 
-/// Fills the page cache once and lets go of it. A virtual machine pays for each page that it touches for the first time, up to
-/// ten times the price of the work itself: the first contenders would pay it for all that follow.
+/// Fills the page cache once and releases it. A virtual machine pays for each page that it touches for the first time, up to
+/// ten times the price of the work itself: the first programs would pay it for all that follow.
 fn touch_memory(path: &Path, bytes: u64) -> Result<(), String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut file = File::create(path).map_err(fail)?;

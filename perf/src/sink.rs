@@ -1,11 +1,11 @@
-//! What stands at the far end of the network scenarios: a server that takes events, counts them and lets them go.
+//! The server at the end of the network scenarios: it receives events, counts them and discards them.
 //!
-//! Guarantees: each event's number is noted, so that one that is missing or came twice is found; a sample of the events is kept as
-//! it came. It does as little else as it can: large reads, a vectorised search for the numbers, one thread a connection, and it
-//! keeps account of the processor time that this takes, so that a run in which it was the limit is seen ([`Sink::busy_seconds`]).
-//! [`capacity`] measures what it can take.
+//! Guarantees: each event's number is recorded, so that a missing or repeated event is detected. A sample of the events is kept
+//! unchanged. It does as little else as possible: large reads, a vectorized search for the numbers, one thread per connection.
+//! It records the processor time that this takes, so that a run in which the sink was the limit is detected
+//! ([`Sink::busy_seconds`]). [`capacity`] measures how much it can receive.
 //!
-//! It is no server for anything else: it stores nothing, and believes what a sender says about lengths up to a bound.
+//! It is not a general server: it stores nothing, and trusts the lengths that a sender declares, up to a limit.
 
 mod bulk;
 mod capacity;
@@ -25,23 +25,23 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// One event of so many is kept as it came: all of a small run, and of a large one a share so small that keeping it costs nothing;
-/// a prime number, so that it meets everything that repeats.
+/// One event out of this many is kept unchanged: all of a small run, and so few of a large run that keeping them costs nothing.
+/// It is a prime number, so that the sample covers everything that repeats.
 pub fn sample_each(lines: u64) -> u64 {
     if lines <= 20_000 { 1 } else { 997 }
 }
 
-/// Longer events are not kept: many in one line, and not one.
+/// Longer events are not kept: they are many events in one line.
 const SAMPLE_BYTES_MAX: usize = 16 << 10;
 
-/// What a sink speaks.
+/// The protocol of a sink.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Service {
     /// Lines over TCP, without any answer.
     Lines,
     /// Any POST or PUT; the body is events.
     Http,
-    /// Elasticsearch's bulk requests, and what clients ask before the first one.
+    /// Elasticsearch's bulk requests, and the requests that clients send before the first one.
     Bulk,
 }
 
@@ -59,7 +59,7 @@ impl Service {
     }
 }
 
-/// What came in, of all connections.
+/// What all connections have received.
 #[derive(Debug)]
 pub(crate) struct Received {
     finder: Finder<'static>,
@@ -86,7 +86,7 @@ impl Received {
         }
     }
 
-    /// Notes the events of whole lines; returns how many there were. This is where a sink spends its time.
+    /// Records the events of whole lines and returns their number. A sink spends most of its time here.
     fn take(&self, bytes: &[u8]) -> u64 {
         let mut events = 0;
         for at in self.finder.find_iter(bytes) {
@@ -96,11 +96,11 @@ impl Received {
         events
     }
 
-    /// Notes the event whose key stands at `at`.
+    /// Records the event whose key is at `at`.
     fn note(&self, bytes: &[u8], at: usize) -> bool {
         let Some(number) = number_at(&bytes[at + NUMBER_KEY.len()..]) else { return false };
         let Some(seen) = self.seen.get(number as usize) else { return false };
-        // Saturates in practice: nothing repeats an event 255 times.
+        // Cannot wrap in practice: nothing repeats an event 255 times.
         seen.fetch_add(1, Ordering::Relaxed);
         if number.is_multiple_of(self.sample_each) {
             let (before, after) = (at.saturating_sub(SAMPLE_BYTES_MAX), bytes.len().min(at + SAMPLE_BYTES_MAX));
@@ -119,7 +119,7 @@ impl Received {
         self.strange.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Adds what this thread used since `before`; returns what it has used by now.
+    /// Adds what this thread has used since `before` and returns its total.
     fn account(&self, before: u64) -> u64 {
         let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |time| time.num_nanoseconds() as u64);
         self.busy_ns.fetch_add(time.saturating_sub(before), Ordering::Relaxed);
@@ -127,14 +127,14 @@ impl Received {
     }
 }
 
-/// The number behind its key, with quotes and escapes between them.
+/// The number after its key, with quotes and escapes between them.
 fn number_at(rest: &[u8]) -> Option<u64> {
     let first = rest.iter().take(8).position(u8::is_ascii_digit)?;
     let digits = rest.get(first..first + NUMBER_DIGITS)?;
     digits.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
 }
 
-/// A sink that listens. It goes when it is dropped; connections end with their senders.
+/// A listening sink. It stops when it is dropped. Connections end with their senders.
 #[derive(Debug)]
 pub struct Sink {
     address: SocketAddr,
@@ -158,7 +158,7 @@ impl Sink {
         self.address
     }
 
-    /// Events that came, repeated ones too.
+    /// Events received, including repeated ones.
     pub fn events(&self) -> u64 {
         self.received.events.load(Ordering::Relaxed)
     }
@@ -168,13 +168,13 @@ impl Sink {
         self.received.busy_ns.load(Ordering::Relaxed) as f64 / 1e9
     }
 
-    /// Whether each event came exactly once.
+    /// Whether each event arrived exactly once.
     pub fn verdict(&self) -> Result<(), String> {
         let seen = self.received.seen.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         Arrival::of(seen, self.received.strange.load(Ordering::Relaxed)).verdict()
     }
 
-    /// Some of the events as they came, by number.
+    /// The sampled events, unchanged, by number.
     pub fn samples(&self) -> BTreeMap<u64, Vec<u8>> {
         self.received.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -183,7 +183,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.received.stopping.store(true, Ordering::Relaxed);
-        // Wakes the thread that accepts; if that has gone there is nobody to wake.
+        // Wakes the accepting thread, if it still exists.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -194,11 +194,11 @@ fn accept(listener: &TcpListener, service: Service, received: &Arc<Received>) {
             return;
         }
         let shared = Arc::clone(received);
-        // Answers are small and each one is waited for.
+        // Responses are small, and the sender waits for each one.
         let _ = stream.set_nodelay(true);
         let serve = move || {
             let reader = Reader::new(stream);
-            // A sender that goes away in the middle has events missing, which the verdict says.
+            // If a sender disconnects in the middle, events are missing, which the verdict reports.
             let _ = match service {
                 Service::Lines => connection::lines(reader, &shared),
                 Service::Http | Service::Bulk => http::serve(reader, service, &shared),

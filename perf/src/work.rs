@@ -1,24 +1,25 @@
-//! What the `json_to` scenarios do to a line, as `serde_json` would do it, and whether a program did the same.
+//! What the `json_to` scenarios do to a line, implemented with `serde_json`, and whether a program did the same.
 //!
 //! The work: parse the line as JSON, drop `pod` and `region`, rename `msg` to `message`, add `env` and `collector`, and add
-//! `alert` where `status` is at least 500. Every program's configuration in those folders says this in its own words.
+//! `alert` if `status` is at least 500. The configurations of the programs in those folders do the same.
 //!
-//! Guarantees: a field that is missing, wrong or should have gone is found. Fields that a program adds by itself are allowed.
+//! Guarantees: detects a field that is missing, wrong or should have been dropped. Fields that a program adds by itself are
+//! allowed.
 
 use serde_json::{Map, Value};
 
-/// How much of an event survives a program when it does its best.
+/// How much of an event a program can preserve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fidelity {
     /// Every value with its type.
     Values,
-    /// Every value, numbers and truths perhaps as text.
+    /// Every value, but numbers and booleans may be strings.
     Texts,
-    /// The event, in a form of the program's own.
+    /// The event, in the program's own format.
     Presence,
 }
 
-/// What has to leave for a line.
+/// The expected output for a line.
 pub fn expected(line: &[u8]) -> Result<Map<String, Value>, String> {
     let mut event: Map<String, Value> =
         serde_json::from_slice(line).map_err(|error| format!("{error}: {}", text(line)))?;
@@ -35,16 +36,16 @@ pub fn expected(line: &[u8]) -> Result<Map<String, Value>, String> {
     Ok(event)
 }
 
-/// Compares what arrived with the line that it was made of.
+/// Compares what arrived with the line from which it was made.
 pub fn verify(line: &[u8], arrived: &[u8], fidelity: Fidelity) -> Result<(), String> {
-    let wrong = |what: &str| format!("{what}; it came as {} and was {}", text(arrived), text(line));
+    let wrong = |what: &str| format!("{what}; received {}, sent {}", text(arrived), text(line));
     let found: Map<String, Value> =
         serde_json::from_slice(arrived).map_err(|error| wrong(&format!("no JSON: {error}")))?;
     let wanted = expected(line)?;
     for (name, value) in &wanted {
         match found.get(name) {
             Some(other) if same(value, other, fidelity) => {}
-            Some(_) => return Err(wrong(&format!("`{name}` is another one"))),
+            Some(_) => return Err(wrong(&format!("`{name}` has a different value"))),
             None => return Err(wrong(&format!("`{name}` is missing"))),
         }
     }
@@ -61,7 +62,7 @@ fn same(wanted: &Value, found: &Value, fidelity: Fidelity) -> bool {
                 |(name, value): (&String, &Value)| found.get(name).is_some_and(|other| same(value, other, fidelity));
             wanted.len() == found.len() && wanted.iter().all(field)
         }
-        // Digits behind the point may have been added.
+        // Decimal places may have been added.
         (Value::Number(number), Value::String(text)) if fidelity == Fidelity::Texts => {
             text.parse().is_ok_and(|other: f64| number.as_f64() == Some(other))
         }

@@ -1,7 +1,7 @@
-//! The yardstick that needs no other program: what `serde_json` takes to make a value of a line.
+//! The yardstick that needs no other program: the time that `serde_json` needs to parse a line into a value.
 //!
-//! Guarantees: it parses the lines that the scenarios read, each once, on the processor that they run on; the figure is the CPU
-//! time of the parsing thread, with the values dropped again, and without reading the file.
+//! Guarantees: it parses the lines that the scenarios read, each once, on the same processor. The figure is the CPU time of the
+//! parsing thread, including dropping the values, without reading the file.
 
 use crate::measure;
 use nix::sys::time::TimeValLike;
@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-/// Lines that are parsed at most: enough for a steady figure, and few enough to stay short.
+/// The maximum number of parsed lines: enough for a steady figure, and few enough to be quick.
 const LINES_MAX: usize = 200_000;
 
 /// CPU nanoseconds of `serde_json::from_slice::<Value>` for a line of `input`.
@@ -21,7 +21,7 @@ pub fn cpu_ns_per_line(input: &Path, cpus: &[usize], own_cpus: &[usize]) -> Resu
     let reader = BufReader::new(File::open(input).map_err(fail)?);
     let lines = reader.split(b'\n').take(LINES_MAX).collect::<Result<Vec<_>, _>>().map_err(fail)?;
     measure::pin(cpus)?;
-    // The allocator and the caches are warm in a program that parses all day.
+    // Warms up the allocator and the caches, as in a program that runs for long.
     let mut warm = lines.iter().take(lines.len() / 10 + 1);
     let outcome = warm.try_for_each(|line| parse(line)).and_then(|()| {
         let begun = thread_cpu_ns()?;

@@ -1,10 +1,10 @@
-//! Every scenario once, in small, against the product: what is broken in a scenario or its configuration shows here and not when
-//! somebody wants figures. Looks at no figure but whether it is there.
+//! Runs every scenario once, with little data, against the product, so that an error in a scenario or its configuration shows
+//! here and not when somebody needs figures. Checks only that each figure exists, not its value.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The product: what the caller names, or what lies beside this test, built now if it has to be.
+/// The product: the binary that the caller names, or the one in the folder of this test, built now if necessary.
 fn tailwater() -> PathBuf {
     if let Some(binary) = std::env::var_os("TAILWATER_BIN") {
         return binary.into();

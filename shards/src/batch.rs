@@ -1,29 +1,30 @@
-//! Batch: an owned chunk of raw bytes and the spans of the events in it.
+//! A batch: an owned chunk of raw bytes and the spans of the events in it.
 //!
-//! Guarantees: no allocation per event; at least [`CHUNK_PADDING_BYTES`] readable zero bytes behind the bytes in use, so that
-//! kernels may load past the end; a batch owns all that it refers to, so it can cross to another core (invariant E5).
+//! Guarantees: no allocation per event. At least [`CHUNK_PADDING_BYTES`] readable zero bytes follow the bytes in use, so that
+//! vector code may load past the end. A batch owns everything that it refers to, so it can cross to another core (invariant
+//! E5).
 //!
-//! Does not know formats: a span is bytes. Values parsed out of an event join the batch with the first parser.
+//! Does not know formats: a span is bytes. Parsed values are created later, by the parser.
 
 use crate::env::Timestamp;
 use crate::limits::{BATCH_EVENTS_MAX, CHUNK_PADDING_BYTES};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Raw bytes with padding behind them.
+/// Raw bytes, followed by padding.
 pub struct Chunk {
-    /// Capacity plus padding; bytes from `length` on are zero for at least the padding.
+    /// Capacity plus padding. From `length` on, at least the padding is zero.
     buffer: Box<[u8]>,
     length: usize,
 }
 
 impl Chunk {
-    /// An empty chunk for `capacity` bytes.
+    /// An empty chunk with a capacity of `capacity` bytes.
     pub fn new(capacity: usize) -> Chunk {
         Chunk { buffer: vec![0; capacity + CHUNK_PADDING_BYTES].into_boxed_slice(), length: 0 }
     }
 
-    /// Bytes it can hold.
+    /// Its capacity in bytes.
     pub fn capacity(&self) -> usize {
         self.buffer.len() - CHUNK_PADDING_BYTES
     }
@@ -33,21 +34,21 @@ impl Chunk {
         &self.buffer[..self.length]
     }
 
-    /// The bytes in use and the padding behind them.
+    /// The bytes in use and the padding after them.
     pub fn padded(&self) -> &[u8] {
         &self.buffer[..self.length + CHUNK_PADDING_BYTES]
     }
 
-    /// The part behind the bytes in use, to be read into; [`Chunk::set_length`] says how much of it counts.
+    /// The space after the bytes in use, as a buffer for a read. [`Chunk::set_length`] sets how much of it is in use.
     pub fn spare(&mut self) -> &mut [u8] {
         let capacity = self.capacity();
         &mut self.buffer[self.length..capacity]
     }
 
-    /// Sets the bytes in use and zeroes the padding behind them.
+    /// Sets the number of bytes in use and zeroes the padding after them.
     ///
     /// # Panics
-    /// When `length` is beyond the capacity.
+    /// If `length` exceeds the capacity.
     pub fn set_length(&mut self, length: usize) {
         assert!(length <= self.capacity(), "a chunk of {} bytes cannot hold {length}", self.capacity());
         self.length = length;
@@ -55,7 +56,7 @@ impl Chunk {
     }
 }
 
-/// Where one event lies in its chunk: a line without its newline.
+/// The range of one event in its chunk: a line without its newline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventSpan {
     /// First byte.
@@ -76,38 +77,39 @@ impl EventSpan {
     }
 }
 
-/// Names one source for ever: a file's generation, a stream. Drawn at random when the source is first seen.
+/// Identifies one source permanently: a file's generation, a stream. A random number, drawn when the source is first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct SourceKey(pub u128);
 
-/// What the engine and the processor know of a source. Immutable: a change (a rename, say) makes a new one under the same key.
+/// What the engine and the processor know about a source. Immutable: a change (for example a rename) creates a new value with
+/// the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its name for ever.
+    /// Its permanent identity.
     pub key: SourceKey,
     /// The configured name of the input it belongs to.
     pub input: Arc<str>,
-    /// How people name it: a file's path, the peer's address. Empty when there is nothing to say.
+    /// The name for people: a file's path, the peer's address. Empty if there is none.
     pub name: Vec<u8>,
-    /// What the input needs to find the source again after a restart; opaque to the engine, at most
+    /// What the input needs to find the source again after a restart. Opaque to the engine, at most
     /// [`crate::limits::DESCRIPTOR_BYTES_MAX`] bytes.
     pub descriptor: Vec<u8>,
-    /// Whether the source can be read again from a position. Positions of one that cannot are not kept.
+    /// Whether the source can be read again from a position. If it cannot, its positions are not kept.
     pub repeatable: bool,
 }
 
-/// A position in a source: all bytes of `from..to` are in this batch or were left out on purpose.
+/// A range of a source: all bytes of `from..to` are in this batch or were deliberately omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SourceRange {
     /// First byte covered.
     pub from: u64,
     /// One past the last byte covered.
     pub to: u64,
-    /// What the input needs to recognise the bytes just before `to`; opaque to the engine.
+    /// What the input needs to recognize the bytes just before `to`. Opaque to the engine.
     pub marker: u64,
 }
 
-/// Events of one source on their way to the log.
+/// Events of one source on their way to the write-ahead log.
 pub struct Batch {
     /// The raw bytes.
     pub chunk: Chunk,
@@ -115,25 +117,25 @@ pub struct Batch {
     pub events: Vec<EventSpan>,
     /// Where they come from.
     pub source: Arc<Source>,
-    /// Which bytes of the source they account for. The first byte of the chunk is the byte `chunk_offset` of the source.
+    /// Which bytes of the source the events cover. The first byte of the chunk is byte `chunk_offset` of the source.
     pub range: SourceRange,
-    /// What of the source is durable by now, in whichever logs: recorded along with the range. Empty where the lane to one log
-    /// takes all of the source, since that log knows.
+    /// What is already durable of the source, in all WALs together. Recorded together with the range. Empty if one lane carries
+    /// the whole source, because that WAL knows it.
     pub settled: SourceRange,
     /// Position in the source of the chunk's first byte.
     pub chunk_offset: u64,
     /// When the bytes were read.
     pub received: Timestamp,
-    /// Set by the lane: position of this batch among all that went through it, from one.
+    /// Set by the lane: the number of this batch among all batches that went through the lane, starting at one.
     pub ticket: u64,
     /// The source is gone: nothing follows this range, and its position may become a tombstone.
     pub gone: bool,
-    /// Events left out of this range by the lane's policy; they are counted where the range is recorded.
+    /// Events of this range that the lane's policy dropped. They are counted when the range is recorded.
     pub dropped_events: u64,
 }
 
 impl Batch {
-    /// An empty batch with room for `chunk_bytes`.
+    /// An empty batch with space for `chunk_bytes`.
     pub fn new(chunk_bytes: usize, source: Arc<Source>) -> Batch {
         Batch {
             chunk: Chunk::new(chunk_bytes),
@@ -149,7 +151,7 @@ impl Batch {
         }
     }
 
-    /// Makes a used batch empty again, for `source`.
+    /// Resets a used batch for reuse with `source`.
     pub fn reset(&mut self, source: &Arc<Source>) {
         self.chunk.set_length(0);
         self.events.clear();
@@ -169,7 +171,7 @@ impl Batch {
         &self.chunk.bytes()[self.events[index].range()]
     }
 
-    /// Bytes that the batch counts for in a lane: what it holds, since a lane bounds memory.
+    /// The number of bytes that the batch counts for in a lane: its capacity, because a lane limits memory.
     pub fn weight(&self) -> usize {
         self.chunk.bytes().len()
     }

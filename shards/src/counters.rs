@@ -1,8 +1,8 @@
-//! Counters: what a shard's components have done, as plain numbers with one writer each.
+//! Counters of what a shard's components have done: plain numbers with one writer each.
 //!
-//! Guarantees: counting costs a load and a store, no lock and no read-modify-write; any thread may read at any time. A reader
-//! that sums several counters reads those that are counted later in an event's life first, so that a sum of what left is
-//! never larger than the sum of what came. Does not name metrics: the product's metric table does.
+//! Guarantees: counting costs a load and a store, without a lock or a read-modify-write. Any thread may read at any time. A
+//! reader that adds up several counters first reads those that are counted later in an event's life, so that the sum of
+//! outgoing events never exceeds the sum of incoming ones. Does not name metrics: the product's table of metrics does.
 
 use crate::env::Timestamp;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -13,12 +13,12 @@ use std::sync::{Mutex, PoisonError};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to it; only from its one writer.
+    /// Adds to it. Only its one writer may call this.
     pub fn add(&self, amount: u64) {
         self.0.store(self.0.load(Ordering::Relaxed) + amount, Ordering::Release);
     }
 
-    /// Replaces it; only from its one writer.
+    /// Sets it. Only its one writer may call this.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Release);
     }
@@ -29,28 +29,28 @@ impl Counter {
     }
 }
 
-/// Why events were let go.
+/// Why events were discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// The lane was full and its policy says drop.
+    /// The lane was full and its policy is to drop.
     RingFull,
-    /// The log was full and the output's policy says drop.
+    /// The WAL was full and the output's policy is to drop.
     WalFull,
-    /// The line was longer than allowed and the input's policy says discard.
+    /// The line was longer than allowed and the input's policy is to discard.
     LineTooLong,
-    /// It was to be a dead letter, and the queue of these was full.
+    /// The event should have become a dead letter, but the dead letter queue was full.
     DeadLettersFull,
-    /// The output left the configuration with events waiting.
+    /// The output was removed from the configuration while events waited for it.
     OutputRemoved,
-    /// The bytes in the log were damaged.
+    /// The bytes in the WAL were damaged.
     Damaged,
-    /// A transform dropped the event, or no output of the pipeline takes it.
+    /// A transform dropped the event, or it matched no output of the pipeline.
     Filtered,
-    /// The event could not be parsed and its parser's policy says drop.
+    /// The event could not be parsed and its parser's policy is to drop.
     Unparsed,
-    /// What transforms made of the event is longer than an event may be.
+    /// Transforms made the event longer than an event may be.
     Oversized,
-    /// A transform has counted the event in another one, which leaves in its place.
+    /// A transform combined the event into another one, which is sent instead.
     Aggregated,
 }
 
@@ -69,7 +69,7 @@ impl Discard {
         Discard::Aggregated,
     ];
 
-    /// The reason as metrics and logs spell it.
+    /// The reason, as spelled in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Discard::RingFull => "ring_full",
@@ -111,7 +111,7 @@ impl Discard {
 pub struct Discarded([Counter; Discard::ALL.len()]);
 
 impl Discarded {
-    /// Adds events to a reason; only from its one writer.
+    /// Adds events to a reason. Only the one writer may call this.
     pub fn add(&self, reason: Discard, events: u64) {
         self.0[reason as usize].add(events);
     }
@@ -130,7 +130,7 @@ impl Discarded {
 /// Why events of an output went to the dead letter queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLettered {
-    /// The destination refused the event for good.
+    /// The destination rejected the event permanently.
     Rejected,
     /// It was not delivered within the retry time.
     RetriesExhausted,
@@ -140,7 +140,7 @@ impl DeadLettered {
     /// All reasons, in the order of their counters.
     pub const ALL: [DeadLettered; 2] = [DeadLettered::Rejected, DeadLettered::RetriesExhausted];
 
-    /// The reason as metrics, logs and letters spell it.
+    /// The reason, as spelled in metrics, logs and letters.
     pub fn name(self) -> &'static str {
         match self {
             DeadLettered::Rejected => "rejected",
@@ -157,7 +157,7 @@ impl DeadLettered {
     }
 }
 
-/// Why bytes of a source could not be read.
+/// Why bytes of a source were lost before they could be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// The file was truncated before its end was read.
@@ -170,7 +170,7 @@ impl Lost {
     /// All reasons, in the order of their counters.
     pub const ALL: [Lost; 2] = [Lost::Truncated, Lost::Deleted];
 
-    /// The reason as metrics and logs spell it.
+    /// The reason, as spelled in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Lost::Truncated => "truncated",
@@ -190,26 +190,26 @@ impl Lost {
 /// One input on one shard.
 #[derive(Default)]
 pub struct InputCounters {
-    /// Events cut from the source.
+    /// Events read from the source.
     pub received_events: Counter,
     /// Bytes read from the source, newlines included.
     pub received_bytes: Counter,
-    /// Events let go before the log.
+    /// Events discarded before the WAL.
     pub discarded: Discarded,
-    /// Events cut short because their line was too long.
+    /// Events truncated because their line was too long.
     pub truncated_events: Counter,
     /// Errors of the source: reads that failed, files that could not be opened.
     pub errors: Counter,
-    /// Bytes that vanished before they could be read.
+    /// Bytes that were lost before they could be read.
     pub lost_bytes: [Counter; Lost::ALL.len()],
     /// Files being followed.
     pub files: Counter,
-    /// Bytes that are in followed files and not yet read.
+    /// Bytes in followed files that have not been read yet.
     pub unread_bytes: Counter,
 }
 
 impl InputCounters {
-    /// Adds lost bytes; only from the one writer.
+    /// Adds lost bytes. Only the one writer may call this.
     pub fn lose(&self, reason: Lost, bytes: u64) {
         self.lost_bytes[reason as usize].add(bytes);
     }
@@ -218,73 +218,74 @@ impl InputCounters {
 /// One lane.
 #[derive(Default)]
 pub struct LaneCounters {
-    /// Events sent into it; written by the sender.
+    /// Events sent into it. Written by the sender.
     pub sent_events: Counter,
-    /// Bytes of chunks sent into it; written by the sender.
+    /// Bytes of chunks sent into it. Written by the sender.
     pub sent_bytes: Counter,
-    /// Events taken out of it and on their way into the log; written by the receiver.
+    /// Events received from it and being written to the WAL. Written by the receiver.
     pub taken_events: Counter,
-    /// Batches taken out of it; written by the receiver.
+    /// Batches received from it. Written by the receiver.
     pub taken_batches: Counter,
-    /// Events in which bytes that are no UTF-8 were replaced; written by the receiver.
+    /// Events in which bytes that are not UTF-8 were replaced. Written by the receiver.
     pub replaced_events: Counter,
-    /// Events that could not be parsed, kept or not; written by the receiver.
+    /// Events that could not be parsed, whether kept or not. Written by the receiver.
     pub unparsed_events: Counter,
-    /// Events that became dead letters of the input before any pipeline had them; written by the receiver.
+    /// Events that became dead letters of the input before any pipeline received them. Written by the receiver.
     pub dead_lettered_events: Counter,
-    /// Those of them that the queue of dead letters had no room for; written by the receiver.
+    /// The part of these for which the dead letter queue had no space. Written by the receiver.
     pub dlq_full_events: Counter,
-    /// Times a processor held on to events although it was to make all lines; written by the receiver.
+    /// Times a processor kept holding events although it had to produce all its lines. Written by the receiver.
     pub breaches: Counter,
-    /// Events dropped on the sender's request; written by the receiver.
+    /// Events dropped at the sender's request. Written by the receiver.
     pub dropped_events: Counter,
-    /// Bytes of chunks dropped on the sender's request; written by the receiver.
+    /// Bytes of chunks dropped at the sender's request. Written by the receiver.
     pub dropped_bytes: Counter,
-    /// Bytes of chunks that came home; written by the receiver.
+    /// Bytes of chunks that were received. Written by the receiver.
     pub taken_bytes: Counter,
-    /// Batches of ordinary size that exist; written by the sender.
+    /// Existing batches of ordinary size. Written by the sender.
     pub made_batches: Counter,
-    /// Times the sender found it full; written by the sender.
+    /// Times the sender found it full. Written by the sender.
     pub full: Counter,
 }
 
-/// What a processor did to events besides making their lines.
+/// What a processor did to events besides producing their lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Events that held bytes which no string can, and hold a replacement character instead.
+    /// Events that contained bytes which are invalid in a string, and now contain a replacement character instead.
     pub replaced: u64,
-    /// Events that could not be parsed, kept or not.
+    /// Events that could not be parsed, whether kept or not.
     pub unparsed: u64,
-    /// Of these, the ones that the pipeline let go.
+    /// The part of these that the pipeline dropped.
     pub unparsed_dropped: u64,
-    /// Events that the pipeline let go on purpose.
+    /// Events that the pipeline dropped on purpose.
     pub filtered: u64,
-    /// Events that it let go because they had grown too long.
+    /// Events that it dropped because they had become too long.
     pub oversized: u64,
-    /// Times that a transform or a condition could not do its work.
+    /// Times that a transform or a condition failed.
     pub failures: u64,
-    /// Events that it let go because they are counted in another one.
+    /// Events that it dropped because they were combined into another one.
     pub aggregated: u64,
-    /// Events that transforms made.
+    /// Events that transforms created.
     pub made: u64,
-    /// Events that are counted in what transforms have not made yet: not since the last tally, but now.
+    /// Events that are counted in lines which transforms have not produced yet: the current number, not the change since the
+    /// last tally.
     pub held: u64,
 }
 
 /// One pipeline on one shard.
 #[derive(Default)]
 pub struct PipelineCounters {
-    /// Events that came to it.
+    /// Events that it received.
     pub received_events: Counter,
-    /// Events that it let go.
+    /// Events that it discarded.
     pub discarded: Discarded,
-    /// Events that it gave up and that are in the dead letter queue.
+    /// Events that it could not process and that are in the dead letter queue.
     pub dead_lettered_events: Counter,
-    /// Times that a transform or a condition could not do its work on an event.
+    /// Times that a transform or a condition failed on an event.
     pub failures: Counter,
-    /// Events that its transforms made, which did not come to it.
+    /// Events that its transforms created and that it did not receive.
     pub made_events: Counter,
-    /// Events that are counted in what its transforms have not made yet.
+    /// Events that are counted in lines which its transforms have not produced yet.
     pub held_events: Counter,
 }
 
@@ -325,25 +326,25 @@ impl TroubleCell {
 /// One output on one shard.
 #[derive(Default)]
 pub struct OutputCounters {
-    /// Events that waited in the log when the process started, or again after the output went back to its last commit.
+    /// Events that waited in the WAL when the process started, or again after the output returned to its last commit.
     pub recovered_events: Counter,
     /// Events delivered.
     pub sent_events: Counter,
     /// Bytes of event lines delivered.
     pub sent_bytes: Counter,
-    /// Events let go after the log.
+    /// Events discarded after the WAL.
     pub discarded: Discarded,
     /// Events in the dead letter queue, by reason.
     pub dead_lettered: [Counter; DeadLettered::ALL.len()],
-    /// Deliveries that failed and were tried again.
+    /// Deliveries that failed and were retried.
     pub retries: Counter,
     /// Errors of the output.
     pub errors: Counter,
     /// Cursor commits.
     pub commits: Counter,
-    /// Payload bytes of the frames that are being delivered now.
+    /// Payload bytes of the frames that are being delivered.
     pub held_bytes: Counter,
-    /// When the oldest undelivered event was received, ns since 1970; zero when nothing waits.
+    /// When the oldest undelivered event was received, in ns since 1970. Zero if nothing waits.
     pub oldest_unacked: Gauge,
     /// What keeps it from delivering.
     pub trouble: TroubleCell,
@@ -356,7 +357,7 @@ impl OutputCounters {
         i128::from(left) - i128::from(self.recovered_events.get())
     }
 
-    /// Events in the dead letter queue, for whatever reason.
+    /// Events in the dead letter queue, for any reason.
     pub fn dead_lettered_total(&self) -> u64 {
         self.dead_lettered.iter().map(Counter::get).sum()
     }
@@ -367,7 +368,7 @@ impl OutputCounters {
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// Replaces it; only from its one writer.
+    /// Sets it. Only its one writer may call this.
     pub fn set(&self, value: i64) {
         self.0.store(value, Ordering::Release);
     }
@@ -381,25 +382,25 @@ impl Gauge {
 /// One shard.
 #[derive(Default)]
 pub struct ShardCounters {
-    /// Syncs of the log that ended well.
+    /// Successful syncs of the WAL.
     pub syncs: Counter,
-    /// Nanoseconds from the begin to the end of these syncs, summed.
+    /// Total duration of these syncs, in nanoseconds.
     pub sync_nanos: Counter,
-    /// Times the intake waited because the log was full.
+    /// Times the intake waited because the WAL was full.
     pub wal_full: Counter,
     /// Frames appended.
     pub frames: Counter,
-    /// Acknowledgements that wait for a sync now.
+    /// Acknowledgements that currently wait for a sync.
     pub waiting_acknowledgements: Counter,
-    /// Batches that wait for dead letters to be durable now, and the bytes of their frames and letters.
+    /// Batches that currently wait for dead letters to become durable, and the bytes of their frames and letters.
     pub parked_batches: Counter,
     /// See [`ShardCounters::parked_batches`].
     pub parked_bytes: Counter,
-    /// Runs of positions that wait now for lines which processors have yet to make.
+    /// Runs of positions that currently wait for lines which processors still have to produce.
     pub withheld_runs: Counter,
-    /// Ranges of dropped batches that wait for room in the log now.
+    /// Ranges of dropped batches that currently wait for space in the WAL.
     pub owed_ranges: Counter,
-    /// Frames that are kept for readers now, and the bytes of their buffers.
+    /// Frames that are currently kept in memory for readers, and the bytes of their buffers.
     pub kept_frames: Counter,
     /// See [`ShardCounters::kept_frames`].
     pub kept_bytes: Counter,
@@ -407,13 +408,13 @@ pub struct ShardCounters {
     pub plugin_panics: Counter,
     /// Dead letters that were stored.
     pub dead_letters: Counter,
-    /// Dead letters that the queue had no room for, and those that went to make room.
+    /// Dead letters for which the queue had no space, and those that were removed to make space.
     pub dead_letters_dropped: Counter,
-    /// Times letters were stored, those of many batches with one sync.
+    /// Times letters were stored. One sync may store those of many batches.
     pub dead_letter_syncs: Counter,
-    /// Times a letter waited for room in the queue.
+    /// Times a letter waited for space in the queue.
     pub dead_letters_full: Counter,
-    /// Bytes of the segments of dead letters, and how many of these are open.
+    /// Bytes of the segments of dead letters, and how many segments are open.
     pub dead_letter_bytes: Counter,
     /// See [`ShardCounters::dead_letter_bytes`].
     pub dead_letters_open: Counter,

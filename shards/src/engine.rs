@@ -1,11 +1,11 @@
-//! Engine: from a plan and a data directory to shards that are ready to run.
+//! The engine: from a plan and a data directory to shards that are ready to run.
 //!
-//! Guarantees: nothing is written before every log has been read and found usable; what an earlier life left (with any number
-//! of shards) is carried on: positions merged over all logs, each output from its last durable commit, logs without a shard
-//! adopted and read to their end. Starts no thread: an environment runs the seeds that come out.
+//! Guarantees: nothing is written before every WAL has been read and found usable. What an earlier start left behind, with any
+//! number of shards, is continued: positions are merged over all WALs, each output continues from its last durable commit, and
+//! WALs without a shard are adopted and read to their end. Starts no thread: an environment runs the returned seeds.
 //!
-//! Placement: the existing logs with the lowest ids go to the shards in order, the rest is adopted by shard number modulo the
-//! shards. Outputs and inputs with one instance are spread over the shards by their index.
+//! Placement: shards take the existing WALs in ascending order of their ids. The remaining WALs are adopted by the shards in
+//! turn. Outputs and inputs with one instance are distributed over the shards by their index.
 
 mod cost;
 mod losses;
@@ -48,15 +48,15 @@ use std::sync::Arc;
 pub struct InputPlan<E: Env> {
     /// Its name.
     pub name: Arc<str>,
-    /// What runs.
+    /// The input's specification.
     pub spec: Arc<dyn InputSpec<E>>,
-    /// How its events become lines.
+    /// How its events are converted to lines.
     pub processor: Arc<dyn ProcessorSpec>,
-    /// Where its batches go.
+    /// How its batches are assigned to shards.
     pub shard_by: ShardBy,
-    /// Bytes and policy of its lanes.
+    /// Size and policy of its lanes.
     pub lane: LaneOptions,
-    /// Indices of the pipelines it feeds; at least one.
+    /// Indices of the pipelines that it feeds; at least one.
     pub pipelines: Vec<usize>,
 }
 
@@ -72,19 +72,19 @@ pub struct PipelinePlan {
 pub struct OutputPlan<E: Env> {
     /// Its name.
     pub name: Arc<str>,
-    /// What runs.
+    /// The output's specification.
     pub spec: Arc<dyn OutputSpec<E>>,
-    /// Bounds and policies.
+    /// Limits and policies.
     pub options: DeliveryOptions,
 }
 
-/// All that an engine runs.
+/// Everything that an engine runs.
 pub struct Plan<E: Env> {
-    /// Where the logs are.
+    /// Where the WALs are.
     pub data_dir: PathBuf,
     /// Number of shards.
     pub shards: usize,
-    /// Settings of each shard's log.
+    /// Settings of each shard's WAL.
     pub wal: WalOptions,
     /// Settings of each shard's dead letter queue.
     pub dead_letters: dlq::Options,
@@ -94,23 +94,23 @@ pub struct Plan<E: Env> {
     pub pipelines: Vec<PipelinePlan>,
     /// The outputs.
     pub outputs: Vec<OutputPlan<E>>,
-    /// Tasks that run beside them on the first shard.
+    /// Additional tasks on the first shard.
     pub services: Vec<Arc<dyn Service<E>>>,
 }
 
-/// One instance of an output, for those who only read.
+/// The counters of one instance of an output, for readers.
 pub struct OutputMeter {
     /// Index of the output in the plan.
     pub output: usize,
-    /// Its number in the log.
+    /// Its number in the WAL.
     pub number: OutputNumber,
     /// Its shard.
     pub shard: usize,
-    /// What it counts.
+    /// Its counters.
     pub counters: Arc<OutputCounters>,
 }
 
-/// Read access to all that an engine counts.
+/// Read access to all counters of an engine.
 pub struct Meters<D: Disk> {
     /// Instances of inputs.
     pub inputs: Vec<InputMeters>,
@@ -120,22 +120,22 @@ pub struct Meters<D: Disk> {
     pub shards: Vec<Arc<ShardCounters>>,
     /// Events that outputs with the policy `sample` lost, by shard and output number.
     pub wal_full: Vec<Arc<[Discarded]>>,
-    /// What pipelines count, by shard and their order in the plan.
+    /// Counters of pipelines, by shard and in the order of the plan.
     pub pipelines: Vec<Arc<[PipelineCounters]>>,
-    /// The logs of the shards, as they are opened.
+    /// The WALs of the shards, as they are opened.
     pub board: Arc<LogBoard<D>>,
-    /// Logs without a shard.
+    /// WALs without a shard.
     pub adopted: Vec<Arc<Log<D>>>,
 }
 
-/// The end of a log that was let go.
+/// The end of a WAL that was truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// The log.
+    /// The WAL.
     pub log: LogId,
-    /// Sequences that were let go.
+    /// Sequences that were removed.
     pub sequences: u64,
-    /// Of these, those behind the place that was not whole. Without any it is a group that was not appended to its end.
+    /// How many of them come after the first frame that was not intact. If none, a group was not completely appended.
     pub behind: u64,
 }
 
@@ -150,19 +150,19 @@ impl Cut {
 pub struct Engine<E: Env> {
     /// One for each shard, in order.
     pub seeds: Vec<ShardSeed<E>>,
-    /// What it counts.
+    /// Its counters.
     pub meters: Arc<Meters<E::Disk>>,
-    /// Its end.
+    /// Its shutdown control.
     pub stop: Stop,
-    /// What recovery set aside.
+    /// The damage that recovery found.
     pub damage: Vec<Damage>,
-    /// Logs whose last frames were not whole or not durable.
+    /// WALs whose last frames were not intact or not durable.
     pub cut: Vec<Cut>,
-    /// Outputs that left the configuration, and the events that waited for each: discarded now.
+    /// Outputs that were removed from the configuration, with the number of waiting events of each, which are now discarded.
     pub removed: Vec<(String, u64)>,
 }
 
-/// Reads what is in the data directory on `disk` and lays out the shards. Blocks: it is called before any executor runs. The caller holds
+/// Reads the data directory on `disk` and lays out the shards. Blocks: call it before any executor runs. The caller must hold
 /// the lock of the data directory.
 pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop) -> Result<Engine<E>, WalError> {
     assert!(plan.shards > 0, "a plan without shards");
@@ -198,7 +198,7 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     match directory.set_contents(&as_told(&merged.registry, &removed), to_be_known(&known, &lost, &logs)) {
         // The logs say it too, and what they hold can be delivered all the same.
         Err(error) if error.is_no_room() && optional => {
-            tracing::warn!(%error, "no room to note the numbers of the outputs and the logs beside the logs");
+            tracing::warn!(%error, "no space to write the manifest; the write-ahead logs contain the same information, so the start continues");
         }
         noted => noted?,
     }
@@ -223,7 +223,7 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     Ok(engine)
 }
 
-/// For each output, where its instances wait for each other in the start that writes `epoch`.
+/// For each output, the gate at which its instances wait for each other, in the start that writes `epoch`.
 fn gates<E: Env>(plan: &Plan<E>, epoch: u32) -> Vec<Arc<Gate>> {
     let instances = |output: &OutputPlan<E>| match output.spec.placement() {
         Placement::One => 1,
@@ -238,12 +238,12 @@ struct Layout<E: Env> {
     plan: Plan<E>,
     merged: Merged,
     numbers: Vec<OutputNumber>,
-    /// Of these, the ones of new outputs.
+    /// The numbers of new outputs.
     fresh: Vec<OutputNumber>,
     losses: Vec<Loss>,
     stop: Stop,
     damage: Vec<Damage>,
-    /// Bits of outputs that may not get all again.
+    /// Bits of outputs to which not everything may be delivered again.
     doubtful: u64,
 }
 
@@ -357,7 +357,7 @@ impl<E: Env> Layout<E> {
         deliverers.into()
     }
 
-    /// Where the one instance of an output runs.
+    /// The shard that runs the only instance of an output.
     fn shard_of_one(&self, output: usize) -> usize {
         output % self.plan.shards
     }
@@ -366,9 +366,10 @@ impl<E: Env> Layout<E> {
         self.merged.sources.iter().filter(|state| *state.source.input == *input).cloned().collect()
     }
 
-    /// The first shard's log takes over what all logs know, so that adopted logs can go once they are delivered. Of the sources
-    /// that another one knows it takes over what all together say: that one is gone, say, or read further. So do all logs of
-    /// sources that are spread over them, because what is settled of these is counted from there.
+    /// The first shard's WAL takes over what all WALs know, so that adopted WALs can be removed when they are delivered.
+    /// Another WAL takes over the merged knowledge about the sources that it already knows: that a source is gone, for example,
+    /// or has been read further. All WALs take over the sources that are spread, because their settled ranges are counted from
+    /// there.
     fn writer_seed(&self, disk: &E::Disk, index: usize, recovered: RecoveredLog<E::Disk>) -> WriterSeed<E::Disk> {
         let spread = self.plan.inputs.iter().filter(|input| input.shard_by == ShardBy::Spread);
         let spread: Vec<&str> = spread.map(|input| &*input.name).collect();
@@ -397,14 +398,14 @@ impl<E: Env> Layout<E> {
         }
     }
 
-    /// Where an output goes on in a log: at its cursor, or at the beginning, if the log is new or nothing is left of what said
-    /// where the cursor is. An output that is new has a cursor at the end of each log.
+    /// Where an output continues in a WAL: at its cursor, or at the beginning if the WAL is new or nothing is left that says
+    /// where the cursor was. A new output has a cursor at the end of each WAL.
     fn position(&self, number: OutputNumber, log: &Log<E::Disk>) -> Position {
         let none = if E::Disk::sabotaged(Sabotage::StartAtEnd) { log.end() } else { Position::default() };
         self.merged.commits.position(number, log.id()).unwrap_or(none)
     }
 
-    /// Where an instance of an output goes on: behind the highest commit of all, with its own state.
+    /// Where an instance of an output continues: after the highest commit of all instances, with its own state.
     fn resume(&self, output: OutputNumber, instance: Option<LogId>) -> Commit {
         let commits = &self.merged.commits;
         let number = commits.highest(output).unwrap_or(0);
@@ -420,7 +421,7 @@ impl<E: Env> Layout<E> {
         events_after(log, self.position(number, log), number)
     }
 
-    /// Whether all comes again that was delivered of a log and not committed.
+    /// Whether everything that was delivered from a WAL but not committed is delivered again.
     fn is_whole(&self, log: &Arc<Log<E::Disk>>, number: OutputNumber) -> bool {
         let position = self.position(number, log);
         self.damage.iter().filter(|damage| damage.log == log.id()).all(|damage| has_passed(log, position, damage))

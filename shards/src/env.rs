@@ -1,15 +1,15 @@
-//! The seam: all that the engine and its plugins need of the world.
+//! The interface between the engine with its plugins and the operating system.
 //!
-//! Guarantees: nothing outside an implementation of these traits reads a clock, opens a file, spawns a task or knows what
-//! drives the executor. Two implementations exist from the first day: `glommio_env` on io_uring and `sim` on a seed.
+//! Guarantees: nothing outside an implementation of these traits reads a clock, opens a file, spawns a task or knows which
+//! executor runs it. There are two implementations: `glommio_env` uses io_uring, and `sim` runs from a seed.
 //!
-//! Carries the connections that outputs make. Does not carry listeners yet: they join the seam with the first network input that
+//! Includes the connections that outputs make. Does not include listeners yet: they are added with the first network input that
 //! is simulated.
 //!
-//! Rules for callers. File calls that may wait for a disk run inside [`Env::blocking`] or are named `nowait`; writes into the
-//! page cache are the one exception (see [`File::write_at`]). What the log needs to go on runs in [`Pool::Log`], where a job of a
-//! plugin that hangs cannot keep it. A file that may lie on a disk that hangs is closed by [`Env::discard`]. A task that works
-//! longer than a slice awaits [`Env::turn`].
+//! Rules for callers. File calls that may wait for a disk run inside [`Env::blocking`] or are named `nowait`. Writes into the
+//! page cache are the only exception (see [`File::write_at`]). Work that the WAL needs to continue runs in [`Pool::Log`], where
+//! a hanging job of a plugin cannot block it. A file that may be on a disk that hangs is closed with [`Env::discard`]. A task
+//! that works longer than a slice awaits [`Env::turn`].
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use std::borrow::Cow;
@@ -37,19 +37,19 @@ impl ShardId {
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
-    /// Time passed since `earlier`, zero if that lies in the future.
+    /// Time passed since `earlier`. Zero if that is in the future.
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// Time until the next whole multiple of `period`, at least a nanosecond. What is done now and then and is not urgent is
-    /// done at such moments: then it falls together, and a shard that has nothing else to do wakes once for all of it.
+    /// Time until the next whole multiple of `period`, at least a nanosecond. Periodic work that is not urgent runs at such
+    /// moments, so that several tasks run together and an otherwise idle shard wakes once for all of them.
     pub fn until_next(self, period: Duration) -> Duration {
         let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
         Duration::from_nanos(nanos - self.0 % nanos)
     }
 
-    /// This moment and `duration` on top.
+    /// The moment `duration` later.
     pub fn after(self, duration: Duration) -> Monotonic {
         Monotonic(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
@@ -59,16 +59,16 @@ impl Monotonic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
-/// Whose threads do a job that may block. No job of one pool ever waits for a job of another.
+/// Which threads run a job that may block. No job of one pool ever waits for a job of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Pool {
-    /// The log's: upkeep, syncs of directories, cold pages, and the dead letter queue.
+    /// For the WAL: maintenance, syncs of directories, cold pages, and the dead letter queue.
     Log,
-    /// The plugins': whatever files, terminals and name servers they wait for.
+    /// For plugins: whatever files, terminals and name servers they wait for.
     Plugins,
 }
 
-/// One core's view of the world. Cheap to clone, never sent to another thread.
+/// One core's access to the operating system. Cheap to clone, never sent to another thread.
 pub trait Env: Clone + 'static {
     /// Files and directories.
     type Disk: Disk;
@@ -76,7 +76,7 @@ pub trait Env: Clone + 'static {
     type Watch: Watch;
     /// A byte stream that cannot seek, such as standard input.
     type Stream: Stream;
-    /// A connection over TCP. Dropping it ends it.
+    /// A TCP connection. Dropping it closes it.
     type Connection: AsyncRead + AsyncWrite + Unpin + 'static;
 
     /// The shard this environment belongs to.
@@ -87,23 +87,23 @@ pub trait Env: Clone + 'static {
     fn now(&self) -> Monotonic;
     /// The wall clock.
     fn wall(&self) -> Timestamp;
-    /// Random bits; a function of the seed in the simulator.
+    /// Random bits. In the simulator they are a function of the seed.
     fn random(&self) -> u64;
 
-    /// Runs `future` on this shard until it ends. It is first polled after the caller has yielded. What a panic in it does
-    /// is the caller's choice of wrapper; an unwrapped panic aborts the process.
+    /// Runs `future` on this shard until it ends. It is first polled after the caller has yielded. A panic in it is handled by
+    /// the caller's wrapper. Without a wrapper, it aborts the process.
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static);
-    /// Completes after `duration`, never before.
+    /// Completes after `duration`, never earlier.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
-    /// Whether this shard has worked for a slice since its reactor last had a turn. Cheap enough for once a batch.
+    /// Whether this shard has worked for a slice since its reactor last had a turn. Cheap enough to call once per batch.
     fn slice_used(&self) -> bool;
     /// Gives the reactor its turn. Costs about 30 microseconds: call it when [`Env::slice_used`] says so.
     fn turn(&self) -> impl Future<Output = ()> + 'static;
-    /// Says that this shard just did useful work, so that its housekeeping stays on the short interval.
+    /// Reports that this shard has just done useful work, so that its housekeeping stays on the short interval.
     fn touch(&self);
-    /// Runs `work` of a plugin where it may block, off the executor. A panic in it is resumed in the caller. It runs whole
-    /// whether or not somebody still waits, once it has begun or a place in the queue was free; the end of the shard does not
-    /// wait for it.
+    /// Runs `work` of a plugin where blocking is allowed, off the executor. A panic in it is resumed in the caller. Once it has
+    /// begun, or has a place in the queue, it runs to the end whether or not something still waits for it. The shutdown of the
+    /// shard does not wait for it.
     fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -116,17 +116,19 @@ pub trait Env: Clone + 'static {
         pool: Pool,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static;
-    /// Drops `thing`, such as the last handle of a file, where that may block. All that one shard discards goes one by one
-    /// through a thread of its own, so that disks that hang keep no other; nobody waits for it, nor does the end.
+    /// Drops `thing`, such as the last handle of a file, where blocking is allowed. Everything that a shard discards is dropped
+    /// one by one on a dedicated thread, so that disks that hang block no other thread. Nothing waits for it, not even the
+    /// shutdown.
     fn discard(&self, thing: impl Send + 'static);
-    /// Makes what was written to `file` durable (fdatasync) without blocking the executor. A failure means that bytes
-    /// written since the last success may be lost; calling it again proves nothing.
+    /// Makes the bytes written to `file` durable (fdatasync) without blocking the executor. A failure means that bytes written
+    /// since the last success may be lost. Calling it again proves nothing.
     fn sync(&self, file: &Arc<<Self::Disk as Disk>::File>) -> impl Future<Output = io::Result<()>> + 'static;
     /// A new directory watch.
     fn watch(&self) -> io::Result<Self::Watch>;
     /// The standard input of the process.
     fn stdin(&self) -> io::Result<Self::Stream>;
-    /// A connection to `address`, made within `timeout`. What is written leaves at once. The future may be dropped at any time.
+    /// A connection to `address`, established within `timeout`. Written bytes are sent at once. The future may be dropped at
+    /// any time.
     fn connect(
         &self,
         address: SocketAddr,
@@ -134,21 +136,21 @@ pub trait Env: Clone + 'static {
     ) -> impl Future<Output = io::Result<Self::Connection>> + 'static;
 }
 
-/// What a path is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
     Regular,
     /// A directory.
     Directory,
-    /// Anything else: sockets, devices, pipes, and symbolic links where they are not followed.
+    /// Anything else: sockets, devices, pipes, and symbolic links if they are not followed.
     Other,
 }
 
-/// What is known of a file.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// What it is.
+    /// Its kind.
     pub kind: FileKind,
     /// Device number.
     pub device: u64,
@@ -158,9 +160,9 @@ pub struct Stat {
     pub length: u64,
     /// Last modification of the content.
     pub modified: Timestamp,
-    /// When the inode was made, where the file system knows: it tells a reused inode number from the one before.
+    /// When the inode was created, if the file system knows it. It distinguishes a reused inode number from the earlier file.
     pub created: Option<Timestamp>,
-    /// Names that lead to the inode; zero once it is deleted.
+    /// Number of names of the inode. Zero after it is deleted.
     pub links: u64,
 }
 
@@ -178,50 +180,50 @@ pub struct DirEntry {
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
-    /// For reading; must exist. Never blocks on a named pipe.
+    /// For reading. The file must exist. Never blocks on a named pipe.
     Read,
-    /// For reading and writing; must exist.
+    /// For reading and writing. The file must exist.
     Write,
-    /// For reading and writing; made if absent, kept as it is otherwise. A symbolic link as last component is refused.
+    /// For reading and writing. Created if missing, otherwise left unchanged. A symbolic link as last component is refused.
     Create,
 }
 
-/// A mistake that the engine makes on purpose in a simulation, so that a test can prove that it would be noticed.
+/// A deliberate defect of the engine in a simulation, which proves that a test would detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Frames are read without a look at their checksums.
+    /// Frames are read without verifying their checksums.
     SkipChecksum,
-    /// A sync that failed is called again, and the second answer is believed.
+    /// A failed sync is called again, and its second result is trusted.
     RetryFailedSync,
     /// A batch is acknowledged before it is appended.
     AcknowledgeEarly,
     /// A cursor is committed before the output has delivered.
     CommitEarly,
-    /// A segment is given back while a reader may still come back to it.
+    /// A segment is recycled while a reader may still go back to it.
     RecycleEarly,
-    /// An event that is to be a dead letter is passed without one.
+    /// An event that should become a dead letter is passed without one.
     ForgetLetters,
     /// An instance of an output is opened with the state of another one.
     MixInstances,
-    /// What was sent of a source that is spread over logs is called settled at once.
+    /// What was sent of a source that is spread over WALs counts as settled at once.
     SettleEarly,
-    /// Commits get no more room than events: the segments that are kept back for them stay unused.
+    /// Commits get no more space than events: the segments that are reserved for them stay unused.
     RefuseCommits,
-    /// Of a group that is appended in parts the first one counts as all of it.
+    /// The first part of a group that is appended in parts counts as the whole group.
     AppendFirstPart,
-    /// The heads of segments say the cursors of outputs without their states.
+    /// Snapshots contain the cursors of outputs without their states.
     ForgetStates,
     /// A position is recorded although a processor holds events before it.
     ReleaseHeld,
-    /// An event that no segment can hold is left out without a dead letter.
+    /// An event that fits in no segment is omitted without a dead letter.
     DropOversized,
-    /// Dead letters count as kept before they are durable.
+    /// Dead letters count as stored before they are durable.
     KeepLettersEarly,
-    /// An instance of an output does not wait for what others have yet to deliver of earlier starts.
+    /// An instance of an output does not wait for others that still have events of earlier starts.
     PassGate,
-    /// A log that no shard writes any more is removed before it is delivered.
+    /// A WAL that no shard writes any more is removed before it is delivered.
     RetireEarly,
-    /// An output without a cursor in a log goes on at its end.
+    /// An output without a cursor in a WAL continues at its end.
     StartAtEnd,
 }
 
@@ -238,60 +240,60 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn open(&self, path: &Path, how: Open) -> io::Result<Self::File>;
     /// Maps the first `length` bytes of `file` for reading; they must be allocated.
     fn map(&self, file: &Self::File, length: u64) -> io::Result<Self::Map>;
-    /// What `path` leads to, symbolic links followed.
+    /// Metadata of what `path` leads to. Symbolic links are followed.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
-    /// The path with every symbolic link resolved.
+    /// The path with all symbolic links resolved.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
     /// The names in a directory, in no order.
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
-    /// Renames a file, replacing what was there.
+    /// Renames a file and replaces an existing one.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes a directory and its parents.
+    /// Creates a directory and its parents.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
-    /// Takes the advisory lock of a file that is made if absent. `WouldBlock` when another process holds it.
+    /// Takes the advisory lock of a file, which is created if missing. `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
-    /// Bytes that an ordinary user may still write where `path` lies.
+    /// Free bytes for an ordinary user on the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
-    /// How many calls of this process have found no descriptor left, here or for a socket. Whoever holds descriptors that it
-    /// can do without gives some back when this has grown: the call may have been anybody's.
+    /// How many calls of this process have failed because no descriptor was left, here or for a socket. When this number grows,
+    /// components that hold descriptors they do not need release some, because any component may have made the call.
     fn exhausted(&self) -> u64;
 
-    /// Whether this mistake is made on purpose. Decided by the type, so that no setting of a real disk can say yes, and the
-    /// branches that ask are gone from what is compiled for one. Only the simulated disk answers for itself.
+    /// Whether this defect is enabled. Decided by the type, so that no setting of a real disk can enable it, and the branches
+    /// that ask are not compiled in for one. Only the simulated disk overrides this.
     fn sabotaged(sabotage: Sabotage) -> bool {
         let _ = sabotage;
         false
     }
 }
 
-/// Whether an error of a [`Disk`] means that the process or the system had no descriptor left, so that nothing was tried.
+/// Whether an error of a [`Disk`] means that the process or the system had no descriptor left, so that nothing was attempted.
 pub fn is_exhausted(error: &io::Error) -> bool {
-    // These have no kind of their own.
+    // The standard library has no error kind for these.
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// An open file. Reads and writes name their position; there is no shared one.
+/// An open file. Reads and writes specify their position; there is no shared one.
 pub trait File: Send + Sync + 'static {
-    /// Whether it lies with a server or a program that may not answer (NFS, FUSE): then any call but `read_nowait` may wait for
-    /// as long as it likes, and none is made on the executor.
+    /// Whether it is provided by a server or a program that may not answer (NFS, FUSE). Any call except `read_nowait` may then
+    /// wait for an unlimited time, and none may be made on the executor.
     fn is_remote(&self) -> bool {
         false
     }
-    /// Reads into `buffer` if that needs no wait, else fails with `WouldBlock`: each time, where the file system cannot tell.
-    /// Zero bytes mean the end of the file.
+    /// Reads into `buffer` if that needs no wait. Otherwise fails with `WouldBlock`, which it always does if the file system
+    /// cannot tell. Zero bytes mean the end of the file.
     fn read_nowait(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads into `buffer`, waiting for the disk. Zero bytes mean the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes all of `bytes` into the page cache. It waits only when the kernel throttles a process that dirties pages
-    /// faster than the disk takes them; it is called on the executor unless [`File::is_remote`].
+    /// Writes all of `bytes` into the page cache. Waits only while the kernel throttles a process that dirties pages faster
+    /// than the disk writes them. It is called on the executor unless [`File::is_remote`].
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// [`File::write_at`] of all `parts`, one behind the other. A failure may leave any beginning of them written.
+    /// [`File::write_at`] for all `parts`, one after the other. After a failure, any prefix of them may have been written.
     fn write_parts_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
         for part in parts {
             self.write_at(part, offset)?;
@@ -299,22 +301,22 @@ pub trait File: Send + Sync + 'static {
         }
         Ok(())
     }
-    /// Reserves disk space for the first `length` bytes, which read as zero where nothing was written. May block.
+    /// Reserves disk space for the first `length` bytes, which read as zero if nothing was written. May block.
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Sets the length. May block.
     fn truncate(&self, length: u64) -> io::Result<()>;
-    /// What is known of the file now. May block where [`File::is_remote`].
+    /// The current metadata of the file. May block if [`File::is_remote`].
     fn stat(&self) -> io::Result<Stat>;
-    /// The first byte at or behind `offset` that may be other than zero; none when only zeros follow. A file system that knows
-    /// nothing of holes says `offset`.
+    /// The first byte at or after `offset` that may be different from zero. None if only zeros follow. A file system without
+    /// support for holes returns `offset`.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         Ok(Some(offset))
     }
-    /// Makes written bytes durable, blocking. On an executor use [`Env::sync`].
+    /// Makes written bytes durable. Blocks. On an executor use [`Env::sync`].
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A file as a stream from a place on, for decoders.
+/// A file as a stream from an offset, for decoders.
 pub struct Sequential<'a, F> {
     file: &'a F,
     offset: u64,
@@ -340,23 +342,23 @@ impl<F: File> io::Read for Sequential<'_, F> {
     }
 }
 
-/// A read-only view of a file's bytes; coherent with writes through [`File::write_at`].
+/// A read-only view of a file's bytes, coherent with writes through [`File::write_at`].
 pub trait Map: Send + Sync + 'static {
-    /// Bytes in view.
+    /// Length in bytes.
     fn length(&self) -> usize;
-    /// The bytes at `offset`. The caller reads only ranges that nobody is writing: published frames, or bytes that it
-    /// checks before it believes them. Waits for the disk where pages of the range are not in memory: a task makes sure of it
-    /// before, unless they were just written.
+    /// The bytes at `offset`. The caller may read only ranges that nothing is writing: published frames, or bytes that it
+    /// verifies before it uses them. Waits for the disk if pages of the range are not in memory: a task makes sure that they
+    /// are, unless they were just written.
     fn bytes(&self, offset: usize, length: usize) -> Cow<'_, [u8]>;
     /// Whether the range is in memory, so that reading it does not wait now. Does not block.
     fn is_resident(&self, offset: usize, length: usize) -> bool;
-    /// Brings the range into memory. May block. What cannot be read is found out by who reads it.
+    /// Loads the range into memory. May block. A page that cannot be read is detected by the code that reads it.
     fn populate(&self, offset: usize, length: usize);
-    /// Gives resident pages of the range back to the system; the bytes stay readable.
+    /// Releases resident pages of the range. The bytes stay readable.
     fn release(&self, offset: usize, length: usize);
 }
 
-/// Number of a watched directory, valid until it is removed or [`WatchKind::Gone`] names it.
+/// Number of a watched directory, valid until the watch is removed or [`WatchKind::Gone`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchId(pub i32);
 
@@ -365,20 +367,20 @@ pub struct WatchId(pub i32);
 pub enum WatchKind {
     /// A name appeared: created, moved in or linked.
     Appeared,
-    /// A name went: deleted or moved away.
+    /// A name disappeared: deleted or moved away.
     Vanished,
     /// The content of a file changed.
     Modified,
-    /// The directory itself is gone; its number is void.
+    /// The directory itself is gone. Its number is no longer valid.
     Gone,
-    /// Events were lost: everything has to be looked at. No directory, no name.
+    /// Events were lost: everything must be rescanned. Has no directory and no name.
     Overflow,
 }
 
 /// One event of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchEvent {
-    /// The directory; meaningless for an overflow.
+    /// The directory. Has no meaning for an overflow.
     pub directory: WatchId,
     /// What happened.
     pub kind: WatchKind,
@@ -386,9 +388,9 @@ pub struct WatchEvent {
     pub name: OsString,
 }
 
-/// A directory watch. It only shortens latency: network and overlay file systems deliver nothing, queues overflow.
+/// A directory watch. It only reduces latency: network and overlay file systems report nothing, and queues overflow.
 pub trait Watch: 'static {
-    /// Watches a directory; the same directory again gives the same number.
+    /// Watches a directory. Adding the same directory again returns the same number.
     fn add(&self, directory: &Path) -> io::Result<WatchId>;
     /// Stops watching.
     fn remove(&self, directory: WatchId);
@@ -398,7 +400,7 @@ pub trait Watch: 'static {
 
 /// A byte stream that cannot seek.
 pub trait Stream: 'static {
-    /// Waits for bytes and reads them into `buffer`; zero bytes mean the end. The future is not dropped before it
-    /// completes, except when the process stops.
+    /// Waits for bytes and reads them into `buffer`. Zero bytes mean the end. The future is not dropped before it completes,
+    /// except when the process stops.
     fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
 }

@@ -1,11 +1,12 @@
-//! Intake: takes batches out of a shard's lanes, makes frames of them and appends these to the shard's log.
+//! The intake receives batches from a shard's lanes, converts them to frames and appends these to the shard's WAL.
 //!
-//! Guarantees: batches of one lane are appended in their order (invariant E3), none is skipped; when the log is full the
-//! lanes are not emptied, apart from what their policy drops, so memory stays bounded (invariant E4); a ticket is acknowledged
-//! when its frames are durable (invariant E1). What became a dead letter is in the queue of these before the batch it was in is
-//! appended: a crash in between reads the batch again. Only the lane that has the letter waits for it; a lane with many goes on
-//! reading until its yard is full, so that the letters of many batches share a sync. Lines that a processor makes though no
-//! batch comes are appended when they are due, and the last ones before the end. Does not read sources and does not deliver.
+//! Guarantees: batches of one lane are appended in their order (invariant E3), and none is skipped. When the WAL is full, the
+//! lanes are not emptied, except for what their policy drops, so memory stays bounded (invariant E4). A ticket is acknowledged
+//! when its frames are durable (invariant E1). A dead letter is in the dead letter queue before the batch of its event is
+//! appended: after a crash in between, the batch is read again. Only the lane with the letter waits for it. A lane with many
+//! letters continues until its yard is full, so that the letters of many batches share a sync. Lines that a processor produces
+//! without a batch are appended when they are due, and the last ones before the shutdown. Does not read sources and does not
+//! deliver.
 
 mod full;
 mod oversized;
@@ -36,24 +37,24 @@ use yard::{Origin, Slot, Yard};
 
 pub(crate) use owed::OWED_MAX;
 
-/// One lane that ends here.
+/// One lane that ends at this intake.
 pub struct IntakeLane {
-    /// Its end.
+    /// Its receiver.
     pub receiver: LaneReceiver,
     /// The input it comes from: an index into the paths.
     pub path: usize,
 }
 
-/// Bytes that readers bring in a turn where they have more to bring.
+/// Bytes that readers should deliver in a turn if they have more data.
 const GATHERED_BYTES: u64 = 32 * 1024;
 
-/// Frames in ten that an output with the policy `sample` still gets from a log under pressure.
+/// Out of this many frames, an output with the policy `sample` still gets one from a WAL under pressure.
 const SAMPLED_IN: u64 = 10;
 
-/// How long a full log is waited for before that is said.
+/// How long a log must be full before this is reported.
 const FULL_TOLD_AFTER: Duration = Duration::from_secs(10);
 
-/// How long the wait for lines that are due is: a clock that is set must not make it endless, nor many.
+/// The minimum wait for lines that are due: a change of the clock must cause neither an endless wait nor a busy loop.
 const TICK_MIN: Duration = Duration::from_millis(1);
 const TICK_MAX: Duration = Duration::from_secs(60);
 
@@ -61,41 +62,42 @@ const TICK_MAX: Duration = Duration::from_secs(60);
 pub struct Intake<E: Env> {
     env: E,
     lanes: Vec<IntakeLane>,
-    /// What waits for dead letters: of each lane, then of lines that were due of each path that has several lanes.
+    /// Groups that wait for dead letters: one yard for each lane, then one for the due lines of each path with several lanes.
     yards: Vec<Yard>,
-    /// Ranges of batches dropped at the sender's wish: at most one for each run of a source's bytes, and at most [`OWED_MAX`].
+    /// Ranges of batches dropped at the sender's request: at most one for each run of a source's bytes, and at most
+    /// [`OWED_MAX`].
     owed: VecDeque<(usize, Dropped)>,
     paths: Vec<InputPath>,
     states: Vec<PathState>,
     /// What is not yet recorded of each lane's batches.
     withheld: Vec<Withheld>,
-    /// Ranges on their way into a group.
+    /// Ranges that are about to be added to a group.
     ranges: Vec<Range>,
     /// The slot for the next batch, whose buffers are in the cache.
     hand: Option<Slot>,
-    /// What was appended last.
+    /// The last appended sequence.
     appended: Sequence,
     keeper: Rc<Keeper<E>>,
     clerk: Rc<Clerk<E>>,
     ready: Arc<Signal>,
     stop: Stop,
-    /// Outputs that lose frames, not stop the intake, when the log fills up.
+    /// Outputs that lose frames, instead of stopping the intake, when the log fills up.
     sampled_outputs: u64,
-    /// Frames for each of them, by output number, that met a log which fills up.
+    /// Number of frames for each of them, by output number, while the log filled up.
     sampled: [u64; OUTPUTS_MAX],
     /// Events that such outputs lost, by output number.
     wal_full: Arc<[Discarded]>,
-    /// While they lose any.
+    /// The period in which they lose events.
     sampling: Spell,
 }
 
-/// What an intake is made of.
+/// The parts of an intake.
 pub struct IntakeParts<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
     /// The lanes that end here.
     pub lanes: Vec<IntakeLane>,
-    /// The way of each input.
+    /// The path of each input.
     pub paths: Vec<InputPath>,
     /// The log.
     pub keeper: Rc<Keeper<E>>,
@@ -103,7 +105,7 @@ pub struct IntakeParts<E: Env> {
     pub clerk: Rc<Clerk<E>>,
     /// Raised by the lanes.
     pub ready: Arc<Signal>,
-    /// The end.
+    /// The shutdown control.
     pub stop: Stop,
     /// Mask of the outputs whose policy is `sample`.
     pub sampled_outputs: u64,
@@ -112,7 +114,7 @@ pub struct IntakeParts<E: Env> {
 }
 
 impl<E: Env> Intake<E> {
-    /// An intake; [`Intake::run`] does the work.
+    /// Creates an intake. [`Intake::run`] runs it.
     pub fn new(parts: IntakeParts<E>) -> Intake<E> {
         let IntakeParts { env, lanes, paths, keeper, clerk, ready, stop, sampled_outputs, wal_full } = parts;
         stop.tell(ready.clone());
@@ -141,9 +143,9 @@ impl<E: Env> Intake<E> {
         }
     }
 
-    /// Runs until every lane is finished or the end is forced. What is left in the lanes then was never acknowledged.
+    /// Runs until every lane is finished or the shutdown is forced. What is then left in the lanes was never acknowledged.
     pub async fn run(mut self) {
-        // It ends where the log can take no more, or nobody wants it to: whoever made that so has said why.
+        // It ends if the log cannot accept more or the shutdown is forced. The cause has already been reported.
         let _ended = self.work().await;
     }
 
@@ -163,7 +165,7 @@ impl<E: Env> Intake<E> {
             }
             idle &= !self.record_owed().await?;
             if idle && self.keeper.has_staged() {
-                // While readers bring much, they are let bring more: few large writes cost less than many.
+                // While readers deliver much, waits for more: few large writes cost less than many small ones.
                 let bytes = self.keeper.log().counters.bytes.get();
                 if bytes - std::mem::replace(&mut seen, bytes) >= GATHERED_BYTES {
                     futures_lite::future::yield_now().await;
@@ -178,7 +180,7 @@ impl<E: Env> Intake<E> {
                 if finished && self.is_clear() {
                     return Ok(());
                 }
-                // Of a lane whose processor has lines to make, the tick has taken it.
+                // If the lane's processor has due lines, the tick has already handled the request.
                 let asked = self.lanes.iter().filter(|lane| lane.receiver.take_settle_asked()).count();
                 if asked > 0 {
                     self.keeper.hurry();
@@ -194,21 +196,21 @@ impl<E: Env> Intake<E> {
         Ok(())
     }
 
-    /// Whether nothing waits for dead letters or for room to be made in a yard.
+    /// Whether nothing waits for dead letters or for space in a yard.
     fn is_clear(&self) -> bool {
         self.yards.iter().all(Yard::is_empty) && self.owed.is_empty() && self.states.iter().all(PathState::is_idle)
     }
 
-    /// Whether the next batch of a lane can be worked on.
+    /// Whether the next batch of a lane can be processed.
     fn may_take(&self, lane: usize) -> bool {
         self.yards[lane].has_room()
             && self.states[self.lanes[lane].path].is_idle()
             && !self.withheld[lane].is_full()
-            // What was dropped comes before it.
+            // Dropped ranges must be recorded before it.
             && (self.owed.is_empty() || self.owed.iter().all(|(owed, _)| *owed != lane))
     }
 
-    /// Waits for batches, for letters that have become durable, or until lines are due.
+    /// Waits for batches, for letters that become durable, or until lines are due.
     async fn wait(&self) {
         let may_tick = |(path, state): (&InputPath, &PathState)| {
             path.due().filter(|_| state.yard.is_some_and(|yard| self.yards[yard].has_room()))
@@ -223,7 +225,7 @@ impl<E: Env> Intake<E> {
         }
     }
 
-    /// Makes frames of a batch. They are appended, or parked until its letters are durable.
+    /// Converts a batch to frames. They are appended, or wait in a yard until its letters are durable.
     async fn take(&mut self, lane: usize, batch: Box<Batch>) -> Result<(), ()> {
         let number = self.lanes[lane].path;
         let path = &mut self.paths[number];
@@ -233,7 +235,7 @@ impl<E: Env> Intake<E> {
         let held = path.held_from(batch.source.key).filter(|_| !E::Disk::sabotaged(Sabotage::ReleaseHeld));
         slot.origin = Some(Origin { account: Account::of(&batch), held, skipped });
         let ticket = batch.ticket;
-        // The frames hold all that is needed: the chunk goes home while it is still in the cache.
+        // The frames contain everything needed, so the chunk is returned while it is still in the cache.
         self.lanes[lane].receiver.give_back(batch);
         if E::Disk::sabotaged(Sabotage::AcknowledgeEarly) {
             self.keeper.acknowledge_early(lane, ticket);
@@ -249,14 +251,14 @@ impl<E: Env> Intake<E> {
         if self.withheld[lane].is_full() { self.make(number, true).await } else { Ok(()) }
     }
 
-    /// Has a group wait until its letters are durable.
+    /// Makes a group wait until its letters are durable.
     fn park(&mut self, yard: usize, slot: Slot) {
         self.clerk.hand_in(&slot.parcel, &self.ready);
         self.yards[yard].enter(slot);
         self.count_waiting();
     }
 
-    /// Appends what waits for no letter any more.
+    /// Appends groups that no longer wait for letters.
     async fn unpark(&mut self) -> Result<(), ()> {
         for yard in 0..self.yards.len() {
             let mut path = None;
@@ -285,7 +287,7 @@ impl<E: Env> Intake<E> {
         self.keeper.count_waiting(batches, bytes, self.withheld.iter().map(Withheld::runs).sum());
     }
 
-    /// Counts what became of a group's events and appends it, whose letters are durable by now.
+    /// Counts the events of a group whose letters are durable, and appends the group.
     async fn settle(&mut self, yard: usize, slot: &mut Slot) -> Result<(), ()> {
         let path = self.path_of(yard);
         let unread = self.paths[path].count(&slot.counts, &slot.parcel.dropped());
@@ -314,7 +316,7 @@ impl<E: Env> Intake<E> {
         Ok(())
     }
 
-    /// Appends a group, waiting for room. Fails when the engine ends.
+    /// Appends a group, waiting for space. Fails when the engine ends.
     async fn append(&mut self, group: &mut Group) -> Result<Sequence, ()> {
         let (mut waited, begun, mut told) = (false, self.env.now(), false);
         loop {
@@ -322,7 +324,7 @@ impl<E: Env> Intake<E> {
                 Ok(sequence) => {
                     self.appended = sequence;
                     if told {
-                        tracing::info!("the write-ahead log has room again, and intake goes on");
+                        tracing::info!("the write-ahead log has space again, and the intake continues");
                     }
                     return Ok(sequence);
                 }
@@ -361,7 +363,7 @@ fn sampled_out<E: Env>(keeper: &Keeper<E>, candidates: u64, sampled: &mut [u64; 
     if candidates == 0 || !keeper.is_under_pressure() { 0 } else { thinned(candidates, sampled) }
 }
 
-/// Each output counts for itself: with one count for all, an output whose frames come in step with another's gets none.
+/// Each output has its own count. With one count for all, an output whose frames always coincide with another's would get none.
 fn thinned(candidates: u64, sampled: &mut [u64; OUTPUTS_MAX]) -> u64 {
     let mut lost = 0;
     for (number, seen) in sampled.iter_mut().enumerate().filter(|(number, _)| candidates & (1 << number) != 0) {

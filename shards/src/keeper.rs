@@ -1,8 +1,8 @@
-//! Keeper: drives the log of one shard, so that the intake and the deliveries only append.
+//! The keeper drives the WAL of one shard, so that the intake and the deliveries only append.
 //!
-//! Guarantees: what is acknowledged is durable, as the sync policy defines it (invariant E1); a failed sync or write ends the
-//! engine and is never tried again (invariant E7); syncs and the preparation of segments run off the executor (invariant E8);
-//! what waits for a sync is bounded. Does not read the log: deliveries have cursors.
+//! Guarantees: what is acknowledged is durable, as the sync policy defines it (invariant E1). A failed sync or write ends the
+//! engine and is never retried (invariant E7). Syncs and the preparation of segments run off the executor (invariant E8). The
+//! number of acknowledgements that wait for a sync is bounded. Does not read the WAL: deliveries have cursors.
 
 use crate::counters::ShardCounters;
 use crate::env::{Disk, Env, Pool, Sabotage, is_exhausted};
@@ -22,14 +22,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Acknowledgements that wait one by one; beyond them each lane's latest takes the place of the one before it. A lane
+/// Maximum number of acknowledgements that wait individually. Beyond it, each lane's latest replaces its previous one. A lane
 /// without one may still add its first.
 pub(crate) const WAITING_MAX: usize = 4096;
 
-/// Commits whose releases wait, where nothing else asks for a sync, before one is made for them.
+/// Maximum number of commits whose releases wait if nothing else requests a sync. Then a sync is made for them.
 const RELEASES_MAX: usize = 64;
 
-/// How often a refused preparation of a segment (a full disk, say) is tried again.
+/// How often a failed preparation of a segment (for example on a full disk) is retried.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// A ticket that waits for a sequence to become durable.
@@ -39,13 +39,13 @@ struct Waiting {
     ticket: u64,
 }
 
-/// Where a reader stands once a commit is durable.
+/// The position to which a reader moves when a commit is durable.
 pub struct Release<D: Disk> {
-    /// The log it reads.
+    /// The WAL that it reads.
     pub log: Arc<Log<D>>,
-    /// Its claim on that log.
+    /// Its claim on that WAL.
     pub reader: Arc<Reader>,
-    /// The first event it may still come back to.
+    /// The first event to which it may still go back.
     pub position: Position,
 }
 
@@ -65,11 +65,11 @@ pub struct Keeper<E: Env> {
     acknowledgers: Vec<LaneAcknowledger>,
     waiting: RefCell<VecDeque<Waiting>>,
     releases: RefCell<Releases<E::Disk>>,
-    /// A release that lets go of a segment waits for a sync, or many do that let go of nothing.
+    /// A release that frees a segment waits for a sync, or many that free nothing do.
     letting_go: Cell<bool>,
     /// Something was appended since the last sync began.
     dirty: Signal,
-    /// A segment can be given back as soon as what was appended is durable.
+    /// A segment can be recycled as soon as what was appended is durable.
     hurry: Signal,
     syncing: Cell<bool>,
     /// A sync ended.
@@ -79,24 +79,24 @@ pub struct Keeper<E: Env> {
     counters: Arc<ShardCounters>,
 }
 
-/// What a keeper is made of.
+/// The parts of a keeper.
 pub struct KeeperParts<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
     /// The open log.
     pub writer: Writer<E>,
-    /// Settings of the log.
+    /// Settings of the WAL.
     pub options: WalOptions,
-    /// The ends of the lanes, by their number on this shard.
+    /// The acknowledging ends of the lanes, by their number on this shard.
     pub acknowledgers: Vec<LaneAcknowledger>,
-    /// The end.
+    /// The shutdown control.
     pub stop: Stop,
-    /// What the shard counts.
+    /// The shard's counters.
     pub counters: Arc<ShardCounters>,
 }
 
 impl<E: Env> Keeper<E> {
-    /// A keeper; its tasks are started with [`Keeper::start`].
+    /// Creates a keeper. [`Keeper::start`] starts its tasks.
     pub fn new(parts: KeeperParts<E>) -> Rc<Keeper<E>> {
         let KeeperParts { env, writer, options, acknowledgers, stop, counters } = parts;
         let early = options.sync == SyncPolicy::Never && options.kind == WalType::Disk;
@@ -125,7 +125,7 @@ impl<E: Env> Keeper<E> {
         })
     }
 
-    /// Starts the tasks that sync and that keep segments ready.
+    /// Starts the tasks that sync and that prepare segments.
     pub fn start(self: &Rc<Self>) {
         let keeper = self.clone();
         self.env.spawn("log sync", async move { keeper.sync_loop().await });
@@ -148,19 +148,19 @@ impl<E: Env> Keeper<E> {
         look(&self.writer.borrow())
     }
 
-    /// Appends a group, which survives the death of the process and is delivered from the next [`Keeper::flush`] on, which a
-    /// sync and a commit are too.
+    /// Appends a group. It survives the death of the process, and is delivered, from the next [`Keeper::flush`] on. A sync and
+    /// a commit also flush.
     pub fn append(&self, group: &mut Group) -> Result<Sequence, WalError> {
         let result = self.writer.borrow_mut().stage(group);
         self.after_append(result, group.frames().len() as u64)
     }
 
-    /// Whether something that was appended waits to be flushed.
+    /// Whether appended frames wait for a flush.
     pub fn has_staged(&self) -> bool {
         self.writer.borrow().has_staged()
     }
 
-    /// Hands everything that was appended to the system, and to the deliveries.
+    /// Writes everything that was appended to the file, and makes it available to deliveries.
     pub fn flush(&self) -> Result<(), WalError> {
         let result = self.writer.borrow_mut().flush();
         match &result {
@@ -170,7 +170,7 @@ impl<E: Env> Keeper<E> {
         result
     }
 
-    /// Appends a commit; `releases` take effect once it is durable, since the segments behind them may be overwritten then.
+    /// Appends a commit. `releases` take effect when it is durable, because the segments behind them may be overwritten then.
     pub fn commit(&self, commit: &Commit, releases: Vec<Release<E::Disk>>) -> Result<Sequence, WalError> {
         let result = self.writer.borrow_mut().commit(commit);
         let sequence = self.after_append(result, 1)?;
@@ -186,7 +186,7 @@ impl<E: Env> Keeper<E> {
         Ok(sequence)
     }
 
-    /// Gives `ticket` of a lane back once `sequence` is durable.
+    /// Returns `ticket` of a lane when `sequence` is durable.
     pub fn acknowledge_later(&self, sequence: Sequence, lane: usize, ticket: u64) {
         if self.policy == SyncPolicy::Never && sequence <= self.log.last() {
             self.acknowledgers[lane].acknowledge(ticket);
@@ -196,24 +196,24 @@ impl<E: Env> Keeper<E> {
         if waiting.len() >= WAITING_MAX
             && let Some(at) = waiting.iter().rposition(|earlier| earlier.lane == lane)
         {
-            // Near the end, since every lane beyond the bound is merged like this.
+            // It is near the end, because every lane beyond the limit is merged like this.
             waiting.remove(at);
         }
         waiting.push_back(Waiting { sequence, lane, ticket });
         self.counters.waiting_acknowledgements.set(waiting.len() as u64);
     }
 
-    /// Gives `ticket` of a lane back at once: only to prove that this is noticed.
+    /// Returns `ticket` of a lane at once. Only for proving that tests detect this.
     pub(crate) fn acknowledge_early(&self, lane: usize, ticket: u64) {
         self.acknowledgers[lane].acknowledge(ticket);
     }
 
-    /// Says how many ranges of dropped batches wait for room.
+    /// Records how many ranges of dropped batches wait for space.
     pub fn count_owed(&self, ranges: usize) {
         self.counters.owed_ranges.set(ranges as u64);
     }
 
-    /// Says what waits for dead letters (batches, bytes), and how many runs of positions wait for lines.
+    /// Records what waits for dead letters (batches, bytes), and how many runs of positions wait for lines.
     pub fn count_waiting(&self, batches: usize, bytes: usize, runs: usize) {
         self.counters.parked_batches.set(batches as u64);
         self.counters.parked_bytes.set(bytes as u64);
@@ -225,7 +225,7 @@ impl<E: Env> Keeper<E> {
         self.counters.wal_full.add(1);
     }
 
-    /// Makes the next sync come soon, under every policy: somebody waits for what it makes durable.
+    /// Makes the next sync happen soon, under every policy: something waits for what it makes durable.
     pub fn hurry(&self) {
         if self.early {
             self.letting_go.set(true);
@@ -234,24 +234,24 @@ impl<E: Env> Keeper<E> {
         self.hurry.notify();
     }
 
-    /// Waits until a refused append may succeed, or for a while.
+    /// Waits until a refused append may succeed, or for a limited time.
     pub async fn room(&self) {
         or(self.log.recycled.wait(), self.env.sleep(ROOM_RETRY)).await;
     }
 
-    /// Whether three quarters of what events may take of the log are full.
+    /// Whether three quarters of the log's space for events are used.
     pub fn is_under_pressure(&self) -> bool {
         self.log.counters.segments.get() * 4 >= (self.segments_max - SEGMENTS_RESERVED) * 3
     }
 
-    /// Syncs all that was appended and ends the tasks. After it nothing more is appended. Where the end is forced the system has
-    /// what was appended, and the next start makes it durable.
+    /// Syncs everything that was appended and ends the tasks. Afterwards nothing more is appended. If the shutdown is forced,
+    /// the appended frames are in the page cache, and the next start makes them durable.
     pub async fn close(&self) {
-        // Before a sync of others is waited for, which may never end.
+        // Before waiting for a sync of another task, which may never end.
         let _ = self.flush();
         let synced = async {
             self.sync().await;
-            // What the first one has made durable a mark says, which is to be durable too.
+            // A mark records what the first sync made durable. The second sync makes the mark durable too.
             self.sync().await;
         };
         or(synced, self.stop.reached(Phase::Forced)).await;
@@ -260,19 +260,19 @@ impl<E: Env> Keeper<E> {
         self.log.housekeeping.notify();
     }
 
-    /// Makes what was appended so far durable. Under the policy `never` too: it is asked for at the start and the end.
+    /// Makes what was appended so far durable, also under the policy `never`, because starts and shutdowns request it.
     pub async fn sync(&self) {
         while self.syncing.get() {
-            // One sync at a time: the next one covers what this caller means.
+            // Only one sync runs at a time: the next one covers what this caller needs.
             self.synced.listen().await;
         }
         if self.flush().is_err() {
             return;
         }
-        // All of it is published, so the sync covers it.
+        // Everything is published, so the sync covers it.
         let acknowledged = self.acknowledged_early();
         let Some(target) = self.writer.borrow().sync_target() else {
-            // A log in memory has nothing to sync: what is appended counts at once.
+            // A log in memory has nothing to sync: appended frames count as durable at once.
             if self.log.synced() >= self.log.last() {
                 self.harden(&acknowledged);
             }
@@ -300,7 +300,7 @@ impl<E: Env> Keeper<E> {
         self.synced.notify(usize::MAX);
     }
 
-    /// The highest acknowledged ticket of each lane, where that says nothing of what is durable.
+    /// The highest acknowledged ticket of each lane whose acknowledgements do not imply durability.
     fn acknowledged_early(&self) -> Vec<u64> {
         let lanes = if self.early { self.acknowledgers.as_slice() } else { &[] };
         lanes.iter().map(LaneAcknowledger::acknowledged).collect()
@@ -315,10 +315,10 @@ impl<E: Env> Keeper<E> {
             loop {
                 let (disk, directory) = (self.log.disk().clone(), directory.clone());
                 match self.env.blocking_in(Pool::Log, move || disk.sync_dir(&directory)).await {
-                    // It could not be opened, so no sync failed.
+                    // The file could not be opened, so no sync has failed.
                     Err(error) if is_exhausted(&error) && self.stop.phase() < Phase::Forced => {
-                        tracing::warn!(%error, "no descriptor to sync the write-ahead log with: nothing is acknowledged until \
-                            there is one; raise the limit of open files (ulimit -n, LimitNOFILE)");
+                        tracing::warn!(%error, "no file descriptor is free to sync the write-ahead log: nothing is acknowledged until \
+                            one is; raise the limit of open files (ulimit -n, LimitNOFILE)");
                         self.env.sleep(ROOM_RETRY).await;
                     }
                     synced => break synced?,
@@ -344,25 +344,25 @@ impl<E: Env> Keeper<E> {
                 self.dirty.notify();
             }
             Err(WalError::Full) => {
-                // Parts of the group may be in the log: until they are durable no segment is given back that they would need.
+                // Parts of the group may be in the log: until they are durable, no segment that they need is recycled.
                 self.dirty.notify();
                 self.log.housekeeping.notify();
             }
-            // Whoever made it answers for it.
+            // The caller that made it handles this error.
             Err(WalError::TooLarge { .. } | WalError::StateTooLarge { .. }) => {}
             Err(error) => self.stop.fail(error.to_string()),
         }
         result
     }
 
-    /// What need not be durable is acknowledged when the system has it.
+    /// Under a policy without durability, acknowledges what the system has received.
     fn settle_unsynced(&self) {
         if self.policy == SyncPolicy::Never {
             self.settle();
         }
     }
 
-    /// Acknowledges and lets readers go up to what is durable now.
+    /// Acknowledges, and releases the readers' claims, up to what is durable now.
     fn settle(&self) {
         let durable = self.writer.borrow().acknowledged();
         let mut waiting = self.waiting.borrow_mut();
@@ -371,7 +371,7 @@ impl<E: Env> Keeper<E> {
             waiting.pop_front();
         }
         self.counters.waiting_acknowledgements.set(waiting.len() as u64);
-        // Under every policy: with the commit gone and the segment too, what it says to be delivered would be nowhere.
+        // Under every policy: if both the commit and the segment were lost, its events would be neither delivered nor in the log.
         let durable = self.log.synced();
         let mut releases = self.releases.borrow_mut();
         while releases.front().is_some_and(|(sequence, _)| *sequence <= durable) {
@@ -390,7 +390,7 @@ impl<E: Env> Keeper<E> {
                     or(self.env.sleep(interval), self.hurry.wait()).await;
                     self.sync().await;
                 }
-                // A sealed segment is synced under every policy, and so is what lets go of one: only then may it be recycled.
+                // A sealed segment is synced under every policy, and so is a commit that frees one: only then may it be recycled.
                 SyncPolicy::Never if self.letting_go.take() || self.writer.borrow().sealed_unsynced() => {
                     self.sync().await;
                 }
@@ -408,7 +408,7 @@ impl<E: Env> Keeper<E> {
                     Ok(false) => break,
                     Err(error @ WalError::Poisoned { .. }) => return self.stop.fail(error.to_string()),
                     Err(error) => {
-                        tracing::warn!(%error, "no new segment for the write-ahead log: intake waits and nothing is lost");
+                        tracing::warn!(%error, "no new segment for the write-ahead log: the intake waits and nothing is lost");
                         self.env.sleep(ROOM_RETRY).await;
                     }
                 }

@@ -1,4 +1,4 @@
-//! Lane: the way of batches from an input to a shard's intake, on the same core or another.
+//! Lane: the queue of batches from an input to a shard's intake, on the same core or another.
 //!
 //! ```text
 //!          ring of batches ────────────────>
@@ -7,10 +7,11 @@
 //!          <──────────── acknowledged ticket (a watermark)
 //! ```
 //!
-//! Guarantees: the memory of a lane is bounded (invariant E4): at most its bytes of chunks plus one are on their way, beyond
-//! them its policy applies; a full lane with the policy `block` stops its reader; what a policy drops is counted, and its
-//! range travels on, so that a restart does not read it again; only owned batches cross (invariant E5). Tickets are counted
-//! from one per lane and acknowledged in order. Does not know where the batches go after the receiver.
+//! Guarantees: the memory of a lane is bounded (invariant E4): chunks of at most its configured bytes, plus one chunk, are in
+//! transit. Beyond that, its policy applies. A full lane with the policy `block` stops its reader. What a policy drops is
+//! counted, and its range is still recorded, so that a restart does not read it again. Only owned batches cross a lane
+//! (invariant E5). Tickets are counted from one per lane and acknowledged in order. Does not know where the batches go after
+//! the receiver.
 
 mod receiver;
 mod sender;
@@ -28,27 +29,27 @@ use crate::signal::Signal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-/// What happens to a batch that meets a full lane.
+/// What happens to a batch when the lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WhenFull {
-    /// The sender waits, so the source is not read on.
+    /// The sender waits, so reading of the source stops.
     #[default]
     Block,
     /// The batch's events are dropped.
     DropNewest,
-    /// Events that wait longest are dropped to make room.
+    /// The oldest waiting events are dropped to make space.
     DropOldest,
-    /// One event of [`SAMPLE_KEEPS_ONE_IN`] is kept above half of the bytes; a full lane drops the batch.
+    /// While the lane is more than half full, one event in [`SAMPLE_KEEPS_ONE_IN`] is kept. A full lane drops the batch.
     Sample,
 }
 
-/// How many events `sample` drops for each one it keeps, plus one.
+/// Out of this many events, `sample` keeps one.
 pub const SAMPLE_KEEPS_ONE_IN: usize = 10;
 
-/// Bytes and policy of a lane.
+/// Size and policy of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneOptions {
-    /// Bytes of chunks on their way before the policy applies.
+    /// Bytes of chunks in transit before the policy applies.
     pub bytes: usize,
     /// The policy.
     pub when_full: WhenFull,
@@ -60,24 +61,24 @@ impl Default for LaneOptions {
     }
 }
 
-// What the sums of memory count.
+// The size that the sums of memory use.
 const _: () = assert!(size_of::<EventSpan>() == EVENT_SPAN_BYTES);
 
 struct Shared {
     /// The highest acknowledged ticket.
     acknowledged: AtomicU64,
-    /// Tickets are acknowledged before they would survive a loss of power; and the highest that would.
+    /// Whether tickets are acknowledged before they would survive a power loss, and the highest ticket that would survive one.
     early: AtomicBool,
     hardened: AtomicU64,
-    /// Bytes the sender asks the receiver to drop, ever.
+    /// Total bytes that the sender has asked the receiver to drop.
     drop_asked: AtomicU64,
     /// The sender has ended.
     finished: AtomicBool,
-    /// The sender waits until everything is durable, and nothing more comes before that.
+    /// The sender waits until everything is durable, and sends nothing before that.
     settle_asked: AtomicBool,
-    /// Something came back: room, a used batch or an acknowledgement.
+    /// Something came back: space, a used batch or an acknowledgement.
     returned: Signal,
-    /// Something was sent or asked; one signal serves all lanes of a receiver.
+    /// Something was sent or requested. One signal serves all lanes of a receiver.
     ready: Arc<Signal>,
     counters: LaneCounters,
 }
@@ -93,14 +94,14 @@ impl LaneMeter {
     }
 }
 
-/// A lane that reports to `counters` and raises `ready` when the receiver has something to do.
+/// Creates a lane that counts in `counters` and raises `ready` when the receiver has work.
 pub fn lane(
     options: LaneOptions,
     ready: Arc<Signal>,
     counters: Arc<InputCounters>,
 ) -> (LaneSender, LaneReceiver, LaneMeter) {
     let (forward, forward_out) = ring(LANE_SLOTS);
-    // Every batch that can be out fits the way home, so returning one never fails.
+    // The return ring has space for every batch that can exist, so returning one never fails.
     let (home_in, home) = ring((LANE_BATCHES + LANE_LARGE_BATCHES).next_power_of_two());
     let shared = Arc::new(Shared {
         acknowledged: AtomicU64::new(0),

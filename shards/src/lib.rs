@@ -1,4 +1,4 @@
-//! Tailwater's engine: it moves bytes and promises, and knows neither formats nor protocols.
+//! Tailwater's engine: it moves bytes and keeps the delivery guarantees. It knows neither formats nor protocols.
 //!
 //! ```text
 //!  input task ── batch ──> lane (ring) ──> intake: pipeline ── frame group ──> write-ahead log ──> tail
@@ -6,20 +6,20 @@
 //!      └────────────────────────────────┘                     delivery per output: cursor ── batch ──> output
 //! ```
 //!
-//! Each core runs one shard: its inputs, its lanes, its log, its deliveries. Nothing is shared for writing between cores.
+//! Each core runs one shard: its inputs, its lanes, its write-ahead log, its deliveries. Cores share no mutable state.
 //!
-//! Invariants, each with a test of its name:
+//! Invariants. Each has a test that carries its name:
 //! - E1 acknowledged means durable, as the sync policy defines it.
-//! - E2 delivered, dead-lettered or counted as discarded for a named reason: `received + recovered = delivered + discarded +
+//! - E2 delivered, dead-lettered or counted as discarded with a reason: `received + recovered = delivered + discarded +
 //!   dead_lettered + buffered` at every scrape.
 //! - E3 order holds per source, repeats aside.
-//! - E4 every queue is bounded, and its bound is in [`limits`].
+//! - E4 every queue is bounded, and its limit is in [`limits`].
 //! - E5 only owned batches cross a lane: no `Rc`, no lock.
 //! - E6 recovery is a pure function of the bytes on disk.
-//! - E7 a failed sync poisons the log: it is never retried into success.
+//! - E7 a failed sync poisons the log: it is never retried until it succeeds.
 //! - E8 nothing blocks the executor thread.
 //!
-//! Floors: a module uses only modules of lower floors (`tests/tidy.rs` of the workspace keeps it).
+//! Floors: a module uses only modules of lower floors (the workspace's `tests/tidy.rs` enforces it).
 //!
 //! | floor | modules |
 //! |---|---|

@@ -1,8 +1,8 @@
-//! Mesh: the lanes between the inputs and the shards.
+//! The mesh: the lanes between the inputs and the shards.
 //!
-//! Guarantees: an input that shards by source has one lane on each shard it runs on, to that shard; one that spreads has a
-//! lane from each shard it runs on to every shard. All queues are bounded by the lanes' options. Does not choose what goes
-//! where: [`crate::plugin::Lanes`] does.
+//! Guarantees: an input that shards by source has one lane on each shard on which it runs, to that shard. A spread input has a
+//! lane from each shard on which it runs to every shard. All queues are limited by the lanes' options. Does not choose where a
+//! batch goes: [`crate::plugin::Lanes`] does.
 
 use crate::counters::InputCounters;
 use crate::intake::IntakeLane;
@@ -12,17 +12,17 @@ use crate::route::ShardBy;
 use crate::signal::Signal;
 use std::sync::Arc;
 
-/// What the mesh needs to know of an input.
+/// What the mesh needs to know about an input.
 pub struct MeshInput {
-    /// On which shards it runs; a single instance runs on `home`.
+    /// On which shards it runs. A single instance runs on `home`.
     pub placement: Placement,
     /// The shard of a single instance.
     pub home: usize,
-    /// Where its batches go.
+    /// How its batches are assigned to shards.
     pub shard_by: ShardBy,
-    /// Bytes and policy of each lane.
+    /// Size and policy of each lane.
     pub lane: LaneOptions,
-    /// Ranges of its sources that each instance lets lie apart in the logs, if it spreads.
+    /// If it spreads: ranges of its sources that each instance may leave unmerged in the logs.
     pub spread_ranges: usize,
 }
 
@@ -36,17 +36,17 @@ pub struct InputEnds {
     pub spread_ranges: usize,
     /// Its mailboxes.
     pub peers: PeersSeed,
-    /// What it counts.
+    /// Its counters.
     pub counters: Arc<InputCounters>,
 }
 
-/// What the mesh gives to one shard.
+/// The ends that belong to one shard.
 pub struct ShardEnds {
     /// The instances that run here.
     pub inputs: Vec<InputEnds>,
     /// The lanes that end here.
     pub lanes: Vec<IntakeLane>,
-    /// Raised by them.
+    /// Raised by these lanes.
     pub ready: Arc<Signal>,
 }
 
@@ -56,7 +56,7 @@ pub struct InputMeters {
     pub input: usize,
     /// Its shard.
     pub shard: usize,
-    /// What it counts.
+    /// Its counters.
     pub counters: Arc<InputCounters>,
     /// Its lanes.
     pub lanes: Vec<LaneMeter>,

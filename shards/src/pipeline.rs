@@ -1,9 +1,9 @@
-//! Pipeline: from a batch to the frames that hold its events.
+//! From a batch to the frames with its events, for each pipeline.
 //!
-//! Guarantees: the events of a batch and its position go into one group, so that a crash keeps both or neither; a batch that
-//! feeds several pipelines makes one frame (or more, when it is long) for each, the position is in the last; it is left out
-//! while the batch lives on in lines that are not made yet. What became of events is counted to the event, dead letters
-//! that found no room included. Allocates nothing per event once the buffers have grown. Does not append: the intake does.
+//! Guarantees: the events of a batch and its position go into one group, so that a crash keeps both or neither. A batch that
+//! feeds several pipelines produces at least one frame for each, and the position is in the last frame. The position is omitted
+//! while events of the batch are held for lines that do not exist yet. Every event is counted, including dead letters for which
+//! there was no space. Allocates nothing per event after the buffers have grown. Does not append: the intake does.
 
 use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::counters::{Discard, PipelineCounters, Tally};
@@ -15,7 +15,7 @@ use crate::wal::frame::FrameKind;
 use crate::withheld::Account;
 use std::sync::Arc;
 
-/// A pipeline as seen from one of its inputs.
+/// A pipeline, as one of its inputs sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineRef {
     /// Its number in the configuration.
@@ -33,33 +33,33 @@ impl PipelineRef {
     }
 }
 
-/// What became of the events of a batch, or of lines that were due: counted when they are about to be in the log.
+/// What happened to the events of a batch, or of due lines. Counted when they are about to be written to the log.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Events that came to the pipelines.
+    /// Events that the pipelines received.
     events: u64,
     /// What was done to the events, over all pipelines.
     tally: Tally,
-    /// Dead letters of the input: the first of all.
+    /// Dead letters of the input. They come before all others.
     unread: u64,
-    /// What each pipeline did; the dead letters of each follow those of the one before.
+    /// What each pipeline did. The dead letters of each follow those of the previous one.
     places: Vec<PlaceCounts>,
 }
 
 #[derive(Debug, Default)]
 struct PlaceCounts {
-    /// Whether it worked on the events.
+    /// Whether it processed the events.
     worked: bool,
     tally: Tally,
     given_up: u64,
 }
 
-/// Events that no pipeline could have.
+/// Events that no pipeline could receive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
-    /// Those whose letters were kept.
+    /// Those whose letters were stored.
     pub kept: u64,
-    /// Those whose letters found no room.
+    /// Those whose letters were dropped for lack of space.
     pub lost: u64,
 }
 
@@ -75,18 +75,18 @@ impl Counts {
     }
 }
 
-/// The way of one input's batches into frames.
+/// The path of one input's batches to frames.
 pub struct InputPath {
     processor: Box<dyn Processor>,
     pipelines: Vec<PipelineRef>,
-    /// Events that each of them holds for this input.
+    /// Events that each pipeline holds for this input.
     held: Vec<u64>,
-    /// Of all pipelines of the shard, by their numbers.
+    /// Counters of all pipelines of the shard, by their numbers.
     counters: Arc<[PipelineCounters]>,
 }
 
 impl InputPath {
-    /// The way through `pipelines`, with lines made by `processor`; `counters` are those of all pipelines of the shard.
+    /// The path through `pipelines`, with lines produced by `processor`. `counters` are those of all pipelines of the shard.
     pub fn new(
         processor: Box<dyn Processor>,
         pipelines: Vec<PipelineRef>,
@@ -102,8 +102,9 @@ impl InputPath {
         self.pipelines.iter().fold(0, |all, pipeline| all | pipeline.outputs())
     }
 
-    /// Fills `group` with the frames of `batch`; the last one is left open for the position: see [`end_group`]. Outputs in
-    /// `skipped` get none of its events. What cannot become lines goes into `letters`, and what became of all into `counts`.
+    /// Fills `group` with the frames of `batch`. The last one is left open for the position: see [`end_group`]. Outputs in
+    /// `skipped` get none of its events. Events that cannot become lines are added to `letters`, and the counts of all events
+    /// to `counts`.
     pub fn encode(
         &mut self,
         batch: &Batch,
@@ -140,7 +141,7 @@ impl InputPath {
         }
     }
 
-    /// The first position of a source whose events are in lines that are not made yet: see [`Processor::held_from`].
+    /// The first position of a source whose events are held for lines that do not exist yet: see [`Processor::held_from`].
     pub fn held_from(&self, source: SourceKey) -> Option<u64> {
         self.processor.held_from(source)
     }
@@ -150,13 +151,13 @@ impl InputPath {
         self.processor.let_go()
     }
 
-    /// When there are lines to make though no batch comes.
+    /// When lines are due without a batch.
     pub fn due(&self) -> Option<Timestamp> {
         self.processor.due()
     }
 
-    /// Fills `group` with lines that are due at `now`, or with all there are if `last` says so. What cannot become lines goes into
-    /// `letters`, and what became of all into `counts`. True if there are more.
+    /// Fills `group` with lines that are due at `now`, or with all remaining lines if `last` is set. Events that cannot become
+    /// lines are added to `letters`, and the counts of all events to `counts`. Returns true if there are more.
     pub fn tick(
         &mut self,
         now: Timestamp,
@@ -181,8 +182,9 @@ impl InputPath {
         more
     }
 
-    /// What outputs in `skipped` did not get of a batch of `events`, by the outputs of each pipeline: lines that others got, where it
-    /// made any; among them may be lines of earlier events, and of the last ones there may be none yet.
+    /// What outputs in `skipped` did not receive of a batch of `events`, by the outputs of each pipeline: the lines that others
+    /// received, if the pipeline made any. These may include lines of earlier events, and the last events may have no lines
+    /// yet.
     pub fn skipped(
         &self,
         skipped: u64,
@@ -200,20 +202,20 @@ impl InputPath {
         self.pipelines.iter().enumerate().map(of).filter(|(outputs, _)| *outputs != 0)
     }
 
-    /// The pipeline with this number, if it is one of them.
+    /// The pipeline with this number, if it is one of these.
     pub fn pipeline(&self, number: u32) -> Option<&PipelineRef> {
         self.pipelines.iter().find(|pipeline| pipeline.number == number)
     }
 
-    /// Counts events that a pipeline had made lines of and that the log cannot hold.
+    /// Counts events of which a pipeline had made lines that do not fit in the log.
     pub fn count_oversized(&self, number: u32, kept: u64, dropped: u64) {
         let counters = &self.counters[number as usize];
         counters.dead_lettered_events.add(kept);
         counters.discarded.add(Discard::DeadLettersFull, dropped);
     }
 
-    /// Counts what became of a batch, or of lines that were due. `dropped` are the places, among all its letters, of those for
-    /// which there was no room.
+    /// Counts what happened to a batch, or to due lines. `dropped` are the indices, among all its letters, of those for which
+    /// there was no space.
     pub fn count(&self, counts: &Counts, dropped: &[u64]) -> Unread {
         let among = |from: u64, letters: u64| {
             dropped.iter().filter(|place| (from..from + letters).contains(place)).count() as u64
@@ -223,7 +225,7 @@ impl InputPath {
         for (pipeline, place) in self.pipelines.iter().zip(&counts.places) {
             let counters = &self.counters[pipeline.number as usize];
             if place.worked {
-                // Lines that were due came to it before.
+                // The pipeline received the events of due lines earlier.
                 count(counters, counts.events.saturating_sub(counts.unread), &place.tally);
             }
             if place.given_up > 0 {
@@ -237,7 +239,7 @@ impl InputPath {
     }
 }
 
-/// Records a range of a source, and before it what of the source is settled, if anything is said of that.
+/// Records a range of a source. If a settled range is given, records that before it.
 pub(crate) fn record(
     frame: &mut FrameBuilder,
     source: &Arc<Source>,
@@ -254,19 +256,19 @@ pub(crate) fn record(
 }
 
 /// Ends the last frame of a group that [`InputPath::encode`] filled, with the position of the batch if it is to be recorded.
-/// With `introduce` the source's record is written along.
+/// With `introduce`, also writes the source's record.
 pub fn end_group(group: &mut Group, account: &Account, recorded: bool, introduce: bool) {
     let Some(last) = group.last() else { return };
     if recorded {
         record(last, &account.source, &account.settled, &account.range, introduce, account.gone);
         last.discard(account.dropped_events);
     }
-    // Recovery takes it for the time at which the source was gone.
+    // Recovery uses this timestamp as the time when the source disappeared.
     last.set_timestamp(account.received);
     last.finish();
 }
 
-/// Shows how many events a pipeline holds for the input.
+/// Publishes how many events a pipeline holds for the input.
 fn show_held(counters: &PipelineCounters, tally: &Tally, held: &mut u64) {
     if tally.held != *held {
         counters.held_events.set(counters.held_events.get() - *held + tally.held);

@@ -1,13 +1,13 @@
-//! The contracts between the engine and what plugs into it: inputs, processors, outputs.
+//! The contracts between the engine and its plugins: inputs, processors, outputs.
 //!
-//! A plugin comes as a *spec*: validated settings, `Send + Sync`, the only thing that travels to the cores. Opened on a
-//! shard it becomes that shard's own instance, which never leaves it.
+//! A plugin is defined by a *spec*: validated settings, `Send + Sync`, the only part that is sent to the cores. Opened on a
+//! shard, it becomes that shard's own instance, which never leaves the shard.
 //!
-//! Guarantees to plugins: batching, retries, cursors, acknowledgement and shutdown are the engine's; a panic in a plugin
-//! restarts that plugin from its last ticket or commit and nothing else. Duties of plugins: nothing blocks the executor,
-//! queues are bounded, a task that works longer than a slice gives the reactor its turn.
+//! Guarantees to plugins: the engine handles batching, retries, cursors, acknowledgement and shutdown. A panic in a plugin
+//! restarts only that plugin, from its last ticket or commit. Duties of plugins: nothing blocks the executor, queues are
+//! bounded, and a task that works longer than a slice gives the reactor a turn.
 //!
-//! Parsers and transforms are a processor's own affair: the engine sees a batch go in and lines come out.
+//! Parsers and transforms are internal to a processor: the engine passes a batch in and receives lines.
 
 mod frames;
 mod lanes;
@@ -39,16 +39,16 @@ pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// On which shards a plugin runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// On one shard, which the engine chooses.
+    /// On one shard, chosen by the engine.
     One,
     /// On every shard.
     Every,
 }
 
-/// What a plugin failed with, by what the engine does next.
+/// The failure of a plugin, by what the engine does next.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    /// It may work later: it is opened again after a backoff.
+    /// It may work later: the plugin is opened again after a backoff.
     #[error("{0}")]
     Retry(String),
     /// A person has to act: the engine stops with this message.
@@ -62,41 +62,42 @@ pub enum PluginError {
 pub trait InputSpec<E: Env>: Send + Sync + 'static {
     /// On which shards it runs.
     fn placement(&self) -> Placement;
-    /// Runs an instance until its source ends or the drain begins ([`Stop::reached`]). Before it returns it has sent all that
-    /// it took from a source that cannot repeat.
+    /// Runs an instance until its source ends or the drain begins ([`Stop::reached`]). Before it returns, it must have sent
+    /// everything that it read from a source that cannot repeat.
     fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>>;
 }
 
-/// What an instance of an input works with. Clones share it.
+/// The context of an input's instance. Clones share it.
 #[derive(Clone)]
 pub struct InputContext<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
     /// The configured name.
     pub name: Arc<str>,
     /// Shards that run instances of this input, this one included.
     pub shards: usize,
-    /// How many outputs fed by this input have their one instance on each shard: they deliver what all shards read.
+    /// For each shard, the number of outputs fed by this input that have their only instance there. They deliver what all
+    /// shards read.
     pub deliverers: Arc<[u64]>,
-    /// What the logs know of this input's sources, by key: every instance gets all of them.
+    /// What the WALs know about this input's sources, by key. Every instance gets all of it.
     pub resume: Arc<Vec<SourceState>>,
-    /// The way to the shards.
+    /// The lanes to the shards.
     pub lanes: Rc<Lanes<E>>,
-    /// The way to the instances on the other shards; each instance receives in one task only.
+    /// The mailboxes of the instances on the other shards. Only one task of each instance receives.
     pub peers: Rc<Peers>,
-    /// The end.
+    /// The shutdown control.
     pub stop: Stop,
-    /// What this instance counts.
+    /// The counters of this instance.
     pub counters: Arc<InputCounters>,
 }
 
 impl<E: Env> InputContext<E> {
-    /// A key for a source that was never seen before.
+    /// A key for a source that has never been seen before.
     pub fn new_key(&self) -> SourceKey {
         SourceKey(u128::from(self.env.random()) << 64 | u128::from(self.env.random()))
     }
 
-    /// Counts and reports an error of a source; the input goes on.
+    /// Counts and reports an error of a source. The input continues.
     pub fn error(&self, message: &str) {
         self.counters.errors.add(1);
         tracing::warn!(component_id = %self.name, component_kind = "input", "{message}");
@@ -105,53 +106,55 @@ impl<E: Env> InputContext<E> {
 
 // ------------------------------------------------------------------------------------------------------------ processors
 
-/// Validated settings of a processor: how the events of an input become lines, for each pipeline that it feeds.
+/// Validated settings of a processor: how the events of an input are converted to lines, for each pipeline that it feeds.
 pub trait ProcessorSpec: Send + Sync + 'static {
     /// One shard's own instance.
     fn open(&self, shard: ShardId) -> Box<dyn Processor>;
 }
 
-/// Parses and transforms events and makes their lines. Hot: called a few times a batch, allocates nothing per event in steady
-/// state.
+/// Parses and transforms events and produces their lines. Hot: called a few times per batch, allocates nothing per event in
+/// steady state.
 pub trait Processor {
-    /// Prepares for the events of a batch: what all pipelines share, such as parsing, is done once.
+    /// Prepares for the events of a batch. Work that all pipelines share, such as parsing, is done here once.
     fn begin(&mut self, batch: &Batch);
-    /// Adds the events of the batch that [`Processor::begin`] found no pipeline can have. They are durable in the dead letter
-    /// queue before the batch is appended, and [`Processor::process`] makes no line of them.
+    /// Adds letters for the events that no pipeline can receive, as found by [`Processor::begin`]. The letters are durable in
+    /// the dead letter queue before the batch is appended, and [`Processor::process`] produces no line for these events.
     fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
         let _ = (batch, letters);
     }
-    /// Appends the lines of the batch for the pipeline at `place` among those that the input feeds. A line is a JSON object that
-    /// holds no newline but its last byte.
+    /// Appends the lines of the batch for the pipeline at index `place` among those that the input feeds. A line is a JSON
+    /// object whose only newline is its last byte.
     fn process(&mut self, batch: &Batch, place: usize, frames: &mut Frames<'_>);
-    /// When it has lines of its own to make though no batch comes: asked often.
+    /// When it has lines to produce without a batch. Called often.
     fn due(&self) -> Option<Timestamp> {
         None
     }
-    /// Appends lines that are due at `now` for the pipeline at `place`; with `last` all lines that it will ever have. No more than
-    /// about a frame at a time: true if it has to be called again. Never between [`Processor::begin`] and the pipelines of a batch,
-    /// and no batch comes before it says false. Of an input whose order counts, the lines keep their order with those of batches.
+    /// Appends lines that are due at `now` for the pipeline at `place`, or with `last` all lines that it will ever have.
+    /// Produces at most about a frame per call, and returns true if it must be called again. Never called between
+    /// [`Processor::begin`] and the pipelines of a batch, and no batch arrives before it returns false. If the input keeps
+    /// order, these lines keep their order relative to those of batches.
     fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
         let _ = (now, last, place, frames);
         false
     }
-    /// The lowest position of a source whose events are in lines that are not made yet and must not be lost with them; where the
-    /// batch began that brought the first of them is good enough. None if there is no such event. What the source has from there
-    /// on is not recorded as read, so that a crash has it read again; what it has before that is recorded.
+    /// The lowest position of a source whose events are held for lines that do not exist yet, and that must not be lost with
+    /// them. The start of the batch that contained the first of them is precise enough. None if there is no such event. From
+    /// this position on, nothing of the source is recorded as read, so it is read again after a crash. Everything before it is
+    /// recorded.
     ///
-    /// Asked of the batch's source after each batch, and of every source that is not recorded after [`Processor::tick`] and
-    /// whenever [`Processor::let_go`] has changed. After a call with `last` that left nothing to be made it holds nothing: what
-    /// it still claims to hold then is reported as an error of the input, and stays unrecorded.
+    /// Called for the batch's source after each batch, and for every source with unrecorded positions after [`Processor::tick`]
+    /// and whenever [`Processor::let_go`] has changed. After a call with `last` that left nothing to produce, it must hold
+    /// nothing. If it still claims to hold events then, that is reported as an error of the input, and they stay unrecorded.
     fn held_from(&self, source: SourceKey) -> Option<u64> {
         let _ = source;
         None
     }
-    /// A number that changes when it stops holding events of another source than that of the batch at hand, outside of
-    /// [`Processor::tick`].
+    /// A number that changes when the processor stops holding events of a source other than that of the current batch, outside
+    /// of [`Processor::tick`].
     fn let_go(&self) -> u64 {
         0
     }
-    /// What was done since the last call of this: asked after each pipeline.
+    /// What was done since the last call. Called after each pipeline.
     fn take_tally(&mut self) -> Tally {
         Tally::default()
     }
@@ -161,129 +164,134 @@ pub trait Processor {
 
 /// Validated settings of an output.
 pub trait OutputSpec<E: Env>: Send + Sync + 'static {
-    /// On which shards it runs. With [`Placement::One`] one instance reads the logs of all shards.
+    /// On which shards it runs. With [`Placement::One`], one instance reads the WALs of all shards.
     fn placement(&self) -> Placement;
-    /// Opens an instance, which goes on from its own last durable commit: see [`Resume`].
+    /// Opens an instance, which continues from its own last durable commit: see [`Resume`].
     ///
-    /// An instance is known by the log that it writes to. With [`Placement::Every`] each gets back its own state and never
-    /// another one's: that of an instance whose log is adopted, because there are fewer shards, is given to nobody, although
-    /// its cursors count for whoever reads that log. With more shards again, an instance whose log still exists gets the state
-    /// that it had, and another one may have delivered from that log meanwhile. So such a state may be older than the cursors.
+    /// An instance is identified by the WAL that it writes to. With [`Placement::Every`], each instance gets back its own state
+    /// and never another one's. If a WAL is adopted because there are fewer shards, the state of its instance is given to no
+    /// instance, although its cursors count for the instance that reads that WAL. With more shards again, an instance whose WAL
+    /// still exists gets its old state back, but in the meantime another instance may have delivered from that WAL. Such a
+    /// state may therefore be older than the cursors.
     fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult>;
 }
 
-/// What an instance of an output goes on from.
+/// From where an instance of an output continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// What its last durable commit carried. Empty where that commit came before anything was delivered, where the output has
-    /// commits and this instance has none, and where damage has taken it.
+    /// The state in its last durable commit. Empty if that commit came before anything was delivered, if the output has commits
+    /// but this instance has none, or if damage has destroyed it.
     pub state: Vec<u8>,
-    /// Bytes of the lines that come again: at most so many, and all that was delivered after that commit are among them. What was
-    /// written beyond the commit is undone by outputs that can, if it is no more than that: what is more is not theirs. None where
-    /// not all comes again, since damage has taken some of it or the commit itself, or the log has let go of it: then nothing is
-    /// undone.
+    /// Maximum bytes of the lines that are delivered again, which include everything delivered after that commit. An output
+    /// that can undo writes removes what it wrote beyond the commit, but only if that is no more than this number: anything
+    /// more was not written by this output. None if not everything is delivered again, because damage has destroyed some of it
+    /// or the commit itself, or because the log has dropped it: then nothing is undone.
     pub again_bytes: Option<u64>,
 }
 
 impl Resume {
-    /// Of an instance that gets again whatever it was given after the commit that carried `state`.
+    /// For an instance that gets everything again that it received after the commit with `state`.
     pub fn whole(state: Vec<u8>) -> Resume {
         Resume { state, again_bytes: Some(u64::MAX) }
     }
 }
 
-/// An opened output, or why it could not be opened.
+/// An opened output, or the reason why it could not be opened.
 pub type OpenResult = Result<Box<dyn Output>, PluginError>;
 
-/// What an instance of an output works with.
+/// The context of an output's instance.
 #[derive(Clone)]
 pub struct OutputContext<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
     /// The configured name.
     pub name: Arc<str>,
-    /// Its number in the log.
+    /// Its number in the WAL.
     pub number: OutputNumber,
-    /// The data directory. What an output keeps beside the log is in files `outputs/NUMBER.*` there; they are removed before
-    /// the number goes to another output.
+    /// The data directory. Files that an output keeps beside the WAL are named `outputs/NUMBER.*` there. They are removed
+    /// before another output gets the number.
     pub data_dir: Arc<PathBuf>,
-    /// Most bytes that a commit may carry of its state. A larger one is refused, and the instance is opened again.
+    /// Maximum bytes of state in a commit. A commit with more is refused, and the instance is opened again.
     pub state_bytes_max: usize,
-    /// The end.
+    /// The shutdown control.
     pub stop: Stop,
-    /// What this instance counts; `sent` and `discarded` are the engine's.
+    /// The counters of this instance. The engine counts `sent` and `discarded`.
     pub counters: Arc<OutputCounters>,
 }
 
-/// What became of a delivery.
+/// The result of a delivery.
 #[derive(Debug)]
 pub enum Outcome {
-    /// All of it is with the destination, or will be made durable there by [`Output::commit`].
+    /// The destination has all of it, or [`Output::commit`] will make it durable there.
     Delivered,
-    /// Nothing of it counts; it is tried again after the backoff, not before `after`. The next call of [`Output::deliver`] on
-    /// this instance has the same events and a higher [`Delivery::attempt`], or others and attempt zero if these were given up.
+    /// Nothing of it counts. It is retried after the backoff, but not before `after`. The next call of [`Output::deliver`] on
+    /// this instance has the same events and a higher [`Delivery::attempt`], or other events and attempt zero if these were
+    /// abandoned.
     Retry {
-        /// The destination's own wish, if it said one.
+        /// The delay that the destination requested, if any.
         after: Option<Duration>,
         /// What failed, for the operator.
         error: String,
     },
-    /// Nothing of it counts, and what was delivered since the last commit may be lost: the instance is dropped and opened
-    /// again from that commit. Says why, for the operator.
+    /// Nothing of it counts, and what was delivered since the last commit may be lost: the instance is dropped and opened again
+    /// from that commit. Contains the reason, for the operator.
     Reopen(String),
-    /// Delivered, apart from events that the destination refuses for good: (index in the delivery, reason). They are in the
+    /// Delivered, except for events that the destination rejects permanently: (index in the delivery, reason). They are in the
     /// dead letter queue before the cursor passes them.
     Rejected(Vec<(u64, String)>),
 }
 
-/// What the destination has not taken of a delivery that is given up.
+/// What the destination has not accepted of an abandoned delivery.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Untaken {
-    /// Events that would have been tried again, by their index in the delivery.
+    /// Events that would have been retried, by their index in the delivery.
     pub left: Vec<u64>,
-    /// Events that it has refused for good, and why.
+    /// Events that it has rejected permanently, and why.
     pub refused: Vec<(u64, String)>,
 }
 
 /// One open output.
 pub trait Output {
-    /// Delivers a batch of events, at least one. Not called again before it returns; may be called again with the same events after
-    /// [`Outcome::Retry`].
+    /// Delivers a batch of at least one event. Not called again before it returns. May be called again with the same events
+    /// after [`Outcome::Retry`].
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome>;
 
-    /// Whether the attempt that ended with [`Outcome::Retry`] got some of the delivery taken or refused: then the next one does
-    /// not wait longer than the first did.
+    /// Whether the destination accepted or rejected part of the delivery in the attempt that ended with [`Outcome::Retry`]. The
+    /// next attempt then waits no longer than the first one did.
     fn has_progressed(&self) -> bool {
         false
     }
 
-    /// The delivery that was to be tried again is given up: what the destination has not taken of it. None: all of it.
+    /// Called when a delivery that should be retried is abandoned. Returns what the destination has not accepted. None means
+    /// all of it.
     fn give_up(&mut self) -> Option<Untaken> {
         None
     }
 
-    /// Starts to make durable what was delivered so far, so that the commit that follows finds little to do. Deliveries go on
-    /// while the future runs. After an error the instance is dropped and opened again from its last commit.
+    /// Starts to make durable what was delivered so far, so that little is left for the following commit. Deliveries continue
+    /// while the future runs. After an error, the instance is dropped and opened again from its last commit.
     fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
         Box::pin(async { Ok(()) })
     }
 
-    /// Makes all that was delivered durable at the destination and appends to `state` what [`OutputSpec::open`] needs to
+    /// Makes everything that was delivered durable at the destination and appends to `state` what [`OutputSpec::open`] needs to
     /// continue from here: at most [`crate::limits::commit_state_bytes_max`] bytes, which is less than
-    /// [`crate::limits::COMMIT_STATE_BYTES_MAX`] where segments are small or outputs many. A longer state is refused, as if this
-    /// had failed. The engine commits the cursor together with the state. After an error the instance is dropped and opened again from its last commit.
+    /// [`crate::limits::COMMIT_STATE_BYTES_MAX`] if segments are small or outputs many. A longer state is refused, as if this
+    /// call had failed. The engine commits the cursor together with the state. After an error, the instance is dropped and
+    /// opened again from its last commit.
     fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
         let _ = state;
         Box::pin(async { Ok(()) })
     }
 
-    /// Runs about once a second while nothing is delivered, every few seconds once nothing was delivered for long: rotation by
-    /// age, idle connections.
+    /// Runs about once per second while nothing is delivered, and every few seconds after nothing has been delivered for long:
+    /// rotation by age, idle connections.
     fn tick(&mut self) -> LocalFuture<'_, ()> {
         Box::pin(async {})
     }
 
-    /// Ends the instance after its last commit, which covers all that it delivered. Not called where the end is forced.
+    /// Ends the instance after its last commit, which covers everything that it delivered. Not called if the shutdown is
+    /// forced.
     fn close(&mut self) -> LocalFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -1,8 +1,8 @@
-//! Record: one event while it is worked on. Its shape says which fields there are, the record has their bytes.
+//! A record: one event while it is processed. Its shape says which fields exist, the record has their bytes.
 //!
-//! Guarantees: nothing is decoded until it is asked for, and what nobody touches leaves byte for byte as it came; values made for
-//! an event live in an arena that is used again for the next one, so that nothing is allocated per event in steady state; what
-//! one event may make is bounded. A field that is asked for by a name that occurs twice is the last one.
+//! Guarantees: nothing is decoded before it is requested, and unchanged fields are written byte for byte. Values created for an
+//! event are in an arena that is reused for the next one, so that nothing is allocated per event in steady state. The values of
+//! one event are limited. If a requested name occurs twice, the last field is returned.
 
 #[cfg(test)]
 mod tests;
@@ -18,13 +18,13 @@ use std::ops::Range;
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// A JSON text without white space around it.
+    /// JSON without surrounding white space.
     Json(&'a [u8]),
-    /// Bytes that stand for themselves; they need not be UTF-8.
+    /// Plain bytes. They need not be UTF-8.
     Text(&'a [u8]),
 }
 
-/// What the input knows of the events of a batch, as JSON.
+/// The metadata that the input has about the events of a batch, as JSON.
 #[derive(Default)]
 pub struct Metas {
     bytes: Vec<u8>,
@@ -32,13 +32,13 @@ pub struct Metas {
 }
 
 impl Metas {
-    /// Forgets all.
+    /// Removes everything.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.values = Default::default();
     }
 
-    /// Sets one, apart from the offset, which each event has for itself. `push` appends JSON.
+    /// Sets one of them, except for the offset, which is different for each event. `push` appends JSON.
     pub fn set(&mut self, meta: Meta, push: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         push(&mut self.bytes);
@@ -50,26 +50,26 @@ impl Metas {
     }
 }
 
-/// Values made for the event at hand.
+/// Values created for the current event.
 #[derive(Default)]
 struct Made {
     arena: Vec<u8>,
     values: Vec<Range<u32>>,
-    /// Its place in the source as JSON.
+    /// Its position in the source, as JSON.
     offset: Vec<u8>,
-    /// Replacement characters that stand for bytes that were no UTF-8.
+    /// Number of replacement characters for bytes that were not UTF-8.
     replaced: u64,
     cast: Cast,
-    /// Why the event cannot go on, and who says so.
+    /// Why the event cannot be processed further, and which part reported it.
     fault: String,
     fault_place: &'static str,
 }
 
-/// All that records of one input need on one shard, used again for each.
+/// Everything that records of one input need on one shard, reused for each.
 pub struct Workshop {
     /// The shapes.
     pub shapes: Shapes,
-    /// What is known of the batch.
+    /// The metadata of the batch.
     pub metas: Metas,
     made: Made,
 }
@@ -80,7 +80,7 @@ impl Workshop {
         Workshop { shapes, metas: Metas::default(), made: Made::default() }
     }
 
-    /// The event `text` of a chunk, not parsed.
+    /// The event `text` of a chunk, unparsed.
     pub fn text<'a>(&'a mut self, text: &'a [u8], place: Place) -> Record<'a> {
         let shape = self.shapes.of_text();
         self.record(text, text, &[], shape, place)
@@ -117,13 +117,13 @@ impl Workshop {
         Record { shapes, metas, made, chunk, text, slots, shape, timestamp: place.timestamp, arrived: place.timestamp }
     }
 
-    /// Events' bytes that were replaced since the last call.
+    /// Number of replaced bytes of events since the last call.
     pub fn take_replaced(&mut self) -> u64 {
         std::mem::take(&mut self.made.replaced)
     }
 }
 
-/// Where and when an event was met.
+/// Where and when an event was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// When it was read.
@@ -155,12 +155,12 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// When it was read, whatever its own time says.
+    /// When it was read, whatever its own time is.
     pub fn arrived(&self) -> Timestamp {
         self.arrived
     }
 
-    /// The event as it came.
+    /// The original event.
     pub fn original(&self) -> &[u8] {
         self.text
     }
@@ -170,12 +170,12 @@ impl Record<'_> {
         self.shape
     }
 
-    /// Its shapes, for names and for edits with names that come out of events.
+    /// Its shapes, for names and for edits with names from events.
     pub fn shapes(&mut self) -> &mut Shapes {
         self.shapes
     }
 
-    /// Goes back to a shape that it had.
+    /// Returns to a shape that it had before.
     pub fn set_shape(&mut self, shape: ShapeId) {
         self.shape = shape;
     }
@@ -187,7 +187,7 @@ impl Record<'_> {
         Some(self.value(source))
     }
 
-    /// The value at a source.
+    /// The value of a source.
     pub fn value(&self, source: Source) -> Value<'_> {
         match source {
             Source::Slot(slot) | Source::Value(slot) => {
@@ -202,7 +202,7 @@ impl Record<'_> {
         }
     }
 
-    /// All fields in their order; [`Record::name`] and [`Record::value`] say what they are.
+    /// All fields in order. [`Record::name`] and [`Record::value`] return their names and values.
     pub fn fields(&self) -> &[Field] {
         self.shapes.fields(self.shape)
     }
@@ -212,7 +212,7 @@ impl Record<'_> {
         self.shapes.name(key)
     }
 
-    /// Says why the event cannot go on, for its dead letter; `place` is who says so.
+    /// Records why the event cannot be processed further, for its dead letter. `place` is the part that reports it.
     pub fn give_up(&mut self, place: &'static str, reason: fmt::Arguments<'_>) {
         self.made.fault_place = place;
         self.made.fault.clear();
@@ -220,7 +220,7 @@ impl Record<'_> {
         debug_assert!(written.is_ok(), "a string takes all");
     }
 
-    /// Who said last that the event cannot go on, and why.
+    /// Which part reported last that the event cannot be processed further, and why.
     pub fn fault(&self) -> (&'static str, &str) {
         (self.made.fault_place, &self.made.fault)
     }
@@ -231,8 +231,8 @@ impl Record<'_> {
         self.shape = self.shapes.edit(edit, self.shape);
     }
 
-    /// Gives a field a value made for this event: `edit` is an [`Edit::Computed`], `push` appends JSON. False, and nothing
-    /// changed, when the event has made too many or too large ones.
+    /// Sets a field to a value created for this event: `edit` is an [`Edit::Computed`], `push` appends JSON. Returns false and
+    /// changes nothing if the event has too many or too large created values.
     pub fn set(&mut self, edit: EditId, push: impl FnOnce(&mut Vec<u8>)) -> bool {
         let made = self.make(push);
         if made {
@@ -241,7 +241,7 @@ impl Record<'_> {
         made
     }
 
-    /// Begins to give the event other fields altogether: those that [`Recast`] is told until its end.
+    /// Begins to replace all fields of the event by those that are added to the [`Recast`].
     pub fn recast(&mut self) -> Recast<'_> {
         let computed = self.shapes.computed(self.shape);
         let Record { shapes, made, shape, .. } = self;
@@ -252,7 +252,7 @@ impl Record<'_> {
     }
 
     fn make(&mut self, push: impl FnOnce(&mut Vec<u8>)) -> bool {
-        // Branches that were left again may have made values that the shape does not have.
+        // Abandoned branches may have created values that the shape does not have.
         self.made.values.truncate(usize::from(self.shapes.computed(self.shape)));
         let start = self.made.arena.len();
         push(&mut self.made.arena);
@@ -296,7 +296,7 @@ impl Record<'_> {
     }
 }
 
-/// Gives an event other fields altogether. It keeps those that it had if it is dropped.
+/// Replaces all fields of an event. The event keeps its old fields if this is dropped.
 pub struct Recast<'r> {
     shapes: &'r mut Shapes,
     made: &'r mut Made,
@@ -307,17 +307,17 @@ pub struct Recast<'r> {
 }
 
 impl Recast<'_> {
-    /// Keeps a field that the event has.
+    /// Keeps an existing field of the event.
     pub fn keep(&mut self, field: Field) {
         self.made.cast.put(field.key, field.source);
     }
 
-    /// The key of a name that came out of the event.
+    /// The key for a name from the event.
     pub fn key(&mut self, name: &[u8]) -> KeyId {
         self.shapes.key_of_event(name)
     }
 
-    /// Gives the event a field; `push` appends JSON.
+    /// Adds a field; `push` appends JSON.
     pub fn put(&mut self, key: KeyId, push: impl FnOnce(&mut Vec<u8>)) {
         if !self.fits {
             return;
@@ -333,7 +333,8 @@ impl Recast<'_> {
         }
     }
 
-    /// The event has the new fields. False, and it has those that it had, when it has made too many or too large values.
+    /// Gives the event the new fields. Returns false, and the event keeps its old fields, if it has too many or too large
+    /// created values.
     pub fn finish(self) -> bool {
         let Recast { shapes, made, shape, start, fits } = self;
         match fits {

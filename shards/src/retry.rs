@@ -1,21 +1,22 @@
-//! Retry: how long to wait before the next attempt. Pure.
+//! How long to wait before the next attempt. Pure functions.
 //!
-//! Guarantees: the bound doubles from `initial` to `max`, and each wait is drawn evenly below it (full jitter), so that many
-//! clients of a destination that comes back do not meet. A wait is longer than `max` only where the destination asked for that, and
-//! never longer than `after_max`. Does not count attempts for ever: the caller decides when to give up.
+//! Guarantees: the limit doubles from `initial` to `max`, and each wait is uniformly distributed below it (full jitter), so
+//! that many clients of a recovering destination do not retry at the same time. A wait is longer than `max` only if the destination asked for that, and never longer than
+//! `after_max`. Does not limit the attempts: the caller decides
+//! when to stop.
 
 use std::time::Duration;
 
 /// Settings of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryOptions {
-    /// Bound of the first wait.
+    /// Limit of the first wait.
     pub initial: Duration,
-    /// Bound of any wait that the destination did not ask for.
+    /// Limit of any wait that the destination did not ask for.
     pub max: Duration,
-    /// Bound of a wait that it did.
+    /// Limit of a wait that it did ask for.
     pub after_max: Duration,
-    /// How long one delivery is tried; without it, for ever.
+    /// How long one delivery is retried. Forever if none.
     pub age_max: Option<Duration>,
 }
 
@@ -27,12 +28,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A series that begins.
+    /// Starts a series.
     pub fn new(options: RetryOptions) -> Backoff {
         Backoff { options, bound: options.initial.min(options.max) }
     }
 
-    /// The next wait; `random` are 64 random bits, and `after` is what the destination asked for.
+    /// The next wait. `random` are 64 random bits, and `after` is the wait that the destination asked for.
     pub fn next(&mut self, random: u64, after: Option<Duration>) -> Duration {
         let bound = self.bound;
         self.bound = bound.saturating_mul(2).min(self.options.max);

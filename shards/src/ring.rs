@@ -1,11 +1,11 @@
-//! Ring: a bounded queue with one producer and one consumer, which may run on different cores.
+//! A bounded queue with one producer and one consumer, which may run on different cores.
 //!
-//! Guarantees: first in, first out; `push` and `pop` take no lock, allocate nothing and never wait; an item is owned by exactly
-//! one side or by the ring, and items left in it are dropped with the last side. Does not wake anybody (a lane pairs it with
-//! [`crate::signal::Signal`]s) and knows nothing of bytes or policies.
+//! Guarantees: first in, first out. `push` and `pop` take no lock, allocate nothing and never wait. An item is owned by exactly
+//! one side or by the ring, and items left in it are dropped with the last side. Does not wake anything (a lane pairs it with
+//! [`crate::signal::Signal`]s) and knows nothing about bytes or policies.
 //!
-//! Both sides keep a copy of the other's index and look at the shared one only when the copy says full or empty, so a busy
-//! ring costs each core one shared cache line per refill, not per item.
+//! Both sides keep a copy of the other's index and read the shared one only if the copy says full or empty. A busy ring
+//! therefore costs each core one shared cache line per refill, not per item.
 
 #![allow(
     unsafe_code,
@@ -21,7 +21,7 @@ use std::{sync::Arc, sync::atomic::AtomicUsize};
 
 use std::sync::atomic::Ordering;
 
-/// The interface of loom's cell on std's, so that one code serves both.
+/// The interface of loom's cell on top of std's, so that the same code works with both.
 #[cfg(not(loom))]
 struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -38,20 +38,20 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Keeps the two indices on cache lines of their own (two, since x86 fetches lines in pairs).
+/// Keeps the two indices on separate cache lines (two lines each, because x86 fetches lines in pairs).
 #[repr(align(128))]
 struct Padded<T>(T);
 
 struct Shared<T> {
-    /// Items ever pushed; written by the producer.
+    /// Number of items ever pushed. Written by the producer.
     head: Padded<AtomicUsize>,
-    /// Items ever popped; written by the consumer.
+    /// Number of items ever popped. Written by the consumer.
     tail: Padded<AtomicUsize>,
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
 }
 
-// SAFETY: a slot is touched by the producer only while it is free and by the consumer only while it is filled; head and tail,
-// written with Release and read with Acquire, hand it over. So sharing needs no more than that items may move between threads.
+// SAFETY: the producer accesses a slot only while it is free, and the consumer only while it is filled. head and tail, stored
+// with Release and loaded with Acquire, transfer it. So sharing requires only that items may move between threads.
 unsafe impl<T: Send> Sync for Shared<T> {}
 // SAFETY: the ring owns its items, and they are `Send`.
 unsafe impl<T: Send> Send for Shared<T> {}
@@ -95,7 +95,7 @@ pub struct Consumer<T> {
 /// A ring for `capacity` items.
 ///
 /// # Panics
-/// When `capacity` is not a power of two.
+/// If `capacity` is not a power of two.
 pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     assert!(capacity.is_power_of_two(), "a ring of {capacity} slots: not a power of two");
     let slots = (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
@@ -104,7 +104,7 @@ pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 }
 
 impl<T: Send> Producer<T> {
-    /// Puts `item` into the ring, or gives it back when the ring is full.
+    /// Puts `item` into the ring, or returns it if the ring is full.
     pub fn push(&mut self, item: T) -> Result<(), T> {
         let capacity = self.shared.slots.len();
         if self.head.wrapping_sub(self.tail_seen) == capacity {
@@ -114,8 +114,8 @@ impl<T: Send> Producer<T> {
             }
         }
         self.shared.slot(self.head).with_mut(|slot| {
-            // SAFETY: head - tail < capacity, so the consumer has left this slot (its Release store of tail was read with
-            // Acquire), and only this producer writes slots: `&mut self`, and producers are not clonable.
+            // SAFETY: head - tail < capacity, so the consumer has left this slot (its Release store of tail was loaded with
+            // Acquire), and only this producer writes slots: `&mut self`, and producers cannot be cloned.
             unsafe { (*slot).write(item) };
         });
         self.head = self.head.wrapping_add(1);
@@ -125,14 +125,14 @@ impl<T: Send> Producer<T> {
 }
 
 impl<T: Send> Consumer<T> {
-    /// Takes the oldest item.
+    /// Removes the oldest item.
     pub fn pop(&mut self) -> Option<T> {
         if self.is_empty() {
             return None;
         }
         let item = self.shared.slot(self.tail).with(|slot| {
-            // SAFETY: tail < head, so the producer has filled this slot (its Release store of head was read with Acquire),
-            // and only this consumer reads slots; advancing tail below makes sure that it reads it once.
+            // SAFETY: tail < head, so the producer has filled this slot (its Release store of head was loaded with Acquire),
+            // and only this consumer reads slots. Advancing tail below ensures that each item is read once.
             unsafe { (*slot).assume_init_read() }
         });
         self.tail = self.tail.wrapping_add(1);
@@ -140,7 +140,7 @@ impl<T: Send> Consumer<T> {
         Some(item)
     }
 
-    /// Whether nothing is in the ring.
+    /// Whether the ring is empty.
     pub fn is_empty(&mut self) -> bool {
         if self.tail == self.head_seen {
             self.head_seen = self.shared.head.0.load(Ordering::Acquire);

@@ -1,7 +1,7 @@
-//! Route: which shard an event goes to. Pure.
+//! Which shard an event goes to. Pure functions.
 //!
 //! Guarantees: the same key and number of shards give the same shard on every machine and in every version (the hash is
-//! specified: XXH3-64). Does not balance: a skewed key skews the shards.
+//! specified: XXH3-64). Does not balance: unevenly distributed keys load the shards unevenly.
 
 use crate::env::ShardId;
 
@@ -18,7 +18,7 @@ pub enum ShardBy {
 /// The shard that owns `key`.
 ///
 /// # Panics
-/// When there are no shards.
+/// If there are no shards.
 pub fn shard_of(key: &[u8], shards: usize) -> ShardId {
     assert!(shards > 0, "no shards to route to");
     // The high half of the product maps the hash to 0..shards without the bias and the cost of a division.

@@ -1,8 +1,9 @@
-//! Shard: all that runs on one core, wired together, and the order in which it ends.
+//! A shard: everything that runs on one core, how it is connected, and the order of its shutdown.
 //!
-//! Guarantees: the end comes in the order of an event's life: inputs stop, lanes empty into the log, the log is synced,
-//! deliveries drain and commit, the log is synced and closed; each step waits for the one before. A forced end takes the same
-//! steps and waits for no disk in any of them: what is in the log stays there. A panic of an input starts it again from what its shard has recorded. Does not choose what runs where: [`crate::engine`] does.
+//! Guarantees: the shutdown follows the life of an event: inputs stop, lanes empty into the WAL, the WAL is synced, deliveries
+//! drain and commit, the WAL is synced and closed. Each step waits for the previous one. A forced shutdown takes the same steps
+//! but waits for no disk: what is in the WAL stays there. After a panic, an input restarts from what its shard has recorded.
+//! Does not choose what runs where: [`crate::engine`] does.
 
 use crate::counters::{Discarded, OutputCounters, PipelineCounters, ShardCounters};
 use crate::delivery::gate::Gatekeeper;
@@ -36,46 +37,46 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// An input as every shard knows it.
+/// An input, as every shard knows it.
 pub struct ShardInput<E: Env> {
     /// Its configured name.
     pub name: Arc<str>,
-    /// What runs.
+    /// The input's specification.
     pub spec: Arc<dyn InputSpec<E>>,
-    /// How its events become lines.
+    /// How its events are converted to lines.
     pub processor: Arc<dyn ProcessorSpec>,
     /// The pipelines it feeds.
     pub pipelines: Vec<PipelineRef>,
-    /// Outputs with one instance that it feeds, by the shard of that.
+    /// For each shard, the number of outputs fed by it that have their only instance there.
     pub deliverers: Arc<[u64]>,
-    /// What the logs know of its sources.
+    /// What the WALs know about its sources.
     pub resume: Arc<Vec<SourceState>>,
 }
 
-/// A log that an output reads.
+/// A WAL that an output reads.
 pub enum ReadLog<D: Disk> {
-    /// The log that a shard writes.
+    /// The WAL that a shard writes.
     Active(ShardId),
-    /// A log that has no writer any more, and the output's claim on it: made before any shard runs, so that no shard retires
-    /// the log while another has not yet begun to read it.
+    /// A WAL without a writer, and the output's claim on it. The claim is made before any shard runs, so that no shard removes
+    /// the WAL before another has begun to read it.
     Adopted(Arc<Log<D>>, Arc<Reader>),
 }
 
-/// Where the shards show each other the logs that they have opened.
+/// Where the shards publish the WALs that they have opened.
 pub struct LogBoard<D: Disk> {
-    /// Outputs of the plan: each reads every log in one of its instances.
+    /// Number of outputs of the plan. One instance of each output reads every WAL.
     outputs: usize,
     logs: Mutex<Vec<Option<Arc<Log<D>>>>>,
     posted: Event,
 }
 
 impl<D: Disk> LogBoard<D> {
-    /// A board for so many shards and outputs.
+    /// A board for this many shards and outputs.
     pub fn new(shards: usize, outputs: usize) -> LogBoard<D> {
         LogBoard { outputs, logs: Mutex::new(vec![None; shards]), posted: Event::new() }
     }
 
-    /// The log of a shard, once it has opened it.
+    /// The WAL of a shard, after the shard has opened it.
     pub fn get(&self, shard: ShardId) -> Option<Arc<Log<D>>> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)[shard.index()].clone()
     }
@@ -86,7 +87,7 @@ impl<D: Disk> LogBoard<D> {
         self.posted.notify(usize::MAX);
     }
 
-    /// Segments are recycled once every output has laid its claim.
+    /// Segments are recycled after every output has registered its claim.
     fn recycle_if_complete(&self, log: &Log<D>) {
         if log.reader_count() >= self.outputs {
             log.allow_recycling();
@@ -110,59 +111,59 @@ impl<D: Disk> LogBoard<D> {
     }
 }
 
-/// How a shard opens its log.
+/// How a shard opens its WAL.
 pub struct WriterSeed<D: Disk> {
     /// Where its files are.
     pub disk: D,
     /// Settings.
     pub options: WalOptions,
-    /// What was found of it.
+    /// What recovery found in it.
     pub recovered: RecoveredLog<D>,
-    /// What it carries on.
+    /// The state with which it continues.
     pub state: LogState,
-    /// A sequence that earlier lives may have given out.
+    /// A sequence up to which earlier starts may have assigned numbers.
     pub floor: Sequence,
 }
 
-/// An instance of an output on its way to its shard.
+/// An instance of an output that has not been opened on its shard yet.
 pub struct ShardOutput<E: Env> {
     /// Its configured name.
     pub name: Arc<str>,
-    /// Its number in the log.
+    /// Its number in the WAL.
     pub number: OutputNumber,
-    /// What runs.
+    /// The output's specification.
     pub spec: Arc<dyn OutputSpec<E>>,
-    /// Bounds and policies.
+    /// Limits and policies.
     pub options: DeliveryOptions,
-    /// The logs and the first event not yet delivered, those that are read to their end first in front.
+    /// The WALs and the first undelivered event in each. Adopted WALs come first.
     pub logs: Vec<(ReadLog<E::Disk>, Position)>,
-    /// Its last commit: the highest number of all instances, and the state of its own.
+    /// Its last commit: with the highest number of all instances, and its own state.
     pub resume: Commit,
     /// See [`crate::plugin::Resume::again_bytes`].
     pub again_bytes: Option<u64>,
-    /// What it counts.
+    /// Its counters.
     pub counters: Arc<OutputCounters>,
-    /// Where its instances wait for each other.
+    /// The gate at which its instances wait for each other.
     pub gate: Gatekeeper,
 }
 
-/// A task that lives beside the inputs on one shard, such as the admin endpoint.
+/// A task that runs beside the inputs on one shard, such as the admin endpoint.
 pub trait Service<E: Env>: Send + Sync + 'static {
-    /// Runs until the engine has ended; it is not waited for.
+    /// Runs until the engine has ended. The shutdown does not wait for it.
     fn run(&self, env: E, stop: Stop) -> crate::plugin::LocalFuture<'static, ()>;
 }
 
-/// All that one shard is made of, on its way to its core.
+/// The parts of one shard, before it starts on its core.
 pub struct ShardSeed<E: Env> {
     /// Which shard.
     pub shard: ShardId,
-    /// Shards of the process.
+    /// Number of shards of the process.
     pub shards: usize,
-    /// Its log.
+    /// Its WAL.
     pub writer: WriterSeed<E::Disk>,
-    /// The logs of all shards.
+    /// The WALs of all shards.
     pub board: Arc<LogBoard<E::Disk>>,
-    /// All inputs; a lane names its input by the index here.
+    /// All inputs. A lane refers to its input by the index here.
     pub inputs: Arc<Vec<ShardInput<E>>>,
     /// The lanes and the instances of inputs that run here.
     pub ends: ShardEnds,
@@ -170,29 +171,29 @@ pub struct ShardSeed<E: Env> {
     pub outputs: Vec<ShardOutput<E>>,
     /// The data directory, locked.
     pub directory: Arc<DataDirectory<E::Disk>>,
-    /// Adopted logs that this shard retires once they are delivered.
+    /// Adopted WALs that this shard removes when they are delivered.
     pub adopted: Vec<Arc<Log<E::Disk>>>,
     /// Services that run here.
     pub services: Vec<Arc<dyn Service<E>>>,
-    /// Inputs of all shards that run.
+    /// Running inputs of all shards.
     pub inputs_running: Arc<Countdown>,
-    /// Intakes of all shards that run.
+    /// Running intakes of all shards.
     pub intakes_running: Arc<Countdown>,
     /// Events that outputs with the policy `sample` lost here, by output number.
     pub wal_full: Arc<[Discarded]>,
-    /// What each pipeline counts here.
+    /// The counters of each pipeline on this shard.
     pub pipelines: Arc<[PipelineCounters]>,
-    /// What the shard counts.
+    /// The shard's counters.
     pub counters: Arc<ShardCounters>,
     /// The data directory.
     pub data_dir: Arc<PathBuf>,
     /// Settings of the dead letter queue.
     pub dead_letters: dlq::Options,
-    /// The end.
+    /// The shutdown control.
     pub stop: Stop,
 }
 
-/// How an input that failed is started again.
+/// How a failed input is restarted.
 const INPUT_RETRY: RetryOptions = RetryOptions {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(30),
@@ -200,7 +201,7 @@ const INPUT_RETRY: RetryOptions = RetryOptions {
     age_max: None,
 };
 
-/// How often adopted logs are looked at.
+/// How often adopted WALs are checked.
 const RETIRE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<E: Env> ShardSeed<E> {
@@ -213,7 +214,8 @@ impl<E: Env> ShardSeed<E> {
             Ok(keeper) => keeper,
             Err(error) => return stop.fail(error.to_string()),
         };
-        // What earlier lives left unsynced counts as durable only after this, and adopted logs may go only after it.
+        // Frames that earlier starts left unsynced count as durable only after this, and adopted logs may be removed only after
+        // it.
         if !unless_forced(&stop, settle(&env, &keeper, &self.directory)).await {
             return;
         }
@@ -276,20 +278,20 @@ impl<E: Env> ShardSeed<E> {
     }
 }
 
-/// Makes what the log has durable, and has the manifest say that it has segments: without them it is known to be lost. A disk without
-/// room for that has none for events either, and the next start says it.
+/// Makes the content of the WAL durable, and records in the manifest that it has segments: without them, it counts as lost. A
+/// disk without space for that has no space for events either, and the next start records it.
 async fn settle<E: Env>(env: &E, keeper: &Keeper<E>, directory: &Arc<DataDirectory<E::Disk>>) {
     keeper.sync().await;
     let id = keeper.log().id();
     if directory.is_unwritten(id) {
         let directory = directory.clone();
         if let Err(error) = env.blocking_in(Pool::Log, move || directory.log_has_begun(id)).await {
-            tracing::warn!(%error, "no room to note a new log in the manifest");
+            tracing::warn!(%error, "no space to record a new write-ahead log in the manifest; the next start records it");
         }
     }
 }
 
-/// Does `work` to its end unless the end of the engine is forced, which waits for no disk; whether it was done.
+/// Runs `work` to its end unless the shutdown is forced, which waits for no disk. Returns whether `work` finished.
 async fn unless_forced(stop: &Stop, work: impl Future<Output = ()>) -> bool {
     let done = async {
         work.await;
@@ -333,7 +335,7 @@ fn open_queue<E: Env>(
     Clerk::start(ClerkParts { env, data_dir, shards, options, counters })
 }
 
-/// Deliveries of a shard that still run.
+/// Running deliveries of a shard.
 struct Delivering {
     left: Cell<usize>,
     ended: Signal,
@@ -429,7 +431,7 @@ async fn open_readers<E: Env>(
     (readers, news)
 }
 
-/// Removes adopted logs that every output has passed: their positions are in the snapshots of the active logs by now.
+/// Removes adopted WALs that every output has passed: by then their positions are in the snapshots of the active WALs.
 fn retire_adopted<E: Env>(
     env: &E,
     mut adopted: Vec<Arc<Log<E::Disk>>>,
@@ -443,15 +445,15 @@ fn retire_adopted<E: Env>(
     let (world, directory, stop) = (env.clone(), directory.clone(), stop.clone());
     let board = board.clone();
     env.spawn("adopted logs", async move {
-        // The first shard's log takes their positions over; it is posted once that is durable.
+        // The first shard's log takes over their positions. It is published when that is durable.
         or(board.wait_for_all(1), stop.reached(Phase::Forced)).await;
         while !adopted.is_empty() && stop.phase() < Phase::Forced {
             world.sleep(RETIRE_INTERVAL).await;
             for log in adopted.extract_if(.., |log| log.is_passed() || E::Disk::sabotaged(Sabotage::RetireEarly)) {
                 let (directory, id) = (directory.clone(), log.id());
                 match world.blocking_in(Pool::Log, move || directory.remove_log(id)).await {
-                    Ok(()) => tracing::info!(log = id.0, "an adopted log is delivered and removed"),
-                    Err(error) => tracing::warn!(%error, "an adopted log is delivered but cannot be removed"),
+                    Ok(()) => tracing::info!(log = id.0, "a write-ahead log without a shard has been delivered and is removed"),
+                    Err(error) => tracing::warn!(%error, "a write-ahead log without a shard has been delivered but cannot be removed"),
                 }
             }
         }
@@ -490,14 +492,14 @@ impl<E: Env> InputStarter<'_, E> {
         let (stop, shard) = (self.stop.clone(), shard.clone());
         let (board, shards) = (self.board.clone(), self.shards);
         self.env.spawn("input", async move {
-            // What an input goes on from may lie in another shard's log, which makes it durable when it opens. Read on before
-            // that, a loss of power would leave a hole in front of what this shard has recorded.
+            // The positions from which an input continues may be in another shard's log, which makes them durable when it
+            // opens. If reading continued before that, a power loss could leave a gap before what this shard has recorded.
             or(board.wait_for_all(shards), stop.reached(Phase::Forced)).await;
             run_input(&inputs[input], context, &keeper, &shard).await;
             lanes.settle().await;
             lanes.finish();
             if running.end_one() {
-                // Nothing is left to read: what was read is delivered, then the process ends.
+                // Nothing is left to read: the process ends after everything has been delivered.
                 stop.enter(Phase::Draining);
             }
         });
@@ -508,7 +510,7 @@ fn sources_of(state: &LogState, input: &str) -> Vec<SourceState> {
     state.sources.iter().filter(|state| *state.source.input == *input).cloned().collect()
 }
 
-/// Runs an input until it ends; one that fails or panics is started again from what this shard has recorded.
+/// Runs an input until it ends. After a failure or a panic, it is restarted from what this shard has recorded.
 async fn run_input<E: Env>(
     input: &ShardInput<E>,
     mut context: InputContext<E>,
@@ -524,12 +526,12 @@ async fn run_input<E: Env>(
             }
             Ok(Err(PluginError::Retry(message))) => message,
             Err(_) if context.shards > 1 => {
-                // Its instances on the other shards count on what it knew; a start of the process settles that from the log.
+                // Its instances on other shards depend on its state, which only a restart of the process restores from the logs.
                 return context.stop.fail(format!("input {} panicked on shard {}", input.name, context.env.shard().0));
             }
             Err(_) => {
                 shard.plugin_panics.add(1);
-                "it panicked and is started again".to_owned()
+                "the input panicked and is restarted".to_owned()
             }
         };
         context.error(&message);
@@ -538,12 +540,12 @@ async fn run_input<E: Env>(
         if context.stop.is_asked() {
             return;
         }
-        // A batch that the intake still holds is not in the positions yet: it would be read twice.
+        // The positions do not contain a batch that the intake still holds: it would be read twice.
         or(context.lanes.settled(), context.stop.reached(Phase::Forced)).await;
         if context.stop.phase() < Phase::Forced {
             context.lanes.recount();
         }
-        // Both are needed: this shard's log need not know what an earlier life recorded of a source in another one.
+        // Both are needed: an earlier start may have recorded positions of a source in another shard's log.
         let mut known = SourceTable::new();
         input.resume.iter().for_each(|state| known.absorb(state.clone()));
         keeper

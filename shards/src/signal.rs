@@ -1,8 +1,8 @@
-//! Signal: one side says that something changed, one task waits for it.
+//! A signal: one side reports that something changed, one task waits for it.
 //!
-//! Guarantees: a notification that comes before the wait is not lost; many notifications before one wait count as one; the
-//! sides may live on different cores, and a notification that finds the signal raised costs one atomic swap. Does not carry data, and serves
-//! one waiting task at a time.
+//! Guarantees: a notification before the wait is not lost. Several notifications before one wait count as one. The sides may be
+//! on different cores, and notifying an already raised signal costs one atomic swap. Carries no data, and serves one waiting
+//! task at a time.
 
 #[cfg(loom)]
 use crate::waker::AtomicWaker;
@@ -24,21 +24,21 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// A signal that nobody has raised.
+    /// A signal that is not raised.
     pub fn new() -> Signal {
         Signal::default()
     }
 
     /// Raises the signal and wakes the task that waits for it.
     pub fn notify(&self) {
-        // The swap is unconditional: it publishes what the caller wrote before it, even when the signal is already raised.
-        // Waking another core costs a system call, so only the first of many notifications does it.
+        // The swap is unconditional: it publishes what the caller wrote before, even if the signal is already raised. Waking
+        // another core costs a system call, so only the first of several notifications does it.
         if !self.set.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
 
-    /// Waits until the signal is raised and lowers it.
+    /// Waits until the signal is raised, and lowers it.
     pub async fn wait(&self) {
         poll_fn(|context| {
             if self.take() {
@@ -50,7 +50,7 @@ impl Signal {
         .await;
     }
 
-    /// Lowers the signal; whether it was raised.
+    /// Lowers the signal. Returns whether it was raised.
     pub fn take(&self) -> bool {
         self.set.load(Ordering::Relaxed) && self.set.swap(false, Ordering::AcqRel)
     }

@@ -1,40 +1,42 @@
-//! A spell: something that happens again and again for a while, told when it begins, each minute while it lasts, and when it is over.
+//! A spell: something that happens repeatedly for a while. It is reported when it begins, every minute while it lasts, and when
+//! it is over.
 //!
-//! Guarantees: at most two lines a minute, and each event is in one of them. Pure: time is an argument. Writes no lines.
+//! Guarantees: at most two messages per minute, and each event is counted in one of them. Pure: time is an argument. Does not
+//! log.
 
 use crate::env::Monotonic;
 use std::time::Duration;
 
-/// How often a spell is logged, and how long nothing happens before it counts as over.
+/// How often a spell is reported, and how long nothing must happen before it counts as over.
 pub const SPELL: Duration = Duration::from_secs(60);
 
-/// What there is to say.
+/// What to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// It begins.
     Begins,
-    /// So many events in the last while, and it goes on.
+    /// This many events since the last report, and it continues.
     Lasts(u64),
-    /// So many events in the last while, and none for a minute.
+    /// This many events since the last report, and none for a minute.
     Over(u64),
 }
 
-/// See the module. Looks at a count that only grows.
+/// See the module documentation. Observes a count that only grows.
 #[derive(Default)]
 pub struct Spell {
     seen: u64,
     told: u64,
-    /// When it was last logged, and when the count was last seen to grow; none between spells.
+    /// When it was last reported, and when the count last grew. None between spells.
     since: Option<(Monotonic, Monotonic)>,
 }
 
 impl Spell {
-    /// Whether one lasts.
+    /// Whether a spell is in progress.
     pub fn lasts(&self) -> bool {
         self.since.is_some()
     }
 
-    /// What there is to say about the count at `now`.
+    /// What to report about the count at `now`.
     pub fn look(&mut self, count: u64, now: Monotonic) -> Option<News> {
         let grew = count > std::mem::replace(&mut self.seen, count);
         let Some((told_at, grown_at)) = &mut self.since else {

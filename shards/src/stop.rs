@@ -1,21 +1,21 @@
-//! Stop: how a running engine is asked to end, and how far it has come.
+//! How a running engine is asked to shut down, and how far the shutdown has progressed.
 //!
-//! Guarantees: a phase never goes back; every task on every shard that waits sees each phase. Does not stop anything itself:
-//! inputs return when the drain begins, the rest follows in the order that the shard decides.
+//! Guarantees: a phase never goes back. Every waiting task on every shard sees each phase. Does not stop anything itself:
+//! inputs return when the drain begins, and the rest follows in the order that the shard decides.
 
 use crate::signal::Signal;
 use event_listener::{Event, listener};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How far the end has come.
+/// How far the shutdown has progressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Everything runs.
     Running = 0,
-    /// Inputs stop reading; what was read is kept, and outputs deliver what they can.
+    /// Inputs stop reading. What was read is kept, and outputs deliver what they can.
     Draining = 1,
-    /// Nothing more is waited for; what is in the log stays there for the next start.
+    /// Nothing more is waited for. What is in the WAL stays there for the next start.
     Forced = 2,
 }
 
@@ -27,12 +27,12 @@ struct Shared {
     failure: Mutex<Option<String>>,
 }
 
-/// A handle on the end of an engine; clones share it.
+/// The shutdown control of an engine. Clones share it.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Shared>);
 
 impl Stop {
-    /// A handle on an engine that runs.
+    /// The control of a running engine.
     pub fn new() -> Stop {
         Stop::default()
     }
@@ -45,12 +45,12 @@ impl Stop {
         }
     }
 
-    /// Raises `signal` at each phase from now on: for who waits for something else and often, since it costs nothing then.
+    /// Raises `signal` at each later phase. For tasks that often wait for something else, because it costs nothing then.
     pub fn tell(&self, signal: Arc<Signal>) {
         self.0.told.lock().unwrap_or_else(PoisonError::into_inner).push(signal);
     }
 
-    /// Ends the engine at once because it cannot keep its promises; the first reason is kept.
+    /// Ends the engine at once because it cannot keep its guarantees. The first reason is kept.
     pub fn fail(&self, reason: String) {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.enter(Phase::Forced);
@@ -61,7 +61,7 @@ impl Stop {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The present phase.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         match self.0.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
@@ -70,7 +70,7 @@ impl Stop {
         }
     }
 
-    /// Whether the end has been asked for.
+    /// Whether the shutdown has been requested.
     pub fn is_asked(&self) -> bool {
         self.phase() > Phase::Running
     }
@@ -78,7 +78,7 @@ impl Stop {
     /// Waits until `phase` has been entered.
     pub async fn reached(&self, phase: Phase) {
         while self.phase() < phase {
-            // On the stack: inputs and outputs wait beside this for every batch.
+            // Allocated on the stack, because inputs and outputs wait here for every batch.
             listener!(self.0.changed => listener);
             if self.phase() >= phase {
                 return;
@@ -88,14 +88,14 @@ impl Stop {
     }
 }
 
-/// Counts down what still runs on all shards, and tells who waits for the end of it.
+/// Counts down what still runs on all shards, and notifies tasks that wait for its end.
 pub struct Countdown {
     running: AtomicUsize,
     waiting: Mutex<Vec<Arc<Signal>>>,
 }
 
 impl Countdown {
-    /// `running` parts that run.
+    /// A countdown for `running` parts.
     pub fn new(running: usize) -> Countdown {
         Countdown { running: AtomicUsize::new(running), waiting: Mutex::default() }
     }
@@ -105,7 +105,7 @@ impl Countdown {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(signal);
     }
 
-    /// Says that one part has ended; whether it was the last.
+    /// Records that one part has ended. Returns whether it was the last.
     pub fn end_one(&self) -> bool {
         let last = self.running.fetch_sub(1, Ordering::AcqRel) == 1;
         if last {

@@ -1,9 +1,10 @@
-//! Withheld: positions of batches whose events are, in part, only counted in lines that a processor has yet to make.
+//! Withheld positions: positions of batches whose events are partly counted in lines that a processor still has to produce.
 //!
-//! Guarantees: what is recorded of a source never covers events that a crash would lose with those lines: they are read again.
-//! What a source has before them is let go of, as far back as batches are told apart: of a source that has brought many, those
-//! side by side become one run. Tickets are given back in the order of their lane, so that a ticket still means durable
-//! (invariant E1). What waits is bounded (invariant E4): beyond that the lines are made early. Does not append: the intake does.
+//! Guarantees: the recorded positions of a source never cover events that a crash would lose together with those lines: they
+//! are read again. Positions before these events are released, as precisely as batches are tracked: if a source has sent many
+//! batches, adjacent ones are merged into one run. Tickets are returned in the order of their lane, so that a ticket still
+//! means durable (invariant E1). What waits is bounded (invariant E4): beyond the limit, lines are produced early. Does not
+//! append: the intake does.
 
 use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::env::Timestamp;
@@ -11,14 +12,14 @@ use crate::limits::{WITHHELD_MAX, WITHHELD_OF_SOURCE_MAX, WITHHELD_RUN_BYTES};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// What a batch accounts for, once its chunk has gone home.
+/// What a batch covers, after its chunk has been returned.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Where it came from.
+    /// Its source.
     pub source: Arc<Source>,
-    /// Which bytes.
+    /// The covered bytes.
     pub range: SourceRange,
-    /// What of the source is settled, as the batch says.
+    /// The settled range of the source, as stated by the batch.
     pub settled: SourceRange,
     /// Whether the source is gone.
     pub gone: bool,
@@ -26,14 +27,14 @@ pub struct Account {
     pub received: Timestamp,
     /// Its events.
     pub events: u64,
-    /// Events left out of the range by the lane's policy.
+    /// Events that the lane's policy dropped from the range.
     pub dropped_events: u64,
     /// Its ticket.
     pub ticket: u64,
 }
 
 impl Account {
-    /// That of a batch.
+    /// The account of a batch.
     pub fn of(batch: &Batch) -> Account {
         Account {
             source: batch.source.clone(),
@@ -51,35 +52,35 @@ impl Account {
 /// A range that may be recorded now.
 #[derive(Clone, Debug)]
 pub struct Range {
-    /// Where it is.
+    /// Its source.
     pub source: Arc<Source>,
-    /// Which bytes.
+    /// The covered bytes.
     pub range: SourceRange,
-    /// What of the source was settled when the last of them came: it is durable, so it may be recorded at any time.
+    /// What was settled of the source when the last of them arrived. It is durable, so it may be recorded at any time.
     pub settled: SourceRange,
     /// Whether the source is gone.
     pub gone: bool,
-    /// Events that were left out of it by the lane's policy.
+    /// Events that the lane's policy dropped from it.
     pub discarded: u64,
 }
 
-/// Runs to which all are brought down when there are too many; with more than that the lines are made early.
+/// The number of runs to which all are reduced when there are too many. With more than this, lines are produced early.
 const ENOUGH: usize = WITHHELD_MAX / 4 * 3;
 
-/// Batches of a source that lie side by side.
+/// Adjacent batches of a source.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     range: SourceRange,
     settled: SourceRange,
     gone: bool,
     discarded: u64,
-    /// The ticket of the first of them.
+    /// The ticket of the first batch.
     ticket: u64,
-    /// Nothing of it is held any more: see [`Withheld::mark`].
+    /// None of it is held any more: see [`Withheld::mark`].
     free: bool,
 }
 
-/// A queue that grows doubles.
+/// A growing queue doubles.
 const _: () = assert!(2 * size_of::<Run>() <= WITHHELD_RUN_BYTES);
 
 impl Run {
@@ -98,17 +99,16 @@ impl Run {
     }
 }
 
-/// What waits of one source.
+/// The waiting runs of one source.
 struct Runs {
     source: Arc<Source>,
     runs: VecDeque<Run>,
-    /// With so many, some of those side by side become one.
+    /// At this number, some adjacent runs are merged.
     squeeze_at: usize,
 }
 
 impl Runs {
-    /// Joins runs that lie side by side, the shortest first, until `most` are left or none can be joined: then they tell batches
-    /// apart evenly.
+    /// Merges adjacent runs, the shortest first, until `most` are left or none can be merged. Batches are then tracked evenly.
     fn squeeze(&mut self, most: usize) {
         while self.runs.len() > most {
             let pairs = (1..self.runs.len()).filter(|at| self.runs[at - 1].is_followed_by(&self.runs[*at]));
@@ -118,28 +118,28 @@ impl Runs {
                 self.runs[at - 1].join(&next);
             }
         }
-        // Those of a source that is spread do not meet: they are not looked at again each time.
+        // Runs of a spread source are never adjacent, so they are not checked again each time.
         self.squeeze_at = if self.runs.len() > most { 2 * self.runs.len() } else { 0 };
     }
 }
 
-/// See the module. One for each lane of an intake: a source comes through one lane.
+/// See the module documentation. One for each lane of an intake: a source comes through one lane.
 #[derive(Default)]
 pub struct Withheld {
     sources: BTreeMap<SourceKey, Runs>,
-    /// Runs of all sources.
+    /// Number of runs of all sources.
     runs: usize,
     /// The ticket of each source's first run.
     firsts: BTreeSet<(u64, SourceKey)>,
-    /// Sources that have runs which are free.
+    /// Sources with runs that are free.
     marked: Vec<SourceKey>,
-    /// The highest ticket of the lane that was met, and the highest that was given back.
+    /// The highest ticket of the lane that was seen, and the highest that was returned.
     highest: u64,
     given: u64,
-    /// The first ticket that is never given back, since its processor broke its contract.
+    /// The first ticket that is never returned, because its processor violated its contract.
     lost: Option<u64>,
     is_full: bool,
-    /// How many times the runs that a source may have were halved.
+    /// How many times the maximum number of runs per source was halved.
     coarser: u32,
 }
 
@@ -149,27 +149,27 @@ impl Withheld {
         self.sources.is_empty()
     }
 
-    /// Whether so much waits that the lines have to be made early.
+    /// Whether so much waits that lines must be produced early.
     pub fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// Runs that wait.
+    /// Number of waiting runs.
     pub fn runs(&self) -> usize {
         self.runs
     }
 
-    /// Whether something of a source waits.
+    /// Whether anything of a source waits.
     pub fn has(&self, source: SourceKey) -> bool {
         self.sources.contains_key(&source)
     }
 
-    /// Says that the batch with this ticket is recorded.
+    /// Records that the batch with this ticket is recorded.
     pub fn pass(&mut self, ticket: u64) {
         self.highest = self.highest.max(ticket);
     }
 
-    /// The highest ticket that can be given back now, if it was not yet.
+    /// The highest ticket that can be returned now, if it has not been yet.
     pub fn take_ticket(&mut self) -> Option<u64> {
         let first = self.firsts.first().map(|(ticket, _)| *ticket).into_iter().chain(self.lost).min();
         let last = first.map_or(self.highest, |first| first.saturating_sub(1).min(self.highest));
@@ -179,7 +179,7 @@ impl Withheld {
         })
     }
 
-    /// Adds what a batch accounts for.
+    /// Adds the account of a batch.
     pub fn add(&mut self, account: &Account) {
         self.pass(account.ticket);
         let Account { source, range, settled, gone, dropped_events, ticket, .. } = account;
@@ -210,7 +210,7 @@ impl Withheld {
         }
     }
 
-    /// Tells the batches of all sources apart less finely.
+    /// Tracks the batches of all sources less precisely.
     fn squeeze(&mut self) {
         while self.runs > ENOUGH && WITHHELD_OF_SOURCE_MAX >> self.coarser > 1 {
             self.coarser += 1;
@@ -227,8 +227,8 @@ impl Withheld {
         self.is_full = self.runs > ENOUGH;
     }
 
-    /// Finds what is not held any more; `held_from` says for a source from where on it is. [`Withheld::take_free`] takes that.
-    /// Whether there is some.
+    /// Finds what is no longer held. `held_from` returns for a source from which position it is held. [`Withheld::take_free`]
+    /// takes the result. Returns whether there is any.
     pub fn mark(&mut self, held_from: impl Fn(SourceKey) -> Option<u64>) -> bool {
         for (key, of) in &mut self.sources {
             let held = held_from(*key);
@@ -242,7 +242,7 @@ impl Withheld {
         !self.marked.is_empty()
     }
 
-    /// Takes what [`Withheld::mark`] found, at most `most` ranges of it; whether there is more.
+    /// Takes what [`Withheld::mark`] found, at most `most` ranges. Returns whether there are more.
     pub fn take_free(&mut self, most: usize, out: &mut Vec<Range>) -> bool {
         while let Some(key) = self.marked.last().copied() {
             if out.len() >= most {
@@ -255,7 +255,7 @@ impl Withheld {
         false
     }
 
-    /// Takes what a source has before `held`; at most `most` ranges of it. Whether there is more.
+    /// Takes what a source has before `held`, at most `most` ranges. Returns whether there are more.
     pub fn take_of(&mut self, source: SourceKey, held: Option<u64>, most: usize, out: &mut Vec<Range>) -> bool {
         self.take(source, |run| is_free(run, held), most, out)
     }
@@ -289,8 +289,8 @@ impl Withheld {
         next.is_some_and(|(_, wanted)| wanted)
     }
 
-    /// Forgets the sources that are held though all lines were to be made: they stay unrecorded, and their tickets are never given
-    /// back. One of them, if there is any.
+    /// Drops sources that are still held although all lines should have been produced: they stay unrecorded, and their tickets
+    /// are never returned. Returns one of them, if there is any.
     pub fn break_off(&mut self, held_from: impl Fn(SourceKey) -> Option<u64>) -> Option<Arc<Source>> {
         let mut broken = None;
         for (key, of) in self.sources.extract_if(.., |key, _| held_from(*key).is_some()) {

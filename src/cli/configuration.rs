@@ -1,4 +1,4 @@
-//! The file that several verbs read, and how its problems are shown.
+//! Loads the configuration file for several commands, and prints its problems.
 
 use super::output;
 use crate::config::raw::DATA_DIR_DEFAULT;
@@ -7,7 +7,7 @@ use clap::Args;
 use std::path::PathBuf;
 use tailwater_shards::glommio_env::{GlommioEnv, RealDisk, allowed_cpus};
 
-/// Which configuration.
+/// The options that name the configuration.
 #[derive(Args)]
 pub struct FileArguments {
     /// The configuration file
@@ -17,15 +17,15 @@ pub struct FileArguments {
     pub data_dir: DataDirArguments,
 }
 
-/// Where data is kept.
+/// The option that names the data directory.
 #[derive(Args)]
 pub struct DataDirArguments {
-    /// The directory of the write-ahead log, instead of the one that the file names
+    /// The data directory (write-ahead log, positions, dead letters); overrides `data_dir` of the file
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
-/// Which data directory.
+/// The options that name a data directory.
 #[derive(Args)]
 pub struct Place {
     /// The configuration file that names the data directory
@@ -47,7 +47,7 @@ impl Place {
     }
 }
 
-/// The circumstances of this process.
+/// The environment of this process.
 pub fn circumstances(data_dir: Option<PathBuf>) -> Circumstances {
     let here = Circumstances::here(data_dir);
     match allowed_cpus().len() {
@@ -56,13 +56,13 @@ pub fn circumstances(data_dir: Option<PathBuf>) -> Circumstances {
     }
 }
 
-/// Reads the file, shows its problems, and gives the plan if there is one.
+/// Loads the file and prints its problems. Returns the plan if there is one.
 pub fn load(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
     shown(config::load_file::<GlommioEnv>(&arguments.config, &here))
 }
 
-/// The same, and reads the files that it names.
+/// The same, and also reads the files that the configuration names.
 pub fn check(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
     shown(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))
@@ -78,7 +78,7 @@ fn shown(result: Result<Loaded, Refused>) -> Option<Loaded> {
             output::complain_painted(&report.render(output::stderr_colors()));
             let errors = report.problems.iter().filter(|p| p.severity == config::problem::Severity::Error).count();
             let noun = if errors == 1 { "error" } else { "errors" };
-            output::complain(&format!("{}: {errors} {noun}, nothing is started\n", report.file));
+            output::complain(&format!("{}: {errors} {noun}, not started\n", report.file));
             None
         }
     }

@@ -1,8 +1,8 @@
-//! `demo`: the whole path on live input, with nothing to set up.
+//! `demo`: shows the whole pipeline on live input, without setup.
 //!
-//! Writes a JSON log into a new temporary directory and rotates it, follows it through the write-ahead log, edits its events and
-//! writes them into an archive beside it, and to a server if it is told of one. At the end it counts in the archive what came of
-//! every line that was written. A server that does not answer delays the end and never prevents it.
+//! Writes a JSON log to a new temporary directory and rotates it, follows it through the write-ahead log, transforms its
+//! events, and writes them to an archive in the same directory, and to a server if one is given. At the end it checks in the
+//! archive what happened to every line that was written. A server that does not respond delays the end, but never prevents it.
 
 mod writer;
 
@@ -24,26 +24,27 @@ use tailwater_shards::glommio_env::GlommioEnv;
 use tailwater_shards::stop::{Phase, Stop};
 use writer::{WRITE_INTERVAL, Writer, is_kept, line};
 
-/// How long the end waits until the last lines have been read and delivered, and then until all has ended.
+/// How long the end waits for the last lines to be delivered, and then for the engine to end.
 const CATCH_UP: Duration = Duration::from_secs(10);
-/// Characters of an event that fit two lines of the terminal.
+/// Characters of an event that fit on two lines of the terminal.
 const SHOWN_CHARACTERS: usize = 240;
 
-/// Follow and edit a live, rotating JSON log for a look around; Ctrl-C ends it with a summary
+/// Show Tailwater at work on a live, rotating JSON log; Ctrl-C stops it and prints a summary
 #[derive(Args)]
 pub struct Arguments {
-    /// End after so many seconds instead of waiting for Ctrl-C
+    /// Stop after N seconds instead of waiting for Ctrl-C
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Keep the temporary directory
     #[arg(long)]
     keep: bool,
-    /// Send the events to a server too: `elasticsearch=http://127.0.0.1:9200` (OpenSearch as well) or `http=http://127.0.0.1:8080/`
+    /// Also send the events to a server: `elasticsearch=http://127.0.0.1:9200` (also OpenSearch) or
+    /// `http=http://127.0.0.1:8080/`
     #[arg(long, value_name = "KIND=URL")]
     to: Option<Target>,
 }
 
-/// A server that gets the events.
+/// A server that receives the events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     kind: Kind,
@@ -60,7 +61,7 @@ impl std::str::FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
-        let (kind, url) = text.split_once('=').ok_or("write it as elasticsearch=URL or http=URL")?;
+        let (kind, url) = text.split_once('=').ok_or("write elasticsearch=URL or http=URL")?;
         let kind = match kind {
             "elasticsearch" | "opensearch" => Kind::Elasticsearch,
             "http" => Kind::Http,
@@ -68,7 +69,7 @@ impl std::str::FromStr for Target {
         };
         match ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
             true => Ok(Target { kind, url: url.to_owned() }),
-            false => Err(format!("`{url}` does not begin with http:// or https://")),
+            false => Err(format!("`{url}` must begin with http:// or https://")),
         }
     }
 }
@@ -76,7 +77,7 @@ impl std::str::FromStr for Target {
 impl Target {
     /// Its entry under `outputs`.
     fn output(&self) -> String {
-        // A JSON string is a YAML string; a dollar is no variable here.
+        // A JSON string is a YAML string. A dollar sign must not start a variable here.
         let url = serde_json::Value::from(self.url.replace("${", "$${"));
         match self.kind {
             Kind::Elasticsearch => format!(
@@ -87,10 +88,10 @@ impl Target {
     }
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let directory = std::env::temp_dir().join(format!("tailwater-demo-{}", std::process::id()));
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let result = demonstrate(&directory, arguments);
     if arguments.keep {
         output::print(&format!("kept: {}\n", directory.display()))?;
@@ -122,11 +123,11 @@ fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> 
             stop: stop.clone(),
         },
     )?;
-    // Dropped before `running`, which waits for an engine that nobody would end where output fails.
+    // Dropped before `running`, which would otherwise wait forever for the engine if printing fails.
     let _ended = Ended { stop: stop.clone(), asked: asked.clone() };
-    let address = address.recv_timeout(CATCH_UP).context("the admin endpoint does not come up")?;
+    let address = address.recv_timeout(CATCH_UP).context("the admin endpoint did not start")?;
     output::print(&format!(
-        "The log is written to {}\nMetrics are at http://{address}/metrics\nCtrl-C ends the demo\n\n",
+        "The log is written to {}\nMetrics are at http://{address}/metrics\nPress Ctrl-C to stop\n\n",
         directory.join("app.log").display()
     ))?;
 
@@ -135,7 +136,7 @@ fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> 
     let writing = std::thread::Builder::new().name("demo log".to_owned()).spawn(move || writer.run())?;
     show(&running, directory, &asked, arguments.seconds)?;
     let wrote = writing.join().map_err(|_| anyhow::anyhow!("the writer of the log panicked"))?;
-    wrote.context("the log cannot be written")?;
+    wrote.context("cannot write the log")?;
     let written = written.load(Ordering::Acquire);
     let kept = (1..=written).filter(|number| is_kept(*number)).count() as u64;
     let sent = catch_up(&running, written, kept, arguments.to.is_some());
@@ -144,11 +145,11 @@ fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> 
     drop(log);
     let archive = summarise(directory, written, read)?;
     let Some(target) = &arguments.to else { return Ok(archive) };
-    output::print(&format!("{} took {sent} of {kept} events\n", target.url))?;
+    output::print(&format!("{} accepted {sent} of {kept} events\n", target.url))?;
     Ok(if sent >= kept { archive } else { Exit::Failed })
 }
 
-/// Ends engine and writer when it is dropped, however the demo ended.
+/// Stops the engine and the writer when it is dropped, however the demo ended.
 struct Ended {
     stop: Stop,
     asked: Arc<AtomicBool>,
@@ -161,7 +162,7 @@ impl Drop for Ended {
     }
 }
 
-/// Waits until what was written is read and delivered, for a while. How much of it the server has.
+/// Waits a limited time until everything written is read and delivered. Returns how much the server has.
 fn catch_up(running: &Running, written: u64, kept: u64, to_server: bool) -> u64 {
     let deadline = Instant::now() + CATCH_UP;
     loop {
@@ -174,7 +175,7 @@ fn catch_up(running: &Running, written: u64, kept: u64, to_server: bool) -> u64 
     }
 }
 
-/// Ends the engine: whoever does not take what waits for him is not waited for longer than a while.
+/// Stops the engine, and waits only a limited time for outputs that do not accept their events.
 fn end(running: Running, stop: &Stop) -> anyhow::Result<()> {
     let (ended, waiting) = mpsc::channel::<()>();
     let forced = stop.clone();
@@ -211,7 +212,7 @@ fn configuration(directory: &Path, to: Option<&Target>) -> String {
     )
 }
 
-/// Once a second: the newest event in the archive, the line that it was, and the rate.
+/// Once a second, prints the newest event in the archive, its original line, and the rate.
 fn show(running: &Running, directory: &Path, asked: &AtomicBool, seconds: Option<u64>) -> anyhow::Result<()> {
     let (begun, mut before, mut archive) = (Instant::now(), 0, 0);
     let mut second = 0;
@@ -242,7 +243,7 @@ fn show(running: &Running, directory: &Path, asked: &AtomicBool, seconds: Option
     Ok(())
 }
 
-/// The last whole line that was added since the last look.
+/// The last complete line that was added since the last call.
 fn newest(path: &Path, from: &mut u64) -> anyhow::Result<Option<String>> {
     let Ok(mut file) = File::open(path) else { return Ok(None) };
     file.seek(SeekFrom::Start(*from))?;
@@ -256,14 +257,14 @@ fn newest(path: &Path, from: &mut u64) -> anyhow::Result<Option<String>> {
     Ok(last)
 }
 
-/// Counts in the archive what came of every line that was written.
+/// Checks in the archive what happened to every line that was written.
 fn summarise(directory: &Path, written: u64, read: u64) -> anyhow::Result<Exit> {
     let mut seen = vec![0u32; usize::try_from(written)? + 1];
-    let archive = File::open(directory.join("archive.log")).context("the archive cannot be read")?;
+    let archive = File::open(directory.join("archive.log")).context("cannot read the archive")?;
     let mut archived = 0;
     for line in BufReader::new(archive).lines() {
         let event: serde_json::Value =
-            serde_json::from_str(&line?).context("the archive holds a line that is no JSON")?;
+            serde_json::from_str(&line?).context("the archive contains a line that is not JSON")?;
         archived += 1;
         if let Some(count) = event["n"].as_u64().and_then(|number| seen.get_mut(number as usize)) {
             *count += 1;

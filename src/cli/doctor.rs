@@ -1,6 +1,6 @@
-//! `doctor`: what this machine allows, and what helps where it does not.
+//! `doctor`: checks whether this machine can run Tailwater, and how to fix what prevents it.
 //!
-//! Changes nothing, except that it makes a file in the data directory and removes it again, to know that it may.
+//! Changes nothing, except that it creates a file in the data directory and removes it again, to check that it can.
 
 use super::configuration::{circumstances, load};
 use super::{Exit, output};
@@ -16,25 +16,25 @@ use tailwater_shards::scan::{TIER_VARIABLE, Tier};
 /// Check kernel, limits and disk, with a fix for each problem
 #[derive(Args)]
 pub struct Arguments {
-    /// The configuration file whose data directory and shards are looked at
+    /// The configuration file with the data directory and shards to check
     #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     data_dir: super::configuration::DataDirArguments,
 }
 
-/// What the configuration asks of the machine.
+/// What the configuration needs from the machine.
 struct Needs {
     data_dir: PathBuf,
     shards: usize,
     segment_bytes: u64,
-    /// Of the log and the dead letters, as `validate` adds them up.
+    /// For the write-ahead log and the dead letters, as `validate` adds them up.
     disk_bytes: u64,
-    /// Cpus that shards are pinned to.
+    /// CPUs that shards are pinned to.
     pinned: Vec<usize>,
 }
 
-/// Runs the verb: exit 1 if something keeps Tailwater from running.
+/// Runs the command: exit code 1 if something prevents Tailwater from running.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(needs) = needs(arguments) else { return Ok(Exit::Configuration) };
     let mut findings = probe(needs.shards).findings;
@@ -89,28 +89,28 @@ fn finding(name: &'static str, state: State, detail: String, fix: String) -> Fin
     Finding { name, state, detail, fix }
 }
 
-/// What the bytes of events are looked at with.
+/// The instruction set that parses events.
 fn processor(tier: Tier) -> Finding {
-    let detail = format!("bytes are looked at with {}", tier.name());
+    let detail = format!("events are parsed with {}", tier.name());
     if tier >= Tier::Avx2 {
         return finding("processor", State::Ok, detail, String::new());
     }
     let fix = match std::env::var_os(TIER_VARIABLE) {
-        Some(_) => format!("leave out the variable {TIER_VARIABLE}"),
-        None => "a processor with AVX2 parses JSON several times as fast".to_owned(),
+        Some(_) => format!("unset the environment variable {TIER_VARIABLE}"),
+        None => "use a processor with AVX2, which parses JSON several times as fast".to_owned(),
     };
     finding("processor", State::Warning, detail, fix)
 }
 
-/// What is wrong with the cpus that the configuration names, if anything is.
+/// The problem with the CPUs in the configuration, if there is one.
 fn pinned(pinned: &[usize], allowed: &[usize]) -> Option<Finding> {
     let strange: Vec<&usize> = pinned.iter().filter(|cpu| !allowed.contains(cpu)).collect();
     if strange.is_empty() {
         return None;
     }
-    let detail = format!("`shards` names {strange:?}, this process may use {allowed:?}");
-    let fix = "name others, or use `shards: auto`".to_owned();
-    Some(finding("pinned cpus", State::Problem, detail, fix))
+    let detail = format!("`shards` names the CPUs {strange:?}, but this process may use only {allowed:?}");
+    let fix = "name other CPUs, or use `shards: auto`".to_owned();
+    Some(finding("pinned CPUs", State::Problem, detail, fix))
 }
 
 fn directory(path: &Path) -> Finding {
@@ -118,12 +118,12 @@ fn directory(path: &Path) -> Finding {
     let shown = path.display();
     let existing = existing(path);
     if existing != path {
-        let detail = format!("{shown} does not exist yet; a start makes it");
+        let detail = format!("{shown} does not exist yet; it is created at the first start");
         return match writable(existing) {
             Ok(()) => finding(NAME, State::Ok, detail, String::new()),
             Err(error) => {
                 let detail = format!("{shown} does not exist, and {} cannot be written: {error}", existing.display());
-                let fix = format!("make {shown} and give it to the user that runs Tailwater");
+                let fix = format!("create {shown} and make it writable for the user that runs Tailwater");
                 finding(NAME, State::Problem, detail, fix)
             }
         };
@@ -131,13 +131,14 @@ fn directory(path: &Path) -> Finding {
     match writable(path) {
         Ok(()) => finding(NAME, State::Ok, format!("{shown} can be written"), String::new()),
         Err(error) => {
-            let fix = "give the directory to the user that runs Tailwater, or name another with `data_dir`".to_owned();
+            let fix =
+                "make the directory writable for the user that runs Tailwater, or set another `data_dir`".to_owned();
             finding(NAME, State::Problem, format!("{shown} cannot be written: {error}"), fix)
         }
     }
 }
 
-/// The directory itself, or the nearest one above it that exists.
+/// The directory itself, or its nearest existing parent.
 fn existing(path: &Path) -> &Path {
     let all = path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty());
     all.into_iter().find(|ancestor| ancestor.exists()).unwrap_or_else(|| Path::new("."))
@@ -155,14 +156,23 @@ fn free_disk(disk: &impl Disk, needs: &Needs) -> Finding {
     let free = match disk.free_bytes(directory) {
         Ok(free) => free,
         Err(error) => {
-            let fix = "see that the file system is mounted".to_owned();
-            return finding(NAME, State::Problem, format!("{} cannot be asked: {error}", directory.display()), fix);
+            let fix = "check that the file system is mounted".to_owned();
+            return finding(
+                NAME,
+                State::Problem,
+                format!("the free space of {} cannot be read: {error}", directory.display()),
+                fix,
+            );
         }
     };
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     let least = limits::SEGMENTS_MIN * needs.segment_bytes * needs.shards as u64;
     let wanted = mib(needs.disk_bytes);
-    let detail = format!("{} free under {}, log and dead letters may take {wanted}", mib(free), directory.display());
+    let detail = format!(
+        "{} free in {}; the write-ahead log and dead letters may take {wanted}",
+        mib(free),
+        directory.display()
+    );
     let fix = "free disk space, move `data_dir`, or lower `wal.max_bytes` or `dlq.max_bytes`".to_owned();
     match free {
         _ if free < least.min(needs.disk_bytes) => finding(NAME, State::Problem, detail, fix),

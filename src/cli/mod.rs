@@ -1,8 +1,8 @@
-//! The command line: one file per verb.
+//! The command line: one file per command.
 //!
-//! Guarantees: exit codes 0, 1 (it failed while running), 64 (usage), 75 (ended before all was delivered) and
-//! 78 (configuration); results go to standard output,
-//! everything else to standard error; a reader of standard output that goes away ends the program in peace.
+//! Guarantees: the exit code is 0, 1 (it failed while running), 64 (usage), 75 (stopped before everything was delivered) or 78
+//! (configuration). Results go to standard output, everything else to standard error. If the reader of standard output goes
+//! away, the program exits normally.
 
 mod configuration;
 mod demo;
@@ -25,13 +25,13 @@ use tailwater_shards::scan::Tier;
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All went well.
+    /// Success.
     Done = 0,
     /// It failed while running.
     Failed = 1,
-    /// The command line cannot be understood.
+    /// The command line is invalid.
     Usage = 64,
-    /// It was ended before all was delivered: the rest waits for the next start.
+    /// It was stopped before everything was delivered; the rest waits for the next start.
     Unfinished = 75,
     /// The configuration cannot be used.
     Configuration = 78,
@@ -43,7 +43,7 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Collects logs: from inputs through a write-ahead log to outputs, losing nothing.
+/// Collects logs from inputs, stores them in a write-ahead log, and delivers them to outputs without losing events
 #[derive(Parser)]
 #[command(name = "tailwater", version, max_term_width = 100, disable_help_subcommand = true)]
 struct Arguments {

@@ -1,33 +1,33 @@
-//! Standard output and standard error, both of which may be gone.
+//! Standard output and standard error; either may be closed.
 //!
-//! Guarantees: what comes from events, files and configurations cannot steer a terminal: all that is printed is made visible here,
-//! but for text that is painted, whose painter has done so. A pipe gets JSON as it is.
+//! Guarantees: content of events, files and configurations cannot control a terminal. Everything that is printed is escaped
+//! here, except painted text, which the painter has escaped. A pipe receives JSON unchanged.
 
 use crate::codec::visible::{visible, visible_json, visible_lines};
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-/// Whoever read standard output went away: there is nobody left to work for.
+/// The reader of standard output went away, so there is no reason to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the reader of standard output went away")]
 pub struct ReaderGone;
 
-/// Writes a result for people.
+/// Prints a result for people.
 pub fn print(text: &str) -> anyhow::Result<()> {
     print_painted(&visible_lines(text))
 }
 
-/// Writes a result for programs, in JSON.
+/// Prints a result for programs, in JSON.
 pub fn print_json(json: &str) -> anyhow::Result<()> {
     print_painted(&json_for(json, io::stdout().is_terminal()))
 }
 
-/// JSON as a terminal, or anything else, gets it: the same JSON.
+/// JSON for a terminal or for anything else: equivalent JSON in both cases.
 pub fn json_for(json: &str, terminal: bool) -> Cow<'_, str> {
     if terminal { visible_json(json).into() } else { json.into() }
 }
 
-/// Writes a result for people that may have colours: what is not ours in it has been made visible.
+/// Prints a result for people that may have colors; foreign content in it is already escaped.
 pub fn print_painted(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -37,23 +37,23 @@ pub fn print_painted(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes what went wrong.
+/// Prints an error or warning.
 pub fn complain(text: &str) {
     complain_painted(&visible_lines(text));
 }
 
-/// Writes what went wrong, which may have colours: what is not ours in it has been made visible.
+/// Prints an error or warning that may have colors; foreign content in it is already escaped.
 pub fn complain_painted(text: &str) {
-    // There is nowhere to report that the report failed.
+    // If standard error fails, there is nowhere to report it.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Whether standard error shows colours.
+/// Whether standard error shows colors.
 pub fn stderr_colors() -> bool {
     io::stderr().is_terminal() && colors_wanted()
 }
 
-/// Whether standard output shows colours.
+/// Whether standard output shows colors.
 pub fn stdout_colors() -> bool {
     io::stdout().is_terminal() && colors_wanted()
 }
@@ -62,35 +62,35 @@ fn colors_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Colours, where they show. What it paints becomes a line that steers no terminal.
+/// Adds colors, and escapes what it paints to one line that cannot control a terminal.
 #[derive(Clone, Copy, Debug)]
 pub struct Paint {
-    /// Whether they do.
+    /// Whether colors are shown.
     pub on: bool,
 }
 
 impl Paint {
-    /// What is gone or wrong.
+    /// For removals and errors.
     pub fn red(self, text: &str) -> String {
         self.code("31", text)
     }
 
-    /// What is new or right.
+    /// For additions and success.
     pub fn green(self, text: &str) -> String {
         self.code("32", text)
     }
 
-    /// What is different.
+    /// For changes.
     pub fn yellow(self, text: &str) -> String {
         self.code("33", text)
     }
 
-    /// What stands out.
+    /// For emphasis.
     pub fn bold(self, text: &str) -> String {
         self.code("1", text)
     }
 
-    /// What may be passed over.
+    /// For details.
     pub fn dim(self, text: &str) -> String {
         self.code("2", text)
     }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_painted_steers_no_terminal() {
+    fn painted_text_cannot_control_a_terminal() {
         assert_eq!(Paint { on: false }.red("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
         assert_eq!(Paint { on: true }.red("\u{9b}2J"), "\u{1b}[31m\\u{9b}2J\u{1b}[0m");
     }

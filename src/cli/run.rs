@@ -1,4 +1,4 @@
-//! `run`: what the service manager starts.
+//! `run`: runs the collector; this is what a service manager starts.
 
 use super::configuration::{self, FileArguments};
 use super::{Exit, output};
@@ -8,16 +8,16 @@ use crate::telemetry::log::{self, LogError};
 use clap::Args;
 use tailwater_shards::stop::Stop;
 
-/// Run until a signal ends it: SIGTERM and SIGINT drain, a second one forces
+/// Run the collector; SIGTERM or SIGINT stops it after delivering what was read, a second signal at once
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     file: FileArguments,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    // From the first moment: a signal that comes while the configuration is read means no end either.
+    // From the beginning: a signal during the loading of the configuration must not kill the process.
     app::survive_signals()?;
     let Some(Loaded { plan, .. }) = configuration::load(&arguments.file) else {
         return Ok(Exit::Configuration);
@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
-    // What the log still holds comes before what the error says.
+    // Print the buffered log lines before the error.
     let counter = log.counter();
     let options = RunOptions {
         log_dropped: Box::new(move || counter.get().lines_dropped),
@@ -41,12 +41,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     drop(log);
     match result {
         Ok(_) => Ok(Exit::Done),
-        // The log has said so, with the reason.
+        // The log has already reported this, with the reason.
         Err(RunError::Unfinished) => Ok(Exit::Unfinished),
         Err(error) => {
             output::complain(&format!("error: {error}\n"));
             if matches!(error, RunError::Forbidden(_)) {
-                output::complain("`tailwater doctor` looks at everything else too\n");
+                output::complain("run `tailwater doctor` to check everything else\n");
             }
             Ok(Exit::Failed)
         }

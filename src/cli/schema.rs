@@ -6,12 +6,12 @@ use clap::Args;
 
 /// Print the JSON Schema of the configuration file
 ///
-/// An editor with a YAML language server completes and checks a file that begins with
-/// `# yaml-language-server: $schema=tailwater.schema.json`.
+/// An editor with a YAML language server uses it to complete and check a file that begins with `# yaml-language-server:
+/// $schema=tailwater.schema.json`.
 #[derive(Args)]
 pub struct Arguments {}
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(_: &Arguments) -> anyhow::Result<Exit> {
     let schema = serde_json::to_string_pretty(&config::schema())?;
     output::print(&format!("{schema}\n")).map(|()| Exit::Done)

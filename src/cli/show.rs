@@ -1,6 +1,7 @@
-//! What became of an event, for people and for programs.
+//! Prints what happened to an event, for people and for programs.
 //!
-//! Guarantees: for people, nothing of an event or a configuration can steer a terminal; for programs, values are JSON as it was.
+//! Guarantees: in the output for people, no content of an event or a configuration can control the terminal; in the output for
+//! programs, values are the original JSON.
 
 use super::output::Paint;
 use crate::codec::visible::visible;
@@ -17,15 +18,15 @@ pub struct Names<'a> {
     pub outputs: Vec<&'a str>,
 }
 
-/// An event for people.
+/// Prints an event for people.
 pub fn event(number: u64, trace: &EventTrace, names: &[Names<'_>], paint: Paint) -> String {
     let mut out = format!("{}\n", paint.bold(&format!("event {number}")));
-    let _ = writeln!(out, "  came as    {}", visible(&trace.original));
+    let _ = writeln!(out, "  received   {}", visible(&trace.original));
     if let Some(fault) = &trace.fault {
         let _ = writeln!(out, "  {}", paint.red(&format!("not parsed: {fault}")));
     }
     match &trace.fields {
-        Some(fields) => _ = writeln!(out, "  read as    {}", visible(fields.to_json())),
+        Some(fields) => _ = writeln!(out, "  event      {}", visible(fields.to_json())),
         None => _ = writeln!(out, "  {}", paint.red(unparsed(trace))),
     }
     for (pipeline, names) in trace.pipelines.iter().zip(names) {
@@ -35,15 +36,15 @@ pub fn event(number: u64, trace: &EventTrace, names: &[Names<'_>], paint: Paint)
     out
 }
 
-/// What the input does with an event that it cannot parse.
+/// What the input does with a line that it cannot parse.
 pub fn unparsed(trace: &EventTrace) -> &'static str {
     match trace.given_up {
-        true => "goes to the dead letter queue: the input could not parse it",
-        false => "dropped: the input drops what it cannot parse",
+        true => "goes to the dead letter queue: the input cannot parse it",
+        false => "dropped: the input drops lines that it cannot parse",
     }
 }
 
-/// An event that a verb made, for people.
+/// Prints an event that a transform made, for people.
 pub fn made(number: u64, trace: &PipelineTrace, names: &Names<'_>, paint: Paint) -> String {
     let mut out = format!("{}\n", paint.bold(&format!("made event {number}")));
     push_pipeline(trace, names, paint, &mut out);
@@ -58,9 +59,10 @@ fn push_pipeline(trace: &PipelineTrace, names: &Names<'_>, paint: Paint, out: &m
     }
     match &trace.end {
         End::Dropped | End::Aggregated | End::DeadLetter(_) => {}
-        End::Untaken => _ = writeln!(out, "    {}", paint.red("dropped: no output takes it")),
+        End::Untaken => _ = writeln!(out, "    {}", paint.red("dropped: no output accepts it")),
         End::Oversized(bytes) => {
-            let _ = writeln!(out, "    {}", paint.red(&format!("dropped: {bytes} bytes are more than the log takes")));
+            let _ =
+                writeln!(out, "    {}", paint.red(&format!("dropped: {bytes} bytes exceed the limit for an event")));
         }
         End::Line(line) => _ = writeln!(out, "    {} {}", paint.green("="), visible(line)),
     }
@@ -94,7 +96,7 @@ fn push_step(step: &StepTrace, paint: Paint, out: &mut String) {
     push_changes(&step.changes, &format!("{indent}    "), paint, out);
 }
 
-/// A verb with its condition.
+/// A transform with its condition.
 pub fn step_name(step: &StepTrace) -> String {
     match &step.condition {
         Some(condition) => format!("{}: {condition}", step.verb),
@@ -102,7 +104,7 @@ pub fn step_name(step: &StepTrace) -> String {
     }
 }
 
-/// Differences, a line each: `-` what is gone, `+` what is new, `~` what is another value.
+/// Prints differences, one per line: `-` a removed field, `+` a new field, `~` a changed value.
 pub fn push_changes(changes: &[Change], indent: &str, paint: Paint, out: &mut String) {
     for Change { path, before, after } in changes {
         let line = match (before, after) {
@@ -117,7 +119,7 @@ pub fn push_changes(changes: &[Change], indent: &str, paint: Paint, out: &mut St
     }
 }
 
-/// An event as an object of JSON in a line.
+/// An event as a JSON object on one line.
 pub fn event_json(number: u64, trace: &EventTrace, names: &[Names<'_>]) -> String {
     let pipelines = trace.pipelines.iter().zip(names).map(|(pipeline, names)| pipeline_json(pipeline, names));
     let mut all = Object::default();
@@ -130,7 +132,7 @@ pub fn event_json(number: u64, trace: &EventTrace, names: &[Names<'_>]) -> Strin
     format!("{}\n", all.end())
 }
 
-/// An event that a verb made as an object of JSON in a line.
+/// An event that a transform made, as a JSON object on one line.
 pub fn made_json(number: u64, trace: &PipelineTrace, names: &Names<'_>) -> String {
     let mut all = Object::default();
     all.push("made", number.to_string());
@@ -184,7 +186,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(","))
 }
 
-/// An object of JSON whose values are JSON already: those of events stay as they are.
+/// A JSON object whose values are already JSON: values of events are kept unchanged.
 #[derive(Default)]
 struct Object(Vec<String>);
 

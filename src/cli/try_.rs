@@ -1,7 +1,7 @@
-//! `try`: what a configuration makes of lines from standard input, verb by verb.
+//! `try`: shows what a configuration does to lines from standard input, transform by transform.
 //!
-//! Guarantees: runs the pipelines that `run` would run, on lines cut as the input cuts them; starts nothing, delivers nothing and
-//! touches no data directory.
+//! Guarantees: runs the same pipelines as `run`, on lines cut as the input cuts them. Starts nothing, delivers nothing, and
+//! does not touch the data directory.
 
 use super::configuration::{self, DataDirArguments, FileArguments};
 use super::output::Paint;
@@ -24,33 +24,33 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::glommio_env::GlommioEnv;
 use tailwater_shards::limits::{BATCH_EVENTS_MAX, CHUNK_BYTES};
 
-/// Events that are shown unless all are asked for.
+/// The number of events to show without `--all`.
 const EVENTS_MAX: u64 = 10_000;
 
-/// Show what pipelines make of the lines on standard input, verb by verb; deliver nothing
+/// Show what the pipelines do to lines from standard input, transform by transform, without delivering anything
 ///
-/// For each line: the event as it was read, what each verb changed (- gone, + new, ~ another value), which side of an `if` it took,
-/// why a condition failed, and which outputs take it.
+/// For each line, it prints the event as it was read, what each transform changed (- removed, + added, ~ changed), which branch
+/// of an `if` ran, why a condition failed, and which outputs accept the event.
 #[derive(Args)]
 pub struct Arguments {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
     config: PathBuf,
-    /// The input that the lines are read as; needed if there are several
+    /// Read the lines as this input does; required if there are several inputs
     #[arg(long, value_name = "NAME")]
     input: Option<String>,
-    /// Show this pipeline only
+    /// Show only this pipeline
     #[arg(long, value_name = "NAME")]
     pipeline: Option<String>,
-    /// Print an object of JSON for each event
+    /// Print one JSON object per event
     #[arg(long)]
     json: bool,
-    /// Read on after 10,000 events
+    /// Continue after 10,000 events
     #[arg(long)]
     all: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let file = FileArguments { config: arguments.config.clone(), data_dir: DataDirArguments { data_dir: None } };
     let Some(loaded) = configuration::load(&file) else { return Ok(Exit::Configuration) };
@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     };
     if std::io::stdin().is_terminal() {
-        output::complain("reading lines from the terminal; Ctrl-D ends them\n");
+        output::complain("reading lines from the terminal; press Ctrl-D to end the input\n");
     }
     if let Err(error) = load_tables(&plan) {
         output::complain(&format!("error: {error}\n"));
@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut sample = Sample::new(&plan.inputs[input].name, settings.rules::<GlommioEnv>());
     while sample.read(&mut std::io::stdin().lock())? {
         if !trial.batch(&sample.batch)? {
-            output::complain(&format!("stopped after {EVENTS_MAX} events; --all reads on\n"));
+            output::complain(&format!("stopped after {EVENTS_MAX} events; use --all to continue\n"));
             break;
         }
     }
@@ -91,19 +91,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What is shown, and how.
+/// What to show, and how.
 struct Trial<'a> {
     tracer: Tracer,
     names: Vec<Names<'a>>,
     json: bool,
-    /// Events that may still be shown.
+    /// The number of events that may still be shown.
     left: u64,
     shown: u64,
     made: u64,
 }
 
 impl Trial<'_> {
-    /// Shows the events of a batch; false when there are more than may be shown.
+    /// Shows the events of a batch. False if there are more than may be shown.
     fn batch(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         self.made(Now { time: batch.received, last: false })?;
         self.tracer.begin(batch);
@@ -121,7 +121,7 @@ impl Trial<'_> {
         Ok(true)
     }
 
-    /// Shows events that verbs make by themselves.
+    /// Shows events that transforms make.
     fn made(&mut self, now: Now) -> anyhow::Result<()> {
         for MadeTrace { pipeline, trace } in self.tracer.made(now) {
             self.made += 1;
@@ -149,7 +149,7 @@ fn names(plan: &Plan, pipeline: usize) -> Names<'_> {
     Names { pipeline: &pipeline.name, outputs }
 }
 
-/// The input, and its pipelines that are shown.
+/// The input, and the pipelines to show.
 fn choose(plan: &Plan, arguments: &Arguments) -> Result<(usize, Vec<usize>), String> {
     let pipeline = match &arguments.pipeline {
         Some(name) => Some(
@@ -174,12 +174,12 @@ fn choose(plan: &Plan, arguments: &Arguments) -> Result<(usize, Vec<usize>), Str
                 let who = arguments.pipeline.as_ref().map_or("no pipeline reads".to_owned(), |pipeline| {
                     format!("the pipeline `{pipeline}` does not read")
                 });
-                return Err(format!("{who} the input `{name}`; to be had are {names}"));
+                return Err(format!("{who} the input `{name}`; choose one of {names}"));
             }
             None => return Err(format!("there is no input `{name}`; the inputs are {names}")),
         },
         (None, [only]) => *only,
-        (None, _) => return Err(format!("there are several inputs: name one of {names} with --input")),
+        (None, _) => return Err(format!("there are several inputs; choose one of {names} with --input")),
     };
     let all = (0..plan.pipelines.len()).filter(|&number| plan.pipelines[number].inputs.contains(&input));
     Ok((input, all.filter(|&number| pipeline.is_none_or(|only| only == number)).collect()))
@@ -190,13 +190,13 @@ fn pipelines_of(plan: &Plan) -> String {
     format!("the pipelines are {}", names.join(", "))
 }
 
-/// Lines of a stream, cut as an input cuts them.
+/// The lines of a stream, cut as an input cuts them.
 struct Sample {
     rules: Rules,
     place: Place,
     /// The lines that were read last.
     batch: Batch,
-    /// Bytes of the batch that are dealt with.
+    /// The bytes of the batch that were processed.
     consumed: usize,
     ended: bool,
 }
@@ -214,7 +214,7 @@ impl Sample {
         Sample { rules, place: Place::LineStart, batch, consumed: 0, ended: false }
     }
 
-    /// Reads the next lines; false once there are none.
+    /// Reads the next lines. False if there are none.
     fn read(&mut self, stream: &mut impl Read) -> anyhow::Result<bool> {
         let batch = &mut self.batch;
         loop {
@@ -229,12 +229,12 @@ impl Sample {
             batch.chunk.spare()[..rest.len()].copy_from_slice(&rest);
             batch.chunk.set_length(rest.len());
             if !full {
-                let read = stream.read(batch.chunk.spare()).context("standard input cannot be read")?;
+                let read = stream.read(batch.chunk.spare()).context("cannot read standard input")?;
                 batch.chunk.set_length(rest.len() + read);
                 self.ended = read == 0;
             }
             batch.received = now();
-            // What was read from a stream cannot be written over, so NULs need not wait.
+            // Bytes from a stream cannot be overwritten later, so NULs need not wait.
             let ending = if self.ended { Ending::Closed } else { Ending::Followed };
             let cut = cut(batch.chunk.bytes(), 0, self.place, self.rules, ending, &mut batch.events);
             (self.place, self.consumed) = (cut.place, cut.consumed);

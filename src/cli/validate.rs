@@ -1,21 +1,21 @@
-//! `validate`: says what would run, or everything that is wrong.
+//! `validate`: prints what would run, or every error of the configuration.
 
 use super::configuration::{self, FileArguments};
 use super::{Exit, output};
 use clap::Args;
 use tailwater_shards::glommio_env::GlommioEnv;
 
-/// Check a configuration and print what would run
+/// Check a configuration; print what would run, or every error
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     file: FileArguments,
-    /// Do not read the files that it names: tables of `enrich`, certificates and keys of `tls`
+    /// Do not read the files that the configuration names (tables of `enrich`, certificates and keys of `tls`)
     #[arg(long)]
     no_files: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let load = if arguments.no_files { configuration::load } else { configuration::check };
     match load(&arguments.file) {

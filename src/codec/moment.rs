@@ -65,9 +65,14 @@ impl Format {
             "unix_ns" => Format::Unix(9),
             _ if text.contains('%') => match Layout::parse(text) {
                 Ok(layout) => Format::Strftime(layout),
-                Err(what) => return Err(format!("`{text}` is no format of a time: {what}")),
+                Err(what) => return Err(format!("`{text}` is not a time format: {what}")),
             },
-            _ => return Err(format!("`{text}` is neither one of {} nor a format of strftime", FORMATS.join(", "))),
+            _ => {
+                return Err(format!(
+                    "`{text}` is not a time format: write one of {}, or a strftime format with `%`",
+                    FORMATS.join(", ")
+                ));
+            }
         })
     }
 }
@@ -353,7 +358,7 @@ mod tests {
         }
         assert_eq!(read("rfc2822", "Mon, 23 Nov 2026 10:20:30 GMT").as_deref(), Some("2026-11-23T10:20:30Z"));
         for (format, part) in
-            [("%H:%M", "a date is missing"), ("%!", "`%!` is no specifier"), ("iso", "neither one of")]
+            [("%H:%M", "a date is missing"), ("%!", "`%!` is not a supported specifier"), ("iso", "write one of")]
         {
             let what = Format::parse(format).expect_err(format);
             assert!(what.contains(part), "{what}");

@@ -220,7 +220,7 @@ impl Reader<'_> {
         if length == 0 {
             return self.wrong(
                 "a name is missing",
-                "write a name between two dots; one with dots or spaces stands in brackets: `labels[\"a.b\"]`",
+                "write a name between two dots; put a name with dots or spaces in brackets: `labels[\"a.b\"]`",
             );
         }
         let name = self.rest()[..length].to_owned();

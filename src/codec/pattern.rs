@@ -58,7 +58,7 @@ pub fn compile(pattern: &str, utf8: bool) -> Result<Regex, String> {
     let regex = Regex::builder().configure(limits).syntax(syntax::Config::new().nest_limit(NEST_MAX)).build(pattern);
     regex.map_err(|refused| match (refused.syntax_error(), refused.size_limit()) {
         (Some(syntax), _) => {
-            format!("the pattern does not read as a regular expression: {}", last_line(&syntax.to_string()))
+            format!("the pattern is not a valid regular expression: {}", last_line(&syntax.to_string()))
         }
         (_, Some(limit)) => format!("the pattern takes more than {limit} bytes once compiled"),
         _ => format!("the pattern cannot be compiled: {refused}"),

@@ -68,7 +68,7 @@ impl Zone {
             offset @ [b'+' | b'-', ..] => {
                 return match read_offset(offset) {
                     Some((seconds, [])) => Ok(Zone::Fixed(seconds)),
-                    _ => Err(format!("`{text}` is no offset such as +02:00")),
+                    _ => Err(format!("`{text}` is not an offset such as +02:00")),
                 };
             }
             _ => {}

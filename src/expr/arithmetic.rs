@@ -1,14 +1,14 @@
-//! The operators that compute.
+//! The arithmetic operators.
 //!
-//! Guarantees: what leaves the range of its type is an error, never a wrapped number; only operands of one type are computed
-//! with, but for moments and durations. Doubles follow IEEE 754, infinities and NaN included.
+//! Guarantees: a result outside the range of its type is an error, never a wrapped number. Both operands must have the same
+//! type, except timestamps and durations. Doubles follow IEEE 754, including infinities and NaN.
 
 use super::ast::Arithmetic;
 use super::error::EvalError;
 use super::time;
 use super::value::{List, Text, Value};
 
-/// What the operator makes of two values.
+/// The result of the operator for two values.
 pub(super) fn compute<'a>(operator: Arithmetic, left: Value<'a>, right: Value<'a>) -> Result<Value<'a>, EvalError> {
     use Arithmetic::{Add, Divide, Multiply, Remainder, Subtract};
     match (left, right) {

@@ -1,4 +1,4 @@
-//! An expression as it was written: the tree that the parser makes and the compiler reads.
+//! The syntax tree of an expression: made by the parser, read by the compiler.
 
 use super::value::Value;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::ops::Range;
 pub(super) struct Expr {
     pub kind: Kind,
     pub span: Range<usize>,
-    /// Operations on the longest way down, this one included: bounds the recursion of everything that walks the tree.
+    /// The depth of the tree below, this operation included. It bounds the recursion of everything that walks the tree.
     pub height: usize,
 }
 

@@ -1,12 +1,13 @@
-//! Types, as far as they are known before any event is there, and what the operators take.
+//! Static types, and the operand types that operators accept.
 //!
-//! Guarantees: only what can never give a value is refused; a field may be anything. Equality takes any two values.
+//! Guarantees: only an expression that can never have a value is rejected. A field may have any type. Equality accepts any two
+//! values.
 
 use super::ast::Arithmetic;
 use super::value::Value;
 use std::fmt;
 
-/// The type of a value; [`Type::Any`] is one that only the event decides.
+/// The type of a value; [`Type::Any`] is known only when the event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Any,
@@ -56,12 +57,12 @@ impl Type {
         }
     }
 
-    /// Whether a value of this type may turn out to be one of these.
+    /// Whether a value of this type may have one of these types.
     pub fn may_be(self, types: &[Type]) -> bool {
         self == Type::Any || types.contains(&self) || types.contains(&Type::Any)
     }
 
-    /// The type of a value that is either of two.
+    /// The type of a value that has one of two types.
     pub fn or(self, other: Type) -> Type {
         if self == other { self } else { Type::Any }
     }
@@ -71,7 +72,7 @@ impl Type {
     }
 }
 
-/// Whether `<` and its like take these.
+/// Whether `<` and the other order operators accept these types.
 pub(super) fn ordered(left: Type, right: Type) -> bool {
     const ORDERED: [Type; 7] =
         [Type::Bool, Type::Int, Type::Uint, Type::Double, Type::String, Type::Timestamp, Type::Duration];
@@ -81,7 +82,7 @@ pub(super) fn ordered(left: Type, right: Type) -> bool {
     }
 }
 
-/// What an operator makes of two operands; nothing if it takes none such.
+/// The result type of an operator; none if it does not accept these operands.
 pub(super) fn computed(operator: Arithmetic, left: Type, right: Type) -> Option<Type> {
     use Arithmetic::{Add, Subtract};
     let adds = operator == Add;
@@ -92,7 +93,7 @@ pub(super) fn computed(operator: Arithmetic, left: Type, right: Type) -> Option<
     };
     match (left, right) {
         (Type::Any, Type::Any) => Some(Type::Any),
-        // What moments and durations make depends on the other operand; for all others both are of one type.
+        // For timestamps and durations, the result depends on the other operand. All other operands must have the same type.
         (Type::Any, known) | (known, Type::Any) => {
             let either = matches!(known, Type::Timestamp | Type::Duration);
             takes(known).then_some(if either { Type::Any } else { known })
@@ -104,18 +105,18 @@ pub(super) fn computed(operator: Arithmetic, left: Type, right: Type) -> Option<
     }
 }
 
-/// What to write where two operands do not fit.
+/// What to write if two operands do not fit.
 pub(super) fn advice(left: Type, right: Type) -> &'static str {
     match (left, right) {
         (Type::String, other) | (other, Type::String) if other.is_number() => {
             "convert one of them: string(5), int(\"5\"), double(\"0.5\")"
         }
         (left, right) if left.is_number() && right.is_number() => {
-            "numbers of different types are not computed with: convert one, such as double(1)"
+            "numbers of different types cannot be combined: convert one of them, for example double(1)"
         }
         (Type::Timestamp | Type::Duration, _) | (_, Type::Timestamp | Type::Duration) => {
-            "write moments as timestamp(\"2026-01-01T00:00:00Z\") and lengths as duration(\"1h30m\")"
+            "write times as timestamp(\"2026-01-01T00:00:00Z\") and durations as duration(\"1h30m\")"
         }
-        _ => "both operands must be of one type",
+        _ => "both operands must have the same type",
     }
 }

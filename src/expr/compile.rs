@@ -1,7 +1,7 @@
-//! The tree as it was written to the tree that runs: names become numbers, constants are computed, patterns are compiled.
+//! Compiles the syntax tree to the tree that runs: names become numbers, constants are computed, patterns are compiled.
 //!
-//! Guarantees: every path that is read has one number, given in the order of the source; what can never give a value because of
-//! its types is refused here, with its place. Does not move anything: operands are evaluated in the order of the source.
+//! Guarantees: every path has one number, in the order of the source. An expression whose types exclude any value is rejected
+//! with its place. Nothing is reordered: operands are evaluated in the order of the source.
 
 use super::PathIndex;
 use super::ast::{Binary, Call, Comparison, Expr, Kind};
@@ -19,10 +19,10 @@ use regex_automata::meta::Regex;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Patterns that an expression may have.
+/// The largest number of patterns in an expression.
 const PATTERNS_MAX: usize = 64;
 
-/// What a subtree became, and the type that its values have.
+/// A compiled subtree, and the type of its values.
 pub(super) type Typed = (Node, Type);
 
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct Compiler {
     pub paths: Vec<Path>,
     numbers: HashMap<Path, PathIndex>,
     pub patterns: Vec<Regex>,
-    /// Variables of the macros around, the innermost last, with the types they have.
+    /// The variables of the enclosing macros with their types, the innermost last.
     pub variables: Vec<(String, Type)>,
 }
 
@@ -41,13 +41,13 @@ impl Compiler {
             Kind::Name(_) | Kind::Select(..) | Kind::Index(..) => self.reference(expr),
             Kind::Not(inner) => {
                 let (node, inner_type) = self.node(inner)?;
-                refuse_unless(inner_type.may_be(&[Type::Bool]), expr, || format!("`!` cannot take {inner_type}"))?;
+                refuse_unless(inner_type.may_be(&[Type::Bool]), expr, || format!("`!` does not accept {inner_type}"))?;
                 Ok(fold(Node::Not(Box::new(node)), Type::Bool))
             }
             Kind::Negate(inner) => {
                 let (node, inner_type) = self.node(inner)?;
                 let fits = inner_type.may_be(&[Type::Int, Type::Double]);
-                refuse_unless(fits, expr, || format!("`-` cannot take {inner_type}"))?;
+                refuse_unless(fits, expr, || format!("`-` does not accept {inner_type}"))?;
                 Ok(fold(Node::Negate(Box::new(node)), inner_type))
             }
             Kind::Binary(Binary::In, needle, range) => self.membership(needle, range),
@@ -69,10 +69,10 @@ impl Compiler {
         }
     }
 
-    /// An operand that has to be a condition.
+    /// An operand that must be a condition.
     pub fn condition(&mut self, expr: &Expr, of: &str) -> Result<Node, ExprError> {
         let (node, found) = self.node(expr)?;
-        refuse_unless(found.may_be(&[Type::Bool]), expr, || format!("{of} takes conditions, not {found}"))?;
+        refuse_unless(found.may_be(&[Type::Bool]), expr, || format!("{of} needs a condition, not {found}"))?;
         Ok(node)
     }
 
@@ -80,7 +80,7 @@ impl Compiler {
         operands.iter().map(|operand| self.condition(operand, &format!("`{symbol}`"))).collect()
     }
 
-    /// The path of an event's own value, if the expression is one from end to end.
+    /// The path of a field, if the whole expression is one.
     pub fn path_of(&self, expr: &Expr) -> Option<Path> {
         match &expr.kind {
             Kind::Name(name) if self.variable(name).is_none() => Some(Path::field(name)),
@@ -103,7 +103,7 @@ impl Compiler {
         if let Some(number) = self.numbers.get(&path) {
             return *number;
         }
-        // A source has fewer bytes than numbers have values.
+        // A source has fewer bytes than there are numbers.
         let number = PathIndex(self.paths.len() as u32);
         self.numbers.insert(path.clone(), number);
         self.paths.push(path);
@@ -136,7 +136,7 @@ impl Compiler {
                 let keys = [Type::Int, Type::Uint, Type::Double, Type::String, Type::Bool];
                 let fits = index_type.may_be(&keys)
                     && (of_type != Type::List || !matches!(index_type, Type::String | Type::Bool));
-                refuse_unless(fits, index, || format!("{index_type} is no index of {of_type}"))?;
+                refuse_unless(fits, index, || format!("{index_type} cannot be an index of {of_type}"))?;
                 Ok(fold(Node::Index(Box::new([of_node, index_node])), Type::Any))
             }
             _ => Err(ExprError::new(expr.span.clone(), "not a reference")),
@@ -147,9 +147,9 @@ impl Compiler {
         let (needle_node, _) = self.node(needle)?;
         let (range_node, found) = self.node(range)?;
         if !found.may_be(&[Type::List, Type::Map]) {
-            let message = format!("`in` looks into lists and maps, not into {found}");
+            let message = format!("the right side of `in` must be a list or a map, not {found}");
             let help = match found {
-                Type::String => "write `text.contains(\"part\")` for a part of a string",
+                Type::String => "to look for a part of a string, write `field.contains(\"part\")`",
                 _ => "write a list: `level in [\"warn\", \"error\"]`",
             };
             return Err(ExprError::new(range.span.clone(), message).help(help));
@@ -166,7 +166,7 @@ impl Compiler {
         let (left, left_type) = self.node(left)?;
         let (right, right_type) = self.node(right)?;
         let wrong = |symbol: &str| {
-            let message = format!("`{symbol}` cannot take {left_type} and {right_type}");
+            let message = format!("`{symbol}` does not accept {left_type} and {right_type}");
             Err(ExprError::new(span.clone(), message).help(advice(left_type, right_type)))
         };
         let operands = Box::new([left, right]);
@@ -197,9 +197,9 @@ impl Compiler {
         let mut constants = Vec::with_capacity(nodes.len());
         for ((key, _), (written, _)) in nodes.iter().zip(entries) {
             let Some(key) = key.constant() else { continue };
-            // Sorting would need an order over all types; what a person writes is short.
+            // Sorting would need an order over all types, and lists in a source are short.
             if constants.iter().any(|other: &&Value<'static>| other.equals(key) == Ok(true)) {
-                return Err(ExprError::new(written.span.clone(), "a map has this key twice"));
+                return Err(ExprError::new(written.span.clone(), "a duplicate key in a map"));
             }
             constants.push(key);
         }
@@ -214,7 +214,7 @@ impl Compiler {
         let operands: Vec<&Expr> = call.receiver.as_deref().into_iter().chain(&call.arguments).collect();
         if operands.len() != row.operands.len() {
             let wanted = row.operands.len() - usize::from(call.receiver.is_some());
-            let message = format!("`{}` takes {wanted} argument(s), found {}", row.name, call.arguments.len());
+            let message = format!("`{}` needs {wanted} argument(s), found {}", row.name, call.arguments.len());
             return Err(ExprError::new(expr.span.clone(), message).help(format!("for example `{}`", row.example)));
         }
         let mut nodes = Vec::with_capacity(operands.len());
@@ -222,7 +222,7 @@ impl Compiler {
             let (node, found) = self.node(operand)?;
             if !found.may_be(types) {
                 let wanted: Vec<String> = types.iter().map(Type::to_string).collect();
-                let message = format!("`{}` takes {}, not {found}", row.name, wanted.join(" or "));
+                let message = format!("`{}` accepts {}, not {found}", row.name, wanted.join(" or "));
                 let help = format!("for example `{}`", row.example);
                 return Err(ExprError::new(operand.span.clone(), message).help(help));
             }
@@ -233,14 +233,14 @@ impl Compiler {
             (Function::Matches, Some(text), Some(pattern)) => (self.matches(text, &pattern, operands[1])?, row.result),
             (function, Some(first), Some(second)) => fold(Node::Test(function, Box::new([first, second])), row.result),
             (function, _, Some(only)) => fold(Node::Call(function, Box::new(only)), row.result),
-            _ => return Err(ExprError::new(expr.span.clone(), format!("`{}` takes a value", row.name))),
+            _ => return Err(ExprError::new(expr.span.clone(), format!("`{}` needs a value", row.name))),
         };
-        // A moment or a length that is written is a literal of the language, so one that does not read is a slip of the pen.
+        // A timestamp or duration of a constant is effectively a literal, so an invalid one is a mistake in the source.
         if let (Node::Call(function @ (Function::Timestamp | Function::Duration), operand), Some(Value::String(_))) =
             (&node, operand_constant(&node))
             && let Err(EvalError::Conversion(what)) = run(operand).and_then(|value| function.call_one(value))
         {
-            let error = ExprError::new(operands[0].span.clone(), format!("this does not read as {what}"));
+            let error = ExprError::new(operands[0].span.clone(), format!("this is not {what}"));
             return Err(error.help(format!("for example `{}`", row.example)));
         }
         Ok((node, result))
@@ -249,18 +249,20 @@ impl Compiler {
     fn matches(&mut self, text: Node, pattern: &Node, written: &Expr) -> Result<Node, ExprError> {
         let error = |message: String| ExprError::new(written.span.clone(), message);
         let Some(Value::String(pattern)) = pattern.constant() else {
-            let error = error("the pattern of `matches` must be written in the expression".to_owned());
-            return Err(error.help("patterns are compiled once, before any event: message.matches(\"^GET\")"));
+            let error = error("the pattern of `matches` must be a literal string".to_owned());
+            return Err(
+                error.help("patterns are compiled once, when the configuration is loaded: message.matches(\"^GET\")")
+            );
         };
         if self.patterns.len() == PATTERNS_MAX {
-            return Err(error(format!("more than {PATTERNS_MAX} patterns")).help("join them with `|` into one"));
+            return Err(error(format!("more than {PATTERNS_MAX} patterns")).help("combine them into one with `|`"));
         }
         let decoded = pattern.decoded();
         let pattern = String::from_utf8_lossy(&decoded);
-        // Texts of events may hold bytes that are not UTF-8.
+        // Strings of events may contain bytes that are not UTF-8.
         let regex = compile_pattern(&pattern, false).map_err(|what| {
             error(what)
-                .help("write patterns as raw strings: r\"^\\d+$\"; back-references and look-around are not known")
+                .help("write patterns as raw strings: r\"^\\d+$\"; backreferences and lookaround are not supported")
         })?;
         self.patterns.push(regex);
         Ok(Node::Matches(Box::new(text), self.patterns.len() - 1))
@@ -271,15 +273,15 @@ fn refuse_unless(fits: bool, expr: &Expr, message: impl FnOnce() -> String) -> R
     if fits { Ok(()) } else { Err(ExprError::new(expr.span.clone(), message())) }
 }
 
-/// What other languages' functions are called here.
+/// The names of functions of other languages in this language.
 fn foreign(name: &str) -> Option<&'static str> {
     Some(match name.to_ascii_lowercase().as_str() {
         "length" | "len" | "count" | "strlen" => "write `size(field)`",
         "match" | "regex" | "regex_match" | "match_regex" => "write `field.matches(\"pattern\")`",
         "is_null" | "isnull" => "write `field == null`",
         "is_defined" | "defined" | "present" | "exists" => "write `has(field)`",
-        "downcase" | "lower" | "lowercase" | "tolower" => "change the field with the verb `lowercase` first",
-        "upcase" | "upper" | "uppercase" | "toupper" => "change the field with the verb `uppercase` first",
+        "downcase" | "lower" | "lowercase" | "tolower" => "use the transform `lowercase` before this condition",
+        "upcase" | "upper" | "uppercase" | "toupper" => "use the transform `uppercase` before this condition",
         "to_int" | "toint" | "parse_int" | "tonumber" => "write `int(field)`",
         "to_float" | "tofloat" | "parse_float" => "write `double(field)`",
         "to_string" | "tostring" => "write `string(field)`",
@@ -289,20 +291,20 @@ fn foreign(name: &str) -> Option<&'static str> {
 
 fn find_function(call: &Call) -> Result<&'static Row, ExprError> {
     let Some(row) = FUNCTIONS.iter().find(|row| row.name == call.name) else {
-        let error = ExprError::new(call.name_span.clone(), format!("there is no function `{}`", call.name));
+        let error = ExprError::new(call.name_span.clone(), format!("unknown function `{}`", call.name));
         if let Some(help) = foreign(&call.name) {
             return Err(error.help(help));
         }
         let names = FUNCTIONS.iter().map(|row| row.name).chain(macros::NAMES);
         return Err(match nearest(&call.name, names) {
             Some(name) => error.help(format!("did you mean `{name}`?")),
-            None => error.help("docs/expressions.md lists the functions"),
+            None => error.help("see docs/expressions.md for a list of the functions"),
         });
     };
     let (message, fits) = match row.style {
         Style::Both => ("", true),
-        Style::Method => ("is called on a value", call.receiver.is_some()),
-        Style::Global => ("takes its value in brackets", call.receiver.is_none()),
+        Style::Method => ("must be called on a value", call.receiver.is_some()),
+        Style::Global => ("needs its value in parentheses", call.receiver.is_none()),
     };
     if fits {
         return Ok(row);
@@ -319,13 +321,13 @@ fn operand_constant(node: &Node) -> Option<&Value<'static>> {
     }
 }
 
-/// The value of a node that needs no event.
+/// The value of a constant node.
 pub(super) fn run(node: &Node) -> Result<Value<'_>, EvalError> {
     Machine { patterns: &[], fields: &NoFields, scratch: &mut Scratch::default() }.value(node, None)
 }
 
-/// The node as a constant, if everything below it is one and it has a value. One without stays as it is, since `||` and `&&` may
-/// absorb its error.
+/// Folds the node to a constant, if everything below it is constant and it has a value. Without a value it stays unchanged,
+/// because `||` and `&&` may absorb its error.
 pub(super) fn fold(node: Node, result: Type) -> Typed {
     let all = |nodes: &[Node]| nodes.iter().all(|node| node.constant().is_some());
     let constant = match &node {

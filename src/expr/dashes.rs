@@ -1,11 +1,11 @@
-//! Names with dashes, which are subtractions: `user-id == 5` takes `id` from `user`.
+//! Finds names with dashes, which are subtractions: `user-id == 5` subtracts `id` from `user`.
 //!
-//! Guarantees: only what is written without blanks around the dash, and with names alone on both sides, is taken for one. It is
-//! as valid as before: who compiles it decides what to say.
+//! Guarantees: reports only a dash without spaces around it and with plain names on both sides. The expression stays valid; the
+//! caller decides what to do with a finding.
 
 use super::ast::{Arithmetic, Binary, Expr, Kind};
 
-/// The first subtraction that looks like the name of a field: as it is written, and how that field would be.
+/// The first subtraction that looks like the name of a field: its source, and how to write that field.
 pub(super) fn dashed_name(expr: &Expr, source: &str) -> Option<(String, String)> {
     if let Kind::Binary(Binary::Arithmetic(Arithmetic::Subtract), ..) = expr.kind
         && let Some(steps) = steps(expr, source)
@@ -30,7 +30,7 @@ fn first<'a>(mut all: impl Iterator<Item = &'a Expr>, source: &str) -> Option<(S
     all.find_map(|one| dashed_name(one, source))
 }
 
-/// The steps of the path that names, dots and dashes without blanks would be.
+/// The segments of the path that the names, dots and dashes look like.
 fn steps(expr: &Expr, source: &str) -> Option<Vec<String>> {
     match &expr.kind {
         Kind::Name(name) => Some(vec![name.clone()]),

@@ -1,11 +1,12 @@
-//! What is as valid as anything and hardly meant: `level == debug` compares with the field `debug`, `status > "500"` compares texts.
+//! Finds valid expressions that are probably mistakes: `level == debug` compares with the field `debug`, `status > "500"`
+//! compares strings.
 //!
-//! Guarantees: only words that are hardly names of fields are taken for texts. Who compiles an expression decides what to say.
+//! Guarantees: only words that are unlikely names of fields are reported. The caller decides what to do with a finding.
 
 use super::ast::{Binary, Comparison, Expr, Kind};
 use super::value::Value;
 
-/// Values that people write without quotes.
+/// Values that people often write without quotes.
 const WORDS: [&str; 28] = [
     "trace",
     "debug",
@@ -37,10 +38,10 @@ const WORDS: [&str; 28] = [
     "none",
 ];
 
-/// Something that is hardly meant, and what to write instead.
+/// A probable mistake, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// What it is.
+    /// The problem.
     pub what: String,
     /// What to write instead.
     pub help: String,
@@ -61,7 +62,7 @@ fn of(expr: &Expr) -> Option<Doubt> {
         {
             Some(Doubt {
                 what: format!("`{word}` is the name of a field here"),
-                help: format!("a text is written in quotes: \"{word}\"; a field of this name in backquotes: `{word}`"),
+                help: format!("for a string, write quotes: \"{word}\"; if you mean a field with this name, write backquotes: `{word}`"),
             })
         }
         (Kind::Literal(Value::String(text)), Kind::Name(_) | Kind::Select(..) | Kind::Index(..)) if !is_equality => {
@@ -69,9 +70,9 @@ fn of(expr: &Expr) -> Option<Doubt> {
             let text = str::from_utf8(text.read(&mut buffer)).unwrap_or_default();
             let is_number = text.parse::<f64>().is_ok_and(f64::is_finite);
             is_number.then(|| Doubt {
-                what: format!("\"{text}\" is a text: it is compared letter by letter, and with no number"),
+                what: format!("\"{text}\" is a string: it is compared letter by letter, not as a number"),
                 help: format!(
-                    "a number is written without quotes: {text}; a text that is one becomes it with double(field)"
+                    "for a number, write no quotes: {text}; to convert a string field to a number, write double(field)"
                 ),
             })
         }

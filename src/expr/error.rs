@@ -1,18 +1,19 @@
-//! What is wrong with an expression, and why an evaluation gave no value.
+//! Errors of compiling and evaluating an expression.
 //!
-//! Guarantees: an error of an evaluation allocates nothing, since conditions fail on every event that lacks the field.
+//! Guarantees: an evaluation error allocates nothing, because conditions fail on every event that lacks the field.
 
 use super::PathIndex;
 use crate::config::de::placed;
 use std::fmt;
 use std::ops::Range;
 
-/// An expression that was refused, with the place in its source.
+/// An expression that was rejected, with the place in its source.
 ///
-/// Its alternate form (`{:#}`) says place and help too, for whoever reads configurations: see [`crate::config::de::placed`].
+/// Its alternate form (`{:#}`) includes the place and the help, for the reader of configurations: see
+/// [`crate::config::de::placed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExprError {
-    /// Bytes of the source that are to blame; empty at its end if something is missing there.
+    /// The bytes of the source that are wrong; empty at the end if something is missing there.
     pub span: Range<usize>,
     /// What is wrong.
     pub message: String,
@@ -42,37 +43,37 @@ impl ExprError {
     }
 }
 
-/// Why an evaluation gave no value. A condition without a value counts as false.
+/// Why an evaluation has no value. A condition without a value counts as false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
-    /// The event has nothing at this path.
-    #[error("no such key: the event has no such field")]
+    /// The event has no value at this path.
+    #[error("the event has no such field")]
     NoSuchField(PathIndex),
     /// A map has no such key.
-    #[error("no such key")]
+    #[error("the map has no such key")]
     NoSuchKey,
     /// A list has no such element.
-    #[error("index out of bounds")]
+    #[error("the index is out of bounds")]
     IndexOutOfBounds,
-    /// The operator or function takes no values of these types.
-    #[error("no such overload: {0} does not take values of these types")]
+    /// The operator or function does not accept values of these types.
+    #[error("wrong type: {0} does not accept values of these types")]
     NoSuchOverload(&'static str),
-    /// A number, a moment or a duration left its range.
-    #[error("overflow: the result leaves the range of its type")]
+    /// A number, timestamp or duration left its range.
+    #[error("overflow: the result is outside the range of its type")]
     Overflow,
     /// A division by zero, or the remainder of one.
     #[error("division by zero")]
     DivisionByZero,
-    /// A text that does not read as what it was to become.
-    #[error("conversion: the value does not read as {0}")]
+    /// A value that cannot be converted.
+    #[error("the value cannot be converted to {0}")]
     Conversion(&'static str),
     /// A condition whose value is neither true nor false.
-    #[error("not a bool: the condition's value is neither true nor false")]
+    #[error("wrong type: the value of the condition is not a bool")]
     NotBool,
-    /// A map that was to be built with one key twice.
-    #[error("a map has a key twice")]
+    /// A map literal with a duplicate key.
+    #[error("a map has a duplicate key")]
     DuplicateKey,
-    /// Values nested too deeply to be compared.
+    /// Values that are nested too deeply to be compared.
     #[error("values are nested too deeply")]
     TooDeep,
     /// A field that is not valid JSON.
@@ -81,7 +82,7 @@ pub enum EvalError {
 }
 
 impl EvalError {
-    /// A word for a metric's label: few, and always the same ones.
+    /// A value for a metric label: one of a small fixed set.
     pub fn reason(&self) -> &'static str {
         match self {
             EvalError::NoSuchField(_) | EvalError::NoSuchKey => "no_such_key",

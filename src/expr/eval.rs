@@ -1,8 +1,8 @@
-//! Runs an expression on an event.
+//! Evaluates an expression on an event.
 //!
-//! Guarantees: a condition over an event's own fields allocates nothing once its buffers are warm; what is built allocates: texts
-//! and lists put together, `string()`, entries of maps. Never panics and never recurses deeper than the expression was
-//! written. `&&` and `||` take their operands in order and let a decisive one outweigh an error of another.
+//! Guarantees: a condition over an event's own fields allocates nothing once the buffers are warm. Computed values allocate:
+//! concatenated strings and lists, `string()`, entries of maps. Never panics, and never recurses deeper than the expression.
+//! `&&` and `||` evaluate their operands in order; a decisive operand outweighs an error of another.
 
 use super::PathIndex;
 use super::arithmetic::{compute, negate};
@@ -17,34 +17,34 @@ use regex_automata::meta::{Cache, Regex};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// What an expression reads: the fields of one event.
+/// The fields of one event.
 pub trait Fields {
-    /// The value at the path of this number, if the event has one there.
+    /// The value at the path with this number, if the event has one.
     fn get(&self, path: PathIndex) -> Option<FieldValue<'_>>;
 }
 
-/// A field's value as the event has it.
+/// The value of a field as stored in the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldValue<'a> {
-    /// The JSON text of a value: valid, without blanks around it.
+    /// The JSON of a value: valid, without surrounding white space.
     Json(&'a [u8]),
-    /// A text as it reads, without escapes; it may hold invalid UTF-8.
+    /// A string without escapes; it may contain invalid UTF-8.
     Text(&'a [u8]),
 }
 
-/// Buffers of evaluations, kept warm between them. One for each program and shard; used with another program it still works, but
-/// the caches of its patterns are made anew.
+/// Buffers that are reused between evaluations: one for each program and shard. They also work with another program, but the
+/// pattern caches are then rebuilt.
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(super) left: Vec<u8>,
     pub(super) right: Vec<u8>,
-    /// The patterns that the caches are for.
+    /// The patterns of the caches.
     patterns: Option<Arc<[Regex]>>,
     caches: Vec<Cache>,
 }
 
 impl Scratch {
-    /// Makes the caches of patterns fit.
+    /// Makes the caches fit the patterns.
     pub(super) fn fit(&mut self, patterns: &Arc<[Regex]>) {
         let fits = self.patterns.as_ref().is_some_and(|own| Arc::ptr_eq(own, patterns));
         if !fits && !patterns.is_empty() {
@@ -54,7 +54,7 @@ impl Scratch {
     }
 }
 
-/// An event without fields: for expressions of constants.
+/// An event without fields, for constant expressions.
 pub(super) struct NoFields;
 
 impl Fields for NoFields {
@@ -63,7 +63,7 @@ impl Fields for NoFields {
     }
 }
 
-/// The variable of a macro, and those further out.
+/// The variable of a macro, and those of the enclosing macros.
 pub(super) struct Scope<'s, 'a> {
     value: Value<'a>,
     outer: Option<&'s Scope<'s, 'a>>,
@@ -79,7 +79,7 @@ pub(super) struct Machine<'a, 's, F: ?Sized> {
 }
 
 impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
-    /// The value as a condition. The branches of conditions are here, so that no value is made of them.
+    /// Evaluates a condition. Nested conditions are evaluated here directly, without making values.
     pub fn test(&mut self, node: &'a Node, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
         match node {
             Node::And(operands) => self.first(operands, false, scopes),
@@ -174,7 +174,7 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
         }
     }
 
-    /// The first operand that decides, else the first error, else the other outcome.
+    /// The first decisive operand, else the first error, else the other result.
     fn first(&mut self, operands: &'a [Node], decisive: bool, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
         let mut result = Ok(!decisive);
         for operand in operands {
@@ -221,7 +221,7 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
         Ok(Value::Map(Map::Built(built)))
     }
 
-    /// Hands the elements of a list, or the keys of a map, to `take` until it has seen enough.
+    /// Passes the elements of a list, or the keys of a map, to `take` until it stops.
     fn walk(
         &mut self,
         walk: &'a Walk,
@@ -294,7 +294,7 @@ fn variable<'a>(out: usize, scopes: Scopes<'_, 'a>) -> Value<'a> {
     for _ in 0..out {
         scope = scope.and_then(|inner| inner.outer);
     }
-    // The compiler counts the macros around a variable.
+    // The compiler has counted the enclosing macros.
     scope.map_or(Value::Null, |scope| scope.value.clone())
 }
 

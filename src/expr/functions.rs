@@ -1,6 +1,6 @@
-//! The functions of the language: one table of names, operands and results, and what each does.
+//! The functions of the language: one table of names, operands, results and implementations.
 //!
-//! Guarantees: `size` and the tests of strings allocate nothing for an event's own values. Parts of moments are those of UTC.
+//! Guarantees: `size` and the string tests allocate nothing for an event's own values. Parts of timestamps are in UTC.
 
 use super::check::Type;
 use super::error::EvalError;
@@ -27,7 +27,7 @@ pub(super) enum Function {
     Part(Part),
 }
 
-/// A part of a moment, or a unit that a duration is counted in.
+/// A part of a timestamp, or the unit in which a duration is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     FullYear,
@@ -57,7 +57,7 @@ pub(super) enum Style {
 pub(super) struct Row {
     pub name: &'static str,
     pub style: Style,
-    /// The types that each operand may have, a method's receiver being the first.
+    /// The types that each operand may have; the receiver of a method is the first.
     pub operands: &'static [&'static [Type]],
     pub result: Type,
     pub example: &'static str,
@@ -145,7 +145,7 @@ impl Function {
         FUNCTIONS.iter().find(|row| row.function == self).map_or("a function", |row| row.name)
     }
 
-    /// What it makes of one operand.
+    /// The result for one operand.
     pub fn call_one<'a>(self, value: Value<'a>) -> Result<Value<'a>, EvalError> {
         let wrong = || Err(EvalError::NoSuchOverload(self.name()));
         match self {
@@ -178,7 +178,7 @@ impl Function {
         }
     }
 
-    /// What a test of a string says of two.
+    /// The result of a string test.
     pub fn test(self, text: &Value<'_>, other: &Value<'_>, scratch: &mut Scratch) -> Result<bool, EvalError> {
         let (Value::String(text), Value::String(other)) = (text, other) else {
             return Err(EvalError::NoSuchOverload(self.name()));
@@ -210,20 +210,20 @@ impl Part {
         }
     }
 
-    /// A duration is counted in the unit as a whole, but for milliseconds, which are those of its last second.
+    /// The whole duration in the given unit, except milliseconds, which are those of its last second.
     fn of_duration(self, nanos: i128) -> Result<i64, EvalError> {
         let unit = match self {
             Part::Hours => 3_600_000_000_000,
             Part::Minutes => 60_000_000_000,
             Part::Seconds => 1_000_000_000,
             Part::Milliseconds => return Ok((nanos % 1_000_000_000 / 1_000_000) as i64),
-            _ => return Err(EvalError::NoSuchOverload("a part of a moment")),
+            _ => return Err(EvalError::NoSuchOverload("a part of a timestamp")),
         };
         i64::try_from(nanos / unit).map_err(|_| EvalError::Overflow)
     }
 }
 
-/// A string as UTF-8 for a conversion, which for an event's own value is no copy.
+/// A string as UTF-8 for a conversion; an event's own value is not copied.
 fn with_text<T>(text: &Text<'_>, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     std::str::from_utf8(&text.decoded()).ok().and_then(read)
 }
@@ -267,7 +267,7 @@ fn to_string(value: Value<'_>) -> Result<Value<'_>, EvalError> {
         Value::String(_) => return Ok(value),
         Value::Int(value) => value.to_string(),
         Value::Uint(value) => value.to_string(),
-        // Digits without an end help nobody.
+        // Very long numbers are written with an exponent.
         Value::Double(value) if value != 0.0 && !(1e-5..1e21).contains(&value.abs()) && value.is_finite() => {
             format!("{value:e}")
         }

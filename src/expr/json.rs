@@ -1,7 +1,7 @@
-//! Between raw JSON and values: what a field's text stands for, and a value as JSON text.
+//! Conversion between JSON and values.
 //!
-//! Guarantees: an integer that fits an int is an int, one that fits only a uint is a uint, every other number is a double. Of
-//! fields that share a name the last one counts. Bytes that are no JSON give an error or some value, never a panic.
+//! Guarantees: an integer that fits an int is an int, one that fits only a uint is a uint, and every other number is a double.
+//! Of fields with the same name, the last one counts. Bytes that are not JSON give an error or some value, never a panic.
 
 use super::error::EvalError;
 use super::time;
@@ -10,7 +10,7 @@ use crate::codec::json::Fields;
 use memchr::memchr;
 use tailwater_shards::scan::escape_json_into;
 
-/// The value that a JSON text stands for.
+/// The value of JSON text.
 pub(super) fn value_of(json: &[u8]) -> Result<Value<'_>, EvalError> {
     Ok(match json {
         [b'"', body @ .., b'"'] => Value::String(text_of(body)),
@@ -23,7 +23,7 @@ pub(super) fn value_of(json: &[u8]) -> Result<Value<'_>, EvalError> {
     })
 }
 
-/// The string that the body of a JSON string stands for.
+/// The string in the body of a JSON string.
 pub(super) fn text_of(body: &[u8]) -> Text<'_> {
     match memchr(b'\\', body) {
         Some(_) => Text::Escaped(body),
@@ -63,11 +63,11 @@ fn double_of(json: &[u8]) -> Option<Value<'_>> {
     text.parse().ok().map(Value::Double)
 }
 
-/// The fields of an object sorted by their names, of equal names the last one.
+/// The fields of an object, sorted by name; of equal names, the last one.
 pub(super) fn distinct(json: &[u8]) -> Vec<(Text<'_>, &[u8])> {
     let mut fields: Vec<_> =
         Fields::of(json).into_iter().flatten().map(|(name, value)| (text_of(name), value)).collect();
-    // The sort is stable: of equal names the last one comes first once all is reversed.
+    // The sort is stable: after reversing, the last of equal names comes first.
     fields.reverse();
     fields.sort_by(|(left, _), (right, _)| left.compare(right));
     fields.dedup_by(|(later, _), (kept, _)| later.equals(kept));
@@ -80,7 +80,7 @@ pub(super) fn entries(json: &[u8]) -> Result<Vec<(Value<'_>, Value<'_>)>, EvalEr
 }
 
 impl Value<'_> {
-    /// Appends the value as JSON: moments and durations as text, numbers that JSON has none for as null.
+    /// Appends the value as JSON: timestamps and durations as strings, NaN and infinities as null.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Value::Null => out.extend_from_slice(b"null"),
@@ -111,7 +111,7 @@ fn write_text(text: &Text<'_>, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// JSON holds UTF-8 only, so what is none becomes U+FFFD.
+/// JSON must be UTF-8, so invalid bytes become U+FFFD.
 fn write_lossy(bytes: &[u8], out: &mut Vec<u8>) {
     for chunk in bytes.utf8_chunks() {
         escape_json_into(chunk.valid().as_bytes(), out);

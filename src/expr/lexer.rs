@@ -1,19 +1,19 @@
-//! The words of an expression: names, literals, symbols, each with its place.
+//! The tokens of an expression: names, literals, symbols, each with its place.
 //!
-//! Guarantees: any text is cut into tokens or refused with its place; literals are decoded here and nowhere else. Comments run
-//! from `//` to the end of the line. Literals of bytes (`b"..."`) are not part of the language.
+//! Guarantees: any source is split into tokens or rejected with its place. Literals are decoded only here. Comments start with
+//! `//` and end at the end of the line. Byte literals (`b"..."`) are not supported.
 
 use super::error::ExprError;
 use std::ops::Range;
 
-/// A word of an expression.
+/// A token.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
-    /// A name, or a word of the language such as `in`.
+    /// A name, or a keyword such as `in`.
     Word(String),
-    /// A name in backquotes, which may hold any character.
+    /// A name in backquotes, which may contain any character.
     Quoted(String),
-    /// Digits without a sign: the sign decides whether they fit.
+    /// Digits without a sign; the sign decides whether they fit.
     Int(u64),
     Uint(u64),
     Double(f64),
@@ -25,7 +25,7 @@ pub(super) enum Token {
 /// A token and its bytes in the source.
 pub(super) type Spanned = (Token, Range<usize>);
 
-/// Longest first, so that `<=` is not taken for `<`.
+/// Longest first, so that `<=` is not read as `<`.
 const SYMBOLS: [&str; 25] = [
     "==", "!=", "<=", ">=", "&&", "||", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", "(", ")", "[", "]", "{", "}",
     ",", ".", "=",
@@ -83,7 +83,7 @@ impl<'a> Lexer<'a> {
                 self.string(true)?
             }
             b'b' | b'B' if matches!(self.byte(1), b'"' | b'\'') => {
-                let error = ExprError::new(start..start + 2, "bytes are not part of the language");
+                let error = ExprError::new(start..start + 2, "byte strings are not supported");
                 return Err(error.help("write a string without the `b`"));
             }
             b'`' => self.backquoted()?,
@@ -106,21 +106,21 @@ impl<'a> Lexer<'a> {
         let Some(symbol) = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) else {
             let c = rest.chars().next().unwrap_or(' ');
             let error =
-                ExprError::new(self.at..self.at + c.len_utf8(), format!("`{}` has no meaning here", c.escape_debug()));
+                ExprError::new(self.at..self.at + c.len_utf8(), format!("unexpected character `{}`", c.escape_debug()));
             return Err(error.help(match c {
-                '&' => "write `&&` for and",
-                '|' => "write `||` for or",
-                '@' => "names with other characters than letters, digits and `_` stand in backquotes: `@timestamp`",
+                '&' => "for `and`, write `&&`",
+                '|' => "for `or`, write `||`",
+                '@' => "put a name with characters other than letters, digits and `_` in backquotes: `@timestamp`",
                 '$' => "write the name of the field without `$`",
-                '“' | '”' | '‘' | '’' => "write strings in plain quotes: \"text\"",
-                _ => "names with other characters than letters, digits and `_` are written labels[\"a-b\"], or in backquotes",
+                '“' | '”' | '‘' | '’' => "put strings in straight quotes: \"text\"",
+                _ => "write a name with characters other than letters, digits and `_` as labels[\"a-b\"], or in backquotes",
             }));
         };
         let span = self.at..self.at + symbol.len();
         self.at = span.end;
         if *symbol == "=" {
             let help = if self.byte(0) == b'~' { "write `field.matches(\"pattern\")`" } else { "write `==`" };
-            return Err(ExprError::new(span, "`=` compares nothing").help(help));
+            return Err(ExprError::new(span, "`=` is not an operator").help(help));
         }
         Ok(Token::Symbol(symbol))
     }
@@ -164,7 +164,7 @@ impl<'a> Lexer<'a> {
     fn integer(&mut self, start: usize, digits: &str, radix: u32) -> Result<Token, ExprError> {
         let unsigned = matches!(self.byte(0), b'u' | b'U');
         let value = u64::from_str_radix(digits, radix).map_err(|_| {
-            ExprError::new(start..self.at, "a number of more than 64 bits").help("write it as a double: 1e20")
+            ExprError::new(start..self.at, "a number with more than 64 bits").help("write it as a double: 1e20")
         })?;
         self.at += usize::from(unsigned);
         self.number_ends(start)?;
@@ -178,10 +178,10 @@ impl<'a> Lexer<'a> {
         }
         let text = &self.source[start..self.at + length];
         let help = match &self.rest()[..length] {
-            "s" | "m" | "h" | "ms" | "us" | "ns" => format!("a length of time is written duration(\"{text}\")"),
-            _ => format!("write \"{text}\" if it is a text"),
+            "s" | "m" | "h" | "ms" | "us" | "ns" => format!("for a duration, write duration(\"{text}\")"),
+            _ => format!("for a string, write \"{text}\""),
         };
-        Err(ExprError::new(start..self.at + length, format!("`{text}` is neither a number nor a name")).help(help))
+        Err(ExprError::new(start..self.at + length, format!("`{text}` is not a number and not a name")).help(help))
     }
 
     fn backquoted(&mut self) -> Result<Token, ExprError> {
@@ -214,7 +214,8 @@ impl<'a> Lexer<'a> {
                     text.push(c);
                 }
                 _ => {
-                    let help = format!("write {close} behind the text; \\{quote} means a quote inside it");
+                    let help =
+                        format!("write {close} at the end of the string; for a quote inside it, write \\{quote}");
                     return Err(ExprError::new(start..start + close.len(), "a string is not closed").help(help));
                 }
             }
@@ -233,7 +234,7 @@ impl<'a> Lexer<'a> {
         let code = self.rest().get(digits.clone()).filter(|text| text.chars().all(|c| c.is_digit(radix)));
         let Some(character) = code.and_then(|code| u32::from_str_radix(code, radix).ok()).and_then(char::from_u32)
         else {
-            return Err(ExprError::new(start..start + 2, "an escape that stands for no character")
+            return Err(ExprError::new(start..start + 2, "an escape that is not a valid character")
                 .help("write \\xHH, \\uHHHH, \\UHHHHHHHH with hexadecimal digits, or three octal ones"));
         };
         self.at += digits.end;
@@ -252,7 +253,7 @@ impl<'a> Lexer<'a> {
             byte @ (b'\\' | b'?' | b'"' | b'\'' | b'`') => char::from(byte),
             _ => {
                 return Err(ExprError::new(self.at..self.at + 1, "an unknown escape in a string")
-                    .help("write a backslash twice, or put r before the string: r\"\\d+\""));
+                    .help("write two backslashes, or write r before the string: r\"\\d+\""));
             }
         };
         self.at += 2;
@@ -301,18 +302,18 @@ y""" '''a'b'''"#
     #[test]
     fn mistakes_are_named_with_their_place() {
         for (source, span, message, help) in [
-            ("a = 1", 2..3, "compares nothing", "`==`"),
-            ("a & b", 2..3, "no meaning", "`&&`"),
-            ("a | b", 2..3, "no meaning", "`||`"),
-            ("10s", 0..3, "neither a number nor a name", "duration(\"10s\")"),
-            ("5xx", 0..3, "neither a number nor a name", "\"5xx\""),
-            ("\"a", 0..1, "not closed", "behind the text"),
-            ("\"a\nb\"", 0..1, "not closed", "behind the text"),
+            ("a = 1", 2..3, "not an operator", "`==`"),
+            ("a & b", 2..3, "unexpected character", "`&&`"),
+            ("a | b", 2..3, "unexpected character", "`||`"),
+            ("10s", 0..3, "not a number and not a name", "duration(\"10s\")"),
+            ("5xx", 0..3, "not a number and not a name", "\"5xx\""),
+            ("\"a", 0..1, "not closed", "at the end of the string"),
+            ("\"a\nb\"", 0..1, "not closed", "at the end of the string"),
             ("\"\\d\"", 1..2, "unknown escape", "r\"\\d+\""),
-            ("\"\\ud800\"", 1..3, "no character", "hexadecimal"),
+            ("\"\\ud800\"", 1..3, "not a valid character", "hexadecimal"),
             ("99999999999999999999", 0..20, "64 bits", "1e20"),
-            ("@timestamp", 0..1, "no meaning", "backquotes"),
-            ("b\"x\"", 0..2, "bytes", "without"),
+            ("@timestamp", 0..1, "unexpected character", "backquotes"),
+            ("b\"x\"", 0..2, "byte strings", "without"),
             ("``", 0..1, "backquotes", "name"),
         ] {
             let error = tokens(source).expect_err(source);

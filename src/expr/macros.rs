@@ -1,8 +1,8 @@
-//! What looks like a call and is none, because its arguments are not evaluated as they stand: `has`, and the walks over lists and
+//! Macros: they look like calls, but their arguments are not evaluated directly. These are `has` and the walks over lists and
 //! maps.
 //!
-//! Guarantees: `has` asks only whether something is there. A walk's variable is seen by its own arguments only, and hides a
-//! field of the same name there.
+//! Guarantees: `has` only checks whether a field exists. The variable of a walk is visible only in its own arguments, and hides
+//! a field of the same name there.
 
 use super::ast::{Call, Expr, Kind};
 use super::check::Type;
@@ -11,10 +11,10 @@ use super::error::ExprError;
 use super::node::{Node, Walk, WalkKind};
 use super::value::Value;
 
-/// Their names, for suggestions.
+/// The names, for suggestions.
 pub(super) const NAMES: [&str; 6] = ["has", "all", "exists", "exists_one", "filter", "map"];
 
-/// The macro that a call is, or nothing if it is a function.
+/// The macro of a call, or none if it is a function.
 pub(super) fn compile(compiler: &mut Compiler, call: &Call, expr: &Expr) -> Option<Result<Typed, ExprError>> {
     match (call.name.as_str(), &call.receiver) {
         ("has", None) => Some(has(compiler, call, expr)),
@@ -24,9 +24,9 @@ pub(super) fn compile(compiler: &mut Compiler, call: &Call, expr: &Expr) -> Opti
         ("filter", Some(range)) => Some(walk(compiler, WalkKind::Filter, range, call, expr)),
         ("map", Some(range)) => Some(walk(compiler, WalkKind::Map, range, call, expr)),
         (name, None) if NAMES.contains(&name) => {
-            let error = ExprError::new(call.name_span.clone(), format!("`{name}` is called on a list or a map"));
+            let error = ExprError::new(call.name_span.clone(), format!("`{name}` must be called on a list or a map"));
             if name == "exists" && call.receiver.is_none() && call.arguments.len() == 1 {
-                return Some(Err(error.help("write `has(field)` to ask whether there is a field")));
+                return Some(Err(error.help("to check whether a field exists, write `has(field)`")));
             }
             Some(Err(error.help(format!("for example `tags.{name}(tag, tag.startsWith(\"a\"))`"))))
         }
@@ -37,7 +37,7 @@ pub(super) fn compile(compiler: &mut Compiler, call: &Call, expr: &Expr) -> Opti
 fn has(compiler: &mut Compiler, call: &Call, expr: &Expr) -> Result<Typed, ExprError> {
     let example = "for example `has(user.id)` or `has(labels[\"a.b\"])`";
     let [argument] = &call.arguments[..] else {
-        let message = format!("`has` takes 1 argument, found {}", call.arguments.len());
+        let message = format!("`has` needs 1 argument, found {}", call.arguments.len());
         return Err(ExprError::new(expr.span.clone(), message).help(example));
     };
     if let Some(path) = compiler.path_of(argument) {
@@ -47,9 +47,9 @@ fn has(compiler: &mut Compiler, call: &Call, expr: &Expr) -> Result<Typed, ExprE
         Kind::Select(of, name) => (of, name.clone()),
         Kind::Index(of, index) => match &index.kind {
             Kind::Literal(Value::String(text)) => (of, String::from_utf8_lossy(&text.decoded()).into_owned()),
-            _ => return Err(ExprError::new(argument.span.clone(), "`has` takes a field").help(example)),
+            _ => return Err(ExprError::new(argument.span.clone(), "`has` needs a field").help(example)),
         },
-        _ => return Err(ExprError::new(argument.span.clone(), "`has` takes a field").help(example)),
+        _ => return Err(ExprError::new(argument.span.clone(), "`has` needs a field").help(example)),
     };
     let (node, found) = compiler.node(of)?;
     if !found.may_be(&[Type::Map]) {
@@ -63,16 +63,16 @@ fn walk(compiler: &mut Compiler, kind: WalkKind, range: &Expr, call: &Call, expr
     let example = format!("for example `tags.{name}(tag, tag.startsWith(\"a\"))`");
     let most = if kind == WalkKind::Map { 3 } else { 2 };
     if !(2..=most).contains(&call.arguments.len()) {
-        let message = format!("`{name}` takes a variable and an expression");
+        let message = format!("`{name}` needs a variable and an expression");
         return Err(ExprError::new(expr.span.clone(), message).help(example));
     }
     let Kind::Name(variable) = &call.arguments[0].kind else {
-        let message = format!("`{name}` takes the name of a variable first");
+        let message = format!("the first argument of `{name}` must be the name of a variable");
         return Err(ExprError::new(call.arguments[0].span.clone(), message).help(example));
     };
     let (range_node, found) = compiler.node(range)?;
     if !found.may_be(&[Type::List, Type::Map]) {
-        return Err(ExprError::new(range.span.clone(), format!("`{name}` walks over lists and maps, not {found}")));
+        return Err(ExprError::new(range.span.clone(), format!("`{name}` needs a list or a map, not {found}")));
     }
     compiler.variables.push((variable.clone(), Type::Any));
     let parts = arguments(compiler, kind, call);

@@ -1,12 +1,12 @@
-//! The condition language: CEL's syntax and semantics, without its messages, bytes and declared types.
+//! The condition language: the syntax and semantics of CEL, without messages, bytes and declared types.
 //!
-//! A [`Program`] is compiled once, when the configuration is read, and tested on every event. It reads the event through
-//! [`Fields`], by the numbers of [`Program::paths`]: who has the fields resolves the paths once. A condition that gives no value
-//! counts as false where it decides; why it gave none is the caller's to count ([`EvalError::reason`]).
+//! A [`Program`] is compiled once, when the configuration is loaded, and evaluated on every event. It reads the event through
+//! [`Fields`], by the numbers in [`Program::paths`], so that the owner of the fields resolves the paths once. A condition
+//! without a value counts as false. The caller counts the reason ([`EvalError::reason`]).
 //!
-//! Guarantees: no source makes it panic, recurse without bound or compile into unbounded memory; no event makes it panic; a
-//! test over an event's own values allocates nothing once its buffers are warm. Fields that are not there are errors, except in
-//! `has`, which is false for them at any step of the way.
+//! Guarantees: no source makes it panic, recurse without bound or compile into unbounded memory. No event makes it panic.
+//! Evaluating a condition on an event's own values allocates nothing once the buffers are warm. Missing fields are errors,
+//! except in `has`, which is false if any part of the path is missing.
 
 mod arithmetic;
 mod ast;
@@ -42,7 +42,7 @@ use regex_automata::meta::Regex;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes that a source may have.
+/// The largest size of a source, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 64 << 10;
 
 /// The number of a path in [`Program::paths`].
@@ -56,7 +56,7 @@ impl PathIndex {
     }
 }
 
-/// A compiled expression. A copy is cheap and shares what it was compiled to.
+/// A compiled expression. Copies are cheap and share the compiled program.
 #[derive(Clone, Debug)]
 pub struct Program {
     source: Arc<str>,
@@ -68,7 +68,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles a condition: what is known to be neither true nor false, for whatever event, is refused.
+    /// Compiles a condition. An expression that can never be true or false is rejected.
     pub fn compile(source: &str) -> Result<Program, ExprError> {
         let (program, found) = Program::build(source)?;
         program.refuse_hopeless()?;
@@ -79,14 +79,14 @@ impl Program {
         Err(error.help("compare it with something: `status >= 500`"))
     }
 
-    /// Compiles an expression whose value may be of any type.
+    /// Compiles an expression whose value may have any type.
     pub fn compile_value(source: &str) -> Result<Program, ExprError> {
         let (program, _) = Program::build(source)?;
         program.refuse_hopeless()?;
         Ok(program)
     }
 
-    /// Refuses what reads nothing of an event and gives no value: it never will.
+    /// Rejects an expression that reads no field and has no value: it never will have one.
     fn refuse_hopeless(&self) -> Result<(), ExprError> {
         if !self.paths.is_empty() {
             return Ok(());
@@ -96,7 +96,7 @@ impl Program {
         Err(error.help("name a field of the event: `status >= 500`"))
     }
 
-    /// The source without the blanks around it.
+    /// The source without surrounding white space.
     fn written(&self) -> Range<usize> {
         self.source.len() - self.source.trim_start().len()..self.source.trim_end().len()
     }
@@ -120,22 +120,22 @@ impl Program {
         Ok((program, found))
     }
 
-    /// What it was compiled from.
+    /// The source.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// A subtraction that looks like the name of a field, as it is written, and how that field is written.
+    /// A subtraction that looks like the name of a field: its source, and how to write that field.
     pub fn dashed_name(&self) -> Option<(&str, &str)> {
         self.dashed_name.as_deref().map(|(written, field)| (written.as_str(), field.as_str()))
     }
 
-    /// Something in it that is hardly meant.
+    /// Something in it that is probably a mistake.
     pub fn doubt(&self) -> Option<&Doubt> {
         self.doubt.as_deref()
     }
 
-    /// Every path that it may read, each once, in the order of their numbers.
+    /// Every path that it can read, each once, in the order of their numbers.
     pub fn paths(&self) -> &[Path] {
         &self.paths
     }
@@ -147,7 +147,7 @@ impl Program {
         scratch
     }
 
-    /// Whether the condition holds for an event. An error counts as false.
+    /// Whether the condition is true for an event. An error counts as false.
     pub fn test<F: Fields + ?Sized>(&self, fields: &F, scratch: &mut Scratch) -> Result<bool, EvalError> {
         scratch.fit(&self.patterns);
         Machine { patterns: &self.patterns, fields, scratch }.test(&self.root, None)
@@ -163,11 +163,11 @@ impl Program {
         Machine { patterns: &self.patterns, fields, scratch }.value(&self.root, None)
     }
 
-    /// An error for people: with the path that was not there.
+    /// An error for people, with the path of the missing field.
     pub fn explain(&self, error: EvalError) -> String {
         match error {
             EvalError::NoSuchField(path) => match self.paths.get(path.index()) {
-                Some(path) => format!("no such key: the event has no `{path}`"),
+                Some(path) => format!("the event has no field `{path}`"),
                 None => error.to_string(),
             },
             _ => error.to_string(),

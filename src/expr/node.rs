@@ -1,6 +1,6 @@
-//! An expression ready to run: the tree that the compiler makes and the evaluator walks.
+//! The compiled tree: made by the compiler, walked by the evaluator.
 //!
-//! Guarantees: nothing in it is looked up by name, and it can go to every core.
+//! Guarantees: nothing is looked up by name, and it can be sent to every core.
 
 use super::PathIndex;
 use super::ast::{Arithmetic, Comparison};
@@ -13,7 +13,7 @@ pub(super) enum Node {
     Constant(Value<'static>),
     Field(PathIndex),
     HasField(PathIndex),
-    /// A macro's variable: how many macros further out it belongs to.
+    /// The variable of a macro: the number of macros between it and its own.
     Variable(usize),
     Select(Box<Node>, Box<str>),
     Has(Box<Node>, Box<str>),
@@ -29,9 +29,9 @@ pub(super) enum Node {
     Choose(Box<[Node; 3]>),
     /// A function of one operand.
     Call(Function, Box<Node>),
-    /// A test of a string with another one.
+    /// A test of a string against another one.
     Test(Function, Box<[Node; 2]>),
-    /// A test with the pattern of this number.
+    /// A test with the pattern with this number.
     Matches(Box<Node>, usize),
     List(Box<[Node]>),
     Map(Box<[(Node, Node)]>),
@@ -43,9 +43,9 @@ pub(super) enum Node {
 pub(super) struct Walk {
     pub kind: WalkKind,
     pub range: Node,
-    /// The condition; for `map` what decides whether an element counts.
+    /// The condition; for `map`, whether an element is included.
     pub condition: Option<Node>,
-    /// What `map` makes of an element.
+    /// The result of `map` for an element.
     pub result: Option<Node>,
 }
 
@@ -67,7 +67,7 @@ impl Node {
     }
 }
 
-/// The constants of a list behind `in`, so that a value is found without a walk over all of them.
+/// The constants of a list after `in`, arranged so that a value is found without comparing all of them.
 #[derive(Debug, Default)]
 pub(super) struct Set {
     /// Sorted.
@@ -99,7 +99,7 @@ impl Set {
             Value::String(text) => Ok(self.strings.binary_search_by(|own| Text::Plain(own).compare(text)).is_ok()),
             Value::Int(_) | Value::Uint(_) | Value::Double(_) => {
                 let found = match value {
-                    // Whole doubles of this size are exact; others equal no integer.
+                    // Whole doubles of this size are exact. Other doubles equal no integer.
                     Value::Double(double) if double.fract() == 0.0 && double.abs() < 1e20 => {
                         self.integers.binary_search(&(*double as i128)).is_ok()
                     }

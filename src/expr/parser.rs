@@ -1,7 +1,7 @@
-//! Tokens to a tree, by the precedence of operators.
+//! Parses tokens to a tree, by the precedence of operators.
 //!
-//! Guarantees: the tree is never deeper than [`DEPTH_MAX`], so that nothing which walks it runs out of stack, whatever the source
-//! is; chains of `&&` and `||` count as one level however long they are. Knows no types and no functions.
+//! Guarantees: the tree is never deeper than [`DEPTH_MAX`], so that nothing that walks it can overflow the stack, whatever the
+//! source. A chain of `&&` or `||` counts as one level, however long. Knows neither types nor functions.
 
 use super::ast::{Arithmetic, Binary, Call, Comparison, Expr, Kind};
 use super::error::ExprError;
@@ -9,13 +9,13 @@ use super::lexer::{Spanned, Token, tokens};
 use super::value::{Text, Value};
 use std::ops::Range;
 
-/// Levels that an expression may have.
+/// The largest depth of an expression.
 pub(super) const DEPTH_MAX: usize = 64;
 
-/// Elements that a list or a map may be written with, arguments that a call may have.
+/// The largest number of elements of a list or map, and of arguments of a call.
 pub(super) const ELEMENTS_MAX: usize = 4_096;
 
-/// Reads a whole source.
+/// Parses a whole source.
 pub(super) fn parse(source: &str) -> Result<Expr, ExprError> {
     let mut parser = Parser { tokens: tokens(source)?, at: 0, depth: 0 };
     let expr = parser.expression()?;
@@ -78,12 +78,12 @@ impl Parser {
             Token::Int(_) | Token::Uint(_) | Token::Double(_) => "a number".to_owned(),
             Token::End => "the end".to_owned(),
         };
-        // A word that other languages have for an operator stands before what is not understood, or is it.
+        // The unexpected token, or the one before it, may be an operator of another language.
         let before = self.at.checked_sub(1).map(|before| &self.tokens[before]);
         if let Some((Token::Word(word), span)) = before
             && word.eq_ignore_ascii_case("not")
         {
-            return ExprError::new(span.clone(), format!("`{word}` is no operator here")).help("write `!`");
+            return ExprError::new(span.clone(), format!("`{word}` is not an operator")).help("write `!`");
         }
         let error = ExprError::new(span.clone(), format!("expected {what}, found {found}"));
         let before = before.map(|(token, _)| token);
@@ -111,13 +111,13 @@ impl Parser {
                 _ => error,
             },
             Token::Symbol(">") if before == Some(&Token::Symbol("<")) => error.help("write `!=`"),
-            Token::Symbol(",") if what == "`)`" => error.help("a list is written in brackets: [\"a\", \"b\"]"),
+            Token::Symbol(",") if what == "`)`" => error.help("write a list in brackets: [\"a\", \"b\"]"),
             Token::Symbol("{") => error.help("write a map as a value of its own: {\"name\": value}"),
             _ => error,
         }
     }
 
-    /// One level down, refused where no stack is promised.
+    /// Goes one level down, up to [`DEPTH_MAX`].
     fn deeper<T>(&mut self, inner: impl FnOnce(&mut Parser) -> Result<T, ExprError>) -> Result<T, ExprError> {
         if self.depth == DEPTH_MAX {
             return Err(too_deep(self.span()));
@@ -196,8 +196,8 @@ impl Parser {
     }
 
     fn too_large(&self) -> ExprError {
-        ExprError::new(self.span(), "a number that no int holds")
-            .help("append `u` for a uint, or write it as a double: 1e19")
+        ExprError::new(self.span(), "a number outside the range of int")
+            .help("for a uint, append `u`; for a double, write 1e19")
     }
 
     fn member(&mut self) -> Result<Expr, ExprError> {
@@ -237,8 +237,8 @@ impl Parser {
                 (_, span) => Err(ExprError::new(span, "expected a name")),
             },
             _ => {
-                let error = self.expected("a name behind the dot");
-                Err(error.help("a name with other characters is written in brackets: labels[\"a.b\"]"))
+                let error = self.expected("a name after the dot");
+                Err(error.help("write a name with other characters in brackets: labels[\"a.b\"]"))
             }
         }
     }
@@ -316,7 +316,7 @@ impl Parser {
                     return Err(self.expected(&format!("`,` or `{close}`")));
                 }
             } else if close == ")" && self.is(close) {
-                return Err(self.expected("an argument behind the comma"));
+                return Err(self.expected("an argument after the comma"));
             }
         }
     }

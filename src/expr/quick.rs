@@ -1,6 +1,6 @@
-//! The comparisons that most conditions are made of, a field with a constant, straight on the bytes of the field.
+//! Fast path for the most common comparisons, a field with a constant, directly on the bytes of the field.
 //!
-//! Guarantees: answers as the evaluator would, or not at all; the evaluator is asked then. Makes no values.
+//! Guarantees: returns the same result as the evaluator, or none, and then the evaluator decides. Makes no values.
 
 use super::ast::Comparison;
 use super::eval::FieldValue;
@@ -8,10 +8,10 @@ use super::value::{Text, Value};
 use memchr::memchr;
 use std::cmp::Ordering;
 
-/// Digits of an integer that is read here; longer ones may not fit.
+/// The largest number of digits of an integer that is handled here; longer ones may not fit.
 const DIGITS_MAX: usize = 18;
 
-/// Whether `field comparison constant` holds, where that shows without making a value of the field.
+/// The result of `field comparison constant`, if it can be decided on the bytes.
 #[inline]
 pub(super) fn compare(comparison: Comparison, field: FieldValue<'_>, constant: &Value<'_>) -> Option<bool> {
     let FieldValue::Json(json) = field else { return None };

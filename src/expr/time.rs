@@ -1,7 +1,7 @@
-//! Moments and durations as text: RFC 3339, and lengths such as `1h30m`.
+//! Timestamps and durations as strings: RFC 3339, and durations such as `1h30m`.
 //!
-//! Guarantees: reads and writes without a table of zones; a moment is within the years 1 to 9999, a duration within ten thousand
-//! years, everything beyond is refused. Leap seconds are refused, as the language's reference does.
+//! Guarantees: needs no time zone table. A timestamp is within the years 1 to 9999, and a duration within ten thousand years;
+//! everything beyond is rejected. Leap seconds are rejected, as in the reference implementation.
 
 use crate::codec::calendar::date_of;
 pub(super) use crate::codec::rfc3339::read as read_timestamp;
@@ -11,17 +11,17 @@ const SECOND: i128 = 1_000_000_000;
 
 const DURATION_MAX: i128 = 315_576_000_000 * SECOND;
 
-/// The moment, if it is one that the language has.
+/// The timestamp, if it is in range.
 pub(super) fn timestamp(nanos: i128) -> Option<i128> {
     MOMENTS.contains(&nanos).then_some(nanos)
 }
 
-/// The duration, if it is one that the language has.
+/// The duration, if it is in range.
 pub(super) fn duration(nanos: i128) -> Option<i128> {
     (-DURATION_MAX..=DURATION_MAX).contains(&nanos).then_some(nanos)
 }
 
-/// Writes a moment as RFC 3339 in UTC, with as many digits behind the second as it needs.
+/// Writes a timestamp as RFC 3339 in UTC, with as many fractional digits as needed.
 pub(super) fn write_timestamp(nanos: i128) -> String {
     let parts = Parts::of(nanos);
     let Parts { year, month, day, hour, minute, second, .. } = parts;
@@ -36,7 +36,7 @@ fn fraction(nanos: u32) -> String {
     }
 }
 
-/// A moment taken apart, UTC.
+/// The parts of a timestamp, in UTC.
 pub(super) struct Parts {
     pub year: i32,
     pub month: u32,
@@ -78,7 +78,7 @@ impl Parts {
     }
 }
 
-/// Units of durations; a longer spelling before one that it ends with or begins with.
+/// Units of durations; a longer spelling comes before one that it starts or ends with.
 const UNITS: [(&str, i128); 7] = [
     ("ns", 1),
     ("us", 1_000),

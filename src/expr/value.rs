@@ -1,8 +1,8 @@
-//! Values of the language: what a field, a literal or an operation stands for.
+//! Values of the language: of fields, literals and operations.
 //!
-//! Guarantees: strings, lists and maps of an event stay where they are, spelled as they came; escapes are read while comparing,
-//! and nothing is allocated for it. Numbers compare on one line, exactly, whatever their types. Values of different kinds are
-//! unequal, which is no error. Text that is not UTF-8 compares by its bytes and counts each broken sequence as one character.
+//! Guarantees: strings, lists and maps of an event are not copied. Escapes are decoded while comparing, without allocation.
+//! Numbers of different types are compared exactly. Values of different types are unequal, which is not an error. Strings that
+//! are not UTF-8 are compared by their bytes, and each invalid sequence counts as one character.
 
 use super::error::EvalError;
 use super::json::{distinct, entries, value_of};
@@ -10,7 +10,7 @@ use crate::codec::json::{Elements, find_last_field, pieces};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// Levels of nested values that a comparison follows.
+/// The largest depth of a comparison.
 const DEPTH_MAX: usize = 128;
 
 /// A value.
@@ -33,9 +33,9 @@ pub enum Value<'a> {
 /// A string.
 #[derive(Clone, Debug)]
 pub enum Text<'a> {
-    /// As it reads.
+    /// Without escapes.
     Plain(&'a [u8]),
-    /// The body of a JSON string that holds escapes.
+    /// The body of a JSON string with escapes.
     Escaped(&'a [u8]),
     /// Computed.
     Owned(Vec<u8>),
@@ -44,9 +44,9 @@ pub enum Text<'a> {
 /// A list.
 #[derive(Clone, Debug)]
 pub enum List<'a> {
-    /// A JSON array as it is spelled.
+    /// A JSON array as written in the event.
     Json(&'a [u8]),
-    /// Part of the expression.
+    /// A literal of the expression.
     Shared(&'a [Value<'a>]),
     /// Computed.
     Built(Vec<Value<'a>>),
@@ -55,16 +55,16 @@ pub enum List<'a> {
 /// A map.
 #[derive(Clone, Debug)]
 pub enum Map<'a> {
-    /// A JSON object as it is spelled.
+    /// A JSON object as written in the event.
     Json(&'a [u8]),
-    /// Part of the expression.
+    /// A literal of the expression.
     Shared(&'a [(Value<'a>, Value<'a>)]),
-    /// Computed; no key twice.
+    /// Computed, without duplicate keys.
     Built(Vec<(Value<'a>, Value<'a>)>),
 }
 
 impl<'a> Text<'a> {
-    /// The string as it reads; `buffer` holds it if it has to be written somewhere.
+    /// The unescaped string, stored in `buffer` if it has escapes.
     pub fn read<'b>(&'b self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
         match self {
             Text::Plain(bytes) => bytes,
@@ -80,7 +80,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The string as it reads, copied only if it has escapes or was computed.
+    /// The unescaped string, copied only if it has escapes or was computed.
     pub fn decoded(&self) -> Cow<'a, [u8]> {
         match self {
             Text::Plain(bytes) => Cow::Borrowed(bytes),
@@ -99,7 +99,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// How it compares by its bytes, which for UTF-8 is the order of the characters.
+    /// Compares by bytes, which for UTF-8 is the order of the characters.
     pub fn compare(&self, other: &Text<'_>) -> Ordering {
         match (self.plain(), other.plain()) {
             (Some(left), Some(right)) => left.cmp(right),
@@ -121,7 +121,7 @@ impl<'a> Text<'a> {
         order.then(if rest.is_empty() { Ordering::Equal } else { Ordering::Less })
     }
 
-    /// Whether it reads as `other`.
+    /// Whether it equals `other`.
     pub fn equals(&self, other: &Text<'_>) -> bool {
         match (self.plain(), other.plain()) {
             (Some(left), Some(right)) => left == right,
@@ -142,7 +142,7 @@ impl<'a> Text<'a> {
         same && rest.is_empty()
     }
 
-    /// Characters.
+    /// The number of characters.
     pub fn characters(&self) -> usize {
         let count = |bytes: &[u8]| {
             let chunks = bytes.utf8_chunks();
@@ -159,7 +159,7 @@ impl<'a> Text<'a> {
 }
 
 impl<'a> List<'a> {
-    /// Elements.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
             List::Json(json) => Elements::of(json).into_iter().flatten().count(),
@@ -168,7 +168,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -185,7 +185,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Hands out the elements until `take` has seen enough.
+    /// Passes the elements to `take` until it stops.
     pub fn each(&self, mut take: impl FnMut(Value<'a>) -> Result<bool, EvalError>) -> Result<(), EvalError> {
         match self {
             List::Json(json) => {
@@ -215,7 +215,7 @@ impl<'a> List<'a> {
 }
 
 impl<'a> Map<'a> {
-    /// Keys.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         match self {
             Map::Json(json) => distinct(json).len(),
@@ -224,7 +224,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -267,7 +267,7 @@ fn find<'m, 'a>(entries: &'m [(Value<'a>, Value<'a>)], key: &Value<'_>) -> Resul
 }
 
 impl<'a> Value<'a> {
-    /// The same value without a copy of what it owns.
+    /// The same value, borrowed.
     pub fn view<'b>(&'b self) -> Value<'b> {
         match self {
             Value::String(Text::Owned(bytes)) => Value::String(Text::Plain(bytes)),
@@ -277,7 +277,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same value with everything that it refers to.
+    /// The same value, owned.
     pub fn into_owned(self) -> Result<Value<'static>, EvalError> {
         Ok(match self {
             Value::Null => Value::Null,
@@ -303,7 +303,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// Whether both are the same, as `==` has it.
+    /// Whether both are equal, as `==` defines it.
     pub fn equals(&self, other: &Value<'_>) -> Result<bool, EvalError> {
         self.equals_below(other, 0)
     }
@@ -324,7 +324,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// How two numbers compare; nothing if one is no number.
+    /// Compares two numbers; none if one is not a number.
     fn number_order(&self, other: &Value<'_>) -> Option<Ordering> {
         Some(match (self, other) {
             (Value::Int(left), Value::Int(right)) => left.cmp(right),
@@ -336,7 +336,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// An int or a uint as a number of the width that holds both.
+    /// An int or a uint in a width that holds both.
     pub(super) fn integer(&self) -> Option<i128> {
         match self {
             Value::Int(value) => Some(i128::from(*value)),
@@ -349,7 +349,7 @@ impl<'a> Value<'a> {
         matches!(self, Value::Int(_) | Value::Uint(_) | Value::Double(_))
     }
 
-    /// How both compare, as `<` has it; nothing if one is not a number (NaN).
+    /// Compares as `<` defines it; none if one is NaN.
     pub(super) fn order(&self, other: &Value<'_>, symbol: &'static str) -> Result<Option<Ordering>, EvalError> {
         Ok(Some(match (self, other) {
             (Value::Bool(left), Value::Bool(right)) => left.cmp(right),
@@ -368,7 +368,7 @@ fn double_order(double: f64, integer: i128) -> Option<Ordering> {
     if double.is_nan() {
         return None;
     }
-    // Beyond 2^64 the integers end; below, the whole part of a double is exact.
+    // No integer is beyond 2^64. Below, the whole part of a double is exact.
     if double >= 18_446_744_073_709_551_616.0 {
         return Some(Ordering::Greater);
     }
@@ -385,7 +385,7 @@ fn lists_equal(left: &List<'_>, right: &List<'_>, depth: usize) -> Result<bool, 
         return Ok(false);
     }
     if let (List::Json(left), List::Json(right)) = (left, right) {
-        // Both walks go on side by side, where an index would begin anew for every element.
+        // Both lists are walked in parallel; an index would start again for every element.
         let pairs = Elements::of(left).into_iter().flatten().zip(Elements::of(right).into_iter().flatten());
         for (left, right) in pairs {
             if !value_of(left)?.equals_below(&value_of(right)?, depth + 1)? {
@@ -410,7 +410,7 @@ fn maps_equal(left: &Map<'_>, right: &Map<'_>, depth: usize) -> Result<bool, Eva
         return Ok(false);
     }
     let right = right.entries()?;
-    // Sorted keys meet their counterparts at once; only maps of an expression, which are small, may need a search.
+    // Sorted keys match directly; only map literals, which are small, may need a search.
     for (position, (key, value)) in left.iter().enumerate() {
         let other = match right.get(position) {
             Some((candidate, other)) if candidate.equals(key)? => Some(other),

@@ -1,7 +1,7 @@
-//! `parse: json`: an event is an object of JSON, and its fields are the event's fields.
+//! `parse: json`: an event is a JSON object, and its fields become the fields of the event.
 //!
-//! Guarantees: what is valid leaves byte for byte as it came, apart from fields that are changed; of a key that occurs twice the
-//! last one counts. Anything else, an array or a number too, is an event that cannot be parsed.
+//! Guarantees: fields that no transform changes are written byte for byte as they were read. If a key occurs twice, the last
+//! one counts. Anything else, such as an array or a number, cannot be parsed.
 
 use super::OnError;
 use schemars::JsonSchema;
@@ -11,6 +11,6 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// What happens to an event that is no object of JSON.
+    /// What happens to a line that is not a JSON object.
     pub on_error: OnError,
 }

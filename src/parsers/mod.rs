@@ -1,4 +1,4 @@
-//! Parsers: how the bytes of an event become fields.
+//! Parsers: they turn the bytes of an event into fields.
 
 pub mod json;
 
@@ -10,18 +10,18 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use std::fmt;
 
-/// What an input says of its events.
+/// What an input specifies about its events.
 #[derive(Clone, Debug)]
 pub struct Events {
-    /// The names of what it knows of them.
+    /// The names of the fields that it adds.
     pub fields: FieldNames,
-    /// What their source is.
+    /// The kind of their source.
     pub kind: EnvelopeKind,
     /// How they are parsed.
     pub parse: Option<Parse>,
-    /// The zone of their times that say none, if it is not that of the process.
+    /// The time zone of times that do not name one, if it is not that of the process.
     pub timezone: Option<Timezone>,
-    /// The longest of them, in bytes.
+    /// The largest size of an event, in bytes.
     pub bytes_max: usize,
 }
 
@@ -29,19 +29,19 @@ pub struct Events {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// It stays, as text in the field of the message, with the reason in `parse_error`.
+    /// The event is kept, with its text in the field of the message and the reason in `parse_error`.
     #[default]
     Keep,
-    /// It is dropped.
+    /// The event is dropped.
     Drop,
-    /// It goes to the dead letter queue.
+    /// The line goes to the dead letter queue.
     DeadLetter,
 }
 
-/// How events are parsed: the name of a format, or a map from it to its settings.
+/// How events are parsed: the name of a format, or a map from the format to its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parse {
-    /// Objects of JSON, one an event.
+    /// JSON: one object per event.
     Json(json::Settings),
 }
 
@@ -72,7 +72,9 @@ impl<'de> Deserialize<'de> for Parse {
                 };
                 match map.next_key::<String>()? {
                     None => Ok(parse),
-                    Some(second) => Err(A::Error::custom(format!("`{second}` is a second format; an event has one"))),
+                    Some(second) => {
+                        Err(A::Error::custom(format!("`{second}` is a second format, but an event has only one")))
+                    }
                 }
             }
         }

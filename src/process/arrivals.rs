@@ -1,7 +1,7 @@
-//! Events of one input on one shard, as they become records: parsed once for a batch, then handed out for each pipeline.
+//! The events of one input on one shard, as they become records: parsed once per batch, then passed to each pipeline.
 //!
-//! Guarantees: each record begins with the event as the input made it, whatever was done to it before. What cannot be parsed is a
-//! record of its text with the reason in `parse_error`, or none, as the input says.
+//! Guarantees: each record starts with the event as the input made it, whatever another pipeline did to it. A line that cannot
+//! be parsed becomes a record of its text with the reason in `parse_error`, or no record, as the input is configured.
 
 use crate::codec::calendar::rfc3339_micros;
 use crate::codec::envelope::{EnvelopeKind, push_string};
@@ -18,7 +18,7 @@ use tailwater_shards::record::{Place, Record, Workshop};
 use tailwater_shards::scan::json::{Lines, NodeId, Parser, explain};
 use tailwater_shards::shape::{Edit, EditId, Meta, Shapes};
 
-/// The field that says why an event could not be parsed.
+/// The field for the reason why an event could not be parsed.
 const PARSE_ERROR: &str = "parse_error";
 
 /// Events of an input on one shard.
@@ -27,25 +27,25 @@ pub(super) struct Arrivals {
     lines: Lines,
     workshop: Workshop,
     parse_error: EditId,
-    /// Leaves of an event what those have that verbs make.
+    /// Reduces an event to the fields that events made by transforms have.
     made: EditId,
     host: Vec<u8>,
-    /// Events that could not be parsed and are in no tally yet.
+    /// Events that could not be parsed and are not counted yet.
     unparsed: u64,
 }
 
 /// An event of a batch.
 pub(super) enum Arrival<'a> {
-    /// As a record.
+    /// A record.
     Record(Record<'a>),
-    /// It could not be parsed and is dropped for that.
+    /// It could not be parsed and is dropped.
     Dropped,
-    /// It could not be parsed and is in the dead letter queue for that.
+    /// It could not be parsed and is in the dead letter queue.
     DeadLetter,
 }
 
 impl Arrivals {
-    /// Events as the input describes them. `open` prepares what works on them: names and edits are known before events are.
+    /// Opens the events of an input. `open` opens what processes them: names and edits are known before events arrive.
     pub fn open<T>(events: &Events, facts: &Facts, open: impl FnOnce(&mut Opening<'_>) -> T) -> (Arrivals, T) {
         let text = match &events.fields.message {
             FieldName::Named(name) => Some(name.as_str()),
@@ -90,7 +90,7 @@ impl Arrivals {
         }
     }
 
-    /// Gives up the events of the batch that was begun that could not be parsed, if that is what becomes of them.
+    /// Dead-letters the events of the current batch that cannot be parsed, if the input is configured to.
     pub fn dead_letters(&mut self, batch: &Batch, letters: &mut Letters) {
         if !matches!(self.parser, Some((_, OnError::DeadLetter))) {
             return;
@@ -110,7 +110,7 @@ impl Arrivals {
         }
     }
 
-    /// The event at `index` of the batch that was begun.
+    /// The event at `index` of the current batch.
     #[inline]
     pub fn event<'a>(&'a mut self, batch: &'a Batch, index: usize) -> Arrival<'a> {
         let (chunk, event) = (batch.chunk.bytes(), batch.events[index]);
@@ -133,7 +133,7 @@ impl Arrivals {
         }
     }
 
-    /// Prepares for events that verbs make.
+    /// Prepares for events that transforms make.
     pub fn begin_made(&mut self, now: Timestamp) {
         let metas = &mut self.workshop.metas;
         metas.clear();
@@ -141,26 +141,26 @@ impl Arrivals {
         metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
     }
 
-    /// An event for a verb to fill.
+    /// An event for a transform to fill.
     pub fn made(&mut self, now: Timestamp) -> Record<'_> {
         let mut record = self.workshop.text(b"", Place { timestamp: now, offset: 0 });
         record.edit(self.made);
         record
     }
 
-    /// Why the event at `index` could not be parsed, if it could not.
+    /// Why the event at `index` could not be parsed; none if it could.
     pub fn fault(&self, batch: &Batch, index: usize) -> Option<String> {
         let bad = self.parser.is_some() && self.lines.lines[index].node == NodeId::BAD;
         bad.then(|| fault(&batch.chunk.bytes()[batch.events[index].range()]))
     }
 
-    /// Events whose bytes were replaced, and events that could not be parsed, since the last call.
+    /// The numbers of events whose bytes were replaced, and of events that could not be parsed, since the last call.
     pub fn take_counts(&mut self) -> (u64, u64) {
         (self.workshop.take_replaced(), std::mem::take(&mut self.unparsed))
     }
 }
 
-/// What the input knows of its events, and under which names.
+/// The fields that the input adds to its events, and their names.
 fn metas(events: &Events) -> Vec<(Meta, &str)> {
     let fields = &events.fields;
     let of_file = events.kind == EnvelopeKind::File;
@@ -183,15 +183,15 @@ fn push_timestamp(timestamp: Timestamp, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Said where the parser refuses an event in which nothing wrong is found.
+/// The reason if the parser rejects an event but no fault is found in it.
 const UNEXPLAINED: &str = "it is not read as JSON";
 
-/// Why an event is no object of JSON.
+/// Why an event is not a JSON object.
 fn fault(text: &[u8]) -> String {
     explain(text).map_or_else(|| UNEXPLAINED.to_owned(), |fault| fault.to_string())
 }
 
-/// Appends why an event is no object of JSON. The reasons are fixed texts that need no escaping.
+/// Appends why an event is not a JSON object. The reasons are constants that need no escaping.
 fn push_fault(text: &[u8], out: &mut Vec<u8>) {
     let written = match explain(text) {
         Some(fault) => write!(out, "\"{fault}\""),

@@ -1,7 +1,7 @@
-//! The fields of an event for people to look at, and what is different between two of them.
+//! The fields of an event, for people, and the differences between two events.
 //!
-//! Guarantees: values are JSON as it stands in the event's line, so numbers that no program can hold show as they are; an event
-//! of very many fields costs no more for each of them than a small one. Not for the way of events: it allocates for each field.
+//! Guarantees: values are the JSON in the event's line, so numbers outside every numeric type are shown unchanged. The cost per
+//! field does not grow with the number of fields. Not for normal processing: it allocates for each field.
 
 use crate::codec::json::{Fields, unescape_json};
 use crate::codec::path::{Path, Segment, find_path};
@@ -14,7 +14,7 @@ use tailwater_shards::scan::escape_json_into;
 pub struct EventFields(pub Vec<(String, String)>);
 
 impl EventFields {
-    /// Of an event as it is now.
+    /// The fields of an event in its current state.
     pub fn of(record: &Record<'_>) -> EventFields {
         let all = record.fields().iter().map(|field| {
             let name = String::from_utf8_lossy(record.name(field.key)).into_owned();
@@ -27,7 +27,7 @@ impl EventFields {
         EventFields(all.collect())
     }
 
-    /// Of an object of JSON; none if it is something else. Of a key that occurs twice the last one counts.
+    /// The fields of a JSON object; none if it is something else. If a key occurs twice, the last one counts.
     pub fn of_json(json: &str) -> Option<EventFields> {
         let mut all: Vec<(String, String)> = Vec::new();
         for (name, value) in Fields::of(json.as_bytes())? {
@@ -46,14 +46,14 @@ impl EventFields {
         Some(EventFields(all))
     }
 
-    /// The value of a field. Looks at one after the other: for all fields there is [`EventFields::by_name`].
+    /// The value of a field. Searches linearly; to look up many fields, use [`EventFields::by_name`].
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, json)| json.as_str())
     }
 
     /// The values by their names.
     fn by_name(&self) -> HashMap<&str, &str> {
-        // Of names that are the same once what is no text in them is replaced, the first one counts, as for `get`.
+        // Of names that are equal after invalid UTF-8 is replaced, the first one counts, as in `get`.
         self.0.iter().rev().map(|(name, json)| (name.as_str(), json.as_str())).collect()
     }
 
@@ -63,7 +63,7 @@ impl EventFields {
         if path.rest().is_empty() { Some(json) } else { find_path(json, path.rest()) }
     }
 
-    /// An object of JSON with these fields.
+    /// A JSON object with these fields.
     pub fn to_json(&self) -> String {
         let fields: Vec<String> =
             self.0.iter().map(|(name, json)| format!("{}:{json}", quoted(name.as_bytes()))).collect();
@@ -79,18 +79,19 @@ pub fn quoted(text: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// One difference: a value that is gone, new, or another one.
+/// One difference: a removed, added or changed value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// The path.
     pub path: Path,
-    /// The JSON that was there.
+    /// The JSON before.
     pub before: Option<String>,
-    /// The JSON that is there.
+    /// The JSON after.
     pub after: Option<String>,
 }
 
-/// What is different: first what is gone or has another value, then what is new. Objects that both have are compared inside.
+/// The differences: first removed and changed values, then added ones. Objects that both events have are compared field by
+/// field.
 pub fn changes(before: &EventFields, after: &EventFields, same: &dyn Fn(&str, &str) -> bool) -> Vec<Change> {
     let mut found = Vec::new();
     compare(None, before, after, same, &mut found);

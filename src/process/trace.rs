@@ -1,9 +1,9 @@
-//! Events on their way through pipelines, watched: what each verb changed, which outputs take an event, and why.
+//! Traces events through pipelines: what each transform changed, which outputs accept an event, and why.
 //!
-//! Guarantees: what is shown is what runs. Events become records, verbs work on them and outputs are chosen by the code that the
-//! processor of the input runs; only the fusion of neighbours is left out, and the branches of `if` are entered here so that the
-//! verbs inside show too. Reasons of failures come from asking the condition or the verb once more about the fields of the event. Not for the
-//! way of events: it allocates for each field.
+//! Guarantees: the trace shows what really runs. Events become records, transforms run and outputs are chosen by the same code
+//! as in normal processing. Only the fusion of adjacent transforms is left out, and the branches of `if` are entered here, so
+//! that the transforms inside are visible too. To get the reason of a failure, the condition or transform is asked again about
+//! the fields of the event. Not for normal processing: it allocates for each field.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -20,94 +20,94 @@ use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::record::Record;
 
-/// The pipelines of one input, watched.
+/// The traced pipelines of one input.
 pub struct Tracer {
     arrivals: Arrivals,
     chains: Vec<Traced>,
 }
 
-/// What became of an event.
+/// The trace of an event.
 pub struct EventTrace {
-    /// As it came.
+    /// The original bytes.
     pub original: Vec<u8>,
     /// Why it could not be parsed.
     pub fault: Option<String>,
-    /// Whether it goes to the dead letter queue for that.
+    /// Whether it therefore goes to the dead letter queue.
     pub given_up: bool,
-    /// Its fields before any verb; none if no pipeline has it, because it could not be parsed.
+    /// Its fields before any transform; none if no pipeline receives it, because it could not be parsed.
     pub fields: Option<EventFields>,
-    /// In each pipeline, in their order; none in any if it has no fields.
+    /// The trace in each pipeline, in their order; empty if it has no fields.
     pub pipelines: Vec<PipelineTrace>,
 }
 
-/// An event that a verb made.
+/// The trace of an event that a transform made.
 pub struct MadeTrace {
-    /// The place of the pipeline.
+    /// The index of the pipeline.
     pub pipeline: usize,
-    /// What became of it from there.
+    /// The trace from there on.
     pub trace: PipelineTrace,
 }
 
-/// What became of an event in one pipeline.
+/// The trace of an event in one pipeline.
 pub struct PipelineTrace {
-    /// The verbs that worked on it.
+    /// The transforms that ran on it.
     pub steps: Vec<StepTrace>,
     /// How it ended.
     pub end: End,
-    /// What each output of the pipeline says to it, in their order; none if it does not get that far.
+    /// The decision of each output of the pipeline, in their order; empty if the event does not get that far.
     pub routes: Vec<RouteTrace>,
 }
 
 /// How an event ends in a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The last of the steps dropped it.
+    /// The last step dropped it.
     Dropped,
-    /// The last of the steps counted it in an event that it makes later.
+    /// The last step counted it in an event that it makes later.
     Aggregated,
-    /// The last of the steps gave it up to the dead letter queue, for this reason.
+    /// The last step sent it to the dead letter queue, with this reason.
     DeadLetter(String),
-    /// No output takes it.
+    /// No output accepts it.
     Untaken,
-    /// Its line has so many bytes, more than the log takes.
+    /// Its line has this many bytes, which exceeds the limit for an event.
     Oversized(usize),
     /// It goes to outputs, as this line.
     Line(String),
 }
 
-/// What a verb did to an event.
+/// What a transform did to an event.
 pub struct StepTrace {
-    /// Its place among the verbs, from 1: `2`, or `2.then.1` inside of an `if`.
+    /// Its place in the list of transforms, from 1: `2`, or `2.then.1` inside an `if`.
     pub place: String,
-    /// Inside of how many `if`s it is.
+    /// The number of `if`s around it.
     pub depth: usize,
-    /// The verb.
+    /// The name of the transform.
     pub verb: &'static str,
-    /// Its condition, for verbs that have one.
+    /// Its condition, if it has one.
     pub condition: Option<String>,
-    /// For an `if`, whether its condition holds.
+    /// For an `if`, whether its condition is true.
     pub side: Option<bool>,
-    /// What became of the event then.
+    /// What happened to the event then.
     pub verdict: Verdict,
     /// Whether it made the event.
     pub made: bool,
     /// What it changed.
     pub changes: Vec<Change>,
-    /// Why it, or its condition, could not do its work, or why it let the event go, where that is not what it is for.
+    /// Why it or its condition failed, or why it dropped the event if that is not its purpose.
     pub failure: Option<String>,
 }
 
-/// What an output says to an event.
+/// The decision of an output about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTrace {
-    /// Whether it takes the event.
+    /// Whether it accepts the event.
     pub taken: bool,
     /// Why, or why not.
     pub why: String,
 }
 
 impl Tracer {
-    /// Watches events of an input in pipelines with these chains.
+    /// Traces events of an input in pipelines with these chains.
     pub fn new(events: &Events, chains: &[Arc<Chain>], facts: &Facts) -> Tracer {
         let line_bytes_max = line_bytes_max(events);
         let (arrivals, chains) = Arrivals::open(events, facts, |opening| {
@@ -122,12 +122,12 @@ impl Tracer {
         Tracer { arrivals, chains }
     }
 
-    /// What becomes of the events of a batch, which must be asked for once each and in their order: verbs remember.
+    /// Starts a batch. Each of its events must be traced once and in order, because transforms have state.
     pub fn begin(&mut self, batch: &Batch) {
         self.arrivals.begin(batch);
     }
 
-    /// What becomes of the event at `index` of the batch that was begun.
+    /// Traces the event at `index` of the current batch.
     pub fn event(&mut self, batch: &Batch, index: usize) -> EventTrace {
         let mut trace = EventTrace {
             original: batch.event(index).to_vec(),
@@ -149,7 +149,8 @@ impl Tracer {
         trace
     }
 
-    /// Events that verbs make by themselves at this moment; with `last` all that they still can. A batch is begun behind it.
+    /// Events that transforms make at this time; with `last`, all that they still can make. A batch must be started again
+    /// afterwards.
     pub fn made(&mut self, now: Now) -> Vec<MadeTrace> {
         self.arrivals.begin_made(now.time);
         let mut all = Vec::new();
@@ -169,7 +170,7 @@ struct Traced {
     line_bytes_max: usize,
 }
 
-/// A verb as it is configured and as it runs.
+/// A transform, its configuration and its instance.
 enum TracedVerb {
     Verb { step: Step, transform: Box<dyn Transform> },
     If { condition: Condition, open: OpenCondition, then: Vec<TracedVerb>, otherwise: Vec<TracedVerb> },
@@ -195,7 +196,7 @@ impl Traced {
         self.end(verdict, record, steps)
     }
 
-    /// The next event that a verb makes.
+    /// The next event that a transform makes.
     fn make(&mut self, mut record: Record<'_>, now: Now) -> Option<PipelineTrace> {
         let mut steps = Vec::new();
         let verdict = Way { above: "", depth: 0 }.make(&mut self.verbs, now, &mut record, &mut steps)?;
@@ -226,14 +227,14 @@ impl Traced {
     }
 }
 
-/// Where a list of verbs stands: at the top, or on a side of an `if`.
+/// The place of a list of transforms: at the top level, or in a branch of an `if`.
 struct Way<'a> {
     above: &'a str,
     depth: usize,
 }
 
 impl Way<'_> {
-    /// Gives an event to verbs from the one at `first` on, until one does not keep it.
+    /// Runs the transforms on an event, from the one at `first` on, until one does not keep it.
     fn run(
         &self,
         verbs: &mut [TracedVerb],
@@ -281,7 +282,7 @@ impl Way<'_> {
         Verdict::Keep
     }
 
-    /// Makes the next event that one of the verbs has due, and gives it to those behind it.
+    /// Makes the next event that is due in one of the transforms, and runs those behind it on this event.
     fn make(
         &self,
         verbs: &mut [TracedVerb],
@@ -331,7 +332,7 @@ impl Way<'_> {
     }
 }
 
-/// Why a verb failed on an event.
+/// Why a transform failed on an event.
 fn why<'a>(step: &'a Step, before: &Before<'a>) -> Option<String> {
     match condition_of(step) {
         Some(condition) => condition.test(before.find).err(),
@@ -347,26 +348,28 @@ fn condition_of(step: &Step) -> Option<&Condition> {
     }
 }
 
-/// Whether a condition holds for these fields; if it fails, why.
+/// Whether a condition is true for these fields; on failure, why.
 pub fn test(condition: &Condition, fields: &EventFields) -> Result<bool, String> {
     condition.test(&|path| fields.find(path))
 }
 
-/// Why each output takes an event or does not, where `mask` says which do.
+/// Why each output accepts an event or not; `mask` says which do.
 fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields) -> Vec<RouteTrace> {
     let first = chain.first_only.then(|| mask.trailing_zeros() as usize);
     let explain = |(place, route): (usize, &Route)| {
         let taken = mask & 1 << place != 0;
         let why = match route {
-            _ if !taken && first.is_some_and(|first| place > first) => "an output before it took it".to_owned(),
-            Route::Always => "takes all events".to_owned(),
+            _ if !taken && first.is_some_and(|first| place > first) => {
+                "an earlier output accepted the event".to_owned()
+            }
+            Route::Always => "accepts all events".to_owned(),
             Route::When(condition) => match test(condition, fields) {
-                Ok(_) if taken => format!("{} holds", condition.source()),
-                Ok(_) => format!("{} does not hold", condition.source()),
+                Ok(_) if taken => format!("{} is true", condition.source()),
+                Ok(_) => format!("{} is false", condition.source()),
                 Err(why) => format!("{} fails: {why}", condition.source()),
             },
-            Route::Else if taken => "no condition of the others holds".to_owned(),
-            Route::Else => "a condition of another one holds".to_owned(),
+            Route::Else if taken => "the conditions of all other outputs are false".to_owned(),
+            Route::Else => "the condition of another output is true".to_owned(),
         };
         RouteTrace { taken, why }
     };

@@ -1,4 +1,4 @@
-//! `add`: fields with values that the configuration says.
+//! `add`: adds fields with values from the configuration.
 
 use super::pairs::Pairs;
 use super::place::Place;
@@ -12,16 +12,17 @@ use serde::Deserialize;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
-/// Fields and their values: text (in which `{{ field }}`, `{{ hostname }}` and `{{ %Y-%m-%d }}` are filled in), numbers, bools,
-/// null, lists and maps. A field that is there already gets the new value. Texts inside of lists and maps stay as they are written,
-/// `{{ }}` included; `add: {place.rack: "{{ rack }}"}` fills one in inside of an object.
+/// A map from fields to values. A value is a string, number, boolean, null, list or map. If the field already exists, its value
+/// is replaced. In a string, templates are filled in: `{{ field }}`, `{{ hostname }}` and `{{ %Y-%m-%d }}`. Strings inside
+/// lists and maps are not templates: they are added as written. To fill in a template inside an object, name the path: `add:
+/// {place.rack: "{{ rack }}"}`.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Literal>);
 
 impl Verb for Settings {
     const NAME: &'static str = "add";
-    const SUMMARY: &'static str = "adds fields, or replaces their values";
+    const SUMMARY: &'static str = "adds fields to events, or replaces the values of existing fields";
     const EXAMPLE: &'static str = "add: {env: prod, host: \"{{ hostname }}\", place.rack: 7}\n";
 
     fn check(&self) -> Result<(), Mistake> {
@@ -30,7 +31,7 @@ impl Verb for Settings {
             if let Literal::Text(text) = value
                 && let Err(what) = Template::parse(text)
             {
-                let help = "a template looks like \"{{ service }}-{{ %Y-%m-%d }}\"".to_owned();
+                let help = "write a template such as \"{{ service }}-{{ %Y-%m-%d }}\"".to_owned();
                 return Err(Mistake { key: path.to_string(), what, help });
             }
         }
@@ -62,7 +63,7 @@ impl Verb for Settings {
 }
 
 enum Field {
-    /// The same for every event, in a field of the event itself.
+    /// A constant value in a top-level field.
     Shape(EditId),
     Value(Place, Vec<u8>),
     Template(Place, OpenTemplate),

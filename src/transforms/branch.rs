@@ -1,4 +1,4 @@
-//! `if`: verbs for the events for which a condition holds, and others for the rest.
+//! `if`: runs transforms on events that match a condition, and other transforms on the rest.
 
 use super::condition::{Condition, OpenCondition};
 use super::enrich::watched::{Files, Kept};
@@ -12,22 +12,23 @@ use tailwater_shards::batch::SourceKey;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 
-/// A condition and the verbs of its two sides.
+/// A condition and the transforms of its two branches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What decides.
+    /// The condition.
     pub condition: Condition,
-    /// For events for which it holds.
+    /// Transforms for events that match the condition.
     pub then: Vec<Step>,
-    /// For the others.
+    /// Transforms for the other events.
     pub otherwise: Vec<Step>,
 }
 
 impl Settings {
-    /// The verb.
+    /// The name of the transform.
     pub const NAME: &'static str = "if";
-    /// One line.
-    pub const SUMMARY: &'static str = "runs verbs on the events for which a condition holds, and others on the rest";
+    /// What it does, in one line.
+    pub const SUMMARY: &'static str =
+        "runs transforms on the events that match a condition, and other transforms on the rest";
     /// Its entry in `transforms`.
     pub const EXAMPLE: &'static str = "if: status >= 500\nthen: [{add: {alert: true}}]\nelse: [{remove: [stack]}]\n";
 
@@ -46,7 +47,7 @@ impl Settings {
         Ok(Settings { condition, then, otherwise: otherwise.unwrap_or_default() })
     }
 
-    /// Checks the verbs of both sides.
+    /// Checks the transforms of both branches.
     pub fn check(&self) -> Vec<Mistake> {
         let of = |(place, step): (String, &Step)| {
             step.check().into_iter().map(|mistake| mistake.below(&place)).collect::<Vec<_>>()
@@ -54,7 +55,7 @@ impl Settings {
         self.places().flat_map(of).collect()
     }
 
-    /// What runs though it is probably not meant: in the condition, and in the verbs of both sides.
+    /// What is valid but probably a mistake, in the condition and in the transforms of both branches.
     pub fn doubts(&self) -> Vec<Mistake> {
         let own = self.condition.doubt().map(|doubt| doubt.below(Settings::NAME));
         let of = |(place, step): (String, &Step)| {
@@ -63,7 +64,7 @@ impl Settings {
         own.into_iter().chain(self.places().flat_map(of)).collect()
     }
 
-    /// All that keeps the files that the verbs of both sides look things up in from being used.
+    /// Every reason why a lookup file of a transform in either branch cannot be used.
     pub fn check_files(&self, files: &dyn Files) -> Vec<Mistake> {
         let of = |(place, step): (String, &Step)| {
             step.check_files(files).into_iter().map(|mistake| mistake.below(&place)).collect::<Vec<_>>()
@@ -71,7 +72,7 @@ impl Settings {
         self.places().flat_map(of).collect()
     }
 
-    /// The verbs of both sides, and where they stand.
+    /// The transforms of both branches, and their places.
     fn places(&self) -> impl Iterator<Item = (String, &Step)> {
         let sides = [("then", &self.then), ("else", &self.otherwise)].into_iter();
         sides.flat_map(|(side, steps)| {
@@ -79,12 +80,12 @@ impl Settings {
         })
     }
 
-    /// Files that the verbs of both sides look things up in.
+    /// Lookup files of the transforms in both branches.
     pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
         self.then.iter().chain(&self.otherwise).flat_map(Step::kept).collect()
     }
 
-    /// One shard's own instance.
+    /// The instance of one shard.
     pub fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         Box::new(Branch {
             condition: self.condition.open(opening),
@@ -104,13 +105,15 @@ impl JsonSchema for Settings {
             schema.insert("description".to_owned(), text.into());
             schema
         };
-        let condition = described(generator.subschema_for::<Condition>(), "What decides.");
-        let then = described(generator.subschema_for::<Vec<Step>>(), "For the events for which it holds.");
-        let otherwise = described(generator.subschema_for::<Vec<Step>>(), "For the others.");
+        let condition = described(generator.subschema_for::<Condition>(), "The condition.");
+        let then = described(generator.subschema_for::<Vec<Step>>(), "Transforms for events that match the condition.");
+        let otherwise =
+            described(generator.subschema_for::<Vec<Step>>(), "Transforms for the other events. By default none.");
         json_schema!({
             "type": "object",
-            "description": "A condition and the verbs of its two sides. A condition that fails, on a field that is missing for \
-                            example, does not hold, and is counted.",
+            "description": "A condition, the transforms for events that match it (`then`), and the transforms for all other events \
+                            (`else`). If the condition fails, for example because a field is missing, it counts as false and \
+                            `else` runs. The failure is counted.",
             "properties": {"if": condition, "then": then, "else": otherwise},
             "required": ["if", "then"],
             "additionalProperties": false

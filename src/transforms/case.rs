@@ -1,4 +1,4 @@
-//! `lowercase` and `uppercase`: texts in one case.
+//! `lowercase` and `uppercase`: change the case of strings.
 
 use super::place::{Place, push_json};
 use super::text::string;
@@ -9,13 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::{Record, Value};
 
-/// Paths of the fields. Letters of all alphabets are changed, one by one; values that are no text stay as they are.
+/// A list of fields. Letters of all alphabets are changed, one by one. Values that are not strings stay unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(rename = "Lowercase")]
 pub struct Lower(#[schemars(length(min = 1))] pub Vec<Path>);
 
-/// Paths of the fields. Letters of all alphabets are changed, one by one; values that are no text stay as they are.
+/// A list of fields. Letters of all alphabets are changed, one by one. Values that are not strings stay unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(rename = "Uppercase")]
@@ -23,7 +23,7 @@ pub struct Upper(#[schemars(length(min = 1))] pub Vec<Path>);
 
 impl Verb for Lower {
     const NAME: &'static str = "lowercase";
-    const SUMMARY: &'static str = "makes the letters of texts small";
+    const SUMMARY: &'static str = "converts strings to lowercase";
     const EXAMPLE: &'static str = "lowercase: [level, user.email]\n";
     const SAMPLE: &'static str = r#"{"level":"WARN","user":{"email":"Zo\u00c9@Example.com"}}"#;
 
@@ -38,7 +38,7 @@ impl Verb for Lower {
 
 impl Verb for Upper {
     const NAME: &'static str = "uppercase";
-    const SUMMARY: &'static str = "makes the letters of texts capitals";
+    const SUMMARY: &'static str = "converts strings to uppercase";
     const EXAMPLE: &'static str = "uppercase: [level]\n";
     const SAMPLE: &'static str = r#"{"level":"warn","message":"disk is nearly full"}"#;
 
@@ -87,7 +87,7 @@ impl Transform for Case {
     }
 }
 
-/// Writes the text in the other case to `out`. False if it is the same.
+/// Writes the string in the other case to `out`. False if nothing changes.
 fn change(text: &[u8], upper: bool, out: &mut Vec<u8>) -> bool {
     out.clear();
     out.extend_from_slice(text);

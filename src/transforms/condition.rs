@@ -1,7 +1,7 @@
-//! Conditions: expressions of the configuration, tested on events.
+//! Conditions: expressions of the configuration that are evaluated on events.
 //!
-//! Guarantees: compiled once, when the configuration is read; a condition that fails on an event (a field that is missing, a
-//! text where a number is needed) does not hold there, and is counted.
+//! Guarantees: a condition is compiled once, when the configuration is loaded. If it fails on an event (a field is missing, or
+//! is a string where a number is needed), it counts as false, and the failure is counted.
 
 use super::Opening;
 use super::place::Place;
@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use tailwater_shards::record::{Record, Value};
 
-/// A condition as it is written.
+/// A condition as written in the configuration.
 #[derive(Clone, Debug)]
 pub struct Condition(Arc<Program>);
 
@@ -58,18 +58,18 @@ impl JsonSchema for Condition {
 }
 
 impl Condition {
-    /// As it is written.
+    /// The source.
     pub fn source(&self) -> &str {
         self.0.source()
     }
 
-    /// What is odd about it, though it can be tested.
+    /// What is valid but probably a mistake.
     pub fn doubt(&self) -> Option<Mistake> {
         let dashed = self.0.dashed_name().map(|(written, field)| Mistake {
             key: String::new(),
             what: format!("`{written}` is a subtraction"),
             help: format!(
-                "the field is written with backquotes, {field}, and the condition in quotes then; to subtract, put blanks \
+                "to name the field, write it in backquotes, {field}, and put the condition in quotes; to subtract, put spaces \
                  around the dash"
             ),
         });
@@ -79,15 +79,15 @@ impl Condition {
         })
     }
 
-    /// Whether it holds where `get` gives the JSON at a path; if it fails, why. For people who ask about one event: shards
-    /// [`Condition::open`] it.
+    /// Whether it is true for an event whose fields `get` returns as JSON; on failure, why. For showing a single event to
+    /// people: shards use [`Condition::open`].
     pub fn test<'a>(&'a self, get: &'a dyn Fn(&Path) -> Option<&'a [u8]>) -> Result<bool, String> {
         let fields = Lookup { paths: self.0.paths(), get };
         let told = self.0.test(&fields, &mut self.0.scratch());
         told.map_err(|error| format!("{} ({})", self.0.explain(error), error.reason()))
     }
 
-    /// Prepared for one shard.
+    /// Opens it on one shard.
     pub fn open(&self, opening: &mut Opening<'_>) -> OpenCondition {
         OpenCondition {
             places: self.0.paths().iter().map(|path| Place::new(path, opening)).collect(),
@@ -114,7 +114,7 @@ pub struct OpenCondition {
     program: Arc<Program>,
     places: Vec<Place>,
     scratch: Scratch,
-    /// Events on which it failed.
+    /// The number of events on which it failed.
     failures: u64,
 }
 
@@ -133,7 +133,7 @@ impl Fields for View<'_> {
 }
 
 impl OpenCondition {
-    /// Whether it holds for the event.
+    /// Whether it is true for the event.
     #[inline]
     pub fn holds(&mut self, record: &Record<'_>) -> bool {
         let view = View { record, places: &self.places };
@@ -143,7 +143,7 @@ impl OpenCondition {
         })
     }
 
-    /// Events on which it failed since the last call.
+    /// The number of events on which it failed since the last call.
     pub fn take_failures(&mut self) -> u64 {
         std::mem::take(&mut self.failures)
     }

@@ -1,4 +1,4 @@
-//! `convert`: values of another type.
+//! `convert`: changes the type of values.
 
 use super::number::{float, int};
 use super::pairs::Pairs;
@@ -20,40 +20,42 @@ use std::fmt;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Record, Value};
 
-/// Fields and the type that their values get: `int`, `float`, `bool`, `string`, `timestamp`, or a map that says more.
-/// A field that is missing, and one that is null, stay as they are. White space around a text does not matter.
+/// A map from fields to the type that their values should have: `int`, `float`, `bool`, `string`, `timestamp`, or a map with
+/// more settings. Missing fields and null values stay unchanged. White space around a string is ignored.
 ///
-/// - `int`: whole numbers from -9223372036854775808 to 18446744073709551615; a fraction is cut off (`3.9`, `"3.9"` and `39e-1` are
-///   3), nothing is rounded, `true` is 1 and `false` is 0.
-/// - `float`: numbers that a double can hold, with all the digits they have; whole ones get `.0`, so that who reads them sees
-///   their type. `1e400`, `inf` and `nan` fail.
-/// - `bool`: `true`, `t`, `yes`, `y`, `on` and `1`, `false`, `f`, `no`, `n`, `off` and `0`, in any case; of numbers 0 is false
-///   and all others are true.
-/// - `string`: the text of a number or bool as it stands there, of an object or array its JSON.
-/// - `timestamp`: RFC 3339 in UTC with as many digits behind the second as there were. Texts are read as `format` says, by default
-///   as RFC 3339 or as a number since 1970 in the unit that its size suggests. What is no moment of the years 1 to 9999 fails:
-///   numbers beyond them, leap seconds (`:60`), and 29 February without a year where last year, this one and the next have none.
+/// - `int`: whole numbers from -9223372036854775808 to 18446744073709551615. A fraction is cut off, not rounded: `3.9`, `"3.9"`
+///   and `39e-1` become 3. `true` becomes 1 and `false` becomes 0.
+/// - `float`: numbers that a double can hold, with all their digits. Whole numbers get `.0`, so that their type is visible.
+///   `1e400`, `inf` and `nan` fail.
+/// - `bool`: `true`, `t`, `yes`, `y`, `on` and `1`, or `false`, `f`, `no`, `n`, `off` and `0`, in upper or lower case. Of
+///   numbers, 0 is false and all others are true.
+/// - `string`: a number or boolean as written in the event, an object or array as its JSON.
+/// - `timestamp`: RFC 3339 in UTC, with as many fractional digits as the value had. `format` says how a string is read; by
+///   default it is RFC 3339, or a number since 1970 in the unit that its size suggests. These values fail: times outside the
+///   years 1 to 9999, leap seconds (`:60`), and 29 February without a year if neither last year, nor this year, nor next year
+///   is a leap year.
 ///
-/// What cannot be converted is counted; `on_fail` says what becomes of it.
+/// If a value cannot be converted, the failure is counted, and `on_fail` decides what happens.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Short<Conversion>>);
 
-/// What a field is converted to.
+/// The settings of one field.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conversion {
-    /// The type.
+    /// The type to convert to.
     pub to: Kind,
-    /// How a timestamp is written: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a format of strftime
-    /// such as `"%d/%b/%Y:%H:%M:%S %z"`. Without a year it is the year in which it is not ahead of the event.
+    /// The format of a timestamp: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a strftime format
+    /// such as `"%d/%b/%Y:%H:%M:%S %z"`. Without a year, Tailwater chooses the year that puts the time at most one day after
+    /// the time at which the event was read.
     #[serde(default)]
     pub format: Option<String>,
-    /// The zone of timestamps that say none: `Europe/Berlin`, `"+02:00"`, `UTC`, `local`; by default that of the input or of the
-    /// process.
+    /// The time zone of timestamps that do not name one: `Europe/Berlin`, `"+02:00"`, `UTC`, `local`. By default, that of the
+    /// input or of the process.
     #[serde(default)]
     pub timezone: Option<Timezone>,
-    /// What becomes of a value that cannot be converted.
+    /// What happens to a value that cannot be converted.
     #[serde(default)]
     pub on_fail: OnFail,
 }
@@ -97,15 +99,15 @@ impl ShortForm for Conversion {
     }
 }
 
-/// What becomes of a value that cannot be converted.
+/// What happens to a value that cannot be converted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFail {
-    /// It stays as it is.
+    /// The value stays unchanged.
     #[default]
     Keep,
     /// The field is removed.
     Remove,
-    /// It becomes null.
+    /// The value becomes null.
     Null,
     /// The event is dropped.
     Drop,
@@ -114,7 +116,7 @@ pub enum OnFail {
 }
 
 impl OnFail {
-    /// Does to a field what is said.
+    /// Applies the setting to a field.
     fn settle(self, field: &mut Field, record: &mut Record<'_>) -> Verdict {
         match self {
             OnFail::Keep => {}
@@ -123,7 +125,7 @@ impl OnFail {
             OnFail::Drop => return Verdict::Drop,
             OnFail::DeadLetter => {
                 let Field { path, to, .. } = field;
-                record.give_up(Settings::NAME, format_args!("{path} does not read as {to}"));
+                record.give_up(Settings::NAME, format_args!("{path} cannot be read as {to}"));
                 return Verdict::DeadLetter;
             }
         }
@@ -131,7 +133,7 @@ impl OnFail {
     }
 }
 
-/// Its words.
+/// The names of the choices.
 const ON_FAIL: &[&str] = &["keep", "remove", "null", "drop", "dead_letter"];
 
 impl<'de> Deserialize<'de> for OnFail {
@@ -179,21 +181,21 @@ impl JsonSchema for OnFail {
 
 impl Verb for Settings {
     const NAME: &'static str = "convert";
-    const SUMMARY: &'static str = "gives values another type";
+    const SUMMARY: &'static str = "converts values to another type";
     const EXAMPLE: &'static str = "convert:\n  status: int\n  took: {to: float, on_fail: remove}\n  \
                                    time: {to: timestamp, format: \"%d/%b/%Y:%H:%M:%S %z\"}\n";
     const SAMPLE: &'static str =
         r#"{"time":"23/Nov/2026:11:20:30 +0100","status":"200","took":"n/a","path":"/index.html"}"#;
-    const FAILURE: &'static str = "the event has no room for a new value";
+    const FAILURE: &'static str = "the event is too large for a new value";
 
     fn check(&self) -> Result<(), Mistake> {
         refuse_empty(&self.0.0, "nothing would be converted", "convert: {status: int}")?;
         for (path, Short(conversion)) in &self.0.0 {
             if conversion.timezone.is_some() && conversion.to != Kind::Timestamp {
-                let help = "leave it out, or write `to: timestamp`".to_owned();
+                let help = "remove it, or write `to: timestamp`".to_owned();
                 return Err(Mistake {
                     key: format!("{path}.timezone"),
-                    what: "only a timestamp has a zone".to_owned(),
+                    what: "`timezone` applies only to timestamps".to_owned(),
                     help,
                 });
             }
@@ -201,9 +203,10 @@ impl Verb for Settings {
             let wrong = match Format::parse(format) {
                 Err(what) => what,
                 Ok(_) if conversion.to == Kind::Timestamp => continue,
-                Ok(_) => "only a timestamp has a format".to_owned(),
+                Ok(_) => "`format` applies only to timestamps".to_owned(),
             };
-            let help = "a format looks like `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\", with `to: timestamp`".to_owned();
+            let help = "write a format such as `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\", together with `to: timestamp`"
+                .to_owned();
             return Err(Mistake { key: format!("{path}.format"), what: wrong, help });
         }
         Ok(())
@@ -228,8 +231,8 @@ impl Verb for Settings {
                 Outcome::Same | Outcome::New => None,
                 Outcome::Fail => {
                     let format =
-                        format.as_ref().map_or_else(String::new, |format| format!(" of the format `{format}`"));
-                    Some(format!("{path} does not read as {to}{format}: {}", before.shown(path)))
+                        format.as_ref().map_or_else(String::new, |format| format!(" in the format `{format}`"));
+                    Some(format!("{path} cannot be read as {to}{format}: {}", before.shown(path)))
                 }
             }
         });
@@ -253,11 +256,11 @@ struct Convert {
     failures: u64,
 }
 
-/// What came of a value.
+/// The result of a conversion.
 enum Outcome {
-    /// It is of the type.
+    /// It already has the type.
     Same,
-    /// The new value is made.
+    /// It has a new value.
     New,
     Fail,
 }
@@ -445,7 +448,7 @@ mod tests {
         assert_eq!(to(berlin, r#""2026-07-29 10:00:00""#), r#""2026-07-29T08:00:00Z""#);
         assert_eq!(to(berlin, r#""2026-10-25 02:30:00""#), r#""2026-10-25T00:30:00Z""#, "it occurs twice");
         assert_eq!(to(berlin, r#""2026-03-29 02:30:00""#), r#""2026-03-29T01:30:00Z""#, "it does not occur");
-        assert!(mistake("- convert: {a: {to: int, timezone: UTC}}").contains("only a timestamp has a zone"));
+        assert!(mistake("- convert: {a: {to: int, timezone: UTC}}").contains("`timezone` applies only to timestamps"));
     }
 
     #[test]
@@ -455,7 +458,7 @@ mod tests {
         assert!(mistake("- convert: {a: {to: int, fail: drop}}").contains("fail"));
         assert!(mistake("- convert: {a: {to: int, on_fail: explode}}").contains("explode"));
         assert!(mistake("- convert: {a: {to: timestamp, format: \"%H\"}}").contains("a date is missing"));
-        assert!(mistake("- convert: {a: {to: int, format: unix}}").contains("only a timestamp"));
+        assert!(mistake("- convert: {a: {to: int, format: unix}}").contains("`format` applies only to timestamps"));
     }
 
     fn leaf() -> impl Strategy<Value = Value> {

@@ -1,4 +1,4 @@
-//! `copy`: the value of a field in another one too.
+//! `copy`: copies the values of fields to other fields.
 
 use super::pairs::Pairs;
 use super::place::{Place, push_json};
@@ -11,15 +11,15 @@ use serde::Deserialize;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
-/// Where a value is, and where it is copied to. What is missing is not copied; what is there is replaced. Each is done on what the
-/// one before it left.
+/// A map from existing fields to new fields. A missing field is not copied. If the target exists, it is replaced. Copies are
+/// made in this order, each on the result of the one before.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Path>);
 
 impl Verb for Settings {
     const NAME: &'static str = "copy";
-    const SUMMARY: &'static str = "copies values to other fields";
+    const SUMMARY: &'static str = "copies the values of fields to other fields";
     const EXAMPLE: &'static str = "copy: {user.id: user_id}\n";
 
     fn check(&self) -> Result<(), Mistake> {
@@ -28,12 +28,12 @@ impl Verb for Settings {
         for (place, (from, to)) in pairs.iter().enumerate() {
             let (what, help) = match pairs[..place].iter().find(|(_, earlier)| earlier == to) {
                 _ if from == to => {
-                    (format!("`{from}` would be copied onto itself"), "name another field, or leave it out")
+                    (format!("`{from}` would be copied onto itself"), "name another field, or remove the entry")
                 }
                 None => continue,
                 Some((earlier, _)) => (
-                    format!("`{earlier}` and `{from}` are both copied to `{to}`, where only one can be"),
-                    "if events have the one or the other, write two entries: the later one wins",
+                    format!("`{earlier}` and `{from}` are both copied to `{to}`, which can hold only one of them"),
+                    "if an event has only one of them, write two `copy` entries: the later one wins",
                 ),
             };
             return Err(Mistake { key: from.to_string(), what, help: help.to_owned() });
@@ -60,7 +60,7 @@ impl Verb for Settings {
 }
 
 enum One {
-    /// Both are fields of the event itself.
+    /// Both are top-level fields.
     Shape(EditId),
     Value {
         from: Place,

@@ -1,8 +1,9 @@
-//! `dedupe`: of events that repeat within a window, the first one.
+//! `dedupe`: drops events that repeat within a window.
 //!
-//! Guarantees: an event is let go only if an equal one was kept less than a window before it; what is remembered is bounded, and
-//! the oldest is forgotten first. Each input and shard remembers its own events: those of one source meet, those of two sources
-//! need not. Time is that of the events, which is when they were read. A restart forgets all.
+//! Guarantees: an event is dropped only if an equal event was kept less than a window before it. The memory is bounded; the
+//! oldest event is forgotten first. Each input and shard remembers its own events: events of the same source are compared with
+//! each other, events of two sources need not be. The time is that of the events, which is when they were read. A restart
+//! forgets everything.
 
 use super::key::{Key, OpenKey, of_event};
 use super::{Opening, Transform, Verb, Verdict};
@@ -16,18 +17,19 @@ use std::time::Duration;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 
-/// Which events are equal, and how long they are remembered.
+/// Of equal events within a window, the first is kept and the others are dropped.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Fields or templates that make two events equal; without it, all fields that are the event's own (not those that the input
-    /// adds), in their order. Events that have none of the fields are kept.
+    /// Fields or templates: two events are equal if all of these are equal. Events that have none of the fields are kept. By
+    /// default, all fields of the event except those that the input adds, in their order.
     #[serde(default)]
     pub fields: Option<Key>,
-    /// How long an event that was kept makes equal ones go.
+    /// How long equal events are dropped after an event was kept.
     #[serde(default = "window")]
     pub window: Period,
-    /// Events remembered per input and shard, 80 bytes each.
+    /// The number of events to remember, per input and shard. Each takes 80 bytes. When the limit is reached, the oldest is
+    /// forgotten, and its repetitions are kept.
     #[serde(default = "max")]
     pub max: usize,
 }
@@ -40,12 +42,12 @@ fn max() -> usize {
     10_000
 }
 
-/// Most events that may be remembered.
+/// The largest number of events that can be remembered.
 const MAX: usize = 10_000_000;
 
 impl Verb for Settings {
     const NAME: &'static str = "dedupe";
-    const SUMMARY: &'static str = "lets events go that repeat within a window";
+    const SUMMARY: &'static str = "drops events that repeat within a time window";
     const EXAMPLE: &'static str = "dedupe: {fields: [request_id, message], window: 30s}\n";
     const SAMPLE: &'static str = concat!(
         "{\"request_id\":\"r1\",\"message\":\"slow\"}\n",
@@ -94,13 +96,13 @@ impl Transform for Dedupe {
     }
 }
 
-/// The keys of the events that were kept last.
+/// The keys of the events that were kept most recently.
 struct Seen {
     window_nanos: u64,
     max: usize,
     /// When the event with this key was kept.
     times: HashMap<u128, Timestamp, BuildHasherDefault<OfKey>>,
-    /// The same in the order in which they were kept. A key that was kept again is in it twice, with both times.
+    /// The same in the order in which they were kept. A key that was kept again occurs twice, with both times.
     order: VecDeque<(u128, Timestamp)>,
 }
 
@@ -109,7 +111,7 @@ impl Seen {
         Seen { window_nanos, max, times: HashMap::default(), order: VecDeque::new() }
     }
 
-    /// Whether an event with this key was kept within the window; if not, this one is.
+    /// Whether an event with this key was kept within the window. If not, this one is.
     fn repeats(&mut self, key: u128, now: Timestamp) -> bool {
         while self.order.front().is_some_and(|(_, time)| self.is_over(*time, now)) {
             self.forget_oldest();
@@ -125,7 +127,7 @@ impl Seen {
         false
     }
 
-    /// A clock that was set back far makes what was seen at later times old too.
+    /// If the clock was set back far, events from later times count as old too.
     fn is_over(&self, time: Timestamp, now: Timestamp) -> bool {
         now.0.abs_diff(time.0) >= self.window_nanos
     }

@@ -1,4 +1,4 @@
-//! `filter` and `drop`: which events stay in the pipeline.
+//! `filter` and `drop`: keep or drop events by a condition.
 
 use super::condition::{Condition, OpenCondition};
 use super::{Opening, Transform, Verb, Verdict};
@@ -7,19 +7,21 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
 
-/// The condition. An event on which it fails, by a field that is missing for example, does not stay.
+/// The value is a condition. An event for which it is false is dropped. If the condition fails, for example because a field is
+/// missing, the event is dropped too, and the failure is counted.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Filter(pub Condition);
 
-/// The condition. An event on which it fails, by a field that is missing for example, stays.
+/// The value is a condition. If it fails, for example because a field is missing, the event is kept, and the failure is
+/// counted.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Drop(pub Condition);
 
 impl Verb for Filter {
     const NAME: &'static str = "filter";
-    const SUMMARY: &'static str = "keeps the events for which a condition holds";
+    const SUMMARY: &'static str = "keeps only the events that match a condition";
     const EXAMPLE: &'static str = "filter: level in [\"warn\", \"error\"]\n";
     const SAMPLE: &'static str = "{\"level\":\"info\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 
@@ -38,7 +40,7 @@ impl Verb for Filter {
 
 impl Verb for Drop {
     const NAME: &'static str = "drop";
-    const SUMMARY: &'static str = "drops the events for which a condition holds";
+    const SUMMARY: &'static str = "drops the events that match a condition";
     const EXAMPLE: &'static str = "drop: level == \"debug\"\n";
     const SAMPLE: &'static str = "{\"level\":\"debug\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 

@@ -1,4 +1,4 @@
-//! `flatten`: objects inside events become fields with dotted names.
+//! `flatten`: turns nested objects into fields with dotted names.
 
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::{Fields, pieces};
@@ -10,30 +10,31 @@ use tailwater_shards::record::{Record, Value};
 use tailwater_shards::shape::{Field, KeyId};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What is flattened, and how. Arrays stay as they are, with the objects in them, and so do empty objects. Of two fields that come
-/// to the same name the later one counts.
+/// Arrays stay unchanged, with the objects inside them, and so do empty objects. If two fields get the same name, the later one
+/// wins.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Flatten")]
 pub struct Settings {
-    /// What stands between the parts of a name.
+    /// The string between the parts of a name.
     #[serde(default = "dot")]
     pub separator: String,
-    /// The names of the event's own fields whose objects are flattened. By default all.
+    /// The top-level fields whose objects are flattened. By default, all.
     #[serde(default)]
     pub fields: Option<Vec<String>>,
 }
 
-/// The usual separator.
+/// The default separator.
 pub fn dot() -> String {
     ".".to_owned()
 }
 
-/// A separator that is nothing would make names that nobody can take apart.
+/// An empty separator would make names that cannot be split again.
 pub fn check_separator(separator: &str) -> Result<(), Mistake> {
     match separator {
         "" => {
-            let (what, help) = ("an empty separator".to_owned(), "write `separator: \".\"` or leave it out".to_owned());
+            let (what, help) =
+                ("an empty separator".to_owned(), "write `separator: \".\"`, or remove the key".to_owned());
             Err(Mistake { key: "separator".to_owned(), what, help })
         }
         _ => Ok(()),
@@ -42,9 +43,9 @@ pub fn check_separator(separator: &str) -> Result<(), Mistake> {
 
 impl Verb for Settings {
     const NAME: &'static str = "flatten";
-    const SUMMARY: &'static str = "makes fields with dotted names of objects inside objects";
+    const SUMMARY: &'static str = "turns nested objects into fields with dotted names";
     const EXAMPLE: &'static str = "flatten: {separator: _, fields: [user]}\n";
-    const FAILURE: &'static str = "it would have too many or too long fields";
+    const FAILURE: &'static str = "the event would have too many fields, or names that are too long";
 
     fn check(&self) -> Result<(), Mistake> {
         check_separator(&self.separator)
@@ -63,13 +64,13 @@ impl Verb for Settings {
     }
 }
 
-/// Bytes of all names that one event may come to: a long name above many fields would make far more of it than it was.
+/// The limit for the bytes of all names in one event: a long name above many fields would multiply the size of the event.
 const NAMES_BYTES_MAX: usize = 1 << 20;
 
 struct Flatten {
     only: Option<Vec<KeyId>>,
     fields: Vec<Field>,
-    /// Which of the fields are flattened, and where in `bytes` their JSON is.
+    /// Which fields are flattened, and where their JSON is in `bytes`.
     nested: Vec<(usize, Range<usize>)>,
     bytes: Vec<u8>,
     walk: Walk,
@@ -95,7 +96,7 @@ impl Transform for Flatten {
             return Verdict::Keep;
         }
         walk.room = NAMES_BYTES_MAX;
-        // Names first: they are borrowed from what the fields are then taken from.
+        // Names come first: they borrow from the fields, which are taken afterwards.
         walk.heads.clear();
         walk.head_ends.clear();
         for (at, _) in &*nested {
@@ -126,24 +127,24 @@ impl Transform for Flatten {
     }
 }
 
-/// Whether it is an object with fields.
+/// Whether it is an object with at least one field.
 fn is_filled(json: &[u8]) -> bool {
     json.starts_with(b"{") && json[1..].trim_ascii_start().first() != Some(&b'}')
 }
 
-/// On the way through an object.
+/// The state of a walk through an object.
 #[derive(Default)]
 struct Walk {
     separator: Vec<u8>,
-    /// The names of the fields that are flattened, one behind the other, and where each ends.
+    /// The names of the flattened fields, one after the other, and where each ends.
     heads: Vec<u8>,
     head_ends: Vec<usize>,
-    /// The name of the value at hand.
+    /// The name of the current value.
     name: Vec<u8>,
-    /// Bytes that all further names may have; none once there was no room for one.
+    /// The bytes left for further names; none once a name did not fit.
     room: usize,
     seen: Vec<(u64, usize)>,
-    /// Of each object on the way, the fields that a later one of the same name hides.
+    /// For each enclosing object, the fields that a later field of the same name hides.
     hidden: Vec<usize>,
 }
 
@@ -182,7 +183,7 @@ impl Walk {
         self.name.truncate(length);
     }
 
-    /// Notes the fields of an object that a later one of the same name hides.
+    /// Records the fields of an object that a later field of the same name hides.
     fn hide(&mut self, json: &[u8]) {
         self.seen.clear();
         let (base, length) = (self.hidden.len(), self.name.len());

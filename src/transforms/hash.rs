@@ -1,4 +1,4 @@
-//! `hash`: values that can be compared and no longer read.
+//! `hash`: replaces values with hashes, which can be compared but not read.
 
 use super::place::Place;
 use super::reasons::{Before, in_the_way};
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use tailwater_shards::record::Record;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Fields whose values become a hash in small hexadecimal digits. What is hashed is the text that a string stands for, of anything
-/// else its JSON as it stands there. A field that is missing stays missing.
+/// The hash is written in lowercase hexadecimal digits. Of a string, its text without escapes is hashed; of any other value,
+/// its JSON as written in the event. A missing field stays missing.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Hash")]
 pub struct Settings {
-    /// The fields.
+    /// The fields to hash.
     pub fields: Vec<Path>,
-    /// How.
+    /// The hash function.
     #[serde(default)]
     pub algorithm: Algorithm,
-    /// A secret that goes into the hash (HMAC), so that who has a list of likely values cannot try them: at least 16 bytes. Take it
-    /// from the environment: `key: ${HASH_KEY}`.
+    /// A secret for the hash (HMAC), at least 16 bytes. Without it, anyone who has a list of likely values can hash them and
+    /// compare. Take it from the environment: `key: ${HASH_KEY}`.
     #[serde(default)]
     pub key: Option<String>,
-    /// The field that gets one hash of all `fields`, which stay as they are. Several values are hashed with a zero byte between each
-    /// two, a missing one as nothing.
+    /// The field for one hash of all `fields`, whose values then stay unchanged. The values are hashed with a zero byte between
+    /// them; a missing value counts as empty. By default, each field is replaced with its own hash.
     #[serde(default)]
     pub to: Option<Path>,
 }
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// Ways to hash.
+/// The hash functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "HashAlgorithm")]
@@ -54,18 +54,18 @@ pub enum Algorithm {
     /// Cryptographic, 64 digits: SHA-256, or HMAC-SHA-256 with a key.
     #[default]
     Sha256,
-    /// Far faster, 32 digits: XXH3 with 128 bits, for telling events apart; hides nothing from who wants to know.
+    /// Much faster, 32 digits: XXH3 with 128 bits. Tells values apart, but does not keep them secret.
     Xxh3,
 }
 
-/// Shorter keys can be tried out.
+/// Shorter keys can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
 impl Verb for Settings {
     const NAME: &'static str = "hash";
-    const SUMMARY: &'static str = "replaces values by their hash, or adds a hash of several";
+    const SUMMARY: &'static str = "replaces values with their hash, or adds one hash of several values";
     const EXAMPLE: &'static str = "hash: {fields: [user.email], key: \"${HASH_KEY}\"}\n";
-    const FAILURE: &'static str = "there is no room for the hash";
+    const FAILURE: &'static str = "the event is too large for the hash";
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake = |key: &str, what: &str, help: &str| {
@@ -75,15 +75,17 @@ impl Verb for Settings {
             _ if self.fields.is_empty() => mistake("fields", "no field is named", "write `fields: [user.id]`"),
             _ if self.to.as_ref().is_some_and(|to| self.fields.contains(to)) => mistake(
                 "to",
-                "it is one of the fields that are hashed, which stay as they are with `to`",
-                "name another field for the hash, or leave `to` out to replace each value by its own hash",
+                "`to` names a field that is hashed, and with `to` the hashed fields stay unchanged",
+                "name another field for the hash, or remove `to` to replace each value with its own hash",
             ),
             Some(_) if self.algorithm == Algorithm::Xxh3 => {
-                mistake("key", "xxh3 keeps no secret", "use `algorithm: sha256` with a key, or leave the key out")
+                mistake("key", "xxh3 does not use a key", "use `algorithm: sha256`, or remove `key`")
             }
-            Some(key) if key.len() < KEY_BYTES_MIN => {
-                mistake("key", "a key of less than 16 bytes can be tried out", "`openssl rand -hex 32` makes one")
-            }
+            Some(key) if key.len() < KEY_BYTES_MIN => mistake(
+                "key",
+                "a key of less than 16 bytes can be guessed",
+                "make a longer key with `openssl rand -hex 32`",
+            ),
             _ => Ok(()),
         }
     }
@@ -120,7 +122,7 @@ struct Hash {
     to: Option<Place>,
     how: How,
     unescaped: Vec<u8>,
-    /// Several values as they are hashed.
+    /// The input of the hash of several values.
     joined: Vec<u8>,
     out: Vec<u8>,
     failures: u64,
@@ -135,7 +137,7 @@ impl Transform for Hash {
                 let Some(value) = place.get(record) else { continue };
                 how.push(text(value, unescaped), out);
                 if !place.put(record, out) {
-                    // There is no room for the hash, and what it hides must not leave.
+                    // The hash does not fit, and the value that it hides must not leave.
                     place.remove(record);
                     *failures += 1;
                 }
@@ -166,7 +168,7 @@ impl Transform for Hash {
 }
 
 impl How {
-    /// Makes `out` the hash as a string of JSON.
+    /// Writes the hash to `out` as a JSON string.
     fn push(&self, text: &[u8], out: &mut Vec<u8>) {
         out.clear();
         out.push(b'"');
@@ -232,9 +234,13 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         assert!(mistake("- hash: {fields: []}").contains("no field"));
-        assert!(mistake("- hash: {fields: [a, b.c], to: 'b[\"c\"]'}").contains("to: it is one of the fields"));
+        assert!(
+            mistake("- hash: {fields: [a, b.c], to: 'b[\"c\"]'}").contains("to: `to` names a field that is hashed")
+        );
         assert!(mistake("- hash: {fields: [a], algorithm: md5}").contains("md5"));
         assert!(mistake("- hash: {fields: [a], key: short}").contains("less than 16 bytes"));
-        assert!(mistake("- hash: {fields: [a], algorithm: xxh3, key: 0123456789abcdef}").contains("keeps no secret"));
+        assert!(
+            mistake("- hash: {fields: [a], algorithm: xxh3, key: 0123456789abcdef}").contains("does not use a key")
+        );
     }
 }

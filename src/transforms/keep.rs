@@ -1,4 +1,4 @@
-//! `keep`: only these fields.
+//! `keep`: keeps only the listed fields.
 
 use super::{Opening, Transform, Verb, Verdict, refuse_empty};
 use crate::codec::path::Path;
@@ -8,25 +8,25 @@ use serde::Deserialize;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
-/// Names of the fields that stay; all others go.
+/// A list of the top-level fields to keep. All other fields are removed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(#[schemars(length(min = 1))] pub Vec<Path>);
 
 impl Verb for Settings {
     const NAME: &'static str = "keep";
-    const SUMMARY: &'static str = "keeps only these fields";
+    const SUMMARY: &'static str = "keeps only the listed fields";
     const EXAMPLE: &'static str = "keep: [timestamp, level, message]\n";
     const SAMPLE: &'static str = r#"{"timestamp":"2026-11-23T10:20:30Z","pid":4711,"level":"info","message":"ready"}"#;
 
     fn check(&self) -> Result<(), Mistake> {
-        refuse_empty(&self.0, "nothing would be left of an event", "keep: [level, message]")?;
+        refuse_empty(&self.0, "every field would be removed", "keep: [level, message]")?;
         match self.0.iter().position(|path| !path.rest().is_empty()) {
             None => Ok(()),
             Some(place) => Err(Mistake {
                 key: place.to_string(),
-                what: format!("`{}` lies inside of a field, and whole fields are kept", self.0[place]),
-                help: "name the field, or `copy` what is inside to a field of its own first".to_owned(),
+                what: format!("`{}` is inside a field, and `keep` keeps whole fields", self.0[place]),
+                help: "name the whole field, or first `copy` the value to a field of its own".to_owned(),
             }),
         }
     }

@@ -1,8 +1,8 @@
-//! Keys: what makes two events the same for a verb that remembers events.
+//! Keys: the part of an event by which transforms such as `dedupe` compare events.
 //!
-//! Guarantees: strings are the same however they are spelled in JSON; a value is never taken for one of another type, nor a list
-//! of values for another list. Keys are remembered as 128 bits of xxh3: that two of them meet by accident is not to be expected
-//! in the life of a process. Everything but strings is compared as it is spelled.
+//! Guarantees: strings are equal however they are escaped in JSON. Values of different types are never equal, nor are different
+//! lists of values. All values other than strings are compared as written. Keys are stored as 128 bits of xxh3; an accidental
+//! collision is not to be expected while a process runs.
 
 use super::Opening;
 use super::place::Place;
@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_128;
 pub enum KeyPart {
     /// The value of a field.
     Field(Path),
-    /// A text made of several.
+    /// A string made from several fields.
     Template(Template),
 }
 
@@ -59,7 +59,7 @@ impl JsonSchema for KeyPart {
     }
 }
 
-/// One part, or a list of them.
+/// One part, or a list of parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub Vec<KeyPart>);
 
@@ -101,7 +101,7 @@ impl JsonSchema for Key {
 }
 
 impl Key {
-    /// Prepared for one shard.
+    /// Opens it on one shard.
     pub fn open(&self, opening: &mut Opening<'_>) -> OpenKey {
         let parts = self.0.iter().map(|part| match part {
             KeyPart::Field(path) => OpenPart::Field(Place::new(path, opening)),
@@ -123,7 +123,7 @@ pub struct OpenKey {
 }
 
 impl OpenKey {
-    /// The event's key; none if it has none of the fields.
+    /// The key of an event; none if the event has none of the fields.
     pub fn of(&mut self, record: &Record<'_>) -> Option<u128> {
         self.text.clear();
         let mut found = false;
@@ -146,7 +146,7 @@ impl OpenKey {
     }
 }
 
-/// The key of all fields that are the event's own: what the input knows of it (when it was read, where it stood) does not count.
+/// The key of all fields of the event, without those that the input adds (time, host, file, offset).
 pub fn of_event(record: &Record<'_>, text: &mut Vec<u8>) -> u128 {
     text.clear();
     for field in record.fields() {
@@ -169,7 +169,7 @@ fn push_part(value: Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends what the body of a JSON string stands for.
+/// Appends the unescaped body of a JSON string.
 pub fn push_unescaped(body: &[u8], out: &mut Vec<u8>) {
     pieces(body, |piece| {
         out.extend_from_slice(piece);
@@ -177,13 +177,13 @@ pub fn push_unescaped(body: &[u8], out: &mut Vec<u8>) {
     });
 }
 
-/// Appends a part with its kind and its length before it.
+/// Appends a part, after its type and its length.
 fn framed(kind: u8, out: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     push(out);
-    // No event is that long; if one were, its key would be another one, not a wrong one.
+    // No event is that long. If one were, its key would differ from all others, so it would not be dropped by mistake.
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }

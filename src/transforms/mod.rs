@@ -1,9 +1,9 @@
-//! Transforms: verbs that change the events of a pipeline, in the order of its configuration.
+//! Transforms: they change the events of a pipeline, in the order of its configuration. The code calls them verbs.
 //!
 //! A verb is one file with a `Settings` type (strict serde, schema) that implements [`Verb`], and one line in the table below.
-//! Opened on a shard it becomes that shard's own [`Transform`].
+//! Opened on a shard, it becomes a [`Transform`] that belongs to this shard.
 //!
-//! Guarantees: a verb changes the event it is given and nothing else; one that finds nothing to do leaves the event as it is.
+//! Guarantees: a verb changes only the event that it is given. If it has nothing to do, the event stays unchanged.
 
 pub mod add;
 pub mod aggregate;
@@ -52,141 +52,142 @@ use tailwater_shards::shape::{Edit, EditId, Shapes};
 
 pub use table::{Row, verb_schema};
 
-/// What becomes of an event.
+/// What happens to an event next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The next verb has it.
+    /// It goes to the next verb.
     Keep,
-    /// It is not kept in this pipeline.
+    /// It is dropped from this pipeline.
     Drop,
-    /// It is counted in an aggregate, which leaves in its place.
+    /// It is counted in an aggregate, which replaces it.
     Aggregate,
-    /// It goes to the dead letter queue, for the reason that was given with [`Record::give_up`].
+    /// It goes to the dead letter queue, with the reason passed to [`Record::give_up`].
     DeadLetter,
 }
 
-/// One shard's own instance of a verb. Hot: called for each event, allocates nothing in steady state.
+/// The instance of a verb on one shard. Hot: called for each event; allocates nothing in steady state.
 pub trait Transform {
     /// Changes the event.
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict;
-    /// Events on which it could not do its work since the last call.
+    /// The number of events on which it failed since the last call.
     fn take_failures(&mut self) -> u64 {
         0
     }
-    /// All that it does, if that is the same for all events of a shape.
+    /// Everything that it does, if this is the same for all events of a shape.
     fn edits(&self) -> Option<Vec<EditId>> {
         None
     }
-    /// When it has events of its own to make, though none comes.
+    /// The time at which it makes events of its own, even if no event arrives.
     fn due(&self) -> Option<Timestamp> {
         None
     }
-    /// Makes the next of the events that are due: fills `record`, which has no fields but what the input knows of all events, and
-    /// says what becomes of it. None, and the record as it was, if none is left; then it is not called again before more is due.
+    /// Makes the next event that is due: fills `record`, which has only the fields that the input adds, and returns what
+    /// happens to it. Returns none, and leaves the record unchanged, if no event is left; it is then not called again until the
+    /// next one is due.
     fn emit(&mut self, now: Now, record: &mut Record<'_>) -> Option<Verdict> {
         let _ = (now, record);
         None
     }
-    /// Says where the events that follow come from: once for each batch.
+    /// Announces the origin of the next events, once per batch.
     fn begin(&mut self, origin: Origin) {
         let _ = origin;
     }
-    /// The lowest position of a source from where on events are counted in what it has not made yet and have to be read again if
-    /// that is lost; where their batch began is good enough. None if there is no such event.
+    /// The lowest position of a source from which events must be read again if what it holds is lost, because they are counted
+    /// in events that it has not made yet. The start of their batch is precise enough. None if there is no such event.
     fn held_from(&self, source: SourceKey) -> Option<u64> {
         let _ = source;
         None
     }
-    /// Events that are counted in what it has not made yet.
+    /// The number of events that are counted in events that it has not made yet.
     fn held(&self) -> u64 {
         0
     }
 }
 
-/// Where the events of a batch come from.
+/// The origin of the events of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// Their source.
     pub source: SourceKey,
-    /// The position in it at which the batch begins.
+    /// The position in the source at which the batch begins.
     pub from: u64,
 }
 
-/// The moment at which verbs make events of their own.
+/// The time at which verbs make events of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// The clock of the host.
     pub time: Timestamp,
-    /// It is the last one: everything is due.
+    /// This is the last call: everything is due.
     pub last: bool,
 }
 
-/// What a verb is opened with.
+/// The context in which a verb is opened.
 pub struct Opening<'a> {
     /// The shapes of the events: names and edits are prepared here.
     pub shapes: &'a mut Shapes,
-    /// Facts of the host.
+    /// Facts about the host.
     pub facts: &'a Facts,
 }
 
-/// What every verb's settings say about themselves.
+/// Implemented by the settings of every verb.
 pub trait Verb {
-    /// The verb.
+    /// The name.
     const NAME: &'static str;
-    /// One line.
+    /// What it does, in one line.
     const SUMMARY: &'static str;
-    /// Its entry in `transforms`, which `validate` accepts as it is.
+    /// An example of its entry in `transforms`, which `validate` accepts unchanged.
     const EXAMPLE: &'static str;
-    /// Events, one a line, that show in the docs what the example does; none if it needs more than events.
+    /// Events, one per line, on which the documentation shows the effect of the example; empty if it needs more than events.
     const SAMPLE: &'static str = SAMPLE;
-    /// What it means when it could not do its work on an event and [`Verb::explain`] knows no more.
+    /// Why it failed on an event, if [`Verb::explain`] knows no details.
     const FAILURE: &'static str = FAILURE;
 
-    /// Checks what types alone cannot: the key in a mistake is relative to the verb's value.
+    /// Checks what types cannot express. The key in a mistake is relative to the value of the verb.
     fn check(&self) -> Result<(), Mistake>;
-    /// What it runs with, though it is probably not meant: keys as above.
+    /// What is valid but probably a mistake. Keys as above.
     fn doubts(&self) -> Vec<Mistake> {
         Vec::new()
     }
-    /// One shard's own instance.
+    /// Opens an instance on one shard.
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform>;
-    /// Why it could not do its work on an event, or let it go; none where no more can be told. Cold: asked by those who show one
-    /// event, after it was done.
+    /// Why it failed on an event, or dropped it; none if no details are known. Cold: called only to show a single event to
+    /// people, after the event was processed.
     fn explain(&self, before: &Before<'_>) -> Option<String> {
         let _ = before;
         None
     }
-    /// All that keeps the files that it looks things up in from being used. May block.
+    /// Every reason why its lookup files cannot be used. May block.
     fn check_files(&self, files: &dyn Files) -> Vec<Mistake> {
         let _ = files;
         Vec::new()
     }
-    /// Files that it looks things up in: loaded before it is opened, and kept up to date while it runs.
+    /// Its lookup files: loaded before it is opened, and reloaded when they change.
     fn kept(&self) -> Vec<Arc<dyn Kept>> {
         Vec::new()
     }
 }
 
-/// Refuses a verb that names no field: it was meant to have one.
+/// Rejects a verb that names no field.
 fn refuse_empty<T>(fields: &[T], effect: &str, example: &str) -> Result<(), Mistake> {
     match fields {
         [] => Err(Mistake {
             key: String::new(),
-            what: format!("no field is named: {effect}"),
-            help: format!("write it like `{example}`, or leave the entry out"),
+            what: format!("no field is named, so {effect}"),
+            help: format!("write for example `{example}`, or remove the entry"),
         }),
         _ => Ok(()),
     }
 }
 
-/// What a failure means of which no more is known.
-const FAILURE: &str = "something is in the way of a value, or the event has no room for it";
+/// The reason for a failure without details.
+const FAILURE: &str = "a value cannot be written: a part of its path is not an object, or the event is too large";
 
-/// The event of the docs for verbs that need no special one.
+/// The sample event for verbs that do not need a special one.
 pub const SAMPLE: &str =
     r#"{"level":"error","msg":"login failed","user":{"id":42,"email":"ann@example.com"},"status":500}"#;
 
-/// Opens verbs in their order. Neighbours that depend on the shape alone become one step.
+/// Opens verbs in their order. Adjacent verbs that depend only on the shape become one step.
 pub fn open_all(steps: &[Step], opening: &mut Opening<'_>) -> Vec<Box<dyn Transform>> {
     let mut opened: Vec<Box<dyn Transform>> = Vec::with_capacity(steps.len());
     let mut together = Vec::new();
@@ -224,7 +225,7 @@ impl Transform for Edits {
     }
 }
 
-/// Gives an event to verbs in their order, until one does not keep it.
+/// Runs verbs on an event in their order, until one does not keep it.
 pub fn run_all(transforms: &mut [Box<dyn Transform>], record: &mut Record<'_>) -> Verdict {
     for transform in transforms {
         match transform.apply(record) {
@@ -235,7 +236,8 @@ pub fn run_all(transforms: &mut [Box<dyn Transform>], record: &mut Record<'_>) -
     Verdict::Keep
 }
 
-/// Makes the next event that one of the verbs has due, and gives it to those behind it: what becomes of it; none if none is left.
+/// Makes the next event that is due in one of the verbs, and runs the verbs behind it on this event. Returns what happens to
+/// it, or none if no event is left.
 pub fn emit_next(transforms: &mut [Box<dyn Transform>], now: Now, record: &mut Record<'_>) -> Option<Verdict> {
     let count = transforms.len();
     let emit = |place: usize| transforms[place].emit(now, record).map(|verdict| (place, verdict));

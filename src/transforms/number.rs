@@ -1,11 +1,10 @@
-//! Numbers out of texts: what `convert` makes of them.
+//! Converts strings to numbers, for `convert`.
 //!
-//! Guarantees: what is written is a number of JSON with every digit that the text had, or nothing is written; nothing is
-//! allocated.
+//! Guarantees: it writes a JSON number with every digit of the string, or nothing. It allocates nothing.
 
 use std::io::Write as _;
 
-/// A number of JSON or its relatives (`+1`, `.5`, `007`), taken apart.
+/// A JSON number or a similar spelling (`+1`, `.5`, `007`), split into its parts.
 struct Parts<'a> {
     negative: bool,
     whole: &'a [u8],
@@ -44,12 +43,12 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The digits that a text begins with, and what is behind them.
+/// The leading digits of a string, and the rest.
 fn digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
 
-/// Appends a whole number of 64 bits, signed or not.
+/// Appends a whole number of 64 bits, with or without sign.
 pub fn int(text: &[u8], out: &mut Vec<u8>) -> bool {
     let text = text.trim_ascii();
     if matches!(text, b"true" | b"false") {
@@ -81,21 +80,21 @@ fn scaled(parts: &Parts<'_>, exponent: &[u8]) -> Option<u64> {
     };
     let size = size.iter().fold(0i64, |size, digit| size.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
     let fraction = parts.fraction.unwrap_or_default();
-    // How many digits stand before the point once it has moved.
+    // The number of digits before the point after it has moved.
     let point = (parts.whole.len() as i64).saturating_add(if down { -size } else { size }).max(0);
     let mut value = 0u64;
     for digit in parts.whole.iter().chain(fraction).take(usize::try_from(point).unwrap_or(usize::MAX)) {
         value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
     }
     let written = (parts.whole.len() + fraction.len()) as i64;
-    // Nothing stays nothing; anything else soon leaves its range.
+    // Zero stays zero; every other number soon leaves its range.
     match value {
         0 => Some(0),
         _ => (written..point).try_fold(value, |value, _| value.checked_mul(10)),
     }
 }
 
-/// Appends a number that a double can hold, as one with a fraction or an exponent.
+/// Appends a number that a double can hold, with a fraction or an exponent.
 pub fn float(text: &[u8], out: &mut Vec<u8>) -> bool {
     let text = text.trim_ascii();
     if matches!(text, b"true" | b"false") {
@@ -103,7 +102,7 @@ pub fn float(text: &[u8], out: &mut Vec<u8>) -> bool {
         return true;
     }
     let Some(parts) = Parts::of(text) else { return false };
-    // The double is only asked whether it can hold the number: digits beyond its precision stay.
+    // The double only decides whether the number fits; digits beyond its precision are kept.
     let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
     if !value.is_some_and(f64::is_finite) {
         return false;

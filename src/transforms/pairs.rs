@@ -1,4 +1,4 @@
-//! A map from paths to values in the order of the configuration, since verbs work in that order.
+//! A map from paths to values that keeps the order of the configuration, because transforms work in that order.
 
 use crate::codec::path::Path;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Paths and what is said of each.
+/// Paths and the value for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pairs<V>(pub Vec<(Path, V)>);
 

@@ -1,4 +1,4 @@
-//! `parse`: fields out of the text of a field.
+//! `parse`: parses the string in a field.
 
 use super::place::Place;
 use super::reasons::Before;
@@ -18,61 +18,61 @@ use tailwater_shards::scan::json::{
 };
 use tailwater_shards::shape::{Edit, EditId, Field, KeyId};
 
-/// A field whose text is parsed, and what becomes of it. The fields that it is parsed into become fields of the event; one that
-/// the event has already gets the parsed value. A text that cannot be parsed is counted, and so is a field that is no text; an event
-/// without the field stays as it is.
+/// By default, the parsed fields become fields of the event; if a field already exists, the parsed value replaces it. If the
+/// string cannot be parsed, or the field is not a string, the failure is counted and `on_error` decides what happens. An event
+/// without the field stays unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ParseField")]
 pub struct Settings {
-    /// The field.
+    /// The field to parse.
     pub field: Path,
-    /// What its text is.
+    /// The format of the string.
     #[serde(rename = "as", default)]
     pub format: Format,
-    /// The field that gets what was parsed, as one value. It may be the field itself. By default the parsed fields become fields of
-    /// the event.
+    /// The field for the result, as one value. It may be the parsed field itself. By default, the parsed fields become fields
+    /// of the event.
     #[serde(default)]
     pub into: Option<Path>,
-    /// What becomes of an event whose text cannot be parsed.
+    /// What happens to an event whose field cannot be parsed.
     #[serde(default)]
     pub on_error: OnError,
-    /// Whether the field stays when its text has been parsed.
+    /// Whether to keep the field after it was parsed.
     #[serde(default)]
     pub keep_original: bool,
 }
 
-/// What a text is.
+/// The format of a string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ParseFormat")]
 pub enum Format {
-    /// An object of JSON; with `into` any value of JSON.
+    /// A JSON object; with `into`, any JSON value.
     #[default]
     Json,
 }
 
-/// What becomes of an event whose text cannot be parsed.
+/// What happens to an event whose field cannot be parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ParseFieldOnError")]
 pub enum OnError {
-    /// It stays as it is, with the reason in `parse_error`.
+    /// The event stays unchanged, with the reason in `parse_error`.
     #[default]
     Keep,
-    /// It is dropped.
+    /// The event is dropped.
     Drop,
-    /// It goes to the dead letter queue.
+    /// The event goes to the dead letter queue.
     DeadLetter,
 }
 
 impl Verb for Settings {
     const NAME: &'static str = "parse";
-    const SUMMARY: &'static str = "makes fields of the text of a field";
+    const SUMMARY: &'static str = "parses the string in a field";
     const EXAMPLE: &'static str = "parse: {field: log, as: json}\n";
     const SAMPLE: &'static str =
         r#"{"stream":"stdout","log":"{\"level\":\"info\",\"http\":{\"status\":200}}","pod":"web-7"}"#;
-    const FAILURE: &'static str = "the text does not parse";
+    const FAILURE: &'static str = "the field cannot be parsed";
 
     fn check(&self) -> Result<(), Mistake> {
         Ok(())
@@ -111,9 +111,9 @@ impl Verb for Settings {
 struct Parse {
     path: Path,
     place: Place,
-    /// None: what is parsed becomes fields of the event.
+    /// None: the parsed fields become fields of the event.
     into: Option<Place>,
-    /// The field, if it is one of the event itself.
+    /// The field, if it is a top-level field.
     own: Option<KeyId>,
     keep_original: bool,
     on_error: OnError,
@@ -145,7 +145,7 @@ impl Transform for Parse {
 }
 
 impl Parse {
-    /// What becomes of an event that could not be parsed.
+    /// Handles an event that could not be parsed.
     fn fail(&mut self, record: &mut Record<'_>) -> Verdict {
         self.failures += 1;
         if self.on_error == OnError::Drop {
@@ -157,7 +157,7 @@ impl Parse {
             record.give_up(Settings::NAME, format_args!("{}: {why}", self.path));
             return Verdict::DeadLetter;
         }
-        // The reasons are fixed texts that need no escaping.
+        // The reasons are constants that need no escaping.
         record.set(self.error, |out| {
             let written = write!(out, "\"{why}\"");
             debug_assert!(written.is_ok(), "a vector takes all");
@@ -165,7 +165,7 @@ impl Parse {
         Verdict::Keep
     }
 
-    /// Gives the event what was read. False if it has no room for it.
+    /// Adds the result to the event. False if the event is too large for it.
     fn spread(&mut self, record: &mut Record<'_>) -> bool {
         let Parse { place, into, own, keep_original, reader, fields, .. } = self;
         if !*keep_original && (into.is_some() || own.is_none()) {
@@ -189,17 +189,17 @@ impl Parse {
 /// Why a field could not be parsed.
 #[derive(Debug, thiserror::Error)]
 enum Why {
-    #[error("it is no text")]
+    #[error("it is not a string")]
     NoText,
     #[error("{0}")]
     Fault(Fault),
-    #[error("a newline stands in a string without being escaped")]
+    #[error("a string contains a newline that is not escaped")]
     Newline,
-    #[error("the event has no room for its fields")]
+    #[error("the event is too large for its fields")]
     NoRoom,
 }
 
-/// Reads texts that are JSON. The text is kept with the padding that the parser wants behind it.
+/// Parses JSON strings. The string is stored with the padding that the parser needs behind it.
 struct Json {
     text: Vec<u8>,
     length: usize,
@@ -211,12 +211,12 @@ struct Json {
 
 impl Json {
     fn new() -> Json {
-        // Names are looked up by themselves: there is no use for a trie that knows them in their order.
+        // Names are looked up one by one, so a trie of their order is of no use.
         let (parser, trie, lines) = (Parser::new(), Trie::new(1), Lines::default());
         Json { text: Vec::new(), length: 0, parser, trie, lines, name: Vec::new() }
     }
 
-    /// Reads a text: an object, or any value. False if it is none.
+    /// Parses a string as an object, or as any value. False if it is not valid.
     fn read(&mut self, text: &[u8], any: bool) -> bool {
         let text = text.trim_ascii();
         self.text.clear();
@@ -231,7 +231,7 @@ impl Json {
         self.lines.lines[0].node != NodeId::BAD || any && !text.starts_with(b"{") && self.is_value()
     }
 
-    /// The parser takes one line. In valid JSON a newline is white space between values, as good as a blank.
+    /// The parser accepts one line. In valid JSON, a newline is white space between values, equivalent to a space.
     fn without_newlines(&mut self) -> bool {
         let text = &mut self.text[..self.length];
         if serde_json::from_slice::<IgnoredAny>(text).is_err() {
@@ -241,7 +241,7 @@ impl Json {
         true
     }
 
-    /// Whether the text is a value: put into an object, so that the same rules hold for it as for all others.
+    /// Whether the string is a value. It is put into an object, so that the same rules apply as for other events.
     fn is_value(&mut self) -> bool {
         let length = self.length;
         self.text.truncate(length);
@@ -255,10 +255,10 @@ impl Json {
         good
     }
 
-    /// Why the text that was read last could not become fields, or any value.
+    /// Why the last string could not become fields, or a value.
     fn why(&mut self, any: bool) -> Why {
         let text = &mut self.text[..self.length];
-        // Newlines are bad in strings only.
+        // Newlines are invalid only inside strings.
         let newlines = memchr::memchr(b'\n', text).is_some();
         text.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
         match if any { explain_value(text) } else { explain(text) } {
@@ -268,12 +268,12 @@ impl Json {
         }
     }
 
-    /// What was read, as one value.
+    /// The result, as one value.
     fn value(&self) -> &[u8] {
         &self.text[..self.length]
     }
 
-    /// The fields of the object that was read, in their order.
+    /// The fields of the parsed object, in their order.
     fn fields(&mut self, mut take: impl FnMut(&[u8], &[u8])) {
         for slot in &self.lines.slots {
             self.name.clear();
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn what_cannot_be_parsed_is_counted_and_says_why() {
         for (text, reason) in [
-            ("", "nothing in it"),
+            ("", "it is empty"),
             ("{", ""),
             ("[1]", ""),
             ("7", ""),
@@ -347,7 +347,10 @@ mod tests {
             assert_eq!(bench.failures(), 1, "{text}");
             assert_eq!(one("- parse: {field: log, on_error: drop}", &event), "dropped");
         }
-        assert_eq!(one("- parse: {field: a}", r#"{"a":{"b":1}}"#), r#"{"a":{"b":1},"parse_error":"it is no text"}"#);
+        assert_eq!(
+            one("- parse: {field: a}", r#"{"a":{"b":1}}"#),
+            r#"{"a":{"b":1},"parse_error":"it is not a string"}"#
+        );
         let list = "- parse: {field: log, into: x}";
         for bad in ["{", "1 2", "1,2", "01", "nul", "\"x", "1}", "[1", "1,\"b\":2"] {
             let event = json!({"log": bad}).to_string();
@@ -359,11 +362,11 @@ mod tests {
     fn reasons_speak_of_what_is_wanted() {
         for (settings, text, reason) in [
             ("", "plain", "it is not an object (at byte 0)"),
-            (", into: x", "plain", "it is no value of JSON (at byte 0)"),
+            (", into: x", "plain", "it is not a JSON value (at byte 0)"),
             (", into: x", " 1 2", "something follows the value (at byte 2)"),
             (", into: x", "[1,2", "it ends before its last bracket is closed (at byte 4)"),
             (", into: x", "{\"a\":1} 2", "something follows the object (at byte 8)"),
-            (", into: x", "", "there is nothing in it (at byte 0)"),
+            (", into: x", "", "it is empty (at byte 0)"),
         ] {
             let event = json!({"log": text}).to_string();
             let out: Value =

@@ -1,8 +1,8 @@
-//! Places inside events: how verbs read, write and remove the value at a path, at the top of an event or below.
+//! Places inside events: how transforms read, write and remove the value at a path, at the top level of an event or below.
 //!
-//! Guarantees: a change at the top is a step of the shape; a change below it makes the field's JSON anew, with everything else in
-//! it byte for byte as it was. Writing below a field that is missing makes the objects on the way; where something else than an
-//! object is in the way nothing is changed, and the caller is told.
+//! Guarantees: a change at the top level is a step of the shape. A change below it rewrites the JSON of the top-level field and
+//! keeps everything else in it byte for byte. Writing below a missing field creates the parent objects. If a part of the path
+//! is not an object, nothing changes and the caller is told.
 
 use super::Opening;
 use crate::codec::path::{Path, Segment, find_path};
@@ -11,7 +11,7 @@ use tailwater_shards::record::{Record, Value};
 use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::shape::{Edit, EditId, Find};
 
-/// A path prepared for one shard.
+/// A path opened on one shard.
 pub struct Place {
     find: Find,
     rest: Vec<Segment>,
@@ -21,7 +21,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Prepares a path.
+    /// Opens a path on one shard.
     pub fn new(path: &Path, opening: &mut Opening<'_>) -> Place {
         let shapes = &mut *opening.shapes;
         let key = shapes.key(path.first().as_bytes());
@@ -34,7 +34,7 @@ impl Place {
         }
     }
 
-    /// The value there.
+    /// The value.
     #[inline]
     pub fn get<'r>(&self, record: &'r Record<'_>) -> Option<Value<'r>> {
         let value = record.get(self.find)?;
@@ -45,7 +45,7 @@ impl Place {
         }
     }
 
-    /// Removes the value there, if there is one.
+    /// Removes the value, if it exists.
     pub fn remove(&mut self, record: &mut Record<'_>) {
         if self.rest.is_empty() {
             return record.edit(self.remove);
@@ -55,18 +55,18 @@ impl Place {
         if remove(json, &self.rest, &mut self.scratch)
             && !record.set(self.set, |out| out.extend_from_slice(&self.scratch))
         {
-            // The event has no room for what is left: what must not stay goes with all that is around it.
+            // The rest does not fit into the event: a value that must not stay is removed together with the field around it.
             record.edit(self.remove);
         }
     }
 
-    /// The edit that removes it, if it is a field of the event itself.
+    /// The edit that removes it, if it is a top-level field.
     pub fn removal(&self) -> Option<EditId> {
         self.rest.is_empty().then_some(self.remove)
     }
 
-    /// Leaves of names on the way that occur twice in their object only the last, which is the one that counts: what is to be
-    /// hidden must not stay in the others.
+    /// If a name on the path occurs twice in its object, keeps only the last one, which counts: a value that is to be hidden
+    /// must not stay in the others.
     pub fn leave_last(&mut self, record: &mut Record<'_>) {
         if self.rest.is_empty() {
             return;
@@ -85,7 +85,8 @@ impl Place {
         }
     }
 
-    /// Puts a JSON text there. False, and nothing changed, when something is in the way or the event has grown too large.
+    /// Writes a JSON value. False, and nothing is changed, if a part of the path is not an object or the event would be too
+    /// large.
     pub fn put(&mut self, record: &mut Record<'_>, json: &[u8]) -> bool {
         if self.rest.is_empty() {
             return record.set(self.set, |out| out.extend_from_slice(json));

@@ -1,14 +1,14 @@
-//! Reasons: what a verb tells people about an event on which it could not do its work, or which it let go.
+//! Reasons: why a transform failed on an event, or dropped it, for people.
 //!
-//! Guarantees: a reason says which field, what it holds, shortened, and what was expected. It is made anew from the fields that the
-//! event had before the verb, and only when somebody asks: the way of events neither makes nor keeps it.
+//! Guarantees: a reason names the field, its value (shortened), and what was expected. It is computed from the fields that the
+//! event had before the transform, and only on request: normal processing neither computes nor stores it.
 
 use crate::codec::json::Elements;
 use crate::codec::path::{Path, Segment};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Value;
 
-/// An event as it was before a verb.
+/// An event as it was before a transform.
 pub struct Before<'a> {
     /// The JSON at a path.
     pub find: &'a dyn Fn(&Path) -> Option<&'a [u8]>,
@@ -24,11 +24,11 @@ impl<'a> Before<'a> {
 
     /// The value at a path for people, shortened.
     pub fn shown(&self, path: &Path) -> String {
-        (self.find)(path).map_or_else(|| "nothing".to_owned(), shortened)
+        (self.find)(path).map_or_else(|| "missing".to_owned(), shortened)
     }
 }
 
-/// Bytes of a value that a reason shows.
+/// The number of bytes of a value that a reason shows.
 const VALUE_BYTES_MAX: usize = 60;
 
 /// The beginning of a value.
@@ -40,32 +40,32 @@ fn shortened(json: &[u8]) -> String {
     }
 }
 
-/// One text of several reasons; none of none.
+/// Joins several reasons; none if there are none.
 pub fn joined(reasons: impl Iterator<Item = String>) -> Option<String> {
     let reasons: Vec<String> = reasons.collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
-/// Why no value can be put at a path; none if nothing is in the way.
+/// Why no value can be written to a path; none if it can.
 pub fn in_the_way(path: &Path, before: &Before<'_>) -> Option<String> {
     let mut above = Path::field(path.first());
     for (number, step) in path.rest().iter().enumerate() {
         let Some(json) = (before.find)(&above) else {
-            // Objects are made on the way, lists are not.
+            // Missing objects are created, missing arrays are not.
             let list = path.rest()[number..].iter().find(|step| matches!(step, Segment::Index(_)));
-            return list.map(|_| format!("{path} cannot be set: a list on its way is missing"));
+            return list.map(|_| format!("{path} cannot be written: an array in its path is missing"));
         };
         let found = match step {
-            Segment::Field(_) if !json.starts_with(b"{") => "no object".to_owned(),
+            Segment::Field(_) if !json.starts_with(b"{") => "not an object".to_owned(),
             Segment::Index(index) => match Elements::of(json).map(Iterator::count) {
-                None => "no list".to_owned(),
-                Some(count) if *index > count => format!("a list of {count}"),
+                None => "not an array".to_owned(),
+                Some(count) if *index > count => format!("an array with {count} elements"),
                 Some(_) => String::new(),
             },
             Segment::Field(_) => String::new(),
         };
         if !found.is_empty() {
-            return Some(format!("{path} cannot be set: {above} is {found}: {}", shortened(json)));
+            return Some(format!("{path} cannot be written: {above} is {found}: {}", shortened(json)));
         }
         above = above.then(step.clone());
     }
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(shortened(b"\"short\""), "\"short\"");
         assert_eq!(shortened(format!("\"{}\"", "é".repeat(60)).as_bytes()), format!("\"{}...", "é".repeat(29)));
         let path = Path::parse("a.b.c").expect("a path");
-        assert_eq!(why(r#"{"b":"x"}"#, &path).as_deref(), Some("a.b.c cannot be set: a.b is no object: \"x\""));
+        assert_eq!(why(r#"{"b":"x"}"#, &path).as_deref(), Some("a.b.c cannot be written: a.b is not an object: \"x\""));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! `redact`: secrets in texts become stars.
+//! `redact`: replaces secrets in strings.
 
 use super::place::Place;
 use super::secrets::{Finder, Preset};
@@ -17,30 +17,30 @@ use tailwater_shards::record::{Record, Value};
 use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::shape::Field;
 
-/// What is looked for, where, and what stands in its place. All that is found in one text is found before anything is replaced,
-/// and what overlaps is replaced once. Texts are looked at as they read, without escapes; one in which nothing is found stays
-/// byte for byte. Names of fields are not looked at.
+/// Searches strings for kinds of secrets (`presets`) and for your own patterns (`patterns`). All matches in a string are found
+/// before anything is replaced, and overlapping matches are replaced once. The patterns see strings without escapes. A string
+/// without a match stays unchanged, byte for byte. Names of fields are not searched.
 ///
 /// - `email`: addresses with a domain of at least two parts.
-/// - `card`: numbers of 13 to 19 digits with single spaces or dashes between them that begin with 2 to 6 (the industries that give
-///   out cards, ISO/IEC 7812-1) and whose check digit is right, but for dates such as 20261123102030; also where a number of JSON is
-///   one.
-/// - `ipv4` and `ipv6`: addresses, the latter in every form that is valid.
+/// - `card`: numbers of 13 to 19 digits, also with single spaces or dashes between them, that begin with 2 to 6 (the industries
+///   that issue cards, ISO/IEC 7812-1) and have a correct check digit. Dates such as 20261123102030 are excluded. JSON numbers
+///   are searched too.
+/// - `ipv4` and `ipv6`: IP addresses; of IPv6 in every valid form.
 /// - `bearer`: what follows the word `bearer`, unless it is a short word of letters, as in a sentence.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Redact")]
 pub struct Settings {
-    /// The fields that are looked at, with all that is in them. By default all fields of the event.
+    /// The fields to search, including everything inside them. By default, all fields of the event.
     #[serde(default)]
     pub fields: Option<Vec<Path>>,
-    /// What is looked for, ready-made.
+    /// Kinds of secrets to look for. At least one of `presets` and `patterns` is needed.
     #[serde(default)]
     pub presets: Vec<Preset>,
-    /// What is looked for, as regular expressions. Write them in single quotes: `'tok_\w+'`.
+    /// Regular expressions to look for. Write them in single quotes: `'tok_\w+'`.
     #[serde(default)]
     pub patterns: Vec<Pattern>,
-    /// What stands in place of what is found.
+    /// The replacement for each match.
     #[serde(default = "stars")]
     pub with: String,
 }
@@ -51,19 +51,19 @@ fn stars() -> String {
 
 impl Verb for Settings {
     const NAME: &'static str = "redact";
-    const SUMMARY: &'static str = "replaces secrets in texts by stars";
+    const SUMMARY: &'static str = "replaces secrets in strings with asterisks";
     const EXAMPLE: &'static str = "redact: {presets: [email, card, bearer], patterns: ['tok_\\w+']}\n";
     const SAMPLE: &'static str = r#"{"message":"ann@example.com paid with 4111 1111 1111 1111","auth":["Bearer eyJhbGciOi","tok_8fj2"],"order":4711}"#;
-    const FAILURE: &'static str = "there is no room for a new value, so the old one is removed";
+    const FAILURE: &'static str = "the event is too large for a new value, so the field is removed";
 
     fn check(&self) -> Result<(), Mistake> {
         if self.presets.is_empty() && self.patterns.is_empty() {
-            let what = "neither `presets` nor `patterns` say what to look for".to_owned();
+            let what = "`presets` and `patterns` are both missing, so there is nothing to look for".to_owned();
             return Err(Mistake { key: "presets".to_owned(), what, help: "write `presets: [email, card]`".to_owned() });
         }
         if let Some(place) = self.patterns.iter().position(Pattern::is_empty) {
-            let what = "the pattern finds only empty texts, and there is nothing in them to replace".to_owned();
-            let help = "write what a secret looks like: `'tok_\\w+'`".to_owned();
+            let what = "the pattern matches only empty strings, so there is nothing to replace".to_owned();
+            let help = "write a pattern that matches the secret: `'tok_\\w+'`".to_owned();
             return Err(Mistake { key: format!("patterns.{place}"), what, help });
         }
         Ok(())
@@ -96,9 +96,9 @@ struct Redact {
     places: Option<Vec<Place>>,
     work: Work,
     fields: Vec<Field>,
-    /// The fields with a new value, by their place in `fields`, and where in `out` it ends.
+    /// The fields with a new value, by their index in `fields`, and where the value ends in `out`.
     made: Vec<(usize, usize)>,
-    /// The new values, one behind the other.
+    /// The new values, one after the other.
     out: Vec<u8>,
     failures: u64,
 }
@@ -114,7 +114,7 @@ impl Transform for Redact {
             place.leave_last(record);
             let Some(value) = place.get(record) else { continue };
             if work.value(value, out) && !place.put(record, out) {
-                // There is no room for the new value, and the old one must not leave.
+                // The new value does not fit, and the old one must not leave.
                 place.remove(record);
                 *failures += 1;
             }
@@ -149,7 +149,7 @@ impl Redact {
     }
 }
 
-/// Gives the event the new values, or leaves the fields out that they are for.
+/// Writes the new values to the event, or removes the fields if they do not fit.
 fn recast(record: &mut Record<'_>, fields: &[Field], made: &[(usize, usize)], values: Option<&[u8]>) -> bool {
     let mut recast = record.recast();
     let (mut start, mut made) = (0, made.iter().peekable());
@@ -168,16 +168,16 @@ fn recast(record: &mut Record<'_>, fields: &[Field], made: &[(usize, usize)], va
 
 struct Work {
     finders: Vec<Finder>,
-    /// What is put in, escaped.
+    /// The replacement, escaped.
     with: Vec<u8>,
     found: Vec<Range<usize>>,
     unescaped: Vec<u8>,
-    /// Whether numbers are looked at.
+    /// Whether numbers are searched.
     card: bool,
 }
 
 impl Work {
-    /// Appends the value without its secrets. False, with nothing appended, if there are none.
+    /// Appends the value without its secrets. False, and nothing is appended, if it has none.
     fn value(&mut self, value: Value<'_>, out: &mut Vec<u8>) -> bool {
         match value {
             Value::Json(json) if !json.starts_with(b"\"") => self.nested(json, out),
@@ -190,7 +190,7 @@ impl Work {
         }
     }
 
-    /// The same for a text; a string is appended.
+    /// The same for a string.
     fn string(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool {
         self.found.clear();
         for finder in &mut self.finders {
@@ -203,7 +203,7 @@ impl Work {
         out.push(b'"');
         let mut clean = 0;
         let mut ranges = self.found.iter().cloned().peekable();
-        // What is longer than an event may make is not taken by it: there is no use in going on.
+        // A value beyond the limit for an event does not fit anyway, so the loop stops.
         while let Some(mut range) = ranges.next().filter(|_| out.len() <= COMPUTED_BYTES_MAX) {
             while let Some(next) = ranges.next_if(|next| next.start < range.end) {
                 range.end = range.end.max(next.end);
@@ -217,7 +217,7 @@ impl Work {
         true
     }
 
-    /// The same for an object, an array, or what is neither these nor a text.
+    /// The same for an object, an array, or any value that is not a string.
     fn nested(&mut self, json: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let (mut at, mut clean) = (0, 0);
@@ -229,7 +229,7 @@ impl Work {
             let behind = json[end..].iter().find(|byte| !byte.is_ascii_whitespace());
             let before = out.len();
             out.extend_from_slice(&json[clean..quote]);
-            // A name is no text.
+            // Names are not searched.
             if behind != Some(&b':') && self.string(unescaped(&json[quote + 1..end - 1], &mut scratch), out) {
                 clean = end;
             } else {
@@ -245,7 +245,7 @@ impl Work {
         clean > 0
     }
 
-    /// Looks for cards among the numbers between two strings.
+    /// Looks for card numbers among the JSON numbers between two strings.
     fn numbers(&mut self, json: &[u8], between: Range<usize>, clean: &mut usize, out: &mut Vec<u8>) {
         if !self.card || between.len() < 13 {
             return;
@@ -254,7 +254,7 @@ impl Work {
         Finder::preset(Preset::Card).find(&json[between.clone()], &mut self.found);
         for range in &self.found {
             let (start, end) = (between.start + range.start, between.start + range.end);
-            // Spaces and dashes between digits are no part of a number, and a part of one cannot become a string.
+            // Spaces and dashes between digits are not part of a JSON number, and a part of a number cannot become a string.
             let apart = |byte: Option<&u8>| {
                 byte.is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'[' | b']' | b'}' | b',' | b':'))
             };
@@ -352,12 +352,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        assert!(mistake("- redact: {fields: [a]}").contains("neither `presets` nor `patterns`"));
+        assert!(mistake("- redact: {fields: [a]}").contains("`presets` and `patterns` are both missing"));
         assert!(mistake("- redact: {presets: [phone]}").contains("phone"));
         assert!(mistake("- redact: {patterns: ['(']}").contains("unclosed group"));
         for empty in ["", "^", "$|^", "\\b", "()*"] {
             let list = format!("- redact: {{patterns: [a, '{empty}']}}");
-            assert!(mistake(&list).contains("patterns.1: the pattern finds only empty texts"), "{empty}");
+            assert!(mistake(&list).contains("patterns.1: the pattern matches only empty strings"), "{empty}");
         }
         for (pattern, out) in [("b*", "a***c"), ("(b)?", "a******c"), ("c?|", "abb***")] {
             let list = format!("- redact: {{patterns: ['{pattern}']}}");

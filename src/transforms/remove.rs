@@ -1,4 +1,4 @@
-//! `remove`: without these fields.
+//! `remove`: removes fields.
 
 use super::place::Place;
 use super::{Opening, Transform, Verb, Verdict, refuse_empty};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::EditId;
 
-/// Paths of the fields that go; one that is missing is none of its concern.
+/// A list of fields to remove. Missing fields are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(#[schemars(length(min = 1))] pub Vec<Path>);

@@ -1,4 +1,4 @@
-//! `rename`: fields get other names.
+//! `rename`: renames fields.
 
 use super::pairs::Pairs;
 use super::place::{Place, push_json};
@@ -11,16 +11,17 @@ use serde::Deserialize;
 use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
-/// Old paths and new ones. A field that is missing is not renamed; one that has the new name already is replaced. Each is done on
-/// what the one before it left: with `{a: b, b: c}` the value of `a` ends in `c`, and of two with the same new name the last one
-/// stays. So nothing is swapped: `{a: b, b: a}` leaves `a` with its value and removes `b`.
+/// A map from old names to new names. A missing field is not renamed. If a field with the new name exists, it is replaced.
+/// Fields are renamed in this order, each on the result of the one before: with `{a: b, b: c}`, the value of `a` ends in `c`.
+/// If two fields get the same new name, the last one wins. You cannot swap fields: `{a: b, b: a}` keeps the value of `a` in `a`
+/// and removes `b`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Path>);
 
 impl Verb for Settings {
     const NAME: &'static str = "rename";
-    const SUMMARY: &'static str = "gives fields other names";
+    const SUMMARY: &'static str = "renames fields";
     const EXAMPLE: &'static str = "rename: {msg: message, http.status: status}\n";
     const SAMPLE: &'static str = r#"{"msg":"served","http":{"method":"GET","status":200}}"#;
 
@@ -30,8 +31,8 @@ impl Verb for Settings {
             None => Ok(()),
             Some((from, _)) => Err(Mistake {
                 key: from.to_string(),
-                what: format!("`{from}` would get the name that it has"),
-                help: "give it another name, or leave it out".to_owned(),
+                what: format!("`{from}` is renamed to itself"),
+                help: "write another name, or remove the entry".to_owned(),
             }),
         }
     }
@@ -55,7 +56,7 @@ impl Verb for Settings {
 }
 
 enum Move {
-    /// Both are fields of the event itself.
+    /// Both are top-level fields.
     Shape(EditId),
     Value {
         from: Place,
@@ -81,7 +82,7 @@ impl Transform for Rename {
                     let before = record.shape();
                     from.remove(record);
                     if !to.put(record, &self.scratch) {
-                        // Nothing is lost when something is in the way of the new place.
+                        // If the value cannot be written to the new path, it stays at the old one.
                         record.set_shape(before);
                         self.failures += 1;
                     }
@@ -122,6 +123,6 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         assert!(mistake("- rename: {}").contains("nothing would be renamed"));
-        assert!(mistake("- rename: {a: b, c: c}").contains("rename.c: `c` would get the name that it has"));
+        assert!(mistake("- rename: {a: b, c: c}").contains("rename.c: `c` is renamed to itself"));
     }
 }

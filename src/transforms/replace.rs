@@ -1,4 +1,4 @@
-//! `replace`: what a pattern finds in a text becomes something else.
+//! `replace`: replaces the matches of a pattern in a string.
 
 use super::place::{Place, push_json};
 use super::text::string;
@@ -15,25 +15,26 @@ use serde::Deserialize;
 use tailwater_shards::limits::COMPUTED_BYTES_MAX;
 use tailwater_shards::record::{Record, Value};
 
-/// A field and what is replaced in its text. The text is what the string stands for, without escapes. A value that is no text
-/// stays as it is, and so does one in which nothing is found.
+/// Replaces all matches of `pattern` in the string of `field` with `with`. The pattern sees the string without escapes. A value
+/// that is not a string, or has no match, stays unchanged.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Replace")]
 pub struct Settings {
-    /// The field.
+    /// The field to change.
     pub field: Path,
-    /// A regular expression, without look-around and back-references. Write it in single quotes: `'\d+'`.
+    /// A regular expression, without lookaround and backreferences. Write it in single quotes: `'\d+'`.
     pub pattern: Pattern,
-    /// What stands in place of what is found: `$1` and `$name` are groups of the pattern, `$0` is all of it, `$$` a dollar. Before
-    /// letters and digits a group stands in braces, with a second dollar because `${` alone begins a variable: `$${1}st`.
+    /// The replacement for each match: `$1` and `$name` are groups of the pattern, `$0` is the whole match, `$$` is a dollar
+    /// sign. If a letter or digit follows a group, write the group in braces, with a second dollar sign because `${` alone
+    /// begins an environment variable: `$${1}st`.
     pub with: String,
-    /// Whether only the first place is replaced.
+    /// Whether to replace only the first match.
     #[serde(default)]
     pub first_only: bool,
 }
 
-/// A part of what is put in.
+/// A part of the replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(String),
@@ -41,7 +42,7 @@ enum Part {
 }
 
 impl Settings {
-    /// The parts of `with`; says what is wrong with it.
+    /// The parts of `with`, or what is wrong with it.
     fn parts(&self) -> Result<Vec<Part>, String> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -79,7 +80,7 @@ impl Settings {
             Err(_) => groups.to_index(pattern, name),
         };
         found.ok_or_else(|| match name {
-            "" => "a `$` stands alone".to_owned(),
+            "" => "a `$` without a group".to_owned(),
             _ => format!("the pattern has no group `{name}`"),
         })
     }
@@ -87,13 +88,13 @@ impl Settings {
 
 impl Verb for Settings {
     const NAME: &'static str = "replace";
-    const SUMMARY: &'static str = "replaces what a pattern finds in a text";
+    const SUMMARY: &'static str = "replaces the matches of a pattern in a string";
     const EXAMPLE: &'static str = "replace: {field: path, pattern: '/users/\\d+(/|$)', with: \"/users/{id}$1\"}\n";
     const SAMPLE: &'static str = r#"{"method":"GET","path":"/users/4711/orders"}"#;
-    const FAILURE: &'static str = "the new text would be too long";
+    const FAILURE: &'static str = "the new string would be too long";
 
     fn check(&self) -> Result<(), Mistake> {
-        let help = "write `$${1}x` for a group before letters, and `$$` for a dollar".to_owned();
+        let help = "write `$${1}x` for a group before letters, and `$$` for a dollar sign".to_owned();
         self.parts().map(|_| ()).map_err(|what| Mistake { key: "with".to_owned(), what, help })
     }
 
@@ -220,7 +221,7 @@ mod tests {
     fn what_has_no_match_stays_byte_for_byte() {
         let json = r#""\u00e9\/x""#;
         assert_eq!(replaced("z", "y", json), json);
-        assert_eq!(replaced("y", "z", "[\"y\"]"), "[\"y\"]", "a list is no text");
+        assert_eq!(replaced("y", "z", "[\"y\"]"), "[\"y\"]", "an array is not a string");
     }
 
     #[test]
@@ -248,6 +249,6 @@ mod tests {
         assert!(list("(a)", "$2").contains("with: the pattern has no group `2`"));
         assert!(list("(a)", "$1x").contains("no group `1x`"));
         assert!(list("a", "$${0").contains("not closed"));
-        assert!(list("a", "5 $").contains("stands alone"));
+        assert!(list("a", "5 $").contains("without a group"));
     }
 }

@@ -1,7 +1,8 @@
-//! `sample`: a part of the events for all of them.
+//! `sample`: keeps a fraction of the events.
 //!
-//! Guarantees: with a key, all events of that key are kept or none is, on every shard, in every process and after every restart
-//! the same; without one, events are kept at even distances, beginning with the first, counted per input and shard.
+//! Guarantees: with a key, either all events of this key are kept or none, with the same result on every shard, in every
+//! process and after every restart. Without a key, events are kept at even intervals, beginning with the first, counted per
+//! input and shard.
 
 use super::condition::{Condition, OpenCondition};
 use super::key::{Key, OpenKey};
@@ -13,29 +14,29 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
 
-/// How many events are kept: `rate` (a part of one) or `one_in` (a whole number).
+/// Write either `rate` (a fraction) or `one_in` (a whole number) to say how many events to keep. The others are dropped.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The part of the events that is kept: above 0, at most 1.
+    /// The fraction of the events to keep: above 0, at most 1.
     #[serde(default)]
     pub rate: Option<f64>,
-    /// One event in so many is kept.
+    /// Keep one event out of this many.
     #[serde(default)]
     pub one_in: Option<u64>,
-    /// A field, a template or a list of them: events with the same key are kept together or not at all. Events that have none of
-    /// the fields are kept.
+    /// A field, a template, or a list of them: of the events with the same key, all are kept or none. Events that have none of
+    /// the fields are kept. By default, events are kept at even intervals, beginning with the first.
     #[serde(default)]
     pub key: Option<Key>,
-    /// Events for which this holds are always kept, and not counted among the others.
+    /// Events that match this condition are always kept, and are not counted among the others.
     #[serde(default)]
     pub unless: Option<Condition>,
-    /// A field that gets the rate at which the event was kept: 1 for those that are always kept.
+    /// A field for the rate at which the event was kept: 1 for events that are always kept.
     #[serde(default)]
     pub rate_field: Option<Path>,
 }
 
-/// All of a rate's parts: a rate is a number of these.
+/// The number of parts of a rate: a rate is a multiple of one part.
 const WHOLE: u128 = 1 << 64;
 
 impl Settings {
@@ -43,16 +44,19 @@ impl Settings {
         let mistake = |key: &str, what: &str| Mistake {
             key: key.to_owned(),
             what: what.to_owned(),
-            help: "write `rate: 0.1` or `one_in: 10` to keep a tenth; `drop: true` drops all".to_owned(),
+            help: "write `rate: 0.1` or `one_in: 10` to keep a tenth of the events, or `drop: true` to drop all"
+                .to_owned(),
         };
         match (self.rate, self.one_in) {
-            (Some(_), Some(_)) => Err(mistake("one_in", "`rate` and `one_in` say the same thing twice")),
-            (None, None) => Err(mistake("", "neither `rate` nor `one_in` says how many events are kept")),
+            (Some(_), Some(_)) => Err(mistake("one_in", "`rate` and `one_in` cannot be combined")),
+            (None, None) => {
+                Err(mistake("", "`rate` and `one_in` are both missing, so it is unknown how many events to keep"))
+            }
             (Some(rate), None) if !(rate > 0.0 && rate <= 1.0) => {
-                Err(mistake("rate", "a rate is above 0 and at most 1"))
+                Err(mistake("rate", "`rate` must be above 0 and at most 1"))
             }
             (Some(rate), None) => Ok(((rate * WHOLE as f64).ceil() as u128).min(WHOLE)),
-            (None, Some(0)) => Err(mistake("one_in", "one event in 0 is none")),
+            (None, Some(0)) => Err(mistake("one_in", "`one_in: 0` would keep no event")),
             (None, Some(one_in)) => Ok(WHOLE.div_ceil(u128::from(one_in))),
         }
     }
@@ -65,7 +69,7 @@ impl Settings {
 
 impl Verb for Settings {
     const NAME: &'static str = "sample";
-    const SUMMARY: &'static str = "keeps a part of the events";
+    const SUMMARY: &'static str = "keeps a fraction of the events";
     const EXAMPLE: &'static str = "sample: {one_in: 10, key: trace_id, unless: level == \"error\"}\n";
     const SAMPLE: &'static str = concat!(
         "{\"trace_id\":\"a1\",\"level\":\"info\"}\n",
@@ -86,7 +90,7 @@ impl Verb for Settings {
         let step = self.step().unwrap_or(WHOLE);
         Box::new(Sample {
             step,
-            // The first event takes it just over the edge.
+            // The first event reaches the threshold.
             sum: (WHOLE - step) as u64,
             key: self.key.as_ref().map(|key| key.open(opening)),
             unless: self.unless.as_ref().map(|condition| condition.open(opening)),
@@ -106,7 +110,7 @@ struct Sample {
 impl Sample {
     fn takes(&mut self, record: &Record<'_>) -> bool {
         match &mut self.key {
-            // The upper half: tables that use the lower one for something else still see all of it.
+            // The upper half of the hash, so that tables that use the lower half are not affected.
             Some(key) => key.of(record).is_none_or(|key| key >> 64 < self.step),
             None => {
                 let sum = u128::from(self.sum) + self.step;
@@ -199,9 +203,9 @@ mod tests {
     fn rates_that_keep_nothing_or_mean_nothing_are_refused() {
         assert!(mistake("- sample: {rate: 0}").contains("above 0"));
         assert!(mistake("- sample: {rate: 1.5}").contains("at most 1"));
-        assert!(mistake("- sample: {one_in: 0}").contains("none"));
-        assert!(mistake("- sample: {}").contains("neither"));
-        assert!(mistake("- sample: {rate: 0.5, one_in: 2}").contains("twice"));
+        assert!(mistake("- sample: {one_in: 0}").contains("would keep no event"));
+        assert!(mistake("- sample: {}").contains("are both missing"));
+        assert!(mistake("- sample: {rate: 0.5, one_in: 2}").contains("cannot be combined"));
         assert!(mistake("- sample: {rate: 0.5, key: \"{{ a\"}").contains("not closed"));
     }
 }

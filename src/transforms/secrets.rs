@@ -1,7 +1,7 @@
-//! Secrets in texts: where mail addresses, card numbers, addresses of hosts and tokens are.
+//! Finds secrets in strings: email addresses, card numbers, IP addresses and tokens.
 //!
-//! Guarantees: one pass over the text for each kind, in time that grows with its length; nothing is allocated. Finds rather too
-//! much than too little where a text alone cannot tell, but no number only because it is long, and no time of day.
+//! Guarantees: one pass over the string for each kind, in time proportional to its length, without allocation. Where a string
+//! alone cannot tell, it finds too much rather than too little. A long number alone is not a secret, nor is a time of day.
 
 use memchr::{memchr, memchr2_iter};
 use regex_automata::Input;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-/// Secrets with a name.
+/// Kinds of secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "RedactPreset")]
@@ -24,7 +24,7 @@ pub enum Preset {
     Bearer,
 }
 
-/// Looks for one kind of secret.
+/// Searches for one kind of secret.
 pub enum Finder {
     Preset(Preset),
     Pattern(Regex, Box<Cache>),
@@ -39,7 +39,7 @@ impl Finder {
         Finder::Pattern(regex.clone(), Box::new(regex.create_cache()))
     }
 
-    /// Appends where they are. The text is UTF-8.
+    /// Appends the ranges of the matches. The string is UTF-8.
     pub fn find(&mut self, text: &[u8], found: &mut Vec<Range<usize>>) {
         match self {
             Finder::Preset(Preset::Email) => emails(text, found),
@@ -63,13 +63,13 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// Whether what is at `range` stands apart from words.
+/// Whether the match at `range` is not part of a word.
 fn apart(text: &[u8], range: &Range<usize>) -> bool {
     let before = range.start.checked_sub(1).map(|at| text[at]);
     !before.is_some_and(is_word) && !text.get(range.end).copied().is_some_and(is_word)
 }
 
-/// How many bytes from the start, or up to the end, of a text are such.
+/// How many bytes at the start, or at the end, of a string satisfy the predicate.
 fn leading(text: &[u8], is: impl Fn(u8) -> bool) -> usize {
     text.iter().take_while(|byte| is(**byte)).count()
 }
@@ -96,7 +96,7 @@ fn emails(text: &[u8], found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// The digits of the longest card.
+/// The digits of the longest card number.
 const CARD_DIGITS_MAX: usize = 19;
 
 fn cards(text: &[u8], found: &mut Vec<Range<usize>>) {
@@ -112,7 +112,7 @@ fn cards(text: &[u8], found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// The end of the longest card that begins at `start`, where a group of digits begins.
+/// The end of the longest card number that begins at `start`, where a group of digits begins.
 fn card_at(text: &[u8], start: usize) -> Option<usize> {
     let mut digits = [0; CARD_DIGITS_MAX];
     let mut count = 0;
@@ -141,13 +141,13 @@ fn card_at(text: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// Whether digits belong to a number with a point.
+/// Whether the digits are part of a number with a decimal point.
 fn is_fraction(text: &[u8], start: usize, behind: &[u8]) -> bool {
     let digit_point = matches!(&text[..start], [.., b'0'..=b'9', b'.']);
     digit_point || matches!(behind, [b'.', b'0'..=b'9', ..])
 }
 
-/// Whether digits read as a date and time of this century: 20261123102030, with or without milliseconds.
+/// Whether the digits are a date and time of this century, such as 20261123102030, with or without milliseconds.
 fn is_moment(digits: &[u8]) -> bool {
     let number = |from: usize| digits[from] * 10 + digits[from + 1];
     matches!(digits.len(), 14 | 17)
@@ -159,8 +159,9 @@ fn is_moment(digits: &[u8]) -> bool {
         && number(12) < 60
 }
 
-/// Whether digits are those of a card: the length, a first digit of an industry that gives out cards (ISO/IEC 7812-1, section 4.2:
-/// 2 to 6), and the check digit (annex B). Ranges of issuers change with each of them, and a number that is not recognised is shown.
+/// Whether the digits are a card number: the length, the first digit of an industry that issues cards (ISO/IEC 7812-1, section
+/// 4.2: 2 to 6), and the check digit (annex B). The ranges of issuers are not checked: they change, and a number that is not
+/// recognised would be shown.
 fn is_card(digits: &[u8]) -> bool {
     let given_out = digits.len() >= 13 && matches!(digits[0], 2..=6) && !is_moment(digits);
     let sum: u32 = digits
@@ -195,7 +196,7 @@ fn ipv4(text: &[u8], found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// Bytes of the longest way to write an address, with a name and a colon before it.
+/// The length in bytes of the longest spelling of an address, with a name and a colon before it.
 const IPV6_RUN_MAX: usize = 64;
 
 fn ipv6(text: &[u8], found: &mut Vec<Range<usize>>) {
@@ -225,7 +226,7 @@ fn ipv6(text: &[u8], found: &mut Vec<Range<usize>>) {
 }
 
 fn is_ipv6(text: &[u8]) -> bool {
-    // `::` alone says nothing about anybody, and stands in many texts that are about no host.
+    // `::` alone identifies nobody, and occurs in many strings that are not about hosts.
     text.len() > 2 && std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
@@ -242,7 +243,7 @@ fn bearers(text: &[u8], found: &mut Vec<Range<usize>>) {
         let gap = leading(behind, |byte| matches!(byte, b' ' | b'\t' | b':' | b'=' | b'"' | b'\'' | b'\\'));
         let token = &behind[gap..][..leading(&behind[gap..], is_token)];
         let token = &token[..token.len() - trailing(token, |byte| byte == b'.')];
-        // A short word of letters is one of a sentence.
+        // A short word of letters is part of a sentence.
         if gap > 0 && !token.is_empty() && (token.len() >= 8 || token.iter().any(u8::is_ascii_digit)) {
             let start = at + WORD.len() + gap;
             found.push(start..start + token.len());

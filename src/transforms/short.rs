@@ -1,4 +1,4 @@
-//! Settings that may be written as one word instead of a map.
+//! Settings that can be written as a single value instead of a map.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
@@ -11,9 +11,9 @@ use std::marker::PhantomData;
 pub trait ShortForm: Sized {
     /// What is expected, for people.
     const EXPECTED: &'static str;
-    /// What the short form is.
+    /// The type of the short form.
     type Word;
-    /// The settings that it stands for.
+    /// The settings that the short form stands for.
     fn of(word: Self::Word) -> Self;
 }
 

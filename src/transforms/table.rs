@@ -1,20 +1,20 @@
-//! The table of verbs.
+//! The table of transforms.
 
-/// A row of the table of verbs, for help and docs.
+/// A row of the table, for help and documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The verb.
+    /// The name.
     pub name: &'static str,
-    /// One line.
+    /// What it does, in one line.
     pub summary: &'static str,
     /// An entry of `transforms` that `validate` accepts.
     pub example: &'static str,
-    /// Events, one a line, that show what the example does.
+    /// Events, one per line, that show the effect of the example.
     pub sample: &'static str,
 }
 
-/// Makes the table of verbs: `transforms! { pub enum Step { Add => add::Settings, } }`. The verb `if` has keys of its own beside
-/// it, all others are the only key of their map.
+/// Makes the table of verbs: `transforms! { pub enum Step { Add => add::Settings, } }`. The verb `if` has additional keys
+/// beside it. All other verbs are the only key of their map.
 #[macro_export]
 macro_rules! transforms {
     ($(#[$meta:meta])* pub enum $table:ident { $($variant:ident => $settings:ty),* $(,)? }) => {
@@ -49,7 +49,7 @@ macro_rules! transforms {
             pub const NAMES: &'static [&'static str] =
                 &[$(<$settings as $crate::transforms::Verb>::NAME,)* $crate::transforms::branch::Settings::NAME];
 
-            /// The verb.
+            /// The name.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => <$settings as $crate::transforms::Verb>::NAME,)*
@@ -57,16 +57,16 @@ macro_rules! transforms {
                 }
             }
 
-            /// What it means when it could not do its work on an event.
+            /// The reason for a failure without details.
             pub fn failure(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => <$settings as $crate::transforms::Verb>::FAILURE,)*
-                    // Its condition says why.
+                    // Its condition knows why.
                     Self::If(_) => $crate::transforms::FAILURE,
                 }
             }
 
-            /// Why it could not do its work on an event, or let it go; none where no more can be told.
+            /// Why it failed on an event, or dropped it; none if no details are known.
             pub fn explain(&self, before: &$crate::transforms::reasons::Before<'_>) -> Option<String> {
                 match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::explain(settings, before),)*
@@ -74,7 +74,7 @@ macro_rules! transforms {
                 }
             }
 
-            /// Checks what types alone cannot; the key in a mistake is relative to the entry.
+            /// Checks what types cannot express. The key in a mistake is relative to the entry.
             pub fn check(&self) -> Vec<$crate::config::component::Mistake> {
                 let checked = match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
@@ -83,7 +83,7 @@ macro_rules! transforms {
                 checked.err().into_iter().map(|mistake| mistake.below(self.name())).collect()
             }
 
-            /// What it runs with, though it is probably not meant; keys are relative to the entry.
+            /// What is valid but probably a mistake. Keys are relative to the entry.
             pub fn doubts(&self) -> Vec<$crate::config::component::Mistake> {
                 let all = match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::doubts(settings),)*
@@ -92,7 +92,7 @@ macro_rules! transforms {
                 all.into_iter().map(|doubt| doubt.below(self.name())).collect()
             }
 
-            /// All that keeps the files that it looks things up in from being used; keys are relative to the entry.
+            /// Every reason why its lookup files cannot be used. Keys are relative to the entry.
             pub fn check_files(
                 &self,
                 files: &dyn $crate::transforms::enrich::watched::Files,
@@ -104,7 +104,7 @@ macro_rules! transforms {
                 all.into_iter().map(|mistake| mistake.below(self.name())).collect()
             }
 
-            /// One shard's own instance.
+            /// Opens an instance on one shard.
             pub fn open(&self, opening: &mut $crate::transforms::Opening<'_>) -> Box<dyn $crate::transforms::Transform> {
                 match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::open(settings, opening),)*
@@ -112,7 +112,7 @@ macro_rules! transforms {
                 }
             }
 
-            /// Files that it looks things up in.
+            /// Its lookup files.
             pub fn kept(&self) -> Vec<std::sync::Arc<dyn $crate::transforms::enrich::watched::Kept>> {
                 match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::kept(settings),)*
@@ -139,7 +139,7 @@ macro_rules! transforms {
                 impl<'de> serde::de::Visitor<'de> for Form {
                     type Value = $table;
                     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str("a verb and what it works on, such as {remove: [password]}")
+                        f.write_str("a transform with its settings, such as {remove: [password]}")
                     }
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$table, A::Error> {
                         let Some(name) = map.next_key::<String>()? else {
@@ -152,7 +152,7 @@ macro_rules! transforms {
                         match map.next_key::<String>()? {
                             None => Ok(step),
                             Some(second) => Err(serde::de::Error::custom(format!(
-                                "`{second}` is a second verb in one entry; begin a new entry of the list with it"
+                                "`{second}` is a second transform in one entry; begin a new entry of the list with it"
                             ))),
                         }
                     }

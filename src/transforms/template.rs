@@ -1,12 +1,12 @@
-//! Templates: texts with parts of an event in them.
+//! Templates: strings that contain values of an event.
 //!
 //! ```text
 //! {{ service }}-{{ http.status }}   {{ hostname }}   {{ %Y-%m-%d }}
 //! ```
 //!
-//! What stands between `{{` and `}}` is a path, whose value is put there (a string without its quotes, anything else as its
-//! JSON, nothing if there is no such field); or `hostname`, which is the host's name unless the event has a field of that name;
-//! or a format of strftime, which is filled with the event's time in UTC.
+//! Between `{{` and `}}` is one of: a path, which is replaced by its value (a string without quotes, any other value as JSON, a
+//! missing field as nothing); `hostname`, which is the name of the host unless the event has a field of that name; or a
+//! strftime format, which is filled with the time of the event in UTC.
 
 use super::Opening;
 use super::place::Place;
@@ -25,12 +25,12 @@ enum Part {
     Time(String),
 }
 
-/// A template as it is written.
+/// A template as written in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
 impl Template {
-    /// Reads a template; says what is wrong with it.
+    /// Parses a template, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -43,7 +43,7 @@ impl Template {
             let inside = rest[open + 2..open + close].trim();
             parts.push(match inside.starts_with('%') {
                 true => Part::Time(format_of(inside)?),
-                false => Part::Field(inside.parse().map_err(|error| format!("`{inside}` is no path: {error}"))?),
+                false => Part::Field(inside.parse().map_err(|error| format!("`{inside}` is not a path: {error}"))?),
             });
             rest = &rest[open + close + 2..];
         }
@@ -53,7 +53,7 @@ impl Template {
         Ok(Template(parts))
     }
 
-    /// The text, if it is the same for every event.
+    /// The string, if it is the same for every event.
     pub fn constant(&self) -> Option<&str> {
         match &self.0[..] {
             [Part::Literal(text)] => Some(text),
@@ -61,7 +61,7 @@ impl Template {
         }
     }
 
-    /// Prepared for one shard.
+    /// Opens it on one shard.
     pub fn open(&self, opening: &mut Opening<'_>) -> OpenTemplate {
         let host = opening.facts.host.clone();
         let parts = self.0.iter().map(|part| match part {
@@ -84,17 +84,17 @@ fn format_of(format: &str) -> Result<String, String> {
     let noon = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     match BrokenDownTime::from(&noon).to_string(format) {
         Ok(_) => Ok(format.to_owned()),
-        Err(error) => Err(format!("`{format}` is no format of a time: {error}")),
+        Err(error) => Err(format!("`{format}` is not a time format: {error}")),
     }
 }
 
 enum OpenPart {
     Literal(Vec<u8>),
-    /// The field, and what stands for it if it is missing.
+    /// The field, and its replacement if it is missing.
     Field(Place, Option<Arc<str>>),
     Time {
         format: String,
-        /// The second that `text` is for.
+        /// The second that `text` was made for.
         second: i64,
         text: String,
     },
@@ -104,7 +104,7 @@ enum OpenPart {
 pub struct OpenTemplate(Vec<OpenPart>);
 
 impl OpenTemplate {
-    /// Appends the text for an event as a JSON string.
+    /// Appends the result for an event as a JSON string.
     pub fn push(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.push(b'"');
         for part in &mut self.0 {

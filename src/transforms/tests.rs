@@ -61,7 +61,7 @@ impl Bench {
         }
     }
 
-    /// What the verbs make of an event; none if they drop it. A line that is no object of JSON is text.
+    /// What the verbs make of an event; none if they drop it. A line that is not a JSON object is text.
     pub fn event(&mut self, line: &str) -> Option<String> {
         self.event_at(line, TIME)
     }
@@ -152,7 +152,7 @@ pub fn mistake(list: &str) -> String {
 #[test]
 fn verbs_that_name_no_field_are_refused() {
     for (entry, effect) in [
-        ("keep: []", "no field is named: nothing would be left"),
+        ("keep: []", "no field is named, so every field would be removed"),
         ("remove: []", "nothing would be removed"),
         ("rename: {}", "nothing would be renamed"),
         ("copy: {}", "nothing would be copied"),
@@ -171,7 +171,7 @@ fn texts_inside_of_added_lists_and_maps_stay_as_they_are() {
     assert_eq!(one(list, r#"{"a":1}"#), r#"{"a":1,"l":["{{ a }}"],"m":{"k":"{{ a }}"},"n":{"k":"1"}}"#);
 }
 
-/// Objects of JSON with fields that are called as `names` says, nested ones among them.
+/// JSON objects with fields whose names match the pattern `names`, also nested.
 pub fn events(names: &'static str) -> impl Strategy<Value = Json> {
     let leaf =
         prop_oneof![Just(Json::Null), any::<i64>().prop_map(Json::from), "[ab\"\\\\.]{0,3}".prop_map(Json::from)];
@@ -200,9 +200,9 @@ fn examples_of_all_verbs_are_read() {
 #[test]
 fn unknown_verbs_and_second_verbs_are_refused() {
     assert_eq!(mistake("- {remov: [a]}"), "unknown value `remov`");
-    assert!(mistake("- {remove: [a], keep: [b]}").contains("`keep` is a second verb"));
-    assert!(mistake("- remove").contains("a verb and what it works on"));
-    assert!(mistake("- {}").contains("a verb and what it works on"));
+    assert!(mistake("- {remove: [a], keep: [b]}").contains("`keep` is a second transform"));
+    assert!(mistake("- remove").contains("a transform with its settings"));
+    assert!(mistake("- {}").contains("a transform with its settings"));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn remove_takes_fields_at_any_depth() {
 fn keep_leaves_nothing_but_what_it_names() {
     let event = r#"{"a":1,"b":2,"c":3}"#;
     assert_eq!(one("- keep: [c, a, x]", event), r#"{"a":1,"c":3}"#);
-    assert!(mistake("- keep: [a, b.c]").contains("whole fields are kept"));
+    assert!(mistake("- keep: [a, b.c]").contains("`keep` keeps whole fields"));
     assert_eq!(Bench::try_new("- keep: [x]").expect("valid").event(event).as_deref(), Some("{}"));
 }
 
@@ -245,7 +245,7 @@ fn add_fills_in_templates() {
     assert_eq!(one("- add: {n: 8, o.l: 9}", event), r#"{"svc":"a\"b","n":8,"o":{"k":[1],"l":9}}"#);
     assert_eq!(one("- add: {p.q.r: 1}", r#"{"a":1}"#), r#"{"a":1,"p":{"q":{"r":1}}}"#);
     assert!(mistake("- add: {x: \"{{ svc\"}").contains("not closed"));
-    assert!(mistake("- add: {x: \"{{ %! }}\"}").contains("no format of a time"));
+    assert!(mistake("- add: {x: \"{{ %! }}\"}").contains("not a time format"));
 }
 
 #[test]
@@ -324,8 +324,8 @@ fn verbs_give_events_up_with_a_reason() {
             "- parse: {field: log, on_error: dead_letter}",
             "parse: log: it ends before its last bracket is closed (at byte 1)",
         ),
-        ("- convert: {n: {to: int, on_fail: dead_letter}}", "convert: n does not read as an int"),
-        ("- timestamp: {field: t, on_fail: dead_letter}", "timestamp: t does not read as a time"),
+        ("- convert: {n: {to: int, on_fail: dead_letter}}", "convert: n cannot be read as an int"),
+        ("- timestamp: {field: t, on_fail: dead_letter}", "timestamp: t cannot be read as a time"),
         ("- validate: {required: [a], on_fail: dead_letter}", "validate: a is missing"),
         ("- {if: has(n), then: [{validate: {required: [a], on_fail: dead_letter}}]}", "validate: a is missing"),
     ] {

@@ -1,12 +1,12 @@
-//! Texts of events: what the string of a field stands for.
+//! Strings of events, without escapes.
 //!
-//! Guarantees: a text is UTF-8; bytes of an event that are none, and halves of surrogate pairs, are U+FFFD in it. A string without
+//! Guarantees: the result is UTF-8; bytes that are not UTF-8, and halves of surrogate pairs, become U+FFFD. A string without
 //! escapes is not copied.
 
 use crate::codec::json::unescape_json;
 use tailwater_shards::record::Value;
 
-/// What a value that is a string stands for; none if it is something else.
+/// The unescaped string; none if the value is not a string.
 #[inline]
 pub fn string<'a>(value: Value<'a>, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     match value {
@@ -16,7 +16,7 @@ pub fn string<'a>(value: Value<'a>, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]
     }
 }
 
-/// What the body of a string stands for.
+/// The unescaped body of a string.
 #[inline]
 pub fn unescaped<'a>(body: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     if memchr::memchr(b'\\', body).is_none() {
@@ -28,7 +28,7 @@ pub fn unescaped<'a>(body: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     scratch
 }
 
-/// The text of any value: of a string what it stands for, of anything else its JSON.
+/// The text of any value: of a string without escapes, of any other value its JSON.
 pub fn text<'a>(value: Value<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
     match value {
         Value::Json([b'"', body @ .., b'"']) => unescaped(body, scratch),

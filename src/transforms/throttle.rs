@@ -1,9 +1,9 @@
-//! `throttle`: no more events than a rate allows, of each key for itself.
+//! `throttle`: drops events that exceed a rate, separately for each key.
 //!
-//! Guarantees: of one key no more than `burst` events pass at once and no more than `rate` in each `per` after that, exactly, by
-//! a token bucket in whole numbers. Keys that are remembered are bounded: for a new one, one goes whose bucket is full, or the
-//! fullest of a few, which begins anew when it comes again. Each input and shard has buckets of its own. Time is that of the
-//! events, which is when they were read.
+//! Guarantees: of one key, at most `burst` events pass at once, and at most `rate` in each `per` after that. The limit is
+//! exact: a token bucket in whole numbers. The number of remembered keys is bounded: a new key replaces one whose bucket is
+//! full, or else the fullest of a few, which starts again when its key returns. Each input and shard has its own buckets. The
+//! time is that of the events, which is when they were read.
 
 use super::dedupe::OfKey;
 use super::key::{Key, OpenKey};
@@ -18,23 +18,24 @@ use std::time::Duration;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 
-/// How many events pass.
+/// At most `rate` events pass in each `per`. The others are dropped.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// A field, a template or a list of them: each key has its own bucket; without it all events share one, as do those that
-    /// have none of the fields.
+    /// A field, a template, or a list of them: the limit applies to each key separately. Events that have none of the fields
+    /// share one limit. By default, all events share one limit.
     #[serde(default)]
     pub key: Option<Key>,
-    /// Events that pass in each `per`.
+    /// The number of events that pass in each `per`.
     pub rate: u64,
-    /// The time that `rate` is meant for.
+    /// The period of `rate`.
     #[serde(default = "per")]
     pub per: Period,
-    /// Events that pass at once after a pause; as many as `rate` unless it says otherwise.
+    /// The number of events that pass at once after a pause. By default, the value of `rate`.
     #[serde(default)]
     pub burst: Option<u64>,
-    /// Keys remembered per input and shard, 100 bytes each.
+    /// The number of keys to remember, per input and shard. Each takes 100 bytes. When the limit is reached, a key is
+    /// forgotten, and its limit starts again.
     #[serde(default = "max_keys")]
     pub max_keys: usize,
 }
@@ -47,15 +48,15 @@ fn max_keys() -> usize {
     10_000
 }
 
-/// Largest rate and burst: with them, times in parts of a nanosecond fit 128 bits by far.
+/// The largest rate and burst: with them, times in fractions of a nanosecond easily fit 128 bits.
 const EVENTS_MAX: u64 = 1_000_000_000;
 
-/// Most keys that may be remembered.
+/// The largest number of keys that can be remembered.
 const KEYS_MAX: usize = 10_000_000;
 
 impl Verb for Settings {
     const NAME: &'static str = "throttle";
-    const SUMMARY: &'static str = "lets events go that come faster than a rate";
+    const SUMMARY: &'static str = "drops events that exceed a rate";
     const EXAMPLE: &'static str = "throttle: {key: service, rate: 1, per: 1s, burst: 2}\n";
     const SAMPLE: &'static str = concat!(
         "{\"service\":\"api\",\"n\":1}\n{\"service\":\"api\",\"n\":2}\n",
@@ -68,7 +69,7 @@ impl Verb for Settings {
         let (key, what, help) = if bad(self.rate) {
             ("rate", format!("a rate of {} events", self.rate), range)
         } else if self.burst.is_some_and(bad) {
-            ("burst", "a burst that is too small or too large".to_owned(), range)
+            ("burst", "`burst` is too small or too large".to_owned(), range)
         } else if self.per.0.is_zero() || self.per.0 > Duration::from_secs(366 * 86_400) {
             ("per", format!("a rate per {}", self.per), "write a time such as `1s` or `1h`, at most a year".to_owned())
         } else if !(1..=KEYS_MAX).contains(&self.max_keys) {
@@ -108,7 +109,7 @@ impl Transform for Throttle {
     }
 }
 
-/// Times are in nanoseconds times `rate`: then an event costs `per`, a whole number.
+/// Times are in nanoseconds times `rate`, so that an event costs `per`, which is a whole number.
 #[derive(Clone, Copy)]
 struct Rule {
     rate: i128,
@@ -117,9 +118,9 @@ struct Rule {
 }
 
 impl Rule {
-    /// Whether an event passes at `now` through a bucket that is full at `full_at`, which moves if it does.
+    /// Whether an event passes at `now` through a bucket that is full at `full_at`. If it does, `full_at` moves.
     fn passes(self, full_at: &mut i128, now: i128) -> bool {
-        // The upper bound matters when the clock was set back: the bucket is empty, not emptier than that.
+        // The upper bound matters if the clock was set back: the bucket is then empty, but not below empty.
         let at = (*full_at).clamp(now, now + self.burst * self.per);
         *full_at = at;
         let passes = at - now <= (self.burst - 1) * self.per;
@@ -130,18 +131,18 @@ impl Rule {
     }
 }
 
-/// The buckets of the keys that were seen last.
+/// The buckets of the most recent keys.
 struct Buckets {
     rule: Rule,
     max: usize,
     places: HashMap<u128, u32, BuildHasherDefault<OfKey>>,
-    /// Keys, and when their buckets are full.
+    /// Keys, and the time at which their buckets are full.
     buckets: Vec<(u128, i128)>,
-    /// Where the next one to go is looked for.
+    /// Where the search for a bucket to replace continues.
     hand: usize,
 }
 
-/// Buckets that are looked at to find one that may go.
+/// The number of buckets that are examined to find one to replace.
 const LOOKED_AT: usize = 8;
 
 impl Buckets {
@@ -171,7 +172,7 @@ impl Buckets {
         place
     }
 
-    /// A full bucket near the hand, or else the fullest there.
+    /// A full bucket near the hand, or else the fullest one there.
     fn fullest(&mut self, now: i128) -> usize {
         let mut best = self.hand;
         for _ in 0..LOOKED_AT.min(self.buckets.len()) {

@@ -1,4 +1,4 @@
-//! `timestamp`: when an event happened, out of one of its fields.
+//! `timestamp`: sets the time of an event from one of its fields.
 
 use super::place::Place;
 use super::reasons::Before;
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Record, Value};
 
-/// The field that says when the event happened, or a map that says more. Dates in the names that outputs make (`%Y.%m.%d`) and
-/// in templates (`{{ %Y-%m-%d }}`) are those of this time; without it they are those of when the event was read. Fields stay as
-/// they are: `convert` writes a time anew.
+/// The field that contains the time of the event, or a map with more settings. Dates in the names that outputs make
+/// (`%Y.%m.%d`) and in templates (`{{ %Y-%m-%d }}`) use this time. Without `timestamp`, they use the time at which the event
+/// was read. The field itself stays unchanged, unless `remove` is set; use `convert` to rewrite a time in a field.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Short<Source>);
@@ -29,33 +29,35 @@ pub struct Settings(pub Short<Source>);
 pub struct Source {
     /// The field.
     pub field: Path,
-    /// How it is written: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a format of strftime such as
-    /// `"%d/%b/%Y:%H:%M:%S %z"`. Without a year it is the year in which it is not ahead of the event. A leap second (`:60`), a date
-    /// that does not exist and a number beyond the years 1678 to 2261 do not read.
+    /// The format: `auto`, `rfc3339`, `rfc2822`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a strftime format such as
+    /// `"%d/%b/%Y:%H:%M:%S %z"`. Without a year, Tailwater chooses the year that puts the time at most one day after the time
+    /// at which the event was read. These values fail: a leap second (`:60`), a date that does not exist, and a number outside
+    /// the years 1678 to 2261.
     #[serde(default)]
     pub format: Option<String>,
-    /// The zone of times that say none: `Europe/Berlin`, `"+02:00"`, `UTC`, `local`; by default that of the input or of the process.
+    /// The time zone of times that do not name one: `Europe/Berlin`, `"+02:00"`, `UTC`, `local`. By default, that of the input
+    /// or of the process.
     #[serde(default)]
     pub timezone: Option<Timezone>,
-    /// Whether the field is removed when it has been read.
+    /// Whether to remove the field after its time was read.
     #[serde(default)]
     pub remove: bool,
-    /// What becomes of an event whose field does not read as a time; one without the field is no failure.
+    /// What happens to an event whose field cannot be read as a time. A missing field is not a failure.
     #[serde(default)]
     pub on_fail: OnFail,
 }
 
-/// What becomes of an event whose time cannot be read.
+/// What happens to an event whose time cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "TimestampOnFail")]
 pub enum OnFail {
-    /// It keeps the time at which it was read.
+    /// The event keeps the time at which it was read.
     #[default]
     Keep,
-    /// It is dropped.
+    /// The event is dropped.
     Drop,
-    /// It goes to the dead letter queue.
+    /// The event goes to the dead letter queue.
     DeadLetter,
 }
 
@@ -69,15 +71,15 @@ impl ShortForm for Source {
 
 impl Verb for Settings {
     const NAME: &'static str = "timestamp";
-    const SUMMARY: &'static str = "takes the time of the event out of a field";
+    const SUMMARY: &'static str = "sets the time of the event from a field";
     const EXAMPLE: &'static str = "timestamp: {field: time, format: \"%d/%b/%Y:%H:%M:%S %z\", remove: true}\n";
     const SAMPLE: &'static str = r#"{"time":"23/Nov/2026:11:20:30 +0100","message":"GET / 200"}"#;
-    const FAILURE: &'static str = "the field does not read as a time";
+    const FAILURE: &'static str = "the field cannot be read as a time";
 
     fn check(&self) -> Result<(), Mistake> {
         match self.0.0.format.as_deref().map(Format::parse) {
             Some(Err(what)) => {
-                let help = "a format looks like `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\"".to_owned();
+                let help = "write a format such as `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\"".to_owned();
                 Err(Mistake { key: "format".to_owned(), what, help })
             }
             _ => Ok(()),
@@ -103,8 +105,8 @@ impl Verb for Settings {
         if read(&opened(format, &zone), before.get(field)?, before.timestamp, &mut Vec::new()).is_some() {
             return None;
         }
-        let format = format.as_ref().map_or_else(String::new, |format| format!(" of the format `{format}`"));
-        Some(format!("{field} does not read as a time{format}: {}", before.shown(field)))
+        let format = format.as_ref().map_or_else(String::new, |format| format!(" in the format `{format}`"));
+        Some(format!("{field} cannot be read as a time{format}: {}", before.shown(field)))
     }
 }
 
@@ -113,7 +115,7 @@ fn opened(format: &Option<String>, zone: &Zone) -> TimeForm {
     TimeForm { format, zone: zone.clone() }
 }
 
-/// The time that a value says.
+/// The time in a value.
 fn read(form: &TimeForm, value: Value<'_>, now: Timestamp, unescaped: &mut Vec<u8>) -> Option<Timestamp> {
     match value {
         Value::Json([b'{' | b'[' | b't' | b'f' | b'n', ..]) => None,
@@ -147,7 +149,7 @@ impl Transform for Open {
                     OnFail::Keep => {}
                     OnFail::Drop => return Verdict::Drop,
                     OnFail::DeadLetter => {
-                        record.give_up(Settings::NAME, format_args!("{} does not read as a time", self.path));
+                        record.give_up(Settings::NAME, format_args!("{} cannot be read as a time", self.path));
                         return Verdict::DeadLetter;
                     }
                 }
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         assert!(mistake("- timestamp: {field: t, timezone: Berlin}").contains("no zone is called `Berlin`"));
-        assert!(mistake("- timestamp: {field: t, format: iso}").contains("format: `iso` is neither"));
+        assert!(mistake("- timestamp: {field: t, format: iso}").contains("format: `iso` is not a time format"));
         assert!(mistake("- timestamp: {format: unix}").contains("field"));
         assert!(mistake("- timestamp: [t]").contains("a field such as time"));
     }

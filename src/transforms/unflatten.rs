@@ -1,4 +1,4 @@
-//! `unflatten`: fields with dotted names become objects.
+//! `unflatten`: turns fields with dotted names into nested objects.
 
 use super::flatten::{check_separator, dot};
 use super::place::push_json;
@@ -13,27 +13,27 @@ use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::scan::json::NESTING_MAX;
 use tailwater_shards::shape::Field;
 
-/// How dotted names are taken apart. Only the names of the event's own fields are, into a field's object if there is one. A field
-/// stays as it is, and is counted, if something else than an object is in its way. Numbers in names are names like others: arrays
-/// are not made.
+/// Only the names of top-level fields are split. If an object with the first part of the name exists, the value is added to it.
+/// If a part of the path exists but is not an object, the field stays unchanged, and the failure is counted. Numbers in names
+/// are treated as names: arrays are not created.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Unflatten")]
 pub struct Settings {
-    /// What stands between the parts of a name. A name with an empty part stays as it is.
+    /// The string between the parts of a name. A name with an empty part stays unchanged.
     #[serde(default = "dot")]
     pub separator: String,
-    /// The first parts of the names that are taken apart. By default all.
+    /// The first parts of the names to split. By default, all.
     #[serde(default)]
     pub fields: Option<Vec<String>>,
 }
 
 impl Verb for Settings {
     const NAME: &'static str = "unflatten";
-    const SUMMARY: &'static str = "makes objects of fields with dotted names";
+    const SUMMARY: &'static str = "turns fields with dotted names into nested objects";
     const EXAMPLE: &'static str = "unflatten: {}\n";
     const SAMPLE: &'static str = r#"{"message":"ok","http.status":200,"http.request.method":"GET"}"#;
-    const FAILURE: &'static str = "something is in the way of a field, or there would be too much to move";
+    const FAILURE: &'static str = "a part of the path is not an object, or the event is too large";
 
     fn check(&self) -> Result<(), Mistake> {
         check_separator(&self.separator)
@@ -54,21 +54,21 @@ impl Verb for Settings {
     }
 }
 
-/// Objects that one event may come to, and bytes that may be written to make them: each field writes its object anew.
+/// The limits for the objects in one event, and for the bytes written to make them: each field rewrites its object.
 const GROUPS_MAX: usize = 1024;
 const WORK_BYTES_MAX: usize = 16 << 20;
 
-/// What becomes of a field.
+/// What happens to a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Stays,
-    /// The object of this number stands in its place.
+    /// It is replaced by the object with this number.
     Object(usize),
-    /// It is inside of an object.
+    /// It moved into an object.
     Inside,
 }
 
-/// An object that is made.
+/// An object under construction.
 #[derive(Default)]
 struct Group {
     name: Vec<u8>,
@@ -80,7 +80,7 @@ struct Unflatten {
     only: Option<Vec<String>>,
     fields: Vec<Field>,
     fates: Vec<Fate>,
-    /// Those in use come first; the others are room for later events.
+    /// The objects in use come first; the others are spare memory for later events.
     groups: Vec<Group>,
     used: usize,
     value: Vec<u8>,
@@ -131,7 +131,7 @@ impl Transform for Unflatten {
 }
 
 impl Unflatten {
-    /// The length of the first part of a name that is taken apart.
+    /// The length of the first part of a name that is split.
     fn head_of(&self, name: &[u8]) -> Option<usize> {
         let length = memmem::find(name, &self.separator)?;
         let wanted = |only: &Vec<String>| only.iter().any(|wanted| wanted.as_bytes() == &name[..length]);
@@ -150,7 +150,7 @@ impl Unflatten {
         Some(length)
     }
 
-    /// Puts the field at `at` into its object. False, and nothing changed, when something is in the way.
+    /// Moves the field at `at` into its object. False, and nothing is changed, if a part of the path is not an object.
     fn put(&mut self, record: &Record<'_>, at: usize, length: usize, work: &mut usize) -> bool {
         let name = record.name(self.fields[at].key);
         let (head, rest) = (&name[..length], &name[length + self.separator.len()..]);
@@ -161,7 +161,7 @@ impl Unflatten {
         self.next.clear();
         push_json(record.value(self.fields[at].source), &mut self.value);
         if !put_split(&self.groups[number].json, rest, &self.separator, &self.value, &mut self.next) {
-            // A group that nothing was put into yet has no place and is begun anew by the next one.
+            // A group that is still empty has no place, so the next field starts it again.
             if known.is_none() {
                 self.used -= 1;
             }
@@ -179,7 +179,7 @@ impl Unflatten {
         true
     }
 
-    /// Begins an object with what the event has under its name. None if that is something else.
+    /// Starts an object with the existing value of its name. None if that value is not an object.
     fn begin(&mut self, record: &Record<'_>, head: &[u8]) -> Option<usize> {
         let number = self.used;
         if number == GROUPS_MAX {
@@ -204,7 +204,7 @@ impl Unflatten {
     }
 }
 
-/// The first part of a name, and what is behind the separator.
+/// The first part of a name, and the rest after the separator.
 fn split<'a>(name: &'a [u8], separator: &[u8]) -> (&'a [u8], Option<&'a [u8]>) {
     match memmem::find(name, separator) {
         Some(at) => (&name[..at], Some(&name[at + separator.len()..])),
@@ -212,8 +212,8 @@ fn split<'a>(name: &'a [u8], separator: &[u8]) -> (&'a [u8], Option<&'a [u8]>) {
     }
 }
 
-/// Appends the object `json` with `value` under the parts of `name`. False, with anything appended, when something else than an
-/// object is in the way, or the value would be in the way of an object.
+/// Appends the object `json` with `value` under the parts of `name`. False, with partial output appended, if a part of the path
+/// is not an object, or the value would replace an object.
 fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
     let (part, rest) = split(name, separator);
     let Some(fields) = Fields::of(json) else { return false };

@@ -1,7 +1,7 @@
-//! `validate`: rules that events must keep.
+//! `validate`: checks events against rules.
 //!
-//! Guarantees: an event that breaks a rule is never changed beyond one field that says which rules it breaks; all of them are
-//! said, in the order required, types, enum, range, pattern. But for `required`, a field that is missing breaks no rule.
+//! Guarantees: an event that breaks a rule is changed in at most one field, which lists all the rules that it breaks, in the
+//! order required, types, enum, range, pattern. Except for `required`, a missing field breaks no rule.
 
 use super::key::push_unescaped;
 use super::pairs::Pairs;
@@ -18,29 +18,30 @@ use serde_json::Value as Json;
 use std::fmt;
 use tailwater_shards::record::{Record, Value};
 
-/// Rules, and what becomes of events that break one.
+/// A rule names fields and what they must contain. Except for `required`, a missing field breaks no rule. At least one rule is
+/// needed.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Fields that must be there and not be null.
+    /// Fields that must exist and must not be null.
     #[serde(default)]
     pub required: Vec<Path>,
-    /// The types of fields.
+    /// Fields and their required types.
     #[serde(default)]
     pub types: Option<Pairs<Type>>,
-    /// Texts, numbers, bools or null that fields may hold; numbers are the same whatever their spelling.
+    /// Fields and their allowed values: strings, numbers, booleans or null. The spelling of numbers does not matter.
     #[serde(default, rename = "enum")]
     pub choices: Option<Pairs<Vec<Json>>>,
-    /// The least and the greatest number that fields may hold; null where there is no bound.
+    /// Fields and their smallest and largest allowed number. Write null for no limit.
     #[serde(default)]
     pub range: Option<Pairs<(Option<f64>, Option<f64>)>>,
-    /// Regular expressions that have to match somewhere in the text of fields; `^` and `$` hold them at its ends.
+    /// Fields and a regular expression that must match somewhere in their string. Use `^` and `$` to match the whole string.
     #[serde(default)]
     pub pattern: Option<Pairs<String>>,
-    /// What becomes of events that break a rule.
+    /// What happens to events that break a rule. By default, `tag`.
     #[serde(default)]
     pub on_fail: OnFail,
-    /// The field that gets the list of broken rules with `on_fail: tag`.
+    /// The field for the list of broken rules, with `on_fail: tag`.
     #[serde(default = "errors_field")]
     pub errors_field: Path,
 }
@@ -49,16 +50,16 @@ fn errors_field() -> Path {
     Path::field("validation_errors")
 }
 
-/// What becomes of events that break a rule.
+/// What happens to events that break a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFail {
-    /// They go on with a field that says why.
+    /// The event continues, with the broken rules in `errors_field`.
     #[default]
     Tag,
-    /// They are let go.
+    /// The event is dropped.
     Drop,
-    /// They go to the dead letter queue.
+    /// The event goes to the dead letter queue.
     DeadLetter,
 }
 
@@ -71,7 +72,7 @@ pub enum Type {
     /// Any number.
     #[serde(alias = "float")]
     Number,
-    /// A text.
+    /// A string.
     String,
     /// `true` or `false`.
     Bool,
@@ -133,7 +134,7 @@ impl Settings {
             && self.pattern.is_none()
     }
 
-    /// The rules in their order: where, what, and what is said when it is broken.
+    /// The rules in their order: the field, the test, and the message if it is broken.
     fn rules(&self) -> Vec<(&Path, Test, String)> {
         let mut rules: Vec<(&Path, Test, String)> = Vec::new();
         rules.extend(self.required.iter().map(|path| (path, Test::Required, format!("{path} is missing"))));
@@ -141,7 +142,7 @@ impl Settings {
             rules.push((path, Test::Type(*kind), format!("{path} is not {kind}")));
         }
         for (path, choices) in pairs(&self.choices) {
-            let said = format!("{path} is none of the allowed values");
+            let said = format!("{path} is not one of the allowed values");
             rules.push((path, Test::Enum(choices.iter().map(Choice::new).collect()), said));
         }
         for (path, (least, greatest)) in pairs(&self.range) {
@@ -154,7 +155,7 @@ impl Settings {
             rules.push((path, Test::Range(least.unwrap_or(f64::MIN), greatest.unwrap_or(f64::MAX)), said));
         }
         for (path, pattern) in pairs(&self.pattern) {
-            // A pattern that cannot be compiled is refused before anything is opened.
+            // A pattern that cannot be compiled is rejected before anything is opened.
             let Ok(regex) = Regex::new(pattern) else { continue };
             rules.push((path, Test::Pattern(Box::new(regex), Vec::new()), format!("{path} does not match {pattern}")));
         }
@@ -168,7 +169,7 @@ fn pairs<V>(pairs: &Option<Pairs<V>>) -> &[(Path, V)] {
 
 impl Verb for Settings {
     const NAME: &'static str = "validate";
-    const SUMMARY: &'static str = "holds events to rules, and marks or drops those that break one";
+    const SUMMARY: &'static str = "checks events against rules, and tags, drops or dead-letters those that break one";
     const EXAMPLE: &'static str = "validate:\n  required: [level, http.status]\n  types: {http.status: int}\n  \
         enum: {level: [debug, info, warn, error]}\n  range: {http.status: [100, 599]}\n  \
         pattern: {trace_id: \"^[0-9a-f]{32}$\"}\n  on_fail: tag\n";
@@ -177,12 +178,12 @@ impl Verb for Settings {
         let mistake = |key: String, what: String, help: &str| Err(Mistake { key, what, help: help.to_owned() });
         if self.is_empty() {
             let help = "write at least one of `required`, `types`, `enum`, `range`, `pattern`";
-            return mistake(String::new(), "there is no rule".to_owned(), help);
+            return mistake(String::new(), "no rule is given".to_owned(), help);
         }
         for (path, choices) in pairs(&self.choices) {
             if choices.is_empty() || choices.iter().any(|choice| choice.is_object() || choice.is_array()) {
-                let what = format!("no value of {path} could be compared with this");
-                return mistake(format!("enum.{path}"), what, "write a list of texts, numbers, bools or null");
+                let what = format!("no value of {path} can equal this");
+                return mistake(format!("enum.{path}"), what, "write a list of strings, numbers, booleans or null");
             }
         }
         for (path, (least, greatest)) in pairs(&self.range) {
@@ -190,13 +191,13 @@ impl Verb for Settings {
                 && least > greatest
             {
                 let what = format!("no number is at least {least} and at most {greatest}");
-                return mistake(format!("range.{path}"), what, "write the least number first");
+                return mistake(format!("range.{path}"), what, "write the smaller number first");
             }
         }
         for (path, pattern) in pairs(&self.pattern) {
             if let Err(error) = Regex::new(pattern) {
-                let what = format!("`{pattern}` is no regular expression: {error}");
-                return mistake(format!("pattern.{path}"), what, "look at the syntax of the crate `regex`");
+                let what = format!("`{pattern}` is not a valid regular expression: {error}");
+                return mistake(format!("pattern.{path}"), what, "see https://docs.rs/regex/#syntax for the syntax");
             }
         }
         Ok(())
@@ -232,7 +233,7 @@ impl Verb for Settings {
     }
 }
 
-/// What a value is held to.
+/// The test of a value.
 enum Test {
     Required,
     Type(Type),
@@ -295,7 +296,7 @@ impl Test {
 struct Rule {
     place: Place,
     test: Test,
-    /// What is said when it is broken: a JSON string, or a text where it becomes a reason.
+    /// The message if it is broken: a JSON string, or plain text if it becomes a reason.
     said: Vec<u8>,
 }
 
@@ -382,7 +383,7 @@ mod tests {
             assert!(errors(rules, &format!("{{\"f\":{good}}}")).is_empty(), "{good}");
         }
         for bad in ["\"10\"", "\"Warn\"", "11", "false", "[10]", "\"true\""] {
-            assert_eq!(errors(rules, &format!("{{\"f\":{bad}}}")), ["f is none of the allowed values"], "{bad}");
+            assert_eq!(errors(rules, &format!("{{\"f\":{bad}}}")), ["f is not one of the allowed values"], "{bad}");
         }
     }
 
@@ -402,7 +403,7 @@ mod tests {
         let rules = r#"{pattern: {id: "^[a-f]{3}$"}}"#;
         assert!(errors(rules, r#"{"id":"a\u0062c"}"#).is_empty());
         assert_eq!(errors(rules, r#"{"id":"abcd"}"#), ["id does not match ^[a-f]{3}$"]);
-        assert_eq!(errors(rules, r#"{"id":123}"#).len(), 1, "a number is no text");
+        assert_eq!(errors(rules, r#"{"id":123}"#).len(), 1, "a number is not a string");
         assert_eq!(one("- validate: {pattern: {message: x}, on_fail: drop}", "axb"), r#"{"message":"axb"}"#);
     }
 

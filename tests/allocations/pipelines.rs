@@ -19,7 +19,7 @@ use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
 use tailwater_shards::plugin::Frames;
 use tailwater_shards::wal::builder::Group;
 
-/// Events of several shapes, one that holds escapes, and some that are no objects of JSON.
+/// Events of several shapes, one that holds escapes, and some that are not JSON objects.
 const EVENTS: [&str; 8] = [
     r#"{"level":"info","user":{"id":7,"name":"J\u00fcrgen","mail":"j@example.org"},"msg":"served from cache","status":200}"#,
     r#"{"level":"warn","msg":"said \"no\"","status":503,"tags":["a","b",{"c":1}],"took":12.5,"client":"10.1.2.3"}"#,

@@ -95,7 +95,7 @@ fn demo_sends_its_events_to_a_server() {
     let summary = shown.lines().last().unwrap_or_default();
     let numbers: Vec<u64> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
     let [sent, kept] = numbers[..] else { panic!("{summary}") };
-    assert!(summary.contains(" took ") && sent == kept && sent > 1000, "{summary}");
+    assert!(summary.contains(" accepted ") && sent == kept && sent > 1000, "{summary}");
     assert_eq!(lines.load(Ordering::Relaxed), sent, "{shown}");
 }
 
@@ -119,7 +119,7 @@ fn demo_ends_and_tells_when_the_server_is_not_there() {
     drop(listener);
     let (output, shown) = demo(&["--seconds", "1", "--to", &format!("elasticsearch=http://{address}")]);
     assert_eq!(output.status.code(), Some(1), "{shown}");
-    assert!(shown.contains(&format!("http://{address} took 0 of ")), "{shown}");
+    assert!(shown.contains(&format!("http://{address} accepted 0 of ")), "{shown}");
     assert!(shown.contains("lost 0, repeated 0"), "the archive has all: {shown}");
     let (output, _) = demo(&["--to", "kafka=x"]);
     assert_eq!(output.status.code(), Some(64), "{}", text(&output.stderr));

@@ -104,18 +104,18 @@ fn try_shows_what_each_verb_changed_and_who_takes_the_event() {
     assert_eq!(told, "");
     assert!(!shown.contains('\u{1b}'), "colours in a pipe: {shown}");
     for part in [
-        "event 1\n  came as    {\"status\":503,\"password\":\"p\"}\n",
-        "    1 drop: level == \"debug\"\n        ! failed: no such key: the event has no `level` (no_such_key)\n",
+        "event 1\n  received   {\"status\":503,\"password\":\"p\"}\n",
+        "    1 drop: level == \"debug\"\n        ! failed: the event has no field `level` (no_such_key)\n",
         "    2 remove\n        - password: \"p\"\n",
         "    3 if: status >= 500 -> then\n      3.then.1 add\n          + alert: true\n",
-        "    -> archive: takes all events\n    -> alerts: has(alert) holds\n",
+        "    -> archive: accepts all events\n    -> alerts: has(alert) is true\n",
         "    1 drop: level == \"debug\" -> dropped\n",
         "  not parsed: it is not an object (at byte 0)\n",
-        "    x  alerts: has(alert) does not hold\n",
+        "    x  alerts: has(alert) is false\n",
     ] {
         assert!(shown.contains(part), "{part}\nis not in\n{shown}");
     }
-    assert!(shown.contains(&format!("event 4\n  came as    {}\n", "x".repeat(100))), "cut by the input: {shown}");
+    assert!(shown.contains(&format!("event 4\n  received   {}\n", "x".repeat(100))), "cut by the input: {shown}");
     assert!(!shown.contains("pipeline raw"), "another pipeline was asked for: {shown}");
     assert!(!Path::new("/nonexistent").exists());
 }
@@ -180,7 +180,7 @@ fn test_ends_with_one_when_a_test_fails_and_shows_the_difference() {
     for part in [
         "FAILED wrong\n  event 1: {\"level\":\"info\",\"msg\":\"hello\"}\n",
         "goes to archive, expected alerts\n",
-        "alerts does not take it: has(alert) does not hold\n",
+        "alerts (not accepted): has(alert) is false\n",
         "- n: 1\n",
         "~ message: \"bye\" -> \"hello\"\n",
         "2 passed, 1 failed\n",
@@ -212,8 +212,8 @@ fn test_says_why_a_verb_let_an_event_go() {
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{shown}{}", text(&output.stderr));
     for part in [
-        "    is dropped by verb 1 (validate): n is not an int: \"x\"\n",
-        "    is dropped by verb 2 (convert): t does not read as a bool: \"soon\"\n",
+        "    is dropped by transform 1 (validate): n is not an int: \"x\"\n",
+        "    is dropped by transform 2 (convert): t cannot be read as a bool: \"soon\"\n",
     ] {
         assert!(shown.contains(part), "{part}\nis not in\n{shown}");
     }
@@ -336,7 +336,7 @@ fn names_and_events_steer_no_terminal() {
     let shown = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert_eq!(steering(&shown), None, "{shown:?}");
-    assert!(shown.contains("came as    \\u{1b}[6J \\u{9b}\n"), "{shown}");
+    assert!(shown.contains("received   \\u{1b}[6J \\u{9b}\n"), "{shown}");
     let output = fed(&["try", "--json", "-c", &path], &lines);
     assert!(text(&output.stdout).contains(line), "a program gets what was there: {}", text(&output.stdout));
 }
@@ -393,11 +393,11 @@ fn events_that_verbs_make_and_dead_letters_are_shown_and_tested() {
     assert_eq!(output.status.code(), Some(1), "{shown}");
     for part in [
         "  event 4: no json\n",
-        "goes to the dead letter queue: the input could not parse it: it is not an object (at byte 0)\n",
+        "goes to the dead letter queue: the input cannot parse it: it is not an object (at byte 0)\n",
         "  made event 1\n",
         "~ lines: 3 -> 2\n",
         "  made event 3\n",
-        "is made, and not expected\n      + timestamp: \"2000-01-01T00:00:30.000000Z\"\n",
+        "was made, but is not expected\n      + timestamp: \"2000-01-01T00:00:30.000000Z\"\n",
     ] {
         assert!(shown.contains(part), "{part}\nis not in\n{shown}");
     }
@@ -405,9 +405,9 @@ fn events_that_verbs_make_and_dead_letters_are_shown_and_tested() {
     let shown = text(&output.stdout);
     for part in [
         "    1 aggregate -> aggregated\n",
-        "  goes to the dead letter queue: the input could not parse it\n",
+        "  goes to the dead letter queue: the input cannot parse it\n",
         "made event 1\n  pipeline main\n    1 aggregate makes\n        + level: \"info\"\n        + lines: 2\n",
-        "    -> none: takes all events\n",
+        "    -> none: accepts all events\n",
     ] {
         assert!(shown.contains(part), "{part}\nis not in\n{shown}");
     }

@@ -308,7 +308,7 @@ fn console_that_nobody_reads_holds_up_nothing_else() {
 fn hanging_output_that_drops_its_oldest_events_gives_way() {
     const ALL: u64 = 200_000;
     let mut hanging = Hanging::start("way", "32MiB", ", when_full: drop_oldest", ALL);
-    hanging.product.expect("it hangs while the log is full");
+    hanging.product.expect("the output hangs while the write-ahead log is full");
     hanging.product.expect("its oldest events are dropped");
     LineCount::of(hanging.case.output()).wait(ALL, &mut hanging.product);
     let dropped = ["component_id=\"screen\"", "reason=\"wal_full\""];
@@ -331,7 +331,7 @@ fn output_that_samples_a_log_that_fills_up_is_told_of() {
     const ALL: u64 = 200_000;
     let mut hanging = Hanging::start("sampled", "32MiB", ", when_full: sample", ALL);
     for told in [
-        "it hangs while the log is full",
+        "the output hangs while the write-ahead log is full",
         "its oldest events are dropped",
         "the write-ahead log is three quarters full",
     ] {

@@ -43,7 +43,7 @@ fn ended_by_its_log(product: &mut Product) {
     let status = product.wait();
     let log = product.log();
     assert_eq!(status.code(), Some(1), "{log}");
-    for word in [".seg failed:", "check the disk and start again"] {
+    for word in [".seg failed:", "check the disk and restart"] {
         assert!(log.contains(word), "no {word:?} in {log}");
     }
     assert!(!log.contains("panicked"), "{log}");

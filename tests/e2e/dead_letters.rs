@@ -93,7 +93,7 @@ fn configure(case: &Case, destination: &Destination) -> PathBuf {
 
 fn start(case: &Case, config: &Path) -> Product {
     let mut product = Product::start(case, config);
-    product.expect("refused, now dead letters");
+    product.expect("rejected by the destination, now dead letters");
     product
 }
 

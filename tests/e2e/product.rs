@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The user that unprivileged runs have: nobody.
 pub const NOBODY: u32 = 65534;
 
-/// What a busy machine makes the watchdog say of any case, and a small one the start.
-const BUSY_MACHINE: [&str; 3] = ["has not turned", "runs again", "this machine may run short"];
+/// Messages that the watchdog may log in any case on a busy machine, and a start on a small one.
+const BUSY_MACHINE: [&str; 3] =
+    ["shard has stopped responding", "the shard is running again", "this machine may run short"];
 
 static STARTS: AtomicUsize = AtomicUsize::new(0);
 

@@ -77,12 +77,12 @@ fn tables_are_read_again_when_they_change() {
     wait_for("the first event", || events(&case.output()).pop().ok_or_else(|| product.state()));
     assert_eq!(events(&case.output())[0]["team"], "one");
 
-    product.expect("a table has changed but cannot be read");
+    product.expect("a lookup file has changed but cannot be read");
     case.write("hosts.csv", b"name,team\na\n");
-    product.wait_for_log(&["a table has changed but cannot be read"]);
+    product.wait_for_log(&["a lookup file has changed but cannot be read"]);
     case.write("new.csv", b"name,team\na,two\n");
     fs::rename(case.path("new.csv"), &table).expect("renamed");
-    product.wait_for_log(&["a table has changed and was read again"]);
+    product.wait_for_log(&["a lookup file has changed and was read again"]);
     append(&case, "{\"svc\":\"a\"}\n");
     wait_for("the second event", || match events(&case.output()) {
         events if events.len() == 2 => Ok(()),

@@ -1,4 +1,5 @@
-//! The verbs part of `docs/transforms.md`: what each verb says of itself, and what its example does to an event, by doing it.
+//! The generated part of `docs/transforms.md`: the description of each transform, and the effect of its example on an event, by
+//! running it.
 
 use crate::{Reference, accepted, compare, indented, variable};
 use serde_json::Value;
@@ -119,23 +120,17 @@ impl Reference {
         let settings = self.resolve(own).clone();
         let text = settings.get("description").and_then(Value::as_str);
         let text = text.unwrap_or_else(|| panic!("the settings of `{}` have no doc comment", row.name));
-        let _ = write!(
-            self.out,
-            "\n## `{}`\n\n{summary}.\n\n{}\n```yaml\n{}```\n",
-            row.name,
-            paragraphs(text),
-            entry(row),
-        );
-        if row.sample.is_empty() {
-            return self.keys_of(&settings);
+        let _ = write!(self.out, "\n## `{}`\n\n{summary}.\n\n```yaml\n{}```\n", row.name, entry(row));
+        if !row.sample.is_empty() {
+            let after = run(&entry(row), row.sample);
+            let after = match after.is_empty() {
+                true => "The event is dropped.\n".to_owned(),
+                false if after.trim_end() == row.sample.trim_end() => "The event stays unchanged.\n".to_owned(),
+                false => format!("After:\n\n{}", shown(&after)),
+            };
+            let _ = write!(self.out, "\nBefore:\n\n{}\n{after}", shown(row.sample));
         }
-        let after = run(&entry(row), row.sample);
-        let after = match after.is_empty() {
-            true => "is dropped.\n".to_owned(),
-            false if after.trim_end() == row.sample.trim_end() => "stays as it is.\n".to_owned(),
-            false => format!("becomes\n\n{}", shown(&after)),
-        };
-        let _ = write!(self.out, "\n{}\n{after}", shown(row.sample));
+        let _ = write!(self.out, "\n{}", paragraphs(text));
         self.keys_of(&settings);
     }
 
@@ -149,11 +144,13 @@ impl Reference {
     /// The keys of a verb's map, or of that which may stand for its short form.
     fn map_of(&self, settings: &Value) -> Option<(&'static str, Value)> {
         if settings.get("properties").is_some() {
-            return Some(("Its keys:", settings.clone()));
+            return Some(("Keys:", settings.clone()));
         }
         let (title, choices) = match settings.get("additionalProperties") {
-            Some(each) => ("Keys of the map that may stand for a field's value:", self.resolve(each)),
-            None => ("Keys of the map that may stand there instead:", settings),
+            Some(each) => {
+                ("For more settings, write a map as the value of a field, with these keys:", self.resolve(each))
+            }
+            None => ("For more settings, write a map with these keys instead:", settings),
         };
         let maps = choices.get("anyOf").and_then(Value::as_array).into_iter().flatten();
         let map = maps.map(|choice| self.resolve(choice)).find(|choice| choice.get("properties").is_some());

@@ -1,4 +1,4 @@
-# Elasticsearch by Maven: the distribution without modules but those of its basic licence.
+# Elasticsearch from Maven: the distribution that contains only the modules of its basic license.
 # shellcheck shell=bash disable=SC2154
 # shellcheck source=tests/services/java.sh
 . "$folder/java.sh"
@@ -18,7 +18,7 @@ install_elasticsearch() {
         mv "$new/$name"/* "$new/"
         rmdir "$new/$name"
         rm "$new/$name.zip"
-        [ -x "$new/bin/elasticsearch" ] || die "elasticsearch: what was fetched has no bin/elasticsearch"
+        [ -x "$new/bin/elasticsearch" ] || die "elasticsearch: the fetched archive has no bin/elasticsearch"
         keep
     fi
     answer "ELASTICSEARCH_HOME=$home"

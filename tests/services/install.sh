@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs servers that tests run against, by the ordinary client of the registry that has them, and prints where they are as
-# NAME=value lines. What is there already is only looked at, so tests call this before each start.
+# Installs the servers that tests use, with the ordinary client of the registry that offers them, and prints their locations as
+# NAME=value lines. An existing installation is only verified, so tests call this script before each start of a server.
 #
 #   bash tests/services/install.sh opensearch [SERVER...]
 #
-# Each server has a file SERVER.sh beside this one, with a function install_SERVER. Everything is kept in
-# ${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/services, complete or not at all; two callers at once wait for each other.
+# Each server has a file SERVER.sh in this folder, with a function install_SERVER. Everything is installed in
+# ${XDG_CACHE_HOME:-$HOME/.cache}/tailwater/services, completely or not at all. Concurrent calls wait for each other.
 set -euo pipefail
 exec 3>&1 1>&2 </dev/null
 export DEBIAN_FRONTEND=noninteractive
@@ -19,20 +19,20 @@ answer() { printf '%s\n' "$*" >&3; }
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; return; fi
-    have sudo || die "neither root nor sudo, to run: $*"
+    have sudo || die "root or sudo is needed to run: $*"
     sudo -n --preserve-env=DEBIAN_FRONTEND "$@"
 }
 
-# package PACKAGE...: installs from the system's own package registry.
+# package PACKAGE...: installs with the system's package manager.
 package() {
-    have apt-get || die "needs $*, and knows apt-get only: install it and run this again"
+    have apt-get || die "missing: $*. This script can use only apt-get: install it and run this script again"
     say "installing $*"
     if [ -z "${updated:-}" ]; then as_root apt-get update -qq; updated=1; fi
     as_root apt-get install -y -qq --no-install-recommends "$@"
 }
 
-# installed NAME: sets `home` to the folder of that name and says whether it is complete. If not, `new` is an empty one beside
-# it to be filled, and `keep` makes it the folder of that name.
+# installed NAME: sets `home` to the folder of that name and returns whether it is complete. If it is not, `new` is an empty
+# folder beside it that the caller fills, and `keep` renames it to that name.
 installed() {
     home="$services/$1"
     [ -e "$home/.complete" ] && return
@@ -43,7 +43,7 @@ installed() {
 }
 
 keep() {
-    # A server may run as another user than the one who installed it.
+    # A server may run as a different user than the one who installed it.
     chmod -R go+rX "$new"
     : >"$new/.complete"
     mv "$new" "$home"
@@ -55,7 +55,7 @@ exec 9>"$services/.lock"
 have flock || package util-linux
 flock -w 1200 9 || die "another installation has been holding $services/.lock for 20 minutes"
 for server in "$@"; do
-    [ -f "$folder/$server.sh" ] || die "no server is called $server"
+    [ -f "$folder/$server.sh" ] || die "unknown server $server: there is no tests/services/$server.sh"
     # shellcheck source=/dev/null
     . "$folder/$server.sh"
     "install_$server"

@@ -1,7 +1,7 @@
 # Java for the servers that need it.
 # shellcheck shell=bash disable=SC2154
 
-# The newest Java of the machine that is 21 or more, as its folder says without starting it.
+# Finds the newest installed Java, version 21 or later. Reads the version from its folder without starting it.
 newest_java() {
     local candidate root version best=0
     java=""
@@ -27,5 +27,5 @@ find_java() {
             newest_java && return
         fi
     done
-    die "$1: needs Java 21 or newer, which neither /usr/lib/jvm, JAVA_HOME and PATH nor this system's packages have"
+    die "$1: needs Java 21 or newer, which is not in /usr/lib/jvm, JAVA_HOME, PATH or this system's packages"
 }

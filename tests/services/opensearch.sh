@@ -1,18 +1,18 @@
-# OpenSearch by Maven: the distribution without modules, and beside it, as packages of their own, the modules that tests need.
+# OpenSearch from Maven: the distribution without modules, plus the modules that tests need, which are separate packages.
 # shellcheck shell=bash disable=SC2154
 # shellcheck source=tests/services/java.sh
 . "$folder/java.sh"
 opensearch_version=3.4.0
 
-# module NAME CLASS EXTENDED JAR-PREFIX...: a module of the distribution made of jars. A jar that the server has itself must not
-# be there twice.
+# opensearch_module NAME CLASS EXTENDED JAR-PREFIX...: builds a module of the distribution from jars. A jar that the server already
+# contains must not exist twice.
 opensearch_module() {
     local name="$1" class="$2" extended="$3" prefix jar folder="$new/modules/$1"
     shift 3
     mkdir -p "$folder"
     for prefix in "$@"; do
         for jar in "$jars/$prefix"-[0-9]*.jar; do
-            [ -f "$jar" ] || die "opensearch: Maven brought no $prefix for the module $name"
+            [ -f "$jar" ] || die "opensearch: Maven did not fetch $prefix, which the module $name needs"
             [ -e "$new/lib/${jar##*/}" ] || cp "$jar" "$folder/"
         done
     done
@@ -42,7 +42,7 @@ opensearch_assemble() {
     unzip -q "$jars/opensearch-$opensearch_version.zip" -d "$new"
     mv "$new/opensearch-$opensearch_version"/* "$new/"
     rmdir "$new/opensearch-$opensearch_version"
-    # The console is all the log that a test wants, and this one listens on a port of its own.
+    # Tests do not need this module, and it would listen on an additional port.
     rm -rf "$new/modules/transport-grpc"
     local ingest=org.opensearch.ingest.common.IngestCommonModulePlugin
     opensearch_module lang-painless org.opensearch.painless.PainlessModulePlugin "" \
@@ -65,7 +65,7 @@ install_opensearch() {
         opensearch_assemble
         version="$("$java" -Dopensearch.path.home="$new" -Dopensearch.path.conf="$new/config" -Dopensearch.distribution.type=zip \
             -Dopensearch.bundled_jdk=false -cp "$new/lib/*" org.opensearch.bootstrap.OpenSearch --version)"
-        [[ "$version" == *"$opensearch_version"* ]] || die "opensearch: what was fetched calls itself: $version"
+        [[ "$version" == *"$opensearch_version"* ]] || die "opensearch: expected version $opensearch_version, but the fetched program reports: $version"
         rm -rf "$jars" "$new/pom.xml"
         keep
     fi

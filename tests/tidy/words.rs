@@ -151,6 +151,31 @@ fn argued(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
+/// English that readers stumble over, each with the usual words. Only phrases that have no other use are banned.
+const ODD: [(&str, &str); 7] = [
+    ("lets events go", "drops events"),
+    ("they are let go", "they are dropped"),
+    ("none of its concern", "it is ignored"),
+    ("none of a verb's concern", "the transform does nothing"),
+    ("object of JSON", "JSON object"),
+    ("objects of JSON", "JSON objects"),
+    ("small letters", "lowercase"),
+];
+
+fn odd_english(path: &str, text: &str) -> Vec<Finding> {
+    if path.starts_with("tests/tidy") {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for line in lines(path, text) {
+        let lower = line.text.to_lowercase();
+        for (phrase, instead) in ODD.iter().filter(|(phrase, _)| lower.contains(&phrase.to_lowercase())) {
+            findings.push(finding(path, line.number, format!("`{phrase}`: write {instead}")));
+        }
+    }
+    findings
+}
+
 /// Names of somebody's machine. Examples speak of /var, /srv and /etc; patterns in a Rust file's own tests are only text.
 fn machine_names(path: &str, text: &str) -> Vec<Finding> {
     const NAMES: [&str; 5] = ["/work/", "/root/", "/home/", "index.crates.io", "rsproxy"];
@@ -169,6 +194,11 @@ fn machine_names(path: &str, text: &str) -> Vec<Finding> {
 #[test]
 fn banned_words_are_absent() {
     check(&["rs"], banned);
+}
+
+#[test]
+fn the_english_is_plain() {
+    check(&["rs", "md", "toml", "sh", "yaml", "yml", "service"], odd_english);
 }
 
 #[test]
@@ -248,5 +278,8 @@ fn rules_of_this_file_find_what_is_wrong() {
         &["unsafe { x() }", "unsafe impl Send for X {}"],
         argued,
     );
+    let odd: Vec<String> = ODD.iter().map(|(phrase, _)| format!("// {phrase}.\n")).collect();
+    let odd: Vec<&str> = odd.iter().map(String::as_str).collect();
+    check_rule("README.md", &["a JSON object, in lowercase\n"], &odd, odd_english);
     check_rule("README.md", &["/var/log/app"], &["see /work/x", "/root/.cargo"], machine_names);
 }

@@ -1,6 +1,6 @@
-//! The same work on events by programs that make a tree of each: three kinds of trees.
+//! The same work on events by programs that build a tree of each: three kinds of trees.
 //!
-//! What is measured is the tree: parsers keep their buffers from event to event, and lines are written into a vector that stays.
+//! The tree is what is measured: parsers reuse their buffers from event to event, and lines are written into a reused vector.
 
 use super::{Input, MIXED, ODD, clocked};
 use crate::Outcome;
@@ -9,9 +9,9 @@ use simd_json::{BorrowedValue, Buffers};
 use std::collections::BTreeMap;
 use tailwater_shards::batch::Batch;
 
-/// A way to hold an event.
+/// A representation of an event.
 pub trait Model {
-    /// An event that lives by itself.
+    /// An owned event.
     type Event;
 
     fn parse(line: &[u8]) -> Self::Event;
@@ -19,7 +19,7 @@ pub trait Model {
     fn encode(event: &Self::Event, out: &mut Vec<u8>);
 }
 
-/// The verbs on the fields of any of these trees, which have no trait in common.
+/// The transforms on the fields of any of these trees, which have no trait in common.
 macro_rules! edit_fields {
     ($fields:expr) => {{
         let fields = $fields;
@@ -36,7 +36,7 @@ macro_rules! edit_fields {
     }};
 }
 
-/// A map of values, which is what most collectors have.
+/// A map of values, which most collectors use.
 pub struct Map;
 
 impl Model for Map {
@@ -104,7 +104,7 @@ fn encode_borrowed(event: &BorrowedValue<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// The verbs alone.
+/// Only the transforms.
 pub fn edit<M: Model>(events: u64) -> Option<Outcome> {
     let prepare = |state: &mut Vec<M::Event>, batch: &Batch| {
         *state = (0..batch.events.len()).map(|index| M::parse(batch.event(index))).collect();
@@ -118,7 +118,7 @@ pub fn edit<M: Model>(events: u64) -> Option<Outcome> {
     clocked(events, MIXED, &mut Vec::new(), prepare, work, lines)
 }
 
-/// The lines alone, of events that are edited.
+/// Only the lines, from edited events.
 pub fn encode<M: Model>(events: u64) -> Option<Outcome> {
     type State<M> = (Vec<<M as Model>::Event>, Vec<u8>);
     let prepare = |(trees, _): &mut State<M>, batch: &Batch| {
@@ -132,12 +132,12 @@ pub fn encode<M: Model>(events: u64) -> Option<Outcome> {
     clocked(events, MIXED, &mut (Vec::new(), Vec::new()), prepare, work, |(_, out), _| out.clone())
 }
 
-/// All of it.
+/// The complete work.
 pub fn whole<M: Model>(events: u64) -> Option<Outcome> {
     whole_of::<M>(events, MIXED)
 }
 
-/// The same where no two events have the same keys.
+/// The same if no two events have the same keys.
 pub fn odd<M: Model>(events: u64) -> Option<Outcome> {
     whole_of::<M>(events, ODD)
 }
@@ -154,7 +154,7 @@ fn whole_of<M: Model>(events: u64, input: Input) -> Option<Outcome> {
     clocked(events, input, &mut Vec::new(), |_, _| (), work, |out, _| out.clone())
 }
 
-/// All of it with the tree of `simd-json` that borrows from the line. It writes into its text, so that has to be a copy.
+/// The complete work with the tree of `simd-json` that borrows from the line. It writes into its text, so it needs a copy.
 pub fn whole_borrowed(events: u64) -> Option<Outcome> {
     let (mut buffers, mut copy) = (Buffers::default(), Vec::new());
     let work = |out: &mut Vec<u8>, batch: &Batch, (): ()| {

@@ -1,7 +1,7 @@
-//! JSON as applications log it: about 330 bytes, twelve fields at the top of which one is an object, in two orders of keys, with
-//! fields that are not always there, numbers of both kinds, and now and then an escape or a letter beyond ASCII in the message.
+//! JSON as applications log it: about 330 bytes, twelve top-level fields of which one is an object, in two orders of keys, with
+//! optional fields, integers and fractions, and sometimes an escape or a non-ASCII letter in the message.
 //!
-//! It has no array: some of the programs that are compared cannot carry one. What is done to it stands in `work.rs`.
+//! It has no array, because some of the compared programs cannot carry one. `work.rs` describes what is done to it.
 
 use super::{NUMBER_DIGITS, NUMBER_KEY, Random, clock};
 use std::fmt::{Result, Write as _};
@@ -53,7 +53,7 @@ pub(super) fn append(line: &mut String, number: u64, random: &mut Random) -> Res
     Ok(())
 }
 
-/// What most services write.
+/// The format of most services.
 fn service(line: &mut String, number: u64, random: &mut Random) -> Result {
     write!(line, "{{\"{NUMBER_KEY}\":\"{number:0NUMBER_DIGITS$}\",")?;
     time(line, number)?;
@@ -70,7 +70,7 @@ fn service(line: &mut String, number: u64, random: &mut Random) -> Result {
     write!(line, ",\"region\":\"eu-west-{}\",\"pod\":\"shop-7f9c4d-{:05x}\"", 1 + random.below(3), random.below(200))
 }
 
-/// What the others write: other fields first, and a field of its own.
+/// The format of the others: a different order of fields, and an additional field.
 fn access(line: &mut String, number: u64, random: &mut Random) -> Result {
     write!(line, "{{\"level\":\"{}\",", random.pick(&LEVELS))?;
     time(line, number)?;
@@ -92,7 +92,7 @@ fn time(line: &mut String, number: u64) -> Result {
     write!(line, "\"time\":\"2026-11-23T{hour:02}:{minute:02}:{second:02}.{microsecond:06}Z\"")
 }
 
-/// Never a whole number, which programs write in more than one way.
+/// Never an integer, because programs write integers in more than one way.
 fn duration(line: &mut String, random: &mut Random) -> Result {
     write!(line, "\"duration_ms\":{}.{:02}{}", random.below(900), random.below(100), 1 + random.below(9))
 }

@@ -1,9 +1,9 @@
-//! `idle`: what programs use that have nothing to do, with nothing to watch and with a thousand files that nobody writes to.
+//! `idle`: what programs use when they have no work, with nothing to watch and with a thousand files to which nobody writes.
 //!
-//! All contenders idle at the same time, each in both cases. Processor time is that of the threads in nanoseconds, between two
-//! moments, so start and end are not part of it.
+//! All programs idle at the same time, each in both cases. Processor time is that of the threads in nanoseconds, between two
+//! moments, so start and exit are not included.
 //!
-//! Guarantees: the line that each quiet file has was delivered, exactly once, before the looking began.
+//! Guarantees: the one line of each quiet file was delivered, exactly once, before the measurement began.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, WITHIN};

@@ -1,10 +1,11 @@
-//! `json_to_file`, `json_to_http` and `json_to_elasticsearch`: lines of JSON are parsed, changed and sent on, as `work.rs` says.
+//! `json_to_file`, `json_to_http` and `json_to_elasticsearch`: JSON lines are parsed, changed and sent on, as `work.rs`
+//! describes.
 //!
-//! A program sends to a sink of this process, on processors that are not the program's. One that has no HTTP output takes part in
-//! `json_to_http` with lines over TCP, which is less work.
+//! A program sends to a sink in this process, which runs on other processors than the program. A program without an HTTP output
+//! takes part in `json_to_http` with lines over TCP, which is less work.
 //!
-//! Guarantees: a run counts only if every event arrived once, still so after a rest, if each event of a sample was changed as
-//! it should be, and if the sink was not what limited it.
+//! Guarantees: a run counts only if every event arrived once, even after a pause, if each event of a sample was changed
+//! correctly, and if the sink was not the limit.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, ended_well};
@@ -22,21 +23,21 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
-/// How often a working program's events are counted. A sink counts as they come; a file has to be read.
+/// How often the events of a working program are counted. A sink counts them as they arrive, but a file must be read.
 const ASK_SINK: Duration = Duration::from_millis(100);
 const ASK_FILE: Duration = Duration::from_secs(5);
-/// What comes twice comes late.
+/// Repeated events arrive late.
 const REST: Duration = Duration::from_millis(500);
-/// The share of a processor above which a sink may be what a program waits for.
+/// The share of a processor above which a program may be waiting for the sink.
 const SINK_BUSY_MAX: f64 = 0.9;
-/// What a run takes at least: one look.
+/// The minimum duration of a run: one check.
 const WALL_SECONDS_MIN: f64 = 1e-3;
-/// A shorter run says nothing of the sink: its first events cost it more than those that follow.
+/// A shorter run says nothing about the sink, because its first events cost more than later ones.
 const JUDGED_SECONDS_MIN: f64 = 0.1;
 /// How long a sink's capacity is measured.
 const CAPACITY: Duration = Duration::from_millis(500);
 
-/// What the sinks can take on this machine.
+/// The capacity of the sinks on this machine.
 pub(super) fn notes(scenarios: &[Scenario]) -> Result<Vec<String>, String> {
     let services: &[Service] =
         match (scenarios.contains(&Scenario::JsonToHttp), scenarios.contains(&Scenario::JsonToElasticsearch)) {
@@ -48,7 +49,7 @@ pub(super) fn notes(scenarios: &[Scenario]) -> Result<Vec<String>, String> {
     services.iter().map(|service| Ok(sink::capacity(*service, CAPACITY)?.text())).collect()
 }
 
-/// What a program sends to in a scenario.
+/// The kind of sink that a program uses in a scenario.
 fn service(scenario: Scenario, program: Program) -> Option<Service> {
     match (scenario, program) {
         (Scenario::JsonToElasticsearch, _) => Some(Service::Bulk),
@@ -89,7 +90,7 @@ pub(super) fn run(
         with_log(format!("{error}; {count} of {lines} events arrived"))
     })?;
     let wall = if sink.is_none() { metered.until_change_of(&place.output())? } else { wall };
-    // All may be there at the first look.
+    // Everything may have arrived at the first check.
     let wall = wall.max(WALL_SECONDS_MIN);
     let busy = sink.as_ref().map(|sink| sink.busy_seconds() / wall);
     measure::pause(REST);
@@ -119,7 +120,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Lines of a file by their numbers: those that belong to the sample of so many.
+/// The lines of a file that belong to the sample, by number.
 fn every_so_many(path: &Path, all: u64) -> Result<BTreeMap<u64, Vec<u8>>, String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(fail)?);
@@ -133,10 +134,10 @@ fn every_so_many(path: &Path, all: u64) -> Result<BTreeMap<u64, Vec<u8>>, String
     Ok(lines)
 }
 
-/// Whether each event of a sample is what had to become of its line, and the sample is as large as it should be.
+/// Whether each event of a sample was changed correctly, and whether the sample has the expected size.
 fn verify(input: &Path, samples: &BTreeMap<u64, Vec<u8>>, program: Program, lines: u64) -> Result<(), String> {
     if program.fidelity() == Fidelity::Presence {
-        // They may put many events into one line, and none looks as it should.
+        // They may put many events into one line, in their own format.
         return Ok(());
     }
     let wanted = lines.div_ceil(sink::sample_each(lines));

@@ -1,13 +1,13 @@
-//! `latency`: lines are written one by one at fixed rates, and the output file is watched for them.
+//! `latency`: lines are written one by one at fixed rates, and the output file is observed.
 //!
-//! A line's latency is the time from just before the `write` that completed it to the return of the first read of the output file
-//! that showed its newline. The writer and the observer are one thread on a processor of its own, which never sleeps: it writes
-//! when a line is due, and reads the end of the output otherwise, so it looks each few microseconds. Each line carries the time of
-//! its writing, and which read showed it is known from its place in the output; both are put together when all is over.
+//! A line's latency is the time from just before the `write` that completed it to the return of the first read of the output
+//! file that showed its newline. Writer and observer are one thread on its own processor, which never sleeps: it writes when a
+//! line is due, and otherwise reads the end of the output, every few microseconds. Each line carries the time when it was
+//! written. Its position in the output tells which read showed it. Both are combined at the end.
 //!
-//! Guarantees: each line arrived exactly once. The rate that was kept and the longest time between two looks are reported: where the
-//! machine took the observer's processor away, lines come in bursts and a maximum is the machine's. Does not count the first part
-//! of each rate, in which the program gets used to it.
+//! Guarantees: each line arrived exactly once. The actual rate and the longest time between two reads are reported: while the
+//! machine takes the observer's processor away, lines arrive in bursts, and the machine causes the maximum. The first part of
+//! each rate, in which the program warms up, does not count.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, WITHIN, ended_well};
@@ -22,11 +22,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Lines a second.
+/// Lines per second.
 const RATES: &[u64] = &[1_000, 10_000, 50_000];
-/// The same where lines are parsed and changed: more than the others could take.
+/// Rates with parsing and changing of lines: more than the other programs can process.
 const JSON_RATES: &[u64] = &[100_000];
-/// The part of the time of a rate that comes before what counts.
+/// The first part of each rate, which does not count.
 const WARM_SHARE: f64 = 0.25;
 const ARRIVE_WITHIN: Duration = Duration::from_secs(20);
 const WRITTEN_KEY: &str = "written_ns";
@@ -34,13 +34,13 @@ const WRITTEN_DIGITS: usize = 19;
 /// Different lines that are written in turn.
 const TEMPLATES: usize = 1000;
 
-/// A read of the output that showed something new: what it showed last, and when it returned.
+/// A read of the output that showed something new: up to which byte, and when it returned.
 struct Seen {
     end: u64,
     at_ns: u64,
 }
 
-/// Which lines of a rate count, and what the program used meanwhile.
+/// Which lines of a rate count, and what the program used during that time.
 struct Part {
     rate: u64,
     counts_from: u64,
@@ -151,7 +151,7 @@ impl Load {
         Ok(())
     }
 
-    /// Writes at a rate, and watches.
+    /// Writes at a rate, and observes.
     fn keep(&mut self, rate: u64, seconds: f64, metered: &Metered) -> Result<Part, String> {
         let interval_ns = 1_000_000_000 / rate;
         let warm = (rate as f64 * seconds * WARM_SHARE) as u64;
@@ -191,25 +191,25 @@ impl Load {
                 return Err(format!("{arrived} of {written} lines arrived within {} seconds", within.as_secs()));
             }
         }
-        // Commits and what else follows a delivery are not part of the next rate.
+        // Commits and other work after a delivery are not part of the next rate.
         measure::pause(Duration::from_millis(100));
         Ok(())
     }
 }
 
-/// Where the digits of the number and of the time stand in a template.
+/// Where the digits of the number and of the time are in a template.
 fn places_of_digits() -> (usize, usize) {
     let number_at = "{\"event_number\":\"".len();
     (number_at, number_at + NUMBER_DIGITS + "\",\"".len() + WRITTEN_KEY.len() + "\":\"".len())
 }
 
-/// JSON lines with room for the time of their writing behind the number.
+/// JSON lines with space for the time of writing after the number.
 fn templates(kind: Kind) -> Vec<Vec<u8>> {
     let mut lines = Lines::new(kind, 1, 0);
     let behind_number = places_of_digits().0 + NUMBER_DIGITS + "\",".len();
     let make = |_| {
         let mut line = String::new();
-        // Of lines in which the number stands elsewhere there are enough others.
+        // Skips lines in which the number is elsewhere. There are enough others.
         while !line.starts_with("{\"event_number\"") {
             line.clear();
             lines.append(&mut line);
@@ -228,7 +228,7 @@ fn digits(place: &mut [u8], mut value: u64) {
     }
 }
 
-/// Nanoseconds from writing to showing, by number.
+/// Nanoseconds from writing to visibility, by number.
 fn latencies(path: &Path, seen: &[Seen], lines: u64) -> Result<Vec<u64>, String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(fail)?);
@@ -240,7 +240,10 @@ fn latencies(path: &Path, seen: &[Seen], lines: u64) -> Result<Vec<u64>, String>
         let number = check::number_of(&line).filter(|number| *number < lines);
         let written = check::digits_behind(&line, WRITTEN_KEY, WRITTEN_DIGITS);
         let (Some(number), Some(written), Some(seen)) = (number, written, seen.peek()) else {
-            return Err(format!("{}: a line that nobody wrote, or that nobody saw", path.display()));
+            return Err(format!(
+                "{}: contains a line that was not written by this test, or that no read showed",
+                path.display()
+            ));
         };
         latencies[number as usize] = seen.at_ns.saturating_sub(written);
         line.clear();
@@ -280,6 +283,6 @@ mod tests {
         let seen = [(length - 1, 1000), (length + 5, 2000), (3 * length, 3000)];
         let seen: Vec<Seen> = seen.into_iter().map(|(end, at_ns)| Seen { end, at_ns }).collect();
         assert_eq!(latencies(&path, &seen, 3).unwrap(), [2800, 1900, 2700]);
-        assert!(latencies(&path, &seen[..2], 3).unwrap_err().contains("nobody saw"));
+        assert!(latencies(&path, &seen[..2], 3).unwrap_err().contains("that no read showed"));
     }
 }

@@ -1,10 +1,11 @@
-//! `recovery`: a killed process left a large log that nobody has read, and the next one has to come back to it.
+//! `recovery`: a killed process left a large write-ahead log that no output has read, and the next start recovers it.
 //!
-//! The output's folder is a file at first, so nothing can be delivered and everything waits in the log. When all is in the log the
-//! process is killed; the folder becomes possible, and the next start is measured: to `/readyz`, and to the first event in the output
-//! file. The log lies in the page cache, as after the death of a process (after a loss of power the disk would have to be read).
+//! At first a file takes the place of the output's folder, so nothing can be delivered and everything waits in the log. When
+//! all lines are in the log, the process is killed. Then the folder can be created, and the next start is measured until
+//! `/readyz` and until the first event in the output file. The log is in the page cache, as after the death of a process.
+//! (After a power loss, it would have to be read from the disk.)
 //!
-//! Guarantees: in the end each event is in the output exactly once.
+//! Guarantees: at the end each event is in the output exactly once.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, WITHIN, ended_well};
@@ -17,7 +18,7 @@ use crate::{check, count};
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_millis(1);
-/// Bytes of a line, for the number of lines that make so many bytes.
+/// Bytes per line, to compute the number of lines.
 const LINE_BYTES: u64 = 335;
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
@@ -59,7 +60,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     Ok(())
 }
 
-/// Lets the program take all lines into its log and kills it; returns the bytes of the events there.
+/// Waits until all lines are in the program's log and kills it. Returns the bytes of the events in the log.
 fn fill(bench: &Bench<'_>, contender: &Contender, place: &Place, lines: u64) -> Result<u64, String> {
     let gate = place.directory.join("gate");
     std::fs::write(&gate, "a file where a folder has to be\n")

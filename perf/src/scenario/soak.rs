@@ -1,12 +1,12 @@
-//! `soak`: full speed for minutes, with the resident memory looked at each second.
+//! `soak`: full speed for minutes, sampling the resident memory every second.
 //!
-//! Where looks find nothing left to do, or the CPU time is far below the wall time, this was not full speed: the machine was
-//! busy. The CPU time is that of the whole life.
+//! If checks find no work left, or if the CPU time is far below the wall time, this was not full speed: the machine was busy.
+//! The CPU time covers the whole life of the process.
 //!
-//! Files of the same lines, each behind a first line of its own, are put into a folder as fast as they are taken; one that was
-//! taken is deleted. Before that so many small files have come and gone that what is remembered of files that are gone is at its
-//! bound. The growth is the slope of a straight line through all samples but those of the first tenth; and for each half of
-//! these, what such a line gains in it: what is flat gains nothing in the second one, whatever it needed to get warm.
+//! Files with the same lines, each after a different first line, are put into a folder as fast as they are read. A file that
+//! was read is deleted. Before that, so many small files come and go that the memory for deleted files is at its limit. The
+//! growth is the slope of a straight line through all samples except those of the first tenth, and for each half, what such a
+//! line gains in it. Flat memory gains nothing in the second half, whatever it needed to warm up.
 //!
 //! Guarantees: all events of all files were delivered, by the program's own count.
 
@@ -21,18 +21,18 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where the files are: in memory, so that making them takes nothing from the disk that the log needs.
+/// Where the files are: in memory, so that creating them uses nothing of the disk that the write-ahead log needs.
 const MEMORY: &str = "/dev/shm";
-/// Files that wait to be taken.
+/// Files that wait to be read.
 const AHEAD: u64 = 3;
-/// Lines of a file at most.
+/// Maximum number of lines per file.
 const FILE_LINES_MAX: u64 = 1_000_000;
-/// Files made in one look: more than are read until the next, and few enough that looks stay regular on a busy disk.
+/// Files created per check: more than are read until the next check, and few enough that checks stay regular on a busy disk.
 const FILES_A_LOOK: u64 = 1;
 /// Small files that come and go first: more than a program remembers by default.
 const HISTORY: u64 = 17_000;
 const HISTORY_AT_ONCE: u64 = 1_000;
-/// How often files are made and the count is asked for.
+/// How often files are created and the count is requested.
 const LOOK: Duration = Duration::from_millis(100);
 const SAMPLE_SECONDS: f64 = 1.0;
 
@@ -86,7 +86,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     let resident = [at(1), at(5), at(9)].map(|mib| format!("{mib:.1}")).join(", ");
     eprintln!(
         "round {round}  soak of {wall:.0} s  {}: {events} events, memory grows by {growth:.1} KiB a minute ({resident} MiB after 1, 5 and 9 tenths; \
-         {first:.0} KiB in the first half, {second:.0} in the second); {dry} of {looks} looks found nothing left to do",
+         {first:.0} KiB in the first half, {second:.0} in the second); {dry} of {looks} checks found no work left",
         contender.name()
     );
     let figures = [
@@ -103,23 +103,23 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, result
     Ok(())
 }
 
-/// What a straight line through samples gains from the first to the last.
+/// What a straight line through samples gains from the first to the last sample.
 fn gain(samples: &[(f64, f64)]) -> f64 {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return 0.0 };
     slope(samples) * (last.0 - first.0)
 }
 
-/// A folder that goes when it is dropped.
+/// A folder that is removed when it is dropped.
 struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It is of no use to anybody, and no result depends on its removal.
+        // It is no longer needed, and no result depends on its removal.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// An empty folder in memory, or on disk where there is no such place.
+/// An empty folder in memory, or on disk if there is no such folder.
 fn folder(bench: &Bench<'_>) -> Result<Folder, String> {
     let in_memory = Path::new(MEMORY).join(format!("tailwater-perf-{}", std::process::id()));
     if measure::clear_directory(&in_memory).is_ok() {
@@ -130,14 +130,14 @@ fn folder(bench: &Bench<'_>) -> Result<Folder, String> {
     Ok(Folder(on_disk))
 }
 
-/// The files that wait.
+/// The waiting files.
 struct Feed {
     folder: PathBuf,
     body: String,
     lines: u64,
     made: u64,
     deleted: u64,
-    /// Events in all files so far, and in those before the first that counts.
+    /// Events in all files so far, and in those before the first counted file.
     events: u64,
     history: u64,
 }
@@ -149,7 +149,7 @@ impl Feed {
         Feed { folder, body, lines: lines + 1, made: 0, deleted: 0, events: 0, history: 0 }
     }
 
-    /// Makes small files, waits until they were taken, and deletes them.
+    /// Creates small files, waits until they were read, and deletes them.
     fn come_and_go(&mut self, taken: impl FnOnce(u64) -> Result<(), String>) -> Result<(), String> {
         let small: Vec<PathBuf> =
             (0..HISTORY_AT_ONCE).map(|file| self.folder.join(format!("{}.log", self.history + file))).collect();
@@ -166,9 +166,9 @@ impl Feed {
         Ok(())
     }
 
-    /// Deletes files that were taken for sure, and makes new ones.
+    /// Deletes files that were certainly read, and creates new ones.
     fn keep_ahead(&mut self, delivered: u64) -> Result<(), String> {
-        // Files may be read side by side; that many whole files have passed, and two are kept for the reader's own bookkeeping.
+        // Files may be read concurrently. This many whole files have passed, and two are kept for the reader's own bookkeeping.
         let taken = self.history + (delivered - self.history) / self.lines;
         while self.deleted + AHEAD + 2 < taken {
             let path = self.path(self.deleted);

@@ -1,7 +1,7 @@
 //! `start`: from the start of the process to the first event in the output file.
 //!
-//! The first case has an empty data directory; in the second the program comes back to what it left, and finds one new line. All
-//! processors may be used. The output is looked at each 0.2 ms, which is how exact the figure is.
+//! In the first case the data directory is empty. In the second the program restarts on what it left, and finds one new line.
+//! All processors may be used. The output is checked every 0.2 ms, which is the precision of the figure.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, WITHIN, ended_well};
@@ -38,7 +38,7 @@ pub(super) fn run(bench: &Bench<'_>, contender: &Contender, _: usize, results: &
     Ok(())
 }
 
-/// Starts the program over an output of `had` lines and waits for `wanted`.
+/// Starts the program with an output of `had` lines and waits for `wanted`.
 fn once(
     bench: &Bench<'_>,
     contender: &Contender,

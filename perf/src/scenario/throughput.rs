@@ -1,7 +1,7 @@
-//! `file_to_blackhole` and `file_to_file`: a file that is there already goes through as fast as it can.
+//! `file_to_blackhole` and `file_to_file`: an existing file is processed as fast as possible.
 //!
-//! Guarantees: a run counts only if every event arrived once. Without an output file the program's own count must be exact, and still
-//! be so after a rest; with one, each number stands in it once.
+//! Guarantees: a run counts only if every event arrived once. Without an output file, the program's own count must be exact,
+//! and still be exact after a pause. With an output file, the file contains each number once.
 
 use super::{Bench, Scenario, count_at_rest, ended_well};
 use crate::check;
@@ -13,8 +13,8 @@ use crate::results::{Figure, Results};
 use std::path::Path;
 use std::time::Duration;
 
-/// How often a working program is asked for its count. A count that is read from its output costs it nothing but memory
-/// bandwidth, yet that of a whole file.
+/// How often the count of a working program is requested. Counting from the output file costs the program only memory
+/// bandwidth, but for the whole file.
 const ASK_PROGRAM: Duration = Duration::from_millis(500);
 const ASK_OUTPUT: Duration = Duration::from_secs(5);
 

@@ -1,10 +1,10 @@
-//! `two_shards`: the same files on one shard and on two, each shard on a processor of its own.
+//! `two_shards`: the same files on one shard and on two, each shard on its own processor.
 //!
-//! The figure is events per second of wall time, start included. On a machine with one processor there is nothing to measure; with
-//! two, what measures shares one with a shard. It sleeps between looks, and what it used meanwhile is a figure of its own.
+//! The figure is events per second of wall time, start included. With one processor there is nothing to measure. With two, the
+//! measuring process shares one with a shard. It sleeps between checks, and what it used is a separate figure.
 //!
-//! Guarantees: all events were delivered, by the program's own count, which is still so after a rest; where a file is written, each
-//! stands in it once.
+//! Guarantees: all events were delivered, by the program's own count, which is still the same after a pause. If a file is
+//! written, it contains each event once.
 
 use super::throughput::MIB;
 use super::{Bench, Scenario, count_at_rest, ended_well};
@@ -15,19 +15,19 @@ use crate::measure::{self, Metered};
 use crate::results::{Figure, Results};
 use std::time::Duration;
 
-/// Files of one run; an even number, so that both shards can have the same.
+/// Files per run: an even number, so that both shards can have the same number.
 const FILES: u64 = 4;
-/// Lines of a file at most.
+/// Maximum number of lines per file.
 const FILE_LINES_MAX: u64 = 1_000_000;
 
-/// What is to be said of the results on a machine with so many processors.
+/// The remark on results of a machine with this many processors.
 pub(super) fn note(cpus: usize) -> Option<String> {
-    (cpus == 2).then(|| "two_shards: no processor is left for what measures; it shares one with a shard".to_owned())
+    (cpus == 2).then(|| "two_shards: only two processors, so the measuring process shares one with a shard".to_owned())
 }
 
 pub(super) fn run(bench: &Bench<'_>, contender: &Contender, round: usize, results: &mut Results) -> Result<(), String> {
     if bench.cpus.len() < 2 {
-        eprintln!("two_shards: there is only one processor");
+        eprintln!("two_shards: skipped, because there is only one processor");
         return Ok(());
     }
     let inputs = bench.work.join("shards");

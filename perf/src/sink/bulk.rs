@@ -1,17 +1,17 @@
-//! Elasticsearch as far as senders of events need it: bulk requests, and what clients ask before their first one.
+//! Elasticsearch, as far as senders of events need it: bulk requests, and the requests that clients send before the first one.
 //!
-//! Guarantees: one item for each action, in order, under the name of its operation; a body that does not end with a line end, or
-//! whose action is neither `index` nor `create`, is refused as a whole with 400, as the real one does. Each item is as long as a real
-//! one, since reading it is part of a sender's work, unless `filter_path` asks for less.
+//! Guarantees: one item for each action, in order, with the name of its operation. A body that does not end with a newline, or
+//! whose action is neither `index` nor `create`, is rejected as a whole with 400, as the real server does. Each item is as long
+//! as a real one, because reading it is part of a sender's work, unless `filter_path` asks for less.
 
 use super::Received;
 use super::http::{Answer, Head};
 use std::io::Write;
 
-/// What `GET /` says.
+/// The response to `GET /`.
 const WELCOME: &str = r#"{"name":"perf","cluster_name":"perf","cluster_uuid":"3mLyYbHBTa2jXaGJ8XbUjA","version":{"number":"8.19.0","build_flavor":"default","build_type":"tar","build_hash":"0000000000000000000000000000000000000000","build_date":"2025-07-23T22:05:55Z","build_snapshot":false,"lucene_version":"9.12.2","minimum_wire_compatibility_version":"7.17.0","minimum_index_compatibility_version":"7.0.0"},"tagline":"You Know, for Search"}"#;
 
-/// Which parts of the answer were asked for.
+/// The requested parts of the response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wanted {
     All,
@@ -19,7 +19,7 @@ enum Wanted {
     Verdict,
 }
 
-/// Answers a request.
+/// Responds to a request.
 pub(super) fn answer(head: &Head, body: &[u8], received: &Received) -> Answer {
     let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
     let writes = head.method == "POST" || head.method == "PUT";
@@ -30,12 +30,12 @@ pub(super) fn answer(head: &Head, body: &[u8], received: &Received) -> Answer {
     } else if writes {
         Answer::new("200 OK", r#"{"acknowledged":true}"#)
     } else {
-        // Nothing was ever made here, and whoever asks may make it.
+        // Nothing exists here yet, and the client may create it.
         Answer::new("200 OK", "{}")
     }
 }
 
-/// Reads `filter_path` as far as it says what of an item that went well is wanted.
+/// Parses `filter_path` as far as it concerns successful items.
 fn wanted(query: &str) -> Wanted {
     let Some(filter) = query.split('&').find_map(|pair| pair.strip_prefix("filter_path=")) else { return Wanted::All };
     let filter = filter.replace("%2C", ",").replace("%2c", ",").replace("%2A", "*").replace("%2a", "*");
@@ -122,7 +122,7 @@ fn item(answer: &mut Vec<u8>, operation: &str, wanted: Wanted, number: u64) {
     };
 }
 
-/// The operation of an action line, if it is one that a document follows.
+/// The operation of an action line, if a document follows it.
 fn operation(action: &[u8]) -> Option<&'static str> {
     let action = action.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"")?;
     let known = ["index", "create"].into_iter();

@@ -1,8 +1,8 @@
-//! What a sink can take: a sender that does nothing but write the same bodies again and again.
+//! The capacity of a sink, measured with a sender that only writes the same bodies repeatedly.
 //!
-//! The figure that counts is the processor time of the sink for an event: sender and sink may share a processor here. A program
-//! under measurement is limited by the sink only when it sends that many events in a second, less what reaches the sink's
-//! processor otherwise; each run shows how busy the sink was.
+//! The relevant figure is the processor time of the sink per event, because sender and sink may share a processor here. A
+//! measured program is limited by the sink only if it sends as many events per second, minus other load on the sink's
+//! processor. Each run reports how busy the sink was.
 
 use super::{Service, Sink};
 use crate::data::{Kind, Lines};
@@ -11,27 +11,27 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Events of a body: one of about a mebibyte.
+/// Events per body: a body has about a mebibyte.
 const EVENTS_A_BODY: u64 = 3_000;
-/// More than a sample keeps whole.
+/// More than a sample keeps.
 const BODIES: u64 = 10;
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 
-/// What was measured of a sink.
+/// What was measured for a sink.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
     pub service: Service,
-    /// Events that it took in a second of its processor's time.
+    /// Events received per second of its processor time.
     pub events_per_cpu_second: f64,
-    /// Events in a second of wall time, the sender beside it.
+    /// Events per second of wall time, with the sender running.
     pub events_per_second: f64,
 }
 
 impl Capacity {
-    /// In words.
+    /// As text.
     pub fn text(&self) -> String {
         format!(
-            "{} sink: takes {:.1} million events per second of its processor ({:.1} million a second with a sender beside it)",
+            "{} sink: receives {:.1} million events per CPU-second ({:.1} million per second with a sender on the same machine)",
             self.service.name(),
             self.events_per_cpu_second / 1e6,
             self.events_per_second / 1e6
@@ -64,7 +64,7 @@ pub fn capacity(service: Service, duration: Duration) -> Result<Capacity, String
     }
     let busy = sink.busy_seconds();
     if busy <= 0.0 {
-        return Err(format!("{} sink: it has no account of its own time", service.name()));
+        return Err(format!("{} sink: it recorded no CPU time", service.name()));
     }
     let (events_per_cpu_second, events_per_second) = (sent as f64 / busy, sent as f64 / seconds);
     Ok(Capacity { service, events_per_cpu_second, events_per_second })
@@ -84,7 +84,7 @@ fn request(service: Service, body: u64) -> Vec<u8> {
     if service == Service::Lines { text.into_bytes() } else { (head + &text).into_bytes() }
 }
 
-/// Reads one answer whose length is given.
+/// Reads one response with a given length.
 fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<()> {
     let mut had = 0;
     loop {

@@ -1,15 +1,15 @@
-//! Bytes of one connection: large reads into one buffer that is used again and again, and the service that needs no more.
+//! The bytes of one connection: large reads into one reused buffer, and the service that needs nothing more.
 
 use super::Received;
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
-/// Bytes of a read at most; large enough that calls do not matter, small enough for a processor's second cache.
+/// Maximum bytes per read: large enough that the calls do not matter, small enough for a processor's L2 cache.
 pub(super) const READ_BYTES: usize = 256 << 10;
-/// The longest that a sender may make anything.
+/// The maximum size of anything that a sender may send.
 pub(super) const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
-/// A connection with what was read of it and not used yet.
+/// A connection with the bytes that were read from it but not used yet.
 pub(super) struct Reader {
     pub(super) stream: TcpStream,
     buffer: Vec<u8>,
@@ -22,7 +22,7 @@ impl Reader {
         Reader { stream, buffer: vec![0; READ_BYTES], first: 0, end: 0 }
     }
 
-    /// What was read and not used.
+    /// The bytes that were read but not used.
     pub(super) fn unread(&self) -> &[u8] {
         &self.buffer[self.first..self.end]
     }
@@ -34,7 +34,7 @@ impl Reader {
         }
     }
 
-    /// Reads once; nothing more comes when it says 0.
+    /// Reads once. A result of 0 means the end of the stream.
     pub(super) fn fill(&mut self) -> io::Result<usize> {
         if self.end == self.buffer.len() {
             if self.first > 0 {
@@ -51,7 +51,7 @@ impl Reader {
         Ok(length)
     }
 
-    /// Waits until so many bytes are there.
+    /// Waits until this many bytes are available.
     pub(super) fn need(&mut self, bytes: usize) -> io::Result<()> {
         while self.end - self.first < bytes {
             if self.fill()? == 0 {
@@ -61,7 +61,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits until `mark` is there, and says how many bytes end with it.
+    /// Waits until `mark` arrives, and returns the number of bytes up to its end.
     pub(super) fn need_until(&mut self, mark: &[u8]) -> io::Result<usize> {
         let mut looked_at = 0;
         loop {

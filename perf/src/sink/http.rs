@@ -1,13 +1,14 @@
-//! Just enough of HTTP/1.1 for senders of events: connections that stay, bodies by length and in chunks, `Expect: 100-continue`.
+//! The part of HTTP/1.1 that senders of events need: persistent connections, bodies by length and in chunks, `Expect:
+//! 100-continue`.
 //!
-//! Compressed bodies are refused with 415: the scenarios compare programs, not compressors.
+//! Compressed bodies are rejected with 415: the scenarios compare programs, not compressors.
 
 use super::bulk;
 use super::connection::{MESSAGE_BYTES_MAX, Reader};
 use super::{Received, Service};
 use std::io::{self, ErrorKind, Write};
 
-/// What of a request's head matters here.
+/// The relevant parts of a request's head.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Head {
     pub(super) method: String,
@@ -20,7 +21,7 @@ pub(super) struct Head {
     closes: bool,
 }
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: &'static str,
@@ -54,7 +55,7 @@ impl Head {
     }
 }
 
-/// Answers one request after the other until the sender closes.
+/// Responds to one request after the other until the sender closes.
 pub(super) fn serve(mut reader: Reader, service: Service, received: &Received) -> io::Result<()> {
     let mut used = received.account(u64::MAX);
     let (mut joined, mut out) = (Vec::new(), Vec::new());
@@ -123,7 +124,7 @@ fn send(reader: &mut Reader, out: &mut Vec<u8>, method: &str, answer: &Answer) -
     reader.stream.write_all(out)
 }
 
-/// Puts the chunks of a body together.
+/// Joins the chunks of a body.
 fn join(reader: &mut Reader, body: &mut Vec<u8>) -> io::Result<()> {
     body.clear();
     loop {
@@ -132,7 +133,7 @@ fn join(reader: &mut Reader, body: &mut Vec<u8>) -> io::Result<()> {
         let size = usize::from_str_radix(size.split(';').next().unwrap_or("").trim(), 16);
         let size = size.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
         if size == 0 {
-            // What may follow the last chunk ends with an empty line.
+            // Trailers after the last chunk end with an empty line.
             reader.use_up(end);
             while reader.need_until(b"\r\n")? > 2 {
                 let end = reader.need_until(b"\r\n")?;
@@ -159,7 +160,7 @@ mod tests {
 
     const EVENT: &str = "{\"event_number\":\"000000000000\"}\n";
 
-    /// Sends all of it and closes; returns everything that came back.
+    /// Sends everything and closes. Returns everything that came back.
     fn talk(sink: &Sink, bytes: &str) -> String {
         let mut stream = TcpStream::connect(sink.address()).expect("it listens");
         stream.write_all(bytes.as_bytes()).expect("it reads");

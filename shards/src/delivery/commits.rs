@@ -1,11 +1,13 @@
-//! When a delivery commits, and how: a sync of the output that was begun, then the output's own commit, then the cursors.
+//! When and how a delivery commits: a sync of the output that was started earlier, then the output's own commit, then the
+//! cursors.
 //!
-//! Guarantees: cursors are committed only with a state that the output gave for just what it has delivered. Delivers nothing.
+//! Guarantees: cursors are committed only together with a state that the output returned for exactly what it has delivered.
+//! Delivers nothing itself.
 
 use super::*;
 
 impl<E: Env> Deliverer<E> {
-    /// Starts a sync when a commit is due, and commits when it has ended.
+    /// Starts a sync when a commit is due, and commits when the sync has ended.
     pub(super) async fn advance_commit(&mut self, output: &mut dyn Output) -> Result<(), End> {
         if let Some(syncing) = &self.syncing {
             let Some(result) = syncing.borrow_mut().take() else { return Ok(()) };
@@ -51,7 +53,8 @@ impl<E: Env> Deliverer<E> {
         }
     }
 
-    /// Commits when nothing more comes. A log that refuses even commits gets a while, or this would spin.
+    /// Commits when no more events will come. If the WAL refuses even commits, waits in between, because this would be a busy
+    /// loop otherwise.
     pub(super) async fn commit_at_the_end(&mut self, output: &mut dyn Output) -> Result<(), End> {
         self.commit(output).await?;
         if self.uncommitted {
@@ -72,7 +75,7 @@ impl<E: Env> Deliverer<E> {
             state,
         };
         let releases = self.readers.iter().zip(&positions).map(|(reader, position)| reader.release(*position));
-        // A refusal has been reported by the keeper: the log is full even for commits, or the engine ends.
+        // The keeper has reported the refusal: the log is full even for commits, or the engine ends.
         self.uncommitted = true;
         self.keeper.commit(&commit, releases.collect())?;
         self.uncommitted = false;

@@ -1,7 +1,7 @@
-//! What a delivery does when a log is full because of its output.
+//! What a delivery does when a WAL is full because of its output.
 //!
-//! Guarantees: what the policies `drop_oldest` and `sample` drop is counted, and only whole segments' worth of it; `block` drops
-//! nothing here. An output that hangs, that cannot be opened or that waits at its gate gives way like one that fails.
+//! Guarantees: what the policies `drop_oldest` and `sample` drop is counted, and they drop only whole segments. `block` drops
+//! nothing here. An output that hangs, that cannot be opened or that waits at its gate drops events like one that fails.
 
 use super::source::{LogReader, Taken};
 use super::{Deliverer, OutputFull};
@@ -11,11 +11,11 @@ use crate::plugin::Outcome;
 use crate::spell::News;
 use std::time::Duration;
 
-/// How often an output that hangs is held against a log that fills up because of it.
+/// How often to check whether a hanging output is the reason why a log is full.
 pub(super) const GIVE_WAY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<E: Env> Deliverer<E> {
-    /// Ends when a delivery that does not end holds up a full log, and the output is one that drops its oldest events then.
+    /// Completes when a delivery that does not end keeps a log full, and the output's policy is to drop its oldest events.
     pub(super) async fn held_up(&self, taken: &[Taken<E::Disk>]) -> std::thread::Result<Option<Outcome>> {
         loop {
             self.context.env.sleep(GIVE_WAY_INTERVAL).await;
@@ -31,14 +31,14 @@ impl<E: Env> Deliverer<E> {
             if self.drop_oldest().await > 0 {
                 self.again_bytes = None;
             }
-            // What is refused is tried again with the next.
+            // A refused commit is retried with the next one.
             let _ = self.record(self.committed_state.clone());
         }
         self.tell_of_drops();
     }
 
-    /// As [`Deliverer::give_way`], without the commit: an open output has a state of its own to commit with. Returns how many
-    /// events were dropped.
+    /// As [`Deliverer::give_way`], without the commit, because an open output has its own state to commit with. Returns how
+    /// many events were dropped.
     pub(super) async fn drop_oldest(&mut self) -> u64 {
         if !self.options.when_full.gives_way() {
             return 0;
@@ -68,7 +68,7 @@ impl<E: Env> Deliverer<E> {
         dropped
     }
 
-    /// Says when dropping begins, and each minute and at its end how much it was.
+    /// Reports when dropping begins, every minute how much was dropped, and when it ends.
     pub(super) fn tell_of_drops(&mut self) {
         if !self.options.when_full.gives_way() {
             return;
@@ -83,14 +83,14 @@ impl<E: Env> Deliverer<E> {
                 component_kind = "output",
                 log,
                 when_full = policy,
-                "the write-ahead log is full of what this output has not delivered, and its oldest events are dropped: see why it is \
-                 behind, or raise wal.max_bytes"
+                "the write-ahead log is full of events that this output has not delivered, and its oldest events are dropped: find out \
+                 why it is behind, or raise wal.max_bytes"
             ),
             News::Lasts(events) => {
-                tracing::info!(component_id = %name, component_kind = "output", log, events, "events were dropped for a full log, and more may be");
+                tracing::info!(component_id = %name, component_kind = "output", log, events, "events were dropped because the write-ahead log is full, and more may follow");
             }
             News::Over(events) => {
-                tracing::info!(component_id = %name, component_kind = "output", log, events, "no event was dropped for a full log for a minute");
+                tracing::info!(component_id = %name, component_kind = "output", log, events, "no events have been dropped because of a full write-ahead log for a minute");
             }
         }
     }

@@ -1,11 +1,14 @@
-//! Gate: where an output runs on every shard, what earlier starts of the engine left goes first, on whichever shard it lies.
+//! The gate: if an output runs on every shard, events of earlier starts of the engine are delivered first, on whichever shard
+//! they are.
 //!
-//! A source may be read on another shard after a start, and then its log is another one. The instance that reads the new log
-//! knows nothing of what the instance of the old log has still to deliver. So each instance says which start wrote the oldest
-//! frame that it has not delivered, its front, and none delivers a frame of a start that is later than the front of another.
+//! After a start, another shard may read a source, so the source's new events are in another WAL. The instance that reads the
+//! new WAL does not know what the instance of the old WAL still has to deliver. Each instance therefore reports which start
+//! wrote its oldest undelivered frame (its front), and no instance delivers a frame of a start that is later than the front of
+//! another instance.
 //!
-//! Guarantees: open once every instance has delivered what earlier starts left; never closes again. Does not hold up an output
-//! with one instance, and does not outlive an instance that ends early: it is then abandoned, and whoever waits at it ends too.
+//! Guarantees: the gate opens when every instance has delivered the events of earlier starts, and never closes again. It does
+//! not delay an output with one instance. An instance that ends early abandons the gate: instances that wait at it then end
+//! too.
 
 use crate::signal::Signal;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// See the module. Shared by the instances of one output.
 pub struct Gate {
-    /// The present start of the engine.
+    /// The current start of the engine.
     epoch: u32,
     fronts: Box<[AtomicU32]>,
     abandoned: AtomicBool,
@@ -27,13 +30,13 @@ pub struct Gatekeeper {
 }
 
 impl Gate {
-    /// A gate for so many instances in the start of the engine that writes `epoch`.
+    /// A gate for this many instances, in the start of the engine that writes `epoch`.
     pub fn new(instances: usize, epoch: u32) -> Arc<Gate> {
         let fronts = (0..instances).map(|_| AtomicU32::new(0)).collect();
         Arc::new(Gate { epoch, fronts, abandoned: AtomicBool::new(false), waiting: Mutex::default() })
     }
 
-    /// The place of an instance.
+    /// The handle of one instance.
     pub fn keeper(self: &Arc<Self>, instance: usize) -> Gatekeeper {
         assert!(instance < self.fronts.len(), "a gate has a place for each instance");
         Gatekeeper { gate: self.clone(), instance }
@@ -45,18 +48,18 @@ impl Gate {
 }
 
 impl Gatekeeper {
-    /// Whether frames of the start `epoch` wait for another instance.
+    /// Whether frames of the start `epoch` must wait for another instance.
     pub fn holds(&self, epoch: u32) -> bool {
         let others = self.gate.fronts.iter().enumerate().filter(|(instance, _)| *instance != self.instance);
         others.into_iter().any(|(_, front)| front.load(Ordering::Acquire) < epoch)
     }
 
-    /// Whether this instance has delivered what earlier starts left.
+    /// Whether this instance has delivered the events of earlier starts.
     pub fn is_past(&self) -> bool {
         self.gate.fronts[self.instance].load(Ordering::Relaxed) >= self.gate.epoch
     }
 
-    /// Whether an instance ended before it had: what is held now stays so.
+    /// Whether an instance ended before it had delivered them. What is held back then stays undelivered.
     pub fn is_abandoned(&self) -> bool {
         self.gate.abandoned.load(Ordering::Acquire)
     }
@@ -66,8 +69,9 @@ impl Gatekeeper {
         self.gate.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(news);
     }
 
-    /// Says which start wrote the oldest frame that this instance has not delivered; none when there is no such frame. Whether
-    /// that was news. A front only moves forward: an instance that goes back repeats what it had delivered.
+    /// Reports which start wrote the oldest frame that this instance has not delivered, or none if there is no such frame.
+    /// Returns whether that moved the front. A front only moves forward: an instance that goes back repeats what it had
+    /// delivered.
     pub fn advance(&self, oldest: Option<u32>) -> bool {
         let front = oldest.map_or(self.gate.epoch, |oldest| oldest.min(self.gate.epoch));
         let moved = self.gate.fronts[self.instance].fetch_max(front, Ordering::AcqRel) < front;
@@ -77,7 +81,7 @@ impl Gatekeeper {
         moved
     }
 
-    /// Says that this instance ends.
+    /// Reports that this instance ends.
     pub fn leave(&self) {
         if !self.is_past() {
             self.gate.abandoned.store(true, Ordering::Release);

@@ -1,7 +1,8 @@
-//! Events that the destination refuses, or that could not be delivered in time: on their way to the dead letter queue.
+//! Events that the destination rejects, or that could not be delivered in time, on their way to the dead letter queue.
 //!
-//! Guarantees: each is in the queue, or counted as discarded for a named reason, before the cursor passes it; a crash in between
-//! makes its letter once more. An output that gives way in a full log does so too while the queue has no room.
+//! Guarantees: each event is in the queue, or counted as discarded with a reason, before the cursor passes it. A crash in
+//! between creates its letter once more. An output whose policy is to drop when the log is full also drops while the queue has
+//! no space.
 
 use super::source::Taken;
 use super::{Deliverer, End};
@@ -10,17 +11,17 @@ use crate::dlq::{ComponentKind, DeadLetter, Letters};
 use crate::env::{Disk as _, Env, Monotonic, Sabotage};
 use crate::plugin::{Delivery, Event, Output, Untaken};
 
-/// Why a delivery is not tried again.
+/// Why a delivery is not retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It was tried for as long as it may be.
+    /// The maximum time for attempts has passed.
     TooOld,
-    /// The log is full, and the output gives way.
+    /// The log is full, and the output's policy is to drop.
     LogFull,
 }
 
 impl<E: Env> Deliverer<E> {
-    /// Counts a delivery without the events that were refused, and keeps these.
+    /// Counts a delivery without the rejected events, and stores these in the queue.
     pub(super) async fn reject(
         &self,
         delivery: &Delivery<'_>,
@@ -33,7 +34,7 @@ impl<E: Env> Deliverer<E> {
         let (events, counters) = (refused.len() as u64, &self.context.counters);
         counters.sent_events.add(delivery.events - events);
         if let Some((_, reason)) = refused.first() {
-            self.report(&format!("{events} events refused, now dead letters; the first: {reason}"));
+            self.report(&format!("{events} events rejected by the destination, now dead letters; the first: {reason}"));
         }
         let mut letters = self.letters();
         let (mut left, mut bytes) = (refused.iter().peekable(), delivery.bytes);
@@ -47,7 +48,7 @@ impl<E: Env> Deliverer<E> {
         self.keep(letters, DeadLettered::Rejected, taken).await
     }
 
-    /// Why a delivery that has just failed is not tried again; none as long as it is.
+    /// Why a delivery that has just failed is not retried. None if it is retried.
     pub(super) fn ends_attempts(&self, begun: Monotonic, taken: &[Taken<E::Disk>]) -> Option<Ended> {
         let age = self.context.env.now().since(begun);
         let gives_way = || self.options.when_full.gives_way() && self.blocks_a_full_log(taken);
@@ -57,7 +58,8 @@ impl<E: Env> Deliverer<E> {
         }
     }
 
-    /// Ends the attempts: what the output has not taken is kept, or let go where the log is full; what it has counts as sent.
+    /// Ends the attempts. Events that the output did not accept are stored in the queue, or dropped if the log is full. Events
+    /// that it accepted count as sent.
     pub(super) async fn give_up(
         &self,
         output: &mut dyn Output,
@@ -95,7 +97,7 @@ impl<E: Env> Deliverer<E> {
         self.dropped_from.set(taken.first().map(|part| self.readers[part.reader].log_id()));
         if exhausted.count() + rejected.count() > 0 {
             let (given_up, refused) = (exhausted.count(), rejected.count());
-            self.report(&format!("{given_up} events given up, {refused} refused, now dead letters: {reason}"));
+            self.report(&format!("{given_up} events not delivered and {refused} rejected, now dead letters: {reason}"));
         }
         self.keep(rejected, DeadLettered::Rejected, taken).await?;
         self.keep(exhausted, DeadLettered::RetriesExhausted, taken).await

@@ -1,10 +1,11 @@
-//! Delivery: takes events from the logs to one output and moves the output's cursors.
+//! Delivery: passes events from the WALs to one output and moves the output's cursors.
 //!
-//! Guarantees: a cursor is committed only past what the output has delivered and made durable, what is in the dead letter queue,
-//! or what was counted as discarded for a named reason (invariant E2); events of one log go out in its order, and of several logs those of earlier
-//! starts of the engine first, across all instances of the output ([`gate`]), so that a source that moved between shards
-//! keeps its order (invariant E3); one delivery at a time, so memory is bounded by the batch limits (invariant E4); a panic of
-//! the output brings it back to its last commit. A slow or dead output holds up nothing but itself until the log is full.
+//! Guarantees: a cursor is committed only past events that the output has delivered and made durable, that are in the dead
+//! letter queue, or that were counted as discarded with a reason (invariant E2). Events of one WAL are delivered in its order.
+//! Of several WALs, events of earlier starts of the engine go first, across all instances of the output ([`gate`]), so that a
+//! source that moved between shards keeps its order (invariant E3). There is one delivery at a time, so the batch limits also
+//! limit memory (invariant E4). After a panic, the output returns to its last commit. A slow or dead output affects only itself
+//! until the WAL is full.
 //!
 //! Does not know protocols, and does not append events: its commits go through the keeper.
 
@@ -40,55 +41,57 @@ mod retries;
 pub mod source;
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
-/// Longest time between a delivery and the commit that covers it.
+/// Maximum time between a delivery and the commit that covers it.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same for a delivery that has left a segment: the sooner the log writes over its pages, the more are still in memory.
+/// The same for a delivery that has left a segment: the sooner the log overwrites the segment's pages, the more of them are
+/// still in memory.
 const COMMIT_SEGMENT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Such a commit rests for so many times what the last one took: a slow output takes no deliveries at the end of it.
+/// Such a commit is due only after this many times the duration of the last one, so that a slow output does not commit after
+/// every delivery.
 const COMMIT_REST: u32 = 8;
 
-/// How often an output has its tick while nothing is delivered, and once nothing was delivered for long.
+/// How often an output's tick runs while nothing is delivered, and when nothing has been delivered for long.
 const TICK: Duration = Duration::from_secs(1);
 const TICK_QUIET: Duration = Duration::from_secs(4);
 const QUIET_AFTER: Duration = Duration::from_secs(10);
 
-/// Frames that a delivery takes together while they come one by one: fewer, larger writes.
+/// Frames that one delivery combines while they arrive one by one: fewer, larger writes.
 const FRAMES_TOGETHER: usize = 4;
 
 /// How long a delivery that has nothing else to do waits after the log refused its commit.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a delivery is made of.
+/// The parts of a delivery.
 pub struct DeliveryParts<E: Env> {
     /// The output.
     pub spec: Arc<dyn OutputSpec<E>>,
-    /// What its instance works with.
+    /// The context of its instance.
     pub context: OutputContext<E>,
-    /// Bounds and policies.
+    /// Limits and policies.
     pub options: DeliveryOptions,
-    /// The logs to read.
+    /// The WALs to read.
     pub readers: Vec<LogReader<E::Disk>>,
-    /// The log that takes the commits.
+    /// The keeper whose log stores the commits.
     pub keeper: Rc<Keeper<E>>,
     /// The dead letter queue.
     pub clerk: Rc<Clerk<E>>,
-    /// Whose commits they are: see [`Commit::instance`].
+    /// Which instance the commits belong to: see [`Commit::instance`].
     pub instance: Option<LogId>,
-    /// The last commit of this output over all logs; the layout makes one for a new output.
+    /// The last commit of this output over all WALs. The layout creates one for a new output.
     pub resume: Commit,
     /// See [`Resume::again_bytes`].
     pub again_bytes: Option<u64>,
-    /// Raised when a log has news.
+    /// Raised when a log has new frames.
     pub news: Arc<Signal>,
-    /// Whether every shard's intake has ended: nothing more will be appended.
+    /// Whether every shard's intake has ended, so that nothing more will be appended.
     pub intakes: Arc<Countdown>,
-    /// Where it waits for the output's other instances.
+    /// The gate at which it waits for the output's other instances.
     pub gate: Gatekeeper,
 }
 
-/// The result of [`Output::begin_sync`], once its task has one; an inner none after a panic.
+/// The result of [`Output::begin_sync`], when its task has finished. The inner option is none after a panic.
 type Syncing = Rc<RefCell<Option<Option<Result<(), PluginError>>>>>;
 
 /// See the module.
@@ -105,29 +108,29 @@ pub struct Deliverer<E: Env> {
     stop: Stop,
     instance: Option<LogId>,
     commit_number: u64,
-    /// State of the last commit, and where the readers stood then: what a restarted output goes back to.
+    /// State of the last commit, and the readers' positions at that time: where a restarted output continues.
     committed_state: Option<Vec<u8>>,
     /// See [`Resume::again_bytes`].
     again_bytes: Option<u64>,
     committed: Vec<Position>,
     syncing: Option<Syncing>,
     last_commit: Monotonic,
-    /// When the last sync began, and how long it took from there to the end of its commit.
+    /// When the last sync began, and how long it took from then to the end of its commit.
     sync_begun: Monotonic,
     commit_took: Duration,
     last_delivery: Monotonic,
-    /// While events are dropped because the log is full, and which log it was.
+    /// The period in which events are dropped because the log is full, and which log it was.
     dropping: Spell,
     dropped_from: Cell<Option<LogId>>,
     uncommitted: bool,
-    /// Events delivered or discarded, ever and at the last commit.
+    /// Events delivered or discarded: in total, and at the last commit.
     passed: u64,
     passed_committed: u64,
     /// The reader that is asked first, so that a busy log does not starve the others.
     turn: usize,
 }
 
-/// What a delivery may still hold.
+/// How much a delivery may still take.
 struct Room {
     bytes: u64,
     events: u64,
@@ -135,16 +138,16 @@ struct Room {
 
 /// Why a delivery loop ends.
 enum End {
-    /// All that can be delivered is.
+    /// Everything that can be delivered has been delivered.
     Drained,
-    /// The engine is forced to end.
+    /// The shutdown is forced.
     Forced,
-    /// The output panicked or cannot vouch for what it took: it is opened again from its last commit.
+    /// The output panicked, or its state is uncertain: it is opened again from its last commit.
     Reopen(String),
 }
 
 impl<E: Env> Deliverer<E> {
-    /// A delivery; [`Deliverer::run`] does the work.
+    /// Creates a delivery. [`Deliverer::run`] runs it.
     pub fn new(parts: DeliveryParts<E>) -> Deliverer<E> {
         let DeliveryParts {
             spec,
@@ -195,14 +198,14 @@ impl<E: Env> Deliverer<E> {
         }
     }
 
-    /// Runs until everything is delivered after the intakes have ended, or the end is forced.
+    /// Runs until everything is delivered after the intakes have ended, or until the shutdown is forced.
     pub async fn run(mut self) {
         self.run_to_the_end().await;
         self.gate.leave();
     }
 
     async fn run_to_the_end(&mut self) {
-        // Before it is open: with nothing to deliver first it holds up no other instance.
+        // Before opening: if it has nothing to deliver first, it must not delay another instance.
         self.pass_gate().await;
         let mut backoff = Backoff::new(self.options.retry);
         loop {
@@ -216,7 +219,7 @@ impl<E: Env> Deliverer<E> {
                         return;
                     }
                 }
-                // What it has delivered since its last commit is not covered.
+                // The events delivered since the last commit are not committed.
                 End::Forced => return,
                 End::Drained => {
                     let closed = AssertUnwindSafe(output.close()).catch_unwind();
@@ -231,7 +234,7 @@ impl<E: Env> Deliverer<E> {
         }
     }
 
-    /// Opens the output, trying again while it says that this may help. None when the engine ends before it opened.
+    /// Opens the output, and retries while the error says that this may help. None if the engine ends before it opened.
     async fn open(&mut self, backoff: &mut Backoff) -> Option<Box<dyn Output>> {
         loop {
             self.give_way().await;
@@ -260,12 +263,12 @@ impl<E: Env> Deliverer<E> {
                     return None;
                 }
                 Ok(Err(PluginError::Retry(message))) => message,
-                Err(_) => "it panicked while it was opened".to_owned(),
+                Err(_) => "the output panicked while it was opened".to_owned(),
             };
             let wait = backoff.next(self.context.env.random(), None);
             self.fails(&message, wait);
             self.show_oldest().await;
-            // With nothing to deliver it need not open; what it has to deliver is waited for until the end is forced.
+            // Without events to deliver it need not open. Otherwise it keeps trying until the shutdown is forced.
             if self.pause(wait, None).await || self.intakes.all_ended() && self.find_next().await.is_none() {
                 return None;
             }
@@ -283,7 +286,7 @@ impl<E: Env> Deliverer<E> {
                 return End::Forced;
             }
             self.tell_of_drops();
-            // Read before the logs are: an intake that ends in between has appended before.
+            // Must be read before the logs: an intake that ends in between has appended before.
             let nothing_comes = self.intakes.all_ended();
             let taken = self.gather().await;
             if !taken.is_empty() {
@@ -296,7 +299,7 @@ impl<E: Env> Deliverer<E> {
             } else if self.pass_gate().await {
                 continue;
             } else if nothing_comes && self.syncing.is_none() && !self.waits_at_gate().await {
-                // A sync that is out may be the one that is told of a failure: the commit waits for what it says.
+                // A running sync may report a failure, so the commit waits for its result.
                 if !self.uncommitted {
                     return End::Drained;
                 }
@@ -315,12 +318,12 @@ impl<E: Env> Deliverer<E> {
         }
     }
 
-    /// Takes what one delivery holds, waiting a little for more when there is something.
+    /// Takes what fits in one delivery. If there is something, waits a little for more.
     async fn gather(&mut self) -> Vec<Taken<E::Disk>> {
         let mut taken = Vec::new();
         let mut room = Room { bytes: self.options.batch.bytes_max, events: self.options.batch.events_max };
         self.take_into(&mut taken, &mut room).await;
-        // A shard that reads brings a frame meanwhile; one that waits brings none.
+        // A shard that is reading adds frames in the meantime. An idle one adds none.
         let mut before = 0;
         while taken.len() > before && taken.len() < FRAMES_TOGETHER && room.bytes > 0 && room.events > 0 {
             before = taken.len();
@@ -332,7 +335,7 @@ impl<E: Env> Deliverer<E> {
         }
         let env = self.context.env.clone();
         let deadline = env.now().after(self.options.batch.age_max);
-        // A full log brings nothing more until something of it is delivered.
+        // A full log gets no more frames until something of it is delivered.
         while room.bytes > 0 && room.events > 0 && !self.stop.is_asked() && !self.a_log_is_full() {
             let left = deadline.since(env.now());
             if left.is_zero() {
@@ -354,8 +357,8 @@ impl<E: Env> Deliverer<E> {
         }
     }
 
-    /// The reader to take from: of the earliest start of the engine, since a source may have moved between shards then; among
-    /// those in turn.
+    /// The reader to take from: the one with frames of the earliest start of the engine, because a source may have moved
+    /// between shards at a start. Among equals, each in turn.
     async fn next_reader(&mut self) -> Option<usize> {
         let (epoch, index) = self.find_next().await?;
         if self.gate.holds(epoch) && !E::Disk::sabotaged(Sabotage::PassGate) {
@@ -389,23 +392,24 @@ impl<E: Env> Deliverer<E> {
         first
     }
 
-    /// Says at the gate what is delivered first here. Only when nothing taken is undelivered. Whether that was news there.
+    /// Reports to the gate what is delivered next here. Call only when nothing taken is undelivered. Returns whether that moved
+    /// the front.
     async fn pass_gate(&mut self) -> bool {
         if self.gate.is_past() {
             return false;
         }
         let oldest = self.find_next().await.map(|(epoch, _)| epoch);
-        // What a forced end keeps from being brought in is not known.
+        // After a forced shutdown, pages may not have been loaded, so the oldest frame is unknown.
         self.stop.phase() < Phase::Forced && self.gate.advance(oldest)
     }
 
-    /// Whether there is something to deliver once other instances have delivered what is older.
+    /// Whether there is something to deliver after other instances have delivered older events.
     async fn waits_at_gate(&mut self) -> bool {
         let held = self.find_next().await.is_some_and(|(epoch, _)| self.gate.holds(epoch));
         held && !self.gate.is_abandoned()
     }
 
-    /// Shows how long the oldest event waits that nothing has been done about.
+    /// Publishes how long the oldest unhandled event has been waiting.
     async fn show_oldest(&mut self) {
         self.find_next().await;
         let oldest = self.readers.iter().filter_map(LogReader::waits_since).min();
@@ -427,13 +431,13 @@ impl<E: Env> Deliverer<E> {
             let _ = self.record(self.committed_state.clone());
         }
         self.again_bytes = self.again_bytes.map(|bytes| bytes.saturating_add(delivery.bytes));
-        // Of a frame that is taken in parts one may hold nothing for this output.
+        // If a frame is taken in parts, one part may have no events for this output.
         while delivery.events > 0 {
             let deliver = AssertUnwindSafe(output.deliver(&delivery)).catch_unwind();
             let decided = async { deliver.await.map(Some) };
             let outcome = match self.unless_forced(or(decided, self.held_up(&taken))).await? {
                 Ok(Some(outcome)) => outcome,
-                Ok(None) => return Err(End::Reopen("it hangs while the log is full".to_owned())),
+                Ok(None) => return Err(End::Reopen("the output hangs while the write-ahead log is full".to_owned())),
                 Err(_) => return Err(panicked()),
             };
             match outcome {
@@ -468,12 +472,12 @@ impl<E: Env> Deliverer<E> {
         self.uncommitted = true;
         self.last_delivery = env.now();
         self.show_oldest().await;
-        // Here too: a delivery that is never idle must not hold the segments of a log without events for it.
+        // Needed here too: a delivery that is never idle must not hold the segments of a log that has no events for it.
         self.pass_over();
         Ok(())
     }
 
-    /// Waits for news, a commit that is due or the output's tick.
+    /// Waits for new frames, for a commit that is due, or for the output's tick.
     async fn idle(&mut self, output: &mut dyn Output) -> Result<(), End> {
         self.pass_over();
         if self.waits_at_gate().await && self.drop_oldest().await > 0 {
@@ -514,7 +518,7 @@ impl<E: Env> Deliverer<E> {
         }
     }
 
-    /// Moves the cursors over frames that hold nothing for this output, so that they do not hold their segments.
+    /// Moves the cursors past frames without events for this output, so that they do not hold their segments.
     fn pass_over(&mut self) {
         for reader in &mut self.readers {
             if reader.pass_over() {
@@ -526,7 +530,7 @@ impl<E: Env> Deliverer<E> {
     fn go_back(&mut self) {
         self.syncing = None;
         self.uncommitted = false;
-        // They are delivered once more, so they wait once more: else the counts of what came and went would part.
+        // They are delivered once more, so they count as waiting once more. Otherwise the counters would not balance.
         self.context.counters.recovered_events.add(self.passed - self.passed_committed);
         self.passed = self.passed_committed;
         for (reader, position) in self.readers.iter_mut().zip(&self.committed) {
@@ -549,5 +553,5 @@ impl<E: Env> Deliverer<E> {
 }
 
 fn panicked() -> End {
-    End::Reopen("it panicked; it goes back to its last commit".to_owned())
+    End::Reopen("the output panicked and continues from its last commit".to_owned())
 }

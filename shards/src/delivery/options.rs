@@ -1,36 +1,36 @@
-//! Settings of one delivery. Reads no configuration: the product makes these.
+//! Settings of one delivery. The product creates them; this module reads no configuration.
 
 use crate::retry::RetryOptions;
 use std::time::Duration;
 
-/// What happens to an output's events when the log is full because of it.
+/// What happens to an output's events if the log is full because of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OutputFull {
-    /// Intake stops until the output has delivered.
+    /// The intake stops until the output has delivered.
     #[default]
     Block,
     /// The output's oldest events are dropped and counted.
     DropOldest,
-    /// From three quarters full on, one frame in ten is kept for the output, the others are dropped and counted; what fills the log all
-    /// the same is dropped like that of `DropOldest`.
+    /// When the log is at least three quarters full, one frame in ten is kept for the output, and the others are dropped and
+    /// counted. If the log becomes full anyway, the oldest events are dropped as with `DropOldest`.
     Sample,
 }
 
 impl OutputFull {
-    /// Whether its oldest events are dropped when the log is full of them.
+    /// Whether its oldest events are dropped when the log is full because of them.
     pub fn gives_way(self) -> bool {
         self != OutputFull::Block
     }
 }
 
-/// How deliveries are grouped: a delivery ends at the first bound it meets.
+/// How deliveries are grouped: a delivery ends at the first limit that it reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
     /// Bytes of lines. A single frame may be larger.
     pub bytes_max: u64,
     /// Events.
     pub events_max: u64,
-    /// Longest wait for more events while neither bound is met.
+    /// Maximum wait for more events while neither limit is reached.
     pub age_max: Duration,
 }
 
@@ -39,7 +39,7 @@ pub struct BatchOptions {
 pub struct DeliveryOptions {
     /// How deliveries are grouped.
     pub batch: BatchOptions,
-    /// How failed ones are tried again.
+    /// How failed deliveries are retried.
     pub retry: RetryOptions,
     /// What happens when the log is full because of this output.
     pub when_full: OutputFull,

@@ -1,14 +1,14 @@
-//! Pages of a log that a delivery is about to read.
+//! Pages of a WAL that a delivery is about to read.
 //!
-//! Guarantees: what is not in memory is read where that may block, before a frame of it is looked at. Does not decide which pages
-//! those are: the cursor does.
+//! Guarantees: pages that are not in memory are loaded where blocking is allowed, before a frame in them is read. The cursor
+//! decides which pages those are.
 
 use super::Deliverer;
 use crate::env::{Env, Pool};
 
 impl<E: Env> Deliverer<E> {
-    /// Brings in the pages that a reader stands before, where it may block. False where it stands before none, or the end is
-    /// forced meanwhile.
+    /// Loads the pages that a reader needs next, where blocking is allowed. Returns false if it needs none, or if the shutdown
+    /// is forced in the meantime.
     pub(super) async fn brings_in(&self, index: usize) -> bool {
         let reader = &self.readers[index];
         let Some(pages) = reader.cold_pages() else { return false };

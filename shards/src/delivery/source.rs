@@ -1,7 +1,7 @@
-//! Where a delivery reads: one log, its cursor and what of it has been delivered.
+//! What a delivery reads: one WAL, its cursor, and how much of it has been delivered.
 //!
-//! Guarantees: frames come in the order of the log, none twice unless the reader goes back; frames that hold nothing for the
-//! output are passed over. Does not commit: the delivery does.
+//! Guarantees: frames come in the order of the WAL, none twice unless the reader goes back. Frames without events for the
+//! output are skipped. Does not commit: the delivery does.
 
 use crate::env::{Disk, Timestamp};
 use crate::keeper::Release;
@@ -14,37 +14,37 @@ use crate::wal::{LogId, OutputNumber, Position, Sequence};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Bytes of delivered frames that may stay resident for each log that is read.
+/// Bytes of delivered frames that may stay resident for each WAL.
 const RESIDENT_BYTES: u64 = 1024 * 1024;
 
-/// A log as one output reads it.
+/// A WAL as one output reads it.
 pub struct LogReader<D: Disk> {
     log: Arc<Log<D>>,
     cursor: Cursor<D>,
     recent: Option<Rc<Recent>>,
     claim: Arc<Reader>,
-    /// Whether nobody writes the log any more: it goes once every output has passed its end.
+    /// Whether nothing writes this WAL any more. It is removed when every output has passed its end.
     adopted: bool,
-    /// Whether a commit says that this one has, or is on its way.
+    /// Whether this output has passed its end with a commit, or such a commit is being written.
     end_released: bool,
-    /// The first frame behind the damage that was counted last.
+    /// The first frame after the damage that was counted last.
     damaged: Sequence,
     /// Segment of the last released position.
     released: u64,
     number: OutputNumber,
     /// The first event not yet delivered.
     delivered: Position,
-    /// Where pages behind the delivered position are still resident.
+    /// Where pages before the delivered position are still resident.
     resident: Place,
-    /// Whether pages behind it were read at all.
+    /// Whether pages before it were read at all.
     touched: bool,
-    /// The end of the log when nothing more was found; everything before it has been taken or holds nothing for the output.
+    /// The end of the log when no more frames were found. Everything before it has been taken or has no events for the output.
     seen: Option<Position>,
-    /// The next frame, and the next event of it: looked at, or taken in part.
+    /// The next frame, and the next event in it: either read ahead or partly taken.
     next: Option<(Frame<D>, u32)>,
 }
 
-/// A part of a frame on its way out.
+/// A part of a frame that is being delivered.
 pub struct Taken<D: Disk> {
     /// Index of its reader.
     pub reader: usize,
@@ -57,12 +57,12 @@ pub struct Taken<D: Disk> {
 pub struct Unreadable {
     /// How many sequences are lost.
     pub frames: u64,
-    /// What was found, where, and what to do.
+    /// What was found, where, and what to do about it.
     pub message: String,
 }
 
 impl<D: Disk> LogReader<D> {
-    /// A reader of `log` for one output, from `position` on, which `claim` holds.
+    /// A reader of `log` for one output, starting at `position`, which `claim` protects.
     pub fn new(log: Arc<Log<D>>, claim: Arc<Reader>, number: OutputNumber, position: Position) -> LogReader<D> {
         let cursor = Cursor::open(log.clone(), position).without_waiting();
         let released = segment_of(&log, position);
@@ -85,14 +85,14 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// Says that nobody writes the log any more.
+    /// Marks the log as adopted: nothing writes it any more.
     pub fn of_adopted(mut self) -> LogReader<D> {
         self.adopted = true;
         self.end_released = self.is_at_the_end();
         self
     }
 
-    /// Lets it read frames of a log that this shard writes from memory, as long as they are there.
+    /// Lets it read frames from memory while they are available, for a log that this shard writes.
     pub fn read_recent(&mut self, recent: Rc<Recent>) {
         self.cursor = self.cursor_at(self.delivered).with_recent(Some(recent.clone()));
         self.recent = Some(recent);
@@ -108,12 +108,12 @@ impl<D: Disk> LogReader<D> {
         self.delivered
     }
 
-    /// What lets the log go on to `position` once a commit of it is durable.
+    /// The value that lets the log reuse space up to `position`, once a commit of it is durable.
     pub fn release(&self, position: Position) -> Release<D> {
         Release { log: self.log.clone(), reader: self.claim.clone(), position }
     }
 
-    /// Says that a commit of `position` is on its way.
+    /// Records that a commit of `position` is being written.
     pub fn released(&mut self, position: Position) {
         self.released = segment_of(&self.log, position);
         self.end_released |= self.adopted && position.sequence > self.log.last();
@@ -128,28 +128,28 @@ impl<D: Disk> LogReader<D> {
         self.log.appended(self.number)
     }
 
-    /// Whether the log's writer waits for a segment to be given back.
+    /// Whether the log's writer waits for a free segment.
     pub fn log_is_full(&self) -> bool {
         self.log.is_full()
     }
 
-    /// Whether a commit of what is delivered would let go of a segment.
+    /// Whether a commit of what is delivered would free a segment.
     pub fn has_left_a_segment(&self) -> bool {
         self.resident.segment > self.released || segment_of(&self.log, self.delivered) > self.released
     }
 
-    /// Pages that have to be in memory before [`LogReader::next_epoch`] says what follows.
+    /// Pages that must be in memory before [`LogReader::next_epoch`] can return what follows.
     pub fn cold_pages(&self) -> Option<ColdPages<D>> {
         self.cursor.cold_pages()
     }
 
-    /// Says that they are.
+    /// Records that these pages are in memory.
     pub fn pages_are_in(&self) {
         self.cursor.pages_are_in();
     }
 
-    /// The start of the engine that wrote the next frame with events for the output; none when there is no such frame yet, or it
-    /// is not in memory.
+    /// The start of the engine that wrote the next frame with events for the output. None if there is no such frame yet, or if
+    /// it is not in memory.
     pub fn next_epoch(&mut self) -> Result<Option<u32>, Unreadable> {
         if self.next.is_none()
             && let Some(frame) = self.next_frame()?
@@ -179,10 +179,10 @@ impl<D: Disk> LogReader<D> {
     fn next_frame(&mut self) -> Result<Option<Frame<D>>, Unreadable> {
         self.seen = None;
         loop {
-            // Read before the cursor looks: what is published in between is found next time.
+            // Must be read before the cursor: frames that are published in between are found next time.
             let end = self.log.end();
             match self.cursor.next() {
-                // One that only says positions names the outputs of its pipeline too.
+                // A frame that contains only positions has the outputs of its pipeline in its mask too.
                 Ok(Some(frame)) if frame.header().events > 0 && frame.header().outputs & self.number.bit() != 0 => {
                     return Ok(Some(frame));
                 }
@@ -192,11 +192,11 @@ impl<D: Disk> LogReader<D> {
                     return Ok(None);
                 }
                 Err(error) => {
-                    // How many events a lost frame held is not known any more: one is the least.
+                    // The number of events in a lost frame is unknown: at least one.
                     let lost = self.cursor.skip_damage();
                     let behind = lost.map_or(self.damaged, |lost| lost.before);
                     let frames = lost.map_or(1, |lost| lost.frames);
-                    // A reader that went back meets the same damage again.
+                    // A reader that went back finds the same damage again.
                     let known = behind <= self.damaged && lost.is_some();
                     self.damaged = self.damaged.max(behind);
                     return Err(Unreadable { frames: if known { 0 } else { frames }, message: error.to_string() });
@@ -205,8 +205,8 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// Says that everything up to the end of `part` is delivered. Its pages count as resident memory of the process, so they
-    /// are given back in stretches that cost a system call each.
+    /// Records that everything up to the end of `part` is delivered. Its pages count as resident memory of the process, so they
+    /// are released, in stretches, because each release is a system call.
     pub fn delivered(&mut self, part: &Taken<D>) {
         self.delivered = part.after();
         let place = part.frame.place();
@@ -224,8 +224,8 @@ impl<D: Disk> LogReader<D> {
         self.touched |= part.frame.is_mapped();
     }
 
-    /// Moves the position over frames that hold nothing for the output. Only when nothing taken is undelivered. Whether a commit
-    /// is worth its frame: the position moved into another segment, or lets a log go that nobody writes any more.
+    /// Moves the position past frames without events for the output. Call only when nothing taken is undelivered. Returns
+    /// whether a commit is worth a frame: the position moved to another segment, or frees an adopted log.
     pub fn pass_over(&mut self) -> bool {
         let Some(seen) = self.seen else { return false };
         let before = segment_of(&self.log, self.delivered);
@@ -253,17 +253,17 @@ fn segment_of<D: Disk>(log: &Log<D>, position: Position) -> u64 {
 }
 
 impl<D: Disk> Taken<D> {
-    /// Events in it, those for other outputs included.
+    /// Number of events in it, including those for other outputs.
     pub fn events(&self) -> u64 {
         u64::from(self.end - self.first)
     }
 
-    /// Bytes of its frame's lines: what it counts for in a batch.
+    /// Bytes of its frame's lines, which count toward the batch limit.
     pub fn bytes(&self) -> u64 {
         u64::from(self.frame.header().payload_bytes) * self.events() / u64::from(self.frame.header().events.max(1))
     }
 
-    /// Bytes of the lines that it keeps from going: those of its whole frame.
+    /// Bytes of the lines that it keeps in memory: those of its whole frame.
     pub fn held_bytes(&self) -> u64 {
         u64::from(self.frame.header().payload_bytes)
     }
@@ -273,7 +273,7 @@ impl<D: Disk> Taken<D> {
         self.frame.header().timestamp
     }
 
-    /// The position behind it.
+    /// The position after it.
     pub fn after(&self) -> Position {
         let header = self.frame.header();
         match self.end == header.events {
@@ -282,7 +282,7 @@ impl<D: Disk> Taken<D> {
         }
     }
 
-    /// Its events for the output with mask `bit`, as they lie in the log.
+    /// Its events for the output with mask `bit`, unchanged as they are in the log.
     pub fn piece(&self, bit: u64) -> Piece<'_> {
         let header = self.frame.header();
         let parts = PieceParts {

@@ -1,10 +1,11 @@
-//! The clerk: keeps the letters of one shard's tasks.
+//! The clerk: stores the dead letters of one shard's tasks.
 //!
-//! Guarantees: when [`Clerk::keep`] returns, or a parcel that was handed in is settled, each letter is in the store, or was
-//! dropped by its policy and is counted, or is one that its caller gave up; letters that are handed in while the store is at work
-//! are stored together with one sync next; a disk that refuses is tried again, and whoever has the letters waits; nothing
-//! blocks the executor. Does not open the store before somebody can wait for it: a queue that cannot be opened stops nobody who
-//! has no letters.
+//! Guarantees: when [`Clerk::keep`] returns, or a submitted parcel is settled, each letter is in the store, or was dropped by
+//! its policy and counted, or was abandoned by its caller. Letters that are submitted while the store is busy are stored
+//! together with the next sync. If the disk fails, the clerk retries, and the owner of the letters waits. Nothing blocks the
+//! executor.
+//!
+//! Does not open the store before a task needs it: a queue that cannot be opened affects no task without letters.
 
 use super::letter::{self, Letters};
 use super::store::{Appended, Holding, Store};
@@ -24,19 +25,19 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often what a disk refused or a full queue has no room for is tried again.
+/// How often to retry after a disk error or while the queue is full.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often an open segment is looked after, and what is left when none is open.
+/// How often to maintain an open segment, and the time left if none is open.
 const TEND: Duration = Duration::from_secs(1);
 const TEND_SEALED: Duration = Duration::from_secs(30);
 
-/// An open segment to which nothing came for so long is sealed, so that it need not be looked after.
+/// An open segment that has received nothing for this long is sealed, so that it needs no more maintenance.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// What a clerk is made of.
+/// The parts of a clerk.
 pub struct ClerkParts<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
     /// The data directory.
     pub data_dir: Arc<PathBuf>,
@@ -44,25 +45,25 @@ pub struct ClerkParts<E: Env> {
     pub shards: usize,
     /// Settings.
     pub options: Options,
-    /// What the shard counts.
+    /// The shard's counters.
     pub counters: Arc<ShardCounters>,
 }
 
-/// What became of letters.
+/// What happened to letters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Letters in the store.
     pub stored: u64,
-    /// Letters that were dropped since the queue is full.
+    /// Letters that were dropped because the queue is full.
     pub dropped: u64,
-    /// Letters that the caller did not want to wait for.
+    /// Letters for which the caller stopped waiting.
     pub left: u64,
 }
 
-/// A parcel, and whom to tell when it is settled.
+/// A parcel, and the signal to raise when it is settled.
 type Waiting = (Rc<Parcel>, Option<Arc<Signal>>);
 
-/// The store, once it could be opened.
+/// The store, once it has been opened.
 type Shelf<E> = Arc<Mutex<Option<Store<<E as Env>::Disk>>>>;
 
 /// See the module. Shared by the tasks of one shard.
@@ -72,23 +73,23 @@ pub struct Clerk<E: Env> {
     shards: usize,
     options: Options,
     counters: Arc<ShardCounters>,
-    /// Locked off the executor only.
+    /// Locked only off the executor.
     shelf: Shelf<E>,
     news: Signal,
     last: Cell<Monotonic>,
     closing: Cell<bool>,
-    /// What was handed in, and what of it the store works on now.
+    /// The submitted parcels, and those that the store is working on.
     waiting: RefCell<VecDeque<Waiting>>,
     in_hand: RefCell<Vec<Waiting>>,
     handed_in: Signal,
-    /// The store has answered.
+    /// The store has finished an attempt.
     answered: Event,
-    /// Whether it was said that the queue is full.
+    /// Whether the log message that the queue is full has been written.
     told: Cell<bool>,
 }
 
 impl<E: Env> Clerk<E> {
-    /// A clerk, the task that stores letters and the one that seals segments.
+    /// Creates a clerk, the task that stores letters and the task that seals segments.
     pub fn start(parts: ClerkParts<E>) -> Rc<Clerk<E>> {
         let ClerkParts { env, data_dir, shards, options, counters } = parts;
         let last = Cell::new(env.now());
@@ -114,8 +115,8 @@ impl<E: Env> Clerk<E> {
         clerk
     }
 
-    /// Takes a parcel, to be stored together with what others hand in; `told` is raised when it is settled. One that its owner
-    /// drops meanwhile may be stored or not.
+    /// Accepts a parcel, which is stored together with others. `told` is raised when it is settled. If its owner drops the
+    /// parcel in the meantime, it may be stored or not.
     pub fn hand_in(&self, parcel: &Rc<Parcel>, told: &Arc<Signal>) {
         parcel.hand_in();
         if !parcel.is_settled() {
@@ -124,8 +125,8 @@ impl<E: Env> Clerk<E> {
         }
     }
 
-    /// Keeps `letters`, which are none afterwards. Waits as long as the disk refuses or the policy says, or, once that is so,
-    /// until `enough` completes.
+    /// Stores `letters`, which is empty afterwards. Waits for as long as the disk fails or the policy requires it, but then
+    /// only until `enough` completes.
     pub async fn keep(&self, letters: &mut Letters, enough: impl Future<Output = ()>) -> Kept {
         let parcel = Rc::new(Parcel::default());
         std::mem::swap(&mut *parcel.letters(), letters);
@@ -142,7 +143,7 @@ impl<E: Env> Clerk<E> {
         or(settled, tired).await;
         if !parcel.is_settled() {
             parcel.withdraw();
-            // What is on its way to the store cannot be called back.
+            // Letters that the store is working on cannot be withdrawn.
             let in_hand = |(mine, _): &Waiting| Rc::ptr_eq(mine, &parcel);
             self.ended_attempt(|| !self.in_hand.borrow().iter().any(in_hand)).await;
             self.waiting.borrow_mut().retain(|waiting| !in_hand(waiting));
@@ -151,14 +152,14 @@ impl<E: Env> Clerk<E> {
         Kept { stored: parcel.stored(), dropped, left: parcel.left() }
     }
 
-    /// Waits until `condition` holds, which is looked at when the store has answered.
+    /// Waits until `condition` is true. It is checked after each attempt of the store.
     async fn ended_attempt(&self, condition: impl Fn() -> bool) {
         while !condition() {
             self.answered.listen().await;
         }
     }
 
-    /// Stores what is handed in. What comes while a sync runs shares the next one.
+    /// Stores submitted letters. Letters that arrive during a sync share the next one.
     async fn store_all(&self) {
         let (mut letters, mut ends) = (Vec::new(), Vec::new());
         while !self.closing.get() {
@@ -182,7 +183,7 @@ impl<E: Env> Clerk<E> {
                     !done.waiting.is_empty()
                 }
                 Ok((Err(error), _)) | Err(error) => {
-                    tracing::warn!(%error, "a dead letter cannot be stored: what it was made of waits");
+                    tracing::warn!(%error, "a dead letter cannot be stored: its event waits, and storing is retried");
                     true
                 }
             };
@@ -193,13 +194,13 @@ impl<E: Env> Clerk<E> {
         }
     }
 
-    /// Takes parcels in hand whose letters are stored together next. Whether there is one.
+    /// Collects parcels whose letters are stored together next. Returns whether there is any.
     fn gather(&self, letters: &mut Vec<u8>, ends: &mut Vec<usize>) -> bool {
         letters.clear();
         ends.clear();
         let (mut waiting, mut in_hand) = (self.waiting.borrow_mut(), self.in_hand.borrow_mut());
         while let Some((parcel, told)) = waiting.pop_front() {
-            // Nobody waits for what its owner has dropped.
+            // The owner has dropped it, so nothing waits for it.
             if Rc::strong_count(&parcel) == 1 || parcel.is_withdrawn() {
                 continue;
             }
@@ -214,7 +215,7 @@ impl<E: Env> Clerk<E> {
         !letters.is_empty()
     }
 
-    /// Tells the parcels in hand what became of their letters.
+    /// Records in the collected parcels what happened to their letters.
     fn deal(&self, letters: &[u8], done: &Appended) {
         let (mut dropped, mut waiting) = (done.dropped.iter().peekable(), done.waiting.iter().peekable());
         let mut at = 0;
@@ -231,7 +232,7 @@ impl<E: Env> Clerk<E> {
         }
     }
 
-    /// Gives parcels that are settled back to their owners; the others wait again, in front.
+    /// Returns settled parcels to their owners. The others wait again, at the front.
     fn answer(&self) {
         let mut waiting = self.waiting.borrow_mut();
         for (parcel, told) in self.in_hand.borrow_mut().drain(..).rev() {
@@ -262,13 +263,13 @@ impl<E: Env> Clerk<E> {
             tracing::warn!(letters = lost, policy, "the dead letter queue is full: letters are dropped");
         } else if is_full && !told {
             tracing::warn!(
-                "the dead letter queue is full: what has dead letters waits; replay or purge some (tailwater dlq), raise \
-                 dlq.max_bytes, or choose another dlq.when_full"
+                "the dead letter queue is full: inputs and outputs with dead letters wait; replay or purge letters (tailwater \
+                 dlq), raise dlq.max_bytes, or change dlq.when_full"
             );
         }
     }
 
-    /// Runs `work` on the store where it may block, and shows what the store holds then.
+    /// Runs `work` on the store where blocking is allowed, and then publishes what the store holds.
     async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store<E::Disk>) -> io::Result<T> + Send + 'static,
@@ -298,7 +299,7 @@ impl<E: Env> Clerk<E> {
                 Ok(_) if self.counters.dead_letter_bytes.get() > 0 => Some(TEND_SEALED),
                 Ok(_) => None,
                 Err(error) => {
-                    tracing::warn!(%error, "the dead letter queue cannot be looked after");
+                    tracing::warn!(%error, "maintenance of the dead letter queue failed and is retried");
                     Some(TEND_SEALED)
                 }
             };
@@ -312,13 +313,13 @@ impl<E: Env> Clerk<E> {
         }
     }
 
-    /// Seals what is open and ends the tasks. After it nothing more is kept.
+    /// Seals the open segment and ends the tasks. Afterwards nothing more is stored.
     pub async fn close(&self) {
         self.closing.set(true);
         self.news.notify();
         self.handed_in.notify();
         if let Err(error) = self.with_store(move |store| store.seal()).await {
-            tracing::warn!(%error, "the open segment of the dead letter queue is sealed by the next start");
+            tracing::warn!(%error, "the open segment of the dead letter queue could not be sealed; the next start seals it");
         }
     }
 }

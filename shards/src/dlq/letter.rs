@@ -1,7 +1,8 @@
-//! Letters as bytes and back.
+//! Encoding and decoding of dead letters.
 //!
-//! Guarantees: what is encoded decodes to the same, but for texts that are too long, which are cut; decoding never panics and
-//! never takes a letter for longer than one can be, whatever the bytes. The layout is drawn in the module documentation of [`super`].
+//! Guarantees: an encoded letter decodes to the same letter, except that texts which are too long are truncated. Decoding never
+//! panics and never accepts a letter longer than the maximum, whatever the bytes. The layout is described in the module
+//! documentation of [`super`].
 
 use crate::env::Timestamp;
 use crate::limits::FRAME_BYTES_MAX;
@@ -16,28 +17,28 @@ pub const LETTER_MAGIC: u32 = u32::from_le_bytes(*b"TWL1");
 
 const LETTER_VERSION: u8 = 1;
 
-/// Bytes of a name or a reason at most.
+/// Maximum bytes of a name or a reason.
 pub const TEXT_BYTES_MAX: usize = 4096;
 
-/// Bytes of an original at most: it was in a frame or was read in one piece.
+/// Maximum bytes of an original: it was in a frame or was read in one piece.
 pub const ORIGINAL_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
-/// A length beyond this is damage: four texts and an original.
+/// A greater length means damage: four texts and an original.
 pub const LETTER_BYTES_MAX: usize = (LETTER_HEADER_BYTES + 4 * TEXT_BYTES_MAX + ORIGINAL_BYTES_MAX).next_multiple_of(8);
 
-/// What kind of component gave an event up.
+/// Which kind of component could not process an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ComponentKind {
-    /// Its parser: the original is the bytes as they were read.
+    /// Its parser. The original is the bytes as they were read.
     Input = 1,
-    /// A transform: the original is the bytes as they were read.
+    /// A transform. The original is the bytes as they were read.
     Pipeline = 2,
-    /// The destination: the original is the event's line.
+    /// The destination. The original is the event's line.
     Output = 3,
 }
 
 impl ComponentKind {
-    /// The kind as metrics and the command line spell it.
+    /// The kind, as spelled in metrics and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             ComponentKind::Input => "input",
@@ -53,20 +54,20 @@ impl ComponentKind {
     }
 }
 
-/// An event that nobody could take.
+/// An event that could not be processed or delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadLetter<'a> {
-    /// What kind of component gave it up.
+    /// Which kind of component failed.
     pub kind: ComponentKind,
     /// The component's configured name.
     pub component: &'a str,
-    /// Where in the component: the parser, the transform; for an output `rejected` or `retries_exhausted`.
+    /// Where in the component: the parser or the transform; for an output `rejected` or `retries_exhausted`.
     pub place: &'a str,
-    /// Name of the source it came from, where that is known.
+    /// Name of its source, if known.
     pub source: &'a [u8],
     /// Why.
     pub reason: &'a str,
-    /// How often it was tried; zero where nothing was.
+    /// Number of delivery attempts. Zero if there was none.
     pub attempts: u32,
     /// When the event happened.
     pub timestamp: Timestamp,
@@ -74,14 +75,14 @@ pub struct DeadLetter<'a> {
     pub original: &'a [u8],
 }
 
-/// A letter that was kept.
+/// A stored letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeptLetter<'a> {
-    /// When it was made.
+    /// When it was created.
     pub time: Timestamp,
     /// Bytes of its segment that were durable when it was written.
     pub synced: u64,
-    /// What was kept.
+    /// The letter itself.
     pub letter: DeadLetter<'a>,
 }
 
@@ -94,12 +95,12 @@ pub struct Letters {
 }
 
 impl Letters {
-    /// None yet.
+    /// Creates an empty set.
     pub fn new() -> Letters {
         Letters::default()
     }
 
-    /// Starts over with letters that are made at `time`.
+    /// Starts over with letters that are created at `time`.
     pub fn begin(&mut self, time: Timestamp) {
         self.bytes.clear();
         (self.count, self.time) = (0, time);
@@ -121,7 +122,7 @@ impl Letters {
         self.count == 0
     }
 
-    /// Forgets all; the buffer is kept.
+    /// Removes all letters. The buffer is kept.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
@@ -132,13 +133,13 @@ impl Letters {
         &self.bytes
     }
 
-    /// Bytes that the buffer takes.
+    /// Capacity of the buffer in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 }
 
-/// As much of `text` as fits a letter.
+/// The part of `text` that fits in a letter.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
@@ -172,7 +173,7 @@ pub fn encode(out: &mut Vec<u8>, time: Timestamp, letter: &DeadLetter<'_>) {
     out[start + 8..start + 12].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Completes the encoded letters in `bytes`, which are about to be written where `synced` bytes of the segment are durable.
+/// Completes the encoded letters in `bytes`, which are about to be written to a segment of which `synced` bytes are durable.
 pub fn stamp(mut bytes: &mut [u8], synced: u64) {
     while let Ok(length) = length(bytes) {
         let (letter, rest) = bytes.split_at_mut(length);
@@ -183,12 +184,12 @@ pub fn stamp(mut bytes: &mut [u8], synced: u64) {
     }
 }
 
-/// Bytes of the letter at the beginning of `bytes`, as it says itself, if it is there as a whole.
+/// Length in bytes of the letter at the beginning of `bytes`, according to its header, if the whole letter is there.
 pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
     claimed_length(bytes).and_then(|length| if length <= bytes.len() { Ok(length) } else { Err(Malformed) })
 }
 
-/// Bytes that the letter whose header begins `bytes` claims to have: never more than [`LETTER_BYTES_MAX`].
+/// Length in bytes according to the header at the beginning of `bytes`. Never more than [`LETTER_BYTES_MAX`].
 pub fn claimed_length(bytes: &[u8]) -> Result<usize, Malformed> {
     let mut reader = Reader::new(bytes);
     if reader.u32()? != LETTER_MAGIC {
@@ -200,7 +201,7 @@ pub fn claimed_length(bytes: &[u8]) -> Result<usize, Malformed> {
     if possible { Ok(length) } else { Err(Malformed) }
 }
 
-/// Reads the letter at the beginning of `bytes`, its checksum verified, and says how many bytes it takes.
+/// Decodes the letter at the beginning of `bytes`, verifies its checksum, and returns its length in bytes.
 pub fn decode(bytes: &[u8]) -> Result<(KeptLetter<'_>, usize), Malformed> {
     let length = length(bytes)?;
     if bytes[4..8] != checksum(&bytes[..length]).to_le_bytes() {

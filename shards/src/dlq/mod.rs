@@ -1,20 +1,21 @@
-//! The dead letter queue: events that nobody could take, kept on disk with the reason until a person decides.
+//! The dead letter queue: events that could not be processed or delivered, kept on disk with the reason until a person decides.
 //!
-//! Guarantees: a letter that was kept survives the death of the process and the loss of power, whatever `wal.sync` says; the
-//! queue is bounded, and what its policy drops is counted; damage is reported with its place and read around; a torn tail is cut. A letter may come twice where the process died between keeping it and passing its event. Does not decide what
-//! becomes a letter, and does not deliver any.
+//! Guarantees: a stored letter survives the death of the process and a power loss, whatever `wal.sync` says. The queue is
+//! bounded, and what its policy drops is counted. Damage is reported with its location and skipped. A torn tail is truncated.
+//! A letter may exist twice if the process died between storing it and passing its event. Does not decide which events become
+//! letters, and does not deliver any.
 //!
 //! # Directory
 //!
 //! ```text
 //! data_dir/dlq/
-//! └── shard-0000/                   letters that this shard kept
-//!     ├── 1795392754000000.seg      sealed: never written again; whoever holds it may rename or remove it
+//! └── shard-0000/                   letters that this shard stored
+//!     ├── 1795392754000000.seg      sealed: never written again; commands may rename or remove it
 //!     ├── 1795392760000000.open     being written by a running engine, or left by one that died
-//!     └── seal                      made by whoever wants the open one sealed; the engine removes it when that is done
+//!     └── seal                      created by a command that needs the open one sealed; the engine removes it afterwards
 //! ```
 //!
-//! A segment is named by the microsecond since 1970 at which it was begun, or by a later one: names grow and never come back.
+//! The name of a segment is the time when it was begun, in microseconds since 1970, or later. Names only grow and are never reused.
 //!
 //! # Segment
 //!
@@ -23,7 +24,7 @@
 //! ```text
 //! header, 64 bytes: magic "TWDS" u32 · crc32c u32 of the bytes 8..64 · version u8 · 7 zero bytes · shard u64 · number u64 ·
 //!                   zero to 64
-//! then letters, one behind the other, to the end of the file
+//! then letters, one after the other, to the end of the file
 //! ```
 //!
 //! # Letter, version 1
@@ -38,7 +39,7 @@
 //!     14     2 zero
 //!     16     8 when the letter was made, ns since 1970
 //!     24     8 timestamp of the event, ns since 1970
-//!     32     4 attempts before it was given up; 0 where nothing was tried
+//!     32     4 delivery attempts; 0 if there was none
 //!     36     2 bytes of the component's name
 //!     38     2 bytes of the place in it
 //!     40     2 bytes of the source's name
@@ -48,8 +49,8 @@
 //!     56     - component, place, source, reason, original; zero to the length
 //! ```
 //!
-//! What lies behind the last byte that a letter proves to have been durable may be torn: an engine that finds a segment open
-//! drops what is no letter there, and seals the rest. What is no letter in a sealed segment is damage.
+//! Bytes after the last byte that a letter proves to have been durable may be torn. An engine that finds an open segment drops
+//! bytes there that are not a letter, and seals the rest. In a sealed segment, bytes that are not a letter are damage.
 
 pub mod clerk;
 pub mod letter;
@@ -68,19 +69,19 @@ use std::path::{Path, PathBuf};
 /// What happens to a letter when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WhenFull {
-    /// Whoever has the letter waits until there is room: nothing is lost.
+    /// The task that has the letter waits until there is space: nothing is lost.
     #[default]
     Block,
     /// The letter is dropped and counted.
     DropNewest,
-    /// The segment with the oldest letters goes, and its letters are counted.
+    /// The segment with the oldest letters is removed, and its letters are counted.
     DropOldest,
 }
 
 /// Settings of the queue of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of all its segments.
+    /// Maximum bytes of all its segments.
     pub bytes_max: u64,
     /// Bytes after which a segment is sealed. A single letter may be larger.
     pub segment_bytes: u64,
@@ -98,7 +99,7 @@ pub fn shard_folder(data_dir: &Path, shard: ShardId) -> PathBuf {
     folder(data_dir).join(format!("shard-{:04}", shard.0))
 }
 
-/// The shard that a folder's name says.
+/// The shard that a folder's name refers to.
 pub fn shard_of(name: &str) -> Option<ShardId> {
     let number = name.strip_prefix("shard-").filter(|digits| digits.len() == 4)?.parse().ok()?;
     Some(ShardId(number))

@@ -1,12 +1,12 @@
-//! Parcels: letters that were handed to the clerk together, and what has become of them.
+//! Parcels: letters that were submitted to the clerk together, and what happened to them.
 //!
-//! Guarantees: a parcel is settled when each of its letters is durable or was dropped, and then says which were dropped; its
-//! buffers are used again. Does not store anything: the clerk does.
+//! Guarantees: a parcel is settled when each of its letters is durable or was dropped. It then says which ones were dropped.
+//! Its buffers are reused. Does not store anything: the clerk does.
 
 use super::letter::Letters;
 use std::cell::{Cell, Ref, RefCell, RefMut};
 
-/// Where a parcel is.
+/// Where a parcel currently is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// With its owner, who may fill it.
@@ -14,7 +14,7 @@ enum State {
     Open,
     /// With the clerk.
     Waiting,
-    /// With its owner again: every letter is dealt with.
+    /// With its owner again: every letter was stored or dropped.
     Settled,
 }
 
@@ -23,7 +23,7 @@ enum State {
 pub struct Parcel {
     letters: RefCell<Letters>,
     state: Cell<State>,
-    /// Bytes and letters that are dealt with.
+    /// Bytes and letters that were stored or dropped.
     bytes: Cell<usize>,
     dealt: Cell<u64>,
     dropped: RefCell<Vec<u64>>,
@@ -32,7 +32,7 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Its letters, to be filled while the clerk does not have it.
+    /// Its letters, to be filled while the clerk does not have the parcel.
     pub fn letters(&self) -> RefMut<'_, Letters> {
         debug_assert!(self.state.get() == State::Open, "a parcel is filled before it is handed in");
         self.letters.borrow_mut()
@@ -48,17 +48,17 @@ impl Parcel {
         self.letters.borrow().bytes().len()
     }
 
-    /// Bytes that its buffer takes.
+    /// Capacity of its buffer in bytes.
     pub fn capacity(&self) -> usize {
         self.letters.borrow().capacity()
     }
 
-    /// Whether nothing of it waits for the clerk.
+    /// Whether no letter of it waits for the clerk.
     pub fn is_settled(&self) -> bool {
         self.state.get() != State::Waiting
     }
 
-    /// The letters that were dropped, as their places among all, in order.
+    /// The indices of the letters that were dropped, in order.
     pub fn dropped(&self) -> Ref<'_, [u64]> {
         Ref::map(self.dropped.borrow(), Vec::as_slice)
     }
@@ -68,12 +68,12 @@ impl Parcel {
         self.dealt.get() - self.dropped.borrow().len() as u64
     }
 
-    /// Letters that are not dealt with.
+    /// Letters that were neither stored nor dropped yet.
     pub fn left(&self) -> u64 {
         self.count() - self.dealt.get()
     }
 
-    /// Makes it empty again.
+    /// Empties it for reuse.
     pub fn reset(&self) {
         self.letters.borrow_mut().clear();
         self.state.set(State::Open);
@@ -84,7 +84,7 @@ impl Parcel {
         self.withdrawn.set(false);
     }
 
-    /// Whether the store was asked to take it, and did not take all.
+    /// Whether the store tried to store it and did not store all of it.
     pub(super) fn is_tried(&self) -> bool {
         self.tried.get()
     }
@@ -102,12 +102,12 @@ impl Parcel {
         self.state.set(if self.count() == 0 { State::Settled } else { State::Waiting });
     }
 
-    /// The encoded letters that are not dealt with.
+    /// The encoded letters that were neither stored nor dropped yet.
     pub(super) fn rest(&self) -> Ref<'_, [u8]> {
         Ref::map(self.letters.borrow(), |letters| &letters.bytes()[self.bytes.get()..])
     }
 
-    /// Says that the next letter, of so many bytes, is stored, or that it was dropped.
+    /// Records that the next letter, with this many bytes, was stored or dropped.
     pub(super) fn deal(&self, bytes: usize, dropped: bool) {
         if dropped {
             self.dropped.borrow_mut().push(self.dealt.get());
@@ -116,7 +116,7 @@ impl Parcel {
         self.dealt.set(self.dealt.get() + 1);
     }
 
-    /// Says that an attempt has ended.
+    /// Records that an attempt has ended.
     pub(super) fn end_attempt(&self) {
         self.tried.set(true);
         if self.left() == 0 {

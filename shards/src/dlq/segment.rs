@@ -1,8 +1,8 @@
-//! Segments of letters: their names, their headers, and what is in them.
+//! Segments of letters: their names, their headers and their content.
 //!
-//! Guarantees: what is handed out as a letter has a checksum that holds; what is none is reported with its place, and the
-//! letters behind it are found. A segment of any size is read in bounded memory: a window, or the letter at hand, whose length
-//! is bounded whatever its bytes claim. Does not decide what becomes of a segment.
+//! Guarantees: every returned letter has a valid checksum. Bytes that are not a letter are reported with their location, and
+//! the letters after them are found. A segment of any size is read in bounded memory: one window, or the current letter, whose
+//! length is bounded whatever its bytes claim. Does not decide what happens to a segment.
 
 use super::letter::{self, KeptLetter, LETTER_HEADER_BYTES, LETTER_MAGIC};
 use crate::env::{Disk, File, Open};
@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 /// Bytes of a segment that are read at once.
 pub const WINDOW_BYTES: usize = 256 * 1024;
 
-/// Bytes a file takes at least on most file systems.
+/// Minimum bytes that a file uses on most file systems.
 const BLOCK_BYTES: u64 = 4096;
 
 /// The header of a segment.
@@ -39,7 +39,7 @@ pub fn header(shard: u64, number: u64) -> [u8; HEADER_BYTES] {
 pub struct Entry {
     /// Its number.
     pub number: u64,
-    /// Whether nobody writes it any more.
+    /// Whether nothing writes it any more.
     pub sealed: bool,
     /// Where it is.
     pub path: PathBuf,
@@ -50,7 +50,7 @@ pub fn file_name(number: u64, sealed: bool) -> String {
     format!("{number:016}.{}", if sealed { "seg" } else { "open" })
 }
 
-/// The segments in a folder, in order; none where there is no folder. Blocks.
+/// The segments in a folder, in order. Empty if the folder does not exist. Blocks.
 pub fn list<D: Disk>(disk: &D, folder: &Path) -> io::Result<Vec<Entry>> {
     let names = match disk.list(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -67,17 +67,17 @@ pub fn list<D: Disk>(disk: &D, folder: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// What a segment of so many bytes counts for in the bound of the queue.
+/// How much a segment of this length counts toward the queue's limit.
 pub fn cost(length: u64) -> u64 {
     length.next_multiple_of(BLOCK_BYTES)
 }
 
-/// What is at a place of a segment.
+/// What was found at a place of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// A letter.
     Letter(KeptLetter<'a>),
-    /// Bytes that are no letter.
+    /// Bytes that are not a letter.
     Damage {
         /// The first of them.
         offset: u64,
@@ -91,9 +91,9 @@ pub enum Found<'a> {
 pub enum Header {
     /// It can be read.
     Known,
-    /// It was written by another version: its letters are not ours to touch.
+    /// Written by another version: its letters must not be touched.
     Foreign(u8),
-    /// It is not there or damaged; letters behind it can still be found.
+    /// Missing or damaged. Letters after it can still be found.
     Damaged,
 }
 
@@ -105,7 +105,7 @@ pub struct Segment<F> {
 }
 
 impl<F: File> Segment<F> {
-    /// Opens a segment and reads its header. What is written into it from now on is not seen. Blocks.
+    /// Opens a segment and reads its header. Bytes that are written later are not seen. Blocks.
     pub fn open<D: Disk<File = F>>(disk: &D, path: &Path) -> io::Result<Segment<F>> {
         let file = disk.open(path, Open::Read)?;
         let length = file.stat()?.length;
@@ -119,17 +119,17 @@ impl<F: File> Segment<F> {
         self.header
     }
 
-    /// Its bytes.
+    /// Its length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The letters, and the damage between them, in order. A segment of another version is damage from end to end.
+    /// The letters and the damage between them, in order. A segment of another version counts as damage from end to end.
     pub fn walk(&self) -> Walk<'_, F> {
         Walk { segment: self, at: 0, state: Position::default() }
     }
 
-    /// Letters in it. Blocks.
+    /// Number of letters in it. Blocks.
     pub fn letters(&self) -> io::Result<u64> {
         let (mut walk, mut count) = (self.walk(), 0);
         while let Some(found) = walk.next()? {
@@ -138,7 +138,7 @@ impl<F: File> Segment<F> {
         Ok(count)
     }
 
-    /// Hands the letters from `place` on to `take`, those in about so many bytes of it. Whether there may be more. Blocks.
+    /// Passes the letters from `place` on to `take`, those in about this many bytes. Returns whether there may be more. Blocks.
     pub fn letters_from(
         &self,
         place: &mut Position,
@@ -201,8 +201,8 @@ impl Window {
         self.bytes.get(skipped..).unwrap_or_default()
     }
 
-    /// Makes `wanted` bytes from `offset` on readable, if the file has so many before `end`; how many there are. Bytes before
-    /// `offset` are let go of.
+    /// Makes `wanted` bytes from `offset` on readable, if the file has that many before `end`, and returns how many there are.
+    /// Bytes before `offset` are released.
     fn reach(&mut self, file: &impl File, offset: u64, wanted: usize, end: u64) -> io::Result<usize> {
         let there = self.at(offset).len();
         if there >= wanted || self.start + self.bytes.len() as u64 >= end && offset >= self.start {
@@ -211,7 +211,7 @@ impl Window {
         let skipped = ((offset - self.start) as usize).min(self.bytes.len());
         self.bytes.drain(..skipped);
         self.start = offset;
-        // A letter that was long must not have its room for good.
+        // The buffer must not keep the size of a long letter.
         self.bytes.shrink_to(wanted.max(WINDOW_BYTES));
         let most = (end - offset).min(wanted.max(WINDOW_BYTES) as u64) as usize;
         let mut length = self.bytes.len();
@@ -228,14 +228,14 @@ impl Window {
     }
 }
 
-/// Where a walk is, with what it has read ahead.
+/// The position of a walk, with what it has read ahead.
 #[derive(Debug, Default)]
 pub struct Position {
     at: u64,
     window: Window,
 }
 
-/// The way through a segment. It has no more of it in memory than [`WINDOW_BYTES`] or the letter at hand, whichever is more.
+/// A walk through a segment. It keeps at most [`WINDOW_BYTES`] or the current letter in memory, whichever is larger.
 pub struct Walk<'a, F> {
     segment: &'a Segment<F>,
     at: u64,
@@ -243,18 +243,18 @@ pub struct Walk<'a, F> {
 }
 
 impl<F: File> Walk<'_, F> {
-    /// One past what was found last.
+    /// One past the end of the last result.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// Bytes that it has in memory.
+    /// Bytes that it keeps in memory.
     #[cfg(test)]
     pub(super) fn in_memory(&self) -> usize {
         self.state.window.bytes.capacity()
     }
 
-    /// What comes next; none at the end. Blocks.
+    /// The next result. None at the end. Blocks.
     #[expect(clippy::should_implement_trait, reason = "what is found lies in the window, which the next call moves")]
     pub fn next(&mut self) -> io::Result<Option<Found<'_>>> {
         let from = self.at;
@@ -291,14 +291,14 @@ impl<F: File> Walk<'_, F> {
         }
     }
 
-    /// Whether a whole letter is at a place; then it is in the window.
+    /// Whether a whole letter is at this place. If so, it is in the window.
     fn is_letter(&mut self, at: u64) -> io::Result<bool> {
         let Segment { file, length, .. } = self.segment;
         let window = &mut self.state.window;
         if window.reach(file, at, LETTER_HEADER_BYTES, *length)? < LETTER_HEADER_BYTES {
             return Ok(false);
         }
-        // What a flipped bit makes too long is not read: it is bounded, and by the file.
+        // A length that a flipped bit made too large is not read: it is limited by the maximum and by the file.
         let Ok(claimed) = letter::claimed_length(window.at(at)) else { return Ok(false) };
         if claimed as u64 > length - at || window.reach(file, at, claimed, *length)? < claimed {
             return Ok(false);
@@ -306,7 +306,7 @@ impl<F: File> Walk<'_, F> {
         Ok(letter::decode(window.at(at)).is_ok())
     }
 
-    /// The next whole letter at or behind `from`, or the end.
+    /// The position of the next whole letter at or after `from`, or the end.
     fn next_letter(&mut self, from: u64) -> io::Result<u64> {
         let magic = LETTER_MAGIC.to_le_bytes();
         let end = self.segment.length;
@@ -333,7 +333,7 @@ impl<F: File> Walk<'_, F> {
     }
 }
 
-/// A sealed segment in the making, which is there as a whole or not at all.
+/// A sealed segment under construction. It becomes visible as a whole or not at all.
 pub struct Sealed<F> {
     file: F,
     aside: PathBuf,
@@ -343,7 +343,7 @@ pub struct Sealed<F> {
 }
 
 impl<F: File> Sealed<F> {
-    /// Begins one, with nothing in it. Blocks.
+    /// Begins an empty one. Blocks.
     pub fn begin<D: Disk<File = F>>(disk: &D, path: &Path) -> io::Result<Sealed<F>> {
         let aside = path.with_extension("new");
         let file = disk.open(&aside, Open::Create)?;
@@ -357,7 +357,7 @@ impl<F: File> Sealed<F> {
         if self.buffer.len() >= WINDOW_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Adds a letter that was kept before. Blocks.
+    /// Adds a letter that was stored before. Blocks.
     pub fn keep(&mut self, kept: &KeptLetter<'_>) -> io::Result<()> {
         let start = self.buffer.len();
         letter::encode(&mut self.buffer, kept.time, &kept.letter);

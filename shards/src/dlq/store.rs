@@ -1,9 +1,8 @@
-//! The store: one shard's segments, and the one who adds to them.
+//! The store: one shard's segments of dead letters, and their only writer.
 //!
-//! Guarantees: letters that [`Store::append`] says are stored are durable when it returns; after
-//! an error nothing of that call counts, and what is written again goes into a segment of its own, since a sync that failed
-//! proves nothing about the pages before it; the segments never take more than the bound by more than one letter's rounding.
-//! Blocks: it works off the executor.
+//! Guarantees: letters that [`Store::append`] reports as stored are durable when it returns. After an error, nothing of that
+//! call counts, and the letters are written again to a new segment, because a failed sync proves nothing about the pages before
+//! it. The segments exceed the limit by at most the rounding of one letter. Blocks: it must run off the executor.
 
 use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Sealed, Segment, cost};
 use super::{Options, WhenFull, letter, shard_folder, shard_of};
@@ -18,7 +17,7 @@ pub const SEAL_REQUEST: &str = "seal";
 struct OpenSegment<D: Disk> {
     file: D::File,
     number: u64,
-    /// Bytes written, and of these durable.
+    /// Bytes written, and how many of them are durable.
     length: u64,
     synced: u64,
     /// Whether its name is durable.
@@ -33,58 +32,58 @@ pub struct Store<D: Disk> {
     shard: ShardId,
     options: Options,
     open: Option<OpenSegment<D>>,
-    /// What the segments count for, without the open one.
+    /// How much the sealed segments count toward the limit.
     sealed_bytes: u64,
-    /// Whether an error made it leave a segment that is not sealed yet.
+    /// Whether an error left behind a segment that is not sealed yet.
     strays: bool,
-    /// Letters that went to make room and that nobody was told of yet.
+    /// Letters that were removed to make space and have not been reported yet.
     removed: u64,
-    /// The highest number seen or given.
+    /// The highest number seen or assigned.
     highest: u64,
 }
 
-/// What became of letters.
+/// What happened to letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Letters that are stored.
     pub stored: u64,
-    /// Letters that were dropped since there is no room for them: where each begins.
+    /// Letters that were dropped because there is no space: the offset at which each begins.
     pub dropped: Vec<usize>,
-    /// Letters stored earlier that had to go.
+    /// Letters stored earlier that were removed.
     pub removed: u64,
-    /// There is no room, and the policy says wait: where the rest of each parcel begins that is still to be stored.
+    /// There is no space, and the policy is to wait: where the remaining part of each parcel begins.
     pub waiting: Vec<usize>,
 }
 
-/// What a policy does about a letter that has no room.
+/// How a policy handles a letter for which there is no space.
 enum Room {
-    /// There is more now.
+    /// Space has been freed.
     Made,
-    /// There will be none: the letter is dropped.
+    /// There will be no space: the letter is dropped.
     None,
     /// The letter waits.
     Later,
 }
 
-/// What a store holds.
+/// What a store contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
-    /// What its segments count for.
+    /// How much its segments count toward the limit.
     pub bytes: u64,
-    /// Whether a segment is there that is not sealed.
+    /// Whether there is a segment that is not sealed.
     pub open: bool,
 }
 
 impl<D: Disk> Store<D> {
-    /// The store of `shard` in a data directory: what an earlier life left open is cut behind its last letter and sealed. Of
-    /// `shards` shards the first takes over what shards that are no more have left.
+    /// Opens the store of `shard` in a data directory. A segment that an earlier start left open is truncated after its last
+    /// letter and sealed. The first of `shards` shards takes over the segments of shards that no longer exist.
     pub fn open(disk: D, data_dir: &Path, shard: ShardId, shards: usize, options: Options) -> io::Result<Store<D>> {
         let folder = shard_folder(data_dir, shard);
         let data_dir = data_dir.to_path_buf();
         let (sealed_bytes, strays, removed, highest) = (0, false, 0, 0);
         let mut store =
             Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes, strays, removed, highest };
-        // Before others join them: a segment that is open has its number for itself.
+        // Must happen before other segments are taken over, while the number of the open segment is still unique.
         store.settle_strays()?;
         if shard.0 == 0 {
             store.take_over(shards)?;
@@ -93,13 +92,13 @@ impl<D: Disk> Store<D> {
         Ok(store)
     }
 
-    /// What it holds.
+    /// What it contains.
     pub fn holding(&self) -> Holding {
         let open = self.open.as_ref().map_or(0, |open| cost(open.length));
         Holding { bytes: self.sealed_bytes + open, open: self.open.is_some() || self.strays }
     }
 
-    /// Looks at what is there: whoever replays or purges takes sealed segments away.
+    /// Rescans the folder: commands that replay or purge take sealed segments away.
     pub fn look(&mut self) -> io::Result<()> {
         let own = self.open.as_ref().map(|open| open.number);
         self.sealed_bytes = 0;
@@ -117,8 +116,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Appends encoded letters and makes them durable with one sync. They are those of several parcels, one behind the other,
-    /// which end at `ends`: one that has to wait for room keeps none behind it waiting.
+    /// Appends encoded letters and makes them durable with one sync. The letters belong to several parcels, one after the
+    /// other, which end at `ends`. A letter that waits for space delays no later parcel.
     pub fn append(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
         let result = self.append_all(letters, ends, now);
         if result.is_err() {
@@ -168,7 +167,7 @@ impl<D: Disk> Store<D> {
         Ok(done)
     }
 
-    /// Does what the policy says about a letter that has no room.
+    /// Applies the policy to a letter for which there is no space.
     fn make_room(&mut self) -> io::Result<Room> {
         match self.options.when_full {
             WhenFull::Block => return Ok(Room::Later),
@@ -192,7 +191,7 @@ impl<D: Disk> Store<D> {
             Err(error) => return Err(error),
         };
         match self.disk.remove(&entry.path) {
-            // Whoever took it has its letters.
+            // A command took it and has its letters.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             removed => removed.map(|()| letters),
         }
@@ -217,7 +216,7 @@ impl<D: Disk> Store<D> {
         let file = self.disk.open(&path, Open::Create)?;
         self.highest = number;
         let header = segment::header(u64::from(self.shard.0), number);
-        // Before anything can fail: a file that is made is one to be tended.
+        // Must be set before anything can fail, so that a created file is maintained.
         self.open = Some(OpenSegment { file, number, length: 0, synced: 0, named: false });
         let Some(open) = &mut self.open else { return Ok(()) };
         open.file.write_at(&header, 0)?;
@@ -241,7 +240,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Ends the open segment, if there is one: from now on it belongs to whoever wants it.
+    /// Seals the open segment, if there is one. From then on commands may take it.
     pub fn seal(&mut self) -> io::Result<()> {
         self.sync()?;
         let Some(open) = self.open.take() else { return Ok(()) };
@@ -256,19 +255,19 @@ impl<D: Disk> Store<D> {
         self.disk.rename(&name(false), &name(true))
     }
 
-    /// Lets go of the open segment after an error. What of it is not durable is written again elsewhere, so it is cut off where
-    /// that can be done; else it stays as letters that came twice, or as damage.
+    /// Gives up the open segment after an error. Its bytes that are not durable are written again elsewhere, so they are
+    /// truncated if possible. Otherwise they remain as repeated letters or as damage.
     fn abandon(&mut self) {
         let Some(open) = self.open.take() else { return };
         self.sealed_bytes += cost(open.length);
         self.strays = true;
         if open.file.truncate(open.synced.max(HEADER_BYTES as u64)).is_ok() {
-            // It is settled later, or at the next start.
+            // It is sealed later, or at the next start.
             let _ = open.file.sync();
         }
     }
 
-    /// Seals the open segment if somebody asks for it or `idle` says so, and what an error made it leave.
+    /// Seals the open segment if a command requests it or if `idle` is set, and seals segments that an error left behind.
     pub fn tend(&mut self, idle: bool) -> io::Result<()> {
         let request = self.folder.join(SEAL_REQUEST);
         let asked = self.disk.stat(&request).is_ok();
@@ -285,7 +284,7 @@ impl<D: Disk> Store<D> {
         if self.open.is_none() { self.look() } else { Ok(()) }
     }
 
-    /// Seals what is open and is not ours: an earlier life's, or what an error made us leave.
+    /// Seals open segments other than the current one: left by an earlier start or by an error.
     fn settle_strays(&self) -> io::Result<()> {
         let own = self.open.as_ref().map(|open| open.number);
         for entry in segment::list(&self.disk, &self.folder)? {
@@ -296,7 +295,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Takes the segments of shards that are no more.
+    /// Takes over the segments of shards that no longer exist.
     fn take_over(&mut self, shards: usize) -> io::Result<()> {
         let all = super::folder(&self.data_dir);
         let names = match self.disk.list(&all) {
@@ -320,7 +319,7 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// The letters at the beginning of `letters` that fit `most` bytes together, at least one: how many, and their bytes.
+/// The letters at the beginning of `letters` that together fit in `most` bytes, at least one: their number and their bytes.
 fn run(letters: &[u8], most: u64) -> (u64, usize) {
     let (mut count, mut bytes) = (0, 0);
     while let Ok(length) = letter::length(&letters[bytes..]) {
@@ -333,8 +332,8 @@ fn run(letters: &[u8], most: u64) -> (u64, usize) {
     (count, bytes)
 }
 
-/// Seals a segment that nobody writes any more: what is no letter behind what was surely durable is a write that never ended,
-/// and goes. Blocks.
+/// Seals a segment that nothing writes any more. Bytes after the durable part that are not a letter are an unfinished write and
+/// are removed. Blocks.
 pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
     let (segment, sealed) = (Segment::open(disk, &entry.path)?, entry.path.with_extension("seg"));
     if let Header::Foreign(_) = segment.header() {
@@ -349,7 +348,7 @@ pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
             if length < segment.length() {
                 file.truncate(length)?;
             }
-            // What a life that was killed had only written must not be torn once it counts as sealed.
+            // Bytes that a killed process had written but not synced must not become torn after the segment counts as sealed.
             file.sync()?;
             disk.rename(&entry.path, &sealed)
         }
@@ -365,15 +364,15 @@ pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
     }
 }
 
-/// What stays of a segment without what is torn.
+/// What remains of a segment without its torn parts.
 enum Kept {
     Nothing,
-    /// So many of its first bytes.
+    /// This many of its first bytes.
     Beginning(u64),
     Parts,
 }
 
-/// Bytes that were surely durable: the most that a letter says.
+/// Bytes that were certainly durable: the highest number that a letter states.
 fn proven<F: File>(segment: &Segment<F>) -> io::Result<u64> {
     let (mut walk, mut proven) = (segment.walk(), 0);
     while let Some(found) = walk.next()? {
@@ -389,13 +388,13 @@ fn is_begun_anew<F: File>(segment: &Segment<F>, proven: u64) -> bool {
     segment.header() != Header::Known && proven == 0
 }
 
-/// Hands out the parts of a segment that are not torn.
+/// Passes on the parts of a segment that are not torn.
 fn without_torn<F: File>(
     segment: &Segment<F>,
     proven: u64,
     mut part: impl FnMut(u64, u64) -> io::Result<()>,
 ) -> io::Result<Kept> {
-    // Where the parts end that nothing is missing from, and whether there is one behind.
+    // The end of the intact beginning, and whether more intact parts follow.
     let mut beginning = if segment.header() == Header::Known { HEADER_BYTES as u64 } else { 0 };
     let (mut whole, mut any) = (!is_begun_anew(segment, proven), false);
     part(0, beginning)?;
@@ -423,7 +422,7 @@ fn without_torn<F: File>(
     }
 }
 
-/// Moves a sealed segment into a folder, under its number or the next one that is free there. Blocks.
+/// Moves a sealed segment into a folder, with its number or the next one that is free there. Blocks.
 pub fn move_into<D: Disk>(disk: &D, path: &Path, number: u64, folder: &Path) -> io::Result<PathBuf> {
     disk.create_dir_all(folder)?;
     let mut number = number;

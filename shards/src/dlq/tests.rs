@@ -1,4 +1,4 @@
-//! The dead letter queue on a simulated disk: torn tails, damage, bounds, and who may take what.
+//! The dead letter queue on a simulated disk: torn tails, damage, limits, and taking segments away.
 
 use super::segment::{Entry, Found, HEADER_BYTES, Segment, list};
 use super::store::{Appended, SEAL_REQUEST, Store};
@@ -65,7 +65,7 @@ fn entries(disk: &SimDisk) -> Vec<Entry> {
     list(disk, &folder()).unwrap()
 }
 
-/// The numbers of the letters in all segments, and how many places are damaged.
+/// The numbers of the letters in all segments, and the number of damaged places.
 fn read(disk: &SimDisk) -> (Vec<u64>, usize) {
     let (mut numbers, mut damages) = (Vec::new(), 0);
     for entry in entries(disk) {
@@ -148,13 +148,13 @@ fn torn_tail_is_cut_and_what_is_whole_stays() {
     assert!(store.holding().bytes > 0);
     let path = entries(&disk)[0].path.clone();
     assert!(path.extension().is_some_and(|ending| ending == "seg"));
-    // A write that never got so far as a letter leaves nothing.
+    // A write that did not complete a letter leaves nothing.
     outside.write(folder().join("2000000000000000.open"), &torn[..30]).unwrap();
     drop(roomy(&disk));
     assert_eq!(entries(&disk).len(), 1);
 }
 
-/// A life is killed between the write of its letters and their sync; the next one finds them whole and seals them.
+/// A process is killed between writing its letters and syncing them. The next start finds them intact and seals them.
 #[test]
 fn what_is_sealed_at_a_start_is_whole_after_a_loss_of_power() {
     let mut unsynced = 0;
@@ -192,9 +192,9 @@ fn torn_write_in_front_of_a_whole_one_is_no_damage() {
     drop(store);
     let (path, whole) = (entries(&disk)[0].path.clone(), (before - HEADER_BYTES) / 2);
     let last = before + whole;
-    // Of the last write, whose letters nobody was promised, the first is torn: it goes, what is whole stays.
+    // The first letter of the last write, about which nothing was promised, is torn: it is dropped, intact ones stay.
     disk.outside().rot(&path, (last + 60) as u64, 1).unwrap();
-    // The letter in front of it was durable when the last were written: it is damaged.
+    // The previous letter was durable when the last ones were written: it counts as damaged.
     disk.outside().rot(&path, (before + 60) as u64, 1).unwrap();
     drop(roomy(&disk));
     assert_eq!(read(&disk), (vec![0, 1, 4, 5], 1));
@@ -366,7 +366,7 @@ fn any_bytes_are_walked_to_their_end() {
     }
 }
 
-/// A segment many times as large as what is read at once, with letters larger than that and damage larger than that.
+/// A segment many times larger than one read, with letters and damage larger than one read.
 #[test]
 fn large_segment_is_read_and_settled_in_bounded_memory() {
     let simulation = machine(12);
@@ -380,7 +380,7 @@ fn large_segment_is_read_and_settled_in_bounded_memory() {
         whole.extend(letters(number, 1, bytes));
         longest = longest.max(whole.len() - start);
         if number == 20 {
-            // What reads as the begin of a letter that is as long as one may be.
+            // Bytes that look like the beginning of a letter of maximum length.
             let mut flipped = letters(99, 1, 10);
             flipped[8..12].copy_from_slice(&((letter::LETTER_BYTES_MAX - 8) as u32).to_le_bytes());
             whole.extend(flipped);

@@ -1,21 +1,21 @@
 //! What damage that a start has found may have cost an output.
 //!
-//! Guarantees: each damage counts once, at the start that finds it first, and for outputs that had not delivered what was there: its
-//! frames, since nobody knows what they held, or one where their number is not known. Deliveries go around what a start has found, so they
-//! count none of it again.
+//! Guarantees: each damage counts once, at the start that finds it first, and only for outputs that had not delivered the
+//! damaged part. It counts in frames, because nobody knows what they contained, or as one if the number of frames is unknown.
+//! Deliveries skip what a start has found, so they do not count it again.
 
 use super::Layout;
 use crate::env::Env;
 use crate::wal::{Damage, LogId, OutputNumber, Position, Sequence};
 
-/// Frames of damage in one log that were told of now.
+/// Frames of newly reported damage in one WAL.
 pub(super) struct Loss {
     pub(super) log: LogId,
     between: Option<(Sequence, Sequence)>,
 }
 
 impl Loss {
-    /// The losses that no earlier start has told of.
+    /// The losses that no earlier start has reported.
     pub(super) fn all(damage: &[Damage]) -> Vec<Loss> {
         let news = damage.iter().filter(|damage| !damage.known);
         news.map(|damage| Loss { log: damage.log, between: damage.between }).collect()
@@ -31,7 +31,7 @@ impl Loss {
 }
 
 impl<E: Env> Layout<E> {
-    /// Frames that the output may have lost in the log.
+    /// Frames that the output may have lost in the WAL.
     pub(super) fn frames_lost(&self, number: OutputNumber, log: LogId) -> u64 {
         if self.fresh.contains(&number) {
             return 0;
@@ -40,7 +40,7 @@ impl<E: Env> Layout<E> {
         self.losses.iter().filter(|loss| loss.log == log).map(|loss| loss.frames_from(position)).sum()
     }
 
-    /// The same of the logs of which nothing is there.
+    /// The same for WALs of which nothing exists any more.
     pub(super) fn frames_lost_with_logs(&self, number: OutputNumber, there: &[LogId]) -> u64 {
         let mut gone: Vec<LogId> = self.losses.iter().map(|loss| loss.log).filter(|log| !there.contains(log)).collect();
         gone.dedup();

@@ -1,19 +1,19 @@
-//! What is missing of the logs, and what that means for outputs that undo.
+//! What is missing from the WALs, and what that means for outputs that undo writes.
 //!
-//! Guarantees: a log that was drained, and one of which no segment was made yet, are not taken for lost; what is said to be missing is
-//! missing for certain. Where that cannot be told, an output only keeps what it has. Writes nothing.
+//! Guarantees: a WAL that was drained, or whose first segment was not created yet, does not count as lost. What is reported as
+//! missing is certainly missing. If that cannot be determined, an output just keeps what it has. Writes nothing.
 
 use crate::env::Disk;
 use crate::wal::manifest::KnownLogs;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::{Damage, LogId, OutputNumber, Position, RegistryEntry, Sequence};
 
-/// What a start says of the logs that an earlier start wrote and that have no segments any more.
+/// The damage reports for WALs that an earlier start wrote and that have no segments any more.
 pub fn lost_logs<D: Disk>(known: &KnownLogs, logs: &[RecoveredLog<D>]) -> Vec<Damage> {
     lost_log_ids(known, logs).into_iter().map(lost_log).collect()
 }
 
-/// The logs that an earlier start wrote and that have no segments any more.
+/// The WALs that an earlier start wrote and that have no segments any more.
 pub(super) fn lost_log_ids<D: Disk>(known: &KnownLogs, logs: &[RecoveredLog<D>]) -> Vec<LogId> {
     let is_there = |id: LogId| logs.iter().any(|log| log.id == id);
     let is_whole = |id: LogId| logs.iter().any(|log| log.id == id && !log.segments.is_empty());
@@ -29,12 +29,12 @@ pub(super) fn lost_log_ids<D: Disk>(known: &KnownLogs, logs: &[RecoveredLog<D>])
     lost
 }
 
-/// Whether no log was written since the start that found logs to be lost: it may have told nobody.
+/// Whether no WAL has been written since the start that found WALs to be lost. That start may not have reported it.
 fn is_pending<D: Disk>(known: &KnownLogs, logs: &[RecoveredLog<D>]) -> bool {
     logs.iter().all(|log| log.epoch < known.lost_epoch)
 }
 
-/// The logs as the manifest names them from now on; this start writes the epoch behind the highest of `logs`.
+/// The WALs as the manifest names them from now on. This start writes the epoch after the highest of `logs`.
 pub(super) fn to_be_known<D: Disk>(before: &KnownLogs, lost: &[LogId], logs: &[RecoveredLog<D>]) -> KnownLogs {
     let (written, empty): (Vec<_>, Vec<_>) = logs.iter().partition(|log| !log.segments.is_empty());
     // Of those that are to be written again nothing was yet.
@@ -53,12 +53,12 @@ pub(super) fn to_be_known<D: Disk>(before: &KnownLogs, lost: &[LogId], logs: &[R
     KnownLogs { written: ids(written), begun, lost: all_lost, lost_epoch }
 }
 
-/// That a log is lost, for people.
+/// The damage report for a lost WAL.
 pub(super) fn lost_log(log: LogId) -> Damage {
     missing(log, 0, "the log or all of its segments are missing".to_owned())
 }
 
-/// That the oldest segments of a log are gone with events that some outputs have not got.
+/// The damage report for a WAL whose oldest segments are missing, with events that some outputs have not received.
 pub(super) fn lost_head(begin: &Begin, outputs: &[&RegistryEntry]) -> Damage {
     let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
     let first = begin.first.map_or(0, |first| first.number);
@@ -83,16 +83,16 @@ fn missing(log: LogId, segment: u64, finding: String) -> Damage {
     }
 }
 
-/// Where a log begins.
+/// Where a WAL begins.
 pub(super) struct Begin {
     pub(super) log: LogId,
-    /// None where it has no frame.
+    /// None if it has no frame.
     first: Option<First>,
-    /// Where the outputs that were configured were in it when its first segment began.
+    /// The positions in it of the outputs that were configured when its first segment began.
     own: Vec<(OutputNumber, Position)>,
 }
 
-/// The lowest segment of a log.
+/// The lowest segment of a WAL.
 #[derive(Clone, Copy)]
 struct First {
     number: u64,
@@ -100,14 +100,14 @@ struct First {
     previous: u64,
 }
 
-/// What a cursor before the first segment of a log says of those that were before it.
+/// What a cursor before the first segment of a WAL says about the segments that were before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
-    /// They held nothing that the output has not got.
+    /// They contained nothing that the output has not received.
     Passed,
-    /// They may have held nothing, or what is lost.
+    /// They may have contained nothing, or events that are lost.
     Unknown,
-    /// They held something, and do not go before all outputs have got it.
+    /// They contained events, and are not removed before all outputs have received these.
     Lost,
 }
 
@@ -124,22 +124,22 @@ impl Begin {
         Begin { log: log.id, first, own: own.collect() }
     }
 
-    /// The position before all that there is.
+    /// The position before everything that exists.
     pub(super) fn start(&self) -> Position {
         Position { sequence: self.first.map_or(Sequence(0), |first| first.sequence), event: 0 }
     }
 
-    /// Whether an output that is at `position` kept the segments before the first one when that began.
+    /// Whether an output at `position` protected the segments before the first one when that one began.
     pub(super) fn held(&self, output: OutputNumber, position: Position) -> bool {
         self.own.iter().any(|(of, at)| *of == output && *at <= position)
     }
 
     /// What was before the first segment, for an output with its cursor at `position`.
     ///
-    /// A segment with events goes when every cursor is durable in a later one, and one without as soon as the next is durable. The
-    /// header of the first one names the last before it that held events and was still there: where it is the very one before it, a
-    /// cursor that allowed its removal would be in the first segment. Where segments without events were between the two, it may have been in
-    /// one of these.
+    /// A segment with events is removed when every cursor is durable in a later one, and a segment without events as soon as
+    /// the next one is durable. The header of the first segment names the last segment before it that contained events and
+    /// still existed. If that is the immediately preceding one, a cursor that allowed its removal would be in the first
+    /// segment. If segments without events were in between, the cursor may have been in one of them.
     pub(super) fn before(&self, position: Position) -> Before {
         match self.first {
             Some(First { number, sequence, previous }) if position.sequence < sequence => {

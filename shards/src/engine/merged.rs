@@ -1,7 +1,7 @@
-//! What all logs together say at a start: sources, commits, and which output has which number.
+//! What all WALs together say at a start: sources, commits, and which output has which number.
 //!
-//! Guarantees: nothing of an earlier owner of a number comes to a later one; what damage has taken is never guessed, but repeated.
-//! Writes nothing but for [`remove_strangers`].
+//! Guarantees: a new owner of a number gets nothing from an earlier owner. What damage has destroyed is never guessed, but
+//! repeated. Writes nothing, except in [`remove_strangers`].
 
 use super::OutputPlan;
 use super::losses::{Before, Begin, lost_head};
@@ -15,7 +15,7 @@ use crate::wal::{Damage, LogId, OutputNumber, Position, RegistryEntry, WalError}
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What all logs together say.
+/// What all WALs together say.
 pub(super) struct Merged {
     pub(super) sources: SourceTable,
     pub(super) commits: Commits,
@@ -52,14 +52,15 @@ pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]
     merged
 }
 
-/// The registry as it is until the events that waited for outputs which leave now are told of, which a start does that gets further.
+/// The registry as it is until the waiting events of outputs that are being removed have been reported. A start that gets
+/// further reports them.
 pub(super) fn as_told(registry: &[RegistryEntry], leaving: &[RegistryEntry]) -> Vec<RegistryEntry> {
     let is_leaving = |entry: &RegistryEntry| leaving.iter().any(|other| other.number == entry.number);
     let told = |entry: &RegistryEntry| RegistryEntry { removed: entry.removed && !is_leaving(entry), ..entry.clone() };
     registry.iter().map(told).collect()
 }
 
-/// Refuses logs with events for outputs that nobody knows: they would be passed over without a word.
+/// Refuses WALs with events for unknown outputs: these events would be skipped silently.
 pub(super) fn check_outputs_known<D: Disk>(directory: &DataDirectory<D>, merged: &Merged) -> Result<(), WalError> {
     let known = merged.registry.iter().fold(0, |known, entry| known | entry.number.bit());
     let unknown: Vec<String> =
@@ -75,18 +76,18 @@ pub(super) fn check_outputs_known<D: Disk>(directory: &DataDirectory<D>, merged:
     Err(WalError::Unusable { path: directory.manifest_path(), reason })
 }
 
-/// What the outputs of a plan are in the log.
+/// The output numbers of a plan's outputs.
 pub(super) struct Numbers {
     /// By index in the plan.
     pub(super) numbers: Vec<OutputNumber>,
-    /// Outputs that left the configuration.
+    /// Outputs that were removed from the configuration.
     pub(super) removed: Vec<RegistryEntry>,
-    /// New ones.
+    /// New outputs.
     pub(super) fresh: Vec<OutputNumber>,
 }
 
-/// A new output starts at the end of all logs. Its first commit says so in the first snapshot, beside its name: without it a
-/// crash before its delivery runs would start it behind events that were acknowledged meanwhile.
+/// A new output starts at the end of all WALs. Its first commit records this in the first snapshot, beside its name. Without
+/// it, a crash before its delivery runs would start it after events that were acknowledged in the meantime.
 pub(super) fn begin_fresh<'a, D: Disk>(
     fresh: &[OutputNumber],
     merged: &mut Merged,
@@ -96,25 +97,26 @@ pub(super) fn begin_fresh<'a, D: Disk>(
     fresh.iter().for_each(|output| merged.commits.begin(*output, cursors.clone()));
 }
 
-/// What the logs lack at a start.
+/// What the WALs lack at a start.
 pub(super) struct Lack {
     /// Something is damaged or missing.
     pub(super) damage: bool,
-    /// A whole log is.
+    /// A whole WAL is missing.
     pub(super) logs: bool,
 }
 
-/// What is not whole for outputs that were there before.
+/// Doubts about outputs that existed before.
 #[derive(Default)]
 pub(super) struct Doubts {
-    /// Bits of those that may not get all again that they were given after their last commit.
+    /// Bits of outputs that may not get everything again that they received after their last commit.
     pub(super) outputs: u64,
-    /// Events that nobody gets any more.
+    /// Events that no output receives any more.
     pub(super) missing: Vec<Damage>,
 }
 
-/// Lets go of what commits say of logs and outputs that are gone, and of the states of those of `outputs` whose last commit was in
-/// what is damaged or missing: what such an output would undo by an earlier one could not be delivered again.
+/// Drops from the commits all WALs and outputs that no longer exist. Also drops the states of those of `outputs` whose last
+/// commit was in the damaged or missing part: what such an output would undo because of an earlier commit could not be
+/// delivered again.
 pub(super) fn settle_commits<'a>(
     merged: &mut Merged,
     outputs: impl Iterator<Item = &'a OutputNumber>,
@@ -167,7 +169,8 @@ pub(super) fn settle_commits<'a>(
     doubts
 }
 
-/// Removes what an earlier output of this number kept beside the log, before the log says that the number is another's.
+/// Removes the files that an earlier output with this number kept beside the WAL, before the WAL assigns the number to another
+/// output.
 pub(super) fn remove_strangers<D: Disk>(disk: &D, data_dir: &Path, number: OutputNumber) -> Result<(), WalError> {
     let directory = data_dir.join("outputs");
     let failed = |source: std::io::Error| {
@@ -190,7 +193,7 @@ pub(super) fn remove_strangers<D: Disk>(disk: &D, data_dir: &Path, number: Outpu
     disk.sync_dir(&directory).map_err(failed)
 }
 
-/// Finds each output's number: the one it had, or a free one.
+/// Finds each output's number: the number it had, or a free one.
 pub(super) fn assign_numbers<E: Env>(outputs: &[OutputPlan<E>], merged: &mut Merged) -> Result<Numbers, WalError> {
     // A number that no frame on disk names can be given again.
     let wanted = |entry: &RegistryEntry| outputs.iter().any(|output| *output.name == *entry.name);

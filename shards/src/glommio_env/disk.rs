@@ -1,13 +1,13 @@
 //! Files and directories of the real machine.
 //!
-//! Guarantees: descriptors are closed on exec and never become a controlling terminal; opening for reading never blocks on a
-//! named pipe and leaves access times alone where that is permitted; creating never follows a symbolic link as last
-//! component; a full disk is an error of [`File::allocate`], never a signal later. Errors are the kernel's, unchanged, so that
-//! the caller can tell a full disk from a broken one.
+//! Guarantees: descriptors are closed on exec and never become a controlling terminal. Opening for reading never blocks on a
+//! named pipe, and does not change access times where that is permitted. Creating never follows a symbolic link as last
+//! component. A full disk is an error of [`File::allocate`], never a signal later. Errors are those of the kernel, unchanged,
+//! so that the caller can distinguish a full disk from a broken one.
 //!
-//! [`RealDisk::memory`] keeps names and bytes in memory, behind the same file type; syncing them does nothing.
+//! [`RealDisk::memory`] keeps names and bytes in memory, with the same file type. Syncing them does nothing.
 //!
-//! Does not retry or time out: a call on a dead network mount blocks as long as the kernel does.
+//! Has no retries and no timeouts: a call on a dead network mount blocks as long as the kernel does.
 
 use super::{kernel_error, map::RealMap, memory::MemoryNames};
 use crate::env::{DirEntry, Disk, File, FileKind, Open, Stat, Timestamp, is_exhausted};
@@ -25,16 +25,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Parts of one write; the kernel takes at most 1,024.
+/// Maximum parts of one write. The kernel accepts at most 1,024.
 const PARTS_MAX: usize = 64;
 
-/// Zeros written at once where space is reserved by writing them.
+/// Zeros per write where space is reserved by writing zeros.
 const FILL_BYTES: usize = 256 * 1024;
 
-/// Owner reads and writes, the group reads: logs carry what their sources keep from others.
+/// The owner may read and write, the group may read: logs may contain what their sources keep from other users.
 const FILE_MODE: u32 = 0o640;
 
-/// Calls that found no descriptor left. These are the process's, not one disk's.
+/// Calls that found no descriptor left. Descriptors belong to the process, not to one disk.
 static EXHAUSTED: AtomicU64 = AtomicU64::new(0);
 
 /// Counts a call that found no descriptor left.
@@ -45,7 +45,7 @@ pub(super) fn counted<T>(result: io::Result<T>) -> io::Result<T> {
     result
 }
 
-/// Files of the kernel, or names kept in memory. See the module.
+/// Files of the kernel, or names kept in memory. See the module documentation.
 #[derive(Clone, Default)]
 pub struct RealDisk {
     memory: Option<Arc<MemoryNames>>,
@@ -57,7 +57,7 @@ impl RealDisk {
         RealDisk::default()
     }
 
-    /// An empty disk in memory. Clones share it; it is gone with the last clone and its open files.
+    /// An empty disk in memory. Clones share it. It is gone with the last clone and its open files.
     pub fn memory() -> RealDisk {
         RealDisk { memory: Some(Arc::new(MemoryNames::default())) }
     }
@@ -66,9 +66,9 @@ impl RealDisk {
 /// An open file.
 pub struct RealFile {
     file: fs::File,
-    /// The file system knows no reads that refuse to wait.
+    /// The file system has no non-blocking reads.
     nowait_unknown: AtomicBool,
-    /// Lives in memory: there is nothing to make durable, and no read waits.
+    /// In memory: there is nothing to make durable, and no read waits.
     volatile: bool,
     remote: bool,
 }
@@ -88,12 +88,12 @@ impl RealFile {
 pub(super) fn memory_file(path: &Path) -> io::Result<RealFile> {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the name ends in zero; at most 249 bytes are allowed, longer names are refused with an error.
+    // SAFETY: the name ends in zero. At most 249 bytes are allowed, and longer names are refused with an error.
     let descriptor = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor, nobody else owns it.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     Ok(RealFile::new(unsafe { fs::File::from_raw_fd(descriptor) }, true))
 }
 
@@ -117,7 +117,7 @@ impl Disk for RealDisk {
             Open::Read => {
                 let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
                 match options.custom_flags(flags | libc::O_NOATIME).open(path) {
-                    // Only the owner of a file may leave its access time alone.
+                    // Only the owner of a file may read it without updating its access time.
                     Err(error) if error.raw_os_error() == Some(libc::EPERM) => options.custom_flags(flags).open(path),
                     other => other,
                 }
@@ -158,7 +158,7 @@ impl Disk for RealDisk {
             let entry = entry?;
             let (directory, link) = match entry.file_type() {
                 Ok(kind) => (kind.is_dir(), kind.is_symlink()),
-                // Gone between the directory and the look at it, on file systems that keep no type beside the name.
+                // Deleted between listing and stat, on file systems that store no type beside the name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -205,7 +205,7 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<RealLock> {
         let mut file = self.open(path, Open::Create)?.file;
         if self.memory.is_some() {
-            // Handles of one name share their lock; a handle opened anew has its own, as on a disk.
+            // Handles of one name share their lock. A newly opened handle has its own, as on a disk.
             file = fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         }
         // SAFETY: takes a descriptor that `file` keeps open.
@@ -248,7 +248,7 @@ impl File for RealFile {
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                // Such a file system may wait whatever is asked: its reads go where that is allowed.
+                // Such a file system may always wait, so its reads run where blocking is allowed.
                 Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
                     self.nowait_unknown.store(true, Ordering::Relaxed);
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -279,7 +279,7 @@ impl File for RealFile {
             let done = unsafe {
                 libc::pwritev(self.file.as_raw_fd(), parts.as_ptr().cast(), parts.len() as libc::c_int, start)
             };
-            // One by one where it failed or fell short: that says what the matter is, or goes on.
+            // After a failure or a short write, writes the parts one by one: that returns the error, or continues.
             let mut skip = usize::try_from(done).unwrap_or(0);
             let mut at = offset + skip as u64;
             for part in if skip < bytes { parts } else { &[] } {
@@ -335,12 +335,12 @@ impl File for RealFile {
     }
 }
 
-/// Reserves space where the file system has no call for it: writes zeros behind the end, and to where it may have none yet, so that
-/// a full disk says so now.
+/// Reserves space if the file system has no call for it: writes zeros after the end, and to blocks that may be holes, so that a
+/// full disk is detected now.
 fn fill_holes(file: &fs::File, length: u64) -> io::Result<()> {
     let (block, zeros) = (file.metadata()?.blksize().max(512), vec![0; FILL_BYTES]);
     let end = file.metadata()?.len().min(length);
-    // A byte of each block, written as it is, gives a hole its block and changes nothing.
+    // Rewriting one byte of each block unchanged allocates blocks for holes and changes nothing.
     for at in (0..end).step_by(block as usize) {
         let mut byte = [0];
         file.read_exact_at(&mut byte, at)?;
@@ -352,11 +352,11 @@ fn fill_holes(file: &fs::File, length: u64) -> io::Result<()> {
         file.write_all_at(&zeros[..part as usize], at)?;
         at += part;
     }
-    // Some file systems find the room only when they write it out.
+    // Some file systems allocate the space only at writeback.
     file.sync_data()
 }
 
-/// File systems behind which a server or a program answers, or does not: NFS, SMB, CIFS, FUSE, 9P, Ceph, AFS, Lustre, Coda.
+/// File systems that depend on a server or a program that may not answer: NFS, SMB, CIFS, FUSE, 9P, Ceph, AFS, Lustre, Coda.
 const REMOTE: [u32; 10] = [
     0x6969,
     0x517b,
@@ -370,7 +370,7 @@ const REMOTE: [u32; 10] = [
     0x7375_7245,
 ];
 
-/// Whether a file lies on one of them.
+/// Whether a file is on one of them.
 fn is_remote(file: &fs::File) -> bool {
     // SAFETY: an all-zero `statfs` is a valid value of plain numbers.
     let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
@@ -379,7 +379,7 @@ fn is_remote(file: &fs::File) -> bool {
     known && REMOTE.contains(&(answer.f_type as u32))
 }
 
-/// What is known of a file, in the seam's words.
+/// The metadata of a file, as the type of the interface.
 fn stat_of(metadata: &fs::Metadata) -> Stat {
     let kind = if metadata.is_file() {
         FileKind::Regular
@@ -421,7 +421,7 @@ fn available_memory() -> io::Result<u64> {
     kilobytes.map(|value| value * 1024).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// Makes the file durable through the ring of the executor that polls this.
+/// Makes the file durable with an io_uring request of the executor that polls this.
 pub(super) fn sync_through_ring(file: Arc<RealFile>) -> impl Future<Output = io::Result<()>> + 'static {
     let mut hold = Hold { file: Some(file) };
     async move {
@@ -439,8 +439,8 @@ pub(super) fn sync_through_ring(file: Arc<RealFile>) -> impl Future<Output = io:
     }
 }
 
-/// Keeps the file of a sync in flight. Where the sync is given up, the file stays open for good: its number may wait in the
-/// ring, and must not come to mean another file.
+/// Keeps the file of a running sync open. If the sync is abandoned, the file stays open permanently: its number may wait in the
+/// ring, and must not refer to another file.
 struct Hold {
     file: Option<Arc<RealFile>>,
 }

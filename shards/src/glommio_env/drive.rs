@@ -1,16 +1,17 @@
 //! How an executor is driven: start, heartbeat, watchdog, stop.
 //!
-//! Guarantees: each shard is one thread on its own cpu; a shard that parks although a task could run is found and woken within
-//! about half a second while it is active, two while it is idle, four once it has been idle for ten; two idle shards together
-//! cost less than half a millisecond of cpu a second.
+//! Guarantees: each shard is one thread on its own CPU. A shard that went to sleep although a task is ready is detected and
+//! woken within about half a second while it is active, two seconds while it is idle, and four seconds after it has been idle
+//! for ten. Two idle shards together use less than half a millisecond of CPU per second.
 //!
-//! Why it is needed. The executor parks without a look at its run queue when a completion that wakes no task (above all its
-//! preemption timer) arrives between polling and running. So the timer is long (2 s, with turns taken by the tasks instead),
-//! a tick shows that the shard lives, and a thread compares the beats and kicks a shard that stopped beating: first through a
-//! signal, which wakes it like any message from outside, then through the waker of a task of that shard. A kick to a shard
-//! that is merely slow does no harm.
+//! Why this is needed: the executor goes to sleep without checking its run queue when a completion that wakes no task (most
+//! often its preemption timer) arrives between polling and running. Therefore the timer is long (2 s, and tasks take turns
+//! instead), a tick shows that the shard is alive, and a thread compares the beats and kicks a shard that stopped beating:
+//! first through a signal, which wakes it like any message from outside, then through the waker of a task of that shard. A kick
+//! to a shard that is merely slow does no harm.
 //!
-//! Does not survive a machine that delays every system call by more than the timer: then shards stall for as long as that lasts.
+//! Does not help on a machine that delays every system call by more than the timer: shards then stall for as long as that
+//! lasts.
 
 use super::jobs::Jobs;
 use super::pulse::{Bell, Pulse, PulseReading, watch};
@@ -29,28 +30,28 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Longer than any slice: tasks give turns themselves, so preemption is only the last resort.
+/// Longer than any slice: tasks take turns themselves, so preemption is only the last resort.
 const PREEMPT_TIMER: Duration = Duration::from_secs(2);
-/// Registered buffers serve direct I/O, which is not used; less of the user's locked-memory limit is taken.
+/// Registered buffers are for direct I/O, which is not used. A small size uses less of the user's locked-memory limit.
 const REGISTERED_BYTES: usize = 64 * 1024;
 
-/// Why no shard runs.
+/// Why the shards could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The kernel refuses io_uring; the refusal says why and what helps.
+    /// The kernel refuses io_uring. The refusal contains the reason and the remedy.
     #[error("{0}")]
     Forbidden(#[from] probe::Refusal),
-    /// An executor or a thread could not be made.
+    /// An executor or a thread could not be created.
     #[error("cannot start shard {shard}: {reason}")]
     Start {
         /// The shard.
         shard: u16,
-        /// What the system said.
+        /// The error from the system.
         reason: String,
     },
 }
 
-/// Asks every shard of one launch to end. Cheap to clone, may be sent to any thread.
+/// Requests every shard of one launch to stop. Cheap to clone, can be sent to any thread.
 #[derive(Clone)]
 pub struct Stopper {
     state: Arc<(AtomicBool, Event)>,
@@ -61,7 +62,7 @@ impl Stopper {
         Stopper { state: Arc::new((AtomicBool::new(false), Event::new())) }
     }
 
-    /// Completes [`GlommioEnv::stopped`] on every shard. What a shard does then is up to its main future.
+    /// Completes [`GlommioEnv::stopped`] on every shard. The main future of a shard decides what to do then.
     pub fn stop(&self) {
         let (stopped, event) = &*self.state;
         stopped.store(true, Ordering::Release);
@@ -95,12 +96,12 @@ pub struct Drivers {
 }
 
 impl Drivers {
-    /// A handle that asks the shards to end.
+    /// A handle that requests the shards to stop.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// What the watchdog knows, a reading for each shard; callable from any thread while the shards run.
+    /// The watchdog's readings, one for each shard. Can be called from any thread while the shards run.
     pub fn pulses(&self) -> impl Fn() -> Vec<PulseReading> + Clone + Send + Sync + 'static {
         let pulses = Arc::clone(&self.pulses);
         move || pulses.iter().map(|pulse| pulse.reading()).collect()
@@ -124,15 +125,15 @@ impl Drivers {
 }
 
 impl Drop for Drivers {
-    /// A launch that is given up (a later shard did not start) stops and joins what runs.
+    /// If a launch is abandoned (a later shard did not start), the running shards are stopped and joined.
     fn drop(&mut self) {
         self.stopper.stop();
         self.join();
     }
 }
 
-/// Starts a shard for each entry of `cpus`, pinned to that cpu (`None` leaves it to the scheduler), and runs `main` on it.
-/// Shards are numbered in the order of `cpus`. Returns when every executor is made.
+/// Starts a shard for each entry of `cpus`, pinned to that CPU (`None` leaves it to the scheduler), and runs `main` on it.
+/// Shards are numbered in the order of `cpus`. Returns when every executor has been created.
 pub fn launch<F, Fut>(cpus: &[Option<usize>], main: F) -> Result<Drivers, LaunchError>
 where
     F: Fn(GlommioEnv) -> Fut + Send + Sync + 'static,
@@ -171,7 +172,7 @@ where
     let watchdog = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch(&watched, &bell));
     drivers.watchdog = Some(watchdog.map_err(|error| start_error(0, &error))?);
     for gate in gates {
-        // A shard that is gone has aborted the process.
+        // A shard whose thread has ended would have aborted the process.
         let _ = gate.send(());
     }
     Ok(drivers)
@@ -181,8 +182,8 @@ fn start_error(shard: u16, reason: &impl std::fmt::Display) -> LaunchError {
     LaunchError::Start { shard, reason: reason.to_string() }
 }
 
-/// The thread of a shard, the gate that lets its main future start, and whether its executor could be made. Dropping the gate
-/// ends the thread.
+/// The thread of a shard, the gate that lets its main future start, and whether its executor could be created. Dropping the
+/// gate ends the thread.
 type Started = (JoinHandle<()>, mpsc::Sender<()>, mpsc::Receiver<Result<(), String>>);
 
 fn start_shard<F, Fut>(
@@ -199,14 +200,14 @@ where
     let (made, wait_made) = mpsc::channel::<Result<(), String>>();
     let (gate, wait_gate) = mpsc::channel::<()>();
     let body = move || {
-        // After the executor, which binds this thread: jobs run beside their shard.
+        // After the executor, which pins this thread, so that jobs run on the same CPU as their shard.
         let made_all = make_executor(cpu)
             .and_then(|executor| Ok((executor, Jobs::start(shard).map_err(|error| format!("no thread: {error}"))?)));
         let (executor, jobs) = match made_all {
             Ok(made_all) => made_all,
             Err(reason) => return drop(made.send(Err(reason))),
         };
-        // A launcher that is gone drops the gate as well.
+        // If the launcher is gone, it has dropped the gate as well.
         let _ = made.send(Ok(()));
         if wait_gate.recv().is_err() {
             return;
@@ -230,11 +231,14 @@ fn make_executor(cpu: Option<usize>) -> Result<glommio::LocalExecutor, String> {
     match catch_unwind(AssertUnwindSafe(|| builder.make())) {
         Ok(Ok(executor)) => Ok(executor),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the executor cannot be made here; `tailwater doctor` says what is missing".to_owned()),
+        Err(_) => {
+            Err("the executor cannot be created on this machine; run `tailwater doctor` to see what is missing"
+                .to_owned())
+        }
     }
 }
 
-/// The life of one shard: the housekeeping around its main future.
+/// Runs one shard: its main future and the housekeeping around it.
 async fn live<F, Fut>(shard: ShardId, pulse: Arc<Pulse>, stopper: Stopper, jobs: Rc<Jobs>, main: &F) -> io::Result<()>
 where
     F: Fn(GlommioEnv) -> Fut,
@@ -253,7 +257,7 @@ where
     pulse.end();
     tick.await;
     kicked.await;
-    // No job is waited for: whoever needs one to be done has awaited it, and one that hangs would never end.
+    // Waits for no job: a task that needs the result of a job has awaited it, and a job that hangs would never end.
     jobs.end();
     answering.await;
     // Descriptors dropped in the last moments are closed by the ring in this turn.

@@ -1,19 +1,20 @@
-//! What happens when a mapped page cannot be delivered: the file was cut by somebody, or its disk failed.
+//! What happens when a mapped page cannot be read, because another program truncated the file or because its disk failed.
 //!
-//! Guarantees: the process ends with a message on standard error that names the mapped file; nothing else runs, so no byte
-//! that was not read is taken for one that was. The handler uses only atomics, `write` and `abort`.
+//! Guarantees: the process ends with a message on standard error that names the mapped file. Nothing else runs, so the process
+//! never uses bytes that it could not read. The handler uses only atomics, `write` and `abort`.
 //!
-//! Does not recover: after such an access the reading code has no value to go on with.
+//! Does not recover: after such an access, the reading code has no value to continue with.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// Mappings that can be named. All segments of a process are far fewer; one more is reported without a name.
+/// Maximum number of named mappings. All segments of a process are far fewer. A fault in a further one is reported without a
+/// name.
 const RANGES_MAX: usize = 2048;
-/// The end of a long path names a segment well enough.
+/// The end of a long path is enough to identify a segment.
 const NAME_BYTES_MAX: usize = 112;
-/// `start` of a free slot, and of one that is being filled. No mapping starts at either.
+/// `start` of a free slot, and of one that is being filled. No mapping starts at either address.
 const FREE: usize = 0;
 const FILLING: usize = 1;
 
@@ -33,7 +34,7 @@ static RANGES: [Range; RANGES_MAX] = [const {
     }
 }; RANGES_MAX];
 
-/// A named mapping; forgotten when dropped.
+/// A named mapping. Removed from the registry when dropped.
 pub(super) struct Registered {
     slot: usize,
 }
@@ -44,7 +45,7 @@ impl Drop for Registered {
     }
 }
 
-/// Names the mapping at `start`. `None` when the registry is full: then a fault in it is reported without a name.
+/// Registers the name of the mapping at `start`. `None` if the registry is full: a fault in it is then reported without a name.
 pub(super) fn register(start: usize, length: usize, name: &[u8]) -> Option<Registered> {
     for (slot, range) in RANGES.iter().enumerate() {
         let taken = range.start.compare_exchange(FREE, FILLING, Ordering::Acquire, Ordering::Relaxed);
@@ -88,8 +89,8 @@ extern "C" fn on_fault(_signal: libc::c_int, information: *mut libc::siginfo_t, 
                 *byte = place.load(Ordering::Relaxed);
             }
             say(&name[..range.name_length.load(Ordering::Relaxed).min(NAME_BYTES_MAX)]);
-            say(b"\nThe file was cut by another program, or its disk failed; see the kernel's log (dmesg). ");
-            say(b"The next start reports what is readable.\n");
+            say(b"\nAnother program truncated the file, or its disk failed; see the kernel's log (dmesg). ");
+            say(b"The next start reports which part is readable.\n");
         }
         None => say(b"no mapping of the write-ahead log\n"),
     }
@@ -103,6 +104,6 @@ fn contains(range: &Range, address: usize) -> bool {
 }
 
 fn say(text: &[u8]) {
-    // SAFETY: pointer and length describe `text`. A failure has nobody to be told to.
+    // SAFETY: pointer and length describe `text`. A failure cannot be reported anywhere.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }

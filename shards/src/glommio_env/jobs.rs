@@ -1,14 +1,15 @@
-//! Threads for what may block: a pool for the log, one for the plugins, and a single thread that closes files.
+//! Threads for work that may block: a pool for the WAL, a pool for plugins, and a single thread that closes files.
 //!
-//! Guarantees: a job of one pool waits for none of another; threads and jobs are bounded ([`crate::limits`]), and what has no place
-//! in the queue waits with its caller; threads are made when they are needed and end when they are not, but for one of each pool
-//! that rests and costs nothing. A job that hangs keeps its thread and nothing else: neither the end of the shard nor that of the
-//! process waits for it.
+//! Guarantees: a job of one pool never waits for a job of another. Threads and jobs are bounded ([`crate::limits`]); a job for
+//! which the queue has no place waits with its caller. Threads are created when they are needed and end when they are not,
+//! except for one idle thread of each pool, which costs nothing. A job that hangs blocks only its own thread: neither the
+//! shutdown of the shard nor that of the process waits for it.
 //!
-//! Answers come back through one task of the shard, whose waker the threads share under a lock. It is taken away before the
-//! executor goes, so that a job that ends late wakes nothing. Wakes from many answers are one.
+//! Results come back through one task of the shard, whose waker the threads share under a lock. The waker is removed before the
+//! executor ends, so that a job that ends late wakes nothing. Several results cause one wake-up.
 //!
-//! Does not end a job: the kernel knows no way to. What is discarded waits behind a file that cannot be closed, with its descriptor.
+//! Does not cancel a job, because the kernel offers no way to. Discarded files wait behind a file that cannot be closed, and
+//! their descriptors stay open.
 
 use super::system::lock;
 use crate::env::{Pool, ShardId};
@@ -25,16 +26,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A thread that had nothing to do for so long ends, unless no other rests.
+/// A thread that has been idle for this long ends, unless it is the only idle one.
 const REST: Duration = Duration::from_secs(10);
 
 /// What a thread runs.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The job's number, for its answer; none where nobody waits for one.
+/// The job's number, for its result. None if nothing waits for it.
 type Numbered = (Option<u64>, Job);
 
-/// A bounded number of threads that run jobs in the order they came.
+/// A bounded number of threads that run jobs in the order in which they were submitted.
 struct Threads {
     name: String,
     threads_max: usize,
@@ -73,7 +74,7 @@ impl Threads {
         started.map(drop)
     }
 
-    /// Queues a job, or gives it back where there is no place for it.
+    /// Queues a job, or returns it if there is no place.
     fn push(self: &Arc<Self>, job: Numbered) -> Result<(), Numbered> {
         let mut state = lock(&self.state);
         if state.jobs >= self.jobs_max {
@@ -86,7 +87,7 @@ impl Threads {
         if waiting <= idle {
             self.changed.notify_one();
         } else if threads < self.threads_max {
-            // Where the system gives no more threads, those that there are take the job.
+            // If the system provides no more threads, the existing ones run the job.
             let _ = self.add_thread();
         }
         Ok(())
@@ -97,10 +98,10 @@ impl Threads {
         loop {
             if let Some((number, job)) = state.queue.pop_front() {
                 drop(state);
-                // What its caller left behind is dropped here too.
+                // Values that its caller left behind are dropped here too.
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 lock(&self.state).jobs -= 1;
-                // Only now: who hears of it finds room for another.
+                // Reported only now, so that the caller finds room for another job.
                 if let Some(number) = number {
                     self.answers.push(number);
                 }
@@ -121,7 +122,7 @@ impl Threads {
         state.threads -= 1;
     }
 
-    /// Waits for a job; whether that was in vain.
+    /// Waits for a job. Returns whether the wait ended without one.
     fn rest<'a>(
         &'a self,
         state: std::sync::MutexGuard<'a, ThreadsState>,
@@ -135,21 +136,21 @@ impl Threads {
         (state, timeout.timed_out())
     }
 
-    /// Lets the threads end once the queue is empty.
+    /// Lets the threads end when the queue is empty.
     fn close(&self) {
         lock(&self.state).closed = true;
         self.changed.notify_all();
     }
 }
 
-/// Numbers of jobs that have ended, on their way to the shard.
+/// Numbers of finished jobs, on their way to the shard.
 #[derive(Default)]
 struct Answers(Mutex<AnswersState>);
 
 #[derive(Default)]
 struct AnswersState {
     ready: Vec<u64>,
-    /// The task that takes them.
+    /// The task that receives them.
     waker: Option<Waker>,
     closed: bool,
 }
@@ -167,7 +168,7 @@ impl Answers {
         }
     }
 
-    /// Takes what is there; none once they are closed.
+    /// Takes the available numbers. None after the pool is closed.
     fn poll_take(&self, context: &Context<'_>) -> Poll<Option<Vec<u64>>> {
         let mut state = lock(&self.0);
         if state.closed {
@@ -191,13 +192,13 @@ impl Answers {
     }
 }
 
-/// A job that somebody waits for.
+/// A job whose result something waits for.
 enum Waiting {
     Unanswered(Option<Waker>),
     Answered,
 }
 
-/// The threads of one shard, as its tasks use them. See the module.
+/// The threads of one shard, as its tasks use them. See the module documentation.
 pub(super) struct Jobs {
     log: Arc<Threads>,
     plugins: Arc<Threads>,
@@ -205,19 +206,19 @@ pub(super) struct Jobs {
     answers: Arc<Answers>,
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, Waiting>>,
-    /// A job ended, so that another has a place.
+    /// A job has ended, so there is a place for another.
     room: Event,
 }
 
 impl Jobs {
-    /// The first thread of each pool. They run where the calling thread may.
+    /// Starts the first thread of each pool. They run on the CPUs that the calling thread may use.
     pub(super) fn start(shard: ShardId) -> io::Result<Rc<Jobs>> {
         let answers = Arc::<Answers>::default();
         let name = |pool| format!("shard{}-{pool}", shard.0);
         Ok(Rc::new(Jobs {
             log: Threads::start(name("log"), LOG_THREADS, JOBS_MAX, &answers)?,
             plugins: Threads::start(name("jobs"), PLUGIN_THREADS, JOBS_MAX, &answers)?,
-            // What waits here holds descriptors, and the system bounds those.
+            // Everything that waits here holds a descriptor, and the system limits those.
             closing: Threads::start(name("close"), 1, usize::MAX, &answers)?,
             answers,
             next: Cell::new(0),
@@ -234,7 +235,7 @@ impl Jobs {
     ) -> impl Future<Output = T> + 'static {
         let outcome = Arc::new(Mutex::new(None));
         let fill = outcome.clone();
-        // A panic that leaves the closure would end its thread and leave the caller waiting for ever.
+        // A panic that leaves the closure would end its thread and make the caller wait forever.
         let job = Box::new(move || *lock(&fill) = Some(catch_unwind(AssertUnwindSafe(work))));
         let threads = match pool {
             Pool::Log => self.log.clone(),
@@ -256,13 +257,13 @@ impl Jobs {
         }
     }
 
-    /// Drops `thing` on the thread that closes.
+    /// Drops `thing` on the closing thread.
     pub(super) fn discard(&self, thing: impl Send + 'static) {
         let queued = self.closing.push((None, Box::new(move || drop(thing))));
         assert!(queued.is_ok(), "nothing that is discarded is refused");
     }
 
-    /// Hands answers to those who wait until [`Jobs::end`]; `on_turn` is told each time that the reactor brought some.
+    /// Passes results to the waiting tasks until [`Jobs::end`]. Calls `on_turn` each time the reactor delivered some.
     pub(super) async fn run_answers(&self, on_turn: impl Fn()) {
         while let Some(numbers) = poll_fn(|context| self.answers.poll_take(context)).await {
             on_turn();
@@ -280,14 +281,14 @@ impl Jobs {
         }
     }
 
-    /// Says that nobody waits any more. Jobs that run end by themselves, if they ever do.
+    /// Records that nothing waits any more. Running jobs end by themselves, if they ever do.
     pub(super) fn end(&self) {
         self.answers.close();
         [&self.log, &self.plugins, &self.closing].into_iter().for_each(|threads| threads.close());
     }
 }
 
-/// The place of somebody who waits for a job.
+/// The registration of a task that waits for a job.
 struct Ticket {
     jobs: Rc<Jobs>,
     number: u64,

@@ -1,7 +1,8 @@
-//! Mapped files, and what the system does with their pages.
+//! Mapped files, and control over their pages.
 //!
-//! Guarantees: reads stay inside the mapping, which is registered with the fault handler by name; what is populated is in memory
-//! until the system needs the room. Does not keep pages from going, and does not see that a file was cut: the handler does.
+//! Guarantees: reads stay inside the mapping, which is registered by name with the fault handler. Loaded pages stay in memory
+//! until the system needs the space. Does not lock pages in memory, and does not detect that a file was truncated: the handler
+//! does.
 
 use super::fault;
 use crate::env::Map;
@@ -14,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// A read-only shared mapping, registered with the fault handler by name.
 pub struct RealMap {
-    // Removed from the registry before the mapping goes.
+    // Removed from the registry before the mapping is removed.
     _registered: Option<fault::Registered>,
     mapping: memmap2::MmapRaw,
 }
@@ -23,7 +24,7 @@ impl RealMap {
     pub(super) fn new(file: &fs::File, length: u64) -> io::Result<RealMap> {
         let mapped = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
         if file.metadata()?.len() < length {
-            let what = "a map may not reach beyond the end of its file";
+            let what = "a mapping must not extend beyond the end of its file";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         let mapping = memmap2::MmapOptions::new().len(mapped).map_raw_read_only(file)?;
@@ -39,7 +40,7 @@ fn page_bytes() -> usize {
 }
 
 impl RealMap {
-    /// The pages that hold a range, as far as they lie in view.
+    /// The pages of a range, as far as they are inside the view.
     fn whole_pages(&self, offset: usize, length: usize) -> Range<usize> {
         let end = offset.saturating_add(length).min(self.mapping.len());
         let start = offset.min(end);
@@ -84,7 +85,7 @@ impl Map for RealMap {
         let advised = unsafe {
             libc::madvise(self.mapping.as_ptr().add(range.start) as *mut _, range.len(), libc::MADV_POPULATE_READ)
         };
-        // Kernels before 5.14 do not know it. Any other failure is met again by who reads.
+        // Kernels before 5.14 do not support it. Any other failure shows again in the code that reads.
         if advised != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
             self.touch(range);
         }

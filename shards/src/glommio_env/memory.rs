@@ -1,10 +1,10 @@
-//! Names kept in memory, for a write-ahead log that lives without a disk.
+//! File names kept in memory, for a write-ahead log without a disk.
 //!
-//! Guarantees: the same calls, errors and file type as on a disk; a file lives while a name or an open handle leads to it.
-//! Bytes lie in anonymous files of the kernel, so that reading, writing, mapping and locking are the same code.
+//! Guarantees: the same calls, errors and file type as on a disk. A file exists while it has a name or an open handle. Its
+//! bytes are in anonymous files of the kernel, so that reading, writing, mapping and locking use the same code.
 //!
-//! Does not know links and permissions, and nothing of it outlives the process. A relative path begins in a directory that is
-//! there, whatever the process's own is.
+//! Does not support links and permissions, and nothing of it survives the process. A relative path starts in a directory that
+//! exists, whatever the working directory of the process is.
 
 use super::disk::{RealFile, memory_file};
 use crate::env::{DirEntry, File, FileKind, Open, Stat, Timestamp};

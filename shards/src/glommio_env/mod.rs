@@ -1,23 +1,25 @@
-//! The seam on the real world: an io_uring executor per shard, the kernel's clocks, files and watches.
+//! The implementation of the `env` interface on a real machine: an io_uring executor per shard, the kernel's clocks, files and
+//! watches.
 //!
-//! Guarantees: types of the executor library stay inside this folder; nothing here blocks the executor except what the seam
-//! allows; an accept, a read or a sync that has been submitted is never cancelled by this code.
+//! Guarantees: types of the executor library stay inside this folder. Nothing here blocks the executor except what the
+//! interface allows. An accept, a read or a sync that has been submitted is never cancelled by this code.
 //!
-//! Each shard has threads of its own for what may block (`jobs`). A job that waits for long (a dead network mount, a terminal that
-//! takes nothing) keeps one of its pool; when all of the plugins' are kept, their other jobs wait, and the log goes on.
+//! Each shard has its own threads for work that may block (`jobs`). A job that waits for long (a dead network mount, a terminal
+//! that reads nothing) occupies a thread of its pool. If all threads for plugins are occupied, other jobs of plugins wait, and
+//! the WAL continues.
 //!
-//! Does not restart anything: a panic that reaches this module aborts the process, recovery from disk is the cure.
+//! Does not restart anything: a panic that reaches this module aborts the process, and recovery from disk follows.
 
-#[allow(unsafe_code, reason = "descriptors, mappings and system calls that the standard library does not carry")]
+#[allow(unsafe_code, reason = "descriptors, mappings and system calls that the standard library does not provide")]
 mod disk;
 mod drive;
-#[allow(unsafe_code, reason = "a mapped page that the disk cannot deliver arrives as a signal")]
+#[allow(unsafe_code, reason = "a mapped page that cannot be read raises a signal")]
 mod fault;
 mod jobs;
 #[allow(unsafe_code, reason = "a mapping is memory that the kernel fills")]
 mod map;
 mod memory;
-#[allow(unsafe_code, reason = "sockets change hands by descriptor")]
+#[allow(unsafe_code, reason = "sockets change their owner by descriptor")]
 mod net;
 #[allow(unsafe_code, reason = "the probe asks the kernel directly, before the executor library may panic")]
 mod probe;
@@ -59,15 +61,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The shortest timer that gives the reactor a turn. A timer of zero is due before it reaches the reactor and starves it.
+/// The shortest timer that gives the reactor a turn. A timer of zero expires before it reaches the reactor and starves it.
 const TURN: Duration = Duration::from_micros(1);
 
-/// Long sleeps end on whole milliseconds: those that end about the same time then wake the executor once, which costs it about
+/// Long sleeps end on whole milliseconds. Sleeps that end at about the same time then wake the executor once, which costs about
 /// as much as a hundred microseconds of work.
 const LONG_SLEEP: Duration = Duration::from_millis(100);
 const GRID: Duration = Duration::from_millis(1);
 
-/// `duration`, or a little more, so that it ends together with others.
+/// `duration`, or slightly more, so that it ends together with others.
 fn together(duration: Duration) -> Duration {
     if duration < LONG_SLEEP {
         return duration;
@@ -76,7 +78,7 @@ fn together(duration: Duration) -> Duration {
     duration + end.until_next(GRID)
 }
 
-/// One shard's view of the real world. Made by [`launch`], one for each executor.
+/// One shard's access to the real machine. Created by [`launch`], one for each executor.
 #[derive(Clone)]
 pub struct GlommioEnv {
     inner: Rc<Inner>,
@@ -107,13 +109,13 @@ impl GlommioEnv {
         })
     }
 
-    /// Completes once [`Stopper::stop`] was called.
+    /// Completes after [`Stopper::stop`] was called.
     pub fn stopped(&self) -> impl Future<Output = ()> + 'static {
         let stopper = self.inner.stopper.clone();
         async move { stopper.stopped().await }
     }
 
-    /// Notes that the reactor has just had a turn: what the current task waited for came out of it.
+    /// Records that the reactor has just had a turn: it completed what the current task waited for.
     fn mark_reactor_turn(&self) {
         self.inner.reactor_turn.set(system::monotonic());
     }
@@ -152,7 +154,7 @@ impl Env for GlommioEnv {
 
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
         let task = async move {
-            // The executor polls a new task inside the call; the seam promises that the caller yields first.
+            // The executor polls a new task inside the call, but the interface promises that the caller yields first.
             futures_lite::future::yield_now().await;
             guard(name, future).await;
         };
@@ -216,7 +218,7 @@ impl Env for GlommioEnv {
         timeout: Duration,
     ) -> impl Future<Output = io::Result<Connection>> + 'static {
         let env = self.clone();
-        // Off the executor: a pending connect of its own must never be cancelled.
+        // Runs off the executor, because a pending connect of the executor must never be cancelled.
         let connecting = self.blocking(move || std::net::TcpStream::connect_timeout(&address, timeout));
         async move { Connection::adopt(&env, disk::counted(connecting.await)?) }
     }
@@ -230,15 +232,17 @@ async fn guard<T>(name: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Ends the process after a panic. The panic hook has already said what happened; this says where.
+/// Ends the process after a panic. The panic hook has already reported what happened. This reports where.
 fn abort(place: &str) -> ! {
-    // Nothing can be done about a standard error that takes no bytes.
-    let _ =
-        writeln!(io::stderr(), "tailwater: a panic in {place} ends the process; the next start recovers from the log");
+    // If standard error cannot be written, nothing can be done.
+    let _ = writeln!(
+        io::stderr(),
+        "tailwater: a panic in {place} ends the process; the next start recovers from the write-ahead log"
+    );
     std::process::abort();
 }
 
-/// The library's error as the kernel's, with its number where there is one.
+/// The library's error as an error of the kernel, with its number if it has one.
 fn kernel_error<T>(error: glommio::GlommioError<T>) -> io::Error {
     match error.raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),

@@ -1,10 +1,11 @@
 //! Sockets of a shard: a listener whose accept is never cancelled, and connections that send at once.
 //!
-//! Guarantees: binding fails where another process listens (the port is not shared); a connection that was accepted is handed
-//! out or closed, never leaked, also when the wait for it is given up; every connection has Nagle's delay off, acknowledges at once
-//! what answers a message that was flushed, and is closed on exec; at most [`BACKLOG`] connections wait here for the product.
+//! Guarantees: binding fails if another process listens on the address (the port is not shared). An accepted connection is
+//! returned or closed, never leaked, even if the wait for it is abandoned. Every connection has Nagle's algorithm disabled,
+//! acknowledges the response to a flushed message at once, and is closed on exec. At most [`BACKLOG`] connections wait here for
+//! the product.
 //!
-//! Does not encrypt, time out or limit what a peer sends; those are the product's.
+//! Does not encrypt, has no timeouts, and does not limit what a peer sends. The product does that.
 
 use super::disk::counted;
 use super::{GlommioEnv, kernel_error};
@@ -23,9 +24,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// Connections accepted and not yet taken. More wait in the kernel, which then makes peers wait.
+/// Maximum number of accepted connections that wait. Further connections wait in the kernel, and then the peers wait.
 pub const BACKLOG: usize = 64;
-/// After an accept that failed for want of descriptors or memory: they come back when connections end.
+/// The pause after an accept that failed for lack of descriptors or memory, which become available when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket of one shard.
@@ -50,7 +51,7 @@ struct State {
 }
 
 impl Listener {
-    /// Listens on `address` and accepts from now on. Port zero takes a free one, see [`Listener::local_address`].
+    /// Listens on `address` and starts accepting. Port zero selects a free port, see [`Listener::local_address`].
     pub fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -63,13 +64,13 @@ impl Listener {
         Ok(Listener { queue, local, socket })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn local_address(&self) -> SocketAddr {
         self.local
     }
 
-    /// The next connection. May be given up at any time: the connection stays for the next call. Fails once the listener is
-    /// shut down, after what was accepted before has been taken. One task waits at a time.
+    /// The next connection. The call may be abandoned at any time: the connection stays for the next call. After the listener
+    /// was shut down, it fails as soon as the connections accepted before have been returned. Only one task may wait at a time.
     pub async fn accept(&self) -> io::Result<Connection> {
         loop {
             let next = self.queue.waiting.borrow_mut().pop_front();
@@ -84,7 +85,7 @@ impl Listener {
         }
     }
 
-    /// Ends the listener: new peers are refused, a waiting [`Listener::accept`] fails.
+    /// Shuts the listener down: new peers are refused, and a waiting [`Listener::accept`] fails.
     pub fn shutdown(&self) {
         self.queue.state.borrow_mut().stopped = true;
         self.queue.taken.notify();
@@ -99,7 +100,7 @@ impl Drop for Listener {
     }
 }
 
-/// Accepts until the listener is shut down. This future is never dropped while an accept is under way.
+/// Accepts until the listener is shut down. This future is never dropped while an accept is running.
 async fn accept(env: GlommioEnv, listener: TcpListener, queue: Rc<Queue>) {
     let ended = loop {
         if queue.state.borrow().stopped {
@@ -111,7 +112,7 @@ async fn accept(env: GlommioEnv, listener: TcpListener, queue: Rc<Queue>) {
         }
         let accepted = counted(listener.accept().await.map_err(kernel_error));
         match accepted.and_then(|stream| Connection::prepare(&env, stream)) {
-            // Nobody takes what comes now.
+            // Nothing will use this connection.
             Ok(_) if queue.state.borrow().stopped => {}
             Ok(connection) => {
                 env.mark_reactor_turn();
@@ -127,33 +128,33 @@ async fn accept(env: GlommioEnv, listener: TcpListener, queue: Rc<Queue>) {
     queue.arrived.notify();
 }
 
-/// Whether another accept may succeed: the peer is gone already, or the machine is short of something for now.
+/// Whether another accept may succeed: the peer is gone already, or the machine temporarily lacks a resource.
 fn is_passing(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP))
 }
 
 /// A connected TCP stream, for the futures-io traits. One task reads, one task writes.
 ///
-/// A peer that answers at once keeps a reader supplied for ever, and protocol libraries know no slices. So a read gives the
-/// reactor its turn by itself when the slice is used up.
+/// A peer that answers at once can keep a reader busy forever, and protocol libraries know no slices. A read therefore gives
+/// the reactor a turn when the slice is used up.
 pub struct Connection {
     env: GlommioEnv,
     stream: TcpStream,
-    /// The last read found nothing: what comes next comes out of a turn of the reactor.
+    /// The last read found nothing: the next bytes come from a turn of the reactor.
     waiting: bool,
     /// Something was written since the last flush.
     written: bool,
     turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-/// Ends a connection from outside of the task that reads it.
+/// Ends a connection from outside the task that reads it.
 #[derive(Clone)]
 pub struct Closer {
     socket: Rc<OwnedFd>,
 }
 
 impl Closer {
-    /// Both directions end: a pending read completes with the end of the stream.
+    /// Ends both directions: a pending read completes with the end of the stream.
     pub fn close(&self) {
         shutdown(self.socket.as_fd(), Shutdown::Both);
     }
@@ -168,7 +169,7 @@ impl Connection {
     }
 
     fn prepare(env: &GlommioEnv, stream: TcpStream) -> io::Result<Connection> {
-        // Without it a small answer waits 40 ms for the peer's acknowledgement.
+        // Without it, a small write waits 40 ms for the peer's acknowledgement.
         stream.set_nodelay(true).map_err(kernel_error)?;
         // SAFETY: takes a descriptor that is open, and a flag. The library accepts without it.
         if unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
@@ -177,7 +178,7 @@ impl Connection {
         Ok(Connection { env: env.clone(), stream, waiting: false, written: false, turn: None })
     }
 
-    /// The other end.
+    /// The address of the peer.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr().map_err(kernel_error)
     }

@@ -1,6 +1,7 @@
-//! What the machine allows, asked before the executor library is touched: it panics where io_uring is forbidden.
+//! Checks what the machine allows before the executor library is used, because the library panics where io_uring is forbidden.
 //!
-//! Guarantees: nothing here panics, changes a setting or needs a privilege; each finding says what was seen and what helps.
+//! Guarantees: nothing here panics, changes a setting or needs a privilege. Each finding contains what was found and how to fix
+//! it.
 //!
 //! Does not print: the command line does.
 
@@ -9,45 +10,45 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// Locked memory that one executor asks for; the library refuses to start below it.
+/// Locked memory that one executor needs. The library refuses to start below it.
 const MEMLOCK_BYTES_PER_SHARD: u64 = 512 * 1024;
-/// Fewer open files than this run out with a few hundred tailed files.
+/// With fewer open files, a few hundred followed files use up all descriptors.
 const OPEN_FILES_ADVISED: u64 = 4096;
-/// One watch for each directory of a big machine, beside what desktop programs take.
+/// One watch for each directory of a large machine, in addition to those of desktop programs.
 const WATCHES_ADVISED: u64 = 8192;
-/// Oldest kernel with all operations that the executor uses.
+/// The oldest kernel with all operations that the executor uses.
 const KERNEL_OLDEST: (u32, u32) = (5, 8);
 
-/// Whether something is as it should be.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Nothing to do.
     Ok,
-    /// Runs, with a limit that may be met.
+    /// Works, but may reach a limit.
     Warning,
-    /// Does not run.
+    /// Does not work.
     Problem,
 }
 
-/// One thing looked at.
+/// The result of checking one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
+    /// What was checked.
     pub name: &'static str,
-    /// How it stands.
+    /// The result.
     pub state: State,
-    /// What was seen.
+    /// What was found.
     pub detail: String,
-    /// What to do; empty when nothing is.
+    /// What to do. Empty if nothing.
     pub fix: String,
 }
 
-/// What the machine allows.
+/// The results of all checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Everything looked at, in the order in which it matters.
+    /// All findings, in order of importance.
     pub findings: Vec<Finding>,
-    /// Cpus that this process may run on.
+    /// CPUs on which this process may run.
     pub cpus: Vec<usize>,
 }
 
@@ -68,13 +69,13 @@ impl Probe {
 /// Why the kernel refuses io_uring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The setting `kernel.io_uring_disabled` has this value, which forbids it to this process.
+    /// The setting `kernel.io_uring_disabled` has this value, which forbids io_uring for this process.
     Setting(u8),
     /// A seccomp filter: container runtimes forbid io_uring by default.
     Filter,
-    /// The kernel does not know it.
+    /// The kernel does not support it.
     Unknown,
-    /// Too little memory may be locked.
+    /// Too little memory can be locked.
     LockedMemory,
     /// Any other error number.
     Other(i32),
@@ -89,14 +90,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// What was seen.
+    /// What was found.
     pub fn detail(&self) -> String {
         match self.cause {
-            Cause::Setting(value) => format!("the setting kernel.io_uring_disabled is {value}"),
+            Cause::Setting(value) => format!("the setting kernel.io_uring_disabled = {value} forbids it"),
             Cause::Filter => "a seccomp filter forbids it (the default of Docker and containerd)".to_owned(),
-            Cause::Unknown => "this kernel does not have it, or a seccomp filter hides it".to_owned(),
+            Cause::Unknown => "this kernel does not support it, or a seccomp filter hides it".to_owned(),
             Cause::LockedMemory => {
-                format!("the limit of locked memory is below {} KiB a shard", MEMLOCK_BYTES_PER_SHARD / 1024)
+                format!("the limit of locked memory is below {} KiB per shard", MEMLOCK_BYTES_PER_SHARD / 1024)
             }
             Cause::Other(number) => io::Error::from_raw_os_error(number).to_string(),
         }
@@ -106,27 +107,29 @@ impl Refusal {
     pub fn fix(&self) -> String {
         let text = match self.cause {
             Cause::Setting(1) => {
-                "Run `sysctl kernel.io_uring_disabled=0`, or start it as root or in the group that kernel.io_uring_group names"
+                "Run `sysctl kernel.io_uring_disabled=0`, or start Tailwater as root or in the group of kernel.io_uring_group"
             }
             Cause::Setting(_) => "Run `sysctl kernel.io_uring_disabled=0` on the host",
             Cause::Filter => {
                 "Start the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
             }
             Cause::Unknown => "Use Linux 5.8 or newer, and in a container a seccomp profile that allows io_uring_setup",
-            Cause::LockedMemory => "Raise it: `LimitMEMLOCK=infinity` for systemd, `ulimit -l unlimited` in a shell",
+            Cause::LockedMemory => {
+                "Raise the limit: `LimitMEMLOCK=infinity` for systemd, `ulimit -l unlimited` in a shell"
+            }
             Cause::Other(_) => "See io_uring_setup(2) for this error",
         };
         text.to_owned()
     }
 }
 
-/// Whether this process may use io_uring. Makes a small ring and closes it.
+/// Whether this process may use io_uring. Creates a small ring and closes it.
 pub fn io_uring_allowed() -> Result<(), Refusal> {
     // The hard limit counts: starting raises the soft one to it.
     if limit(libc::RLIMIT_MEMLOCK).is_some_and(|(_, hard)| hard < MEMLOCK_BYTES_PER_SHARD) {
         return Err(Refusal { cause: Cause::LockedMemory });
     }
-    /// The size of `io_uring_params`; all of it zero asks for a ring without extras.
+    /// The size of `io_uring_params`. All zeros request a ring without extras.
     const PARAMETER_BYTES: usize = 120;
     let mut parameters = [0u64; PARAMETER_BYTES / 8];
     // SAFETY: the kernel reads and writes 120 bytes at the pointer, which is aligned for them.
@@ -140,7 +143,7 @@ pub fn io_uring_allowed() -> Result<(), Refusal> {
     Err(Refusal { cause: cause_of(number, read_number("/proc/sys/kernel/io_uring_disabled")) })
 }
 
-/// Why `io_uring_setup` answered `number`, with the setting as it stands (`None` on kernels without it).
+/// Why `io_uring_setup` returned `number`, given the current setting (`None` on kernels without it).
 fn cause_of(number: i32, setting: Option<u64>) -> Cause {
     match (number, setting) {
         (libc::EPERM, Some(value @ 1..=2)) => Cause::Setting(value as u8),
@@ -151,7 +154,7 @@ fn cause_of(number: i32, setting: Option<u64>) -> Cause {
     }
 }
 
-/// Looks at everything that `shards` executors need of this machine.
+/// Checks everything that `shards` executors need of this machine.
 pub fn probe(shards: usize) -> Probe {
     let cpus = allowed_cpus();
     let findings = vec![
@@ -167,7 +170,7 @@ pub fn probe(shards: usize) -> Probe {
     Probe { findings, cpus }
 }
 
-/// Cpus that this process may run on; a container or a service manager may forbid some. Empty if the kernel will not say.
+/// CPUs on which this process may run. A container or a service manager may forbid some. Empty if the kernel does not tell.
 pub fn allowed_cpus() -> Vec<usize> {
     // SAFETY: an all-zero set is a valid, empty set.
     let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -238,7 +241,7 @@ fn locked_memory(shards: u64) -> Finding {
         good_or(State::Warning, hard >= MEMLOCK_BYTES_PER_SHARD.saturating_mul(shards))
     };
     let need = MEMLOCK_BYTES_PER_SHARD / 1024;
-    finding("locked memory", state, format!("{} KiB allowed, {need} KiB a shard needed", hard / 1024), fix)
+    finding("locked memory", state, format!("{} KiB allowed, {need} KiB per shard needed", hard / 1024), fix)
 }
 
 fn processors(shards: usize, cpus: &[usize]) -> Finding {
@@ -260,7 +263,7 @@ fn open_files() -> Finding {
 
 fn inotify(name: &'static str, file: &str, advised: u64) -> Finding {
     let fix = format!(
-        "Run `sysctl fs.inotify.{file}={advised}`; without it new files are found by the rescan, a second late"
+        "Run `sysctl fs.inotify.{file}={advised}`; without it, the rescan finds new files up to a second later"
     );
     match read_number(&format!("/proc/sys/fs/inotify/{file}")) {
         Some(value) => {

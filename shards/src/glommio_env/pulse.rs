@@ -1,10 +1,10 @@
-//! The heartbeat of a shard, and the watchdog that kicks a shard whose heart has stopped.
+//! The heartbeat of a shard, and the watchdog that kicks a shard whose heartbeat has stopped.
 //!
-//! Guarantees: a shard that parks although a task could run is found and woken within about half a second while it is active,
-//! two while it is idle, four once it has been idle for a while; a kick to a shard that is merely slow does no harm; stalls and
-//! kicks are counted. An idle shard beats on whole seconds, where other housekeeping falls too.
+//! Guarantees: a shard that went to sleep although a task is ready is detected and woken within about half a second while it is
+//! active, two seconds while it is idle, and four after it has been idle for a while. A kick to a shard that is merely slow
+//! does no harm. Stalls and kicks are counted. An idle shard beats on whole seconds, together with other housekeeping.
 //!
-//! Does not end a shard that never comes back: what it holds is on disk, and only an operator knows how long is too long.
+//! Does not end a shard that never recovers: its data is on disk, and only an operator knows how long is too long.
 
 use super::system::{lock, monotonic};
 use super::{GlommioEnv, together};
@@ -22,37 +22,38 @@ const TICK_IDLE: Duration = Duration::from_secs(1);
 const TICK_QUIET: Duration = Duration::from_secs(2);
 /// A shard that was touched this recently counts as active.
 const ACTIVE_FOR: Duration = Duration::from_secs(1);
-/// A shard that was not touched for so long is not only idle but quiet.
+/// A shard that was not touched for this long is not only idle but quiet.
 const IDLE_FOR: Duration = Duration::from_secs(10);
 const WATCH_ACTIVE: Duration = Duration::from_millis(500);
 const WATCH_IDLE: Duration = Duration::from_secs(2);
 const WATCH_QUIET: Duration = Duration::from_secs(4);
-/// Between the first kicks of one stall. One kick nearly always suffices; later ones come at the pace of an active shard.
+/// The interval between the first kicks of one stall. One kick nearly always suffices. Later ones follow at the pace of an
+/// active shard.
 const WATCH_STALLED: Duration = Duration::from_millis(100);
 const KICKS_FAST: u32 = 10;
-/// Age of a beat that is a stall. Below the watch interval, so that one interval without a beat is enough.
+/// The age of a beat that counts as a stall. Below the watch interval, so that one interval without a beat is enough.
 const STALL_ACTIVE: Duration = Duration::from_millis(450);
 const STALL_IDLE: Duration = Duration::from_millis(1800);
 const STALL_QUIET: Duration = Duration::from_millis(3800);
-/// Each kick through the waker holds a reference of its task until the shard runs; their count is 15 bits wide.
+/// Each kick through the waker holds a reference to its task until the shard runs. The reference count has 15 bits.
 const KICKS_PER_STALL_MAX: u32 = 1000;
 
-/// What the watchdog knows of one shard, for metrics.
+/// What the watchdog knows about one shard, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct PulseReading {
     /// Ticks since the start.
     pub beats: u64,
     /// Times that the shard stopped beating.
     pub stalls: u64,
-    /// Kicks that the watchdog gave.
+    /// Kicks by the watchdog.
     pub kicks: u64,
-    /// Whether the shard has had nothing to do for a second.
+    /// Whether the shard has had no work for a second.
     pub idle: bool,
-    /// The shard's thread, zero before it runs.
+    /// The shard's thread id, zero before it runs.
     pub thread: i32,
 }
 
-/// How much a shard has to do: how often it beats, and how soon a missing beat is a stall.
+/// How busy a shard is: how often it beats, and how soon a missing beat is a stall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum Pace {
@@ -76,7 +77,7 @@ impl Pace {
         [Pace::Active, Pace::Idle, Pace::Quiet][usize::from(byte.min(Pace::Quiet as u8))]
     }
 
-    /// Until the beat that follows one at `now`.
+    /// Time until the beat after one at `now`.
     fn until_beat(self, now: Monotonic) -> Duration {
         match self {
             Pace::Active => TICK_ACTIVE,
@@ -102,7 +103,7 @@ impl Pace {
     }
 }
 
-/// The life sign of one shard, shared with the watchdog.
+/// The heartbeat of one shard, shared with the watchdog.
 pub(super) struct Pulse {
     beats: AtomicU64,
     stalls: AtomicU64,
@@ -138,7 +139,7 @@ impl Bell {
         self.changed.notify_one();
     }
 
-    /// Waits for a ring, at most for `timeout`, and clears it.
+    /// Waits for a ring, at most `timeout`, and clears it.
     fn wait(&self, timeout: Duration) {
         let waited = self.changed.wait_timeout_while(lock(&self.rung), timeout, |rung| !*rung);
         let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +187,7 @@ impl Pulse {
         }
     }
 
-    /// Beats until the shard ends, and tells `env` each time that the reactor has just turned.
+    /// Beats until the shard ends, and tells `env` each time the reactor has just had a turn.
     pub(super) async fn run_tick(&self, env: GlommioEnv) {
         while !self.ended.load(Ordering::Acquire) {
             self.beats.fetch_add(1, Ordering::Relaxed);
@@ -202,7 +203,7 @@ impl Pulse {
         }
     }
 
-    /// What the watchdog kicks. Being woken is all that it does.
+    /// The task that the watchdog kicks. It does nothing but wake up.
     pub(super) async fn run_kicked(&self) {
         poll_fn(|context| {
             *lock(&self.waker) = Some(context.waker().clone());
@@ -216,7 +217,7 @@ impl Pulse {
         *lock(&self.waker) = None;
     }
 
-    /// Names the thread that runs the shard: the calling one.
+    /// Registers the calling thread as the one that runs the shard.
     pub(super) fn begin(&self) {
         self.thread.store(super::system::thread_number(), Ordering::Relaxed);
     }
@@ -231,7 +232,7 @@ impl Pulse {
         }
     }
 
-    /// The shard ends: housekeeping stops, and the watchdog looks away.
+    /// The shard ends: housekeeping stops, and the watchdog ignores it.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.tick.notify();
@@ -239,7 +240,7 @@ impl Pulse {
     }
 }
 
-/// What the watchdog remembers of one shard between two looks.
+/// What the watchdog remembers of one shard between two checks.
 #[derive(Clone, Copy)]
 struct Look {
     beats: u64,
@@ -247,7 +248,7 @@ struct Look {
     kicks: u32,
 }
 
-/// The watchdog's life, until [`Bell::stop`].
+/// The watchdog's loop, until [`Bell::stop`].
 pub(super) fn watch(pulses: &[Arc<Pulse>], bell: &Bell) {
     let mut looks = vec![Look { beats: 0, since: monotonic(), kicks: 0 }; pulses.len()];
     while !bell.stopped.load(Ordering::Acquire) {
@@ -273,7 +274,7 @@ fn look_at(shard: usize, pulse: &Pulse, look: &mut Look) {
     if beats != look.beats || pulse.ended.load(Ordering::Acquire) {
         if look.kicks > 0 {
             let stalled_ms = now.since(look.since).as_millis() as u64;
-            tracing::warn!(shard, stalled_ms, kicks = look.kicks, "shard runs again");
+            tracing::warn!(shard, stalled_ms, kicks = look.kicks, "the shard is running again");
         }
         *look = Look { beats, since: now, kicks: 0 };
         return;
@@ -289,7 +290,11 @@ fn look_at(shard: usize, pulse: &Pulse, look: &mut Look) {
     if look.kicks == 0 {
         pulse.stalls.fetch_add(1, Ordering::Relaxed);
         let age_ms = age.as_millis() as u64;
-        tracing::warn!(shard, age_ms, "shard has not turned: starved of cpu, blocked, or parked too early; waking it");
+        tracing::warn!(
+            shard,
+            age_ms,
+            "shard has stopped responding: it is starved of CPU, blocked, or went to sleep too early; waking it"
+        );
     }
     look.kicks += 1;
     pulse.kick(look.kicks);

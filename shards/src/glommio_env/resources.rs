@@ -1,19 +1,19 @@
-//! How much of the machine this process may have.
+//! How much of the machine this process may use.
 //!
-//! Guarantees: the tightest limit that can be seen; none where none is set or none can be read. Changes nothing.
+//! Guarantees: reports the tightest visible limit. None if no limit is set or none can be read. Changes nothing.
 
 use super::probe::limit;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What this process may have; none where there is no limit.
+/// What this process may use. None means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resources {
-    /// Open files, as far as the limit can be raised.
+    /// Open files, up to which the limit can be raised.
     pub open_files: Option<u64>,
     /// Bytes of memory: those of the machine, or fewer in a control group.
     pub memory_bytes: Option<u64>,
-    /// Bytes of address space, which mapped files count against.
+    /// Bytes of address space. Mapped files count toward it.
     pub address_bytes: Option<u64>,
 }
 
@@ -32,8 +32,8 @@ pub fn resources() -> Resources {
     }
 }
 
-/// The files that may hold a limit of memory for the groups of `/proc/self/cgroup`: a group is held to the limits of those above it
-/// too. In a container the path is that of the host, and the root of what is mounted is the group itself.
+/// The files that may contain a memory limit for the groups in `/proc/self/cgroup`. A group is also subject to the limits of
+/// its parents. In a container, the path is that of the host, and the root of the mount is the group itself.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -52,7 +52,7 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The memory of the machine that `/proc/meminfo` says.
+/// The machine's memory according to `/proc/meminfo`.
 fn machine_bytes(text: &str) -> Option<u64> {
     let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?;
     kibibytes.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -1,9 +1,9 @@
-//! A byte stream on a descriptor that others may share, read through the ring: standard input.
+//! A byte stream on a descriptor that others may share, read through io_uring: standard input.
 //!
-//! Guarantees: works on pipes, terminals, sockets and regular files; never changes the flags of the descriptor, which the
-//! parent process may share; no byte is lost or read twice while the reads are not given up.
+//! Guarantees: works with pipes, terminals, sockets and regular files. Never changes the flags of the descriptor, which the
+//! parent process may share. No byte is lost or read twice, as long as the reads are not abandoned.
 //!
-//! Does not move the shared position of a regular file: it starts there and counts for itself.
+//! Does not move the shared position of a regular file: it starts there and then keeps its own position.
 
 use super::kernel_error;
 use crate::env::Stream;
@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
 use std::time::Duration;
 
-/// A descriptor made non-blocking by whoever shares it may answer `EAGAIN` instead of waiting.
+/// If another process that shares the descriptor made it non-blocking, a read may return `EAGAIN` instead of waiting.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// See the module.
@@ -24,14 +24,14 @@ pub struct DescriptorStream {
 }
 
 impl DescriptorStream {
-    /// Reads a duplicate of `source`, from where it stands. To be made and used on one shard.
+    /// Reads a duplicate of `source`, from its current position. Must be created and used on one shard.
     pub fn new(source: impl AsFd) -> io::Result<DescriptorStream> {
         let descriptor = source.as_fd().try_clone_to_owned()?;
         // SAFETY: takes a descriptor that is open, and moves nothing.
         let position = unsafe { libc::lseek(descriptor.as_raw_fd(), 0, libc::SEEK_CUR) };
         // SAFETY: the descriptor is open and owned; ownership goes to the new object.
         let file = unsafe { BufferedFile::from_raw_fd(descriptor.into_raw_fd()) };
-        // What cannot seek has no position; the kernel ignores the one that is passed.
+        // A stream that cannot seek has no position; the kernel ignores the one that is passed.
         Ok(DescriptorStream { file, position: u64::try_from(position).unwrap_or(0), seekable: position >= 0 })
     }
 }

@@ -1,8 +1,8 @@
-//! Clocks, random bits and the settings of the process that shards rely on.
+//! Clocks, random bits and process settings on which shards rely.
 //!
-//! Guarantees: the monotonic clock has one origin for all shards; settings are only ever widened within their hard limits.
+//! Guarantees: the monotonic clock has one origin for all shards. Limits are only ever raised, up to their hard limits.
 //!
-//! Does not keep state.
+//! Keeps no state.
 
 use crate::env::{Monotonic, Timestamp};
 use std::io;
@@ -13,7 +13,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Process-wide settings that the executors rely on. Repeating them is harmless.
+/// Process-wide settings on which the executors rely. Calling it again does no harm.
 pub(super) fn prepare_process() {
     const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
     // SAFETY: takes two numbers and touches no memory. A refusal only makes the first park slower.
@@ -21,12 +21,13 @@ pub(super) fn prepare_process() {
     raise(libc::RLIMIT_MEMLOCK);
 }
 
-/// Raises the limit of open files as far as this process may. Before the log is opened: all its segments are open files.
+/// Raises the limit of open files as far as this process may. Must be called before the WAL is opened, because all its segments
+/// are open files.
 pub fn raise_open_files() {
     raise(libc::RLIMIT_NOFILE);
 }
 
-/// Raises the soft limit to the hard one; a refusal leaves it as it is.
+/// Raises the soft limit to the hard one. If the system refuses, the limit stays unchanged.
 fn raise(resource: libc::__rlimit_resource_t) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the kernel to write and to read.
@@ -58,7 +59,7 @@ pub(super) fn wall() -> Timestamp {
     Timestamp(nanos.unwrap_or(i64::MAX))
 }
 
-/// Eight random bytes of the kernel.
+/// Eight random bytes from the kernel.
 pub(super) fn seed() -> io::Result<u64> {
     let mut bytes = [0u8; 8];
     // SAFETY: the pointer and the length describe `bytes`. Requests this small are never cut short.

@@ -1,18 +1,18 @@
-//! Directory watches on inotify, awaited through the ring.
+//! Directory watches with inotify, awaited through io_uring.
 //!
-//! Guarantees: an event of a directory that was removed before is not delivered; [`WatchKind::Gone`] comes once for a
-//! directory, and its number is void from then on; equal events in a row come once.
+//! Guarantees: no events are delivered for a directory whose watch was removed before. [`WatchKind::Gone`] is delivered once
+//! for a directory, and its number is invalid from then on. Consecutive equal events are delivered once.
 //!
-//! What is asked of the kernel, and why:
+//! The requested events, and why:
 //! - `CREATE`, `MOVED_TO`: a name appeared. A hard link counts as created.
-//! - `DELETE`, `MOVED_FROM`: a name went. A rename inside the directory gives both halves, in order.
-//! - `MODIFY`: bytes were written or cut. `CLOSE_WRITE` would come too late for a log that is never closed.
-//! - `DELETE_SELF`, `MOVE_SELF`: the directory no longer is what its path says.
-//! - `ONLYDIR`: a file in the directory's place is an error, not a watch.
-//! - Not `ATTRIB`: permissions and link counts of every rotation would come too; the rescan sees what they change.
-//! - Not `EXCL_UNLINK`: writes to a deleted file that is still open are news for who reads it.
+//! - `DELETE`, `MOVED_FROM`: a name disappeared. A rename inside the directory gives both halves, in order.
+//! - `MODIFY`: bytes were written, or the file was truncated. `CLOSE_WRITE` would come too late for a log that is never closed.
+//! - `DELETE_SELF`, `MOVE_SELF`: the directory is no longer at its path.
+//! - `ONLYDIR`: a file in place of the directory is an error, not a watch.
+//! - Not `ATTRIB`: it would also report permissions and link counts at every rotation. The rescan detects such changes.
+//! - Not `EXCL_UNLINK`: writes to a deleted file that is still open matter to its readers.
 //!
-//! Does not recurse and does not see what other machines write.
+//! Does not recurse, and does not see what other machines write.
 
 use super::kernel_error;
 use crate::env::{Watch, WatchEvent, WatchId, WatchKind};
@@ -30,9 +30,9 @@ use std::time::Duration;
 
 /// One read: about 2,000 events with names of usual length.
 const READ_BYTES: usize = 64 * 1024;
-/// Bytes of an event before its name: directory, mask, cookie, length of the name, four bytes each.
+/// Bytes of an event before its name: directory, mask, cookie and length of the name, four bytes each.
 const HEADER_BYTES: usize = 16;
-/// Old kernels hand `EAGAIN` back instead of waiting for the descriptor.
+/// Old kernels return `EAGAIN` instead of waiting for the descriptor.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// A set of watched directories.
@@ -45,7 +45,7 @@ pub struct DirectoryWatch {
 }
 
 impl DirectoryWatch {
-    /// A watch of nothing yet. To be made and used on one shard.
+    /// Creates an empty set. Must be created and used on one shard.
     pub(super) fn new() -> io::Result<DirectoryWatch> {
         let inotify = Inotify::init()?;
         let descriptor = inotify.as_fd().try_clone_to_owned()?;
@@ -119,7 +119,7 @@ impl Watch for DirectoryWatch {
     fn remove(&self, directory: WatchId) {
         let descriptor = self.live.borrow_mut().remove(&directory.0);
         if let Some(descriptor) = descriptor {
-            // The kernel forgets a directory that is gone by itself; then there is nothing left to remove.
+            // The kernel removes the watch of a deleted directory by itself; then there is nothing left to remove.
             let _ = self.watches.borrow_mut().remove(descriptor);
         }
     }

@@ -1,6 +1,6 @@
-//! What an intake says of a log that fills up: who is behind, and what is dropped for it.
+//! Log messages of an intake about a WAL that fills up: which outputs are behind, and what is dropped because of it.
 //!
-//! Guarantees: bounded, however long it lasts. Drops nothing itself.
+//! Guarantees: the number of messages is bounded, however long it lasts. Drops nothing itself.
 
 use super::Intake;
 use crate::counters::Discard;
@@ -8,19 +8,19 @@ use crate::env::Env;
 use crate::spell::News;
 
 impl<E: Env> Intake<E> {
-    /// Says that the log is full and which outputs hold its oldest segment.
+    /// Reports that the log is full and which outputs hold its oldest segment.
     pub(super) fn tell_of_full_log(&self) {
         let log = self.keeper.log();
         let behind = names(log.holders().iter().map(|name| &**name));
         tracing::warn!(
             log = log.id().0,
             outputs = %behind,
-            "the write-ahead log is full of what these outputs have not delivered: intake waits and inputs are not read; see why they are \
-             behind, or raise wal.max_bytes"
+            "the write-ahead log is full of events that these outputs have not delivered: the intake waits and inputs are not read; \
+             find out why the outputs are behind, or raise wal.max_bytes"
         );
     }
 
-    /// Says when outputs with the policy `sample` begin to lose events, and each minute and at its end how many it were.
+    /// Reports when outputs with the policy `sample` begin to lose events, every minute how many were lost, and when it ends.
     pub(super) fn tell_of_sampling(&mut self) {
         if self.sampled_outputs == 0 {
             return;
@@ -40,15 +40,23 @@ impl<E: Env> Intake<E> {
                     outputs = %sampled,
                     behind = %behind,
                     when_full = "sample",
-                    "the write-ahead log is three quarters full: of ten frames of events for these outputs nine are dropped; see why the \
-                     outputs that are behind are, or raise wal.max_bytes"
+                    "the write-ahead log is three quarters full: nine of ten frames of events for these outputs are dropped; find out why \
+                     outputs are behind, or raise wal.max_bytes"
                 );
             }
             News::Lasts(events) => {
-                tracing::info!(log, events, "events were dropped for a log that fills up, and more may be")
+                tracing::info!(
+                    log,
+                    events,
+                    "events were dropped because the write-ahead log fills up, and more may follow"
+                )
             }
             News::Over(events) => {
-                tracing::info!(log, events, "no event was dropped for a log that fills up for a minute")
+                tracing::info!(
+                    log,
+                    events,
+                    "no events have been dropped because of a write-ahead log that fills up for a minute"
+                )
             }
         }
     }

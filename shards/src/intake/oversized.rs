@@ -1,7 +1,7 @@
-//! Events whose lines no segment of the log can hold: they become dead letters, and the rest of their group is appended.
+//! Events whose lines fit in no segment of the WAL: they become dead letters, and the rest of their group is appended.
 //!
 //! Guarantees: each is in the dead letter queue, or counted as dropped by its policy, before its group is appended. The whole
-//! intake waits meanwhile: settings that are accepted have no such lines unless a snapshot takes most of its share.
+//! intake waits during that time: accepted settings produce no such lines, unless a snapshot uses most of its share.
 
 use super::Intake;
 use crate::dlq::{ComponentKind, DeadLetter, Letters};
@@ -12,7 +12,7 @@ use crate::wal::WalError;
 use crate::wal::builder::Group;
 
 impl<E: Env> Intake<E> {
-    /// Makes dead letters of events that no segment of the log can hold.
+    /// Creates dead letters for events that fit in no segment of the WAL.
     pub(super) async fn shed_large(&self, group: &mut Group, error: &WalError) -> Result<(), ()> {
         let (reason, now) = (error.to_string(), self.env.wall());
         let longest = line_bytes_fitting(self.keeper.segment_bytes());
@@ -50,11 +50,11 @@ impl<E: Env> Intake<E> {
             path.count_oversized(number, kept.stored, kept.dropped);
         }
         if all == 0 {
-            // Without a long line there is nothing that could be left out.
+            // Without a long line, there is nothing that could be omitted.
             self.stop.fail(reason);
             return Err(());
         }
-        tracing::warn!(events = all, %reason, "events that the log cannot hold are dead letters now: raise wal.segment_bytes");
+        tracing::warn!(events = all, %reason, "events that do not fit in the write-ahead log are now dead letters: raise wal.segment_bytes");
         Ok(())
     }
 }

@@ -1,8 +1,7 @@
-//! Owed: ranges of batches that were dropped at their sender's wish, and that are still to be recorded.
+//! Owed ranges: ranges of batches that were dropped at the sender's request and still have to be recorded.
 //!
-//! Guarantees: a range is recorded after every batch of its lane that came before it and before any that comes after; ranges that
-//! follow each other become one, so that what is owed does not grow with every batch that is dropped. Does not decide what is
-//! dropped: the senders ask.
+//! Guarantees: a range is recorded after every earlier batch of its lane and before any later one. Consecutive ranges are
+//! merged, so that the owed ranges do not grow with every dropped batch. Does not decide what is dropped: the senders ask.
 
 use super::{Intake, introduces};
 use crate::batch::SourceRange;
@@ -13,12 +12,12 @@ use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
 use std::collections::BTreeMap;
 
-/// Ranges of dropped batches that wait for room in the log. Those of a source that is spread over shards never meet, so there
-/// is one for each batch; with so many nothing more is dropped, and the lane stops its reader.
+/// Maximum number of ranges of dropped batches that wait for space in the log. Ranges of a spread source are never adjacent, so
+/// there is one for each batch. When the maximum is reached, nothing more is dropped, and the lane stops its reader.
 pub(crate) const OWED_MAX: usize = 1024;
 
 impl<E: Env> Intake<E> {
-    /// Drops from a lane what its policy says, while nothing is taken out of it.
+    /// Drops from a lane what its policy requires while nothing is received from it.
     pub(super) fn drop_oldest_of(&mut self, lane: usize) {
         while self.owed.len() < OWED_MAX
             && let Some(dropped) = self.lanes[lane].receiver.drop_oldest()
@@ -27,8 +26,8 @@ impl<E: Env> Intake<E> {
         }
     }
 
-    /// Keeps a dropped range until the log has room, merged with the one before it of its source: a log that stays full must
-    /// not make the queue grow with every batch that is dropped.
+    /// Keeps a dropped range until the log has space, merged with the previous range of its source: a log that stays full must
+    /// not make the queue grow with every dropped batch.
     fn owe(&mut self, lane: usize, dropped: Dropped) {
         let same = self.owed.iter_mut().rfind(|(at, earlier)| *at == lane && earlier.source.key == dropped.source.key);
         if let Some((_, earlier)) = same.filter(|(_, earlier)| earlier.is_followed_by(&dropped)) {
@@ -40,8 +39,8 @@ impl<E: Env> Intake<E> {
         self.keeper.count_owed(self.owed.len());
     }
 
-    /// Records what is owed of lanes whose earlier batches are all appended; whether there was such. Merged ranges are out of the
-    /// order of their tickets, so tickets go back when all of the lane are recorded.
+    /// Records the owed ranges of lanes whose earlier batches are all appended. Returns whether there were any. Merged ranges
+    /// are not in the order of their tickets, so tickets are returned when all of the lane are recorded.
     pub(super) async fn record_owed(&mut self) -> Result<bool, ()> {
         if self.owed.is_empty() {
             return Ok(false);
@@ -57,7 +56,7 @@ impl<E: Env> Intake<E> {
         }
         self.keeper.count_owed(self.owed.len());
         for (lane, ticket) in &tickets {
-            // Those of its lane that came before may wait.
+            // Earlier ranges of its lane may be waiting.
             self.withheld[*lane].pass(*ticket);
             self.acknowledge(*lane);
         }

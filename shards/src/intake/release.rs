@@ -1,8 +1,8 @@
-//! Release: lines that processors have yet to make, and positions that wait for them.
+//! Release: lines that processors still have to produce, and positions that wait for them.
 //!
-//! Guarantees: a position is recorded with the lines that hold its events or behind them, never in front; what a processor does not hold any more is
-//! recorded although other events of the input are still held; the last lines are made before the end. Does not know what
-//! waits for which lines: the processor says so.
+//! Guarantees: a position is recorded with the lines that contain its events or after them, never before. What a processor no
+//! longer holds is recorded although other events of the input are still held. The last lines are produced before the shutdown.
+//! Does not know which positions wait for which lines: the processor reports it.
 
 use super::yard::Slot;
 use super::{Intake, introduces, says_something};
@@ -12,24 +12,24 @@ use crate::wal::builder::Group;
 use crate::wal::frame::FrameKind;
 use crate::withheld::Account;
 
-/// Ranges that are recorded together once they are no longer withheld.
+/// Maximum number of ranges that are recorded together when they are no longer withheld.
 const RANGES_A_GROUP: usize = 16;
 
-/// What an input has going on.
+/// The state of an input.
 #[derive(Default)]
 pub(super) struct PathState {
     /// Its lanes.
     pub lanes: Vec<usize>,
-    /// Where its lines that were due wait: with its only lane, whose order they keep; in a yard of their own if there are
-    /// several, which have no order.
+    /// Where its due lines wait: with its only lane, whose order they keep, or in a separate yard if there are several lanes,
+    /// which have no common order.
     pub yard: Option<usize>,
-    /// Its lines are being made, all of them if it says so: no batch goes in between.
+    /// Its lines are being produced; all of them if true. No batch may be processed in between.
     making: Option<bool>,
-    /// What the processor said when it was looked at last.
+    /// What the processor reported at the last check.
     let_go: u64,
-    /// For each of its lanes: how many groups have to leave the yards before what is marked can be recorded.
+    /// For each of its lanes: how many groups must leave the yards before the marked positions can be recorded.
     barriers: Vec<Option<Barrier>>,
-    /// Something may have been let go of since what waits was marked.
+    /// The processor may have released something since the waiting positions were marked.
     stale: bool,
 }
 
@@ -40,13 +40,13 @@ struct Barrier {
 }
 
 impl PathState {
-    /// Whether a batch may be worked on.
+    /// Whether a batch may be processed.
     pub fn is_idle(&self) -> bool {
         self.making.is_none()
     }
 }
 
-/// The states of the paths that these lanes have, and how many yards there are.
+/// The states of the paths of these lanes, and the number of yards.
 pub(super) fn states(lanes: &[usize], paths: usize) -> (Vec<PathState>, usize) {
     let mut yards = lanes.len();
     let state = |path: usize| {
@@ -72,7 +72,7 @@ impl<E: Env> Intake<E> {
         of_lane.or_else(|| self.states.iter().position(|state| state.yard == Some(yard))).unwrap_or_default()
     }
 
-    /// Appends the lines that processors have due, or all that they have if it is the last time.
+    /// Appends the lines that processors have due, or all their lines if it is the last time.
     pub(super) async fn tick(&mut self, last: bool) -> Result<(), ()> {
         for path in 0..self.paths.len() {
             let (due, state) = (self.paths[path].due(), &self.states[path]);
@@ -91,7 +91,7 @@ impl<E: Env> Intake<E> {
         Ok(())
     }
 
-    /// Appends the lines that the processor of a path has due, or all that it has, and records what it does not hold any more.
+    /// Appends the lines that the processor of a path has due, or all its lines, and records what it no longer holds.
     pub(super) async fn make(&mut self, path: usize, last: bool) -> Result<(), ()> {
         let Some(yard) = self.states[path].yard else { return Ok(()) };
         let now = self.env.wall();
@@ -114,7 +114,7 @@ impl<E: Env> Intake<E> {
             if made {
                 self.look(path, &mut slot.group).await?;
             }
-            // Unless what was let go of took them along.
+            // Unless the released ranges have already been appended with them.
             if slot.has_events() {
                 self.append(&mut slot.group).await?;
             }
@@ -126,7 +126,8 @@ impl<E: Env> Intake<E> {
         Ok(())
     }
 
-    /// A processor that was to make all lines and holds on to events breaks its contract: what it holds stays unrecorded.
+    /// A processor that keeps holding events although it had to produce all lines violates its contract: these positions stay
+    /// unrecorded.
     fn check_breach(&mut self, path: usize) {
         let processor = &self.paths[path];
         for lane in &self.states[path].lanes {
@@ -134,14 +135,14 @@ impl<E: Env> Intake<E> {
             self.lanes[*lane].receiver.count_breach();
             tracing::error!(
                 component_id = %source.input, component_kind = "input", source = %String::from_utf8_lossy(&source.name),
-                "a processor holds on to events although it was to make all of its lines: they are not recorded as read, and \
-                 come again after a restart"
+                "a processor keeps holding events although it had to produce all of its lines: they are not recorded as read, and \
+                 are read again after a restart"
             );
         }
     }
 
-    /// Decides about the position of a batch whose group is about to be appended: whether it is recorded with it. If not it waits,
-    /// and what can be let go of its source is in the ranges to be recorded.
+    /// Decides whether the position of a batch is recorded with its group, which is about to be appended. If not, the position
+    /// waits, and what can be released of its source is added to the ranges to be recorded.
     pub(super) fn withhold(&mut self, lane: usize, account: &Account, held: Option<u64>) -> bool {
         let (withheld, key) = (&mut self.withheld[lane], account.source.key);
         if held.is_none_or(|held| held >= account.range.to) && !withheld.has(key) {
@@ -150,22 +151,22 @@ impl<E: Env> Intake<E> {
         }
         withheld.add(account);
         let state = &mut self.states[self.lanes[lane].path];
-        // Lines of its source that were due may still wait elsewhere.
+        // Due lines of its source may still wait in another yard.
         if state.yard.is_none_or(|yard| yard == lane || self.yards[yard].is_empty()) {
             state.stale |= withheld.take_of(key, held, RANGES_A_GROUP, &mut self.ranges);
         }
         false
     }
 
-    /// Looks again at what waits if the processor says that it has let go of something.
+    /// Checks the waiting positions again if the processor reports that it has released something.
     pub(super) async fn look_if_let_go(&mut self, path: usize) -> Result<(), ()> {
         let (let_go, state) = (self.paths[path].let_go(), &mut self.states[path]);
         let changed = std::mem::replace(&mut state.let_go, let_go) != let_go;
         if changed || state.stale { self.look(path, &mut Group::new()).await } else { Ok(()) }
     }
 
-    /// Asks the processor what it still holds of all that waits, and records the rest together with `group`, which holds its latest
-    /// lines: at once, or when the groups that wait now for dead letters have been appended.
+    /// Asks the processor what it still holds of everything that waits, and records the rest together with `group`, which
+    /// contains its latest lines: at once, or when the groups that now wait for dead letters have been appended.
     pub(super) async fn look(&mut self, path: usize, group: &mut Group) -> Result<(), ()> {
         self.states[path].stale = false;
         let Some(made) = self.states[path].yard else { return Ok(()) };
@@ -187,7 +188,7 @@ impl<E: Env> Intake<E> {
                     self.states[path].barriers[at] = None;
                     self.release(lane, group).await?;
                 }
-                // Once more: what was marked is from then, and now there may be more.
+                // Checks again: the marks are old, and more may be free now.
                 let processor = &self.paths[path];
                 if !self.withheld[lane].mark(|key| processor.held_from(key)) {
                     break;
@@ -199,7 +200,7 @@ impl<E: Env> Intake<E> {
         Ok(())
     }
 
-    /// Appends the group together with the ranges that are free; with more of them, further groups.
+    /// Appends the group together with the ranges that are free. If there are more, they follow in further groups.
     async fn release(&mut self, lane: usize, group: &mut Group) -> Result<(), ()> {
         loop {
             let more = self.withheld[lane].take_free(RANGES_A_GROUP, &mut self.ranges);
@@ -230,7 +231,7 @@ impl<E: Env> Intake<E> {
         }
     }
 
-    /// Gives back the tickets of a lane whose batches are all appended, once that is durable.
+    /// Returns the tickets of a lane whose batches are all appended, as soon as that is durable.
     pub(super) fn acknowledge(&mut self, lane: usize) {
         if let Some(ticket) = self.withheld[lane].take_ticket() {
             self.keeper.acknowledge_later(self.appended, lane, ticket);

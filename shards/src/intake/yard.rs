@@ -1,8 +1,8 @@
-//! Yard: where the groups of one lane wait for their dead letters to be durable, in the order in which they are to be appended.
+//! Yard: where the groups of one lane wait until their dead letters are durable, in the order in which they are to be appended.
 //!
-//! Guarantees: groups leave in the order in which they came (invariant E3); what waits is bounded by count and by bytes (invariant
-//! E4), the group that was made last may lie beyond; buffers are used again, so that in steady state none is allocated for a
-//! batch. Does not append and does not wait: the intake does.
+//! Guarantees: groups leave in the order in which they arrived (invariant E3). The waiting groups are limited by number and by
+//! bytes (invariant E4); only the last group may exceed the limit. Buffers are reused, so that in steady state none is
+//! allocated for a batch. Does not append and does not wait: the intake does.
 
 use crate::dlq::Parcel;
 use crate::limits::{PARKED_BATCHES_MAX, PARKED_BYTES_MAX};
@@ -12,13 +12,13 @@ use crate::withheld::Account;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// The batch that a group was made of.
+/// The batch from which a group was made.
 pub(super) struct Origin {
-    /// What it accounts for.
+    /// Which range it covers.
     pub account: Account,
-    /// From where on the processor held events of its source when it had the batch.
+    /// From which position the processor held events of its source when it received the batch.
     pub held: Option<u64>,
-    /// Outputs that lose its events, since the log fills up.
+    /// Outputs that lose its events because the log fills up.
     pub skipped: u64,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Slot {
     pub group: Group,
     pub parcel: Rc<Parcel>,
     pub counts: Counts,
-    /// None if the group holds lines that were due.
+    /// None if the group contains due lines.
     pub origin: Option<Origin>,
     bytes: usize,
 }
@@ -58,13 +58,13 @@ pub(super) struct Yard {
     bytes: usize,
     spare: Vec<Slot>,
     spare_bytes: usize,
-    /// Groups that came in and that left, ever.
+    /// Total number of groups that entered and that left.
     entered: u64,
     left: u64,
 }
 
 impl Yard {
-    /// An empty one, for a log with segments of this size.
+    /// An empty yard, for a log with segments of this size.
     pub fn for_segments(segment_bytes: u64) -> Yard {
         let (waiting, spare) = (VecDeque::new(), Vec::new());
         Yard { segment_bytes, waiting, bytes: 0, spare, spare_bytes: 0, entered: 0, left: 0 }
@@ -78,12 +78,12 @@ impl Yard {
         self.waiting.len() < PARKED_BATCHES_MAX && self.bytes < PARKED_BYTES_MAX
     }
 
-    /// Groups that wait, and their bytes.
+    /// Number of waiting groups, and their bytes.
     pub fn holding(&self) -> (usize, usize) {
         (self.waiting.len(), self.bytes)
     }
 
-    /// Groups that came in, ever: with [`Yard::left`] it tells when those of now have left.
+    /// Total number of groups that entered. Together with [`Yard::left`], it tells when all current groups have left.
     pub fn entered(&self) -> u64 {
         self.entered
     }
@@ -101,7 +101,7 @@ impl Yard {
         slot
     }
 
-    /// Takes a slot that is not needed any more.
+    /// Returns a slot that is no longer needed.
     pub fn put_back(&mut self, mut slot: Slot) {
         slot.reset();
         slot.bytes = slot.capacity();
@@ -111,7 +111,7 @@ impl Yard {
         }
     }
 
-    /// Takes a group that has to wait.
+    /// Adds a group that must wait.
     pub fn enter(&mut self, mut slot: Slot) {
         slot.bytes = slot.group.bytes() + slot.parcel.weight();
         self.bytes += slot.bytes;
@@ -119,7 +119,7 @@ impl Yard {
         self.waiting.push_back(slot);
     }
 
-    /// The first group, if it need not wait any more.
+    /// Removes and returns the first group, if it no longer has to wait.
     pub fn leave(&mut self) -> Option<Slot> {
         let slot = self.waiting.pop_front_if(|slot| slot.parcel.is_settled())?;
         self.bytes -= slot.bytes;

@@ -1,7 +1,7 @@
-//! The intake's end of a lane: takes batches, drops the oldest when asked to, sends used ones home and acknowledges tickets.
+//! The intake's end of a lane: receives batches, drops the oldest when asked to, returns used ones and acknowledges tickets.
 //!
-//! Guarantees: batches come in the order in which they were sent; returning one never fails. Does not decide what is dropped: the
-//! sender asks.
+//! Guarantees: batches arrive in the order in which they were sent. Returning one never fails. Does not decide what is dropped:
+//! the sender asks.
 
 use super::Shared;
 use crate::batch::{Batch, Source, SourceRange};
@@ -29,17 +29,17 @@ impl LaneReceiver {
         Some(batch)
     }
 
-    /// Counts the events of a batch as taken: they are about to be in the log.
+    /// Counts the events of a batch as received: they are about to be written to the log.
     pub fn count_taken(&self, events: u64) {
         self.shared.counters.taken_events.add(events);
     }
 
-    /// Counts a breach of the contract by the input's processor.
+    /// Counts a contract violation by the input's processor.
     pub fn count_breach(&self) {
         self.shared.counters.breaches.add(1);
     }
 
-    /// Drops the oldest batch if the sender asks for it. Its range still has to be recorded, after all earlier tickets.
+    /// Drops the oldest batch if the sender requests it. Its range must still be recorded, after all earlier tickets.
     pub fn drop_oldest(&mut self) -> Option<Dropped> {
         if self.shared.drop_asked.load(Ordering::Acquire) <= self.shared.counters.dropped_bytes.get() {
             return None;
@@ -63,7 +63,7 @@ impl LaneReceiver {
         Some(dropped)
     }
 
-    /// Sends a batch home, to be used again.
+    /// Returns a batch to the sender for reuse.
     pub fn give_back(&mut self, batch: Box<Batch>) {
         let bytes = batch.chunk.capacity() as u64;
         let refused = self.home.push(batch);
@@ -84,7 +84,7 @@ impl LaneReceiver {
         }
     }
 
-    /// Counts dead letters of the input, and those for which there was no room.
+    /// Counts dead letters of the input, and those for which there was no space.
     pub fn count_dead_letters(&self, kept: u64, dropped: u64) {
         let counters = &self.shared.counters;
         counters.dead_lettered_events.add(kept);
@@ -96,23 +96,23 @@ impl LaneReceiver {
         LaneAcknowledger(self.shared.clone())
     }
 
-    /// Whether the sender waits until everything is durable; the next time only if it still does.
+    /// Whether the sender waits until everything is durable. Returns true again only if the sender asks again.
     pub fn take_settle_asked(&self) -> bool {
         self.shared.settle_asked.load(Ordering::Relaxed) && self.shared.settle_asked.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether the sender has ended and nothing is left.
+    /// Whether the sender has ended and no batch is left.
     pub fn is_finished(&mut self) -> bool {
-        // The flag before the ring: a batch sent just before the end is then seen.
+        // The flag must be read before the ring, so that a batch sent just before the end is seen.
         self.shared.finished.load(Ordering::Acquire) && self.forward.is_empty()
     }
 }
 
-/// Acknowledges the tickets of one lane; only from the receiver's shard.
+/// Acknowledges the tickets of one lane. Only for the receiver's shard.
 pub struct LaneAcknowledger(Arc<Shared>);
 
 impl LaneAcknowledger {
-    /// Says that every ticket up to this one is durable, as the sync policy defines it.
+    /// Records that every ticket up to this one is durable, as the sync policy defines it.
     pub fn acknowledge(&self, ticket: u64) {
         if self.0.acknowledged.load(Ordering::Relaxed) < ticket {
             self.0.acknowledged.store(ticket, Ordering::Release);
@@ -120,8 +120,8 @@ impl LaneAcknowledger {
         }
     }
 
-    /// Says that a ticket may be acknowledged before it would survive a loss of power: what does is said by
-    /// [`LaneAcknowledger::harden`] from now on. Before any ticket is acknowledged.
+    /// Records that a ticket may be acknowledged before it would survive a power loss. [`LaneAcknowledger::harden`] then
+    /// reports which tickets would survive. Must be called before any ticket is acknowledged.
     pub fn acknowledges_early(&self) {
         self.0.early.store(true, Ordering::Relaxed);
     }
@@ -131,17 +131,17 @@ impl LaneAcknowledger {
         self.0.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Says that every ticket up to this one survives a loss of power.
+    /// Records that every ticket up to this one survives a power loss.
     pub fn harden(&self, ticket: u64) {
         self.0.hardened.store(ticket, Ordering::Release);
     }
 }
 
-/// What is left of a batch that was dropped on the sender's request.
+/// What remains of a batch that was dropped at the sender's request.
 pub struct Dropped {
-    /// Where it came from.
+    /// Its source.
     pub source: Arc<Source>,
-    /// The bytes it accounted for.
+    /// The bytes that it covered.
     pub range: SourceRange,
     /// What was settled of its source when it was sent.
     pub settled: SourceRange,
@@ -154,7 +154,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Whether `next` continues this range, so that one record says both.
+    /// Whether `next` continues this range, so that one record covers both.
     pub fn is_followed_by(&self, next: &Dropped) -> bool {
         !self.gone && (self.range.to == next.range.from || !next.source.repeatable)
     }

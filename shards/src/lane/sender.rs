@@ -1,7 +1,7 @@
-//! The input's end of a lane: empty batches, sending, and the policy of a full lane.
+//! The input's end of a lane: provides empty batches, sends, and applies the policy of a full lane.
 //!
-//! Guarantees: no more batches are made than a lane may have; what a policy drops is counted, and its range is owed until it is
-//! on its way. Does not wait for durability unless asked to.
+//! Guarantees: no more batches are created than a lane may have. What a policy drops is counted, and its range is owed until it
+//! has been sent. Does not wait for durability unless asked to.
 
 use super::{LaneOptions, SAMPLE_KEEPS_ONE_IN, Shared, WhenFull};
 use crate::batch::{Batch, Source, SourceKey, SourceRange};
@@ -13,9 +13,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A range on its way, or in a log that could lose it yet.
+/// A range in transit, or in a log that could still lose it.
 pub struct Sent {
-    /// The ticket that it went with.
+    /// Its ticket.
     pub ticket: u64,
     /// The source.
     pub source: SourceKey,
@@ -23,21 +23,21 @@ pub struct Sent {
     pub range: SourceRange,
 }
 
-/// The input's end. Used by the tasks of one shard; no borrow outlives a call's synchronous part.
+/// The input's end. Used by the tasks of one shard. No borrow outlives the synchronous part of a call.
 pub struct LaneSender {
     forward: RefCell<Producer<Box<Batch>>>,
     home: RefCell<Consumer<Box<Batch>>>,
-    #[expect(clippy::vec_box, reason = "a batch travels in its box, which is kept with it")]
+    #[expect(clippy::vec_box, reason = "a batch is sent in its box, which is reused with it")]
     spare: RefCell<Vec<Box<Batch>>>,
-    /// Ranges of dropped batches that still have to be recorded; merged per source, so bounded by the sources in one burst.
+    /// Ranges of dropped batches that still have to be recorded. Merged per source, so limited by the number of sources in one
+    /// burst.
     owed: RefCell<VecDeque<Box<Batch>>>,
-    /// Batches that exist, large ones apart.
+    /// Existing batches, not counting large ones.
     pub(super) made: Cell<usize>,
     large_out: Cell<usize>,
     ticket: Cell<u64>,
     sampled: Cell<usize>,
-    /// Ranges of sources that can be read again which are not known to be durable, in the order of their tickets; only where they
-    /// are asked for.
+    /// Ranges of repeatable sources that are not known to be durable, in the order of their tickets. Kept only if requested.
     in_flight: RefCell<VecDeque<Sent>>,
     tracks: Cell<bool>,
     options: LaneOptions,
@@ -70,10 +70,10 @@ impl LaneSender {
         }
     }
 
-    /// An empty batch of [`CHUNK_BYTES`] for `source`; waits until one comes home when all are out.
+    /// An empty batch of [`CHUNK_BYTES`] for `source`. If all batches are in use, waits until one is returned.
     pub async fn batch(&self, source: &Arc<Source>) -> Box<Batch> {
         loop {
-            // What is owed holds batches, and nobody else sends it while the input waits here.
+            // Owed ranges hold batches, and nothing else sends them while the input waits here.
             self.settle();
             if let Some(batch) = self.try_batch(source) {
                 return batch;
@@ -97,7 +97,7 @@ impl LaneSender {
         Some(Box::new(Batch::new(CHUNK_BYTES, source.clone())))
     }
 
-    /// An empty batch of `bytes` for a line that no ordinary chunk holds. At most [`LANE_LARGE_BATCHES`] exist at a time.
+    /// An empty batch of `bytes` for a line that fits in no ordinary chunk. At most [`LANE_LARGE_BATCHES`] exist at a time.
     pub async fn large_batch(&self, source: &Arc<Source>, bytes: usize) -> Box<Batch> {
         loop {
             self.settle();
@@ -109,7 +109,7 @@ impl LaneSender {
         }
     }
 
-    /// Gives back a batch that is not sent.
+    /// Returns a batch that is not sent.
     pub fn put_back(&self, batch: Box<Batch>) {
         if batch.chunk.capacity() > CHUNK_BYTES {
             self.large_out.set(self.large_out.get() - 1);
@@ -118,7 +118,7 @@ impl LaneSender {
         }
     }
 
-    /// Sends a batch; a full lane applies its policy. Returns the batch's ticket, or none when its events were dropped.
+    /// Sends a batch. A full lane applies its policy. Returns the batch's ticket, or none if its events were dropped.
     pub async fn send(&self, mut batch: Box<Batch>) -> Option<u64> {
         self.counters.received_events.add(batch.events.len() as u64);
         self.counters.received_bytes.add(batch.range.to.saturating_sub(batch.range.from));
@@ -143,14 +143,14 @@ impl LaneSender {
             self.settle();
         }
         if self.options.when_full == WhenFull::DropOldest {
-            // There is room now, however it came: nothing more has to be dropped for this batch.
+            // There is space now, whatever freed it: nothing more must be dropped for this batch.
             let dropped = self.shared.counters.dropped_bytes.get();
             self.shared.drop_asked.fetch_min(dropped, Ordering::AcqRel);
         }
         Some(self.push(batch))
     }
 
-    /// Sends what is still owed of dropped batches, if there is room. An input calls it when it is idle and before it ends.
+    /// Sends owed ranges of dropped batches, if there is space. An input calls it when it is idle and before it ends.
     pub fn settle(&self) {
         loop {
             self.collect();
@@ -163,7 +163,7 @@ impl LaneSender {
         }
     }
 
-    /// Sends a batch without events, which `fill` makes, if there is room for it at once; whether there was.
+    /// Sends a batch without events, filled by `fill`, if there is space for it at once. Returns whether there was.
     pub fn try_tell(&self, source: &Arc<Source>, fill: impl FnOnce(&mut Batch)) -> bool {
         self.settle();
         if self.owes() || !self.has_room(CHUNK_BYTES as u64) {
@@ -175,12 +175,12 @@ impl LaneSender {
         true
     }
 
-    /// Keeps what is sent from now on, for [`LaneSender::take_durable`].
+    /// Starts recording what is sent, for [`LaneSender::take_durable`].
     pub fn track(&self) {
         self.tracks.set(true);
     }
 
-    /// Takes what a loss of power would not take back out of what is in flight.
+    /// Removes from the ranges in flight those that a power loss can no longer remove.
     pub fn take_durable(&self, mut take: impl FnMut(&Sent)) {
         let mut in_flight = self.in_flight.borrow_mut();
         if in_flight.is_empty() {
@@ -192,13 +192,13 @@ impl LaneSender {
         }
     }
 
-    /// Looks at what is in flight.
+    /// Calls `look` with the ranges in flight.
     pub fn with_in_flight(&self, look: impl FnOnce(&VecDeque<Sent>)) {
         look(&self.in_flight.borrow());
     }
 
-    /// Counts the batches anew after a plugin has died with some in its hands. Only when everything that was sent is settled:
-    /// what is not at home then is gone.
+    /// Counts the batches again after a plugin died while holding some. Call only when everything that was sent is settled:
+    /// batches that have not been returned by then are lost.
     pub fn recount(&self) {
         self.collect();
         self.made.set(self.spare.borrow().len());
@@ -206,29 +206,29 @@ impl LaneSender {
         self.large_out.set(0);
     }
 
-    /// Whether ranges of dropped batches wait to be recorded.
+    /// Whether ranges of dropped batches still have to be recorded.
     pub fn owes(&self) -> bool {
         !self.owed.borrow().is_empty()
     }
 
-    /// Says that nothing more is sent.
+    /// Records that nothing more is sent.
     pub fn finish(&self) {
         self.shared.finished.store(true, Ordering::Release);
         self.shared.ready.notify();
     }
 
-    /// Asks the receiver to hold nothing back that could be durable.
+    /// Asks the receiver to withhold nothing that could be durable.
     pub fn ask_to_settle(&self) {
         self.shared.settle_asked.store(true, Ordering::Release);
         self.shared.ready.notify();
     }
 
-    /// Whether everything that was sent has been taken.
+    /// Whether everything that was sent has been received.
     pub fn is_drained(&self) -> bool {
         self.ticket.get() == self.shared.counters.taken_batches.get()
     }
 
-    /// Whether everything that was sent is durable, as the sync policy defines it, and nothing is owed.
+    /// Whether everything that was sent is durable, as the sync policy defines it, and no range is owed.
     pub fn is_settled(&self) -> bool {
         self.acknowledged() == self.ticket.get() && !self.owes()
     }
@@ -238,9 +238,9 @@ impl LaneSender {
         self.shared.acknowledged.load(Ordering::Acquire)
     }
 
-    /// The highest ticket whose events survive a loss of power.
+    /// The highest ticket whose events survive a power loss.
     fn durable(&self) -> u64 {
-        // In this order: the other mark counts from before the first ticket is acknowledged.
+        // Must be read in this order: the other mark is valid from before the first ticket is acknowledged.
         let acknowledged = self.acknowledged();
         if self.shared.early.load(Ordering::Relaxed) {
             self.shared.hardened.load(Ordering::Acquire)
@@ -249,7 +249,7 @@ impl LaneSender {
         }
     }
 
-    /// Waits until `ticket` is acknowledged. One task of an input waits on a lane at a time.
+    /// Waits until `ticket` is acknowledged. Only one task of an input waits on a lane at a time.
     pub async fn acknowledge_of(&self, ticket: u64) {
         while self.acknowledged() < ticket {
             self.shared.returned.wait().await;
@@ -275,7 +275,7 @@ impl LaneSender {
         self.shared.counters.sent_bytes.get() - self.shared.counters.taken_bytes.get()
     }
 
-    /// Whether a batch of `bytes` may go. A lane that is empty takes any batch, or a large one would wait for ever.
+    /// Whether a batch of `bytes` may be sent. An empty lane accepts any batch, otherwise a large one would wait forever.
     fn has_room(&self, bytes: u64) -> bool {
         let out = self.bytes_out();
         let in_ring = self.ticket.get() - self.shared.counters.taken_batches.get();
@@ -289,7 +289,7 @@ impl LaneSender {
     }
 
     fn ask_to_drop(&self, bytes: u64) {
-        // Once for each batch that finds no room: the receiver may be waiting for the log with the rest still in the ring.
+        // Only once for each batch without space: the receiver may be waiting for the log while the rest is still in the ring.
         let asked = self.shared.drop_asked.load(Ordering::Relaxed);
         if asked <= self.shared.counters.dropped_bytes.get() {
             self.shared.drop_asked.store(asked + bytes, Ordering::Release);
@@ -317,7 +317,7 @@ impl LaneSender {
         if let Some(earlier) = same.filter(|earlier| earlier.range.to == batch.range.from) {
             earlier.range = SourceRange { from: earlier.range.from, ..batch.range };
             earlier.dropped_events += batch.dropped_events;
-            // The later word on the source holds: whether it is gone, and when, and what it is called by now.
+            // The later information about the source counts: whether and when it is gone, and its current name.
             earlier.gone = batch.gone;
             earlier.received = batch.received;
             earlier.settled = batch.settled;
@@ -326,7 +326,7 @@ impl LaneSender {
             self.put_back(batch);
             return;
         }
-        // The chunk is kept with the range only because a batch is what travels; it is one of the lane's own.
+        // The chunk is kept with the range only because a range is sent in a batch. It belongs to the lane.
         owed.push_back(batch);
     }
 

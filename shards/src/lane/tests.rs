@@ -1,4 +1,4 @@
-//! Policies of a full lane, its bound, and its tickets, with the two ends in one hand.
+//! Policies of a full lane, its limit, and its tickets, with both ends on one thread.
 
 use super::*;
 use crate::batch::{EventSpan, Source, SourceKey, SourceRange};
@@ -34,7 +34,7 @@ impl Fixture {
         Fixture { sender, receiver, meter, counters, source: source(), at: 0 }
     }
 
-    /// Sends a batch of ten events of one byte each; whether it went in at once, and its ticket.
+    /// Sends a batch of ten events of one byte each. Returns whether it was sent at once, and its ticket.
     fn send(&mut self) -> Option<Option<u64>> {
         let mut batch = block_on(self.sender.batch(&self.source));
         batch.events.extend((0..10).map(|i| EventSpan { start: i, end: i + 1 }));
@@ -184,7 +184,7 @@ fn dropped_range_keeps_that_its_source_is_gone() {
     assert_eq!(owed(&mut lane), (30, 40, 10, false, Timestamp(5)), "it came back");
 }
 
-/// Under the sync policy `never` a ticket is acknowledged before what it stands for would survive a loss of power.
+/// Under the sync policy `never`, a ticket is acknowledged before its events would survive a power loss.
 #[test]
 fn what_is_acknowledged_early_is_in_flight_until_it_is_hardened() {
     let durable = |lane: &Fixture| {

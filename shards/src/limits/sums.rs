@@ -1,51 +1,51 @@
-//! What a configuration takes of the machine at most: memory, descriptors and disk, added up consumer by consumer.
+//! The maximum that a configuration uses of the machine: memory, descriptors and disk space, added up consumer by consumer.
 //!
-//! Guarantees: what grows with the load has a line here, made of the same constants that hold it, so a bound that moves moves
-//! the sum. Does not count what is bounded elsewhere or not by a number: code, stacks, the tables and windows of verbs and what
-//! they add to events, dead letters on their way to the disk, envelopes of the largest kind in the frames of several
-//! lanes at once, what the allocator keeps; nor the page cache, which the kernel takes
-//! back when it needs it.
+//! Guarantees: everything that grows with the load has a line here, computed from the same constants that limit it, so changing
+//! a limit changes the sum. Does not count what is limited elsewhere or not by a number: code, stacks, the tables and windows
+//! of transforms and what they add to events, dead letters that are being written, the largest envelopes in the frames of
+//! several lanes at once, overhead of the allocator. Does not count the page cache, which the kernel takes back when it needs
+//! it.
 
 use super::*;
 
-/// What one input asks for.
+/// The needs of one input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputNeeds {
     /// Its longest line, in bytes.
     pub line_bytes_max: usize,
-    /// On how many shards it runs.
+    /// Number of shards on which it runs.
     pub instances: usize,
-    /// To how many shards each instance has a lane.
+    /// Number of shards to which each instance has a lane.
     pub targets: usize,
     /// Pipelines that read it.
     pub pipelines: usize,
-    /// Descriptors that each instance has open at a time.
+    /// Descriptors that each instance has open at the same time.
     pub descriptors: u64,
 }
 
-/// What one output asks for.
+/// The needs of one output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputNeeds {
-    /// On how many shards it runs.
+    /// Number of shards on which it runs.
     pub instances: usize,
-    /// Bytes of one delivery; a larger event goes alone.
+    /// Bytes of one delivery. A larger event is delivered alone.
     pub batch_bytes_max: u64,
-    /// Bytes that each instance holds beside its delivery: requests under way and their answers.
+    /// Bytes that each instance holds in addition to its delivery: pending requests and their responses.
     pub held_bytes_max: u64,
-    /// Descriptors that each instance has open at a time: files, connections.
+    /// Descriptors that each instance has open at the same time: files, connections.
     pub descriptors: u64,
 }
 
-/// What a configuration asks for.
+/// The needs of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// Shards of the process.
     pub shards: usize,
     /// Whether the log is in memory.
     pub log_in_memory: bool,
-    /// Bytes of a segment of the log.
+    /// Bytes of a segment of the WAL.
     pub segment_bytes: u64,
-    /// Bytes of the log of one shard.
+    /// Bytes of the WAL of one shard.
     pub log_bytes: u64,
     /// Bytes of the dead letter queue of one shard.
     pub dead_letter_bytes: u64,
@@ -53,16 +53,16 @@ pub struct Needs {
     pub inputs: Vec<InputNeeds>,
     /// The outputs that are started.
     pub outputs: Vec<OutputNeeds>,
-    /// Connections of the admin endpoint; zero without one.
+    /// Connections of the admin endpoint. Zero if there is no endpoint.
     pub admin_connections: u64,
 }
 
-/// One consumer of something.
+/// One consumer of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// What it is for.
+    /// What uses it.
     pub consumer: &'static str,
-    /// How much it takes at most.
+    /// Maximum amount.
     pub amount: u64,
 }
 
@@ -79,12 +79,12 @@ pub struct Sums {
     pub mapped_bytes: u64,
 }
 
-/// All shares together.
+/// The sum of all shares.
 pub fn total(shares: &[Share]) -> u64 {
     shares.iter().fold(0, |sum, share| sum.saturating_add(share.amount))
 }
 
-/// Bytes of an ordinary batch: its chunk, and the places of its events.
+/// Bytes of an ordinary batch: its chunk, and the spans of its events.
 const BATCH_BYTES: u64 = (CHUNK_BYTES + CHUNK_PADDING_BYTES + BATCH_EVENTS_MAX * EVENT_SPAN_BYTES) as u64;
 
 /// Bytes of what one input learns on one shard: keys, shapes with their fields, plans, names.
@@ -92,20 +92,20 @@ const SHAPES_BYTES: u64 =
     (TRIE_NODES_MAX * 64 + SHAPES_MAX * 64 + SHAPE_FIELDS_TOTAL_MAX * 12 + PLAN_BYTES_TOTAL_MAX + SHAPE_NAMES_MAX * 64)
         as u64;
 
-/// Bytes that one executor takes for its rings and buffers, most of them locked.
+/// Bytes that one executor uses for its rings and buffers, most of them locked.
 const EXECUTOR_BYTES: u64 = 1024 * 1024;
 
-/// Descriptors of one executor: three rings, their timers and wake-ups, the lock on what it writes.
+/// Descriptors of one executor: three rings, their timers and wake-ups, the lock on its data.
 const EXECUTOR_DESCRIPTORS: u64 = 16;
 
-/// Descriptors that a process has whatever it does: standard streams, signals, the lock of the data directory, the own log.
+/// Descriptors of every process: standard streams, signals, the lock of the data directory, the application log.
 const PROCESS_DESCRIPTORS: u64 = 32;
 
-/// Descriptors of the dead letters of one shard: the segment being written, and one that is looked into.
+/// Descriptors of the dead letters of one shard: the segment being written, and one being read.
 const DEAD_LETTER_DESCRIPTORS: u64 = 2;
 
 impl Needs {
-    /// The sums.
+    /// Computes the sums.
     pub fn sums(&self) -> Sums {
         let log = if self.log_in_memory { 0 } else { self.log_total() };
         Sums {
@@ -119,19 +119,19 @@ impl Needs {
     fn memory(&self) -> Vec<Share> {
         let log = if self.log_in_memory { self.log_total() } else { 0 };
         vec![
-            // Each lane has its batches, and a few that hold a line longer than a chunk.
+            // Each lane has its batches, and a few for lines longer than a chunk.
             share("lanes", self.inputs.iter().map(lanes_bytes).fold(0, u64::saturating_add)),
-            // A shard works on one batch at a time; its frames exist for each pipeline until the log has them.
+            // A shard processes one batch at a time. Its frames exist for each pipeline until they are in the log.
             share("frames", self.each_shard(self.inputs.iter().map(group_bytes).max().unwrap_or(0))),
-            // Of each lane: frames that wait for their dead letters, and positions that wait for what a transform holds.
+            // For each lane: frames that wait for their dead letters, and positions that wait for events held by a transform.
             share("waiting frames", self.inputs.iter().map(parked_bytes).fold(0, u64::saturating_add)),
             share("held positions", self.inputs.iter().map(withheld_bytes).fold(0, u64::saturating_add)),
-            // Frames that readers of the same shard find again, and the buffers that go round.
+            // Frames in memory for readers of the same shard, and the reused buffers.
             share("recent frames", self.each_shard(2 * RECENT_FRAMES_MAX as u64 * RECENT_FRAME_BYTES_MAX as u64)),
-            // A snapshot takes at most half of a segment, and what it is made of about as much.
+            // A snapshot uses at most half of a segment, and its source data about as much.
             share("positions", self.each_shard(self.segment_bytes)),
             share("shapes", self.each_shard(SHAPES_BYTES).saturating_mul(self.inputs.len() as u64)),
-            // One delivery at a time, and what the output makes of it.
+            // One delivery at a time, and what the output makes from it.
             share("deliveries", self.outputs.iter().map(|o| self.delivery_bytes(o)).fold(0, u64::saturating_add)),
             share("executors", self.each_shard(EXECUTOR_BYTES)),
             share("log", log),
@@ -145,7 +145,7 @@ impl Needs {
         vec![
             share("process", PROCESS_DESCRIPTORS),
             share("executors", self.each_shard(EXECUTOR_DESCRIPTORS)),
-            // Each segment is open for as long as it exists, those that are made ready too.
+            // Each segment is open for as long as it exists, including prepared ones.
             share("log", self.each_shard(segments)),
             share("dead letters", self.each_shard(DEAD_LETTER_DESCRIPTORS)),
             share("inputs", inputs.fold(0, u64::saturating_add)),
@@ -154,7 +154,7 @@ impl Needs {
         ]
     }
 
-    /// All logs. Segments that are made ready count in: a log makes none beyond its bound.
+    /// All logs. Prepared segments are included: a log prepares none beyond its limit.
     fn log_total(&self) -> u64 {
         self.each_shard(self.log_bytes.max(self.segment_bytes.saturating_mul(SEGMENTS_MIN)))
     }
@@ -188,7 +188,7 @@ fn lanes(input: &InputNeeds) -> u64 {
 }
 
 fn parked_bytes(input: &InputNeeds) -> u64 {
-    // As many buffers are kept to be used again, and the last that is taken in may lie beyond the bound.
+    // As many buffers are kept for reuse, and the last batch may exceed the limit.
     let last = input.line_bytes_max.max(CHUNK_BYTES) * JSON_GROWTH_MAX;
     ((2 * PARKED_BYTES_MAX + last) as u64).saturating_mul(lanes(input))
 }
@@ -197,7 +197,7 @@ fn withheld_bytes(input: &InputNeeds) -> u64 {
     ((WITHHELD_MAX * WITHHELD_RUN_BYTES) as u64).saturating_mul(lanes(input))
 }
 
-/// Bytes of the frames made of one batch: its text where every byte grows, and an envelope of the largest kind for each event.
+/// Bytes of the frames of one batch: its text if every byte grows, and the largest envelope for each event.
 fn group_bytes(input: &InputNeeds) -> u64 {
     let text = input.line_bytes_max.max(CHUNK_BYTES) * JSON_GROWTH_MAX;
     let each = (text + BATCH_EVENTS_MAX * ENVELOPE_BYTES_MAX) as u64;

@@ -1,14 +1,14 @@
 //! Where a processor puts the lines of a batch: the frames of one pipeline's part of a group.
 //!
-//! Guarantees: a frame is closed and the next begun when its payload has reached its target, so that a frame never grows with
-//! the batch; a line that was begun and not ended is not kept. Does not append to the log: the intake does.
+//! Guarantees: a frame is closed and the next one begun when its payload has reached its target, so that a frame never grows
+//! with the batch. A line that was begun but not ended is not kept. Does not append to the WAL: the intake does.
 
 use crate::dlq::{DeadLetter, Letters};
 use crate::env::Timestamp;
 use crate::wal::builder::{FrameBuilder, Group};
 use crate::wal::frame::FrameKind;
 
-/// The frames of one pipeline. The last of them is left open: the group's last frame takes the positions.
+/// The frames of one pipeline. The last one is left open, because the group's last frame contains the positions.
 pub struct Frames<'a> {
     group: &'a mut Group,
     pipeline: u32,
@@ -18,8 +18,9 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// Begins with an empty frame for `pipeline`, whose events go to `outputs` unless one names others. `targets` are the masks
-    /// of the pipeline's outputs in the order of its configuration; `letters` takes what the pipeline gives up.
+    /// Begins with an empty frame for `pipeline`. Its events go to `outputs`, unless an event specifies others. `targets` are
+    /// the masks of the pipeline's outputs in the order of its configuration. `letters` receives events that the pipeline
+    /// cannot process.
     pub fn new(
         group: &'a mut Group,
         pipeline: u32,
@@ -31,8 +32,8 @@ impl<'a> Frames<'a> {
         Frames { group, pipeline, outputs, targets, letters }
     }
 
-    /// Where the line of an event goes: appended, newline included. Ended with [`Frames::end_event`] or taken back with
-    /// [`Frames::abandon_event`].
+    /// The buffer to which the line of an event is appended, including its newline. Completed with [`Frames::end_event`] or
+    /// removed with [`Frames::abandon_event`].
     pub fn line(&mut self) -> &mut Vec<u8> {
         let target = self.group.payload_target_bytes();
         if self.frame().payload_bytes() >= target {
@@ -47,7 +48,8 @@ impl<'a> Frames<'a> {
         self.frame().end_event(timestamp, None);
     }
 
-    /// Ends the line for the outputs of `mask`, made of [`Frames::target`]. The event is not kept if it goes nowhere.
+    /// Ends the line for the outputs of `mask`, which consists of [`Frames::target`] masks. The event is not kept if it has no
+    /// output.
     pub fn end_event_for(&mut self, timestamp: Timestamp, mask: u64) {
         let mask = mask & self.outputs;
         match mask {
@@ -56,13 +58,13 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Takes back what was appended since the last event ended.
+    /// Removes what was appended since the last event ended.
     pub fn abandon_event(&mut self) {
         self.frame().abandon_event();
     }
 
-    /// Gives an event up: it is durable in the dead letter queue before the batch is appended. A line that was begun for it has
-    /// to be abandoned.
+    /// Makes the event a dead letter, which is durable in the dead letter queue before the batch is appended. A line that was
+    /// begun for it must be abandoned.
     pub fn dead_letter(&mut self, letter: &DeadLetter<'_>) {
         self.letters.push(letter);
     }
@@ -72,7 +74,7 @@ impl<'a> Frames<'a> {
         self.targets.get(place).copied().unwrap_or(0)
     }
 
-    /// Outputs that get events now: those of the pipeline without those that lose this batch.
+    /// Outputs that currently get events: those of the pipeline without those that lose this batch.
     pub fn outputs(&self) -> u64 {
         self.outputs
     }

@@ -1,8 +1,8 @@
-//! The way of an input's batches to the shards: one lane, or several in turn.
+//! The lanes of an input's batches to the shards: a single lane, or several in turn.
 //!
-//! Guarantees: a single lane keeps the order of each source; of what goes to several shards each batch says how much is durable
-//! (see [`super::spread`]), since no single log knows it, and the input waits where too much is not. Does not drop anything
-//! itself: each lane has its policy.
+//! Guarantees: a single lane keeps the order of each source. If batches go to several shards, each batch says how much is
+//! durable (see [`super::spread`]), because no single WAL knows it, and the input waits while too much is not durable. Does not
+//! drop anything itself: each lane has its policy.
 
 use super::spread::{Notice, Spread};
 use crate::batch::{Batch, Source};
@@ -17,29 +17,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often it is looked whether logs can be told of sources whose ranges lie apart in them.
+/// How often to check whether WALs must be notified about sources with unmerged ranges.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The lanes of one input on one shard: one to each shard that its batches may go to.
+/// The lanes of one input on one shard: one lane to each shard to which its batches may go.
 pub struct Lanes<E: Env> {
     env: E,
     lanes: Vec<LaneSender>,
     next: Cell<usize>,
-    /// What is sent to several shards; none with a single lane.
+    /// What is sent to several shards. None with a single lane.
     spread: Option<RefCell<Spread>>,
-    /// Logs have to be told of something.
+    /// WALs must be notified of something.
     to_tell: Signal,
     finished: Cell<bool>,
 }
 
 impl<E: Env> Lanes<E> {
-    /// Lanes to go to in turn; a single one to the own shard keeps the order of each source.
+    /// Lanes that are used in turn. A single lane to the own shard keeps the order of each source.
     pub fn new(env: E, lanes: Vec<LaneSender>) -> Lanes<E> {
         Lanes::tracking(env, lanes, Arc::default(), SPREAD_RANGES_FREE)
     }
 
-    /// As [`Lanes::new`], where the logs knew `resume` of the sources, by key, when they were opened. At most about `ranges_max`
-    /// ranges lie apart in them. With more than one lane a task looks after that until [`Lanes::finish`].
+    /// As [`Lanes::new`], with what the WALs knew about the sources when they were opened (`resume`, by key). At most about
+    /// `ranges_max` ranges stay unmerged in them. With more than one lane, a task maintains this until [`Lanes::finish`].
     pub fn over_logs(env: E, lanes: Vec<LaneSender>, resume: Arc<Vec<SourceState>>, ranges_max: usize) -> Rc<Lanes<E>> {
         let lanes = Rc::new(Lanes::tracking(env.clone(), lanes, resume, ranges_max));
         if lanes.spread.is_some() {
@@ -59,24 +59,24 @@ impl<E: Env> Lanes<E> {
         Lanes { env, lanes, next, spread, to_tell: Signal::new(), finished }
     }
 
-    /// An empty batch; waits while all are out, which is how a full log or a slow pipeline stops the reader. The batch must
-    /// be sent or put back before the next one is asked for.
+    /// An empty batch. Waits while all batches are in use, which is how a full log or a slow pipeline stops the reader. The
+    /// batch must be sent or returned before the next one is requested.
     pub async fn batch(&self, source: &Arc<Source>) -> Box<Batch> {
         self.lane().batch(source).await
     }
 
-    /// An empty batch for a line of up to `bytes` that no ordinary chunk holds.
+    /// An empty batch for a line of up to `bytes` that fits in no ordinary chunk.
     pub async fn large_batch(&self, source: &Arc<Source>, bytes: usize) -> Box<Batch> {
         self.lane().large_batch(source, bytes).await
     }
 
-    /// Gives back a batch that is not sent.
+    /// Returns a batch that is not sent.
     pub fn put_back(&self, batch: Box<Batch>) {
         self.lane().put_back(batch);
     }
 
-    /// Sends a batch. What the policy drops is counted by the lane; the range of a dropped batch is recorded all the same.
-    /// Returns where it went and its ticket there, or none if it was dropped.
+    /// Sends a batch. The lane counts what its policy drops. The range of a dropped batch is recorded anyway. Returns the lane
+    /// and the ticket, or none if the batch was dropped.
     pub async fn send(&self, mut batch: Box<Batch>) -> Option<Ticket> {
         let lane = self.next.get();
         self.next.set((lane + 1) % self.lanes.len());
@@ -93,19 +93,19 @@ impl<E: Env> Lanes<E> {
         }
         let number = self.lanes[lane].send(batch).await?;
         if self.spread.is_none() {
-            // The intake runs next, while the chunk is in this core's cache.
+            // Lets the intake run next, while the chunk is in this core's cache.
             futures_lite::future::yield_now().await;
         }
         Some(Ticket { lane, number })
     }
 
-    /// Waits until a ticket is durable, as the sync policy defines it. One task of an input waits on its lanes at a time:
-    /// one that sends and one that waits for tickets would take each other's wake-ups.
+    /// Waits until a ticket is durable, as the sync policy defines it. Only one task of an input may wait on its lanes at a
+    /// time: a task that sends and one that waits for tickets would consume each other's wake-ups.
     pub async fn acknowledged(&self, ticket: Ticket) {
         self.lanes[ticket.lane].acknowledge_of(ticket.number).await;
     }
 
-    /// Waits until the ranges of dropped batches are on their way.
+    /// Waits until the ranges of dropped batches have been sent.
     pub async fn settle(&self) {
         for lane in &self.lanes {
             while lane.owes() {
@@ -115,21 +115,22 @@ impl<E: Env> Lanes<E> {
         }
     }
 
-    /// Says that nothing more is sent.
+    /// Records that nothing more is sent.
     pub fn finish(&self) {
         self.finished.set(true);
         self.to_tell.notify();
         self.lanes.iter().for_each(LaneSender::finish);
     }
 
-    /// Waits until all that was sent has been taken.
+    /// Waits until everything that was sent has been received.
     pub async fn drained(&self) {
         while !self.lanes.iter().all(LaneSender::is_drained) {
             self.env.sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Waits until all that was sent is durable, as the sync policy defines it: only then does the log know every position.
+    /// Waits until everything that was sent is durable, as the sync policy defines it. Only then does the WAL know every
+    /// position.
     pub async fn settled(&self) {
         for lane in &self.lanes {
             while !lane.is_settled() {
@@ -140,7 +141,7 @@ impl<E: Env> Lanes<E> {
         }
     }
 
-    /// Makes up for batches that a plugin had in its hands when it died. Only when [`Lanes::settled`] has returned.
+    /// Replaces batches that a plugin held when it died. Call only after [`Lanes::settled`] has returned.
     pub fn recount(&self) {
         self.lanes.iter().for_each(LaneSender::recount);
         let Some(spread) = &self.spread else { return };
@@ -151,13 +152,14 @@ impl<E: Env> Lanes<E> {
         }
     }
 
-    /// The positions of what went to several shards. Recorded in their logs once [`Lanes::settled`] has returned.
+    /// The positions of what went to several shards. They are recorded in the WALs of these shards after [`Lanes::settled`] has
+    /// returned.
     pub fn spread_positions(&self) -> SourceTable {
         self.spread.as_ref().map_or(SourceTable::new(), |spread| spread.borrow().positions())
     }
 
-    /// Takes in what is durable, and waits while too many ranges lie apart. A lane that drops is waited for too: what it drops
-    /// has a range as well.
+    /// Processes what has become durable, and waits while too many ranges are unmerged. Also waits for a lane that drops,
+    /// because what it drops has a range too.
     async fn make_way(&self, spread: &RefCell<Spread>) {
         self.look_at_durable(spread);
         while spread.borrow().is_full() {
@@ -186,7 +188,7 @@ impl<E: Env> Lanes<E> {
         });
     }
 
-    /// Tells logs of sources that are gone or quiet until the input ends. What is left then the next start sorts out.
+    /// Notifies WALs of sources that are gone or quiet until the input ends. The next start handles what is left then.
     async fn tell_all(&self) {
         let Some(spread) = &self.spread else { return };
         while !self.finished.get() {
@@ -206,7 +208,7 @@ impl<E: Env> Lanes<E> {
     }
 }
 
-/// A batch on its way: acknowledged once it is durable, as the sync policy defines it.
+/// A batch in transit. It is acknowledged when it is durable, as the sync policy defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     lane: usize,

@@ -1,6 +1,6 @@
 //! Mailboxes: messages between the instances of one input on different shards.
 //!
-//! Guarantees: each mailbox is bounded, and a full one gives the message back; messages from one shard arrive in order. Does not
+//! Guarantees: each mailbox is bounded, and a full one returns the message. Messages from one shard arrive in order. Does not
 //! know what a message means.
 
 use crate::env::ShardId;
@@ -15,7 +15,7 @@ pub type PeerMessage = Box<dyn Any + Send>;
 
 /// The mailboxes of one input on one shard.
 pub struct Peers {
-    /// To each shard; none to itself.
+    /// To each shard; none to the own shard.
     to: RefCell<Vec<Option<Producer<PeerMessage>>>>,
     from: RefCell<Vec<Option<Consumer<PeerMessage>>>>,
     arrived: Arc<Signal>,
@@ -23,7 +23,7 @@ pub struct Peers {
     shard: ShardId,
 }
 
-/// Messages that fit into one mailbox.
+/// Capacity of one mailbox, in messages.
 const PEER_SLOTS: usize = 1024;
 
 /// The mailboxes of one input: for each of `shards` shards its own.
@@ -47,7 +47,7 @@ pub fn peers(shards: usize) -> Vec<PeersSeed> {
     all
 }
 
-/// Mailboxes on their way to their shard.
+/// Mailboxes that have not been opened on their shard yet.
 pub struct PeersSeed {
     to: Vec<Option<Producer<PeerMessage>>>,
     from: Vec<Option<Consumer<PeerMessage>>>,
@@ -55,7 +55,7 @@ pub struct PeersSeed {
 }
 
 impl PeersSeed {
-    /// The mailboxes, on their shard.
+    /// Opens the mailboxes on their shard.
     pub fn open(self, shard: ShardId) -> Peers {
         let arrived = self.arrived_at[shard.index()].clone();
         Peers { to: self.to.into(), from: self.from.into(), arrived, arrived_at: self.arrived_at, shard }
@@ -63,7 +63,7 @@ impl PeersSeed {
 }
 
 impl Peers {
-    /// Puts a message into another shard's mailbox, or gives it back when that is full or the shard is this one.
+    /// Puts a message into another shard's mailbox. Returns it if that mailbox is full or the shard is this one.
     pub fn send(&self, to: ShardId, message: PeerMessage) -> Result<(), PeerMessage> {
         match self.to.borrow_mut()[to.index()].as_mut() {
             None => return Err(message),

@@ -1,7 +1,7 @@
-//! What an output is given: a delivery of pieces, each the events of one frame that are for this output.
+//! What an output receives: a delivery of pieces, each with the events of one frame that are for this output.
 //!
-//! Guarantees: bytes stay where the log has them; events come in the log's order; a piece that is a whole frame is one slice.
-//! Does not read the log: whoever does makes the pieces.
+//! Guarantees: bytes are not copied out of the WAL. Events come in the WAL's order. A piece that is a whole frame is one slice.
+//! Does not read the WAL: its reader creates the pieces.
 
 use crate::env::Timestamp;
 use std::borrow::Cow;
@@ -15,18 +15,18 @@ pub struct Delivery<'a> {
     pub events: u64,
     /// Bytes of their lines.
     pub bytes: u64,
-    /// How often these very events were tried before: zero for a delivery that is new. An output that delivered a part of them
-    /// before it asked for another attempt may go on with the rest.
+    /// How often these same events were tried before: zero for a new delivery. An output that delivered a part of them before
+    /// it requested another attempt may continue with the rest.
     pub attempt: u32,
 }
 
 impl<'a> Delivery<'a> {
-    /// An empty delivery with room for so many pieces.
+    /// An empty delivery with capacity for this many pieces.
     pub fn with_room(pieces: usize) -> Delivery<'a> {
         Delivery { pieces: Vec::with_capacity(pieces), events: 0, bytes: 0, attempt: 0 }
     }
 
-    /// Adds a piece, unless it holds nothing.
+    /// Adds a piece, unless it is empty.
     pub fn push(&mut self, piece: Piece<'a>) {
         if piece.events > 0 {
             self.events += piece.events;
@@ -41,7 +41,7 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// One event as it lies in the log.
+/// One event, unchanged as it is in the WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     /// A JSON object, and its newline at the end.
@@ -70,7 +70,7 @@ impl Column<'_> {
     }
 }
 
-/// The events of one frame that an output gets: a part of the log's mapping, not a copy.
+/// The events of one frame that an output gets: a part of the WAL's mapping, not a copy.
 pub struct Piece<'a> {
     payload: Cow<'a, [u8]>,
     lengths: Cow<'a, [u8]>,
@@ -83,7 +83,7 @@ pub struct Piece<'a> {
     bytes: u64,
 }
 
-/// The parts of a frame that make a piece.
+/// The parts of a frame that form a piece.
 pub struct PieceParts<'a> {
     /// All lines of the frame.
     pub payload: Cow<'a, [u8]>,
@@ -123,7 +123,7 @@ impl<'a> Piece<'a> {
         self.bytes
     }
 
-    /// The lines of all its events, if they lie side by side; true of nearly every piece.
+    /// The lines of all its events, if they are contiguous, which is true for nearly every piece.
     pub fn lines(&self) -> Option<&[u8]> {
         self.is_whole_frame().then_some(&self.payload)
     }

@@ -1,22 +1,23 @@
-//! Spread: how much of each source that goes to several shards is durable, and which logs have yet to record it.
+//! Tracks how much of each spread source is durable, and which WALs still have to record it.
 //!
-//! The log of a shard records the ranges of the batches that came to it. Of a source that goes to the shards in turn no two of
-//! these ranges meet, so each log would keep one for each batch, in every snapshot, for ever. Therefore each batch also says how
-//! much of its source is durable by now, in whichever logs ([`Batch::settled`]), and its log records that too: the ranges below
-//! it become one.
+//! The WAL of a shard records the ranges of the batches that it received. If a source goes to the shards in turn, no two of
+//! these ranges are adjacent, so each WAL would keep one range per batch, in every snapshot, forever. Therefore each batch also
+//! says how much of its source is already durable, in all WALs together ([`Batch::settled`]), and its WAL records that too: the
+//! ranges below it merge into one.
 //!
 //! ```text
 //! source   0        X                                       settled: 0..X
-//!          ├────────┼──B──┬──A──┬──B──┬──A──┤               A, B: the logs to which batches went
-//! log A    ├────────┤     ├─────┤     ├─────┤               at most the ranges above X lie apart
+//!          ├────────┼──B──┬──A──┬──B──┬──A──┤               A, B: the WALs to which batches went
+//! log A    ├────────┤     ├─────┤     ├─────┤               at most the ranges above X are separate
 //! ```
 //!
-//! Guarantees: what is called durable is in a log that a loss of power cannot take back. A log that counts a range of another log
-//! as done must not outlive it: the range would be neither delivered nor read again. Under the sync policy `never` a ticket is
-//! acknowledged before that, so the durable mark of the lane counts here ([`LaneSender::take_durable`]). The ranges that lie
-//! apart in any log are bounded: [`SPREAD_RANGES_FREE`] for each source, and over all sources with more than that the bound that
-//! the tracker is made with, at which the input waits. A source that is gone is forgotten in every log, not only in the one that
-//! got its last batch. Allocates nothing per batch once its buffers have grown. Does not send: [`super::Lanes`] does.
+//! Guarantees: what is reported as durable is in a WAL and survives a power loss. A WAL that counts a range of another WAL as
+//! done must not outlive it, because the range would be neither delivered nor read again. Under the sync policy `never` a
+//! ticket is acknowledged before that, so the durable mark of the lane counts here ([`LaneSender::take_durable`]). The separate
+//! ranges in any WAL are limited: [`SPREAD_RANGES_FREE`] for each source, and for all sources with more than that together, the
+//! limit with which the tracker is created. At that limit the input waits. A missing source is marked as gone in every WAL, not
+//! only in the one that received its last batch. Allocates nothing per batch after its buffers have grown. Does not send:
+//! [`super::Lanes`] does.
 //!
 //! [`LaneSender::take_durable`]: crate::lane::LaneSender::take_durable
 
@@ -32,11 +33,11 @@ use crate::wal::positions::SourceTable;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What a log is told of a source apart from its batches.
+/// A notice to a WAL about a source, separate from its batches.
 pub(super) struct Notice {
     /// The source.
     pub(super) source: Arc<Source>,
-    /// An empty range at the end of what is settled.
+    /// An empty range at the end of the settled part.
     pub(super) range: SourceRange,
     /// What is durable.
     pub(super) settled: SourceRange,
@@ -47,58 +48,60 @@ pub(super) struct Notice {
 /// See the module. One for each instance of an input that spreads.
 pub(super) struct Spread {
     sources: BTreeMap<SourceKey, Tracked>,
-    /// What the logs knew at the start, by key: all of it is durable, and every log has it.
+    /// What the WALs knew at the start, by key. All of it is durable, and every WAL has it.
     resume: Arc<Vec<SourceState>>,
     ranges_max: usize,
-    /// Ranges that may lie apart in a log, of sources with more than [`SPREAD_RANGES_FREE`] and of those that are gone.
+    /// Number of ranges that may be separate in a WAL, of sources with more than [`SPREAD_RANGES_FREE`] and of those that are
+    /// gone.
     ranges: usize,
     /// These sources.
     wide: VecDeque<SourceKey>,
 }
 
-/// What is known of one source.
+/// The state of one source.
 struct Tracked {
     source: Arc<Source>,
-    /// Durable in some log: sorted, disjoint, not touching.
+    /// Durable in some WAL: sorted, disjoint, not adjacent.
     durable: Vec<SourceRange>,
-    /// Sent and not yet known to be durable, by their first bytes.
+    /// Sent and not known to be durable yet, by their first bytes.
     pending: VecDeque<(u64, u64)>,
-    /// One past the highest byte that was sent, and the marker that belongs to it.
+    /// One past the highest byte that was sent, and its marker.
     end: u64,
     marker: u64,
     gone: Option<Timestamp>,
-    /// Most ranges that lay above the settled part when a batch was sent, since all logs were told: no log has more.
+    /// Maximum number of ranges above the settled part when a batch was sent, since all WALs were last notified. No WAL has
+    /// more.
     apart: usize,
-    /// The same since the telling began that is under way.
+    /// The same since the current notification began.
     apart_since: usize,
-    /// The lane that is told next, while all of them are told.
+    /// The lane that is notified next, while a notification is running.
     telling: Option<usize>,
-    /// Nothing was sent since the last look.
+    /// Nothing was sent since the last check.
     quiet: bool,
-    /// It is among the wide ones.
+    /// It is in the list of wide sources.
     queued: bool,
-    /// What it counts for there.
+    /// Its contribution to the total there.
     counted: usize,
 }
 
 impl Spread {
-    /// A tracker that knows `resume`, by key, and lets about `ranges_max` ranges lie apart.
+    /// A tracker that knows `resume`, by key, and allows about `ranges_max` separate ranges.
     pub(super) fn new(resume: Arc<Vec<SourceState>>, ranges_max: usize) -> Spread {
         debug_assert!(resume.is_sorted_by_key(SourceState::key), "a source is found by its key");
         Spread { sources: BTreeMap::new(), resume, ranges_max, ranges: 0, wide: VecDeque::new() }
     }
 
-    /// Whether the input has to wait before it sends more.
+    /// Whether the input must wait before it sends more.
     pub(super) fn is_full(&self) -> bool {
         self.ranges >= self.ranges_max
     }
 
-    /// Whether logs have to be told of something, now or later.
+    /// Whether WALs must be notified of something, now or later.
     pub(super) fn has_wide(&self) -> bool {
         !self.wide.is_empty()
     }
 
-    /// A batch is about to be sent: what is settled below it is written into it.
+    /// Called before a batch is sent: writes the settled range into it.
     pub(super) fn sends(&mut self, batch: &mut Batch) {
         let Spread { sources, resume, .. } = self;
         let tracked = sources
@@ -108,27 +111,27 @@ impl Spread {
         self.count(batch.source.key);
     }
 
-    /// What was sent is durable now.
+    /// Records that something that was sent is now durable.
     pub(super) fn is_durable(&mut self, sent: &Sent) {
         if let Some(tracked) = self.sources.get_mut(&sent.source) {
             tracked.is_durable(sent.range);
         }
     }
 
-    /// Forgets what is on its way: batches may have died with the input before they were sent. What is in flight is waited for
-    /// again by [`Spread::wait_for`].
+    /// Forgets pending ranges, because batches may have been lost with the input before they were sent. [`Spread::wait_for`]
+    /// adds those that are in flight again.
     pub(super) fn forget_pending(&mut self) {
         self.sources.values_mut().for_each(|tracked| tracked.pending.clear());
     }
 
-    /// Waits for what was sent.
+    /// Adds a sent range to the pending ones.
     pub(super) fn wait_for(&mut self, sent: &Sent) {
         if let Some(tracked) = self.sources.get_mut(&sent.source) {
             tracked.wait_for(sent.range);
         }
     }
 
-    /// All that was sent, durable or on its way.
+    /// Everything that was sent, whether durable or pending.
     pub(super) fn positions(&self) -> SourceTable {
         let mut table = SourceTable::new();
         for tracked in self.sources.values() {
@@ -137,15 +140,15 @@ impl Spread {
             for range in tracked.durable.iter().copied().chain(pending) {
                 table.insert(source, &range, None, u32::MAX);
             }
-            // No log has a later word on it.
+            // No WAL has later information about it.
             table.insert(source, &SourceRange { from: *end, to: *end, marker: *marker }, *gone, u32::MAX);
         }
         table
     }
 
-    /// Tells `lanes` logs of the sources whose ranges lie apart in them, once all of these are durable and nothing was sent for a
-    /// while, and of those that are gone. When the input is `waiting` half of them is enough. `send` says whether a lane had
-    /// room: at the first one without, the rest is left for the next time.
+    /// Notifies `lanes` WALs of sources that have separate ranges in them, if all of these are durable and nothing was sent for
+    /// a while, and of sources that are gone. If the input is `waiting`, half of them is enough. `send` returns whether a lane
+    /// had space. At the first one without, the rest is left for the next time.
     pub(super) fn tell(&mut self, waiting: bool, lanes: usize, mut send: impl FnMut(usize, Notice) -> bool) {
         for _ in 0..self.wide.len() {
             let Some(key) = self.wide.pop_front() else { return };
@@ -177,7 +180,7 @@ impl Spread {
         }
     }
 
-    /// Counts the ranges of a source that may lie apart.
+    /// Updates the number of separate ranges of a source.
     fn count(&mut self, key: SourceKey) {
         let Some(tracked) = self.sources.get_mut(&key) else { return };
         let counted = match tracked.gone {
@@ -204,7 +207,7 @@ impl Tracked {
         let ranges = known.into_iter().flat_map(|known| &known.intervals);
         Tracked {
             source: source.clone(),
-            // Of the lower ones the marker is not known, and nobody asks for it while there is a higher one.
+            // The markers of the lower ranges are unknown, and not needed while there is a higher one.
             durable: ranges.map(|&(from, to)| SourceRange { from, to, marker }).collect(),
             pending: VecDeque::new(),
             end: known.map_or(0, SourceState::end),
@@ -230,7 +233,7 @@ impl Tracked {
         }
         let gone = batch.gone.then_some(batch.received);
         if gone.is_some() || self.gone.is_some() {
-            // All logs have to hear it, also those that were told before.
+            // All WALs must be notified, including those that already were.
             self.telling = None;
         }
         self.gone = gone;
@@ -241,7 +244,7 @@ impl Tracked {
         self.apart_since = self.apart_since.max(apart);
     }
 
-    /// An empty range is durable as soon as it is recorded: nobody waits for it.
+    /// An empty range is durable as soon as it is recorded, so it is not tracked.
     fn wait_for(&mut self, range: SourceRange) {
         if range.from < range.to {
             let at = self.pending.partition_point(|&(from, _)| from < range.from);
@@ -250,21 +253,21 @@ impl Tracked {
     }
 
     fn is_durable(&mut self, range: SourceRange) {
-        // What a lane dropped travels on as one range with its neighbours.
+        // A range that a lane dropped is sent later, merged with its neighbors.
         let first = self.pending.partition_point(|&(from, _)| from < range.from);
         let count = self.pending.range(first..).take_while(|&&(_, to)| to <= range.to).count();
         self.pending.drain(first..first + count);
         join(&mut self.durable, range);
     }
 
-    /// The durable range below everything that is on its way, and below `before` when nothing is. Empty if there is none.
+    /// The durable range below everything that is pending, or below `before` if nothing is. Empty if there is none.
     fn settled(&self, before: u64) -> SourceRange {
         let lowest = self.pending.front().map_or(before, |&(from, _)| from);
         let above = self.durable.partition_point(|range| range.from <= lowest);
         above.checked_sub(1).map_or(SourceRange::default(), |at| self.durable[at])
     }
 
-    /// Ranges on their way, and durable ones above the first of them.
+    /// Number of pending ranges, and of durable ones above the first of them.
     fn apart(&self) -> usize {
         let lowest = self.pending.front().map_or(self.end, |&(from, _)| from);
         let below = self.durable.partition_point(|range| range.from <= lowest);
@@ -295,7 +298,7 @@ impl Tracked {
     }
 }
 
-/// Adds a range to sorted, disjoint ones. The marker is that of the higher end.
+/// Adds a range to sorted, disjoint ranges. The marker is that of the higher end.
 fn join(ranges: &mut Vec<SourceRange>, range: SourceRange) {
     if range.from >= range.to {
         return;

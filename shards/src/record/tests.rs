@@ -1,4 +1,4 @@
-//! Shapes, edits, plans and records against a map of values.
+//! Shapes, edits, plans and records compared with a map of values.
 
 use crate::batch::{Chunk, EventSpan};
 use crate::env::Timestamp;
@@ -102,7 +102,7 @@ fn large_constants_in_many_shapes_cost_bounded_memory() {
     let edit = Edit::Constant(workshop.shapes.key(b"note"), workshop.shapes.constant(constant.as_bytes()));
     let edit = workshop.shapes.register_edit(edit);
     let shapes = 2 * PLAN_BYTES_TOTAL_MAX / CONSTANT_BYTES;
-    // Twice, so that what is kept and what is not serves again.
+    // Twice, so that both cached and temporary data are reused.
     for number in (0..shapes).chain(0..shapes) {
         let lines = each(&mut workshop, &format!("{{\"id-{number}\":1}}"), |record| record.edit(edit));
         let expected = format!("{{\"host\":\"web-03\",\"offset\":1234,\"id-{number}\":1,\"note\":{constant}}}");
@@ -175,7 +175,7 @@ fn an_object_of_ten_thousand_fields_is_edited_like_any_other() {
     }
 }
 
-/// An edit of the model: numbers choose names.
+/// An edit of the model. Numbers select names.
 #[derive(Clone, Debug)]
 enum Step {
     Remove(u8),

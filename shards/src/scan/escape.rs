@@ -1,14 +1,15 @@
-//! Any bytes as the body of a JSON string.
+//! Converts any bytes to the body of a JSON string.
 //!
-//! Guarantees: the result is valid UTF-8 and valid inside a JSON string; what was valid UTF-8 comes back byte for byte when
-//! it is unescaped; what was not becomes U+FFFD exactly as `String::from_utf8_lossy` does it. Hot: once for each event.
+//! Guarantees: the result is valid UTF-8 and valid inside a JSON string. Valid UTF-8 is restored byte for byte when it is
+//! unescaped. Other bytes become U+FFFD exactly as with `String::from_utf8_lossy`. Hot: called once for each event.
 //!
-//! The vector kernels widen each block of input so that every byte has room for a backslash before it, then pack what is
-//! kept. So the cost depends on the length and hardly on how many quotes there are: a JSON line inside JSON has dozens.
+//! The vector code widens each block of input so that every byte has space for a backslash before it, and then packs the bytes
+//! that are kept. The cost therefore depends on the length and hardly on the number of quotes: a JSON line inside JSON has
+//! dozens.
 
 use super::Tier;
 
-/// Appends `text` as the body of a JSON string, without the quotes around it. Returns how many replacement characters stand
+/// Appends `text` as the body of a JSON string, without the surrounding quotes. Returns the number of replacement characters
 /// for bytes that were not UTF-8.
 pub fn escape_json_into(text: &[u8], out: &mut Vec<u8>) -> u64 {
     escape_json_with(Tier::best(), text, out)
@@ -17,7 +18,7 @@ pub fn escape_json_into(text: &[u8], out: &mut Vec<u8>) -> u64 {
 /// [`escape_json_into`] on a chosen tier.
 ///
 /// # Panics
-/// When this processor does not have the tier.
+/// If this processor does not support the tier.
 pub fn escape_json_with(tier: Tier, text: &[u8], out: &mut Vec<u8>) -> u64 {
     let start = out.len();
     let high = escape_utf8(tier, text, out);
@@ -36,7 +37,7 @@ pub fn escape_json_with(tier: Tier, text: &[u8], out: &mut Vec<u8>) -> u64 {
     replaced
 }
 
-/// Escapes and leaves bytes above 0x7f as they are. Returns whether there were any.
+/// Escapes, and leaves bytes above 0x7f unchanged. Returns whether there were any.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn escape_utf8(tier: Tier, text: &[u8], out: &mut Vec<u8>) -> bool {
     match tier {
@@ -61,7 +62,7 @@ fn escape_utf8(tier: Tier, text: &[u8], out: &mut Vec<u8>) -> bool {
     portable(text, out)
 }
 
-/// For each byte: zero if it stands for itself, `u` for the long form, else the letter behind the backslash.
+/// For each byte: zero if it is not escaped, `u` for the long form, otherwise the letter after the backslash.
 const LETTERS: [u8; 256] = {
     let mut letters = [0; 256];
     let mut byte = 0;
@@ -106,14 +107,14 @@ fn portable(text: &[u8], out: &mut Vec<u8>) -> bool {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86 {
-    //! Every kernel keeps this account of room: it reserves twice the bytes that are left and 64 more; a byte of input makes
-    //! at most two of output, since a block with a longer form goes through `portable`, after which room is reserved anew;
-    //! no store is wider than 64 bytes.
+    //! Every kernel keeps this account of room: it reserves twice the remaining bytes plus 64. A byte of input produces at most
+    //! two bytes of output, because a block with a longer form goes through `portable`, after which space is reserved again. No
+    //! store is wider than 64 bytes.
 
     use super::{LETTERS, portable};
     use std::arch::x86_64::*;
 
-    /// Letters of the short forms of 0x00 to 0x0f; zero where only the long form exists.
+    /// Letters of the short forms of 0x00 to 0x0f. Zero if only the long form exists.
     const SHORT: [u8; 16] = {
         let mut short = [0; 16];
         let mut byte = 0;
@@ -196,8 +197,8 @@ mod x86 {
         high != 0
     }
 
-    /// Writes the first `count` bytes of `block` with a backslash before each special one, and says how many it wrote. None
-    /// when one of them needs the long form; what was written then means nothing.
+    /// Writes the first `count` bytes of `block` with a backslash before each special one, and returns how many bytes it wrote.
+    /// None if one of them needs the long form. The bytes written until then are meaningless.
     ///
     /// # Safety
     /// 64 bytes at `target` may be written; `count` is at most 16.
@@ -205,8 +206,8 @@ mod x86 {
         let (mut from, mut to, mut rest) = (0, 0, special);
         loop {
             let end = if rest == 0 { count } else { rest.trailing_zeros() as usize };
-            // SAFETY: `from` is at most 16 and `block` has 32 bytes; `to` is at most 32. What is copied beyond `end` is
-            // written over or not counted.
+            // SAFETY: `from` is at most 16 and `block` has 32 bytes; `to` is at most 32. Bytes copied beyond `end` are
+            // overwritten or not counted.
             unsafe {
                 let run = _mm_loadu_si128(block.as_ptr().add(from).cast());
                 _mm_storeu_si128(target.add(to).cast(), run);
@@ -273,7 +274,7 @@ mod x86 {
                     }
                     letters = changed;
                 }
-                // SAFETY: see the account of room: four stores of 16 bytes, each at most 16 bytes behind the one before.
+                // SAFETY: see the account of room: four stores of 16 bytes, each at most 16 bytes after the previous one.
                 unsafe { spread_avx2(letters, special, target) };
                 (to, at) = (to + count + special.count_ones() as usize, at + count);
             }
@@ -355,7 +356,7 @@ mod x86 {
                     continue;
                 }
             }
-            // Each byte becomes a pair: a backslash, and the byte behind it.
+            // Each byte becomes a pair: a backslash, and the byte itself.
             let pairs = _mm512_slli_epi16::<8>(_mm512_cvtepu8_epi16(letters));
             let pairs = _mm512_or_si512(pairs, _mm512_set1_epi16(i16::from(b'\\')));
             let keep = _pdep_u64(u64::from(special), 0x5555_5555_5555_5555)
@@ -414,7 +415,7 @@ mod tests {
         }
     }
 
-    /// The text ends where its allocation ends, and what lies behind it in a larger one must not show.
+    /// The text ends where its allocation ends, and bytes after it in a larger allocation must have no effect.
     #[test]
     fn bytes_behind_the_text_do_not_matter() {
         for length in 0..100 {

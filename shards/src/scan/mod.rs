@@ -1,23 +1,24 @@
-//! Kernels that look at every byte.
+//! Functions that process every byte.
 //!
-//! Guarantees: each kernel gives the same result on every processor; what it runs on is decided once per process, from what
-//! the processor has and the environment allows. No kernel reads outside the slice it was given. Knows bytes and JSON and where an event lies, nothing of what events mean.
+//! Guarantees: each function gives the same result on every processor. The tier is selected once per process, from the features
+//! of the processor and the environment. No function reads outside the slice that it was given. Knows bytes, JSON and the
+//! positions of events, but not what events mean.
 
 pub mod escape;
 pub mod json;
 
 pub use escape::escape_json_into;
 
-/// The environment variable that names the highest tier to use: to see what another processor would do, or to go around a
-/// fault of one tier. Without it the processor decides.
+/// The environment variable with the highest tier to use: to see how another processor would behave, or to avoid a defect of
+/// one tier. Without it, the processor decides.
 pub const TIER_VARIABLE: &str = "TAILWATER_TIER";
 
-/// What a kernel runs on, from the plainest up.
+/// The processor features that the code uses, from the plainest up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Plain code, on any processor.
     Portable,
-    /// 16 bytes at a time; every x86-64 has it.
+    /// 16 bytes at a time. Every x86-64 processor supports it.
     Sse2,
     /// 32 bytes at a time, with byte shuffles.
     Avx2,
@@ -29,7 +30,7 @@ impl Tier {
     /// All tiers, plainest first.
     pub const ALL: [Tier; 4] = [Tier::Portable, Tier::Sse2, Tier::Avx2, Tier::Avx512];
 
-    /// Whether this processor has it.
+    /// Whether this processor supports it.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     pub fn is_available(self) -> bool {
         use std::arch::is_x86_feature_detected as has;
@@ -48,13 +49,13 @@ impl Tier {
         }
     }
 
-    /// Whether this processor has it.
+    /// Whether this processor supports it.
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     pub fn is_available(self) -> bool {
         self == Tier::Portable
     }
 
-    /// What [`TIER_VARIABLE`] calls it.
+    /// Its name in [`TIER_VARIABLE`].
     pub fn name(self) -> &'static str {
         match self {
             Tier::Portable => "portable",
@@ -64,21 +65,21 @@ impl Tier {
         }
     }
 
-    /// The tier of that name.
+    /// The tier with that name.
     fn named(name: &str) -> Option<Tier> {
         Tier::ALL.into_iter().find(|tier| tier.name() == name)
     }
 
-    /// The highest tier that the environment allows. An error is a sentence for the user; [`Tier::best`] takes it for no limit.
+    /// The highest tier that the environment allows. An error is a sentence for the user. [`Tier::best`] treats it as no limit.
     pub fn highest() -> Result<Tier, String> {
         let Some(name) = std::env::var_os(TIER_VARIABLE) else { return Ok(Tier::Avx512) };
         name.to_str().and_then(Tier::named).ok_or_else(|| {
             let names = Tier::ALL.map(Tier::name).join(", ");
-            format!("{TIER_VARIABLE} is {name:?}, and no tier is called so; take one of {names}, or leave it out for the best")
+            format!("{TIER_VARIABLE} is {name:?}, which is not a tier: set it to one of {names}, or unset it to use the best")
         })
     }
 
-    /// The best that this processor has and the environment allows.
+    /// The best tier that this processor supports and the environment allows.
     pub fn best() -> Tier {
         static BEST: std::sync::OnceLock<Tier> = std::sync::OnceLock::new();
         *BEST.get_or_init(|| {

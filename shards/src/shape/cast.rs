@@ -1,27 +1,27 @@
-//! Casts: an event gets other fields altogether, in one step however many they are.
+//! Casts: replace all fields of an event in one step, however many they are.
 //!
-//! Guarantees: nothing is allocated for a list of fields that is known; the fields between the first and the last never become
-//! shapes of their own; a list costs the same for each field, whatever their number. Of fields with the same key the last one
-//! counts, in the place of the first.
+//! Guarantees: nothing is allocated for a known list of fields. Intermediate lists never become shapes. The cost per field is
+//! the same, whatever the number of fields. If a key occurs more than once, the last field counts, in the position of the
+//! first.
 
 use super::{Field, KeyId, Map, Shape, ShapeId, Shapes, Source};
 
-/// Fields that are looked through one by one for a key.
+/// Number of fields up to which a key is searched linearly.
 const LOOKED_THROUGH_MAX: usize = 32;
 
-/// Room that is kept from one event to the next.
+/// Capacity that is kept from one event to the next.
 const FIELDS_KEPT: usize = 4096;
 
-/// The fields that an event is to have. Used again for each.
+/// The fields that an event will have. Reused for each event.
 #[derive(Default)]
 pub struct Cast {
     shape: Shape,
-    /// Where each key is, once there are many.
+    /// The index of each key, if there are many.
     places: Map<KeyId, usize>,
 }
 
 impl Cast {
-    /// Begins a list for an event for which so many values have been made.
+    /// Begins a list for an event for which this many values have been created.
     pub fn begin(&mut self, computed: u16) {
         if self.shape.fields.capacity() > FIELDS_KEPT || self.places.capacity() > FIELDS_KEPT {
             *self = Cast::default();
@@ -31,7 +31,7 @@ impl Cast {
         self.shape.computed = computed;
     }
 
-    /// Adds a field, or gives it this source if it is there.
+    /// Adds a field, or sets the source of an existing field.
     pub fn put(&mut self, key: KeyId, source: Source) {
         let fields = &mut self.shape.fields;
         let known = match fields.len() > LOOKED_THROUGH_MAX {
@@ -54,7 +54,7 @@ impl Cast {
         }
     }
 
-    /// Adds a field with the next value that is made for the event.
+    /// Adds a field with the next value that is created for the event.
     pub fn put_computed(&mut self, key: KeyId) {
         let number = self.shape.computed;
         self.shape.computed += 1;

@@ -1,35 +1,35 @@
-//! Edits: what changes the fields of an event is a step from one shape to another.
+//! Edits: every change of an event's fields is a step from one shape to another.
 //!
-//! Guarantees: the step is worked out once for a shape that is kept. An edit that finds nothing to do leaves the shape as it is.
+//! Guarantees: the step is computed once for a cached shape. An edit that changes nothing returns the same shape.
 
 use super::{ConstantId, Field, KeyId, Shape, ShapeId, Shapes, Source};
 
 /// A change of fields by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Edit {
-    /// Without this field.
+    /// Removes this field.
     Remove(KeyId),
-    /// Without any field but these.
+    /// Removes all fields except these.
     Keep(Vec<KeyId>),
-    /// The field `from` is called `to`; one that had this name before is gone.
+    /// Renames the field `from` to `to`. An existing field `to` is removed.
     Rename {
         /// The old name.
         from: KeyId,
         /// The new name.
         to: KeyId,
     },
-    /// The value of `from` is that of `to` too.
+    /// Copies the value of `from` to `to`.
     Copy {
-        /// Where the value is.
+        /// The source field.
         from: KeyId,
-        /// The field that gets it: a new last one, or in its place if it exists.
+        /// The target field: replaced if it exists, otherwise appended.
         to: KeyId,
     },
-    /// The field has the same value in every event: a new last one, or in its place if it exists.
+    /// Sets the field to the same value in every event: replaced if it exists, otherwise appended.
     Constant(KeyId, ConstantId),
-    /// The field has a value made for this event: a new last one, or in its place if it exists.
+    /// Sets the field to a value created for this event: replaced if it exists, otherwise appended.
     Computed(KeyId),
-    /// No field at all.
+    /// Removes all fields.
     Clear,
     /// These edits, one after the other.
     All(Vec<EditId>),
@@ -39,7 +39,7 @@ pub enum Edit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EditId(usize);
 
-/// A prepared name to look for.
+/// A prepared name for lookups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Find(pub(super) usize);
 
@@ -54,7 +54,7 @@ impl Shapes {
         EditId(at)
     }
 
-    /// The shape that an edit makes of a shape.
+    /// The shape that results from applying an edit to a shape.
     #[inline]
     pub fn edit(&mut self, edit: EditId, id: ShapeId) -> ShapeId {
         match self.edited[edit.0].get(id.0 as usize) {

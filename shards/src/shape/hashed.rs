@@ -1,11 +1,12 @@
-//! The hash of the maps here: names in one go, numbers by a multiplication each.
+//! The hash function of the maps in this module: names in one call, numbers with one multiplication each.
 //!
-//! Each map draws a seed, so that nobody can write names that collide. Equal things have other hashes in other maps.
+//! Each map draws a random seed, so that nobody can construct names that collide. Equal values have different hashes in
+//! different maps.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What maps are made with.
+/// The builder for the maps' hashers.
 #[derive(Clone)]
 pub(super) struct Build(u64);
 
@@ -73,7 +74,7 @@ impl Hasher for Hashed {
 
     #[inline]
     fn finish(&self) -> u64 {
-        // Maps look at the highest bits and at the lowest.
+        // Hash maps use the highest bits and the lowest bits.
         let folded = (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         folded ^ folded >> 29
     }

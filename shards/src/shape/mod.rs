@@ -1,12 +1,13 @@
 //! Shapes: which fields an event has, in which order, and where the value of each comes from.
 //!
-//! An event is the bytes it came as, the spans of its fields, and a shape. Two events with the same keys in the same order have
-//! the same shape, so whatever depends on keys alone (where a field is, what an edit does, how the line is put together) is
-//! worked out once for each shape and looked up for each event.
+//! An event consists of its original bytes, the spans of its fields, and a shape. Two events with the same keys in the same
+//! order have the same shape. Whatever depends only on keys (where a field is, what an edit does, how the line is assembled) is
+//! therefore computed once for each shape and looked up for each event.
 //!
-//! Guarantees: shapes are bounded in number and in fields, their plans in bytes, whatever the keys of the events; an event whose
-//! shape or plan is not kept has one of its own for as long as it is worked on, and comes out the same, only slower. Keys that no
-//! event has any more do not take up that room for good. Of fields with the same key the last one counts. Holds no bytes of events: [`crate::record`] brings shape and bytes together.
+//! Guarantees: the number of shapes, their fields and the bytes of their plans are limited, whatever the keys of the events. An
+//! event whose shape or plan is not cached has a temporary one while it is processed; the result is the same, only slower. Keys
+//! that no longer occur do not use that space permanently. If a key occurs more than once, the last field counts. Holds no
+//! bytes of events: [`crate::record`] combines shape and bytes.
 
 mod cast;
 mod edit;
@@ -36,7 +37,7 @@ type Map<K, V> = HashMap<K, V, hashed::Build>;
 pub struct KeyId(u32);
 
 impl KeyId {
-    /// Set in a name that only the event at hand has.
+    /// Set in a name that only the current event has.
     const PASSING: u32 = 1 << 31;
 
     fn is_passing(self) -> bool {
@@ -47,25 +48,25 @@ impl KeyId {
 /// Where the value of a field comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// The line's field of this number as it stands there: its key, which is the field's name, and its JSON.
+    /// The line's field with this number, unchanged: its key, which is the field's name, and its JSON.
     Slot(u16),
-    /// The JSON of the line's field of this number; the field has another name now.
+    /// The JSON of the line's field with this number. The field has a different name now.
     Value(u16),
-    /// The whole event as text, which has to be escaped.
+    /// The whole event as text, which must be escaped.
     Text,
-    /// The value of this number that was made for this event: JSON.
+    /// The JSON value with this number that was created for this event.
     Computed(u16),
     /// The same JSON for every event.
     Constant(ConstantId),
-    /// What the input knows of the event.
+    /// Metadata that the input has about the event.
     Meta(Meta),
 }
 
-/// A JSON text that edits name.
+/// A JSON text used by edits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConstantId(u32);
 
-/// What an input knows of each event.
+/// The metadata that an input has about each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meta {
     /// When it was read.
@@ -74,7 +75,7 @@ pub enum Meta {
     Host,
     /// The name of its source.
     File,
-    /// Its place in the source.
+    /// Its position in the source.
     Offset,
 }
 
@@ -87,7 +88,7 @@ pub struct Field {
     pub source: Source,
 }
 
-/// Names a shape: for good, or for as long as one event is worked on.
+/// Identifies a shape: permanently, or while one event is processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShapeId(u32);
 
@@ -107,16 +108,16 @@ impl ShapeId {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Shape {
     fields: Vec<Field>,
-    /// Values that were made for the event so far: the number of the next one.
+    /// Number of values created for the event so far, which is the number of the next one.
     computed: u16,
 }
 
 /// All shapes of one input on one shard.
 pub struct Shapes {
-    /// The keys of lines, in their order.
+    /// The keys of lines, in order.
     pub trie: Trie,
     names: Vec<Box<[u8]>>,
-    /// Of these, as many that are not of events alone.
+    /// How many of the names do not come from events.
     own_names: usize,
     ids: Map<Box<[u8]>, KeyId>,
     shapes: Vec<Shape>,
@@ -125,46 +126,46 @@ pub struct Shapes {
     shapes_max: usize,
     plans: Vec<Option<Plan>>,
     plan_bytes_total: usize,
-    /// Shapes and names that only the event at hand has.
+    /// Shapes and names that only the current event has.
     passing: Passing,
-    /// The keys of a line whose shape is being made, and one of their names.
+    /// Buffers for the keys of a line whose shape is being created, and for one of their names.
     keys: Vec<KeyId>,
     name: Vec<u8>,
-    /// The plan made last, where it is not kept.
+    /// The last created plan, if it is not cached.
     passing_plan: Plan,
     /// The shape of each node of the trie.
     of_node: Vec<ShapeId>,
     metas: Vec<Field>,
     text: ShapeId,
-    /// Events without a shape or a plan that is kept, since the last renewal.
+    /// Events without a cached shape or plan since the last renewal.
     misses: u32,
     constants: Vec<Box<[u8]>>,
     edits: Vec<Edit>,
-    /// What each edit makes of each shape.
+    /// The result of each edit for each shape.
     edited: Vec<Vec<ShapeId>>,
     finds: Vec<KeyId>,
-    /// Where each shape has the field of each find.
+    /// For each find, the index of the field in each shape.
     found: RefCell<Vec<Vec<u32>>>,
 }
 
-/// Room for the keys of a line that is kept for those of the next.
+/// Capacity for the keys of a line that is kept for the next line.
 const KEYS_KEPT: usize = 4096;
 
-/// Keys that are compared each with each.
+/// Number of keys up to which all pairs are compared.
 const COMPARED_MAX: usize = 32;
 
-/// Not looked for yet; looked for in vain.
+/// Not looked up yet; looked up and not found.
 const UNSEEN: u32 = u32::MAX;
 const ABSENT: u32 = u32::MAX - 1;
 
 impl Shapes {
-    /// Shapes of events that have the fields `metas` besides their own; `text` is the name of the field of an event that is
-    /// not parsed, none if it is left out.
+    /// Shapes of events that have the fields `metas` in addition to their own. `text` is the name of the field of an unparsed
+    /// event, or none if it is omitted.
     pub fn new(metas: &[(Meta, &str)], text: Option<&str>) -> Shapes {
         Shapes::with_limits(metas, text, TRIE_NODES_MAX, SHAPES_MAX)
     }
 
-    /// The same with other bounds.
+    /// The same with other limits.
     pub fn with_limits(metas: &[(Meta, &str)], text: Option<&str>, nodes_max: usize, shapes_max: usize) -> Shapes {
         let mut shapes = Shapes {
             shapes_max,
@@ -202,7 +203,7 @@ impl Shapes {
         shapes
     }
 
-    /// The number of a name that the configuration says. It is good for as long as these shapes are.
+    /// The number of a name from the configuration. It is valid for as long as these shapes exist.
     pub fn key(&mut self, name: &[u8]) -> KeyId {
         let key = self.intern(name);
         self.own_names = self.own_names.max(key.0 as usize + 1);
@@ -219,7 +220,7 @@ impl Shapes {
         id
     }
 
-    /// The number of a name that an event brought: of the event at hand only, when there are too many.
+    /// The number of a name from an event. If there are too many, it is valid only for the current event.
     pub fn key_of_event(&mut self, name: &[u8]) -> KeyId {
         if let Some(id) = self.ids.get(name) {
             return *id;
@@ -239,7 +240,7 @@ impl Shapes {
         }
     }
 
-    /// A JSON text for edits.
+    /// Registers a JSON text for edits.
     pub fn constant(&mut self, json: &[u8]) -> ConstantId {
         self.constants.push(json.into());
         ConstantId(self.constants.len() as u32 - 1)
@@ -250,13 +251,14 @@ impl Shapes {
         &self.constants[id.0 as usize]
     }
 
-    /// The shape of an event that is text.
+    /// The shape of an unparsed event.
     pub fn of_text(&mut self) -> ShapeId {
         self.passing.forget();
         self.text
     }
 
-    /// The shape of a line. `name_of` appends the name of a slot's key: asked only when the line's keys are not in the trie.
+    /// The shape of a line. `name_of` appends the name of a slot's key. It is called only if the line's keys are not in the
+    /// trie.
     pub fn of_line(&mut self, line: &Line, name_of: impl FnMut(u16, &mut Vec<u8>)) -> ShapeId {
         debug_assert!(line.node != NodeId::BAD, "a line that is no object has no shape of its own");
         self.passing.forget();
@@ -309,8 +311,9 @@ impl Shapes {
         self.pass(shape)
     }
 
-    /// Forgets what events have brought, once there was no room for the keys of many: else a few odd events would make all that
-    /// come after them slow. To be called between batches: lines that were parsed, shapes and names of events mean nothing after it.
+    /// Forgets what events have added, if there was no space for the keys of many events. Otherwise a few unusual events would
+    /// make all later ones slow. Must be called between batches: parsed lines, shapes and names of events are invalid
+    /// afterwards.
     pub fn renew_if_due(&mut self) {
         if self.misses < SHAPES_RENEWAL_EVENTS {
             return;
@@ -332,7 +335,7 @@ impl Shapes {
         self.text = self.add(text, false);
     }
 
-    /// Keeps a shape for good, if there is room and it may be kept.
+    /// Stores a shape permanently, if there is space and it may be stored.
     fn add(&mut self, shape: Shape, may_pass: bool) -> ShapeId {
         if let Some(id) = self.known.get(&shape) {
             return *id;
@@ -350,9 +353,9 @@ impl Shapes {
         id
     }
 
-    /// Keeps a shape until the next event.
+    /// Stores a shape until the next event.
     fn pass(&mut self, shape: Shape) -> ShapeId {
-        // An event counts once, whatever its verbs do.
+        // An event counts once, whatever its transforms do.
         self.misses = self.misses.saturating_add(u32::from(self.passing.is_unused()));
         self.passing.push(shape)
     }
@@ -366,34 +369,34 @@ impl Shapes {
         &self.shape(id).fields
     }
 
-    /// Values made for an event of this shape.
+    /// Number of values created for an event of this shape.
     pub fn computed(&self, id: ShapeId) -> u16 {
         self.shape(id).computed
     }
 
-    /// Shapes that are kept.
+    /// Number of stored shapes.
     pub fn len(&self) -> usize {
         self.shapes.len()
     }
 
-    /// Names that are kept.
+    /// Number of stored names.
     #[cfg(test)]
     pub(crate) fn names(&self) -> usize {
         self.names.len()
     }
 
-    /// Bytes of the plans that are kept.
+    /// Bytes of the stored plans.
     #[cfg(test)]
     pub(crate) fn plan_bytes_total(&self) -> usize {
         self.plan_bytes_total
     }
 
-    /// Whether none is kept; never.
+    /// Whether no shape is stored. Always false.
     pub fn is_empty(&self) -> bool {
         self.shapes.is_empty()
     }
 
-    /// Prepares to look for a field by its name.
+    /// Prepares the lookup of a field by its name.
     pub fn register_find(&mut self, name: &[u8]) -> Find {
         let key = self.key(name);
         let at = self.finds.iter().position(|known| *known == key).unwrap_or_else(|| {
@@ -404,7 +407,7 @@ impl Shapes {
         Find(at)
     }
 
-    /// The field of a prepared name, if the shape has it.
+    /// The field with a prepared name, if the shape has it.
     #[inline]
     pub fn find(&self, find: Find, id: ShapeId) -> Option<Source> {
         let known = self.found.borrow()[find.0].get(id.0 as usize).copied().unwrap_or(UNSEEN);
@@ -426,15 +429,15 @@ impl Shapes {
         at
     }
 
-    /// Whether events know their place in the source.
+    /// Whether events have their position in the source.
     pub(crate) fn has_offset(&self) -> bool {
         self.metas.iter().any(|field| field.source == Source::Meta(Meta::Offset))
     }
 
-    /// How the line of an event of this shape is put together.
+    /// How the line of an event of this shape is assembled.
     #[inline]
     pub(crate) fn plan(&mut self, id: ShapeId) -> &Plan {
-        // A passing shape has a number beyond all plans.
+        // A temporary shape has a number greater than those of all plans.
         if !matches!(self.plans.get(id.0 as usize), Some(Some(_))) {
             self.make_plan(id);
         }
@@ -467,8 +470,8 @@ impl Shapes {
     }
 }
 
-/// The fields of a line with these keys: what the input knows comes first, unless the event has a field of that name, and then of
-/// each key the last field, in the order of the slots.
+/// The fields of a line with these keys: first the metadata, unless the event has a field with that name, and then the last
+/// field of each key, in the order of the slots.
 fn push_fields(metas: &[Field], keys: &[KeyId], fields: &mut Vec<Field>) {
     fields.extend(metas.iter().filter(|meta| !keys.contains(&meta.key)));
     let field = |(slot, key): (usize, &KeyId)| Field { key: *key, source: Source::Slot(slot as u16) };

@@ -1,17 +1,17 @@
-//! What only the event at hand has: shapes and names for which there is no room among those that are kept.
+//! Temporary shapes and names of the current event, for which there is no space among the stored ones.
 //!
-//! Guarantees: their memory serves again for the next event, as long as it is not unusually much.
+//! Guarantees: their memory is reused for the next event, unless it is unusually large.
 
 use super::{KeyId, Map, Shape, ShapeId};
 
-/// Room for names of one event, and for fields of one shape, that is kept for those of the next.
+/// Capacity for names of one event, and for fields of one shape, that is kept for the next event.
 const NAMES_KEPT: usize = 4096;
 const FIELDS_KEPT: usize = 4096;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Passing {
-    /// The first `used` are those of the event; others are room.
+    /// The first `used` belong to the event. The others are spare.
     shapes: Vec<Shape>,
     used: usize,
     names: Vec<Box<[u8]>>,
@@ -19,7 +19,7 @@ pub(super) struct Passing {
 }
 
 impl Passing {
-    /// A new event.
+    /// Starts a new event.
     pub(super) fn forget(&mut self) {
         for shape in &mut self.shapes[..self.used] {
             if shape.fields.capacity() > FIELDS_KEPT {
@@ -28,7 +28,7 @@ impl Passing {
         }
         self.used = 0;
         self.names.clear();
-        // An event with very many names must not make it dear to forget those of each event that follows.
+        // An event with very many names must not make clearing expensive for every later event.
         match self.ids.capacity() > NAMES_KEPT {
             true => self.ids = Map::default(),
             false => self.ids.clear(),
@@ -40,7 +40,7 @@ impl Passing {
         self.used == 0
     }
 
-    /// An empty shape, to be filled and given to [`Passing::push`].
+    /// Returns an empty shape, to be filled and passed to [`Passing::push`].
     pub(super) fn room(&mut self) -> Shape {
         let mut shape = self.shapes.get_mut(self.used).map(std::mem::take).unwrap_or_default();
         shape.fields.clear();
@@ -48,14 +48,14 @@ impl Passing {
         shape
     }
 
-    /// Keeps a shape until the next event.
+    /// Stores a shape until the next event.
     pub(super) fn push(&mut self, shape: Shape) -> ShapeId {
         self.give_back(shape);
         self.used += 1;
         ShapeId(ShapeId::PASSING | (self.used as u32 - 1))
     }
 
-    /// Takes back what [`Passing::room`] gave.
+    /// Takes back a shape from [`Passing::room`].
     pub(super) fn give_back(&mut self, shape: Shape) {
         match self.shapes.get_mut(self.used) {
             Some(room) => *room = shape,
@@ -75,7 +75,7 @@ impl Passing {
         self.ids.get(name).copied()
     }
 
-    /// Keeps a name until the next event.
+    /// Stores a name until the next event.
     pub(super) fn add(&mut self, name: &[u8]) -> KeyId {
         self.names.push(name.into());
         let key = KeyId(KeyId::PASSING | (self.names.len() as u32 - 1));

@@ -1,19 +1,19 @@
-//! Plans: how the line of an event is put together from its parts.
+//! Plans: how the line of an event is assembled from its parts.
 //!
-//! Guarantees: fields that lie side by side in the event and that nothing has touched leave as one copy, keys, commas and white
-//! space included; everything that is the same for all events of the shape is one literal between two copies.
+//! Guarantees: unchanged fields that are adjacent in the event are copied at once, including keys, commas and white space.
+//! Everything that is the same for all events of the shape is one literal between two copies.
 
 use super::{ConstantId, Field, KeyId, Source};
 use crate::shape::Meta;
 
-/// Where a run of untouched bytes begins.
+/// Where a run of unchanged bytes begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum From {
-    /// With the comma before the key.
+    /// At the comma before the key.
     Comma,
-    /// With the key.
+    /// At the key.
     Key,
-    /// With the value.
+    /// At the value.
     Value,
 }
 
@@ -22,21 +22,21 @@ pub(crate) enum From {
 pub(crate) enum Segment {
     /// Bytes of [`Plan::literals`].
     Literal { start: u32, end: u32 },
-    /// The bytes of the event from one slot to the end of another.
+    /// The bytes of the event from one slot to the end of another slot.
     Run { first: u16, last: u16, from: From },
     /// The event as a JSON string.
     Text,
-    /// A value made for this event.
+    /// A value created for this event.
     Computed(u16),
-    /// What the input knows.
+    /// Metadata of the input.
     Meta(Meta),
 }
 
-/// Room of a plan that serves for another one.
+/// Capacity of a plan that is reused for another one.
 const LITERALS_KEPT: usize = 64 * 1024;
 const SEGMENTS_KEPT: usize = 4096;
 
-/// How the lines of one shape are put together.
+/// How the lines of one shape are assembled.
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) segments: Vec<Segment>,
@@ -44,7 +44,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes it the plan of these fields. `push_key` appends a key with its quotes and colon, `push_constant` a constant.
+    /// Makes this the plan of these fields. `push_key` appends a key with its quotes and colon, `push_constant` a constant.
     pub(crate) fn fill(
         &mut self,
         fields: &[Field],
@@ -66,14 +66,14 @@ impl Plan {
         self.close(&mut closed);
     }
 
-    /// The same in no more memory than it needs, to be kept for long.
+    /// The same in minimal memory, for long-term storage.
     pub(crate) fn fitted(mut self) -> Plan {
         self.literals.shrink_to_fit();
         self.segments.shrink_to_fit();
         self
     }
 
-    /// Bytes that it takes.
+    /// Its size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Plan>() + self.literals.len() + self.segments.len() * size_of::<Segment>()
     }
@@ -122,7 +122,7 @@ impl Plan {
         self.segments.push(segment);
     }
 
-    /// Ends the literal that is open, if it holds anything.
+    /// Ends the open literal, if it is not empty.
     fn close(&mut self, closed: &mut usize) {
         if self.literals.len() > *closed {
             self.segments.push(Segment::Literal { start: *closed as u32, end: self.literals.len() as u32 });

@@ -1,8 +1,8 @@
 //! The machine under the simulated shards: tasks, ready list, timers, clock.
 //!
-//! Guarantees: wakers are ordinary ones, may be kept and woken anywhere, and wake nothing once their task is gone; a
-//! timer is known by its deadline and the order of its making, so that equal deadlines fire in one order. Does not
-//! choose which task runs: that is the executor's.
+//! Guarantees: wakers are ordinary ones, may be stored and woken anywhere, and wake nothing after their task is gone. A timer
+//! is identified by its deadline and its creation order, so that equal deadlines fire in a defined order. Does not choose which
+//! task runs: the executor does.
 
 use super::disk::SimDisk;
 use super::prng::Prng;
@@ -21,7 +21,7 @@ use std::time::Duration;
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 pub(super) struct TaskEntry {
-    /// The shard it runs on; none for a task of the world, which outlives the process.
+    /// The shard on which it runs. None for a task of the world, which outlives the process.
     pub(super) shard: Option<ShardId>,
     pub(super) name: &'static str,
     /// None while it is polled.
@@ -62,16 +62,16 @@ impl Wake for TaskWaker {
     }
 }
 
-/// What the environments of all shards share.
+/// State shared by the environments of all shards.
 pub(super) struct Core {
     pub(super) seed: u64,
     pub(super) disk: SimDisk,
     pub(super) pipe: Rc<RefCell<Pipe>>,
-    /// Draws of the environments: delays, used slices.
+    /// Random numbers of the environments: delays, used slices.
     pub(super) chance: RefCell<Prng>,
-    /// What [`crate::env::Env::random`] hands out, per shard.
+    /// The numbers returned by [`crate::env::Env::random`], per shard.
     pub(super) random: RefCell<BTreeMap<ShardId, Prng>>,
-    /// The life of the process; an environment of an earlier one is void.
+    /// The number of the current process. Environments of earlier processes are invalid.
     pub(super) process: Cell<u64>,
     now: Cell<u64>,
     next_task: Cell<u64>,
@@ -79,9 +79,9 @@ pub(super) struct Core {
     pub(super) tasks: RefCell<BTreeMap<u64, TaskEntry>>,
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
     ready: Arc<ReadyQueue>,
-    /// Jobs of each pool that are still to hang.
+    /// Number of jobs of each pool that will still hang.
     hanging: RefCell<BTreeMap<Pool, u64>>,
-    /// Threads that such jobs keep, by process.
+    /// Number of threads that such jobs occupy, by process.
     kept: RefCell<BTreeMap<(u64, ShardId, Pool), usize>>,
 }
 
@@ -130,7 +130,7 @@ impl Core {
         self.hanging.borrow_mut().insert(pool, count);
     }
 
-    /// Whether the job that comes now never ends: it hangs, or jobs that do keep all threads of its pool.
+    /// Whether the next job never ends: it hangs, or hanging jobs occupy all threads of its pool.
     pub(super) fn hangs(&self, shard: ShardId, pool: Pool) -> bool {
         let threads = match pool {
             Pool::Log => LOG_THREADS,
@@ -167,9 +167,9 @@ impl Core {
         self.timers.borrow().keys().next().map(|key| key.0)
     }
 
-    /// Drops the tasks that `which` names.
+    /// Drops the tasks that `which` selects.
     pub(super) fn drop_tasks(&self, which: impl Fn(&TaskEntry) -> bool) {
-        // Destructors may wake tasks and end timers: they find the lists unborrowed.
+        // Destructors may wake tasks and end timers, so the lists must not be borrowed.
         let dropped: Vec<TaskEntry> =
             self.tasks.borrow_mut().extract_if(.., |_, entry| which(entry)).map(|(_, entry)| entry).collect();
         drop(dropped);

@@ -1,9 +1,9 @@
-//! The seam on a seed: what one simulated shard sees of the world.
+//! The implementation of the `env` interface from a seed: the environment of one simulated shard.
 //!
-//! Guarantees: every delay, every used slice and every random number is a function of the seed; work handed to
-//! [`Env::blocking`] runs whole at a later virtual moment, whether or not somebody still waits for it, unless
-//! [`super::Simulation::hang_jobs`] has it hang; a sync covers what was written before it was called and nothing later.
-//! An environment of a process that died does nothing any more.
+//! Guarantees: every delay, every used slice and every random number is a function of the seed. Work passed to
+//! [`Env::blocking`] runs completely at a later virtual time, whether or not something still waits for it, unless
+//! [`super::Simulation::hang_jobs`] makes it hang. A sync covers exactly what was written before it was called. An environment
+//! of a process that died does nothing any more.
 
 use super::core::Core;
 use super::disk::{SimDisk, SimFile};
@@ -23,10 +23,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Longest time work waits for a thread, in microseconds of virtual time.
+/// Maximum time that work waits for a thread, in microseconds of virtual time.
 const BLOCKING_MICROS_MAX: u64 = 2_000;
 
-/// A connection of the simulated world, where nobody listens: every one is refused, so that none exists.
+/// A connection of the simulated world, in which nothing listens: every attempt is refused, so no value exists.
 pub enum SimConnection {}
 
 impl AsyncRead for SimConnection {
@@ -49,7 +49,7 @@ impl AsyncWrite for SimConnection {
     }
 }
 
-/// One shard's view of the simulated world.
+/// One shard's environment in the simulated world.
 #[derive(Clone)]
 pub struct SimEnv {
     core: Rc<Core>,
@@ -58,7 +58,7 @@ pub struct SimEnv {
     process: u64,
 }
 
-/// A result on its way from a job to the task that waits for it.
+/// A result that a job passes to the task that waits for it.
 struct Slot<T> {
     value: Option<T>,
     waiter: Option<Waker>,
@@ -75,7 +75,7 @@ impl SimEnv {
         self.process == self.core.process.get()
     }
 
-    /// Runs `finish` after `delay` whoever still waits, and completes with its value.
+    /// Runs `finish` after `delay`, whether or not something still waits, and completes with its value.
     fn later<T: 'static>(
         &self,
         name: &'static str,
@@ -169,7 +169,7 @@ impl Env for SimEnv {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + 'static {
         let result = if self.core.hangs(self.shard, pool) {
-            // Its thread keeps what it was given.
+            // The hanging thread keeps its arguments.
             self.spawn("hung job", async move {
                 let _held = work;
                 std::future::pending().await

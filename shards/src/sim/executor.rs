@@ -1,10 +1,9 @@
-//! The simulator's executor: all shards on one thread, the next task drawn from the seed, time that only moves by
-//! itself.
+//! The simulator's executor: all shards run on one thread, the seed selects the next task, and time only moves when the
+//! executor moves it.
 //!
-//! Guarantees: the order of polls is a function of the seed and of what the tasks do; a timer never fires early; a
-//! run ends with an outcome that names a livelock (step limit) and a deadlock (nothing ready, no timer) instead of
-//! hanging. Does not run shards in parallel and does not interrupt a poll, except where the disk stops the process
-//! between two of its calls.
+//! Guarantees: the order of polls is a function of the seed and of what the tasks do. A timer never fires early. A run ends
+//! with an outcome that reports a livelock (step limit) or a deadlock (nothing ready, no timer) instead of hanging. Does not
+//! run shards in parallel and does not interrupt a poll, except where the disk stops the process between two of its calls.
 
 use super::core::Core;
 use super::disk::{Crash, SimDisk};
@@ -17,15 +16,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Polls after which a run counts as a livelock, unless [`Simulation::set_step_limit`] says otherwise.
+/// Number of polls after which a run counts as a livelock, unless [`Simulation::set_step_limit`] sets another.
 const STEP_LIMIT_DEFAULT: u64 = 10_000_000;
-/// A poll takes this much virtual time at most, so that busy tasks race with timers.
+/// Maximum virtual time of a poll, so that busy tasks race with timers.
 const POLL_NANOS_MAX: u64 = 4_000;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The condition held.
+    /// The condition became true.
     Reached,
     /// The virtual time was used up.
     TimeOut,
@@ -41,7 +40,7 @@ pub enum Outcome {
 pub struct Simulation {
     core: Rc<Core>,
     schedule: Prng,
-    /// The shard passed over while others have work, and for how many more polls.
+    /// The shard that is skipped while others have work, and for how many more polls.
     starved: (ShardId, u64),
     shards_max: u16,
     steps: u64,
@@ -55,7 +54,7 @@ impl Simulation {
         Simulation::with_disk(seed, SimDisk::new(seed))
     }
 
-    /// A machine with a disk that has seen something before.
+    /// A machine with a disk that was used before.
     pub fn with_disk(seed: u64, disk: SimDisk) -> Simulation {
         Simulation {
             core: Rc::new(Core::new(seed, disk)),
@@ -73,7 +72,7 @@ impl Simulation {
         self.core.seed
     }
 
-    /// The environment of a shard, of the present life of the process.
+    /// The environment of a shard in the current process.
     pub fn env(&mut self, shard: ShardId) -> SimEnv {
         self.shards_max = self.shards_max.max(shard.0 + 1);
         SimEnv::new(Rc::clone(&self.core), shard)
@@ -99,23 +98,24 @@ impl Simulation {
         self.steps
     }
 
-    /// Polls after which a run counts as a livelock.
+    /// Sets the number of polls after which a run counts as a livelock.
     pub fn set_step_limit(&mut self, steps: u64) {
         self.step_limit = steps;
     }
 
-    /// A stream of random numbers of this seed for a test's own purpose.
+    /// A stream of random numbers from this seed, for a test's own purpose.
     pub fn prng(&self, salt: &str) -> Prng {
         Prng::new(self.core.seed, salt)
     }
 
-    /// A hash of everything that happened in its order: equal for equal seeds and programs.
+    /// A hash of everything that happened, in order: equal for equal seeds and programs.
     pub fn trace_hash(&self) -> u64 {
         mix(self.trace ^ self.core.disk.trace_hash())
     }
 
-    /// Makes the next `count` jobs of `pool` never end, as on a disk or a server that is gone. Each keeps a thread of its shard for
-    /// as long as the process lives; when all of a pool are kept, every later job of it waits in vain.
+    /// Makes the next `count` jobs of `pool` never end, as on a disk or a server that is gone. Each occupies a thread of its
+    /// shard for as long as the process lives. When all threads of a pool are occupied, every later job of the pool waits
+    /// forever.
     pub fn hang_jobs(&self, pool: Pool, count: u64) {
         self.core.hang_jobs(pool, count);
     }
@@ -125,12 +125,12 @@ impl Simulation {
         World::new(Rc::clone(&self.core))
     }
 
-    /// The tasks that exist, for a failure's message: shard (none for the world) and name.
+    /// The existing tasks, for the message of a failure: shard (none for the world) and name.
     pub fn tasks(&self) -> Vec<(Option<ShardId>, &'static str)> {
         self.core.tasks.borrow().values().map(|entry| (entry.shard, entry.name)).collect()
     }
 
-    /// Runs until `condition` holds, looking after each poll, for at most `virtual_time`.
+    /// Runs until `condition` is true, for at most `virtual_time`. Checks it after each poll.
     pub fn run_until(&mut self, mut condition: impl FnMut() -> bool, virtual_time: Duration) -> Outcome {
         let end = self.now().after(virtual_time).0;
         let first_step = self.steps;
@@ -153,12 +153,12 @@ impl Simulation {
         }
     }
 
-    /// Lets virtual time pass.
+    /// Runs for this virtual time.
     pub fn run_for(&mut self, virtual_time: Duration) -> Outcome {
         self.run_until(|| false, virtual_time)
     }
 
-    /// Runs as [`Simulation::run_until`] does, and panics with the seed where the condition is not reached.
+    /// Runs like [`Simulation::run_until`], and panics with the seed if the condition does not become true.
     pub fn must(&mut self, what: &str, condition: impl FnMut() -> bool, virtual_time: Duration) {
         let outcome = self.run_until(condition, virtual_time);
         assert!(
@@ -171,7 +171,7 @@ impl Simulation {
         );
     }
 
-    /// Polls at most `count` tasks; fewer when nothing is left to do.
+    /// Polls at most `count` tasks, fewer if nothing is left to do.
     pub fn run_steps(&mut self, count: u64) -> Outcome {
         for _ in 0..count {
             if self.core.disk.crashed() {
@@ -184,9 +184,8 @@ impl Simulation {
         Outcome::Reached
     }
 
-    /// The process dies at once: all its tasks are gone, those of the world go on, what the disk keeps is decided by
-    /// `kind`. Nothing that a task's destructor does reaches the disk. Environments from before are void; take new
-    /// ones.
+    /// The process dies at once: all its tasks are dropped, those of the world continue, and `kind` decides what the disk
+    /// keeps. Nothing that a task's destructor does reaches the disk. Earlier environments become invalid: get new ones.
     pub fn crash(&mut self, kind: Crash) {
         self.core.process.set(self.core.process.get() + 1);
         self.core.disk.crash(kind);
@@ -200,7 +199,7 @@ impl Simulation {
         self.crash(Crash::Process);
     }
 
-    /// One poll, or one jump of the clock that goes no further than `end`.
+    /// One poll, or one jump of the clock, at most to `end`.
     fn step(&mut self, end: u64) -> Option<Outcome> {
         self.core.fire_timers();
         let Some(task) = self.draw() else {
@@ -220,7 +219,7 @@ impl Simulation {
         None
     }
 
-    /// The next ready task, drawn from the seed.
+    /// The next ready task, selected by the seed.
     fn draw(&mut self) -> Option<u64> {
         let mut ready = self.core.ready();
         let tasks = self.core.tasks.borrow();
@@ -261,7 +260,7 @@ impl Simulation {
         self.core.disk.polls(None);
         let polled = match polled {
             Ok(polled) => polled,
-            // A process that the disk has stopped is past judging; any other panic fails the test.
+            // A panic of a process that the disk has stopped is ignored. Any other panic fails the test.
             Err(_) if self.core.disk.crashed() && shard.is_some() => Poll::Ready(()),
             Err(panic) => resume_unwind(panic),
         };
@@ -286,7 +285,7 @@ impl Drop for Simulation {
             eprintln!("the simulation that failed: seed {}, {} polls", self.core.seed, self.steps);
             return;
         }
-        // Tasks hold environments and those hold the core: the circle has to be cut by hand.
+        // Tasks hold environments, and environments hold the core: this reference cycle must be broken explicitly.
         self.core.process.set(self.core.process.get() + 1);
         self.core.disk.crash(Crash::Process);
         self.core.drop_tasks(|_| true);

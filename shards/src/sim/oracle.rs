@@ -1,23 +1,22 @@
-//! The oracle: what was promised against what came out, as plain data.
+//! The oracle compares what was promised with what was delivered, as plain data.
 //!
-//! Guarantees, for every history it is told:
+//! Guarantees, for every recorded history:
 //!
-//! - *Delivered or accounted for.* An acknowledged event came out of each output that it was for, or is a dead letter, or
-//!   is covered by a count of discards with a reason, or waited for an output that was removed, or its bytes were destroyed by
-//!   the world and reported. An event that the logs vouch for without an acknowledgement is held to the same.
-//! - *Equal.* What comes out had been given to the engine for that output before, with the same payload.
-//! - *Order.* Two rules, for each source. Within a run of an instance (from its opening to the next time it goes back)
-//!   ordinals only grow. Over all instances and lives nothing comes for the first time behind a later event, unless it had
-//!   been given up: then a discard was counted for it, or it was refused or a dead letter. Sources that are spread over shards have no order, by their setting.
-//! - *Repeats.* Only what was in flight comes twice, once for each time it was: what went out after the last commit that
-//!   survived, what a failed delivery had already sent, and what was not yet acknowledged when the power went.
-//! - *Counts.* Within one life, and in lives whose end leaves no decision open, no more is counted as discarded than is absent: a
-//!   count that hides nothing would excuse a loss.
-//! - *Bounds.* Every queue that is measured is within its limit.
-//! - *Damage.* What the world destroyed is reported, and nothing else is.
+//! - *Delivered or accounted for.* An acknowledged event was delivered by each of its outputs, or is a dead letter, or is
+//!   covered by a count of discards with a reason, or waited for an output that was removed, or its bytes were destroyed by the
+//!   world and reported. The same applies to an unacknowledged event that the logs vouch for.
+//! - *Equal.* Everything that is delivered was given to the engine for that output before, with the same payload.
+//! - *Order.* Two rules, for each source. Within a run of an instance (from its opening until it goes back) ordinals only grow.
+//!   Over all instances and starts, no event is first delivered after a later event, unless it had been given up: then a
+//!   discard was counted for it, or it was rejected or a dead letter. Spread sources have no order.
+//! - *Repeats.* Only events in flight are delivered twice, once for each time they were: after the last commit that survived,
+//!   in a failed delivery that had sent them, or unacknowledged before a power loss.
+//! - *Counts.* In starts whose end leaves no decision open, no more discards are counted than events are absent.
+//! - *Bounds.* Every measured queue is within its limit.
+//! - *Damage.* Everything that the world destroyed is reported, and nothing else is.
 //!
-//! Every breach is counted, the first few are named. Does not look inside the engine, so that it judges the simulator, kill
-//! loops and load tests alike.
+//! Counts every violation and names the first few. Does not look inside the engine, so it can also check kill loops and load
+//! tests.
 
 mod report;
 #[cfg(test)]
@@ -42,18 +41,18 @@ pub fn mask(outputs: &[usize]) -> u64 {
     outputs.iter().fold(0, |mask, output| mask | 1 << output)
 }
 
-/// One event as a test knows it.
+/// One event, as a test knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The source, for instance a file through all its renames.
+    /// The source, for example a file through all its renames.
     pub source: u64,
-    /// Counts the events of its source from zero.
+    /// The number of the event in its source, counted from zero.
     pub ordinal: u64,
-    /// Hash of the payload as it must come out.
+    /// Hash of the expected payload.
     pub payload: u64,
 }
 
-/// What a right history amounts to, per output.
+/// The result of a correct history, per output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Events given to the engine for it.
@@ -64,38 +63,39 @@ pub struct Summary {
     pub delivered: u64,
     /// Deliveries beyond the first of an event.
     pub repeats: u64,
-    /// Events that came behind later ones of their source since they had been given up before.
+    /// Events delivered after later ones of their source because they had been given up before.
     pub late: u64,
     /// Discards by reason, named and counted.
     pub discarded: BTreeMap<String, u64>,
-    /// Of the counted, those that must be of events which never came.
+    /// How many of the counted discards must refer to events that were never delivered.
     pub final_discards: u64,
 }
 
-/// What became of one event. The masks have a bit for each output.
+/// What happened to one event. The masks have a bit for each output.
 #[derive(Clone, Default)]
 struct Fate {
     payload: u64,
-    /// The outputs it was for, each time it was given to the engine.
+    /// Its outputs, for each time it was given to the engine.
     offers: Vec<u64>,
     acknowledged: u64,
     came: u64,
-    /// Set aside by name, or waiting when the output was removed.
+    /// Discarded by name, or waiting when the output was removed.
     settled: u64,
-    /// Refused by the output, or found in the dead letter queue.
+    /// Rejected by the output, or found in the dead letter queue.
     refused: u64,
-    /// Discarded for good with an output that left.
+    /// Discarded permanently with a removed output.
     barred: u64,
     may_repeat: u64,
-    /// It was in flight and has not come again since: it may be discarded although it came.
+    /// It was in flight and has not been delivered again since: it may be discarded although it was delivered.
     doubtful: u64,
-    /// The outputs it had come to, each time it was given to the engine again: it may be discarded that often although it came.
+    /// The outputs that had delivered it each time it was given to the engine again: it may be discarded that often although it
+    /// was delivered.
     again: Vec<u64>,
-    /// Losses of power before it was acknowledged: each may bring it once more.
+    /// Power losses before it was acknowledged: each may cause one repeat.
     losses: u32,
-    /// The log may have a part of what came with it: until all is acknowledged, a restart reads it again.
+    /// The log may have only a part of its batch: until everything is acknowledged, a restart reads it again.
     parted: bool,
-    /// Its bytes, or what the log knew of its place, were destroyed.
+    /// Its bytes, or the log's knowledge of its position, were destroyed.
     destroyed: bool,
 }
 
@@ -104,11 +104,11 @@ struct Source {
     fates: Vec<Fate>,
     /// Its batches go to several shards.
     unordered: bool,
-    /// What makes its lines holds some of them back: a restart reads again from there, and repeats what was between.
+    /// Some of its lines are held back: a restart reads again from there, and repeats what came in between.
     read_again: bool,
-    /// Its reader has seen all of it accounted for in the logs.
+    /// Its reader has seen that the logs cover all of it.
     vouched: bool,
-    /// What the logs knew of it was destroyed once.
+    /// The logs' knowledge about it was destroyed once.
     forgotten: bool,
 }
 
@@ -121,13 +121,13 @@ impl Source {
 
 #[derive(Default)]
 struct OutputState {
-    /// Every delivery in its order: source and ordinal.
+    /// Every delivery in order: source and ordinal.
     journal: Vec<(u64, u64)>,
-    /// By source: the highest ordinal that came.
+    /// By source: the highest delivered ordinal.
     highest: BTreeMap<u64, u64>,
-    /// By instance and source: the last ordinal in its present run.
+    /// By instance and source: the last ordinal in its current run.
     runs: BTreeMap<(u16, u64), u64>,
-    /// Repeats after losses of power, by source and ordinal.
+    /// Repeats after power losses, by source and ordinal.
     regained: BTreeMap<(u64, u64), u32>,
     late: Vec<Violation>,
     /// Events in the dead letter queue.
@@ -135,12 +135,12 @@ struct OutputState {
     repeats: u64,
     discarded: BTreeMap<String, u64>,
     counted: u64,
-    /// Of the counted, those that no later life can decide again; and lives in which there were some.
+    /// How many of the counted discards no later start can decide again, and the starts that had some.
     final_counts: u64,
     final_lives: u64,
 }
 
-/// A history, told as it happens.
+/// A history, recorded as it happens.
 pub struct Oracle {
     sources: BTreeMap<u64, Source>,
     outputs: Vec<OutputState>,
@@ -148,7 +148,7 @@ pub struct Oracle {
     report: Report,
 }
 
-/// The payload's hash, as [`Event`] wants it.
+/// The payload's hash, for [`Event`].
 pub fn payload_hash(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
@@ -168,14 +168,14 @@ impl Oracle {
         }
     }
 
-    /// An event exists in the world.
+    /// Records that an event exists in the world.
     pub fn issued(&mut self, event: Event) {
         let fates = &mut self.sources.entry(event.source).or_default().fates;
         assert_eq!(fates.len() as u64, event.ordinal, "test error: {event:?} is not the next of its source");
         fates.push(Fate { payload: event.payload, ..Fate::default() });
     }
 
-    /// An event was given to the engine for the outputs of `mask`: from now on it may come out of them.
+    /// Records that an event was given to the engine for the outputs of `mask`: from now on they may deliver it.
     pub fn offered(&mut self, source: u64, ordinal: u64, mask: u64) {
         match self.fate(source, ordinal) {
             Some(fate) => {
@@ -189,7 +189,7 @@ impl Oracle {
         }
     }
 
-    /// The engine promised to keep an event for the outputs of `mask`.
+    /// Records that the engine promised to keep an event for the outputs of `mask`.
     pub fn acknowledged(&mut self, source: u64, ordinal: u64, mask: u64) {
         match self.fate(source, ordinal) {
             Some(fate) if fate.offers.iter().any(|offer| offer & mask == mask) => fate.acknowledged |= mask,
@@ -197,25 +197,25 @@ impl Oracle {
         }
     }
 
-    /// An event was given to the engine in a batch that the log may take in parts.
+    /// Records that an event was given to the engine in a batch that the log may accept in parts.
     pub fn parted(&mut self, source: u64, ordinal: u64) {
         if let Some(fate) = self.fate(source, ordinal) {
             fate.parted = true;
         }
     }
 
-    /// The logs say that every event of a source is accounted for, acknowledged or not.
+    /// Records that the logs cover every event of a source, whether acknowledged or not.
     pub fn vouched(&mut self, source: u64) {
         self.sources.entry(source).or_default().vouched = true;
     }
 
-    /// The batches of a source go to several shards: it has no order.
+    /// Records that the batches of a source go to several shards, so it has no order.
     pub fn unordered(&mut self, source: u64) {
         self.sources.entry(source).or_default().unordered = true;
     }
 
-    /// What makes the lines of a source holds some of them back: what came in between is read again after a restart. Such repeats
-    /// are counted and no breach: how many there may be is for the test to say.
+    /// Records that some lines of a source are held back: what came in between is read again after a restart. Such repeats are
+    /// counted but are no violation: the test decides how many are allowed.
     pub fn read_again(&mut self, source: u64) {
         self.sources.entry(source).or_default().read_again = true;
     }
@@ -224,7 +224,7 @@ impl Oracle {
 // ------------------------------------------------------------------------------------------------------ what came out
 
 impl Oracle {
-    /// An event came out of an instance of an output.
+    /// Records that an instance of an output delivered an event.
     pub fn delivered(&mut self, output: OutputIndex, instance: u16, event: Event) {
         let Event { source, ordinal, payload } = event;
         let Source { unordered, read_again, forgotten, .. } =
@@ -239,12 +239,12 @@ impl Oracle {
         let first = fate.came & output.bit() == 0;
         let permitted = fate.may_repeat & output.bit() != 0 || fate.destroyed;
         let losses = fate.losses;
-        // Where its refusal was not committed, the next life may have taken it.
+        // If its rejection was not committed, the next start may have accepted it.
         let given_up = (fate.refused | if forgotten { fate.settled } else { 0 }) & output.bit() != 0;
         let ordered = !unordered && !fate.destroyed;
-        // A part that the log had taken comes, and then the whole that was read again.
+        // The part that the log had accepted is delivered, and then the whole batch that was read again.
         let parted = fate.parted && losses > 0;
-        // What was read for other outputs only, and is read again, may be for this one now.
+        // An event that was read only for other outputs may now be for this one when it is read again.
         let rerouted = forgotten && fate.offers.iter().any(|offer| offer & output.bit() == 0);
         fate.came |= output.bit();
         fate.doubtful &= !output.bit();
@@ -273,17 +273,18 @@ impl Oracle {
         }
     }
 
-    /// What came out of an output cannot be read as events.
+    /// Records that something delivered cannot be decoded as events.
     pub fn garbled(&mut self, output: OutputIndex, what: &str) {
         self.report.add(Violation::Garbled { output, what: what.to_string() });
     }
 
-    /// How many deliveries an output has made so far, repeats included: what a commit covers.
+    /// Number of deliveries of an output so far, including repeats: what a commit covers.
     pub fn deliveries(&self, output: OutputIndex) -> u64 {
         self.outputs[usize::from(output.0)].journal.len() as u64
     }
 
-    /// An instance begins again, and everything after the first `covered` deliveries of its output was in flight.
+    /// Records that an instance starts over, and that everything after the first `covered` deliveries of its output was in
+    /// flight.
     pub fn goes_back(&mut self, output: OutputIndex, instance: u16, covered: u64) {
         let state = &mut self.outputs[usize::from(output.0)];
         state.runs.retain(|(of, _), _| *of != instance);
@@ -296,14 +297,14 @@ impl Oracle {
         }
     }
 
-    /// The process died and is started again.
+    /// Records that the process died and is restarted.
     pub fn restarted(&mut self) {
         self.restarts += 1;
         self.outputs.iter_mut().for_each(|output| output.runs.clear());
         self.sources.values_mut().flat_map(|source| &mut source.fates).filter(|fate| fate.parted).for_each(Fate::lose);
     }
 
-    /// The power went: what the engine had not yet promised to keep is given to it once more.
+    /// Records a power loss: everything that the engine had not promised to keep is given to it once more.
     pub fn power_lost(&mut self) {
         self.sources.values_mut().flat_map(|source| &mut source.fates).for_each(Fate::lose);
     }
@@ -312,7 +313,7 @@ impl Oracle {
 // --------------------------------------------------------------------------------------------------- what need not come
 
 impl Oracle {
-    /// An output refused an event: it may become a dead letter.
+    /// Records that an output rejected an event: it may become a dead letter.
     pub fn refused(&mut self, output: OutputIndex, source: u64, ordinal: u64) {
         match self.fate(source, ordinal) {
             Some(fate) => fate.refused |= output.bit(),
@@ -320,7 +321,8 @@ impl Oracle {
         }
     }
 
-    /// An event lies in the dead letter queue: it need not come out. With `refused` the output had to refuse it first.
+    /// Records that an event is in the dead letter queue: it need not be delivered. With `refused`, the output must have
+    /// rejected it before.
     pub fn dead_letter(&mut self, output: OutputIndex, why: &str, event: Event, refused: bool) {
         let Event { source, ordinal, payload } = event;
         match self.fate(source, ordinal) {
@@ -340,7 +342,7 @@ impl Oracle {
         }
     }
 
-    /// An event was set aside by name: it need not come out.
+    /// Records that an event was discarded by name: it need not be delivered.
     pub fn discarded(&mut self, output: OutputIndex, reason: &str, source: u64, ordinal: u64) {
         let Some(fate) = self.fate(source, ordinal) else {
             return self.report.add(Violation::NeverIssued { source, ordinal });
@@ -349,35 +351,35 @@ impl Oracle {
         *self.outputs[usize::from(output.0)].discarded.entry(reason.to_string()).or_default() += 1;
     }
 
-    /// This many more events were counted as discarded for an output, which ones is not known.
+    /// Records that this many more events, unknown which, were counted as discarded for an output.
     pub fn discarded_count(&mut self, output: OutputIndex, reason: &str, count: u64) {
         let state = &mut self.outputs[usize::from(output.0)];
         *state.discarded.entry(reason.to_string()).or_default() += count;
         state.counted += count;
     }
 
-    /// Of so many discards that were counted in a life, those that must be of events which never came.
+    /// Of this many counted discards of a start, those that must refer to events that were never delivered.
     pub fn undoubted(&self, output: OutputIndex, counted: u64) -> u64 {
         let doubtful = self.fates().filter(|fate| fate.doubtful & output.bit() != 0).count() as u64;
         counted.saturating_sub(doubtful)
     }
 
-    /// The life that discarded them left nothing to decide again: so many events never come.
+    /// Records that the start which discarded them left nothing to decide again: this many events are never delivered.
     pub fn discarded_finally(&mut self, output: OutputIndex, undoubted: u64) {
         let state = &mut self.outputs[usize::from(output.0)];
         state.final_counts += undoubted;
         state.final_lives += u64::from(undoubted > 0);
     }
 
-    /// All that was in flight to an output has come or is discarded for good.
+    /// Records that everything in flight to an output was delivered or is discarded permanently.
     pub fn nothing_in_flight(&mut self, output: OutputIndex) {
         for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
             fate.doubtful &= !output.bit();
         }
     }
 
-    /// An output left the configuration and the engine counted `counted` events that waited for it: at least those that it
-    /// had promised to keep. They need not come any more.
+    /// Records that an output was removed and that the engine counted `counted` events as waiting for it: at least those that
+    /// it had promised to keep. They need not be delivered any more.
     pub fn removed(&mut self, output: OutputIndex, counted: u64) {
         let waiting = self.missing(output).len() as u64;
         let state = &mut self.outputs[usize::from(output.0)];
@@ -392,7 +394,8 @@ impl Oracle {
         }
     }
 
-    /// A start without an output became durable: what waited for it is discarded for good, and does not come any more.
+    /// Records that a start without an output became durable: what waited for it is discarded permanently and not delivered any
+    /// more.
     pub fn gone(&mut self, output: OutputIndex) {
         for fate in self.sources.values_mut().flat_map(|source| &mut source.fates) {
             if fate.settled & output.bit() != 0 && fate.came & output.bit() == 0 {
@@ -401,36 +404,37 @@ impl Oracle {
         }
     }
 
-    /// The world destroyed the bytes of an event in the log, or its place in its source: it may be gone, late or repeated.
+    /// Records that the world destroyed the bytes of an event in the log, or its position in its source: it may be missing,
+    /// late or repeated.
     pub fn destroyed(&mut self, source: u64, ordinal: u64) {
         if let Some(fate) = self.fate(source, ordinal) {
             fate.destroyed = true;
         }
     }
 
-    /// The world destroyed what the logs knew of a source beside its events, or how far outputs had come: all of it may come again, or
-    /// be discarded again in each life. Nothing of it may be missing.
+    /// Records that the world destroyed what the logs knew about a source apart from its events, or how far outputs had come:
+    /// all of it may be delivered again, or be discarded again after each start. None of it may be missing.
     pub fn forgotten(&mut self, source: u64) {
         let source = self.sources.entry(source).or_default();
         (source.read_again, source.forgotten) = (true, true);
-        // That an output had left may be forgotten too.
+        // The removal of an output may be forgotten too.
         source.fates.iter_mut().for_each(|fate| fate.barred = 0);
     }
 
-    /// Places that the world destroyed and the engine did not report, or the other way round.
+    /// Records a place that the world destroyed and the engine did not report, or the opposite.
     pub fn damage(&mut self, what: &str) {
         self.report.add(Violation::Damage { what: what.to_string() });
     }
 
-    /// A queue was looked at.
+    /// Records the measurement of a queue.
     pub fn measured(&mut self, what: &'static str, value: u64, limit: u64) {
         if value > limit {
             self.report.add(Violation::Bound { what, value, limit });
         }
     }
 
-    /// These events (source, ordinal) were made when all was well: all of them have to be there, or at least one where a
-    /// policy may thin them out. `seen` knows of events that have come without being told here yet.
+    /// These events (source, ordinal) were created after all faults were removed: all of them must have been delivered, or at
+    /// least one if a policy may thin them out. `seen` knows of events that were delivered but are not recorded here yet.
     pub fn fresh(&mut self, output: OutputIndex, events: &[(u64, u64)], all: bool, seen: impl Fn(u64, u64) -> bool) {
         let came = |fate: &Fate| (fate.came | fate.settled) & output.bit() != 0;
         let mut absent = Vec::new();
@@ -444,12 +448,13 @@ impl Oracle {
         }
     }
 
-    /// All has been well for long, and an event has not come so far that it could reach an output.
+    /// Records that, long after all faults were removed, an event could still not reach an output.
     pub fn stuck(&mut self, output: OutputIndex, source: u64, ordinal: u64) {
         self.report.add(Violation::Stuck { output, source, ordinal });
     }
 
-    /// All has been well for long, and so many events still wait for an output, or so many more went than came.
+    /// Records that, long after all faults were removed, this many events still wait for an output, or this many more left than
+    /// arrived.
     pub fn left_waiting(&mut self, output: OutputIndex, events: i64) {
         self.report.add(Violation::LeftWaiting { output, events });
     }
@@ -458,17 +463,17 @@ impl Oracle {
 // -------------------------------------------------------------------------------------------------------- the judgement
 
 impl Oracle {
-    /// Whether nothing that was told so far is a breach by itself.
+    /// Whether nothing recorded so far is a violation by itself.
     pub fn is_content(&self) -> bool {
         self.report.total == 0
     }
 
-    /// The breaches that are ones whatever comes later: what has not come yet is none.
+    /// The violations that later events cannot repair. Undelivered events are not among them.
     pub fn breaches(&self) -> Result<(), Report> {
         if self.is_content() { Ok(()) } else { Err(self.report.clone()) }
     }
 
-    /// Judges the history so far.
+    /// Checks the history so far.
     pub fn check(&self) -> Result<Vec<Summary>, Report> {
         let mut report = self.report.clone();
         for output in self.indices() {
@@ -477,13 +482,12 @@ impl Oracle {
         if report.total > 0 { Err(report) } else { Ok(self.indices().map(|output| self.summary(output)).collect()) }
     }
 
-    /// Of the events that are missing or came late, which ones a counted discard covers is not known: the first ones are as
-    /// good as any.
+    /// It is unknown which of the missing or late events a counted discard covers, so the first ones are assumed.
     fn check_output(&self, output: OutputIndex, report: &mut Report) {
         let state = &self.outputs[usize::from(output.0)];
         let missing = self.missing(output);
         let lost = missing.iter().map(|&(source, ordinal)| Violation::Lost { output, source, ordinal });
-        // What lies in the dead letter queue had been given up, also where that is read only later.
+        // Events in the dead letter queue had been given up, even if the queue is read only later.
         let is_letter = |late: &&Violation| match late {
             Violation::Order { source, ordinal, .. } => state.letters.contains(&(*source, *ordinal)),
             _ => false,
@@ -491,7 +495,7 @@ impl Oracle {
         let late = state.late.iter().filter(|late| !is_letter(late)).cloned();
         let unpaid = lost.chain(late).skip(usize::try_from(state.counted).unwrap_or(usize::MAX));
         unpaid.for_each(|violation| report.add(violation));
-        // A restart may decide the same discard twice; within one life a count must be backed by events.
+        // A restart may decide the same discard twice. Within one start, a count must be backed by events.
         let absent = self.absent(output);
         if self.restarts == 0 && state.counted > absent {
             report.add(Violation::Overcounted { output, counted: state.counted, missing: absent });
@@ -502,8 +506,8 @@ impl Oracle {
         }
     }
 
-    /// Events given to the engine for an output that never came out of it, refused ones among them, and those that came before a
-    /// loss of power made the engine read them again. What the world destroyed may have been discarded in each life anew.
+    /// Events given to the engine for an output that it never delivered, including rejected ones, and those delivered before a
+    /// power loss made the engine read them again. What the world destroyed may have been discarded again after each start.
     fn never_came(&self, output: OutputIndex) -> u64 {
         let lives = self.outputs[usize::from(output.0)].final_lives;
         let weigh = |forgotten: bool, fate: &Fate| match fate.came & output.bit() {
@@ -516,7 +520,7 @@ impl Oracle {
         self.sources.values().map(of).sum()
     }
 
-    /// Events promised to an output that neither came out nor were set aside.
+    /// Events promised to an output that were neither delivered nor discarded.
     fn missing(&self, output: OutputIndex) -> Vec<(u64, u64)> {
         let mut missing = Vec::new();
         for (&number, source) in &self.sources {
@@ -529,7 +533,7 @@ impl Oracle {
         missing
     }
 
-    /// Events given to the engine for an output that did not come out of it.
+    /// Events given to the engine for an output that it did not deliver.
     fn absent(&self, output: OutputIndex) -> u64 {
         let absent = |fate: &&Fate| fate.was_offered(output) && (fate.came | fate.settled) & output.bit() == 0;
         self.fates().filter(absent).count() as u64
@@ -567,7 +571,7 @@ fn fate_of(sources: &mut BTreeMap<u64, Source>, source: u64, ordinal: u64) -> Op
 }
 
 impl Fate {
-    /// What was not acknowledged may be given to the engine once more.
+    /// Allows unacknowledged events to be given to the engine once more.
     fn lose(&mut self) {
         let offered = self.offers.iter().fold(0, |all, offer| all | offer);
         self.losses += u32::from(offered & !self.acknowledged != 0);
@@ -582,8 +586,8 @@ impl Fate {
         self.was_offered(output) && self.barred & output.bit() == 0
     }
 
-    /// The outputs that still have to get it. What was never acknowledged but is vouched for is in the logs the way it was
-    /// offered last: it would not have been read again had an earlier way lasted.
+    /// The outputs that still must receive it. An event that was never acknowledged but is vouched for is in the logs as it was
+    /// offered last: it would not have been read again if an earlier version had survived.
     fn owed(&self, vouched: bool) -> u64 {
         let open = |outputs: u64| outputs & !self.came & !self.settled;
         let owed = open(self.acknowledged);

@@ -1,7 +1,7 @@
-//! The simulator's random numbers: xoshiro256++ seeded through splitmix64.
+//! The simulator's random numbers: xoshiro256++, seeded through splitmix64.
 //!
-//! Guarantees: a stream is a function of its seed and its salt, on every platform and for ever; streams of different
-//! salts are independent, so that one more draw in one place shifts nothing in another. Not for secrets.
+//! Guarantees: a stream is a function of its seed and its salt, on every platform and permanently. Streams of different salts
+//! are independent, so that an additional draw in one place changes nothing in another. Not for secrets.
 
 /// One step of splitmix64: spreads the bits of a counter or a seed.
 pub fn mix(value: u64) -> u64 {
@@ -18,7 +18,7 @@ pub struct Prng {
 }
 
 impl Prng {
-    /// The stream of `seed` for the purpose that `salt` names.
+    /// The stream of `seed` for the purpose `salt`.
     pub fn new(seed: u64, salt: &str) -> Prng {
         let mut start = mix(seed);
         for &byte in salt.as_bytes() {
@@ -67,12 +67,12 @@ impl Prng {
         }
     }
 
-    /// True once in `times` on average; never for zero.
+    /// True once in `times` on average. Never if zero.
     pub fn one_in(&mut self, times: u64) -> bool {
         times > 0 && self.below(times) == 0
     }
 
-    /// True with this many chances in a hundred.
+    /// True with this probability in percent.
     pub fn percent(&mut self, chances: u64) -> bool {
         self.below(100) < chances
     }

@@ -1,7 +1,7 @@
-//! Mistakes of the engine, switched on for a simulation, so that a test can prove that its judge notices them.
+//! Deliberate defects of the engine, enabled in a simulation, so that a test can prove that the oracle detects them.
 //!
-//! Guarantees: only the simulated disk can say that a mistake is made ([`crate::env::Disk::sabotaged`]), and only on the thread
-//! that asked for it, for as long as the guard lives. What runs on another disk has no such branch.
+//! Guarantees: only the simulated disk can enable a defect ([`crate::env::Disk::sabotaged`]), and only on the thread that
+//! requested it, while the guard lives. Code for another disk has no such branch.
 
 use crate::env::Sabotage;
 use std::cell::Cell;
@@ -31,10 +31,10 @@ thread_local! {
     static PRESENT: Cell<Option<Sabotage>> = const { Cell::new(None) };
 }
 
-/// Ends the mistake when it is dropped.
+/// Disables the defect when it is dropped.
 pub struct Guard(());
 
-/// Makes the engine make this mistake in simulations on this thread, or none.
+/// Enables this defect of the engine in simulations on this thread, or none.
 pub fn commit(sabotage: Option<Sabotage>) -> Guard {
     PRESENT.set(sabotage);
     Guard(())

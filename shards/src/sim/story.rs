@@ -1,13 +1,13 @@
-//! The story of a seed: the last things that happened in its world, for whoever has to understand a failure.
+//! The story of a seed: the most recent events of its world, for people who analyze a failure.
 //!
-//! Guarantees: told in the order in which it happened, with the virtual time of each; bounded, the oldest lines go. Judges
+//! Guarantees: in the order in which they happened, with their virtual time. Bounded: the oldest lines are dropped. Checks
 //! nothing.
 
 use crate::env::Monotonic;
 use std::collections::VecDeque;
 use std::fmt;
 
-/// Lines that are kept, and how many of these are shown unless all are wanted (`{:#}`).
+/// Number of lines that are kept, and how many of them are shown unless all are requested (`{:#}`).
 const LINES_MAX: usize = 20_000;
 const SHOWN_MAX: usize = 160;
 

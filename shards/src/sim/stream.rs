@@ -1,7 +1,7 @@
 //! Standard input of a simulated process: a pipe that a test writes.
 //!
-//! Guarantees: bytes arrive in order, in pieces of seeded sizes; a closed pipe ends after its last byte. What a dead
-//! process had read is gone, as with a real pipe.
+//! Guarantees: bytes arrive in order, in pieces whose sizes depend on the seed. A closed pipe ends after its last byte. Bytes
+//! that a dead process had read are gone, as with a real pipe.
 
 use super::prng::Prng;
 use crate::env::Stream;
@@ -67,7 +67,7 @@ impl Stream for SimStream {
             if available == 0 {
                 return Poll::Ready(Ok(0));
             }
-            // Half of the reads take all there is, the others a piece.
+            // Half of the reads return everything available, the others a part.
             let length =
                 if self.sizes.one_in(2) { available } else { self.sizes.between(1, available as u64) as usize };
             for (slot, byte) in buffer.iter_mut().zip(pipe.bytes.drain(..length)) {

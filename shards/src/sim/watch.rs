@@ -1,8 +1,8 @@
 //! Directory watches on the simulated disk.
 //!
-//! Guarantees: what changes in a watched directory after [`Watch::add`] arrives in order, whoever changed it, or an
-//! overflow arrives in its place; the overflow comes from a full queue or from the seed. Equal events in a row are
-//! told once, as inotify does.
+//! Guarantees: a change in a watched directory after [`Watch::add`] is delivered in order, whoever made it, or an overflow is
+//! delivered instead. The overflow comes from a full queue or from the seed. Consecutive equal events are delivered once, as
+//! with inotify.
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 use std::task::{Poll, Waker};
 
-/// Events that wait for one reader at most.
+/// Maximum events that wait for one reader.
 const QUEUE_EVENTS_MAX: usize = 1024;
 
 #[derive(Default)]
@@ -58,12 +58,12 @@ fn overflow() -> WatchEvent {
 }
 
 impl Watchers {
-    /// The directories somebody watches.
+    /// The watched directories.
     pub(super) fn directories(&self) -> BTreeSet<u64> {
         self.all.values().flat_map(|watcher| watcher.directories.values().copied()).collect()
     }
 
-    /// Tells the watchers of a directory what happened in it.
+    /// Notifies the watchers of a directory of an event in it.
     pub(super) fn emit(&mut self, directory: u64, kind: WatchKind, name: &OsStr, prng: &mut Prng) {
         if self.silent {
             return;
@@ -78,7 +78,7 @@ impl Watchers {
         }
     }
 
-    /// Tells the watchers of a directory that it is gone.
+    /// Notifies the watchers of a directory that it is gone.
     pub(super) fn gone(&mut self, directory: u64) {
         for watcher in self.all.values_mut() {
             let Some(id) = watcher.id(directory) else { continue };

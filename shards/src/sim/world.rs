@@ -1,9 +1,7 @@
-//! The world around the simulated process: programs that write logs, people who rotate them, whoever feeds standard
-//! input.
+//! The world around the simulated process: programs that write logs, people who rotate them, and the source of standard input.
 //!
-//! Guarantees: tasks of the world are scheduled like all others, from the same seed, and go on when the process dies;
-//! what they do to the disk goes through [`Outside`]. Does not see anything of the process but what the disk and its
-//! outputs show.
+//! Guarantees: tasks of the world are scheduled like all others, from the same seed, and continue when the process dies. Their
+//! changes to the disk go through [`Outside`]. Sees nothing of the process except the disk and its outputs.
 
 use super::core::Core;
 use super::disk::Outside;
@@ -24,7 +22,7 @@ impl World {
         World { core }
     }
 
-    /// Runs `future` until it ends, whatever becomes of the process.
+    /// Runs `future` until it ends, whatever happens to the process.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
         self.core.spawn(None, name, Box::pin(future));
     }
@@ -49,7 +47,7 @@ impl World {
         self.core.disk.outside()
     }
 
-    /// A stream of random numbers of the seed for one purpose.
+    /// A stream of random numbers from the seed, for one purpose.
     pub fn prng(&self, salt: &str) -> Prng {
         Prng::new(self.core.seed, salt)
     }

@@ -1,8 +1,8 @@
-//! Building frames: a processor appends lines, the writer stamps and writes the result with one call.
+//! Building frames: a processor appends lines, and the writer completes and writes the result with one call.
 //!
-//! Guarantees: header and payload lie in one buffer, so that a frame is one write; buffers are reused, so that nothing is
-//! allocated per event once they have grown; an event costs 4 bytes of index while timestamps and masks are the same.
-//! Does not know logs or segments: what only the writer knows it stamps itself.
+//! Guarantees: header and payload are in one buffer, so that a frame is one write. Buffers are reused, so that nothing is
+//! allocated per event after they have grown. An event costs 4 bytes of index while all timestamps and masks are equal. Does
+//! not know logs or segments: the writer fills in what only it knows.
 
 use super::bytes::{pad, padded, u32_length};
 use super::frame::{
@@ -16,14 +16,14 @@ use crate::env::Timestamp;
 use crate::limits::{FRAME_PAYLOAD_TARGET_BYTES, frame_payload_target_bytes};
 use std::sync::Arc;
 
-/// A position that a frame records, kept for the writer's own table.
+/// A position recorded by a frame, kept for the writer's own table.
 pub(crate) struct RecordedRange {
     pub(crate) source: Arc<Source>,
     pub(crate) range: SourceRange,
     pub(crate) gone: bool,
 }
 
-/// What only the writer knows of a frame.
+/// What only the writer knows about a frame.
 pub(crate) struct Stamp {
     pub(crate) log: LogId,
     pub(crate) epoch: u32,
@@ -34,16 +34,16 @@ pub(crate) struct Stamp {
     pub(crate) starts_epoch: bool,
 }
 
-/// One frame in the making.
+/// One frame under construction.
 pub struct FrameBuilder {
     kind: FrameKind,
     pipeline: u32,
-    /// Header, payload, then what [`FrameBuilder::finish`] lays out behind it.
+    /// Header, payload, then what [`FrameBuilder::finish`] appends.
     buffer: Vec<u8>,
-    /// Where the event that is being written began.
+    /// Where the current event began.
     event_start: usize,
     lengths: Vec<u32>,
-    /// The outputs of the pipeline: the mask of an event that names none.
+    /// The outputs of the pipeline: the mask of an event that specifies none.
     outputs: u64,
     /// Mask of every event so far, while `masks` is empty.
     mask: u64,
@@ -84,7 +84,7 @@ impl FrameBuilder {
         }
     }
 
-    /// Starts over, with the buffers kept.
+    /// Starts over and keeps the buffers.
     pub fn begin(&mut self, kind: FrameKind, pipeline: u32, outputs: u64) {
         self.kind = kind;
         self.pipeline = pipeline;
@@ -103,18 +103,18 @@ impl FrameBuilder {
         self.finished = false;
     }
 
-    /// What it holds.
+    /// Its kind.
     pub(crate) fn kind(&self) -> FrameKind {
         self.kind
     }
 
-    /// The buffer to which an event's line (or a record) is appended, and nothing else is done.
+    /// The buffer to which an event's line (or a record) may be appended. Nothing else may be done with it.
     #[inline]
     pub fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// The lines so far, one that was begun and not ended included.
+    /// The lines so far, including one that was begun but not ended.
     pub fn lines(&self) -> &[u8] {
         match self.finished {
             false => &self.buffer[FRAME_HEADER_BYTES..],
@@ -122,7 +122,7 @@ impl FrameBuilder {
         }
     }
 
-    /// Ends the line appended since the last call; it ends with a newline. No mask means the frame's outputs.
+    /// Ends the line appended since the last call. It must end with a newline. Without a mask, the frame's outputs apply.
     #[inline]
     pub fn end_event(&mut self, timestamp: Timestamp, mask: Option<u64>) {
         let end = self.buffer.len();
@@ -146,7 +146,7 @@ impl FrameBuilder {
         self.event_start = end;
     }
 
-    /// Takes back what was appended since the last [`FrameBuilder::end_event`]: the event is not kept.
+    /// Removes what was appended since the last [`FrameBuilder::end_event`]: the event is not kept.
     pub fn abandon_event(&mut self) {
         self.buffer.truncate(self.event_start);
     }
@@ -163,8 +163,8 @@ impl FrameBuilder {
         self.lengths.len()
     }
 
-    /// Records that `range` of `source` is in this frame's group or was left out on purpose. Nothing is kept of a source
-    /// that cannot be read again. `with_record` introduces the source: see [`super::writer::Writer::knows`].
+    /// Records that `range` of `source` is in this frame's group or was deliberately omitted. Nothing is recorded for a source
+    /// that cannot be read again. `with_record` also writes the source's record: see [`super::writer::Writer::knows`].
     pub fn position(&mut self, range: &SourceRange, source: &Arc<Source>, with_record: bool, gone: bool) {
         if !source.repeatable {
             return;
@@ -178,12 +178,13 @@ impl FrameBuilder {
         self.discarded += events;
     }
 
-    /// Whether neither event nor position is in it.
+    /// Whether it has neither events nor positions.
     pub fn is_empty(&self) -> bool {
         self.payload_bytes() == 0 && self.positions.is_empty()
     }
 
-    /// Lays out index and positions behind the payload and fills the header, except for what the writer stamps. Once only.
+    /// Appends index and positions after the payload and fills in the header, except for what the writer fills in. Call only
+    /// once.
     pub fn finish(&mut self) {
         assert!(!self.finished, "a frame is finished once");
         let payload = self.payload_bytes();
@@ -221,7 +222,7 @@ impl FrameBuilder {
         self.finished = true;
     }
 
-    /// Sets the timestamp of a frame without events; that of a frame with events is its first one's.
+    /// Sets the timestamp of a frame without events. The timestamp of a frame with events is that of its first event.
     pub(crate) fn set_timestamp(&mut self, timestamp: Timestamp) {
         if self.lengths.is_empty() {
             self.timestamp = timestamp;
@@ -239,12 +240,12 @@ impl FrameBuilder {
         self.buffer.len()
     }
 
-    /// The frame's bytes, when they were written: the events and positions it had can still be asked for.
+    /// The frame's bytes, after they were written. Its events and positions can still be queried.
     pub(crate) fn written(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// Takes the events with lines of more than `bytes` out of the finished frame; `each` sees their lines and timestamps.
+    /// Removes the events with lines longer than `bytes` from the finished frame. `each` receives their lines and timestamps.
     pub(crate) fn shed(&mut self, bytes: usize, mut each: impl FnMut(&[u8], Timestamp)) {
         assert!(self.finished, "a frame that is not finished may still grow");
         let mut rest = FrameBuilder::new();
@@ -273,7 +274,7 @@ impl FrameBuilder {
         self.pipeline
     }
 
-    /// Fills in what only the writer knows, and the checksum; the bytes are ready to be written. May be repeated.
+    /// Fills in what only the writer knows, and the checksum. The returned bytes are ready to be written. May be repeated.
     pub(crate) fn stamp(&mut self, stamp: &Stamp) -> &[u8] {
         assert!(self.finished, "only a finished frame can be stamped");
         let buffer = &mut self.buffer;
@@ -298,7 +299,7 @@ impl FrameBuilder {
         &self.recorded
     }
 
-    /// Calls `add` with each output and the number of events it gets.
+    /// Calls `add` with each output and the number of events that it gets.
     pub(crate) fn count_outputs(&self, mut add: impl FnMut(u8, u64)) {
         let mut each = |mask: u64, events: u64| {
             let mut rest = mask;
@@ -315,11 +316,11 @@ impl FrameBuilder {
     }
 }
 
-/// Frames that are appended together or not at all. The last one holds the positions.
+/// Frames that are appended together or not at all. The last one contains the positions.
 pub struct Group {
     frames: Vec<FrameBuilder>,
     used: usize,
-    /// Of these, in the log.
+    /// How many of them are in the log.
     appended: usize,
     payload_target_bytes: usize,
 }
@@ -347,12 +348,12 @@ impl Group {
         self.payload_target_bytes
     }
 
-    /// Empties the group; its buffers are kept.
+    /// Empties the group and keeps its buffers.
     pub fn clear(&mut self) {
         (self.used, self.appended) = (0, 0);
     }
 
-    /// The next frames that are appended together: as many as have `room` bytes, at least one; none when all are in the log.
+    /// The next frames to append together: as many as fit in `room` bytes, but at least one. None if all are in the log.
     pub(crate) fn next_run(&self, room: u64) -> Option<std::ops::Range<usize>> {
         let (from, mut bytes) = (self.appended, 0);
         let fits = |frame: &&FrameBuilder| {
@@ -363,7 +364,7 @@ impl Group {
         (from < self.used).then(|| from..from + frames.max(1))
     }
 
-    /// Says that the frames below `end` are in the log.
+    /// Records that the frames below `end` are in the log.
     pub(crate) fn appended(&mut self, end: usize) {
         self.appended = end;
     }
@@ -373,7 +374,7 @@ impl Group {
         self.frames().iter().map(|frame| frame.length() as u64).sum()
     }
 
-    /// Adds a frame, begun as said.
+    /// Adds a frame, begun with these arguments.
     pub fn frame(&mut self, kind: FrameKind, pipeline: u32, outputs: u64) -> &mut FrameBuilder {
         if self.used == self.frames.len() {
             self.frames.push(FrameBuilder::new());
@@ -399,7 +400,7 @@ impl Group {
         self.frames().iter().map(|frame| frame.buffer.len() + frame.positions.len()).sum()
     }
 
-    /// Bytes that its buffers take.
+    /// Capacity of its buffers in bytes.
     pub fn capacity(&self) -> usize {
         self.frames.iter().map(|frame| frame.buffer.capacity()).sum()
     }
@@ -413,7 +414,7 @@ impl Group {
         &mut self.frames[..self.used]
     }
 
-    /// Those of them that are not in the log yet. The others have given their buffers away.
+    /// The frames that are not in the log yet. The others have given up their buffers.
     pub(crate) fn rest_mut(&mut self) -> &mut [FrameBuilder] {
         &mut self.frames[self.appended..self.used]
     }

@@ -1,13 +1,13 @@
-//! Bounds-checked little-endian reading and padding, shared by every codec of the log.
+//! Bounds-checked little-endian reading and padding, shared by all codecs of the log.
 //!
-//! Guarantees: reading never panics, whatever the bytes; a length that points outside is an error. Knows no record.
+//! Guarantees: reading never panics, whatever the bytes. A length that points outside is an error. Does not know any records.
 
-/// The bytes ended before the record did, or a field contradicts another.
+/// The bytes ended before the record did, or two fields contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record is cut short or contradicts itself")]
+#[error("a record is incomplete or inconsistent")]
 pub struct Malformed;
 
-/// Reads fields one after the other.
+/// Reads fields in sequence.
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -73,7 +73,7 @@ pub(crate) fn pad(out: &mut Vec<u8>, start: usize) {
     out.resize(start + padded(length), 0);
 }
 
-/// A length that the limits keep far below 4 GiB, as the format's u32.
+/// A length that the limits keep far below 4 GiB, as a u32 for the format.
 pub(crate) fn u32_length(length: usize) -> u32 {
     u32::try_from(length).expect("the limits keep every record below 4 GiB")
 }

@@ -1,18 +1,18 @@
-//! The latest commits of outputs, as one log or all logs together know them.
+//! The latest commits of outputs, as known by one log or by all logs together.
 //!
-//! Guarantees: of each instance of an output the commit with the highest number counts, whatever order they come in; a cursor is
-//! the furthest that any of them says, since cursors only move forward; the state of one instance never becomes another's; what
-//! an earlier owner of the number left counts for nothing once a new one has begun.
+//! Guarantees: for each instance of an output, the commit with the highest number counts, whatever the order in which commits
+//! are added. A cursor is the furthest that any commit states, because cursors only move forward. The state of one instance
+//! never becomes another's. Commits of an earlier owner of the number do not count after a new one has begun.
 //!
-//! An output with one instance has its commits under no instance. One that runs on every shard has them under the log of its
-//! shard, and beside them what the start wrote for all of its instances, under no instance and without state.
+//! An output with one instance has commits without an instance. An output that runs on every shard has commits under the log of
+//! each shard, and in addition the commit that the start wrote for all instances, without an instance and without state.
 //!
-//! Numbers count up for all instances of an output. Their upper part grows with each owner of the output's number.
+//! Numbers increase over all instances of an output. Their upper bits increase with each owner of the output's number.
 
 use super::{Commit, LogId, OutputNumber, Position};
 use std::collections::BTreeMap;
 
-/// Bits of a commit's number that count the commits of one owner: at a hundred a second enough for three centuries.
+/// Bits of a commit's number that count the commits of one owner: at a hundred per second, enough for three centuries.
 const OWNER_SHIFT: u32 = 40;
 
 type Key = (OutputNumber, Option<LogId>);
@@ -28,7 +28,7 @@ fn owner(number: u64) -> u64 {
 }
 
 impl Commits {
-    /// Takes a commit in, unless a later one of the same instance is known.
+    /// Adds a commit, unless a later one of the same instance is known.
     pub fn take(&mut self, commit: Commit) {
         let key = (commit.output, commit.instance);
         if self.latest.get(&key).is_none_or(|known| known.number <= commit.number) {
@@ -58,39 +58,39 @@ impl Commits {
         self.latest.values()
     }
 
-    /// The latest of an instance.
+    /// The latest commit of an instance.
     pub fn get(&self, output: OutputNumber, instance: Option<LogId>) -> Option<&Commit> {
         let commit = self.latest.get(&(output, instance))?;
         (owner(commit.number) == owner(self.highest(output)?)).then_some(commit)
     }
 
-    /// Highest number of a commit of an output; none if it has none.
+    /// Highest commit number of an output. None if it has no commits.
     pub fn highest(&self, output: OutputNumber) -> Option<u64> {
         self.of(output).map(|commit| commit.number).max()
     }
 
-    /// The first event of a log that an output has not delivered; none if no commit says it.
+    /// The first event of a log that an output has not delivered. None if no commit states it.
     pub fn position(&self, output: OutputNumber, log: LogId) -> Option<Position> {
         let cursors = self.present(output).flat_map(|commit| &commit.cursors);
         cursors.filter(|(of, _)| *of == log).map(|(_, position)| *position).max()
     }
 
-    /// The same for each log that a commit names.
+    /// The same for each log in the commits.
     pub fn cursors(&self, output: OutputNumber) -> Vec<(LogId, Position)> {
         let mut cursors = Vec::new();
         self.present(output).flat_map(|commit| &commit.cursors).for_each(|cursor| advance(&mut cursors, *cursor));
         cursors
     }
 
-    /// Begins anew with an output that got the number of an earlier one, or a free number, at `cursors`.
+    /// Starts over with a new owner of a number, at `cursors`. The number may have belonged to an earlier output.
     pub(crate) fn begin(&mut self, output: OutputNumber, cursors: Vec<(LogId, Position)>) {
         let number = self.highest(output).map_or(0, |highest| (owner(highest) + 1) << OWNER_SHIFT) + 1;
         self.latest.retain(|(of, _), _| *of != output);
         self.take(Commit { output, instance: None, number, cursors, state: Some(Vec::new()) });
     }
 
-    /// Keeps of the outputs that `outputs` has a bit of what is of `logs`, and of any other only its number, from which the next
-    /// owner of it goes on.
+    /// For outputs with a bit in `outputs`, keeps only what refers to `logs`. For any other output, keeps only its number, from
+    /// which the next owner continues.
     pub(crate) fn keep(&mut self, outputs: u64, logs: &[LogId]) {
         let numbers: Vec<(u64, OutputNumber)> = self.outputs().collect();
         self.latest.retain(|(output, instance), _| {
@@ -104,8 +104,8 @@ impl Commits {
         }
     }
 
-    /// Forgets what the instances of an output attached: it is of an earlier commit than their last one. A log that does not say so yet
-    /// is out of date.
+    /// Forgets the states of the instances, because they belong to a commit before their last one. A log that does not record
+    /// this yet is out of date.
     pub(crate) fn lose_states(&mut self, output: OutputNumber) {
         let number = self.highest(output).unwrap_or(0);
         let none = Commit { output, instance: None, number, cursors: Vec::new(), state: None };
@@ -116,14 +116,14 @@ impl Commits {
         });
     }
 
-    /// Moves the cursor of an output in a log forward: nothing before `position` is there any more.
+    /// Moves the cursor of an output in a log forward: nothing before `position` exists any more.
     pub(crate) fn pass(&mut self, output: OutputNumber, log: LogId, position: Position) {
         if let Some(commit) = self.latest.get_mut(&(output, None)) {
             advance(&mut commit.cursors, (log, position));
         }
     }
 
-    /// What an instance attached to its last commit: empty if it has made none, none if that is lost.
+    /// The state in the last commit of an instance: empty if it has made none, none if it is lost.
     pub fn attached(&self, output: OutputNumber, instance: Option<LogId>) -> Option<Vec<u8>> {
         match self.get(output, instance) {
             Some(commit) => commit.state.clone(),
@@ -131,14 +131,14 @@ impl Commits {
         }
     }
 
-    /// What goes into the first snapshot of a log: the cursors of all outputs, the state of those with one instance, and of the
-    /// others, which `every` names, the state of the instance that writes to this log.
+    /// The commits for the first snapshot of a log: the cursors of all outputs, the state of outputs with one instance, and for
+    /// the outputs selected by `every`, the state of the instance that writes to this log.
     pub(crate) fn for_log(&self, log: LogId, every: impl Fn(OutputNumber) -> bool) -> Commits {
         let mut commits = Commits::default();
         for (number, output) in self.outputs() {
             let cursors = self.cursors(output);
             let all = self.attached(output, None);
-            // What a single instance attached is for none of many.
+            // The state of a single instance does not belong to any of several instances.
             let all = if every(output) { all.map(|_| Vec::new()) } else { all };
             commits.take(Commit { output, instance: None, number, cursors, state: all });
             if let Some(own) = self.get(output, Some(log)).filter(|_| every(output)) {
@@ -149,7 +149,7 @@ impl Commits {
         commits
     }
 
-    /// Empties the states: only to prove that this is noticed.
+    /// Clears the states. Only for proving that tests detect this.
     pub(crate) fn forget_states(&mut self) {
         self.latest.values_mut().for_each(|commit| commit.state = Some(Vec::new()));
     }
@@ -158,7 +158,7 @@ impl Commits {
         self.latest.range((output, None)..).take_while(move |((of, _), _)| *of == output).map(|(_, commit)| commit)
     }
 
-    /// Those of the present owner.
+    /// The commits of the current owner.
     fn present(&self, output: OutputNumber) -> impl Iterator<Item = &Commit> {
         let highest = self.highest(output).map(owner);
         self.of(output).filter(move |commit| Some(owner(commit.number)) == highest)

@@ -1,8 +1,8 @@
-//! A cursor: one reader's way through a log, frame by frame, straight from the mapped segments.
+//! A cursor: reads a log frame by frame, directly from the mapped segments.
 //!
-//! Guarantees: sees only whole groups; frames of segments that are no longer written are checked against their checksum,
-//! since their bytes may come from the disk; damage is an error with its place, and going on behind it says which
-//! sequences are lost. Costs a header decode per frame, no allocation and no lock except from one segment to the next.
+//! Guarantees: sees only whole groups. Frames of segments that are no longer written are verified with their checksum, because
+//! their bytes may come from the disk. Damage is an error with its location, and skipping it reports which sequences are lost.
+//! Costs one header decode per frame, no allocation, and no lock except between two segments.
 
 use super::frame::{FLAG_MASKS, FLAG_TIMESTAMPS, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, FrameView};
 use super::log::{Log, Place};
@@ -16,13 +16,13 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A frame in a mapped segment. Keeps the segment from being recycled.
+/// A frame in a mapped segment. Prevents the segment from being recycled.
 pub struct Frame<D: Disk> {
     segment: Arc<Segment<D>>,
     offset: u64,
     header: FrameHeader,
     first_event: u32,
-    /// The frame's bytes, where they are still in memory as they were built.
+    /// The frame's bytes as they were built, if they are still in memory.
     recent: Option<Rc<Vec<u8>>>,
 }
 
@@ -48,13 +48,13 @@ impl<D: Disk> Frame<D> {
         self.part(self.header.layout().lengths, self.header.events as usize * 4)
     }
 
-    /// Eight little-endian bytes for each event: when it happened. None when all happened at the header's time.
+    /// Eight little-endian bytes for each event: its timestamp. None if all have the header's timestamp.
     pub fn timestamps(&self) -> Option<Cow<'_, [u8]>> {
         let wanted = self.header.has(FLAG_TIMESTAMPS);
         wanted.then(|| self.part(self.header.layout().timestamps, self.header.events as usize * 8))
     }
 
-    /// Eight little-endian bytes for each event: the outputs that get it. None when all go to the header's outputs.
+    /// Eight little-endian bytes for each event: the outputs that get it. None if all go to the header's outputs.
     pub fn masks(&self) -> Option<Cow<'_, [u8]>> {
         let wanted = self.header.has(FLAG_MASKS);
         wanted.then(|| self.part(self.header.layout().masks, self.header.events as usize * 8))
@@ -67,13 +67,13 @@ impl<D: Disk> Frame<D> {
         }
     }
 
-    /// The whole frame, its parts checked. Events below [`Frame::first_event`] are passed already.
+    /// The whole frame with its parts checked. Events below [`Frame::first_event`] have already been passed.
     pub fn view(&self) -> Result<FrameView<'_>, WalError> {
         let bytes = self.part(0, self.header.length as usize);
         FrameView::new(bytes).map_err(|error| self.damaged(error))
     }
 
-    /// Turns a finding about the content into an error that names the place.
+    /// Converts an error in the content into one that contains the location.
     pub fn damaged(&self, error: FrameError) -> WalError {
         damaged(&self.segment, self.offset, &error)
     }
@@ -83,12 +83,12 @@ impl<D: Disk> Frame<D> {
         self.first_event
     }
 
-    /// The position before the frame's first event not yet passed.
+    /// The position before the frame's first event that has not been passed.
     pub fn before(&self) -> Position {
         Position { sequence: self.header.sequence, event: self.first_event }
     }
 
-    /// The position behind the frame.
+    /// The position after the frame.
     pub fn after(&self) -> Position {
         Position { sequence: Sequence(self.header.sequence.0 + 1), event: 0 }
     }
@@ -98,26 +98,26 @@ impl<D: Disk> Frame<D> {
         self.recent.is_none()
     }
 
-    /// Where it lies.
+    /// Its location.
     pub fn place(&self) -> Place {
         Place { segment: self.segment.number, offset: self.offset }
     }
 
-    /// Gives the pages of its segment from `from` up to the frame back to the system; their bytes stay readable.
+    /// Releases the pages of its segment from `from` up to the frame. Their bytes stay readable.
     pub fn release_pages_from(&self, from: u64) {
         use crate::env::Map as _;
         self.segment.map.release(from as usize, (self.offset - from) as usize);
     }
 }
 
-/// What was lost by going on behind damage: sequences between the two, both excluded.
+/// What was lost by skipping damage: the sequences between the two, both excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
     /// The last frame read before it.
     pub after: Sequence,
-    /// The first one behind it.
+    /// The first frame after it.
     pub before: Sequence,
-    /// How many at least: a start of the log between the two skips sequences.
+    /// The minimum number of frames: a start of the log between the two skips sequences.
     pub frames: u64,
 }
 
@@ -125,16 +125,16 @@ pub struct Lost {
 pub struct Cursor<D: Disk> {
     log: Arc<Log<D>>,
     segment: Option<Arc<Segment<D>>>,
-    /// The last segment that was read to its end; zero for none.
+    /// The last segment that was read to its end. Zero for none.
     passed: u64,
     offset: u64,
     position: Position,
     last: Sequence,
     epoch: u32,
     all: bool,
-    /// Whether checksums of cold bytes are computed.
+    /// Whether checksums of cold bytes are verified.
     verifies: bool,
-    /// What the writer appended last, for a cursor on its shard.
+    /// The frames that the writer appended last, for a cursor on its shard.
     recent: Option<Rc<Recent>>,
     /// Which pages are in memory, for a cursor that must not wait for the disk.
     pages: Option<Pages>,
@@ -145,7 +145,8 @@ fn damaged<D: Disk>(segment: &Segment<D>, offset: u64, finding: &dyn std::fmt::D
 }
 
 impl<D: Disk> Cursor<D> {
-    /// A cursor that returns event frames from `from` on. The reader has registered before, so that nothing goes meanwhile.
+    /// A cursor that returns event frames from `from` on. The reader must be registered before, so that no segment is recycled
+    /// in the meantime.
     pub fn open(log: Arc<Log<D>>, from: Position) -> Cursor<D> {
         let mut cursor = Cursor {
             log,
@@ -164,29 +165,30 @@ impl<D: Disk> Cursor<D> {
         cursor
     }
 
-    /// Takes frames that the writer of the log still has in memory from there.
+    /// Reads frames from memory if the writer of the log still has them there.
     pub fn with_recent(mut self, recent: Option<Rc<Recent>>) -> Cursor<D> {
         self.recent = recent;
         self
     }
 
-    /// Stops before frames whose pages may not be in memory, until it is told that they are: [`Cursor::cold_pages`].
+    /// Stops before frames whose pages may not be in memory, until [`Cursor::pages_are_in`] is called: see
+    /// [`Cursor::cold_pages`].
     pub fn without_waiting(mut self) -> Cursor<D> {
         self.pages = Some(Pages::new(self.log.tail()));
         self
     }
 
-    /// What has to be brought in before [`Cursor::next`] goes on, where it found no frame because of that.
+    /// If [`Cursor::next`] found no frame because pages are not in memory: the pages to load before it can continue.
     pub fn cold_pages(&self) -> Option<ColdPages<D>> {
         self.pages.as_ref()?.wanted(self.segment.as_ref()?)
     }
 
-    /// Says that the pages which [`Cursor::cold_pages`] named are in memory.
+    /// Records that the pages from [`Cursor::cold_pages`] are in memory.
     pub fn pages_are_in(&self) {
         self.pages.iter().for_each(Pages::are_in);
     }
 
-    /// Returns frames of every kind from now on.
+    /// Makes it return frames of every kind.
     pub fn all_kinds(mut self) -> Cursor<D> {
         self.all = true;
         self
@@ -197,12 +199,12 @@ impl<D: Disk> Cursor<D> {
         &self.log
     }
 
-    /// The first event not yet passed.
+    /// The first event that has not been passed.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// Goes to `position`, forward or back.
+    /// Moves to `position`, forward or back.
     pub fn skip_to(&mut self, position: Position) {
         self.position = position;
         let target = self.log.segment_of(position);
@@ -217,13 +219,13 @@ impl<D: Disk> Cursor<D> {
         }
     }
 
-    /// The next event frame, or none at the tail and before cold pages. After an error the cursor stands before the damage.
-    #[allow(clippy::should_implement_trait, reason = "an iterator ends for good; the tail of a log moves on")]
+    /// The next event frame. None at the tail and before cold pages. After an error the cursor is before the damage.
+    #[allow(clippy::should_implement_trait, reason = "an iterator ends permanently, but the tail of a log moves on")]
     pub fn next(&mut self) -> Result<Option<Frame<D>>, WalError> {
         let tail = self.log.tail();
         loop {
             let Some(segment) = &self.segment else {
-                // A log that nobody writes may end with a seal: behind it there is nothing, and before it nothing new.
+                // A log without a writer may end with a seal: nothing follows it, and nothing new appears before it.
                 self.segment = match self.passed {
                     0 => self.log.segment_of(self.position),
                     passed => self.log.segment_from(passed + 1),
@@ -288,7 +290,7 @@ impl<D: Disk> Cursor<D> {
         };
         let header = FrameHeader::decode(&head).map_err(|error| fail(&error))?;
         if header.log != self.log.id() || header.sequence <= self.last || header.epoch < self.epoch {
-            return Err(fail(&"a frame of another time or log"));
+            return Err(fail(&"a frame of another start or log"));
         }
         let limit = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
         if self.offset + u64::from(header.length) > limit {
@@ -298,7 +300,7 @@ impl<D: Disk> Cursor<D> {
     }
 
     fn verify(&self, segment: &Segment<D>, tail: Place, header: &FrameHeader) -> Result<(), WalError> {
-        // Bytes that nobody writes any more may have been read back from the disk.
+        // Bytes of a segment that is no longer written may have been read back from the disk.
         let cold = self.verifies && segment.number != tail.segment && header.sequence >= self.position.sequence;
         if cold && !is_sound::<D>(&segment.read(self.offset, header.length as usize)) {
             return Err(damaged(segment, self.offset, &FrameError::Checksum));
@@ -312,8 +314,8 @@ impl<D: Disk> Cursor<D> {
         self.offset = SEGMENT_HEADER_BYTES as u64;
     }
 
-    /// Goes on behind the damage that [`Cursor::next`] has just reported; which sequences are lost by it. None when nothing
-    /// readable follows yet; the cursor then stands at the tail.
+    /// Skips the damage that [`Cursor::next`] has just reported, and returns which sequences are lost. None if nothing readable
+    /// follows yet; the cursor is then at the tail.
     pub fn skip_damage(&mut self) -> Option<Lost> {
         let tail = self.log.tail();
         let after = self.last;
@@ -337,7 +339,7 @@ impl<D: Disk> Cursor<D> {
     }
 }
 
-/// What a log holds for an output.
+/// What a log contains for an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owed {
     /// Events.
@@ -346,10 +348,11 @@ pub struct Owed {
     pub bytes: u64,
 }
 
-/// What `output` gets at or behind `position`: what recovery owes it. Damage is passed over, since it is reported elsewhere.
+/// What `output` gets at or after `position`: what it still has to deliver after recovery. Damage is skipped, because it is
+/// reported elsewhere.
 pub fn events_after<D: Disk>(log: &Arc<Log<D>>, position: Position, output: OutputNumber) -> Owed {
     let mut cursor = Cursor::open(log.clone(), position);
-    // Recovery has just computed every checksum.
+    // Recovery has just verified every checksum.
     cursor.verifies = false;
     let (mut owed, mut segment) = (Owed::default(), 0);
     loop {
@@ -387,7 +390,7 @@ fn frame_events<D: Disk>(frame: &Frame<D>, bit: u64) -> Owed {
     mine.fold(Owed::default(), |sum, line| Owed { events: sum.events + 1, bytes: sum.bytes + line.bytes.len() as u64 })
 }
 
-/// Whether nothing at or behind `position` was in damaged bytes: a frame before it lies behind them, or the very next one does.
+/// Whether nothing at or after `position` was in damaged bytes: a frame before it comes after them, or the very next one does.
 pub fn has_passed<D: Disk>(log: &Arc<Log<D>>, position: Position, damage: &Damage) -> bool {
     let Some(segment) = log.segment_of(position) else { return false };
     if segment.number != damage.segment {

@@ -1,8 +1,8 @@
 //! Frames: the header, the checksum and the checked view of a frame's bytes.
 //!
-//! Guarantees: decoding never panics and never reads outside of the bytes given, whatever they hold; a view exists only
-//! for a frame whose parts add up. Does not verify checksums by itself ([`checksum_holds`] does), since a reader of bytes
-//! that this process wrote a moment ago has no use for it.
+//! Guarantees: decoding never panics and never reads outside of the given bytes, whatever they contain. A view exists only for
+//! a frame whose parts are consistent. Does not verify checksums itself ([`checksum_holds`] does), because that is useless for
+//! bytes that this process has just written.
 
 use super::bytes::{Malformed, Reader, padded};
 use super::record::{PositionEntry, decode_position};
@@ -20,7 +20,7 @@ pub const FRAME_VERSION: u8 = 2;
 /// The oldest version that this code reads.
 pub const FRAME_VERSION_OLDEST: u8 = 1;
 
-/// The frame's group goes on in the next frame.
+/// The frame's group continues in the next frame.
 pub const FLAG_MORE: u16 = 1;
 /// Each event has its own timestamp.
 pub const FLAG_TIMESTAMPS: u16 = 2;
@@ -30,19 +30,19 @@ pub const FLAG_MASKS: u16 = 4;
 pub const FLAG_EPOCH: u16 = 8;
 const FLAGS_KNOWN: u16 = FLAG_MORE | FLAG_TIMESTAMPS | FLAG_MASKS | FLAG_EPOCH;
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FrameKind {
     /// Lines of events.
     Events = 1,
-    /// Registry, sources and commits as they were at this point, or a part of them.
+    /// Registry, sources and commits at this point, or a part of them.
     Snapshot = 2,
     /// The cursor of one output.
     Commit = 3,
     /// The end of a segment.
     Seal = 4,
-    /// Nothing but what every header says: how much was durable when it was written.
+    /// Only what every header contains: how much was durable when it was written.
     Mark = 5,
 }
 
@@ -65,17 +65,17 @@ pub enum FrameError {
     /// No frame begins here.
     #[error("no frame begins here")]
     Absent,
-    /// The length is impossible, or the parts do not add up to it.
+    /// The length is impossible, or does not match the parts.
     #[error("the header's lengths are impossible")]
     Length,
-    /// The version is not ours.
-    #[error("frame version {0} is not known to this program")]
+    /// The version is unknown.
+    #[error("frame version {0} is unknown to this program")]
     Version(u8),
-    /// Kind or flags are not ours.
+    /// Kind or flags are unknown.
     #[error("unknown kind {0} or flags {1:#x}")]
     Kind(u8, u16),
-    /// The checksum does not hold.
-    #[error("the checksum does not hold")]
+    /// The checksum is wrong.
+    #[error("the checksum is wrong")]
     Checksum,
     /// The index or a record inside contradicts the header.
     #[error("the frame's content is malformed")]
@@ -88,14 +88,14 @@ impl From<Malformed> for FrameError {
     }
 }
 
-/// The fields of a frame's header, the checksum aside.
+/// The fields of a frame's header, except for the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Bytes of the whole frame, a multiple of 8.
     pub length: u32,
-    /// The version of the format that it was written in.
+    /// The version of the format in which it was written.
     pub version: u8,
-    /// What it holds.
+    /// Its content.
     pub kind: FrameKind,
     /// `FLAG_*`.
     pub flags: u16,
@@ -103,13 +103,13 @@ pub struct FrameHeader {
     pub log: LogId,
     /// The start of the log that wrote it.
     pub epoch: u32,
-    /// The shard that wrote it, for people.
+    /// The shard that wrote it. Only for people.
     pub shard: u32,
     /// Its number in the log.
     pub sequence: Sequence,
     /// What was durable when it was written.
     pub synced: Sequence,
-    /// The pipeline the events came through.
+    /// The pipeline that the events went through.
     pub pipeline: u32,
     /// Number of events.
     pub events: u32,
@@ -125,7 +125,7 @@ pub struct FrameHeader {
     pub discarded: u64,
 }
 
-/// Where a frame stands in the logs: what every version says at the same place.
+/// The part of a header that has the same location in every version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) log: LogId,
@@ -134,7 +134,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Reads it from the header of a frame of any version; none when there are too few bytes.
+    /// Reads it from the header of a frame of any version. None if there are too few bytes.
     pub(crate) fn of_any_version(header: &[u8]) -> Option<Standing> {
         let mut reader = Reader::new(header.get(16..40)?);
         let (log, epoch, _shard) = (LogId(reader.u64().ok()?), reader.u32().ok()?, reader.u32().ok()?);
@@ -143,12 +143,12 @@ impl Standing {
 }
 
 impl FrameHeader {
-    /// Where the frame stands.
+    /// This part of the header.
     pub(crate) fn standing(&self) -> Standing {
         Standing { log: self.log, epoch: self.epoch, sequence: self.sequence }
     }
 
-    /// A header of `kind` without content; the writer stamps the rest.
+    /// A header of `kind` without content. The writer fills in the rest.
     pub fn empty(kind: FrameKind) -> FrameHeader {
         FrameHeader {
             length: FRAME_HEADER_BYTES as u32,
@@ -222,7 +222,7 @@ impl FrameHeader {
         if header.layout().end != u64::from(length) { Err(FrameError::Length) } else { Ok(header) }
     }
 
-    /// Writes all fields and leaves the checksum zero.
+    /// Writes all fields, with a checksum of zero.
     pub fn encode(&self, out: &mut [u8; FRAME_HEADER_BYTES]) {
         *out = [0; FRAME_HEADER_BYTES];
         out[0..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
@@ -245,7 +245,7 @@ impl FrameHeader {
     }
 
     pub(crate) fn layout(&self) -> Layout {
-        // Computed in 64 bits: hostile fields overflow nothing.
+        // Computed in 64 bits, so that hostile fields cannot cause an overflow.
         let pad = |length: u64| length.next_multiple_of(8);
         let events = u64::from(self.events);
         let lengths = FRAME_HEADER_BYTES as u64 + pad(u64::from(self.payload_bytes));
@@ -266,7 +266,7 @@ pub(crate) struct Layout {
     end: u64,
 }
 
-/// Whether a frame may have `length` bytes at all.
+/// Whether a frame can have this length at all.
 pub(crate) fn length_possible(length: u32) -> bool {
     let length = length as usize;
     (FRAME_HEADER_BYTES..=FRAME_BYTES_MAX).contains(&length) && length.is_multiple_of(8)
@@ -278,12 +278,12 @@ pub fn checksum(frame: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(&frame[8..])
 }
 
-/// Whether the checksum of a whole frame holds.
+/// Whether the checksum of a whole frame is correct.
 pub fn checksum_holds(frame: &[u8]) -> bool {
     frame.len() >= FRAME_HEADER_BYTES && frame[4..8] == checksum(frame).to_le_bytes()
 }
 
-/// A whole frame, its parts checked against each other.
+/// A whole frame whose parts were checked against each other.
 pub struct FrameView<'a> {
     header: FrameHeader,
     bytes: Cow<'a, [u8]>,
@@ -292,9 +292,9 @@ pub struct FrameView<'a> {
 /// One event of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// Its number in the frame.
+    /// Its index in the frame.
     pub index: u32,
-    /// The line with its newline.
+    /// The line, including its newline.
     pub bytes: &'a [u8],
     /// Its timestamp.
     pub timestamp: Timestamp,
@@ -303,7 +303,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> FrameView<'a> {
-    /// Checks that `bytes` are one whole frame, the checksum aside.
+    /// Checks that `bytes` are one whole frame, except for the checksum.
     pub fn new(bytes: Cow<'a, [u8]>) -> Result<FrameView<'a>, FrameError> {
         let header = FrameHeader::decode(&bytes)?;
         if bytes.len() != header.length as usize {
@@ -322,7 +322,7 @@ impl<'a> FrameView<'a> {
         &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.header.payload_bytes as usize]
     }
 
-    /// The events from `first` on. One pass over the index proves that the lines fill the payload; nothing is copied.
+    /// The events from `first` on. One pass over the index proves that the lines fill the payload. Nothing is copied.
     pub fn lines(&self, first: u32) -> Result<Lines<'_>, FrameError> {
         let layout = self.header.layout();
         let events = self.header.events as usize;
@@ -391,7 +391,7 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Iterator over the source positions of a frame; ends after the first malformed one.
+/// Iterator over the source positions of a frame. Ends after the first malformed one.
 pub struct Positions<'a> {
     reader: Reader<'a>,
 }
@@ -411,7 +411,7 @@ impl<'a> Iterator for Positions<'a> {
     }
 }
 
-/// Bytes a frame with these parts takes.
+/// Size in bytes of a frame with these parts.
 pub(crate) fn frame_bytes(payload: usize, index: usize, positions: usize) -> usize {
     FRAME_HEADER_BYTES + padded(payload) + index + padded(positions)
 }

@@ -1,8 +1,8 @@
-//! A log as its writer and its readers on other cores share it.
+//! A log, as its writer and its readers on other cores share it.
 //!
-//! Guarantees: a reader sees a group of frames only when it is whole; a segment that a reader's floor covers is not recycled;
-//! publishing takes no lock. The lock of the segment table is taken when a segment begins or goes, when a reader passes
-//! from one to the next, and never while anything waits. Has one writer; does not write files itself.
+//! Guarantees: a reader sees a group of frames only when it is complete. A segment that a reader's floor covers is not
+//! recycled. Publishing takes no lock. The lock of the segment table is taken when a segment begins or is removed and when a
+//! reader moves from one to the next, and never while anything waits. Has one writer. Does not write files itself.
 
 use super::segment::Segment;
 use super::{LogId, OutputNumber, Position, Sequence};
@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 #[cfg(not(loom))]
 use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64};
 
-/// A place in a log's files. Ordered as the log is.
+/// A location in a log's files. Ordered like the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Place {
     /// Number of the segment.
@@ -27,7 +27,7 @@ pub struct Place {
     pub offset: u64,
 }
 
-/// Bits of a packed place that hold the offset, in units of 8 bytes: enough for 1 GiB and its end.
+/// Bits of a packed location for the offset, in units of 8 bytes: enough for 1 GiB and its end.
 const OFFSET_BITS: u32 = 28;
 
 const _: () = assert!(SEGMENT_NUMBER_MAX.leading_zeros() >= OFFSET_BITS);
@@ -43,19 +43,19 @@ impl Place {
     }
 }
 
-/// A reader's claim on segments, and how it is told of new frames.
+/// A reader's claim on segments, and how it is notified of new frames.
 pub struct Reader {
-    /// Lowest segment still needed.
+    /// Lowest segment that it still needs.
     floor: AtomicU64,
-    /// Sequence of the first frame still needed.
+    /// Sequence of the first frame that it still needs.
     sequence: AtomicU64,
-    /// Who it is, for people.
+    /// Its name, for people.
     name: Box<str>,
     /// Raised when frames were published.
     pub published: Arc<Signal>,
 }
 
-/// Counters of one log; each has one writer and is read at any time.
+/// Counters of one log. Each has one writer and can be read at any time.
 #[derive(Default)]
 pub struct LogCounters {
     /// Bytes of frames appended.
@@ -64,22 +64,22 @@ pub struct LogCounters {
     pub frames: Counter,
     /// Events appended.
     pub events: Counter,
-    /// Events discarded before the log, as its frames say.
+    /// Events discarded before the log, according to its frames.
     pub discarded: Counter,
     /// Syncs that succeeded.
     pub syncs: Counter,
-    /// Segments that hold frames, the active one included.
+    /// Segments with frames, including the active one.
     pub segments: Counter,
-    /// Files that wait to become segments.
+    /// Files that are prepared to become segments.
     pub standbys: Counter,
-    /// Bytes of the snapshot that was made last, and the ranges of sources in it.
+    /// Bytes of the last snapshot, and number of source ranges in it.
     pub snapshot_bytes: Counter,
     /// See [`LogCounters::snapshot_bytes`].
     pub snapshot_ranges: Counter,
 }
 
-/// A relaxed counter with a single writer: a plain load and store, no locked instruction. Orders nothing, so models of the log
-/// need not interleave it.
+/// A relaxed counter with a single writer: a plain load and store, without a locked instruction. Orders nothing, so models of
+/// the log need not interleave it.
 #[derive(Default)]
 pub struct Counter(std::sync::atomic::AtomicU64);
 
@@ -112,13 +112,13 @@ pub struct Log<D: Disk> {
     readers_generation: AtomicU64,
     /// An append was refused and waits for a segment.
     full: AtomicBool,
-    /// Whether all readers that have a claim from an earlier life are registered.
+    /// Whether all readers with a claim from an earlier start are registered.
     recycling: AtomicBool,
-    /// Raised when there may be work for maintenance: a floor moved, a standby was taken.
+    /// Raised when there may be maintenance work: a floor moved, or a standby file was used.
     pub housekeeping: Signal,
-    /// Raised when a refused append may succeed now.
+    /// Raised when a refused append may now succeed.
     pub recycled: Signal,
-    /// What the metrics show.
+    /// Counters for the metrics.
     pub counters: LogCounters,
     appended: [Counter; OUTPUTS_MAX],
 }
@@ -128,7 +128,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How a log begins its life in this process.
+/// The state with which a log starts in this process.
 pub(crate) struct LogStart<D: Disk> {
     pub(crate) segments: Vec<Arc<Segment<D>>>,
     pub(crate) tail: Place,
@@ -171,7 +171,7 @@ impl<D: Disk> Log<D> {
         &self.directory
     }
 
-    /// The disk it lives on.
+    /// The disk that it is on.
     pub fn disk(&self) -> &D {
         &self.disk
     }
@@ -186,22 +186,22 @@ impl<D: Disk> Log<D> {
         Sequence(self.last.load(Ordering::Acquire))
     }
 
-    /// The first position behind all that is published: where a new output starts.
+    /// The first position after everything that is published: where a new output starts.
     pub fn end(&self) -> Position {
         Position { sequence: Sequence(self.last().0 + 1), event: 0 }
     }
 
-    /// Everything up to this frame survives the loss of power.
+    /// Everything up to this frame survives a power loss.
     pub fn synced(&self) -> Sequence {
         Sequence(self.synced.load(Ordering::Acquire))
     }
 
-    /// Bytes the log occupies on disk, standbys included.
+    /// Bytes that the log uses on disk, including standby files.
     pub fn disk_bytes(&self) -> u64 {
         (self.counters.segments.get() + self.counters.standbys.get()) * self.segment_bytes
     }
 
-    /// Whether an append waits for a segment to be given back.
+    /// Whether an append waits for a segment to be recycled.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
     }
@@ -210,7 +210,7 @@ impl<D: Disk> Log<D> {
         self.full.store(full, Ordering::Release);
     }
 
-    /// Whether every reader has passed all of it. Only of a log without a writer.
+    /// Whether every reader has passed all of it. Only for a log without a writer.
     pub fn is_passed(&self) -> bool {
         let last = self.last();
         lock(&self.readers).iter().all(|reader| reader.sequence.load(Ordering::Acquire) > last.0)
@@ -225,12 +225,12 @@ impl<D: Disk> Log<D> {
         self.appended[usize::from(output)].add(events);
     }
 
-    /// The segment with this number, or the lowest above it.
+    /// The segment with this number, or the next higher one.
     pub fn segment_from(&self, number: u64) -> Option<Arc<Segment<D>>> {
         lock(&self.segments).range(number..).next().map(|(_, segment)| segment.clone())
     }
 
-    /// Gives the pages of a segment back to the system; its bytes stay readable.
+    /// Releases the pages of a segment. Its bytes stay readable.
     pub fn release_pages(&self, number: u64) {
         use crate::env::Map as _;
         if let Some(segment) = lock(&self.segments).get(&number) {
@@ -238,7 +238,7 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The segment where reading for `position` starts: the last one that begins at or before it, else the lowest.
+    /// The segment where reading for `position` starts: the last one that begins at or before it, otherwise the lowest.
     pub fn segment_of(&self, position: Position) -> Option<Arc<Segment<D>>> {
         let segments = lock(&self.segments);
         let below = segments.values().rev().find(|segment| segment.first_sequence <= position.sequence);
@@ -250,19 +250,19 @@ impl<D: Disk> Log<D> {
         lock(&self.segments).values().cloned().collect()
     }
 
-    /// Says that every reader with a cursor from an earlier life has registered. Until then no segment is recycled, since an
-    /// output that has not spoken yet may need it.
+    /// Records that every reader with a cursor from an earlier start is registered. Until then no segment is recycled, because
+    /// an output that has not registered yet may need it.
     pub fn allow_recycling(&self) {
         self.recycling.store(true, Ordering::Release);
         self.housekeeping.notify();
     }
 
-    /// Readers that have registered and not ended.
+    /// Number of registered readers.
     pub fn reader_count(&self) -> usize {
         lock(&self.readers).len()
     }
 
-    /// Who holds the lowest segment.
+    /// The readers that hold the lowest segment.
     pub fn holders(&self) -> Vec<Box<str>> {
         let readers = lock(&self.readers);
         let floor = |reader: &Arc<Reader>| reader.floor.load(Ordering::Acquire);
@@ -270,20 +270,20 @@ impl<D: Disk> Log<D> {
         readers.iter().filter(|reader| Some(floor(reader)) == lowest).map(|reader| reader.name.clone()).collect()
     }
 
-    /// Registers a reader that needs everything from `position` on, and that is nobody in particular.
+    /// Registers a reader without a name that needs everything from `position` on.
     pub fn register(&self, position: Position, published: Arc<Signal>) -> Arc<Reader> {
         self.register_as("", position, published)
     }
 
     /// The same for a reader with a name.
     pub fn register_as(&self, name: &str, position: Position, published: Arc<Signal>) -> Arc<Reader> {
-        // Recycling takes this lock too, so the floor counts from the moment the segment was looked up.
+        // Recycling takes this lock too, so the floor is effective from the moment when the segment was looked up.
         let mut readers = lock(&self.readers);
         let floor = self.segment_of(position).map_or(0, |segment| segment.number);
         let (floor, sequence) = (AtomicU64::new(floor), AtomicU64::new(position.sequence.0));
         let reader = Arc::new(Reader { floor, sequence, name: name.into(), published });
         readers.push(reader.clone());
-        // Acquire too: what the writer published before it last asked for the generation is seen from here on.
+        // Acquire too, so that what the writer published before it last read the generation is visible from here on.
         self.readers_generation.fetch_add(1, Ordering::AcqRel);
         reader
     }
@@ -295,7 +295,7 @@ impl<D: Disk> Log<D> {
         self.housekeeping.notify();
     }
 
-    /// Says that a reader will not come back to anything before `position`, by a commit that is durable. The claim only
+    /// Records that a reader will not return to anything before `position`, because a commit of it is durable. The claim only
     /// moves forward.
     pub fn release(&self, reader: &Reader, position: Position) {
         reader.sequence.fetch_max(position.sequence.0, Ordering::AcqRel);
@@ -305,7 +305,7 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Whether [`Log::release`] would let go of a segment, or of the last of a log without a writer.
+    /// Whether [`Log::release`] would free a segment, or the last part of a log without a writer.
     pub fn lets_go(&self, reader: &Reader, position: Position) -> bool {
         let floor = self.segment_of(position).map_or(0, |segment| segment.number);
         let (adopted, last) = (!self.recycling.load(Ordering::Acquire), self.last());
@@ -313,12 +313,12 @@ impl<D: Disk> Log<D> {
         floor > reader.floor.load(Ordering::Relaxed) || adopted && passes_end
     }
 
-    /// Changes when a reader comes or goes. The writer asks for it after it has published, to know whether the signals that it
-    /// keeps are still those of all readers.
+    /// Changes when a reader is added or removed. The writer reads it after it has published, to know whether its cached
+    /// signals are still those of all readers.
     ///
-    /// It adds nothing instead of loading, since a load may run ahead of the stores that publish. Of two that change one word
-    /// one comes first: either this one sees a reader that registers meanwhile, or that reader sees what was published. With a
-    /// load neither might see the other, and the reader would sleep on frames that nobody tells it of.
+    /// It adds zero instead of loading, because a load may run ahead of the stores that publish. Of two operations that change
+    /// the same word, one comes first: either this one sees a reader that registers in the meantime, or that reader sees what
+    /// was published. With a load, neither might see the other, and the reader would sleep although there are frames.
     pub(crate) fn readers_generation(&self) -> u64 {
         self.readers_generation.fetch_add(0, Ordering::AcqRel)
     }
@@ -327,11 +327,12 @@ impl<D: Disk> Log<D> {
         lock(&self.readers).iter().map(|reader| reader.published.clone()).collect()
     }
 
-    /// Shows readers everything up to `last`, which ends at `tail`.
+    /// Makes everything up to `last`, which ends at `tail`, visible to readers.
     ///
-    /// Readers learn of it in two words, which they read in the other order: [`Log::end`] first, then [`Log::tail`]. The tail is
-    /// stored first, so that whoever sees an end sees at least the tail that belongs to it, and finds every frame below that end
-    /// before it comes to the tail. The other way round a reader could take an end for passed of which it was shown no frame.
+    /// Readers learn of it through two words, which they read in the opposite order: first [`Log::end`], then [`Log::tail`].
+    /// The tail is stored first, so that a reader that sees an end also sees at least the corresponding tail, and finds every
+    /// frame below that end before it reaches the tail. In the other order, a reader could consider an end as passed without
+    /// having seen any frame of it.
     pub(crate) fn publish(&self, tail: Place, last: Sequence) {
         self.tail.store(tail.pack(), Ordering::Release);
         self.last.store(last.0, Ordering::Release);
@@ -347,19 +348,19 @@ impl<D: Disk> Log<D> {
         self.counters.segments.set(segments.len() as u64);
     }
 
-    /// Takes segments back that [`Log::take_consumed`] gave and that are still there.
+    /// Returns segments that [`Log::take_consumed`] removed and that still exist.
     pub(crate) fn put_back(&self, left: impl IntoIterator<Item = Segment<D>>) {
         left.into_iter().for_each(|segment| self.add_segment(Arc::new(segment)));
     }
 
-    /// Number of the last segment that holds events; zero for none.
+    /// Number of the last segment with events. Zero for none.
     pub(crate) fn last_with_events(&self) -> u64 {
         let segments = lock(&self.segments);
         segments.values().rev().find(|segment| segment.holds_events()).map_or(0, |segment| segment.number)
     }
 
-    /// Takes segments below `limit` that nobody holds any more and behind which the snapshot of the next one is durable: the
-    /// lowest, as long as no reader needs them, and wherever they are those without events.
+    /// Removes and returns segments below `limit` that no reader needs and for which the snapshot of the next segment is
+    /// durable: the lowest ones, and segments without events anywhere.
     pub(crate) fn take_consumed(&self, limit: u64) -> Vec<Segment<D>> {
         if !self.recycling.load(Ordering::Acquire) {
             return Vec::new();
@@ -391,7 +392,7 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// Readers pass over segments without events, so none has a claim on them.
+/// Readers skip segments without events, so none has a claim on them.
 fn take_without_events<D: Disk>(
     segments: &mut BTreeMap<u64, Arc<Segment<D>>>,
     limit: u64,

@@ -1,9 +1,9 @@
 //! The data directory: layout, lock, manifest and the logs in it.
 //!
-//! Guarantees: one engine per directory; a log id is never given twice, because the manifest with the next one is durable
-//! before the log's directory is made; which output has which number is known although a log has lost what it says of that; a log that
-//! was drained is told from one that was lost; the names of all logs, and of the directory, are durable once it is open. Does not look
-//! into logs.
+//! Guarantees: one engine per directory. A log id is never assigned twice, because the manifest with the next one is durable
+//! before the log's directory is created. The number of each output is known even if a log has lost this information. A drained
+//! log can be distinguished from a lost one. The names of all logs, and of the directory, are durable after it is opened. Does
+//! not read logs.
 
 mod text;
 
@@ -17,15 +17,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use text::Manifest;
 
-/// Bytes of the longest manifest: all outputs, with names of a kilobyte.
+/// Maximum bytes of a manifest: all outputs, with names of a kilobyte.
 const MANIFEST_BYTES_MAX: usize = 96 * 1024;
 
-/// An open data directory; locked while it lives.
+/// An open data directory. Locked while this value exists.
 pub struct DataDirectory<D: Disk> {
     disk: D,
     root: PathBuf,
     manifest: Manifest,
-    /// Logs that began or went since: whether they are there.
+    /// Logs that were created or removed since: whether they exist.
     changed: Mutex<Vec<(LogId, bool)>>,
     /// Whether there was a manifest.
     stored: bool,
@@ -33,16 +33,18 @@ pub struct DataDirectory<D: Disk> {
 }
 
 impl<D: Disk> DataDirectory<D> {
-    /// Opens the directory for an engine, makes it if absent, and locks it. Blocks.
+    /// Opens the directory for an engine, creates it if missing, and locks it. Blocks.
     pub fn open(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
         disk.create_dir_all(&root.join("wal")).map_err(|error| {
-            let reason = format!("the data directory cannot be made ({error}): name a writable one with data_dir");
+            let reason =
+                format!("the data directory cannot be created ({error}): set data_dir to a writable directory");
             WalError::Unusable { path: root.to_path_buf(), reason }
         })?;
         let lock_path = root.join("lock");
         let lock = disk.lock(&lock_path).map_err(|error| {
             let reason = if error.kind() == io::ErrorKind::WouldBlock {
-                "another Tailwater uses this data directory: stop it, or give this one its own data_dir".to_owned()
+                "another Tailwater process uses this data directory: stop it, or set a different data_dir for this one"
+                    .to_owned()
             } else {
                 format!("the data directory cannot be locked ({error}): check its owner and permissions")
             };
@@ -64,7 +66,7 @@ impl<D: Disk> DataDirectory<D> {
         Ok(directory)
     }
 
-    /// Makes the names that lead to the directory durable; the manifest says that this was done.
+    /// Makes the names on the path to the directory durable. The manifest records that this was done.
     fn settle_parents(&self) -> Result<(), WalError> {
         for parent in self.root.ancestors().skip(1) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -77,7 +79,7 @@ impl<D: Disk> DataDirectory<D> {
         Ok(())
     }
 
-    /// Opens the directory to look at it, without the lock: what is read may change meanwhile. Blocks.
+    /// Opens the directory for inspection, without the lock: what is read may change in the meantime. Blocks.
     pub fn inspect(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
         let manifest = Manifest { next_log: 1, ..Manifest::default() };
         let mut directory = DataDirectory {
@@ -110,7 +112,7 @@ impl<D: Disk> DataDirectory<D> {
         Ok(directory)
     }
 
-    /// A manifest that came from a copy may be behind the logs: it would give their ids once more.
+    /// A manifest from a copy may be older than the logs. It would assign their ids once more.
     fn check_next(&self) -> Result<(), WalError> {
         let next_log = self.manifest.next_log;
         match self.logs()?.last() {
@@ -131,22 +133,22 @@ impl<D: Disk> DataDirectory<D> {
         self.root.join("manifest")
     }
 
-    /// Outputs by number, as the last start that changed any said.
+    /// Outputs by number, as recorded by the last start that changed any.
     pub fn outputs(&self) -> &[RegistryEntry] {
         &self.manifest.outputs
     }
 
-    /// The logs that there should be, as the last start said.
+    /// The logs that should exist, as recorded by the last start.
     pub fn known_logs(&self) -> &KnownLogs {
         &self.manifest.logs
     }
 
-    /// Logs that had segments, as the last start said.
+    /// Logs that had segments, as recorded by the last start.
     pub fn written_logs(&self) -> &[LogId] {
         &self.manifest.logs.written
     }
 
-    /// Says durably which output has which number, before any log says so, and which logs there are, with what is in them durable.
+    /// Durably records the number of each output, before any log uses it, and which logs exist, with their content durable.
     /// Blocks.
     pub fn set_contents(&mut self, outputs: &[RegistryEntry], logs: KnownLogs) -> Result<(), WalError> {
         let contents = Manifest { next_log: self.manifest.next_log, logs, outputs: outputs.to_vec() };
@@ -162,12 +164,12 @@ impl<D: Disk> DataDirectory<D> {
         self.root.join("quarantine")
     }
 
-    /// Where a log lives.
+    /// The directory of a log.
     pub fn log_path(&self, id: LogId) -> PathBuf {
         self.root.join("wal").join(format!("log-{:08}", id.0))
     }
 
-    /// The logs that exist, in order. Blocks.
+    /// The existing logs, in order. Blocks.
     pub fn logs(&self) -> Result<Vec<LogId>, WalError> {
         let path = self.root.join("wal");
         let entries = match self.disk.list(&path) {
@@ -186,7 +188,7 @@ impl<D: Disk> DataDirectory<D> {
         Ok(logs)
     }
 
-    /// Makes a new, empty log. Blocks.
+    /// Creates a new, empty log. Blocks.
     pub fn new_log(&mut self) -> Result<LogId, WalError> {
         let id = LogId(self.manifest.next_log);
         self.manifest.next_log = id.0.checked_add(1).ok_or_else(|| WalError::Unusable {
@@ -201,8 +203,8 @@ impl<D: Disk> DataDirectory<D> {
         Ok(id)
     }
 
-    /// Removes a log that every output has drained. The manifest stops naming it before its first segment goes, which is how a log
-    /// that was drained is told from one that was lost. Blocks.
+    /// Removes a log that every output has drained. It leaves the manifest before its first segment is removed, which
+    /// distinguishes a drained log from a lost one. Blocks.
     pub fn remove_log(&self, id: LogId) -> Result<(), WalError> {
         let path = self.log_path(id);
         let mut entries = self.disk.list(&path).map_err(io_error(&path))?;
@@ -225,12 +227,12 @@ impl<D: Disk> DataDirectory<D> {
         self.disk.sync_dir(&wal).map_err(io_error(&wal))
     }
 
-    /// Whether the manifest does not say of a log that it has segments.
+    /// Whether the manifest does not record that a log has segments.
     pub fn is_unwritten(&self, id: LogId) -> bool {
         !self.manifest.logs.written.contains(&id)
     }
 
-    /// Says durably that a log has its first segment, which is durable. Blocks.
+    /// Durably records that a log has its first segment, which is durable. Blocks.
     pub fn log_has_begun(&self, id: LogId) -> Result<(), WalError> {
         self.change(id, true)
     }
@@ -264,7 +266,7 @@ impl<D: Disk> DataDirectory<D> {
     }
 }
 
-/// Whether a directory cannot be synced because of what it is or whose it is.
+/// Whether a directory cannot be synced because of its type or its owner.
 fn is_foreign(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem | Unsupported)

@@ -1,19 +1,19 @@
-//! The write-ahead log: the format, and the types that the rest of the engine sees.
+//! The write-ahead log (WAL): the format, and the types that the rest of the engine uses.
 //!
-//! Guarantees: what the [`writer::Writer`] published survives the death of the process; what is at or below the synced
-//! sequence survives the loss of power; recovery is a pure function of the bytes found (invariant E6); damage is
-//! quarantined and reported, never skipped in silence. Does not know what an event means: a payload is lines of bytes.
+//! Guarantees: what the [`writer::Writer`] published survives the death of the process. Everything up to the synced sequence
+//! survives a power loss. Recovery is a pure function of the bytes found (invariant E6). Damage is quarantined and reported,
+//! never skipped silently. Does not know what an event means: a payload is lines of bytes.
 //!
 //! # Directory
 //!
 //! ```text
 //! data_dir/
 //! ├── lock                          held with flock while an engine runs
-//! ├── manifest                      text: format version, next log id, logs, numbers of outputs, checksum (written aside, synced, renamed)
-//! ├── quarantine/                   damaged bytes, copied aside: log-ID-segment-N-offset-O.bin; log-ID-segment-N-missing, empty,
-//! │                                 says that this was told of
-//! └── wal/log-00000001/             one log; its id is never used again
-//!     ├── 0000000000000001.seg      segments, numbered from 1; the lowest go first, those without events before older ones
+//! ├── manifest                      text: format version, next log id, logs, numbers of outputs, checksum (written to a new file, synced, renamed)
+//! ├── quarantine/                   copies of damaged bytes: log-ID-segment-N-offset-O.bin; log-ID-segment-N-missing, empty,
+//! │                                 records that this was reported
+//! └── wal/log-00000001/             one log; its id is never reused
+//!     ├── 0000000000000001.seg      segments, numbered from 1; the lowest are removed first, those without events before older ones
 //!     └── standby-0.seg             preallocated or recycled files waiting to become the next segment
 //! ```
 //!
@@ -31,21 +31,23 @@
 //!         first sequence u64 · epoch u32 · 4 zero bytes · segment_bytes u64 · previous u64
 //! ```
 //!
-//! `previous` is the last segment before this one that holds events. Those between the two hold nothing that the snapshot at the
-//! head of this one does not say, and go as soon as it is durable, though older segments stay: so commits always find room
-//! in a log that is full of events. Version 1 had no such field: there every segment needs the one before it.
+//! `previous` is the last segment before this one that contains events. Segments between the two contain nothing that is not also
+//! in the snapshot at the beginning of this one. They are removed as soon as it is durable, although older segments stay. Commits
+//! therefore always have space in a log that is full of events. Version 1 had no such field: there every segment needs the
+//! previous one.
 //!
-//! The first frames are a snapshot (several frames when it is long, each standing for itself), so that recycling an older segment loses neither positions nor cursors nor the registry. A
-//! full segment ends with a seal, a frame without payload. A mark, without payload too, follows a sync behind which nothing was
-//! appended: its header says that all before it was durable, as the header of any later frame does. What follows the last frame is zero or stale: a recycled file
-//! keeps the bytes of its earlier life, which carry lower sequences and are never taken for the present.
+//! The first frames are a snapshot (several independent frames if it is long), so that recycling an older segment loses neither
+//! positions nor cursors nor the registry. A full segment ends with a seal, a frame without payload. A mark, also without payload, follows a sync after which nothing was
+//! appended: its header says that everything before it was durable, as the header of any later frame does. After the last frame
+//! follow zeros or stale bytes: a recycled file keeps its old bytes, which have lower sequences and are never taken for current
+//! ones.
 //!
-//! Segments go one by one, each durably before the next. A standby that an earlier life left behind loses its header before it
-//! is used, so that its old bytes cannot come back under a new name.
+//! Segments are removed one by one, each durably before the next. The header of a standby file that an earlier start left behind
+//! is erased before the file is used, so that its old bytes cannot come back under a new name.
 //!
 //! # Frame, version 2
 //!
-//! Version 1 differs in the payload of snapshots and commits, as said there.
+//! Version 1 differs in the payload of snapshots and commits, as noted there.
 //!
 //! ```text
 //! offset bytes field
@@ -74,17 +76,17 @@
 //!      -     - position section, padded to 8
 //! ```
 //!
-//! `MORE` marks a frame whose group goes on in the next frame. A group is valid only with its last frame, which holds the position
-//! of its batch; positions that were held back may be in frames beside it, and none counts before the group is whole. Recovery cuts
-//! an incomplete group off, and readers see a group only when it is whole. A batch of more than half a segment is several groups,
-//! with its position in the last. A group may cross into
+//! `MORE` marks a frame whose group continues in the next frame. A group is valid only with its last frame, which contains the
+//! position of its batch. Positions that were withheld may be in frames beside it, and none counts before the group is complete.
+//! Recovery removes an incomplete group, and readers see a group only when it is complete. A batch of more than half a segment is
+//! split into several groups, with its position in the last. A group may cross into
 //! the next segment; seal and snapshot frames in between do not end it.
 //! `EPOCH` marks the first frame after a start of the log, which has a higher epoch and whose sequence may jump: a snapshot, or
 //! the seal of the segment when the snapshot has to open the next one.
 //! A sequence or commit number above 2^60, an epoch above 2^30 and a segment number from 2^36 on are damage, whatever the checksum.
 //! With MASKS `outputs` is the union of the masks; with TIMESTAMPS `timestamp` is that of the first event. Later versions keep
-//! magic, checksum, length and version where they are, in frames and in segment headers, so that they can be told from damage,
-//! and in frames log, epoch and sequence too, so that they can be told from stale bytes.
+//! magic, checksum, length and version at the same offsets, in frames and in segment headers, so that they can be distinguished
+//! from damage. In frames they also keep log, epoch and sequence, so that they can be distinguished from stale bytes.
 //!
 //! Position section, one entry after the other: source key u128 · from u64 · to u64 · marker u64 · flags u16 (1 a source
 //! record follows, 2 the source is gone) · 6 zero bytes. A source record: input name length u16 · name length u16 ·
@@ -94,22 +96,23 @@
 //! Snapshot payload: registry, sources, commits, each a u32 count and its entries.
 //! Registry entry: number u8 · flags u8 (1 removed) · name length u16 · name.
 //! Source entry: key u128 · gone since i64 (ns, 0 while it exists) · marker u64 · interval count u32 · epoch u32 in which it was
-//! last told of (not in version 1) · (from u64, to u64) each · source record. Commit entry: as the payload of a commit frame, with its length u32 before it.
+//! last updated (not in version 1) · (from u64, to u64) each · source record. Commit entry: as the payload of a commit frame,
+//! preceded by its length u32.
 //!
-//! Commit payload: output number u8 · flags u8 (1 the state was lost to damage) · 2 zero bytes · state length u32 · commit number u64 · cursor count u32 · 4 zero bytes ·
-//! instance u64 (the log that the output's instance writes to, 0 for an output with one instance; not in version 1) ·
-//! (log u64, sequence u64, event u32, 4 zero bytes) each · state bytes. A cursor names the first event not yet delivered.
-//! Of each instance the commit with the highest number wins, in whichever log it is found; of the cursors of all instances of an
-//! output the furthest counts. Bits 40 and up of the number grow with each owner of the output's number: what an earlier owner
-//! left counts for nothing.
+//! Commit payload: output number u8 · flags u8 (1 the state was lost to damage) · 2 zero bytes · state length u32 ·
+//! commit number u64 · cursor count u32 · 4 zero bytes · instance u64 (the log that the output's instance writes
+//! to, 0 for an output with one instance; not in version 1) · (log u64, sequence u64, event u32, 4 zero bytes) each · state
+//! bytes. A cursor names the first event not yet delivered. Of each instance the commit with the highest number wins, in whichever log it is found; of the cursors of all instances of an
+//! output the furthest counts. Bits 40 and up of the number grow with each owner of the output's number: commits of an earlier
+//! owner do not count.
 //!
 //! # Recovery
 //!
-//! [`recovery`] scans each log in order. A frame counts when its checksum holds, its log is right, its sequence is the next
-//! (or EPOCH allows the jump) and its epoch is not lower. Where that fails, a table decides by what is known: whether a frame
-//! further on proves by its `synced` field that this one had been durable (then it is damage: quarantined, reported, the log
-//! goes on behind it) or not (then it is the torn tail: the log is cut there and later frames are discarded). A foreign
-//! version is never touched: the start is refused.
+//! [`recovery`] scans each log in order. A frame counts if its checksum and its log are correct, its sequence is the next one
+//! (or EPOCH allows the jump) and its epoch is not lower. Otherwise, a table decides. If the `synced` field of a later frame
+//! proves that this frame was durable, it is damage: it is quarantined and reported, and the log continues after it. If not, it
+//! is the torn tail: the log is truncated there and later frames are discarded. An unknown version is never changed: the start
+//! is refused.
 
 pub mod builder;
 pub mod bytes;
@@ -146,12 +149,12 @@ pub struct LogId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Sequence(pub u64);
 
-/// A point in a log: the first event not yet passed.
+/// A position in a log: the first event that has not been passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Position {
     /// The frame.
     pub sequence: Sequence,
-    /// The event inside it; events before it are passed.
+    /// The event in it. Events before it have been passed.
     pub event: u32,
 }
 
@@ -169,27 +172,27 @@ impl OutputNumber {
 /// When an append counts as durable and is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncPolicy {
-    /// After a sync that was begun for it.
+    /// After a sync that was started for it.
     EveryBatch,
     /// After the next sync on this interval.
     Interval(Duration),
-    /// At once; the system writes back when it likes.
+    /// At once. The system writes back whenever it chooses.
     Never,
 }
 
-/// Where the segments live.
+/// Where the segments are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalType {
     /// In files that outlive the process.
     Disk,
-    /// In anonymous memory: the same code, nothing survives.
+    /// In anonymous memory: the same code, but nothing survives.
     Memory,
 }
 
 /// Settings of the write-ahead log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalOptions {
-    /// Where the segments live.
+    /// Where the segments are stored.
     pub kind: WalType,
     /// When an append counts as durable.
     pub sync: SyncPolicy,
@@ -199,14 +202,14 @@ pub struct WalOptions {
     pub log_bytes: u64,
 }
 
-/// An output as the log knows it.
+/// An output, as the log knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryEntry {
     /// Its bit.
     pub number: OutputNumber,
     /// Its configured name.
     pub name: String,
-    /// Whether it left the configuration; its number is free once no frame on disk names it.
+    /// Whether it was removed from the configuration. Its number is free when no frame on disk refers to it.
     pub removed: bool,
 }
 
@@ -215,14 +218,14 @@ pub struct RegistryEntry {
 pub struct Commit {
     /// The output.
     pub output: OutputNumber,
-    /// Whose state it is: where the output runs on every shard, the log of the instance's shard; none where it has one
-    /// instance, and in what the layout wrote.
+    /// The owner of the state: if the output runs on every shard, the log of the instance's shard. None if the output has one
+    /// instance, and in commits written by the layout.
     pub instance: Option<LogId>,
     /// Grows with each commit of the output.
     pub number: u64,
     /// The first event not yet delivered, per log.
     pub cursors: Vec<(LogId, Position)>,
-    /// What the output attached, opaque; none where damage has taken it.
+    /// The output's state, opaque. None if damage has destroyed it.
     pub state: Option<Vec<u8>>,
 }
 
@@ -233,34 +236,34 @@ impl Commit {
     }
 }
 
-/// What is known of one source: which of its bytes are in logs or were left out on purpose.
+/// What is known about one source: which of its bytes are in logs or were deliberately omitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceState {
     /// The source itself.
     pub source: Arc<Source>,
-    /// Accounted bytes: sorted, disjoint, not touching.
+    /// Covered bytes: sorted, disjoint, not adjacent.
     pub intervals: Vec<(u64, u64)>,
-    /// The marker that belongs to the highest accounted byte.
+    /// The marker of the highest covered byte.
     pub marker: u64,
-    /// When the source was seen to be gone.
+    /// When the source was found to be missing.
     pub gone: Option<Timestamp>,
-    /// The start of the engine in which a log last recorded something of the source: what is carried over keeps it.
+    /// The start of the engine in which a log last recorded something about the source. Copies of this state keep the value.
     pub told: u32,
 }
 
 impl SourceState {
-    /// The source's name for ever.
+    /// The source's permanent identity.
     pub fn key(&self) -> SourceKey {
         self.source.key
     }
 
-    /// One past the highest accounted byte.
+    /// One past the highest covered byte.
     pub fn end(&self) -> u64 {
         self.intervals.last().map_or(0, |interval| interval.1)
     }
 }
 
-/// Damage found and set aside by recovery.
+/// Damage that recovery found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The log.
@@ -271,50 +274,51 @@ pub struct Damage {
     pub offset: u64,
     /// Damaged bytes.
     pub bytes: u64,
-    /// Where they were copied to; none when the segment is missing altogether, or where they could not be copied.
+    /// The path of the copy. None if the segment is missing altogether, or if the bytes could not be copied.
     pub quarantined: Option<PathBuf>,
-    /// Why they could not be copied. They stay where they are until their segment is delivered.
+    /// Why they could not be copied. They stay in place until their segment is delivered.
     pub uncopied: Option<String>,
-    /// The last frame before it and the first behind it, if no start of the log lies between: the frames between the two are lost.
-    /// Of what is lost with other damage the first says so, and the others that nothing is.
+    /// The last frame before the damage and the first one after it, if the log was not started in between: the frames between
+    /// the two are lost. If several damages are adjacent, the first one carries the loss, and the others carry none.
     pub between: Option<(Sequence, Sequence)>,
-    /// An earlier start found it too, and copied the same bytes or noted what is missing.
+    /// Whether an earlier start found it too, and copied the same bytes or recorded what is missing.
     pub known: bool,
-    /// What was found, in words.
+    /// What was found, as text.
     pub finding: String,
 }
 
 impl Damage {
-    /// Whether it is that a log is gone altogether.
+    /// Whether a whole log is missing.
     pub fn is_whole_log(&self) -> bool {
         self.segment == 0
     }
 
-    /// How many frames are lost with it, those without events too, if that is known.
+    /// How many frames are lost with it, including those without events, if that is known.
     pub fn frames(&self) -> Option<u64> {
         self.between.map(|(after, before)| before.0.saturating_sub(after.0 + 1))
     }
 }
 
-/// What went wrong with a log, by what the caller does next.
+/// The failure of a log, by what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
-    /// No segment can be had now; wait until one is recycled or disk space returns.
+    /// No segment is available now. Wait until one is recycled or disk space becomes available.
     #[error("the write-ahead log is full")]
     Full,
-    /// A sync or write failed: bytes may be lost, so nothing more is promised. The process has to stop; recovery is the cure.
+    /// A sync or write failed: bytes may be lost, so nothing more can be guaranteed. The process must stop, and recovery
+    /// follows.
     #[error(
-        "{what} of {path} failed: {source}; nothing that was not durable was acknowledged: check the disk and start again"
+        "{what} of {path} failed: {source}; nothing was acknowledged that is not durable: check the disk and restart"
     )]
     Poisoned {
         /// The call that failed.
         what: &'static str,
         /// The segment.
         path: PathBuf,
-        /// The system's own error.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The data directory cannot be used as it is; a person has to act.
+    /// The data directory cannot be used in its current state. A person must act.
     #[error("{path}: {reason}")]
     Unusable {
         /// The file or directory.
@@ -322,23 +326,23 @@ pub enum WalError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// A group that no segment can ever hold; waiting does not help.
-    #[error("a frame of {bytes} bytes does not fit: a segment of the write-ahead log has room for {room}")]
+    /// A group that fits in no segment. Waiting does not help.
+    #[error("a frame of {bytes} bytes does not fit: a segment of the write-ahead log has space for {room}")]
     TooLarge {
         /// Bytes of the frame or group.
         bytes: u64,
-        /// Bytes there are.
+        /// Available bytes.
         room: u64,
     },
-    /// A commit whose state the log could not keep at the head of each segment.
-    #[error("a commit with {bytes} bytes of state: {most} are the most that it may have")]
+    /// A commit whose state does not fit in the snapshot of each segment.
+    #[error("a commit with {bytes} bytes of state: at most {most} are allowed")]
     StateTooLarge {
         /// Bytes of the state.
         bytes: usize,
-        /// The most there may be.
+        /// The maximum.
         most: usize,
     },
-    /// A frame that a reader came to is not what was written. The reader may go on behind it.
+    /// A reader found a frame that differs from what was written. The reader may skip it.
     #[error("{path}: damaged at byte {offset}: {finding}")]
     Damaged {
         /// The segment.
@@ -348,18 +352,18 @@ pub enum WalError {
         /// What is wrong with it.
         finding: String,
     },
-    /// The disk refused a call that may succeed later.
+    /// The disk returned an error for a call that may succeed later.
     #[error("{path}: {source}{}", next_step(.source))]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// The system's own error.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl WalError {
-    /// Whether the disk has no room: what is there can still be read, and room may come back.
+    /// Whether the disk has no space: existing data can still be read, and space may become available.
     pub fn is_no_room(&self) -> bool {
         use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         matches!(self, WalError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))

@@ -1,8 +1,8 @@
-//! Pages of a log that may not be in memory: which a reader has to bring in before it goes on.
+//! Pages of a log that may not be in memory, and that a reader must load before it continues.
 //!
-//! Guarantees: a reader that keeps up with the writer asks nothing; one that lags asks once for each stretch, and what is not in
-//! memory is read where it may block. Does not keep pages in memory: a system that is short of it takes them back at any time, and
-//! the reader waits for the disk then.
+//! Guarantees: a reader that keeps up with the writer makes no calls. One that lags behind makes one call for each stretch, and
+//! pages that are not in memory are read where blocking is allowed. Does not lock pages in memory: a system that is short of
+//! memory takes them back at any time, and the reader then waits for the disk.
 
 use super::log::Place;
 use super::segment::Segment;
@@ -10,19 +10,19 @@ use crate::env::{Disk, Map as _};
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// Bytes before the tail that count as just written.
+/// Bytes before the tail that count as recently written.
 const HOT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Bytes that are brought in at once. Many outputs may lag, and resident pages count as memory of the process.
+/// Bytes that are loaded at once. Many outputs may lag behind, and resident pages count as memory of the process.
 const STRETCH_BYTES: u64 = 2 * 1024 * 1024;
 
-/// What one cursor knows of the pages in front of it.
+/// What one cursor knows about the pages ahead of it.
 pub(super) struct Pages {
-    /// The tail when the cursor was made: what lies behind it was written since.
+    /// The tail when the cursor was created: everything after it was written later.
     written_from: Place,
     /// The end of the stretch that is in memory.
     until: Cell<Place>,
-    /// The stretch that is wanted: its start, and the end of it.
+    /// The required stretch: its start and its end.
     wanted: Cell<Option<(Place, u64)>>,
 }
 
@@ -31,7 +31,7 @@ impl Pages {
         Pages { written_from: tail, until: Cell::default(), wanted: Cell::default() }
     }
 
-    /// Whether `length` bytes at `place` may be read at once. If not, they are wanted.
+    /// Whether `length` bytes at `place` may be read at once. If not, they become the required stretch.
     pub(super) fn allow(&self, place: Place, length: u64, tail: Place) -> bool {
         let just_written = place.segment == tail.segment && place.offset + HOT_BYTES >= tail.offset;
         let until = self.until.get();
@@ -41,20 +41,20 @@ impl Pages {
             return true;
         }
         let end = place.offset + length.max(STRETCH_BYTES);
-        // Nothing was written behind the tail: bringing that in would only make pages of zeros.
+        // Nothing was written after the tail: loading that would only create pages of zeros.
         let end = if place.segment == tail.segment { end.min(tail.offset.max(place.offset + length)) } else { end };
         self.wanted.set(Some((place, end)));
         false
     }
 
-    /// The stretch of `segment` that is wanted.
+    /// The required stretch of `segment`.
     pub(super) fn wanted<D: Disk>(&self, segment: &Arc<Segment<D>>) -> Option<ColdPages<D>> {
         let (place, end) = self.wanted.get()?;
         let end = end.min(segment.bytes());
         Some(ColdPages { segment: segment.clone(), offset: place.offset, end })
     }
 
-    /// Says that what was wanted is in memory.
+    /// Records that the required stretch is in memory.
     pub(super) fn are_in(&self) {
         if let Some((place, end)) = self.wanted.take() {
             self.until.set(Place { segment: place.segment, offset: end });
@@ -70,12 +70,12 @@ pub struct ColdPages<D: Disk> {
 }
 
 impl<D: Disk> ColdPages<D> {
-    /// Whether it is in memory after all. Does not block.
+    /// Whether it already is in memory. Does not block.
     pub fn are_resident(&self) -> bool {
         self.segment.map.is_resident(self.offset as usize, self.length())
     }
 
-    /// Brings it in. Blocks.
+    /// Loads it. Blocks.
     pub fn read_in(&self) {
         self.segment.map.populate(self.offset as usize, self.length());
     }

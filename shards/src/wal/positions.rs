@@ -1,7 +1,7 @@
-//! Source tables: which bytes of which sources are accounted for.
+//! Source tables: which bytes of which sources are covered.
 //!
-//! Guarantees: the intervals of a source are sorted, disjoint and not touching; inserting or merging in any order gives
-//! the same intervals. What is missing between them ([`holes`]) was never in a log and is read again. Does not know files.
+//! Guarantees: the intervals of a source are sorted, disjoint and not adjacent. Inserting or merging in any order gives the
+//! same intervals. The gaps between them ([`holes`]) were never in a log and are read again. Does not know files.
 
 use super::SourceState;
 use crate::batch::{Source, SourceKey, SourceRange};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-/// The sources of a log or of several. Ordered by key, so that equal tables make equal snapshots.
+/// The sources of one or several logs. Ordered by key, so that equal tables produce equal snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceTable {
     sources: BTreeMap<SourceKey, SourceState>,
@@ -22,7 +22,7 @@ pub fn insert_interval(intervals: &mut Vec<(u64, u64)>, from: u64, to: u64) {
     if from >= to {
         return;
     }
-    // Nearly always the range goes on where the last one ended.
+    // Nearly always the range continues where the last one ended.
     if let Some(last) = intervals.last_mut()
         && last.0 <= from
         && from <= last.1
@@ -40,7 +40,7 @@ pub fn insert_interval(intervals: &mut Vec<(u64, u64)>, from: u64, to: u64) {
     intervals.splice(first..end, [merged]);
 }
 
-/// The gaps before the highest accounted byte.
+/// The gaps before the highest covered byte.
 pub fn holes(intervals: &[(u64, u64)]) -> impl Iterator<Item = (u64, u64)> + '_ {
     let starts = std::iter::once(0).chain(intervals.iter().map(|interval| interval.1));
     starts.zip(intervals.iter().map(|interval| interval.0)).filter(|(from, to)| from < to)
@@ -72,18 +72,18 @@ impl SourceTable {
         self.sources.values()
     }
 
-    /// The sources of which `wanted` says so.
+    /// The sources for which `wanted` returns true.
     pub fn only(&self, wanted: impl Fn(&SourceState) -> bool) -> SourceTable {
         let wanted = self.sources.iter().filter(|(_, state)| wanted(state));
         SourceTable { sources: wanted.map(|(key, state)| (*key, state.clone())).collect() }
     }
 
-    /// Takes the states out.
+    /// Converts the table to its states.
     pub fn into_states(self) -> impl Iterator<Item = SourceState> {
         self.sources.into_values()
     }
 
-    /// Accounts for `range` of `source`, as told in the start `told` of the engine.
+    /// Covers `range` of `source`, as recorded in the start `told` of the engine.
     pub fn insert(&mut self, source: &Arc<Source>, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
         match self.sources.entry(source.key) {
             Entry::Occupied(entry) => {
@@ -101,14 +101,14 @@ impl SourceTable {
         }
     }
 
-    /// Accounts for `range` of a source that was introduced before; false if it is not known.
+    /// Covers `range` of a known source. Returns false if the source is unknown.
     pub fn extend(&mut self, key: SourceKey, range: &SourceRange, gone: Option<Timestamp>, told: u32) -> bool {
         let known = self.sources.get_mut(&key);
         known.map(|state| account(state, range, gone, told)).is_some()
     }
 
-    /// Adds what is known from elsewhere: the union of the intervals, everything else from whoever has read further. Of two
-    /// that are equally far, the later word (`state`) holds.
+    /// Adds knowledge from elsewhere: the union of the intervals, and everything else from the side that has read further. If
+    /// both have read equally far, the later information (`state`) counts.
     pub fn absorb(&mut self, state: SourceState) {
         match self.sources.entry(state.key()) {
             Entry::Vacant(entry) => {
@@ -130,9 +130,9 @@ impl SourceTable {
         }
     }
 
-    /// Adds another log's table. Of two logs that have read equally far the one that was told of the source in a later start holds:
-    /// the other has an old copy, and does not know that the source is gone, say. Told in the same start, neither is later, and a
-    /// source that still exists wins.
+    /// Adds another log's table. Of two logs that have read equally far, the one that was updated in a later start counts: the
+    /// other has an old copy, and does not know, for example, that the source is gone. If both were updated in the same start,
+    /// neither is later, and a source that still exists wins.
     pub fn merge(&mut self, other: SourceTable) {
         for state in other.sources.into_values() {
             let Some(mine) = self.sources.get_mut(&state.key()) else {
@@ -150,7 +150,7 @@ impl SourceTable {
         }
     }
 
-    /// Forgets sources that have been gone for longer than they are kept; how many.
+    /// Removes sources that have been gone for longer than they are kept. Returns their number.
     pub fn expire(&mut self, now: Timestamp) -> usize {
         let before = self.sources.len();
         let oldest = now.0.saturating_sub(TOMBSTONE_SECONDS * 1_000_000_000);
@@ -158,17 +158,17 @@ impl SourceTable {
         before - self.sources.len()
     }
 
-    /// Sources that exist, or did at `since`.
+    /// Number of sources that exist, or existed at `since`.
     pub(crate) fn existing(&self, since: Timestamp) -> usize {
         self.sources.values().filter(|state| state.gone.is_none_or(|gone| gone.0 >= since.0)).count()
     }
 
-    /// Sources that are gone.
+    /// Number of sources that are gone.
     pub(crate) fn gone(&self) -> usize {
         self.sources.values().filter(|state| state.gone.is_some()).count()
     }
 
-    /// Forgets those that have been gone the longest, but for `kept` of them. Looks at the whole table.
+    /// Removes the sources that have been gone for the longest time, until `kept` of them are left. Scans the whole table.
     pub(crate) fn keep_gone(&mut self, kept: usize) {
         let mut gone: Vec<_> = self.sources.values().filter_map(|state| Some((state.gone?, state.key()))).collect();
         gone.sort_unstable();
@@ -183,7 +183,7 @@ fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>
     if is_last {
         state.marker = range.marker;
     }
-    // A batch from before the end may be recorded after the one that said that the source is gone.
+    // An earlier batch may be recorded after the one that reported that the source is gone.
     if is_last || gone.is_some() || told > state.told {
         state.gone = gone;
     }

@@ -1,9 +1,9 @@
 //! The frames that were appended last, kept as they were built, for readers on the shard that wrote them.
 //!
-//! Guarantees: what is found here is byte for byte what was written at that place; at most [`RECENT_FRAMES_MAX`] frames in buffers of at
-//! most [`RECENT_FRAME_BYTES_MAX`] bytes are kept. A reader that keeps up with the writer then touches no page of the mapping, which would
-//! have to be mapped and given back again. Does not cross shards and does not outlive the log's writer: everybody else, and a
-//! reader that lags behind, reads the mapping.
+//! Guarantees: a frame found here is byte for byte what was written at that place. At most [`RECENT_FRAMES_MAX`] frames are
+//! kept, in buffers of at most [`RECENT_FRAME_BYTES_MAX`] bytes. A reader that keeps up with the writer therefore touches no
+//! page of the mapping, which would have to be mapped and released again. Does not cross shards and does not outlive the log's
+//! writer: all other readers, and readers that lag behind, read the mapping.
 
 use super::log::Place;
 use crate::counters::ShardCounters;
@@ -23,32 +23,32 @@ pub struct Recent {
 #[derive(Default)]
 struct Inner {
     frames: VecDeque<(Place, Rc<Vec<u8>>)>,
-    /// Of frames that nobody reads any more, to be used again whole: nothing is allocated per frame.
+    /// Buffers of frames that no reader uses any more, for reuse as a whole: nothing is allocated per frame.
     free: Vec<Rc<Vec<u8>>>,
 }
 
 impl Recent {
-    /// Shows in `counters` what is kept from now on.
+    /// From now on, publishes in `counters` what is kept.
     pub(crate) fn show_in(&self, counters: Arc<ShardCounters>) {
-        // Whoever asked first is the shard that writes the log.
+        // The first caller is the shard that writes the log.
         let _ = self.counters.set(counters);
     }
 
-    /// The whole frame that lies at `place`.
+    /// The whole frame at `place`.
     pub fn find(&self, place: Place) -> Option<Rc<Vec<u8>>> {
         let inner = self.inner.borrow();
         let found = inner.frames.iter().find(|(at, _)| *at == place);
         found.map(|(_, bytes)| bytes.clone())
     }
 
-    /// Keeps the frame in `buffer`, which is to lie at `place`, and leaves another buffer, whose content means nothing. It has
+    /// Keeps the frame in `buffer`, which will be at `place`, and leaves another buffer with meaningless content. The frame has
     /// at most [`RECENT_FRAME_BYTES_MAX`] bytes.
     pub(crate) fn keep(&self, place: Place, buffer: &mut Vec<u8>) -> Rc<Vec<u8>> {
         let mut frame = self.buffer();
         if let Some(bytes) = Rc::get_mut(&mut frame) {
             std::mem::swap(bytes, buffer);
             if bytes.capacity() > RECENT_FRAME_BYTES_MAX {
-                // It has held a frame that was too large to be kept.
+                // The buffer has contained a frame that was too large to be kept.
                 bytes.shrink_to(RECENT_FRAME_BYTES_MAX);
             }
         }
@@ -66,12 +66,12 @@ impl Recent {
         frame
     }
 
-    /// A buffer that nobody else has. Its content means nothing.
+    /// A buffer with no other owner. Its content is meaningless.
     pub(crate) fn buffer(&self) -> Rc<Vec<u8>> {
         self.inner.borrow_mut().free.pop().unwrap_or_default()
     }
 
-    /// Takes a buffer that is not needed any more, to be used again if nobody else has it.
+    /// Takes back a buffer that is no longer needed, for reuse if it has no other owner.
     pub(crate) fn take_back(&self, buffer: Option<Rc<Vec<u8>>>) {
         self.inner.borrow_mut().take_back(buffer);
     }

@@ -1,7 +1,7 @@
-//! Records inside frames: source positions, commits and snapshots, as bytes and back.
+//! Encoding and decoding of the records in frames: source positions, commits and snapshots.
 //!
-//! Guarantees: what is encoded decodes to the same; decoding never panics, whatever the bytes. The layouts are drawn in the
-//! module documentation of [`super`]. Does not know frames.
+//! Guarantees: what is encoded decodes to the same value. Decoding never panics, whatever the bytes. The layouts are described
+//! in the module documentation of [`super`]. Does not know frames.
 
 use super::bytes::{Malformed, Reader, pad, u32_length};
 use super::{Commit, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState};
@@ -14,7 +14,7 @@ const ENTRY_RECORD: u16 = 1;
 const ENTRY_GONE: u16 = 2;
 const REGISTRY_REMOVED: u8 = 1;
 
-/// What a log says about a source, borrowed from its bytes.
+/// What a log records about a source, borrowed from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceRecord<'a> {
     /// Name of the input.
@@ -30,16 +30,16 @@ pub struct SourceRecord<'a> {
 pub struct PositionEntry<'a> {
     /// The source.
     pub key: SourceKey,
-    /// The bytes accounted for.
+    /// The covered bytes.
     pub range: SourceRange,
-    /// The source, when the entry introduces it.
+    /// The source, if the entry introduces it.
     pub record: Option<SourceRecord<'a>>,
     /// Whether the source is gone.
     pub gone: bool,
 }
 
 impl SourceRecord<'_> {
-    /// The source as the engine knows it. Only sources that can be read again are recorded.
+    /// The source, as the engine's type. Only sources that can be read again are recorded.
     pub fn to_source(&self, key: SourceKey) -> Arc<Source> {
         Arc::new(Source {
             key,
@@ -109,7 +109,7 @@ pub(crate) fn decode_position<'a>(reader: &mut Reader<'a>) -> Result<PositionEnt
     Ok(PositionEntry { key, range, record, gone: flags & ENTRY_GONE != 0 })
 }
 
-/// Bytes of a commit's payload; in a snapshot its length stands before it.
+/// Bytes of a commit's payload. In a snapshot, its length precedes it.
 pub(crate) fn commit_bytes(commit: &Commit) -> usize {
     COMMIT_HEAD_BYTES - 4 + commit.cursors.len() * COMMIT_CURSOR_BYTES + commit.state_bytes()
 }
@@ -131,7 +131,7 @@ pub fn encode_commit(out: &mut Vec<u8>, commit: &Commit) {
     out.extend_from_slice(commit.state.as_deref().unwrap_or_default());
 }
 
-/// Reads the payload of a commit in a frame of this version.
+/// Decodes the payload of a commit in a frame of this version.
 pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
     let mut reader = Reader::new(payload);
     let output = OutputNumber(reader.u8()?);
@@ -169,7 +169,7 @@ pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
     Ok(Commit { output, instance, number, cursors, state: (lost == 0).then_some(state) })
 }
 
-/// Content of a snapshot frame: all or a part of what the log knows.
+/// Content of a snapshot frame: everything that the log knows, or a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Outputs by number.
@@ -215,7 +215,7 @@ pub(crate) fn source_state_bytes(state: &SourceState) -> usize {
 
 fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
     out.extend_from_slice(&state.source.key.0.to_le_bytes());
-    // Zero says that the source exists, so a source gone at the very epoch is recorded as gone a nanosecond later.
+    // Zero means that the source exists, so a source that disappeared at time zero is recorded as gone a nanosecond later.
     let gone = state.gone.map_or(0, |gone| if gone.0 == 0 { 1 } else { gone.0 });
     out.extend_from_slice(&gone.to_le_bytes());
     out.extend_from_slice(&state.marker.to_le_bytes());
@@ -247,7 +247,7 @@ fn decode_source_state(reader: &mut Reader<'_>, version: u8) -> Result<SourceSta
     Ok(SourceState { source, intervals, marker, gone: (gone != 0).then_some(Timestamp(gone)), told })
 }
 
-/// Reads the payload of a snapshot frame of this version.
+/// Decodes the payload of a snapshot frame of this version.
 pub fn decode_snapshot(payload: &[u8], version: u8) -> Result<Snapshot, Malformed> {
     let mut reader = Reader::new(payload);
     let mut snapshot = Snapshot::default();

@@ -1,8 +1,8 @@
 //! Recovery: from the bytes found to a log that can be read and continued.
 //!
-//! Guarantees: a pure function of the bytes (invariant E6); every decision is a row of [`super::table`]; what is known to
-//! have been durable is never cut; damage is copied aside and reported. The scan itself changes no segment:
-//! [`RecoveredLog::harden`] and the opening writer do, once the caller has decided to go on.
+//! Guarantees: a pure function of the bytes (invariant E6). Every decision is a row of [`super::table`]. Nothing that is known
+//! to have been durable is ever truncated. Damage is copied to the quarantine and reported. The scan itself changes no segment:
+//! [`RecoveredLog::harden`] and the opening writer do, when the caller has decided to continue.
 
 mod aside;
 mod candidates;
@@ -30,38 +30,39 @@ pub struct RecoveredLog<D: Disk> {
     pub directory: PathBuf,
     /// Segments up to the tail, lowest first.
     pub segments: Vec<Arc<Segment<D>>>,
-    /// Where the log goes on; none when no frame was found.
+    /// Where the log continues. None if no frame was found.
     pub tail: Option<Place>,
     /// Whether the tail's segment ended with a seal.
     pub sealed: bool,
-    /// Number of the first segment when there is none.
+    /// Number of the first segment if there is none.
     pub next_segment: u64,
     /// The last frame.
     pub last: Sequence,
-    /// Highest sequence of any whole frame, discarded ones included.
+    /// Highest sequence of any intact frame, including discarded ones.
     pub highest_seen: Sequence,
-    /// The last frame before the place where the log is cut: beyond [`RecoveredLog::last`] where that is in the middle of a group.
+    /// The last frame before the place where the log is truncated. Beyond [`RecoveredLog::last`] if that place is inside a
+    /// group.
     pub reached: Sequence,
     /// The last start of the log.
     pub epoch: u32,
-    /// Everything up to here was durable, as the frames say.
+    /// Everything up to here was durable, according to the frames.
     pub synced: Sequence,
     /// Positions, outputs and commits.
     pub state: LogState,
-    /// Union of the masks of all event frames: the output numbers that are in use.
+    /// Union of the masks of all event frames: the output numbers in use.
     pub outputs_used: u64,
     /// Events in the log.
     pub events: u64,
-    /// What was damaged.
+    /// The damage found.
     pub damage: Vec<Damage>,
-    /// The row that ended the scan.
+    /// The row of the table that ended the scan.
     pub ended_by: &'static str,
-    /// Segments behind the tail: never durable, to be removed.
+    /// Segments after the tail: never durable, to be removed.
     discarded: Vec<PathBuf>,
     standbys: Vec<PathBuf>,
 }
 
-/// Scans one log. Damaged bytes are copied to `quarantine`; without it they are only reported.
+/// Scans one log. Damaged bytes are copied to `quarantine`. Without it, they are only reported.
 pub fn scan_log<D: Disk>(
     disk: &D,
     directory: &Path,
@@ -100,12 +101,12 @@ pub fn scan_log<D: Disk>(
     Ok(scan.finish(row, standbys))
 }
 
-/// Where the open group began, and what came before it.
+/// Where the open group began, and what preceded it.
 struct OpenGroup {
     place: Place,
     last: Sequence,
     events: u64,
-    /// Frames with positions, by candidate and offset: what they cover is in the log only once the group is whole.
+    /// Frames with positions, by candidate and offset. Their ranges are in the log only if the group is complete.
     positions: Vec<(usize, u64)>,
 }
 
@@ -115,20 +116,20 @@ struct Scan<'a, D: Disk> {
     id: LogId,
     quarantine: Option<&'a Path>,
     candidates: Vec<Candidate<D>>,
-    /// The candidate at hand, or the next one when `expected` is missing.
+    /// The current candidate, or the next one if `expected` is missing.
     index: usize,
-    /// Number of the segment that is looked at.
+    /// Number of the current segment.
     expected: u64,
-    /// Place in it; zero before its header was looked at.
+    /// Offset in it. Zero before its header was checked.
     offset: u64,
     last: Sequence,
     /// Whether a frame was accepted.
     started: bool,
-    /// Damage lies behind: the sequence may jump once.
+    /// There was damage before: the sequence may jump once.
     resync: bool,
-    /// The first damage behind the last frame, and whether that frame is known.
+    /// The first damage after the last frame, and whether that frame is known.
     broken: Option<(usize, bool)>,
-    /// Segments that need not be there lie behind: the sequence may jump to this one.
+    /// Optional segments were skipped: the sequence may jump to this one.
     skipped_to: Sequence,
     epoch: u32,
     synced: Sequence,
@@ -171,7 +172,7 @@ impl<D: Disk> Scan<'_, D> {
         }
     }
 
-    /// What is at the place where the log should go on, for the table and in words.
+    /// What is at the place where the log should continue, for the table and as text.
     fn look(&mut self) -> (Finding, String) {
         let last = self.index + 1 >= self.candidates.len();
         let mut finding = Finding {
@@ -195,7 +196,7 @@ impl<D: Disk> Scan<'_, D> {
             if candidate.state != SegmentState::Good {
                 let words = match candidate.state {
                     SegmentState::Foreign => {
-                        format!("segment version {} is not known to this program", candidate.version)
+                        format!("segment version {} is unknown to this program", candidate.version)
                     }
                     _ => "the header of the segment is damaged".to_owned(),
                 };
@@ -248,8 +249,8 @@ impl<D: Disk> Scan<'_, D> {
                 out_of_order.unwrap_or((next, String::new()))
             }
             Err(error @ FrameError::Version(_)) => {
-                // Stale bytes of a version that wrote here before are no reason to refuse. Which of its frames are the first
-                // of a start, a foreign version alone knows.
+                // Stale bytes of another version that wrote here earlier are no reason to refuse. Only that version knows which
+                // of its frames are the first of a start.
                 let standing = Standing::of_any_version(&segment.read(self.offset, FRAME_HEADER_BYTES));
                 let out_of_order = standing.and_then(|standing| self.out_of_order(standing, true));
                 out_of_order.unwrap_or((FrameState::ForeignVersion, error.to_string()))
@@ -265,14 +266,14 @@ impl<D: Disk> Scan<'_, D> {
         }
     }
 
-    /// Why a whole frame is not the next one, if it is not. `begins` says that it may be the first of a start of the log.
+    /// Why an intact frame is not the next one, if it is not. `begins` means that it may be the first of a start of the log.
     fn out_of_order(&self, frame: Standing, begins: bool) -> Option<(FrameState, String)> {
         let Standing { log, epoch, sequence } = frame;
         if log != self.id {
             return Some((FrameState::WrongLog, format!("a frame of log {}", log.0)));
         }
         if epoch < self.epoch {
-            return Some((FrameState::LowerEpoch, format!("a frame of epoch {epoch} behind epoch {}", self.epoch)));
+            return Some((FrameState::LowerEpoch, format!("a frame of epoch {epoch} after epoch {}", self.epoch)));
         }
         let follows = sequence.0 == self.last.0 + 1;
         let may_jump = self.resync || (begins && epoch > self.epoch) || sequence == self.skipped_to;
@@ -280,10 +281,10 @@ impl<D: Disk> Scan<'_, D> {
         if follows || jumps {
             return None;
         }
-        Some((FrameState::WrongSequence, format!("sequence {} behind {}", sequence.0, self.last.0)))
+        Some((FrameState::WrongSequence, format!("sequence {} after {}", sequence.0, self.last.0)))
     }
 
-    /// Whether a good frame further on says that what should be here had been durable.
+    /// Whether a later valid frame proves that what should be here was durable.
     fn is_proved(&mut self) -> bool {
         let mut from = if self.offset == 0 { SEGMENT_HEADER_BYTES as u64 } else { self.offset + 8 };
         let mut proved = false;
@@ -363,7 +364,7 @@ impl<D: Disk> Scan<'_, D> {
         self.tail = Some(Place { segment: self.expected, offset: self.offset });
     }
 
-    /// Whether the segment that is looked at is none that has to be there.
+    /// Whether the current segment may be missing.
     fn is_passed(&self) -> bool {
         let next = self.candidates.get(self.index);
         next.is_some_and(|next| next.state == SegmentState::Good && next.previous < self.expected)
@@ -378,7 +379,7 @@ impl<D: Disk> Scan<'_, D> {
 
     fn next_segment(&mut self) {
         if let Some(segment) = self.segment() {
-            // Scanned pages count as resident until they are given back.
+            // Scanned pages count as resident until they are released.
             segment.map.release(0, segment.map.length());
         }
         self.index += 1;
@@ -386,11 +387,11 @@ impl<D: Disk> Scan<'_, D> {
         self.offset = 0;
     }
 
-    /// Damage: copies it aside, reports it and goes on at the next whole frame.
+    /// Handles damage: copies it, reports it and continues at the next intact frame.
     fn set_aside(&mut self, state: SegmentState, finding: String) {
         self.resync = true;
         self.group = None;
-        // What is lost with the damage before it is reported there.
+        // Frames that are lost with the previous damage are reported there.
         let between = self.broken.map(|_| (self.last, Sequence(self.last.0 + 1)));
         self.broken = self.broken.or(Some((self.damage.len(), self.started)));
         let mut damage = Damage {
@@ -423,7 +424,7 @@ impl<D: Disk> Scan<'_, D> {
         };
         let found = find_frame(segment, id, from, last, epoch);
         if segment.first_sequence == Sequence(0) {
-            // Where the first frame is whole, what is before it cannot be in this segment.
+            // If the first frame is intact, the frames before it cannot be in this segment.
             let whole = found.filter(|(offset, _)| *offset == SEGMENT_HEADER_BYTES as u64);
             segment.first_sequence = whole.map_or(Sequence(last.0 + 1), |(_, header)| header.sequence);
         }
@@ -431,10 +432,10 @@ impl<D: Disk> Scan<'_, D> {
         let end = found.unwrap_or(segment.bytes());
         damage.bytes = end - self.offset;
         segment.gaps.push((self.offset, end));
-        // What was there nobody knows.
+        // Nobody knows what was there, so it counts as having events.
         segment.take_events();
         self.report(damage, Some(self.index));
-        // The tail goes along: nothing is ever written over what was set aside.
+        // The tail moves too, so that nothing is ever written over the damage.
         self.tail = Some(Place { segment: self.expected, offset: end });
         match found {
             Some(offset) => self.offset = offset,
@@ -445,7 +446,7 @@ impl<D: Disk> Scan<'_, D> {
         }
     }
 
-    /// Keeps a copy of the bytes, of the candidate at `index`.
+    /// Copies the bytes of the candidate at `index`.
     fn report(&mut self, mut damage: Damage, index: Option<usize>) {
         let segment = index.and_then(|index| self.candidates[index].segment.as_ref());
         if let Some(directory) = self.quarantine {

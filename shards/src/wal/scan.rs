@@ -1,6 +1,6 @@
-//! Looking at the bytes of a segment: what is at a place, and where the next whole frame is.
+//! Reads the bytes of a segment: what is at a place, and where the next intact frame is.
 //!
-//! Guarantees: what is returned as a frame has a checksum that holds and the right log. Knows nothing of order.
+//! Guarantees: every returned frame has a correct checksum and belongs to the right log. Does not check order.
 
 use super::LogId;
 use super::Sequence;
@@ -11,13 +11,13 @@ use crate::env::{Disk, File as _, Sabotage};
 /// Bytes searched at once.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// Whether the checksum of a whole frame holds.
+/// Whether the checksum of a whole frame is correct.
 pub(crate) fn is_sound<D: Disk>(frame: &[u8]) -> bool {
     checksum_holds(frame) || D::sabotaged(Sabotage::SkipChecksum)
 }
 
-/// The whole frame at `offset`, its checksum verified. A foreign version is reported only when its checksum holds: without
-/// that it is damage.
+/// The whole frame at `offset`, with its checksum verified. An unknown version is reported only if its checksum is correct:
+/// otherwise it is damage.
 pub(crate) fn frame_at<D: Disk>(segment: &Segment<D>, offset: u64) -> Result<FrameView<'_>, FrameError> {
     let head = segment.read(offset, FRAME_HEADER_BYTES);
     let length = match FrameHeader::decode(&head) {
@@ -40,7 +40,7 @@ pub(crate) fn frame_at<D: Disk>(segment: &Segment<D>, offset: u64) -> Result<Fra
     FrameView::new(bytes)
 }
 
-/// The next whole frame of `log` at or behind `from` with a sequence above `after` and an epoch of at least `epoch`.
+/// The next intact frame of `log` at or after `from` with a sequence above `after` and an epoch of at least `epoch`.
 pub(crate) fn find_frame<D: Disk>(
     segment: &Segment<D>,
     log: LogId,
@@ -51,13 +51,13 @@ pub(crate) fn find_frame<D: Disk>(
     let finder = memchr::memmem::Finder::new(&FRAME_MAGIC.to_le_bytes()).into_owned();
     let mut start = from.next_multiple_of(8);
     while start + FRAME_HEADER_BYTES as u64 <= segment.bytes() {
-        // What was allocated and never written is zero, and reading it would fill memory with zeros.
+        // Allocated space that was never written is zero, and reading it would fill memory with zeros.
         start = match segment.file.next_data(start) {
             Ok(Some(data)) => data.max(start) / 8 * 8,
             Ok(None) => return None,
             Err(_) => start,
         };
-        // Frames begin at multiples of 8, and so do windows: no magic lies across two of them.
+        // Frames and windows begin at multiples of 8, so no magic number is split between two windows.
         let window = segment.read(start, WINDOW_BYTES);
         for at in finder.find_iter(&window) {
             let offset = start + at as u64;
@@ -67,7 +67,7 @@ pub(crate) fn find_frame<D: Disk>(
             let Ok(header) = FrameHeader::decode(&segment.read(offset, FRAME_HEADER_BYTES)) else {
                 continue;
             };
-            // Stale frames are told by their numbers, before a checksum is computed.
+            // Stale frames are recognized by their numbers, before a checksum is computed.
             if header.log == log
                 && header.sequence > after
                 && header.epoch >= epoch

@@ -1,8 +1,8 @@
 //! Segments: the header of the file, and an open segment.
 //!
-//! Guarantees: a file whose header does not name the same segment as its name is none; a file is allocated and mapped before
-//! it is used; the descriptor that a segment is synced by is the one it is written by, opened before its first write.
-//! Does not decide when a segment begins or ends.
+//! Guarantees: a file is a segment only if its header and its name have the same number. A file is allocated and mapped before
+//! it is used. A segment is synced through the descriptor that writes it, opened before its first write. Does not decide when a
+//! segment begins or ends.
 
 use super::bytes::Reader;
 use super::{LogId, Sequence, WalError};
@@ -32,22 +32,22 @@ pub struct SegmentHeader {
     pub number: u64,
     /// Sequence of its first frame.
     pub first_sequence: Sequence,
-    /// The start of the log that made it.
+    /// The start of the log that created it.
     pub epoch: u32,
     /// Bytes of the file.
     pub segment_bytes: u64,
-    /// The last segment before it that holds events: those between are not needed with this one.
+    /// The last segment before it that contains events. This segment does not need those in between.
     pub previous: u64,
 }
 
-/// What the first bytes of a segment file are.
+/// What the first bytes of a segment file contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderFound {
     /// A header of this version.
     Good(SegmentHeader),
-    /// No header, or its checksum does not hold.
+    /// No header, or a wrong checksum.
     Bad,
-    /// A whole header of another version.
+    /// An intact header of another version.
     Foreign(u8),
 }
 
@@ -68,7 +68,8 @@ impl SegmentHeader {
         out
     }
 
-    /// Reads a header. Another version is told from damage by its checksum, which every version keeps in its place.
+    /// Decodes a header. Another version is distinguished from damage by its checksum, which is at the same offset in every
+    /// version.
     pub fn decode(bytes: &[u8]) -> HeaderFound {
         let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
             return HeaderFound::Bad;
@@ -113,7 +114,7 @@ pub fn segment_number(name: &str) -> Option<u64> {
     number.filter(|number| *number <= SEGMENT_NUMBER_MAX)
 }
 
-/// Name of a file that waits to become a segment.
+/// Name of a standby file, which waits to become a segment.
 pub fn standby_name(number: u64) -> String {
     format!("standby-{number}.seg")
 }
@@ -136,16 +137,16 @@ pub struct Segment<D: Disk> {
     pub map: D::Map,
     /// Sequence of its first frame.
     pub first_sequence: Sequence,
-    /// The last segment before it that holds events: see [`SegmentHeader::previous`].
+    /// The last segment before it that contains events: see [`SegmentHeader::previous`].
     pub previous: u64,
-    /// Whether it may hold events: one that holds none is not needed once the one behind it is durable.
+    /// Whether it may contain events. A segment without events is not needed after the next one is durable.
     pub(crate) holds_events: AtomicBool,
-    /// Damaged ranges that recovery set aside: sorted, disjoint. A reader jumps over them.
+    /// Damaged ranges found by recovery: sorted, disjoint. A reader skips them.
     pub gaps: Vec<(u64, u64)>,
 }
 
 impl<D: Disk> Segment<D> {
-    /// Says that it may hold events. Only the writer of the log asks.
+    /// Records that it may contain events. Only the writer of the log calls this.
     pub(crate) fn take_events(&self) {
         self.holds_events.store(true, Ordering::Relaxed);
     }
@@ -159,7 +160,7 @@ impl<D: Disk> Segment<D> {
         self.map.length() as u64
     }
 
-    /// The end of the damaged range that holds `offset`.
+    /// The end of the damaged range that contains `offset`.
     pub fn gap_end(&self, offset: u64) -> Option<u64> {
         self.gaps.iter().find(|gap| gap.0 <= offset && offset < gap.1).map(|gap| gap.1)
     }
@@ -171,7 +172,7 @@ impl<D: Disk> Segment<D> {
     }
 }
 
-/// A file that is ready to become a segment: allocated, mapped, its name synced.
+/// A file that is ready to become a segment: allocated, mapped, with a synced name.
 pub struct Standby<D: Disk> {
     pub(crate) number: u64,
     pub(crate) path: PathBuf,
@@ -184,13 +185,13 @@ pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WalError + '_ {
 }
 
 impl<D: Disk> Standby<D> {
-    /// Makes a file ready, or takes one that an earlier life left behind. Blocks.
+    /// Prepares a file, or one that an earlier start left behind. Blocks.
     pub(crate) fn prepare(disk: &D, directory: &Path, number: u64, bytes: u64) -> Result<Standby<D>, WalError> {
         let path = directory.join(standby_name(number));
         match Standby::fill(disk, &path, bytes) {
             Ok((file, map)) => Ok(Standby { number, path, file: Arc::new(file), map }),
             Err(source) => {
-                // The file may hold a part of the last free space, which somebody else may need to make room.
+                // The file may occupy part of the last free space, which others may need in order to free more.
                 let _ = disk.remove(&path);
                 Err(WalError::Io { path, source })
             }
@@ -203,17 +204,18 @@ impl<D: Disk> Standby<D> {
             file.truncate(bytes)?;
         }
         file.allocate(bytes)?;
-        // A file of an earlier life may have lost its name as a segment and kept its bytes. Were it named again and the new
-        // header lost with the power, those bytes would pass for the present; so the old header goes for good first.
+        // A file of an earlier start may have lost its name as a segment and kept its bytes. If it got a name again and a power
+        // loss removed the new header, those bytes would be taken for current ones. The old header is therefore erased durably
+        // first.
         file.write_at(&[0; SEGMENT_HEADER_BYTES], 0)?;
-        // The length is metadata: made durable here, it does not slow down the first sync of data.
+        // The length is metadata. Making it durable here avoids slowing down the first sync of data.
         file.sync()?;
         let map = disk.map(&file, bytes)?;
         Ok((file, map))
     }
 
-    /// Gives the file the name of a segment, before it has the header of one; whether it had it not yet. Without the header it
-    /// is none for recovery. The name counts once the directory is synced.
+    /// Gives the file the name of a segment, before it has a segment header. Returns whether the name was new. Without the
+    /// header, recovery does not treat it as a segment. The name is durable after the directory is synced.
     pub(crate) fn name(&mut self, disk: &D, number: u64) -> Result<bool, WalError> {
         let path = self.path.with_file_name(segment_name(number));
         if path == self.path {
@@ -224,7 +226,7 @@ impl<D: Disk> Standby<D> {
         Ok(true)
     }
 
-    /// Gives the file its header and, if it has none yet, its name. The name counts once the directory is synced.
+    /// Gives the file its header and, if it has none yet, its name. The name is durable after the directory is synced.
     pub(crate) fn begin(self, disk: &D, header: &SegmentHeader) -> Result<Segment<D>, WalError> {
         let poisoned = |what, path: &Path| {
             let path = path.to_path_buf();

@@ -1,7 +1,7 @@
-//! Snapshots: what a log knows, as frames for the head of a segment.
+//! Snapshots: everything that a log knows, as frames for the beginning of a segment.
 //!
-//! Guarantees: the frames together say all; they leave half of a segment free. When there are too many sources for that,
-//! those that are gone the longest are forgotten, and when all exist it is an error that says so.
+//! Guarantees: the frames together contain everything, and leave half of a segment free. If there are too many sources for
+//! that, those that have been gone for the longest time are dropped. If all sources exist, that is an error that says so.
 
 use super::builder::Group;
 use super::frame::FrameKind;
@@ -12,7 +12,7 @@ use crate::env::Timestamp;
 use crate::limits::FRAME_PAYLOAD_TARGET_BYTES;
 use std::path::Path;
 
-/// Fills `group` with finished snapshot frames of at most `room` bytes together.
+/// Fills `group` with finished snapshot frames of at most `room` bytes in total.
 pub(crate) fn build_snapshot(
     group: &mut Group,
     state: &mut LogState,
@@ -26,7 +26,7 @@ pub(crate) fn build_snapshot(
         if bytes <= room {
             return Ok(());
         }
-        // A sixteenth at a time, so that a table of tombstones is not encoded once for each of them.
+        // Drops a sixteenth at a time, so that the table is not encoded once for each dropped tombstone.
         let gone = state.sources.gone();
         state.sources.keep_gone(gone.saturating_sub(state.sources.len().div_ceil(16)));
         if gone == 0 {

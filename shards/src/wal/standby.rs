@@ -1,9 +1,10 @@
-//! Maintenance of a log: consumed segments become standbys, missing standbys are made, surplus files go.
+//! Maintenance of a log: consumed segments become standby files, missing standby files are created, surplus files are removed.
 //!
-//! Guarantees: all of it runs where it may block; segments go from the lowest, each durably before the next, so that a log
-//! never has a hole; a recycled file's new name is durable before the file is written to again; a full disk is an answer, not a
-//! failure; what an error left undone is handed back; a failed sync of the directory poisons the log as that of any sync does,
-//! since which names are durable is not known any more. Decides nothing: [`super::writer::Writer::take_maintenance`] does.
+//! Guarantees: all of it runs where blocking is allowed. Segments are removed from the lowest, each durably before the next, so
+//! that a log never has a gap. The new name of a recycled file is durable before the file is written again. A full disk is a
+//! normal result, not a failure. Work that an error left unfinished is returned. A failed sync of the directory poisons the log
+//! like any failed sync, because it is unknown which names are durable. Decides nothing:
+//! [`super::writer::Writer::take_maintenance`] does.
 
 use super::WalError;
 use super::segment::{Segment, Standby, io_error, standby_name};
@@ -11,7 +12,8 @@ use crate::env::{Disk, Map as _, is_exhausted};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-/// Segments for which the disk has room before standbys are made that only speed wants: the last room is for others.
+/// Number of segments for which the disk must have space before optional standby files are created: the last space is left for
+/// others.
 const ROOMY_SEGMENTS: u64 = 8;
 
 /// Work for a log that may block.
@@ -19,35 +21,35 @@ pub struct Maintenance<D: Disk> {
     pub(crate) disk: D,
     pub(crate) directory: PathBuf,
     pub(crate) segment_bytes: u64,
-    /// Segments that nobody needs, lowest first.
+    /// Segments that are no longer needed, lowest first.
     pub(crate) consumed: Vec<Segment<D>>,
-    /// How many of them are kept as standbys; the rest is deleted.
+    /// How many of them are kept as standby files. The others are deleted.
     pub(crate) recycle: usize,
-    /// How many standbys are made anew.
+    /// How many standby files are created.
     pub(crate) create: usize,
-    /// How many of them the log needs; the others are for speed alone.
+    /// How many of them the log needs. The others only improve speed.
     pub(crate) needed: usize,
     /// First free number of a standby file.
     pub(crate) first_number: u64,
-    /// What an earlier round could not finish.
+    /// Work that an earlier round could not finish.
     pub(crate) unsettled: Unsettled<D>,
 }
 
-/// What maintenance achieved.
+/// The result of maintenance.
 pub struct Maintained<D: Disk> {
     pub(crate) standbys: Vec<Standby<D>>,
-    /// Segments that nobody needs and that are still there, lowest first.
+    /// Segments that are no longer needed but still exist, lowest first.
     pub(crate) left: VecDeque<Segment<D>>,
     pub(crate) unsettled: Unsettled<D>,
-    /// Standbys that are not needed were left out, since the disk has little room.
+    /// Optional standby files were not created, because the disk has little space.
     pub(crate) scarce: bool,
-    /// What kept it from achieving all.
+    /// The error that prevented the rest of the work.
     pub failed: Option<WalError>,
 }
 
 /// Names that were changed while the directory could not be synced.
 pub(crate) struct Unsettled<D: Disk> {
-    /// They can be used once their names are durable.
+    /// Usable when their names are durable.
     pub(crate) standbys: Vec<Standby<D>>,
     pub(crate) names: bool,
 }
@@ -78,7 +80,7 @@ impl<D: Disk> Maintenance<D> {
         self.settle(done)?;
         let (mut number, mut recycle) = (self.first_number, self.recycle);
         while let Some(segment) = done.left.pop_front() {
-            // Its pages count as resident until they are given back.
+            // Its pages count as resident until they are released.
             segment.map.release(0, segment.map.length());
             let again = recycle > 0 && segment.map.length() as u64 == self.segment_bytes;
             let path = self.directory.join(standby_name(number));
@@ -93,8 +95,8 @@ impl<D: Disk> Maintenance<D> {
                 done.unsettled.standbys.push(Standby { number, path, file: segment.file, map: segment.map });
                 (number, recycle) = (number + 1, recycle - 1);
             }
-            // One at a time, the lowest first: a power loss that kept a later removal and undid an earlier one would leave a
-            // hole, and recovery might take what lies behind a hole for never durable.
+            // One at a time, the lowest first. If a power loss kept a later removal and reverted an earlier one, the log would
+            // have a gap, and recovery might treat what follows the gap as never durable.
             self.settle(done)?;
         }
         let mut failed = Ok(());
@@ -119,11 +121,11 @@ impl<D: Disk> Maintenance<D> {
         self.disk.free_bytes(&self.directory).is_ok_and(|free| free >= ROOMY_SEGMENTS * self.segment_bytes)
     }
 
-    /// Makes changed names durable; what waited for that is ready then.
+    /// Makes changed names durable. Files that waited for that are then ready.
     fn settle(&self, done: &mut Maintained<D>) -> Result<(), WalError> {
         if done.unsettled.names {
             self.disk.sync_dir(&self.directory).map_err(|source| match is_exhausted(&source) {
-                // It could not be opened, so no sync failed.
+                // The directory could not be opened, so no sync has failed.
                 true => io_error(&self.directory)(source),
                 false => WalError::Poisoned { what: "sync", path: self.directory.clone(), source },
             })?;

@@ -1,21 +1,21 @@
-//! The decision table of recovery: what is done about what is found, every combination once.
+//! The decision table of recovery: what is done about each finding, with every combination exactly once.
 //!
-//! Legend. *Segment* and *frame* say what is at the place where the log should go on. *Proved*: a good frame further on says
-//! by its `synced` field that what should be here had been durable. *Last*: no segment file with a higher number is there.
-//! *Open group*: the frames before announced that their group goes on. Guarantees: exactly one row matches any finding.
+//! Legend. *Segment* and *frame* describe what is at the place where the log should continue. *Proved*: the `synced` field of a
+//! later valid frame says that what should be here was durable. *Last*: there is no segment file with a higher number. *Open
+//! group*: the previous frame announced that its group continues. Guarantees: exactly one row matches any finding.
 
-/// What the segment at hand is.
+/// The state of the current segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentState {
-    /// Its header is right.
+    /// Its header is correct.
     Good,
-    /// Its header is damaged, or is another segment's: a recycled file under an old name.
+    /// Its header is damaged, or belongs to another segment: a recycled file under an old name.
     Bad,
-    /// Its file is not there.
+    /// Its file is missing.
     Missing,
-    /// Its file is not there, and need not be: the header of the next one says that it held no events.
+    /// Its file is missing, and may be: the header of the next one says that it contained no events.
     Passed,
-    /// Its header is whole and of another version.
+    /// Its header is intact and has an unknown version.
     Foreign,
 }
 
@@ -26,28 +26,28 @@ pub enum FrameState {
     Good,
     /// The next frame, which ends the segment.
     Seal,
-    /// No frame: zero, or stale bytes inside of an old frame.
+    /// No frame: zeros, or stale bytes from the inside of an old frame.
     Absent,
-    /// A frame whose checksum does not hold.
+    /// A frame with a wrong checksum.
     BadChecksum,
-    /// Something that calls itself a frame and cannot be one.
+    /// Bytes that look like a frame but have an impossible length.
     ImpossibleLength,
-    /// A whole frame of another version that would be the next.
+    /// An intact frame of an unknown version that would be the next one.
     ForeignVersion,
-    /// A whole frame out of order: stale, or behind a lost one.
+    /// An intact frame out of order: stale, or after a lost one.
     WrongSequence,
-    /// A whole frame of an earlier start of the log.
+    /// An intact frame of an earlier start of the log.
     LowerEpoch,
-    /// A whole frame of another log.
+    /// An intact frame of another log.
     WrongLog,
 }
 
-/// What is known at one place.
+/// The finding at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// The segment.
     pub segment: SegmentState,
-    /// The frame; means nothing unless the segment is good.
+    /// The frame. Has no meaning unless the segment is good.
     pub frame: FrameState,
     /// Whether what should be here is known to have been durable.
     pub proved: bool,
@@ -57,24 +57,24 @@ pub struct Finding {
     pub open_group: bool,
 }
 
-/// What is done.
+/// The action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Take the frame.
+    /// Accept the frame.
     Accept,
-    /// Go on in the next segment.
+    /// Continue in the next segment.
     NextSegment,
-    /// Go on at the head of the next segment there is: what was between held no events.
+    /// Continue at the beginning of the next existing segment: those in between contained no events.
     Skip,
-    /// The log ends here, and nothing speaks of a loss.
+    /// The log ends here, and there is no sign of a loss.
     End,
-    /// The log ends here; what follows was never durable and is discarded.
+    /// The log ends here. What follows was never durable and is discarded.
     Cut,
     /// The log ends where the open group began.
     CutGroup,
-    /// Damage: copy it aside, report it, go on behind it.
+    /// Damage: copy it, report it, continue after it.
     Quarantine,
-    /// Touch nothing; a person has to act.
+    /// Change nothing. A person must act.
     Refuse,
 }
 
@@ -88,7 +88,7 @@ pub struct Row {
     proved: Option<bool>,
     last: Option<bool>,
     open_group: Option<bool>,
-    /// What is done.
+    /// The action.
     pub outcome: Outcome,
 }
 
@@ -145,7 +145,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 impl Row {
-    /// Whether the row is for this finding.
+    /// Whether the row matches this finding.
     pub fn matches(&self, finding: &Finding) -> bool {
         let holds = |wanted: Option<bool>, is: bool| wanted.is_none_or(|wanted| wanted == is);
         self.segment.contains(&finding.segment)

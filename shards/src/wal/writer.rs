@@ -1,9 +1,10 @@
-//! The writer: the only one who adds to a log.
+//! The writer: the only component that appends to a log.
 //!
-//! Guarantees: a group of up to half a segment is appended as a whole or refused before a byte is written; it is published
-//! once all of it is in the file, and what was published survives the death of the process; data never takes the room that commits need, so a full log can always be emptied; a failed write or sync
-//! poisons the writer, and nothing is tried again (invariant E7); the head of every segment knows all positions, cursors
-//! and outputs. Never waits: what may block is handed out as [`super::standby::Maintenance`] and [`SyncTarget`].
+//! Guarantees: a group of up to half a segment is appended as a whole or refused before a byte is written. It is published when
+//! all of it is in the file, and from then on it survives the death of the process. Data never uses the space that commits
+//! need, so a full log can always be emptied. A failed write or sync poisons the writer, and nothing is retried (invariant E7).
+//! The snapshot of every segment contains all positions, cursors and outputs. Never waits: work that may block is returned as
+//! [`super::standby::Maintenance`] and [`SyncTarget`].
 
 mod durable;
 mod plan;
@@ -37,20 +38,21 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Standbys kept ready. Events take one only while [`SEGMENTS_RESERVED`] remain.
+/// Number of standby files that are kept ready. Events use one only while [`SEGMENTS_RESERVED`] remain.
 const STANDBYS: u64 = 3 + SEGMENTS_RESERVED;
 
-/// Standbys that the start waits for, and that are made although the disk has little room; the others are made while the log
-/// is used.
+/// Standby files that the start waits for, and that are created even if the disk has little space. The others are created while
+/// the log is used.
 const STANDBYS_FIRST: u64 = 1 + SEGMENTS_RESERVED;
 
-/// Standbys kept of those that were segments: their pages are in the cache, and a log that is used that fast needs them again.
+/// Number of former segments that are kept as standby files: their pages are in the cache, and a log that is used that fast
+/// needs them again.
 const SPARES: u64 = 8;
 
-/// What has been gone for less than this when the log is opened may be on its way back: a mount that comes later, say.
+/// A source that has been gone for less than this when the log is opened may come back, for example with a late mount.
 const RECENTLY_NANOS: i64 = 3_600 * 1_000_000_000;
 
-/// What a log carries from its past into its next segment.
+/// The state that a log passes on to its next segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogState {
     /// Positions of all sources.
@@ -61,13 +63,13 @@ pub struct LogState {
     pub commits: Commits,
 }
 
-/// Files to be synced, in this order, and what is durable after it.
+/// Files to sync, in this order, and what is durable afterwards.
 pub struct SyncTarget<D: Disk> {
-    /// The directory, when a name in it is not yet durable; synced first.
+    /// The directory, if a name in it is not durable yet. Synced first.
     pub directory: Option<PathBuf>,
     /// Sealed segments first, then the active one.
     pub files: Vec<Arc<D::File>>,
-    /// Durable when all of the above succeeded.
+    /// Durable if all of the above succeeded.
     pub sequence: Sequence,
     names: u64,
 }
@@ -102,20 +104,20 @@ pub struct Writer<E: Env> {
     /// The next frame is the first of this start.
     starts_epoch: bool,
     standbys: Vec<Standby<E::Disk>>,
-    /// Numbers of standby files are not used twice, so that a rename never replaces a file in use.
+    /// Numbers of standby files are not reused, so that a rename never replaces a file in use.
     standby_number: u64,
     maintenance_out: bool,
-    /// What maintenance could not finish.
+    /// Work that maintenance could not finish.
     unsettled: Unsettled<E::Disk>,
-    /// There was no room for more than the first standbys; asked again with the next segment.
+    /// There was space only for the first standby files. Checked again with the next segment.
     modest: bool,
-    /// Sealed segments with the sequence of their seal, not yet known to be durable.
+    /// Sealed segments that are not known to be durable, with the sequence of their seal.
     sealed: VecDeque<(Sequence, Arc<Segment<E::Disk>>)>,
-    /// Grows with each name given; `names_synced` follows.
+    /// Increases with each assigned name; `names_synced` follows.
     names: u64,
     names_synced: u64,
     state: LogState,
-    /// Most sources that existed at once.
+    /// Maximum number of sources that existed at once.
     sources_max: usize,
     snapshot: Group,
     control: Group,
@@ -127,9 +129,9 @@ pub struct Writer<E: Env> {
 }
 
 impl<E: Env> Writer<E> {
-    /// Opens the log for writing: makes what was recovered durable, then starts a new epoch with a snapshot of `state`.
-    /// Blocks; called before the shard serves anybody. `floor` is a sequence that an earlier life may have given out, such
-    /// as the highest cursor that names this log: the new epoch begins beyond it.
+    /// Opens the log for writing: makes the recovered content durable, then starts a new epoch with a snapshot of `state`.
+    /// Blocks; must be called before the shard serves anything. `floor` is a sequence that an earlier start may have assigned,
+    /// such as the highest cursor that refers to this log: the new epoch begins after it.
     pub fn open(
         env: E,
         options: WalOptions,
@@ -141,7 +143,7 @@ impl<E: Env> Writer<E> {
         Writer::open_on(disk, env, options, recovered, state, floor)
     }
 
-    /// As [`Writer::open`], on a disk that is not the environment's own: one in memory, say.
+    /// As [`Writer::open`], on a disk other than the environment's own, for example one in memory.
     pub fn open_on(
         disk: E::Disk,
         env: E,
@@ -217,7 +219,7 @@ impl<E: Env> Writer<E> {
         if sealed || !fits(self.offset, self.snapshot.frame_bytes() as usize, self.active.bytes()) {
             if self.standbys.is_empty() {
                 let (path, bytes) = (self.log.directory().to_path_buf(), self.options.segment_bytes);
-                let reason = format!("no room for the segment that this start needs: free {bytes} bytes on that disk");
+                let reason = format!("no space for the segment that this start needs: free {bytes} bytes on that disk");
                 return Err(WalError::Unusable { path, reason });
             }
             self.name_next()?;
@@ -235,7 +237,7 @@ impl<E: Env> Writer<E> {
         &self.log
     }
 
-    /// What was appended last, for readers on this shard.
+    /// The last appended frames, for readers on this shard.
     pub fn recent(&self) -> &Rc<Recent> {
         &self.recent
     }
@@ -250,12 +252,12 @@ impl<E: Env> Writer<E> {
         self.epoch
     }
 
-    /// Positions, outputs and commits as the next snapshot will say them.
+    /// Positions, outputs and commits as the next snapshot will contain them.
     pub fn state(&self) -> &LogState {
         &self.state
     }
 
-    /// Whether a position of `source` needs no record: the log knows the source just like this.
+    /// Whether a position of `source` needs no record, because the log knows the source unchanged.
     pub fn knows(&self, source: &Arc<Source>) -> bool {
         let known = self.state.sources.get(source.key);
         known.is_some_and(|state| Arc::ptr_eq(&state.source, source) || state.source == *source)
@@ -266,22 +268,22 @@ impl<E: Env> Writer<E> {
         self.options.segment_bytes / 2 - (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64
     }
 
-    /// Appends the group and publishes it. Its frames are finished. Returns the sequence of its last frame: the events are
-    /// durable once [`Writer::acknowledged`] reaches it.
+    /// Appends the group and publishes it. Its frames must be finished. Returns the sequence of its last frame: the events are
+    /// durable when [`Writer::acknowledged`] reaches it.
     ///
-    /// A group that no fresh segment holds is appended as several, each whole or not at all; its positions come with the last
-    /// of them, so that a crash in between has all of it read again.
+    /// A group that fits in no new segment is appended as several, each whole or not at all. Its positions come with the last
+    /// of them, so that after a crash in between, all of it is read again.
     ///
-    /// [`WalError::Full`]: wait for [`Log::recycled`] and call it again with the same group, which knows how far it came.
-    /// [`WalError::TooLarge`]: its next frame will never fit.
+    /// [`WalError::Full`]: wait for [`Log::recycled`] and call this again with the same group, which knows how much of it was
+    /// appended. [`WalError::TooLarge`]: its next frame will never fit.
     pub fn append(&mut self, group: &mut Group) -> Result<Sequence, WalError> {
         let sequence = self.stage(group)?;
         self.flush()?;
         Ok(sequence)
     }
 
-    /// As [`Writer::append`], but the group may stay in memory, unpublished, until [`Writer::flush`]: for a caller with more of
-    /// them. A group that is refused flushes those before it.
+    /// As [`Writer::append`], but the group may stay in memory, unpublished, until [`Writer::flush`], for a caller with more
+    /// groups. If a group is refused, the groups before it are flushed.
     pub fn stage(&mut self, group: &mut Group) -> Result<Sequence, WalError> {
         assert!(!group.is_empty(), "an empty group is not appended");
         let room = self.frame_bytes_max();
@@ -311,12 +313,12 @@ impl<E: Env> Writer<E> {
         Ok(())
     }
 
-    /// State bytes that a commit with cursors in so many logs may carry.
+    /// Maximum state bytes of a commit with cursors in this many logs.
     pub fn state_bytes_max(&self, logs: usize) -> usize {
         commit_state_bytes_max(self.options.segment_bytes, self.state.registry.len(), logs)
     }
 
-    /// Appends a cursor commit. It may take the room that is kept back from data.
+    /// Appends a cursor commit. It may use the space that is reserved from data.
     pub fn commit(&mut self, commit: &Commit) -> Result<Sequence, WalError> {
         let most = self.state_bytes_max(commit.cursors.len());
         if commit.state_bytes() > most {
@@ -337,7 +339,7 @@ impl<E: Env> Writer<E> {
         result
     }
 
-    /// Replaces the registry and writes a snapshot that says so.
+    /// Replaces the registry and writes a snapshot with it.
     pub fn set_registry(&mut self, registry: Vec<RegistryEntry>) -> Result<Sequence, WalError> {
         self.check_poison()?;
         let before = std::mem::replace(&mut self.state.registry, registry);
@@ -356,7 +358,7 @@ impl<E: Env> Writer<E> {
     fn append_for(&mut self, frames: &mut [FrameBuilder], purpose: Purpose) -> Result<Sequence, WalError> {
         self.check_poison()?;
         if let Err(error) = self.plan(frames, purpose) {
-            // What makes room is the delivery of what was appended.
+            // Only the delivery of appended frames frees space.
             self.flush()?;
             self.refused |= matches!(error, WalError::Full);
             self.log.set_full(self.refused);
@@ -370,7 +372,7 @@ impl<E: Env> Writer<E> {
             if !fits(self.offset, frame.length(), self.active.bytes()) {
                 self.roll(false)?;
             }
-            // Snapshot frames stand for themselves: they are no group.
+            // Snapshot frames are independent: they do not form a group.
             let more = index + 1 < count && purpose == Purpose::Data;
             self.write(frame, more)?;
         }
@@ -392,7 +394,7 @@ impl<E: Env> Writer<E> {
             seal.begin(FrameKind::Seal, 0, 0);
             seal.set_timestamp(self.env.wall());
             seal.finish();
-            // The first frame of an epoch is a snapshot; a seal before it goes with the sequence alone.
+            // The first frame of an epoch is a snapshot. A seal before it only continues the sequence.
             let starts_epoch = std::mem::take(&mut self.starts_epoch);
             self.write_stamped(&mut seal, false, starts_epoch)?;
         }
@@ -421,13 +423,13 @@ impl<E: Env> Writer<E> {
 
     fn build_snapshot(&mut self) -> Result<(), WalError> {
         let room = self.frame_bytes_max();
-        // Here every source is looked at anyway.
+        // Every source is visited here anyway.
         let (now, sources) = (self.env.wall(), &mut self.state.sources);
         sources.expire(now);
         self.sources_max = self.sources_max.max(sources.existing(now));
-        // Twice, so that whoever says that a source came back has forgotten it first.
+        // Twice as many, so that a component that reports a returned source has dropped it first.
         let kept = 2 * self.sources_max.max(TOMBSTONES_MIN);
-        // Not one by one: that sorts all that are gone.
+        // Not one by one, because each time sorts all missing sources.
         if sources.gone() > kept + kept / 8 {
             sources.keep_gone(kept);
         }
@@ -512,13 +514,13 @@ impl<E: Env> Writer<E> {
     }
 
     fn end_group(&mut self) {
-        // A mark is covered by what comes behind it.
+        // A mark is covered by the frames after it.
         self.mark.end = None;
         let end = Place { segment: self.active.number, offset: self.offset };
         self.unpublished.push_back((end, Sequence(self.next.0 - 1)));
     }
 
-    /// Publishes the groups that are whole in the file.
+    /// Publishes the groups that are completely in the file.
     fn publish(&mut self) {
         let written = Place { segment: self.active.number, offset: self.staging.written() };
         let mut whole = None;
@@ -535,7 +537,7 @@ impl<E: Env> Writer<E> {
         self.wake_readers();
     }
 
-    /// Wakes every reader, those that have registered since the last time included. What they are woken for is stored before.
+    /// Wakes every reader, including those that have registered since the last time. What they are woken for is stored before.
     fn wake_readers(&mut self) {
         let generation = self.log.readers_generation();
         if generation != self.signals_generation {
@@ -546,7 +548,7 @@ impl<E: Env> Writer<E> {
     }
 }
 
-/// One round of maintenance, off the executor; whether anything was done.
+/// One round of maintenance, off the executor. Returns whether anything was done.
 pub async fn maintain<E: Env>(env: &E, writer: &RefCell<Writer<E>>) -> Result<bool, WalError> {
     let Some(work) = writer.borrow_mut().take_maintenance() else {
         return Ok(false);
@@ -555,7 +557,7 @@ pub async fn maintain<E: Env>(env: &E, writer: &RefCell<Writer<E>>) -> Result<bo
     writer.borrow_mut().maintained(done).map(|()| true)
 }
 
-/// Refuses a log whose numbers could run out: an addition to one that was read would overflow.
+/// Refuses a log whose numbers could overflow: adding to a number that was read would wrap.
 fn check_numbers<D: Disk>(recovered: &RecoveredLog<D>, next: Sequence) -> Result<(), WalError> {
     if next.0 <= SEQUENCE_MAX / 2 && recovered.epoch < EPOCH_MAX && recovered.next_segment <= SEGMENT_NUMBER_MAX / 2 {
         return Ok(());
@@ -567,15 +569,15 @@ fn check_numbers<D: Disk>(recovered: &RecoveredLog<D>, next: Sequence) -> Result
 
 /// The first sequence of a new epoch.
 fn first_sequence<D: Disk>(recovered: &RecoveredLog<D>, options: &WalOptions, floor: Sequence) -> Sequence {
-    // Frames of the earlier life that were lost unsynced may have been delivered. They lay inside of the log and took at
-    // least a header each, so this jump leaves all their sequences behind.
+    // Frames of an earlier start that were lost unsynced may have been delivered. They were inside the log and each used at
+    // least a header, so this jump skips all their sequences.
     let found_bytes: u64 = recovered.segments.iter().map(|segment| segment.bytes()).sum();
     let jump = options.log_bytes.max(found_bytes) / FRAME_HEADER_BYTES as u64;
     let seen = recovered.highest_seen.max(floor);
     if seen.0 == 0 { Sequence(1) } else { Sequence(seen.0.saturating_add(jump + 1)) }
 }
 
-/// Whether a frame fits behind `offset` and leaves room for the seal.
+/// Whether a frame fits after `offset` and leaves space for the seal.
 fn fits(offset: u64, frame: usize, segment_bytes: u64) -> bool {
     offset + (frame + FRAME_HEADER_BYTES) as u64 <= segment_bytes
 }

@@ -1,4 +1,4 @@
-//! The program whose log the demo follows: JSON lines, at a steady pace, rotated by size.
+//! The program whose log the demo follows: writes JSON lines at a steady rate, and rotates the log by size.
 
 use super::pause;
 use std::fs::{self, File};
@@ -14,23 +14,23 @@ const LINES_AT_ONCE: u64 = 100;
 pub const WRITE_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines after which the log is rotated: every ten seconds.
 const ROTATE_LINES: u64 = 20_000;
-/// Rotated logs that are kept beside the live one.
+/// Rotated logs that are kept.
 const ROTATED_KEPT: u32 = 3;
 
 const LEVELS: [&str; 6] = ["info", "info", "info", "debug", "warn", "error"];
 
-/// Writes the log and rotates it, as an application with a size-based rotation does.
+/// Writes the log and rotates it, as an application with size-based rotation does.
 pub struct Writer {
     /// The log.
     pub path: PathBuf,
-    /// Lines so far.
+    /// The number of lines so far.
     pub written: Arc<AtomicU64>,
-    /// Whether it is to end.
+    /// Whether it should stop.
     pub asked: Arc<AtomicBool>,
 }
 
 impl Writer {
-    /// Writes until it is asked to end.
+    /// Writes until it is told to stop.
     pub fn run(self) -> std::io::Result<()> {
         let mut file = File::options().create(true).append(true).open(&self.path)?;
         let mut number = 0;
@@ -64,7 +64,7 @@ impl Writer {
     }
 }
 
-/// The line of a number, from which everything in it follows.
+/// The line with a number; everything in it is derived from the number.
 pub fn line(number: u64) -> String {
     let level = LEVELS[(number % 6) as usize];
     let path = ["/cart", "/checkout", "/items", "/login"][(number % 4) as usize];

@@ -1,4 +1,4 @@
-//! `dlq cat`: letters as JSON, one a line.
+//! `dlq cat`: prints dead letters as JSON, one per line.
 
 use super::super::Exit;
 use super::super::output::{ReaderGone, json_for};
@@ -17,15 +17,15 @@ pub struct Arguments {
     place: Place,
     #[command(flatten)]
     choice: Choice,
-    /// Only letters made since this time, or this long ago
+    /// Only dead letters made since this time (2026-11-23T08:00:00Z), or since this long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Moment>,
-    /// At most so many letters
+    /// Print at most N dead letters
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A letter as it is shown. The line of an output's event is shown without its newline.
+/// A dead letter as it is printed. The line of an output's event is printed without its newline.
 fn as_json(kept: &KeptLetter<'_>) -> Value {
     let letter = &kept.letter;
     let mut fields = Map::new();

@@ -1,4 +1,4 @@
-//! Which letters a verb is about.
+//! Selects dead letters for a command.
 
 use clap::Args;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,37 +6,37 @@ use tailwater_shards::dlq::{DeadLetter, KeptLetter};
 
 use crate::config::types::Period;
 
-/// Filters that several verbs have.
+/// The filters of several commands.
 #[derive(Args, Clone, Default)]
 pub struct Choice {
-    /// Only letters of this input, pipeline or output
+    /// Only dead letters of this input, pipeline or output
     #[arg(long, value_name = "NAME")]
     pub component: Option<String>,
-    /// Only letters whose reason contains this text
+    /// Only dead letters whose reason contains this text
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
 
 impl Choice {
-    /// Whether it is about a letter.
+    /// Whether it selects a dead letter.
     pub fn takes(&self, letter: &DeadLetter<'_>) -> bool {
         self.component.as_ref().is_none_or(|name| name == letter.component)
             && self.reason.as_ref().is_none_or(|text| letter.reason.contains(text.as_str()))
     }
 }
 
-/// A moment: a date and time, or how long ago it was.
+/// A time: a date and time, or how long ago it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(i64);
 
 impl Moment {
-    /// Whether a letter was made before it.
+    /// Whether a dead letter was made before it.
     pub fn is_after(self, kept: &KeptLetter<'_>) -> bool {
         kept.time.0 < self.0
     }
 }
 
-/// Reads a moment of the command line.
+/// Reads a time from the command line.
 pub fn moment(text: &str) -> Result<Moment, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
     if let Ok(Period(ago)) = text.parse::<Period>() {
@@ -44,7 +44,7 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     }
     match text.parse::<jiff::Timestamp>() {
         Ok(moment) => Ok(Moment(i64::try_from(moment.as_nanosecond()).unwrap_or(i64::MAX))),
-        Err(_) => Err("neither a time such as 2026-11-23T08:00:00Z nor a duration such as 2h".to_owned()),
+        Err(_) => Err("write a time such as 2026-11-23T08:00:00Z, or a duration such as 2h".to_owned()),
     }
 }
 

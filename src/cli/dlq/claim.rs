@@ -1,7 +1,7 @@
-//! Taking letters out of the queue, and putting them back.
+//! Takes dead letters out of the queue, and puts them back.
 //!
-//! Guarantees: at every moment each letter is in the queue or in a claim, and after a crash it is in one of them or in both; one
-//! claim at a time. A claim that was left by a process that died goes back when the next one is made.
+//! Guarantees: at every moment, each dead letter is in the queue or in a claim; after a crash it is in one of them or in both.
+//! There is one claim at a time. A claim of a process that died is put back when the next claim is made.
 
 use super::super::output;
 use super::{Queue, unreadable};
@@ -15,24 +15,24 @@ use tailwater_shards::dlq::{KeptLetter, shard_folder};
 use tailwater_shards::env::{Disk, ShardId};
 use tailwater_shards::glommio_env::RealDisk;
 
-/// How long a running engine has to seal a segment.
+/// How long to wait for a running engine to seal a segment.
 const SEAL_WAIT: Duration = Duration::from_secs(10);
 const SEAL_LOOK: Duration = Duration::from_millis(50);
 
 const CLAIM: &str = "claim-";
 
-/// Whether a folder of the queue holds a claim.
+/// Whether a folder of the queue is a claim.
 pub fn is_claim(name: &str) -> bool {
     name.starts_with(CLAIM)
 }
 
-/// Letters that are taken out of the queue.
+/// Dead letters that were taken out of the queue.
 pub struct Claim {
     /// Where they are.
     pub folder: PathBuf,
-    /// The segments that hold them; they hold nothing else.
+    /// The segments that contain them, and nothing else.
     pub segments: Vec<PathBuf>,
-    /// How many there are, and the bytes of the longest original.
+    /// Their number, and the size of the longest original in bytes.
     pub letters: u64,
     /// See [`Claim::letters`].
     pub longest: usize,
@@ -40,22 +40,24 @@ pub struct Claim {
     pub engine_runs: bool,
     disk: RealDisk,
     home: PathBuf,
-    /// One at a time.
+    /// Allows only one claim at a time.
     _lock: <RealDisk as Disk>::Lock,
 }
 
 impl Queue {
-    /// Takes the letters that `wanted` chooses out of the queue.
+    /// Takes the dead letters that `wanted` selects out of the queue.
     pub fn claim(&self, wanted: impl Fn(&KeptLetter<'_>) -> bool) -> anyhow::Result<Claim> {
         let path = self.path();
         std::fs::create_dir_all(&path).map_err(|error| unreadable(&path, &error))?;
         let lock = self.disk.lock(&path.join("lock")).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => {
-                anyhow::anyhow!("another `tailwater dlq replay` or `purge` is at work here: wait until it ends")
+                anyhow::anyhow!(
+                    "another `tailwater dlq replay` or `purge` is running on this data directory: wait until it ends"
+                )
             }
             _ => unreadable(&path, &error),
         })?;
-        // No engine starts while what one left open is settled.
+        // No engine can start while the open segments of an earlier one are sealed.
         let engine = self.engine_lock()?;
         self.put_back_all()?;
         match &engine {
@@ -77,7 +79,7 @@ impl Queue {
         Ok(claim)
     }
 
-    /// The lock of the data directory; none while an engine has it.
+    /// The lock of the data directory; none if an engine holds it.
     fn engine_lock(&self) -> anyhow::Result<Option<<RealDisk as Disk>::Lock>> {
         match self.disk.lock(&self.root.join("lock")) {
             Ok(lock) => Ok(Some(lock)),
@@ -101,7 +103,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Has the engine that runs seal what is open now.
+    /// Asks the running engine to seal the segments that are open now.
     fn ask_for_seals(&self) -> anyhow::Result<()> {
         let open = self.open_segments()?;
         for entry in &open {
@@ -112,7 +114,7 @@ impl Queue {
         while open.iter().any(|entry| entry.path.exists()) {
             if begun.elapsed() >= SEAL_WAIT {
                 output::complain(
-                    "note: the running Tailwater did not seal its open segment: its letters stay where they are\n",
+                    "note: the running Tailwater did not seal its open segment in time: the letters in it stay in the queue\n",
                 );
                 return Ok(());
             }
@@ -121,13 +123,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts back what processes that died had taken.
+    /// Puts back the claims of processes that died.
     fn put_back_all(&self) -> anyhow::Result<()> {
         let home = shard_folder(&self.root, ShardId(0));
         for folder in self.folders()?.into_iter().filter(|folder| folder.claimed) {
             put_back(&self.disk, &folder.path, &home).map_err(|error| unreadable(&folder.path, &error))?;
             output::complain(&format!(
-                "note: letters that an earlier run had taken are back: {}\n",
+                "note: letters that an interrupted run had taken are back in the queue: {}\n",
                 folder.path.display()
             ));
         }
@@ -136,7 +138,7 @@ impl Queue {
 }
 
 impl Claim {
-    /// Takes the wanted letters of a segment; the others go back.
+    /// Takes the selected dead letters of a segment; the others stay in the queue.
     fn take(&mut self, entry: &Entry, wanted: impl Fn(&KeptLetter<'_>) -> bool) -> anyhow::Result<()> {
         let segment = match Segment::open(&self.disk, &entry.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -144,7 +146,9 @@ impl Claim {
         };
         if let Header::Foreign(version) = segment.header() {
             let path = entry.path.display();
-            output::complain(&format!("note: {path} was written by another version (format {version}): it stays\n"));
+            output::complain(&format!(
+                "note: {path} was written by another version (format {version}): its letters stay in the queue\n"
+            ));
             return Ok(());
         }
         let (mut letters, mut others, mut damaged) = (0, 0, false);
@@ -165,18 +169,19 @@ impl Claim {
         if letters == 0 {
             return Ok(());
         }
-        // Two shards may have begun a segment in the same microsecond.
+        // Two shards may have created a segment in the same microsecond.
         let names = (entry.number..).map(|number| self.folder.join(file_name(number, true)));
         let Some(taken) = names.into_iter().find(|path| !path.exists()) else { return Ok(()) };
         if others == 0 && !damaged {
             self.disk.rename(&entry.path, &taken)?;
         } else {
-            // The engine may drop its oldest segment meanwhile: it goes first, and what of it stays comes back.
+            // The engine may drop its oldest segment meanwhile, so the segment is moved away first, and the part that stays is
+            // written back.
             let aside = taken.with_extension("taken");
             self.disk.rename(&entry.path, &aside)?;
             self.split(&segment, entry, &taken, others > 0, wanted)?;
             if damaged {
-                // What could not be read is kept for whoever wants to look at it.
+                // A damaged segment is kept, so that someone can look at it.
                 self.disk.rename(&aside, &entry.path.with_extension("damaged"))?;
             } else {
                 self.disk.remove(&aside)?;
@@ -188,7 +193,7 @@ impl Claim {
         Ok(())
     }
 
-    /// Writes the wanted letters of a segment to `taken`, and the others, if there are any, back to where they were.
+    /// Writes the selected dead letters of a segment to `taken`, and the others, if there are any, back to their place.
     fn split(
         &self,
         segment: &Segment<<RealDisk as Disk>::File>,
@@ -217,12 +222,12 @@ impl Claim {
         Ok(())
     }
 
-    /// Ends it: the letters are dealt with.
+    /// Ends the claim and removes its dead letters.
     pub fn finish(self) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&self.folder).map_err(|error| unreadable(&self.folder, &error))
     }
 
-    /// Ends it: the letters go back.
+    /// Ends the claim and puts its dead letters back.
     pub fn give_back(self) -> anyhow::Result<()> {
         put_back(&self.disk, &self.folder, &self.home).map_err(|error| unreadable(&self.folder, &error))
     }
@@ -241,9 +246,9 @@ impl Claim {
     }
 }
 
-/// Moves the segments of a claim home and removes its folder.
+/// Moves the segments of a claim back and removes its folder.
 fn put_back(disk: &RealDisk, folder: &Path, home: &Path) -> std::io::Result<()> {
-    // One that was being split when its process died is there whole.
+    // A segment that was being split when its process died still exists as a whole.
     for entry in disk.list(folder)? {
         let path = folder.join(&entry.name);
         if path.extension().is_some_and(|ending| ending == "taken") {

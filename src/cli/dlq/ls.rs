@@ -1,4 +1,4 @@
-//! `dlq ls`: how many letters there are, of whom, and why.
+//! `dlq ls`: counts dead letters by component and reason.
 
 use super::super::{Exit, output};
 use crate::cli::configuration::Place;
@@ -15,12 +15,12 @@ use tailwater_shards::env::Timestamp;
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// Characters of a reason that tell one from another: behind them are values of the event.
+/// The number of characters by which reasons are grouped: behind them are values of the event.
 const REASON_CHARACTERS: usize = 100;
 
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ struct Group {
 
 type Groups = BTreeMap<(ComponentKind, String, String), Group>;
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let (mut segments, mut open, mut claimed, mut bytes) = (0u64, 0u64, 0u64, 0u64);
@@ -71,14 +71,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if claimed > 0 {
         let _ = writeln!(
             out,
-            "{claimed} segments are with a replay or purge that runs, or that died: the next one puts them back"
+            "{claimed} segments belong to a replay or purge that is running or was killed: the next one puts them back"
         );
     }
     output::print(&out)?;
     Ok(Exit::Done)
 }
 
-/// For people: a reason is one line, and reads as it was given.
+/// Prints a group for people, with the reason on one line.
 fn push_group((kind, component, reason): &(ComponentKind, String, String), group: &Group, out: &mut String) {
     let (kind, component, reason) = (kind.name(), visible(component), visible(reason));
     let (oldest, newest) = (time(group.oldest), time(group.newest));
@@ -93,7 +93,7 @@ fn as_json(((kind, component, reason), group): (&(ComponentKind, String, String)
     })
 }
 
-/// A time as people and programs read it.
+/// A time, for people and for programs.
 pub fn time(moment: Timestamp) -> String {
     String::from_utf8_lossy(&rfc3339_micros(moment)).into_owned()
 }

@@ -1,7 +1,8 @@
-//! `dlq`: looks into the dead letter queue, sends letters again, and removes them.
+//! `dlq`: lists, sends again, and removes dead letters.
 //!
-//! Guarantees: looking changes nothing. Replay and purge take sealed segments by renaming them, which works beside a running
-//! engine; one that is being written is sealed first, by the engine if there is one. What is taken and not dealt with goes back.
+//! Guarantees: listing changes nothing. Replay and purge take sealed segments by renaming them, which also works while an
+//! engine runs. An open segment is sealed first, by the engine if one runs. Dead letters that were taken but not processed are
+//! put back.
 
 mod cat;
 mod choice;
@@ -22,7 +23,7 @@ use tailwater_shards::dlq::{self, KeptLetter};
 use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::RealDisk;
 
-/// Look at dead letters, send them again, or remove them
+/// List dead letters, send them again, or remove them
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -31,17 +32,17 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Count letters by component and reason
+    /// Count dead letters by component and reason
     Ls(ls::Arguments),
-    /// Print letters as JSON, one a line
+    /// Print dead letters as JSON, one per line
     Cat(cat::Arguments),
-    /// Send the letters of outputs again; what is delivered is removed
+    /// Send the dead letters of outputs again, and remove those that are delivered
     Replay(replay::Arguments),
-    /// Remove letters
+    /// Remove dead letters
     Purge(purge::Arguments),
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     match &arguments.verb {
         Verb::Ls(arguments) => ls::run(arguments),
@@ -51,7 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
 }
 
-/// The queue of a place; none if the configuration cannot be used.
+/// Opens the queue; none if the configuration cannot be used.
 fn queue(place: &Place) -> anyhow::Result<Option<Queue>> {
     place.root().map(Queue::open).transpose()
 }
@@ -65,14 +66,14 @@ struct Queue {
 /// A folder with segments.
 struct Folder {
     path: PathBuf,
-    /// Letters that a replay or purge has taken out of the queue and not dealt with yet.
+    /// Dead letters that a replay or purge has taken out of the queue and not processed yet.
     claimed: bool,
 }
 
 impl Queue {
     fn open(root: PathBuf) -> anyhow::Result<Queue> {
         if !root.is_dir() {
-            anyhow::bail!("{} is no directory: name the data directory with --data-dir or -c", root.display());
+            anyhow::bail!("{} is not a directory: set the data directory with --data-dir or -c", root.display());
         }
         Ok(Queue { root, disk: RealDisk::new() })
     }
@@ -103,13 +104,13 @@ impl Queue {
         list(&self.disk, folder).map_err(|error| unreadable(folder, &error))
     }
 
-    /// Calls `each` for every letter, oldest segments of a shard first, until it says stop. Damage is reported.
+    /// Calls `each` for every dead letter, the oldest segments of a shard first, until it returns false. Damage is reported.
     fn letters(&self, mut each: impl FnMut(&Entry, &KeptLetter<'_>) -> anyhow::Result<bool>) -> anyhow::Result<()> {
         for folder in self.folders()? {
             for entry in self.segments(&folder.path)? {
                 let segment = match Segment::open(&self.disk, &entry.path) {
                     Ok(segment) => segment,
-                    // Whoever took it deals with it.
+                    // The process that took it handles it.
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
                     Err(error) => return Err(unreadable(&entry.path, &error)),
                 };
@@ -134,12 +135,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
     anyhow::anyhow!("{}: {error}: run this as the user that owns the data directory", path.display())
 }
 
-/// A segment that is being written ends in the middle of things.
+/// An open segment may end in an incomplete write.
 fn report_damage(entry: &Entry, offset: u64, bytes: u64) {
     if entry.sealed {
         let path = entry.path.display();
         output::complain(&format!(
-            "note: {path}: {bytes} bytes from byte {offset} are damaged or of another version; they are passed over\n"
+            "note: {path}: {bytes} bytes from byte {offset} are damaged or of another version and are skipped\n"
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! `dlq purge`: removes letters.
+//! `dlq purge`: removes dead letters.
 
 use super::super::{Exit, output};
 use super::choice::{Choice, Moment, moment};
@@ -11,15 +11,15 @@ pub struct Arguments {
     place: Place,
     #[command(flatten)]
     choice: Choice,
-    /// Only letters made before this time, or longer ago than this
+    /// Only dead letters made before this time (2026-11-23T08:00:00Z), or longer ago than this (7d)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     before: Option<Moment>,
-    /// Remove them; without it they are only counted
+    /// Remove them; without this option they are only counted
     #[arg(long)]
     yes: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let wanted = |kept: &tailwater_shards::dlq::KeptLetter<'_>| {

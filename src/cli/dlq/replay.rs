@@ -1,4 +1,4 @@
-//! `dlq replay`: sends the letters of outputs again.
+//! `dlq replay`: sends the dead letters of outputs again.
 
 use super::super::configuration::{self, FileArguments};
 use super::super::{Exit, output};
@@ -24,15 +24,15 @@ pub struct Arguments {
     file: FileArguments,
     #[command(flatten)]
     choice: Choice,
-    /// Send them to this output instead of the one that refused them
+    /// Send all of them to this output instead of the ones that refused them
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
 }
 
-/// Outputs that write what a running service may be writing too.
+/// The type of outputs that a running service may be writing to.
 const WRITES_FILES: &str = "file";
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(Loaded { plan, .. }) = configuration::load(&arguments.file) else {
         return Ok(Exit::Configuration);
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     })?;
     left.report(&queue);
     if targets.is_empty() {
-        output::print("no letter to replay\n")?;
+        output::print("no letters to replay\n")?;
         return Ok(Exit::Done);
     }
     let claim = queue.claim(|kept| {
@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     send(&plan, claim, jobs.collect())
 }
 
-/// Letters that cannot be sent.
+/// Dead letters that cannot be sent.
 #[derive(Default)]
 struct Left {
     unread: u64,
@@ -97,15 +97,15 @@ impl Left {
         let path = queue.path();
         if self.unread > 0 {
             output::complain(&format!(
-                "note: {} letters of inputs and pipelines stay in {}: they never became events; `tailwater dlq cat` \
-                 prints their bytes\n",
+                "note: {} letters of inputs and pipelines stay in {}: they never became events; use `tailwater dlq cat` \
+                 to print their bytes\n",
                 self.unread,
                 path.display()
             ));
         }
         if self.homeless > 0 {
             output::complain(&format!(
-                "note: {} letters of outputs that the configuration does not have stay in {}: name another with --output\n",
+                "note: {} letters of outputs that are not in the configuration stay in {}: choose an output with --output\n",
                 self.homeless,
                 path.display()
             ));
@@ -113,7 +113,7 @@ impl Left {
     }
 }
 
-/// An output among the targets whose files are not the replay's to write.
+/// A target whose files the replay must not write.
 fn writes_files<'a>(plan: &'a Plan, targets: &[usize], engine_runs: bool) -> Option<&'a str> {
     let writes = |&&output: &&usize| {
         let output = &plan.outputs[output];
@@ -156,8 +156,8 @@ fn send(plan: &Plan, claim: Claim, jobs: Vec<Job>) -> anyhow::Result<Exit> {
         Ok(Replayed { delivered, .. }) => {
             claim.give_back()?;
             output::complain(&format!(
-                "ended before all was delivered: {letters} letters are back in the queue, {delivered} of them had been \
-                 delivered and will be once more\n"
+                "stopped before everything was delivered: {letters} letters are back in the queue; {delivered} of them were \
+                 delivered and will be delivered again\n"
             ));
             Ok(Exit::Unfinished)
         }

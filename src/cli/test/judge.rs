@@ -1,7 +1,7 @@
-//! What became of the events of a test, against what was expected.
+//! Compares what happened to the events of a test with what the test expects.
 //!
-//! Guarantees: values are compared as JSON, so neither the order of keys nor the spelling of a number or a text counts. What the
-//! input adds to an event counts in an exact comparison only if the test names it. What is told for people steers no terminal.
+//! Guarantees: values are compared as JSON, so the order of keys and the spelling of numbers and strings do not matter. Fields
+//! that the input adds count in an exact comparison only if the test names them. Messages for people cannot control a terminal.
 
 use crate::cli::output::Paint;
 use crate::cli::show::{push_changes, step_name, unparsed};
@@ -28,13 +28,13 @@ const HOST: &str = "test-host";
 /// The file that all tests read.
 const FILE: &str = "/var/log/test.log";
 
-/// Something that is not as expected.
+/// A difference from the expectation.
 pub struct Told {
-    /// What, in a line.
+    /// The difference, on one line.
     pub what: String,
-    /// More about it, a line each.
+    /// Details, one per line.
     pub more: Vec<String>,
-    /// Differences from what was expected to what came.
+    /// The differences between the expected and the actual fields.
     pub changes: Vec<Change>,
 }
 
@@ -43,7 +43,7 @@ impl Told {
         Told { what: what.into(), more: Vec::new(), changes: Vec::new() }
     }
 
-    /// For people.
+    /// Prints it for people.
     pub fn push(&self, paint: Paint, out: &mut String) {
         let _ = writeln!(out, "    {}", paint.red(&self.what));
         for line in &self.more {
@@ -53,17 +53,17 @@ impl Told {
     }
 }
 
-/// An event that something else became of than was expected.
+/// An event that does not meet its expectation.
 pub struct Judged {
     /// The event.
     pub what: String,
-    /// Where it is expected.
+    /// The place of the expectation.
     pub span: Span,
-    /// What is not as expected.
+    /// The differences from the expectation.
     pub told: Vec<Told>,
 }
 
-/// Runs a test: the events of which something else became.
+/// Runs a test. Returns the events that do not meet their expectation.
 pub fn judge(plan: &Plan, trial: &TrialPlan) -> Vec<Judged> {
     let events = plan.inputs[trial.input].settings.events::<GlommioEnv>();
     let pipeline = &plan.pipelines[trial.pipeline];
@@ -113,7 +113,7 @@ fn judge_made(
             (None, Some(expected)) => (expected.span, vec![Told::new("was not made")]),
             (Some((_, trace)), None) => {
                 let fields = line_of(trace).unwrap_or_default();
-                (span, vec![Told { changes: changes_of(&fields), ..Told::new("is made, and not expected") }])
+                (span, vec![Told { changes: changes_of(&fields), ..Told::new("was made, but is not expected") }])
             }
             (None, None) => (span, Vec::new()),
         };
@@ -122,7 +122,7 @@ fn judge_made(
     (0..made.len().max(expected.len())).map(judge).collect()
 }
 
-/// About an event that no pipeline has, because it could not be parsed.
+/// Judges an event that no pipeline receives, because it cannot be parsed.
 fn unread(trace: &EventTrace, expected: &Expected) -> Vec<Told> {
     let Expectation { dropped, dead_letter, .. } = expected.expectation;
     let is_expected = if trace.given_up { dead_letter } else { dropped };
@@ -132,7 +132,7 @@ fn unread(trace: &EventTrace, expected: &Expected) -> Vec<Told> {
     }
 }
 
-/// The fields of an event that outputs get.
+/// The fields of the event that the outputs receive.
 fn line_of(trace: &PipelineTrace) -> Option<EventFields> {
     match &trace.end {
         End::Line(line) => EventFields::of_json(line),
@@ -149,7 +149,7 @@ fn batch(line: &str, source: &Arc<Source>, at: Timestamp) -> Batch {
     batch
 }
 
-/// What the input adds to an event, as JSON.
+/// The fields that the input adds to an event, as JSON.
 fn added(events: &Events, at: Timestamp) -> Vec<(String, String)> {
     let fields = &events.fields;
     let of_file = events.kind == EnvelopeKind::File;
@@ -172,7 +172,7 @@ struct Judge<'a> {
     trace: &'a PipelineTrace,
     /// The names of the pipeline's outputs.
     outputs: &'a [&'a str],
-    /// What the input adds.
+    /// The fields that the input adds.
     added: Vec<(String, String)>,
 }
 
@@ -185,7 +185,7 @@ impl Judge<'_> {
         };
         let taken: Vec<usize> = (0..self.outputs.len()).filter(|&place| self.trace.routes[place].taken).collect();
         if dropped || dead_letter {
-            let not = if dropped { "is not dropped" } else { "is no dead letter" };
+            let not = if dropped { "is not dropped" } else { "is not a dead letter" };
             let what = format!("{not}: it goes to {} as", self.names(&taken));
             return vec![Told { changes: changes_of(&fields), ..Told::new(what) }];
         }
@@ -208,7 +208,7 @@ impl Judge<'_> {
             let came = EventFields(fields.0.iter().filter(|field| !is_added(field)).cloned().collect());
             let changes = changes(&expected, &came, &same);
             if !changes.is_empty() {
-                told.push(Told { changes, ..Told::new("is another event (- expected, + came)") });
+                told.push(Told { changes, ..Told::new("the event differs (- expected, + actual)") });
             }
         }
         let wanted = contains.iter().flat_map(|pairs| &pairs.0).flat_map(|(path, value)| {
@@ -219,7 +219,7 @@ impl Judge<'_> {
         });
         let changes: Vec<Change> = wanted.collect();
         if !changes.is_empty() {
-            told.push(Told { changes, ..Told::new("does not contain (- expected, + came)") });
+            told.push(Told { changes, ..Told::new("fields are missing or differ (- expected, + actual)") });
         }
         for condition in condition.iter().flat_map(|conditions| &conditions.0) {
             let why = match test(condition, fields) {
@@ -227,7 +227,7 @@ impl Judge<'_> {
                 Ok(false) => String::new(),
                 Err(why) => format!(": {why}"),
             };
-            let what = format!("does not hold: {}{why}; the event is", condition.source());
+            let what = format!("the condition is false: {}{why}; the event is", condition.source());
             told.push(Told { changes: changes_of(fields), ..Told::new(what) });
         }
         told
@@ -238,27 +238,27 @@ impl Judge<'_> {
         let routes = &self.trace.routes;
         let wrong = (0..routes.len()).filter(|place| expected.contains(place) != taken.contains(place));
         for place in wrong {
-            let verb = if routes[place].taken { "takes it" } else { "does not take it" };
-            told.more.push(format!("{} {verb}: {}", self.outputs[place], routes[place].why));
+            let answer = if routes[place].taken { "accepted" } else { "not accepted" };
+            told.more.push(format!("{} ({answer}): {}", self.outputs[place], routes[place].why));
         }
         told
     }
 
-    /// Why it goes to no output.
+    /// Why no output receives it.
     fn why_gone(&self) -> Told {
-        let by = self.trace.steps.last().map(|step| format!("by verb {} ({})", step.place, step_name(step)));
+        let by = self.trace.steps.last().map(|step| format!("by transform {} ({})", step.place, step_name(step)));
         let by = by.unwrap_or_default();
         let why = self.trace.steps.last().and_then(|step| step.failure.as_ref());
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         Told::new(match &self.trace.end {
             End::Dropped => format!("is dropped {by}{why}"),
             End::Aggregated => format!("is aggregated {by}"),
-            End::DeadLetter(reason) => format!("is given up to the dead letter queue {by}: {reason}"),
-            End::Oversized(bytes) => format!("is dropped: its {bytes} bytes are more than the log takes"),
+            End::DeadLetter(reason) => format!("becomes a dead letter {by}: {reason}"),
+            End::Oversized(bytes) => format!("is dropped: its {bytes} bytes exceed the limit for an event"),
             End::Untaken | End::Line(_) => {
                 let why = self.trace.routes.iter().zip(self.outputs);
                 let more = why.map(|(route, name)| format!("{name}: {}", route.why)).collect();
-                return Told { more, ..Told::new("is dropped: no output takes it") };
+                return Told { more, ..Told::new("is dropped: no output accepts it") };
             }
         })
     }
@@ -273,7 +273,7 @@ fn changes_of(fields: &EventFields) -> Vec<Change> {
     changes(&EventFields::default(), fields, &same)
 }
 
-/// A value of an event. A number that no program can hold is compared as the text that it is.
+/// A value of an event. A number outside every numeric type is compared as a string.
 fn read(json: &str) -> Json {
     serde_json::from_str(json).unwrap_or_else(|_| Json::String(json.to_owned()))
 }
@@ -282,13 +282,13 @@ fn same(expected: &str, came: &str) -> bool {
     expected == came || equal(&read(expected), &read(came))
 }
 
-/// Whether two values are the same: 200 and 200.0 are.
+/// Whether two values are equal; 200 and 200.0 are.
 fn equal(expected: &Json, came: &Json) -> bool {
     match (expected, came) {
         (Json::Number(expected), Json::Number(came)) => {
             expected == came
                 || expected.as_f64() == came.as_f64() && {
-                    // Two large integers may differ and have the same nearest float.
+                    // Two different large integers may have the same nearest float.
                     expected.is_f64() || came.is_f64()
                 }
         }
@@ -303,7 +303,7 @@ fn equal(expected: &Json, came: &Json) -> bool {
     }
 }
 
-/// Whether a value has at least what is expected of it.
+/// Whether a value contains at least the expected parts.
 fn holds(expected: &Json, came: &Json) -> bool {
     match (expected, came) {
         (Json::Object(expected), Json::Object(came)) => {

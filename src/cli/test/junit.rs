@@ -1,12 +1,12 @@
-//! Results as JUnit XML, for those who collect them.
+//! Results as JUnit XML.
 //!
-//! Guarantees: well-formed XML 1.0, whatever names and events hold: what XML cannot hold becomes U+FFFD.
+//! Guarantees: well-formed XML 1.0, whatever names and events contain: characters that XML does not allow become U+FFFD.
 
 use super::Result;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// A report of a file's tests. `text_of` says what failed.
+/// The report of the tests in a file. `text_of` describes a failure.
 pub fn report(file: &str, results: &[Result], text_of: impl Fn(&Result) -> String) -> String {
     let failed = results.iter().filter(|result| !result.failures.is_empty()).count();
     let time = seconds(results.iter().map(|result| result.took).sum());
@@ -39,7 +39,7 @@ fn seconds(took: Duration) -> String {
     format!("{:.6}", took.as_secs_f64())
 }
 
-/// Text as it stands in an attribute or between tags.
+/// Escapes text for an attribute or between tags.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,7 +1,7 @@
-//! `test`: runs the tests that a configuration carries.
+//! `test`: runs the tests in a configuration.
 //!
-//! Guarantees: events go through the code that `run` runs; time, host and place of an event are fixed, so that a test says the same
-//! everywhere. Starts nothing, delivers nothing and touches no data directory.
+//! Guarantees: events go through the same code as with `run`. Time, host and source of an event are fixed, so that a test has
+//! the same result everywhere. Starts nothing, delivers nothing, and does not touch the data directory.
 
 mod judge;
 mod junit;
@@ -19,16 +19,16 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Run the tests under `tests` in the configuration; ends with 1 if one fails
+/// Run the tests in the configuration (`tests`); the exit code is 1 if a test fails
 #[derive(Args)]
 pub struct Arguments {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
     config: PathBuf,
-    /// Write the results as JUnit XML too
+    /// Also write the results as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Run only tests whose names contain this
+    /// Run only tests whose names contain this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 }
@@ -37,32 +37,32 @@ pub struct Arguments {
 pub struct Result {
     /// Its name.
     pub name: String,
-    /// The pipeline that it is about.
+    /// The pipeline that it tests.
     pub pipeline: String,
     /// How long it took.
     pub took: Duration,
-    /// What was not as expected.
+    /// The events that do not meet their expectations.
     pub failures: Vec<Failure>,
 }
 
-/// An event of which something else became.
+/// An event that does not meet its expectation.
 pub struct Failure {
-    /// The line in the file where its expectation stands.
+    /// The line of its expectation in the file.
     pub line: usize,
     /// The event.
     pub what: String,
-    /// What is not as expected.
+    /// The differences from the expectation.
     pub told: Vec<Told>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let file = FileArguments { config: arguments.config.clone(), data_dir: DataDirArguments { data_dir: None } };
     let Some(loaded) = configuration::load(&file) else { return Ok(Exit::Configuration) };
     let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|part| name.contains(part));
     let count = loaded.plan.tests.iter().filter(|test| wanted(&test.name)).count();
     if let (0, Some(part)) = (count, &arguments.filter) {
-        output::complain(&format!("error: no test has `{part}` in its name\n"));
+        output::complain(&format!("error: no test name contains `{part}`\n"));
         return Ok(Exit::Usage);
     }
     if let Err(error) = load_tables(&loaded.plan) {
@@ -109,7 +109,7 @@ fn run_one(loaded: &Loaded, number: usize) -> Result {
     }
 }
 
-/// A result for people.
+/// Prints a result for people.
 fn shown(result: &Result, report: &Report, paint: Paint) -> String {
     if result.failures.is_empty() {
         return format!("{}     {}\n", paint.green("ok"), visible(&result.name));

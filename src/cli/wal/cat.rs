@@ -1,4 +1,4 @@
-//! `wal cat`: the events in the logs, as the outputs get them.
+//! `wal cat`: prints the events in the write-ahead log, as the outputs receive them.
 
 use super::super::Exit;
 use super::super::output::{self, ReaderGone};
@@ -14,19 +14,19 @@ use tailwater_shards::wal::frame::FrameKind;
 pub struct Arguments {
     #[command(flatten)]
     pub place: Place,
-    /// Only this log
+    /// Print only this log
     #[arg(long, value_name = "ID")]
     log: Option<u64>,
-    /// Begin at this sequence of each log
+    /// Start at this sequence number in each log
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
     from: u64,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(data: &Data, arguments: &Arguments) -> anyhow::Result<Exit> {
     let logs = data.logs()?;
     if let Some(id) = arguments.log.filter(|id| !logs.contains(&LogId(*id))) {
-        anyhow::bail!("there is no log {id} here; `tailwater wal ls` lists them");
+        anyhow::bail!("there is no log {id}; use `tailwater wal ls` to list the logs");
     }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let terminal = io::stdout().is_terminal();
@@ -47,7 +47,7 @@ pub fn run(data: &Data, arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     out.flush().map_err(gone)?;
     if damages > 0 {
-        output::complain(&format!("note: {damages} damaged places were passed over; see `tailwater wal check`\n"));
+        output::complain(&format!("note: {damages} damaged places were skipped; see `tailwater wal check`\n"));
     }
     Ok(Exit::Done)
 }

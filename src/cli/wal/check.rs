@@ -1,11 +1,11 @@
-//! `wal check`: what a start would find.
+//! `wal check`: reports the damage that a start would find.
 
 use super::super::{Exit, output};
 use super::Data;
 use tailwater_shards::engine::lost_logs;
 use tailwater_shards::wal::Damage;
 
-/// Runs the verb: exit 1 if a byte is damaged, or a segment or log is not there.
+/// Runs the command: exit code 1 if a byte is damaged, or a segment or log is missing.
 pub fn run(data: &Data) -> anyhow::Result<Exit> {
     let (mut logs, mut events, mut damages) = (Vec::new(), 0u64, 0u64);
     for id in data.logs()? {
@@ -28,10 +28,10 @@ pub fn run(data: &Data) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let help = match data.live {
-        true => "a Tailwater is running here and may have written meanwhile: stop it and check again\n",
+        true => "Tailwater is running here and may have written meanwhile: stop it and check again\n",
         false => {
-            "a start copies damaged bytes to `quarantine` in the data directory and goes on behind them, and without what is \
-             missing: put that back before, if you have it\n"
+            "a start copies damaged bytes to `quarantine` in the data directory, and continues after them and without the \
+             missing segments: restore them before the start, if you have them\n"
         }
     };
     output::complain(help);

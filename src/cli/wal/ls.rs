@@ -1,4 +1,4 @@
-//! `wal ls`: what is in the logs.
+//! `wal ls`: lists the contents of the write-ahead log.
 
 use super::super::{Exit, output};
 use super::{Data, Recovered};
@@ -8,7 +8,7 @@ use tailwater_shards::wal::commits::Commits;
 use tailwater_shards::wal::positions::SourceTable;
 use tailwater_shards::wal::{OutputNumber, RegistryEntry};
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(data: &Data) -> anyhow::Result<Exit> {
     let mut all = Everything::default();
     data.outputs().iter().for_each(|entry| drop(all.registry.insert(entry.number, entry.clone())));
@@ -52,7 +52,7 @@ fn one_log(log: &Recovered, out: &mut String) {
     }
 }
 
-/// What spans the logs: an output has one cursor in each of them, a source may have bytes in several.
+/// State that spans the logs: an output has one cursor in each log; a source may have bytes in several.
 #[derive(Default)]
 struct Everything {
     registry: BTreeMap<OutputNumber, RegistryEntry>,

@@ -1,7 +1,7 @@
-//! `wal`: looks into a data directory.
+//! `wal`: shows the contents of a data directory.
 //!
-//! Guarantees: changes nothing, by construction: the engine's own recovery runs on a disk that refuses every write. Works
-//! beside a running engine, whose writing may then show as an end that is cut short or as damage; the verbs say so.
+//! Guarantees: changes nothing, by construction: the engine's own recovery runs on a disk that rejects every write. Works while
+//! an engine runs; what the engine writes meanwhile may appear as a truncated end or as damage, and the commands say so.
 
 mod cat;
 mod check;
@@ -21,7 +21,7 @@ use tailwater_shards::wal::segment::SEGMENT_HEADER_BYTES;
 use tailwater_shards::wal::{LogId, RegistryEntry};
 use untouched::Untouched;
 
-/// Look into the write-ahead log; nothing is changed
+/// Show the contents of the write-ahead log, without changing anything
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -32,13 +32,13 @@ pub struct Arguments {
 enum Verb {
     /// List logs, segments, outputs with their cursors, and sources
     Ls(Place),
-    /// Scan all logs as a start would, and report what is damaged or missing; exit 1 if anything is
+    /// Scan all logs as a start would, and report damaged or missing parts; the exit code is 1 if there are any
     Check(Place),
-    /// Print the events that are in the logs, a line each
+    /// Print the events in the logs, one per line
     Cat(cat::Arguments),
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let place = match &arguments.verb {
         Verb::Ls(place) | Verb::Check(place) => place,
@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let data = Data::open(&root)?;
     if data.logs()?.is_empty() && data.known_logs().written.is_empty() {
         output::complain(&format!(
-            "note: no log in {}: nothing ran there yet, or with `wal.type: memory`\n",
+            "note: no log in {}: Tailwater has not run there yet, or ran with `wal.type: memory`\n",
             root.display()
         ));
     }
@@ -66,7 +66,7 @@ type Recovered = RecoveredLog<Untouched>;
 struct Data {
     directory: DataDirectory<Untouched>,
     disk: Untouched,
-    /// Held so that no engine starts meanwhile; none if one runs or none ever did, or where there are no locks.
+    /// Held so that no engine starts meanwhile; none if an engine runs, if none ever did, or if locks are not available.
     _lock: Option<File>,
     /// Whether an engine runs on it.
     live: bool,
@@ -75,17 +75,17 @@ struct Data {
 impl Data {
     fn open(root: &Path) -> anyhow::Result<Data> {
         if !root.exists() {
-            anyhow::bail!("{} does not exist: name the data directory with --data-dir or -c", root.display());
+            anyhow::bail!("{} does not exist: set the data directory with --data-dir or -c", root.display());
         }
         if !root.is_dir() {
-            anyhow::bail!("{} is not a directory: name the data directory with --data-dir or -c", root.display());
+            anyhow::bail!("{} is not a directory: set the data directory with --data-dir or -c", root.display());
         }
         let (lock, live) = lock(root);
         let disk = Untouched(RealDisk::new());
         let directory = DataDirectory::inspect(disk.clone(), root)?;
         let data = Data { directory, disk, _lock: lock, live };
         if data.live {
-            output::complain("note: a running Tailwater writes here; the end of its logs is a moment's view\n");
+            output::complain("note: Tailwater is running here; the end of its logs may be incomplete\n");
         }
         Ok(data)
     }
@@ -99,7 +99,7 @@ impl Data {
         self.directory.outputs()
     }
 
-    /// The logs that a start expects frames in.
+    /// The logs in which a start expects frames.
     fn known_logs(&self) -> &KnownLogs {
         self.directory.known_logs()
     }
@@ -109,13 +109,13 @@ impl Data {
     }
 }
 
-/// The engine's lock, shared with others who look, if no engine has it; and whether one has. Writes nothing and never makes the file,
-/// so that a file system that cannot be written to is as good as any.
+/// The engine's lock, shared with other readers, if no engine holds it; and whether one does. Writes nothing and never creates
+/// the file, so that a read-only file system works too.
 fn lock(root: &Path) -> (Option<File>, bool) {
     let path = root.join("lock");
     let unlocked = |error: std::io::Error| {
         output::complain(&format!(
-            "note: {} cannot be locked ({error}): whether a Tailwater writes here is not known\n",
+            "note: {} cannot be locked ({error}): it is unknown whether Tailwater is running here\n",
             path.display()
         ));
         (None, false)

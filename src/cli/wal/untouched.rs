@@ -1,11 +1,11 @@
-//! A disk that can only be read: what runs on it cannot change anything.
+//! A read-only disk: code that runs on it cannot change anything.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::{DirEntry, Disk, Open, Stat};
 use tailwater_shards::glommio_env::RealDisk;
 
-/// The machine's disk without its writing half.
+/// The disk of the machine, without its write operations.
 #[derive(Clone)]
 pub struct Untouched(pub RealDisk);
 

@@ -136,12 +136,12 @@ impl Layout {
             };
             return match self.0.iter().all(alone) {
                 true => Ok(()),
-                false => Err("`%s` says the whole moment: only a fraction can be beside it".to_owned()),
+                false => Err("`%s` is the whole time: only a fraction and an offset can stand beside it".to_owned()),
             };
         }
         let zones = [Part::Offset, Part::Abbreviation, Part::ZoneName];
         if self.0.iter().filter(|part| zones.contains(part)).count() > 1 {
-            return Err("it says the zone twice".to_owned());
+            return Err("it has two zones".to_owned());
         }
         if has(Field::Century) && !has(Field::ShortYear) && !has(Field::Year) {
             return Err("`%C` needs `%y`".to_owned());
@@ -154,7 +154,7 @@ impl Layout {
             || iso_year && has(Field::IsoWeek) && weekday
             || year && (has(Field::SundayWeek) || has(Field::MondayWeek)) && weekday;
         if !dated {
-            return Err("it does not say which moment it is: a date is missing".to_owned());
+            return Err("it does not determine a time: a date is missing".to_owned());
         }
         let needs = [
             (has(Field::HalfHour) && !has(Field::Afternoon) && !has(Field::Hour), "`%I` needs `%p`"),
@@ -164,7 +164,7 @@ impl Layout {
             (fraction && !has(Field::Second), "`%f` needs `%S`"),
         ];
         match needs.iter().find(|(missing, _)| *missing) {
-            Some((_, what)) => Err(format!("it does not say which moment it is: {what}")),
+            Some((_, what)) => Err(format!("it does not determine a time: {what}")),
             None => Ok(()),
         }
     }
@@ -194,7 +194,7 @@ fn specifier<'a>(format: &'a [u8], parts: &mut Vec<Part>) -> Result<&'a [u8], St
     let width = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let rest = &rest[width..];
     let Some((letter, behind)) = rest.split_first() else {
-        return Err("a `%` at its end says nothing; `%%` is the sign itself".to_owned());
+        return Err("a `%` at the end; for the character `%`, write `%%`".to_owned());
     };
     if flags.contains(&b'_') {
         parts.push(Part::Space);
@@ -249,7 +249,7 @@ fn specifier<'a>(format: &'a [u8], parts: &mut Vec<Part>) -> Result<&'a [u8], St
     if read.is_empty() {
         let end = format.len() - behind.len();
         let text = String::from_utf8_lossy(&format[..end]);
-        return Err(format!("`%{text}` is no specifier that can be read"));
+        return Err(format!("`%{text}` is not a supported specifier"));
     }
     parts.extend(read);
     Ok(behind)

@@ -213,13 +213,13 @@ fn formats_that_leave_something_to_be_guessed_are_refused() {
         ("%F %H %S", "`%S` needs `%M`"),
         ("%F.%f", "`%f` needs `%S`"),
         ("%s %Y", "only a fraction"),
-        ("%F %z %Q", "the zone twice"),
+        ("%F %z %Q", "two zones"),
         ("%C %m %d", "`%C` needs `%y`"),
-        ("%F %", "a `%` at its end"),
-        ("%F %c", "`%c` is no specifier"),
-        ("%F %:T", "`%:T` is no specifier"),
-        ("%F %.3", "a `%` at its end"),
-        ("%12Y", "`%12Y` is no specifier"),
+        ("%F %", "a `%` at the end"),
+        ("%F %c", "`%c` is not a supported specifier"),
+        ("%F %:T", "`%:T` is not a supported specifier"),
+        ("%F %.3", "a `%` at the end"),
+        ("%12Y", "`%12Y` is not a supported specifier"),
     ] {
         let what = Layout::parse(format).expect_err(format);
         assert!(what.contains(part), "{format}: {what}");

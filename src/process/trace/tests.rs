@@ -120,9 +120,9 @@ fn each_verb_shows_what_it_changed() {
     let second = trace(r#"{"level":"warn"}"#);
     let pipeline = &second.pipelines[0];
     let failure = pipeline.steps[3].failure.as_deref();
-    assert_eq!(failure, Some("no such key: the event has no `http.status` (no_such_key)"));
+    assert_eq!(failure, Some("the event has no field `http.status` (no_such_key)"));
     assert_eq!(pipeline.end, End::Untaken);
-    assert_eq!(pipeline.routes[0].why, "alert fails: no such key: the event has no `alert` (no_such_key)");
+    assert_eq!(pipeline.routes[0].why, "alert fails: the event has no field `alert` (no_such_key)");
     let third = trace("{");
     assert!(third.fault.is_some() && third.fields.is_some_and(|fields| fields.get("parse_error").is_some()));
 }
@@ -135,8 +135,8 @@ fn a_verb_that_fails_says_why() {
     tracer.begin(&batch);
     let trace = tracer.event(&batch, 0);
     let why: Vec<_> = trace.pipelines[0].steps.iter().map(|step| step.failure.as_deref().unwrap_or("")).collect();
-    let conditions = "no such key: the event has no `m` (no_such_key)";
-    assert_eq!(why, ["n does not read as an int: \"x\"", conditions]);
+    let conditions = "the event has no field `m` (no_such_key)";
+    assert_eq!(why, ["n cannot be read as an int: \"x\"", conditions]);
 }
 
 #[test]
@@ -144,38 +144,50 @@ fn reasons_name_the_field_its_value_and_what_was_expected() {
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
     let cut = format!("\"{}...", "x".repeat(59));
     for (verb, event, expected) in [
-        ("convert: {n: {to: float, on_fail: drop}}", r#"{"n":[1]}"#, "n does not read as a float: [1]"),
-        ("convert: {a: bool}", long.as_str(), &format!("a does not read as a bool: {cut}")),
+        ("convert: {n: {to: float, on_fail: drop}}", r#"{"n":[1]}"#, "n cannot be read as a float: [1]"),
+        ("convert: {a: bool}", long.as_str(), &format!("a cannot be read as a bool: {cut}")),
         (
             "convert: {a: int, b: {to: timestamp, format: \"%Y\"}}",
             r#"{"a":"1","b":"x"}"#,
-            "b does not read as a timestamp of the format `%Y`: \"x\"",
+            "b cannot be read as a timestamp in the format `%Y`: \"x\"",
         ),
         (
             "convert: {a: int, b: int}",
             r#"{"a":"","b":{}}"#,
-            "a does not read as an int: \"\"; b does not read as an int: {}",
+            "a cannot be read as an int: \"\"; b cannot be read as an int: {}",
         ),
-        ("convert: {a: {to: int, on_fail: dead_letter}}", r#"{"a":"x"}"#, "a does not read as an int: \"x\""),
+        ("convert: {a: {to: int, on_fail: dead_letter}}", r#"{"a":"x"}"#, "a cannot be read as an int: \"x\""),
         (
             "timestamp: {field: t, format: unix}",
             r#"{"t":"soon"}"#,
-            "t does not read as a time of the format `unix`: \"soon\"",
+            "t cannot be read as a time in the format `unix`: \"soon\"",
         ),
         ("parse: {field: a.b}", r#"{"a":{"b":"x"}}"#, "a.b: it is not an object (at byte 0): \"x\""),
-        ("parse: {field: a, into: c}", r#"{"a":"x"}"#, "a: it is no value of JSON (at byte 0): \"x\""),
-        ("parse: {field: a, on_error: dead_letter}", r#"{"a":7}"#, "a: it is no text: 7"),
+        ("parse: {field: a, into: c}", r#"{"a":"x"}"#, "a: it is not a JSON value (at byte 0): \"x\""),
+        ("parse: {field: a, on_error: dead_letter}", r#"{"a":7}"#, "a: it is not a string: 7"),
         (
             "validate: {required: [b], types: {a: int}, on_fail: drop}",
             r#"{"a":"x"}"#,
             "b is missing; a is not an int: \"x\"",
         ),
-        ("validate: {enum: {a: [b]}, on_fail: dead_letter}", r#"{"a":"x"}"#, "a is none of the allowed values: \"x\""),
-        ("add: {a.b: 1, c: 2}", r#"{"a":"x"}"#, "a.b cannot be set: a is no object: \"x\""),
-        ("copy: {a: \"l[3]\", x: a.y}", r#"{"a":"x","l":[1]}"#, "l[3] cannot be set: l is a list of 1: [1]"),
-        ("rename: {a: \"n[0]\"}", r#"{"a":"x"}"#, "n[0] cannot be set: a list on its way is missing"),
-        ("aggregate: {every: 1s, fields: {s: {sum: a}, n: {sum: n}}}", r#"{"a":"x","n":1}"#, "a is no number: \"x\""),
-        ("hash: {fields: [a], to: a.b}", r#"{"a":"x"}"#, "a.b cannot be set: a is no object: \"x\""),
+        (
+            "validate: {enum: {a: [b]}, on_fail: dead_letter}",
+            r#"{"a":"x"}"#,
+            "a is not one of the allowed values: \"x\"",
+        ),
+        ("add: {a.b: 1, c: 2}", r#"{"a":"x"}"#, "a.b cannot be written: a is not an object: \"x\""),
+        (
+            "copy: {a: \"l[3]\", x: a.y}",
+            r#"{"a":"x","l":[1]}"#,
+            "l[3] cannot be written: l is an array with 1 elements: [1]",
+        ),
+        ("rename: {a: \"n[0]\"}", r#"{"a":"x"}"#, "n[0] cannot be written: an array in its path is missing"),
+        (
+            "aggregate: {every: 1s, fields: {s: {sum: a}, n: {sum: n}}}",
+            r#"{"a":"x","n":1}"#,
+            "a is not a number: \"x\"",
+        ),
+        ("hash: {fields: [a], to: a.b}", r#"{"a":"x"}"#, "a.b cannot be written: a is not an object: \"x\""),
     ] {
         let mut tracer =
             Tracer::new(&events(), &[chain(&format!("[{{{verb}}}]"), false, &[Route::Always])], &Facts::of("h"));

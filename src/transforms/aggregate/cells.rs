@@ -1,7 +1,7 @@
-//! Cells: what is kept of the events of one group for one field.
+//! Cells: the state of one field of the aggregate, for one group.
 //!
-//! Guarantees: sums of whole numbers are exact as long as they fit 128 bits; least and greatest numbers leave as they came, apart
-//! from their spelling. A value that is no number is left out, and the caller is told.
+//! Guarantees: sums of whole numbers are exact as long as they fit into 128 bits. The smallest and the largest number keep
+//! their value, but not necessarily their spelling. A value that is not a number is skipped, and the caller is told.
 
 use super::sketch::Sketch;
 use crate::codec::path::Path;
@@ -12,27 +12,27 @@ use std::borrow::Cow;
 use std::fmt;
 use tailwater_shards::record::Value;
 
-/// What is made of a field's values.
+/// A function of the values of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Of {
     /// Their sum.
     Sum,
-    /// The least.
+    /// The smallest.
     Min,
-    /// The greatest.
+    /// The largest.
     Max,
     /// Their mean.
     Avg,
-    /// The number below which this part of them is.
+    /// The number below which this fraction of them is.
     Quantile(f64),
 }
 
-/// What a field of an aggregate is.
+/// The definition of a field of the aggregate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Function {
     /// The number of events.
     Count,
-    /// Made of the values of a field.
+    /// A function of the values of a field.
     Values(Of, Path),
 }
 
@@ -112,12 +112,12 @@ impl JsonSchema for Function {
 pub enum Number {
     /// Without fraction and exponent.
     Whole(i64),
-    /// Any other.
+    /// Any other number.
     Real(f64),
 }
 
 impl Number {
-    /// The number that a value is, if it is one.
+    /// The value as a number, if it is one.
     pub fn of(value: Value<'_>) -> Option<Number> {
         let Value::Json(json) = value else { return None };
         if !matches!(json.first(), Some(b'-' | b'0'..=b'9')) {
@@ -145,16 +145,16 @@ impl Number {
     }
 }
 
-/// What is kept for one field.
+/// The state of one field.
 #[derive(Clone, Debug)]
 pub enum Cell {
     /// Events.
     Count(u64),
-    /// The sum of whole numbers, that of others, and how many numbers that is.
+    /// The sum of whole numbers, the sum of other numbers, and their count.
     Sum { whole: i128, real: f64, count: u64, mean: bool },
-    /// The least or the greatest so far.
+    /// The smallest or the largest so far.
     Extreme { number: Option<Number>, greatest: bool },
-    /// All, roughly.
+    /// The approximate distribution of all numbers.
     Quantile(Sketch, f64),
 }
 
@@ -171,7 +171,7 @@ impl Cell {
         }
     }
 
-    /// Empties it; what was allocated is kept.
+    /// Empties it, and keeps its memory.
     pub fn clear(&mut self) {
         match self {
             Cell::Count(events) => *events = 0,
@@ -181,7 +181,7 @@ impl Cell {
         }
     }
 
-    /// Counts an event; false if its value is there but no number.
+    /// Counts an event. False if its value exists but is not a number.
     pub fn add(&mut self, value: Option<Value<'_>>) -> bool {
         if let Cell::Count(events) = self {
             *events += 1;
@@ -212,7 +212,7 @@ impl Cell {
         true
     }
 
-    /// Its value: none where no number was seen, but for counts and sums.
+    /// Its value: none if there was no number, except for counts and sums.
     pub fn value(&self) -> Option<Json> {
         match self {
             Cell::Count(events) => Some((*events).into()),

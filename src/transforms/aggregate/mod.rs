@@ -1,12 +1,12 @@
-//! `aggregate`: what many events say together, one event for each group and window.
+//! `aggregate`: combines events into one event per group and time window.
 //!
-//! Guarantees: every event of a window is counted in one group, and each group leaves as one event when its window ends, though
-//! no event comes, and when the engine stops; what is kept is bounded by `max_groups`: beyond it, events are counted in one group
-//! more that says so, and as failures of the pipeline. Windows follow each other without a gap, by the clock of the host: an
-//! event counts in the window in which it is worked on. Each input and shard has windows of its own.
+//! Guarantees: every event of a window is counted in one group. Each group is emitted as one event when its window ends, even
+//! if no further event arrives, and when the engine stops. The memory is bounded by `max_groups`: events beyond it are counted
+//! in one additional group that is marked as such, and as failures of the pipeline. Windows follow each other without a gap, by
+//! the clock of the host: an event counts in the window in which it is processed. Each input and shard has its own windows.
 //!
-//! What a crash does to a window that is open is a choice: its events are read again, as far as their source can repeat them, or
-//! they are lost. A stop that drains needs neither: it ends every window.
+//! A crash during an open window has two possible outcomes, chosen in the configuration: its events are read again, as far as
+//! their source can repeat them, or they are lost. A shutdown that drains avoids both: it ends every window.
 
 pub mod cells;
 mod origins;
@@ -40,44 +40,46 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Record, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Windows, groups and what is made of each group.
+/// At the end of each window, `aggregate` emits one event per group, with the fields of `by` and `fields`.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// How long a window is: windows begin at whole multiples of it, UTC.
+    /// The length of a window, from 100 ms to 1 day. Windows begin at whole multiples of it, in UTC.
     pub every: Period,
-    /// Fields whose values make a group: a list of fields, or a map from fields of the aggregate to fields or templates.
+    /// The fields that define a group: a list of fields, or a map from fields of the aggregate to fields or templates. By
+    /// default, all events are in one group.
     #[serde(default)]
     pub by: By,
-    /// Fields of the aggregate: `count`, or `{sum: FIELD}`, `{min: FIELD}`, `{max: FIELD}`, `{avg: FIELD}`, `{p99: FIELD}`.
-    /// Percentiles are within 1 % of the exact value. Values that are no numbers are left out. Sums of whole numbers beyond 64 bits
-    /// are rounded to a double; a sum or mean beyond what a double can hold is null.
+    /// The fields of the aggregate: `count`, or `{sum: FIELD}`, `{min: FIELD}`, `{max: FIELD}`, `{avg: FIELD}`, `{median:
+    /// FIELD}`, or a percentile such as `{p99: FIELD}`. Percentiles are within 1 % of the exact value. Values that are not
+    /// numbers are skipped. Sums of whole numbers beyond 64 bits are rounded to a double. A sum or mean beyond the range of a
+    /// double is null.
     pub fields: Pairs<Function>,
-    /// Groups of a window, per input and shard; events of further ones are counted in one group that has `other_groups: true`
-    /// in place of the fields of `by`.
+    /// The largest number of groups in a window, per input and shard. Events of further groups are counted in one group that
+    /// has `other_groups: true` instead of the fields of `by`.
     #[serde(default = "max_groups")]
     pub max_groups: usize,
-    /// The events go on too; otherwise only the aggregates do.
+    /// Whether the events continue too. By default, only the aggregates continue.
     #[serde(default)]
     pub keep_events: bool,
-    /// What becomes of events of an open window when the process dies.
+    /// What happens to the events of an open window if the process crashes.
     #[serde(default)]
     pub on_crash: OnCrash,
-    /// A field that gets the window as `{start: ..., end: ...}`.
+    /// A field for the window, as `{start: ..., end: ...}`.
     #[serde(default)]
     pub window_field: Option<Path>,
 }
 
-/// What becomes of events of an open window when the process dies.
+/// What happens to the events of an open window if the process crashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCrash {
-    /// They are read again and counted in a later window. What a file has from the first event of an open window on is recorded
-    /// as read only when that window has ended: all outputs of the input get it again, at most as much as the longest open window
-    /// has seen.
+    /// The events are read again and counted in a later window. To make this possible, the position in a file does not move
+    /// past the first event of an open window until that window has ended. After a crash, all outputs of the input receive the
+    /// events from there again: at most as many as arrived during the longest open window.
     #[default]
     Repeat,
-    /// They are not counted. Nothing is read again.
+    /// The events are not counted. Nothing is read again.
     Lose,
 }
 
@@ -85,19 +87,19 @@ fn max_groups() -> usize {
     1000
 }
 
-/// Most groups that may be kept.
+/// The largest possible `max_groups`.
 const GROUPS_MAX: usize = 1_000_000;
 
-/// Longest values of `by`, as JSON: events with longer ones belong to no group of their own.
+/// The largest total size of the values of `by`, as JSON: events with longer values do not get a group of their own.
 const KEY_BYTES_MAX: usize = 16 * 1024;
 
-/// Most fields that make groups.
+/// The largest number of fields in `by`.
 const PARTS_MAX: usize = 16;
 
-/// The field of the group that events of too many groups are counted in.
+/// The field that marks the group for events beyond `max_groups`.
 const OTHER: &str = "other_groups";
 
-/// Fields of the aggregate, and what makes groups.
+/// The fields that define groups, and their sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct By(pub Vec<(Path, KeyPart)>);
 
@@ -147,7 +149,7 @@ impl JsonSchema for By {
 }
 
 impl Settings {
-    /// Two fields of the aggregate that cannot both be there: the key of the later one, and what is wrong.
+    /// Two fields of the aggregate that conflict: the key of the later one, and the problem.
     fn clash(&self) -> Option<(String, String)> {
         let by = self.by.0.iter().map(|(path, _)| ("by".to_owned(), path));
         let fields = self.fields.0.iter().map(|(path, _)| (format!("fields.{path}"), path));
@@ -160,7 +162,7 @@ impl Settings {
             let what = match other == *path {
                 true => format!("the aggregate would have two fields `{path}`"),
                 false => {
-                    format!("the aggregate would have `{other}` and `{path}`, of which one lies inside of the other")
+                    format!("the aggregate would have `{other}` and `{path}`, one inside the other")
                 }
             };
             return Some((key.clone(), what));
@@ -171,7 +173,7 @@ impl Settings {
 
 impl Verb for Settings {
     const NAME: &'static str = "aggregate";
-    const SUMMARY: &'static str = "makes one event of many: counts, sums and percentiles by group and window";
+    const SUMMARY: &'static str = "combines events into one per group and time window: counts, sums, percentiles";
     const EXAMPLE: &'static str = "aggregate:\n  every: 60s\n  by: [service, http.status]\n  \
         fields: {requests: count, bytes: {sum: bytes}, latency_p99: {p99: latency_ms}}\n";
     const SAMPLE: &'static str = concat!(
@@ -179,7 +181,8 @@ impl Verb for Settings {
         "{\"service\":\"api\",\"http\":{\"status\":200},\"bytes\":256,\"latency_ms\":9}\n",
         "{\"service\":\"api\",\"http\":{\"status\":500},\"latency_ms\":700}"
     );
-    const FAILURE: &'static str = "its group would be one too many: it is counted under `other_groups`";
+    const FAILURE: &'static str =
+        "there are more groups than `max_groups`, so the event is counted under `other_groups`";
 
     fn check(&self) -> Result<(), Mistake> {
         let mistake =
@@ -187,19 +190,19 @@ impl Verb for Settings {
         if self.every.0 < Duration::from_millis(100) || self.every.0 > Duration::from_secs(86_400) {
             return mistake(
                 "every",
-                format!("windows of {}", self.every),
+                format!("a window of {} is too short or too long", self.every),
                 "write a time from 100ms to 1d, such as `60s`",
             );
         }
         if !(1..=GROUPS_MAX).contains(&self.max_groups) {
-            let what = format!("{} groups cannot be kept", self.max_groups);
+            let what = format!("`max_groups` cannot be {}", self.max_groups);
             return mistake("max_groups", what, "write a number from 1 to 1000000");
         }
         if self.by.0.len() > PARTS_MAX {
-            return mistake("by", format!("groups by {} fields", self.by.0.len()), "write at most 16");
+            return mistake("by", format!("`by` has {} fields", self.by.0.len()), "write at most 16");
         }
         if self.fields.0.is_empty() {
-            return mistake("fields", "nothing is made of the groups".to_owned(), "write `fields: {count: count}`");
+            return mistake("fields", "the aggregate has no fields".to_owned(), "write `fields: {count: count}`");
         }
         match self.clash() {
             Some((key, what)) => mistake(&key, what, "give one of them another name"),
@@ -250,7 +253,7 @@ impl Verb for Settings {
             let Function::Values(_, path) = function else { return None };
             let value = before.get(path).filter(|value| *value != Value::Json(b"null"))?;
             let is_number = Number::of(value).is_some();
-            (!is_number).then(|| format!("{path} is no number: {}", before.shown(path)))
+            (!is_number).then(|| format!("{path} is not a number: {}", before.shown(path)))
         });
         joined(left_out)
     }
@@ -261,13 +264,13 @@ enum From {
     Template(OpenTemplate),
 }
 
-/// A value that makes groups.
+/// A value that defines groups.
 struct Part {
     from: From,
     to: Place,
 }
 
-/// A field of the aggregate, and where its values come from.
+/// A field of the aggregate, and the source of its values.
 struct Column {
     from: Option<Place>,
     to: Place,
@@ -275,31 +278,31 @@ struct Column {
 
 /// A group of the window.
 struct Group {
-    /// The values of `by` as JSON, one behind the other.
+    /// The values of `by` as JSON, one after the other.
     values: Vec<u8>,
-    /// Where each ends; one that the events did not have is empty.
+    /// Where each value ends; a missing value is empty.
     ends: Vec<u32>,
     cells: Vec<Cell>,
 }
 
-/// The groups of the window that is open.
+/// The groups of the open window.
 #[derive(Default)]
 struct Window {
     start: Option<Timestamp>,
     groups_max: usize,
     empty: Vec<Cell>,
     places: HashMap<u128, u32, BuildHasherDefault<OfKey>>,
-    /// Those in use, and behind them those of earlier windows, whose memory is used again.
+    /// The groups in use, followed by those of earlier windows, whose memory is reused.
     groups: Vec<Group>,
     used: usize,
-    /// The group for events of too many groups.
+    /// The group for events beyond `max_groups`.
     other: Option<usize>,
     events: u64,
     origins: Origins,
 }
 
 impl Window {
-    /// The group of a key, which is that of these values; none if there are too many.
+    /// The group of a key with these values; none if there are too many.
     fn place(&mut self, key: u128, values: &[u8], ends: &[u32]) -> Option<usize> {
         if let Some(at) = self.places.get(&key) {
             return Some(*at as usize);
@@ -312,7 +315,7 @@ impl Window {
         Some(at)
     }
 
-    /// The group for events of too many groups.
+    /// The group for events beyond `max_groups`.
     fn place_of_others(&mut self) -> usize {
         let at = self.other.unwrap_or_else(|| self.begin_group(&[], &[]));
         self.other = Some(at);
@@ -350,9 +353,9 @@ struct Aggregate {
     verdict: Verdict,
     on_crash: OnCrash,
     window: Window,
-    /// The next group to leave, while the window is being emptied, and when that began.
+    /// The next group to emit, while the window is being emptied, and when that began.
     emitting: Option<(usize, Timestamp)>,
-    /// The values of `by` of the event at hand, and where each ends.
+    /// The values of `by` of the current event, and where each ends.
     values: Vec<u8>,
     ends: Vec<u32>,
     scratch: Vec<u8>,
@@ -360,7 +363,7 @@ struct Aggregate {
 }
 
 impl Aggregate {
-    /// Appends the values of `by`; where each ends is in `ends`.
+    /// Appends the values of `by`, and where each ends to `ends`.
     fn push_values(&mut self, record: &Record<'_>) {
         self.values.clear();
         self.ends.clear();
@@ -380,12 +383,12 @@ impl Aggregate {
     fn key(&mut self) -> u128 {
         self.scratch.clear();
         self.scratch.extend_from_slice(&self.values);
-        // They tell lists of values apart that read the same one behind the other.
+        // The ends distinguish lists of values whose concatenation is the same.
         self.ends.iter().for_each(|end| self.scratch.extend_from_slice(&end.to_le_bytes()));
         xxh3_128(&self.scratch)
     }
 
-    /// The end of the window, if it has one at which it is to leave.
+    /// The end of the window, if there is a window to emit.
     fn end(&self) -> Option<i64> {
         self.window.start.map(|start| start.0.saturating_add(self.every_nanos))
     }
@@ -416,7 +419,7 @@ impl Aggregate {
     }
 }
 
-/// Appends a value as JSON, a string in the one spelling that it has here.
+/// Appends a value as JSON, a string in its canonical spelling.
 fn push_value(value: Value<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
     match value {
         Value::Json(json) if json.contains(&b'\\') && json.first() == Some(&b'"') => {
@@ -435,7 +438,7 @@ impl Transform for Aggregate {
         let now = record.arrived().0;
         let start = Timestamp(now.saturating_sub(now.rem_euclid(self.every_nanos)));
         let window = &mut self.window;
-        // A clock that was set back makes the window longer, and not by all that time.
+        // If the clock was set back, the window becomes longer, but not by the whole amount.
         window.start = Some(window.start.map_or(start, |open| open.min(start)));
         window.events += 1;
         window.origins.count();

@@ -1,19 +1,19 @@
-//! Origins: from where on events of each source are counted in a window that is open.
+//! Origins: for each source, the position from which events are counted in an open window.
 //!
-//! Guarantees: no source is said to be free of such events that is not; what is kept is bounded: beyond [`SOURCES_MAX`] sources the
-//! lowest position of the others stands for each of them. Allocates at most once for a batch.
+//! Guarantees: no source with such events is reported as free of them. The memory is bounded: beyond [`SOURCES_MAX`] sources,
+//! the lowest position of the remaining sources stands for each of them. Allocates at most once per batch.
 
 use super::super::Origin;
 use std::collections::HashMap;
 use tailwater_shards::batch::SourceKey;
 
-/// Sources of one window that are told apart.
+/// The number of sources of one window that are tracked separately.
 pub const SOURCES_MAX: usize = 4096;
 
 /// See the module.
 #[derive(Default)]
 pub struct Origins {
-    /// Where the batch at hand begins, until an event of it is counted.
+    /// Where the current batch begins, until an event of it is counted.
     next: Option<Origin>,
     first: HashMap<SourceKey, u64>,
     /// The lowest position of all other sources.
@@ -26,7 +26,7 @@ impl Origins {
         self.next = Some(origin);
     }
 
-    /// An event of the batch at hand is counted.
+    /// An event of the current batch is counted.
     #[inline]
     pub fn count(&mut self) {
         if let Some(origin) = self.next.take() {
@@ -44,12 +44,12 @@ impl Origins {
         }
     }
 
-    /// From where on events of a source are counted.
+    /// The position from which events of a source are counted.
     pub fn of(&self, source: SourceKey) -> Option<u64> {
         self.first.get(&source).copied().or(self.others)
     }
 
-    /// The window is made.
+    /// The window has ended.
     pub fn clear(&mut self) {
         self.first.clear();
         self.others = None;

@@ -1,19 +1,19 @@
 //! Sketch: the distribution of numbers in bounded memory, for percentiles.
 //!
-//! Guarantees: a percentile is within [`ERROR`] of the number that has this rank, relative to it, whatever the distribution and
-//! the order. What it takes is bounded: numbers that are more than 17 orders of magnitude nearer to zero than the greatest count
-//! as the least that are not. Buckets grow like powers of a base, as in DDSketch (Masson, Rim, Lee, 2019).
+//! Guarantees: a percentile is within the relative error [`ERROR`] of the number with this rank, whatever the distribution and
+//! the order. The memory is bounded: numbers more than 17 orders of magnitude closer to zero than the largest count as the
+//! smallest that are not. The sizes of buckets grow exponentially, as in DDSketch (Masson, Rim, Lee, 2019).
 
-/// How far a percentile may be off, relative to the number itself.
+/// The largest relative error of a percentile.
 pub const ERROR: f64 = 0.01;
 
-/// The base of the buckets: all numbers of a bucket are within [`ERROR`] of the one that stands for it.
+/// The base of the buckets: all numbers in a bucket are within [`ERROR`] of the number that represents it.
 const GAMMA: f64 = (1.0 + ERROR) / (1.0 - ERROR);
 
 /// Buckets on each side of zero.
 const BUCKETS_MAX: usize = 2048;
 
-/// Numbers nearer to zero than this are zero.
+/// Numbers closer to zero than this count as zero.
 const LEAST: f64 = 1e-300;
 
 /// Counts of numbers of one sign, by the logarithm of their size.
@@ -43,7 +43,7 @@ impl Side {
         self.counts[at] += 1;
     }
 
-    /// Makes room up to a bucket; the lowest buckets become one if there are too many.
+    /// Makes room up to a bucket. If there are too many, the lowest buckets are merged.
     fn reach(&mut self, bucket: i32) {
         let first = self.first.max(bucket - (BUCKETS_MAX as i32 - 1));
         let gone = ((first - self.first) as usize).min(self.counts.len());
@@ -57,7 +57,7 @@ impl Side {
         self.counts.clear();
     }
 
-    /// The size that stands for a bucket.
+    /// The size that represents a bucket.
     fn size(&self, at: usize) -> f64 {
         2.0 * GAMMA.powi(self.first + at as i32) / (GAMMA + 1.0)
     }
@@ -75,7 +75,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// Forgets all; what was allocated is kept.
+    /// Empties it, and keeps its memory.
     pub fn clear(&mut self) {
         self.negative.clear();
         self.positive.clear();
@@ -99,14 +99,15 @@ impl Sketch {
         }
     }
 
-    /// The smallest number that at least this part of all numbers does not exceed (nearest rank); none if there are no numbers.
+    /// The smallest number that at least this fraction of all numbers does not exceed (nearest rank); none if there are no
+    /// numbers.
     pub fn quantile(&self, part: f64) -> Option<f64> {
         let last = self.count.checked_sub(1)?;
         let found = self.at(nearest_rank(part, self.count).min(last));
         Some(found.clamp(self.least, self.greatest))
     }
 
-    /// About the number at a place among all in their order.
+    /// The approximate number at an index in the sorted order.
     fn at(&self, mut rank: u64) -> f64 {
         for (at, count) in self.negative.counts.iter().enumerate().rev() {
             if rank < *count {
@@ -128,9 +129,9 @@ impl Sketch {
     }
 }
 
-/// The place of the percentile among so many numbers in their order, counted from zero.
+/// The index of the percentile in the sorted order of this many numbers, from zero.
 fn nearest_rank(part: f64, count: u64) -> u64 {
-    // A product that is whole but for its rounding is that number.
+    // A product that differs from a whole number only by rounding counts as that number.
     let rank = (part.clamp(0.0, 1.0) * count as f64 - 1e-9).ceil();
     (rank as u64).max(1) - 1
 }

@@ -145,20 +145,17 @@ fn clock_that_is_set_back_does_not_hold_a_window_open() {
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     for (entry, said) in [
-        ("{every: 0s, fields: {n: count}}", "windows of 0s"),
-        ("{every: 10s, fields: {}}", "nothing is made"),
+        ("{every: 0s, fields: {n: count}}", "a window of 0s"),
+        ("{every: 10s, fields: {}}", "has no fields"),
         ("{every: 10s, fields: {n: sum}}", "{sum: FIELD}"),
         ("{every: 10s, fields: {n: {p101: a}}}", "`p101`"),
         ("{every: 10s, fields: {n: {sum: a, min: a}}}", "`min` is a second"),
         ("{every: 10s, by: [\"{{ a }}\"], fields: {n: count}}", "needs a field"),
-        ("{every: 10s, max_groups: 0, fields: {n: count}}", "0 groups"),
+        ("{every: 10s, max_groups: 0, fields: {n: count}}", "`max_groups` cannot be 0"),
         ("{every: 10s, by: [a, n], fields: {n: count}}", "fields.n: the aggregate would have two fields `n`"),
         ("{every: 10s, by: {x: a, n: b}, fields: {n: count}}", "two fields `n`"),
         ("{every: 10s, by: [a, a], fields: {n: count}}", "by: the aggregate would have two fields `a`"),
-        (
-            "{every: 10s, by: [http.status], fields: {http: count}}",
-            "`http.status` and `http`, of which one lies inside",
-        ),
+        ("{every: 10s, by: [http.status], fields: {http: count}}", "`http.status` and `http`, one inside the other"),
         ("{every: 10s, fields: {n: count}, window_field: n.w}", "window_field: the aggregate would have `n` and `n.w`"),
     ] {
         let found = mistake(&format!("- aggregate: {entry}"));

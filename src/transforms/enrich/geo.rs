@@ -1,7 +1,7 @@
-//! Places of IP addresses, out of a MaxMind file.
+//! Looks up IP addresses in a MaxMind file.
 //!
-//! Guarantees: a file is used only if its structure is sound; what is wrong deeper in it costs the addresses it concerns. What
-//! was made of the records that were asked for last is kept, up to a bound, since many addresses share one.
+//! Guarantees: a file is used only if its structure is valid. An error deeper inside affects only the addresses that it
+//! concerns. The JSON of recent records is cached, up to a limit, since many addresses share a record.
 
 use super::super::dedupe::OfKey;
 use crate::codec::path::{Path, Segment};
@@ -16,7 +16,7 @@ use std::ops::Range;
 /// An open file.
 pub struct Database(Reader<Vec<u8>>);
 
-/// Fields and where they are in a record of MaxMind's own databases. What a record lacks is left out.
+/// Fields, and their paths in the records of MaxMind's own databases. Missing values are omitted.
 pub const USUAL: [(&str, &str); 13] = [
     ("continent_code", "continent.code"),
     ("country_iso_code", "country.iso_code"),
@@ -36,44 +36,44 @@ pub const USUAL: [(&str, &str); 13] = [
 impl Database {
     /// Opens a file's content.
     pub fn read(bytes: Vec<u8>) -> Result<Database, String> {
-        Reader::from_source(bytes).map(Database).map_err(|error| format!("it is no MaxMind file: {error}"))
+        Reader::from_source(bytes).map(Database).map_err(|error| format!("it is not a MaxMind file: {error}"))
     }
 }
 
-/// Records that are kept as JSON, and their bytes.
+/// The limits of the cache: records, and bytes.
 const KEPT_MAX: usize = 16 * 1024;
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
-/// Makes JSON of records.
+/// Converts records to JSON.
 pub struct Renderer {
-    /// Fields, and where they are in a record.
+    /// Fields, and their paths in a record.
     fields: Vec<(Path, Path)>,
-    /// What was made of the records at these places.
+    /// The JSON of the records at these offsets.
     kept: HashMap<u128, Range<usize>, BuildHasherDefault<OfKey>>,
     bytes: Vec<u8>,
     scratch: Vec<u8>,
-    /// Lookups that failed because the file is broken.
+    /// The number of lookups that failed because the file is damaged.
     failures: u64,
 }
 
 impl Renderer {
-    /// Of these fields.
+    /// With these fields.
     pub fn new(fields: Vec<(Path, Path)>) -> Renderer {
         Renderer { fields, kept: HashMap::default(), bytes: Vec::new(), scratch: Vec::new(), failures: 0 }
     }
 
-    /// Forgets what was made of another file.
+    /// Clears the cache after the file changed.
     pub fn clear(&mut self) {
         self.kept.clear();
         self.bytes.clear();
     }
 
-    /// Lookups that failed since the last call.
+    /// The number of lookups that failed since the last call.
     pub fn take_failures(&mut self) -> u64 {
         std::mem::take(&mut self.failures)
     }
 
-    /// An object with the fields that the file has of an address; none if it has none of them.
+    /// An object with the fields that the file has for an address; none if it has none of them.
     pub fn find(&mut self, database: &Database, address: IpAddr) -> Option<&[u8]> {
         let found = match database.0.lookup(address.to_canonical()) {
             Ok(found) => found,
@@ -82,7 +82,7 @@ impl Renderer {
                 return None;
             }
         };
-        // Spread over all bits, since the map takes keys for hashes; no two places meet.
+        // Spread over all bits, because the map uses keys as hashes; no two offsets collide.
         let place = u128::from((found.offset()? as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let range = match self.kept.get(&place) {
             Some(range) => range.clone(),

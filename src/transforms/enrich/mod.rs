@@ -1,7 +1,7 @@
-//! `enrich`: what a table or a MaxMind file knows of an event.
+//! `enrich`: adds fields from a table or a MaxMind file.
 //!
-//! Guarantees: the file is read before the first event, and the engine does not start without it; when it changes it is read
-//! again beside the events, and all fields of an event come from one version. No event waits for a file.
+//! Guarantees: the file is read before the first event, and the engine does not start without it. When the file changes, it is
+//! read again in the background, and all fields of an event come from one version. No event waits for a file.
 
 pub mod geo;
 pub mod table;
@@ -30,63 +30,65 @@ use table::{Table, push_part};
 use tailwater_shards::record::{Record, Value};
 use watched::{Current, Files, Kept, Watched};
 
-/// Where to look things up: in `file`, a table in CSV, by `key`; or in `geoip`, a MaxMind file, by the address in `field`.
+/// Looks up values in a CSV table (`file`) by `key`, or in a MaxMind file (`geoip`) by the IP address in `field`.
 ///
-/// The file is read before the first event, and again when it has changed and stayed so for a second. A new version that cannot be
-/// read is told in the log and tried again, at last once a minute; the old one is used until then. Rename a new version into place:
-/// then it is whole at once.
+/// The file is read before the first event. If it cannot be used, Tailwater does not start. When the file has changed and
+/// stayed the same for a second, it is read again. If the new version cannot be read, Tailwater logs a warning, continues to
+/// use the old version, and retries at least once a minute. To update the file, rename a new version into place, so that it is
+/// complete at once.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// A table: CSV with a header.
+    /// The path of a CSV table with a header.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// Columns of the table, and the field that each is compared with: texts, or numbers as they are spelled.
+    /// Columns of the table, and the field that each is compared with. Strings must be equal; numbers are compared as written.
     #[serde(default)]
     pub key: BTreeMap<String, Path>,
-    /// Fields, and the columns of the table that they get; without it, all columns but those of `key`, under their names. A cell
-    /// that is empty adds nothing.
+    /// Fields to add, and the columns that they come from. By default, all columns except those of `key`, under their own
+    /// names. An empty cell adds nothing.
     #[serde(default)]
     pub add: Option<Pairs<String>>,
-    /// What is put before the names of columns, without `add`: `host_`, or `host.` to put them into an object.
+    /// Without `add`: a prefix for the names of the added fields. `host_` is a plain prefix; `host.` puts the fields into an
+    /// object.
     #[serde(default)]
     pub prefix: String,
-    /// A MaxMind file, such as GeoLite2-City.mmdb.
+    /// The path of a MaxMind file, such as GeoLite2-City.mmdb.
     #[serde(default)]
     pub geoip: Option<PathBuf>,
-    /// The field with the IP address.
+    /// The field with the IP address. Required with `geoip`.
     #[serde(default)]
     pub field: Option<Path>,
-    /// The field that gets an object with what the MaxMind file knows.
+    /// The field for the object with the values from the MaxMind file. Required with `geoip`.
     #[serde(default)]
     pub to: Option<Path>,
-    /// Names in that object, and where their values are in the file's records; without it, the usual fields of MaxMind's own
-    /// databases: country, city, region, location, ASN.
+    /// Names in that object, and the paths of their values in the records of the file. By default, the usual fields of
+    /// MaxMind's own databases: country, city, region, location, ASN.
     #[serde(default)]
     pub fields: Option<Pairs<Path>>,
-    /// What becomes of events for which nothing is found.
+    /// What happens to events for which nothing is found. By default, `keep`.
     #[serde(default)]
     pub on_miss: OnMiss,
-    /// Fields that such events get, and their values.
+    /// Fields to add to events for which nothing is found, and their values.
     #[serde(default)]
     pub defaults: Option<Pairs<Json>>,
-    /// Bytes that the file may have: 16 MiB for a table, 256 MiB for a MaxMind file, unless it says otherwise.
+    /// The largest size of the file. By default, 16 MiB for a table and 256 MiB for a MaxMind file.
     #[serde(default)]
     pub max_bytes: Option<ByteSize>,
-    /// What all shards use together.
+    /// State that all shards share.
     #[serde(skip)]
     #[schemars(skip)]
     shared: Shared,
 }
 
-/// What becomes of events for which nothing is found.
+/// What happens to events for which nothing is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMiss {
-    /// They go on.
+    /// The event continues.
     #[default]
     Keep,
-    /// They are let go.
+    /// The event is dropped.
     Drop,
 }
 
@@ -101,7 +103,7 @@ enum Opened {
 }
 
 impl PartialEq for Shared {
-    /// It says nothing that the settings do not say.
+    /// It shows nothing beyond the settings.
     fn eq(&self, _: &Shared) -> bool {
         true
     }
@@ -138,7 +140,7 @@ impl Settings {
         })
     }
 
-    /// Where a column goes that `add` does not name.
+    /// The field for a column, without `add`.
     fn place_of(&self, column: &str) -> Option<Path> {
         match self.prefix.rsplit_once('.') {
             Some((object, rest)) => Some(Path::parse(object).ok()?.then(Segment::Field(format!("{rest}{column}")))),
@@ -148,14 +150,16 @@ impl Settings {
 
     fn check_table(&self) -> Result<(), (&'static str, &'static str)> {
         match self {
-            _ if self.key.is_empty() => Err(("key", "no column says which row belongs to an event")),
+            _ if self.key.is_empty() => {
+                Err(("key", "`key` is missing: which column says which row belongs to an event"))
+            }
             _ if self.field.is_some() => Err(("field", "`field` belongs to `geoip`; a table has `key`")),
             _ if self.to.is_some() => Err(("to", "`to` belongs to `geoip`; a table has `add` and `prefix`")),
             _ if self.fields.is_some() => Err(("fields", "`fields` belongs to `geoip`; a table has `add`")),
             _ if self.add.is_some() && !self.prefix.is_empty() => {
-                Err(("prefix", "`prefix` is for the columns that are added when `add` names none"))
+                Err(("prefix", "`prefix` applies only without `add`"))
             }
-            _ if self.place_of("column").is_none() => Err(("prefix", "what stands before the last dot is no path")),
+            _ if self.place_of("column").is_none() => Err(("prefix", "the part before the last dot is not a path")),
             _ => Ok(()),
         }
     }
@@ -174,21 +178,21 @@ impl Settings {
 
 impl Verb for Settings {
     const NAME: &'static str = "enrich";
-    const SUMMARY: &'static str = "adds what a table in CSV or a MaxMind file knows";
+    const SUMMARY: &'static str = "adds fields from a CSV table or a MaxMind file";
     const EXAMPLE: &'static str = "enrich:\n  file: /etc/tailwater/hosts.csv\n  key: {name: host}\n  \
         add: {owner.team: team, owner.room: room}\n";
     const SAMPLE: &'static str = "";
-    const FAILURE: &'static str = "the file cannot be read at this place";
+    const FAILURE: &'static str = "the record in the file cannot be read";
 
     fn check(&self) -> Result<(), Mistake> {
         let checked = match (&self.file, &self.geoip) {
-            (Some(_), Some(_)) => Err(("geoip", "`file` and `geoip` exclude each other: write two entries")),
-            (None, None) => Err(("", "neither `file` nor `geoip` says where to look things up")),
+            (Some(_), Some(_)) => Err(("geoip", "`file` and `geoip` cannot be combined: write two entries")),
+            (None, None) => Err(("", "`file` and `geoip` are both missing, so there is nothing to look up in")),
             (Some(_), None) => self.check_table(),
             (None, Some(_)) => self.check_geo(),
         };
         checked.map_err(|(key, what)| {
-            let help = "a table: `{file: hosts.csv, key: {name: host}}`; addresses: `{geoip: GeoLite2-City.mmdb, field: ip, \
+            let help = "for a table, write `{file: hosts.csv, key: {name: host}}`; for IP addresses, `{geoip: GeoLite2-City.mmdb, field: ip, \
                 to: geo}`";
             Mistake { key: key.to_owned(), what: what.to_owned(), help: help.to_owned() }
         })
@@ -237,7 +241,7 @@ impl Verb for Settings {
             return Some(format!("{missing} is missing"));
         }
         if let Some(field) = &self.field {
-            return Some(format!("the MaxMind file has no good record for {field}: {}", before.shown(field)));
+            return Some(format!("the MaxMind file has no usable record for {field}: {}", before.shown(field)));
         }
         let keys = self.key.iter().map(|(column, path)| format!("{column} {}", before.shown(path)));
         Some(format!("the table has no row with {}", keys.collect::<Vec<_>>().join(" and ")))
@@ -262,7 +266,7 @@ impl Verb for Settings {
     }
 }
 
-/// What becomes of an event for which nothing is found.
+/// Handles an event for which nothing is found.
 struct Miss {
     verdict: Verdict,
     defaults: Vec<(Place, Vec<u8>)>,
@@ -282,7 +286,7 @@ struct ByKey {
     facts: Facts,
     current: Current<Table>,
     keys: Vec<Place>,
-    /// Places, and the columns that they get, of the table's present version.
+    /// Fields, and their columns in the current version of the table.
     cells: Vec<(Place, usize)>,
     text: Vec<u8>,
     miss: Miss,
@@ -297,7 +301,7 @@ impl ByKey {
         match &settings.add {
             Some(add) => {
                 for (path, column) in &add.0 {
-                    // A table that lacks it has not been taken over.
+                    // A table without this column was not accepted.
                     cells.extend(table.column(column).ok().map(|column| (Place::new(path, opening), column)));
                 }
             }
@@ -335,7 +339,7 @@ impl Transform for ByKey {
     }
 }
 
-/// Appends what a value is compared by; false if it is neither text nor number nor bool.
+/// Appends the form in which a value is compared. False if it is not a string, number or boolean.
 fn push_key(value: Option<Value<'_>>, out: &mut Vec<u8>) -> bool {
     match value {
         None | Some(Value::Json(b"null")) => return false,
@@ -358,7 +362,7 @@ struct ByAddress {
     miss: Miss,
 }
 
-/// The address that a value spells.
+/// The IP address in a value.
 fn address(value: Option<Value<'_>>, text: &mut Vec<u8>) -> Option<IpAddr> {
     let bytes = match value? {
         Value::Text(bytes) => bytes,

@@ -1,7 +1,7 @@
-//! A table read from CSV: rows found by the texts of some of its columns.
+//! A CSV table whose rows are found by the values of key columns.
 //!
-//! Guarantees: what it takes is in proportion to the file; of rows with the same key the last one counts; a file in which a row
-//! has too few or too many cells is no table. Reads RFC 4180 with a header; knows no types: cells are texts.
+//! Guarantees: its memory is proportional to the file. Of rows with the same key, the last one counts. A file in which a row
+//! has too few or too many cells is rejected. Reads RFC 4180 with a header. Cells are strings; there are no types.
 
 use csv::{ByteRecord, ReaderBuilder};
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::dedupe::OfKey;
 
-/// Columns that a table may have.
+/// The largest number of columns.
 const COLUMNS_MAX: usize = 1024;
 
 /// A table.
@@ -19,13 +19,13 @@ const COLUMNS_MAX: usize = 1024;
 pub struct Table {
     columns: Vec<String>,
     rows: HashMap<u128, u32, BuildHasherDefault<OfKey>>,
-    /// The cells as JSON strings, row by row; nothing for one that is empty.
+    /// The cells as JSON strings, row by row; an empty cell takes nothing.
     cells: Vec<u8>,
     /// Where each cell ends.
     ends: Vec<u32>,
 }
 
-/// Appends a part of a key, its length before it.
+/// Appends a part of a key, after its length.
 pub fn push_part(key: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>)) {
     let start = key.len();
     key.extend_from_slice(&[0; 8]);
@@ -42,7 +42,7 @@ impl Table {
         let header = reader.headers().map_err(|error| format!("no header: {error}"))?;
         let columns: Vec<String> = header.iter().map(str::to_owned).collect();
         if columns.len() > COLUMNS_MAX {
-            return Err(format!("it has {} columns; {COLUMNS_MAX} are allowed", columns.len()));
+            return Err(format!("it has {} columns, but at most {COLUMNS_MAX} are allowed", columns.len()));
         }
         let mut table = Table { columns, rows: HashMap::default(), cells: Vec::new(), ends: Vec::new() };
         let keys = keys.iter().map(|key| table.column(key)).collect::<Result<Vec<usize>, String>>()?;
@@ -84,12 +84,12 @@ impl Table {
         &self.columns
     }
 
-    /// The row that is found by a key made with [`push_part`].
+    /// The row for a key made with [`push_part`].
     pub fn find(&self, key: &[u8]) -> Option<u32> {
         self.rows.get(&xxh3_128(key)).copied()
     }
 
-    /// A cell as a JSON string; nothing if it is empty.
+    /// A cell as a JSON string; none if it is empty.
     pub fn cell(&self, row: u32, column: usize) -> &[u8] {
         let at = row as usize * self.columns.len() + column;
         let start = if at == 0 { 0 } else { self.ends[at - 1] };

@@ -94,12 +94,12 @@ fn instances_of_one_entry_share_its_table() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     for (entry, said) in [
-        ("{}", "neither"),
-        ("{file: a, geoip: b}", "exclude each other"),
-        ("{file: a}", "no column"),
+        ("{}", "both missing"),
+        ("{file: a, geoip: b}", "cannot be combined"),
+        ("{file: a}", "`key` is missing"),
         ("{file: a, key: {k: f}, to: x}", "belongs to `geoip`"),
-        ("{file: a, key: {k: f}, add: {x: y}, prefix: z}", "`add` names none"),
-        ("{file: a, key: {k: f}, prefix: \"a..b\"}", "no path"),
+        ("{file: a, key: {k: f}, add: {x: y}, prefix: z}", "only without `add`"),
+        ("{file: a, key: {k: f}, prefix: \"a..b\"}", "not a path"),
         ("{geoip: a, to: geo}", "`field` is missing"),
         ("{geoip: a, field: ip}", "`to` is missing"),
         ("{geoip: a, field: ip, to: geo, key: {k: f}}", "belongs to `file`"),

@@ -1,9 +1,9 @@
-//! Files that verbs look things up in, read again when they change.
+//! Lookup files of transforms, read again when they change.
 //!
-//! Guarantees: who looks something up never waits for a file; a new version takes the place of the old one as a whole, and one
-//! that cannot be read leaves the old one where it is, with a warning, once, and is tried again, at last once a minute. A version is
-//! read when the file has not changed for a look, so that one that is still being written is left in peace; a version that is
-//! renamed into place is whole at once.
+//! Guarantees: a lookup never waits for a file. A new version replaces the old one as a whole. If it cannot be read, the old
+//! version stays in use, one warning is logged, and reading is retried at least once a minute. A version is read only after the
+//! file was the same at two checks, so that a file is not read while it is being written. A version that is renamed into place
+//! is complete at once.
 
 use futures_lite::future::or;
 use std::io;
@@ -16,17 +16,17 @@ use tailwater_shards::plugin::LocalFuture;
 use tailwater_shards::shard::Service;
 use tailwater_shards::stop::{Phase, Stop};
 
-/// How often files are looked at.
+/// How often files are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Most looks between two attempts at a version that cannot be read.
+/// The largest number of checks between two attempts to read a version that cannot be read.
 const RETRY_LOOKS_MAX: u32 = 60;
 
-/// What reads files.
+/// Reads files.
 pub trait Files {
-    /// What a path leads to.
+    /// The metadata of the file at a path.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
-    /// All of a file of at most so many bytes.
+    /// The content of a file of at most this many bytes.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
 }
 
@@ -38,11 +38,16 @@ impl<D: Disk> Files for D {
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         let file = self.open(path, Open::Read)?;
         let length = file.stat()?.length;
-        let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes"));
+        let too_large = || {
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("it has more than {bytes_max} bytes, the limit in `max_bytes`"),
+            )
+        };
         if length > bytes_max {
             return Err(too_large());
         }
-        // One more than it has: the end shows without another buffer.
+        // One byte more than the file has, so that its end is found without another buffer.
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| too_large())? + 1];
         let mut filled = 0;
         loop {
@@ -51,7 +56,7 @@ impl<D: Disk> Files for D {
                 more => filled += more,
             }
             if filled == bytes.len() {
-                return Err(io::Error::other("it grows while it is read"));
+                return Err(io::Error::other("it grew while it was read"));
             }
         }
         bytes.truncate(filled);
@@ -59,40 +64,40 @@ impl<D: Disk> Files for D {
     }
 }
 
-/// A file that is kept up to date, whatever is made of it.
+/// A file that is kept up to date, whatever its parsed type.
 pub trait Kept: Send + Sync {
     /// Reads the file for the first time.
     fn load(&self, files: &dyn Files) -> Result<(), String>;
-    /// Looks at the file, and reads it if it has changed.
+    /// Checks the file, and reads it if it has changed.
     fn look(&self, files: &dyn Files);
 }
 
-/// What a file's content becomes, or why it cannot.
+/// Parses the content of a file, or says why it cannot.
 type Make<T> = Box<dyn Fn(Vec<u8>) -> Result<T, String> + Send + Sync>;
 
-/// A file and what was made of it.
+/// A file and its parsed value.
 pub struct Watched<T> {
     path: PathBuf,
     bytes_max: u64,
     make: Make<T>,
-    /// Versions made so far.
+    /// The number of versions so far.
     version: AtomicU64,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
     value: Option<Arc<T>>,
-    /// What the file was when the present version was read.
+    /// The metadata of the file when the current version was read.
     read: Option<Stat>,
-    /// A later one that could not be read. What kept it from that need not show in what the file is.
+    /// A later version that could not be read. The cause is not necessarily visible in the metadata.
     failed: Option<Failed>,
-    /// What it was at the last look.
+    /// The metadata at the last check.
     looked: Option<Stat>,
-    /// It cannot be looked at, and that was said.
+    /// It cannot be checked, and this was logged.
     away: bool,
 }
 
-/// A version that could not be read, and how long until it is tried again.
+/// A version that could not be read, and when it is retried.
 struct Failed {
     stat: Stat,
     looks: u32,
@@ -100,7 +105,7 @@ struct Failed {
 }
 
 impl<T> Watched<T> {
-    /// A file of at most so many bytes, which is not read yet.
+    /// A file of at most this many bytes, not read yet.
     pub fn new(
         path: PathBuf,
         bytes_max: u64,
@@ -113,7 +118,7 @@ impl<T> Watched<T> {
     fn read(&self, files: &dyn Files) -> Result<(), String> {
         let made = files.read(&self.path, self.bytes_max).map_err(|error| error.to_string()).and_then(&self.make);
         let value = made.map_err(|error| format!("{}: {error}", self.path.display()))?;
-        // The old version goes where nobody waits.
+        // The old version is freed here, where nobody waits.
         let old = self.state.lock().unwrap_or_else(PoisonError::into_inner).value.replace(Arc::new(value));
         self.version.fetch_add(1, Ordering::Release);
         drop(old);
@@ -124,7 +129,7 @@ impl<T> Watched<T> {
         work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the file has become another one than was read, and has stayed so for a look.
+    /// Whether the file differs from the version in use, and was the same at two checks.
     fn is_due(&self, stat: Stat) -> bool {
         self.with_state(|state| {
             let settled = state.looked.replace(stat) == Some(stat);
@@ -138,7 +143,7 @@ impl<T> Watched<T> {
         })
     }
 
-    /// Says when a version that could not be read is tried again; whether it is the first time that it could not.
+    /// Sets when a version that could not be read is retried. True for its first failure.
     fn put_off(&self, stat: Stat) -> bool {
         self.with_state(|state| {
             let before = state.failed.as_ref().filter(|failed| failed.stat == stat).map(|failed| failed.looks);
@@ -162,7 +167,7 @@ impl<T: Send + Sync> Kept for Watched<T> {
             Ok(stat) => stat,
             Err(error) => {
                 if !self.with_state(|state| std::mem::replace(&mut state.away, true)) {
-                    tracing::warn!(file = %self.path.display(), %error, "a table is gone: its last version is used on");
+                    tracing::warn!(file = %self.path.display(), %error, "a lookup file is gone: its last version stays in use");
                 }
                 return;
             }
@@ -174,11 +179,11 @@ impl<T: Send + Sync> Kept for Watched<T> {
         match self.read(files) {
             Ok(()) => {
                 self.with_state(|state| (state.read, state.failed) = (Some(stat), None));
-                tracing::info!(file = %self.path.display(), "a table has changed and was read again");
+                tracing::info!(file = %self.path.display(), "a lookup file has changed and was read again");
             }
             Err(error) => {
                 if self.put_off(stat) {
-                    tracing::warn!(%error, "a table has changed but cannot be read yet: its last version is used on");
+                    tracing::warn!(%error, "a lookup file has changed but cannot be read: its last version stays in use, and reading is retried");
                 }
             }
         }
@@ -198,7 +203,7 @@ impl<T> Current<T> {
         Current { watched, version: 0, value: None }
     }
 
-    /// The latest version, if there is one, and whether it is a new one since the last call. Takes a lock only then.
+    /// The latest version, if there is one, and whether it is new since the last call. Locks only if it is new.
     #[inline]
     pub fn get(&mut self) -> (Option<&Arc<T>>, bool) {
         let version = self.watched.version.load(Ordering::Acquire);
@@ -211,7 +216,7 @@ impl<T> Current<T> {
     }
 }
 
-/// Looks at files for as long as the engine runs.
+/// Checks files as long as the engine runs.
 pub struct Keeper {
     /// The files.
     pub kept: Vec<Arc<dyn Kept>>,

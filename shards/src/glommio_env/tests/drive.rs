@@ -82,7 +82,7 @@ fn busy_shard_still_answers() {
     assert!(median < Duration::from_secs(5), "I/O starves beside a busy task: {median:?}");
 }
 
-/// What a shard of the engine does all day, in small: timers, jobs off the executor, signals across shards.
+/// The typical work of a shard, in small: timers, jobs off the executor, signals across shards.
 fn ping_pong(rounds: usize) {
     let signals = Arc::new([Signal::new(), Signal::new()]);
     run(2, move |env| {
@@ -92,7 +92,7 @@ fn ping_pong(rounds: usize) {
             let (yielding, ended) = (env.clone(), Rc::new(Cell::new(false)));
             let end = Rc::clone(&ended);
             env.spawn("yielding", async move {
-                // Leaves runnable tasks behind whenever the executor looks away.
+                // Leaves ready tasks whenever the executor does not check its queue.
                 while !end.get() {
                     for _ in 0..20 {
                         futures_lite::future::yield_now().await;
@@ -197,7 +197,7 @@ fn touch_puts_an_idle_shard_on_the_short_tick() {
 #[test]
 fn two_idle_shards_cost_next_to_nothing() {
     const NAME: &str = "two_idle_shards_cost_next_to_nothing";
-    // A process of its own, where no other test has shards.
+    // Runs in a separate process, in which no other test has shards.
     if !is_child(NAME) {
         let output = child(&[], "drive", NAME).output().expect("the test starts itself");
         let text = String::from_utf8_lossy(&output.stderr);
@@ -237,7 +237,7 @@ fn panic_in_blocking_resumes_in_the_caller() {
     let message = run_one(|env| async move {
         let failing = AssertUnwindSafe(env.blocking(|| -> u32 { panic!("off the executor") }));
         let panic = failing.catch_unwind().await.expect_err("the caller sees the panic");
-        // The threads for such work still serve, each of them.
+        // Every thread for such work still responds.
         for number in 0..32 {
             assert_eq!(env.blocking(move || number).await, number);
         }
@@ -251,7 +251,7 @@ fn stuck_blocking_work_does_not_hold_up_the_rest() {
     run_one(|env| async move {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let stuck = env.blocking(move || held.recv().is_ok());
-        // As a terminal that is stopped: the work ends only after the other has been done.
+        // Like a stopped terminal: the work ends only after the other work is done.
         assert_eq!(env.blocking(|| 5).await, 5);
         release.send(()).expect("the stuck work waits");
         assert!(stuck.await);

@@ -35,7 +35,7 @@ fn reads_agree_whether_they_may_wait_or_not() {
     });
 }
 
-/// The kernel's own files have no reads that refuse to wait, as those of network file systems have none.
+/// The kernel's own files have no non-blocking reads, like those of network file systems.
 #[test]
 fn read_that_cannot_be_kept_from_waiting_is_refused() {
     let file = RealDisk::new().open(Path::new("/proc/self/limits"), Open::Read).expect("proc is mounted");
@@ -47,13 +47,13 @@ fn read_that_cannot_be_kept_from_waiting_is_refused() {
     assert_eq!(file.read_at(&mut buffer, 0).expect("readable"), 64);
 }
 
-/// A file system in a file, mounted until this goes.
+/// A file system in a file, mounted until this is dropped.
 struct Mounted {
     directory: tempfile::TempDir,
 }
 
 impl Mounted {
-    /// An ext2, which has no call that reserves space; none where nothing may be mounted.
+    /// An ext2, which has no call that reserves space. None if mounting is not possible.
     fn ext2(megabytes: u64) -> Option<Mounted> {
         let directory = tempfile::tempdir().expect("a directory");
         let (image, at) = (directory.path().join("image"), directory.path().join("at"));
@@ -145,7 +145,7 @@ fn nothing_but_zeros_lies_before_the_next_data() {
         assert!(found <= 600_000);
         let within = file.next_data(600_000).expect("answered");
         assert_eq!(within, Some(600_000));
-        // A file system that knows no holes says that all is data.
+        // A file system without support for holes reports everything as data.
         let behind = file.next_data(700_000).expect("answered");
         assert!(behind.is_none_or(|data| data >= 700_000));
     });
@@ -257,7 +257,7 @@ fn sync_makes_durable_or_says_why_not() {
         file.write_at(&[1; 100_000], 0).expect("written");
         env.sync(&file).await.expect("a regular file can be synced");
         File::sync(&*file).expect("a regular file can be synced");
-        // A pipe has nothing that could be made durable; the kernel says so.
+        // A pipe has nothing to make durable, and the kernel returns an error.
         let (reader, _writer) = std::io::pipe().expect("a pipe");
         let pipe = Arc::new(RealFile::new(std::fs::File::from(OwnedFd::from(reader)), false));
         let error = env.sync(&pipe).await.expect_err("a pipe cannot be synced");

@@ -15,7 +15,7 @@ fn event(directory: WatchId, kind: WatchKind, name: &str) -> WatchEvent {
     WatchEvent { directory, kind, name: name.into() }
 }
 
-/// Takes events until `count` have come.
+/// Receives events until there are `count`.
 async fn collect(watch: &impl Watch, count: usize) -> Vec<WatchEvent> {
     let mut events = Vec::new();
     while events.len() < count {
@@ -133,7 +133,7 @@ fn pipe_is_read_whole_while_the_shard_runs_on() {
                 super::receive(&wait);
                 writer.write_all(&numbers()).expect("the shard reads");
             });
-            // A pending read must not hold the shard up: the writer starts only after a turn beside it.
+            // A pending read must not block the shard: the writer starts only after a turn.
             let turning = env.clone();
             env.spawn("turning", async move {
                 turning.turn().await;
@@ -290,7 +290,7 @@ fn what_answers_a_message_is_acknowledged_at_once() {
 #[test]
 fn descriptors_do_not_pass_to_programs_that_are_started() {
     const NAME: &str = "descriptors_do_not_pass_to_programs_that_are_started";
-    // A process of its own: elsewhere other tests accept at the same time.
+    // Runs in a separate process, because other tests accept connections at the same time.
     if !is_child(NAME) {
         let output = child(&[], "io", NAME).stdin(Stdio::null()).output().expect("the test starts itself");
         return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! Jobs that hang keep their own threads and nothing else. Each is held by a channel until the test lets it go.
+//! Jobs that hang block only their own threads. Each is held by a channel until the test releases it.
 
 use super::{receive, run_one, say};
 use crate::env::{Env, Pool};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Waker};
 
-/// Holds what it has given out until it is dropped.
+/// Holds all returned jobs until it is dropped.
 struct Hold {
     end: mpsc::Sender<()>,
     held: Arc<Mutex<mpsc::Receiver<()>>>,
@@ -34,7 +34,7 @@ impl Hold {
 }
 
 fn wait_for(held: &Mutex<mpsc::Receiver<()>>) {
-    // Those that come later find the channel closed as well.
+    // Later jobs find the channel closed as well.
     let _ = held.lock().unwrap().recv();
 }
 
@@ -58,7 +58,7 @@ fn hung_jobs_of_plugins_leave_the_log_its_threads() {
     });
 }
 
-/// Dropping it hangs, as closing a file does whose server is gone.
+/// Dropping it hangs, like closing a file whose server is gone.
 struct Stuck {
     held: Arc<Mutex<mpsc::Receiver<()>>>,
     dropped: Arc<AtomicUsize>,
@@ -95,7 +95,7 @@ fn hung_closes_share_a_thread() {
     });
 }
 
-/// Every pool is full of jobs that hang: the shard ends, and what ends after it wakes nobody.
+/// Every pool is full of hanging jobs: the shard ends, and jobs that end afterwards wake nothing.
 #[test]
 fn end_of_a_shard_waits_for_no_job() {
     let hold = Arc::new(Hold::new());

@@ -1,5 +1,5 @@
-//! Tests on real executors and the real kernel. Each waits for a condition with a deadline; a shard that hangs ends the run
-//! with a message, since the executor's thread cannot be stopped from outside.
+//! Tests on real executors and the real kernel. Each waits for a condition with a deadline. A shard that hangs ends the run
+//! with a message, because the executor's thread cannot be stopped from outside.
 
 mod drive;
 mod files;
@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Far above what anything here takes, also on a machine with other work.
+/// Far above the duration of anything here, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Names the case that a child process runs.
 const CHILD: &str = "TAILWATER_TEST_CHILD";
@@ -60,7 +60,7 @@ fn receive<T>(receiver: &mpsc::Receiver<T>) -> T {
     })
 }
 
-/// To standard error past the test runner, which keeps the output of a process that aborts to itself.
+/// Writes to standard error, bypassing the test runner, which withholds the output of a process that aborts.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "glommio_env: {text}");
 }
@@ -80,7 +80,7 @@ fn is_child(name: &str) -> bool {
     std::env::var(CHILD).is_ok_and(|case| case == name)
 }
 
-/// A command that runs the test `name` of module `module` in a process of its own, below `wrapper`.
+/// A command that runs the test `name` of module `module` in a separate process, started through `wrapper`.
 fn child(wrapper: &[&str], module: &str, name: &str) -> Command {
     let program = std::env::current_exe().expect("the test knows its program");
     let mut words = wrapper.iter().map(std::ffi::OsString::from).chain([program.into_os_string()]);

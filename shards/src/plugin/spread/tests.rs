@@ -1,4 +1,4 @@
-//! The tracker by itself: what it calls settled, whatever the order in which ranges become durable, and what it makes logs forget.
+//! The tracker alone: what it reports as settled, in whatever order ranges become durable, and what it makes WALs forget.
 
 use super::*;
 use crate::batch::Batch;
@@ -10,7 +10,7 @@ fn source(key: u128) -> Arc<Source> {
     Arc::new(Source { key: SourceKey(key), input, name, descriptor: Vec::new(), repeatable: true })
 }
 
-/// A tracker, with one log for each lane that records what it is sent.
+/// A tracker, with one WAL per lane that records what it receives.
 struct Fixture {
     spread: Spread,
     logs: Vec<SourceTable>,
@@ -31,7 +31,7 @@ impl Fixture {
         self.logs[lane].insert(&batch.source, &batch.range, gone, 1);
     }
 
-    /// Sends a range to the next log in turn; what was settled.
+    /// Sends a range to the next WAL in turn. Returns what was settled.
     fn sends(&mut self, key: u128, from: u64, to: u64) -> (u64, u64) {
         self.sends_last(key, from, to, false)
     }
@@ -51,7 +51,7 @@ impl Fixture {
         self.spread.is_durable(&Sent { ticket: 0, source: SourceKey(key), range });
     }
 
-    /// Tells logs that have room; how many were told.
+    /// Notifies WALs that have space. Returns how many were notified.
     fn tell(&mut self, waiting: bool, room: usize) -> usize {
         let (mut told, mut batches) = (0, Vec::new());
         self.spread.tell(waiting, LANES, |lane, notice| {
@@ -110,7 +110,7 @@ fn settled_covers_what_a_start_found_and_what_fills_its_holes() {
     one.durable(1, 100, 150);
     assert_eq!(one.sends(1, 310, 320), (0, 300));
     assert_eq!(one.sends(2, 50, 60), (0, 50));
-    // A source that another instance has read in between: what is settled goes on behind that.
+    // Another instance has read the source in between: the settled range continues after that.
     one.durable(2, 50, 60);
     assert_eq!(one.sends(2, 90, 95), (0, 60));
     one.durable(2, 90, 95);
@@ -128,7 +128,8 @@ fn dropped_ranges_settle_when_they_travel_on_as_one() {
     assert_eq!(one.sends(1, 40, 50), (0, 40));
 }
 
-/// Each lane is durable up to another batch: no log ever keeps more than lay apart when it got its last one.
+/// Each lane is durable up to a different batch: no WAL ever keeps more ranges than were separate when it received its last
+/// batch.
 #[test]
 fn no_log_keeps_a_range_for_each_batch() {
     let mut one = Fixture::new(1_000, Vec::new());

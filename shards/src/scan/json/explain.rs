@@ -1,7 +1,7 @@
-//! Why an event is not one JSON object, for people.
+//! Explains to people why an event is not one JSON object.
 //!
-//! Guarantees: finds a fault in exactly those events that the parser calls bad, and says where the first one is. Cold and
-//! plain: byte by byte, so that it doubts the parser as a second opinion; run for bad events only.
+//! Guarantees: finds an error in exactly those events that the parser rejects, and reports the location of the first one. Not
+//! optimized: it works byte by byte, so that it serves as a second opinion on the parser. Runs only for rejected events.
 
 use super::{FIELDS_MAX, NESTING_MAX};
 use std::fmt;
@@ -9,39 +9,39 @@ use std::fmt;
 /// What is wrong with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// There is nothing, or nothing but white space.
+    /// It is empty or contains only white space.
     Empty,
-    /// It begins with something else than an object.
+    /// It does not begin with an object.
     NoObject,
-    /// It begins with nothing that a value begins with, where any value is good.
+    /// It does not begin with a value, where any value is allowed.
     NoValue,
-    /// It ends inside of an object or an array.
+    /// It ends inside an object or an array.
     Unfinished,
     /// A string has no closing quote.
     OpenString,
-    /// A control byte stands in a string as it is.
+    /// A string contains a control byte that is not escaped.
     ControlByte,
-    /// A backslash is not followed by an escape.
+    /// A backslash is not followed by a valid escape.
     Escape,
     /// Bytes that are not UTF-8.
     Utf8,
     /// A key is not a string.
     Key,
-    /// There is no colon behind a key.
+    /// There is no colon after a key.
     Colon,
-    /// There is no value where one has to be.
+    /// A required value is missing.
     Value,
     /// A number does not follow the grammar of numbers.
     Number,
-    /// There is neither a comma nor the closing bracket behind a value.
+    /// There is neither a comma nor a closing bracket after a value.
     Comma,
-    /// Objects and arrays lie too deep in each other.
+    /// Objects and arrays are nested too deep.
     Depth,
     /// There are too many fields.
     Fields,
     /// Something follows the object.
     Trailing,
-    /// Something follows the value, where any value is good.
+    /// Something follows the value, where any value is allowed.
     TrailingValue,
     /// There is a newline inside.
     Newline,
@@ -50,24 +50,24 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Reason::Empty => "there is nothing in it",
+            Reason::Empty => "it is empty",
             Reason::NoObject => "it is not an object",
-            Reason::NoValue => "it is no value of JSON",
+            Reason::NoValue => "it is not a JSON value",
             Reason::Unfinished => "it ends before its last bracket is closed",
             Reason::OpenString => "a string is not closed",
-            Reason::ControlByte => "a control byte stands in a string without being escaped",
+            Reason::ControlByte => "a string contains a control byte that is not escaped",
             Reason::Escape => "a backslash is not followed by a valid escape",
             Reason::Utf8 => "it is not UTF-8",
             Reason::Key => "a key in quotes is missing",
-            Reason::Colon => "a colon is missing behind a key",
+            Reason::Colon => "a colon is missing after a key",
             Reason::Value => "a value is missing",
-            Reason::Number => "a number is not written as JSON wants it",
-            Reason::Comma => "a comma or a closing bracket is missing behind a value",
+            Reason::Number => "a number does not follow the JSON grammar",
+            Reason::Comma => "a comma or a closing bracket is missing after a value",
             Reason::Depth => "objects and arrays are nested too deep",
             Reason::Fields => "it has too many fields",
             Reason::Trailing => "something follows the object",
             Reason::TrailingValue => "something follows the value",
-            Reason::Newline => "it goes on behind a newline",
+            Reason::Newline => "it contains a newline",
         })
     }
 }
@@ -77,7 +77,7 @@ impl fmt::Display for Reason {
 pub struct Fault {
     /// What is wrong.
     pub reason: Reason,
-    /// At which byte of the event, counted from zero; its length where something is missing at the end.
+    /// The byte of the event where it is, counted from zero. The event's length if something is missing at the end.
     pub at: usize,
 }
 
@@ -87,12 +87,13 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is wrong with an event; none if it is one object.
+/// What is wrong with an event. None if it is one JSON object.
 pub fn explain(line: &[u8]) -> Option<Fault> {
     explained(line, Reader::event)
 }
 
-/// What is wrong with a text that may be any value; none if it is one. What is no object may be nested as deep as in an object.
+/// What is wrong with a text that may be any value. None if it is one. Other values may be nested as deep as values in an
+/// object.
 pub fn explain_value(text: &[u8]) -> Option<Fault> {
     explained(text, Reader::any)
 }
@@ -104,7 +105,7 @@ fn explained<'a>(line: &'a [u8], read: impl FnOnce(&mut Reader<'a>) -> Found) ->
     let mut reader = Reader { line, at: 0, fields: 0 };
     let found = read(&mut reader).err();
     match std::str::from_utf8(line) {
-        // Whatever comes first is the cause of what comes behind it.
+        // The first error is the cause of later ones.
         Err(error) if found.is_none_or(|fault| error.valid_up_to() <= fault.at) => {
             Some(Fault { reason: Reason::Utf8, at: error.valid_up_to() })
         }
@@ -115,7 +116,7 @@ fn explained<'a>(line: &'a [u8], read: impl FnOnce(&mut Reader<'a>) -> Found) ->
 struct Reader<'a> {
     line: &'a [u8],
     at: usize,
-    /// Of the outermost object.
+    /// Fields of the outermost object.
     fields: usize,
 }
 
@@ -126,7 +127,7 @@ impl Reader<'_> {
         Err(Fault { reason, at: self.at })
     }
 
-    /// The next byte that is not white space, which stays the next one.
+    /// The next byte that is not white space, without consuming it.
     fn peek(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\r') = self.line.get(self.at) {
             self.at += 1;
@@ -162,7 +163,7 @@ impl Reader<'_> {
         }
     }
 
-    /// An object or an array on level `depth`, whose bracket is next. As deep in calls as it is nested, which is bounded.
+    /// An object or an array at level `depth`, whose bracket is next. Recursion is as deep as the nesting, which is limited.
     fn container(&mut self, depth: u32) -> Found {
         if depth > NESTING_MAX {
             return self.fault(Reason::Depth);

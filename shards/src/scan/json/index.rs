@@ -1,43 +1,43 @@
-//! The first look at the bytes: where the operators outside of strings are, and what is wrong already.
+//! The first pass over the bytes: finds the operators outside of strings, and errors that are visible already.
 //!
-//! Guarantees: with every newline a new line begins, whatever was open before it; what is found in one line never depends on
-//! another. In a line without a fault, whatever stands between two operators is white space with at most one token in it, and
-//! a token that begins with a quote is a whole string: so the second look needs only the first byte of each.
+//! Guarantees: every newline begins a new line, whatever was open before it. Findings in one line never depend on another line.
+//! In a line without an error, there is only white space between two operators with at most one token in it, and a token that
+//! begins with a quote is a complete string. The second pass therefore needs only the first byte of each token.
 //!
-//! Deliberately leaves to the second look which operator may follow which, what tokens without quotes are, and UTF-8.
+//! Leaves to the second pass which operator may follow which, what tokens without quotes are, and UTF-8.
 
 use super::kernel::{BLOCK, Kernel, Masks};
 
 /// Bits at even places.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
-/// What is found in a stretch of bytes. All numbers are places in the chunk, in order.
+/// The findings in a stretch of bytes. All numbers are positions in the chunk, in order.
 #[derive(Default)]
 pub(super) struct Index {
     /// Operators outside of strings and all newlines: `count` of them, then the end of the stretch.
     operators: Vec<u32>,
     count: usize,
-    /// Bytes at which no line can be good.
+    /// Positions with an error: no line that contains one is valid.
     faults: Vec<u32>,
     /// Blocks with bytes above 0x7f, by their first byte.
     high_blocks: Vec<u32>,
 }
 
-/// Numbers that a stretch may leave in memory for the next ones; a longer line gives its room back.
+/// Capacity that a stretch may leave in memory for the next ones. The capacity for a longer line is released.
 const KEPT_MAX: usize = 128 * 1024;
 
-/// What one block hands to the next.
+/// State that one block passes to the next.
 #[derive(Clone, Copy, Default)]
 struct Carry {
-    /// All ones inside of a string.
+    /// All ones inside a string.
     in_string: u64,
-    /// The first byte stands behind a backslash.
+    /// The first byte follows a backslash.
     escaped: bool,
     /// The last byte closed a string.
     closed: u64,
     /// The last byte is part of a token.
     token: u64,
-    /// The last byte is white space behind a token.
+    /// The last byte is white space after a token.
     gap: bool,
 }
 
@@ -54,14 +54,14 @@ impl Index {
         &self.high_blocks
     }
 
-    /// Looks at `from..to`. No string is open at `from`.
+    /// Scans `from..to`. No string is open at `from`.
     ///
     /// # Safety
-    /// `from <= to`, `bytes` has at least 64 bytes behind `to`, and is shorter than 4 GiB; the processor has the tier.
+    /// `from <= to`, `bytes` has at least 64 bytes after `to`, and is shorter than 4 GiB; the processor supports the tier.
     #[inline(always)]
     pub unsafe fn build<K: Kernel>(&mut self, bytes: &[u8], from: usize, to: usize) {
         let blocks = (to - from).div_ceil(BLOCK);
-        // A block has at most 64 operators, and as many are written at once, used or not; the end comes behind them.
+        // A block has at most 64 operators, and 64 are always written, used or not. The end follows them.
         let room = (blocks + 1) * BLOCK + 1;
         if self.operators.len() > KEPT_MAX && room <= KEPT_MAX {
             *self = Index::default();
@@ -73,7 +73,7 @@ impl Index {
         self.high_blocks.clear();
         let (mut carry, mut count, mut at) = (Carry::default(), 0, from);
         while at < to {
-            // SAFETY: `at` is less than `to`, behind which there are 64 bytes.
+            // SAFETY: `at` is less than `to`, after which there are 64 bytes.
             let mut masks = unsafe { K::classify(bytes.as_ptr().add(at)) };
             if to - at < BLOCK {
                 masks = masks.first(to - at);
@@ -105,7 +105,7 @@ impl Index {
 }
 
 impl Masks {
-    /// The first `length` bytes, less than 64; white space behind them.
+    /// The first `length` bytes, less than 64, followed by white space.
     #[inline(always)]
     fn first(self, length: usize) -> Masks {
         let kept = (1 << length) - 1;
@@ -121,10 +121,10 @@ impl Masks {
     }
 }
 
-/// The operators and newlines of one block, and its faults.
+/// The operators and newlines of one block, and its errors.
 ///
 /// # Safety
-/// The processor has the tier.
+/// The processor supports the tier.
 #[inline(always)]
 unsafe fn block<K: Kernel>(masks: &Masks, carry: &mut Carry, bytes: &[u8], at: usize) -> (u64, u64) {
     let mut faults = 0;
@@ -146,7 +146,7 @@ unsafe fn block<K: Kernel>(masks: &Masks, carry: &mut Carry, bytes: &[u8], at: u
     let tokens = !(operators | white);
     let opening = quotes & inside;
     let closing = quotes & !inside;
-    // A string stands alone: nothing of a token touches its quotes from outside.
+    // A string is separate: no token touches its quotes from outside.
     faults |= (closing << 1 | carry.closed) & tokens;
     faults |= opening & (tokens << 1 | carry.token);
     faults |= masks.controls & inside;
@@ -163,19 +163,20 @@ unsafe fn block<K: Kernel>(masks: &Masks, carry: &mut Carry, bytes: &[u8], at: u
     (operators, faults)
 }
 
-/// The bytes behind a backslash that is not behind one itself.
+/// The bytes after a backslash that is not itself escaped.
 #[inline(always)]
 fn find_escaped(backslashes: u64, carry: &mut bool) -> u64 {
     let backslashes = backslashes & !u64::from(*carry);
     let follows = backslashes << 1 | u64::from(*carry);
-    // Runs that begin at odd places are told from the others by a carry through them.
+    // A carry through the runs distinguishes those that begin at odd positions.
     let odd_begins = backslashes & !EVEN & !follows;
     let (even_runs, overflow) = odd_begins.overflowing_add(backslashes);
     *carry = overflow;
     (EVEN ^ (even_runs << 1)) & follows
 }
 
-/// The escaped bytes that make no escape. Those outside of strings may be marked or not: a backslash there is a fault anyway.
+/// The escaped bytes that do not form a valid escape. Those outside of strings may be marked or not: a backslash there is an
+/// error anyway.
 #[inline(always)]
 fn wrong_escapes(escaped: u64, bytes: &[u8], at: usize) -> u64 {
     let (mut rest, mut wrong) = (escaped, 0);
@@ -194,10 +195,10 @@ fn wrong_escapes(escaped: u64, bytes: &[u8], at: usize) -> u64 {
     wrong
 }
 
-/// Ends the strings that are open at a newline there, and gives those newlines.
+/// Ends open strings at a newline, and returns those newlines.
 ///
 /// # Safety
-/// The processor has the tier.
+/// The processor supports the tier.
 #[cold]
 #[inline(always)]
 unsafe fn close_at_newlines<K: Kernel>(newlines: u64, quotes: u64, inside: &mut u64) -> u64 {

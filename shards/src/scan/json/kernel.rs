@@ -1,11 +1,11 @@
-//! What a tier brings to the parser: sets of bytes as bit masks, and a few steps on them.
+//! What a tier provides to the parser: sets of bytes as bit masks, and a few operations on them.
 //!
-//! Guarantees: every kernel gives the same masks for the same bytes. Bit `n` of a mask stands for byte `n` of a block.
+//! Guarantees: every kernel returns the same masks for the same bytes. Bit `n` of a mask stands for byte `n` of a block.
 
-/// Bytes that are looked at together.
+/// Number of bytes that are processed together.
 pub(super) const BLOCK: usize = 64;
 
-/// Which bytes of a block are what.
+/// Classification of the bytes of a block.
 #[derive(Clone, Copy)]
 pub(super) struct Masks {
     pub quotes: u64,
@@ -21,35 +21,35 @@ pub(super) struct Masks {
     pub high: u64,
 }
 
-/// One tier. Its functions are inlined into functions that have the tier's processor features, and nowhere else.
+/// One tier. Its functions are inlined only into functions that enable the tier's processor features.
 pub(super) trait Kernel {
-    /// Sorts the bytes of a block.
+    /// Classifies the bytes of a block.
     ///
     /// # Safety
-    /// 64 bytes at `block` can be read; the processor has the tier.
+    /// 64 bytes at `block` can be read; the processor supports the tier.
     unsafe fn classify(block: *const u8) -> Masks;
 
-    /// Bit `n` of the result is the parity of the bits up to and with `n`.
+    /// Bit `n` of the result is the parity of the bits up to and including `n`.
     ///
     /// # Safety
-    /// The processor has the tier.
+    /// The processor supports the tier.
     unsafe fn prefix_xor(bits: u64) -> u64;
 
-    /// Whether the first `length` of 32 bytes are the same; `length` is at most 32.
+    /// Whether the first `length` of 32 bytes are equal; `length` is at most 32.
     ///
     /// # Safety
-    /// 32 bytes can be read at both; the processor has the tier.
+    /// 32 bytes can be read at both; the processor supports the tier.
     unsafe fn equal(left: *const u8, right: *const u8, length: usize) -> bool;
 
-    /// Writes `base` plus the number of each bit that is set, in order, and says how many there are.
+    /// Writes `base` plus the index of each set bit, in order, and returns their number.
     ///
     /// # Safety
-    /// 64 numbers can be written at `out`; the processor has the tier.
+    /// 64 numbers can be written at `out`; the processor supports the tier.
     #[inline(always)]
     unsafe fn flatten(out: *mut u32, base: u32, bits: u64) -> usize {
         let count = bits.count_ones() as usize;
         let mut rest = bits;
-        // Eight at a time without asking whether there are as many: a branch that is guessed wrong costs more.
+        // Writes eight at a time without checking whether there are that many: a mispredicted branch costs more.
         let mut to = 0;
         while to < count {
             for step in 0..8 {
@@ -69,7 +69,7 @@ pub(super) struct Portable;
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The highest bits of eight bytes, next to each other.
+/// The highest bits of eight bytes, packed together.
 #[inline(always)]
 fn gather(marks: u64) -> u64 {
     ((marks & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56

@@ -1,16 +1,16 @@
-//! Lines of JSON to spans: which fields an object has, and where each lies. No value is decoded and nothing is copied.
+//! From JSON lines to spans: which fields an object has, and where each one is. No value is decoded and nothing is copied.
 //!
-//! Guarantees: an event is good exactly when it is one JSON object in UTF-8 with nothing but white space around it; the same
-//! on every tier; one event never changes what another one is; memory is bounded by the chunk and by the trie. Besides the
-//! grammar of RFC 8259 these hold:
-//! - an object nested deeper than [`NESTING_MAX`] levels is bad, as is one of more than [`FIELDS_MAX`] fields;
-//! - an event with a newline in it is bad, even where JSON allows white space;
-//! - numbers are looked at as text only: `1e400` and `-0` are good and stay what they are;
-//! - halves of surrogate pairs (`\ud800`) are good in keys too, where they become U+FFFD when the key is decoded;
+//! Guarantees: an event is valid exactly when it is one JSON object in UTF-8 with only white space around it. The result is the
+//! same on every tier. One event never affects another. Memory is limited by the chunk and by the trie. In addition to the
+//! grammar of RFC 8259:
+//! - an object nested deeper than [`NESTING_MAX`] levels is invalid, and so is one with more than [`FIELDS_MAX`] fields;
+//! - an event with a newline in it is invalid, even where JSON allows white space;
+//! - numbers are treated as text only: `1e400` and `-0` are valid and stay unchanged;
+//! - unpaired surrogates (`\ud800`) are valid, also in keys, where they become U+FFFD when the key is decoded;
 //! - a key that occurs twice is two fields: the consumer decides what that means.
 //!
-//! Two looks at the bytes, for about 64 KiB of events at a time: [`index`] finds the operators outside of strings in blocks
-//! of 64 bytes, [`walk`] goes from one to the next. Reads nothing beyond the padding of a chunk.
+//! There are two passes over the bytes, for about 64 KiB of events at a time: [`index`] finds the operators outside of strings
+//! in blocks of 64 bytes, and [`walk`] goes from one to the next. Reads nothing beyond the padding of a chunk.
 
 mod explain;
 mod index;
@@ -32,19 +32,20 @@ use index::Index;
 use kernel::{Kernel, Portable};
 use walk::Walk;
 
-/// Most levels of objects and arrays in a line, the object that is the line among them.
+/// Maximum levels of objects and arrays in a line, including the object that is the line.
 pub const NESTING_MAX: u32 = 64;
-/// Most fields of a line.
+/// Maximum fields of a line.
 pub const FIELDS_MAX: usize = 65_535;
 
-/// Bytes whose operators are found before they are walked over: they stay in a core's cache. A longer event is one stretch.
+/// Number of bytes whose operators are found before they are walked: they stay in a core's cache. A longer event is one
+/// stretch.
 const STRETCH_BYTES: usize = 64 * 1024;
 
-/// One field of an object as it lies in the chunk.
+/// One field of an object, as positions in the chunk.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// First byte behind the `{` or `,` before the key; white space may come before the key.
+    /// First byte after the `{` or `,` before the key. White space may precede the key.
     pub key: u32,
     /// First byte of the value.
     pub start: u32,
@@ -52,32 +53,32 @@ pub struct Slot {
     pub end: u32,
 }
 
-/// The key of a slot as it is spelled, quotes included.
+/// The key of a slot as it is spelled, including quotes.
 ///
 /// # Panics
-/// When `slot` is no slot of this chunk.
+/// If `slot` is not a slot of this chunk.
 pub fn slot_key(padded: &[u8], slot: Slot) -> &[u8] {
     let label = text::trim(&padded[slot.key as usize..slot.start as usize]);
     text::trim(label.strip_suffix(b":").unwrap_or(label))
 }
 
-/// What an event is.
+/// The result for an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Which keys it has in which order, or why that is not known.
+    /// Which keys it has in which order, or why that is unknown.
     pub node: NodeId,
     /// Its first slot.
     pub first_slot: u32,
-    /// How many slots it has: none if it is bad.
+    /// Its number of slots. Zero if it is invalid.
     pub slots: u32,
 }
 
-/// What a chunk's events are.
+/// The results for a chunk's events.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// One for each event, in order.
     pub lines: Vec<Line>,
-    /// The fields of all good lines, in order.
+    /// The fields of all valid lines, in order.
     pub slots: Vec<Slot>,
 }
 
@@ -85,30 +86,30 @@ impl Lines {
     /// The fields of a line.
     ///
     /// # Panics
-    /// When `line` is of another chunk.
+    /// If `line` belongs to another chunk.
     pub fn slots(&self, line: Line) -> &[Slot] {
         &self.slots[line.first_slot as usize..][..line.slots as usize]
     }
 }
 
-/// Finds the fields of events. Keeps its room from one chunk to the next.
+/// Finds the fields of events. Keeps its buffers from one chunk to the next.
 pub struct Parser {
     tier: Tier,
     index: Index,
-    /// A copy of an event with padding, where the chunk has none behind it.
+    /// A copy of an event with padding, if the chunk has none after it.
     copy: Vec<u8>,
 }
 
 impl Parser {
-    /// On the best tier of this processor.
+    /// Uses the best tier of this processor.
     pub fn new() -> Parser {
         Parser::with_tier(Tier::best())
     }
 
-    /// On a chosen tier.
+    /// Uses a chosen tier.
     ///
     /// # Panics
-    /// When this processor does not have it.
+    /// If this processor does not support it.
     pub fn with_tier(tier: Tier) -> Parser {
         assert!(tier.is_available(), "the processor has no {tier:?}");
         Parser { tier, index: Index::default(), copy: Vec::new() }
@@ -119,11 +120,11 @@ impl Parser {
         self.tier
     }
 
-    /// Finds the fields of `events`, which lie in `padded` in order and apart from each other; `padded` ends with the padding
-    /// of a chunk. What lies between events does not matter. Fast where an event follows a newline and ends before one.
+    /// Finds the fields of `events`, which are in `padded`, in order and separate from each other. `padded` ends with the
+    /// padding of a chunk. The bytes between events do not matter. Fast if an event follows a newline and ends before one.
     ///
     /// # Panics
-    /// When the padding is missing, or an event is not where it may be.
+    /// If the padding is missing, or an event is at an invalid position.
     pub fn parse(&mut self, padded: &[u8], events: &[EventSpan], trie: &mut Trie, out: &mut Lines) {
         out.lines.clear();
         out.slots.clear();
@@ -161,11 +162,12 @@ impl<'a> Chunk<'a> {
     fn new(padded: &'a [u8]) -> Chunk<'a> {
         let length = padded.len().checked_sub(CHUNK_PADDING_BYTES);
         let length = length.filter(|length| padded[*length] == 0 && padded.len() <= u32::MAX as usize);
-        let Some(length) = length else { panic!("{} bytes are no chunk with its padding", padded.len()) };
+        let Some(length) = length else { panic!("a chunk of {} bytes does not end with its padding", padded.len()) };
         Chunk { padded, length }
     }
 
-    /// Where the newline is that ends the event, or where the chunk ends with it. None if it is cut off before.
+    /// The position of the newline that ends the event, or the end of the chunk if the event ends there. None if the event is
+    /// cut off earlier.
     #[inline(always)]
     fn stop(self, event: EventSpan) -> Option<usize> {
         let end = event.end as usize;
@@ -198,10 +200,10 @@ fn on_avx2(parser: &mut Parser, work: Work<'_>) {
     unsafe { on::<x86::Avx2>(parser, work) }
 }
 
-/// Everything from here to the kernel is inlined into one function that has the tier's features.
+/// Everything from here to the kernel is inlined into one function that enables the tier's features.
 ///
 /// # Safety
-/// The processor has the tier.
+/// The processor supports the tier.
 #[inline(always)]
 unsafe fn on<K: Kernel>(parser: &mut Parser, work: Work<'_>) {
     let Work { chunk, mut events, trie, out } = work;
@@ -222,8 +224,8 @@ unsafe fn on<K: Kernel>(parser: &mut Parser, work: Work<'_>) {
     }
 }
 
-/// Events to look at together, and where the last one stops: all but the first follow a newline, none is cut off. Empty if the
-/// first one is cut off.
+/// Events to process together, and the end of the last one: all but the first follow a newline, and none is cut off. Empty if
+/// the first one is cut off.
 #[inline(always)]
 fn stretch<'a>(chunk: Chunk<'_>, events: &'a [EventSpan]) -> (&'a [EventSpan], usize) {
     let from = events[0].start as usize;
@@ -243,7 +245,7 @@ fn stretch<'a>(chunk: Chunk<'_>, events: &'a [EventSpan]) -> (&'a [EventSpan], u
 /// Finds the fields of the events of a stretch that ends at `to`.
 ///
 /// # Safety
-/// The processor has the tier; `events` and `to` are as [`stretch`] gives them, and there is an event.
+/// The processor supports the tier; `events` and `to` are as returned by [`stretch`], and there is at least one event.
 #[inline(always)]
 unsafe fn lines<K: Kernel>(
     index: &mut Index,
@@ -287,14 +289,14 @@ unsafe fn lines<K: Kernel>(
         out.lines.push(Line { node, first_slot: (base + first) as u32, slots });
     }
     let slots = base + walk.slots();
-    // SAFETY: the walk has written all slots up to there, in the room behind `base`.
+    // SAFETY: the walk has written all slots up to there, in the space after `base`.
     unsafe { out.slots.set_len(slots) };
 }
 
-/// Finds the fields of an event that is cut off: where its bytes end, others follow, and must not be taken for its own.
+/// Finds the fields of an event that is cut off: the bytes after its end must not be read as part of it.
 ///
 /// # Safety
-/// The processor has the tier.
+/// The processor supports the tier.
 #[cold]
 #[inline(always)]
 unsafe fn copied<K: Kernel>(parser: &mut Parser, chunk: Chunk<'_>, event: EventSpan, trie: &mut Trie, out: &mut Lines) {

@@ -1,6 +1,6 @@
-//! The parser against serde_json, against `explain`, and against itself on other tiers.
+//! The parser compared with serde_json, with `explain`, and with itself on other tiers.
 //!
-//! Here is the reference; which events it is asked about is in the files below.
+//! This file has the reference. The files below choose the events.
 
 use super::*;
 use serde_json::value::RawValue;
@@ -10,13 +10,13 @@ mod bounds;
 mod places;
 mod verdicts;
 
-/// Serde's opinion of one event, with the documented differences: the texts of its members, the last one of those that share
-/// a key. None if it is bad.
+/// serde_json's result for one event, adjusted for the documented differences: the texts of its members, with the last one of
+/// those that share a key. None if it is invalid.
 pub(super) fn reference(line: &[u8]) -> Option<BTreeMap<String, String>> {
     if line.contains(&b'\n') || std::str::from_utf8(line).is_err() || depth(line) > NESTING_MAX {
         return None;
     }
-    // Serde refuses halves of pairs in keys: whether they are there decides nothing here.
+    // serde_json rejects unpaired surrogates in keys, so they are replaced here.
     let whole = without_halves(line);
     let members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&whole).ok()?;
     Some(members.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect())
@@ -41,7 +41,7 @@ pub(super) fn without_halves(line: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// How deep brackets outside of strings lie in each other.
+/// Nesting depth of brackets outside of strings.
 fn depth(line: &[u8]) -> u32 {
     let (mut depth, mut deepest, mut inside, mut escaped) = (0u32, 0, false, false);
     for byte in line {
@@ -91,7 +91,7 @@ fn keys(trie: &Trie, mut node: NodeId) -> Vec<String> {
     keys
 }
 
-/// Parses `events` with each tier and holds every line against the reference. Gives what all tiers agree on.
+/// Parses `events` with each tier and compares every line with the reference. Returns the common result of all tiers.
 pub(super) fn check(bytes: &[u8], events: &[EventSpan], nodes_max: usize) -> (Lines, Trie) {
     let padded = padded(bytes);
     let mut all: Option<(Lines, Trie)> = None;

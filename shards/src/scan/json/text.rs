@@ -1,7 +1,7 @@
-//! Text of JSON strings: keys as people mean them.
+//! Decodes JSON strings.
 //!
-//! Guarantees: accepts exactly what a JSON string may be, besides halves of surrogate pairs that stand alone, which become
-//! U+FFFD; what comes out is UTF-8. Cold: once for each key that is new.
+//! Guarantees: accepts exactly valid JSON strings, and in addition unpaired surrogates, which become U+FFFD. The result is
+//! UTF-8. Not optimized: called once for each new key.
 
 /// Without the white space around it.
 pub(super) fn trim(text: &[u8]) -> &[u8] {
@@ -12,8 +12,8 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     text
 }
 
-/// Appends the text of a key: `label` is a string in its quotes, with white space around it. False, with anything appended,
-/// when it is no string.
+/// Appends the text of a key: `label` is a quoted string, with white space around it. Returns false if it is not a string;
+/// anything may have been appended then.
 pub fn unescape_key(label: &[u8], out: &mut Vec<u8>) -> bool {
     match trim(label) {
         [b'"', body @ .., b'"'] => unescape(body, out),
@@ -21,7 +21,8 @@ pub fn unescape_key(label: &[u8], out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Appends the text of a string, given without its quotes. False, with anything appended, when it is not valid.
+/// Appends the text of a string, given without its quotes. Returns false if it is invalid; anything may have been appended
+/// then.
 pub fn unescape(body: &[u8], out: &mut Vec<u8>) -> bool {
     if std::str::from_utf8(body).is_err() {
         return false;
@@ -41,7 +42,7 @@ pub fn unescape(body: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Appends what the escape behind a backslash stands for, and gives what follows it.
+/// Appends the character of the escape after a backslash, and returns the rest.
 fn escape<'a>(rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (&letter, rest) = rest.split_first()?;
     let byte = match letter {

@@ -1,11 +1,11 @@
-//! Key sequences as nodes of a trie: what depends only on which keys an object has is decided once for each node.
+//! Key sequences as nodes of a trie. What depends only on the keys of an object is decided once for each node.
 //!
-//! Guarantees: two objects come to the same node exactly when they have the same keys in the same order, however the keys are
-//! spelled (escapes, white space around them); a key that is found allocates nothing; memory is bounded by the number of
-//! nodes and by [`KEY_BYTES_MAX`], whatever is parsed. Does not resolve keys that occur twice: each is a step of its own.
+//! Guarantees: two objects reach the same node exactly when they have the same keys in the same order, however the keys are
+//! spelled (escapes, white space around them). Finding a known key allocates nothing. Memory is limited by the number of nodes
+//! and by [`KEY_BYTES_MAX`], whatever is parsed. Does not resolve keys that occur twice: each one is a separate step.
 //!
-//! An edge is labelled with the raw bytes from behind the `{` or `,` to the colon. A node compares its first four short labels
-//! itself; behind them lies one table of all labels, and of the names that the labels spell.
+//! An edge is labeled with the raw bytes from after the `{` or `,` to the colon. A node compares its first four short labels
+//! itself. A common table holds all labels, and the names that the labels spell.
 
 use super::kernel::Kernel;
 use super::text::{trim, unescape_key};
@@ -13,42 +13,42 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Most bytes of keys and labels that one trie keeps.
+/// Maximum bytes of keys and labels in one trie.
 pub const KEY_BYTES_MAX: usize = 1024 * 1024;
-/// Longest key, with what stands around it, that becomes a step in a trie.
+/// Longest key, with the bytes around it, that becomes a step in a trie.
 pub const LABEL_BYTES_MAX: usize = 4096;
 
-/// Labels that a node compares itself.
+/// Number of labels that a node compares itself.
 const INLINE_EDGES: usize = 4;
-/// Bytes of such a label at most: one load of a vector register.
+/// Maximum bytes of such a label: one load of a vector register.
 const INLINE_BYTES: usize = 32;
-/// Edges in the table for each node that may exist: its name, and other spellings of it.
+/// Edges in the table for each possible node: its name, and other spellings of it.
 const EDGES_PER_NODE: usize = 4;
-/// No label that is kept inline has this length.
+/// No inline label has this length.
 const UNUSED: u8 = u8::MAX;
 /// No edge has this number.
 const NONE: u32 = u32::MAX;
-/// Set in the parent of an edge whose label is a name and no raw label.
+/// Set in the parent of an edge whose label is a name and not a raw label.
 const NAME: u32 = 1 << 31;
 
-/// Which keys an object has, in their order: a node of a [`Trie`], or one of the special ones.
+/// Which keys an object has, in order: a node of a [`Trie`], or one of the special values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(super) u32);
 
 impl NodeId {
     /// The object without fields.
     pub const ROOT: NodeId = NodeId(0);
-    /// A valid object for whose keys the trie has no room; its slots are there all the same.
+    /// A valid object for whose keys the trie has no space. Its slots exist nevertheless.
     pub const OVERFLOW: NodeId = NodeId(u32::MAX - 1);
     /// Not one JSON object.
     pub const BAD: NodeId = NodeId(u32::MAX);
 
-    /// Place of the node in its trie, counted from zero; parents come before their children.
+    /// Index of the node in its trie, counted from zero. Parents come before their children.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Whether it is a node of a trie, and no special one.
+    /// Whether it is a node of a trie, and not a special value.
     pub fn is_node(self) -> bool {
         self < NodeId::OVERFLOW
     }
@@ -61,20 +61,20 @@ struct Node {
     children: [u32; INLINE_EDGES],
     parent: u32,
     depth: u32,
-    /// Where its key lies in the bytes of the trie.
+    /// The range of its key in the bytes of the trie.
     key: (u32, u32),
 }
 
 struct Edge {
     parent: u32,
-    /// Where its label lies in the bytes of the trie.
+    /// The range of its label in the bytes of the trie.
     label: (u32, u32),
     child: u32,
-    /// Another edge of the same hash.
+    /// Another edge with the same hash.
     next: u32,
 }
 
-/// The keys of the table are hashes already.
+/// A hasher that does nothing, because the keys of the table are already hashes.
 #[derive(Default)]
 struct AsItIs(u64);
 
@@ -90,24 +90,24 @@ impl Hasher for AsItIs {
     }
 }
 
-/// The key sequences met so far.
+/// The key sequences seen so far.
 pub struct Trie {
     nodes: Vec<Node>,
     nodes_max: usize,
     edges: Vec<Edge>,
     heads: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     bytes: Vec<u8>,
-    /// Drawn for each trie, so that nobody can write keys that collide.
+    /// Random for each trie, so that nobody can construct keys that collide.
     seed: u64,
     full: bool,
     scratch: Vec<u8>,
 }
 
 impl Trie {
-    /// Room for `nodes_max` nodes, the empty object among them.
+    /// A trie with space for `nodes_max` nodes, including the empty object.
     ///
     /// # Panics
-    /// When that is none, or more than 2^30.
+    /// If that is zero, or more than 2^30.
     pub fn new(nodes_max: usize) -> Trie {
         assert!((1..=1 << 30).contains(&nodes_max), "a trie of {nodes_max} nodes");
         let mut trie = Trie {
@@ -124,43 +124,43 @@ impl Trie {
         trie
     }
 
-    /// Nodes so far, the empty object among them: there is always that one.
+    /// Number of nodes so far, including the empty object, which always exists.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether a line found no room for its keys, because of the number of nodes or of all bytes of keys.
+    /// Whether there was no space for the keys of a line, because of the number of nodes or the bytes of all keys.
     #[cfg(test)]
     pub(super) fn is_full(&self) -> bool {
         self.full
     }
 
-    /// The keys without the last one; of the empty object itself.
+    /// The keys without the last one. For the empty object, the empty object itself.
     ///
     /// # Panics
-    /// When `node` is no node of this trie.
+    /// If `node` is not a node of this trie.
     pub fn parent(&self, node: NodeId) -> NodeId {
         NodeId(self.nodes[node.index()].parent)
     }
 
-    /// How many keys lead to the node: as many as its lines have slots.
+    /// Number of keys on the path to the node: the number of slots of its lines.
     ///
     /// # Panics
-    /// When `node` is no node of this trie.
+    /// If `node` is not a node of this trie.
     pub fn depth(&self, node: NodeId) -> usize {
         self.nodes[node.index()].depth as usize
     }
 
-    /// The last key, unescaped: UTF-8. Empty for the empty object.
+    /// The last key, unescaped, in UTF-8. Empty for the empty object.
     ///
     /// # Panics
-    /// When `node` is no node of this trie.
+    /// If `node` is not a node of this trie.
     pub fn key(&self, node: NodeId) -> &[u8] {
         self.text(self.nodes[node.index()].key)
     }
 
-    /// Forgets all. Nodes given out before mean nothing any more.
+    /// Removes everything. Nodes returned earlier are no longer valid.
     pub fn clear(&mut self) {
         self.nodes.clear();
         self.edges.clear();
@@ -174,23 +174,23 @@ impl Trie {
         &self.bytes[start as usize..start as usize + length as usize]
     }
 
-    /// The node behind a label, if `node` itself knows it.
+    /// The node after a label, if `node` itself knows it.
     ///
     /// # Safety
-    /// `length` and 32 bytes can be read at `label`; the processor has the tier.
+    /// `length` and 32 bytes can be read at `label`; the processor supports the tier.
     #[inline(always)]
     pub(super) unsafe fn known_child<K: Kernel>(&self, node: u32, label: *const u8, length: usize) -> Option<u32> {
-        // A longer label is in no node, and one of these lengths marks an edge that is not used.
+        // No node stores a longer label, and one of these lengths marks an unused edge.
         if length > INLINE_BYTES {
             return None;
         }
-        // Special nodes are beyond all others.
+        // Special values are greater than all nodes.
         let node = self.nodes.get(node as usize)?;
         for edge in 0..INLINE_EDGES {
             if usize::from(node.lengths[edge]) != length {
                 continue;
             }
-            // SAFETY: a label of the node has 32 bytes, and none that is kept there is longer; the rest says the caller.
+            // SAFETY: a label of the node has 32 bytes, and no stored label is longer; the caller guarantees the rest.
             if unsafe { K::equal(label, node.labels[edge].as_ptr(), length) } {
                 return Some(node.children[edge]);
             }
@@ -198,7 +198,7 @@ impl Trie {
         None
     }
 
-    /// The node behind `label`, made if need be; a special one if it is no key, or if there is no room.
+    /// The node after `label`, created if necessary. A special value if it is not a key, or if there is no space.
     #[cold]
     #[inline(never)]
     pub(super) fn child(&mut self, node: u32, label: &[u8]) -> u32 {
@@ -218,7 +218,7 @@ impl Trie {
         child
     }
 
-    /// Stage 1 knows whether a string is well formed; that it is a string at all is left to say.
+    /// The first pass knows whether a string is well formed. This checks that it is a string at all.
     fn without_room(&mut self, label: &[u8]) -> NodeId {
         match trim(label) {
             [b'"', .., b'"'] => NodeId::OVERFLOW,
@@ -241,7 +241,7 @@ impl Trie {
         child
     }
 
-    /// Keeps a spelling of a key, so that it is found faster the next time, if there is room.
+    /// Stores a spelling of a key, if there is space, so that it is found faster the next time.
     fn remember(&mut self, node: u32, label: &[u8], child: u32) {
         let parent = &mut self.nodes[node as usize];
         let unused = parent.lengths.iter().position(|length| *length == UNUSED);
@@ -270,7 +270,7 @@ impl Trie {
         None
     }
 
-    /// Adds an edge, and says where its label lies.
+    /// Adds an edge, and returns the range of its label.
     fn insert(&mut self, parent: u32, label: &[u8], child: u32) -> (u32, u32) {
         let place = (self.bytes.len() as u32, label.len() as u32);
         self.bytes.extend_from_slice(label);

@@ -1,13 +1,13 @@
-//! The second look: operators to fields, line by line.
+//! The second pass: from operators to fields, line by line.
 //!
-//! Guarantees: a line is good only if the operators and what stands between them are one object. Trusts the index for what is
-//! inside of strings; a line with a fault there is bad whatever is found here, but what is found stays within bounds.
+//! Guarantees: a line is valid only if the operators and the bytes between them form one object. Relies on the index for the
+//! content of strings: a line with an error there is invalid whatever is found here, and the findings stay within bounds.
 //!
-//! Bounds of all unchecked reads, stated here once. `at` is a place in `operators` and never beyond the last one, which is the
-//! end of the stretch and whose byte is neither an operator nor white space: `at` advances only over an operator whose byte has
-//! been compared. So every place that is read from there is less than the bytes' length minus 64, and neither way does a
-//! search through white space leave the bytes: forwards it ends at the next operator or the end of the stretch, backwards
-//! at the operator before. From such a place at most 32 bytes are read at once.
+//! The bounds of all unchecked reads, stated here once. `at` is an index into `operators`, at most the last one, which is the
+//! end of the stretch and whose byte is neither an operator nor white space: `at` advances only past an operator whose byte has
+//! been compared. Every position that is read from there is therefore less than the bytes' length minus 64. A search through
+//! white space stays inside the bytes in both directions: forwards it ends at the next operator or the end of the stretch,
+//! backwards at the previous operator. From such a position, at most 32 bytes are read at once.
 
 use super::kernel::Kernel;
 use super::{NESTING_MAX, NodeId, Slot, Trie};
@@ -28,18 +28,19 @@ fn is_white(byte: u8) -> bool {
 
 impl<'a> Walk<'a> {
     /// # Safety
-    /// `operators` are of `bytes`, as the module says; a slot can be written at `slots` for every second of them.
+    /// `operators` belong to `bytes`, as described in the module documentation; a slot can be written at `slots` for every
+    /// second operator.
     pub unsafe fn new(bytes: &'a [u8], operators: &'a [u32], slots: *mut Slot) -> Walk<'a> {
         Walk { bytes, operators, at: 0, slots, slot: 0 }
     }
 
-    /// Slots written so far and not taken back.
+    /// Number of slots written so far and not removed.
     #[inline(always)]
     pub fn slots(&self) -> usize {
         self.slot
     }
 
-    /// Takes back the slots from `slot` on.
+    /// Removes the slots from `slot` on.
     #[inline(always)]
     pub fn take_back(&mut self, slot: usize) {
         self.slot = slot;
@@ -75,20 +76,20 @@ impl<'a> Walk<'a> {
         place
     }
 
-    /// Leaves the operators before `start` behind.
+    /// Skips the operators before `start`.
     #[inline(always)]
     pub fn skip_to(&mut self, start: u32) {
-        // The last operator is the end of the stretch, in which `start` lies.
+        // The last operator is the end of the stretch, and `start` is inside the stretch.
         while self.operator() < start {
             self.at += 1;
         }
     }
 
-    /// The object that is all of the event but white space. Behind the event comes, perhaps after a carriage return, a newline
-    /// or the end of the stretch.
+    /// The object that is the whole event except for white space. The event is followed, perhaps after a carriage return, by a
+    /// newline or the end of the stretch.
     ///
     /// # Safety
-    /// The processor has the tier; the event is not beyond the end of the stretch.
+    /// The processor supports the tier; the event is not beyond the end of the stretch.
     #[inline(always)]
     pub unsafe fn object<K: Kernel>(&mut self, event: EventSpan, trie: &mut Trie) -> u32 {
         let open = self.behind_white(event.start);
@@ -127,10 +128,10 @@ impl<'a> Walk<'a> {
         node
     }
 
-    /// One field, whose key begins at `key`: the node behind it, and the operator that ends it, which is the next one then.
+    /// One field, whose key begins at `key`: the node after it, and the operator that ends it, which is then the next one.
     ///
     /// # Safety
-    /// The processor has the tier.
+    /// The processor supports the tier.
     #[inline(always)]
     unsafe fn field<K: Kernel>(&mut self, node: u32, key: u32, trie: &mut Trie) -> (u32, u32) {
         const BAD: (u32, u32) = (NodeId::BAD.0, 0);
@@ -171,17 +172,17 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        // SAFETY: a slot takes two operators, its colon and what ends it, and there is room for every second operator.
+        // SAFETY: a slot uses two operators, its colon and the one that ends it, and there is space for every second operator.
         unsafe { self.slots.add(self.slot).write(Slot { key, start, end }) };
         self.slot += 1;
         (child, behind)
     }
 
-    /// The place of the bracket that closes the one at the present operator, which is the one before the next operator then.
+    /// The position of the bracket that closes the one at the current operator. It is then the operator before the next one.
     #[inline(always)]
     fn nested(&mut self) -> Option<u32> {
         let mut before = self.operator();
-        // One bit for each level that is open: whether it is an object.
+        // One bit for each open level: whether it is an object.
         let mut levels = u64::from(self.byte(before) == b'{');
         let mut depth = 2;
         let mut first = true;
@@ -245,7 +246,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether `start..end` is a number, `true`, `false` or `null`. What is compared at once is no longer than 16 bytes.
+    /// Whether `start..end` is a number, `true`, `false` or `null`. At most 16 bytes are compared at once.
     #[inline(always)]
     fn is_scalar(&self, start: u32, end: u32) -> bool {
         let first = self.byte(start);
@@ -276,7 +277,7 @@ fn is_digits(word: u64, length: usize) -> bool {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     const HIGH_HALVES: u64 = 0xf0f0_f0f0_f0f0_f0f0;
     const SIXES: u64 = 0x0606_0606_0606_0606;
-    // The bytes that count come last, zeros of text before them.
+    // Shifts the relevant bytes to the end, with zero digits before them.
     let shift = 64 - length * 8;
     let word = if shift == 0 { word } else { word << shift | ZEROS >> (64 - shift) };
     (word & HIGH_HALVES) | ((word.wrapping_add(SIXES) & HIGH_HALVES) >> 4) == ZEROS | ZEROS >> 4

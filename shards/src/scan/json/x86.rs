@@ -1,13 +1,14 @@
-//! The kernels of x86-64.
+//! The kernels for x86-64.
 //!
-//! Every load is unaligned; tables are as long as what is loaded from them.
+//! Every load is unaligned. Tables are as long as what is loaded from them.
 
 use super::kernel::{BLOCK, Kernel, Masks, prefix_xor};
 use std::arch::x86_64::*;
 
-/// By the low half of a byte: the white byte with that half, else one with another half.
+/// By the low half of a byte: the white space byte with that half, otherwise a byte with another half.
 static WHITE: [u8; 16] = [b' ', 100, 100, 100, 17, 100, 113, 2, 100, b'\t', b'\n', 112, 100, b'\r', 100, 100];
-/// By the low half of a byte: the operator with that half, its case bit set, else one that no byte with its case bit set can be.
+/// By the low half of a byte: the operator with that half and its case bit set, otherwise a byte that no byte with its case bit
+/// set can equal.
 static OPERATORS: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b':', b'{', b',', b'}', 0, 0];
 /// 0 to 63.
 static NUMBERS: [u8; BLOCK] = {

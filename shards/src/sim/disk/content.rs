@@ -1,15 +1,15 @@
-//! The bytes of one simulated file: what the page cache shows, what the platter holds, and which pages differ.
+//! The bytes of one simulated file: what reads show (the page cache), what is on the platter, and which pages differ.
 //!
-//! Guarantees: a page is durable only after a sync that began after its last write, or when the seed says that the
-//! system wrote it back by itself; a power loss keeps any subset of the dirty pages, torn at sectors if asked. After
-//! a failed sync its pages count as clean although they are not durable, as Linux has it.
+//! Guarantees: a page is durable only after a sync that began after its last write, or if the seed decides that the system
+//! wrote it back by itself. A power loss keeps any subset of the dirty pages, torn at sectors if requested. After a failed sync
+//! its pages count as clean although they are not durable, as on Linux.
 
 use super::super::prng::Prng;
 use std::collections::BTreeMap;
 
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: u64 = 4096;
-/// Bytes that a disk writes whole.
+/// Bytes that a disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
 /// The bytes of one file.
@@ -20,22 +20,22 @@ pub(super) struct Content {
     durable: Vec<u8>,
     /// Pages written since their last writeback, with the version of the write.
     dirty: BTreeMap<u64, u64>,
-    /// Versions of the pages in `durable`: a slow sync never overwrites what a later one wrote.
+    /// Versions of the pages in `durable`, so that a slow sync never overwrites what a later one wrote.
     durable_versions: BTreeMap<u64, u64>,
     length_dirty: Option<u64>,
     durable_length_version: u64,
     version: u64,
-    /// Bytes reserved, whole pages.
+    /// Reserved bytes, in whole pages.
     pub(super) allocated: u64,
 }
 
-/// What a sync will make durable: the state at its beginning.
+/// What a sync will make durable: the state at its start.
 pub(in super::super) struct SyncTicket {
     pages: Vec<(u64, u64, Vec<u8>)>,
     length: Option<(u64, usize)>,
 }
 
-/// `length` in whole pages.
+/// `length` rounded up to whole pages.
 pub(super) fn whole_pages(length: u64) -> u64 {
     length.div_ceil(PAGE_BYTES) * PAGE_BYTES
 }
@@ -66,7 +66,7 @@ impl Content {
         let first = offset / PAGE_BYTES;
         let last = (end as u64 - 1) / PAGE_BYTES;
         for page in first..=last {
-            // The system may write a page back at any time: then a later loss falls back to this state of it.
+            // The system may write a page back at any time. A later loss then falls back to this state of the page.
             if self.dirty.contains_key(&page) && prng.one_in(8) {
                 self.write_back(page);
             }
@@ -142,7 +142,7 @@ impl Content {
         }
     }
 
-    /// Flips bits of a byte, wherever it is held.
+    /// Flips bits of a byte, everywhere it is stored.
     pub(super) fn rot(&mut self, at: usize, bits: u8) {
         for bytes in [&mut self.current, &mut self.durable] {
             if let Some(byte) = bytes.get_mut(at) {
@@ -151,12 +151,12 @@ impl Content {
         }
     }
 
-    /// Whether every byte shown is counted as written back.
+    /// Whether all visible bytes count as written back.
     pub(super) fn clean(&self) -> bool {
         self.dirty.is_empty() && self.length_dirty.is_none()
     }
 
-    /// The power goes: what the platter holds becomes what reads show.
+    /// Simulates a power loss: reads then show what is on the platter.
     pub(super) fn lose_power(&mut self, survive_percent: u64, torn: bool, prng: &mut Prng) {
         let length = self.surviving_length(prng);
         let mut bytes = std::mem::take(&mut self.durable);

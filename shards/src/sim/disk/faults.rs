@@ -1,7 +1,6 @@
-//! What a test makes the disk do wrong, and the switches for it.
+//! The faults of the disk that a test can request.
 //!
-//! Guarantees: a fault that is not asked for never happens; what is asked for happens by count or by seed, never by
-//! time.
+//! Guarantees: a fault that was not requested never happens. Requested faults happen by count or by seed, never by time.
 
 use super::tree::error;
 use super::{Crash, SimDisk};
@@ -9,10 +8,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often faults of the disk struck.
+/// How often faults of the disk occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Struck {
-    /// Changes that had no room.
+    /// Changes for which there was no space.
     pub full: u64,
     /// Syncs of files that failed.
     pub syncs: u64,
@@ -20,13 +19,13 @@ pub struct Struck {
     pub directory_syncs: u64,
     /// Writes that failed.
     pub writes: u64,
-    /// Renames for which there was no room.
+    /// Renames for which there was no space.
     pub renames: u64,
     /// Calls that found no descriptor left.
     pub exhausted: u64,
 }
 
-/// The faults in force.
+/// The active faults.
 pub(super) struct Faults {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) syncs_to_fail: u32,
@@ -67,7 +66,7 @@ impl Default for Faults {
     }
 }
 
-/// Takes one from a number of failures to come; whether there was one.
+/// Decrements a number of pending failures. Returns whether there was one.
 pub(super) fn due(failures: &mut u32) -> bool {
     let due = *failures > 0;
     *failures = failures.saturating_sub(1);
@@ -75,8 +74,8 @@ pub(super) fn due(failures: &mut u32) -> bool {
 }
 
 impl SimDisk {
-    /// Leaves this many bytes free from now on; no bound for none. What does not fit fails with ENOSPC, the part of a
-    /// write that fits is written.
+    /// Limits the free space to this many bytes from now on, or removes the limit if none. Writes that do not fit fail with
+    /// ENOSPC, after the part that fits was written.
     pub fn set_free_bytes(&self, bytes: Option<u64>) {
         let mut state = self.state();
         state.faults.capacity_bytes = bytes.map(|bytes| bytes + state.used_bytes);
@@ -92,7 +91,7 @@ impl SimDisk {
         self.state().faults.directory_syncs_to_fail = count;
     }
 
-    /// The next `count` directory syncs do not take place: no descriptor is left (EMFILE).
+    /// The next `count` directory syncs do not happen, because no descriptor is left (EMFILE).
     pub fn refuse_directory_syncs(&self, count: u32) {
         self.state().faults.directory_syncs_to_refuse = count;
     }
@@ -102,7 +101,7 @@ impl SimDisk {
         self.state().faults.writes_to_fail = count;
     }
 
-    /// The next `count` renames do not take place: there is no room for a name (ENOSPC).
+    /// The next `count` renames do not happen, because there is no space for a name (ENOSPC).
     pub fn refuse_renames(&self, count: u32) {
         self.state().faults.renames_to_refuse = count;
     }
@@ -115,7 +114,7 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Refuses to open, list or change in what `path` leads to (EACCES), or allows it again.
+    /// Denies opening, listing and changing what `path` leads to (EACCES), or allows it again.
     pub fn deny(&self, path: &Path, denied: bool) -> io::Result<()> {
         let mut state = self.state();
         let id = state.find(path)?;
@@ -129,12 +128,12 @@ impl SimDisk {
         self.state().faults.sync_delay_micros = (micros(least), micros(most));
     }
 
-    /// Makes one in `times` reads without waiting refuse; never for zero.
+    /// Makes one in `times` non-blocking reads fail with `WouldBlock`. Zero means never.
     pub fn set_would_block(&self, times: u64) {
         self.state().faults.would_block_one_in = times;
     }
 
-    /// Makes one in `times` reads without waiting return less than there is; never for zero.
+    /// Makes one in `times` non-blocking reads return less than there is. Zero means never.
     pub fn set_short_reads(&self, times: u64) {
         self.state().faults.short_read_one_in = times;
     }
@@ -144,22 +143,23 @@ impl SimDisk {
         self.state().faults.torn_sectors = torn;
     }
 
-    /// Whether a new file takes the inode number of the file deleted last.
+    /// Whether a new file gets the inode number of the last deleted file.
     pub fn set_inode_reuse(&self, reuse: bool) {
         self.state().faults.inode_reuse = reuse;
     }
 
-    /// Whether files lie with a server that may not answer: reads without waiting always refuse, and looking at a file blocks.
+    /// Whether files are on a server that may not answer: non-blocking reads always fail with `WouldBlock`, and a stat of a
+    /// file blocks.
     pub fn set_remote(&self, remote: bool) {
         self.state().faults.remote = remote;
     }
 
-    /// Whether the file system has a call that reserves space. Without it space is reserved by writing zeros.
+    /// Whether the file system has a call that reserves space. If not, space is reserved by writing zeros.
     pub fn set_allocates(&self, allocates: bool) {
         self.state().faults.allocates = allocates;
     }
 
-    /// Makes one in `times` watch events end in an overflow; never for zero.
+    /// Makes one in `times` watch events an overflow. Zero means never.
     pub fn set_watch_overflow(&self, times: u64) {
         self.state().watchers.overflow_one_in = times;
     }
@@ -169,18 +169,18 @@ impl SimDisk {
         self.state().watchers.silent = silent;
     }
 
-    /// Lets the process do `operations` more changes to the disk and stops it at the next one; a write stops half-way.
-    /// From then on every call of the process fails, until [`SimDisk::crash`] says what is left.
+    /// Allows the process `operations` more changes to the disk and stops it at the next one. A write stops half-way. From then
+    /// on every call of the process fails, until [`SimDisk::crash`] decides what is left.
     pub fn crash_after(&self, operations: u64) {
         self.state().faults.operations_left = Some(operations);
     }
 
-    /// Takes [`SimDisk::crash_after`] back.
+    /// Cancels [`SimDisk::crash_after`].
     pub fn crash_never(&self) {
         self.state().faults.operations_left = None;
     }
 
-    /// What of all this has struck so far.
+    /// The faults that have occurred so far.
     pub fn struck(&self) -> Struck {
         self.state().faults.struck
     }
@@ -190,18 +190,18 @@ impl SimDisk {
         self.state().crashed
     }
 
-    /// From now on calls that may block are noted when a shard's task makes them itself, not through
+    /// From now on, records calls that may block if a shard's task makes them directly and not through
     /// [`crate::env::Env::blocking`].
     pub fn forbid_blocking(&self, forbidden: bool) {
         self.state().blocking_forbidden = forbidden;
     }
 
-    /// What shards' tasks called that may block while that was forbidden: "task: call".
+    /// The blocking calls that shards' tasks made while that was forbidden: "task: call".
     pub fn blocked(&self) -> Vec<String> {
         self.state().blocked.iter().cloned().collect()
     }
 
-    /// The system takes the pages of all files out of memory: who reads one through a view waits for the disk.
+    /// Evicts the pages of all files from memory: reading one through a view then waits for the disk.
     pub fn evict_pages(&self) {
         let mut state = self.state();
         let pages = |(id, inode): (&super::tree::Id, &super::tree::Inode)| {
@@ -220,12 +220,12 @@ impl SimDisk {
         self.state().absent.len()
     }
 
-    /// Says which task of a shard is polled, if any; gives back which it was.
+    /// Sets which task of a shard is being polled, if any. Returns the previous one.
     pub(in super::super) fn polls(&self, task: Option<&'static str>) -> Option<&'static str> {
         std::mem::replace(&mut self.state().polled, task)
     }
 
-    /// The process ends without a last word. Handles and locks of it are void; faults stay as they were set.
+    /// The process ends without any cleanup. Its handles and locks become invalid. Faults stay as they were set.
     pub fn crash(&self, kind: Crash) {
         let mut state = self.state();
         state.note("crash", 0, u64::from(kind == Crash::Power), 0);
@@ -241,7 +241,7 @@ impl SimDisk {
 }
 
 impl super::tree::State {
-    /// Admits one change by a process. False: the process dies in it.
+    /// Admits one change by a process. Returns false if the process dies in it.
     pub(super) fn admit(&mut self, process: Option<u64>) -> io::Result<bool> {
         self.alive(process)?;
         match &mut self.faults.operations_left {
@@ -257,12 +257,12 @@ impl super::tree::State {
         }
     }
 
-    /// Admits one change that happens whole or not at all.
+    /// Admits one change that happens completely or not at all.
     pub(super) fn admit_whole(&mut self, process: Option<u64>) -> io::Result<()> {
         if self.admit(process)? { Ok(()) } else { Err(dead()) }
     }
 
-    /// A process makes a call that may block.
+    /// Records that a process makes a call that may block.
     pub(super) fn may_block(&mut self, process: Option<u64>, call: &str) {
         if let (true, Some(task), Some(_)) = (self.blocking_forbidden, self.polled, process) {
             self.blocked.insert(format!("{task}: {call}"));
@@ -278,7 +278,7 @@ impl super::tree::State {
         self.absent.range((id, offset / page)..=(id, (offset + length - 1) / page)).copied().collect()
     }
 
-    /// Brings a range into memory; whether that took a wait for the disk.
+    /// Loads a range into memory. Returns whether that had to wait for the disk.
     pub(super) fn bring_in(&mut self, id: super::tree::Id, offset: u64, length: u64) -> bool {
         let absent = self.absent(id, offset, length);
         if absent.is_empty() {

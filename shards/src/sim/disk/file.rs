@@ -1,8 +1,8 @@
 //! Handles on the simulated disk: open files, views of them, locks.
 //!
-//! Guarantees: an open file works on after it was unlinked or renamed; a handle of a dead process or of a machine
-//! that lost its power changes nothing. A view shows what reads show; reading it past the end of the file panics
-//! where the hardware would send SIGBUS.
+//! Guarantees: an open file stays usable after it was unlinked or renamed. A handle of a dead process, or of a machine that
+//! lost its power, changes nothing. A view shows what reads show. Reading it past the end of the file panics where real
+//! hardware would raise SIGBUS.
 
 use super::content::{SyncTicket, whole_pages};
 use super::faults::{dead, due};
@@ -46,7 +46,7 @@ impl SimFile {
         self.shared.state()
     }
 
-    /// The state, if this handle still means something.
+    /// The state, if this handle is still valid.
     fn live(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.state();
         if state.boot != self.boot {
@@ -72,7 +72,7 @@ impl SimFile {
         Ok(length)
     }
 
-    /// A sync begins: what is written later is not covered by it.
+    /// Begins a sync: later writes are not covered by it.
     pub(in super::super) fn begin_sync(&self) -> io::Result<SyncTicket> {
         let mut state = self.live()?;
         state.admit_whole(self.process)?;
@@ -87,7 +87,7 @@ impl SimFile {
         let failed = due(&mut state.faults.syncs_to_fail);
         state.faults.struck.syncs += u64::from(failed);
         state.note("sync ends", self.id, u64::from(failed), 0);
-        // The numbers are drawn from a copy: the content and the state cannot be borrowed at once.
+        // Draws the numbers from a copy, because the content and the state cannot be borrowed at the same time.
         let mut prng = state.prng.clone();
         state.content(self.id)?.finish_sync(ticket, failed, &mut prng);
         state.prng = prng;
@@ -179,7 +179,7 @@ impl Drop for SimFile {
 }
 
 impl State {
-    /// Writes as much as fits; ENOSPC when that is not all.
+    /// Writes as much as fits. Returns ENOSPC if that is not everything.
     pub(super) fn write(&mut self, id: Id, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.note("write", id, offset, bytes.len() as u64);
         self.bring_in(id, offset, bytes.len() as u64);
@@ -204,7 +204,7 @@ impl State {
 
     pub(super) fn truncate(&mut self, id: Id, length: u64) -> io::Result<()> {
         self.note("truncate", id, length, 0);
-        // Growing makes a hole: it takes no space, but the simulator counts whole files and so reserves it.
+        // Growing creates a hole, which uses no space. But the simulator counts whole files, and therefore reserves it.
         let allocated = self.content(id)?.allocated;
         if (length < self.content(id)?.length() || whole_pages(length) > allocated) && !self.reserve(id, length) {
             return Err(error(libc::ENOSPC));

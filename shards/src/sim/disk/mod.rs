@@ -1,9 +1,9 @@
-//! A disk in memory that fails as disks fail.
+//! An in-memory disk that fails the way disks fail.
 //!
-//! Guarantees: what the process sees and what survives are kept apart (page cache and platter, names and durable
-//! names), so that [`SimDisk::crash`] can lose exactly what a sync has not covered; all of it is a function of the
-//! seed and the calls. The disk outlives shards and processes; a test changes and reads it from outside through
-//! [`SimDisk::outside`]. Does not model devices, quotas or more than one file system.
+//! Guarantees: what the process sees and what survives are separate (page cache and platter, names and durable names), so that
+//! [`SimDisk::crash`] can lose exactly what no sync has covered. All of it is a function of the seed and the calls. The disk
+//! outlives shards and processes. A test changes and reads it from outside through [`SimDisk::outside`]. Does not model
+//! devices, quotas or more than one file system.
 
 mod content;
 mod faults;
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tree::{Directory, Node, Place, State, error};
 
-/// The wall clock when the monotonic one shows zero: 2026-01-01T00:00:00Z.
+/// The wall clock when the monotonic clock is at zero: 2026-01-01T00:00:00Z.
 const WALL_START_NANOS: i64 = 1_767_225_600_000_000_000;
 
 /// How a process ends.
@@ -35,7 +35,7 @@ const WALL_START_NANOS: i64 = 1_767_225_600_000_000_000;
 pub enum Crash {
     /// Killed: the page cache and all names survive.
     Process,
-    /// The machine loses its power: of what no sync covered, any part survives.
+    /// The machine loses its power: any part of what no sync covered may survive.
     Power,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Shared {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic of a test leaves the state whole: every change is made of steps that do not panic.
+        // A panic of a test leaves the state consistent, because the steps of a change do not panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,7 +56,7 @@ impl Shared {
 #[derive(Clone)]
 pub struct SimDisk {
     shared: Arc<Shared>,
-    /// The process this handle belongs to; none for one that outlives every process.
+    /// The process that this handle belongs to. None for a handle that outlives every process.
     process: Option<u64>,
 }
 
@@ -70,13 +70,13 @@ impl SimDisk {
         disk
     }
 
-    /// A handle that dies with the present process: its calls fail after [`SimDisk::crash`].
+    /// A handle that dies with the current process: its calls fail after [`SimDisk::crash`].
     pub fn of_this_process(&self) -> SimDisk {
         let process = Some(self.state().process);
         SimDisk { shared: Arc::clone(&self.shared), process }
     }
 
-    /// The disk as other programs see it: never stopped by a crash, its changes are no operations of the process.
+    /// The disk as other programs see it: never stopped by a crash, and its changes do not count as operations of the process.
     pub fn outside(&self) -> Outside {
         Outside::new(SimDisk { shared: Arc::clone(&self.shared), process: None })
     }
@@ -94,7 +94,7 @@ impl SimDisk {
         self.state().wall = wall;
     }
 
-    /// Sets the monotonic clock that stamps files. The executor of a simulation does it.
+    /// Sets the monotonic clock that timestamps files. The executor of a simulation calls it.
     pub fn set_now(&self, now: Monotonic) {
         self.shared.now.store(now.0, Ordering::Relaxed);
         let wall = self.wall();

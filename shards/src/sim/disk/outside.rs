@@ -1,8 +1,7 @@
 //! The disk as other programs see it: writers of logs, administrators, and the test that reads what was delivered.
 //!
-//! Guarantees: everything here goes through the same page cache and the same names as the process's own calls, is
-//! seen by watches, and is lost by a power loss unless [`Outside::sync_all`] came first. Works while the process is
-//! dead.
+//! Guarantees: everything here uses the same page cache and the same names as the process's own calls, is seen by watches, and
+//! is lost by a power loss unless [`Outside::sync_all`] was called first. Works while the process is dead.
 
 use super::tree::{Id, Node, State, error};
 use super::{SimDisk, make_directories, make_file, named};
@@ -60,7 +59,7 @@ impl Outside {
         }
     }
 
-    /// Replaces the content of a file as `>` does, making it if absent.
+    /// Replaces the content of a file as `>` does, and creates it if missing.
     pub fn write(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         let id = self.file(&mut state, path.as_ref())?;
@@ -70,7 +69,7 @@ impl Outside {
         state.write(id, bytes, 0)
     }
 
-    /// Appends to a file as `>>` does, making it if absent.
+    /// Appends to a file as `>>` does, and creates it if missing.
     pub fn append(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         let id = self.file(&mut state, path.as_ref())?;
@@ -78,7 +77,7 @@ impl Outside {
         state.write(id, bytes, length)
     }
 
-    /// Overwrites bytes of a file at a position: damage, or a flipped bit.
+    /// Overwrites bytes of a file at an offset: damage, or a flipped bit.
     pub fn overwrite(&self, path: impl AsRef<Path>, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         let id = state.find(path.as_ref())?;
@@ -108,7 +107,7 @@ impl Outside {
         state.truncate(id, length)
     }
 
-    /// Renames a file or directory, replacing what was there.
+    /// Renames a file or directory, and replaces an existing one.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         rename(&mut self.disk.state(), from.as_ref(), to.as_ref())
     }
@@ -133,7 +132,7 @@ impl Outside {
         make_directories(&mut self.disk.state(), path.as_ref())
     }
 
-    /// Makes a symbolic link at `link`, replacing one that is there in one step, as `ln -sfn` is meant to.
+    /// Creates a symbolic link at `link`, and atomically replaces an existing one, as `ln -sfn` should.
     pub fn symlink(&self, target: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
         let mut state = self.disk.state();
         let place = named(&mut state, link.as_ref())?;
@@ -142,7 +141,7 @@ impl Outside {
         Ok(())
     }
 
-    /// Makes a named pipe that nobody writes: something that is no file.
+    /// Creates a named pipe that nobody writes: something that is not a file.
     pub fn pipe(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let mut state = self.disk.state();
         let place = named(&mut state, path.as_ref())?;
@@ -178,7 +177,7 @@ impl Outside {
         self.disk.state().sync_all();
     }
 
-    /// Whether a file has nothing that a power loss could take, its name aside.
+    /// Whether a power loss could remove nothing from a file, apart from its name.
     pub fn clean(&self, path: impl AsRef<Path>) -> io::Result<bool> {
         let mut state = self.disk.state();
         let id = state.find(path.as_ref())?;

@@ -1,15 +1,15 @@
 //! What a power loss leaves of names and inodes.
 //!
-//! Guarantees: either a prefix of the open changes survives, as on a journaling file system, or any subset of them,
-//! as POSIX allows, but a rename never leaves one file under both names; what the root does not reach is gone, open
-//! or not. The bytes of a file are decided by its content.
+//! Guarantees: either a prefix of the open changes survives, as on a journaling file system, or any subset of them, as POSIX
+//! allows, but a rename never leaves one file under both names. What is not reachable from the root is gone, whether open or
+//! not. The content of a file decides about its bytes.
 
 use super::tree::{Id, Node, ROOT, State, apply};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 impl State {
-    /// The power goes and comes back.
+    /// Simulates a power loss and the restart of the machine.
     pub(super) fn lose_power(&mut self) {
         self.lose_names();
         let survive_percent = [0, 50, 50, 90, 100][self.prng.index(5)];
@@ -52,7 +52,7 @@ impl State {
         }
     }
 
-    /// Counts links, space and numbers anew and drops what the root does not reach.
+    /// Recomputes links, space and numbers, and drops what is not reachable from the root.
     fn recount(&mut self) {
         let mut links: BTreeMap<Id, u64> = BTreeMap::from([(ROOT, 1)]);
         let mut open = vec![ROOT];
@@ -69,7 +69,7 @@ impl State {
         self.inodes.retain(|id, _| links.contains_key(id));
         self.used_bytes = 0;
         let mut numbers = BTreeSet::new();
-        // The youngest keeps a number that was reused before the deletion of its first owner was durable.
+        // The most recent inode keeps a number that was reused before the deletion of its first owner was durable.
         for (id, inode) in self.inodes.iter_mut().rev() {
             inode.links = links.get(id).copied().unwrap_or(0);
             if let Node::File(content) = &inode.node {

@@ -1,8 +1,8 @@
 //! The state of the simulated disk: inodes, names, and the journal of names that are not durable yet.
 //!
-//! Guarantees: a name changes at once for everybody and becomes durable with a sync of its directory; a power loss
-//! keeps either a prefix of the open changes, as a journaling file system does, or any subset of them, as POSIX
-//! allows, but a rename never leaves one file under both names. Does not model permissions beyond "denied".
+//! Guarantees: a name changes at once for every process and becomes durable with a sync of its directory. A power loss keeps
+//! either a prefix of the open changes, as a journaling file system does, or any subset of them, as POSIX allows, but a rename
+//! never leaves one file under both names. Models no permissions except "denied".
 
 use super::super::prng::{Prng, mix};
 use super::super::watch::Watchers;
@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Symbolic links followed in one path, as in Linux.
+/// Maximum symbolic links followed in one path, as in Linux.
 const LINKS_MAX: usize = 40;
 /// The device number of the disk.
 const DEVICE: u64 = 0x5117;
@@ -23,7 +23,7 @@ const DEVICE: u64 = 0x5117;
 pub(in super::super) type Id = u64;
 pub(in super::super) const ROOT: Id = 0;
 
-/// What an inode is.
+/// The kind of an inode.
 pub(super) enum Node {
     File(Content),
     Directory(Directory),
@@ -49,14 +49,14 @@ pub(super) struct Inode {
     pub(super) denied: bool,
 }
 
-/// A name that leads somewhere else now, or nowhere.
+/// A name that now leads to another inode, or to none.
 pub(super) struct Change {
     pub(super) directory: Id,
     pub(super) name: OsString,
     pub(super) to: Option<Id>,
 }
 
-/// Where a path leads: the directory, the name in it, and the inode if the name exists.
+/// The target of a path: the directory, the name in it, and the inode if the name exists.
 pub(super) struct Place {
     pub(super) directory: Id,
     pub(super) name: OsString,
@@ -69,13 +69,13 @@ pub(in super::super) struct State {
     pub(super) faults: Faults,
     pub(super) inodes: BTreeMap<Id, Inode>,
     pub(super) locks: BTreeMap<Id, u64>,
-    /// Lives of the process, and of the machine.
+    /// Number of the current process, and of the machine's current power-on period.
     pub(super) process: u64,
     pub(super) boot: u64,
     pub(super) crashed: bool,
     pub(super) used_bytes: u64,
     pub(super) trace: u64,
-    /// The task that the executor polls now, and what such tasks called that may block.
+    /// The task that the executor is polling, and the blocking calls that such tasks made.
     pub(super) polled: Option<&'static str>,
     pub(super) blocking_forbidden: bool,
     pub(super) blocked: BTreeSet<String>,
@@ -172,7 +172,7 @@ impl State {
         Ok(Stat { kind, device: DEVICE, inode: number, length, modified, created, links })
     }
 
-    /// Walks a path. The last component may be absent; it is followed when it is a link and `follow` is set.
+    /// Resolves a path. The last component may be missing. It is followed if it is a link and `follow` is set.
     pub(super) fn place(&self, path: &Path, follow: bool) -> io::Result<(Place, PathBuf)> {
         let mut links = 0;
         self.walk(ROOT, PathBuf::from("/"), path, follow, &mut links)
@@ -225,15 +225,15 @@ impl State {
         Ok((place, canonical))
     }
 
-    /// What `path` leads to, links followed.
+    /// The inode to which `path` leads. Links are followed.
     pub(super) fn find(&self, path: &Path) -> io::Result<Id> {
         self.place(path, true)?.0.id.ok_or_else(|| error(libc::ENOENT))
     }
 
-    /// Makes names lead elsewhere: one step for everybody, and one entry of the journal.
+    /// Changes names: one atomic step for every process, and one entry in the journal.
     pub(super) fn change(&mut self, changes: Vec<(Id, &OsStr, Option<Id>)>) {
         let mut entry = Vec::with_capacity(changes.len());
-        // A renamed inode gets its new name before it loses the old one, so that it never counts as deleted in between.
+        // A renamed inode gets its new name before it loses the old one, so that it never counts as deleted.
         for inode_id in changes.iter().filter_map(|change| change.2) {
             if let Some(inode) = self.inodes.get_mut(&inode_id) {
                 inode.links += 1;
@@ -274,7 +274,8 @@ impl State {
         self.release(id);
     }
 
-    /// Frees what a file holds once nothing leads to it. Its durable names may still bring it back after a power loss.
+    /// Frees the space of a file when nothing leads to it any more. Its durable names may still bring it back after a power
+    /// loss.
     pub(super) fn release(&mut self, id: Id) {
         let Some(inode) = self.inodes.get_mut(&id) else { return };
         if inode.links > 0 || inode.opens > 0 {
@@ -289,7 +290,7 @@ impl State {
         }
     }
 
-    /// Sets the space reserved for a file; false when the disk has not that much left.
+    /// Sets the space reserved for a file. Returns false if the disk has less space left.
     pub(super) fn reserve(&mut self, id: Id, length: u64) -> bool {
         let free = self.free_bytes();
         let Ok(content) = self.content(id) else { return false };
@@ -325,7 +326,7 @@ impl State {
         }
     }
 
-    /// The wall clock as inodes carry it: Linux stamps them with the time of its last tick.
+    /// The wall clock for inodes: Linux timestamps them with the time of its last tick.
     fn coarse_wall(&self) -> Timestamp {
         Timestamp(self.wall.0 - self.wall.0.rem_euclid(4_000_000))
     }

@@ -1,17 +1,17 @@
-//! What is wrong with a history, named and in words.
+//! The violations found in a history, by name and as text.
 //!
-//! Guarantees: every breach is counted; the first ones are named. Judges nothing.
+//! Guarantees: every violation is counted, and the first ones are named. Checks nothing itself.
 
 use super::{Event, OutputIndex};
 use std::fmt;
 
-/// Breaches that a report names; the others are only counted.
+/// Number of violations that a report names. The others are only counted.
 pub(super) const NAMED_MAX: usize = 12;
 
-/// One breach of the promises.
+/// A violation of a guarantee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// A promised event never came out and no discard covers it.
+    /// A promised event was not delivered, and no discard covers it.
     Lost {
         /// The output that lacks it.
         output: OutputIndex,
@@ -20,30 +20,30 @@ pub enum Violation {
         /// Its ordinal.
         ordinal: u64,
     },
-    /// An event came out that had not been given to the engine for this output before.
+    /// An event was delivered that had not been given to the engine for this output before.
     Unknown {
         /// The output that got it.
         output: OutputIndex,
-        /// What came.
+        /// What was delivered.
         event: Event,
     },
-    /// What came out was no event that anybody could have made.
+    /// Something was delivered that nobody can have produced.
     Garbled {
         /// The output that got it.
         output: OutputIndex,
         /// What was wrong with it.
         what: String,
     },
-    /// An event came out with another payload.
+    /// An event was delivered with another payload.
     Payload {
         /// The output that got it.
         output: OutputIndex,
-        /// What came.
+        /// What was delivered.
         event: Event,
         /// The payload that was issued.
         issued: u64,
     },
-    /// An event came for the first time after a later one of its source.
+    /// An event was delivered for the first time after a later one of its source.
     Order {
         /// The output that got it.
         output: OutputIndex,
@@ -54,7 +54,7 @@ pub enum Violation {
         /// The highest ordinal before it.
         after: u64,
     },
-    /// An instance that did not go back got an event behind a later one, or twice.
+    /// An instance that did not go back received an event after a later one, or twice.
     Run {
         /// The output that got it.
         output: OutputIndex,
@@ -67,7 +67,7 @@ pub enum Violation {
         /// The ordinal before it.
         after: u64,
     },
-    /// An event came again that had not been in flight.
+    /// An event was delivered again although it was not in flight.
     Repeat {
         /// The output that got it.
         output: OutputIndex,
@@ -76,22 +76,22 @@ pub enum Violation {
         /// Its ordinal.
         ordinal: u64,
     },
-    /// More discards were counted than events are missing: a count that hides nothing is wrong too.
+    /// More discards were counted than events are missing: a count without a loss is wrong too.
     Overcounted {
-        /// The output they were counted for.
+        /// The output for which they were counted.
         output: OutputIndex,
         /// Discards counted without naming events.
         counted: u64,
         /// Events given to the engine that did not come out.
         missing: u64,
     },
-    /// Fewer events were counted as waiting for a removed output than it was owed.
+    /// Fewer events were counted as waiting for a removed output than it should have received.
     Undercounted {
         /// The output.
         output: OutputIndex,
         /// What was counted.
         counted: u64,
-        /// What it was owed.
+        /// How many it should have received.
         waiting: u64,
     },
     /// An acknowledgement for an event that was not given to the engine before, or a discard of one.
@@ -101,7 +101,7 @@ pub enum Violation {
         /// The ordinal named.
         ordinal: u64,
     },
-    /// An event that was made when all was well did not come out.
+    /// An event that was created after all faults were removed was not delivered.
     Stuck {
         /// The output that lacks it.
         output: OutputIndex,
@@ -110,23 +110,23 @@ pub enum Violation {
         /// Its ordinal.
         ordinal: u64,
     },
-    /// Events did not reach an output although all was well.
+    /// Events did not reach an output although all faults were removed.
     LeftWaiting {
         /// The output that lacks them.
         output: OutputIndex,
-        /// How many the engine says it has; below zero when it says that more went than came.
+        /// How many events the engine reports as waiting. Negative if it reports that more left than arrived.
         events: i64,
     },
     /// A queue was longer than its limit.
     Bound {
         /// The queue.
         what: &'static str,
-        /// How long it was.
+        /// Its length.
         value: u64,
-        /// How long it may be.
+        /// Its maximum length.
         limit: u64,
     },
-    /// Damage that was not reported, or reported without being there.
+    /// Damage that was not reported, or reported but not present.
     Damage {
         /// Which.
         what: String,

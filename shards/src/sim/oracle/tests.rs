@@ -1,4 +1,4 @@
-//! The oracle passes right histories and catches each kind of broken one.
+//! The oracle accepts correct histories and detects each kind of violation.
 
 use super::report::NAMED_MAX;
 use super::*;
@@ -27,7 +27,7 @@ fn promised() -> Oracle {
     oracle
 }
 
-/// The same, with all of it delivered but what `leave_out` names.
+/// The same, with everything delivered except for what `leave_out` selects.
 fn history(leave_out: impl Fn(u64, u64) -> bool) -> Oracle {
     let mut oracle = promised();
     for source in [1, 2] {
@@ -103,7 +103,7 @@ fn discards_that_no_later_life_decides_again_must_match_what_never_came() {
     let count = |counted: u64| {
         let mut oracle = history(|source, ordinal| source == 1 && ordinal < 3);
         oracle.discarded_count(OUT, "retries_exhausted", counted);
-        // What was in flight at the end of the life before may be discarded although it came.
+        // Events in flight at the end of the previous life may be discarded although they were delivered.
         oracle.restarted();
         oracle.goes_back(OUT, 0, 15);
         oracle.delivered(OUT, 0, event(2, 9));
@@ -125,7 +125,7 @@ fn an_event_that_came_may_be_discarded_once_for_each_time_it_is_read_again() {
     let count = |given_again: usize, counted| {
         let mut oracle = history(|_, _| false);
         (0..given_again).for_each(|_| oracle.offered(1, 2, ONLY));
-        // Given again for another output only: that says nothing of this one.
+        // Given again, but only for another output: this does not concern the first one.
         oracle.offered(1, 3, ONLY << 1);
         oracle.discarded_count(OUT, "ring_full", counted);
         oracle.restarted();

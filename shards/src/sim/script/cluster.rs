@@ -1,4 +1,4 @@
-//! A cluster: the whole engine on the simulated machine, through many lives.
+//! A cluster: the whole engine on the simulated machine, through many starts.
 
 use super::faults;
 use super::passing::PATIENCE;
@@ -19,30 +19,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Polls from one look at the queues to the next.
+/// Polls between two measurements of the queues.
 const LOOK_EVERY: u32 = 32;
 
-/// One life of the process.
+/// One life of the process, from a start to its end.
 pub struct Life {
-    /// Its end.
+    /// Its shutdown control.
     pub stop: Stop,
-    /// What it counts.
+    /// Its counters.
     pub meters: Arc<Meters<SimDisk>>,
     /// Its shards.
     pub shards: usize,
-    /// Inputs and outputs in the order of its plan.
+    /// Inputs and outputs, in the order of its plan.
     pub(super) inputs: Vec<usize>,
     pub(super) outputs: Vec<usize>,
-    /// Logs that there may be: those that were there when it began, and one for each shard.
+    /// Maximum number of logs: those that existed when it began, plus one for each shard.
     pub(super) logs: usize,
-    /// The most files that one log had when it began, and the most bytes.
+    /// The maximum number of files of one log when it began, and the maximum number of bytes.
     pub(super) files_before: (u64, u64),
-    /// Bytes of the largest segment that any life up to this one may have made, and the most segments that one was allowed.
+    /// Bytes of the largest segment that any life so far may have created, and the maximum number of segments that one was
+    /// allowed.
     pub(super) segment_bytes_max: u64,
     pub(super) segments_allowed_max: u64,
-    /// Losses of power, kills of windows and rotten frames so far: each may have left a hole in what the logs know of a source.
+    /// Power losses, kills of windows and rotten frames so far: each may have left a gap in what the logs know about a source.
     pub(super) holes: u64,
-    /// A fresh event has passed and nothing was made since: all that was decided is committed.
+    /// A fresh event has been delivered and nothing was created since: everything that was decided is committed.
     pub(super) rests: bool,
     running: Rc<Cell<usize>>,
 }
@@ -53,7 +54,7 @@ impl Life {
         self.running.get() == 0
     }
 
-    /// Something that says whether every shard has ended, for a condition.
+    /// A function that returns whether every shard has ended, for a condition.
     pub fn end(&self) -> impl Fn() -> bool + use<> {
         let running = self.running.clone();
         move || running.get() == 0
@@ -69,26 +70,26 @@ impl Life {
 pub struct Cluster {
     /// The machine.
     pub simulation: Simulation,
-    /// What happened.
+    /// The record of what happened.
     pub ledger: Ledger,
-    /// What it is made of.
+    /// Its setup.
     pub setup: Setup,
-    /// The present life.
+    /// The current life.
     pub life: Option<Life>,
-    /// Numbers for the test's own decisions.
+    /// Random numbers for the test's own decisions.
     pub chance: Prng,
-    /// What rotted, ever, and since the last start that said what it found.
+    /// What rotted: in total, and since the last start that reported what it found.
     pub(super) rotten: Vec<Rotten>,
     pub(super) unreported: Vec<Rotten>,
     pub(super) vanished: Vec<Vanished>,
     holes_left: u64,
-    /// Positions of earlier lives were not recorded, by a breach of the contract.
+    /// Positions of earlier lives were not recorded, because of a contract violation.
     has_clung: bool,
     segment_bytes_max: u64,
     segments_allowed_max: u64,
-    /// The outputs of the last life in which every shard made durable what it knew.
+    /// The outputs of the last life in which every shard made its knowledge durable.
     settled_outputs: Vec<usize>,
-    /// Shards of the last start, and what it connected.
+    /// Shards of the last start, and its pipelines.
     last_start: Option<(usize, Connections, Vec<usize>)>,
 }
 
@@ -129,7 +130,7 @@ impl Cluster {
         self.ledger.tell(self.simulation.now(), line);
     }
 
-    /// Starts the process with so many shards. An error is what a person would read.
+    /// Starts the process with this many shards. An error is what a person would read.
     pub fn start(&mut self, shards: usize) -> Result<(), String> {
         let stop = Stop::new();
         let disk = self.simulation.env(ShardId(0)).disk().clone();
@@ -194,7 +195,7 @@ impl Cluster {
                 (0..state.sources.len()).filter(|at| state.sources[*at].input == number).map(|at| at as u64).collect();
             mine.into_iter().for_each(|source| state.oracle.unordered(source));
         }
-        // Batches that a window or a joined line keeps from being recorded had other events too.
+        // Batches that are not recorded because of a window or a joined line contained other events too.
         let reads_again = match &setup.holding {
             Holding::None => false,
             Holding::Windows(lengths) => lengths.len() > 1,
@@ -216,7 +217,7 @@ impl Cluster {
         state.story.tell(self.simulation.now(), line);
     }
 
-    /// Events that waited for outputs which have left.
+    /// Records events that waited for removed outputs.
     fn settle_removed(&self, removed: &[(String, u64)]) {
         let mut state = self.ledger.state();
         for (name, events) in removed {
@@ -227,7 +228,7 @@ impl Cluster {
         }
     }
 
-    /// The present life.
+    /// The current life.
     pub fn alive(&self) -> &Life {
         self.life.as_ref().expect("the test has started a life")
     }
@@ -237,12 +238,12 @@ impl Cluster {
         self.ledger.make(source, bytes);
     }
 
-    /// Nothing more comes of a source.
+    /// Ends a source: nothing more comes from it.
     pub fn end(&mut self, source: usize) {
         self.ledger.state().sources[source].ended = true;
     }
 
-    /// Gives random sources so many events.
+    /// Creates this many events in random sources.
     pub fn make_some(&mut self, events: u64) {
         let sources = self.ledger.state().sources.len();
         for _ in 0..events {
@@ -259,12 +260,12 @@ impl Cluster {
         }
     }
 
-    /// Lets virtual time pass, and looks at every queue meanwhile.
+    /// Runs for this virtual time, and measures every queue in the meantime.
     pub fn run_for(&mut self, time: Duration) -> Outcome {
         self.run_until(|| false, time)
     }
 
-    /// The same until `condition` holds, which is looked at as often as the queues are.
+    /// The same until `condition` is true. It is checked as often as the queues are measured.
     pub(super) fn run_until(&mut self, mut condition: impl FnMut() -> bool, time: Duration) -> Outcome {
         let Cluster { simulation, ledger, setup, life, .. } = self;
         let mut polls = 0_u32;
@@ -289,7 +290,7 @@ impl Cluster {
         outcome
     }
 
-    /// Ends the present life at once, whatever state it is in.
+    /// Ends the current life at once, in whatever state it is.
     pub fn crash(&mut self, kind: Crash) {
         self.settle_counts();
         let up = self.life.as_ref().is_some_and(Life::is_up);
@@ -306,7 +307,7 @@ impl Cluster {
         self.ledger.restarted(self.simulation.now(), kind == Crash::Power, up);
     }
 
-    /// Ends the present life in order, and panics with the seed where it does not end.
+    /// Ends the current life in order, and panics with the seed if it does not end.
     pub fn drain(&mut self, time: Duration) {
         let life = self.alive();
         life.stop.enter(Phase::Draining);
@@ -317,7 +318,7 @@ impl Cluster {
         self.crash(Crash::Process);
     }
 
-    /// Tells the oracle what this life counted as discarded without naming it.
+    /// Tells the oracle how many events this life counted as discarded without naming them.
     fn settle_counts(&mut self) {
         let Some(life) = &self.life else { return };
         let in_order = life.has_ended() && life.stop.failure().is_none() && life.stop.phase() == Phase::Draining;
@@ -336,7 +337,8 @@ impl Cluster {
             let once = state.outputs[output].decides_once(instances);
             drop(state);
             if in_order || life.rests {
-                // Of damage frames are counted, not events; and what windows hold back is read again, what was dropped beside it too.
+                // Damage is counted in frames, not events. What windows hold back is read again, together with what was dropped
+                // beside it.
                 let again = self.setup.holding != Holding::None || self.has_clung;
                 let settled = |reason| reason != Discard::Damaged && !again && (once || reason == Discard::RingFull);
                 let counted = counts.iter().filter(|(reason, _)| settled(*reason)).map(|(_, events)| events).sum();
@@ -348,7 +350,7 @@ impl Cluster {
         }
     }
 
-    /// What a life has counted as discarded for the output at `at` of its plan, without naming it.
+    /// How many events a life has counted as discarded for the output at index `at` of its plan, without naming them.
     fn counts(&self, life: &Life, at: usize) -> Vec<(Discard, u64)> {
         let (meters, output) = (&life.meters, life.outputs[at]);
         let mut counts = Vec::new();
@@ -375,7 +377,7 @@ impl Cluster {
         counts
     }
 
-    /// Takes every fault and mood away.
+    /// Removes all faults and moods.
     pub fn heal(&mut self) {
         faults::end(self);
         let mut state = self.ledger.state();
@@ -383,18 +385,18 @@ impl Cluster {
         state.outputs.iter_mut().for_each(|record| record.mood = super::Mood::default());
     }
 
-    /// Comes to the end as [`Cluster::conclude`] does, and panics where the judge is not content.
+    /// Ends like [`Cluster::conclude`], and panics if the oracle finds a violation.
     pub fn finish(&mut self) {
         if let Err(report) = self.conclude() {
             panic!("{report}\n{:?}", self.setup);
         }
     }
 
-    /// Heals everything, lets all that was made come out, then sends fresh events through, and judges it all.
+    /// Removes all faults, waits until all events are delivered, then sends fresh events, and checks everything.
     pub(super) fn conclude(&mut self) -> Result<(), Report> {
         self.heal();
         if self.setup.holding == Holding::Clings {
-            // With it inputs may wait for good.
+            // With it, inputs may wait forever.
             self.setup.holding = Holding::None;
             self.has_clung = true;
         }
@@ -419,7 +421,7 @@ impl Cluster {
         self.ledger.check().map(|_| ())
     }
 
-    /// Every source was read to its end by a life that ended in order: the logs account for all of it.
+    /// Records that every source was read to its end by a life that ended in order: the logs cover all of it.
     fn vouch(&self) {
         let mut state = self.ledger.state();
         for source in (0..state.sources.len()).filter(|source| state.sources[*source].repeatable).collect::<Vec<_>>() {
@@ -427,8 +429,8 @@ impl Cluster {
         }
     }
 
-    /// Tells the oracle what is in the files of exact outputs. Where in them a life ended is not known: each event begins a
-    /// run, so that only the order over all of them is judged.
+    /// Tells the oracle what is in the files of exact outputs. It is unknown where in them a life ended, so each event begins a
+    /// run, and only the order over all of them is checked.
     fn read_files(&mut self) {
         let outside = self.simulation.disk().outside();
         for output in (0..self.setup.outputs.len()).filter(|at| self.setup.outputs[*at].kind == OutputKind::Exact) {
@@ -456,7 +458,7 @@ impl Cluster {
         }
     }
 
-    /// The segments and standbys of every log on the disk: how many files, and how many bytes.
+    /// The segments and standby files of every log on the disk: number of files, and bytes.
     pub fn log_files(&self) -> Vec<(usize, u64)> {
         let outside = self.simulation.disk().outside();
         let wal = Path::new(DATA_DIR).join("wal");

@@ -1,7 +1,7 @@
-//! Setups and moods of a seed: what the first life is made of, and what is different in each later one.
+//! Setups and moods of a seed: the setup of the first life, and what is different in each later one.
 //!
-//! Guarantees: functions of the seed. From life to life anything may change that a person may change between two starts:
-//! shards, sizes, policies, placements, which inputs and outputs there are and how pipelines connect them.
+//! Guarantees: functions of the seed. Between two lives, everything may change that a person may change between two starts:
+//! shards, sizes, policies, placements, which inputs and outputs exist and how pipelines connect them.
 
 use super::setup::{InputSetup, OutputKind, OutputSetup, Setup};
 use super::{Holding, Mood, State};
@@ -16,7 +16,7 @@ use crate::wal::{SyncPolicy, WalOptions, WalType};
 use std::time::Duration;
 
 fn delivery(chance: &mut Prng, kind: OutputKind) -> DeliveryOptions {
-    // What an exact output gave up and then got after all would not be exact: it only blocks.
+    // If an exact output gave events up and then received them anyway, it would not be exact. So it only blocks.
     let when_full = match chance.below(if kind == OutputKind::Exact { 7 } else { 10 }) {
         0..=6 => OutputFull::Block,
         7 | 8 => OutputFull::DropOldest,
@@ -59,10 +59,10 @@ fn input(chance: &mut Prng) -> InputSetup {
 }
 
 fn wal(chance: &mut Prng, seed: u64, long_lines: bool) -> WalOptions {
-    // Numbers of its own, so that other draws stay where they are.
+    // A separate stream, so that other draws stay the same.
     let tight = Prng::new(seed, "tight").one_in(3);
     let sizes: &[u64] = match (long_lines, tight) {
-        // No segment of the smaller size holds a long line.
+        // A long line fits in no segment of the smaller size.
         (true, true) => &[64, 512],
         (true, false) => &[256, 512],
         (false, _) => &[64, 64, 128, 256],
@@ -77,7 +77,7 @@ fn wal(chance: &mut Prng, seed: u64, long_lines: bool) -> WalOptions {
 }
 
 fn dead_letters(chance: &mut Prng) -> dlq::Options {
-    // One in some is so small that it fills up. What lies in a queue that drops its oldest proves nothing of what had been there.
+    // Some queues are so small that they fill up. A queue that drops its oldest letters does not prove what was in it before.
     let small = chance.one_in(6);
     dlq::Options {
         bytes_max: if small { chance.between(8, 64) * 1024 } else { 256 * 1024 * 1024 },
@@ -86,8 +86,8 @@ fn dead_letters(chance: &mut Prng) -> dlq::Options {
     }
 }
 
-/// One to three pipelines. Each output belongs to one of them, each input to any, or to none and is
-/// absent; in the `last` life every input is there.
+/// One to three pipelines. Each output belongs to one of them, each input to any, or to none and is then absent. In the `last`
+/// life every input is present.
 fn pipelines(chance: &mut Prng, inputs: usize, outputs: &[usize], last: bool) -> Vec<(Vec<usize>, Vec<usize>)> {
     let count = chance.between(1, (outputs.len() as u64).min(3)) as usize;
     let mut pipelines: Vec<(Vec<usize>, Vec<usize>)> = vec![(Vec::new(), Vec::new()); count];
@@ -112,7 +112,8 @@ fn pipelines(chance: &mut Prng, inputs: usize, outputs: &[usize], last: bool) ->
     pipelines
 }
 
-/// Two windows side by side in some seeds, joined lines and a breach of the contract in some others. Numbers of its own, so that other draws stay where they are.
+/// Two adjacent windows in some seeds, joined lines and a contract violation in some others. A separate stream, so that other
+/// draws stay the same.
 fn holding(seed: u64) -> Holding {
     let mut chance = Prng::new(seed, "holding");
     match chance.below(24) {
@@ -148,7 +149,7 @@ impl Setup {
             outputs,
             batch_events_max: chance.between(1, 60),
             holding: holding(seed),
-            // What is claimed to be held for ever is never acknowledged.
+            // Events that are claimed to be held forever are never acknowledged.
             inputs_answer: holding(seed) != Holding::Clings,
             long_lines,
             dead_letters: dead_letters(&mut chance),
@@ -157,7 +158,8 @@ impl Setup {
         }
     }
 
-    /// What a person changes before the next start. In the `last` life every input runs, or its events would never come.
+    /// What a person changes before the next start. In the `last` life every input runs, because otherwise its events would
+    /// never be delivered.
     pub fn redraw(&mut self, chance: &mut Prng, last: bool) {
         if chance.one_in(3) {
             self.wal = wal(chance, self.seed, self.long_lines);
@@ -178,7 +180,7 @@ impl Setup {
             if chance.one_in(4) {
                 output.options = delivery(chance, output.kind);
             }
-            // An exact output that comes back finds a file that it no longer knows: it stays.
+            // An exact output that is added again finds a file that it no longer knows. So exact outputs stay.
             let leaves = output.kind != OutputKind::Exact && chance.one_in(8);
             output.present = if output.present { !leaves } else { chance.one_in(2) };
         }

@@ -1,7 +1,7 @@
-//! A scripted processor: makes the lines of scripted events, at once or later, and gives some of them up.
+//! A scripted processor: produces the lines of scripted events, at once or later, and makes some events dead letters.
 //!
-//! Guarantees: what becomes of an event is a function of its bytes, the same each time it comes. Lines that are held are those of
-//! windows side by side, of events that wait for the next batch of their source, or are never let go of, as a test says.
+//! Guarantees: what happens to an event is a function of its bytes, the same each time it is read. Held lines belong to
+//! adjacent windows, or to events that wait for the next batch of their source, or are never released, as a test configures.
 
 use super::encode_line;
 use crate::batch::{Batch, SourceKey};
@@ -12,29 +12,30 @@ use crate::sim::oracle::payload_hash;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What is held back of lines.
+/// Which lines are held back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Holding {
     /// Nothing.
     #[default]
     None,
-    /// Each event is counted in one of these windows, whose lines are made when it has been open for so long.
+    /// Each event is counted in one of these windows, whose lines are produced when it has been open for this long.
     Windows(Vec<Duration>),
-    /// The last event of a batch, until the next batch of its source comes: as one does that joins lines, which is never due.
+    /// The last event of a batch is held until the next batch of its source arrives, like a processor that joins lines. It is
+    /// never due.
     Joins,
-    /// Nothing, though it claims to hold all there is: a breach of the contract.
+    /// Nothing is held, but the processor claims to hold everything: a contract violation.
     Clings,
 }
 
-/// Makes the lines that [`super::decode_line`] reads.
+/// Produces the lines that [`super::decode_line`] reads.
 pub struct ScriptEncoder {
-    /// What it holds back.
+    /// Which lines it holds back.
     pub holding: Holding,
-    /// Whether some events are dead letters instead, the same each time they come.
+    /// Whether some events become dead letters instead, the same each time they are read.
     pub dead_letters: bool,
 }
 
-/// Lines that are made later.
+/// Lines that are produced later.
 struct Held {
     length: Duration,
     since: Option<Timestamp>,
@@ -80,11 +81,11 @@ struct Lines {
     received: Timestamp,
     clings: bool,
     windows: Vec<Held>,
-    /// The last event of each source, where lines are joined.
+    /// The last event of each source, if lines are joined.
     joins: Option<BTreeMap<SourceKey, Held>>,
 }
 
-/// What becomes of a line where some are dead letters.
+/// What happens to a line if some are dead letters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Lives,
@@ -137,7 +138,7 @@ impl Processor for Lines {
             match self.fate(batch, index) {
                 Fate::Unread => {}
                 Fate::GivenUp => {
-                    // As a transform does that fails half way.
+                    // Like a transform that fails half-way.
                     frames.line().extend_from_slice(b"{\"half");
                     frames.abandon_event();
                     frames.dead_letter(&self.letter(batch, index, ComponentKind::Pipeline));
@@ -178,7 +179,7 @@ impl Processor for Lines {
 }
 
 impl Lines {
-    /// Keeps a line that is made later; gives back one that is not.
+    /// Keeps a line that is produced later. Returns one that is not.
     fn hold(&mut self, batch: &Batch, index: usize, place: usize, line: Vec<u8>) -> Option<Vec<u8>> {
         if let Some(joins) = &mut self.joins {
             if index + 1 < batch.events.len() {

@@ -1,12 +1,12 @@
-//! What the disk of a cluster does wrong in a life.
+//! The faults of a cluster's disk during a life.
 //!
-//! Guarantees: a function of the seed. What the disk can do wrong at all is a table in [`crate::sim`].
+//! Guarantees: a function of the seed. The table in [`crate::sim`] lists which faults are possible.
 
 use super::Cluster;
 use crate::sim::Prng;
 use std::time::Duration;
 
-/// The disk before a life begins.
+/// Sets the faults before a life begins.
 pub(super) fn begin(cluster: &mut Cluster) {
     let disk = cluster.simulation.disk().clone();
     let chance = &mut cluster.chance;
@@ -30,7 +30,7 @@ pub(super) fn begin(cluster: &mut Cluster) {
     }
 }
 
-/// The disk before a slice of a life.
+/// Changes the faults before a slice of a life.
 pub(super) fn change(cluster: &mut Cluster) {
     let disk = cluster.simulation.disk().clone();
     let chance = &mut cluster.chance;
@@ -63,7 +63,7 @@ pub(super) fn change(cluster: &mut Cluster) {
     cluster.note(format!("the next {what} fails"));
 }
 
-/// Takes every fault of the disk away.
+/// Removes all faults of the disk.
 pub(super) fn end(cluster: &Cluster) {
     let disk = cluster.simulation.disk();
     disk.set_free_bytes(None);
@@ -73,14 +73,14 @@ pub(super) fn end(cluster: &Cluster) {
     disk.refuse_renames(0);
 }
 
-/// Whether a failure of the engine has one of these causes.
+/// Whether one of these causes explains a failure of the engine.
 pub(super) fn explains(failure: &str) -> bool {
-    ["Input/output error", "No space left", "no room for the segment", "panicked on shard"]
+    ["Input/output error", "No space left", "no space for the segment", "panicked on shard"]
         .iter()
         .any(|cause| failure.contains(cause))
 }
 
-/// A number of events for a slice: mostly few, at times none, at times a flood.
+/// The number of events for a slice: mostly few, sometimes none, sometimes a flood.
 pub(super) fn events(chance: &mut Prng) -> u64 {
     match chance.below(60) {
         0 => chance.between(200, 400),

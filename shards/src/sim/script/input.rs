@@ -1,8 +1,7 @@
 //! A scripted input.
 //!
-//! Guarantees: reads its sources in order from the positions that the logs know, holes first; acknowledgements go to
-//! the ledger when they are seen; ends with an error between two batches, or panics in the middle of filling one, as the mood
-//! says.
+//! Guarantees: reads its sources in order from the positions that the logs know, gaps first. Acknowledgements are recorded in
+//! the ledger when they are seen. Ends with an error between two batches, or panics while filling one, depending on the mood.
 
 use super::{Ledger, Mood, raw_line};
 use crate::batch::{Batch, EventSpan, Source, SourceRange};
@@ -17,23 +16,23 @@ use std::time::Duration;
 
 /// Reads the ledger's sources of one input.
 pub struct ScriptInput {
-    /// Which input it is.
+    /// Its index.
     pub index: usize,
     /// On which shards it runs.
     pub placement: Placement,
-    /// What it reads and where it tells of acknowledgements.
+    /// What it reads and where it records acknowledgements.
     pub ledger: Ledger,
-    /// Outputs that its events go to.
+    /// The outputs of its events.
     pub outputs: Vec<usize>,
-    /// Most events of one batch.
+    /// Maximum events of a batch.
     pub batch_events_max: u64,
-    /// Most bytes of one batch.
+    /// Maximum bytes of a batch.
     pub batch_bytes_max: usize,
-    /// Pipelines that its batches go to, and bytes of lines in one of them from which on the log may take it in parts.
+    /// Number of pipelines of its batches, and the bytes of lines in one of them above which the log may accept it in parts.
     pub pipelines: usize,
     /// See [`ScriptInput::pipelines`].
     pub parted_from_bytes: usize,
-    /// Whether it has to answer its clients before it ends: it waits for the acknowledgement of all that it sent.
+    /// Whether it must answer its clients before it ends: it waits until everything that it sent is acknowledged.
     pub answers: bool,
 }
 
@@ -66,7 +65,7 @@ impl<E: Env> InputSpec<E> for ScriptInput {
 }
 
 impl ScriptInput {
-    /// Where reading of a source goes on: at the first byte that no log accounts for.
+    /// Where reading of a source continues: at the first byte that no log covers.
     fn place<E: Env>(&self, number: usize, context: &InputContext<E>) -> Place {
         let state = self.ledger.state();
         let script = &state.sources[number];
@@ -89,17 +88,17 @@ impl ScriptInput {
         let gone = known.is_some_and(|known| known.gone.is_some());
         let forgotten = script.gone && known.is_none();
         if forgotten {
-            // It is not there any more, and the log has remembered it for as long as it had to.
+            // The source is gone, and the log has remembered it for as long as necessary.
             return Place { number, source, done, next: script.events(), gone: true };
         }
         Place { number, source, done, next, gone }
     }
 }
 
-/// Unacknowledged batches that are looked at each time.
+/// Number of unacknowledged batches that are checked each time.
 const WAITING_LOOKED_AT: usize = 8;
 
-/// Where one source stands.
+/// The reading state of one source.
 struct Place {
     number: usize,
     source: Arc<Source>,
@@ -108,7 +107,7 @@ struct Place {
     gone: bool,
 }
 
-/// Events on their way.
+/// Events in transit.
 struct Sent {
     ticket: Ticket,
     source: u64,
@@ -158,7 +157,7 @@ impl<E: Env> Reader<E> {
                 self.context.env.turn().await;
             }
         }
-        // As an input does that has to answer its clients before it ends.
+        // Like an input that must answer its clients before it ends.
         while self.answers && !self.waiting.is_empty() && stop.phase() < Phase::Forced {
             self.see_acknowledgements().await;
             self.context.lanes.settle().await;
@@ -183,7 +182,7 @@ impl<E: Env> Reader<E> {
         }
         let mood = self.ledger.state().inputs;
         if Mood::strikes(mood.panic, self.context.env.random()) {
-            // Its peer went away in the middle of an event; what it has of the batch goes nowhere.
+            // Simulates a peer that disconnects in the middle of an event: the partial batch is not sent.
             let mut state = self.ledger.state();
             state.told.input_panics += 1;
             fill(&mut batch, &state.sources[number], number as u64, first, first + (end - first) / 2);
@@ -205,7 +204,7 @@ impl<E: Env> Reader<E> {
         true
     }
 
-    /// Says that a source is gone which was read to its end; whether that had to be said.
+    /// Reports that a source which was read to its end is gone. Returns whether that had to be reported.
     async fn say_farewell(&mut self, at: usize) -> bool {
         let place = &mut self.positions[at];
         let (end, ended_at) = {
@@ -228,7 +227,7 @@ impl<E: Env> Reader<E> {
         true
     }
 
-    /// The events `first..end` that are not accounted for, and their bytes.
+    /// The events `first..end` that are not covered yet, and their bytes.
     fn next_events(&mut self, at: usize) -> Option<(u64, u64, usize)> {
         let place = &mut self.positions[at];
         let mut state = self.ledger.state();
@@ -260,7 +259,8 @@ impl<E: Env> Reader<E> {
     }
 
     async fn see_acknowledgements(&mut self) {
-        // Lanes acknowledge each by itself: one that waits does not hold up the others. Each in order: the first few tell.
+        // Lanes acknowledge independently, so a waiting one does not delay the others. Each lane acknowledges in order, so
+        // checking the first few is enough.
         let mut at = 0;
         while at < self.waiting.len().min(WAITING_LOOKED_AT) {
             let ticket = self.waiting[at].ticket;

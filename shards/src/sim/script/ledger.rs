@@ -1,7 +1,7 @@
-//! The ledger: what the scripts of one cluster made, saw acknowledged and delivered, over all lives of the process.
+//! The ledger: what the scripts of one cluster created, saw acknowledged and delivered, over all lives of the process.
 //!
-//! Guarantees: what is told is told to the [`Oracle`] at the moment it happens, and the last of it is in the [`Story`]. Shared
-//! by all scripts of a cluster; survives every crash. Judges nothing itself.
+//! Guarantees: everything is reported to the [`Oracle`] when it happens, and the most recent part is in the [`Story`]. Shared
+//! by all scripts of a cluster. Survives every crash. Checks nothing itself.
 
 use super::{Told, payload};
 use crate::env::Monotonic;
@@ -12,29 +12,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long an output that runs on every shard may have delivered without a durable commit: of its instances only the last
-/// commit over all of them comes back, so how far each was is known by time alone. Commit interval, slow destination, slow
-/// disk, and a disk that is full for a while.
+/// Maximum time for which an output that runs on every shard may have delivered without a durable commit. Only the last commit
+/// over all of its instances is returned, so only the time tells how far each one was. Covers the commit interval, a slow
+/// destination, a slow disk, and a disk that is full for a while.
 const UNCOMMITTED_MAX: Duration = Duration::from_secs(20);
 
-/// Chances in a thousand that a script misbehaves at a call.
+/// Per-mille probabilities that a script misbehaves in a call.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mood {
-    /// A delivery asks to be tried again; half of them after a part went out. An input ends with an error.
+    /// A delivery requests a retry, half of them after a part was delivered. An input ends with an error.
     pub retry: u64,
     /// A delivery takes long.
     pub slow: u64,
-    /// A delivery does not return until the output is well again.
+    /// A delivery does not return until the output is healthy again.
     pub hang: u64,
-    /// The plugin panics. An input does so in the middle of filling a batch.
+    /// The plugin panics. An input panics while filling a batch.
     pub panic: u64,
     /// A commit takes long.
     pub late: u64,
     /// A commit fails, and the output goes back.
     pub unsure: u64,
-    /// A delivery answers what no output may: it refuses events that were not in it, and one of them twice.
+    /// A delivery returns an invalid answer: it rejects events that were not in it, and one of them twice.
     pub wild: u64,
-    /// A commit attaches more than any may.
+    /// A commit returns more state than allowed.
     pub large: u64,
     /// Deliveries with events of this source are slow.
     pub slow_source: Option<u64>,
@@ -43,7 +43,7 @@ pub struct Mood {
 }
 
 impl Mood {
-    /// Whether something with this many chances in a thousand happens; `random` are 64 random bits.
+    /// Whether something with this per-mille probability happens; `random` are 64 random bits.
     pub fn strikes(chances: u64, random: u64) -> bool {
         random % 1000 < chances
     }
@@ -61,11 +61,11 @@ pub struct SourceScript {
     pub lengths: Vec<usize>,
     /// One past the highest event that was ever read.
     pub read: u64,
-    /// Where its reader stands in the present life.
+    /// The position of its reader in the current life.
     pub next: u64,
-    /// Nothing more comes of it: its reader says that it is gone.
+    /// Nothing more comes from it: its reader reports that it is gone.
     pub ended: bool,
-    /// That was acknowledged, so that the log may have forgotten it.
+    /// This was acknowledged, so the log may have dropped it.
     pub gone: bool,
 }
 
@@ -81,51 +81,51 @@ impl SourceScript {
     }
 }
 
-/// What is known of one output.
+/// The record of one output.
 #[derive(Default)]
 pub struct OutputRecord {
-    /// How it behaves.
+    /// Its mood.
     pub mood: Mood,
-    /// Whether it refuses some events, the same each time they come.
+    /// Whether it rejects some events, the same each time they are delivered.
     pub rejects: bool,
-    /// Events whose delivery it said was done, in the present life.
+    /// Events that it reported as delivered, in the current life.
     pub accepted: u64,
-    /// Events it refused, in the present life.
+    /// Events that it rejected, in the current life.
     pub refused: u64,
-    /// The last event it took, unless it has gone back since.
+    /// The last event that it accepted, unless it has gone back since.
     pub last: Option<Event>,
-    /// Whether it runs on every shard; then, of the present life: how many deliveries there had been at its begin, the instances
-    /// that delivered, and for each commit of one when it was and how many deliveries there had been.
+    /// Whether it runs on every shard. If so, for the current life: the number of deliveries at its start, the instances that
+    /// delivered, and for each commit of one its time and the number of deliveries at that time.
     everywhere: bool,
     begin: u64,
     instances: BTreeSet<u16>,
-    /// The instances that are open or were, in the present life, and whether one began again after it had been open.
+    /// The instances that are or were open in the current life, and whether one started over after it had been open.
     open: BTreeSet<u16>,
     began_again: bool,
     commits: Vec<(u16, Monotonic, u64)>,
-    /// By who made it: the instance that was opened with a state in the present life.
+    /// By creator: the instance that was opened with a state in the current life.
     states: BTreeMap<u64, u16>,
-    /// Deliveries made when it last joined the configuration: what it may go back to at most.
+    /// Deliveries made when it was last added to the configuration: the earliest point to which it may go back.
     pub joined: u64,
-    /// By source: the highest event that an exact output has written in the present life.
+    /// By source: the highest event that an exact output has written in the current life.
     pub written: BTreeMap<u64, u64>,
-    /// Bytes that an exact output says its file has.
+    /// Bytes of its file, as reported by an exact output.
     pub file_bytes: u64,
-    /// Of these, those that are durable.
+    /// The durable part of these bytes.
     pub synced_bytes: u64,
-    /// How many bytes were to come again when an exact output was opened last; none where not all came again.
+    /// How many bytes were to be delivered again when an exact output was last opened. None if not all were.
     pub again_bytes: Option<u64>,
-    /// Events that were in the durable part of its file when something of the logs vanished: they stay there.
+    /// Events in the durable part of its file when something of the logs disappeared: they stay there.
     pub kept: Vec<Event>,
 }
 
 impl OutputRecord {
-    /// Whether what its instances have discarded in the present life is decided once, as soon as it is committed.
+    /// Whether what its instances have discarded in the current life is final as soon as it is committed.
     pub fn decides_once(&self, instances: usize) -> bool {
         self.open.len() == instances && !self.began_again
     }
 
-    /// Of an output on every shard: deliveries that every instance had committed so long ago that it has become durable.
+    /// For an output on every shard: deliveries that every instance committed so long ago that the commits are durable.
     fn surely_committed(&self, now: Monotonic) -> u64 {
         let old = |commit: &&(u16, Monotonic, u64)| now.since(commit.1) >= UNCOMMITTED_MAX;
         let of = |instance: &u16| {
@@ -136,7 +136,7 @@ impl OutputRecord {
     }
 }
 
-/// An acknowledgement that a loss of power may take back, as the sync policy `never` has it.
+/// An acknowledgement that a power loss may revoke, with the sync policy `never`.
 struct Tentative {
     life: u64,
     source: u64,
@@ -145,42 +145,42 @@ struct Tentative {
     mask: u64,
 }
 
-/// Discards of a life that ended by a kill: final once a start has made durable what it found.
+/// Discards of a life that was killed: final when a start has made durable what it found.
 struct TentativeCount {
     life: u64,
     output: OutputIndex,
     undoubted: u64,
 }
 
-/// All of it.
+/// The state of a ledger.
 pub struct State {
     /// By number.
     pub sources: Vec<SourceScript>,
     /// By number.
     pub outputs: Vec<OutputRecord>,
-    /// The judge.
+    /// The oracle.
     pub oracle: Oracle,
-    /// What happened last.
+    /// The most recent events.
     pub story: Story,
     /// How often scripts misbehaved.
     pub told: Told,
     /// How inputs behave.
     pub inputs: Mood,
-    /// Whether inputs need not look for events as often as else, since none are made.
+    /// Whether inputs need to check for events less often, because none are created.
     pub rests: bool,
-    /// Whether events may come twice in the present life, since they were read again.
+    /// Whether events may be delivered twice in the current life, because they were read again.
     pub reads_again: bool,
-    /// Whether the log acknowledges what is not durable in the present life.
+    /// Whether the log acknowledges events in the current life that are not durable.
     pub never_syncs: bool,
     tentative: Vec<Tentative>,
     tentative_counts: Vec<TentativeCount>,
-    /// Power was lost, or something of the logs rotted or vanished: their ends need not be whole.
+    /// Power was lost, or something of the logs rotted or disappeared: their ends may be incomplete.
     pub torn: bool,
     /// Lives so far.
     pub life: u64,
     /// Changes with each life: which shard reads which source.
     pub placement: u64,
-    /// Acknowledged tickets seen in the present life.
+    /// Acknowledged tickets seen in the current life.
     pub acknowledged: u64,
 }
 
@@ -189,7 +189,7 @@ pub struct State {
 pub struct Ledger(Arc<Mutex<State>>);
 
 impl Ledger {
-    /// A ledger of these sources (input, repeatable) and of so many outputs.
+    /// A ledger for these sources (input, repeatable) and this many outputs.
     pub fn new(sources: &[(usize, bool)], outputs: usize) -> Ledger {
         let source = |&(input, repeatable): &(usize, bool)| SourceScript {
             input,
@@ -221,7 +221,7 @@ impl Ledger {
         })))
     }
 
-    /// The state. Scripts never hold it over an await.
+    /// The state. Scripts never hold it across an await.
     pub fn state(&self) -> MutexGuard<'_, State> {
         // A scripted panic happens while nothing is borrowed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -245,19 +245,19 @@ impl Ledger {
         state.oracle.issued(Event { source: source as u64, ordinal, payload });
     }
 
-    /// The events `first..end` of a source are about to be given to the engine, for these outputs.
+    /// Records that the events `first..end` of a source are about to be given to the engine, for these outputs.
     pub fn offered(&self, now: Monotonic, source: u64, first: u64, end: u64, outputs: &[usize]) {
         let mut state = self.state();
         state.story.tell(now, format!("source {source}: {first}..{end} are read for outputs {outputs:?}"));
         (first..end).for_each(|ordinal| state.oracle.offered(source, ordinal, mask(outputs)));
     }
 
-    /// The log may take the events `first..end` of a source in parts.
+    /// Records that the log may accept the events `first..end` of a source in parts.
     pub fn parted(&self, source: u64, first: u64, end: u64) {
         (first..end).for_each(|ordinal| self.state().oracle.parted(source, ordinal));
     }
 
-    /// The events `first..end` of a source are acknowledged.
+    /// Records that the events `first..end` of a source are acknowledged.
     pub fn acknowledged(&self, now: Monotonic, source: u64, first: u64, end: u64, outputs: &[usize]) {
         let mut state = self.state();
         state.acknowledged += 1;
@@ -274,7 +274,7 @@ impl Ledger {
         (first..end).for_each(|ordinal| state.oracle.acknowledged(source, ordinal, mask));
     }
 
-    /// Events came out of an instance of an output that counts each delivery.
+    /// Records deliveries of an instance of an output that counts each delivery.
     pub fn delivered(&self, output: usize, instance: u16, now: Monotonic, events: &[Event]) {
         let Some(last) = events.last() else { return };
         let mut state = self.state();
@@ -291,7 +291,7 @@ impl Ledger {
         events.iter().for_each(|event| oracle.delivered(index, instance, *event));
     }
 
-    /// Events went out although the delivery as a whole failed: they will come again.
+    /// Records events that were delivered although the delivery as a whole failed: they will be delivered again.
     pub fn partly_delivered(&self, output: usize, instance: u16, now: Monotonic, events: &[Event]) {
         self.state().told.parts += u64::from(!events.is_empty());
         let before = self.state().oracle.deliveries(OutputIndex(output as u8));
@@ -299,7 +299,7 @@ impl Ledger {
         self.state().oracle.goes_back(OutputIndex(output as u8), instance, before);
     }
 
-    /// An instance commits; how many deliveries of its output that covers.
+    /// Records that an instance commits. Returns how many deliveries of its output that covers.
     pub fn commits(&self, output: usize, instance: u16, now: Monotonic) -> u64 {
         let mut state = self.state();
         let State { outputs, oracle, story, .. } = &mut *state;
@@ -309,8 +309,8 @@ impl Ledger {
         covered
     }
 
-    /// An instance is opened with the state that was made in some life by some instance: that is for no other one in this life,
-    /// though the log of a shard may be another shard's after a start.
+    /// Records that an instance is opened with the state that some instance created in some life. No other instance may get
+    /// that state in this life, although the log of a shard may belong to another shard after a start.
     pub fn goes_on_with(&self, output: usize, instance: u16, made: u64) {
         let mut state = self.state();
         let first = *state.outputs[output].states.entry(made).or_insert(instance);
@@ -320,7 +320,7 @@ impl Ledger {
         }
     }
 
-    /// An output is opened with the state that was made by an instance of some output: it has to be the same.
+    /// Records that an output is opened with the state that an instance of some output created: it must be the same output.
     pub fn knows(&self, output: usize, made: u64) {
         let maker = made >> 48;
         if maker != output as u64 {
@@ -329,19 +329,19 @@ impl Ledger {
         }
     }
 
-    /// An instance is asked to open.
+    /// Records that an instance is being opened.
     pub fn opens(&self, output: usize, instance: u16) {
         let record = &mut self.state().outputs[output];
         record.began_again |= record.open.contains(&instance);
     }
 
-    /// An instance is open.
+    /// Records that an instance is open.
     pub fn is_open(&self, output: usize, instance: u16) {
         self.state().outputs[output].open.insert(instance);
     }
 
-    /// A life at its end had counted so many discards for an output that it does not decide again; `durable` says that no loss of
-    /// power changes that.
+    /// Records that at its end a life had counted this many discards for an output that it does not decide again. `durable`
+    /// means that no power loss changes that.
     pub fn discards(&self, output: OutputIndex, counted: u64, durable: bool) {
         let mut state = self.state();
         let undoubted = state.oracle.undoubted(output, counted);
@@ -352,7 +352,7 @@ impl Ledger {
         state.tentative_counts.push(TentativeCount { life, output, undoubted });
     }
 
-    /// An instance begins again; `covered` is what its last commit says it had delivered, where that is known.
+    /// Records that an instance starts over. `covered` is what it had delivered according to its last commit, if known.
     pub fn opened(&self, output: usize, instance: u16, now: Monotonic, covered: Option<u64>) {
         let mut state = self.state();
         let State { outputs, oracle, story, .. } = &mut *state;
@@ -365,7 +365,7 @@ impl Ledger {
         oracle.goes_back(OutputIndex(output as u8), instance, covered);
     }
 
-    /// The process ended and starts again. `up` says whether all shards had made durable what they found.
+    /// Records that the process ended and restarts. `up` means that all shards had made durable what they found.
     pub fn restarted(&self, now: Monotonic, power: bool, up: bool) {
         let mut state = self.state();
         let State { outputs, oracle, story, tentative, tentative_counts, torn, life, .. } = &mut *state;
@@ -404,13 +404,13 @@ impl Ledger {
         state.sources.iter_mut().for_each(|source| source.next = 0);
     }
 
-    /// The shard that reads a source in the present life.
+    /// The shard that reads a source in the current life.
     pub fn owner(&self, source: usize, shards: usize) -> usize {
         let placement = self.state().placement;
         (mix(source as u64 ^ placement) % shards.max(1) as u64) as usize
     }
 
-    /// Judges all that happened.
+    /// Checks everything that happened.
     pub fn check(&self) -> Result<Vec<Summary>, Report> {
         self.state().oracle.check()
     }

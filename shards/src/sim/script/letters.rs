@@ -1,7 +1,7 @@
-//! What lies in the dead letter queues of a cluster, told to the judge.
+//! Reports the content of a cluster's dead letter queues to the oracle.
 //!
-//! Guarantees: each letter counts once, however often it was kept; a letter that nobody had a reason for is a breach, and so is
-//! damage of a sealed segment, since nothing rots there. Reads as any program would: from the files.
+//! Guarantees: each letter counts once, however often it was stored. A letter without a cause is a violation, and so is damage
+//! in a sealed segment, because nothing rots there. Reads the files as any program would.
 
 use super::setup::{DATA_DIR, output_name};
 use super::{Cluster, decode_line, encode_line};
@@ -13,7 +13,7 @@ use crate::sim::oracle::{Oracle, OutputIndex};
 use std::path::Path;
 
 impl Cluster {
-    /// Tells the judge of every letter. A segment that is being written ends where its last letter does.
+    /// Reports every letter to the oracle. A segment that is being written ends with its last letter.
     pub(super) fn read_letters(&self) {
         let disk = self.simulation.disk();
         let all = folder(Path::new(DATA_DIR));
@@ -25,7 +25,7 @@ impl Cluster {
                 while let Ok(Some(found)) = walk.next() {
                     match found {
                         Found::Letter(kept) => tell(oracle, &kept.letter, self.setup.outputs.len()),
-                        // What is torn there nobody was promised.
+                        // Nothing was promised about torn bytes there.
                         Found::Damage { .. } if !entry.sealed => {}
                         Found::Damage { offset, bytes } => {
                             oracle.damage(&format!("{bytes} bytes from {offset} of dead letters in {:?}", entry.path));
@@ -45,7 +45,7 @@ fn tell(oracle: &mut Oracle, letter: &DeadLetter<'_>, outputs: usize) {
             let refused = letter.place == DeadLettered::Rejected.name();
             (letter.original, vec![output], refused)
         }
-        // What the log could not hold was a line of it already.
+        // An event that did not fit in the log was already a line of the log.
         _ if letter.place == "log" => (letter.original, (0..outputs).collect(), false),
         _ => {
             encode_line(letter.source, letter.original, &mut line);

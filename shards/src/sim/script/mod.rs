@@ -1,9 +1,9 @@
-//! Scripts: inputs, an encoder and outputs that behave as a test says, the ledger of what happened, and a cluster that
-//! lives through crashes.
+//! Scripts: inputs, an encoder and outputs that behave as a test configures, the ledger of what happened, and a cluster that
+//! survives crashes.
 //!
-//! Guarantees: what a script does is a function of the seed; every event it makes, every acknowledgement it sees and
-//! every delivery it accepts is in the [`Ledger`], whose oracles judge them. The engine under them is the whole one.
-//! Does not read files or speak protocols.
+//! Guarantees: what a script does is a function of the seed. Every event it creates, every acknowledgement it sees and every
+//! delivery it accepts is in the [`Ledger`], and its oracle checks them. They run on the complete engine. Does not read files
+//! or use protocols.
 
 mod cluster;
 mod draw;
@@ -46,14 +46,14 @@ pub fn payload(source: u64, ordinal: u64, bytes: usize) -> Vec<u8> {
     text
 }
 
-/// The line of an event, without its newline, as its source holds it.
+/// The line of an event in its source, without its newline.
 fn raw_line(source: u64, ordinal: u64, bytes: usize) -> Vec<u8> {
     let mut line = format!("{ordinal} ").into_bytes();
     line.extend_from_slice(&payload(source, ordinal, bytes));
     line
 }
 
-/// Appends the line of an event as the log holds it.
+/// Appends the line of an event in the log.
 fn encode_line(source: &[u8], raw: &[u8], line: &mut Vec<u8>) {
     let space = raw.iter().position(|&byte| byte == b' ').unwrap_or(raw.len());
     let (ordinal, rest) = raw.split_at(space);
@@ -66,7 +66,7 @@ fn encode_line(source: &[u8], raw: &[u8], line: &mut Vec<u8>) {
     line.extend_from_slice(b"\"}\n");
 }
 
-/// Reads a line of the log back; none when it is not one that [`ScriptEncoder`] makes.
+/// Decodes a line of the log. None if [`ScriptEncoder`] did not produce it.
 pub fn decode_line(line: &[u8]) -> Option<Event> {
     let text = line.strip_prefix(b"{\"source\":")?.strip_suffix(b"\"}\n")?;
     let (source, text) = number(text)?;

@@ -1,8 +1,8 @@
 //! Scripted outputs: one that only counts, and one that writes a file and never repeats an event.
 //!
-//! Guarantees: what is accepted goes to the ledger in its order; a commit says how much that was, so that what an output goes
-//! back to is known to the event; the exact one goes back, when it is opened, to what its last durable commit says, as the
-//! file output does, and where that is lost to what it has synced.
+//! Guarantees: accepted events are recorded in the ledger in order. A commit states how many there were, so that the point to
+//! which an output goes back is known exactly. When the exact output is opened, it goes back to its last durable commit, as the
+//! file output does, or, if that is lost, to what it has synced.
 
 use super::{Ledger, Mood, decode_line};
 use crate::env::{Disk, Env, File as _, Open};
@@ -15,27 +15,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Tells the ledger of each delivery.
+/// Records each delivery in the ledger.
 pub struct ScriptOutput {
-    /// Which output it is.
+    /// Its index.
     pub index: usize,
     /// On which shards it runs.
     pub placement: Placement,
-    /// Where it tells.
+    /// The ledger.
     pub ledger: Ledger,
 }
 
-/// Writes lines into a file on the disk of the environment; its commits carry the length.
+/// Writes lines into a file on the environment's disk. Its commits carry the length.
 pub struct ExactOutput {
-    /// Which output it is.
+    /// Its index.
     pub index: usize,
-    /// Its mood.
+    /// The ledger, which has its mood.
     pub ledger: Ledger,
     /// The file.
     pub path: PathBuf,
 }
 
-/// What a script does with a commit.
+/// Handles a commit according to the mood.
 async fn commit_as_the_mood_says<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Result<(), PluginError> {
     let mood = ledger.state().outputs[output].mood;
     if Mood::strikes(mood.late, env.random()) {
@@ -49,7 +49,7 @@ async fn commit_as_the_mood_says<E: Env>(env: &E, ledger: &Ledger, output: usize
     Ok(())
 }
 
-/// What a script does with a delivery before it looks at it.
+/// Misbehaves, according to the mood, before a delivery is processed.
 async fn misbehave<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Option<Outcome> {
     let mood = ledger.state().outputs[output].mood;
     if Mood::strikes(mood.panic, env.random()) {
@@ -116,16 +116,16 @@ struct Counting<E: Env> {
     instance: u16,
     ledger: Ledger,
     env: E,
-    /// What was asked for again: which attempt that was, and its events.
+    /// The delivery for which a retry was requested: the number of the attempt, and its events.
     retried: Option<(u32, Vec<Event>)>,
 }
 
-/// Whether an output that refuses some events refuses this one: the same whenever it comes.
+/// Whether an output that rejects some events rejects this one: the same each time it is delivered.
 fn refuses(event: &Event) -> bool {
     event.payload.is_multiple_of(7)
 }
 
-/// The events of a delivery. A panic would count as one of the output, so what is wrong goes to the oracle.
+/// The events of a delivery. A panic would count as a panic of the output, so errors are reported to the oracle.
 fn events_of(ledger: &Ledger, output: usize, delivery: &Delivery<'_>) -> Vec<Event> {
     let events: Vec<Event> = delivery.iter().filter_map(|event| decode_line(event.line)).collect();
     if events.is_empty() {
@@ -200,13 +200,13 @@ impl<E: Env> Output for Counting<E> {
 }
 
 impl<E: Env> Counting<E> {
-    /// Holds the number of the attempt against what this instance saw: the same events again, or new ones.
+    /// Compares the number of the attempt with what this instance saw: the same events again, or new ones.
     fn count_attempts(&mut self, attempt: u32, events: &[Event]) {
         let expected = match self.retried.take() {
             Some((before, again)) if again == events => before + 1,
             _ => 0,
         };
-        // What was given up may come once more.
+        // Events that were given up may be delivered once more.
         let again = attempt == 0 && self.ledger.state().reads_again;
         if attempt != expected && !again {
             let what = format!("attempt {attempt} of a delivery, expected {expected}");
@@ -214,7 +214,7 @@ impl<E: Env> Counting<E> {
         }
     }
 
-    /// Takes all events but the first, and says of that one twice that it was refused, and of others that were not there.
+    /// Accepts all events but the first, and reports that one twice as rejected, and also events that do not exist.
     fn answers_wildly(&self, events: &[Event]) -> Option<Outcome> {
         let mood = self.ledger.state().outputs[self.index].mood;
         let (first, rest) = events.split_first().filter(|_| Mood::strikes(mood.wild, self.env.random()))?;
@@ -260,7 +260,8 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
                 let file = disk.open(&path, Open::Create)?;
                 let there = file.stat()?.length;
                 let beyond = there.saturating_sub(committed);
-                // What is more than comes again stays, as far as it is whole; a start that was cut off may have cut it.
+                // Bytes beyond what is delivered again stay, as far as they are whole lines. An interrupted start may have truncated
+                // them.
                 let length =
                     if again_bytes.is_some_and(|again| beyond <= again) { committed } else { synced.min(there) };
                 file.truncate(length)?;
@@ -272,7 +273,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             let mut state = ledger.state();
             state.outputs[index].again_bytes = again_bytes;
             if again_bytes.is_none_or(|again| beyond > again) {
-                // What a loss of power took of the log and left in the file is delivered once more.
+                // Events that a power loss removed from the log but left in the file are delivered once more.
                 let torn = state.torn;
                 let what = format!(
                     "its file has {beyond} bytes more than were committed, of which {again_bytes:?} come again"
@@ -284,7 +285,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
             }
             state.outputs[index].file_bytes = length;
             state.outputs[index].synced_bytes = length;
-            // What it had written behind that comes again.
+            // Everything after that is delivered again.
             state.outputs[index].written.clear();
             drop(state);
             ledger.is_open(index, env.shard().0);
@@ -293,7 +294,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
     }
 }
 
-/// A sync that failed proves nothing when it is called again, here or after the file was opened anew.
+/// A failed sync proves nothing when it is called again, here or after the file was reopened.
 fn unsynced(error: std::io::Error) -> PluginError {
     PluginError::Fatal(format!("the file cannot be synced: {error}"))
 }

@@ -1,7 +1,9 @@
-//! After the faults stop a fresh event passes: in the life that met them, and in one that begins after them.
+//! After the faults have stopped, a fresh event must be delivered: in the life that had the faults, and in one that begins
+//! afterwards.
 //!
-//! Guarantees: what is judged is made when all is well and nothing older waits, so that no policy has a reason to drop all of
-//! it. A life that does not come so far within [`PATIENCE`] of virtual time is stuck, whatever a restart would do to it.
+//! Guarantees: only events count that are created after all faults were removed and when nothing older waits, so that no policy
+//! has a reason to drop all of them. A life that does not get this far within [`PATIENCE`] of virtual time is stuck, whatever a
+//! restart would do.
 
 use super::{Cluster, Holding, OutputKind, SourceScript};
 use crate::delivery::OutputFull;
@@ -13,19 +15,19 @@ use crate::sim::Outcome;
 use crate::sim::oracle::OutputIndex;
 use std::time::Duration;
 
-/// Virtual time in which everything that waits has come out once all is well: the longest pause of an input that failed is half
-/// a minute, that of an output two seconds.
+/// Virtual time within which everything that waits is delivered after all faults were removed. The longest pause of a failed
+/// input is half a minute, that of an output two seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Virtual time after which outputs have committed what they delivered, and the log has let go of it.
+/// Virtual time after which outputs have committed what they delivered, and the log has released it.
 const REST: Duration = Duration::from_secs(2);
 
 /// Payload bytes of a fresh event.
 const FRESH_BYTES: usize = 30;
 
 impl Cluster {
-    /// Heals everything in the middle of a life and lets it go on until a fresh event of each source has passed. Whether it came
-    /// so far: what struck before may still end it.
+    /// Removes all faults in the middle of a life and continues it until a fresh event of each source has been delivered.
+    /// Returns whether it got this far: an earlier fault may still end the life.
     pub fn go_on(&mut self) -> bool {
         self.note("all is well again, and the same life goes on".to_owned());
         self.heal();
@@ -67,8 +69,8 @@ impl Cluster {
         true
     }
 
-    /// Waits until nothing waits for an output any more and commits are made: with the pressure gone no output is thinned out.
-    /// Twice where windows are open, which make their lines meanwhile. Whether it came so far.
+    /// Waits until nothing waits for an output any more and commits are made: without the pressure, no output is thinned out.
+    /// Does so twice if windows are open, which produce their lines in the meantime. Returns whether it got this far.
     fn come_to_rest(&mut self) -> bool {
         let rounds = if self.setup.holding == Holding::None { 1 } else { 2 };
         for _ in 0..rounds {
@@ -91,14 +93,14 @@ impl Cluster {
         self.alive().stop.failure().is_none() && !self.simulation.disk().crashed()
     }
 
-    /// Lets time pass until `condition` holds or the engine fails. Whether it holds.
+    /// Runs until `condition` is true or the engine fails. Returns whether it is true.
     fn wait_for(&mut self, condition: impl Fn() -> bool) -> bool {
         let stop = self.alive().stop.clone();
         let outcome = self.run_until(|| condition() || stop.failure().is_some(), PATIENCE);
         outcome == Outcome::Reached && stop.failure().is_none()
     }
 
-    /// Tells the judge what `tell` finds, unless the engine has failed for what was done to it earlier.
+    /// Reports to the oracle what `tell` finds, unless the engine has failed because of an earlier fault.
     fn is_stuck(&self, tell: fn(&Cluster)) -> bool {
         if self.has_not_failed() {
             tell(self);
@@ -135,8 +137,8 @@ impl Cluster {
         }
     }
 
-    /// How many events the engine says it still has for each output: what came less what went. In lanes, in a log, in the hands of
-    /// an output.
+    /// How many events the engine still has for each output, according to its counters: arrived minus left. They are in lanes,
+    /// in a log, or in an output.
     pub(super) fn waiting(&self) -> impl Fn() -> Vec<(usize, i64)> + use<> {
         let life = self.alive();
         let (meters, outputs, shards) = (life.meters.clone(), life.outputs.clone(), life.shards);
@@ -166,11 +168,11 @@ impl Cluster {
         }
     }
 
-    /// The last event of each source was made when all was well: it has come out. Of those that meet each other in a lane that
-    /// may drop, or in a log that an output keeps from being full by dropping, at least one has.
+    /// Checks that the last event of each source, created after all faults were removed, was delivered. Of events that meet in
+    /// a lane that may drop, or in a log that an output keeps from filling up by dropping, at least one was delivered.
     pub(super) fn check_fresh(&self) {
         if self.setup.dead_letters.when_full != dlq::WhenFull::Block || self.setup.holding == Holding::Clings {
-            // Any of them may have been a dead letter that had no room; and what is never recorded is read again with it.
+            // Any of them may have been a dead letter without space, and events that are never recorded are read again with it.
             return;
         }
         let mut state = self.ledger.state();
@@ -182,13 +184,13 @@ impl Cluster {
         for output in self.setup.present_outputs() {
             let exact = self.setup.outputs[output].kind == OutputKind::Exact;
             let written = state.outputs[output].written.clone();
-            // What is in a file is told when all is over.
+            // The content of a file is reported at the end.
             let seen = |source, ordinal| exact && written.get(&source).is_some_and(|&highest| highest >= ordinal);
             let sampled = self.setup.outputs[output].options.when_full != OutputFull::Block;
             let mut all = Vec::new();
             for (number, input) in self.setup.inputs.iter().enumerate() {
                 let blocks = input.lane.when_full == WhenFull::Block;
-                // Whoever says that a source is gone may be what has the place in a small lane.
+                // A notice that a source is gone may occupy the only place in a small lane.
                 let ends = state.sources.iter().any(|script| script.input == number && script.ended);
                 if !self.setup.outputs_of(number).contains(&output) || (ends && !blocks) {
                     continue;
@@ -200,7 +202,7 @@ impl Cluster {
                 }
                 all.extend(mine);
             }
-            // Of the smallest log half is full with two segments.
+            // Two segments are half of the smallest log.
             let tiny = super::gauges::segments_allowed(&self.setup) <= SEGMENTS_MIN;
             if sampled && !all.is_empty() && !tiny {
                 state.oracle.fresh(OutputIndex(output as u8), &all, false, seen);

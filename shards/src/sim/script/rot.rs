@@ -1,9 +1,9 @@
-//! What of the logs rots or vanishes between two lives: frames of any kind and headers of segments; whole logs, all of their segments,
-//! and the first one.
+//! What rots or disappears in the logs between two lives: frames of any kind and headers of segments; whole logs, all of their
+//! segments, and the first one.
 //!
-//! Guarantees: a function of the seed; rot hits only what a later frame proves to have been durable, since what nothing proves is
-//! cut as a torn tail and no promise covers that. What is in the bytes is told to the oracle: events may be gone; of anything
-//! else nothing may be, though all that the log knew of may come again.
+//! Guarantees: a function of the seed. Rot hits only what a later frame proves to have been durable, because anything else is
+//! truncated as a torn tail, and no guarantee covers that. The oracle is told what the bytes contain: events may be gone.
+//! Nothing else may be gone, although everything that the log knew may be delivered again.
 
 use super::setup::DATA_DIR;
 use super::{Cluster, OutputKind, decode_line};
@@ -28,13 +28,13 @@ impl Rotten {
         damage.log.0 == self.log && damage.segment == self.segment && inside
     }
 
-    /// Whether it explains that segments seem to be missing: its header would say that none need be there.
+    /// Whether it explains that segments seem to be missing: its header would say that none of them is required.
     fn hides(&self, damage: &Damage) -> bool {
         damage.log.0 == self.log && damage.bytes == 0 && damage.segment < self.segment && self.offset == 0
     }
 }
 
-/// A frame of a log as it lies on the disk.
+/// A frame of a log on the disk.
 struct Found {
     path: PathBuf,
     segment: u64,
@@ -43,7 +43,7 @@ struct Found {
     bytes: Vec<u8>,
 }
 
-/// The frames of a log, as far as they are whole and in order.
+/// The frames of a log, as far as they are intact and in order.
 fn frames(outside: &Outside, directory: &Path) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for name in outside.list(directory).unwrap_or_default() {
@@ -77,7 +77,7 @@ enum What {
     Header,
 }
 
-/// Seals more often than others: most logs have none that is known to be durable.
+/// Seals more often than others, because most logs have none that is known to be durable.
 const ALL: [What; 10] = [
     What::Events,
     What::Events,
@@ -104,7 +104,7 @@ impl What {
     }
 }
 
-/// A log as it lies on the disk.
+/// A log on the disk.
 struct Lying {
     log: u64,
     found: Vec<Found>,
@@ -113,7 +113,7 @@ struct Lying {
 }
 
 impl Lying {
-    /// Looks at one of the logs.
+    /// Reads one of the logs.
     fn any(cluster: &mut Cluster) -> Option<Lying> {
         let outside = cluster.simulation.disk().outside();
         let wal = Path::new(DATA_DIR).join("wal");
@@ -124,7 +124,7 @@ impl Lying {
         let name = &logs[cluster.chance.index(logs.len())];
         let log = name.to_str()?.strip_prefix("log-")?.parse().ok()?;
         let found = frames(&outside, &wal.join(name));
-        // The proof is durable too, or the next loss of power takes it.
+        // The proof must be durable too, otherwise the next power loss removes it.
         let synced = found.last().map_or(0, |last| last.header.synced.0);
         let proofs = found.iter().filter(|found| found.header.sequence.0 <= synced);
         let proved = proofs.map(|found| found.header.synced.0).max().unwrap_or(0);
@@ -154,7 +154,7 @@ impl Lying {
     }
 }
 
-/// Flips bits in something of a log that is known to be durable, if there is such.
+/// Flips bits in a part of a log that is known to be durable, if there is one.
 pub(super) fn rot(cluster: &mut Cluster) {
     let Some(lying) = Lying::any(cluster) else { return };
     let there: Vec<What> = ALL.into_iter().filter(|what| !lying.those_of(*what).is_empty()).collect();
@@ -167,7 +167,7 @@ pub(super) fn rot(cluster: &mut Cluster) {
     lying.rot(cluster, what, at);
 }
 
-/// What vanishes of a log.
+/// What disappears of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vanishing {
     /// Its directory.
@@ -178,15 +178,15 @@ pub enum Vanishing {
     First,
 }
 
-/// Something of a log that has vanished.
+/// A part of a log that has disappeared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vanished {
     log: u64,
-    /// Whether the next start has to say so.
+    /// Whether the next start must report it.
     untold: bool,
 }
 
-/// Takes something of a log that has segments away.
+/// Removes a part of a log that has segments.
 pub(super) fn vanish(cluster: &mut Cluster) {
     let outside = cluster.simulation.disk().outside();
     let logs = outside.list(Path::new(DATA_DIR).join("wal")).unwrap_or_default();
@@ -194,7 +194,7 @@ pub(super) fn vanish(cluster: &mut Cluster) {
         return;
     }
     let name = &logs[cluster.chance.index(logs.len())];
-    // Most logs have one segment alone.
+    // Most logs have only one segment.
     let what = match cluster.chance.below(8) {
         0 => Vanishing::Directory,
         1 => Vanishing::Segments,
@@ -206,7 +206,7 @@ pub(super) fn vanish(cluster: &mut Cluster) {
 }
 
 impl Cluster {
-    /// Takes something of a log away; whether there was a segment.
+    /// Removes a part of a log. Returns whether there was a segment.
     pub fn vanish(&mut self, log: u64, what: Vanishing) -> bool {
         let outside = self.simulation.disk().outside();
         let directory = Path::new(DATA_DIR).join("wal").join(format!("log-{log:08}"));
@@ -217,21 +217,22 @@ impl Cluster {
         if segments.is_empty() {
             return false;
         }
-        // Whether it had begun, its file tells alone.
+        // Only its file shows whether it had begun.
         let had_frames = !frames(&outside, &directory).is_empty();
         segments.truncate(if what == Vanishing::First { 1 } else { usize::MAX });
         let left = outside.list(&directory).unwrap_or_default().into_iter().filter(is_segment).count() - segments.len();
         let lost: u64 = tell_what_vanishes(self, log, &directory, &segments);
         match what {
             Vanishing::Directory => outside.remove_dir_all(&directory).expect("it is there"),
-            // Standbys are no log: with the last segment they go too, or their bytes would come back as its later frames.
+            // Standby files are not part of the log. They are removed with the last segment, otherwise their bytes would come
+            // back as later frames.
             _ if left == 0 => {
                 let all = outside.list(&directory).unwrap_or_default();
                 all.iter().for_each(|name| outside.remove(directory.join(name)).expect("it is there"));
             }
             _ => segments.iter().for_each(|name| outside.remove(directory.join(name)).expect("it is there")),
         }
-        // No loss of power brings it back.
+        // Ensures that no power loss brings it back.
         outside.sync_all();
         let is_all = u64::from(left == 0);
         self.ledger.state().told.lost_logs += is_all;
@@ -241,8 +242,8 @@ impl Cluster {
         true
     }
 
-    /// Flips bits in the last frame of events that a mark behind it says to be durable; whether there is one. Only for what a kill
-    /// has left and no loss of power comes to before the next start: the mark itself need not be durable.
+    /// Flips bits in the last frame of events that a later mark states to be durable. Returns whether there is one. Only for
+    /// what a kill has left, if no power loss happens before the next start, because the mark itself need not be durable.
     pub fn rot_last_events(&mut self) -> bool {
         let Some(mut lying) = Lying::any(self) else { return false };
         let synced = lying.found.iter().map(|found| found.header.synced).max();
@@ -252,7 +253,8 @@ impl Cluster {
         last.is_some()
     }
 
-    /// Flips bits in all that says how far outputs had come, but for the oldest of it. How many frames that were.
+    /// Flips bits in everything that records how far outputs had come, except for the oldest part. Returns the number of
+    /// frames.
     pub fn rot_commits(&mut self) -> usize {
         let Some(lying) = Lying::any(self) else { return 0 };
         let all: Vec<(What, usize)> = [What::Snapshot, What::Commit]
@@ -265,7 +267,7 @@ impl Cluster {
     }
 }
 
-/// What is not known any more after it comes again, and nothing else happens to it.
+/// What is no longer known afterwards is delivered again, and nothing else happens to it.
 fn tell(cluster: &Cluster, what: What, found: &[Found], at: usize) {
     let exact = cluster.setup.outputs.iter().any(|output| output.kind == OutputKind::Exact);
     let mut state = cluster.ledger.state();
@@ -278,7 +280,7 @@ fn tell(cluster: &Cluster, what: What, found: &[Found], at: usize) {
         What::Seal => &mut told.rotten_seals,
         What::Header => &mut told.rotten_headers,
     } += 1;
-    // An exact output undoes nothing as long as a log is damaged whose beginning its commit does not reach.
+    // An exact output undoes nothing while a log is damaged whose beginning its commit does not cover.
     if exact || matches!(what, What::Positions | What::Snapshot | What::Commit) {
         (0..state.sources.len() as u64).for_each(|source| state.oracle.forgotten(source));
     }
@@ -288,8 +290,8 @@ fn tell(cluster: &Cluster, what: What, found: &[Found], at: usize) {
     }
 }
 
-/// The group of the frame stands and falls with its positions: what they cover is read again, what a lane had dropped of it
-/// too; and what is not introduced any more is read again from its beginning.
+/// The group of the frame depends on its positions: their ranges are read again, including what a lane had dropped of them.
+/// Sources that are no longer introduced are read again from their beginning.
 fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
     let events: Vec<&Found> = found.iter().filter(|found| found.header.kind == FrameKind::Events).collect();
     let at = events.iter().position(|event| event.header.sequence == found[at].header.sequence).unwrap_or(0);
@@ -305,11 +307,11 @@ fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
     for frame in &events[first..=last] {
         let Ok(view) = FrameView::new(std::borrow::Cow::Borrowed(frame.bytes.as_slice())) else { continue };
         let introduces = view.positions().flatten().any(|position| position.record.is_some());
-        // A group is made of one batch, which is of one source.
+        // A group comes from one batch, which has one source.
         let covered: Vec<u64> = source.map_or(Vec::new(), |source| {
             let ordinal = |offset| state.sources[source as usize].event_at(offset);
             let all: Vec<_> = view.positions().flatten().map(|position| (position.key, position.range)).collect();
-            // What was settled before a range is in other frames, or in other logs: they still say so.
+            // Settled ranges before this one are in other frames or other logs, which still contain them.
             let settled = |at: usize| {
                 let (key, range) = all[at];
                 all.get(at + 1).is_some_and(|(next, behind)| *next == key && range.to <= behind.from)
@@ -326,7 +328,8 @@ fn tell_what_is_lost(cluster: &Cluster, found: &[Found], at: usize) {
     }
 }
 
-/// What was in segments that vanish may be gone, and all that the log knew may come again. What exact outputs have of it stays.
+/// Events in disappearing segments may be gone, and everything that the log knew may be delivered again. What exact outputs
+/// have of it stays.
 fn tell_what_vanishes(cluster: &Cluster, log: u64, directory: &Path, segments: &[std::ffi::OsString]) -> u64 {
     let outside = cluster.simulation.disk().outside();
     let found = frames(&outside, directory);
@@ -345,12 +348,12 @@ fn tell_what_vanishes(cluster: &Cluster, log: u64, directory: &Path, segments: &
     let mut state = cluster.ledger.state();
     state.torn = true;
     (0..state.sources.len() as u64).for_each(|source| state.oracle.forgotten(source));
-    // The snapshot of a segment that stays vouches for all that was before it, which ends with a seal where all of it was found.
+    // The snapshot of a remaining segment vouches for everything before it, which ends with a seal if all of it was found.
     let is_gone = |found: &Found| segments.iter().any(|name| found.path.ends_with(name));
     let behind = found.iter().position(|found| !is_gone(found));
     let unseen = behind.is_some_and(|at| at == 0 || found[at - 1].header.kind != FrameKind::Seal);
     if unseen || cluster.rotten.iter().any(|rotten| rotten.log == log) {
-        // What is behind frames that rotted, or were not durable, was not looked at.
+        // Frames after rotten or non-durable ones were not read.
         let all = |source: &u64| state.sources[*source as usize].events();
         let all: Vec<_> = (0..state.sources.len() as u64).map(|source| (source, all(&source))).collect();
         all.iter().for_each(|&(source, events)| (0..events).for_each(|at| state.oracle.destroyed(source, at)));
@@ -358,10 +361,10 @@ fn tell_what_vanishes(cluster: &Cluster, log: u64, directory: &Path, segments: &
     gone.len() as u64
 }
 
-/// What a start reports as damaged against what the world has damaged.
+/// Compares the damage that a start reports with the damage that the world has done.
 pub(super) fn judge(cluster: &mut Cluster, reported: &[Damage]) {
     let mut state = cluster.ledger.state();
-    // What was torn behind it was not proved to be so any more.
+    // Without it, later torn frames can no longer be proved to be torn.
     let vanished = |damage: &Damage| cluster.vanished.iter().any(|gone| gone.log == damage.log.0);
     let explained = |damage: &Damage| {
         vanished(damage) || cluster.rotten.iter().any(|rotten| rotten.is_in(damage) || rotten.hides(damage))

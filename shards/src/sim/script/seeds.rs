@@ -1,4 +1,4 @@
-//! One seed from the first start to the judgement: lives that crash, stop, fail and start again as something else.
+//! One seed from the first start to the final check: lives that crash, stop, fail and restart with a different setup.
 
 use super::{Cluster, Holding, Ledger, Mood, Setup, Told, draw, faults, rot};
 use crate::sim::oracle::{Report, Violation};
@@ -8,16 +8,16 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// A seed that broke a promise.
+/// A seed that violated a guarantee.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The seed: the same program run with it does the same again.
+    /// The seed. The same program repeats the failure with it.
     pub seed: u64,
-    /// What was broken.
+    /// What was violated.
     pub what: String,
-    /// The first breaches that the judge named. None where something panicked before it came to that.
+    /// The first violations that the oracle named. Empty if something panicked before.
     pub violations: Vec<Violation>,
-    /// What happened before: the end of it, or all with `STORY=all` in the environment.
+    /// What happened before: the last part, or everything with `STORY=all` in the environment.
     pub story: String,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs the cluster of `seed` through its lives and judges it. Panics when a promise is broken.
+/// Runs the cluster of `seed` through its lives and checks it. Panics if a guarantee is violated.
 pub fn crash_and_recover(seed: u64) -> Told {
     match run_seed(seed) {
         Ok(told) => told,
@@ -35,7 +35,7 @@ pub fn crash_and_recover(seed: u64) -> Told {
     }
 }
 
-/// Runs the cluster of `seed` through its lives and judges it.
+/// Runs the cluster of `seed` through its lives and checks it.
 pub fn run_seed(seed: u64) -> Result<Told, Failure> {
     let setup = Setup::draw(seed);
     let mut ledger = None;
@@ -74,7 +74,7 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
         }
         draw::moods(&mut cluster.chance, &mut cluster.ledger.state());
         if cluster.setup.holding == Holding::Clings {
-            // One that fails begins again when all that it sent is acknowledged, which never comes.
+            // A failed input restarts when everything that it sent is acknowledged, which never happens here.
             cluster.ledger.state().inputs = Mood::default();
         }
         live(cluster, &mut told)?;
@@ -94,7 +94,7 @@ fn run(cluster: &mut Cluster) -> Result<Told, Report> {
     Ok(told)
 }
 
-/// One life, by any end.
+/// One life, with any kind of end.
 fn live(cluster: &mut Cluster, told: &mut Told) -> Result<(), Report> {
     let disk = cluster.simulation.disk().clone();
     faults::begin(cluster);
@@ -133,7 +133,7 @@ fn live(cluster: &mut Cluster, told: &mut Told) -> Result<(), Report> {
     Ok(())
 }
 
-/// A breach of the contract may keep an input waiting for good, and loses nothing.
+/// A contract violation may make an input wait forever, and loses nothing.
 fn may_go_on(cluster: &Cluster) -> bool {
     cluster.setup.holding != Holding::Clings
         && !cluster.simulation.disk().crashed()
@@ -162,7 +162,7 @@ fn end(cluster: &mut Cluster, told: &mut Told) {
     end_with_a_crash(cluster, told);
 }
 
-/// A drain while outputs may be sick: they get a while, then the end is forced, as a second signal does.
+/// A drain while outputs may be faulty: they get some time, then the shutdown is forced, as by a second signal.
 fn end_in_order(cluster: &mut Cluster, told: &mut Told) {
     told.drains += 1;
     cluster.note("the drain begins".to_owned());

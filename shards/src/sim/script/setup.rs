@@ -1,6 +1,7 @@
-//! What a cluster is made of in one life: sizes, limits, policies, placements, and the plan made of them.
+//! The setup of a cluster in one life: sizes, limits, policies, placements, and the plan made from them.
 //!
-//! Guarantees: inputs and outputs keep their index and name for good, present or not. Draws nothing: see [`super::draw`].
+//! Guarantees: inputs and outputs keep their index and name permanently, whether present or not. Draws nothing: see
+//! [`super::draw`].
 
 use super::{ExactOutput, Holding, Ledger, ScriptEncoder, ScriptInput, ScriptOutput};
 use crate::delivery::{BatchOptions, DeliveryOptions, OutputFull};
@@ -27,12 +28,12 @@ pub enum OutputKind {
     Exact,
 }
 
-/// One input. It runs while a pipeline names it.
+/// One input. It runs if a pipeline refers to it.
 #[derive(Clone, Copy, Debug)]
 pub struct InputSetup {
     /// On which shards it runs.
     pub placement: Placement,
-    /// Where its batches go.
+    /// How its batches are assigned to shards.
     pub shard_by: ShardBy,
     /// Its lanes.
     pub lane: LaneOptions,
@@ -47,7 +48,7 @@ pub struct InputSetup {
 pub struct OutputSetup {
     /// Its kind.
     pub kind: OutputKind,
-    /// Bounds and policies.
+    /// Limits and policies.
     pub options: DeliveryOptions,
     /// Whether it is in the configuration.
     pub present: bool,
@@ -58,7 +59,7 @@ pub struct OutputSetup {
 pub struct Setup {
     /// The seed.
     pub seed: u64,
-    /// Shards of each life: at least, at most.
+    /// Minimum and maximum shards of a life.
     pub shards: (u64, u64),
     /// The log.
     pub wal: WalOptions,
@@ -68,32 +69,32 @@ pub struct Setup {
     pub outputs: Vec<OutputSetup>,
     /// Inputs and outputs of each pipeline.
     pub pipelines: Vec<(Vec<usize>, Vec<usize>)>,
-    /// Most events of a batch.
+    /// Maximum events of a batch.
     pub batch_events_max: u64,
-    /// What is held back of lines by what makes them.
+    /// Which lines are held back by the processor.
     pub holding: Holding,
-    /// Whether inputs wait at their end for the acknowledgement of all that they sent.
+    /// Whether inputs wait at their end until everything that they sent is acknowledged.
     pub inputs_answer: bool,
-    /// Whether some lines are longer than a chunk, which small segments cannot hold.
+    /// Whether some lines are longer than a chunk, so that small segments cannot hold them.
     pub long_lines: bool,
     /// The dead letter queue of each shard.
     pub dead_letters: dlq::Options,
     /// Whether some events are dead letters before they are in the log.
     pub unreadable: bool,
-    /// The only input of which that is so, if it is not all.
+    /// The only input to which that applies, if not to all.
     pub unreadable_input: Option<usize>,
 }
 
 /// Where the data directory of a cluster is.
 pub const DATA_DIR: &str = "/data";
 
-/// Bytes of the lines in one scripted batch at most, a long line apart.
+/// Maximum bytes of the lines in one scripted batch, not counting a long line.
 pub(super) const BATCH_BYTES_MAX: usize = 8 * 1024;
 /// Payload bytes of a long line.
 pub(super) const LONG_LINE_BYTES: usize = 70_000;
 
 impl Setup {
-    /// A setup of one shard where nothing is dropped: what tests of one promise start from.
+    /// A setup with one shard that drops nothing: the starting point for tests of a single guarantee.
     pub fn plain(seed: u64) -> Setup {
         let second = Duration::from_secs(1);
         let options = DeliveryOptions {
@@ -133,7 +134,7 @@ impl Setup {
         }
     }
 
-    /// The outputs that the events of an input go to.
+    /// The outputs of an input's events.
     pub fn outputs_of(&self, input: usize) -> Vec<usize> {
         let feeds = |pipeline: &&(Vec<usize>, Vec<usize>)| pipeline.0.contains(&input);
         self.pipelines.iter().filter(feeds).flat_map(|pipeline| pipeline.1.iter().copied()).collect()
@@ -151,7 +152,7 @@ impl Setup {
         (0..self.outputs.len()).filter(|output| self.outputs[*output].present).collect()
     }
 
-    /// The ledger of it.
+    /// A ledger for this setup.
     pub fn ledger(&self) -> Ledger {
         let sources: Vec<(usize, bool)> = self
             .inputs
@@ -162,7 +163,7 @@ impl Setup {
         Ledger::new(&sources, self.outputs.len())
     }
 
-    /// The plan for a life with so many shards.
+    /// The plan for a life with this many shards.
     pub fn plan(&self, shards: usize, ledger: &Ledger) -> Plan<SimEnv> {
         let present = self.present_outputs();
         let inputs = self.present_inputs().into_iter().map(|index| self.input(index, ledger)).collect();
@@ -201,7 +202,7 @@ impl Setup {
                 batch_events_max: self.batch_events_max,
                 batch_bytes_max: BATCH_BYTES_MAX,
                 pipelines: self.pipelines.iter().filter(|pipeline| pipeline.0.contains(&index)).count(),
-                // Half a segment takes a group whole; a third is that with what stands around lines.
+                // Half a segment holds a whole group. A third accounts for what surrounds the lines.
                 parted_from_bytes: self.wal.segment_bytes as usize / 3,
                 answers: self.inputs_answer,
             }),

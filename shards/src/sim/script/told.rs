@@ -1,6 +1,6 @@
-//! What seeds did, in numbers, so that a test can see that all of it happened in some.
+//! Statistics of seeds, so that a test can check that everything happened in some seed.
 //!
-//! Guarantees: counts what struck, not what was drawn: a fault or a mood that has stopped acting is seen as a zero. Judges
+//! Guarantees: counts what occurred, not what was drawn: a fault or a mood that has no effect any more shows as zero. Checks
 //! nothing.
 
 use crate::sim::disk::Struck;
@@ -15,12 +15,12 @@ macro_rules! told {
         }
 
         impl Told {
-            /// Adds what another seed did.
+            /// Adds the statistics of another seed.
             pub fn add(&mut self, other: &Told) {
                 $(self.$name += other.$name;)*
             }
 
-            /// Each by its name.
+            /// All counts with their names.
             pub fn counts(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]
             }
@@ -31,25 +31,25 @@ macro_rules! told {
 told! {
     /// Lives of the process.
     lives,
-    /// Of these, ended by a crash of the process.
+    /// Lives ended by a crash of the process.
     crashes,
-    /// Ended by a loss of power.
+    /// Lives ended by a power loss.
     power_losses,
-    /// Stopped by the disk between two changes of it.
+    /// Lives stopped by the disk between two of its changes.
     cut_short,
-    /// Ended by the engine itself, after a failed sync say.
+    /// Lives ended by the engine itself, for example after a failed sync.
     failures,
-    /// That went on when all was well again, until a fresh event had passed.
+    /// Lives that continued after all faults were removed, until a fresh event was delivered.
     went_on,
-    /// Ended in order.
+    /// Lives that ended in order.
     drains,
-    /// Of these, forced since it took too long.
+    /// How many of these were forced because they took too long.
     forced,
-    /// Starts that were refused, on a full disk say.
+    /// Starts that were refused, for example on a full disk.
     refused,
-    /// Starts with another number of shards than the one before.
+    /// Starts with a different number of shards than the previous one.
     resharded,
-    /// Starts with other pipelines or outputs.
+    /// Starts with different pipelines or outputs.
     replanned,
     /// Frames of events or positions that rotted.
     rotten,
@@ -61,11 +61,11 @@ told! {
     rotten_seals,
     /// Headers of segments that rotted.
     rotten_headers,
-    /// Logs that vanished, or all of their segments.
+    /// Logs that disappeared, or all of their segments.
     lost_logs,
-    /// First segments of a log that vanished.
+    /// First segments of a log that disappeared.
     lost_segments,
-    /// Outputs that left the configuration with events waiting.
+    /// Outputs that were removed while events waited for them.
     removed,
     /// Events made.
     events,
@@ -73,21 +73,21 @@ told! {
     repeats,
     /// Events that a lane dropped.
     ring_full,
-    /// Events that were dropped since the log was full.
+    /// Events that were dropped because the log was full.
     wal_full,
     /// Events that were given up after their retry time.
     retries_exhausted,
-    /// Of all that were dropped or given up, those that no later life can decide again.
+    /// How many of all dropped or abandoned events no later life can decide again.
     final_discards,
-    /// Events that an output refused, which are dead letters.
+    /// Events that an output rejected and that are dead letters.
     rejected,
     /// Events that became dead letters before they were in a log.
     unreadable,
-    /// Events for which the dead letter queue had no room.
+    /// Events for which the dead letter queue had no space.
     dlq_full,
-    /// Deliveries that were to be tried again.
+    /// Deliveries that requested a retry.
     retries,
-    /// Of these, those of which a part had gone out.
+    /// How many of these were partly delivered.
     parts,
     /// Deliveries that took long.
     slow,
@@ -103,15 +103,15 @@ told! {
     late_commits,
     /// Commits that failed.
     unsure_commits,
-    /// Deliveries that were answered with what no output may say.
+    /// Deliveries with an invalid answer.
     wild_answers,
-    /// Commits that attached more than they may.
+    /// Commits that returned more state than allowed.
     large_states,
     /// Inputs that ended with an error.
     input_failures,
     /// Panics of an input.
     input_panics,
-    /// Changes of the disk that had no room.
+    /// Changes of the disk for which there was no space.
     disk_full,
     /// Syncs of files that failed.
     failed_syncs,
@@ -119,7 +119,7 @@ told! {
     failed_directory_syncs,
     /// Writes that failed.
     failed_writes,
-    /// Renames for which there was no room.
+    /// Renames for which there was no space.
     refused_renames,
     /// Sources that ended.
     ended_sources,
@@ -128,7 +128,7 @@ told! {
 }
 
 impl Told {
-    /// Adds what the judge made of one output.
+    /// Adds the oracle's summary of one output.
     pub(super) fn add_summary(&mut self, summary: &Summary) {
         let of = |reason: &str| summary.discarded.get(reason).copied().unwrap_or(0);
         self.repeats += summary.repeats;
@@ -142,7 +142,7 @@ impl Told {
         self.removed += u64::from(of("output_removed") > 0);
     }
 
-    /// Adds what the disk did wrong.
+    /// Adds the disk faults that occurred.
     pub(super) fn add_struck(&mut self, struck: Struck) {
         self.disk_full += struck.full;
         self.failed_syncs += struck.syncs;

@@ -1,20 +1,20 @@
-//! The simulator judged by what it catches: a log of a few lines, right and with the three classic mistakes.
+//! The simulator tested by what it detects: a log of a few lines, correct and with the three classic mistakes.
 
 use super::*;
 use crate::sim::oracle::{Event, Oracle, OutputIndex, payload_hash};
 use crate::sim::prng::mix;
 
-/// Forty records fill several pages: one page alone would be written again, and so saved, by the next append.
+/// Forty records fill several pages. With a single page, the next append would write it again and so save it.
 const RECORD_BYTES: u64 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
     None,
-    /// Acknowledges when the write returned, not when the sync did.
+    /// Acknowledges when the write returns, before the sync.
     AcknowledgesBeforeSync,
     /// Never syncs the directory that names the log.
     ForgetsDirectory,
-    /// Calls sync again after it failed, and believes the second answer.
+    /// Calls sync again after it failed, and trusts the second result.
     RetriesFailedSync,
 }
 
@@ -53,7 +53,7 @@ async fn write_log(env: SimEnv, oracle: Rc<RefCell<Oracle>>, mistake: Mistake) -
     Ok(())
 }
 
-/// Writes, crashes at a moment of the seed, recovers: whether the oracle found fault with it.
+/// Writes, crashes at a moment chosen by the seed, recovers. Returns whether the oracle found a violation.
 fn caught(seed: u64, mistake: Mistake) -> bool {
     let mut simulation = Simulation::new(seed);
     let mut chance = simulation.prng("faults");

@@ -1,4 +1,4 @@
-//! The manifest as text: what a data directory knows beside its logs.
+//! The manifest as text: what a data directory records in addition to its logs.
 //!
 //! ```text
 //! tailwater-data 2
@@ -11,26 +11,27 @@
 //! checksum 9a3bf210
 //! ```
 //!
-//! `logs` are those that had segments when the last start found them, and `begun` those that had none yet: a log of either that is not
-//! there was lost, since one that is drained leaves the manifest before its first segment goes. `lost` are those that a start found to be
-//! lost, behind the epoch which that start was to write: once a log has it, the loss has been told and is in the logs. An output
-//! is named with its number, whether it is in the configuration or was removed from it while events for it may be in a log, and its
-//! name, in which `\` and line ends are escaped. The checksum is CRC-32C of all bytes before its line, in hexadecimal. Version 1 has the
-//! first two lines alone and no checksum; a person who repairs a manifest writes `tailwater-data 1`, and may name outputs too.
+//! `logs` are those that had segments when the last start found them, and `begun` those that had none yet. A missing log of either
+//! list was lost, because a drained log leaves the manifest before its first segment is removed. `lost` lists the epoch that a start
+//! was to write, followed by the logs that this start found to be lost: if a log has that epoch, the loss has been reported and is
+//! recorded in the logs. An output has its number, whether it is in the configuration or was removed from it while events for it may
+//! be in a log, and its name, in which `\` and line ends are escaped. The checksum is the CRC-32C of all bytes before its line, in
+//! hexadecimal. Version 1 has only the first two lines and no checksum. A person who repairs a manifest writes `tailwater-data 1`,
+//! and may add lines for outputs.
 //!
-//! Guarantees: what is written is read back the same; a changed byte is noticed, and so is anything behind the checksum.
+//! Guarantees: what is written is read back unchanged. A changed byte is detected, and so is anything after the checksum.
 
 use crate::limits::OUTPUTS_MAX;
 use crate::wal::{LogId, OutputNumber, RegistryEntry};
 use std::fmt::Write as _;
 
-/// The format of the data directory that this code writes; it reads version 1 too.
+/// The format of the data directory that this code writes. It also reads version 1.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// What a manifest says.
+/// The content of a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
-    /// The next log gets this number.
+    /// The number of the next log.
     pub next_log: u64,
     /// The logs.
     pub logs: KnownLogs,
@@ -38,7 +39,7 @@ pub(super) struct Manifest {
     pub outputs: Vec<RegistryEntry>,
 }
 
-/// The logs that there should be.
+/// The logs that should exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownLogs {
     /// Logs that had segments.
@@ -47,7 +48,7 @@ pub struct KnownLogs {
     pub begun: Vec<LogId>,
     /// Logs that were found to be lost.
     pub lost: Vec<LogId>,
-    /// The epoch of the start that found it: a log of that epoch says what was lost with them.
+    /// The epoch of the start that found this: if a log has this epoch, the loss is recorded.
     pub lost_epoch: u32,
 }
 
@@ -58,7 +59,7 @@ impl KnownLogs {
 }
 
 const DAMAGED: &str = "the manifest is damaged: restore it from a copy, or write the two lines \"tailwater-data 1\" and \"next_log N\" \
-                       in its place, with N above the number of every log that ever was here";
+                       in its place, with N greater than the number of every log that ever existed here";
 
 impl Manifest {
     pub(super) fn encode(&self) -> String {
@@ -116,7 +117,7 @@ impl Manifest {
             from += line.len();
         }
         if !sound {
-            return Err(format!("{DAMAGED}; one that a person has changed says `tailwater-data 1` in its first line"));
+            return Err(format!("{DAMAGED}; if you edit the manifest, write `tailwater-data 1` in its first line"));
         }
         match version > 0 && manifest.next_log > 0 && manifest.is_sound() {
             true => Ok(manifest),

@@ -1,14 +1,14 @@
-//! Copies of damaged bytes, in the quarantine.
+//! Copies of damaged bytes in the quarantine.
 //!
-//! Guarantees: a copy that is reported is durable; no start fails because there is no room for one, since the bytes stay where they
-//! are until their segment is delivered. Nothing else is written. Blocks throughout.
+//! Guarantees: a reported copy is durable. No start fails because there is no space for a copy, because the bytes stay in place
+//! until their segment is delivered. Writes nothing else. All functions block.
 
 use crate::env::{Disk, File as _, Open};
 use crate::wal::segment::io_error;
 use crate::wal::{Damage, WalError};
 use std::path::Path;
 
-/// Copies what is damaged to `directory`, unless an earlier start has. Of a file that is not there an empty one takes the place, by
+/// Copies the damaged bytes to `directory`, unless an earlier start has done so. For a missing file, creates an empty one, from
 /// which the next start knows that it was reported.
 pub(super) fn keep<D: Disk>(disk: &D, directory: &Path, damage: &mut Damage, bytes: &[u8]) {
     let place = match bytes.is_empty() {
@@ -27,7 +27,7 @@ pub(super) fn keep<D: Disk>(disk: &D, directory: &Path, damage: &mut Damage, byt
     }
 }
 
-/// Whether a file holds just these bytes, durably.
+/// Whether a file contains exactly these bytes, durably.
 fn holds<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> bool {
     let Ok(file) = disk.open(path, Open::Read) else { return false };
     let mut held = vec![0; bytes.len() + 1];
@@ -47,7 +47,8 @@ fn copy_aside<D: Disk>(disk: &D, directory: &Path, path: &Path, bytes: &[u8]) ->
     if let Some(parent) = directory.parent() {
         disk.sync_dir(parent).map_err(io_error(parent))?;
     }
-    // Until it is whole it has another name: an earlier copy of other bytes stays as long, and half a copy is none.
+    // It has a temporary name until it is complete: an earlier copy of other bytes stays until then, and a partial copy never
+    // counts.
     let new = path.with_extension("new");
     let copied = write_whole(disk, &new, bytes).and_then(|()| disk.rename(&new, path)).map_err(io_error(path));
     if copied.is_err() {

@@ -1,6 +1,6 @@
-//! The files of a log as recovery finds them.
+//! The files of a log, as recovery finds them.
 //!
-//! Guarantees: nothing is mapped beyond the end of its file. Judges a header, and no frame.
+//! Guarantees: nothing is mapped beyond the end of its file. Evaluates headers, but not frames.
 
 use crate::env::{Disk, File as _, Map as _, Open};
 use crate::wal::frame::FRAME_HEADER_BYTES;
@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// A file that has the name of a segment.
+/// A file with the name of a segment.
 pub(super) struct Candidate<D: Disk> {
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) state: SegmentState,
     pub(super) version: u8,
     pub(super) first_sequence: Sequence,
-    /// As the header says; its own number where there is no header.
+    /// The value in the header, or its own number if there is no header.
     pub(super) previous: u64,
-    /// Bytes that the header says and the file has not: a segment has all of them before it has a name.
+    /// Bytes that the file lacks according to its header: a segment has its full length before it has a name.
     pub(super) lacking: u64,
-    /// None when the file is too short to be looked at.
+    /// None if the file is too short to be read.
     pub(super) segment: Option<Segment<D>>,
 }
 
@@ -78,7 +78,7 @@ fn open_candidate<D: Disk>(disk: &D, path: PathBuf, number: u64, id: LogId) -> R
         _ => {}
     }
     let (first_sequence, previous) = (candidate.first_sequence, candidate.previous);
-    // Without its header nobody knows what else it has.
+    // Without a valid header, its content is unknown.
     let holds_events = AtomicBool::new(candidate.state != SegmentState::Good);
     let (file, gaps) = (Arc::new(file), Vec::new());
     candidate.segment = Some(Segment { number, path, file, map, first_sequence, previous, holds_events, gaps });

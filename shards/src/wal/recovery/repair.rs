@@ -1,6 +1,6 @@
-//! What is changed on the disk once recovery has decided.
+//! The changes on disk after recovery has decided.
 //!
-//! Guarantees: what is written again is the same. Blocks throughout.
+//! Guarantees: rewritten bytes are unchanged. All functions block.
 
 use super::RecoveredLog;
 use crate::env::{Disk, File as _, Map as _};
@@ -11,11 +11,11 @@ use crate::wal::{Position, Sequence, WalError};
 use std::sync::Arc;
 
 impl<D: Disk> RecoveredLog<D> {
-    /// Makes everything up to the tail durable. A page may be clean in the cache without being on the disk, when a sync
-    /// failed in an earlier life; so what is not known to be durable is written again, the same bytes, and synced. Does nothing
-    /// when it has been done. Blocks.
+    /// Makes everything up to the tail durable. A page may be clean in the cache without being on the disk, if a sync failed in
+    /// an earlier start. Everything that is not known to be durable is therefore written again, with the same bytes, and
+    /// synced. Does nothing if this has already been done. Blocks.
     pub fn harden(&mut self, disk: &D) -> Result<(), WalError> {
-        // No frame says of itself that it is durable: only a call of this does.
+        // No frame records its own durability, so only a call of this function makes it certain.
         let Some(tail) = self.tail.filter(|_| self.synced < self.last) else { return Ok(()) };
         for (index, segment) in self.segments.iter().enumerate() {
             let behind = self.segments.get(index + 1);
@@ -31,7 +31,7 @@ impl<D: Disk> RecoveredLog<D> {
         Ok(())
     }
 
-    /// Removes what was never durable and keeps up to `keep` files to be used again. Blocks.
+    /// Removes what was never durable and keeps up to `keep` files for reuse. Blocks.
     pub(crate) fn clear_leftovers(
         &self,
         disk: &D,
@@ -47,7 +47,7 @@ impl<D: Disk> RecoveredLog<D> {
             match number {
                 Some(number) if standbys.len() < keep => {
                     match Standby::prepare(disk, &self.directory, number, segment_bytes) {
-                        // It is gone; the writer says what it cannot do without.
+                        // Continues without this file. The writer reports an error if it needs it.
                         Err(error) if error.is_no_room() => {}
                         standby => standbys.push(standby?),
                     }
@@ -58,7 +58,7 @@ impl<D: Disk> RecoveredLog<D> {
         Ok(standbys)
     }
 
-    /// Makes standbys until there are `wanted`, or fewer on a full disk. Returns the first free number of a file. Blocks.
+    /// Creates standby files until there are `wanted`, or fewer on a full disk. Returns the first free file number. Blocks.
     pub(crate) fn stock(
         &self,
         disk: &D,
@@ -69,7 +69,7 @@ impl<D: Disk> RecoveredLog<D> {
         let mut number = standbys.iter().map(|standby| standby.number + 1).max().unwrap_or(0);
         while standbys.len() < wanted {
             match Standby::prepare(disk, &self.directory, number, segment_bytes) {
-                // What the log holds can be delivered all the same, and that makes room.
+                // The content of the log can be delivered nevertheless, which frees space.
                 Err(error) if error.is_no_room() && !(self.segments.is_empty() && standbys.is_empty()) => break,
                 standby => standbys.push(standby?),
             }
@@ -78,12 +78,12 @@ impl<D: Disk> RecoveredLog<D> {
         Ok(number)
     }
 
-    /// The first position behind all that was found.
+    /// The first position after everything that was found.
     pub fn end(&self) -> Position {
         Position { sequence: Sequence(self.last.0 + 1), event: 0 }
     }
 
-    /// The log for a look at what is in it, while nobody writes it.
+    /// The log for inspection, while nothing writes it.
     pub fn reader(&self, disk: D) -> Arc<Log<D>> {
         let bytes = self.segments.first().map_or(0, |segment| segment.bytes());
         let tail = self.tail.unwrap_or_default();
@@ -91,7 +91,7 @@ impl<D: Disk> RecoveredLog<D> {
         Arc::new(Log::new(self.id, self.directory.clone(), disk, bytes, start))
     }
 
-    /// The log for readers only: another shard count's log that is drained. Blocks.
+    /// The log for readers only: the log of a shard that no longer exists, to be drained. Blocks.
     pub fn into_log(mut self, disk: D) -> Result<Arc<Log<D>>, WalError> {
         self.harden(&disk)?;
         Ok(self.reader(disk))

@@ -1,6 +1,6 @@
-//! What frames say about positions, outputs and commits.
+//! What frames record about positions, outputs and commits.
 //!
-//! Guarantees: frames applied in order give the state that their writer had.
+//! Guarantees: applying frames in order gives the state of their writer.
 
 use super::RecoveredLog;
 use crate::env::Disk;
@@ -11,20 +11,20 @@ use crate::wal::segment::SEGMENT_HEADER_BYTES;
 use crate::wal::writer::LogState;
 
 impl<D: Disk> RecoveredLog<D> {
-    /// What the log knew of outputs when its first segment began.
+    /// What the log knew about outputs when its first segment began.
     pub fn head(&self) -> LogState {
         let mut state = LogState::default();
         if let Some(Ok(view)) = self.segments.first().map(|first| frame_at(first, SEGMENT_HEADER_BYTES as u64))
             && view.header().kind == FrameKind::Snapshot
         {
-            // What cannot be read says nothing.
+            // Unreadable parts are ignored.
             let _ = apply(&mut state, &view);
         }
         state
     }
 }
 
-/// What a frame adds to the state of the log.
+/// Adds a frame to the state of the log.
 pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), FrameError> {
     let header = view.header();
     match header.kind {
@@ -36,7 +36,7 @@ pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), Fr
                     Some(record) => {
                         state.sources.insert(&record.to_source(position.key), &position.range, gone, header.epoch)
                     }
-                    // Its record was in what is damaged now; the bytes are read again.
+                    // Its record was in the damaged part. The bytes are read again.
                     None => drop(state.sources.extend(position.key, &position.range, gone, header.epoch)),
                 }
             }

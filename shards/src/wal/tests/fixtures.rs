@@ -1,9 +1,9 @@
-//! Fixtures: the bytes that each version of the format wrote stay readable, and their corrupt twins end as recorded.
+//! Fixtures: the bytes that each version of the format wrote stay readable, and their corrupt variants end as recorded.
 //!
-//! `tests/fixtures/wal-vN/expected.txt` has a line for each file: name, then what recovery makes of it, and behind `read` what
-//! a cursor hands out of it: how many events, and a hash of their positions, timestamps, outputs and bytes. What is written
-//! today is the same byte for byte, so a change of the format cannot go unnoticed either. To make the files
-//! of a new version, run this test with `TAILWATER_WRITE_FIXTURES=1`; those of released versions are never written again.
+//! `tests/fixtures/wal-vN/expected.txt` has a line for each file: name, then the result of recovery, and after `read` what a
+//! cursor returns: the number of events, and a hash of their positions, timestamps, outputs and bytes. What is written today is
+//! byte for byte the same, so a change of the format is detected too. To create the files of a new version, run this test with
+//! `TAILWATER_WRITE_FIXTURES=1`. Those of released versions are never written again.
 
 use super::*;
 use crate::wal::frame::{FRAME_VERSION, FrameHeader, checksum};
@@ -15,7 +15,8 @@ fn folder(version: u8) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/fixtures/wal-v{version}"))
 }
 
-/// A segment with all that the format knows: records, columns, a group, a commit; and where its frames begin.
+/// A segment with everything that the format supports: records, columns, a group, a commit. Also returns where its frames
+/// begin.
 fn written() -> (Vec<u8>, Vec<usize>) {
     let mut machine = Machine::new(1, SEGMENT_BYTES, 4);
     let disk = machine.disk();
@@ -43,8 +44,8 @@ fn written() -> (Vec<u8>, Vec<usize>) {
     (bytes, starts)
 }
 
-/// A segment that was written in two lives: what the second one's snapshot repeats of the first, a gone source and a hole in
-/// another among it, and where the first frame of the second life begins.
+/// A segment that was written in two lives. The second one's snapshot repeats the knowledge of the first, including a missing
+/// source and a gap in another. Also returns where the first frame of the second life begins.
 fn two_lives() -> (Vec<u8>, usize) {
     let mut machine = Machine::new(1, SEGMENT_BYTES, 4);
     let disk = machine.disk();
@@ -106,13 +107,14 @@ fn twins() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         ("two-lives.seg", lives),
-        // What is known then is what the snapshot of the second life says.
+        // The knowledge is then what the snapshot of the second life contains.
         ("first-life-damaged.seg", only_second),
         ("short.seg", good[..frame(3).end].to_vec()),
     ]
 }
 
-/// All that a cursor hands out of the log, damage passed over: the number of events, and a hash of all that is known of them.
+/// Everything that a cursor returns from the log, with damage skipped: the number of events, and a hash of everything known
+/// about them.
 fn handed_out(writer: &TestWriter) -> String {
     let mut cursor = Cursor::open(writer.log().clone(), Position::default());
     let (mut events, mut known) = (0, Vec::new());
@@ -137,7 +139,7 @@ fn handed_out(writer: &TestWriter) -> String {
     format!("read {events} {:016x}", xxhash_rust::xxh3::xxh3_64(&known))
 }
 
-/// What recovery makes of a file, in one line.
+/// The result of recovery for a file, in one line.
 fn outcome(bytes: &[u8]) -> String {
     let mut machine = Machine::new(1, SEGMENT_BYTES, 4);
     machine.disk().outside().write(Machine::segment_path(1), bytes).unwrap();
@@ -193,7 +195,8 @@ fn version_2_stays_readable_and_its_corrupt_twins_end_as_recorded() {
     end_as_recorded(2);
 }
 
-/// A segment without what says how far syncs had come, which is about the moment of writing and not about the format.
+/// A segment without the fields that record how far syncs had come, which depend on the moment of writing and not on the
+/// format.
 fn without_synced(mut bytes: Vec<u8>) -> Vec<u8> {
     const SYNCED: std::ops::Range<usize> = 40..48;
     let mut start = crate::wal::segment::SEGMENT_HEADER_BYTES;

@@ -146,7 +146,7 @@ proptest! {
         for (place, value) in bytes.iter_mut().skip(at).zip(values) {
             *place = value;
         }
-        // The checksum is passed over on purpose: the content itself must not be believed.
+        // Skips the checksum on purpose: the content itself must not be trusted.
         if let Ok(view) = FrameView::new(Cow::Borrowed(&bytes)) {
             if let Ok(lines) = view.lines(1) {
                 lines.for_each(drop);

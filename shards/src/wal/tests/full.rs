@@ -1,4 +1,4 @@
-//! A log that is full of events takes commits for ever, and can always be emptied.
+//! A log that is full of events always accepts commits, and can always be emptied.
 
 use super::*;
 use crate::limits::SEGMENTS_RESERVED;
@@ -6,7 +6,7 @@ use crate::limits::SEGMENTS_RESERVED;
 const SMALL: u64 = 4096;
 const SEGMENTS: u64 = 5;
 
-/// Appends events until the log is full and nothing can be given back; the number of the next event.
+/// Appends events until the log is full and nothing can be freed. Returns the number of the next event.
 fn fill(writer: &mut TestWriter, disk: &SimDisk, first: u64) -> u64 {
     let source = source();
     let mut next = first;
@@ -28,7 +28,7 @@ fn commit_of_output(output: u8, number: u64, position: Position) -> Commit {
     Commit { output: OutputNumber(output), ..commit_of(number, position) }
 }
 
-/// Commits, with the upkeep that a refusal waits for.
+/// Commits, with the maintenance for which a refused commit waits.
 fn commit(writer: &mut TestWriter, disk: &SimDisk, commit: &Commit) -> Result<Sequence, WalError> {
     for _ in 0..3 {
         match writer.commit(commit) {
@@ -70,7 +70,7 @@ fn commits_that_let_go_of_nothing_never_fill_a_full_log() {
     log.allow_recycling();
     let next = fill(&mut writer, &disk, 0);
     assert_eq!(log.counters.segments.get(), SEGMENTS - SEGMENTS_RESERVED);
-    // Nothing more can be allocated either: what commits need is there.
+    // Nothing more can be allocated either, but what commits need exists.
     disk.set_free_bytes(Some(0));
     for number in 1..=2_000 {
         let position = Position { sequence: Sequence(2 + number % 3), event: 0 };
@@ -80,7 +80,7 @@ fn commits_that_let_go_of_nothing_never_fill_a_full_log() {
     }
     assert_eq!(read(&log, Position::default()), (0..next).collect::<Vec<_>>(), "no event has gone");
 
-    // The one commit that lets go of everything.
+    // The one commit that frees everything.
     commit(&mut writer, &disk, &commit_of_output(0, 1, log.end())).unwrap();
     sync(&mut writer, &disk).unwrap();
     log.release(&stuck, log.end());
@@ -89,7 +89,7 @@ fn commits_that_let_go_of_nothing_never_fill_a_full_log() {
     assert!(fill(&mut writer, &disk, next) > next, "there is room again");
 }
 
-/// Stops the process between any two changes of the disk, kills it or takes its power, and opens the log again.
+/// Stops the process between any two changes of the disk, by a kill or a power loss, and opens the log again.
 #[test]
 fn a_full_log_survives_crashes_while_commits_come_and_go() {
     for seed in 0..60 {
@@ -120,7 +120,7 @@ fn a_full_log_survives_crashes_while_commits_come_and_go() {
                     let _ = maintain(&mut writer);
                 }
             }
-            // The one that failed may be there all the same.
+            // The failed commit may nevertheless exist.
             number += 1;
             log.unregister(&stuck);
         }

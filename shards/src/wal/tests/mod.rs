@@ -1,7 +1,7 @@
-//! Tests of the log as a whole, on the simulated disk.
+//! Tests of the whole log, on the simulated disk.
 //!
-//! One event is a line with its ordinal; one byte of the only source stands for one event. So what a log holds and what its
-//! positions say can be compared.
+//! One event is a line with its ordinal, and one byte of the only source stands for one event. The content of a log and its
+//! positions can therefore be compared.
 
 mod fixtures;
 mod frames;
@@ -89,7 +89,7 @@ fn ordinal_of(line: &[u8]) -> u64 {
     text.strip_prefix("{\"n\":").unwrap().split(',').next().unwrap().parse().unwrap()
 }
 
-/// A group of frames with consecutive events from `first` on; the numbers say how many events each frame gets.
+/// A group of frames with consecutive events from `first` on. The numbers are the events per frame.
 fn group(writer: &TestWriter, source: &Arc<Source>, first: u64, frames: &[u64], padding: usize) -> Group {
     let mut group = Group::new();
     let mut next = first;

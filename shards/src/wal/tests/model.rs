@@ -1,7 +1,7 @@
-//! Random histories against a model: appends, syncs, commits, recycling, deaths of the process and losses of power.
+//! Random histories compared with a model: appends, syncs, commits, recycling, process deaths and power losses.
 //!
-//! The model is three numbers: how many events were appended, published and acknowledged. What a reader finds
-//! must be consecutive, reach at least as far as was promised, and end exactly where the positions say.
+//! The model consists of three numbers: how many events were appended, published and acknowledged. What a reader finds must be
+//! consecutive, reach at least as far as was promised, and end exactly where the positions say.
 
 use super::*;
 use crate::sim::Prng;
@@ -14,13 +14,13 @@ struct History {
     appended: u64,
     published: u64,
     acknowledged: u64,
-    /// What the next life must find: what was published outlives a process, and only what was acknowledged a loss of power.
+    /// What the next life must find: published events survive a process death, and only acknowledged ones survive a power loss.
     promised: u64,
-    /// What it may find: a write that failed may have written everything.
+    /// What it may find: a failed write may have written everything.
     attempted: u64,
     released: u64,
     commits: u64,
-    /// Where each life went on.
+    /// Where each life continued.
     begun: std::collections::BTreeSet<u64>,
 }
 
@@ -42,7 +42,7 @@ impl History {
         }
     }
 
-    /// One life of the process; false when the disk stopped it before it was open.
+    /// One life of the process. False if the disk stopped it before it was open.
     fn live(&mut self, power: bool) -> bool {
         let disk = self.machine.disk();
         if power {
@@ -84,7 +84,7 @@ impl History {
                     Ok(_) => self.appended += frames.iter().sum::<u64>(),
                     Err(WalError::Full) => {
                         assert!(!writer.has_staged(), "seed {}: it makes no room", self.seed);
-                        // It is not tried again: what is in the log of it comes once more.
+                        // It is not retried: the part of it that is in the log is delivered once more.
                         self.begun.insert(self.appended);
                     }
                     Err(error) => return Err(error),
@@ -117,11 +117,11 @@ impl History {
         Ok(())
     }
 
-    /// Compares what was recovered with the model, and brings the model to it: what was lost is read again.
+    /// Compares the recovered state with the model, and updates the model: what was lost is read again.
     fn check(&mut self, writer: &TestWriter) {
         let seed = self.seed;
         let held = read(writer.log(), Position::default());
-        // What is left of a group over several appends lies in front of what was read again.
+        // The rest of a group of several appends precedes what was read again.
         let follows = |pair: &[u64]| pair[0] + 1 == pair[1] || self.begun.contains(&pair[1]);
         assert!(held.windows(2).all(follows), "seed {seed}: {held:?}");
         let state = writer.state().sources.get(SourceKey(7));

@@ -1,4 +1,4 @@
-//! Recovery: torn tails, damage, missing and foreign segments.
+//! Recovery: torn tails, damage, missing and unknown segments.
 
 use super::*;
 use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader};
@@ -30,7 +30,7 @@ fn flip(disk: &SimDisk, segment: u64, offset: u64) {
     disk.outside().overwrite(&path, offset, &[byte ^ 0x40]).unwrap();
 }
 
-/// Single-event groups `0..events`, synced after each one that `synced` names; then the process dies.
+/// Single-event groups `0..events`, synced after each event that `synced` selects. Then the process dies.
 fn written(machine: &mut Machine, events: u64, synced: impl Fn(u64) -> bool) {
     let disk = machine.disk();
     let mut writer = machine.open();
@@ -88,7 +88,7 @@ fn damage_below_the_synced_frontier_is_quarantined_and_its_range_is_a_hole() {
     let kept = disk.outside().read(damage.quarantined.as_ref().unwrap()).unwrap();
     assert_eq!(kept, original[offset as usize..][..header.length as usize]);
     assert!(!damage.known, "news is told as such");
-    // Without room for a copy: the one that is there serves.
+    // Without space for a copy, the existing one is used.
     disk.set_free_bytes(Some(0));
     assert!(machine.scan().unwrap().damage[0].known, "what was told before is not told as news");
     disk.set_free_bytes(None);
@@ -141,7 +141,7 @@ fn every_byte_of_a_durable_log_is_found_damaged_or_does_not_matter() {
     written(&mut machine, 4, |_| true);
     let disk = machine.disk();
     let all = frames(&disk, 1);
-    // The proof of the last frames would stand in later ones; up to here it exists.
+    // Only later frames could prove the last ones. Up to here there is proof.
     let end = all.iter().rev().find(|(_, header)| header.synced.0 > 0).map(|(_, header)| header.synced.0).unwrap();
     for (offset, header) in all.iter().filter(|(_, header)| header.sequence.0 <= end) {
         for at in (0..u64::from(header.length)).step_by(5) {
@@ -250,17 +250,17 @@ fn a_foreign_version_is_refused_and_not_touched() {
     }
 }
 
-/// Makes a whole frame one of a version to come.
+/// Turns an intact frame into one of a future version.
 fn make_foreign(frame: &mut [u8]) {
     frame[12] = 9;
     let checksum = crate::wal::frame::checksum(frame);
     frame[4..8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// A version to come wrote this segment, and what wrote it anew since got as far as where one of its frames begins.
+/// A future version wrote this segment, and the program that rewrote it since ended exactly where one of the old frames begins.
 #[test]
 fn stale_frames_of_a_foreign_version_end_the_log_and_do_not_refuse_it() {
-    // What its header says where the fifth frame would be: log, epoch and sequence other than those, and nothing else.
+    // The header at the place of the fifth frame: a different log, epoch and sequence, and nothing else.
     let cases = [
         (16, &4_242_u64.to_le_bytes()[..], false),
         (24, &0_u32.to_le_bytes()[..], false),
@@ -278,7 +278,7 @@ fn stale_frames_of_a_foreign_version_end_the_log_and_do_not_refuse_it() {
         let frame = &mut bytes[offset as usize..offset as usize + header.length as usize];
         frame[at..at + value.len()].copy_from_slice(value);
         make_foreign(frame);
-        // What was behind it is gone: nothing says that its place held a frame that was durable.
+        // What followed it is gone: nothing proves that a durable frame was there.
         bytes[offset as usize + header.length as usize..].fill(0);
         disk.outside().overwrite(&path, 0, &bytes).unwrap();
         match machine.scan() {
@@ -338,7 +338,7 @@ fn recovery_is_a_pure_function_of_the_bytes() {
         let RecoveredLog {
             tail, sealed, last, highest_seen, epoch, synced, state, mut damage, ended_by, events, ..
         } = recovered;
-        // The copies of the first scan are bytes on the disk too.
+        // The copies of the first scan are on the disk too.
         damage.iter_mut().for_each(|damage| damage.known = false);
         let segments: Vec<_> =
             recovered.segments.iter().map(|segment| (segment.number, segment.gaps.clone())).collect();
@@ -372,7 +372,7 @@ fn the_data_directory_gives_no_log_id_twice_and_is_locked() {
     assert!(matches!(open(), Err(WalError::Unusable { reason, .. }) if reason.contains("format 3")));
 }
 
-/// Whatever moment the power goes at while a drained log is removed: it has a segment, or the manifest does not name it.
+/// At whatever moment the power fails while a drained log is removed: the log has a segment, or the manifest does not name it.
 #[test]
 fn a_drained_log_is_not_taken_for_lost() {
     for operations in 0..30 {
@@ -400,7 +400,7 @@ fn a_drained_log_is_not_taken_for_lost() {
     }
 }
 
-/// A segment has its whole length before it has a name: what is cut off its end was there.
+/// A segment has its full length before it has a name: bytes that are cut off its end did exist.
 #[test]
 fn a_segment_that_is_too_short_is_damage() {
     let mut machine = Machine::new(41, SMALL, 4);
@@ -481,7 +481,7 @@ fn names_that_an_earlier_start_made_are_durable_once_the_directory_is_open() {
     }
 }
 
-/// A group whose frames each have positions: as is written where the positions of many batches wait for lines.
+/// A group whose frames each have positions, as written when the positions of many batches wait for lines.
 #[test]
 fn positions_of_an_incomplete_group_are_not_taken() {
     let mut machine = Machine::new(29, SMALL, 6);

@@ -75,7 +75,7 @@ fn publishing_wakes_a_reader() {
     assert!(!signal.take());
 }
 
-/// Appends one-frame groups until the log refuses; the number of events in it.
+/// Appends one-frame groups until the log refuses. Returns the number of events in it.
 fn fill(writer: &mut TestWriter, disk: &SimDisk, first: u64) -> u64 {
     let source = source();
     let mut next = first;
@@ -162,7 +162,7 @@ fn recycling_loses_no_position_and_stale_bytes_are_never_read() {
     assert!(held.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{held:?}");
 }
 
-/// Where the power went before the next segment had its name.
+/// The power failed before the next segment had its name.
 #[test]
 fn a_log_that_ends_with_a_seal_is_read_once() {
     let mut machine = Machine::new(7, SMALL, 4);
@@ -273,7 +273,7 @@ fn pages_that_a_failed_sync_left_clean_are_written_again() {
     disk.fail_syncs(1);
     assert!(sync(&mut writer, &disk).is_err());
     drop(writer);
-    // The process dies of it; the cache still shows what the disk may not have.
+    // The process dies because of it; the cache still shows what may not be on the disk.
     machine.simulation.crash(Crash::Process);
     let writer = machine.open();
     assert!(writer.acknowledged() >= Sequence(2));

@@ -1,10 +1,10 @@
-//! Disks without room, and upkeep that fails half-way.
+//! Disks without space, and maintenance that fails half-way.
 
 use super::*;
 
 const SMALL: u64 = 4096;
 
-/// Appends one event to a group of its own until the log refuses; the number of the next event.
+/// Appends single-event groups until the log refuses. Returns the number of the next event.
 fn fill(writer: &mut TestWriter, first: u64) -> u64 {
     let source = source();
     let mut next = first;
@@ -17,7 +17,7 @@ fn fill(writer: &mut TestWriter, first: u64) -> u64 {
     }
 }
 
-/// Names in the log's directory with this beginning.
+/// Names in the log's directory with this prefix.
 fn names(disk: &SimDisk, beginning: &str) -> usize {
     let entries = disk.of_this_process().list(Path::new(DIRECTORY)).unwrap();
     entries.iter().filter(|entry| entry.name.to_str().unwrap().starts_with(beginning)).count()

@@ -1,6 +1,6 @@
-//! What the writer has others do where it may block: syncs and maintenance; and what a failure of it means.
+//! The writer's work that others do where blocking is allowed: syncs and maintenance, and the consequences of a failure.
 //!
-//! Guarantees: a failed sync or write poisons the writer for good (invariant E7); one maintenance is out at a time.
+//! Guarantees: a failed sync or write poisons the writer permanently (invariant E7). Only one maintenance runs at a time.
 
 use super::{Poison, SPARES, STANDBYS, STANDBYS_FIRST, SyncTarget, Writer, copy_error, fits};
 use crate::env::{Disk as _, Env, File as _};
@@ -11,7 +11,7 @@ use crate::wal::standby::{Maintained, Maintenance};
 use crate::wal::{Sequence, SyncPolicy, WalError, WalType};
 use std::io;
 
-/// What the last mark is, and where it ends as long as it waits for a flush with nothing behind it.
+/// The sequence of the last mark, and its end while it waits for a flush with nothing after it.
 #[derive(Default)]
 pub(super) struct Mark {
     pub(super) last: Sequence,
@@ -19,8 +19,8 @@ pub(super) struct Mark {
 }
 
 impl<E: Env> Writer<E> {
-    /// What has to be synced so that everything appended so far is durable. One at a time: the next one is asked for when
-    /// [`Writer::synced`] has had this one.
+    /// What must be synced so that everything appended so far is durable. One at a time: request the next one after
+    /// [`Writer::synced`] has received this one.
     pub fn sync_target(&self) -> Option<SyncTarget<E::Disk>> {
         let last = self.log.last();
         if self.options.kind == WalType::Memory || self.poison.is_some() || self.log.synced() >= last {
@@ -32,12 +32,12 @@ impl<E: Env> Writer<E> {
         Some(SyncTarget { directory, files, sequence: last, names: self.names })
     }
 
-    /// Whether a sealed segment waits for its sync, which it gets under every policy.
+    /// Whether a sealed segment waits for its sync, which happens under every policy.
     pub fn sealed_unsynced(&self) -> bool {
         !self.sealed.is_empty()
     }
 
-    /// Everything in `target` was synced with success.
+    /// Records that everything in `target` was synced successfully.
     pub fn synced(&mut self, target: &SyncTarget<E::Disk>) {
         if self.poison.is_some() {
             return;
@@ -51,9 +51,9 @@ impl<E: Env> Writer<E> {
         self.log.housekeeping.notify();
     }
 
-    /// Says in the log that all of it is durable, unless something was appended since: without that what was appended last would be
-    /// cut as torn, were it damaged. The mark itself is durable with the next sync, and readers are not told of it before the next
-    /// [`Writer::flush`].
+    /// Appends a mark that says that everything is durable, unless something was appended since. Without the mark, damage to
+    /// the last frames would be truncated as a torn tail. The mark itself is durable with the next sync, and readers are not
+    /// notified of it before the next [`Writer::flush`].
     pub fn mark(&mut self) -> Result<(), WalError> {
         let last = Sequence(self.next.0 - 1);
         let is_all = self.log.synced() == last && self.mark.last != last && last > Sequence(0);
@@ -68,7 +68,7 @@ impl<E: Env> Writer<E> {
         let frame = &mut control.frames_mut()[0];
         let written = match fits(self.offset, frame.length(), self.active.bytes()) {
             true => self.write(frame, false).and_then(|()| self.write_staged()).map(|()| true),
-            // The next segment says it.
+            // The next segment contains the same information.
             false => Ok(false),
         };
         self.control = control;
@@ -79,8 +79,8 @@ impl<E: Env> Writer<E> {
         Ok(())
     }
 
-    /// A sync failed: bytes written since the last success may be lost, and no later sync would say so. From now on every
-    /// call fails.
+    /// Records that a sync failed: bytes written since the last success may be lost, and no later sync would report it. From
+    /// now on every call fails.
     pub fn sync_failed(&mut self, error: io::Error) -> WalError {
         let path = self.active.path.clone();
         match self.poisoning::<()>(Err(WalError::Poisoned { what: "sync", path, source: error })) {
@@ -113,7 +113,7 @@ impl<E: Env> Writer<E> {
         })
     }
 
-    /// Work that may block, if there is any. Only one is out at a time; its result goes to [`Writer::maintained`].
+    /// Work that may block, if there is any. Only one round runs at a time. Its result goes to [`Writer::maintained`].
     pub fn take_maintenance(&mut self) -> Option<Maintenance<E::Disk>> {
         self.maintenance(if self.modest { STANDBYS_FIRST } else { STANDBYS })
     }
@@ -124,7 +124,7 @@ impl<E: Env> Writer<E> {
         }
         let consumed = self.log.take_consumed(self.active.number);
         let live = self.log.counters.segments.get();
-        // Where an earlier life had more than is allowed now, commits still need their own.
+        // If an earlier start had more segments than are allowed now, commits still need their own.
         let room = self.segments_max().checked_sub(live).unwrap_or(SEGMENTS_RESERVED);
         let ready = self.standbys.len() + self.unsettled.standbys.len();
         let more = |wanted: u64| wanted.min(room).saturating_sub(ready as u64) as usize;
@@ -149,8 +149,8 @@ impl<E: Env> Writer<E> {
         })
     }
 
-    /// Takes the result of maintenance in. An error in it means that there are fewer standbys for now (a full disk, say);
-    /// asking again later is right, unless it is [`WalError::Poisoned`].
+    /// Applies the result of maintenance. An error in it means that there are fewer standby files for now (for example on a
+    /// full disk). Trying again later is correct, unless it is [`WalError::Poisoned`].
     pub fn maintained(&mut self, done: Maintained<E::Disk>) -> Result<(), WalError> {
         self.maintenance_out = false;
         self.standbys.extend(done.standbys);
@@ -161,13 +161,13 @@ impl<E: Env> Writer<E> {
             self.log.set_full(false);
             self.log.recycled.notify();
         }
-        // More than the first are for speed alone.
+        // More than the first ones only improve speed.
         let enough = self.standbys.len() as u64 >= STANDBYS_FIRST && self.unsettled.is_empty();
         self.modest = enough && (done.scarce || done.failed.as_ref().is_some_and(WalError::is_no_room));
         self.poisoning(done.failed.filter(|_| !self.modest).map_or(Ok(()), Err))
     }
 
-    /// Makes the start itself durable before anybody is served: what an earlier life left behind the tail can then never come
+    /// Makes the start itself durable before anything is served. What an earlier start left after the tail can then never come
     /// back in its place. Blocks.
     pub(super) fn settle(&mut self) -> Result<(), WalError> {
         if let Some(target) = self.sync_target() {
@@ -177,12 +177,12 @@ impl<E: Env> Writer<E> {
             synced.map_err(|error| self.sync_failed(error))?;
             self.synced(&target);
         }
-        // The roll or the first segment took a standby; making another one may block here too.
+        // The roll or the first segment used a standby file. Creating another one may block here too.
         let restocked = self.maintenance(STANDBYS_FIRST).map(|work| work.run());
         match restocked.map_or(Ok(()), |done| self.maintained(done)) {
             Err(error) if error.is_no_room() => {
-                tracing::warn!(%error, "no room for another segment of the write-ahead log: what it holds is delivered, and \
-                    intake waits for disk space when it is full");
+                tracing::warn!(%error, "no disk space for another segment of the write-ahead log: its content is delivered, and when \
+                    it is full, the intake waits for disk space");
                 Ok(())
             }
             restocked => restocked,

@@ -1,14 +1,14 @@
 //! Whether frames can be appended, decided before a byte of them is written.
 //!
-//! Guarantees: what is planned finds its room and its segment. Writes no frame.
+//! Guarantees: what is planned has its space and its segment. Writes no frame.
 
 use super::*;
 
 impl<E: Env> Writer<E> {
-    /// Refuses frames before a byte of them is written: if they need the next segment, it is there under its name.
+    /// Refuses frames before a byte of them is written. If they need the next segment, it exists with its name.
     pub(super) fn plan(&mut self, frames: &[FrameBuilder], purpose: Purpose) -> Result<(), WalError> {
-        // Commits take what is there even where an earlier life had more segments than are allowed now: without them none of
-        // these would ever go.
+        // Commits use any existing segment, even if an earlier start had more segments than are allowed now: without commits,
+        // none of these would ever be freed.
         let is_held_back = purpose == Purpose::Data || E::Disk::sabotaged(Sabotage::RefuseCommits);
         let reserved = if is_held_back { SEGMENTS_RESERVED } else { 0 };
         let total: usize = frames.iter().map(FrameBuilder::length).sum();
@@ -21,7 +21,7 @@ impl<E: Env> Writer<E> {
         self.build_snapshot()?;
         let segment_bytes = self.options.segment_bytes;
         let mut offset = SEGMENT_HEADER_BYTES as u64 + self.snapshot.frame_bytes();
-        // At most half a segment together, or a single frame: never more than one roll.
+        // At most half a segment in total, or a single frame: never more than one roll.
         let first = frames.iter().scan(self.offset, |end, frame| {
             *end += frame.length() as u64;
             Some(*end)
@@ -37,8 +37,8 @@ impl<E: Env> Writer<E> {
         if too_many || self.standbys.len() as u64 <= reserved { Err(WalError::Full) } else { self.name_next() }
     }
 
-    /// Gives the next segment its name before anything of it or of what needs it is written: a disk without room for a name is
-    /// waited out like a full log.
+    /// Gives the next segment its name before anything of it, or of what needs it, is written. A disk without space for a name
+    /// is handled like a full log.
     pub(super) fn name_next(&mut self) -> Result<(), WalError> {
         let (number, standby) = (self.active.number + 1, &mut self.standbys[0]);
         match standby.name(self.log.disk(), number) {
@@ -46,9 +46,9 @@ impl<E: Env> Writer<E> {
                 self.names += u64::from(newly);
                 Ok(())
             }
-            // A start says so and ends.
+            // A start reports this and ends.
             Err(error) if error.is_no_room() && !self.starts_epoch => {
-                tracing::warn!(%error, "no room for the name of the next segment of the write-ahead log: intake waits and \
+                tracing::warn!(%error, "no disk space for the name of the next segment of the write-ahead log: the intake waits and \
                     nothing is lost");
                 Err(WalError::Full)
             }

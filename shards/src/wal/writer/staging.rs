@@ -1,9 +1,9 @@
-//! Bytes of the active segment on their way to its file: frames are gathered, so that the file gets few large writes.
+//! Bytes of the active segment that wait to be written: frames are collected, so that the file gets few large writes.
 //!
-//! Guarantees: bytes go to the file in their order and once; what stays back after a write is less than [`BLOCK_BYTES`], a
-//! frame that brings more included; large frames are not copied, and buffers go round. Writes that begin and end between
-//! blocks let the page cache take large folios, which cost half of what single pages do. Does not know what the bytes mean:
-//! the writer publishes a group only when all of it is in the file.
+//! Guarantees: bytes are written to the file in order and once. After a write, less than [`BLOCK_BYTES`] remain, even if a
+//! frame added more. Large frames are not copied, and buffers are reused. For writes that begin and end between blocks, the
+//! page cache uses large folios, which cost half as much as single pages. Does not know what the bytes mean: the writer
+//! publishes a group only when all of it is in the file.
 
 use crate::env::File;
 use crate::wal::recent::Recent;
@@ -11,19 +11,19 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-/// Bytes of a block: a write is as many whole ones as there are. Small in tests, so that each of them meets it.
+/// Bytes of a block. A write contains as many whole blocks as there are. Small in tests, so that each test reaches it.
 const BLOCK_BYTES: u64 = if cfg!(test) { 1024 } else { 256 * 1024 };
 
-/// Frames below this are copied together: a part of a write costs as much as some bytes.
+/// Smaller frames are copied together: a part of a write costs as much as copying some bytes.
 const SHARED_BYTES_MIN: usize = if cfg!(test) { 256 } else { 8 * 1024 };
 
-/// Parts of one write at most.
+/// Maximum parts of one write.
 const PARTS_MAX: usize = 64;
 
-/// Bytes that wait, in one buffer.
+/// Waiting bytes, in one buffer.
 struct Part {
     bytes: Rc<Vec<u8>>,
-    /// Whether nobody else has the buffer, so that small frames may be added.
+    /// Whether the buffer has no other owner, so that small frames may be added.
     own: bool,
 }
 
@@ -31,32 +31,32 @@ struct Part {
 #[derive(Default)]
 pub(super) struct Staging {
     parts: VecDeque<Part>,
-    /// Bytes of the first part that were written.
+    /// Bytes of the first part that have been written.
     skip: usize,
-    /// Bytes of all parts that were not.
+    /// Bytes of all parts that have not been written.
     length: usize,
     /// Where the first of these belongs in the file.
     from: u64,
 }
 
 impl Staging {
-    /// An empty one, for a file that is written from here on.
+    /// An empty one, for a file that is written from this offset on.
     pub(super) fn at(from: u64) -> Staging {
         Staging { from, ..Staging::default() }
     }
 
-    /// Goes to another file, which is written from `from` on.
+    /// Switches to another file, which is written from `from` on.
     pub(super) fn restart(&mut self, from: u64) {
         assert!(self.length == 0, "bytes of one segment are not for the next");
         self.from = from;
     }
 
-    /// Up to where the file was written.
+    /// Up to which offset the file has been written.
     pub(super) fn written(&self) -> u64 {
         self.from
     }
 
-    /// Takes the bytes of a frame that nobody keeps.
+    /// Adds the bytes of a frame that nothing else keeps.
     pub(super) fn push(&mut self, frame: &[u8], recent: &Recent) {
         self.length += frame.len();
         if let Some(last) = self.parts.back_mut().filter(|part| part.own)
@@ -73,7 +73,7 @@ impl Staging {
         self.parts.push_back(Part { bytes, own: true });
     }
 
-    /// Takes a frame that others read too.
+    /// Adds a frame that readers use too.
     pub(super) fn push_shared(&mut self, frame: Rc<Vec<u8>>, recent: &Recent) {
         if frame.len() < SHARED_BYTES_MIN {
             return self.push(&frame, recent);
@@ -82,7 +82,7 @@ impl Staging {
         self.parts.push_back(Part { bytes: frame, own: false });
     }
 
-    /// Writes a frame that is too large to be kept, and all before it.
+    /// Writes everything before a frame that is too large to be kept, and the frame.
     pub(super) fn write_through(&mut self, frame: &[u8], file: &impl File, recent: &Recent) -> io::Result<()> {
         self.write_all(file, recent)?;
         file.write_at(frame, self.from)?;
@@ -98,7 +98,7 @@ impl Staging {
         self.write(whole, file, recent)
     }
 
-    /// Writes what is left.
+    /// Writes the rest.
     pub(super) fn write_all(&mut self, file: &impl File, recent: &Recent) -> io::Result<()> {
         self.write(self.length, file, recent)
     }
@@ -125,7 +125,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Gives the buffers of what was written back.
+    /// Returns the buffers of written bytes.
     fn forget(&mut self, length: usize, recent: &Recent) {
         self.skip += length;
         while let Some(first) = self.parts.front().filter(|part| part.bytes.len() <= self.skip) {

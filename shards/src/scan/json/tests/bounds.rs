@@ -3,7 +3,7 @@
 use super::verdicts::{Numbers, mutate, samples};
 use super::*;
 
-/// Objects and arrays in each other, `levels` in all if `open` is one bracket.
+/// Nested objects and arrays, `levels` in total if `open` is one bracket.
 fn nested(levels: usize, open: &str, close: &str) -> Vec<u8> {
     format!("{{\"a\":{}1{}}}", open.repeat(levels - 1), close.repeat(levels - 1)).into_bytes()
 }
@@ -129,7 +129,7 @@ fn long_keys_fill_the_trie_by_their_bytes() {
     assert!(trie.is_full());
 }
 
-/// Spellings beyond what a trie remembers are found by their names.
+/// Spellings beyond those that a trie stores are found by their names.
 #[test]
 fn spellings_without_end_add_no_nodes() {
     let chunk: String = (0..3000).map(|number| format!("{{{}\"a\":1}}\n", " ".repeat(number % 300))).collect();
@@ -165,7 +165,7 @@ impl Guarded {
         Guarded { start, length }
     }
 
-    /// The last `length` bytes that can be read.
+    /// The last `length` readable bytes.
     fn last(&mut self, length: usize) -> &mut [u8] {
         assert!(length <= self.length);
         // SAFETY: inside of the mapping, which lives as long as this does.

@@ -1,4 +1,4 @@
-//! Where events lie in a chunk, and in blocks of 64 bytes.
+//! Positions of events in a chunk, and in blocks of 64 bytes.
 
 use super::verdicts::{Numbers, mutate, samples};
 use super::*;

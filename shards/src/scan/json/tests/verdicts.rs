@@ -1,4 +1,4 @@
-//! Events of every kind, good, bad and mutated.
+//! Events of every kind: valid, invalid and mutated.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! What a power loss takes and leaves.
+//! What a power loss removes and what it leaves.
 
 use super::*;
 

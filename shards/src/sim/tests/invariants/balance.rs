@@ -12,15 +12,15 @@ use crate::wal::Position;
 use crate::wal::cursor::Cursor;
 use std::collections::BTreeMap;
 
-/// Events that the log may hold back: less than a block of them, which is small in tests, and a batch.
+/// Events that the log may hold in memory: less than a block of them, which is small in tests, plus a batch.
 const STAGED_MAX: u64 = 64;
 
-/// Follows the log beside the engine, from its own look at the bytes.
+/// Follows the log independently of the engine, by reading its bytes.
 struct Follower {
     cursor: Cursor<SimDisk>,
     /// Events seen, those of earlier lives included.
     seen: u64,
-    /// How many had been seen with each event.
+    /// Number of events seen up to each event.
     places: BTreeMap<(u64, u64), u64>,
     /// Events of earlier lives.
     before: u64,
@@ -48,7 +48,7 @@ impl Follower {
     }
 }
 
-/// What the counters of one life say, and what was counted without them.
+/// Compares the counters of one life with what was counted without them.
 fn check(cluster: &Cluster, follower: &mut Follower, seed: u64) -> bool {
     follower.follow();
     let meters = &cluster.alive().meters;
@@ -57,7 +57,7 @@ fn check(cluster: &Cluster, follower: &mut Follower, seed: u64) -> bool {
     let state = cluster.ledger.state();
     let record = &state.outputs[0];
     assert_eq!(output.sent_events.get(), record.accepted, "seed {seed}: sent is what the output took");
-    // What was refused is on its way to the queue of dead letters until it is durable there.
+    // Rejected events are in transit to the dead letter queue until they are durable there.
     let refused = output.dead_lettered[DeadLettered::Rejected as usize].get();
     let dying = record.refused.checked_sub(refused).expect("what is a dead letter was refused");
 
@@ -65,12 +65,12 @@ fn check(cluster: &Cluster, follower: &mut Follower, seed: u64) -> bool {
     let discarded_before = input.counters.discarded.total() + lane.dropped_events.get() + sampled_out;
     let logged = follower.seen - follower.before;
     let in_lane = received - input.counters.discarded.total() - lane.taken_events.get();
-    // What the log has not written yet is counted by it all the same.
+    // The log also counts what it has not written yet.
     let log = meters.board.get(ShardId(0)).expect("the shard is up");
     let staged = log.counters.events.get() - logged;
     assert!(staged <= STAGED_MAX, "seed {seed}: {staged} events in the log that are not written");
     let in_hand = lane.taken_events.get() - lane.dropped_events.get() - sampled_out - logged - staged;
-    // A batch is in the intake's hands between polls only while the log has no room for it.
+    // Between polls, the intake holds a batch only while the log has no space for it.
     assert!(in_hand == 0 || meters.shards[0].wal_full.get() > 0, "seed {seed}: {in_hand} events in hand");
     let came = received + output.recovered_events.get();
     let went = output.sent_events.get() + output.dead_lettered_total() + output.discarded.total() + discarded_before;
@@ -79,7 +79,7 @@ fn check(cluster: &Cluster, follower: &mut Follower, seed: u64) -> bool {
         panic!("seed {seed}: {came} came, {went} went, {in_lane} + {in_hand} + {staged} wait")
     };
     match record.last.filter(|_| output.discarded.total() == 0) {
-        // The output takes the log's events in their order: what waits is what lies behind the last it took.
+        // The output receives the log's events in order: the waiting ones come after the last that it accepted.
         Some(last) => {
             let place = follower.places[&(last.source, last.ordinal)];
             assert_eq!(in_log, follower.seen - place + dying, "seed {seed}: events in the log");
@@ -124,7 +124,7 @@ fn e2_counters_balance_at_every_scrape() {
     assert!(exact > scrapes / 4, "{exact} of {scrapes} scrapes could be checked to the event");
 }
 
-/// Well, slow, dead and panicking in turn.
+/// Healthy, slow, dead and panicking in turn.
 fn set_mood(cluster: &mut Cluster, slice: u64) {
     let mut state = cluster.ledger.state();
     let record = &mut state.outputs[0];
@@ -136,7 +136,8 @@ fn set_mood(cluster: &mut Cluster, slice: u64) {
     };
 }
 
-/// Lines that an earlier batch left to be made are missing from a sampled output with the batch that makes them, and are counted then.
+/// Lines of an earlier batch that are produced with a later batch are missing from a sampled output together with the later
+/// batch, and are counted then.
 #[test]
 fn what_a_sampled_output_does_not_get_is_counted_where_lines_are_joined() {
     let mut counted = 0;

@@ -1,4 +1,4 @@
-//! E4, E8: queues end where their limits say, and no task of a shard waits for a disk.
+//! E4, E8: queues stay within their limits, and no task of a shard waits for a disk.
 
 use super::*;
 use crate::env::ShardId;
@@ -10,10 +10,11 @@ use crate::plugin::Placement;
 use crate::route::ShardBy;
 use crate::wal::SyncPolicy;
 
-/// Files that a log may have beside the segments it is allowed: the standbys.
+/// Files that a log may have in addition to its allowed segments: the standby files.
 const STANDBYS: u64 = 2;
 
-/// A flood meets outputs that take nothing: the lane, its batches, the log and all that waits stay within their limits.
+/// A flood of events while outputs accept nothing: the lane, its batches, the log and everything that waits stay within their
+/// limits.
 #[test]
 fn e4_queues_stay_within_limits() {
     let policies = [WhenFull::Block, WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::Sample];
@@ -22,7 +23,7 @@ fn e4_queues_stay_within_limits() {
         let mut setup = Setup::plain(seed);
         setup.inputs[0].lane.when_full = policies[seed as usize % 4];
         setup.inputs[0].lane.bytes = (1 + seed as usize % 3 * 8) * CHUNK_BYTES;
-        // Acknowledgements wait long, so that their queue would grow.
+        // Acknowledgements wait for a long time, so that their queue would grow.
         setup.wal.sync = SyncPolicy::Interval(SECOND * 30);
         setup.wal.log_bytes = setup.wal.segment_bytes * (3 + seed % 4);
         let limits = setup.clone();
@@ -59,7 +60,7 @@ fn check_bounds(cluster: &Cluster, limits: &Setup, seed: u64) {
     }
 }
 
-/// The batches of a source that is spread over shards do not meet on any of them, so what is dropped is never one range.
+/// Batches of a spread source are never adjacent on a shard, so dropped ranges never merge.
 #[test]
 fn e4_ranges_of_a_spread_source_that_are_owed_are_bounded() {
     let mut setup = Setup::plain(77);
@@ -78,8 +79,8 @@ fn e4_ranges_of_a_spread_source_that_are_owed_are_bounded() {
     assert!(owed.iter().sum::<u64>() <= limit + 4 * (SPREAD_RANGES_FREE as u64 + 1), "{owed:?}");
 }
 
-/// A frame holds the events of two pipelines, and is taken in parts of which some hold nothing for an output. The script's outputs
-/// object to a delivery without events.
+/// A frame holds the events of two pipelines and is taken in parts, some of which have no events for an output. The scripted
+/// outputs report a delivery without events as an error.
 #[test]
 fn e4_a_delivery_holds_events_though_a_frame_is_taken_in_parts() {
     let mut setup = Setup::plain(5);
@@ -115,11 +116,11 @@ fn e4_waiting_acknowledgements_are_merged() {
     cluster.finish();
 }
 
-/// The one exception: the append that begins a segment gives it its name itself, once for each segment.
+/// The only exception: the append that begins a segment renames it, once per segment.
 const BEGINS_SEGMENT: &str = ": rename";
 
-/// From the moment the shards are up every call that may wait for a disk goes through `blocking`: while segments roll and are
-/// recycled, adopted logs go, outputs open, commit and are restarted.
+/// From the moment when the shards are up, every call that may wait for a disk goes through `blocking`: while segments roll and
+/// are recycled, adopted logs are removed, and outputs open, commit and are restarted.
 #[test]
 fn e8_nothing_blocks_the_executor() {
     let mut rolls = 0;

@@ -1,9 +1,9 @@
-//! E8, a log that is read long after it was written: its pages are brought in where that may block.
+//! E8, for a log that is read long after it was written: its pages are loaded where blocking is allowed.
 
 use super::*;
 
-/// What earlier lives left undelivered lies in segments of which nothing is in memory, in the log of the shard and in logs of
-/// shards that are no more.
+/// Events that earlier lives left undelivered are in segments that are not in memory at all, in the log of the shard and in
+/// logs of shards that no longer exist.
 #[test]
 fn e8_cold_pages_are_read_in_off_the_executor() {
     let mut brought = 0;

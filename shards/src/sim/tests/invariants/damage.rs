@@ -1,9 +1,9 @@
-//! E2: damage that a start finds: it is told and counted, and keeps nothing else from being delivered.
+//! E2, for damage that a start finds: it is reported and counted, and prevents nothing else from being delivered.
 
 use super::*;
 use crate::counters::Discard;
 
-/// A log with events that no output took, the last frame of which rots.
+/// A log with undelivered events, the last frame of which rots.
 fn damaged(seed: u64) -> Cluster {
     let mut setup = Setup::plain(seed);
     setup.inputs[0].repeatable = false;
@@ -22,7 +22,7 @@ fn counted(cluster: &Cluster) -> u64 {
     cluster.alive().meters.outputs.iter().map(|meter| meter.counters.discarded.get(Discard::Damaged)).sum()
 }
 
-/// Its bytes cannot be copied aside. What is whole is delivered, which is what makes room.
+/// The damaged bytes cannot be copied. The intact part is delivered, which frees space.
 #[test]
 fn e2_damage_on_a_full_disk_keeps_no_engine_from_starting() {
     for seed in 0..10 {
@@ -43,7 +43,7 @@ fn e2_damage_on_a_full_disk_keeps_no_engine_from_starting() {
     }
 }
 
-/// Deliveries go around what a start has found, so the start counts it; not again at the next one, and not for an output that had
+/// Deliveries skip what a start has found, so the start counts it: not again at the next start, and not for an output that had
 /// delivered it.
 #[test]
 fn e2_damage_found_at_a_start_is_counted_once() {

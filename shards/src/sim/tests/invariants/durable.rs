@@ -1,4 +1,4 @@
-//! E1, E3, E6, E7: what is acknowledged stays, in its order, whatever happens; and what a failed sync means.
+//! E1, E3, E6, E7: what is acknowledged stays, in order, whatever happens; and the consequences of a failed sync.
 
 use super::*;
 use crate::env::Disk as _;
@@ -8,14 +8,14 @@ use crate::wal::recovery::{RecoveredLog, scan_log};
 use crate::wal::{LogId, SyncPolicy};
 use std::path::{Path, PathBuf};
 
-/// With outputs that take nothing all that was acknowledged has to be in the log after any crash.
+/// If outputs accept nothing, everything that was acknowledged must be in the log after any crash.
 #[test]
 fn e1_acknowledged_means_durable() {
     let mut acknowledged = 0;
     for seed in 0..60 {
         let mut setup = Setup::plain(seed);
         setup.shards = (1, 2);
-        // What can be read again would hide that it was lost.
+        // Events that can be read again would hide a loss.
         setup.inputs[0].repeatable = false;
         setup.wal.sync = [SyncPolicy::EveryBatch, SyncPolicy::Interval(SECOND / 20)][seed as usize % 2];
         let shards = 1 + seed as usize % 2;
@@ -34,7 +34,7 @@ fn e1_acknowledged_means_durable() {
     assert!(acknowledged > 1000, "only {acknowledged} batches were acknowledged");
 }
 
-/// No ticket comes back before a sync that began after the append has ended.
+/// No ticket is returned before the end of a sync that began after the append.
 #[test]
 fn e1_nothing_is_acknowledged_before_its_sync() {
     for policy in [SyncPolicy::EveryBatch, SyncPolicy::Interval(SECOND / 20)] {
@@ -94,7 +94,7 @@ fn copy_of(disk: &SimDisk, seed: u64) -> SimDisk {
     other
 }
 
-/// All that recovery says of a log.
+/// Everything that recovery reports about a log.
 fn findings(log: &RecoveredLog<SimDisk>) -> String {
     let segments: Vec<_> = log.segments.iter().map(|segment| (segment.number, segment.first_sequence)).collect();
     format!(
@@ -115,8 +115,8 @@ fn findings(log: &RecoveredLog<SimDisk>) -> String {
     )
 }
 
-/// The same bytes on another machine, listed in another order, at another time: the same findings; and a second look finds
-/// what the first did.
+/// The same bytes on another machine, listed in another order, at another time give the same findings. A second scan finds the
+/// same as the first.
 #[test]
 fn e6_recovery_is_a_pure_function_of_bytes() {
     let mut logs = 0;
@@ -142,8 +142,8 @@ fn e6_recovery_is_a_pure_function_of_bytes() {
     assert!(logs >= 60, "{logs} logs were scanned");
 }
 
-/// A failed sync ends the engine, nothing is acknowledged after it, no sync succeeds after it, and a restart keeps every
-/// promise, even when the power goes next.
+/// A failed sync ends the engine: nothing is acknowledged after it, no sync succeeds after it, and a restart keeps every
+/// guarantee, even if the power fails next.
 #[test]
 fn e7_failed_sync_poisons() {
     for seed in 0..40 {
@@ -176,7 +176,7 @@ fn e7_failed_sync_poisons() {
     }
 }
 
-/// The snapshot at the head of the only segment rots: with it goes what the log says of outputs and cursors.
+/// The snapshot at the beginning of the only segment rots, and with it what the log records about outputs and cursors.
 #[test]
 fn e2_events_behind_a_damaged_snapshot_are_delivered() {
     for seed in 0..10 {
@@ -201,8 +201,8 @@ fn e2_events_behind_a_damaged_snapshot_are_delivered() {
     }
 }
 
-/// Nothing is appended behind the last events, which have been durable for long: that they rot is no torn end of the log. Of a source
-/// that is spread over logs, nobody would read them again.
+/// Nothing is appended after the last events, which have long been durable: if they rot, that is not a torn tail. If their
+/// source is spread over logs, nothing would read them again.
 #[test]
 fn e2_damage_of_the_last_events_of_a_log_is_reported() {
     for seed in 0..20 {

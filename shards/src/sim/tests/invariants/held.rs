@@ -1,4 +1,5 @@
-//! E1, E2, E3 for events that live on in lines which are yet to be made: a crash has them read again, a stop makes the lines.
+//! E1, E2, E3 for events that are held for lines which do not exist yet: after a crash they are read again, at a shutdown the
+//! lines are produced.
 
 use super::*;
 use crate::plugin::Placement;
@@ -20,7 +21,7 @@ fn setup(seed: u64) -> Setup {
     setup
 }
 
-/// With inputs that fail and panic meanwhile: what they read on from is then what the lines account for.
+/// Inputs fail and panic in the meantime: they continue from what the lines cover.
 #[test]
 fn held_events_survive_crashes_and_come_once() {
     let mut delivered = 0;
@@ -46,7 +47,7 @@ fn held_events_survive_crashes_and_come_once() {
     assert!(delivered > 10_000, "only {delivered} events were delivered");
 }
 
-/// Lines that are due in a day leave at once when the engine drains.
+/// Lines that are due in a day are sent at once when the engine drains.
 #[test]
 fn drain_waits_for_no_line_that_is_due_later() {
     for seed in 0..20 {
@@ -64,8 +65,8 @@ fn drain_waits_for_no_line_that_is_due_later() {
     }
 }
 
-/// The lines of a window are more than a log may hold, and nobody commits to it: what is appended of them is made durable all the
-/// same, or no segment would ever be given back for the rest.
+/// The lines of a window are more than a log may hold, and nothing commits in it: the appended part is made durable anyway,
+/// because otherwise no segment would ever be freed for the rest.
 #[test]
 fn lines_of_a_window_that_fill_a_log_are_appended_to_their_end() {
     for seed in 0..12 {
@@ -83,7 +84,7 @@ fn lines_of_a_window_that_fill_a_log_are_appended_to_their_end() {
     }
 }
 
-/// Windows of two lengths, begun whenever the one before ends: some window is always open.
+/// Windows of two lengths, each begun when the previous one ends: some window is always open.
 fn staggered(seed: u64) -> Setup {
     let mut setup = setup(seed);
     setup.holding = Holding::Windows(vec![Duration::from_millis(300), Duration::from_millis(1_100 + seed * 7 % 400)]);
@@ -91,13 +92,13 @@ fn staggered(seed: u64) -> Setup {
     setup.inputs[0].shard_by = ShardBy::Source;
     setup.inputs[0].placement = Placement::One;
     setup.shards = (1, 1);
-    // What is counted in a longer window comes behind what was read after it.
+    // Events counted in a longer window are delivered after events that were read later.
     setup.outputs[0].kind = OutputKind::One;
     setup.wal.sync = SyncPolicy::EveryBatch;
     setup
 }
 
-/// Positions move on although some window is always open: a kill repeats no more than the longest window held.
+/// Positions advance although some window is always open: a kill repeats no more than the longest window contained.
 #[test]
 fn kill_repeats_what_the_longest_open_window_held_whatever_other_windows_there_are() {
     for seed in 0..12 {
@@ -113,7 +114,7 @@ fn kill_repeats_what_the_longest_open_window_held_whatever_other_windows_there_a
         }
         cluster.finish();
         let summary = &cluster.ledger.check().expect("it was judged before")[0];
-        // Fifteen slices make the longest window, and a batch and a sync are on their way.
+        // Fifteen slices for the longest window, plus a batch and a sync in progress.
         let most = lives * 4 * (15 + 3);
         assert_eq!(summary.delivered, lives * slices * 4 + 3, "seed {seed}");
         assert!(summary.repeats <= most, "seed {seed}: {} repeats of {}", summary.repeats, summary.delivered);
@@ -141,8 +142,8 @@ fn batches_whose_lines_were_joined_are_acknowledged_without_a_tick() {
     }
 }
 
-/// A processor that holds on to events although all lines are to be made breaks its contract: that is counted once, nothing of it is
-/// recorded, and the drain ends.
+/// A processor that keeps holding events although all lines must be produced violates its contract: that is counted once, none
+/// of these events is recorded, and the drain ends.
 #[test]
 fn drain_ends_though_a_processor_never_lets_go() {
     for seed in 0..10 {
@@ -162,7 +163,7 @@ fn drain_ends_though_a_processor_never_lets_go() {
         assert_eq!((breaches(), cluster.ledger.state().acknowledged), (0, 0), "seed {seed}");
         cluster.drain(SECOND * 60);
         assert_eq!(breaches(), 1, "seed {seed}");
-        // They come again, to one that keeps the contract.
+        // They are read again, by a processor that keeps the contract.
         cluster.setup.holding = Holding::None;
         cluster.setup.inputs_answer = true;
         cluster.finish();

@@ -1,5 +1,5 @@
-//! E4 over hours with the smallest log there is: outputs that block, that drop and that cannot be opened fill it beside each other,
-//! again and again, and once all is well everything moves.
+//! E4 over hours with the smallest possible log: outputs that block, that drop and that cannot be opened fill it together,
+//! again and again. When all are healthy, everything advances.
 
 use super::*;
 use crate::delivery::OutputFull;
@@ -30,7 +30,7 @@ fn smallest(seed: u64) -> Setup {
     setup
 }
 
-/// Each output is well for a while, down for a while, hangs for a while.
+/// Each output is healthy for a while, fails for a while, hangs for a while.
 fn change_moods(cluster: &mut Cluster) {
     let outputs = cluster.ledger.state().outputs.len();
     for output in 0..outputs {

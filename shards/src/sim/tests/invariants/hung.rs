@@ -1,4 +1,4 @@
-//! E8, jobs that never end: they keep neither the log nor a forced end.
+//! E8, for jobs that never end: they block neither the log nor a forced shutdown.
 
 use super::*;
 use crate::env::{Env, Pool, ShardId};
@@ -9,7 +9,7 @@ use crate::stop::Phase;
 /// More jobs than a run ever makes.
 const ALL: u64 = u64::MAX;
 
-/// Every job of a plugin hangs, more of them than there are threads: segments are made ready, synced and recycled as before.
+/// Every job of a plugin hangs, more jobs than there are threads: segments are prepared, synced and recycled as before.
 #[test]
 fn e8_log_goes_on_while_every_job_of_the_plugins_hangs() {
     for seed in 0..20 {
@@ -29,7 +29,7 @@ fn e8_log_goes_on_while_every_job_of_the_plugins_hangs() {
     }
 }
 
-/// Nothing that may block ever ends, nor does a sync: the end that is forced comes, and the next start finds everything.
+/// No blocking job ever ends, and no sync: a forced shutdown completes anyway, and the next start finds everything.
 #[test]
 fn e8_forced_end_waits_for_no_job_and_no_sync() {
     for seed in 0..40 {

@@ -1,4 +1,4 @@
-//! E5: what may cross a lane, and that it does.
+//! E5: what may cross a lane.
 
 use crate::batch::{Batch, Chunk, EventSpan, Source, SourceKey, SourceRange};
 use crate::counters::InputCounters;
@@ -11,7 +11,7 @@ use crate::sim::SimEnv;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 
-/// Send, so no `Rc`; and nothing inside that changes behind a shared reference, so no cell and no cell in a lock.
+/// `Send`, so no `Rc`; and nothing with interior mutability behind a shared reference, so no cell and no lock.
 fn plain<T: ?Sized + Send + Sync + RefUnwindSafe + 'static>(_: &T) {}
 
 fn crosses<T: Send + 'static>() {}
@@ -27,7 +27,7 @@ fn e5_only_owned_batches_cross_a_lane() {
     crosses::<(LaneSender, LaneReceiver, LaneAcknowledger)>();
     crosses::<ShardEnds>();
     crosses::<ShardSeed<SimEnv>>();
-    // Without `..`: a new field has to be looked at here.
+    // Without `..`, so that a new field must be checked here.
     let Batch { chunk, events, source, range, settled, chunk_offset, received, ticket, gone, dropped_events } =
         Batch::new(64, source());
     plain::<Chunk>(&chunk);
@@ -41,7 +41,7 @@ fn e5_only_owned_batches_cross_a_lane() {
     plain::<(Vec<u8>, Vec<u8>, bool)>(&(name.clone(), descriptor.clone(), *repeatable));
 }
 
-/// A batch goes to another thread and home again: the same allocation, owned by one side at a time.
+/// A batch is sent to another thread and back: the same allocation, owned by one side at a time.
 #[test]
 fn e5_a_batch_comes_home_from_another_thread() {
     let counters = Arc::new(InputCounters::default());

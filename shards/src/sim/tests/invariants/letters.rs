@@ -1,4 +1,4 @@
-//! Dead letters on their way to the queue: who waits for them, and for how long.
+//! Dead letters on their way to the queue: what waits for them, and for how long.
 
 use super::*;
 use crate::dlq;
@@ -20,7 +20,7 @@ fn small_queue(setup: &mut Setup) {
     (setup.dead_letters.bytes_max, setup.dead_letters.segment_bytes) = (8 * 1024, 4 * 1024);
 }
 
-/// How many events of an input were not read yet.
+/// Number of unread events of an input.
 fn unread(cluster: &Cluster, input: usize) -> u64 {
     let state = cluster.ledger.state();
     let of = |source: &&crate::sim::script::SourceScript| source.input == input;
@@ -44,13 +44,13 @@ fn full_queue_of_letters_stops_only_the_lane_that_has_them() {
         assert!(stopped > 100 && other == 0, "seed {seed}: {stopped} and {other} are unread, sent {lanes:?}");
         let crash = some_crash(&mut cluster);
         cluster.crash(crash);
-        // Somebody makes room.
+        // Makes space in the queue.
         cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
         cluster.finish();
     }
 }
 
-/// A lane that waits for its letters drops what its policy says meanwhile, and what was dropped is not read again.
+/// A lane that waits for its letters drops what its policy requires, and dropped events are not read again.
 #[test]
 fn lane_that_waits_for_letters_drops_its_oldest() {
     for seed in 0..16 {
@@ -95,8 +95,8 @@ fn letters_of_many_batches_share_a_sync() {
     }
 }
 
-/// Segments have become smaller, and the one that is written is a large one: of a batch for two pipelines the first frame still
-/// fits, and the second is one that no segment will ever hold. What is in the log already is no dead letter too.
+/// Segments have become smaller, but the active one is still large: of a batch for two pipelines the first frame fits, and the
+/// second one will fit in no segment. Events that are already in the log do not become dead letters too.
 #[test]
 fn only_the_part_of_a_batch_that_the_log_cannot_hold_becomes_dead_letters() {
     let mut setup = Setup::plain(1);

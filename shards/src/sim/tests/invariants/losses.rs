@@ -1,4 +1,4 @@
-//! E2: what vanishes of the logs is reported, and outputs undo no more than comes again.
+//! E2: missing parts of the logs are reported, and outputs undo no more than is delivered again.
 
 use super::*;
 use crate::env::Env as _;
@@ -13,7 +13,7 @@ fn exact(seed: u64, shards: u64) -> Setup {
     setup
 }
 
-/// A life that is killed between two commits of its output; bytes of its file, and those that were committed.
+/// A life that is killed between two commits of its output. Returns the bytes of its file, and the committed ones.
 fn killed_before_a_commit(cluster: &mut Cluster) -> (u64, u64) {
     loop {
         work(cluster, 1, 5);
@@ -86,11 +86,11 @@ fn e2_a_log_that_is_lost_in_its_first_life_is_reported_once_and_nothing_is_undon
         let mut cluster = started(exact(seed, 2), 2);
         killed_before_a_commit(&mut cluster);
         let file = cluster.ledger.state().outputs[0].file_bytes;
-        // The output commits to the first shard's log; the other one it names.
+        // The output commits to the first shard's log and refers to the other one.
         let what = if seed % 3 == 0 { Vanishing::Segments } else { Vanishing::Directory };
         let log = if what == Vanishing::Segments { 2 } else { 1 + seed % 2 };
         assert!(cluster.vanish(log, what), "seed {seed}");
-        // A start that dies before any log says so has told nobody.
+        // A start that dies before it is recorded in any log has reported nothing.
         cluster.simulation.disk().crash_after(seed % 7);
         if cluster.start(2).is_ok() {
             cluster.run_for(SECOND / 100);

@@ -1,4 +1,4 @@
-//! The engine's invariants, each as a test of its name, on the whole engine under simulation.
+//! The engine's invariants, each as a test that carries its name, with the whole engine under simulation.
 
 mod balance;
 mod bounds;
@@ -28,14 +28,14 @@ fn started(setup: Setup, shards: usize) -> Cluster {
     cluster
 }
 
-/// Every output refuses everything for now.
+/// Makes every output reject everything.
 fn kill_outputs(cluster: &Cluster) {
     for record in &mut cluster.ledger.state().outputs {
         record.mood = Mood { retry: 1000, ..Mood::default() };
     }
 }
 
-/// Makes events and lets time pass, so many times.
+/// Creates events and lets time pass, this many times.
 fn work(cluster: &mut Cluster, slices: u64, events: u64) {
     for _ in 0..slices {
         cluster.make_some(events);

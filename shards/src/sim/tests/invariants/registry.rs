@@ -1,10 +1,10 @@
-//! E1, E2: which output has which number, through starts that die while they change it, and what damage leaves of it.
+//! E1, E2: which output has which number, through starts that die while they change it, and after damage.
 
 use super::*;
 use crate::sim::oracle::Violation;
 use crate::sim::script::{OutputKind, OutputSetup};
 
-/// The life after this ends at some operation of its start.
+/// The next life ends at some operation of its start.
 fn dies_in_its_start(cluster: &mut Cluster, operations: u64) {
     cluster.simulation.disk().crash_after(operations);
     if cluster.start(1).is_ok() {
@@ -14,7 +14,7 @@ fn dies_in_its_start(cluster: &mut Cluster, operations: u64) {
     cluster.crash(crash);
 }
 
-/// An output leaves the configuration, and the start that would say so dies: what waited for it is counted by a later one.
+/// An output is removed, and the start that would record this dies: a later start counts the events that waited for it.
 #[test]
 fn e2_events_of_an_output_that_leaves_are_counted_although_a_start_dies() {
     for operations in 0..60 {
@@ -36,7 +36,8 @@ fn e2_events_of_an_output_that_leaves_are_counted_although_a_start_dies() {
     }
 }
 
-/// A new output gets the number of one that has left, and the start that gives it dies: it begins without what that one committed.
+/// A new output gets the number of a removed one, and the start that assigns it dies: it begins without the commits of the old
+/// one.
 #[test]
 fn e2_a_new_output_gets_nothing_of_the_one_whose_number_it_has() {
     for operations in 0..60 {
@@ -64,8 +65,8 @@ fn e2_a_new_output_gets_nothing_of_the_one_whose_number_it_has() {
     }
 }
 
-/// The last commit of an output is damaged, and the log has let go of what was before it: an output that would go back to the
-/// commit before could not get again what it undoes.
+/// The last commit of an output is damaged, and the log has freed what was before it: if the output went back to the previous
+/// commit, what it undoes could not be delivered again.
 #[test]
 fn e2_what_an_output_would_undo_is_still_in_the_log() {
     let mut older = 0;
@@ -89,7 +90,8 @@ fn e2_what_an_output_would_undo_is_still_in_the_log() {
     assert!(older > 10, "only {older} of 20 logs had a commit to lose");
 }
 
-/// The files of a log vanish between two lives, with or without their directory: the next start says so, once, and goes on.
+/// The files of a log disappear between two lives, with or without their directory: the next start reports it, once, and
+/// continues.
 #[test]
 fn e2_a_log_that_is_missing_is_reported() {
     for seed in 0..12 {

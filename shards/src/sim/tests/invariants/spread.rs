@@ -1,5 +1,5 @@
-//! E1, E2, E4 for sources whose batches go to all shards in turn: no log has all of one, and yet none keeps a range for each batch,
-//! none forgets what it must not, and each start gives all of them what all of them know.
+//! E1, E2, E4 for sources whose batches go to all shards in turn: no log has a complete source, yet none keeps a range per
+//! batch, none forgets too much, and each start gives all of them the common knowledge.
 
 use super::*;
 use crate::env::Disk as _;
@@ -11,7 +11,7 @@ use crate::wal::recovery::{RecoveredLog, scan_log};
 use crate::wal::{LogId, SourceState, SyncPolicy};
 use std::path::Path;
 
-/// Sources that something comes of all the time. Those behind them come and go.
+/// Sources with constant traffic. Those after them appear and disappear.
 const TRICKLING: usize = 4;
 
 fn setup(seed: u64, shards: u64, sources: usize) -> Setup {
@@ -24,7 +24,7 @@ fn setup(seed: u64, shards: u64, sources: usize) -> Setup {
     setup
 }
 
-/// What every log on the disk says, in the order of their ids.
+/// What every log on the disk records, in the order of their ids.
 fn logs(cluster: &Cluster) -> Vec<RecoveredLog<SimDisk>> {
     let disk = cluster.simulation.disk().of_this_process();
     let mut entries = disk.list(Path::new("/data/wal")).expect("there are logs");
@@ -40,8 +40,8 @@ fn sources(log: &RecoveredLog<SimDisk>) -> Vec<SourceState> {
     log.state.sources.iter().cloned().collect()
 }
 
-/// Three hours of events that come one by one and in bursts, of files that come and go, of kills and losses of power, in segments
-/// whose snapshots have room for 2,000 ranges: what the snapshots hold at the end is what they held at the beginning.
+/// Three hours of single events and bursts, of files that appear and disappear, of kills and power losses, in segments whose
+/// snapshots have space for 2,000 ranges: at the end the snapshots are as large as at the beginning.
 #[test]
 fn e4_snapshots_stay_flat_whatever_time_passes() {
     for (seed, shards, sync) in [(0, 2, SECOND / 10), (1, 3, SECOND * 20), (2, 4, SECOND)] {
@@ -80,7 +80,7 @@ fn e4_snapshots_stay_flat_whatever_time_passes() {
                     "seed {seed}: {ranges} ranges of {all} sources"
                 );
             }
-            // Files of the life before are not remembered any more.
+            // Files of the previous life are no longer remembered.
             let wall = cluster.simulation.wall();
             let days = (crate::limits::TOMBSTONE_SECONDS + 3600) * 1_000_000_000;
             cluster.simulation.disk().set_wall(crate::env::Timestamp(wall.0 + days));
@@ -96,10 +96,10 @@ fn e4_snapshots_stay_flat_whatever_time_passes() {
     }
 }
 
-/// Something comes of each source all the time, so that none is ever quiet: each batch has to say what is settled.
+/// Constant traffic from every source, so that none is ever quiet: each batch must state what is settled.
 #[test]
 fn e4_sources_that_never_rest_do_not_fill_snapshots() {
-    // Not as many as divide the sources, or each of these would meet the same lane each time.
+    // Must not divide the number of sources, otherwise each source would use the same lane each time.
     const SHARDS: u64 = 3;
     let mut setup = setup(0, SHARDS, TRICKLING);
     setup.inputs[0].lane.bytes = 1 << 20;
@@ -134,7 +134,7 @@ fn some_crash_of(life: u64) -> Crash {
     if life.is_multiple_of(2) { Crash::Power } else { Crash::Process }
 }
 
-/// What lies in the logs of several shards is one table in all of them as soon as these are up.
+/// What is in the logs of several shards is one table in all of them as soon as these are up.
 #[test]
 fn e1_every_log_begins_with_what_all_logs_know() {
     for seed in 0..20 {
@@ -168,8 +168,8 @@ fn e1_every_log_begins_with_what_all_logs_know() {
     }
 }
 
-/// A shard acknowledges what it has appended, and the power takes it. Had another log called it settled, it would never be read
-/// again.
+/// A shard acknowledges what it has appended, and a power loss removes it. If another log had recorded it as settled, it would
+/// never be read again.
 #[test]
 fn e1_what_one_log_calls_settled_is_durable_in_the_other() {
     let mut repeats = 0;

@@ -1,4 +1,4 @@
-//! E1, E2: starts after which something is different: a power loss in the middle of one, an output that left, less room.
+//! E1, E2: starts after which something is different: a power loss during a start, a removed output, less space.
 
 use super::*;
 use crate::lane::WhenFull;
@@ -8,8 +8,8 @@ use crate::sim::oracle::OutputIndex;
 use crate::sim::script::{InputSetup, OutputKind, OutputSetup};
 use crate::wal::SyncPolicy;
 
-/// The first shard's log takes over the positions of all logs. A loss of power at any moment of a start must not keep a
-/// position whose events it takes.
+/// The first shard's log takes over the positions of all logs. A power loss at any moment of a start must not keep a position
+/// whose events it removes.
 #[test]
 fn e1_a_start_that_is_cut_short_keeps_no_position_without_its_events() {
     for operations in 0..90 {
@@ -31,8 +31,8 @@ fn e1_a_start_that_is_cut_short_keeps_no_position_without_its_events() {
     }
 }
 
-/// A segment goes only when the commit that lets go of it is durable, under the policy `never` too: else a loss of power would
-/// take an exact output back to a commit whose events are nowhere.
+/// A segment is freed only when the commit that releases it is durable, also under the policy `never`. Otherwise a power loss
+/// would take an exact output back to a commit whose events no longer exist.
 #[test]
 fn e1_a_segment_outlives_the_commit_that_passed_it() {
     for seed in 0..40 {
@@ -43,7 +43,7 @@ fn e1_a_segment_outlives_the_commit_that_passed_it() {
         let mut cluster = started(setup, 1);
         for _ in 0..4 {
             work(&mut cluster, 20, 30);
-            // It commits and lets go, and nothing that comes after it asks for a sync.
+            // It commits and releases, and nothing afterwards requests a sync.
             cluster.run_for(SECOND * 3);
             cluster.crash(Crash::Power);
             cluster.start(1).expect("a crash leaves a directory that can be opened");
@@ -53,7 +53,7 @@ fn e1_a_segment_outlives_the_commit_that_passed_it() {
     }
 }
 
-/// An output leaves while a log is adopted that is not written any more, and comes back: it starts at the end of all logs.
+/// An output is removed while a log without a writer is adopted, and is added again: it starts at the end of all logs.
 #[test]
 fn e2_an_output_that_comes_back_gets_nothing_that_was_discarded_when_it_left() {
     let mut discarded = 0;
@@ -82,7 +82,7 @@ fn e2_an_output_that_comes_back_gets_nothing_that_was_discarded_when_it_left() {
     assert!(discarded > 100, "{discarded} events waited for the output that left");
 }
 
-/// The start without an output fails somewhere: the next one counts what waited for it, or delivers it where it is back.
+/// The start without an output fails somewhere: the next start counts what waited for it, or delivers it if the output is back.
 #[test]
 fn e2_an_output_has_not_left_before_a_start_without_it_succeeds() {
     let mut refused = 0;
@@ -111,8 +111,8 @@ fn e2_an_output_has_not_left_before_a_start_without_it_succeeds() {
     assert!(refused > 4, "{refused} starts were refused");
 }
 
-/// Fewer shards, and nothing comes: the logs without a shard go all the same, also those of which an output gets no event. It says once
-/// that it has passed over them, and writes no commit after that.
+/// Fewer shards, and no new events: the logs without a shard are removed anyway, also those without events for an output. The
+/// output commits once that it has passed them, and then writes no more commits.
 #[test]
 fn e4_adopted_logs_go_although_an_output_gets_no_events() {
     for seed in 0..20 {
@@ -150,7 +150,7 @@ fn e4_adopted_logs_go_although_an_output_gets_no_events() {
     }
 }
 
-/// A log that has more segments than it is allowed since the start takes commits all the same, or it would never get smaller.
+/// A log with more segments than a new configuration allows still accepts commits, because otherwise it would never shrink.
 #[test]
 fn e4_a_log_that_was_larger_gets_as_small_as_it_may_be() {
     for seed in 0..20 {
@@ -171,7 +171,7 @@ fn some_crash_of(seed: u64) -> Crash {
     if seed.is_multiple_of(2) { Crash::Power } else { Crash::Process }
 }
 
-/// An input dies again and again with a batch in its hands: the lane makes up for each.
+/// An input dies repeatedly while it holds a batch: the lane replaces each.
 #[test]
 fn e4_batches_that_died_with_their_input_are_replaced() {
     let mut setup = Setup::plain(1);
@@ -189,7 +189,7 @@ fn e4_batches_that_died_with_their_input_are_replaced() {
     cluster.finish();
 }
 
-/// Segments go from the lowest, also when one cannot be removed for a while: a hole would look like a loss.
+/// Segments are removed from the lowest, even if one cannot be removed for a while: a gap would look like a loss.
 #[test]
 fn e6_a_segment_that_cannot_be_removed_goes_before_any_later_one() {
     let log = std::path::Path::new("/data/wal/log-00000001");
@@ -208,7 +208,7 @@ fn e6_a_segment_that_cannot_be_removed_goes_before_any_later_one() {
         assert_eq!(cluster.log_files()[0].0, before, "seed {seed}: nothing could be removed");
         disk.deny(log, false).expect("the log is there");
         cluster.run_for(SECOND * (seed as u32 % 3));
-        // One whose log needed a new segment just then has ended, as it should.
+        // If the log needed a new segment at that time, the engine has ended, as it should.
         outlived += u64::from(cluster.alive().stop.failure().is_none());
         cluster.crash(some_crash_of(seed));
         cluster.finish();
@@ -238,7 +238,7 @@ fn e7_failed_sync_of_names_poisons() {
     }
 }
 
-/// Where space is reserved by writing zeros, a disk that fills up half-way through is waited for as any full disk is.
+/// If space is reserved by writing zeros, a disk that fills up half-way is handled like any full disk.
 #[test]
 fn log_starts_and_rolls_where_space_is_reserved_by_writing() {
     for seed in 0..20 {
