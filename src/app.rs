@@ -385,6 +385,7 @@ fn delivery_options(settings: &OutputConfig) -> DeliveryOptions {
         retry: RetryOptions {
             initial: retry.initial.0,
             max: retry.max.0,
+            after_max: retry.max_retry_after.0,
             age_max: retry.max_age.map(|types::Period(age)| age),
         },
         when_full: settings.when_full::<GlommioEnv>(),

@@ -43,6 +43,8 @@ mod lines;
 mod many_files;
 #[path = "e2e/metrics.rs"]
 mod metrics;
+#[path = "e2e/network.rs"]
+mod network;
 #[path = "e2e/outputs.rs"]
 mod outputs;
 #[path = "e2e/overflow.rs"]

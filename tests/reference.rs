@@ -1,6 +1,6 @@
-//! The reference parts of `docs/configuration.md`, `docs/transforms.md` and `docs/metrics.md` are generated from the schema, the
-//! descriptions of components and transforms, and the table of metrics. `TAILWATER_BLESS=1 cargo test --test reference` generates
-//! them again.
+//! The reference parts of `docs/configuration.md`, `docs/transforms.md`, `docs/metrics.md` and `docs/answers.md` are generated from the
+//! schema, the descriptions of components and transforms, and the tables of metrics and of answers. `TAILWATER_BLESS=1 cargo test --test
+//! reference` generates them again.
 
 #[path = "reference/metrics.rs"]
 mod metrics;
@@ -14,6 +14,7 @@ use tailwater::config::component::{Row, Table};
 use tailwater::config::{self, Circumstances};
 use tailwater::inputs::InputConfig;
 use tailwater::outputs::OutputConfig;
+use tailwater::outputs::requests::meaning;
 use tailwater_shards::glommio_env::GlommioEnv;
 
 const BEGIN: &str = "<!-- reference: made by tests/reference.rs, do not edit by hand -->\n";
@@ -221,6 +222,16 @@ fn the_reference_in_the_docs_is_current() {
     compare("docs/configuration.md", &reference());
 }
 
+#[test]
+fn the_table_of_answers_in_the_docs_is_current() {
+    let mut table = "| status | the events are | look at | source |\n|---|---|---|---|\n".to_owned();
+    for row in &meaning::TABLE {
+        let condition = row.condition().replace('|', "\\|");
+        let _ = writeln!(table, "| {condition} | {} | {} | {} |", row.meaning.described(), row.look_at, row.source);
+    }
+    compare("docs/answers.md", &table);
+}
+
 /// The values of the variables in examples.
 fn variable(name: &str) -> String {
     if name.ends_with("_KEY") { "a key that is only an example".to_owned() } else { "x".to_owned() }
@@ -239,6 +250,7 @@ fn every_example_of_the_docs_is_accepted() {
     let read = |page: &str| std::fs::read_to_string(root.join(page)).expect("the page exists");
     let text = [
         "README.md",
+        "docs/answers.md",
         "docs/configuration.md",
         "docs/transforms.md",
         "docs/trying.md",

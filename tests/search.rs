@@ -5,6 +5,8 @@
 //!
 //! Guarantees: what arrived is asked of the server itself, document by document, and held against the lines that were written.
 
+#[path = "search/blocks.rs"]
+mod blocks;
 #[path = "search/busy.rs"]
 mod busy;
 #[allow(dead_code, reason = "tests/e2e.rs uses all of it")]

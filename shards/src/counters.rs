@@ -4,7 +4,9 @@
 //! reader that adds up several counters first reads those that are counted later in an event's life, so that the sum of
 //! outgoing events never exceeds the sum of incoming ones. Does not name metrics: the product's table of metrics does.
 
+use crate::env::Timestamp;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// A number that one thread writes and any thread reads.
 #[derive(Default)]
@@ -280,6 +282,40 @@ pub struct PipelineCounters {
     pub held_events: Counter,
 }
 
+/// What keeps an output from delivering now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When the first attempt failed.
+    pub since: Timestamp,
+    /// Attempts that failed since then.
+    pub attempts: u64,
+    /// What the last one failed with.
+    pub error: String,
+}
+
+/// The present trouble of an output, if there is one. Touched when an attempt fails, when one succeeds after that, and by readers.
+#[derive(Default)]
+pub struct TroubleCell(Mutex<Option<Trouble>>);
+
+impl TroubleCell {
+    /// What it is.
+    pub fn get(&self) -> Option<Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another attempt failed.
+    pub fn add(&self, now: Timestamp, error: &str) {
+        let mut cell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, attempts) = cell.as_ref().map_or((now, 0), |trouble| (trouble.since, trouble.attempts));
+        *cell = Some(Trouble { since, attempts: attempts + 1, error: error.to_owned() });
+    }
+
+    /// It is over.
+    pub fn take(&self) -> Option<Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// One output on one shard.
 #[derive(Default)]
 pub struct OutputCounters {
@@ -303,9 +339,17 @@ pub struct OutputCounters {
     pub held_bytes: Counter,
     /// When the oldest undelivered event was written to the WAL, in ns since 1970. Zero if nothing waits.
     pub oldest_unacked: Gauge,
+    /// What keeps it from delivering.
+    pub trouble: TroubleCell,
 }
 
 impl OutputCounters {
+    /// Events that have left the log, those that came back into it not counted again.
+    pub fn left(&self) -> i128 {
+        let left = self.sent_events.get() + self.dead_lettered_total() + self.discarded.total();
+        i128::from(left) - i128::from(self.recovered_events.get())
+    }
+
     /// Events in the dead letter queue, for any reason.
     pub fn dead_lettered_total(&self) -> u64 {
         self.dead_lettered.iter().map(Counter::get).sum()

@@ -194,8 +194,12 @@ pub struct ShardSeed<E: Env> {
 }
 
 /// How a failed input is restarted.
-const INPUT_RETRY: RetryOptions =
-    RetryOptions { initial: Duration::from_millis(500), max: Duration::from_secs(30), age_max: None };
+const INPUT_RETRY: RetryOptions = RetryOptions {
+    initial: Duration::from_millis(500),
+    max: Duration::from_secs(30),
+    after_max: Duration::ZERO,
+    age_max: None,
+};
 
 /// How often adopted WALs are checked.
 const RETIRE_INTERVAL: Duration = Duration::from_secs(1);
@@ -531,7 +535,7 @@ async fn run_input<E: Env>(
             }
         };
         context.error(&message);
-        let pause = context.env.sleep(backoff.next(context.env.random()));
+        let pause = context.env.sleep(backoff.next(context.env.random(), None));
         or(pause, context.stop.reached(Phase::Draining)).await;
         if context.stop.is_asked() {
             return;

@@ -392,7 +392,7 @@ pub struct RequestBatching {
 
 impl Default for RequestBatching {
     fn default() -> RequestBatching {
-        RequestBatching { max_bytes: ByteSize(4 << 20), max_events: 100_000, max_age: Period(Duration::ZERO) }
+        RequestBatching { max_bytes: ByteSize(4 << 20), max_events: 100_000, max_age: Period(Duration::from_secs(1)) }
     }
 }
 
@@ -408,15 +408,22 @@ impl From<RequestBatching> for Batching {
 pub struct Retry {
     /// Upper bound of the first wait.
     pub initial: Period,
-    /// Upper bound of any wait.
+    /// Upper bound of any wait that the server did not ask for.
     pub max: Period,
-    /// How long a delivery is tried before its events become dead letters; without it, for ever.
+    /// Upper bound of a wait that the server asked for with `Retry-After`; `0s` ignores what it asks for.
+    pub max_retry_after: Period,
+    /// How long a delivery is tried before its events become dead letters; without it, for ever. No attempt begins later.
     pub max_age: Option<Period>,
 }
 
 impl Default for Retry {
     fn default() -> Retry {
-        Retry { initial: Period(Duration::from_millis(100)), max: Period(Duration::from_secs(30)), max_age: None }
+        Retry {
+            initial: Period(Duration::from_millis(100)),
+            max: Period(Duration::from_secs(30)),
+            max_retry_after: Period(Duration::from_secs(300)),
+            max_age: None,
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 //! Guarantees: every request ends within its time, connecting and the answer's body included; a request that never left because a
 //! kept connection had ended is sent once more over a new one, any other failure is the caller's; at most [`IDLE_MAX`] connections
 //! are kept, none for longer than [`IDLE_LIFE`] without use. Names are resolved anew for each connection, off the executor, and
-//! their addresses tried in turn. Does not follow redirects and does not know what an answer means.
+//! their addresses tried in turn. With a proxy, a secure endpoint is reached through a tunnel that the proxy makes, any other by
+//! requests to the proxy with the whole URL; the proxy resolves the endpoint's name. Does not follow redirects and does not know what
+//! an answer means.
 
 use super::endpoint::Endpoint;
+use super::proxy::Proxy;
 use super::reply::{self, BodyError, Reply};
 use super::stream::HyperStream;
 use super::tls::server_name;
@@ -15,7 +18,7 @@ use futures_rustls::TlsConnector;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::header::{HOST, HeaderMap};
+use hyper::header::{HOST, HeaderMap, PROXY_AUTHORIZATION};
 use hyper::{Method, Request, Uri};
 use std::cell::RefCell;
 use std::io;
@@ -83,11 +86,21 @@ pub struct Head {
     pub headers: HeaderMap,
 }
 
+/// Where requests go, and through which proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// What is in between.
+    pub proxy: Option<Proxy>,
+}
+
 /// See the module.
 pub struct Client<E: Env> {
     env: E,
     endpoint: Endpoint,
     head: Head,
+    proxy: Option<Proxy>,
     tls: Option<Secured>,
     timeout: Duration,
     idle: RefCell<Vec<Idle>>,
@@ -109,13 +122,35 @@ struct Idle {
 
 impl<E: Env> Client<E> {
     /// A client that connects with its first request. `tls` is there for an endpoint that is secure.
-    pub fn new(env: E, endpoint: Endpoint, head: Head, tls: Option<Secured>, timeout: Duration) -> Client<E> {
-        Client { env, endpoint, head, tls, timeout, idle: RefCell::default() }
+    pub fn new(env: E, way: Way, mut head: Head, tls: Option<Secured>, timeout: Duration) -> Client<E> {
+        let Way { endpoint, proxy } = way;
+        if let Some(proxy) = proxy.as_ref().filter(|_| !endpoint.secure) {
+            if let Ok(whole) = format!("http://{}{}", endpoint.target(), head.path).parse() {
+                head.path = whole;
+            }
+            if let Some(value) = &proxy.authorization {
+                head.headers.insert(PROXY_AUTHORIZATION, value.clone());
+            }
+        }
+        Client { env, endpoint, head, proxy, tls, timeout, idle: RefCell::default() }
+    }
+
+    /// The method of its requests.
+    pub fn method(&self) -> &Method {
+        &self.head.method
     }
 
     /// What is shown of the endpoint.
     pub fn name(&self) -> String {
         self.endpoint.name()
+    }
+
+    /// What is shown of the endpoint and the way to it.
+    fn way(&self) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("{} through the proxy {}", self.name(), proxy.name()),
+            None => self.name(),
+        }
     }
 
     /// Sends a request and takes its answer in. May be given up at any time; its connection ends then.
@@ -139,7 +174,7 @@ impl<E: Env> Client<E> {
             let is_kept = kept.is_some();
             let mut sender = match kept {
                 Some(sender) => sender,
-                None => self.connect().await.map_err(|source| SendError::Connect { endpoint: self.name(), source })?,
+                None => self.connect().await.map_err(|source| SendError::Connect { endpoint: self.way(), source })?,
             };
             let response = match sender.try_send_request(self.request(body.clone())).await {
                 Ok(response) => response,
@@ -190,14 +225,19 @@ impl<E: Env> Client<E> {
         let timeout = self.timeout.min(CONNECT_TIMEOUT);
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in self.addresses().await?.into_iter().take(ADDRESSES_MAX) {
-            let connection = match self.env.connect(address, timeout).await {
+            let mut connection = match self.env.connect(address, timeout).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     last = error;
                     continue;
                 }
             };
-            let Some(tls) = &self.tls else { return self.speak(connection).await };
+            let Some(tls) = self.tls.as_ref().filter(|_| self.endpoint.secure) else {
+                return self.speak(connection).await;
+            };
+            if let Some(proxy) = &self.proxy {
+                proxy.tunnel(&mut connection, &self.endpoint).await?;
+            }
             let name = server_name(tls.server_name.as_deref().unwrap_or(&self.endpoint.host));
             let name = name.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
             let stream = tls.connector.connect(name, connection).await;
@@ -208,7 +248,10 @@ impl<E: Env> Client<E> {
     }
 
     async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let (host, port) = (self.endpoint.host.clone(), self.endpoint.port);
+        let (host, port) = match &self.proxy {
+            Some(proxy) => (proxy.host.clone(), proxy.port),
+            None => (self.endpoint.host.clone(), self.endpoint.port),
+        };
         match host.parse::<IpAddr>() {
             Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
             Err(_) => self.env.blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await,

@@ -1,8 +1,9 @@
 //! Where requests go: the parts of a URL that a client needs.
 //!
 //! Guarantees: a URL with credentials in it is refused, and what is shown of an endpoint is scheme, host and port only, since
-//! paths and queries may hold keys. Does not resolve names.
+//! paths and queries may hold keys. Letters that no URL may hold are encoded. Does not resolve names.
 
+use super::encode::encode_url;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 
@@ -24,7 +25,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// Reads `http://host:port/path?query`; what is wrong is said without showing the URL.
     pub fn parse(url: &str) -> Result<Endpoint, String> {
-        let uri: Uri = url.trim().parse().map_err(|error| format!("this is not a URL: {error}"))?;
+        let uri: Uri = encode_url(url).parse().map_err(|error| format!("this is not a URL: {error}"))?;
         let secure = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -57,8 +58,13 @@ impl Endpoint {
     /// What is shown of it.
     pub fn name(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.target())
+    }
+
+    /// Host and port, as a proxy is asked for them.
+    pub fn target(&self) -> String {
         let brackets = if self.host.contains(':') { ["[", "]"] } else { ["", ""] };
-        format!("{scheme}://{}{}{}:{}", brackets[0], self.host, brackets[1], self.port)
+        format!("{}{}{}:{}", brackets[0], self.host, brackets[1], self.port)
     }
 }
 
@@ -78,13 +84,24 @@ mod tests {
         let six = read("http://[::1]:9200");
         assert_eq!((six.host.as_str(), six.name().as_str()), ("::1", "http://[::1]:9200"));
         assert_eq!(six.host_header, "[::1]:9200");
+        let other = read("http://bücher.example/lög");
+        assert_eq!((other.host.as_str(), other.path.as_str()), ("xn--bcher-kva.example", "/l%C3%B6g"));
     }
 
     #[test]
     fn what_is_no_url_is_refused_without_being_shown() {
-        for url in
-            ["", "a:1", "/x", "ftp://a", "http://", "http://u:hush@a", "http://a:0", "http://a:99999", "http://a b"]
-        {
+        for url in [
+            "",
+            "a:1",
+            "/x",
+            "ftp://a",
+            "http://",
+            "http://u:hush@a",
+            "http://a:0",
+            "http://a:99999",
+            "http://a b",
+            "http://ü:hush@a",
+        ] {
             let error = Endpoint::parse(url).expect_err(url);
             assert!(!error.contains("hush"), "{error}");
         }

@@ -2,8 +2,10 @@
 
 pub mod auth;
 pub mod client;
+pub mod encode;
 pub mod endpoint;
 pub mod http;
+pub mod proxy;
 pub mod reply;
 pub mod stream;
 pub mod tls;

@@ -15,9 +15,6 @@ use tailwater_shards::env::Timestamp;
 /// Most bytes of a body, as it comes and inflated.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Longest pause that a server is granted.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-
 /// Bytes of a body that are shown.
 const SHOWN_BYTES: usize = 300;
 
@@ -165,18 +162,17 @@ impl Inflate {
     }
 }
 
-/// The header `Retry-After`: seconds or a date.
+/// The header `Retry-After`: seconds or a date. How long it is waited for at most is the caller's to say.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let pause = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
+    match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => {
             let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
             let nanos = date.as_nanosecond() - i128::from(now.0);
-            Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+            Some(Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)))
         }
-    };
-    Some(pause.min(RETRY_AFTER_MAX))
+    }
 }
 
 #[cfg(test)]
@@ -207,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_retry_after_are_read_and_capped() {
+    fn both_forms_of_retry_after_are_read() {
         let now = Timestamp(784_111_777 * 1_000_000_000);
         let pause = |text: &'static str| retry_after(&headers(RETRY_AFTER, text), now);
         assert_eq!(pause("7"), Some(Duration::from_secs(7)));
         assert_eq!(pause("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(pause("Sun, 06 Nov 1994 08:40:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(pause("86400"), Some(RETRY_AFTER_MAX));
+        assert_eq!(pause("86400"), Some(Duration::from_secs(86_400)));
         assert_eq!(pause("soon"), None);
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }

@@ -4,10 +4,10 @@
 //! request without an answer is sent again, so a server may see an event more than once; requests of one delivery are under way
 //! side by side, so events arrive in order within a request only. A request that a server refuses for good, by a status of 4xx, is
 //! halved until the events at fault stand alone: those are dead letters, the others are delivered. A server that refuses whatever
-//! it is sent is not asked about each ([`super::requests`]). A status that says that credentials (401, 403, 407), the URL (404, 405,
-//! 410, 414, 421) or headers (406, 411, 415, 417, 426, 428, 431) are wrong, not the events, is waited out.
+//! it is sent is not asked about each ([`super::requests`]). A status that says that credentials, the URL or headers are wrong, not the
+//! events, is waited out: [`super::requests::meaning`] has the table.
 //!
-//! Does not follow redirects, use proxies or keep cookies.
+//! Does not follow redirects or keep cookies.
 
 use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
@@ -77,6 +77,10 @@ pub struct Settings {
     /// How the server is verified, and a certificate for it.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// The HTTP proxy to go through, `http://user:password@host:port`, or `none`. By default the variables `HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `ALL_PROXY` and `NO_PROXY` say. Never shown.
+    #[serde(default)]
+    pub proxy: Option<Secret>,
     /// How events stand in a body.
     #[serde(default)]
     pub framing: Framing,
@@ -154,6 +158,7 @@ impl Settings {
             urls: std::slice::from_ref(&self.url),
             auth: &self.auth,
             tls: &self.tls,
+            proxy: &self.proxy,
             content_type,
             compression: self.compression,
             request_bytes: self.request_bytes.0,
@@ -237,7 +242,7 @@ impl<E: Env> OutputSpec<E> for Spec {
                 Verb::Post => Method::POST,
                 Verb::Put => Method::PUT,
             };
-            let paths = plan.endpoints.iter().map(|endpoint| endpoint.path.parse());
+            let paths = plan.ways.iter().map(|way| way.endpoint.path.parse());
             let paths: Result<Vec<_>, _> = paths.collect();
             let paths = paths.map_err(|_| PluginError::Fatal("the path of the URL cannot be sent".to_owned()))?;
             let heads =

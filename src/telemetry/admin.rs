@@ -80,8 +80,13 @@ fn answer(request: &Request<Incoming>, exporter: Option<&Exporter>, stop: &Stop)
     let ready = exporter.is_some_and(Exporter::is_ready) && !stop.is_asked();
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" if ready => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n".to_owned()),
+        "/readyz" => {
+            let (status, word) = match ready {
+                true => (StatusCode::OK, "ok\n"),
+                false => (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n"),
+            };
+            text(status, word.to_owned() + &exporter.map(Exporter::outputs_state).unwrap_or_default())
+        }
         "/metrics" => text(StatusCode::OK, exporter.map(Exporter::text).unwrap_or_default()),
         path => text(StatusCode::NOT_FOUND, format!("{path}: not here; there are /livez, /readyz and /metrics\n")),
     }

@@ -7,9 +7,10 @@
 use crate::telemetry::table::{self, Kind, Metric as Declared};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tailwater_shards::counters::{Counter as Counted, DeadLettered, Discard, LaneCounters, Lost};
+use tailwater_shards::counters::{Counter as Counted, DeadLettered, Discard, LaneCounters, Lost, Trouble};
 use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
 use tailwater_shards::glommio_env::{PulseReading, RealDisk};
@@ -118,6 +119,29 @@ impl Exporter {
         (0..self.meters.shards.len()).all(|shard| self.meters.board.get(shard_id(shard)).is_some())
     }
 
+    /// What is wrong with each output now, a line each.
+    pub fn outputs_state(&self) -> String {
+        let mut text = String::new();
+        for (output, component) in self.outputs.iter().enumerate() {
+            let meters = self.meters.outputs.iter().filter(|meter| meter.output == output);
+            let troubles: Vec<(usize, Trouble)> =
+                meters.filter_map(|meter| Some((meter.shard, meter.counters.trouble.get()?))).collect();
+            if troubles.is_empty() {
+                let _ = writeln!(text, "output {}: ok", component.id);
+            }
+            for (shard, Trouble { since, attempts, error }) in troubles {
+                let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
+                let error: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let _ = writeln!(
+                    text,
+                    "output {}: failing since {moment:.3} on shard {shard}, {attempts} attempts, the last: {error}",
+                    component.id
+                );
+            }
+        }
+        text
+    }
+
     /// The text of a scrape.
     pub fn text(&self) -> String {
         let mut families = Families::default();
@@ -175,8 +199,7 @@ impl Exporter {
             let shard = meter.shard.to_string();
             let labels = labels_of(component, "output", &shard);
             let counters = &meter.counters;
-            let left = counters.sent_events.get() + counters.dead_lettered_total() + counters.discarded.total();
-            passed[meter.output] += i128::from(left) - i128::from(counters.recovered_events.get());
+            passed[meter.output] += counters.left();
             families.count(&table::SENT, &labels, counters.sent_events.get());
             families.count(&table::SENT_BYTES, &labels, counters.sent_bytes.get());
             for reason in Discard::ALL {

@@ -24,7 +24,7 @@ const TIMEOUT_SECONDS: u32 = 2;
 type Saying = fn(&mut TcpStream, usize) -> io::Result<()>;
 
 /// What must be in the product's log, and what the server says to a request with so many events.
-const SAYINGS: [(&str, Saying); 13] = [
+const SAYINGS: [(&str, Saying); 11] = [
     ("when it is inflated", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         let mut bomb = GzEncoder::new(stream, Compression::fast());
@@ -57,14 +57,7 @@ const SAYINGS: [(&str, Saying); 13] = [
         forever(|| stream.write_all(b"x: y\r\n"))
     }),
     ("invalid HTTP", |stream, _| stream.write_all(b"\x00\xff 42 OK\r\n\r\n{\"errors\":false,\"items\":[]}")),
-    ("the answer speaks of 1 events", |stream, _| {
-        say(stream, "{\"errors\":true,\"items\":[{\"index\":{\"status\":201}}]}")
-    }),
-    ("the answer speaks of 0 events", |stream, _| say(stream, "{\"errors\":false}")),
-    ("the answer speaks of", |stream, events| {
-        let items = vec!["{\"index\":{\"status\":201}}"; events - 1].join(",");
-        say(stream, &format!("{{\"errors\":false,\"items\":[{items}]}}"))
-    }),
+    ("the answer speaks of 0 events", |stream, _| say(stream, "{\"errors\":true}")),
     ("no answer to a bulk request", |stream, events| {
         let items = vec!["{\"index\":{\"error\":{}}}"; events].join(",");
         say(stream, &format!("{{\"errors\":true,\"items\":[{items}]}}"))
@@ -127,7 +120,8 @@ fn answers_that_are_none_cost_little_and_lose_nothing() {
     for (warning, saying) in SAYINGS {
         let server = Server::start(move |number, _| if number < EVIL { Plan::Say(saying) } else { Plan::Take });
         let scene = scene("hostile", &server, "");
-        let log = run(&scene, &[warning], LINES, 0);
+        // Halves follow at once, over a connection that the server may be about to close.
+        let log = run(&scene, &[warning, "error writing a body to connection"], LINES, 0);
         assert!(log.contains(warning), "{warning} is not in {log}");
         assert!(log.lines().all(|line| line.len() < 4096), "a server fills the log");
         Arrived::of(LINES, server.taken().into_iter()).assert_exactly_once();

@@ -37,6 +37,7 @@ pub mod gate;
 mod letters;
 mod options;
 mod pages;
+mod retries;
 pub mod source;
 pub use options::{BatchOptions, DeliveryOptions, OutputFull};
 
@@ -214,9 +215,10 @@ impl<E: Env> Deliverer<E> {
             let Some(mut output) = self.open(&mut backoff).await else { return };
             match self.deliver_all(output.as_mut()).await {
                 End::Reopen(reason) => {
-                    self.report(&reason);
                     self.go_back();
-                    if self.pause(&mut backoff, None).await {
+                    let wait = backoff.next(self.context.env.random(), None);
+                    self.fails(&reason, wait);
+                    if self.pause(wait, None).await {
                         return;
                     }
                 }
@@ -256,6 +258,7 @@ impl<E: Env> Deliverer<E> {
             let message = match opened {
                 Ok(Ok(output)) => {
                     self.again_bytes = self.again_bytes.map(|_| 0);
+                    self.recovers("it is open");
                     return Some(output);
                 }
                 Ok(Err(PluginError::Fatal(message))) => {
@@ -265,10 +268,11 @@ impl<E: Env> Deliverer<E> {
                 Ok(Err(PluginError::Retry(message))) => message,
                 Err(_) => "the output panicked while it was opened".to_owned(),
             };
-            self.report(&message);
+            let wait = backoff.next(self.context.env.random(), None);
+            self.fails(&message, wait);
             self.show_oldest().await;
             // Without events to deliver it need not open. Otherwise it keeps trying until the shutdown is forced.
-            if self.pause(backoff, None).await || self.intakes.all_ended() && self.find_next().await.is_none() {
+            if self.pause(wait, None).await || self.intakes.all_ended() && self.find_next().await.is_none() {
                 return None;
             }
         }
@@ -442,30 +446,26 @@ impl<E: Env> Deliverer<E> {
             };
             match outcome {
                 Outcome::Delivered => {
+                    self.recovers("it delivers");
                     counters.sent_events.add(delivery.events);
                     counters.sent_bytes.add(delivery.bytes);
                     break;
                 }
                 Outcome::Rejected(events) => {
+                    self.recovers("it delivers");
                     self.reject(&delivery, events, &taken).await?;
                     break;
                 }
                 Outcome::Reopen(reason) => return Err(End::Reopen(reason)),
                 Outcome::Retry { after, error } => {
-                    counters.retries.add(1);
-                    self.report(&error);
-                    if let Some(ended) = self.ends_attempts(begun, &taken) {
-                        self.give_up(output, &delivery, &error, &taken, ended).await?;
-                        break;
-                    }
                     if output.has_progressed() {
                         backoff = Backoff::new(self.options.retry);
                     }
-                    delivery.attempt = delivery.attempt.saturating_add(1);
-                    // After the intakes have ended, the shutdown waits only for this output. The log keeps its events.
-                    if self.pause(&mut backoff, after).await {
-                        return Err(End::Forced);
+                    if let Some(ended) = self.retry(&mut backoff, after, &error, begun, &taken).await? {
+                        self.give_up(output, &delivery, &error, &taken, ended).await?;
+                        break;
                     }
+                    delivery.attempt = delivery.attempt.saturating_add(1);
                 }
             }
         }
@@ -540,21 +540,6 @@ impl<E: Env> Deliverer<E> {
         for (reader, position) in self.readers.iter_mut().zip(&self.committed) {
             reader.go_back(*position);
         }
-    }
-
-    /// Waits before the next attempt. Returns true if the shutdown is forced in the meantime.
-    async fn pause(&mut self, backoff: &mut Backoff, after: Option<Duration>) -> bool {
-        let mut wait = backoff.next(self.context.env.random()).max(after.unwrap_or_default());
-        if self.options.when_full.gives_way() {
-            // Wakes up often enough to notice that the log fills up because of this output.
-            wait = wait.min(COMMIT_INTERVAL);
-        }
-        let timer = self.context.env.sleep(wait);
-        let forced = async {
-            self.stop.reached(Phase::Forced).await;
-        };
-        or(timer, forced).await;
-        self.stop.phase() == Phase::Forced
     }
 
     async fn unless_forced<T>(&self, work: impl Future<Output = T>) -> Result<T, End> {

@@ -123,6 +123,11 @@ impl<D: Disk> LogReader<D> {
         self.delivered.sequence > self.log.last()
     }
 
+    /// Events for the output that this process has appended to the log.
+    pub fn appended(&self) -> u64 {
+        self.log.appended(self.number)
+    }
+
     /// Whether the log's writer waits for a free segment.
     pub fn log_is_full(&self) -> bool {
         self.log.is_full()

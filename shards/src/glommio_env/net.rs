@@ -1,8 +1,9 @@
 //! Sockets of a shard: a listener whose accept is never cancelled, and connections that send at once.
 //!
 //! Guarantees: binding fails if another process listens on the address (the port is not shared). An accepted connection is
-//! returned or closed, never leaked, even if the wait for it is abandoned. Every connection has Nagle's algorithm disabled and
-//! is closed on exec. At most [`BACKLOG`] connections wait here for the product.
+//! returned or closed, never leaked, even if the wait for it is abandoned. Every connection has Nagle's algorithm disabled,
+//! acknowledges the response to a flushed message at once, and is closed on exec. At most [`BACKLOG`] connections wait here for
+//! the product.
 //!
 //! Does not encrypt, has no timeouts, and does not limit what a peer sends. The product does that.
 
@@ -141,6 +142,8 @@ pub struct Connection {
     stream: TcpStream,
     /// The last read found nothing: the next bytes come from a turn of the reactor.
     waiting: bool,
+    /// Something was written since the last flush.
+    written: bool,
     turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
@@ -172,12 +175,29 @@ impl Connection {
         if unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Connection { env: env.clone(), stream, waiting: false, turn: None })
+        Ok(Connection { env: env.clone(), stream, waiting: false, written: false, turn: None })
     }
 
     /// The address of the peer.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr().map_err(kernel_error)
+    }
+
+    /// Whether the kernel acknowledges the next packet when it comes.
+    #[cfg(test)]
+    pub fn acknowledges_at_once(&self) -> bool {
+        let (mut on, mut length): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+        // SAFETY: takes a descriptor that is open, and writes at most `length` bytes to a number, and a length, that outlive the call.
+        let failed = unsafe {
+            libc::getsockopt(
+                self.stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_QUICKACK,
+                (&raw mut on).cast(),
+                &raw mut length,
+            )
+        };
+        failed == 0 && on == 1
     }
 
     /// A handle that ends this connection while a task reads it.
@@ -190,6 +210,17 @@ impl Connection {
 fn borrow<T>(descriptor: RawFd, _owner: &T) -> BorrowedFd<'_> {
     // SAFETY: the owner keeps its descriptor open, and the result does not outlive the borrow of the owner.
     unsafe { BorrowedFd::borrow_raw(descriptor) }
+}
+
+/// Has the next packets acknowledged when they come: a peer with Nagle's delay that sends an answer in two pieces holds back the
+/// second one until then. The kernel forgets this when something is written.
+fn acknowledge_at_once(socket: BorrowedFd<'_>) {
+    let on: libc::c_int = 1;
+    let length = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: takes a descriptor that is open, and reads `length` bytes of a number that outlives the call. A failure costs time only.
+    unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, (&raw const on).cast(), length);
+    }
 }
 
 fn shutdown(socket: BorrowedFd<'_>, how: Shutdown) {
@@ -222,11 +253,16 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.written = true;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() && std::mem::take(&mut self.written) {
+            acknowledge_at_once(borrow(self.stream.as_raw_fd(), &self.stream));
+        }
+        flushed
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

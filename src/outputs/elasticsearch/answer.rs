@@ -1,15 +1,34 @@
 //! What the answer to a bulk request says of each event.
 //!
-//! Guarantees: an event counts as taken only where the server says so for it: an answer that cannot be read, or has another number
-//! of items than there were events, is no answer, even if it says that there were no errors. Servers give an item for each event;
-//! what is between may have cut the request, or the answer, short. The good case is a look at the first bytes and a count of good
-//! statuses; only any other answer is read, and of that nothing is kept but statuses and short reasons, whatever else it holds.
+//! Guarantees: an event counts as taken only where the server says so for it, or says that there were no errors at all: some stores
+//! have no items for good events. Items speak of events in the order of the request. Where they cannot be told apart (items only
+//! for failures, without their action, for another number of events, or one failure that undoes the whole request) the request is
+//! halved until they can. Whatever a server says, no event is sent again for ever once a 2xx may have meant that it was taken: an
+//! answer that is no bulk answer makes its events dead letters after a few attempts, unless it is a page of something else, which
+//! is waited out. The good case is a look at the first bytes and a count of good statuses; only any other answer is read, and of that
+//! nothing is kept but statuses and short reasons, whatever else it holds.
+//!
+//! Does not decide what a status means: that is [`crate::outputs::requests::meaning`].
+//!
+//! What stores answer to a bulk request, as their sources and documentation say:
+//!
+//! | store | all taken | some refused |
+//! |---|---|---|
+//! | Elasticsearch, OpenSearch | `errors: false`, an item each | `errors: true`, an item each |
+//! | Quickwit, older | `errors: false`, no items | status 404 for the request, or items for failures only |
+//! | Quickwit, newer | an item each | an item each: 400, 404, 408, 429, 500 |
+//! | ZincSearch | an item each | 200, `errors: false`, and `error` with a text: the items count for nothing |
+//! | OpenObserve | an item each, perhaps without an action; or no items | 422 for an item; or items for failures only |
+//! | Manticore | items before `errors`, their action perhaps `table` | 400 for all items of a table: none is taken |
+//! | gigapipe | `errors: false`, no items | a status for the request |
 
 use crate::net::reply::Reply;
-use crate::outputs::requests::{Items, Verdict, verdict_of_status};
+use crate::outputs::requests::meaning::{self, Meaning, Said, decide, explained};
+use crate::outputs::requests::{Items, Verdict, verdict_of};
 use memchr::memmem::{find, find_iter};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
+use std::cmp::Ordering;
 use std::fmt;
 
 /// Where the word on errors stands, in every version.
@@ -18,17 +37,31 @@ const HEAD_BYTES: usize = 512;
 /// Bytes of a reason that are kept.
 const REASON_BYTES_MAX: usize = 500;
 
+/// What is read of an answer. Statuses say more than the word on errors.
 #[derive(Deserialize)]
 struct Answer {
-    /// Has to be there, or it is some other answer. Statuses say more.
-    #[serde(rename = "errors")]
-    _errors: bool,
+    errors: Option<bool>,
     items: Option<Vec<Item>>,
+    /// About the whole request.
+    #[serde(default)]
+    error: Fault,
+    /// How many events were taken, where there are no items.
+    record_count: Option<u64>,
 }
 
+/// What is read of an answer that is about the request.
 #[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    error: Fault,
+    #[serde(default)]
+    message: Fault,
+}
+
+/// What became of one event.
 struct Item {
-    #[serde(rename = "index", alias = "create")]
+    /// Whether it names its action, as items that stand in the order of the request do.
+    is_named: bool,
     result: ItemResult,
 }
 
@@ -36,12 +69,50 @@ struct Item {
 struct ItemResult {
     status: u16,
     #[serde(default)]
-    error: Reason,
+    error: Fault,
+    #[serde(rename = "_type", default)]
+    document_type: Option<String>,
 }
 
-/// Type and reason of an error, with what caused it.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Action {
+    Index,
+    Create,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {
+        deserializer.deserialize_map(ItemVisitor)
+    }
+}
+
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an action and its result")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
+        let Some(action) = map.next_key::<Action>()? else { return Err(de::Error::custom("an item without a result")) };
+        let item = Item { is_named: !matches!(action, Action::Other), result: map.next_value()? };
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(item)
+    }
+}
+
+/// An error: its type, its reason, and both with what caused it.
 #[derive(Default)]
-struct Reason(String);
+struct Fault {
+    kind: String,
+    reason: String,
+    text: String,
+}
 
 /// What counts of an error that is an object.
 #[derive(Deserialize)]
@@ -54,34 +125,39 @@ enum ErrorKey {
     Other,
 }
 
-impl Reason {
-    fn of(mut text: String) -> Reason {
-        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
-        Reason(text)
+impl Fault {
+    /// One that is only a text.
+    fn of(text: &str) -> Fault {
+        let text = &text[..text.floor_char_boundary(REASON_BYTES_MAX)];
+        Fault { kind: String::new(), reason: text.to_owned(), text: text.to_owned() }
+    }
+
+    fn said(&self, status: u16) -> Said<'_> {
+        Said { status, kind: &self.kind, reason: &self.reason }
     }
 }
 
-impl<'de> Deserialize<'de> for Reason {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
-        deserializer.deserialize_any(ReasonVisitor)
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fault, D::Error> {
+        deserializer.deserialize_any(FaultVisitor)
     }
 }
 
-struct ReasonVisitor;
+struct FaultVisitor;
 
-impl<'de> Visitor<'de> for ReasonVisitor {
-    type Value = Reason;
+impl<'de> Visitor<'de> for FaultVisitor {
+    type Value = Fault;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an error")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Reason, E> {
-        Ok(Reason(text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned()))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Fault, E> {
+        Ok(Fault::of(text))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Reason, A::Error> {
-        let mut parts = <[Reason; 3]>::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fault, A::Error> {
+        let mut parts = <[Fault; 3]>::default();
         while let Some(key) = map.next_key()? {
             match key {
                 ErrorKey::Type => parts[0] = map.next_value()?,
@@ -90,56 +166,122 @@ impl<'de> Visitor<'de> for ReasonVisitor {
                 ErrorKey::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        let parts: Vec<String> = parts.into_iter().map(|part| part.0).filter(|part| !part.is_empty()).collect();
-        Ok(Reason::of(parts.join(", ")))
+        let texts: Vec<&str> = parts.iter().map(|part| part.text.as_str()).filter(|text| !text.is_empty()).collect();
+        let text = Fault::of(&texts.join(", ")).text;
+        let [kind, reason, _] = parts;
+        Ok(Fault { kind: kind.text, reason: reason.text, text })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Reason, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Fault, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Reason::default())
+        Ok(Fault::default())
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Reason, E> {
-        Ok(Reason::default())
+    fn visit_unit<E: de::Error>(self) -> Result<Fault, E> {
+        Ok(Fault::default())
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Reason, E> {
-        Ok(Reason::default())
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Fault, E> {
+        Ok(Fault::default())
     }
 
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Reason, E> {
-        Ok(Reason::default())
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Fault, E> {
+        Ok(Fault::default())
     }
 
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Reason, E> {
-        Ok(Reason::default())
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Fault, E> {
+        Ok(Fault::default())
     }
 
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Reason, E> {
-        Ok(Reason::default())
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Fault, E> {
+        Ok(Fault::default())
     }
 }
 
-/// What the answer to a request with so many events means. `conflict_is_taken` when the server finds an event there already only
-/// because it has come before.
+/// What the answer to a request with so many events, at least one, means. `conflict_is_taken` when the server finds an event there
+/// already only because it has come before.
 pub fn verdict(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
     match reply.status.as_u16() {
         200..=299 if is_all_good(&reply.body, events) => Verdict::Delivered,
-        200..=299 => match serde_json::from_slice::<Answer>(&reply.body) {
-            Ok(Answer { items: Some(items), .. }) if items.len() as u64 == events => {
-                Verdict::Items(sort(items, conflict_is_taken))
+        200..=299 => of_body(reply, events, conflict_is_taken),
+        status => match serde_json::from_slice::<Refusal>(&reply.body) {
+            Ok(Refusal { error, message }) => {
+                let fault = if error.text.is_empty() { message } else { error };
+                verdict_of(decide(&fault.said(status)), reply.shown())
             }
-            Ok(Answer { items, .. }) => Verdict::Retry(format!(
-                "the answer speaks of {} events, the request had {events}; does something on the way change requests or answers?",
-                items.map_or(0, |items| items.len())
-            )),
-            Err(_) => Verdict::Retry(format!("this is no answer to a bulk request: {}", reply.shown())),
+            Err(_) => verdict_of(meaning::of_reply(reply), reply.shown()),
         },
-        // Anything but a request that cannot be read or is too large is about the server, its rights or the way to it.
-        status => match verdict_of_status(reply) {
-            Verdict::Refused(error) if status != 400 => Verdict::Retry(error),
-            verdict => verdict,
-        },
+    }
+}
+
+/// What a body with a status of success means.
+fn of_body(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
+    let body = reply.body.trim_ascii();
+    let shown = || format!("this is no answer to a bulk request: {}", reply.shown());
+    match serde_json::from_slice::<Answer>(body) {
+        Ok(Answer { error, .. }) if !error.text.is_empty() => {
+            let said = format!("{}: {}", reply.status, error.text);
+            match decide(&error.said(reply.status.as_u16())).meaning {
+                Meaning::TooLarge => Verdict::TooLarge(said),
+                _ => unclear(events, said),
+            }
+        }
+        Ok(Answer { record_count: Some(taken), .. }) if taken == events => Verdict::Delivered,
+        Ok(Answer { errors: Some(errors), items, .. }) => {
+            of_items(items.unwrap_or_default(), errors, events, conflict_is_taken)
+        }
+        Ok(_) => Verdict::Doubtful(shown()),
+        // It begins like one, so it was cut: that of fewer events is shorter.
+        Err(_) if body.starts_with(b"{") => unclear(events, shown()),
+        Err(_) if body.is_empty() => Verdict::Doubtful(shown()),
+        Err(_) => Verdict::Retry(format!("{}; look at the URL", shown())),
+    }
+}
+
+/// Halves say more; of a single event there are none.
+fn unclear(events: u64, error: String) -> Verdict {
+    if events > 1 { Verdict::Unclear(error) } else { Verdict::Doubtful(error) }
+}
+
+/// What items mean, whose number and order are those of the events only in the best case.
+fn of_items(mut items: Vec<Item>, errors: bool, events: u64, conflict_is_taken: bool) -> Verdict {
+    let is_bad = |item: &Item| !matches!(meaning_of(&item.result, conflict_is_taken), Meaning::Taken);
+    let bad = items.iter().filter(|item| is_bad(item)).count();
+    let is_in_order = items.iter().all(|item| item.is_named) || bad == 0;
+    let count = items.len() as u64;
+    let speaks_of = || format!("the answer speaks of {count} events, the request had {events}");
+    if events == 1 && count > 1 {
+        // All of them are about the one event.
+        items.sort_by_key(|item| std::cmp::Reverse(meaning_of(&item.result, conflict_is_taken)));
+        items.truncate(1);
+        return Verdict::Items(sort(items, conflict_is_taken));
+    }
+    match count.cmp(&events) {
+        _ if count == 0 && !errors => Verdict::Delivered,
+        Ordering::Equal if events == 1 => Verdict::Items(sort(items, conflict_is_taken)),
+        Ordering::Equal if bad == items.len() && items.iter().all(is_of_a_transaction) => {
+            unclear(events, format!("all events are refused together: {}", items[0].result.error.text))
+        }
+        Ordering::Equal if is_in_order => Verdict::Items(sort(items, conflict_is_taken)),
+        // Those behind them are not spoken of: the request was cut on its way, or the server has left them out.
+        Ordering::Less if is_in_order && bad < items.len() => {
+            Verdict::Items(Items { unsaid_from: Some(items.len()), ..sort(items, conflict_is_taken) })
+        }
+        Ordering::Greater if bad == 0 => Verdict::Delivered,
+        _ => unclear(events, speaks_of()),
+    }
+}
+
+/// Whether a store made the item that takes either all events of a request or none: one event at fault is named as the fault of all.
+fn is_of_a_transaction(item: &Item) -> bool {
+    item.result.document_type.as_deref() == Some("doc")
+}
+
+fn meaning_of(ItemResult { status, error, .. }: &ItemResult, conflict_is_taken: bool) -> Meaning {
+    match decide(&error.said(*status)).meaning {
+        Meaning::Exists if conflict_is_taken => Meaning::Taken,
+        Meaning::Exists => Meaning::Refused,
+        meaning => meaning,
     }
 }
 
@@ -148,7 +290,8 @@ fn is_all_good(body: &[u8], events: u64) -> bool {
     let Some(items) = find(&body[..body.len().min(HEAD_BYTES)], b"\"items\"") else { return false };
     let (head, items) = body.split_at(items);
     let Some(at) = find(head, b"\"errors\"") else { return false };
-    is_value(&head[at + b"\"errors\"".len()..], b"false") && good_statuses(items) == events
+    let has_error = find(head, b"\"error\"").is_some();
+    !has_error && is_value(&head[at + b"\"errors\"".len()..], b"false") && good_statuses(items) == events
 }
 
 /// How often a member `status` has a value of success. Text that an event brought into the answer has its quotes escaped.
@@ -165,27 +308,27 @@ fn is_value(text: &[u8], beginning: &[u8]) -> bool {
 
 fn sort(items: Vec<Item>, conflict_is_taken: bool) -> Items {
     let mut sorted = Items::default();
-    for (place, Item { result: ItemResult { status, error } }) in items.into_iter().enumerate() {
-        match status {
-            200..=299 => {}
-            409 if conflict_is_taken => {}
-            429 | 500..=599 => {
+    for (place, Item { result, .. }) in items.into_iter().enumerate() {
+        match meaning_of(&result, conflict_is_taken) {
+            Meaning::Taken => {}
+            Meaning::Wait => {
                 if sorted.retry.is_empty() {
-                    sorted.error = reason(status, &error);
+                    sorted.error = explained(decide(&result.error.said(result.status)), reason(&result));
                 }
                 sorted.retry.push(place);
             }
-            _ => sorted.rejected.push((place, reason(status, &error))),
+            Meaning::Doubtful => sorted.doubtful.push((place, reason(&result))),
+            Meaning::Exists | Meaning::TooLarge | Meaning::Refused => sorted.rejected.push((place, reason(&result))),
         }
     }
     sorted
 }
 
 /// Status, type and reason of an item's error, with what caused it.
-fn reason(status: u16, Reason(error): &Reason) -> String {
-    match error.is_empty() {
+fn reason(ItemResult { status, error, .. }: &ItemResult) -> String {
+    match error.text.is_empty() {
         true => format!("status {status}"),
-        false => format!("status {status}, {error}"),
+        false => format!("status {status}, {}", error.text),
     }
 }
 
@@ -220,20 +363,100 @@ mod tests {
         assert_eq!(judge(200, late, 1, false), Verdict::Items(Items::default()));
     }
 
+    /// Answers as stores give them, to requests with three events.
     #[test]
-    fn answer_that_does_not_speak_of_each_event_is_none() {
+    fn stores_are_understood() {
+        let doc = |status: u16| {
+            format!(
+                r#"{{"index":{{"_type":"doc","status":{status},"error":{{"type":"mapper_parsing_exception","reason":"x"}}}}}}"#
+            )
+        };
+        let all = |status: u16| vec![doc(status); 3].join(",");
+        let of = |body: &str| judge(200, body, 3, false);
+        let unclear = |body: &str| assert!(matches!(of(body), Verdict::Unclear(_)), "{body}: {:?}", of(body));
         for body in [
-            r#"{"errors":false}"#,
-            r#"{"took":3,"errors":false,"items":[]}"#,
+            // Quickwit with its older ingest, gigapipe, OpenObserve with items for errors only.
+            r#"{"took":1,"errors":false,"items":[]}"#,
+            r#"{"took":0,"errors":false}"#,
             r#"{"errors":false,"items":null}"#,
+            // ZincSearch's own endpoint.
+            r#"{"message":"bulk data inserted","record_count":3}"#,
+            // An item for each event and more.
+            r#"{"items":[{"a":{"status":200}},{"a":{"status":200}},{"a":{"status":200}},{"a":{"status":200}}],"errors":false}"#,
+        ] {
+            assert_eq!(of(body), Verdict::Delivered, "{body}");
+        }
+        // Manticore, and OpenObserve where it groups by schema: the action is another word.
+        let body = r#"{"items":[{"table":{"status":201}},{"":{"status":201}},{"create":{"status":201}}],"errors":false,"error":""}"#;
+        assert_eq!(of(body), Verdict::Items(Items::default()));
+        // Items whose order is not that of the events, and items for failures only.
+        unclear(r#"{"errors":true,"items":[{"index":{"status":422}},{"":{"status":200}},{"":{"status":200}}]}"#);
+        unclear(r#"{"errors":true,"items":[{"index":{"status":422,"error":{"type":"t"}}}]}"#);
+        unclear(r#"{"errors":true,"items":[]}"#);
+        unclear(r#"{"errors":true}"#);
+        // A transaction of Manticore: one event is at fault.
+        unclear(&format!(r#"{{"items":[{}],"errors":true}}"#, all(400)));
+        // ZincSearch: good items of which none was kept.
+        unclear(&format!(r#"{{"took":1,"errors":false,"error":"disk","count":3,"items":[{}]}}"#, all(200)));
+        let long = r#"{"took":1,"errors":false,"error":"bufio.Scanner: token too long","count":0,"items":[]}"#;
+        assert!(matches!(of(long), Verdict::TooLarge(_)));
+        // Quickwit: each with its own meaning.
+        let item = |status: u16, kind: &str| {
+            format!(r#"{{"index":{{"status":{status},"error":{{"type":"{kind}","reason":"x"}}}}}}"#)
+        };
+        let items = [
+            item(404, "index_not_found_exception"),
+            item(408, "timeout_exception"),
+            item(400, "document_parsing_exception"),
+        ];
+        let Verdict::Items(items) = of(&format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(","))) else {
+            panic!()
+        };
+        assert_eq!((items.retry, items.rejected.len()), (vec![0, 1], 1));
+    }
+
+    #[test]
+    fn events_behind_the_items_are_not_taken() {
+        for body in [
             r#"{"errors":false,"items":[{"index":{"status":201}}]}"#,
             r#"{"items":[{"index":{"status":201}}],"errors":false}"#,
-            r#"{"errors":false,"items":[{"index":{"status":201}},{"index":{"status":201}},{"index":{"status":201}}]}"#,
             r#"{"errors":false,"items":[{"index":{"_id":"a\"status\":2","status":201}}]}"#,
         ] {
-            let Verdict::Retry(why) = judge(200, body, 2, false) else { panic!("{body}") };
-            assert!(why.contains("the request had 2"), "{body}: {why}");
+            let taken = Items { unsaid_from: Some(1), ..Items::default() };
+            assert_eq!(judge(200, body, 2, false), Verdict::Items(taken), "{body}");
         }
+    }
+
+    #[test]
+    fn item_that_a_block_or_a_role_causes_is_waited_for() {
+        for (status, kind) in [
+            (403, "cluster_block_exception"),
+            (429, "cluster_block_exception"),
+            (403, "security_exception"),
+            (404, "index_not_found_exception"),
+            (400, "index_closed_exception"),
+        ] {
+            let item = format!(r#"{{"index":{{"status":{status},"error":{{"type":"{kind}","reason":"made up"}}}}}}"#);
+            let body = format!(r#"{{"errors":true,"items":[{item}]}}"#);
+            let Verdict::Items(items) = judge(200, &body, 1, false) else { panic!("{body}") };
+            assert_eq!((items.retry, items.rejected.len()), (vec![0], 0), "{kind}");
+            assert!(items.error.contains("; look at "), "{}", items.error);
+            let whole =
+                format!(r#"{{"error":{{"root_cause":[],"type":"{kind}","reason":"made up"}},"status":{status}}}"#);
+            assert!(matches!(judge(status, &whole, 1, false), Verdict::Retry(_)), "the whole request: {kind}");
+        }
+    }
+
+    #[test]
+    fn reason_that_quotes_an_event_is_not_taken_for_the_servers_own() {
+        let reason = "pipeline with id [x] does not exist; cluster_block_exception";
+        let item = format!(
+            r#"{{"index":{{"status":400,"error":{{"type":"mapper_parsing_exception","reason":"{reason}"}}}}}}"#
+        );
+        let Verdict::Items(items) = judge(200, &format!(r#"{{"errors":true,"items":[{item}]}}"#), 1, false) else {
+            panic!()
+        };
+        assert_eq!(items.rejected.len(), 1);
     }
 
     #[test]
@@ -247,12 +470,11 @@ mod tests {
     #[test]
     fn each_item_is_judged_for_itself() {
         let Verdict::Items(items) = judge(200, MIXED, 6, false) else { panic!("items") };
-        assert_eq!(items.retry, [1, 4]);
+        assert_eq!(items.retry, [1, 4, 5], "a missing index is as good as a missing path");
         assert_eq!(items.error, "status 429, rejected_execution_exception, full");
         let rejected: Vec<usize> = items.rejected.iter().map(|(place, _)| *place).collect();
-        assert_eq!(rejected, [2, 3, 5]);
+        assert_eq!(rejected, [2, 3]);
         assert_eq!(items.rejected[1].1, "status 400, mapper_parsing_exception, field [a], number_format, x");
-        assert_eq!(items.rejected[2].1, "status 404, no such index");
     }
 
     #[test]
@@ -269,12 +491,25 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_no_answer() {
-        for body in
-            ["", "<html>", "{}", r#"{"errors":true}"#, r#"{"errors":true,"items":[{"index":{}}]}"#, &MIXED[..200]]
-        {
-            assert!(matches!(judge(200, body, 6, false), Verdict::Retry(_)), "{body}");
+        for page in ["<html>", "OK"] {
+            assert!(
+                matches!(judge(200, page, 6, false), Verdict::Retry(why) if why.contains("look at the URL")),
+                "{page}"
+            );
         }
-        assert!(matches!(judge(200, MIXED, 5, false), Verdict::Retry(_)), "another number of items");
+        for other in ["", "{}", r#"{"code":200}"#] {
+            assert!(matches!(judge(200, other, 6, false), Verdict::Doubtful(_)), "{other}");
+        }
+        for cut in [r#"{"errors":true,"items":[{"index":{}}]}"#, r#"{"errors":true,"items":[{}]}"#, &MIXED[..200]] {
+            assert!(matches!(judge(200, cut, 6, false), Verdict::Unclear(_)), "{cut}");
+            assert!(matches!(judge(200, cut, 1, false), Verdict::Doubtful(_)), "{cut}");
+        }
+        assert!(matches!(judge(200, MIXED, 5, false), Verdict::Unclear(_)), "another number of items");
+    }
+
+    #[test]
+    fn many_items_for_one_event_say_the_worst() {
+        assert!(matches!(judge(200, MIXED, 1, false), Verdict::Items(items) if items.rejected.len() == 1));
     }
 
     #[test]
@@ -288,6 +523,8 @@ mod tests {
         for status in [301, 401, 403, 404, 405, 406, 429, 500, 503] {
             assert!(matches!(judge(status, "", 1, false), Verdict::Retry(_)), "{status}");
         }
+        let busy = r#"{"code":400,"message":"Error# MemoryTableOverflowError"}"#;
+        assert!(matches!(judge(400, busy, 1, false), Verdict::Retry(_)), "OpenObserve");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Guarantees: an event counts as delivered when the server said so for it. Events that the server is too busy for are sent again,
 //! alone; events that it refuses for good are dead letters with its reason, and the others of their request stay delivered. With
 //! `op: create` and an `id` an event that is sent twice, because an answer was lost or the process was killed, is there once; without
-//! an id at least once. A request that is refused as a whole with 400 is halved until the events at fault stand alone; so is one
-//! that is too large (413). Any other answer about the whole request, and one that does not speak of each event, says nothing about
-//! events: it is waited out.
+//! an id at least once. What a status and a type of error mean is the same for a request and for an event of it, and stands in one table
+//! ([`super::requests::meaning`]); how stores that are like these two answer stands in `answer.rs`. No answer has events sent again for
+//! ever that may have been taken.
 //!
 //! Does not make indexes, templates, data streams or pipelines, and does not look for further nodes of the cluster.
 
@@ -22,7 +22,7 @@ use crate::codec::template::Template;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
-use crate::net::auth::Auth;
+use crate::net::auth::{Auth, Secret};
 use crate::net::client::Head;
 use crate::net::reply::Reply;
 use crate::net::tls::Tls;
@@ -88,6 +88,10 @@ pub struct Settings {
     /// How servers are verified, and a certificate for them.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// The HTTP proxy to go through, `http://user:password@host:port`, or `none`. By default the variables `HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `ALL_PROXY` and `NO_PROXY` say. Never shown.
+    #[serde(default)]
+    pub proxy: Option<Secret>,
     /// How bodies are compressed.
     #[serde(default)]
     pub compression: Compression,
@@ -144,7 +148,7 @@ impl Settings {
             return mistake("pipeline", "it is empty", "name a pipeline of the server, or leave it out");
         }
         let mut heads = Vec::new();
-        for endpoint in &plan.endpoints {
+        for endpoint in plan.ways.iter().map(|way| &way.endpoint) {
             if endpoint.path.contains('?') {
                 return mistake("endpoints", "an endpoint has a query", "leave `?` and what follows out");
             }
@@ -162,6 +166,7 @@ impl Settings {
             urls: &self.endpoints,
             auth: &self.auth,
             tls: &self.tls,
+            proxy: &self.proxy,
             content_type: "application/x-ndjson",
             compression: match self.compression {
                 Compression::None => BodyCompression::None,

@@ -183,6 +183,142 @@ fn request_with_more_reasons_than_an_answer_may_hold_is_halved() {
     assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..4000).collect::<Vec<_>>());
 }
 
+/// An answer with these items, whatever the word on errors.
+fn body(text: &str) -> Act {
+    Act::Send(answer(200, "", text.as_bytes()))
+}
+
+/// How often each event was sent.
+fn times(server: &Server, count: u64) -> Vec<usize> {
+    let sent: Vec<u64> = server.seen().iter().flat_map(numbers).collect();
+    (0..count).map(|number| sent.iter().filter(|sent| **sent == number).count()).collect()
+}
+
+#[test]
+fn blocked_items_wait_until_the_block_is_lifted() {
+    for kind in ["cluster_block_exception", "security_exception"] {
+        let blocked = move |number: usize, seen: &Seen| {
+            let error = json!({ "type": kind, "reason": "index [logs] blocked by: [FORBIDDEN/8/index write (api)];" });
+            let items: Vec<_> = numbers(seen)
+                .iter()
+                .map(|event| match number < 3 && event % 2 == 1 {
+                    true => json!({ "index": { "status": 403, "error": error } }),
+                    false => json!({ "index": { "status": 201 } }),
+                })
+                .collect();
+            body(&json!({ "errors": number < 3, "items": items }).to_string())
+        };
+        let server = Server::start(blocked);
+        let outcomes = send(&server, json!({}), 4, 9);
+        assert!(matches!(outcomes[..], [.., Outcome::Delivered]) && outcomes.len() == 4, "{outcomes:?}");
+        assert!(retry(&outcomes[0]).0.contains("look at "), "{outcomes:?}");
+        assert_eq!(times(&server, 4), [1, 4, 1, 4], "what was taken is not sent again");
+    }
+}
+
+#[test]
+fn answer_without_items_is_the_word_of_the_server() {
+    for text in [r#"{"took":0,"errors":false}"#, r#"{"took":1,"errors":false,"items":[]}"#] {
+        let server = Server::start(move |_, _| body(text));
+        let outcomes = send(&server, json!({}), 500, 3);
+        assert!(matches!(outcomes[..], [Outcome::Delivered]), "{outcomes:?}");
+        assert!(times(&server, 500).iter().all(|times| *times == 1));
+    }
+}
+
+#[test]
+fn events_at_fault_are_found_where_only_failures_have_items() {
+    let at_fault = |number: &u64| [3, 77, 78, 300].contains(number);
+    let server = Server::start(move |_, seen| {
+        let item = r#"{"index":{"status":422,"error":{"type":"timestamp_parsing_failed","reason":"too old"}}}"#;
+        let items = vec![item; numbers(seen).iter().filter(|number| at_fault(number)).count()];
+        body(&format!(r#"{{"took":1,"errors":{},"items":[{}]}}"#, !items.is_empty(), items.join(",")))
+    });
+    let outcomes = send(&server, json!({}), 512, 1);
+    let [Outcome::Rejected(rejected)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3, 77, 78, 300]);
+    assert!(times(&server, 512).iter().all(|times| *times <= 10), "halves, not the whole again");
+}
+
+#[test]
+fn event_that_undoes_a_transaction_is_found() {
+    let taken = Arc::new(Mutex::new(Vec::<u64>::new()));
+    let store = taken.clone();
+    let server = Server::start(move |_, seen| {
+        let events = numbers(seen);
+        let item = |status: u16| match status {
+            201 => json!({ "index": { "_type": "doc", "status": 201 } }),
+            _ => {
+                json!({ "index": { "_type": "doc", "status": status, "error": { "type": "mapper_parsing_exception", "reason": "x" } } })
+            }
+        };
+        let is_good = !events.contains(&41);
+        if is_good {
+            store.lock().expect("no panic").extend(&events);
+        }
+        let items = vec![item(if is_good { 201 } else { 400 }); events.len()];
+        body(&json!({ "items": items, "errors": !is_good }).to_string())
+    });
+    let outcomes = send(&server, json!({}), 100, 1);
+    let [Outcome::Rejected(rejected)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [41]);
+    let mut taken = taken.lock().expect("no panic").clone();
+    taken.sort_unstable();
+    assert_eq!(taken, (0..100).filter(|number| *number != 41).collect::<Vec<_>>());
+}
+
+#[test]
+fn request_that_was_cut_on_its_way_is_completed() {
+    let server = Server::start(|_, seen| items(&vec![201; numbers(seen).len().min(30)]));
+    let outcomes = send(&server, json!({}), 100, 1);
+    assert!(matches!(outcomes[..], [Outcome::Delivered]), "{outcomes:?}");
+    assert!(times(&server, 100).iter().all(|times| (1..=8).contains(times)), "{:?}", times(&server, 100));
+}
+
+/// Whatever a 2xx holds: events that it may have taken are not sent for ever, and none is lost.
+#[test]
+fn no_answer_has_what_was_taken_sent_for_ever() {
+    let cut = format!(r#"{{"errors":true,"items":[{}"#, r#"{"index":{"status":201}},"#.repeat(9));
+    for text in [
+        "",
+        "{}",
+        r#"{"status":"ok"}"#,
+        r#"{"errors":true,"items":[]}"#,
+        r#"{"errors":false,"error":"disk","items":[]}"#,
+        &cut,
+    ] {
+        let text = text.to_owned();
+        let shown = text.clone();
+        let server = Server::start(move |_, _| body(&text));
+        let outcomes = send(&server, json!({}), 64, 2000);
+        let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{shown}: {:?}", outcomes.last()) };
+        assert_eq!(
+            rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+            (0..64).collect::<Vec<_>>(),
+            "{shown}"
+        );
+        assert!(outcomes.len() > 5, "{shown}: it is tried again first");
+        let times = times(&server, 64);
+        assert!(times.iter().all(|times| *times <= 20), "{shown}: {times:?}");
+    }
+}
+
+#[test]
+fn mistake_of_a_server_about_one_event_holds_up_no_other() {
+    let server = Server::start(|_, seen| {
+        let item = |number: &u64| match number {
+            5 => json!({ "index": { "status": 500, "error": { "type": "null_pointer_exception", "reason": "x" } } }),
+            _ => json!({ "index": { "status": 201 } }),
+        };
+        let items: Vec<_> = numbers(seen).iter().map(item).collect();
+        body(&json!({ "errors": true, "items": items }).to_string())
+    });
+    let outcomes = send(&server, json!({}), 9, 50);
+    let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{outcomes:?}") };
+    assert!(rejected.len() == 1 && rejected[0].0 == 5, "{rejected:?}");
+    assert_eq!(times(&server, 9), [1, 1, 1, 1, 1, 6, 1, 1, 1]);
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let url = ["http://x".to_owned()];

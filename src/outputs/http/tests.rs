@@ -1,5 +1,7 @@
 //! The output against a server that answers as each test wants.
 
+mod proxies;
+
 use super::*;
 use crate::outputs::encoding::testing::delivery;
 use crate::outputs::requests::tests::{Act, Seen, Server, answer, closed_port, deliver, on_shard, open, retry, status};

@@ -2,7 +2,9 @@
 //!
 //! Guarantees: between one and the configured bound. It grows by one a round trip while answers to full requests take no longer than
 //! about twice the best time known, shrinks by a tenth when they do, and halves when the server says that it is too much; once a
-//! round trip at most. Small requests say nothing about time. Does not wait or send.
+//! round trip at most. A request that was under way alone shows what the server takes without any crowd, so that its time is the
+//! best known from then on: a server that is slow for another reason than the number of requests (a longer way, delayed
+//! acknowledgements) keeps nobody at one request. Small requests say nothing about time. Does not wait or send.
 
 use std::time::Duration;
 use tailwater_shards::env::Monotonic;
@@ -40,7 +42,11 @@ impl Limit {
     /// A full request was answered well, `took` after it began.
     pub fn answered(&mut self, at: Monotonic, took: Duration) {
         let seconds = took.as_secs_f64();
-        let best = self.best_seconds.map_or(seconds, |best| (best * FORGET).min(seconds));
+        let is_alone = self.requests() == 1 && at.since(self.cut) >= took;
+        let best = match self.best_seconds {
+            Some(best) if !is_alone => (best * FORGET).min(seconds),
+            _ => seconds,
+        };
         self.best_seconds = Some(best);
         if seconds > best * SLOW + GRACE_SECONDS {
             self.shrink(at, took, 0.9);
@@ -123,7 +129,18 @@ mod tests {
     fn server_that_is_slower_for_good_is_learnt() {
         let mut run = Run::new(8);
         run.rounds(20);
-        assert_eq!((0..400).map(|_| run.round(200, false)).last(), Some(8));
+        let rounds: Vec<usize> = (0..60).map(|_| run.round(200, false)).collect();
+        assert_eq!(rounds.last(), Some(&8));
+    }
+
+    #[test]
+    fn way_that_becomes_longer_leaves_nobody_at_one_request() {
+        let mut run = Run::new(4);
+        // The first answers of a connection are acknowledged at once, later ones after 40 ms.
+        assert_eq!((0..6).map(|_| run.round(1, false)).last(), Some(4));
+        let rounds: Vec<usize> = (0..40).map(|_| run.round(42, false)).collect();
+        let at_one = rounds.iter().filter(|requests| **requests == 1).count();
+        assert!(at_one <= 1 && rounds.last() == Some(&4), "{rounds:?}");
     }
 
     #[test]

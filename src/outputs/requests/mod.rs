@@ -14,6 +14,7 @@
 
 mod flights;
 mod limit;
+pub mod meaning;
 pub mod part;
 mod plan;
 mod suspects;
@@ -30,7 +31,7 @@ use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use limit::Limit;
-use memchr::memmem::find;
+use meaning::{Meaning, Row, explained};
 use part::{Part, split};
 use std::collections::VecDeque;
 use std::io;
@@ -63,6 +64,9 @@ const SETBACKS_MAX: u32 = 2;
 /// How long smaller requests are made because of what size may have explained: it may have been a server that was not well.
 const GUESS_LIFE: Duration = Duration::from_secs(600);
 
+/// So often a request, or an event, is sent again of which nobody can tell whether it was taken or is at fault.
+const DOUBTS_MAX: u32 = 5;
+
 /// What became of a request that was answered.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -70,6 +74,10 @@ pub enum Verdict {
     Delivered,
     /// None counts; they may be taken later. Says why.
     Retry(String),
+    /// They may have been taken, or be at fault: a few further attempts decide. Says why.
+    Doubtful(String),
+    /// Some may have been taken, and halves tell which. Only of several events. Says why.
+    Unclear(String),
     /// It has to be smaller. Says why.
     TooLarge(String),
     /// It will never be taken: at least one of its events is at fault, or what all requests have in common. Says why.
@@ -83,8 +91,12 @@ pub enum Verdict {
 pub struct Items {
     /// Places in the request of events to send again, ascending.
     pub retry: Vec<usize>,
+    /// Places of events that may be at fault, or may have been taken, ascending, and why.
+    pub doubtful: Vec<(usize, String)>,
     /// Places of events that are refused for good, and why.
     pub rejected: Vec<(usize, String)>,
+    /// The place from which on nothing is said of the events.
+    pub unsaid_from: Option<usize>,
     /// Why the first of those is to be sent again.
     pub error: String,
 }
@@ -105,32 +117,18 @@ pub trait Protocol: 'static {
 
 /// What a status means, where the body of the answer does not matter.
 pub fn verdict_of_status(reply: &Reply) -> Verdict {
-    match reply.status.as_u16() {
-        200..=299 => Verdict::Delivered,
-        408 | 425 | 429 | 500..=599 => Verdict::Retry(reply.shown()),
-        // The events are not at fault, and whoever is can mend it.
-        401 | 403 | 407 => Verdict::Retry(format!("{}; look at `auth` and `tls`", reply.shown())),
-        400 if is_about_tls(&reply.body) => Verdict::Retry(format!("{}; look at `tls` and the URL", reply.shown())),
-        404 | 405 | 410 | 414 | 421 => Verdict::Retry(format!("{}; look at the URL and the method", reply.shown())),
-        406 | 411 | 415 | 417 | 426 | 428 | 431 => Verdict::Retry(format!("{}; look at `headers`", reply.shown())),
-        300..=399 => Verdict::Retry(format!("{}; redirects are not followed, correct the URL", reply.shown())),
-        413 => Verdict::TooLarge(reply.shown()),
-        _ => Verdict::Refused(reply.shown()),
-    }
+    verdict_of(meaning::of_reply(reply), reply.shown())
 }
 
-/// Whether a proxy says, with the status of a request that makes no sense, that a certificate is missing or not good, or that the URL
-/// should begin with https://. These are the words of nginx, and the last those of Apache httpd.
-fn is_about_tls(body: &[u8]) -> bool {
-    const WORDS: [&[u8]; 4] = [
-        b"<title>400 No required SSL certificate was sent</title>",
-        b"<title>400 The SSL certificate error</title>",
-        b"<title>400 The plain HTTP request was sent to HTTPS port</title>",
-        b"You're speaking plain HTTP to an SSL-enabled server port",
-    ];
-    // What an event says is never a page of its own.
-    let is_page = body.starts_with(b"<html>") || body.starts_with(b"<!DOCTYPE HTML");
-    is_page && WORDS.iter().any(|words| find(body, words).is_some())
+/// What a row of the table means for a whole request that was answered as shown.
+pub fn verdict_of(row: &Row, shown: String) -> Verdict {
+    match row.meaning {
+        Meaning::Taken => Verdict::Delivered,
+        Meaning::Wait => Verdict::Retry(explained(row, shown)),
+        Meaning::Doubtful => Verdict::Doubtful(explained(row, shown)),
+        Meaning::TooLarge => Verdict::TooLarge(shown),
+        Meaning::Exists | Meaning::Refused => Verdict::Refused(shown),
+    }
 }
 
 /// One open output.
@@ -167,6 +165,19 @@ struct Landed {
     result: Result<Reply, SendError>,
 }
 
+/// A request that has ended, and what counts of its answer besides the verdict.
+#[derive(Default)]
+struct Answered {
+    part: Part,
+    /// Length of the body as it was sent, and before it was compressed.
+    length: u64,
+    raw_bytes: u64,
+    target: usize,
+    /// The server says that there are too many requests, and there is only this one.
+    is_crowded: bool,
+    after: Option<Duration>,
+}
+
 /// Why a delivery is to be tried again.
 #[derive(Default)]
 struct Failure {
@@ -185,8 +196,8 @@ impl<E: Env, P: Protocol> Requester<E, P> {
     /// An output that connects with its first request. `heads` has one for each endpoint of the plan.
     pub async fn open(env: E, plan: &Plan, heads: Vec<Head>, protocol: P) -> Result<Requester<E, P>, String> {
         let tls = plan.secured(&env).await?;
-        let targets = plan.endpoints.iter().cloned().zip(heads);
-        let client = |(endpoint, head)| Rc::new(Client::new(env.clone(), endpoint, head, tls.clone(), plan.timeout));
+        let targets = plan.ways.iter().cloned().zip(heads);
+        let client = |(way, head)| Rc::new(Client::new(env.clone(), way, head, tls.clone(), plan.timeout));
         let clients: Vec<_> = targets.map(client).collect();
         Ok(Requester {
             targets: Targets::new(clients.len()),
@@ -324,14 +335,11 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             Err(error) => {
                 self.targets.failed(target, now);
                 self.limit.refused(now, took);
-                match error {
-                    // Few events have short answers.
-                    SendError::Broken { .. } | SendError::Body { source: BodyError::TooLarge(_), .. } => {
-                        self.set_back(part, raw_bytes, &error.to_string());
-                    }
-                    _ => self.left.push_front(part),
-                }
-                return failure.add(error.to_string(), None);
+                return self.unanswered(
+                    error,
+                    Answered { part, length, raw_bytes, target, ..Answered::default() },
+                    failure,
+                );
             }
         };
         match reply.status {
@@ -342,30 +350,77 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
         let verdict = self.protocol.verdict(&reply, part.events());
         let is_full = raw_bytes * 2 >= self.request_bytes;
-        let is_alone = self.limit.requests() == 1;
+        let is_crowded = reply.status == StatusCode::TOO_MANY_REQUESTS && self.limit.requests() == 1;
         match &verdict {
             Verdict::Retry(_) => self.limit.refused(now, took),
             Verdict::Items(items) if !items.retry.is_empty() => self.limit.refused(now, took),
             Verdict::Delivered | Verdict::Items(_) if is_full => self.limit.answered(now, took),
             _ => {}
         }
+        let after = reply.retry_after;
+        self.settle(verdict, Answered { part, length, raw_bytes, target, is_crowded, after }, failure);
+    }
+
+    /// Keeps a request without an answer that can be read.
+    fn unanswered(&mut self, error: SendError, answered: Answered, failure: &mut Failure) {
+        let text = error.to_string();
+        let request = self.described(&answered.part, answered.raw_bytes, answered.target);
+        match error {
+            // Few events have short answers.
+            SendError::Broken { .. } => self.set_back(answered.part, answered.raw_bytes, &text),
+            SendError::Body { source: BodyError::TooLarge(_), .. } if answered.raw_bytes > LEARNT_BYTES_MIN => {
+                self.set_back(answered.part, answered.raw_bytes, &text);
+            }
+            SendError::Body { source, .. } if source.status().is_some_and(|status| status.is_success()) => {
+                return self.settle(Verdict::Doubtful(source.to_string()), answered, failure);
+            }
+            _ => self.left.push_front(answered.part),
+        }
+        failure.add(text + &request, None);
+    }
+
+    /// What the operator is told of a request that failed, behind the error.
+    fn described(&self, part: &Part, raw_bytes: u64, target: usize) -> String {
+        let (method, events) = (self.clients[target].method(), part.events());
+        format!(" ({method} with {events} {}, {raw_bytes} bytes)", if events == 1 { "event" } else { "events" })
+    }
+
+    /// Does with a request what the verdict on it says.
+    fn settle(&mut self, verdict: Verdict, answered: Answered, failure: &mut Failure) {
+        let Answered { mut part, length, raw_bytes, target, is_crowded, after } = answered;
         let named = |error: String| format!("{}: {error}", self.clients[target].name());
+        let request = self.described(&part, raw_bytes, target);
         match verdict {
             Verdict::Delivered => self.suspects.taken(&part),
             Verdict::Retry(error) => {
                 let error = named(error);
-                match reply.status {
-                    StatusCode::TOO_MANY_REQUESTS if is_alone => self.set_back(part, raw_bytes, &error),
-                    _ => self.left.push_front(part),
+                match is_crowded {
+                    true => self.set_back(part, raw_bytes, &error),
+                    false => self.left.push_front(part),
                 }
-                failure.add(error, reply.retry_after);
+                failure.add(error + &request, after);
+            }
+            Verdict::Unclear(error) if part.events() > 1 => {
+                tracing::info!("halves of a request are sent, to see which of its events were taken: {}", named(error));
+                part.halves().into_iter().flatten().rev().for_each(|half| self.left.push_front(half));
+            }
+            Verdict::Unclear(error) | Verdict::Doubtful(error) => {
+                let error = named(error);
+                if part.doubt() > DOUBTS_MAX {
+                    return self.suspects.refused(part, &error, &mut self.rejected);
+                }
+                self.left.push_back(part);
+                failure.add(error + &request, after);
             }
             Verdict::TooLarge(error) => self.halve(part, length, raw_bytes, named(error)),
             Verdict::Refused(error) => self.suspects.refused(part, &named(error), &mut self.rejected),
             Verdict::Items(items) => {
                 self.suspects.taken(&part);
                 if !items.retry.is_empty() {
-                    failure.add(named(items.error.clone()), reply.retry_after);
+                    failure.add(named(items.error.clone()) + &request, after);
+                }
+                if let Some((_, error)) = items.doubtful.first() {
+                    failure.add(named(error.clone()) + &request, after);
                 }
                 self.sort_items(&part, items);
             }
@@ -381,6 +436,23 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         let again = Part::at(items.retry.into_iter().filter_map(&mut index_of));
         if again.events() > 0 {
             self.left.push_front(again);
+        }
+        let mut doubtful = part.only(items.doubtful.iter().filter_map(|(place, _)| index_of(*place)));
+        if doubtful.events() > 0 {
+            if doubtful.doubt() > DOUBTS_MAX {
+                let all = items.doubtful.into_iter().filter_map(|(place, why)| Some((index_of(place)?, why)));
+                self.rejected.extend(all);
+            } else {
+                self.left.push_back(doubtful);
+            }
+        }
+        let unsaid = items.unsaid_from.unwrap_or(indexes.len()).min(indexes.len());
+        let unsaid = Part::at(indexes[unsaid..].iter().copied());
+        // A server that speaks of a few events at a time is soon asked about a few.
+        match unsaid.halves().filter(|_| unsaid.events() > indexes.len() as u64 / 2) {
+            Some(halves) => halves.into_iter().rev().for_each(|half| self.left.push_front(half)),
+            None if unsaid.events() > 0 => self.left.push_front(unsaid),
+            None => {}
         }
     }
 

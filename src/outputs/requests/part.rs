@@ -8,12 +8,14 @@ use std::ops::Range;
 use tailwater_shards::plugin::{Delivery, Event, Piece};
 
 /// Some events of a delivery, by their index there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
     /// Ascending, apart from each other, none empty.
     ranges: Vec<Range<u64>>,
     /// How often it failed as a whole in a way that its size may explain.
     setbacks: u32,
+    /// How often nobody could tell what became of it.
+    doubts: u32,
 }
 
 /// What a part is made of.
@@ -27,7 +29,7 @@ pub enum Slice<'a> {
 impl Part {
     /// The events of a range.
     pub fn of(range: Range<u64>) -> Part {
-        Part { ranges: vec![range], setbacks: 0 }
+        Part { ranges: vec![range], setbacks: 0, doubts: 0 }
     }
 
     /// The events at these indexes, which ascend.
@@ -39,13 +41,24 @@ impl Part {
                 _ => ranges.push(index..index + 1),
             }
         }
-        Part { ranges, setbacks: 0 }
+        Part { ranges, setbacks: 0, doubts: 0 }
     }
 
     /// It failed as a whole in a way that its size may explain; how often by now.
     pub fn set_back(&mut self) -> u32 {
         self.setbacks += 1;
         self.setbacks
+    }
+
+    /// Nobody can tell what became of it; how often by now.
+    pub fn doubt(&mut self) -> u32 {
+        self.doubts += 1;
+        self.doubts
+    }
+
+    /// Some events of this part, which ascend; they are as suspect as the whole.
+    pub fn only(&self, indexes: impl Iterator<Item = u64>) -> Part {
+        Part { setbacks: self.setbacks, doubts: self.doubts, ..Part::at(indexes) }
     }
 
     /// How many events.
@@ -63,15 +76,14 @@ impl Part {
         if events.is_empty() {
             return self;
         }
-        let left = Part::at(self.indexes().filter(|index| events.binary_search(index).is_err()));
-        Part { setbacks: self.setbacks, ..left }
+        self.only(self.indexes().filter(|index| events.binary_search(index).is_err()))
     }
 
     /// Two parts with half of the events each; none if there is only one event. They are as suspect as the whole.
     pub fn halves(&self) -> Option<[Part; 2]> {
         let half = self.events() / 2;
-        let halves = [Part::at(self.indexes().take(half as usize)), Part::at(self.indexes().skip(half as usize))];
-        (half > 0).then_some(halves.map(|half| Part { setbacks: self.setbacks, ..half }))
+        let halves = [self.only(self.indexes().take(half as usize)), self.only(self.indexes().skip(half as usize))];
+        (half > 0).then_some(halves)
     }
 
     /// How far its events are from one; none if it is between them.
@@ -82,10 +94,10 @@ impl Part {
 
     /// The events before the one in this place, that one, and those behind it. Parts without events are among them.
     pub fn around(&self, place: u64) -> [Part; 3] {
-        let before = Part::at(self.indexes().take(place as usize));
-        let one = Part::at(self.indexes().skip(place as usize).take(1));
-        let behind = Part::at(self.indexes().skip(place as usize + 1));
-        [before, one, behind].map(|part| Part { setbacks: self.setbacks, ..part })
+        let before = self.only(self.indexes().take(place as usize));
+        let one = self.only(self.indexes().skip(place as usize).take(1));
+        let behind = self.only(self.indexes().skip(place as usize + 1));
+        [before, one, behind]
     }
 
     /// Visits the events in order, whole pieces as such.

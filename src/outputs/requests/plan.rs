@@ -5,9 +5,10 @@
 
 use super::super::file::compress::Compression;
 use crate::config::component::{Mistake, UNREAD_HELP};
-use crate::net::auth::Auth;
-use crate::net::client::Secured;
+use crate::net::auth::{Auth, Secret};
+use crate::net::client::{Secured, Way};
 use crate::net::endpoint::Endpoint;
+use crate::net::proxy::{Proxy, of_environment};
 use crate::net::tls::Tls;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
@@ -31,6 +32,8 @@ pub struct RequestSettings<'a> {
     pub auth: &'a Option<Auth>,
     /// TLS.
     pub tls: &'a Option<Tls>,
+    /// The URL of a proxy, or `none`; without it the environment says.
+    pub proxy: &'a Option<Secret>,
     /// What bodies are.
     pub content_type: &'static str,
     /// How bodies are compressed.
@@ -46,8 +49,8 @@ pub struct RequestSettings<'a> {
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where requests go.
-    pub endpoints: Vec<Endpoint>,
+    /// Where requests go, and how.
+    pub ways: Vec<Way>,
     /// The headers of all requests.
     pub headers: HeaderMap,
     /// How bodies are compressed.
@@ -113,13 +116,26 @@ impl RequestSettings<'_> {
         }
         Ok(Plan {
             headers: self.headers()?,
-            endpoints,
+            ways: self.ways(endpoints)?,
             compression: self.compression,
             request_bytes: self.request_bytes,
             concurrency: self.concurrency,
             timeout: self.timeout,
             tls: self.tls.clone(),
         })
+    }
+
+    fn ways(&self, endpoints: Vec<Endpoint>) -> Mistaken<Vec<Way>> {
+        let help = "write it like http://user:password@proxy.example.com:3128, or `none` to go without one";
+        let all = endpoints.into_iter().map(|endpoint| {
+            let proxy = match self.proxy.as_ref().map(|proxy| proxy.expose().trim()) {
+                Some("none") => Ok(None),
+                Some(url) => Proxy::parse(url).map(Some),
+                None => of_environment(&endpoint, &|name| std::env::var(name).ok()),
+            };
+            Ok(Way { endpoint, proxy: proxy.or_else(|what| mistake("proxy", what, help))? })
+        });
+        all.collect()
     }
 
     fn headers(&self) -> Mistaken<HeaderMap> {
@@ -148,7 +164,7 @@ impl RequestSettings<'_> {
 impl Plan {
     /// Reads what TLS needs; none if no endpoint speaks it.
     pub async fn secured<E: Env>(&self, env: &E) -> Result<Option<Secured>, String> {
-        if !self.endpoints.iter().any(|endpoint| endpoint.secure) {
+        if !self.ways.iter().any(|way| way.endpoint.secure) {
             return Ok(None);
         }
         let (tls, disk) = (self.tls.clone().unwrap_or_default(), env.disk().clone());

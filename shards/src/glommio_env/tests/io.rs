@@ -265,6 +265,28 @@ fn closer_ends_a_pending_read() {
     });
 }
 
+/// A connection that takes turns with its peer acknowledges late by itself, for its next message may carry the acknowledgement.
+#[test]
+fn what_answers_a_message_is_acknowledged_at_once() {
+    run_one(|env| async move {
+        let listener = Listener::bind(&env, LOCAL.into()).expect("a free port");
+        let mut client = env.connect(listener.local_address(), super::DEADLINE).await.expect("listening");
+        let mut server: Connection = listener.accept().await.expect("connected");
+        let mut buffer = [0u8; 4];
+        let mut late = 0;
+        for _ in 0..20 {
+            client.write_all(b"ping").await.expect("connected");
+            late += u32::from(!client.acknowledges_at_once());
+            client.flush().await.expect("connected");
+            assert!(client.acknowledges_at_once());
+            server.read_exact(&mut buffer).await.expect("sent");
+            server.write_all(b"pong").await.expect("connected");
+            client.read_exact(&mut buffer).await.expect("sent");
+        }
+        assert!(late > 0, "the kernel would be late by itself");
+    });
+}
+
 #[test]
 fn descriptors_do_not_pass_to_programs_that_are_started() {
     const NAME: &str = "descriptors_do_not_pass_to_programs_that_are_started";

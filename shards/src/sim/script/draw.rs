@@ -31,6 +31,7 @@ fn delivery(chance: &mut Prng, kind: OutputKind) -> DeliveryOptions {
         retry: RetryOptions {
             initial: Duration::from_millis(chance.between(1, 200)),
             max: Duration::from_millis(chance.between(200, 2000)),
+            after_max: Duration::ZERO,
             age_max: chance.one_in(8).then(|| Duration::from_millis(chance.between(500, 5000))),
         },
         when_full,
@@ -225,6 +226,7 @@ pub fn moods(chance: &mut Prng, state: &mut State) {
             wild: some(chance, 10, 100),
             large: some(chance, 12, 300),
             slow_source: chance.one_in(6).then(|| chance.below(sources)),
+            after: None,
         };
     }
 }

@@ -38,6 +38,8 @@ pub struct Mood {
     pub large: u64,
     /// Deliveries with events of this source are slow.
     pub slow_source: Option<u64>,
+    /// How long a delivery that asks to be tried again wants to be left alone.
+    pub after: Option<Duration>,
 }
 
 impl Mood {

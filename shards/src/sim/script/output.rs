@@ -73,7 +73,7 @@ async fn misbehave<E: Env>(env: &E, ledger: &Ledger, output: usize) -> Option<Ou
     }
     let retry = Mood::strikes(mood.retry, env.random());
     ledger.state().told.retries += u64::from(retry);
-    retry.then(|| Outcome::Retry { after: None, error: "a scripted failure of an output".to_owned() })
+    retry.then(|| Outcome::Retry { after: mood.after, error: "a scripted failure of an output".to_owned() })
 }
 
 impl<E: Env> OutputSpec<E> for ScriptOutput {

@@ -12,6 +12,7 @@ mod lanes;
 mod letters;
 mod losses;
 mod registry;
+mod retries;
 mod spread;
 mod starts;
 

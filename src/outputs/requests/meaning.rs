@@ -1,0 +1,396 @@
+//! What an answer means for events: one table for whole requests and for single events, read from the top.
+//!
+//! Guarantees: the same status with the same error type means the same, whether a whole request or one event has it; every status
+//! from 0 to 999 has a row, the first that matches, and each row says where the decision comes from. Words of a reason count only
+//! where they begin it and the server wrote them, for the rest of a reason may quote events. `docs/answers.md` is made of this table.
+//!
+//! Does not know how a server says which event it means: the outputs do.
+
+use super::Reply;
+use memchr::memmem::find;
+use std::ops::RangeInclusive;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Meaning {
+    /// Nothing: the server has the events.
+    Taken,
+    /// The server has an event with this identity already.
+    Exists,
+    /// The events are not at fault: they are sent again after the backoff.
+    Wait,
+    /// Nobody can tell whether events are at fault, or whether they were taken: they are sent again a few times.
+    Doubtful,
+    /// The request is too large; a single event that is so is at fault.
+    TooLarge,
+    /// At least one event is at fault.
+    Refused,
+}
+
+impl Meaning {
+    /// As the documentation says it.
+    pub fn described(self) -> &'static str {
+        match self {
+            Meaning::Taken => "delivered",
+            Meaning::Exists => "delivered if `op: create` and `id` are set, else refused",
+            Meaning::Wait => "sent again until it is taken, or until `retry.max_age`",
+            Meaning::Doubtful => "sent again up to five times, then a dead letter",
+            Meaning::TooLarge => "halved; a single event becomes a dead letter",
+            Meaning::Refused => "halved until the events at fault are alone; these become dead letters",
+        }
+    }
+}
+
+/// What a server said of a failure.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said<'a> {
+    /// The status.
+    pub status: u16,
+    /// The type of the error, such as `cluster_block_exception`; empty where the server has none.
+    pub kind: &'a str,
+    /// The reason, or the whole body.
+    pub reason: &'a str,
+}
+
+/// What a row asks for besides the status.
+#[derive(Debug)]
+enum Says {
+    /// Nothing.
+    Anything,
+    /// One of these types.
+    Kind(&'static [&'static str]),
+    /// A reason that begins like this, with one of these types.
+    Begins(&'static [&'static str], &'static [&'static str]),
+    /// A page of HTML that holds one of these.
+    Page(&'static [&'static str]),
+}
+
+impl Says {
+    fn matches(&self, said: &Said<'_>) -> bool {
+        match self {
+            Says::Anything => true,
+            Says::Kind(kinds) => kinds.contains(&said.kind),
+            Says::Begins(kinds, beginnings) => {
+                kinds.contains(&said.kind) && beginnings.iter().any(|beginning| said.reason.starts_with(beginning))
+            }
+            // What an event says is never a page of its own.
+            Says::Page(words) => {
+                let is_page = said.reason.starts_with("<html>") || said.reason.starts_with("<!DOCTYPE HTML");
+                is_page && words.iter().any(|words| find(said.reason.as_bytes(), words.as_bytes()).is_some())
+            }
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Row {
+    statuses: &'static [RangeInclusive<u16>],
+    says: Says,
+    /// What is to be done.
+    pub meaning: Meaning,
+    /// What the operator should look at; empty where there is nothing to be mended.
+    pub look_at: &'static str,
+    /// Where the decision comes from.
+    pub source: &'static str,
+}
+
+impl Row {
+    /// The statuses, and what else is asked for, as the documentation says it.
+    pub fn condition(&self) -> String {
+        let statuses: Vec<String> = self.statuses.iter().map(shown).collect();
+        let quoted = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        let more = match &self.says {
+            Says::Anything => String::new(),
+            Says::Kind(kinds) => format!(" with the type {}", quoted(kinds)),
+            Says::Begins(_, beginnings) => format!(" with a reason that begins with {}", quoted(beginnings)),
+            Says::Page(words) => format!(" with a page that says {}", quoted(words)),
+        };
+        format!("{}{more}", statuses.join(", "))
+    }
+
+    fn matches(&self, said: &Said<'_>) -> bool {
+        self.statuses.iter().any(|statuses| statuses.contains(&said.status)) && self.says.matches(said)
+    }
+}
+
+fn shown(statuses: &RangeInclusive<u16>) -> String {
+    match (*statuses.start(), *statuses.end()) {
+        (0, 999) => "any other".to_owned(),
+        (start, end) if start == end => start.to_string(),
+        (start, end) => format!("{start} to {end}"),
+    }
+}
+
+const ANY_ERROR: RangeInclusive<u16> = 400..=599;
+
+/// The table. A row stands above those that are less specific.
+pub static TABLE: [Row; 24] = [
+    Row {
+        statuses: &[400..=400],
+        says: Says::Page(&[
+            "<title>400 No required SSL certificate was sent</title>",
+            "<title>400 The SSL certificate error</title>",
+            "<title>400 The plain HTTP request was sent to HTTPS port</title>",
+            "You're speaking plain HTTP to an SSL-enabled server port",
+        ]),
+        meaning: Meaning::Wait,
+        look_at: "`tls` and the URL",
+        source: "error pages of nginx and Apache httpd",
+    },
+    Row {
+        statuses: &[ANY_ERROR],
+        says: Says::Kind(&["cluster_block_exception", "index_closed_exception"]),
+        meaning: Meaning::Wait,
+        look_at: "the blocks of the index and the cluster, and the disk of the server",
+        source: "Elasticsearch and OpenSearch: index blocks (403; 429 when a disk is full), closed indexes (400)",
+    },
+    Row {
+        statuses: &[ANY_ERROR],
+        says: Says::Kind(&["security_exception"]),
+        meaning: Meaning::Wait,
+        look_at: "`auth`, and the roles of its user",
+        source: "Elasticsearch and OpenSearch: security plugins, for a request and for single items",
+    },
+    Row {
+        statuses: &[ANY_ERROR],
+        says: Says::Kind(&["index_not_found_exception", "source_not_found_exception"]),
+        meaning: Meaning::Wait,
+        look_at: "whether the index exists, or the server may make it",
+        source: "Elasticsearch and OpenSearch: `action.auto_create_index` (item 404); Quickwit: request or item 404",
+    },
+    Row {
+        statuses: &[400..=400],
+        says: Says::Begins(&["illegal_argument_exception"], &["pipeline with id ["]),
+        meaning: Meaning::Wait,
+        look_at: "`pipeline`: the server has none of this name",
+        source: "Elasticsearch and OpenSearch: ingest service, for each item",
+    },
+    Row {
+        statuses: &[400..=400],
+        says: Says::Begins(
+            &["illegal_argument_exception", "validation_exception"],
+            &["Validation Failed: 1: this action would add ["],
+        ),
+        meaning: Meaning::Wait,
+        look_at: "`cluster.max_shards_per_node` of the server, and old indexes",
+        source: "Elasticsearch and OpenSearch: limit of shards when an index is made",
+    },
+    Row {
+        statuses: &[400..=400],
+        says: Says::Begins(
+            &[""],
+            &["MemoryTableOverflowError", "Error# MemoryTableOverflowError", "Quota exceeded for this organization"],
+        ),
+        meaning: Meaning::Wait,
+        look_at: "",
+        source: "OpenObserve: a server that is too busy answers 400 in some versions, 503 in others",
+    },
+    Row {
+        statuses: &[500..=500],
+        says: Says::Kind(&[
+            "null_pointer_exception",
+            "class_cast_exception",
+            "index_out_of_bounds_exception",
+            "array_index_out_of_bounds_exception",
+            "string_index_out_of_bounds_exception",
+            "arithmetic_exception",
+        ]),
+        meaning: Meaning::Doubtful,
+        look_at: "the ingest pipeline of the server, and its log",
+        source: "Elasticsearch and OpenSearch: mistakes of the server, some about one event (opensearch-project/OpenSearch 15032)",
+    },
+    Row {
+        statuses: &[500..=500],
+        says: Says::Begins(&["exception"], &["java.lang."]),
+        meaning: Meaning::Doubtful,
+        look_at: "the ingest pipeline of the server",
+        source: "Elasticsearch before 7.5, where a processor fails on an event (elastic/elasticsearch 48803)",
+    },
+    Row {
+        statuses: &[200..=299],
+        says: Says::Begins(&[""], &["bufio.Scanner: token too long"]),
+        meaning: Meaning::TooLarge,
+        look_at: "",
+        source: "ZincSearch: `error` in a 200, for a line of more than 1 MiB",
+    },
+    Row {
+        statuses: &[200..=299],
+        says: Says::Anything,
+        meaning: Meaning::Taken,
+        look_at: "",
+        source: "RFC 9110, 15.3",
+    },
+    Row {
+        statuses: &[300..=399],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "the URL: redirects are not followed",
+        source: "RFC 9110, 15.4",
+    },
+    Row {
+        statuses: &[401..=401],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "`auth` and `tls`",
+        source: "RFC 9110, 15.5.2",
+    },
+    Row {
+        statuses: &[403..=403],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "`auth` and `tls`, and what its user may do",
+        source: "RFC 9110, 15.5.4",
+    },
+    Row {
+        statuses: &[407..=407],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "`proxy` and its user, `auth` and `tls`",
+        source: "RFC 9110, 15.5.8",
+    },
+    Row {
+        statuses: &[404..=405, 410..=410, 414..=414, 421..=421],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "the URL and the method",
+        source: "RFC 9110, 15.5; also what a proxy without a route says",
+    },
+    Row {
+        statuses: &[406..=406, 411..=411, 415..=415, 417..=417, 426..=426, 428..=428, 431..=431],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "`headers`",
+        source: "RFC 9110, 15.5; RFC 6585",
+    },
+    Row {
+        statuses: &[402..=402, 423..=423, 451..=451],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "what the server says: an account, a lock or a rule",
+        source: "RFC 9110, 15.5.3; RFC 4918, 11.3; RFC 7725",
+    },
+    Row {
+        statuses: &[408..=408, 425..=425, 429..=429],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "",
+        source: "RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4; Quickwit says 408 and 429 for items",
+    },
+    Row {
+        statuses: &[413..=413],
+        says: Says::Anything,
+        meaning: Meaning::TooLarge,
+        look_at: "",
+        source: "RFC 9110, 15.5.14",
+    },
+    Row {
+        statuses: &[409..=409],
+        says: Says::Anything,
+        meaning: Meaning::Exists,
+        look_at: "",
+        source: "Elasticsearch and OpenSearch: `version_conflict_engine_exception`",
+    },
+    Row {
+        statuses: &[400..=499],
+        says: Says::Anything,
+        meaning: Meaning::Refused,
+        look_at: "",
+        source: "RFC 9110, 15.5; `mapper_parsing_exception` and the like (400), OpenObserve (item 422)",
+    },
+    Row { statuses: &[500..=599], says: Says::Anything, meaning: Meaning::Wait, look_at: "", source: "RFC 9110, 15.6" },
+    Row {
+        statuses: &[0..=999],
+        says: Says::Anything,
+        meaning: Meaning::Wait,
+        look_at: "the URL: this is no status of an answer",
+        source: "RFC 9110, 15",
+    },
+];
+
+/// What it means.
+pub fn decide(said: &Said<'_>) -> &'static Row {
+    TABLE.iter().find(|row| row.matches(said)).unwrap_or(&TABLE[TABLE.len() - 1])
+}
+
+/// What `row` decided about something that said `shown`, for the operator.
+pub fn explained(row: &Row, shown: String) -> String {
+    match row.look_at {
+        "" => shown,
+        place => format!("{shown}; look at {place}"),
+    }
+}
+
+/// What the status of an answer means, where its body says nothing of single events.
+pub fn of_reply(reply: &Reply) -> &'static Row {
+    // The words that count stand at the beginning of a page.
+    const PAGE_BYTES_MAX: usize = 4096;
+    let body = &reply.body[..reply.body.len().min(PAGE_BYTES_MAX)];
+    let reason = String::from_utf8_lossy(body);
+    decide(&Said { status: reply.status.as_u16(), kind: "", reason: &reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(status: u16, kind: &str, reason: &str) -> Meaning {
+        decide(&Said { status, kind, reason }).meaning
+    }
+
+    #[test]
+    fn every_status_has_a_row_and_every_row_has_an_answer_that_leads_to_it() {
+        for (place, row) in TABLE.iter().enumerate() {
+            let (kind, reason) = match &row.says {
+                Says::Anything => ("other", String::new()),
+                Says::Kind(kinds) => (kinds[0], String::new()),
+                Says::Begins(kinds, beginnings) => (kinds[0], beginnings[0].to_owned()),
+                Says::Page(words) => ("", format!("<html>{}", words[0])),
+            };
+            let status = if *row.statuses[0].end() == 999 { 999 } else { *row.statuses[0].start() };
+            let found = decide(&Said { status, kind, reason: &reason });
+            assert!(std::ptr::eq(found, row), "row {place} is hidden by {found:?}");
+            assert!(!row.source.is_empty() && row.condition().len() > 2);
+        }
+        for status in 0..=999 {
+            assert!(TABLE.iter().any(|row| row.matches(&Said { status, kind: "", reason: "" })), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_or_by_an_operator_is_waited_for() {
+        for (status, kind) in [
+            (403, "cluster_block_exception"),
+            (429, "cluster_block_exception"),
+            (400, "index_closed_exception"),
+            (403, "security_exception"),
+            (401, "security_exception"),
+            (404, "index_not_found_exception"),
+            (404, ""),
+            (408, "timeout_exception"),
+            (429, "rate_limited_exception"),
+            (500, "internal_exception"),
+            (500, "mapper_exception"),
+            (503, "unavailable_shards_exception"),
+        ] {
+            assert_eq!(meaning(status, kind, "because"), Meaning::Wait, "{status} {kind}");
+        }
+        for (status, kind) in [(400, "mapper_parsing_exception"), (400, "document_parsing_exception"), (422, "")] {
+            assert_eq!(meaning(status, kind, "because"), Meaning::Refused, "{status} {kind}");
+        }
+        assert_eq!(meaning(500, "null_pointer_exception", ""), Meaning::Doubtful);
+    }
+
+    #[test]
+    fn words_count_only_where_the_server_wrote_them() {
+        let said = |reason: &str| meaning(400, "illegal_argument_exception", reason);
+        assert_eq!(said("pipeline with id [geo] does not exist"), Meaning::Wait);
+        assert_eq!(said("field [x] is `pipeline with id [geo] does not exist`"), Meaning::Refused);
+        let limit = "Validation Failed: 1: this action would add [2] shards, but this cluster has [1000]/[1000];";
+        assert_eq!(meaning(400, "validation_exception", limit), Meaning::Wait);
+        assert_eq!(meaning(400, "mapper_parsing_exception", limit), Meaning::Refused);
+        let page = "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>";
+        assert_eq!(meaning(400, "", page), Meaning::Wait);
+        assert_eq!(meaning(400, "", &format!("{{\"error\":\"{page}\"}}")), Meaning::Refused);
+    }
+}
