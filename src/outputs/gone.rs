@@ -27,7 +27,12 @@ pub fn output<E: Env>(name: &str) -> OutputPlan<E> {
         spec: Arc::new(Gone),
         options: DeliveryOptions {
             batch: BatchOptions { bytes_max: 1024 * 1024, events_max: EVENTS_MAX, age_max: Duration::ZERO },
-            retry: RetryOptions { initial: Duration::from_millis(100), max: Duration::from_secs(30), age_max: None },
+            retry: RetryOptions {
+                initial: Duration::from_millis(100),
+                max: Duration::from_secs(30),
+                after_max: Duration::ZERO,
+                age_max: None,
+            },
             when_full: OutputFull::Block,
         },
         was: None,
