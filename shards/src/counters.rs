@@ -282,6 +282,44 @@ pub struct PipelineCounters {
     pub held_events: Counter,
 }
 
+/// What somebody else did to a file that an output writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interference {
+    /// Wrote to it.
+    Written,
+    /// Cut it.
+    Truncated,
+    /// Moved or removed it.
+    Moved,
+}
+
+impl Interference {
+    /// All kinds, in the order of their counters.
+    pub const ALL: [Interference; 3] = [Interference::Written, Interference::Truncated, Interference::Moved];
+
+    /// The value of the label `reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Interference::Written => "written",
+            Interference::Truncated => "truncated",
+            Interference::Moved => "moved",
+        }
+    }
+
+    /// What it says, for the page of the metrics.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Interference::Written => {
+                "Another program wrote to the file. Its bytes stay, and the output continues behind them."
+            }
+            Interference::Truncated => "Another program truncated the file. The output continues at its new end.",
+            Interference::Moved => {
+                "The file was renamed, replaced or removed. The output continues in a file at its path."
+            }
+        }
+    }
+}
+
 /// What keeps an output from delivering now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -333,6 +371,12 @@ pub struct OutputCounters {
     pub retries: Counter,
     /// Errors of the output.
     pub errors: Counter,
+    /// Times that others changed a file of the output, by kind.
+    pub interferences: [Counter; Interference::ALL.len()],
+    /// Times that a file could not be opened since another output or process had it.
+    pub held_files: Counter,
+    /// Events that lacked a field which names their destination, and that went to where `unknown` leads.
+    pub unnamed_events: Counter,
     /// Cursor commits.
     pub commits: Counter,
     /// Payload bytes of the frames that are being delivered.

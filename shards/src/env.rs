@@ -186,6 +186,17 @@ pub enum Open {
     Write,
     /// For reading and writing. Created if missing, otherwise left unchanged. A symbolic link as last component is refused.
     Create,
+    /// The same, but a file that is made is for its owner alone until [`File::set_access`] says otherwise.
+    CreatePrivate,
+}
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits, whatever the process's mask says; none leaves them as they are.
+    pub mode: Option<u32>,
+    /// The number of its group; none leaves it as it is.
+    pub group: Option<u32>,
 }
 
 /// A deliberate defect of the engine in a simulation, which proves that a test would detect it.
@@ -242,6 +253,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn map(&self, file: &Self::File, length: u64) -> io::Result<Self::Map>;
     /// Metadata of what `path` leads to. Symbolic links are followed.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// Whether `path` itself is a symbolic link, wherever it leads.
+    fn is_link(&self, path: &Path) -> io::Result<bool>;
+    /// The number of the group of this name; none if the system knows no such group. May block.
+    fn group(&self, name: &str) -> io::Result<Option<u32>>;
     /// The path with all symbolic links resolved.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
     /// The names in a directory, in no order.
@@ -301,6 +316,17 @@ pub trait File: Send + Sync + 'static {
         }
         Ok(())
     }
+    /// Writes all `parts` at the end of the file, wherever that is by now, and returns where they end: others who append at the
+    /// same time overwrite nothing of it, and it nothing of theirs. A failure may leave any beginning of them written.
+    fn append_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<u64>;
+    /// Takes the file for this handle and those that share its description, until [`File::unlock`] or the last of them is closed:
+    /// `WouldBlock` with the name of the holder, if that is known, when another handle has it, in whatever process. `Unsupported`
+    /// where the file system has no locks, or none that readers would not feel. May block.
+    fn try_lock(&self) -> io::Result<()>;
+    /// Gives the lock back. May block where [`File::is_remote`].
+    fn unlock(&self);
+    /// Says who may do what with the file. May block.
+    fn set_access(&self, access: Access) -> io::Result<()>;
     /// Reserves disk space for the first `length` bytes, which read as zero if nothing was written. May block.
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Sets the length. May block.

@@ -9,8 +9,9 @@
 //!
 //! Has no retries and no timeouts: a call on a dead network mount blocks as long as the kernel does.
 
+use super::locks;
 use super::{kernel_error, map::RealMap, memory::MemoryNames};
-use crate::env::{DirEntry, Disk, File, FileKind, Open, Stat, Timestamp, is_exhausted};
+use crate::env::{Access, DirEntry, Disk, File, FileKind, Open, Stat, Timestamp, is_exhausted};
 use glommio::io::BufferedFile;
 use std::ffi::CString;
 use std::fs;
@@ -19,7 +20,7 @@ use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +34,9 @@ const FILL_BYTES: usize = 256 * 1024;
 
 /// The owner may read and write, the group may read: logs may contain what their sources keep from other users.
 const FILE_MODE: u32 = 0o640;
+
+/// Only the owner reads and writes.
+const FILE_MODE_PRIVATE: u32 = 0o600;
 
 /// Calls that found no descriptor left. Descriptors belong to the process, not to one disk.
 static EXHAUSTED: AtomicU64 = AtomicU64::new(0);
@@ -123,9 +127,10 @@ impl Disk for RealDisk {
                 }
             }
             Open::Write => options.write(true).custom_flags(libc::O_NOCTTY).open(path),
-            Open::Create => {
+            Open::Create | Open::CreatePrivate => {
                 let flags = libc::O_NOCTTY | libc::O_NOFOLLOW;
-                options.write(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)
+                let mode = if how == Open::Create { FILE_MODE } else { FILE_MODE_PRIVATE };
+                options.write(true).create(true).mode(mode).custom_flags(flags).open(path)
             }
         };
         counted(file).map(|file| RealFile::new(file, false))
@@ -140,6 +145,17 @@ impl Disk for RealDisk {
             Some(memory) => memory.stat(path),
             None => Ok(stat_of(&fs::metadata(path)?)),
         }
+    }
+
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        match &self.memory {
+            Some(memory) => memory.stat(path).map(|_| false),
+            None => Ok(fs::symlink_metadata(path)?.is_symlink()),
+        }
+    }
+
+    fn group(&self, name: &str) -> io::Result<Option<u32>> {
+        group_number(name)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
@@ -293,6 +309,60 @@ impl File for RealFile {
         Ok(())
     }
 
+    fn append_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<u64> {
+        for parts in parts.chunks(PARTS_MAX) {
+            let mut left: usize = parts.iter().map(|part| part.len()).sum();
+            let mut rest: Vec<IoSlice<'_>>;
+            let mut now = parts;
+            while left > 0 {
+                // SAFETY: an `IoSlice` is an `iovec`; the parts are borrowed for the call, and the descriptor is open.
+                let done = unsafe {
+                    libc::pwritev2(
+                        self.file.as_raw_fd(),
+                        now.as_ptr().cast(),
+                        now.len() as libc::c_int,
+                        // The descriptor's own position, which follows what was appended.
+                        -1,
+                        libc::RWF_APPEND,
+                    )
+                };
+                match usize::try_from(done) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(done) => left -= done,
+                    Err(_) => match io::Error::last_os_error() {
+                        error if error.kind() == io::ErrorKind::Interrupted => {}
+                        error => return Err(error),
+                    },
+                }
+                rest = behind(parts, left);
+                now = &rest;
+            }
+        }
+        position(&self.file)
+    }
+
+    fn try_lock(&self) -> io::Result<()> {
+        match self.volatile {
+            true => Ok(()),
+            false => locks::try_lock(&self.file),
+        }
+    }
+
+    fn unlock(&self) {
+        // What cannot be unlocked is so when it is closed.
+        let _ = self.file.unlock();
+    }
+
+    fn set_access(&self, access: Access) -> io::Result<()> {
+        if access.group.is_some() {
+            std::os::unix::fs::fchown(&self.file, None, access.group)?;
+        }
+        match access.mode {
+            Some(mode) => self.file.set_permissions(fs::Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
+    }
+
     fn allocate(&self, length: u64) -> io::Result<()> {
         let length = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
         loop {
@@ -335,6 +405,46 @@ impl File for RealFile {
     }
 }
 
+/// The last `left` bytes of `parts`.
+fn behind<'a>(parts: &'a [IoSlice<'_>], mut left: usize) -> Vec<IoSlice<'a>> {
+    let mut last = Vec::new();
+    for part in parts.iter().rev() {
+        if left == 0 {
+            break;
+        }
+        let count = part.len().min(left);
+        last.push(IoSlice::new(&part[part.len() - count..]));
+        left -= count;
+    }
+    last.reverse();
+    last
+}
+
+/// Where the descriptor's own position is.
+fn position(mut file: &fs::File) -> io::Result<u64> {
+    io::Seek::stream_position(&mut file)
+}
+
+/// Longest answer of the system about a group.
+const GROUP_BYTES: usize = 64 * 1024;
+
+/// Asks the system, which may ask a directory server.
+fn group_number(name: &str) -> io::Result<Option<u32>> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut room = vec![0u8; GROUP_BYTES];
+    // SAFETY: an all-zero `group` is a valid value of numbers and null pointers.
+    let mut group: libc::group = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    // SAFETY: the name ends in zero; `group`, `room` and `found` are valid places to write for the call, `room` of the length told.
+    let code = unsafe { libc::getgrnam_r(name.as_ptr(), &mut group, room.as_mut_ptr().cast(), room.len(), &mut found) };
+    match code {
+        0 => Ok((!found.is_null()).then_some(group.gr_gid)),
+        // Some systems say so of a group that there is none of.
+        libc::ENOENT | libc::ESRCH => Ok(None),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 /// Reserves space if the file system has no call for it: writes zeros after the end, and to blocks that may be holes, so that a
 /// full disk is detected now.
 fn fill_holes(file: &fs::File, length: u64) -> io::Result<()> {
@@ -372,11 +482,16 @@ const REMOTE: [u32; 10] = [
 
 /// Whether a file is on one of them.
 fn is_remote(file: &fs::File) -> bool {
+    file_system(file).is_some_and(|kind| REMOTE.contains(&kind))
+}
+
+/// The kernel's number of the kind of file system that a file lies on.
+pub(super) fn file_system(file: &fs::File) -> Option<u32> {
     // SAFETY: an all-zero `statfs` is a valid value of plain numbers.
     let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open, `answer` is a valid place to write.
     let known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut answer) } == 0;
-    known && REMOTE.contains(&(answer.f_type as u32))
+    known.then_some(answer.f_type as u32)
 }
 
 /// The metadata of a file, as the type of the interface.

@@ -56,7 +56,7 @@ impl MemoryNames {
         if let Some(file) = names.files.get(path) {
             return file.share();
         }
-        if how != Open::Create {
+        if matches!(how, Open::Read | Open::Write) {
             return Err(io::ErrorKind::NotFound.into());
         }
         names.need_parent(path)?;

@@ -16,6 +16,7 @@ mod drive;
 #[allow(unsafe_code, reason = "a mapped page that cannot be read raises a signal")]
 mod fault;
 mod jobs;
+mod locks;
 #[allow(unsafe_code, reason = "a mapping is memory that the kernel fills")]
 mod map;
 mod memory;

@@ -21,7 +21,7 @@ impl Disk for Untouched {
     fn open(&self, path: &Path, how: Open) -> io::Result<Self::File> {
         match how {
             Open::Read | Open::Write => self.0.open(path, Open::Read),
-            Open::Create => refused(),
+            Open::Create | Open::CreatePrivate => refused(),
         }
     }
 
@@ -31,6 +31,14 @@ impl Disk for Untouched {
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         self.0.stat(path)
+    }
+
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        self.0.is_link(path)
+    }
+
+    fn group(&self, name: &str) -> io::Result<Option<u32>> {
+        self.0.group(name)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {

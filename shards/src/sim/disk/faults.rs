@@ -33,6 +33,7 @@ pub(super) struct Faults {
     pub(super) directory_syncs_to_refuse: u32,
     pub(super) writes_to_fail: u32,
     pub(super) renames_to_refuse: u32,
+    pub(super) descriptors_max: Option<u64>,
     pub(super) sync_delay_micros: (u64, u64),
     pub(super) would_block_one_in: u64,
     pub(super) short_read_one_in: u64,
@@ -53,6 +54,7 @@ impl Default for Faults {
             directory_syncs_to_refuse: 0,
             writes_to_fail: 0,
             renames_to_refuse: 0,
+            descriptors_max: None,
             sync_delay_micros: (20, 5_000),
             would_block_one_in: 8,
             short_read_one_in: 8,
@@ -94,6 +96,11 @@ impl SimDisk {
     /// The next `count` directory syncs do not happen, because no descriptor is left (EMFILE).
     pub fn refuse_directory_syncs(&self, count: u32) {
         self.state().faults.directory_syncs_to_refuse = count;
+    }
+
+    /// So many files can be open at a time, the next one finds no descriptor left (EMFILE).
+    pub fn set_descriptors_max(&self, count: Option<u64>) {
+        self.state().faults.descriptors_max = count;
     }
 
     /// The next `count` writes fail with EIO, having written nothing.

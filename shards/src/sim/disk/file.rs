@@ -8,9 +8,10 @@ use super::content::{SyncTicket, whole_pages};
 use super::faults::{dead, due};
 use super::tree::{Id, State, error};
 use super::{Shared, SimDisk};
-use crate::env::{File, Map, Stat};
+use crate::env::{Access, File, Map, Stat};
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 /// An open file.
@@ -19,6 +20,8 @@ pub struct SimFile {
     pub(super) id: Id,
     process: Option<u64>,
     boot: u64,
+    /// Its lock, if it has one: zero stands for none.
+    token: AtomicU64,
 }
 
 /// A read-only view of a file.
@@ -39,7 +42,8 @@ impl SimFile {
         if let Some(inode) = state.inodes.get_mut(&id) {
             inode.opens += 1;
         }
-        SimFile { shared: Arc::clone(&disk.shared), id, process: disk.process, boot: state.boot }
+        let token = AtomicU64::new(0);
+        SimFile { shared: Arc::clone(&disk.shared), id, process: disk.process, boot: state.boot, token }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,6 +128,38 @@ impl File for SimFile {
         Err(dead())
     }
 
+    fn append_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<u64> {
+        for part in parts {
+            let end = self.live()?.content(self.id)?.length();
+            self.write_at(part, end)?;
+        }
+        self.live()?.content(self.id).map(|content| content.length())
+    }
+
+    fn try_lock(&self) -> io::Result<()> {
+        let mut state = self.live()?;
+        state.may_block(self.process, "try_lock");
+        match state.lock(self.id) {
+            _ if self.token.load(Ordering::Relaxed) != 0 => Ok(()),
+            Some(token) => {
+                self.token.store(token, Ordering::Relaxed);
+                Ok(())
+            }
+            None => Err(io::Error::new(io::ErrorKind::WouldBlock, "another process")),
+        }
+    }
+
+    fn unlock(&self) {
+        self.state().unlock(self.id, self.token.swap(0, Ordering::Relaxed));
+    }
+
+    fn set_access(&self, access: Access) -> io::Result<()> {
+        let mut state = self.live()?;
+        state.may_block(self.process, "set_access");
+        state.inode(self.id)?.access = access;
+        Ok(())
+    }
+
     fn allocate(&self, length: u64) -> io::Result<()> {
         let mut state = self.live()?;
         state.may_block(self.process, "allocate");
@@ -171,6 +207,7 @@ impl Drop for SimFile {
         if state.boot != self.boot {
             return;
         }
+        state.unlock(self.id, self.token.load(Ordering::Relaxed));
         if let Some(inode) = state.inodes.get_mut(&self.id) {
             inode.opens -= 1;
         }
@@ -179,6 +216,22 @@ impl Drop for SimFile {
 }
 
 impl State {
+    /// Takes the lock of a file, unless it is taken. A token is never zero.
+    fn lock(&mut self, id: Id) -> Option<u64> {
+        if self.locks.contains_key(&id) {
+            return None;
+        }
+        self.last_token += 1;
+        self.locks.insert(id, self.last_token);
+        Some(self.last_token)
+    }
+
+    fn unlock(&mut self, id: Id, token: u64) {
+        if self.locks.get(&id) == Some(&token) {
+            self.locks.remove(&id);
+        }
+    }
+
     /// Writes as much as fits. Returns ENOSPC if that is not everything.
     pub(super) fn write(&mut self, id: Id, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.note("write", id, offset, bytes.len() as u64);
@@ -268,20 +321,13 @@ impl Map for SimMap {
 
 impl SimLock {
     pub(super) fn take(disk: &SimDisk, state: &mut State, id: Id) -> io::Result<SimLock> {
-        if state.locks.contains_key(&id) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let token = state.prng.draw();
-        state.locks.insert(id, token);
+        let token = state.lock(id).ok_or(io::ErrorKind::WouldBlock)?;
         Ok(SimLock { shared: Arc::clone(&disk.shared), id, token })
     }
 }
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        if state.locks.get(&self.id) == Some(&self.token) {
-            state.locks.remove(&self.id);
-        }
+        self.shared.state().unlock(self.id, self.token);
     }
 }

@@ -170,18 +170,24 @@ impl Disk for SimDisk {
 
     fn open(&self, path: &Path, how: Open) -> io::Result<SimFile> {
         let mut state = self.blocking("open")?;
-        let (place, _) = state.place(path, how != Open::Create)?;
-        let id = match (place.id, how) {
+        let creates = matches!(how, Open::Create | Open::CreatePrivate);
+        let (place, _) = state.place(path, !creates)?;
+        let id = match (place.id, creates) {
             (Some(id), _) => id,
-            (None, Open::Create) => {
+            (None, true) => {
                 if !state.admit(self.process)? {
                     return Err(dead());
                 }
                 make_file(&mut state, &place)?
             }
-            (None, _) => return Err(error(libc::ENOENT)),
+            (None, false) => return Err(error(libc::ENOENT)),
         };
         state.permitted(id)?;
+        let opens = |state: &State| state.inodes.values().map(|inode| inode.opens).sum::<u64>();
+        if state.faults.descriptors_max.is_some_and(|most| opens(&state) >= most) {
+            state.faults.struck.exhausted += 1;
+            return Err(error(libc::EMFILE));
+        }
         match &state.inode(id)?.node {
             Node::Link(_) => Err(error(libc::ELOOP)),
             Node::Directory(_) if how != Open::Read => Err(error(libc::EISDIR)),
@@ -202,6 +208,17 @@ impl Disk for SimDisk {
         let mut state = self.blocking("stat")?;
         let id = state.find(path)?;
         state.stat(id)
+    }
+
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        let mut state = self.blocking("is_link")?;
+        let id = state.place(path, false)?.0.id.ok_or_else(|| error(libc::ENOENT))?;
+        Ok(matches!(state.inode(id)?.node, Node::Link(_)))
+    }
+
+    /// Groups have numbers only.
+    fn group(&self, name: &str) -> io::Result<Option<u32>> {
+        Ok(name.parse().ok())
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {

@@ -5,7 +5,7 @@
 
 use super::tree::{Id, Node, State, error};
 use super::{SimDisk, make_directories, make_file, named};
-use crate::env::{FileKind, Stat};
+use crate::env::{Access, FileKind, Stat};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -158,6 +158,13 @@ impl Outside {
         let mut state = self.disk.state();
         let id = state.find(path.as_ref())?;
         state.stat(id)
+    }
+
+    /// Who may do what with a file, as far as somebody said.
+    pub fn access(&self, path: impl AsRef<Path>) -> io::Result<Access> {
+        let mut state = self.disk.state();
+        let id = state.find(path.as_ref())?;
+        Ok(state.inode(id)?.access)
     }
 
     /// Whether `path` leads to something.

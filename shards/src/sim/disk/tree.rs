@@ -8,7 +8,7 @@ use super::super::prng::{Prng, mix};
 use super::super::watch::Watchers;
 use super::content::{Content, whole_pages};
 use super::faults::Faults;
-use crate::env::{FileKind, Stat, Timestamp, WatchKind};
+use crate::env::{Access, FileKind, Stat, Timestamp, WatchKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -47,6 +47,7 @@ pub(super) struct Inode {
     pub(super) created: Timestamp,
     pub(super) read_fails: bool,
     pub(super) denied: bool,
+    pub(super) access: Access,
 }
 
 /// A name that now leads to another inode, or to none.
@@ -69,6 +70,7 @@ pub(in super::super) struct State {
     pub(super) faults: Faults,
     pub(super) inodes: BTreeMap<Id, Inode>,
     pub(super) locks: BTreeMap<Id, u64>,
+    pub(super) last_token: u64,
     /// Number of the current process, and of the machine's current power-on period.
     pub(super) process: u64,
     pub(super) boot: u64,
@@ -100,6 +102,7 @@ impl State {
             faults: Faults::default(),
             inodes: BTreeMap::new(),
             locks: BTreeMap::new(),
+            last_token: 0,
             process: 0,
             boot: 0,
             crashed: false,
@@ -134,8 +137,9 @@ impl State {
             self.next_number
         });
         let modified = self.coarse_wall();
-        let (created, read_fails, denied) = (modified, false, false);
-        self.inodes.insert(id, Inode { node, number, links: 0, opens: 0, modified, created, read_fails, denied });
+        let (created, read_fails, denied, access) = (modified, false, false, Access::default());
+        self.inodes
+            .insert(id, Inode { node, number, links: 0, opens: 0, modified, created, read_fails, denied, access });
         id
     }
 
