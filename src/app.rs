@@ -318,7 +318,7 @@ fn engine_plan(
         let chains = fed.iter().map(|&number| plan.pipelines[number].chain.clone()).collect();
         InputPlan {
             name: input.name.as_str().into(),
-            spec: settings.spec::<GlommioEnv>(&facts),
+            spec: settings.spec::<GlommioEnv>(&facts.feeding(config::meetings::downstream_names(&plan, index))),
             processor: process::spec(&settings.events::<GlommioEnv>(), chains, &facts),
             shard_by: settings.shard_by::<GlommioEnv>(),
             lane: lane_options(settings.ring::<GlommioEnv>()),

@@ -67,6 +67,8 @@ mod stdin;
 mod stop;
 #[path = "e2e/strain.rs"]
 mod strain;
+#[path = "e2e/together.rs"]
+mod together;
 #[path = "e2e/truncation.rs"]
 mod truncation;
 #[path = "e2e/verbs.rs"]

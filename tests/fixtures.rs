@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use tailwater::inputs::file::identity::{Descriptor, Head, Identity, Inode};
 use tailwater::outputs::file::compress::Compression;
-use tailwater::outputs::file::journal::{Journal, Opened};
+use tailwater::outputs::file::journal::{Journal, Opened, Step};
 use tailwater::outputs::file::record::{Committed, Identity as OutputIdentity, State};
 use tailwater_shards::dlq::segment::{self, Found, HEADER_BYTES, Header, Segment};
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, KeptLetter, letter};
@@ -111,38 +111,42 @@ fn open_journal(bytes: &[u8]) -> (SimDisk, std::io::Result<Journal<SimDisk>>) {
 
 fn opened(path: &str, number: u64) -> Opened {
     let (identity, marker) = (output_identity(131_074 + number), number << 50);
-    Opened { number, identity, length: number * 500, marker, compression: Some(Compression::Zstd), path: path.into() }
+    let (step, compression) = (Step::Opened, Some(Compression::Zstd));
+    Opened { number, step, identity, length: number * 500, marker, compression, path: path.into() }
 }
 
 #[test]
 fn journal_of_an_output() {
-    let records = [opened("/srv/logs/a.json", 1), opened("/srv/logs/b.json.gz", 2)];
+    let left = Opened { step: Step::Left, ..opened("/srv/logs/a.json", 3) };
+    let records = [opened("/srv/logs/a.json", 1), opened("/srv/logs/b.json.gz", 2), left];
     let (disk, journal) = open_journal(b"");
     journal.expect("an empty journal opens").append(records.to_vec()).expect("it takes records");
-    let length: usize = records.iter().map(|record| 61 + record.path.len()).sum();
+    let length: usize = records.iter().map(|record| 63 + record.path.len()).sum();
     let made = disk.outside().read(JOURNAL).expect("it is there")[..length].to_vec();
-    let bytes = fixture("outputs-v2/journal.bin", &made);
-    let (_, journal) = open_journal(&bytes);
-    assert_eq!(journal.expect("it opens").behind(0).cloned().collect::<Vec<_>>(), records);
-    let (_, journal) = open_journal(&std::fs::read(path("outputs-v1/journal.bin")).expect("the fixture is there"));
-    let first = records.clone().map(|record| Opened {
+    let bytes = fixture("outputs-v3/journal.bin", &made);
+    let read = |bytes: &[u8]| open_journal(bytes).1.expect("it opens").behind(0).cloned().collect::<Vec<_>>();
+    assert_eq!(read(&bytes), records);
+    let of_version =
+        |version: u8| std::fs::read(path(&format!("outputs-v{version}/journal.bin"))).expect("the fixture is there");
+    assert_eq!(read(&of_version(2)), records[..2]);
+    let first = records[..2].iter().map(|record| Opened {
         identity: of_version_1(record.identity),
         marker: 0,
         compression: None,
-        ..record
+        ..record.clone()
     });
-    assert_eq!(journal.expect("it opens").behind(0).cloned().collect::<Vec<_>>(), first);
+    assert_eq!(read(&of_version(1)), first.collect::<Vec<_>>());
     assert_eq!(made, bytes, "this version writes what it wrote");
     let foreign = foreign_journal(&bytes);
     let (disk, journal) = open_journal(&foreign);
-    assert!(journal.is_err_and(|error| error.to_string().contains("version 3")));
+    assert!(journal.is_err_and(|error| error.to_string().contains("version 4")));
     assert_eq!(disk.outside().read(JOURNAL).expect("it is there"), foreign, "it is not touched");
 }
 
 /// The same records as a later version would write them.
 fn foreign_journal(bytes: &[u8]) -> Vec<u8> {
     let mut foreign = bytes.to_vec();
-    foreign[3] = 3;
+    foreign[3] = 4;
     let word = u32::from_le_bytes([foreign[0], foreign[1], foreign[2], foreign[3]]);
     let payload = &bytes[12..12 + (word & 0xff_ffff) as usize];
     let hash = xxhash_rust::xxh3::xxh3_64_with_seed(payload, u64::from(word));

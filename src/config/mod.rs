@@ -9,6 +9,7 @@
 //! Guarantees: nothing is started from a file with an error in it, and one run reports as many of the errors as can be known. Opens
 //! no other file unless it is asked to check them.
 
+pub mod claims;
 pub mod component;
 pub mod de;
 pub mod dlq;
@@ -16,6 +17,7 @@ pub mod env;
 pub mod facts;
 pub mod files;
 pub mod literal;
+pub mod meetings;
 pub mod nearest;
 pub mod node;
 pub mod pipeline;
@@ -109,6 +111,7 @@ fn load_with<E: Env>(
     let node::Parsed { root, mut problems, mut values } = node::parse_file(&text, lookup);
     let plan = root.and_then(|root| {
         let plan = plan_of_tree::<E>(&root, here, &mut problems)?;
+        meetings::check::<E>(&plan, &root, disk, &mut problems);
         if let Some(disk) = disk {
             files::check(&plan, &root, disk, &mut problems);
         }

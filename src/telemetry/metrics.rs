@@ -10,7 +10,9 @@ use prometheus::{Encoder, TextEncoder};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tailwater_shards::counters::{Counter as Counted, DeadLettered, Discard, LaneCounters, Lost, Trouble};
+use tailwater_shards::counters::{
+    Counter as Counted, DeadLettered, Discard, Interference, LaneCounters, Lost, Trouble,
+};
 use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
 use tailwater_shards::glommio_env::{PulseReading, RealDisk};
@@ -217,6 +219,12 @@ impl Exporter {
             families.count(&table::ERRORS, &labels, counters.errors.get());
             families.count(&table::RECOVERED, &labels, counters.recovered_events.get());
             families.count(&table::RETRIES, &labels, counters.retries.get());
+            for change in Interference::ALL {
+                let times = counters.interferences[change as usize].get();
+                families.by_reason(&table::FILE_CHANGES, labels, change.name(), times);
+            }
+            families.count(&table::HELD_FILES, &labels, counters.held_files.get());
+            families.count(&table::UNNAMED, &labels, counters.unnamed_events.get());
             families.count(&table::COMMITS, &labels, counters.commits.get());
             families.add(&table::OLDEST_UNACKED, &labels, age_seconds(counters.oldest_unacked.get()));
         }

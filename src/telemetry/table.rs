@@ -3,7 +3,7 @@
 //! Guarantees: the scrape and `docs/metrics.md` are made from these rows. A name contains its unit and a counter's name ends with `_total`, as
 //! the naming rules of Prometheus require. Does not read counters.
 
-use tailwater_shards::counters::{DeadLettered, Discard, Lost};
+use tailwater_shards::counters::{DeadLettered, Discard, Interference, Lost};
 
 /// How a metric behaves over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,12 @@ metrics! {
         "Events that waited in the write-ahead log for an output at the start, or wait again after it went back to its last commit.");
     RETRIES = counter("output_retries_total", "retries", COMPONENT,
         "Deliveries that failed and were tried again.");
+    FILE_CHANGES = counter("output_file_changes_total", "changes", COMPONENT_REASON,
+        "Times that something else changed a file that an output writes, by reason.");
+    HELD_FILES = counter("output_held_files_total", "times", COMPONENT,
+        "Times that an output could not open a file because another output or process has it open for writing.");
+    UNNAMED = counter("output_unnamed_events_total", "events", COMPONENT,
+        "Events without a field that `path` names and that has no default: the path contains `unknown` instead.");
     COMMITS = counter("output_commits_total", "commits", COMPONENT,
         "Commits of an output's cursor.");
     OLDEST_UNACKED = gauge("output_oldest_unacked_age_seconds", "seconds", COMPONENT,
@@ -153,7 +159,7 @@ metrics! {
 }
 
 /// What each value of `reason` means, by the metric that has it.
-pub fn reasons() -> [(&'static Metric, Vec<(&'static str, &'static str)>); 3] {
+pub fn reasons() -> [(&'static Metric, Vec<(&'static str, &'static str)>); 4] {
     let inputs_and_pipelines = [
         ("parse", "A parser could not parse the event, and `on_error` says to dead-letter it."),
         ("transform", "A transform or an assertion failed, and `on_error` says to dead-letter the event."),
@@ -162,6 +168,7 @@ pub fn reasons() -> [(&'static Metric, Vec<(&'static str, &'static str)>); 3] {
     [
         (&DISCARDED, Discard::ALL.map(|reason| (reason.name(), reason.meaning())).to_vec()),
         (&DEAD_LETTERED, of_outputs.into_iter().chain(inputs_and_pipelines).collect()),
+        (&FILE_CHANGES, Interference::ALL.map(|reason| (reason.name(), reason.meaning())).to_vec()),
         (&LOST, Lost::ALL.map(|reason| (reason.name(), reason.meaning())).to_vec()),
     ]
 }

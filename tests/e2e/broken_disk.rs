@@ -177,7 +177,7 @@ fn output_that_fails_to_write_loses_and_repeats_nothing() {
     case.write("logs/app.log", &block(1, ALL));
     let mut command = with_errors(&config, &case.output(), "inject=pwrite64,pwritev,pwritev2:error=EIO:when=3..6");
     let mut product = Product::start_with(&case, &mut command);
-    product.expect("events.json");
+    ["events.json", "similar lines"].iter().for_each(|part| product.expect(part));
     product.wait_for_log(&["events.json", "input/output error", "check the disk"]);
     product.finish(&case.output(), ALL);
 }

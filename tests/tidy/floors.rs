@@ -38,7 +38,7 @@ const ENGINE: [(u8, &str); 27] = [
 ];
 
 /// The product. A row may name a module inside another one, where the two lie on different floors.
-const PRODUCT: [(u8, &str); 26] = [
+const PRODUCT: [(u8, &str); 27] = [
     (0, "codec::marked"),
     (0, "codec::visible"),
     (0, "codec::zone"),
@@ -50,6 +50,7 @@ const PRODUCT: [(u8, &str); 26] = [
     (0, "config::problem"),
     (0, "config::node"),
     (0, "config::de"),
+    (0, "config::claims"),
     (0, "config::facts"),
     (1, "codec"),
     (1, "net"),

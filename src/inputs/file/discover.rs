@@ -5,6 +5,7 @@
 //! not open files and keeps no state: the home shard does.
 
 use super::identity::Inode;
+use super::own::Own;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ pub struct Patterns {
     directories: GlobSet,
     /// For each include pattern its text and the directory where the search begins.
     pub bases: Vec<(String, PathBuf)>,
+    own: Own,
 }
 
 /// Whether a glob can be understood; the reason if not.
@@ -70,7 +72,23 @@ impl Patterns {
             excluded.add(compile(&absolute(glob, base))?);
         }
         let build = |set: &GlobSetBuilder| set.build().map_err(|error| error.to_string());
-        Ok(Patterns { include: build(&files)?, exclude: build(&excluded)?, directories: build(&directories)?, bases })
+        Ok(Patterns {
+            include: build(&files)?,
+            exclude: build(&excluded)?,
+            directories: build(&directories)?,
+            bases,
+            own: Own::default(),
+        })
+    }
+
+    /// The same without the files of the input's own outputs.
+    pub fn leaving_out(self, own: Own) -> Patterns {
+        Patterns { own, ..self }
+    }
+
+    /// Whether a path is left out.
+    pub fn excludes(&self, path: &Path) -> bool {
+        self.exclude.is_match(path)
     }
 
     /// Whether a file of this path is wanted.
@@ -198,7 +216,7 @@ fn look_at<D: Disk>(disk: &D, patterns: &Patterns, request: &Request, wall: Time
     let settled = wall.0.saturating_sub(stat.modified.0) > SETTLED_NANOS;
     let stamp = Stamp { inode: Inode::of(&stat), modified: stat.modified, settled };
     if request.known.is_none() && request.stamp.is_some_and(|last| last.settled && last == stamp) {
-        let entries = request.names.iter().map(|name| entry(disk, &request.directory, name.clone(), true));
+        let entries = request.names.iter().map(|name| entry(disk, patterns, &request.directory, name.clone(), true));
         return Found::Same(entries.collect());
     }
     match disk.list(&request.directory) {
@@ -231,7 +249,7 @@ fn listed<D: Disk>(
         if patterns.wants_file(&path) {
             let skip = request.known.as_ref().is_some_and(|known| known.contains(&found.name));
             if !skip || request.names.contains(&found.name) {
-                entries.push(entry(disk, &request.directory, found.name.clone(), found.link));
+                entries.push(entry(disk, patterns, &request.directory, found.name.clone(), found.link));
             }
             present.insert(found.name);
         }
@@ -239,10 +257,14 @@ fn listed<D: Disk>(
     Found::Listed { stamp, present, entries, directories }
 }
 
-fn entry<D: Disk>(disk: &D, directory: &Path, name: OsString, link: bool) -> Entry {
+fn entry<D: Disk>(disk: &D, patterns: &Patterns, directory: &Path, name: OsString, link: bool) -> Entry {
     let path = directory.join(&name);
     let target = if link { disk.canonical(&path).ok().filter(|target| *target != path) } else { None };
-    Entry { stat: disk.stat(&path), name, target }
+    let stat = disk.stat(&path).and_then(|stat| {
+        patterns.own.refuse(target.as_deref().unwrap_or(&path), &stat)?;
+        Ok(stat)
+    });
+    Entry { stat, name, target }
 }
 
 /// Whether an error means that nothing is there.

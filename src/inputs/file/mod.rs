@@ -13,7 +13,7 @@
 
 mod away;
 mod copies;
-mod discover;
+pub mod discover;
 mod follow;
 mod glimpse;
 mod gzip;
@@ -21,6 +21,7 @@ mod home;
 mod identify;
 pub mod identity;
 mod nuls;
+mod own;
 mod owner;
 mod post;
 mod reader;
@@ -36,6 +37,7 @@ use crate::config::timezone::Timezone;
 use crate::config::types::{ByteSize, FieldNames, Period, Ring};
 use crate::parsers::{Events, Parse};
 use discover::Patterns;
+use own::Own;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -153,8 +155,8 @@ impl Component for Settings {
 }
 
 impl<E: Env> InputSettings<E> for Settings {
-    fn spec(&self, _: &Facts) -> Arc<dyn InputSpec<E>> {
-        Arc::new(Spec(self.clone()))
+    fn spec(&self, facts: &Facts) -> Arc<dyn InputSpec<E>> {
+        Arc::new(Spec(self.clone(), Own::new(facts)))
     }
 
     fn events(&self) -> Events {
@@ -198,7 +200,7 @@ impl<E: Env> InputSettings<E> for Settings {
 }
 
 /// Checked settings on their way to the shards.
-struct Spec(Settings);
+struct Spec(Settings, Own);
 
 impl<E: Env> InputSpec<E> for Spec {
     fn placement(&self) -> Placement {
@@ -206,16 +208,18 @@ impl<E: Env> InputSpec<E> for Spec {
     }
 
     fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
-        let settings = self.0.clone();
+        let (settings, own) = (self.0.clone(), self.1.clone());
         Box::pin(async move {
             let disk = context.env.disk().clone();
             let here = context.env.blocking(move || disk.canonical(std::path::Path::new("."))).await;
             let base = here.unwrap_or_else(|_| "/".into());
             let patterns = Patterns::new(&settings.include, &settings.exclude, &base).map_err(PluginError::Fatal)?;
+            let patterns = patterns.leaving_out(own.clone());
             let options = Rc::new(owner::Options {
                 rules: InputSettings::<E>::rules(&settings),
                 rotate_wait: settings.rotate_wait.0,
                 start_at: settings.start_at,
+                own,
             });
             let post = Rc::new(post::Post::new(context.peers.clone(), context.shards));
             let owner = Rc::new(owner::Owner::new(&context, options.clone(), post.clone()));

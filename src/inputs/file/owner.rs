@@ -10,6 +10,7 @@ use super::follow::{Farewell, Followed};
 use super::glimpse::{self, Glimpse};
 use super::home::Assignment;
 use super::identity::Inode;
+use super::own::Own;
 use super::post::{FileId, Post, ToHome};
 use crate::codec::framing::Rules;
 use std::cell::{Cell, RefCell};
@@ -49,6 +50,8 @@ pub struct Options {
     pub rotate_wait: Duration,
     /// Where reading starts at the first run.
     pub start_at: StartAt,
+    /// The files that are not read, since outputs write them.
+    pub own: Own,
 }
 
 type FileOf<E> = <<E as Env>::Disk as Disk>::File;

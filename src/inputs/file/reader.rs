@@ -127,6 +127,10 @@ impl<E: Env> Reader<'_, E> {
             Err(outcome) => return outcome,
         };
         let followed = &mut *taken.followed;
+        if let Err(error) = self.owner.options.own.refuse_inode(&followed.identity.inode) {
+            self.tell_once(followed, &error, "it is read no more", "write it elsewhere, or name it in `exclude`");
+            return Outcome::Failed;
+        }
         let Some(batch) = self.batch(followed).await else { return Outcome::More };
         match self.fill(followed, &file, batch).await {
             Ok(filled) => {

@@ -1,10 +1,11 @@
 //! The journal of an output: files that were opened between commits.
 //!
 //! ```text
-//! records: payload bytes 3 | version (2) 1 byte | xxh3 of the payload, seeded with these 4 bytes, 8 | payload:
-//!          number 8 | device 8 | inode 8 | created 8 | length before the first write 8 | marker 8 | compression 1 | path
+//! records: payload bytes 3 | version (3) 1 byte | xxh3 of the payload, seeded with these 4 bytes, 8 | payload:
+//!          number 8 | device 8 | inode 8 | created 8 | length 8 | marker 8 | compression 1 | place 2 | path
 //! ```
-//! All numbers little-endian. Version 1 has neither `created`, `marker` nor `compression`. A whole record of another version keeps the journal from being opened: it is not taken for torn.
+//! All numbers little-endian. The length is that before the first write; with 128 added to `compression`, that at which the output
+//! left the file. The place is that among the records of one append. Version 2 has no such records and no place, version 1 neither `created`, `marker` nor `compression`. A whole record of another version keeps the journal from being opened: it is not taken for torn.
 //! A record without a path notes that a start has ended in order (length 0) or begun (length 1).
 //!
 //! Guarantees: a record is durable when [`Journal::append`] returns; a torn last record is cut off when the journal is opened; of
@@ -13,22 +14,36 @@
 use super::compress::Compression;
 use super::record::{Bytes, Identity, NUMBER_MAX, compression_byte, compression_of};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tailwater_shards::env::{Disk, File, Monotonic, Open};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-const JOURNAL_VERSION: u8 = 2;
+const JOURNAL_VERSION: u8 = 3;
+
+/// Added to the compression where the record says that the file was left.
+const LEFT: u8 = 0x80;
 
 /// Bytes of a record's payload without the path, in version 1 and now, and of a path.
 const PAYLOAD_HEAD_BYTES_1: usize = 32;
-const PAYLOAD_HEAD_BYTES: usize = 49;
+const PAYLOAD_HEAD_BYTES: usize = 51;
 const PATH_BYTES_MAX: usize = 4096;
 
-/// A file that was opened for writing, and how long it was before.
+/// What a record says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It was opened for writing: what lies behind the length was written since.
+    Opened,
+    /// It was left: what lies behind the length was written by somebody else, unless it was opened again.
+    Left,
+}
+
+/// A file that was opened for writing, and how long it was before; or left, and how long it was then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     pub number: u64,
+    pub step: Step,
     pub identity: Identity,
     pub length: u64,
     /// Of the bytes before `length`: see [`super::record::marker_of`].
@@ -122,9 +137,19 @@ impl<D: Disk> Journal<D> {
         self.is_damaged
     }
 
-    /// Whether a file was opened by this output: its end was looked after by whoever opened the journal.
-    pub fn knows(&self, path: &[u8], identity: &Identity) -> bool {
-        self.records.iter().any(|record| record.path == path && record.identity.fits(identity))
+    /// Whether a file of this length has nothing in it that others wrote since this output knows it: its end was looked after by
+    /// whoever opened the journal.
+    pub fn knows(&self, path: &[u8], identity: &Identity, length: u64) -> bool {
+        let (mut is_known, mut left) = (false, None);
+        for record in self.records.iter().filter(|record| record.path == path && record.identity.fits(identity)) {
+            match (record.step, left) {
+                (Step::Opened, Some(left)) if record.length > left => return false,
+                (Step::Opened, _) => left = None,
+                (Step::Left, _) => left = Some(record.length),
+            }
+            is_known = true;
+        }
+        is_known && left.is_none_or(|left| left == length)
     }
 
     /// Whether the last start ended in order.
@@ -133,11 +158,12 @@ impl<D: Disk> Journal<D> {
         self.records.iter().rev().find(notes).is_some_and(|note| note.length == Run::Ended as u64)
     }
 
-    /// Notes that a start has begun or ended, durably.
-    pub fn note(&mut self, run: Run) -> io::Result<()> {
+    /// Notes that a start has begun or ended, behind `records`, durably.
+    pub fn note(&mut self, run: Run, mut records: Vec<Opened>) -> io::Result<()> {
         let identity = Identity { device: 0, inode: 0, created: 0 };
         let (number, length, marker, compression, path) = (0, run as u64, 0, None, Vec::new());
-        self.append(vec![Opened { number, identity, length, marker, compression, path }])
+        records.push(Opened { number, step: Step::Opened, identity, length, marker, compression, path });
+        self.append(records)
     }
 
     /// Lets go of what cannot be read, once all that it could have said was looked after.
@@ -161,9 +187,9 @@ impl<D: Disk> Journal<D> {
     /// Makes records durable and numbers them.
     pub fn append(&mut self, mut opened: Vec<Opened>) -> io::Result<()> {
         let mut bytes = Vec::new();
-        for (record, number) in opened.iter_mut().zip(self.next..) {
+        for (place, (record, number)) in opened.iter_mut().zip(self.next..).enumerate() {
             record.number = number;
-            encode(record, &mut bytes);
+            encode(record, place, &mut bytes);
         }
         self.file.write_at(&bytes, self.length)?;
         self.file.sync()?;
@@ -212,7 +238,7 @@ impl<D: Disk> Journal<D> {
         let note = self.records.iter().rfind(|record| record.path.is_empty()).map(|note| note.number);
         let is_kept = |record: &&Opened| record.number > covered || Some(record.number) == note;
         let kept: Vec<Opened> = self.records.iter().filter(is_kept).cloned().collect();
-        kept.iter().for_each(|record| encode(record, &mut bytes));
+        kept.iter().for_each(|record| encode(record, 0, &mut bytes));
         let length = bytes.len() as u64;
         let room = (length + ROOM_BYTES).next_multiple_of(ROOM_BYTES);
         let aside = self.path.with_extension("new");
@@ -248,13 +274,15 @@ pub fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-fn encode(record: &Opened, out: &mut Vec<u8>) {
+fn encode(record: &Opened, place: usize, out: &mut Vec<u8>) {
     let mut payload = Vec::with_capacity(PAYLOAD_HEAD_BYTES + record.path.len());
     let Identity { device, inode, created } = record.identity;
     for number in [record.number, device, inode, created as u64, record.length, record.marker] {
         payload.extend_from_slice(&number.to_le_bytes());
     }
-    payload.push(compression_byte(record.compression));
+    let left = if record.step == Step::Left { LEFT } else { 0 };
+    payload.push(compression_byte(record.compression) | left);
+    payload.extend_from_slice(&(place as u16).to_le_bytes());
     payload.extend_from_slice(&record.path);
     // A path has at most 4,096 bytes, so the length leaves a byte free.
     let word = payload.len() as u32 | u32::from(JOURNAL_VERSION) << 24;
@@ -290,18 +318,23 @@ struct Decoded {
     is_damaged: bool,
 }
 
+/// A record, its place among those of its append, and the bytes that it takes.
+struct Placed {
+    record: Opened,
+    place: u64,
+    bytes: Range<usize>,
+}
+
 fn decode(bytes: &[u8]) -> Decoded {
-    let mut decoded = Decoded { records: Vec::new(), good: 0, is_damaged: false };
+    let mut found: Vec<Placed> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         let mut rest = Bytes(&bytes[at..]);
         match decode_one(&mut rest) {
-            Some(record) => {
-                // Behind bytes that are none.
-                decoded.is_damaged |= at > decoded.good;
-                decoded.records.push(record);
-                at = bytes.len() - rest.0.len();
-                decoded.good = at;
+            Some((record, place)) => {
+                let end = bytes.len() - rest.0.len();
+                found.push(Placed { record, place, bytes: at..end });
+                at = end;
             }
             None => match next_candidate(bytes, at + 1) {
                 Some(candidate) => at = candidate,
@@ -309,7 +342,26 @@ fn decode(bytes: &[u8]) -> Decoded {
             },
         }
     }
+    drop_torn_append(&mut found);
+    let mut decoded = Decoded { records: Vec::new(), good: 0, is_damaged: false };
+    for Placed { record, bytes, .. } in found {
+        // Behind bytes that are none.
+        decoded.is_damaged |= bytes.start > decoded.good;
+        decoded.good = bytes.end;
+        decoded.records.push(record);
+    }
     decoded
+}
+
+/// Drops what is left of a last append whose beginning is not there: it was never durable, and nothing was written that it told of.
+/// An append is followed by another only once it is durable.
+fn drop_torn_append(found: &mut Vec<Placed>) {
+    let Some(last) = found.last() else { return };
+    let first = last.record.number.saturating_sub(last.place);
+    let of_append = found.iter().rev().take_while(|placed| placed.record.number >= first).count();
+    if (of_append as u64) < last.place + 1 {
+        found.truncate(found.len() - of_append);
+    }
 }
 
 /// Where the next bytes are that may begin a record.
@@ -322,16 +374,23 @@ fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
     (from..bytes.len().saturating_sub(11)).find(|at| may_begin(*at))
 }
 
-fn decode_one(rest: &mut Bytes<'_>) -> Option<Opened> {
+fn decode_one(rest: &mut Bytes<'_>) -> Option<(Opened, u64)> {
     let (version, payload) = decode_frame(rest)?;
     let mut payload = Bytes((1..=JOURNAL_VERSION).contains(&version).then_some(payload)?);
     let (number, identity, length) = (payload.number()?, payload.identity(version)?, payload.number()?);
-    let (marker, compression) = match version {
-        1 => (0, None),
-        _ => (payload.number()?, compression_of(payload.take(1)?[0])?),
+    let (marker, byte) = match version {
+        1 => (0, compression_byte(None)),
+        _ => (payload.number()?, payload.take(1)?[0]),
+    };
+    let step = if version > 2 && byte & LEFT != 0 { Step::Left } else { Step::Opened };
+    let compression = compression_of(if version > 2 { byte & !LEFT } else { byte })?;
+    let place = match version {
+        1 | 2 => 0,
+        _ => u64::from(u16::from_le_bytes(payload.take(2)?.try_into().ok()?)),
     };
     let path = payload.0.to_vec();
-    (number <= NUMBER_MAX).then_some(Opened { number, identity, length, marker, compression, path })
+    let record = Opened { number, step, identity, length, marker, compression, path };
+    (number <= NUMBER_MAX).then_some((record, place))
 }
 
 #[cfg(test)]
@@ -341,7 +400,8 @@ mod tests {
 
     fn opened(path: &str) -> Opened {
         let identity = Identity { device: 1, inode: 2, created: 7 };
-        Opened { number: 0, identity, length: 3, marker: 4, compression: Some(Compression::Gzip), path: path.into() }
+        let (number, step, compression) = (0, Step::Opened, Some(Compression::Gzip));
+        Opened { number, step, identity, length: 3, marker: 4, compression, path: path.into() }
     }
 
     #[test]
@@ -373,7 +433,9 @@ mod tests {
         for at in 0..3 * record {
             let disk = SimDisk::new(1);
             let mut journal = Journal::open(&disk, path).expect("it opens");
-            journal.append(vec![opened("/a"), opened("/b"), opened("/c")]).expect("it writes");
+            for path in ["/a", "/b", "/c"] {
+                journal.append(vec![opened(path)]).expect("it writes");
+            }
             assert_eq!(journal.length, 3 * record as u64);
             let mut bytes = disk.outside().read(path).expect("it is there");
             bytes[at] ^= 0x10;
@@ -386,6 +448,29 @@ mod tests {
             journal.append(vec![opened("/d")]).expect("it writes");
             let journal = Journal::open(&disk, path).expect("it opens");
             assert_eq!(names(&journal), [left, vec![b'd']].concat());
+        }
+    }
+
+    /// A loss of power keeps any sectors of an append that was not durable, also the later ones.
+    #[test]
+    fn a_torn_append_is_no_damage_whichever_part_of_it_is_left() {
+        let path = Path::new("/data/outputs/1.journal");
+        let record = PAYLOAD_HEAD_BYTES + 12 + 2;
+        for lost in 1..4 {
+            let disk = SimDisk::new(1);
+            let mut journal = Journal::open(&disk, path).expect("it opens");
+            journal.append(vec![opened("/a")]).expect("it writes");
+            journal.append(vec![opened("/b"), opened("/c"), opened("/d")]).expect("it writes");
+            let mut bytes = disk.outside().read(path).expect("it is there");
+            bytes[lost * record..(lost + 1) * record].fill(0);
+            disk.outside().write(path, &bytes).expect("it writes");
+            let mut journal = Journal::open(&disk, path).expect("it opens");
+            let names = |journal: &Journal<SimDisk>| journal.behind(0).map(|one| one.path[1]).collect::<Vec<u8>>();
+            assert!(!journal.is_damaged(), "record {lost}");
+            assert_eq!(names(&journal), if lost == 3 { b"abc".to_vec() } else { b"a".to_vec() }, "record {lost}");
+            journal.append(vec![opened("/e")]).expect("it writes");
+            let journal = Journal::open(&disk, path).expect("it opens");
+            assert_eq!(names(&journal).last(), Some(&b'e'));
         }
     }
 
@@ -406,7 +491,7 @@ mod tests {
         }
         assert!(most <= RECORDS_LIMIT + 1000 * 2 * 60, "{most}");
         let length = disk.outside().read(path).expect("it is there").len();
-        assert!(length <= most * 63 + 2 * ROOM_BYTES as usize, "{length}");
+        assert!(length <= most * 65 + 2 * ROOM_BYTES as usize, "{length}");
     }
 
     #[test]

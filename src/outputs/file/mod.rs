@@ -21,8 +21,15 @@
 //! and before the new file exists. A rotated or evicted file is synced by the next commit at the latest, before it is
 //! forgotten. A commit ends the gzip member or zstd frame, so that a cut leaves whole ones.
 //!
-//! An event whose fields lead to a path that cannot be a file, because it is a directory or leads through a file, is refused
-//! alone. Whatever else keeps a file from being opened or written is waited for.
+//! An event whose fields lead to a path that cannot be a file, because it is a directory, a link, a pipe or leads through a file, is
+//! refused alone. Whatever else keeps a file from being opened or written is waited for.
+//!
+//! # Others who write
+//!
+//! A file belongs to one output: it is locked while it is open ([`writer`], `hold.rs`), and an output that comes to the file of
+//! another waits until that one lets go. What others write, who do not ask for the lock, is neither overwritten nor cut: each write
+//! goes to the end of the file, wherever that is, and the journal notes where the output left a file and where it went on
+//! (`others.rs`).
 //!
 //! # What is never cut
 //!
@@ -38,7 +45,9 @@
 //! writing goes on at its end.
 
 pub mod compress;
+mod instance;
 pub mod journal;
+pub mod paths;
 pub mod record;
 pub mod template;
 #[cfg(test)]
@@ -47,34 +56,26 @@ mod writer;
 
 use super::encoding::{Encoding, message_field, output_full};
 use crate::codec::marked;
+use crate::config::claims::Claims;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Encode, Newlines, Period, Retry, TextForm, WhenFull, WithoutMessage};
 use compress::Compression;
+use instance::FileOutput;
 use record::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::io::IoSlice;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
-use tailwater_shards::env::{Env, Monotonic};
+use tailwater_shards::env::{Access, Disk, Env};
 use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::plugin::{
-    Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
+    LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 use template::PathTemplate;
-use writer::{Group, Now, Options, Refused, Writer};
-
-/// How often files are looked after while deliveries keep coming.
-const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Age of the last look beyond which a delivery looks first: whoever moved a file away meanwhile gets no more lines in it.
-const LOOK_FIRST_AFTER: Duration = Duration::from_secs(2);
-
-/// Pieces of a delivery that are written at once: a slice's work at most.
-const PIECES_AT_ONCE: usize = 8;
+use writer::{Means, Options, Writer};
 
 /// When a file is set aside for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -105,7 +106,8 @@ const OPEN_FILES_MAX: u32 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where events go: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields (`{{ host }}`).
+    /// Where events go: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields. An event without the field
+    /// goes to its default (`{{ host | default('none') }}`), or to `unknown`.
     #[serde(deserialize_with = "marked::text")]
     pub path: String,
     /// The zone of the dates in `path`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `local`; by default UTC.
@@ -126,6 +128,13 @@ pub struct Settings {
     /// With `encode: text`, what becomes of an event that has no message.
     #[serde(default)]
     pub without_message: WithoutMessage,
+    /// The permissions of files that are made, in octal and in quotation marks, such as `"0640"`, which is the default less what the
+    /// process's umask takes. Files that are there keep theirs.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// The group of files that are made, by name or number; by default that of the process. The process has to be in it, or run as root.
+    #[serde(default)]
+    pub group: Option<String>,
     /// How files are compressed.
     #[serde(default)]
     pub compression: Compression,
@@ -144,6 +153,26 @@ pub struct Settings {
     /// What happens to its events when the log is full because of it.
     #[serde(default)]
     pub when_full: WhenFull,
+}
+
+/// Permissions of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Mode(pub u32);
+
+impl TryFrom<String> for Mode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Mode, String> {
+        let digits = text.strip_prefix("0o").unwrap_or(&text);
+        let is_octal = (3..=4).contains(&digits.len()) && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        match u32::from_str_radix(digits, 8) {
+            Ok(mode) if is_octal && mode <= 0o777 && mode & 0o600 == 0o600 => Ok(Mode(mode)),
+            Ok(mode) if is_octal && mode <= 0o777 => Err(format!("`{text}` keeps the owner from reading and writing")),
+            _ => Err(format!("`{text}` is not a mode such as \"0640\"")),
+        }
+    }
 }
 
 fn open_files_default() -> u32 {
@@ -194,16 +223,37 @@ impl Component for Settings {
             _ => Ok(()),
         }
     }
+
+    fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if let Some(name) = &self.group
+            && !is_number(name)
+            && let Ok(None) = disk.group(name)
+        {
+            let help = "name a group of this machine, or its number; on another machine, `validate --no-files`";
+            let what = format!("there is no group `{name}`");
+            mistakes.push(Mistake { key: "group".to_owned(), what, help: help.to_owned() });
+        }
+        if let Ok(template) = self.template() {
+            mistakes.extend(paths::in_the_way(&self.path, &template, disk));
+        }
+        mistakes
+    }
+}
+
+fn is_number(name: &str) -> bool {
+    name.parse::<u32>().is_ok()
 }
 
 impl Settings {
-    fn template(&self) -> Result<PathTemplate, String> {
+    /// The paths that it writes to.
+    pub fn template(&self) -> Result<PathTemplate, String> {
         Ok(PathTemplate::parse(&self.path)?.in_zone(&self.timezone.0))
     }
 }
 
 impl<E: Env> OutputSettings<E> for Settings {
-    fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
+    fn spec(&self, facts: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
         let age = self.rotate.and_then(|rotate| rotate.age);
         let options = Options {
             compression: self.compression,
@@ -212,10 +262,12 @@ impl<E: Env> OutputSettings<E> for Settings {
             keep: self.rotate.map_or(1, |rotate| rotate.keep),
             open_files_max: self.max_open_files as usize,
             state_bytes_max: COMMIT_STATE_BYTES_MAX,
+            access: Access { mode: self.mode.map(|mode| mode.0), group: None },
         };
         let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
         let encoding = Encoding::new(self.encode, &form);
-        Arc::new(Spec { template: self.template(), encoding, options })
+        let (group, claims) = (self.group.clone(), facts.claims.clone());
+        Arc::new(Spec { template: self.template(), encoding, options, group, claims })
     }
 
     fn batching(&self) -> Batching {
@@ -245,6 +297,8 @@ struct Spec {
     template: Result<PathTemplate, String>,
     encoding: Encoding,
     options: Options,
+    group: Option<String>,
+    claims: Arc<Claims>,
 }
 
 impl<E: Env> OutputSpec<E> for Spec {
@@ -254,6 +308,7 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
+        let (group, claims) = (self.group.clone(), self.claims.clone());
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match resume.state.as_slice() {
@@ -263,10 +318,14 @@ impl<E: Env> OutputSpec<E> for Spec {
             };
             let again_bytes = resume.again_bytes;
             let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));
-            let (disk, name) = (context.env.disk().clone(), context.name.clone());
+            let (disk, name, counters) = (context.env.disk().clone(), context.name.clone(), context.counters.clone());
+            let means = Means { disk, name, claims, counters };
             let state_bytes_max = options.state_bytes_max.min(context.state_bytes_max);
-            let options = Options { state_bytes_max, ..options };
-            let work = move || Writer::open(disk, name, options, &journal, state, again_bytes);
+            let work = move || {
+                let access = Access { group: group_of(&means.disk, group.as_deref())?, ..options.access };
+                let options = Options { state_bytes_max, access, ..options };
+                Writer::open(means, options, &journal, state, again_bytes)
+            };
             let opened = context.env.blocking(work).await;
             let writer = opened.map_err(|error| {
                 PluginError::Retry(format!(
@@ -275,19 +334,17 @@ impl<E: Env> OutputSpec<E> for Spec {
                     context.name
                 ))
             })?;
-            let (constant, looked_after) = (template.constant(), context.env.now());
-            let buffer = Vec::new();
-            Ok(Box::new(FileOutput {
-                context,
-                template,
-                constant,
-                encoding,
-                writer: Some(writer),
-                buffer,
-                looked_after,
-            }) as Box<dyn Output>)
+            Ok(Box::new(FileOutput::new(context, template, encoding, writer)) as Box<dyn Output>)
         })
     }
+}
+
+/// The number of a group.
+fn group_of(disk: &impl Disk, name: Option<&str>) -> std::io::Result<Option<u32>> {
+    let Some(name) = name else { return Ok(None) };
+    let number = if is_number(name) { name.parse().ok() } else { disk.group(name)? };
+    let none = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("there is no group `{name}`"));
+    number.map(Some).ok_or_else(none)
 }
 
 fn unreadable_state(name: &str) -> PluginError {
@@ -295,220 +352,4 @@ fn unreadable_state(name: &str) -> PluginError {
         "output {name}: the state of its last commit is of a version that this program does not know; run the version that \
          wrote it, or give the output a new name, which starts it afresh"
     ))
-}
-
-struct FileOutput<E: Env> {
-    context: OutputContext<E>,
-    template: PathTemplate,
-    constant: Option<Vec<u8>>,
-    encoding: Encoding,
-    /// Out while it works where it may block; lost with a call that was given up, as the instance is then.
-    writer: Option<Writer<E::Disk>>,
-    buffer: Vec<u8>,
-    looked_after: Monotonic,
-}
-
-impl<E: Env> Output for FileOutput<E> {
-    fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
-        Box::pin(async move {
-            match self.write(delivery).await {
-                Ok(refused) if refused.is_empty() => Outcome::Delivered,
-                Ok(refused) => Outcome::Rejected(refused),
-                Err(error) => {
-                    let lost = self.writer.as_mut().is_some_and(|writer| writer.has_lost(&error));
-                    let error = format!("output {}: {error}", self.context.name);
-                    if lost { Outcome::Reopen(error) } else { Outcome::Retry { after: None, error } }
-                }
-            }
-        })
-    }
-
-    fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
-        let files = self.writer.as_ref().map(Writer::dirty_files).unwrap_or_default();
-        let (env, name) = (self.context.env.clone(), self.context.name.clone());
-        Box::pin(async move {
-            for file in files {
-                // A failure is told once, to whoever syncs first: the instance must not go on as if it had not been.
-                env.sync(&file).await.map_err(|error| {
-                    PluginError::Retry(format!("output {name}: what was written cannot be made durable: {error}"))
-                })?;
-            }
-            Ok(())
-        })
-    }
-
-    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
-        Box::pin(async move {
-            let committed = self.blocking(Writer::commit).await;
-            let failed = |error| PluginError::Retry(format!("output {}: {error}", self.context.name));
-            committed.map_err(failed)?.encode(state);
-            if self.context.env.now().since(self.looked_after) >= LOOK_AFTER_INTERVAL {
-                self.look_after().await;
-            }
-            Ok(())
-        })
-    }
-
-    fn close(&mut self) -> LocalFuture<'_, ()> {
-        Box::pin(async move {
-            if let Err(error) = self.blocking(Writer::close).await {
-                tracing::warn!(component_id = %self.context.name, component_kind = "output", "{error}");
-            }
-        })
-    }
-
-    fn tick(&mut self) -> LocalFuture<'_, ()> {
-        Box::pin(self.look_after())
-    }
-}
-
-impl<E: Env> Drop for FileOutput<E> {
-    /// Its files are closed where that may block.
-    fn drop(&mut self) {
-        self.context.env.discard(self.writer.take());
-    }
-}
-
-impl<E: Env> FileOutput<E> {
-    fn now(&self) -> Now {
-        Now { wall: self.context.env.wall(), monotonic: self.context.env.now() }
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Writer<E::Disk>, Now) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
-        let mut writer = self.writer.take().ok_or("an earlier call was given up")?;
-        let now = self.now();
-        let done = self.context.env.blocking(move || {
-            let result = work(&mut writer, now);
-            (writer, result)
-        });
-        let (writer, result) = done.await;
-        self.writer = Some(writer);
-        result
-    }
-
-    /// Returns the events that cannot be written, and why. An error means that nothing of the delivery counts.
-    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<Vec<(u64, String)>, String> {
-        if self.context.env.now().since(self.looked_after) >= LOOK_FIRST_AFTER {
-            self.look_after().await;
-        }
-        let mut refused = Vec::new();
-        if self.write_directly(delivery, &mut refused).await? {
-            return Ok(refused);
-        }
-        if self.writer.as_ref().is_some_and(Writer::is_waiting) {
-            self.blocking(Writer::flush).await?;
-        }
-        let mut groups = self.groups(delivery, &mut refused).await;
-        let fixed = self.template.has_fields().then(|| self.template.fixed_directory());
-        let work = move |writer: &mut Writer<E::Disk>, now| {
-            let refused = fixed.map(|fixed| writer.refuse(&mut groups, &fixed)).unwrap_or_default();
-            writer.accept(groups, now).map(|()| refused)
-        };
-        let paths = self.blocking(work).await?;
-        if !paths.is_empty() {
-            refused.extend(self.events_of(delivery, &paths));
-            refused.sort_by_key(|(index, _)| *index);
-            refused.dedup_by_key(|(index, _)| *index);
-        }
-        Ok(refused)
-    }
-
-    /// The events whose paths were refused, by their index in the delivery.
-    fn events_of(&self, delivery: &Delivery<'_>, refused: &[Refused]) -> Vec<(u64, String)> {
-        let mut path = Vec::new();
-        let mut events = Vec::new();
-        for (index, event) in (0..).zip(delivery.pieces.iter().flat_map(|piece| piece.iter())) {
-            self.template.render(&event, &mut path);
-            if let Some((_, reason)) = refused.iter().find(|(other, _)| *other == path) {
-                events.push((index, reason.clone()));
-            }
-        }
-        events
-    }
-
-    /// Writes a delivery whose file is known and open straight from the log's mapping. False if there is more to do.
-    async fn write_directly(
-        &mut self,
-        delivery: &Delivery<'_>,
-        refused: &mut Vec<(u64, String)>,
-    ) -> Result<bool, String> {
-        let now = self.now();
-        let (Some(path), Some(writer)) = (&self.constant, &mut self.writer) else {
-            return Ok(false);
-        };
-        let Some(target) = writer.ready(path, delivery.bytes, now) else {
-            return Ok(false);
-        };
-        let (before, mut first) = (target.length(), 0);
-        // Few large writes: the page cache then takes large folios, which cost it half of what single pages do.
-        for pieces in delivery.pieces.chunks(PIECES_AT_ONCE) {
-            self.buffer.clear();
-            let mut parts = Vec::with_capacity(pieces.len());
-            if let Encoding::Json = self.encoding {
-                parts.extend(pieces.iter().map_while(|piece| piece.lines()).map(IoSlice::new));
-            }
-            if parts.len() < pieces.len() {
-                let mut first = first;
-                for piece in pieces {
-                    self.encoding.piece(piece, first, &mut self.buffer, refused);
-                    first += piece.events();
-                }
-                parts.clear();
-                parts.push(IoSlice::new(&self.buffer));
-            }
-            if let Err(error) = target.append_parts(&parts, now.wall) {
-                target.roll_back(before);
-                return Err(writer::explain("write", Path::new(&*String::from_utf8_lossy(path)), &error));
-            }
-            drop(parts);
-            first += pieces.iter().map(|piece| piece.events()).sum::<u64>();
-            if self.context.env.slice_used() {
-                self.context.env.turn().await;
-            }
-        }
-        Ok(true)
-    }
-
-    /// The bytes of a delivery by path, paths in the order of their first event.
-    async fn groups(&self, delivery: &Delivery<'_>, refused: &mut Vec<(u64, String)>) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        let mut by_path = std::collections::HashMap::new();
-        // Empty: the first event has none of them.
-        let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
-        let mut index = 0;
-        for piece in &delivery.pieces {
-            for event in piece.iter() {
-                let same = !self.template.has_fields() && moments.contains(&event.timestamp.0);
-                let group = match current.filter(|_| same) {
-                    Some(group) => group,
-                    None => {
-                        moments = self.template.same_dates(event.timestamp);
-                        self.template.render(&event, &mut path);
-                        *by_path.entry(path.clone()).or_insert_with(|| {
-                            groups.push(Group::new(path.clone()));
-                            groups.len() - 1
-                        })
-                    }
-                };
-                current = Some(group);
-                self.encoding.event(event, index, &mut groups[group].bytes, refused);
-                index += 1;
-            }
-            if self.context.env.slice_used() {
-                self.context.env.turn().await;
-            }
-        }
-        groups
-    }
-
-    async fn look_after(&mut self) {
-        self.looked_after = self.context.env.now();
-        if let Err(error) = self.blocking(Writer::look_after).await {
-            self.context.counters.errors.add(1);
-            tracing::warn!(component_id = %self.context.name, component_kind = "output", "{error}");
-        }
-    }
 }

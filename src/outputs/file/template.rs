@@ -4,16 +4,18 @@
 //! cannot bring a `/`, a NUL or a control byte, and a part that would be empty, `.`, `..` or longer than a file name may be
 //! becomes `_`, as does each part with a field if the path is too long. All paths of a template have as many parts: no event
 //! needs a directory where another one's file is. Dates are the event's, in the zone that is configured. A field that the event does not have, or
-//! that is no text, number or truth value, reads `unknown`.
+//! that is no text, number or truth value, reads as its default (`{{ host | default('none') }}`), or else `unknown`.
 
 use crate::codec::json::{find_field, string_body, unescape_json};
 use crate::codec::marked;
-use crate::codec::template::{Dates, Part, push_civil, push_date, push_literal, push_name};
+use crate::codec::template::{Dates, Part, push_civil, push_date, push_literal};
 use crate::codec::zone::Zone;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
+use tailwater_shards::scan::escape_json_into;
 
 /// Longest file name of common file systems, less room for the suffix of a rotated file.
 const NAME_BYTES_MAX: usize = 255 - 8;
@@ -30,6 +32,8 @@ pub struct PathTemplate {
     components: Vec<Vec<Part>>,
     dates: Dates,
     has_fields: bool,
+    /// What fields read when an event does not have them.
+    defaults: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl PathTemplate {
@@ -41,6 +45,7 @@ impl PathTemplate {
         }
         // What is before the first slash is nothing.
         let mut components = vec![Vec::new()];
+        let mut defaults = BTreeMap::new();
         let mut rest = text;
         while let Some(character) = rest.chars().next() {
             let parts = components.last_mut().ok_or("no component")?;
@@ -59,7 +64,21 @@ impl PathTemplate {
                 components.push(Vec::new());
                 rest = &rest[1..];
             } else if let Some(behind) = rest.strip_prefix("{{") {
-                rest = push_name(behind, parts)?;
+                let close = marked::find(behind, "}}").ok_or("`{{` without `}}`")?;
+                let (name, default) = name_and_default(&behind[..close])?;
+                let mut escaped = Vec::new();
+                escape_json_into(name.as_bytes(), &mut escaped);
+                if let Some(default) = default {
+                    let before = defaults.insert(escaped.clone(), default.clone().into_bytes());
+                    if before.is_some_and(|before| before != default.as_bytes()) {
+                        return Err(format!(
+                            "`{}`: the field has two defaults",
+                            marked::shown(&behind[..close]).trim()
+                        ));
+                    }
+                }
+                parts.push(Part::Field(escaped));
+                rest = &behind[close + 2..];
             } else if let Some(behind) = rest.strip_prefix('%') {
                 rest = push_date(behind, parts)?;
             } else {
@@ -68,10 +87,14 @@ impl PathTemplate {
             }
         }
         components.remove(0);
-        PathTemplate::checked(components, &shown)
+        PathTemplate::checked(components, defaults, &shown)
     }
 
-    fn checked(components: Vec<Vec<Part>>, text: &str) -> Result<PathTemplate, String> {
+    fn checked(
+        components: Vec<Vec<Part>>,
+        defaults: BTreeMap<Vec<u8>, Vec<u8>>,
+        text: &str,
+    ) -> Result<PathTemplate, String> {
         for parts in &components {
             match parts.as_slice() {
                 [] => return Err(format!("`{text}` has an empty part")),
@@ -84,7 +107,7 @@ impl PathTemplate {
         let parts = || components.iter().flatten();
         let dates = Dates::of(parts());
         let has_fields = parts().any(|part| matches!(part, Part::Field(_)));
-        Ok(PathTemplate { components, dates, has_fields })
+        Ok(PathTemplate { components, dates, has_fields, defaults })
     }
 
     /// The same with the dates of another zone.
@@ -111,18 +134,46 @@ impl PathTemplate {
         self.has_fields
     }
 
-    /// Replaces `path` by the path of an event.
-    pub fn render(&self, event: &Event<'_>, path: &mut Vec<u8>) {
-        self.render_if(event, path, |_| true);
+    /// The first field that has no default and is not `added` to each event, as it is spelled in an event's line.
+    pub fn without_default(&self, added: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
+        self.components.iter().flatten().find_map(|part| match part {
+            Part::Field(name) if !self.defaults.contains_key(name) && !added(name) => Some(name.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// Whether both make the same paths of the same events, their first directories aside.
+    pub fn is_like(&self, other: &PathTemplate) -> bool {
+        if self.constant().is_some() || other.constant().is_some() {
+            return self.constant().is_some() && other.constant().is_some();
+        }
+        let depth = |template: &PathTemplate| template.fixed_directory().iter().filter(|byte| **byte == b'/').count();
+        self.components[depth(self)..] == other.components[depth(other)..]
+            && self.defaults == other.defaults
+            && self.dates == other.dates
+    }
+
+    /// Whether some event may lead to `path`.
+    pub fn may_be(&self, path: &[u8]) -> bool {
+        let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(1).collect();
+        names.len() == self.components.len()
+            && self.components.iter().zip(names).all(|(parts, name)| may_read(parts, name))
+    }
+
+    /// Replaces `path` by the path of an event. Whether each field that has no default was there.
+    pub fn render(&self, event: &Event<'_>, path: &mut Vec<u8>) -> bool {
+        let all_known = self.render_if(event, path, |_| true);
         if path.len() > PATH_BYTES_MAX {
             let is_field = |part: &Part| matches!(part, Part::Field(_));
             self.render_if(event, path, |parts| !parts.iter().any(is_field));
         }
+        all_known
     }
 
     /// Renders the parts of the path that are wanted; the others become `_`.
-    fn render_if(&self, event: &Event<'_>, path: &mut Vec<u8>, is_wanted: impl Fn(&[Part]) -> bool) {
+    fn render_if(&self, event: &Event<'_>, path: &mut Vec<u8>, is_wanted: impl Fn(&[Part]) -> bool) -> bool {
         path.clear();
+        let mut all_known = true;
         let civil = self.dates.civil(event.timestamp);
         for parts in &self.components {
             path.push(b'/');
@@ -131,7 +182,11 @@ impl PathTemplate {
                 match part {
                     Part::Literal(text) => path.extend_from_slice(text),
                     Part::Date(letter) => push_civil(&civil, event.timestamp, *letter, path),
-                    Part::Field(name) => push_field(event.line, name, path),
+                    Part::Field(name) => {
+                        let default = self.defaults.get(name);
+                        let is_known = push_field(event.line, name, default.map_or(UNKNOWN, Vec::as_slice), path);
+                        all_known &= is_known || default.is_some();
+                    }
                 }
             }
             let name = &path[start..];
@@ -140,6 +195,7 @@ impl PathTemplate {
                 path.push(b'_');
             }
         }
+        all_known
     }
 
     /// Whether an event says how the path ends: then it may look like the rotated file of another path.
@@ -168,8 +224,50 @@ impl PathTemplate {
     }
 }
 
-/// Appends the value of a field, with no byte that a file name may not have.
-fn push_field(line: &[u8], name: &[u8], path: &mut Vec<u8>) {
+/// Whether the parts of a name may read `name`.
+fn may_read(parts: &[Part], name: &[u8]) -> bool {
+    match parts.split_first() {
+        None => name.is_empty(),
+        Some((Part::Literal(text), rest)) => {
+            name.strip_prefix(text.as_slice()).is_some_and(|name| may_read(rest, name))
+        }
+        Some((Part::Date(_), rest)) => {
+            let is_of_date = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-:".contains(byte);
+            let most = name.iter().take_while(|byte| is_of_date(byte)).count();
+            (1..=most).any(|count| may_read(rest, &name[count..]))
+        }
+        Some((Part::Field(_), rest)) => (1..=name.len()).any(|count| may_read(rest, &name[count..])),
+    }
+}
+
+/// What `{{ }}` names, and the default that it may say: `host | default('none')`.
+fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
+    let bar = marked::find(inside, "|");
+    let written = &inside[..bar.unwrap_or(inside.len())];
+    let (name, shown) = (marked::plain(written).trim().to_owned(), marked::shown(written));
+    let shown = shown.trim();
+    if name.is_empty() {
+        return Err("`{{ }}` names no field".to_owned());
+    }
+    let Some(filter) = bar.map(|bar| inside[bar + 1..].trim()) else { return Ok((name, None)) };
+    let plain = marked::plain(filter);
+    let quoted = plain.strip_prefix("default(").and_then(|rest| rest.strip_suffix(')')).map(str::trim);
+    let is_quoted = |text: &str, quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    let is_text = |text: &&str| is_quoted(text, '\'') || is_quoted(text, '"');
+    match quoted.filter(is_text).map(|text| &text[1..text.len() - 1]) {
+        Some(default) if default.is_empty() || default.contains(['/', '\'', '"', '\0']) => {
+            Err(format!("the default of `{shown}` is empty, or has a quotation mark or a `/` in it"))
+        }
+        Some(default) => Ok((name, Some(default.to_owned()))),
+        None => {
+            let filter = marked::shown(filter);
+            Err(format!("`| {filter}` is not known here: write `{{{{ {shown} | default('none') }}}}`"))
+        }
+    }
+}
+
+/// Appends the value of a field, with no byte that a file name may not have, or `default`. Whether it has a value.
+fn push_field(line: &[u8], name: &[u8], default: &[u8], path: &mut Vec<u8>) -> bool {
     let start = path.len();
     let known = match find_field(line, name) {
         Some([b'{' | b'[', ..] | b"null") | None => false,
@@ -183,13 +281,14 @@ fn push_field(line: &[u8], name: &[u8], path: &mut Vec<u8>) {
     };
     if !known {
         path.truncate(start);
-        path.extend_from_slice(UNKNOWN);
+        path.extend_from_slice(default);
     }
     for byte in &mut path[start..] {
         if *byte == b'/' || *byte < 0x20 || *byte == 0x7f {
             *byte = b'_';
         }
     }
+    known
 }
 
 #[cfg(test)]
@@ -222,6 +321,51 @@ mod tests {
         let line = r#"{"host":"web-1","n":7,"on":true,"o":{},"z":null,"s p":"ü"}"#;
         assert_eq!(path("/a/{{ host }}/{{n}}-{{on}}.log", line), "/a/web-1/7-true.log");
         assert_eq!(path("/a/{{o}}/{{z}}/{{none}}/{{ s p }}", line), "/a/unknown/unknown/unknown/ü");
+    }
+
+    #[test]
+    fn fields_that_are_missing_read_as_their_default() {
+        let template = "/a/{{ h | default('none') }}/{{h}}-{{ n|default( \"x y\" ) }}.log";
+        assert_eq!(path(template, "{}"), "/a/none/none-x y.log");
+        assert_eq!(path(template, r#"{"h":"web","n":null}"#), "/a/web/web-x y.log");
+        let known = |template: &str, line: &str| {
+            let template = PathTemplate::parse(template).expect("a template");
+            template.render(&Event { line: line.as_bytes(), timestamp: MOMENT }, &mut Vec::new())
+        };
+        assert!(known(template, "{}"));
+        assert!(!known("/a/{{h}}", "{}") && known("/a/{{h}}", r#"{"h":"unknown"}"#));
+        let parsed = |text: &str| PathTemplate::parse(text).expect("a template");
+        assert_eq!(parsed(template).without_default(|_| false), None);
+        assert_eq!(parsed("/a/{{h | default('a')}}/{{b}}").without_default(|_| false), Some(&b"b"[..]));
+        assert_eq!(parsed("/a/{{b}}").without_default(|name| name == b"b"), None);
+    }
+
+    #[test]
+    fn it_is_known_which_paths_may_come_out() {
+        let may_be =
+            |template: &str, path: &str| PathTemplate::parse(template).expect("a template").may_be(path.as_bytes());
+        for (template, path, may) in [
+            ("/o/{{ a }}.log", "/o/all.log", true),
+            ("/o/{{ a }}.log", "/o/.log", false),
+            ("/o/{{ a }}.log", "/p/all.log", false),
+            ("/o/{{ a }}.log", "/o/x/all.log", false),
+            ("/o/{{ a }}-{{ b }}", "/o/a-b-c", true),
+            ("/o/%F.log", "/o/2026-11-23.log", true),
+            ("/o/%F.log", "/o/out/log", false),
+            ("/o/x.log", "/o/x.log", true),
+        ] {
+            assert_eq!(may_be(template, path), may, "{template} {path}");
+        }
+        let alike = |one: &str, other: &str| {
+            let parsed = |text: &str| PathTemplate::parse(text).expect("a template");
+            parsed(one).is_like(&parsed(other))
+        };
+        assert!(
+            alike("/o/{{ a }}.log", "/p/{{a}}.log") && alike("/o/x", "/p/y") && alike("/o/p/{{a}}/x", "/o/{{a}}/x")
+        );
+        assert!(
+            !alike("/o/{{ a }}.log", "/o/{{ b }}.log") && !alike("/o/{{ a }}", "/o/x") && !alike("/o/%F", "/o/%F-%H")
+        );
     }
 
     #[test]
@@ -259,6 +403,11 @@ mod tests {
         assert!(error("/a/%").contains("%%"));
         assert!(error("/a/{{x").contains("}}"));
         assert!(error("/a/{{ }}").contains("names no field"));
+        assert!(error("/a/{{ h | upper }}").contains("default('none')"));
+        assert!(error("/a/{{ h | default(none) }}").contains("default('none')"));
+        assert!(error("/a/{{ h | default('../x') }}").contains("`/`"));
+        assert!(error("/a/{{ h | default('') }}").contains("empty"));
+        assert!(error("/a/{{ h | default('a') }}{{ h | default('b') }}").contains("two defaults"));
     }
 
     #[test]

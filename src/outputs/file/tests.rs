@@ -2,16 +2,18 @@
 
 use super::compress::Compression;
 use super::record::State;
-use super::writer::{Group, Now, Options, Writer};
+use super::writer::{Group, Means, Now, Options, Writer};
 use std::io::Read;
 use std::path::Path;
-use tailwater_shards::env::{Monotonic, Timestamp};
+use tailwater_shards::env::{Access, Monotonic, Timestamp};
 use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::sim::{Crash, Outside, Prng, SimDisk};
 
 mod crash;
 mod kept;
+mod others;
 mod output;
+mod shared;
 
 const JOURNAL: &str = "/data/outputs/1.journal";
 
@@ -22,11 +24,22 @@ fn now(millis: u64) -> Now {
 fn options() -> Options {
     let compression = Compression::None;
     let state_bytes_max = COMMIT_STATE_BYTES_MAX;
-    Options { compression, rotate_bytes: None, rotate_age: None, keep: 1000, open_files_max: 100, state_bytes_max }
+    let access = Access::default();
+    Options {
+        compression,
+        rotate_bytes: None,
+        rotate_age: None,
+        keep: 1000,
+        open_files_max: 100,
+        state_bytes_max,
+        access,
+    }
 }
 
 fn open(disk: &SimDisk, options: &Options, state: State) -> std::io::Result<Writer<SimDisk>> {
-    Writer::open(disk.of_this_process(), "out".into(), options.clone(), Path::new(JOURNAL), state, Some(u64::MAX))
+    let (disk, claims, counters) = (disk.of_this_process(), Default::default(), Default::default());
+    let means = Means { disk, name: "out".into(), claims, counters };
+    Writer::open(means, options.clone(), Path::new(JOURNAL), state, Some(u64::MAX))
 }
 
 fn group(path: &str, text: &str) -> Group {

@@ -4,28 +4,34 @@
 //! the files after a start is exactly what was delivered before the commit it starts from. See the module above for why.
 
 mod ends;
+mod hold;
 mod others;
 mod recover;
+mod rotation;
 mod target;
 mod whole;
 mod words;
 
-use ends::End;
+use ends::{End, Trust, last_byte};
+pub use hold::Hold;
+use hold::is_held;
 pub use others::Refused;
 pub use target::Target;
 use target::{RAW_STEP, compressed_at_most, target, whole_lines};
 pub use words::explain;
 
 use super::compress::{Compression, Member};
-use super::journal::{Journal, Opened, Run, is_no_room};
+use super::journal::{Journal, Opened, Run, Step, is_no_room};
 use super::record::{Committed, Identity, STATE_HEAD_BYTES, State, marker_of};
+use crate::config::claims::{Claims, Owner};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tailwater_shards::env::{Disk, File, FileKind, Monotonic, Open, Stat, Timestamp};
+use tailwater_shards::counters::OutputCounters;
+use tailwater_shards::env::{Access, Disk, File, FileKind, Monotonic, Open, Stat, Timestamp, is_exhausted};
 
 /// How files are written.
 #[derive(Clone, Debug)]
@@ -40,6 +46,19 @@ pub struct Options {
     pub open_files_max: usize,
     /// Bytes that the state of a commit may have.
     pub state_bytes_max: usize,
+    /// Who may do what with a file that is made.
+    pub access: Access,
+}
+
+/// What an output writes with.
+#[derive(Clone)]
+pub struct Means<D: Disk> {
+    pub disk: D,
+    /// The output.
+    pub name: Arc<str>,
+    /// Who writes which file in this process.
+    pub claims: Arc<Claims>,
+    pub counters: Arc<OutputCounters>,
 }
 
 /// What the clocks show.
@@ -76,10 +95,13 @@ pub const CLOSING_MAX: usize = 64;
 pub struct Writer<D: Disk> {
     disk: D,
     name: Arc<str>,
+    claims: Arc<Claims>,
+    owner: Owner,
+    counters: Arc<OutputCounters>,
     options: Options,
     files: BTreeMap<Vec<u8>, Target<D>>,
-    /// Files that get no more bytes and wait to be synced.
-    closing: Vec<Arc<D::File>>,
+    /// Files that get no more bytes and wait for the next commit, to be synced and let go.
+    closing: Vec<(Vec<u8>, Target<D>)>,
     /// Directories with names that are not durable yet.
     directories: BTreeSet<PathBuf>,
     journal: Journal<D>,
@@ -91,6 +113,11 @@ pub struct Writer<D: Disk> {
     /// Why delivered bytes may be lost, such as a sync that failed, which proves nothing when it is repeated. Nothing more is
     /// written and no commit follows: the instance is opened again from its last commit, and gets all of it again.
     poisoned: Option<String>,
+    /// Paths whose files others changed, and that were told of.
+    told: BTreeSet<Vec<u8>>,
+    has_told_of_no_locks: bool,
+    /// The last failure was a file that another output of this process has, and lets go of soon.
+    is_next: bool,
 }
 
 fn as_path(bytes: &[u8]) -> &Path {
@@ -113,19 +140,35 @@ impl<D: Disk> Writer<D> {
     /// before. All cuts are durable when this returns, so that no later crash brings the bytes back. What lies behind the commit
     /// is cut only if it is no more than `again_bytes`, which come again; else files keep all that is whole in them.
     pub fn open(
-        disk: D,
-        name: Arc<str>,
+        means: Means<D>,
         options: Options,
         journal: &Path,
         state: State,
         again_bytes: Option<u64>,
     ) -> io::Result<Writer<D>> {
+        let Means { disk, name, claims, counters } = means;
         let mut journal = Journal::open(&disk, journal)?;
         journal.skip_to(state.journal);
-        let (files, closing, directories, pending) = Default::default();
-        let (is_lost, uses, poisoned) = (false, 0, None);
-        let mut writer =
-            Writer { disk, name, options, files, closing, directories, journal, is_lost, pending, uses, poisoned };
+        let owner = claims.owner(name.clone());
+        let mut writer = Writer {
+            disk,
+            name,
+            claims,
+            owner,
+            counters,
+            options,
+            files: BTreeMap::new(),
+            closing: Vec::new(),
+            directories: BTreeSet::new(),
+            journal,
+            is_lost: false,
+            pending: VecDeque::new(),
+            uses: 0,
+            poisoned: None,
+            told: BTreeSet::new(),
+            has_told_of_no_locks: false,
+            is_next: false,
+        };
         writer.recover(state, again_bytes)?;
         Ok(writer)
     }
@@ -169,14 +212,35 @@ impl<D: Disk> Writer<D> {
         self.poisoned.is_none() && (!self.pending.is_empty() || self.is_waiting_compressed())
     }
 
+    /// Whether the last failure was a file that another output of this process lets go of soon.
+    pub fn is_next(&self) -> bool {
+        self.is_next
+    }
+
     fn is_waiting_compressed(&self) -> bool {
         self.options.compression != Compression::None && self.files.values().any(|target| !target.out.is_empty())
     }
 
     /// Writes what waits.
     pub fn flush(&mut self, now: Now) -> Result<(), String> {
-        for (path, target) in &mut self.files {
-            target.flush(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        self.is_next = false;
+        self.hand_over(false, now)?;
+        let written = self.write_waiting(now);
+        if written.is_err() && self.is_next {
+            // Whoever has the file that this waits for may wait for one of these, and no commit comes meanwhile.
+            self.hand_over(true, now)?;
+        }
+        written
+    }
+
+    fn write_waiting(&mut self, now: Now) -> Result<(), String> {
+        if self.is_waiting_compressed() {
+            let waits = self.files.iter().filter(|(_, target)| !target.out.is_empty());
+            for path in waits.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+                self.settle(&path)?;
+                let Some(target) = self.files.get_mut(&path) else { continue };
+                target.flush(now.wall).map_err(|error| explain("write", as_path(&path), &error))?;
+            }
         }
         while !self.pending.is_empty() {
             let paths: Vec<Vec<u8>> =
@@ -198,7 +262,7 @@ impl<D: Disk> Writer<D> {
         while group.written < group.bytes.len() {
             let rest = &group.bytes[group.written..];
             let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-            self.let_go_of_removed(&group.path, now)?;
+            self.settle(&group.path)?;
             if self.is_due(&group.path, self.expected(&group.path, line as u64), now) {
                 self.rotate(&group.path, now)?;
             }
@@ -250,23 +314,37 @@ impl<D: Disk> Writer<D> {
         }
         let limit = self.options.rotate_bytes.unwrap_or(u64::MAX);
         let fits = |target: &&mut Target<D>| target.length.saturating_add(bytes) <= limit;
-        self.files.get_mut(path).filter(|target| fits(target) && !target.file.is_remote() && !target.is_removed())
+        self.files.get_mut(path).filter(|target| {
+            // One look for a whole delivery: what others did to the file is seen to where that may block.
+            let is_as_left = || target.file.stat().is_ok_and(|stat| target.is_as_left(&stat));
+            fits(target) && !target.file.is_remote() && !target.hold.is_wanted() && is_as_left()
+        })
     }
 
     /// Opens files that are not open, and makes the journal say so before the first byte is written.
     fn ensure_open(&mut self, paths: &[Vec<u8>], now: Now) -> Result<(), String> {
         self.uses += 1;
-        let mut opened = Vec::new();
+        let mut opened: Vec<(Vec<u8>, Target<D>)> = Vec::new();
         let mut records = Vec::new();
         for path in paths {
             if let Some(target) = self.files.get_mut(path) {
                 target.used = self.uses;
                 continue;
             }
-            let target = self.open_one(path).map_err(|error| explain("open", as_path(path), &error))?;
-            let (identity, length, compression) = (target.identity, target.length, Some(self.options.compression));
-            let marker = marker_of(&*target.file, length).map_err(|error| explain("read", as_path(path), &error))?;
-            records.push(Opened { number: 0, identity, length, marker, compression, path: path.clone() });
+            if let Some(target) = self.closing_at(path) {
+                self.files.insert(path.clone(), Target { used: self.uses, ..target });
+                continue;
+            }
+            let target = match self.open_with_room(path, now)? {
+                Ok(target) => target,
+                // Two of these paths lead to one file: it is written under the first before it is opened under the other.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !opened.is_empty() => break,
+                Err(error) => {
+                    self.counters.held_files.add(u64::from(is_held(&error)));
+                    return Err(explain("open", as_path(path), &error));
+                }
+            };
+            records.push(self.opened(path, &target).map_err(|error| explain("read", as_path(path), &error))?);
             opened.push((path.clone(), target));
         }
         if opened.is_empty() {
@@ -282,9 +360,43 @@ impl<D: Disk> Writer<D> {
         self.make_room(now)
     }
 
-    fn open_one(&mut self, bytes: &[u8]) -> io::Result<Target<D>> {
+    /// Opens a file, and closes idle ones if no descriptor is left: they are what this output can do without.
+    fn open_with_room(&mut self, path: &[u8], now: Now) -> Result<io::Result<Target<D>>, String> {
+        loop {
+            match self.open_one(path, now.wall) {
+                Err(error) if is_exhausted(&error) && self.close_idle(now)? => {}
+                opened => return Ok(opened),
+            }
+        }
+    }
+
+    /// A file that waits to be closed and is still at its path.
+    fn closing_at(&mut self, path: &[u8]) -> Option<Target<D>> {
+        let at = self.closing.iter().position(|(closing, _)| closing == path)?;
+        let stat = self.disk.stat(as_path(path)).ok()?;
+        let is_it =
+            self.closing[at].1.identity.inode == stat.inode && self.closing[at].1.identity.device == stat.device;
+        is_it.then(|| self.closing.remove(at).1)
+    }
+
+    fn open_one(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<Target<D>> {
         let path = as_path(bytes);
-        let directory = parent(path);
+        let mut made = self.make_directory(parent(path))?;
+        let file = self.open_file(path)?;
+        self.directories.append(&mut made);
+        let (mut hold, mut stat) = self.take(file, path, now)?;
+        let mut end = self.end_of(bytes, &hold.file, &stat, Trust::Journal)?;
+        if end == End::Unfit {
+            self.set_aside(bytes)?;
+            let file = self.open_file(path)?;
+            ((hold, stat), end) = (self.take(file, path, now)?, End::Whole);
+        }
+        let (first_write, within_line) = (stat.modified.0, end == End::WithinLine);
+        Ok(Target { first_write, within_line, ..target(hold, Identity::of(&stat), stat.length) })
+    }
+
+    /// Makes what is missing of a directory, and returns what has names that are not durable.
+    fn make_directory(&mut self, directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
         let mut made = BTreeSet::from([directory.to_owned()]);
         for above in directory.ancestors() {
             made.insert(above.to_owned());
@@ -295,20 +407,35 @@ impl<D: Disk> Writer<D> {
         if made.len() > 1 {
             self.disk.create_dir_all(directory)?;
         }
-        let mut file = self.disk.open(path, Open::Create)?;
-        self.directories.append(&mut made);
-        let mut stat = file.stat()?;
-        if stat.kind != FileKind::Regular {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        Ok(made)
+    }
+
+    /// Opens a file, made if absent. Never something else than a file, which could wait for ever.
+    fn open_file(&mut self, path: &Path) -> io::Result<D::File> {
+        let is_new = match self.disk.stat(path) {
+            Ok(stat) if stat.kind == FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(stat) if stat.kind != FileKind::Regular => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a named pipe, a socket or a device"));
+            }
+            Ok(_) => false,
+            Err(_) => true,
+        };
+        if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+            let directory = self.disk.canonical(directory).unwrap_or_else(|_| directory.to_owned());
+            self.claims.note_path(&directory.join(name), &self.name);
         }
-        let mut end = self.end_of(bytes, &file, &stat)?;
-        if end == End::Unfit {
-            self.set_aside(bytes)?;
-            (file, end) = (self.disk.open(path, Open::Create)?, End::Whole);
-            stat = file.stat()?;
+        if !is_new || self.options.access == Access::default() {
+            return self.disk.open(path, Open::Create);
         }
-        let (first_write, within_line) = (stat.modified.0, end == End::WithinLine);
-        Ok(Target { first_write, within_line, ..target(Arc::new(file), Identity::of(&stat), stat.length) })
+        let file = self.disk.open(path, Open::CreatePrivate)?;
+        if let Err(error) = file.set_access(self.options.access) {
+            // Else the next attempt would find it there, and take what it may do for somebody's wish.
+            if file.stat().is_ok_and(|stat| stat.length == 0) {
+                let _ = self.disk.remove(path);
+            }
+            return Err(io::Error::new(error.kind(), format!("its `mode` or `group` cannot be set: {error}")));
+        }
+        Ok(file)
     }
 
     /// Closes the files that were not used for longest until the rest fits the bounds. Those just opened stay.
@@ -331,60 +458,31 @@ impl<D: Disk> Writer<D> {
     fn close_one(&mut self, path: &[u8], now: Now) -> Result<(), String> {
         let Some(target) = self.files.get_mut(path) else { return Ok(()) };
         target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
-        if let Some(target) = self.files.remove(path).filter(|target| target.dirty) {
-            self.closing.push(target.file);
-        }
-        if self.closing.len() > CLOSING_MAX {
-            self.sync_closing();
-        }
+        self.put_away(path);
         Ok(())
     }
 
-    fn sync_closing(&mut self) {
-        for file in std::mem::take(&mut self.closing) {
-            if let Err(error) = file.sync() {
+    /// Writes no more to a file.
+    fn put_away(&mut self, path: &[u8]) {
+        self.closing.extend(self.files.remove_entry(path));
+        if self.closing.len() > CLOSING_MAX {
+            self.leave_closing();
+        }
+    }
+
+    /// Makes durable what waits for that, and returns it.
+    fn sync_closing(&mut self) -> Vec<(Vec<u8>, Target<D>)> {
+        let closing = std::mem::take(&mut self.closing);
+        for (_, target) in closing.iter().filter(|(_, target)| target.dirty) {
+            if let Err(error) = target.file.sync() {
                 self.poison(format!("a rotated file cannot be made durable: {error}; check the disk"));
             }
         }
+        closing
     }
 
     fn poison(&mut self, reason: String) -> String {
         self.poisoned.get_or_insert(reason).clone()
-    }
-
-    /// Moves a file aside: `path` becomes `path.1`, `path.1` becomes `path.2`, the last one kept is removed. Each step is
-    /// durable before the next, so that a power loss never leaves a later one without an earlier one, which would put one
-    /// file in another's place.
-    fn rotate(&mut self, path: &[u8], now: Now) -> Result<(), String> {
-        let Some(target) = self.files.get_mut(path) else { return Ok(()) };
-        target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
-        let inode = target.identity.inode;
-        if self.disk.stat(as_path(path)).is_ok_and(|stat| stat.inode == inode) {
-            self.shift(path).map_err(|error| explain("rotate", as_path(path), &error))?;
-        }
-        self.close_one(path, now)
-    }
-
-    fn shift(&self, path: &[u8]) -> io::Result<()> {
-        let directory = parent(as_path(path));
-        // A gap that an interrupted rotation left is filled first.
-        let mut free = self.options.keep;
-        for number in 1..=self.options.keep {
-            match self.disk.stat(&numbered(path, number)) {
-                Ok(_) => {}
-                Err(error) if is_gone(&error) => {
-                    free = number;
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        for number in (1..free).rev() {
-            self.disk.rename(&numbered(path, number), &numbered(path, number + 1))?;
-            self.disk.sync_dir(directory)?;
-        }
-        self.disk.rename(as_path(path), &numbered(path, 1))?;
-        self.disk.sync_dir(directory)
     }
 
     /// The files with bytes that are not known to be durable.
@@ -401,10 +499,10 @@ impl<D: Disk> Writer<D> {
         // Also of files that were just opened no more than the state may name.
         self.uses += 1;
         self.make_room(now)?;
-        for (path, target) in &mut self.files {
-            target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        for path in self.files.keys().cloned().collect::<Vec<_>>() {
+            self.finish(&path, now.wall)?;
         }
-        self.sync_closing();
+        drop(self.sync_closing());
         if let Err(reason) = self.sync() {
             self.poison(reason);
         }
@@ -426,12 +524,14 @@ impl<D: Disk> Writer<D> {
         let state =
             State { journal: self.journal.last(), made: now.wall.0, files: files.collect::<Result<_, String>>()? };
         self.journal.committed(now.monotonic).map_err(|error| format!("the journal cannot be shortened: {error}"))?;
+        self.files.values_mut().for_each(|target| target.committed = Some(target.length));
         Ok(state)
     }
 
     /// Notes that nothing more is written: what lies behind the last commit at the next start is somebody else's.
     pub fn close(&mut self, _: Now) -> Result<(), String> {
-        self.journal.note(Run::Ended).map_err(|error| format!("the journal cannot be written: {error}"))
+        let records = self.files.iter().map(|(path, target)| self.left(path, target)).collect();
+        self.journal.note(Run::Ended, records).map_err(|error| format!("the journal cannot be written: {error}"))
     }
 
     fn sync(&mut self) -> Result<(), String> {

@@ -8,7 +8,7 @@ use crate::Verdict;
 use crate::script::Script;
 use std::path::Path;
 use tailwater::outputs::file::compress::Compression;
-use tailwater::outputs::file::journal::{Journal, Opened};
+use tailwater::outputs::file::journal::{Journal, Opened, Step};
 use tailwater::outputs::file::record::{Identity, State};
 use tailwater_shards::sim::SimDisk;
 
@@ -41,7 +41,7 @@ fn open(disk: &SimDisk) -> Journal<SimDisk> {
 
 /// Bytes of a record.
 fn bytes_of(record: &Opened) -> usize {
-    61 + record.path.len()
+    63 + record.path.len()
 }
 
 fn records(journal: &Journal<SimDisk>) -> Vec<Opened> {
@@ -61,6 +61,7 @@ fn opened(script: &mut Script<'_>) -> Opened {
     let path = [b"/", script.bytes(length)].concat();
     Opened {
         number: 0,
+        step: [Step::Opened, Step::Left][script.below(2)],
         identity: Identity { device: script.long(), inode: script.long(), created: script.long() as i64 },
         length: script.long(),
         marker: script.long(),
@@ -83,7 +84,7 @@ fn found_journal(bytes: &[u8]) -> bool {
     let length = first.iter().map(bytes_of).sum::<usize>();
     let kept = disk.outside().read(JOURNAL).expect("it is there");
     let is_ours = |record: &Opened| record.compression.is_some();
-    if !journal.is_damaged() && first.iter().all(is_ours) && bytes.first_chunk::<4>().is_some_and(|head| head[3] == 2) {
+    if !journal.is_damaged() && first.iter().all(is_ours) && bytes.first_chunk::<4>().is_some_and(|head| head[3] == 3) {
         assert_eq!(kept[..length], bytes[..length], "the records stay as they are");
         assert!(kept[length..].iter().all(|byte| *byte == 0), "what is no record goes");
     }

@@ -6,6 +6,7 @@
 use super::super::away;
 use super::super::discover::{self, Entry, Found, Request, Stamp};
 use super::super::identity::Inode;
+use super::super::own::is_own;
 use super::super::post::ToOwner;
 use super::{Directory, FileOf, Home};
 use std::collections::{HashMap, HashSet};
@@ -236,7 +237,9 @@ impl<E: Env> Home<'_, E> {
                     if present.is_none_or(|present| present.contains(&entry.name)) {
                         directory.retry.insert(entry.name);
                     }
-                    if !discover::is_absent(&error) {
+                    if is_own(&error) {
+                        self.tell_once(&full, &error, "it is left out", "write it elsewhere, or name it in `exclude`");
+                    } else if !discover::is_absent(&error) {
                         self.tell_once(&full, &error, "it cannot be looked at", "it is tried again each second");
                     }
                 }

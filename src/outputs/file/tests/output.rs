@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::env::{Env, ShardId};
 use tailwater_shards::plugin::{Column, Delivery, Outcome, Output, OutputContext, PluginError, Resume};
 use tailwater_shards::sim::{SimEnv, Simulation};
@@ -21,6 +22,7 @@ pub(super) struct Fixture {
     pub(super) settings: Settings,
     output: Option<Box<dyn Output>>,
     state_bytes_max: usize,
+    pub(super) counters: Arc<OutputCounters>,
 }
 
 impl Fixture {
@@ -30,7 +32,8 @@ impl Fixture {
         simulation.disk().outside().create_dir_all("/data").expect("it is new");
         let settings: Settings = serde_json::from_value(json).expect("settings");
         settings.check().expect("they make sense");
-        let mut fixture = Fixture { simulation, settings, output: None, state_bytes_max: COMMIT_STATE_BYTES_MAX };
+        let (state_bytes_max, counters) = (COMMIT_STATE_BYTES_MAX, Default::default());
+        let mut fixture = Fixture { simulation, settings, output: None, state_bytes_max, counters };
         fixture.open(Some(Vec::new())).unwrap_or_else(|error| panic!("{error}"));
         fixture
     }
@@ -55,6 +58,14 @@ impl Fixture {
     }
 
     pub(super) fn resume(&mut self, resume: Resume) -> Result<(), PluginError> {
+        if let Some(output) = self.output.take() {
+            // Its files are closed by a job.
+            let env = self.simulation.env(ShardId(0));
+            self.run(async move {
+                drop(output);
+                env.sleep(Duration::from_secs(1)).await;
+            });
+        }
         let context = OutputContext {
             env: self.simulation.env(ShardId(0)),
             name: "out".into(),
@@ -62,7 +73,7 @@ impl Fixture {
             data_dir: Arc::new("/data".into()),
             state_bytes_max: self.state_bytes_max,
             stop: Default::default(),
-            counters: Default::default(),
+            counters: self.counters.clone(),
         };
         let spec = OutputSettings::<SimEnv>::spec(&self.settings, &Facts::of("h"), "out");
         self.output = Some(self.run(async move { spec.open(context, resume).await })?);
@@ -85,7 +96,7 @@ impl Fixture {
         assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
     }
 
-    fn refused(&mut self, lines: &[&str]) -> String {
+    pub(super) fn refused(&mut self, lines: &[&str]) -> String {
         let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
         match self.deliver(delivery(&lines, MOMENT)) {
             Outcome::Retry { error, .. } => error,
@@ -288,7 +299,7 @@ fn file_cut_by_others_goes_on_at_its_end() {
     fixture.disk().truncate("/out/x.log", 3).expect("it is there");
     fixture.open(Some(state)).unwrap_or_else(|error| panic!("{error}"));
     fixture.delivered(&["{\"a\":3}"]);
-    assert_eq!(fixture.text("/out/x.log"), "{\"a{\"a\":3}\n");
+    assert_eq!(fixture.text("/out/x.log"), "{\"a\n{\"a\":3}\n");
 }
 
 #[test]

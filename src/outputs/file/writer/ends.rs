@@ -17,13 +17,29 @@ pub(super) enum End {
     Unfit,
 }
 
+/// What is believed of a compressed file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// That it ends as this output left it, if the journal knows it.
+    Journal,
+    /// Nothing: somebody else wrote to it.
+    Nothing,
+}
+
 /// What compressed files begin with (RFC 1952, section 2.3.1; RFC 8878, section 3.1.1).
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
+/// The last byte of a file of `length` bytes, at least one.
+pub(super) fn last_byte(file: &impl File, length: u64) -> io::Result<u8> {
+    let mut last = [0];
+    file.read_at(&mut last, length - 1)?;
+    Ok(last[0])
+}
+
 impl<D: Disk> Writer<D> {
     /// How a file ends that is opened for more. A file that this output knows was looked after when it was opened first.
-    pub(super) fn end_of(&self, path: &[u8], file: &D::File, stat: &Stat) -> io::Result<End> {
+    pub(super) fn end_of(&self, path: &[u8], file: &D::File, stat: &Stat, trust: Trust) -> io::Result<End> {
         if stat.length == 0 {
             return Ok(End::Whole);
         }
@@ -39,11 +55,11 @@ impl<D: Disk> Writer<D> {
             return Ok(End::Unfit);
         }
         if content == Compression::None {
-            let mut last = [0];
-            file.read_at(&mut last, stat.length - 1)?;
-            return Ok(if last == *b"\n" { End::Whole } else { End::WithinLine });
+            let is_whole = last_byte(file, stat.length)? == b'\n';
+            return Ok(if is_whole { End::Whole } else { End::WithinLine });
         }
-        if !self.is_lost && self.journal.knows(path, &Identity::of(stat)) {
+        let knows = || self.journal.knows(path, &Identity::of(stat), stat.length);
+        if trust == Trust::Journal && !self.is_lost && knows() {
             return Ok(End::Whole);
         }
         let whole = whole_bytes(file, 0, stat.length, content)?;

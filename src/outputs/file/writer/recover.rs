@@ -1,7 +1,8 @@
 //! Bringing the files of an output back to its last commit.
 //!
 //! Guarantees: told on [`super::Writer::open`]. What is cut comes again; where that is not certain nothing is cut but the end of a line
-//! or member that is not whole. Finds a file that was rotated or moved beside its path by its identity. Does not find one that
+//! or member that is not whole. What others wrote behind the place where the journal says that this output left a file is never
+//! cut, nor what lies before it. A file is cut only by whoever has its lock. Finds a file that was rotated or moved beside its path by its identity. Does not find one that
 //! went to another directory or was compressed: that is said loudly.
 
 use super::whole::{Whole, whole_bytes};
@@ -28,27 +29,47 @@ struct Known {
     compression: Option<Compression>,
     /// What else the commit says; none of a file that was opened after it.
     committed: Option<(i64, u32)>,
+    /// Where this output left it.
+    left: Option<u64>,
+}
+
+impl Known {
+    /// Takes in what the journal says next of the file. False if what this knows is before what others wrote.
+    fn goes_on(&mut self, record: &Opened) -> bool {
+        match record.step {
+            Step::Left => self.left = Some(record.length),
+            Step::Opened if self.left.is_some_and(|left| record.length > left) => return false,
+            Step::Opened => self.left = None,
+        }
+        true
+    }
 }
 
 impl From<Committed> for Known {
     fn from(file: Committed) -> Known {
         let Committed { path, identity, length, marker, first_write, generation, compression } = file;
-        Known { path, identity, length, marker, compression, committed: Some((first_write, generation)) }
+        let committed = Some((first_write, generation));
+        Known { path, identity, length, marker, compression, committed, left: None }
     }
 }
 
 impl From<&Opened> for Known {
     fn from(opened: &Opened) -> Known {
         let Opened { path, identity, length, marker, compression, .. } = opened.clone();
-        Known { path, identity, length, marker, compression, committed: None }
+        Known { path, identity, length, marker, compression, committed: None, left: None }
     }
 }
+
+/// A file that is open for cutting, and taken unless it need not be written to.
+type ForCutting<D> = (Arc<<D as Disk>::File>, Option<Hold<D>>);
 
 /// A known file where it was found.
 struct Found<D: Disk> {
     known: Known,
     at: PathBuf,
-    file: D::File,
+    file: Arc<D::File>,
+    /// None of a file that need not be written to.
+    hold: Option<Hold<D>>,
     identity: Identity,
     length: u64,
     modified: i64,
@@ -80,7 +101,7 @@ impl<D: Disk> Writer<D> {
                 self.warn("damage in the write-ahead log has taken its last commit: its files stay as they are, and the last events in them may be repeated");
             }
             self.journal.mend()?;
-            return self.journal.note(Run::Began);
+            return self.journal.note(Run::Began, Vec::new());
         }
         let made = state.made;
         let found = self.find_all(self.known_files(state))?;
@@ -118,34 +139,49 @@ impl<D: Disk> Writer<D> {
             .map_err(|error| naming(&path, error))?;
         }
         self.journal.mend()?;
-        self.journal.note(Run::Began)?;
+        // They were left at the end of the start before this one.
+        let records = self.files.iter().map(|(path, target)| self.opened(path, target)).collect::<io::Result<_>>()?;
+        self.journal.note(Run::Began, records)?;
         let directories = std::mem::take(&mut self.directories);
         directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
     }
 
-    /// The files that were open at the commit, or were opened after it, each as it was known first.
+    /// The files that were open at the commit, or were opened after it, each as it was known first, or where others wrote to it
+    /// as it was known behind that.
     fn known_files(&self, state: State) -> Vec<Known> {
+        let key_of = |path: &[u8], identity: Identity| (path.to_vec(), identity);
+        let mut committed: BTreeMap<(Vec<u8>, Identity), Known> =
+            state.files.into_iter().map(|file| (key_of(&file.path, file.identity), file.into())).collect();
         let mut opened: BTreeMap<(Vec<u8>, Identity), Known> = BTreeMap::new();
         for record in self.journal.behind(state.journal) {
-            let known = opened.entry((record.path.clone(), record.identity)).or_insert_with(|| record.into());
-            if record.length < known.length {
-                *known = record.into();
+            let key = key_of(&record.path, record.identity);
+            if committed.get_mut(&key).is_some_and(|known| !known.goes_on(record)) {
+                committed.remove(&key);
+            }
+            match (opened.get_mut(&key), record.step) {
+                (Some(known), step) => {
+                    let is_shorter = step == Step::Opened && record.length < known.length;
+                    if !known.goes_on(record) || is_shorter {
+                        *known = record.into();
+                    }
+                }
+                (None, Step::Opened) => drop(opened.insert(key, record.into())),
+                (None, Step::Left) => {}
             }
         }
         let mut all = Vec::new();
-        for file in state.files {
-            let key = (file.path.clone(), file.identity);
-            // A file that was shorter when it was opened later is another one, which got the number of one that is gone.
-            if opened.get(&key).is_none_or(|opened| opened.length >= file.length) {
+        for (key, known) in committed {
+            // A file that was shorter when it was opened later was cut, or is another one, which got the number of one that is gone.
+            if opened.get(&key).is_none_or(|opened| opened.length >= known.length) {
                 opened.remove(&key);
-                all.push(file.into());
+                all.push(known);
             }
         }
         all.extend(opened.into_values());
         all
     }
 
-    fn find_all(&self, known: Vec<Known>) -> io::Result<Vec<Found<D>>> {
+    fn find_all(&mut self, known: Vec<Known>) -> io::Result<Vec<Found<D>>> {
         let mut all: Vec<Found<D>> = Vec::new();
         for known in known {
             let path = known.path.clone();
@@ -159,7 +195,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// The file, if it is still the one that is known.
-    fn find(&self, known: Known) -> io::Result<Option<Found<D>>> {
+    fn find(&mut self, known: Known) -> io::Result<Option<Found<D>>> {
         let path = as_path(&known.path);
         let Some(at) = self.locate(path, &known.identity)? else {
             if known.committed.is_some() && known.length > 0 {
@@ -171,22 +207,45 @@ impl<D: Disk> Writer<D> {
             }
             return Ok(None);
         };
-        let file = self.disk.open(&at, Open::Write).or_else(|error| self.read_if_whole(&at, &known, error))?;
+        let stat = self.disk.stat(&at)?;
+        if known.left.is_some_and(|left| stat.length > left) {
+            let shown = at.display();
+            tracing::info!(output = %self.name, "{shown}: somebody else wrote to it since it was left: it stays as it is");
+            return Ok(None);
+        }
+        let Some((file, hold)) = self.open_known(&at, &known)? else { return Ok(None) };
         let stat = file.stat()?;
         let (identity, length, modified) = (Identity::of(&stat), stat.length, stat.modified.0);
-        if length >= known.length && known.marker != 0 && marker_of(&file, known.length)? != known.marker {
+        if length >= known.length && known.marker != 0 && marker_of(&*file, known.length)? != known.marker {
             self.warn(&format!("{} was written anew by somebody else: it stays as it is", at.display()));
             return Ok(None);
         }
-        Ok(Some(Found { known, at, file, identity, length, modified }))
+        Ok(Some(Found { known, at, file, hold, identity, length, modified }))
     }
 
-    /// A file that nobody may write to need not be written to where nothing lies behind its commit.
-    fn read_if_whole(&self, at: &Path, known: &Known, error: io::Error) -> io::Result<D::File> {
-        let file = self.disk.open(at, Open::Read).map_err(|_| io::Error::new(error.kind(), error.to_string()))?;
-        match at != as_path(&known.path) && file.stat()?.length == known.length {
-            true => Ok(file),
-            false => Err(error),
+    /// Opens a file for cutting. A file that nobody may write to, or that somebody else writes to now, need not be had where nothing
+    /// lies behind its commit: the latter is none then.
+    fn open_known(&mut self, at: &Path, known: &Known) -> io::Result<Option<ForCutting<D>>> {
+        let file = match self.disk.open(at, Open::Write) {
+            Ok(file) => file,
+            Err(error) => {
+                let file =
+                    self.disk.open(at, Open::Read).map_err(|_| io::Error::new(error.kind(), error.to_string()))?;
+                return match at != as_path(&known.path) && file.stat()?.length == known.length {
+                    true => Ok(Some((Arc::new(file), None))),
+                    false => Err(error),
+                };
+            }
+        };
+        let length = file.stat()?.length;
+        match self.take(file, at, Timestamp(0)) {
+            Ok((hold, _)) => Ok(Some((hold.file.clone(), Some(hold)))),
+            // Both paths of a file that has two are of this output.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                Ok(Some((Arc::new(self.disk.open(at, Open::Write)?), None)))
+            }
+            Err(error) if is_held(&error) && length <= known.length => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -201,7 +260,10 @@ impl<D: Disk> Writer<D> {
         let beyond = found.beyond();
         if beyond > 0 {
             tracing::info!(output = %self.name, "{}: {beyond} bytes behind the last commit are cut, and come again", found.at.display());
-            found.file.truncate(found.known.length)?;
+            // Over another path it may be shorter by now.
+            if found.file.stat()?.length > found.known.length {
+                found.file.truncate(found.known.length)?;
+            }
         }
         if beyond > 0 || !found.is_moved() {
             found.file.sync()?;
@@ -216,7 +278,7 @@ impl<D: Disk> Writer<D> {
         let mut kept = *length;
         if found.beyond() > 0 {
             let compression = known.compression.unwrap_or(self.options.compression);
-            match whole_bytes(file, known.length, *length, compression)? {
+            match whole_bytes(&**file, known.length, *length, compression)? {
                 Whole::Upto(whole) => kept = whole,
                 // What cannot be read is not followed by what could be.
                 Whole::Unreadable if !found.is_moved() => return self.set_aside(&found.known.path),
@@ -237,7 +299,7 @@ impl<D: Disk> Writer<D> {
     /// Goes on behind `length` bytes of a file of the commit that is still under its path.
     fn go_on_with(&mut self, found: Found<D>, length: u64) -> io::Result<()> {
         let is_moved = found.is_moved();
-        let Found { known, at, file, identity, length: had, .. } = found;
+        let Found { known, at, file, hold, identity, length: had, .. } = found;
         let Some((first_write, mut generation)) = known.committed else { return Ok(()) };
         if had < known.length {
             let should = known.length;
@@ -248,8 +310,20 @@ impl<D: Disk> Writer<D> {
             generation += 1;
         }
         // Another format than that of its content is another file: see `open_one`.
-        if !is_moved && known.compression.is_none_or(|compression| compression == self.options.compression) {
-            let target = Target { generation, first_write, ..target(Arc::new(file), identity, length) };
+        let is_same_format = known.compression.is_none_or(|compression| compression == self.options.compression);
+        if let Some(hold) = hold.filter(|_| !is_moved && is_same_format) {
+            let within_line = match had < known.length && length > 0 {
+                true if self.options.compression != Compression::None => {
+                    if whole_bytes(&*file, 0, length, self.options.compression)? != Whole::Upto(length) {
+                        return self.set_aside(&known.path);
+                    }
+                    false
+                }
+                true => last_byte(&*file, length)? != b'\n',
+                false => false,
+            };
+            let committed = (length == known.length).then_some(length);
+            let target = Target { generation, first_write, committed, within_line, ..target(hold, identity, length) };
             self.files.insert(known.path, target);
         }
         Ok(())

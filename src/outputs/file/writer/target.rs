@@ -1,6 +1,6 @@
 //! One open file of an output: where its next byte goes, and what lies in the compressor.
 //!
-//! Guarantees: what a failed write left is no part of the file. Knows neither commits nor other files.
+//! Guarantees: what a failed write left is no part of the file; no byte that somebody else wrote is overwritten. Knows neither commits nor other files.
 
 use super::*;
 
@@ -10,12 +10,18 @@ pub(super) const RAW_STEP: u64 = 128;
 /// One open file.
 pub struct Target<D: Disk> {
     pub(super) file: Arc<D::File>,
+    /// Gives the file back when the target goes.
+    pub(super) hold: Hold<D>,
     pub(super) identity: Identity,
     pub(super) generation: u32,
     /// Where the next byte goes.
     pub(super) length: u64,
     /// One past the last byte that may have been touched: beyond `length` lies what a failed write left.
     pub(super) touched: u64,
+    /// The length in the last commit.
+    pub(super) committed: Option<u64>,
+    /// Somebody else wrote in between: where this output had left the file, and where its own bytes go on.
+    pub(super) gap: Option<(u64, u64)>,
     pub(super) first_write: i64,
     /// The file ends in a line without its end, which is no part of ours: the next one begins on a line of its own.
     pub(super) within_line: bool,
@@ -36,35 +42,51 @@ impl<D: Disk> Target<D> {
         self.append_parts(&[io::IoSlice::new(bytes)], now)
     }
 
-    /// Writes `parts` at the end, all or none.
+    /// Writes `parts` at the end, all or none. What somebody else wrote there meanwhile stays, and is a gap.
     pub fn append_parts(&mut self, parts: &[io::IoSlice<'_>], now: Timestamp) -> io::Result<()> {
         if self.length == 0 {
             self.first_write = now.0;
         }
         if self.within_line {
-            self.file.write_at(b"\n", self.length)?;
+            self.append_raw(&[io::IoSlice::new(b"\n")])?;
             self.within_line = false;
-            self.length += 1;
         }
+        self.append_raw(parts)
+    }
+
+    fn append_raw(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
         let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
         self.touched = self.touched.max(self.length + bytes);
         self.dirty = true;
-        if let Err(error) = self.file.write_parts_at(parts, self.length) {
-            self.broken |= !is_no_room(&error);
-            return Err(error);
+        let end = match self.file.append_parts(parts) {
+            Ok(end) => end,
+            Err(error) => {
+                self.broken |= !is_no_room(&error);
+                return Err(error);
+            }
+        };
+        let began = end.saturating_sub(bytes);
+        if began != self.length {
+            let left = self.gap.map_or(self.length, |(left, _)| left);
+            self.gap = Some((left, began));
         }
-        self.length += bytes;
+        (self.length, self.touched) = (end, end);
         Ok(())
+    }
+
+    /// Whether the file is as this output left it, by what `stat` says.
+    pub(super) fn is_as_left(&self, stat: &Stat) -> bool {
+        stat.links > 0 && stat.length == self.length && self.touched == self.length && self.gap.is_none()
+    }
+
+    /// Whether what was taken is not all in the file.
+    pub(super) fn holds_more(&self) -> bool {
+        self.member.is_some() || !self.out.is_empty()
     }
 
     /// Where the next byte goes.
     pub fn length(&self) -> u64 {
         self.length
-    }
-
-    /// Whether no name leads to the file any more, wherever it was moved.
-    pub(super) fn is_removed(&self) -> bool {
-        self.file.stat().is_ok_and(|stat| stat.links == 0)
     }
 
     /// Compresses whole lines of `rest`, the first of which has `line` bytes, as many as cannot make the file larger than
@@ -119,25 +141,37 @@ impl<D: Disk> Target<D> {
             member.end(&mut self.out)?;
         }
         self.flush(now)?;
-        if self.touched > self.length {
-            if let Err(error) = self.file.truncate(self.length) {
-                self.broken = true;
-                return Err(error);
-            }
-            self.touched = self.length;
+        if self.touched > self.length { self.cut_touched() } else { Ok(()) }
+    }
+
+    /// Cuts what a failed write left, unless somebody has written behind it.
+    pub(super) fn cut_touched(&mut self) -> io::Result<()> {
+        let has = self.file.stat()?.length;
+        if self.gap.is_some() || has > self.touched {
+            return Ok(());
         }
+        if has > self.length
+            && let Err(error) = self.file.truncate(self.length)
+        {
+            self.broken = true;
+            return Err(error);
+        }
+        self.touched = self.length;
         Ok(())
     }
 }
 
-/// A file that was opened, of this length.
-pub(super) fn target<D: Disk>(file: Arc<D::File>, identity: Identity, length: u64) -> Target<D> {
+/// A file that was opened and taken, of this length.
+pub(super) fn target<D: Disk>(hold: Hold<D>, identity: Identity, length: u64) -> Target<D> {
     Target {
-        file,
+        file: hold.file.clone(),
+        hold,
         identity,
         generation: 0,
         length,
         touched: length,
+        committed: None,
+        gap: None,
         first_write: 0,
         within_line: false,
         member: None,

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::Path;
+use tailwater_shards::env::is_exhausted;
 
 /// What Linux says of a symbolic link that is not followed; the standard library has no stable name for it.
 const LOOP: i32 = 40;
@@ -18,6 +19,13 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
             "raise the limit of file sizes (ulimit -f, LimitFSIZE), or let `rotate` begin a new file earlier"
         }
         ErrorKind::ReadOnlyFilesystem => "mount the file system writable, or choose another `path`",
+        ErrorKind::WouldBlock => "give each output, and each process, files of its own; it is asked for again",
+        ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty if what == "rotate" => {
+            "move away what is in the place of the rotated file"
+        }
+        _ if is_exhausted(error) => {
+            "raise the limit of open files (ulimit -n, LimitNOFILE), or lower `max_open_files` of the outputs"
+        }
         _ if error.raw_os_error() == Some(LOOP) => {
             "the path ends in a symbolic link, which is refused: name the file itself"
         }

@@ -1,0 +1,246 @@
+//! Who writes which file in this process: a file belongs to one output at a time.
+//!
+//! Guarantees: two outputs never have one file at once, whatever paths lead them to it; who asks for a file that another has
+//! gets it next, once that one lets go. Inputs are told which files outputs write, now or lately, so that none reads what it
+//! causes. Keeps other processes away from nothing: the lock of the file itself does that.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tailwater_shards::env::Stat;
+
+/// A file, whatever its name: device, inode, and when that was made (ns since 1970, 0 where it is not known).
+pub type Key = (u64, u64, i64);
+
+/// The file that was looked at.
+pub fn key_of(stat: &Stat) -> Key {
+    (stat.device, stat.inode, stat.created.map_or(0, |created| created.0))
+}
+
+/// How often a file that was let go for somebody is refused to others that ask meanwhile: about a second of attempts.
+const TURNS: u32 = 20;
+
+/// Files that are remembered when nobody writes them any more.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// The files of the outputs of a process.
+#[derive(Debug, Default)]
+pub struct Claims(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    held: BTreeMap<Key, Held>,
+    last_owner: u64,
+    written: Written,
+}
+
+/// Who has a file, and who is next.
+#[derive(Debug)]
+struct Held {
+    owner: Option<Owner>,
+    next: Option<Owner>,
+    turns: u32,
+}
+
+/// One opening of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    number: u64,
+    /// Its output.
+    pub name: Arc<str>,
+}
+
+/// What outputs have written, oldest first.
+#[derive(Debug, Default)]
+struct Written {
+    files: BTreeMap<Key, Arc<str>>,
+    order: VecDeque<Key>,
+    paths: BTreeMap<PathBuf, Arc<str>>,
+    path_order: VecDeque<PathBuf>,
+}
+
+impl Claims {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each change is made of steps that do not panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new owner of files.
+    pub fn owner(&self, name: Arc<str>) -> Owner {
+        let mut inner = self.inner();
+        inner.last_owner += 1;
+        Owner { number: inner.last_owner, name }
+    }
+
+    /// Gives a file to `owner`, or says who has it or gets it next.
+    pub fn take(&self, key: Key, owner: &Owner) -> Result<(), Owner> {
+        let mut inner = self.inner();
+        if inner.held.len() > REMEMBERED_MAX {
+            inner.held.retain(|_, held| held.owner.is_some());
+        }
+        let held = inner.held.entry(key).or_insert(Held { owner: None, next: None, turns: 0 });
+        if let Some(other) = held.owner.clone() {
+            if other != *owner {
+                held.next = Some(owner.clone());
+            }
+            return Err(other);
+        }
+        if let Some(next) = held.next.clone().filter(|next| next != owner)
+            && held.turns > 0
+        {
+            held.turns -= 1;
+            return Err(next);
+        }
+        *held = Held { owner: Some(owner.clone()), next: None, turns: 0 };
+        inner.written.note(key, &owner.name);
+        Ok(())
+    }
+
+    /// Takes a file from `owner`, for whoever asked first.
+    pub fn release(&self, key: Key, owner: &Owner) {
+        let mut inner = self.inner();
+        let Some(held) = inner.held.get_mut(&key).filter(|held| held.owner.as_ref() == Some(owner)) else { return };
+        held.owner = None;
+        held.turns = TURNS;
+        if held.next.is_none() {
+            inner.held.remove(&key);
+        }
+    }
+
+    /// Whether another output waits for a file that `owner` has.
+    pub fn is_wanted(&self, key: Key, owner: &Owner) -> bool {
+        let inner = self.inner();
+        inner.held.get(&key).is_some_and(|held| held.owner.as_ref() == Some(owner) && held.next.is_some())
+    }
+
+    /// Notes where an output writes, before the file is there: `path` without symbolic links.
+    pub fn note_path(&self, path: &Path, name: &Arc<str>) {
+        self.inner().written.note_path(path, name);
+    }
+
+    /// The output that writes a file or has lately, whatever its path, of those called `names`.
+    pub fn writer_of_file(&self, key: Key, names: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
+        let inner = self.inner();
+        inner.written.files.get(&key).filter(|name| names.contains(*name)).cloned()
+    }
+
+    /// The output that writes a file or has lately, of those called `names`. A rotated file is one of its output.
+    pub fn writer_of(&self, stat: &Stat, path: &Path, names: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
+        if names.is_empty() {
+            return None;
+        }
+        let inner = self.inner();
+        let written = &inner.written;
+        let by_file = written.files.get(&key_of(stat)).filter(|name| names.contains(*name));
+        let by_path = || {
+            let unrotated = unrotated(path);
+            let found =
+                [Some(path), unrotated.as_deref()].into_iter().flatten().find_map(|path| written.paths.get(path));
+            found.filter(|name| names.contains(*name))
+        };
+        by_file.or_else(by_path).cloned()
+    }
+}
+
+impl Written {
+    fn note(&mut self, key: Key, name: &Arc<str>) {
+        if self.files.insert(key, name.clone()).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.files.remove(&oldest);
+        }
+    }
+
+    fn note_path(&mut self, path: &Path, name: &Arc<str>) {
+        if self.paths.insert(path.to_owned(), name.clone()).is_none() {
+            self.path_order.push_back(path.to_owned());
+        }
+        if self.path_order.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.path_order.pop_front()
+        {
+            self.paths.remove(&oldest);
+        }
+    }
+}
+
+/// The path that a file had before an output rotated it (`x.log.3`) or set it aside (`x.log.aside-1`).
+pub fn unrotated(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let (before, ending) = name.rsplit_once('.')?;
+    let number = ending.strip_prefix("aside-").unwrap_or(ending);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && !before.is_empty()).then(|| path.with_file_name(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::env::{FileKind, Timestamp};
+
+    const FILE: Key = (1, 2, 0);
+
+    #[test]
+    fn a_file_goes_to_whoever_asked_for_it() {
+        let claims = Claims::default();
+        let [one, other] = ["one", "other"].map(|name| claims.owner(name.into()));
+        assert_eq!(claims.take(FILE, &one), Ok(()));
+        assert!(!claims.is_wanted(FILE, &one));
+        assert_eq!(claims.take(FILE, &other), Err(one.clone()));
+        assert!(claims.is_wanted(FILE, &one));
+        claims.release(FILE, &other);
+        assert_eq!(claims.take(FILE, &other), Err(one.clone()), "only its owner lets go");
+        claims.release(FILE, &one);
+        assert_eq!(claims.take(FILE, &one), Err(other.clone()), "the other one is next");
+        assert_eq!(claims.take(FILE, &other), Ok(()));
+        assert!(!claims.is_wanted(FILE, &other));
+    }
+
+    #[test]
+    fn a_file_is_not_kept_for_ever_for_one_that_asked_once() {
+        let claims = Claims::default();
+        let [one, other] = ["one", "other"].map(|name| claims.owner(name.into()));
+        claims.take(FILE, &one).expect("nobody has it");
+        claims.take(FILE, &other).expect_err("the other one has it");
+        claims.release(FILE, &one);
+        let refusals = (0..1000).take_while(|_| claims.take(FILE, &one).is_err()).count();
+        assert_eq!(refusals, TURNS as usize);
+    }
+
+    #[test]
+    fn an_earlier_opening_of_an_output_is_another_owner() {
+        let claims = Claims::default();
+        let [earlier, later] = ["out", "out"].map(|name| claims.owner(name.into()));
+        claims.take(FILE, &earlier).expect("nobody has it");
+        assert_eq!(claims.take(FILE, &later), Err(earlier));
+    }
+
+    #[test]
+    fn what_is_written_is_known_by_file_by_path_and_rotated() {
+        let claims = Claims::default();
+        let names: BTreeSet<Arc<str>> = BTreeSet::from(["out".into()]);
+        let stat = |inode| {
+            let (kind, modified) = (FileKind::Regular, Timestamp(0));
+            Stat { kind, device: 1, inode, length: 0, modified, created: None, links: 1 }
+        };
+        let owner = claims.owner("out".into());
+        claims.take(FILE, &owner).expect("nobody has it");
+        claims.release(FILE, &owner);
+        claims.note_path(Path::new("/o/x.log"), &owner.name);
+        for (inode, path, is_written) in [
+            (2, "/elsewhere", true),
+            (3, "/elsewhere", false),
+            (3, "/o/x.log", true),
+            (3, "/o/x.log.12", true),
+            (3, "/o/x.log.aside-1", true),
+            (3, "/o/x.log.gz", false),
+            (3, "/o/x.log.", false),
+        ] {
+            let writer = claims.writer_of(&stat(inode), Path::new(path), &names);
+            assert_eq!(writer.is_some(), is_written, "{inode} {path}");
+        }
+        assert_eq!(claims.writer_of(&stat(2), Path::new("/o/x.log"), &BTreeSet::from(["b".into()])), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! Where files of outputs meet: with each other, with what inputs read, and in the text of a missing field.
+//!
+//! Guarantees: two outputs that write to one file, and an input that reads what it causes, are errors where that is so for every
+//! event, and warnings where it depends on what an event holds. With a disk, paths are compared behind their symbolic links.
+//! Without one, nothing is looked at. What only shows while events flow is for the outputs and inputs themselves.
+
+use super::claims::unrotated;
+use super::node::Node;
+use super::plan::{InputPlan, OutputPlan, Plan};
+use super::problem::Problem;
+use super::types::{FieldName, FieldNames};
+use crate::codec::marked;
+use crate::inputs::InputConfig;
+use crate::inputs::file::discover::Patterns;
+use crate::outputs::OutputConfig;
+use crate::outputs::file::paths::resolved;
+use crate::outputs::file::template::PathTemplate;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tailwater_shards::env::{Disk, Env, Timestamp};
+use tailwater_shards::plugin::Event;
+
+/// Where the files of an output are.
+struct Files<'a> {
+    output: &'a OutputPlan,
+    index: usize,
+    template: PathTemplate,
+    rotated: u32,
+    /// The file of an event that has no fields, as it is configured and behind its links.
+    sample: PathBuf,
+    real: PathBuf,
+    /// The path for people: with variables by name.
+    shown: String,
+}
+
+impl Files<'_> {
+    fn is_constant(&self) -> bool {
+        self.template.constant().is_some()
+    }
+}
+
+/// Looks at all files of the outputs that run. With `disk` it may block.
+pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems: &mut Vec<Problem>) {
+    let files: Vec<Files<'_>> =
+        plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, disk)).collect();
+    for (number, later) in files.iter().enumerate() {
+        for earlier in &files[..number] {
+            problems.extend(meeting(earlier, later, root));
+        }
+    }
+    for one in &files {
+        problems.extend(unnamed::<E>(plan, one, root));
+    }
+    for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
+        let InputConfig::File(settings) = &input.settings else { continue };
+        let downstream = downstream(plan, index);
+        let own = files.iter().filter(|one| downstream.contains(&one.index));
+        let Some(patterns) = Reading::of(settings, disk) else { continue };
+        problems.extend(own.filter_map(|one| feedback(input, &patterns, one, root)));
+    }
+}
+
+/// The outputs that events of an input may go to, as indices.
+fn downstream(plan: &Plan, input: usize) -> BTreeSet<usize> {
+    let pipelines = plan.pipelines.iter().filter(|pipeline| pipeline.inputs.contains(&input));
+    pipelines.flat_map(|pipeline| pipeline.outputs.iter().copied()).collect()
+}
+
+/// The names of the outputs that events of an input may go to.
+pub fn downstream_names(plan: &Plan, input: usize) -> Arc<BTreeSet<Arc<str>>> {
+    Arc::new(downstream(plan, input).into_iter().map(|output| plan.outputs[output].name.as_str().into()).collect())
+}
+
+fn files_of<'a, D: Disk>(index: usize, output: &'a OutputPlan, disk: Option<&D>) -> Option<Files<'a>> {
+    let OutputConfig::File(settings) = &output.settings else { return None };
+    let template = settings.template().ok().filter(|_| output.used)?;
+    let mut sample = Vec::new();
+    template.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut sample);
+    let sample = PathBuf::from(OsStr::from_bytes(&sample));
+    let real = disk.and_then(|disk| resolved(&sample, disk).ok()).unwrap_or_else(|| sample.clone());
+    let rotated = settings.rotate.map_or(0, |rotate| rotate.keep);
+    let shown = match marked::has_values(&settings.path) {
+        true => marked::shown(&settings.path).into_owned(),
+        false => sample.display().to_string(),
+    };
+    Some(Files { output, index, template, rotated, sample, real, shown })
+}
+
+/// Two outputs that write to one file.
+fn meeting(earlier: &Files<'_>, later: &Files<'_>, root: &Node) -> Option<Problem> {
+    let (one, other) = (&earlier.output.name, &later.output.name);
+    let span = root.span_at(&["outputs", other, "path"]);
+    let shown = &later.shown;
+    let help = "give each output a path of its own, or let one output do the work of both";
+    let is_rotated_of = |a: &Files<'_>, b: &Files<'_>| {
+        let number = b.real.extension().and_then(|ending| ending.to_str()?.parse::<u32>().ok());
+        let is_kept = number.is_some_and(|number| (1..=a.rotated).contains(&number));
+        is_kept && a.is_constant() && unrotated(&b.real).as_deref() == Some(&a.real)
+    };
+    if earlier.template.is_like(&later.template) && earlier.real == later.real {
+        let what = format!("the outputs `{one}` and `{other}` write to the same file");
+        let label = if earlier.sample == later.sample {
+            "the same path".to_owned()
+        } else {
+            format!("leads to what `{one}` writes as {}", earlier.shown)
+        };
+        return Some(Problem::error(span, what).label(label).help(help));
+    }
+    if is_rotated_of(earlier, later) || is_rotated_of(later, earlier) {
+        let what = format!("the outputs `{one}` and `{other}` meet: {shown} is a name that a rotated file gets");
+        return Some(Problem::error(span, what).label("`rotate` renames and removes it").help(help));
+    }
+    let may_meet = |a: &Files<'_>, b: &Files<'_>| b.is_constant() && a.template.may_be(b.sample.as_os_str().as_bytes());
+    // Two fields that are missing read the same.
+    let meet_unnamed = earlier.real == later.real;
+    if !meet_unnamed && !may_meet(earlier, later) && !may_meet(later, earlier) {
+        return None;
+    }
+    let what = format!("the outputs `{one}` and `{other}` may come to the same file");
+    Some(
+        Problem::warning(span, what)
+            .label("some events lead both to one path: then they take turns with it")
+            .help("give the outputs paths that cannot be equal, such as directories of their own"),
+    )
+}
+
+/// A field of a path that an event may not have.
+fn unnamed<E: Env>(plan: &Plan, files: &Files<'_>, root: &Node) -> Option<Problem> {
+    let feeds = plan.pipelines.iter().filter(|pipeline| pipeline.outputs.contains(&files.index));
+    let inputs: BTreeSet<usize> = feeds.flat_map(|pipeline| pipeline.inputs.iter().copied()).collect();
+    let adds = |name: &str| {
+        let mut names = inputs.iter().map(|&input| plan.inputs[input].settings.fields::<E>());
+        names.all(|fields| is_added(fields, name))
+    };
+    let name = files.template.without_default(|name| std::str::from_utf8(name).is_ok_and(adds))?;
+    let name = String::from_utf8_lossy(name).into_owned();
+    let span = root.span_at(&["outputs", &files.output.name, "path"]);
+    Some(
+        Problem::warning(span, format!("events without the field `{name}` go to the file of the value `unknown`"))
+            .label(format!("`{name}` has no default"))
+            .help(format!("say where they go: `{{{{ {name} | default('none') }}}}`; tailwater_output_unnamed_events_total counts them")),
+    )
+}
+
+/// Whether an input adds a field of this name to each event.
+fn is_added(fields: &FieldNames, name: &str) -> bool {
+    [&fields.timestamp, &fields.host].into_iter().any(|field| matches!(field, FieldName::Named(named) if named == name))
+}
+
+/// What an input reads, as it is configured and behind the links of its directories.
+struct Reading {
+    given: Patterns,
+    real: Option<Patterns>,
+}
+
+impl Reading {
+    fn of<D: Disk>(settings: &crate::inputs::file::Settings, disk: Option<&D>) -> Option<Reading> {
+        let here = disk.and_then(|disk| disk.canonical(Path::new(".")).ok()).unwrap_or_else(|| "/".into());
+        let given = Patterns::new(&settings.include, &settings.exclude, &here).ok()?;
+        let real = disk.and_then(|disk| {
+            let include: Vec<String> = given.bases.iter().map(|(glob, base)| behind_links(glob, base, disk)).collect();
+            Patterns::new(&include, &settings.exclude, &here).ok()
+        });
+        Some(Reading { given, real })
+    }
+
+    fn reads(&self, files: &Files<'_>) -> bool {
+        let reads = |path: &Path| {
+            let is_excluded = self.given.excludes(path) || self.given.excludes(&files.sample);
+            !is_excluded
+                && (self.given.wants_file(path) || self.real.as_ref().is_some_and(|real| real.wants_file(path)))
+        };
+        let rotated = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".1");
+            PathBuf::from(name)
+        };
+        [&files.sample, &files.real].into_iter().any(|path| reads(path) || files.rotated > 0 && reads(&rotated(path)))
+    }
+}
+
+/// A glob whose first directories are without links.
+fn behind_links<D: Disk>(glob: &str, base: &Path, disk: &D) -> String {
+    let Some(rest) = base.to_str().and_then(|base| glob.strip_prefix(base)) else { return glob.to_owned() };
+    match resolved(base, disk) {
+        Ok(real) => format!("{}{rest}", globset::escape(&real.to_string_lossy())),
+        Err(_) => glob.to_owned(),
+    }
+}
+
+/// An input that reads what one of its own outputs writes.
+fn feedback(input: &InputPlan, reading: &Reading, files: &Files<'_>, root: &Node) -> Option<Problem> {
+    if !reading.reads(files) {
+        return None;
+    }
+    let (input, output) = (&input.name, &files.output.name);
+    let span = root.span_at(&["inputs", input, "include"]);
+    let shown = &files.shown;
+    let what = format!("the input `{input}` reads what the output `{output}` writes of its events: a loop without end");
+    let help = format!("let `{output}` write to another directory, or leave its files out with `exclude`");
+    Some(match files.template.has_fields() {
+        false => Problem::error(span, what).label(format!("matches {shown}")).help(help),
+        true => {
+            let what = format!("the input `{input}` may find files that the output `{output}` writes of its events");
+            let label = format!("matches {shown}; files that `{output}` writes are left out");
+            Problem::warning(span, what).label(label).help(help)
+        }
+    })
+}

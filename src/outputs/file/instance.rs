@@ -1,0 +1,311 @@
+//! One opening of an output: events become the bytes of paths, and a writer takes these.
+//!
+//! Guarantees: what the module above promises of a delivery; nothing blocks the executor but what the page cache takes. Knows
+//! neither journal nor locks.
+
+use super::template::PathTemplate;
+use super::writer::{self, Group, Now, Refused, Writer};
+use crate::outputs::encoding::Encoding;
+use std::collections::BTreeSet;
+use std::io::IoSlice;
+use std::path::Path;
+use std::time::Duration;
+use tailwater_shards::env::{Env, Monotonic};
+use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, OutputContext, PluginError};
+
+/// How often files are looked after while deliveries keep coming.
+const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Age of the last look beyond which a delivery looks first: whoever moved a file away meanwhile gets no more lines in it.
+const LOOK_FIRST_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a delivery waits at once for its turn with a file of another output, and how often it asks.
+const TURN_WAIT: Duration = Duration::from_secs(5);
+const TURN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Waits that are remembered for having been told of.
+const TOLD_MAX: usize = 1024;
+
+/// Pieces of a delivery that are written at once: a slice's work at most.
+const PIECES_AT_ONCE: usize = 8;
+
+/// See the module.
+pub(super) struct FileOutput<E: Env> {
+    context: OutputContext<E>,
+    template: PathTemplate,
+    constant: Option<Vec<u8>>,
+    encoding: Encoding,
+    /// Out while it works where it may block; lost with a call that was given up, as the instance is then.
+    writer: Option<Writer<E::Disk>>,
+    buffer: Vec<u8>,
+    looked_after: Monotonic,
+    is_first_attempt: bool,
+    /// What was waited for and told of.
+    told: BTreeSet<String>,
+}
+
+impl<E: Env> Output for FileOutput<E> {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery<'a>) -> LocalFuture<'a, Outcome> {
+        Box::pin(async move {
+            match self.write_patiently(delivery).await {
+                Ok(refused) if refused.is_empty() => Outcome::Delivered,
+                Ok(refused) => Outcome::Rejected(refused),
+                Err(error) => {
+                    let lost = self.writer.as_mut().is_some_and(|writer| writer.has_lost(&error));
+                    if lost {
+                        self.let_go().await;
+                    }
+                    let error = format!("output {}: {error}", self.context.name);
+                    if lost { Outcome::Reopen(error) } else { Outcome::Retry { after: None, error } }
+                }
+            }
+        })
+    }
+
+    /// Whoever has a file that this output waits for lets go of it soon.
+    fn has_progressed(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::is_next)
+    }
+
+    fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
+        let files = self.writer.as_ref().map(Writer::dirty_files).unwrap_or_default();
+        let (env, name) = (self.context.env.clone(), self.context.name.clone());
+        Box::pin(async move {
+            for file in files {
+                // A failure is told once, to whoever syncs first: the instance must not go on as if it had not been.
+                env.sync(&file).await.map_err(|error| {
+                    PluginError::Retry(format!("output {name}: what was written cannot be made durable: {error}"))
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
+        Box::pin(async move {
+            let committed = self.blocking(Writer::commit).await;
+            if committed.is_err() {
+                self.let_go().await;
+            }
+            let failed = |error| PluginError::Retry(format!("output {}: {error}", self.context.name));
+            committed.map_err(failed)?.encode(state);
+            if self.context.env.now().since(self.looked_after) >= LOOK_AFTER_INTERVAL {
+                self.look_after().await;
+            }
+            Ok(())
+        })
+    }
+
+    fn close(&mut self) -> LocalFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.blocking(Writer::close).await {
+                tracing::warn!(component_id = %self.context.name, component_kind = "output", "{error}");
+            }
+        })
+    }
+
+    fn tick(&mut self) -> LocalFuture<'_, ()> {
+        Box::pin(self.look_after())
+    }
+}
+
+impl<E: Env> Drop for FileOutput<E> {
+    /// Its files are closed where that may block.
+    fn drop(&mut self) {
+        self.context.env.discard(self.writer.take());
+    }
+}
+
+impl<E: Env> FileOutput<E> {
+    /// An output that writes with `writer`.
+    pub(super) fn new(
+        context: OutputContext<E>,
+        template: PathTemplate,
+        encoding: Encoding,
+        writer: Writer<E::Disk>,
+    ) -> FileOutput<E> {
+        let (constant, looked_after) = (template.constant(), context.env.now());
+        FileOutput {
+            context,
+            template,
+            constant,
+            encoding,
+            writer: Some(writer),
+            buffer: Vec::new(),
+            looked_after,
+            is_first_attempt: true,
+            told: BTreeSet::new(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.context.env.wall(), monotonic: self.context.env.now() }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Writer<E::Disk>, Now) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let mut writer = self.writer.take().ok_or("an earlier call was given up")?;
+        let now = self.now();
+        let done = self.context.env.blocking(move || {
+            let result = work(&mut writer, now);
+            (writer, result)
+        });
+        let (writer, result) = done.await;
+        self.writer = Some(writer);
+        result
+    }
+
+    /// The same as [`FileOutput::write`], but waits a while for a file that another output of this process lets go of soon.
+    async fn write_patiently(&mut self, delivery: &Delivery<'_>) -> Result<Vec<(u64, String)>, String> {
+        let begun = self.context.env.now();
+        self.is_first_attempt = delivery.attempt == 0;
+        loop {
+            let written = self.write(delivery).await;
+            self.is_first_attempt = false;
+            let waited = self.context.env.now().since(begun);
+            let Err(error) = &written else { return written };
+            if !self.has_progressed() || waited >= TURN_WAIT {
+                return written;
+            }
+            if self.told.len() < TOLD_MAX && self.told.insert(error.clone()) {
+                let name = &self.context.name;
+                tracing::warn!(component_id = %name, component_kind = "output", "output {name}: {error}");
+            }
+            self.context.env.sleep(TURN_INTERVAL).await;
+        }
+    }
+
+    /// Returns the events that cannot be written, and why. An error means that nothing of the delivery counts.
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<Vec<(u64, String)>, String> {
+        if self.context.env.now().since(self.looked_after) >= LOOK_FIRST_AFTER {
+            self.look_after().await;
+        }
+        let mut refused = Vec::new();
+        if self.write_directly(delivery, &mut refused).await? {
+            return Ok(refused);
+        }
+        if self.writer.as_ref().is_some_and(Writer::is_waiting) {
+            self.blocking(Writer::flush).await?;
+        }
+        let mut groups = self.groups(delivery, &mut refused).await;
+        let fixed = self.template.has_fields().then(|| self.template.fixed_directory());
+        let work = move |writer: &mut Writer<E::Disk>, now| {
+            let refused = fixed.map(|fixed| writer.refuse(&mut groups, &fixed)).unwrap_or_default();
+            writer.accept(groups, now).map(|()| refused)
+        };
+        let paths = self.blocking(work).await?;
+        if !paths.is_empty() {
+            refused.extend(self.events_of(delivery, &paths));
+            refused.sort_by_key(|(index, _)| *index);
+            refused.dedup_by_key(|(index, _)| *index);
+        }
+        Ok(refused)
+    }
+
+    /// The events whose paths were refused, by their index in the delivery.
+    fn events_of(&self, delivery: &Delivery<'_>, refused: &[Refused]) -> Vec<(u64, String)> {
+        let mut path = Vec::new();
+        let mut events = Vec::new();
+        for (index, event) in (0..).zip(delivery.pieces.iter().flat_map(|piece| piece.iter())) {
+            self.template.render(&event, &mut path);
+            if let Some((_, reason)) = refused.iter().find(|(other, _)| *other == path) {
+                events.push((index, reason.clone()));
+            }
+        }
+        events
+    }
+
+    /// Writes a delivery whose file is known and open straight from the log's mapping. False if there is more to do.
+    async fn write_directly(
+        &mut self,
+        delivery: &Delivery<'_>,
+        refused: &mut Vec<(u64, String)>,
+    ) -> Result<bool, String> {
+        let now = self.now();
+        let (Some(path), Some(writer)) = (&self.constant, &mut self.writer) else {
+            return Ok(false);
+        };
+        let Some(target) = writer.ready(path, delivery.bytes, now) else {
+            return Ok(false);
+        };
+        let (before, mut first) = (target.length(), 0);
+        // Few large writes: the page cache then takes large folios, which cost it half of what single pages do.
+        for pieces in delivery.pieces.chunks(PIECES_AT_ONCE) {
+            self.buffer.clear();
+            let mut parts = Vec::with_capacity(pieces.len());
+            if let Encoding::Json = self.encoding {
+                parts.extend(pieces.iter().map_while(|piece| piece.lines()).map(IoSlice::new));
+            }
+            if parts.len() < pieces.len() {
+                let mut first = first;
+                for piece in pieces {
+                    self.encoding.piece(piece, first, &mut self.buffer, refused);
+                    first += piece.events();
+                }
+                parts.clear();
+                parts.push(IoSlice::new(&self.buffer));
+            }
+            if let Err(error) = target.append_parts(&parts, now.wall) {
+                target.roll_back(before);
+                return Err(writer::explain("write", Path::new(&*String::from_utf8_lossy(path)), &error));
+            }
+            drop(parts);
+            first += pieces.iter().map(|piece| piece.events()).sum::<u64>();
+            if self.context.env.slice_used() {
+                self.context.env.turn().await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bytes of a delivery by path, paths in the order of their first event.
+    async fn groups(&self, delivery: &Delivery<'_>, refused: &mut Vec<(u64, String)>) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut by_path = std::collections::HashMap::new();
+        // Empty: the first event has none of them.
+        let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
+        let (mut index, mut unnamed) = (0, 0);
+        for piece in &delivery.pieces {
+            for event in piece.iter() {
+                let same = !self.template.has_fields() && moments.contains(&event.timestamp.0);
+                let group = match current.filter(|_| same) {
+                    Some(group) => group,
+                    None => {
+                        moments = self.template.same_dates(event.timestamp);
+                        unnamed += u64::from(!self.template.render(&event, &mut path));
+                        *by_path.entry(path.clone()).or_insert_with(|| {
+                            groups.push(Group::new(path.clone()));
+                            groups.len() - 1
+                        })
+                    }
+                };
+                current = Some(group);
+                self.encoding.event(event, index, &mut groups[group].bytes, refused);
+                index += 1;
+            }
+            if self.context.env.slice_used() {
+                self.context.env.turn().await;
+            }
+        }
+        // Once for an event, however often it is tried.
+        self.context.counters.unnamed_events.add(if self.is_first_attempt { unnamed } else { 0 });
+        groups
+    }
+
+    /// Closes the files of an instance that is done: the next one opens them before this one is gone.
+    async fn let_go(&mut self) {
+        if let Err(error) = self.blocking(Writer::let_go).await {
+            tracing::debug!(component_id = %self.context.name, component_kind = "output", "{error}");
+        }
+    }
+
+    async fn look_after(&mut self) {
+        self.looked_after = self.context.env.now();
+        if let Err(error) = self.blocking(Writer::look_after).await {
+            self.context.counters.errors.add(1);
+            tracing::warn!(component_id = %self.context.name, component_kind = "output", "{error}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A file belongs to one output at a time: two outputs of a process, two processes, two paths of one output.
+
+use super::*;
+use crate::config::claims::Claims;
+use std::sync::Arc;
+use tailwater_shards::counters::OutputCounters;
+use tailwater_shards::env::{Disk as _, File as _, Open};
+use tailwater_shards::sim::SimFile;
+
+/// Outputs of one process, each with a journal of its own.
+struct Outputs {
+    disk: SimDisk,
+    claims: Arc<Claims>,
+}
+
+impl Outputs {
+    fn new() -> Outputs {
+        let disk = SimDisk::new(1);
+        disk.outside().create_dir_all("/out").expect("it is new");
+        disk.outside().create_dir_all("/data").expect("it is new");
+        Outputs { disk, claims: Arc::default() }
+    }
+
+    fn open(&self, name: &str, options: &Options, state: State, again_bytes: u64) -> std::io::Result<Writer<SimDisk>> {
+        let means = Means {
+            disk: self.disk.of_this_process(),
+            name: name.into(),
+            claims: self.claims.clone(),
+            counters: Arc::<OutputCounters>::default(),
+        };
+        let journal = format!("/data/outputs/{name}.journal");
+        Writer::open(means, options.clone(), Path::new(&journal), state, Some(again_bytes))
+    }
+
+    fn opened(&self, name: &str) -> Writer<SimDisk> {
+        self.open(name, &options(), State::default(), 0).expect("nothing is in the way")
+    }
+
+    fn text(&self, path: &str) -> String {
+        String::from_utf8(self.disk.outside().read(path).expect("it is there")).expect("text")
+    }
+
+    /// A program that has the lock of a file.
+    fn other_process(&self, path: &str) -> SimFile {
+        let file = self.disk.open(Path::new(path), Open::Create).expect("it opens");
+        file.try_lock().expect("nobody has it");
+        file
+    }
+}
+
+#[test]
+fn two_outputs_take_turns_with_a_file_and_no_line_is_torn_or_lost() {
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let outputs = Outputs::new();
+        let options = Options { compression, ..options() };
+        let open = |name| outputs.open(name, &options, State::default(), 0).expect("nothing is in the way");
+        let mut writers = [open("one"), open("other")];
+        let (mut waits, mut clock) = (0, 0);
+        for round in 0..20 {
+            for (number, writer) in writers.iter_mut().enumerate() {
+                let line = format!("{{\"output\":{number},\"round\":{round}}}\n");
+                clock += 100;
+                match writer.accept(vec![group("/out/x.log", &line)], now(clock)) {
+                    Ok(()) => drop(writer.commit(now(clock)).expect("it commits")),
+                    Err(error) => {
+                        assert!(error.contains("the output `o"), "{error}");
+                        assert!(writer.is_next(), "it is asked for again soon");
+                        waits += 1;
+                    }
+                }
+            }
+        }
+        writers.iter_mut().for_each(|writer| drop(writer.commit(now(clock)).expect("it commits")));
+        let text = content(&outputs.disk.outside(), "/out/x.log", compression);
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect();
+        assert_eq!(lines.len() + waits, 40, "{compression:?}");
+        for number in 0..2 {
+            let count = lines.iter().filter(|line| line["output"] == number).count();
+            assert!(count > 5, "{compression:?}: {count} lines of output {number}");
+        }
+    }
+}
+
+#[test]
+fn outputs_that_wait_for_each_other_both_get_through() {
+    let outputs = Outputs::new();
+    let (mut one, mut other) = (outputs.opened("one"), outputs.opened("other"));
+    one.accept(vec![group("/out/a", "1\n")], now(1)).expect("nothing is in the way");
+    other.accept(vec![group("/out/b", "2\n")], now(1)).expect("nothing is in the way");
+    let mut left = [true, true];
+    for attempt in 2..100 {
+        // No commit while a delivery waits: the engine makes none then.
+        for (writer, number, path, line) in [(&mut one, 0, "/out/b", "3\n"), (&mut other, 1, "/out/a", "4\n")] {
+            left[number] = left[number] && writer.accept(vec![group(path, line)], now(attempt)).is_err();
+            if !left[number] {
+                writer.commit(now(attempt)).expect("it commits");
+                writer.look_after(now(attempt)).expect("nothing is in the way");
+            }
+        }
+    }
+    assert_eq!(left, [false, false]);
+    assert_eq!((outputs.text("/out/a"), outputs.text("/out/b")), ("1\n4\n".to_owned(), "2\n3\n".to_owned()));
+}
+
+#[test]
+fn what_another_output_wrote_is_not_cut_after_a_crash() {
+    for commits in [false, true] {
+        let outputs = Outputs::new();
+        let mut one = outputs.opened("one");
+        one.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
+        let state = one.commit(now(1)).expect("it commits");
+        let mut other = outputs.opened("other");
+        other.accept(vec![group("/out/x", "b\n")], now(2)).expect_err("the first has it");
+        if commits {
+            // It was let go by a commit that the log then lost with its power.
+            one.accept(vec![group("/out/y", "c\n")], now(3)).expect("nothing is in the way");
+            one.commit(now(3)).expect("it commits");
+        } else {
+            one.look_after(now(3)).expect("nothing is in the way");
+        }
+        other.accept(vec![group("/out/x", "b\n")], now(4)).expect("the first has let go");
+        other.commit(now(4)).expect("it commits");
+        drop((one, other));
+        outputs.disk.crash(Crash::Process);
+        let mut one = outputs.open("one", &options(), state, 1000).expect("nothing is in the way");
+        assert_eq!(outputs.text("/out/x"), "a\nb\n");
+        one.accept(vec![group("/out/x", "d\n")], now(5)).expect("nobody has it");
+        assert_eq!(outputs.text("/out/x"), "a\nb\nd\n");
+    }
+}
+
+#[test]
+fn a_file_that_another_process_has_is_waited_for_and_named() {
+    let outputs = Outputs::new();
+    let held = outputs.other_process("/out/x");
+    let mut writer = outputs.opened("one");
+    let error = writer.accept(vec![group("/out/x", "a\n")], now(1)).expect_err("it is held");
+    assert!(error.contains("cannot open /out/x: another process has it open for writing"), "{error}");
+    assert!(error.contains("Its events wait in the log"), "{error}");
+    assert!(!writer.is_next(), "there is no saying when another process lets go");
+    writer.accept(vec![group("/out/y", "b\n")], now(1)).expect("nobody has the other file");
+    drop(held);
+    writer.accept(vec![group("/out/x", "a\n")], now(2)).expect("it is free");
+    assert_eq!((outputs.text("/out/x"), outputs.text("/out/y")), ("a\n".to_owned(), "b\n".to_owned()));
+    let file = outputs.disk.open(Path::new("/out/x"), Open::Write).expect("it opens");
+    assert!(file.try_lock().is_err(), "now it is the output's");
+    writer.commit(now(2)).expect("it commits");
+    drop(writer);
+    file.try_lock().expect("it is free again");
+}
+
+/// The second of two processes with one configuration starts, cuts nothing, and goes on when the first ends.
+#[test]
+fn a_start_cuts_nothing_in_a_file_that_another_process_has() {
+    let outputs = Outputs::new();
+    let mut writer = outputs.opened("one");
+    writer.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
+    let state = writer.commit(now(1)).expect("it commits");
+    writer.accept(vec![group("/out/x", "b\n")], now(2)).expect("nothing is in the way");
+    drop(writer);
+    outputs.disk.crash(Crash::Process);
+    let held = outputs.other_process("/out/x");
+    let error = outputs.open("one", &options(), state.clone(), 2).err().expect("it is held");
+    assert!(error.to_string().contains("has it open for writing"), "{error}");
+    assert_eq!(outputs.text("/out/x"), "a\nb\n");
+    drop(held);
+    drop(outputs.open("one", &options(), state, 2).expect("it is free"));
+    assert_eq!(outputs.text("/out/x"), "a\n");
+}
+
+#[test]
+fn two_paths_of_an_output_to_one_file_hold_each_line_once() {
+    let outputs = Outputs::new();
+    let disk = outputs.disk.outside();
+    disk.create_dir_all("/out/a").expect("it is new");
+    disk.symlink("/out/a", "/out/b").expect("it is new");
+    let mut writer = outputs.opened("one");
+    let mut expected = String::new();
+    for round in 0..5 {
+        let groups = ["a", "b"].map(|name| group(&format!("/out/{name}/x"), &format!("{name}{round}\n"))).into();
+        expected.push_str(&format!("a{round}\nb{round}\n"));
+        writer.accept(groups, now(round)).expect("nothing is in the way");
+        if round == 2 {
+            writer.commit(now(round)).expect("it commits");
+        }
+    }
+    writer.commit(now(9)).expect("it commits");
+    assert_eq!(outputs.text("/out/a/x"), expected);
+}
+
+#[test]
+fn a_file_that_was_closed_for_want_of_room_is_free_for_others_after_the_commit() {
+    let outputs = Outputs::new();
+    let few = Options { open_files_max: 1, ..options() };
+    let mut writer = outputs.open("one", &few, State::default(), 0).expect("nothing is in the way");
+    writer.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
+    writer.accept(vec![group("/out/y", "a\n")], now(1)).expect("nothing is in the way");
+    // Back before the commit: it has it still.
+    writer.accept(vec![group("/out/x", "b\n")], now(1)).expect("nothing is in the way");
+    writer.commit(now(1)).expect("it commits");
+    drop(outputs.other_process("/out/y"));
+    assert_eq!((outputs.text("/out/x"), outputs.text("/out/y")), ("a\nb\n".to_owned(), "a\n".to_owned()));
+}

@@ -1,0 +1,195 @@
+//! Taking files for this output alone, and letting go of them for others.
+//!
+//! Guarantees: a file is opened for writing by one output of one process at a time, where the file system has locks; what lies
+//! in a file when it goes to another output is durable, and the journal says where it ends, so that no later start cuts what the
+//! other one writes. Two outputs that wait for each other's files both get them in the end. Does not keep away those who do not
+//! ask for the lock: see [`super::others`].
+
+use super::*;
+use crate::config::claims::{Claims, Key, Owner, key_of};
+
+/// A file that this output has for itself, until this is dropped.
+pub struct Hold<D: Disk> {
+    pub(super) file: Arc<D::File>,
+    claims: Arc<Claims>,
+    key: Key,
+    owner: Owner,
+}
+
+impl<D: Disk> Hold<D> {
+    /// Whether another output of this process waits for the file.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.claims.is_wanted(self.key, &self.owner)
+    }
+}
+
+impl<D: Disk> Drop for Hold<D> {
+    fn drop(&mut self) {
+        // A sync that was given up may keep the descriptor open for ever.
+        self.file.unlock();
+        self.claims.release(self.key, &self.owner);
+    }
+}
+
+/// An error that means that somebody else has the file.
+pub(super) fn is_held(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+fn held(who: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, format!("{who} has it open for writing"))
+}
+
+impl<D: Disk> Writer<D> {
+    /// Takes a file that was just opened at `path`, and says what is in it. `WouldBlock` names who has it; `ResourceBusy`: this
+    /// output itself is opening it under another path.
+    pub(super) fn take(&mut self, file: D::File, path: &Path, now: Timestamp) -> io::Result<(Hold<D>, Stat)> {
+        let stat = file.stat()?;
+        if stat.kind != FileKind::Regular {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        let key = key_of(&stat);
+        if let Err(other) = self.claims.take(key, &self.owner) {
+            if other != self.owner {
+                // It is let go soon: the file is asked for again without longer and longer waits.
+                self.is_next = true;
+                return Err(held(format_args!("the output `{}`", other.name)));
+            }
+            self.close_other_path(key, now)?;
+            self.claims.take(key, &self.owner).map_err(|_| io::ErrorKind::ResourceBusy)?;
+        }
+        let (file, claims, owner) = (Arc::new(file), self.claims.clone(), self.owner.clone());
+        let hold: Hold<D> = Hold { file, claims, key, owner };
+        match hold.file.try_lock() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.tell_of_no_locks(path),
+            Err(error) if is_held(&error) => return Err(held(error)),
+            Err(error) => return Err(error),
+        }
+        // What was found before the lock was had may have been written to, or moved away, since.
+        match self.disk.stat(path) {
+            Ok(stat) if key_of(&stat) == key => Ok((hold, stat)),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being replaced")),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Two paths lead to one file, over a link: it is closed under the other one.
+    fn close_other_path(&mut self, key: Key, now: Timestamp) -> io::Result<()> {
+        self.leave_closing();
+        let other = self.files.iter().find(|(_, target)| target.hold.key == key).map(|(path, _)| path.clone());
+        if let Some(other) = other {
+            self.finish(&other, now).and_then(|()| self.leave(&[other])).map_err(io::Error::other)?;
+        }
+        match &self.poisoned {
+            Some(reason) => Err(io::Error::other(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a file's content, behind whatever others wrote to it.
+    pub(super) fn finish(&mut self, path: &[u8], now: Timestamp) -> Result<(), String> {
+        self.settle(path)?;
+        if let Some(target) = self.files.get_mut(path) {
+            target.finish(now).map_err(|error| explain("write", as_path(path), &error))?;
+        }
+        self.settle(path)
+    }
+
+    fn tell_of_no_locks(&mut self, path: &Path) {
+        if !std::mem::replace(&mut self.has_told_of_no_locks, true) {
+            tracing::warn!(
+                component_id = %self.name, component_kind = "output",
+                "the file system of {} has no locks: make sure that no other process writes to the files of this output",
+                path.display()
+            );
+        }
+    }
+
+    /// Lets go of the files that other outputs of this process wait for: those whose content a commit covers, or, if this
+    /// output waits itself and no commit comes, `all` of them.
+    pub(super) fn hand_over(&mut self, all: bool, now: Now) -> Result<(), String> {
+        if self.poisoned.is_some() {
+            return Ok(());
+        }
+        if self.closing.iter().any(|(_, target)| target.hold.is_wanted()) {
+            self.leave_closing();
+        }
+        let is_covered = |target: &Target<D>| {
+            !target.dirty && !target.holds_more() && target.gap.is_none() && target.committed == Some(target.length)
+        };
+        let wanted = self.files.iter().filter(|(_, target)| target.hold.is_wanted() && (all || is_covered(target)));
+        let wanted: Vec<Vec<u8>> = wanted.map(|(path, _)| path.clone()).collect();
+        wanted.iter().try_for_each(|path| self.finish(path, now.wall))?;
+        if wanted.is_empty() { Ok(()) } else { self.leave(&wanted) }
+    }
+
+    /// Closes files for good, and says in the journal where their own bytes end.
+    fn leave(&mut self, paths: &[Vec<u8>]) -> Result<(), String> {
+        let mut records = Vec::new();
+        for path in paths {
+            let Some(target) = self.files.get_mut(path) else { continue };
+            if std::mem::take(&mut target.dirty)
+                && let Err(error) = target.file.sync()
+            {
+                return Err(self.poison(explain("make durable", as_path(path), &error)));
+            }
+            records.extend(self.files.get(path).map(|target| self.left(path, target)));
+        }
+        if let Err(error) = self.journal.append(records) {
+            return Err(self.poison(explain("write the journal for", as_path(&paths[0]), &error)));
+        }
+        paths.iter().for_each(|path| drop(self.files.remove(path)));
+        Ok(())
+    }
+
+    /// The record that a file is written to from here on.
+    pub(super) fn opened(&self, path: &[u8], target: &Target<D>) -> io::Result<Opened> {
+        let marker = marker_of(&*target.file, target.length)?;
+        Ok(Opened { step: Step::Opened, marker, ..self.left(path, target) })
+    }
+
+    /// The record that a file is left as it is.
+    pub(super) fn left(&self, path: &[u8], target: &Target<D>) -> Opened {
+        let (identity, length, compression) = (target.identity, target.length, Some(self.options.compression));
+        Opened { number: 0, step: Step::Left, identity, length, marker: 0, compression, path: path.to_vec() }
+    }
+
+    /// Closes some of the files that were not used for longest, at once. False if there are none.
+    pub(super) fn close_idle(&mut self, now: Now) -> Result<bool, String> {
+        let idle = self.files.iter().filter(|(_, target)| target.used < self.uses);
+        let mut idle: Vec<(u64, Vec<u8>)> = idle.map(|(path, target)| (target.used, path.clone())).collect();
+        idle.sort();
+        for (_, path) in idle.iter().take(OPENED_AT_ONCE) {
+            self.close_one(path, now)?;
+        }
+        let any = !self.closing.is_empty();
+        self.leave_closing();
+        match &self.poisoned {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(any),
+        }
+    }
+
+    /// Closes what waits for the next commit before that comes, so that the journal has to say where it ends.
+    pub(super) fn leave_closing(&mut self) {
+        let records: Vec<Opened> = self.closing.iter().map(|(path, target)| self.left(path, target)).collect();
+        let closing = self.sync_closing();
+        if self.poisoned.is_none()
+            && !records.is_empty()
+            && let Err(error) = self.journal.append(records)
+        {
+            self.poison(format!("the journal cannot be written: {error}; check the disk of the data directory"));
+        }
+        drop(closing);
+    }
+
+    /// Closes all files of a writer that is done, so that the next one can have them.
+    pub fn let_go(&mut self, _: Now) -> Result<(), String> {
+        if self.poisoned.is_some() {
+            self.files.clear();
+            self.closing.clear();
+        }
+        Ok(())
+    }
+}
