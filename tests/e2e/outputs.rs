@@ -180,7 +180,10 @@ fn outputs_come_and_go_between_runs() {
     LineCount::of(a.clone()).wait(3_000, &mut product);
     product.kill();
 
-    let mut product = Product::start(&case, &configure(&case, &["a"]));
+    let config = configure(&case, &["a"]);
+    let mut command = std::process::Command::new(crate::product::binary());
+    command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", "b"]);
+    let mut product = Product::start_with(&case, &mut command);
     product.expect("an output left the configuration");
     wait_for("the count of what `b` never got", || {
         let labels = ["component_id=\"b\"", "reason=\"output_removed\""];
