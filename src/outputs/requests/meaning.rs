@@ -61,6 +61,8 @@ enum Says {
     Kind(&'static [&'static str]),
     /// A reason that begins like this, with one of these types.
     Begins(&'static [&'static str], &'static [&'static str]),
+    /// A reason that ends like this, with one of these types.
+    Ends(&'static [&'static str], &'static [&'static str]),
     /// A page of HTML that holds one of these.
     Page(&'static [&'static str]),
 }
@@ -73,6 +75,7 @@ impl Says {
             Says::Begins(kinds, beginnings) => {
                 kinds.contains(&said.kind) && beginnings.iter().any(|beginning| said.reason.starts_with(beginning))
             }
+            Says::Ends(kinds, ends) => kinds.contains(&said.kind) && ends.iter().any(|end| said.reason.ends_with(end)),
             // What an event says is never a page of its own.
             Says::Page(words) => {
                 let is_page = said.reason.starts_with("<html>") || said.reason.starts_with("<!DOCTYPE HTML");
@@ -104,6 +107,7 @@ impl Row {
             Says::Anything => String::new(),
             Says::Kind(kinds) => format!(" with the type {}", quoted(kinds)),
             Says::Begins(_, beginnings) => format!(" with a reason that begins with {}", quoted(beginnings)),
+            Says::Ends(_, ends) => format!(" with a reason that ends with {}", quoted(ends)),
             Says::Page(words) => format!(" with a page that says {}", quoted(words)),
         };
         format!("{}{more}", statuses.join(", "))
@@ -153,18 +157,18 @@ pub static TABLE: [Row; 24] = [
         source: "Elasticsearch and OpenSearch: security plugins, for a request and for single items",
     },
     Row {
+        statuses: &[404..=404],
+        says: Says::Ends(&["index_not_found_exception"], &["[require_alias] request flag is [true]"]),
+        meaning: Meaning::Refused,
+        look_at: "`index`: an index stands where an alias is required",
+        source: "Elasticsearch and OpenSearch: bulk API, `require_alias`",
+    },
+    Row {
         statuses: &[ANY_ERROR],
         says: Says::Kind(&["index_not_found_exception", "source_not_found_exception"]),
         meaning: Meaning::Wait,
         look_at: "whether the index exists, or the server may make it",
         source: "Elasticsearch and OpenSearch: `action.auto_create_index` (item 404); Quickwit: request or item 404",
-    },
-    Row {
-        statuses: &[400..=400],
-        says: Says::Begins(&["illegal_argument_exception"], &["pipeline with id ["]),
-        meaning: Meaning::Wait,
-        look_at: "`pipeline`: the server has none of this name",
-        source: "Elasticsearch and OpenSearch: ingest service, for each item",
     },
     Row {
         statuses: &[400..=400],
@@ -345,6 +349,7 @@ mod tests {
                 Says::Anything => ("other", String::new()),
                 Says::Kind(kinds) => (kinds[0], String::new()),
                 Says::Begins(kinds, beginnings) => (kinds[0], beginnings[0].to_owned()),
+                Says::Ends(kinds, ends) => (kinds[0], ends[0].to_owned()),
                 Says::Page(words) => ("", format!("<html>{}", words[0])),
             };
             let status = if *row.statuses[0].end() == 999 { 999 } else { *row.statuses[0].start() };
@@ -384,8 +389,10 @@ mod tests {
     #[test]
     fn words_count_only_where_the_server_wrote_them() {
         let said = |reason: &str| meaning(400, "illegal_argument_exception", reason);
-        assert_eq!(said("pipeline with id [geo] does not exist"), Meaning::Wait);
-        assert_eq!(said("field [x] is `pipeline with id [geo] does not exist`"), Meaning::Refused);
+        assert_eq!(said("pipeline with id [geo] does not exist"), Meaning::Refused);
+        let missing = |reason: &str| meaning(404, "index_not_found_exception", reason);
+        assert_eq!(missing("no such index [x]"), Meaning::Wait);
+        assert_eq!(missing("no such index [x] and [require_alias] request flag is [true]"), Meaning::Refused);
         let limit = "Validation Failed: 1: this action would add [2] shards, but this cluster has [1000]/[1000];";
         assert_eq!(meaning(400, "validation_exception", limit), Meaning::Wait);
         assert_eq!(meaning(400, "mapper_parsing_exception", limit), Meaning::Refused);
