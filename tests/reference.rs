@@ -252,6 +252,7 @@ fn every_example_of_the_docs_is_accepted() {
         "README.md",
         "docs/answers.md",
         "docs/configuration.md",
+        "docs/elasticsearch.md",
         "docs/transforms.md",
         "docs/trying.md",
         "docs/pipelines.md",
