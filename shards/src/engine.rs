@@ -191,11 +191,12 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let lost = lost_log_ids(&known, &logs);
     damage.extend(lost.iter().copied().map(lost_log));
     let lack = Lack { damage: !damage.is_empty(), logs: !lost.is_empty() };
-    let mut merged = merge(directory.outputs(), &logs, lack.damage);
+    let mut merged = merge(directory.outputs(), &logs, &lack);
     check_outputs_known(&directory, &merged)?;
     merged.sources.expire(now);
     let epoch = logs.iter().map(|log| log.epoch).max().unwrap_or(0);
     let mut renamed = rename_outputs(&plan.outputs, &mut merged);
+    let has_new_names = !renamed.is_empty();
     renamed.extend(rename_inputs(&plan.inputs, &mut merged, epoch + 1));
     let Numbers { numbers, removed, fresh } = assign_numbers(&plan.outputs, &mut merged)?;
     let left_outputs = waiting(disk, &removed, &plan.given_up, &logs, &merged, &damage)?;
@@ -211,7 +212,8 @@ pub fn prepare<E: Env>(disk: &E::Disk, plan: Plan<E>, now: Timestamp, stop: Stop
     let is_new = |log: &RecoveredLog<E::Disk>| {
         log.segments.is_empty() && ![&known.written, &known.begun, &known.lost].iter().any(|all| all.contains(&log.id))
     };
-    let optional = fresh.is_empty() && !logs.iter().take(plan.shards).any(is_new);
+    // After damage the manifest is asked first, so it has the names before any log.
+    let optional = fresh.is_empty() && !has_new_names && !logs.iter().take(plan.shards).any(is_new);
     match directory.set_contents(&as_told(&merged.registry, &removed), to_be_known(&known, &lost, &logs)) {
         // The logs say it too, and what they hold can be delivered all the same.
         Err(error) if error.is_no_room() && optional => {

@@ -298,19 +298,20 @@ impl<E: Env> Intake<E> {
         receiver.count_taken(account.events);
         receiver.count(slot.counts.tally());
         receiver.count_dead_letters(unread.kept, unread.lost);
-        let (group, counts) = (&slot.group, &slot.counts);
-        for (outputs, events) in self.paths[path].skipped(skipped, group, counts, account.events) {
-            count_skipped(&self.wal_full, outputs, events);
-        }
-        if skipped != 0 || self.sampling.lasts() {
-            self.tell_of_sampling();
-        }
         let recorded = self.withhold(yard, &account, held);
         let introduce = recorded && introduces(&self.keeper, &account.source);
         end_group(&mut slot.group, &account, recorded, introduce);
         self.add_ranges(&mut slot.group);
         if recorded || says_something(&slot.group) {
             self.append(&mut slot.group).await?;
+        }
+        // Without the lines that did not fit: their pipeline counts them for all of its outputs.
+        let (group, counts) = (&slot.group, &slot.counts);
+        for (outputs, events) in self.paths[path].skipped(skipped, group, counts, account.events) {
+            count_skipped(&self.wal_full, outputs, events);
+        }
+        if skipped != 0 || self.sampling.lasts() {
+            self.tell_of_sampling();
         }
         self.acknowledge(yard);
         Ok(())

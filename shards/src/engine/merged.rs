@@ -23,7 +23,7 @@ pub(super) struct Merged {
     pub(super) masks: u64,
 }
 
-pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>], has_damage: bool) -> Merged {
+pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>], lack: &Lack) -> Merged {
     let mut merged =
         Merged { sources: SourceTable::new(), commits: Commits::default(), registry: Vec::new(), masks: 0 };
     for log in logs {
@@ -33,10 +33,12 @@ pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]
     }
     // A log that stopped being written earlier knows neither that an output was removed, nor that it has come back or has another
     // name: the latest start knows best. A number that it does not name and no event has was let go of: its output would come back
-    // with what it or a later owner of the number had committed.
+    // with what it or a later owner of the number had committed. What the latest start said may be in the damage, or in a log that
+    // is missing. The manifest had it first.
     let newest = logs.iter().map(|log| log.epoch).max().unwrap_or(0);
-    let (latest, mut earlier): (Vec<_>, Vec<_>) = logs.iter().partition(|log| log.epoch == newest);
-    earlier.sort_by_key(|log| std::cmp::Reverse(log.epoch));
+    let is_latest = |log: &&RecoveredLog<D>| log.named_in == newest && !lack.logs;
+    let (latest, mut earlier): (Vec<_>, Vec<_>) = logs.iter().partition(is_latest);
+    earlier.sort_by_key(|log| std::cmp::Reverse(log.named_in));
     let named_by =
         |logs: Vec<&RecoveredLog<D>>| logs.into_iter().flat_map(|log| log.state.registry.clone()).collect::<Vec<_>>();
     let add = |registry: &mut Vec<RegistryEntry>, entry: RegistryEntry| {
@@ -44,17 +46,25 @@ pub(super) fn merge<D: Disk>(outputs: &[RegistryEntry], logs: &[RecoveredLog<D>]
             registry.push(entry);
         }
     };
+    let has_latest = !latest.is_empty();
     named_by(latest).into_iter().for_each(|entry| add(&mut merged.registry, entry));
-    for entry in outputs {
-        let known = merged.registry.iter_mut().find(|known| known.number == entry.number && known.name == entry.name);
+    let mark_removed = |registry: &mut Vec<RegistryEntry>, entry: &RegistryEntry| {
+        let known = registry.iter_mut().find(|known| known.number == entry.number && known.name == entry.name);
         known.into_iter().for_each(|known| known.removed |= entry.removed);
-    }
+    };
+    outputs.iter().for_each(|entry| mark_removed(&mut merged.registry, entry));
     // What has events in a log was named in it first: where no name is left, damage has taken it, and the manifest says it as it was
     // last. Of another number that only the manifest knows no start was completed, unless that is in the damage.
+    let remaining = earlier.first().map_or(0, |log| log.named_in);
+    let last = named_by(earlier.iter().copied().filter(|log| log.named_in == remaining).collect());
     for entry in outputs.iter().cloned().chain(named_by(earlier)) {
-        if has_damage || merged.masks & entry.number.bit() != 0 {
+        if lack.damage || merged.masks & entry.number.bit() != 0 {
             add(&mut merged.registry, entry);
         }
+    }
+    // The manifest says that an output left one start later than the logs.
+    if !has_latest {
+        last.iter().for_each(|entry| mark_removed(&mut merged.registry, entry));
     }
     merged
 }

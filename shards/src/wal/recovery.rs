@@ -49,6 +49,8 @@ pub struct RecoveredLog<D: Disk> {
     pub synced: Sequence,
     /// Positions, outputs and commits.
     pub state: LogState,
+    /// The start whose snapshot named the outputs of `state`: an earlier one than `epoch` if the snapshot of that is damaged.
+    pub named_in: u32,
     /// Union of the masks of all event frames: the output numbers in use.
     pub outputs_used: u64,
     /// Events in the log.
@@ -93,6 +95,7 @@ pub fn scan_log<D: Disk>(
         sealed: false,
         group: None,
         state: LogState::default(),
+        named_in: 0,
         outputs_used: 0,
         events: 0,
         damage: Vec::new(),
@@ -139,6 +142,7 @@ struct Scan<'a, D: Disk> {
     sealed: bool,
     group: Option<OpenGroup>,
     state: LogState,
+    named_in: u32,
     outputs_used: u64,
     events: u64,
     damage: Vec<Damage>,
@@ -318,7 +322,7 @@ impl<D: Disk> Scan<'_, D> {
                 for (index, offset) in self.group.take().map_or(Vec::new(), |group| group.positions) {
                     let segment = self.candidates.get(index).and_then(|candidate| candidate.segment.as_ref());
                     if let Some(Ok(view)) = segment.map(|segment| frame_at(segment, offset)) {
-                        waited = waited.and(apply(&mut self.state, &view));
+                        waited = waited.and(apply(&mut self.state, &mut self.named_in, &view));
                     }
                 }
             } else if self.group.is_none() {
@@ -331,7 +335,7 @@ impl<D: Disk> Scan<'_, D> {
                 group.positions.push((self.index, self.offset));
                 Ok(())
             }
-            _ => waited.and(apply(&mut self.state, &view)),
+            _ => waited.and(apply(&mut self.state, &mut self.named_in, &view)),
         };
         if header.kind == FrameKind::Events {
             self.outputs_used |= header.outputs;
@@ -493,6 +497,7 @@ impl<D: Disk> Scan<'_, D> {
             epoch: self.epoch,
             synced: self.synced.min(self.last),
             state: self.state,
+            named_in: self.named_in,
             outputs_used: self.outputs_used,
             events: self.events,
             damage: self.damage,

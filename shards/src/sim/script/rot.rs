@@ -122,8 +122,15 @@ impl Lying {
             return None;
         }
         let name = &logs[cluster.chance.index(logs.len())];
-        let log = name.to_str()?.strip_prefix("log-")?.parse().ok()?;
-        let found = frames(&outside, &wal.join(name));
+        Lying::of(cluster, name.to_str()?.strip_prefix("log-")?.parse().ok()?)
+    }
+
+    /// Reads this one.
+    fn of(cluster: &Cluster, log: u64) -> Option<Lying> {
+        let found = frames(
+            &cluster.simulation.disk().outside(),
+            &Path::new(DATA_DIR).join("wal").join(format!("log-{log:08}")),
+        );
         // The proof must be durable too, otherwise the next power loss removes it.
         let synced = found.last().map_or(0, |last| last.header.synced.0);
         let proofs = found.iter().filter(|found| found.header.sequence.0 <= synced);
@@ -251,6 +258,14 @@ impl Cluster {
         let last = lying.those_of(What::Events).pop();
         last.into_iter().for_each(|at| lying.rot(self, What::Events, at));
         last.is_some()
+    }
+
+    /// Flips bits in every snapshot of a log but the first. Returns their number.
+    pub fn rot_snapshots(&mut self, log: u64) -> usize {
+        let Some(lying) = Lying::of(self, log) else { return 0 };
+        let all: Vec<usize> = lying.those_of(What::Snapshot).into_iter().filter(|at| *at > 0).collect();
+        all.iter().for_each(|at| lying.rot(self, What::Snapshot, *at));
+        all.len()
     }
 
     /// Flips bits in everything that records how far outputs had come, except for the oldest part. Returns the number of

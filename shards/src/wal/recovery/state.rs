@@ -18,14 +18,14 @@ impl<D: Disk> RecoveredLog<D> {
             && view.header().kind == FrameKind::Snapshot
         {
             // Unreadable parts are ignored.
-            let _ = apply(&mut state, &view);
+            let _ = apply(&mut state, &mut 0, &view);
         }
         state
     }
 }
 
-/// Adds a frame to the state of the log.
-pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), FrameError> {
+/// Adds a frame to the state of the log. `named_in` becomes the start whose snapshot names the outputs.
+pub(super) fn apply(state: &mut LogState, named_in: &mut u32, view: &FrameView<'_>) -> Result<(), FrameError> {
     let header = view.header();
     match header.kind {
         FrameKind::Events => {
@@ -45,7 +45,7 @@ pub(super) fn apply(state: &mut LogState, view: &FrameView<'_>) -> Result<(), Fr
             let snapshot = decode_snapshot(view.payload(), header.version)?;
             // The first part of a snapshot has all of it: what an earlier one named besides was let go of.
             if !snapshot.registry.is_empty() {
-                state.registry = snapshot.registry;
+                (state.registry, *named_in) = (snapshot.registry, header.epoch);
             }
             snapshot.sources.into_iter().for_each(|source| state.sources.absorb(source));
             snapshot.commits.into_iter().for_each(|commit| state.commits.take(commit));

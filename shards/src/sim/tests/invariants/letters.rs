@@ -1,6 +1,8 @@
 //! Dead letters on their way to the queue: what waits for them, and for how long.
 
 use super::*;
+use crate::counters::Discard;
+use crate::delivery::OutputFull;
 use crate::dlq;
 use crate::lane::WhenFull;
 use crate::wal::SyncPolicy;
@@ -116,5 +118,35 @@ fn only_the_part_of_a_batch_that_the_log_cannot_hold_becomes_dead_letters() {
     let letters: Vec<u64> = pipelines.iter().map(|counters| counters.dead_lettered_events.get()).collect();
     assert_eq!(letters, [2, 3], "two frames of the one pipeline and one of the other fit the large segment");
     cluster.crash(Crash::Process);
+    cluster.finish();
+}
+
+/// The log fills up and spares an output most events, among them lines that no segment can hold and the full queue of dead letters does
+/// not take: each counts once.
+#[test]
+fn an_event_that_an_output_was_spared_and_the_log_cannot_hold_counts_once() {
+    let mut setup = Setup::plain(1);
+    setup.long_lines = true;
+    setup.batch_events_max = 4;
+    setup.outputs = vec![setup.outputs[0]; 2];
+    setup.outputs[1].options.when_full = OutputFull::Sample;
+    setup.pipelines[0].1 = vec![0, 1];
+    setup.dead_letters =
+        dlq::Options { bytes_max: 8 * 1024, segment_bytes: 4 * 1024, when_full: dlq::WhenFull::DropNewest };
+    let mut cluster = started(setup, 1);
+    kill_outputs(&cluster);
+    for _ in 0..150 {
+        (0..10).for_each(|_| cluster.make(0, 200));
+        cluster.make(0, 70_000);
+        cluster.run_for(SECOND / 20);
+    }
+    let meters = cluster.alive().meters.clone();
+    let (spared, dropped) = (&meters.wal_full[0][1], &meters.pipelines[0][0].discarded);
+    let both = (spared.get(Discard::WalFull), dropped.get(Discard::DeadLettersFull));
+    assert!(both.0 > 0 && both.1 > 0, "both happen: {both:?}");
+    cluster.heal();
+    let caught_up = cluster.caught_up();
+    cluster.simulation.must("all is read", caught_up, SECOND * 600);
+    cluster.drain(SECOND * 60);
     cluster.finish();
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::{Plan, StartError, Waiting};
 use crate::env::Env as _;
 use crate::sim::oracle::Violation;
-use crate::sim::script::{OutputKind, OutputSetup};
+use crate::sim::script::{OutputKind, OutputSetup, Vanishing};
 
 /// The next life ends at some operation of its start.
 fn dies_in_its_start(cluster: &mut Cluster, operations: u64) {
@@ -154,6 +154,39 @@ fn e2_a_start_is_refused_while_events_wait_for_an_output_that_left() {
         let summary = cluster.ledger.check().expect("the judge was content a moment ago").swap_remove(0);
         let discarded = summary.discarded.get("output_removed").copied().unwrap_or(0);
         assert_eq!((summary.delivered > 0, discarded), if renamed { (true, 0) } else { (false, all) });
+    }
+}
+
+/// An output has got another name twice, and what the logs said of the second one is damaged or missing: its events are neither given up
+/// nor another's.
+#[test]
+fn e2_an_output_keeps_its_events_although_the_logs_have_lost_its_name() {
+    for missing in [false, true] {
+        let mut setup = Setup::plain(4);
+        setup.shards = (1, 2);
+        let mut cluster = started(setup, 2);
+        kill_outputs(&cluster);
+        work(&mut cluster, 10, 8);
+        cluster.run_for(SECOND);
+        for name in [1, 2] {
+            cluster.crash(Crash::Process);
+            cluster.setup.outputs[0].name = name;
+            cluster.start(1).expect("the output has another name");
+            kill_outputs(&cluster);
+            work(&mut cluster, 10, 8);
+            cluster.run_for(SECOND);
+        }
+        cluster.crash(Crash::Process);
+        if missing {
+            assert!(cluster.vanish(1, Vanishing::Segments), "it has segments");
+        } else {
+            assert!(cluster.rot_snapshots(1) > 1, "each start has one");
+        }
+        cluster.setup.outputs[0].name = 3;
+        cluster.start(1).expect("nothing waits for an output that left");
+        assert_eq!(cluster.ledger.state().told.renamed, 3);
+        cluster.crash(Crash::Process);
+        cluster.finish();
     }
 }
 
