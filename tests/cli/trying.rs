@@ -24,7 +24,7 @@ pipelines:
       - {to: alerts, when: has(alert)}
   raw: {inputs: [app, other], outputs: [archive]}
 outputs:
-  archive: {type: file, path: /nonexistent/archive.log}
+  archive: {type: file, path: /nonexistent/out/archive.log}
   alerts: {type: blackhole}
 "#;
 
