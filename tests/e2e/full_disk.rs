@@ -135,7 +135,7 @@ fn first_start_on_a_full_disk_is_refused_by_name() {
 fn start_again(case: &Case, config: &Path) -> Product {
     let mut product = Product::start(case, config);
     product.expect(NO_SEGMENT);
-    product.expect("no room");
+    product.expect("no disk space for another segment");
     product.expect("similar lines");
     product
 }
