@@ -58,6 +58,6 @@ mod tests {
     fn an_unknown_server_is_refused_with_its_name() {
         let panic = std::panic::catch_unwind(|| super::install("no-such-server")).expect_err("it is refused");
         let message = panic.downcast_ref::<String>().expect("a message");
-        assert!(message.contains("no server is called no-such-server"), "{message}");
+        assert!(message.contains("unknown server no-such-server"), "{message}");
     }
 }
