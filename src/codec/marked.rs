@@ -1,12 +1,12 @@
-//! Texts of the configuration in which the values of variables are told from what the file says.
+//! Strings of the configuration that keep the values of variables apart from what the file says.
 //!
 //! ```text
 //! U+FDD0 reference U+FDD1 value U+FDD2
 //! ```
 //!
-//! Guarantees: whoever reads a language (a condition, a template) out of such a text sees where a value begins and ends, whatever it
-//! holds; what is shown has the reference in its place. The three characters are none that texts may exchange, and are taken
-//! out of values. Most settings are no language: they get the text with its values in it, as [`plain`] gives it.
+//! Guarantees: code that parses a language (a condition, a template) from such a string sees where a value begins and ends, whatever
+//! the value contains. Messages show the reference in its place. The three characters are noncharacters, which have no meaning in
+//! any text, and are removed from values. Most settings are no language: they get the string with its values, from [`plain`].
 
 use serde::de::{Deserializer, Error, Visitor};
 use std::borrow::Cow;

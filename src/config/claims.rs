@@ -1,8 +1,8 @@
-//! Who writes which file in this process: a file belongs to one output at a time.
+//! Which output of this process writes which file: a file belongs to one output at a time.
 //!
-//! Guarantees: two outputs never have one file at once, whatever paths lead them to it; who asks for a file that another has
-//! gets it next, once that one lets go. Inputs are told which files outputs write, now or lately, so that none reads what it
-//! causes. Keeps other processes away from nothing: the lock of the file itself does that.
+//! Guarantees: two outputs never hold the same file at the same time, whatever paths lead them to it. An output that asks for a file
+//! of another output gets it next, when that one releases it. Inputs can see which files outputs write or have written lately, so
+//! that no input reads what it causes. Does not keep other processes away: the lock on the file does that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ pub fn key_of(stat: &Stat) -> Key {
     (stat.device, stat.inode, stat.created.map_or(0, |created| created.0))
 }
 
-/// How often a file that was let go for somebody is refused to others that ask meanwhile: about a second of attempts.
+/// How often a file that was released for one output is refused to others that ask in the meantime: about a second of attempts.
 const TURNS: u32 = 20;
 
-/// Files that are remembered when nobody writes them any more.
+/// Number of files that are remembered after no output writes them.
 const REMEMBERED_MAX: usize = 65_536;
 
 /// The files of the outputs of a process.
@@ -72,7 +72,7 @@ impl Claims {
         Owner { number: inner.last_owner, name }
     }
 
-    /// Gives a file to `owner`, or says who has it or gets it next.
+    /// Gives a file to `owner`, or returns the output that holds it or is next in line.
     pub fn take(&self, key: Key, owner: &Owner) -> Result<(), Owner> {
         let mut inner = self.inner();
         if inner.held.len() > REMEMBERED_MAX {

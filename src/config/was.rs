@@ -1,7 +1,7 @@
-//! `was`: the names that inputs and outputs had before.
+//! `was`: the previous names of inputs and outputs.
 //!
-//! Guarantees: a name is given on to one component, and never away from one that still has it. Whether the log knows it shows at the
-//! start.
+//! Guarantees: a previous name is given to one component, and never taken from one that still has it. Only the start shows whether
+//! the log knows the name.
 
 use super::node::{Node, Value, kind_of};
 use super::problem::Problem;

@@ -1,9 +1,9 @@
-//! HTTP proxies: which one a connection goes through, and how it is asked for a tunnel.
+//! HTTP proxies: which proxy a connection uses, and how it asks for a tunnel.
 //!
-//! Guarantees: a user and a password are in the URL of a proxy and nowhere else: they are shown by nobody. Variables are read as curl
-//! and Go read them: lowercase before uppercase, `HTTP_PROXY` not where a web server may have set it from a header, loopback never
-//! through a proxy of the environment. What a proxy answers to `CONNECT` is bounded. Speaks no TLS to a proxy and no SOCKS; a variable
-//! that asks for those is a mistake, for to go without the proxy could be one too.
+//! Guarantees: the user and the password are part of the proxy's URL and are never shown. Environment variables are read as curl and
+//! Go read them: lowercase before uppercase, `HTTP_PROXY` not if a web server may have set it from a header, loopback addresses
+//! never through a proxy of the environment. The size of an answer to `CONNECT` is limited. Does not support SOCKS, or TLS to the
+//! proxy: a variable that asks for these is an error, because connecting without the proxy could be a mistake.
 
 use super::auth::base64;
 use super::encode::encode_url;

@@ -1,7 +1,7 @@
-//! An output that left the configuration, while the events that wait for it become dead letters.
+//! An output that was removed from the configuration, while its waiting events become dead letters.
 //!
-//! Guarantees: every event is in the dead letter queue before the cursor passes it, so that a start that ends early goes on there. No
-//! row of the table: no configuration names it.
+//! Guarantees: every event is in the dead letter queue before the cursor passes it, so a start that ends early continues there. It is
+//! not in the table of outputs: no configuration can name it.
 
 use std::sync::Arc;
 use tailwater_shards::delivery::{BatchOptions, DeliveryOptions, OutputFull};

@@ -1,7 +1,7 @@
 //! The admin endpoint: `/livez`, `/readyz` and `/metrics` on the first shard.
 //!
-//! Guarantees: an address that is in use is told of at once, and one that cannot be had within a few seconds ends the process; it serves while the engine drains. Changes nothing:
-//! it only reads counters.
+//! Guarantees: if the address is in use, this is reported at once, and if it is not free within a few seconds, the process ends. The
+//! endpoint also serves while the engine drains. Changes nothing: it only reads counters.
 
 use crate::net::http::{Answer, serve};
 use crate::telemetry::metrics::Exporter;

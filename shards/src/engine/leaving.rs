@@ -1,8 +1,8 @@
-//! Inputs and outputs that left the configuration, or have another name in it.
+//! Inputs and outputs that were removed from the configuration, or have another name in it.
 //!
-//! Guarantees: events that wait for an output which left are given up only where the plan says so, and a start that may not do so
-//! changes nothing; an output or input with a new name goes on where it was under the old one. Positions of an input that left lose
-//! nothing and refuse nothing: they stay until the plan gives them up. Writes nothing.
+//! Guarantees: events that wait for a removed output are given up only if the plan says so, and a start that may not do so changes
+//! nothing. An output or input with a new name continues where it was under the previous one. A removed input loses nothing and
+//! prevents no start: its positions stay until the plan gives them up. Writes nothing.
 
 use super::merged::Merged;
 use super::{InputPlan, OutputPlan};

@@ -1,6 +1,6 @@
-//! What can be said of an output's paths before it runs.
+//! What is known about an output's paths before it runs.
 //!
-//! Guarantees: says only what is so for every event, or for an event without a field. Opens nothing, makes nothing.
+//! Guarantees: reports only what is true for every event, or for an event without a field. Opens and creates nothing.
 
 use super::template::PathTemplate;
 use crate::codec::marked;

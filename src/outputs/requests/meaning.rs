@@ -1,8 +1,8 @@
-//! What an answer means for events: one table for whole requests and for single events, read from the top.
+//! What an answer means for events: one table for whole requests and for single events. The first matching row decides.
 //!
-//! Guarantees: the same status with the same error type means the same, whether a whole request or one event has it; every status
-//! from 0 to 999 has a row, the first that matches, and each row says where the decision comes from. Words of a reason count only
-//! where they begin it and the server wrote them, for the rest of a reason may quote events. `docs/answers.md` is made of this table.
+//! Guarantees: the same status with the same error type means the same for a whole request and for one event. Every status from 0
+//! to 999 has a row, and each row names the source of its decision. The text of a reason counts only where the server wrote it, at
+//! its beginning or its end, because the rest of it may quote an event. `docs/answers.md` is generated from this table.
 //!
 //! Does not know how a server says which event it means: the outputs do.
 

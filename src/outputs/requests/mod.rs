@@ -379,7 +379,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         failure.add(text + &request, None);
     }
 
-    /// What the operator is told of a request that failed, behind the error.
+    /// Describes a failed request, to follow the error in a message.
     fn described(&self, part: &Part, raw_bytes: u64, target: usize) -> String {
         let (method, events) = (self.clients[target].method(), part.events());
         format!(" ({method} with {events} {}, {raw_bytes} bytes)", if events == 1 { "event" } else { "events" })

@@ -1,9 +1,9 @@
-//! Taking files for this output alone, and letting go of them for others.
+//! Acquires files for this output alone, and releases them for others.
 //!
-//! Guarantees: a file is opened for writing by one output of one process at a time, where the file system has locks; what lies
-//! in a file when it goes to another output is durable, and the journal says where it ends, so that no later start cuts what the
-//! other one writes. Two outputs that wait for each other's files both get them in the end. Does not keep away those who do not
-//! ask for the lock: see [`super::others`].
+//! Guarantees: a file is opened for writing by one output of one process at a time, if the file system has locks. Before a file
+//! passes to another output, its content is durable and the journal records where it ends, so that no later start truncates what
+//! the other output writes. Two outputs that wait for each other's files both get them in the end. Does not stop programs that do
+//! not ask for the lock: see [`super::others`].
 
 use super::*;
 use crate::config::claims::{Claims, Key, Owner, key_of};
