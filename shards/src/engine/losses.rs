@@ -124,6 +124,11 @@ impl Begin {
         Begin { log: log.id, first, own: own.collect() }
     }
 
+    #[cfg(test)]
+    pub(super) fn with_first(log: LogId, number: u64, sequence: Sequence, previous: u64) -> Begin {
+        Begin { log, first: Some(First { number, sequence, previous }), own: Vec::new() }
+    }
+
     /// The position before everything that exists.
     pub(super) fn start(&self) -> Position {
         Position { sequence: self.first.map_or(Sequence(0), |first| first.sequence), event: 0 }
@@ -163,9 +168,8 @@ mod tests {
     #[test]
     fn a_cursor_before_the_first_segment_is_no_loss_where_nothing_need_be_there() {
         let before = |number, previous, cursor| {
-            let first = First { number, sequence: Sequence(43_692), previous };
-            let begin = Begin { log: LogId(2), first: Some(first), own: Vec::new() };
-            begin.before(Position { sequence: Sequence(cursor), event: 0 })
+            Begin::with_first(LogId(2), number, Sequence(43_692), previous)
+                .before(Position { sequence: Sequence(cursor), event: 0 })
         };
         assert_eq!(before(1, 0, 1), Before::Passed, "a new output in a new log");
         assert_eq!(before(7, 0, 300), Before::Passed, "only segments without events went");

@@ -131,47 +131,40 @@ pub(super) struct Doubts {
     pub(super) missing: Vec<Damage>,
 }
 
-/// Drops from the commits all WALs and outputs that no longer exist. Also drops the states of those of `outputs` whose last
-/// commit was in the damaged or missing part: what such an output would undo because of an earlier commit could not be
-/// delivered again.
+/// Drops from the commits all WALs and outputs that no longer exist. Also drops the states of those of `outputs` that may not get
+/// again everything that came after their last commit: what such an output would undo because of an earlier commit could not be
+/// delivered again, neither by this start nor by a later one that no longer sees why.
 pub(super) fn settle_commits<'a>(
     merged: &mut Merged,
     outputs: impl Iterator<Item = &'a OutputNumber>,
     there: &[Begin],
     lack: &Lack,
 ) -> Doubts {
-    let (mut doubts, mut lost, mut unserved) = (Doubts::default(), Vec::new(), BTreeMap::new());
+    let (mut doubts, mut doubtful, mut unserved) = (Doubts::default(), Vec::new(), BTreeMap::new());
     let mut passed = Vec::new();
     for output in outputs {
         let cursors = merged.commits.cursors(*output);
         // It may have been in a log that was drained, or be older than that.
         let is_gone = cursors.iter().any(|(log, _)| there.iter().all(|begin| begin.log != *log));
-        let mut is_lost = lack.logs || lack.damage && merged.commits.highest(*output).is_none();
-        let mut is_doubtful = is_gone && lack.damage;
-        for (begin, position) in there.iter().enumerate().flat_map(|(at, begin)| {
-            let of_log = cursors.iter().filter(|(log, _)| *log == begin.log);
-            of_log.map(move |(_, position)| (at, *position))
-        }) {
-            match there[begin].before(position) {
-                Before::Passed => {}
-                Before::Unknown => is_doubtful = true,
-                // An earlier commit would say the same.
-                Before::Lost if lack.damage => {
-                    is_lost = true;
-                    passed.push((*output, there[begin].log, there[begin].start()));
+        let is_lost = lack.logs || lack.damage && (is_gone || merged.commits.highest(*output).is_none());
+        let of_log = |begin: &Begin| cursors.iter().find(|(log, _)| *log == begin.log).map(|(_, position)| *position);
+        let before = passed.len();
+        for (at, begin) in there.iter().enumerate() {
+            let Some(position) = of_log(begin) else { continue };
+            match begin.before(position) {
+                Before::Passed => continue,
+                // An earlier commit would say the same of damage. Or it was not configured then: nothing was kept for it.
+                Before::Lost if !lack.damage && begin.held(*output, position) => {
+                    unserved.entry(at).or_insert_with(Vec::new).push(*output);
                 }
-                // It was not configured then, say: nothing was kept for it.
-                Before::Lost if !there[begin].held(*output, position) => is_doubtful = true,
-                Before::Lost => {
-                    is_doubtful = true;
-                    unserved.entry(begin).or_insert_with(Vec::new).push(*output);
-                }
+                Before::Lost | Before::Unknown => {}
             }
+            passed.push((*output, begin.log, begin.start()));
         }
-        if is_lost {
-            lost.push(*output);
+        if is_lost || passed.len() > before {
+            doubtful.push(*output);
+            doubts.outputs |= output.bit();
         }
-        doubts.outputs |= if is_doubtful || is_lost { output.bit() } else { 0 };
     }
     for (begin, outputs) in unserved {
         let entries = merged.registry.iter().filter(|entry| outputs.contains(&entry.number));
@@ -180,7 +173,7 @@ pub(super) fn settle_commits<'a>(
     let known = merged.registry.iter().fold(0, |mask, entry| mask | entry.number.bit());
     let logs: Vec<LogId> = there.iter().map(|begin| begin.log).collect();
     merged.commits.keep(known, &logs);
-    lost.into_iter().for_each(|output| merged.commits.lose_states(output));
+    doubtful.into_iter().for_each(|output| merged.commits.lose_states(output));
     // A later start, without this damage, would take what these cursors say for events that nobody has got.
     passed.into_iter().for_each(|(output, log, position)| merged.commits.pass(output, log, position));
     doubts
@@ -253,4 +246,37 @@ pub(super) fn assign_numbers<E: Env>(outputs: &[OutputPlan<E>], merged: &mut Mer
         numbers.push(number);
     }
     Ok(Numbers { numbers, removed, fresh })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::Commit;
+    use crate::wal::Sequence;
+
+    #[test]
+    fn what_cannot_come_again_is_undone_by_no_later_start_either() {
+        let (output, log, whole) = (OutputNumber(0), LogId(1), Lack { damage: false, logs: false });
+        let at = |sequence| Position { sequence: Sequence(sequence), event: 0 };
+        // The segment that went had events, or may have had some, or had none.
+        for (previous, is_doubtful) in [(6, true), (4, true), (0, false)] {
+            let mut commits = Commits::default();
+            let state = Some(b"204698 bytes".to_vec());
+            commits.take(Commit {
+                output,
+                instance: None,
+                number: 1,
+                cursors: vec![(log, at(50))],
+                state: state.clone(),
+            });
+            let registry = vec![RegistryEntry { number: output, name: "out".to_owned(), removed: false }];
+            let mut merged = Merged { sources: SourceTable::new(), commits, registry, masks: 1 };
+            let there = [Begin::with_first(log, 7, Sequence(100), previous)];
+            let doubts = settle_commits(&mut merged, [output].iter(), &there, &whole);
+            assert_eq!(doubts.outputs != 0, is_doubtful, "{previous}");
+            assert_eq!(merged.commits.attached(output, None), if is_doubtful { None } else { state }, "{previous}");
+            let cursor = merged.commits.position(output, log);
+            assert_eq!(cursor, Some(at(if is_doubtful { 100 } else { 50 })), "{previous}");
+        }
+    }
 }
