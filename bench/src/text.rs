@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::data::{batches, fold, fold_bytes, line};
 use std::time::{Duration, Instant};
+use tailwater::codec::encoding::Encoding;
 use tailwater::codec::envelope::{EnvelopeKind, spec};
 use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
 use tailwater::config::component::Facts;
@@ -54,7 +55,14 @@ pub fn clocked_over<T>(
 /// Newlines of a chunk to spans.
 pub fn split(events: u64) -> Option<Outcome> {
     let too_long = LineTooLong::Truncate;
-    let rules = Rules { line_bytes_max: LINE_BYTES_DEFAULT, too_long, keep_cr: false, skip_nuls: true };
+    let rules = Rules {
+        line_bytes_max: LINE_BYTES_DEFAULT,
+        too_long,
+        keep_cr: false,
+        skip_nuls: true,
+        skip_empty: true,
+        encoding: Encoding::Utf8,
+    };
     let work = |(): &mut (), batch: &mut Batch| {
         batch.events.clear();
         cut(batch.chunk.bytes(), 0, Place::LineStart, rules, Ending::Open, &mut batch.events);

@@ -124,6 +124,10 @@ pub struct Batch {
     pub settled: SourceRange,
     /// Position in the source of the chunk's first byte.
     pub chunk_offset: u64,
+    /// Position in the source of each event, where the chunk does not hold the source's own bytes; else empty.
+    pub offsets: Vec<u64>,
+    /// The events that are only the beginning of their lines, by index.
+    pub truncated: Vec<u32>,
     /// When the bytes were read.
     pub received: Timestamp,
     /// Set by the lane: the number of this batch among all batches that went through the lane, starting at one.
@@ -144,6 +148,8 @@ impl Batch {
             range: SourceRange::default(),
             settled: SourceRange::default(),
             chunk_offset: 0,
+            offsets: Vec::new(),
+            truncated: Vec::new(),
             received: Timestamp::default(),
             ticket: 0,
             gone: false,
@@ -161,6 +167,8 @@ impl Batch {
         self.range = SourceRange::default();
         self.settled = SourceRange::default();
         self.chunk_offset = 0;
+        self.offsets.clear();
+        self.truncated.clear();
         self.ticket = 0;
         self.gone = false;
         self.dropped_events = 0;
@@ -169,6 +177,39 @@ impl Batch {
     /// The bytes of an event.
     pub fn event(&self, index: usize) -> &[u8] {
         &self.chunk.bytes()[self.events[index].range()]
+    }
+
+    /// The position of an event in the source.
+    #[inline]
+    pub fn offset_of(&self, index: usize) -> u64 {
+        match self.offsets.get(index) {
+            Some(offset) => *offset,
+            None => self.chunk_offset + u64::from(self.events[index].start),
+        }
+    }
+
+    /// Keeps the events for which `keep` says so, which is asked for each in its order.
+    pub fn retain_events(&mut self, mut keep: impl FnMut() -> bool) {
+        if self.offsets.is_empty() && self.truncated.is_empty() {
+            return self.events.retain(|_| keep());
+        }
+        let kept: Vec<bool> = self.events.iter().map(|_| keep()).collect();
+        let is_kept = |index: u32| kept[index as usize];
+        let mut truncated = std::mem::take(&mut self.truncated);
+        truncated.retain(|index| is_kept(*index));
+        for index in &mut truncated {
+            *index = kept[..*index as usize].iter().filter(|kept| **kept).count() as u32;
+        }
+        self.truncated = truncated;
+        let (mut of_events, mut of_offsets) = (kept.iter(), kept.iter());
+        self.events.retain(|_| of_events.next().copied().unwrap_or(true));
+        self.offsets.retain(|_| of_offsets.next().copied().unwrap_or(true));
+    }
+
+    /// Whether an event is only the beginning of its line.
+    #[inline]
+    pub fn is_truncated(&self, index: usize) -> bool {
+        !self.truncated.is_empty() && self.truncated.binary_search(&(index as u32)).is_ok()
     }
 
     /// The number of bytes that the batch counts for in a lane: its capacity, because a lane limits memory.
@@ -196,6 +237,33 @@ mod tests {
     #[test]
     fn length_beyond_capacity_is_refused() {
         assert!(std::panic::catch_unwind(|| Chunk::new(8).set_length(9)).is_err());
+    }
+
+    #[test]
+    fn what_is_known_of_events_stays_with_those_that_are_kept() {
+        let source = Source {
+            key: SourceKey(1),
+            input: "in".into(),
+            name: Vec::new(),
+            descriptor: Vec::new(),
+            repeatable: true,
+        };
+        for encoded in [false, true] {
+            let mut batch = Batch::new(64, Arc::new(source.clone()));
+            batch.chunk_offset = 100;
+            batch.events = (0..6).map(|start| EventSpan { start, end: start + 1 }).collect();
+            batch.offsets = if encoded { (0..6).map(|event| 100 + event * 2).collect() } else { Vec::new() };
+            batch.truncated = vec![1, 2, 5];
+            let mut number = 0;
+            batch.retain_events(|| {
+                number += 1;
+                number % 2 == 0
+            });
+            let unit = if encoded { 2 } else { 1 };
+            let offsets: Vec<u64> = (0..3).map(|index| batch.offset_of(index)).collect();
+            assert_eq!(offsets, [100 + unit, 100 + 3 * unit, 100 + 5 * unit]);
+            assert_eq!([0, 1, 2].map(|index| batch.is_truncated(index)), [true, false, true]);
+        }
     }
 
     #[test]

@@ -157,19 +157,22 @@ impl DeadLettered {
 pub enum Lost {
     /// The file was truncated before its end was read.
     Truncated,
-    /// The file was deleted before its end was read, while no descriptor held it.
+    /// The file was deleted before its end was read, while no descriptor held it, or it was not found at a start.
     Deleted,
+    /// What was not read is in an archive that is damaged or of a format that is not read.
+    Compressed,
 }
 
 impl Lost {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Lost; 2] = [Lost::Truncated, Lost::Deleted];
+    pub const ALL: [Lost; 3] = [Lost::Truncated, Lost::Deleted, Lost::Compressed];
 
     /// The reason, as spelled in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Lost::Truncated => "truncated",
             Lost::Deleted => "deleted",
+            Lost::Compressed => "compressed",
         }
     }
 
@@ -177,7 +180,10 @@ impl Lost {
     pub fn meaning(self) -> &'static str {
         match self {
             Lost::Truncated => "The file was truncated before its end was read.",
-            Lost::Deleted => "The file was deleted before its end was read, while no descriptor was open.",
+            Lost::Deleted => {
+                "The file was deleted before its end was read, while no descriptor was open, or was not found at a start."
+            }
+            Lost::Compressed => "The unread part is in an archive that is damaged, or in a format that is not read.",
         }
     }
 }

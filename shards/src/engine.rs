@@ -345,6 +345,7 @@ impl<E: Env> Layout<E> {
     }
 
     fn shard_inputs(&self) -> Vec<ShardInput<E>> {
+        let orphans = Arc::new(self.orphans());
         let targets = |outputs: &[usize]| outputs.iter().map(|&output| self.numbers[output].bit()).collect();
         let of = |input: &InputPlan<E>| ShardInput {
             name: input.name.clone(),
@@ -361,6 +362,7 @@ impl<E: Env> Layout<E> {
                 .collect(),
             deliverers: self.deliverers(input),
             resume: Arc::new(self.sources_of(&input.name)),
+            orphans: orphans.clone(),
         };
         self.plan.inputs.iter().map(of).collect()
     }
@@ -382,6 +384,12 @@ impl<E: Env> Layout<E> {
 
     fn sources_of(&self, input: &str) -> Vec<SourceState> {
         self.merged.sources.iter().filter(|state| *state.source.input == *input).cloned().collect()
+    }
+
+    /// Sources of inputs that are not configured any more.
+    fn orphans(&self) -> Vec<SourceState> {
+        let is_orphan = |state: &&SourceState| !self.plan.inputs.iter().any(|input| input.name == state.source.input);
+        self.merged.sources.iter().filter(is_orphan).cloned().collect()
     }
 
     /// The first shard's WAL takes over what all WALs know, so that adopted WALs can be removed when they are delivered.

@@ -81,6 +81,10 @@ pub struct InputContext<E: Env> {
     pub deliverers: Arc<[u64]>,
     /// What the WALs know about this input's sources, by key. Every instance gets all of it.
     pub resume: Arc<Vec<SourceState>>,
+    /// What they know of the sources of inputs that are not configured any more: this input may be one of them under another name.
+    pub orphans: Arc<Vec<SourceState>>,
+    /// The data directory. What an input keeps beside the log is in files `inputs/NAME.*` there.
+    pub data_dir: Arc<PathBuf>,
     /// The lanes to the shards.
     pub lanes: Rc<Lanes<E>>,
     /// The mailboxes of the instances on the other shards. Only one task of each instance receives.

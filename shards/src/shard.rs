@@ -51,6 +51,8 @@ pub struct ShardInput<E: Env> {
     pub deliverers: Arc<[u64]>,
     /// What the WALs know about its sources.
     pub resume: Arc<Vec<SourceState>>,
+    /// What they know of the sources of inputs that are not configured any more.
+    pub orphans: Arc<Vec<SourceState>>,
 }
 
 /// A WAL that an output reads.
@@ -248,7 +250,7 @@ impl<E: Env> ShardSeed<E> {
             running: &self.inputs_running,
         };
         for ends in instances {
-            starter.start(&inputs, ends, &counters);
+            starter.start(&inputs, ends, &counters, &self.data_dir);
         }
         for service in services {
             env.spawn("service", service.run(env.clone(), stop.clone()));
@@ -470,7 +472,13 @@ struct InputStarter<'a, E: Env> {
 }
 
 impl<E: Env> InputStarter<'_, E> {
-    fn start(&self, inputs: &Arc<Vec<ShardInput<E>>>, ends: InputEnds, shard: &Arc<ShardCounters>) {
+    fn start(
+        &self,
+        inputs: &Arc<Vec<ShardInput<E>>>,
+        ends: InputEnds,
+        shard: &Arc<ShardCounters>,
+        data_dir: &Arc<PathBuf>,
+    ) {
         let InputEnds { input, lanes, spread_ranges, peers, counters } = ends;
         let resume = inputs[input].resume.clone();
         let lanes = Lanes::over_logs(self.env.clone(), lanes, resume, spread_ranges);
@@ -483,6 +491,8 @@ impl<E: Env> InputStarter<'_, E> {
             },
             deliverers: inputs[input].deliverers.clone(),
             resume: inputs[input].resume.clone(),
+            orphans: inputs[input].orphans.clone(),
+            data_dir: data_dir.clone(),
             lanes: lanes.clone(),
             peers: Rc::new(peers.open(self.env.shard())),
             stop: self.stop.clone(),

@@ -8,7 +8,7 @@ use super::output::Paint;
 use super::show::{self, Names};
 use super::{Exit, output};
 use crate::app::{host_name, load_tables};
-use crate::codec::framing::{Ending, Place, Rules, cut};
+use crate::codec::framing::{Ending, Place, Rules, cut, finish, place_at};
 use crate::config::Plan;
 use crate::config::facts::Facts;
 use crate::process::trace::{MadeTrace, Tracer};
@@ -198,6 +198,8 @@ struct Sample {
     batch: Batch,
     /// The bytes of the batch that were processed.
     consumed: usize,
+    /// The bytes behind them.
+    rest: Vec<u8>,
     ended: bool,
 }
 
@@ -210,8 +212,8 @@ impl Sample {
             descriptor: Vec::new(),
             repeatable: false,
         };
-        let batch = Batch::new(rules.line_bytes_max + 2 * CHUNK_BYTES, Arc::new(source));
-        Sample { rules, place: Place::LineStart, batch, consumed: 0, ended: false }
+        let batch = Batch::new(rules.encoding.line_bytes_max(rules.line_bytes_max) + 2 * CHUNK_BYTES, Arc::new(source));
+        Sample { rules, place: Place::LineStart, batch, consumed: 0, rest: Vec::new(), ended: false }
     }
 
     /// Reads the next lines. False if there are none.
@@ -222,9 +224,11 @@ impl Sample {
             if self.ended && !full {
                 return Ok(false);
             }
-            let rest = batch.chunk.bytes()[self.consumed..].to_vec();
+            let rest = std::mem::take(&mut self.rest);
             batch.chunk_offset += self.consumed as u64;
             batch.events.clear();
+            batch.offsets.clear();
+            batch.truncated.clear();
             batch.chunk.set_length(0);
             batch.chunk.spare()[..rest.len()].copy_from_slice(&rest);
             batch.chunk.set_length(rest.len());
@@ -237,7 +241,13 @@ impl Sample {
             // Bytes from a stream cannot be overwritten later, so NULs need not wait.
             let ending = if self.ended { Ending::Closed } else { Ending::Followed };
             let cut = cut(batch.chunk.bytes(), 0, self.place, self.rules, ending, &mut batch.events);
-            (self.place, self.consumed) = (cut.place, cut.consumed);
+            let bytes = batch.chunk.bytes().to_vec();
+            let made = finish(batch, self.rules, cut.truncated);
+            (self.place, self.consumed) = match made.left {
+                Some(left) => (place_at(&bytes, left, self.place, self.rules), left),
+                None => (cut.place, cut.consumed),
+            };
+            self.rest = bytes[self.consumed..].to_vec();
             if !batch.events.is_empty() {
                 return Ok(true);
             }
@@ -248,6 +258,7 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::encoding::Encoding;
     use crate::codec::framing::LineTooLong;
 
     /// Hands out a few bytes at a time.
@@ -273,7 +284,14 @@ mod tests {
 
     #[test]
     fn lines_are_cut_as_the_input_cuts_them() {
-        let rules = Rules { line_bytes_max: 8, too_long: LineTooLong::Truncate, keep_cr: false, skip_nuls: true };
+        let rules = Rules {
+            line_bytes_max: 8,
+            too_long: LineTooLong::Truncate,
+            keep_cr: false,
+            skip_nuls: true,
+            skip_empty: false,
+            encoding: Encoding::Utf8,
+        };
         let text = b"one\r\n\ntoo long for it\n\0\0two\nlast";
         let expected = ["one", "", "too long", "two", "last"];
         assert_eq!(lines(&mut Slow(text), rules), expected);
@@ -284,7 +302,14 @@ mod tests {
 
     #[test]
     fn more_lines_than_a_batch_holds_all_come() {
-        let rules = Rules { line_bytes_max: 100, too_long: LineTooLong::Truncate, keep_cr: false, skip_nuls: false };
+        let rules = Rules {
+            line_bytes_max: 100,
+            too_long: LineTooLong::Truncate,
+            keep_cr: false,
+            skip_nuls: false,
+            skip_empty: false,
+            encoding: Encoding::Utf8,
+        };
         let text = vec![b'\n'; BATCH_EVENTS_MAX * 2 + 7];
         assert_eq!(lines(&mut &text[..], rules).len(), text.len());
     }

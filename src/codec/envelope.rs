@@ -55,6 +55,7 @@ struct Envelope {
     before_file: Option<Vec<u8>>,
     before_offset: Option<Vec<u8>>,
     before_message: Option<Vec<u8>>,
+    before_truncated: Option<Vec<u8>>,
     /// All that comes before the offset (or the message), for the source and time below.
     prefix: Vec<u8>,
     /// Where the timestamp's value lies in the prefix.
@@ -83,6 +84,16 @@ impl Envelope {
         let before_file = key(&fields.file, of_file);
         let before_offset = key(&fields.offset, of_file);
         let before_message = key(&fields.message, true);
+        let before_truncated = match &fields.truncated {
+            FieldName::Named(name) => {
+                // Without another field the brace is there already.
+                let mut text = if first { Vec::new() } else { vec![b','] };
+                push_string(name.as_bytes(), &mut text);
+                text.push(b':');
+                Some(text)
+            }
+            FieldName::Off => None,
+        };
         let mut after_timestamp = Vec::new();
         if let Some(host) = host {
             after_timestamp.extend_from_slice(&host);
@@ -97,6 +108,7 @@ impl Envelope {
             before_file,
             before_offset,
             before_message,
+            before_truncated,
             prefix: Vec::new(),
             timestamp_at: 0..0,
             source: None,
@@ -169,7 +181,7 @@ impl Envelope {
     fn line(&mut self, batch: &Batch, index: usize, line: &mut Vec<u8>) {
         line.extend_from_slice(&self.prefix);
         if self.before_offset.is_some() {
-            push_number(batch.chunk_offset + u64::from(batch.events[index].start), line);
+            push_number(batch.offset_of(index), line);
             if let Some(before) = &self.before_message {
                 line.extend_from_slice(before);
                 line.push(b'"');
@@ -177,9 +189,19 @@ impl Envelope {
         }
         if self.before_message.is_some() {
             self.replaced += u64::from(escape_json_into(batch.event(index), line) > 0);
-            line.extend_from_slice(b"\"}\n");
-        } else {
-            line.extend_from_slice(b"}\n");
+            line.push(b'"');
+        }
+        if batch.is_truncated(index) {
+            self.say_truncated(line);
+        }
+        line.extend_from_slice(b"}\n");
+    }
+
+    #[cold]
+    fn say_truncated(&self, line: &mut Vec<u8>) {
+        if let Some(before) = &self.before_truncated {
+            line.extend_from_slice(before);
+            line.extend_from_slice(b"true");
         }
     }
 }
@@ -224,7 +246,14 @@ mod tests {
 
     fn off() -> FieldNames {
         let off = FieldName::Off;
-        FieldNames { message: off.clone(), timestamp: off.clone(), host: off.clone(), file: off.clone(), offset: off }
+        FieldNames {
+            message: off.clone(),
+            timestamp: off.clone(),
+            host: off.clone(),
+            file: off.clone(),
+            offset: off.clone(),
+            truncated: off,
+        }
     }
 
     #[test]
@@ -260,18 +289,21 @@ mod tests {
                 file: name(2, "f"),
                 offset: name(3, "o"),
                 message: name(4, "m"),
+                truncated: FieldName::Named("cut".to_owned()),
             };
             for kind in [EnvelopeKind::File, EnvelopeKind::Stream] {
-                let batch = batch(&source(b"/f"), b"one\ntwo\n", 7);
+                let mut batch = batch(&source(b"/f"), b"one\ntwo\n", 7);
+                batch.truncated.push(1);
                 let text = lines(&mut *encoder(&fields, kind), &batch);
                 let mut expected = choice;
                 if kind == EnvelopeKind::Stream {
                     expected &= 0b10011;
                 }
-                for line in text.lines() {
+                for (index, line) in text.lines().enumerate() {
+                    let expected = expected.count_ones() as usize + index;
                     let object: serde_json::Map<String, serde_json::Value> =
                         serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-                    assert_eq!(object.len() as u32, expected.count_ones(), "{line}");
+                    assert_eq!((object.len(), object.contains_key("cut")), (expected, index == 1), "{line}");
                 }
                 assert_eq!(text.lines().count(), 2);
             }

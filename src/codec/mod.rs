@@ -1,6 +1,7 @@
 //! How bytes become events and events become bytes. Pure: no files, no sockets, no clock.
 
 pub mod calendar;
+pub mod encoding;
 pub mod envelope;
 pub mod framing;
 pub mod json;

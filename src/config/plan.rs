@@ -322,6 +322,7 @@ fn check_fields(fields: &FieldNames, path: &[&str; 3], root: &Node, problems: &m
         ("host", &fields.host),
         ("file", &fields.file),
         ("offset", &fields.offset),
+        ("truncated", &fields.truncated),
     ];
     for (index, (key, field)) in all.iter().enumerate() {
         let FieldName::Named(name) = field else { continue };

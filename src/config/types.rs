@@ -277,6 +277,8 @@ pub struct FieldNames {
     pub file: FieldName,
     /// The byte where the line starts in its file; inputs without files leave it out.
     pub offset: FieldName,
+    /// `true` in events that are only the beginning of their line; others do not have it.
+    pub truncated: FieldName,
 }
 
 impl Default for FieldNames {
@@ -288,6 +290,7 @@ impl Default for FieldNames {
             host: named("host"),
             file: named("file"),
             offset: named("offset"),
+            truncated: named("truncated"),
         }
     }
 }

@@ -4,8 +4,9 @@
 //! cannot be read twice, so what a kill finds between the pipe and the log is lost: keep that in mind before using it for
 //! anything but a pipe that can be run again. Ends when the writer closes the pipe; once all inputs have ended the process does.
 
+use crate::codec::encoding::Encoding;
 use crate::codec::envelope::EnvelopeKind;
-use crate::codec::framing::{Cut, Ending, LineTooLong, Place, Rules, cut};
+use crate::codec::framing::{Cut, Ending, LineTooLong, Place, Rules, cut, finish, place_at};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::timezone::Timezone;
 use crate::config::types::{ByteSize, FieldNames, Ring};
@@ -36,6 +37,10 @@ pub struct Settings {
     pub line_too_long: LineTooLong,
     /// Keep a carriage return before the newline as part of the line.
     pub keep_cr: bool,
+    /// Leave out lines without a byte.
+    pub skip_empty: bool,
+    /// How the text is written. A byte order mark is left out.
+    pub encoding: Encoding,
     /// How events are parsed; by default they are text.
     pub parse: Option<Parse>,
     /// The zone of their times that say none; by default that of the process.
@@ -52,6 +57,8 @@ impl Default for Settings {
             max_line_bytes: ByteSize(LINE_BYTES_DEFAULT as u64),
             line_too_long: LineTooLong::default(),
             keep_cr: false,
+            skip_empty: true,
+            encoding: Encoding::Utf8,
             parse: None,
             timezone: None,
             fields: FieldNames::default(),
@@ -114,7 +121,14 @@ impl<E: Env> InputSettings<E> for Settings {
 
     fn rules(&self) -> Rules {
         let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
-        Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr, skip_nuls: false }
+        Rules {
+            line_bytes_max,
+            too_long: self.line_too_long,
+            keep_cr: self.keep_cr,
+            skip_nuls: false,
+            skip_empty: self.skip_empty,
+            encoding: self.encoding,
+        }
     }
 
     fn descriptors_max(&self) -> u64 {
@@ -163,6 +177,8 @@ struct Reader<E: Env> {
     place: Place,
     /// Position in the stream of the first byte of `carry`.
     position: u64,
+    /// Whether it was told how the stream seems to be written.
+    told: bool,
 }
 
 impl<E: Env> Reader<E> {
@@ -174,7 +190,7 @@ impl<E: Env> Reader<E> {
             descriptor: Vec::new(),
             repeatable: false,
         });
-        Reader { context, rules, source, carry: Vec::new(), place: Place::LineStart, position: 0 }
+        Reader { context, rules, source, carry: Vec::new(), place: Place::LineStart, position: 0, told: false }
     }
 
     async fn run(mut self, mut stream: E::Stream) -> Result<(), PluginError> {
@@ -209,7 +225,8 @@ impl<E: Env> Reader<E> {
             return self.context.lanes.batch(&self.source).await;
         }
         // Room for the carriage return that shows a line of the longest kind to be complete, and its newline.
-        let most = self.rules.line_bytes_max.max(self.carry.len()) + 2;
+        let line = self.rules.encoding.line_bytes_max(self.rules.line_bytes_max);
+        let most = line.max(self.carry.len()) + 4;
         self.context.lanes.large_batch(&self.source, most).await
     }
 
@@ -236,30 +253,54 @@ impl<E: Env> Reader<E> {
         }
     }
 
+    /// Says once that the stream seems to be written otherwise than it is read.
+    fn tell_of_encoding(&mut self, batch: &Batch) {
+        if self.position > 0 || self.told {
+            return;
+        }
+        if let Some(seen) = Encoding::seen_in(batch.chunk.bytes()).filter(|seen| *seen != self.rules.encoding) {
+            self.told = true;
+            let (read, seen) = (self.rules.encoding.name(), seen.name());
+            self.context.error(&format!(
+                "standard input seems to be written in {seen} and is read as {read}; set `encoding: {seen}`"
+            ));
+        }
+    }
+
     /// Sends the events of the batch and keeps the rest. Returns whether whole lines may be among the rest.
     async fn cut_and_send(&mut self, mut batch: Box<Batch>, ending: Ending) -> bool {
+        self.tell_of_encoding(&batch);
         let mut events = std::mem::take(&mut batch.events);
         let bytes = batch.chunk.bytes();
         let result: Cut = cut(bytes, 0, self.place, self.rules, ending, &mut events);
         batch.events = events;
-        let counters = &self.context.counters;
-        counters.truncated_events.add(result.truncated);
-        if result.discarded > 0 {
-            counters.received_events.add(result.discarded);
-            counters.discarded.add(Discard::LineTooLong, result.discarded);
-        }
-        self.place = result.place;
-        let bytes = batch.chunk.bytes();
-        self.carry.clear();
-        self.carry.extend_from_slice(&bytes[result.consumed..]);
-        let full = batch.events.len() >= BATCH_EVENTS_MAX && !self.carry.is_empty();
         batch.chunk_offset = self.position;
-        batch.range = SourceRange { from: self.position, to: self.position + result.consumed as u64, marker: 0 };
+        let full = batch.events.len() >= BATCH_EVENTS_MAX;
+        self.carry.clear();
+        self.carry.extend_from_slice(batch.chunk.bytes());
+        let made = finish(&mut batch, self.rules, result.truncated);
+        let (consumed, place) = match made.left {
+            Some(left) => (left, place_at(&self.carry, left, self.place, self.rules)),
+            None => (result.consumed, result.place),
+        };
+        self.carry.drain(..consumed);
+        self.place = place;
+        let full = (full || made.left.is_some()) && !self.carry.is_empty();
+        let counters = &self.context.counters;
+        counters.truncated_events.add(made.truncated);
+        let discarded = result.discarded + made.discarded;
+        if discarded > 0 {
+            counters.received_events.add(discarded);
+            counters.discarded.add(Discard::LineTooLong, discarded);
+        }
+        batch.range = SourceRange { from: self.position, to: self.position + consumed as u64, marker: 0 };
         self.position = batch.range.to;
-        if result.consumed == 0 {
+        if consumed == 0 {
             self.context.lanes.put_back(batch);
         } else {
-            batch.chunk.set_length(result.consumed);
+            if self.rules.encoding == Encoding::Utf8 {
+                batch.chunk.set_length(consumed);
+            }
             batch.received = self.context.env.wall();
             self.context.lanes.send(batch).await;
         }
@@ -306,6 +347,8 @@ mod tests {
             shards: 1,
             deliverers: Arc::default(),
             resume: Default::default(),
+            orphans: Default::default(),
+            data_dir: Default::default(),
             lanes: Rc::new(Lanes::new(env.clone(), vec![sender])),
             peers: Rc::new(peers(1).remove(0).open(ShardId(0))),
             stop: stop.clone(),
@@ -388,7 +431,7 @@ mod tests {
         text.extend_from_slice(b"last");
         expected.push(b"last".to_vec());
         for seed in 0..3 {
-            let (lines, counters) = read(seed, &Settings::default(), &text);
+            let (lines, counters) = read(seed, &Settings { skip_empty: false, ..Settings::default() }, &text);
             assert!(lines == expected, "seed {seed}: {} lines of {}", lines.len(), expected.len());
             assert_eq!(counters.received_events.get(), expected.len() as u64);
             assert_eq!(counters.received_bytes.get(), text.len() as u64);

@@ -27,6 +27,8 @@ pub(super) struct Arrivals {
     lines: Lines,
     workshop: Workshop,
     parse_error: EditId,
+    /// Says that an event is only the beginning of its line.
+    truncated: Option<EditId>,
     /// Reduces an event to the fields that events made by transforms have.
     made: EditId,
     host: Vec<u8>,
@@ -56,6 +58,13 @@ impl Arrivals {
         let mut shapes = Shapes::new(&metas, text);
         let key = shapes.key(PARSE_ERROR.as_bytes());
         let parse_error = shapes.register_edit(Edit::Computed(key));
+        let truncated = match &events.fields.truncated {
+            FieldName::Named(name) => {
+                let key = shapes.key(name.as_bytes());
+                Some(shapes.register_edit(Edit::Computed(key)))
+            }
+            FieldName::Off => None,
+        };
         let kept = metas.iter().filter(|(meta, _)| matches!(meta, Meta::Timestamp | Meta::Host));
         let kept = kept.map(|(_, name)| shapes.key(name.as_bytes())).collect();
         let made = shapes.register_edit(Edit::Keep(kept));
@@ -69,6 +78,7 @@ impl Arrivals {
             lines: Lines::default(),
             workshop: Workshop::new(shapes),
             parse_error,
+            truncated,
             made,
             host,
             unparsed: 0,
@@ -113,9 +123,19 @@ impl Arrivals {
     /// The event at `index` of the current batch.
     #[inline]
     pub fn event<'a>(&'a mut self, batch: &'a Batch, index: usize) -> Arrival<'a> {
+        let truncated = self.truncated.filter(|_| batch.is_truncated(index));
+        let mut arrival = self.arrival(batch, index);
+        if let (Some(truncated), Arrival::Record(record)) = (truncated, &mut arrival) {
+            record.set(truncated, |out| out.extend_from_slice(b"true"));
+        }
+        arrival
+    }
+
+    #[inline]
+    fn arrival<'a>(&'a mut self, batch: &'a Batch, index: usize) -> Arrival<'a> {
         let (chunk, event) = (batch.chunk.bytes(), batch.events[index]);
         let text = &chunk[event.range()];
-        let at = Place { timestamp: batch.received, offset: batch.chunk_offset + u64::from(event.start) };
+        let at = Place { timestamp: batch.received, offset: batch.offset_of(index) };
         let Some((_, on_error)) = &self.parser else { return Arrival::Record(self.workshop.text(text, at)) };
         let line = &self.lines.lines[index];
         if line.node != NodeId::BAD {

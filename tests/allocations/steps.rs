@@ -4,6 +4,7 @@ use crate::allocations;
 use futures_lite::future::block_on;
 use std::hint::black_box;
 use std::sync::{Arc, mpsc};
+use tailwater::codec::encoding::Encoding;
 use tailwater::codec::envelope::{EnvelopeKind, spec};
 use tailwater::codec::framing::{Ending, LineTooLong, Place, Rules, cut};
 use tailwater::codec::path::Path;
@@ -85,7 +86,14 @@ fn text(wrong: &mut Vec<String>) {
     let mut batch = batch();
     for too_long in [LineTooLong::Truncate, LineTooLong::Split, LineTooLong::Discard] {
         for line_bytes_max in [LINE_BYTES_DEFAULT, 16] {
-            let rules = Rules { line_bytes_max, too_long, keep_cr: false, skip_nuls: true };
+            let rules = Rules {
+                line_bytes_max,
+                too_long,
+                keep_cr: false,
+                skip_nuls: true,
+                skip_empty: true,
+                encoding: Encoding::Utf8,
+            };
             let mut events = Vec::with_capacity(batch.events.capacity() * 8);
             count("line split", wrong, || {
                 events.clear();

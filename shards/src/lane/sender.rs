@@ -300,7 +300,7 @@ impl LaneSender {
     fn thin(&self, batch: &mut Batch) {
         let before = batch.events.len();
         let mut seen = self.sampled.get();
-        batch.events.retain(|_| {
+        batch.retain_events(|| {
             seen += 1;
             seen % SAMPLE_KEEPS_ONE_IN == 1
         });

@@ -105,6 +105,11 @@ impl<E: Env> Lanes<E> {
         self.lanes[ticket.lane].acknowledge_of(ticket.number).await;
     }
 
+    /// Whether a ticket is durable, as the sync policy defines it.
+    pub fn is_acknowledged(&self, ticket: Ticket) -> bool {
+        self.lanes[ticket.lane].acknowledged() >= ticket.number
+    }
+
     /// Waits until the ranges of dropped batches have been sent.
     pub async fn settle(&self) {
         for lane in &self.lanes {

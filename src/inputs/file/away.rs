@@ -2,20 +2,19 @@
 //!
 //! Guarantees: nothing is believed before the welcome, since it was meant for an earlier instance.
 
+use super::content::FileOf;
 use super::owner::Owner;
 use super::post::{Post, ToHome, ToOwner};
 use futures_lite::future::or;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tailwater_shards::env::{Disk, Env, ShardId};
+use tailwater_shards::env::{Env, ShardId};
 use tailwater_shards::plugin::{InputContext, PluginError};
-
-type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// Runs until it is dropped.
 pub async fn run<E: Env>(context: &InputContext<E>, owner: Rc<Owner<E>>, post: Rc<Post>) -> Result<(), PluginError> {
-    post.send(ShardId(0), ToHome::Hello(context.resume.clone()));
+    post.send(ShardId(0), ToHome::<FileOf<E>>::Hello(context.resume.clone()));
     let mut welcome = false;
     let mut tick_at = owner.next_tick(context.env.now(), false);
     loop {
@@ -23,6 +22,7 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: Rc<Owner<E>>, post: R
         let now = context.env.now();
         if now >= tick_at {
             owner.tick().await;
+            owner.notebook.write_soon(owner.notes(&context.lanes));
             tick_at = owner.next_tick(now, true);
         }
         tick_at = tick_at.min(owner.next_tick(now, true));
@@ -42,7 +42,7 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: Rc<Owner<E>>, post: R
             ToOwner::Welcome => welcome = true,
             ToOwner::SayHello if welcome => {
                 welcome = false;
-                post.send(ShardId(0), ToHome::Hello(Arc::new(owner.forget_all())));
+                post.send(ShardId(0), ToHome::<FileOf<E>>::Hello(Arc::new(owner.forget_all())));
             }
             message if welcome => obey(&owner, message),
             _ => {}
@@ -57,6 +57,7 @@ pub fn obey<E: Env>(owner: &Owner<E>, message: ToOwner<FileOf<E>>) {
         ToOwner::Modified(ids) => ids.into_iter().for_each(|id| owner.wake(id)),
         ToOwner::Moved(id, path) => owner.moved(id, path),
         ToOwner::Away(id) => owner.gone_away(id),
+        ToOwner::Replace(id, replacement) => owner.replace(id, replacement),
         ToOwner::Shed => owner.shed(),
         ToOwner::Welcome | ToOwner::SayHello => {}
     }

@@ -7,7 +7,7 @@
 use super::identity::{HEAD_BYTES, Head, TAIL_BYTES, tail_marker};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Beginnings of which ends are kept.
 const HEADS_MAX: usize = 16 * 1024;
@@ -80,6 +80,23 @@ pub fn originals(name: &OsStr) -> impl Iterator<Item = OsString> {
     (1..bytes.len().saturating_sub(1)).filter(starts_suffix).map(|at| OsStr::from_bytes(&bytes[..at]).to_owned())
 }
 
+/// The name without a number or date in front of its ending: `app.log` of `app-2026-11-29.log`.
+pub fn undated(name: &OsStr) -> Option<OsString> {
+    let bytes = name.as_bytes();
+    let is_separator = |byte: &u8| matches!(byte, b'.' | b'-' | b'_');
+    let begin =
+        (1..bytes.len().saturating_sub(1)).find(|&at| is_separator(&bytes[at]) && bytes[at + 1].is_ascii_digit())?;
+    let rest = &bytes[begin..];
+    let length = rest
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit() || is_separator(byte) || matches!(byte, b'T' | b'Z'))
+        .count();
+    // The separator before the ending belongs to that.
+    let ending = &rest[length - usize::from(length > 0 && is_separator(&rest[length - 1]))..];
+    let is_ending = ending.first() == Some(&b'.') && ending.len() > 1;
+    is_ending.then(|| OsString::from_vec([&bytes[..begin], ending].concat()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +112,24 @@ mod tests {
         assert_eq!(of("app.log.err"), [""; 0]);
         assert_eq!(of(".1"), [""; 0]);
         assert_eq!(of(""), [""; 0]);
+    }
+
+    #[test]
+    fn dates_in_front_of_an_ending_are_left_out() {
+        let of = |name: &str| undated(OsStr::new(name)).map(|one| one.into_string().expect("text"));
+        for (name, log) in [
+            ("app-2026-11-29.log", Some("app.log")),
+            ("app.2026-11-29T10.log", Some("app.log")),
+            ("app.1.log", Some("app.log")),
+            ("app_20261129.json.log", Some("app.json.log")),
+            ("app.log", None),
+            ("app.log.1", None),
+            ("app-1x.log", None),
+            (".1", None),
+            ("", None),
+        ] {
+            assert_eq!(of(name).as_deref(), log, "{name}");
+        }
     }
 
     #[test]

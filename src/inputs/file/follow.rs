@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tailwater_shards::batch::{Source, SourceKey, SourceRange};
 use tailwater_shards::env::{Monotonic, Stat, Timestamp};
+use tailwater_shards::plugin::Ticket;
 use tailwater_shards::wal::SourceState;
 
 /// Bytes to be read: up to `to`, or as far as the file goes.
@@ -97,6 +98,8 @@ pub struct Followed<F> {
     pub farewells: VecDeque<Farewell>,
     /// The last failure told of, so that it is told once.
     pub failure: Option<std::io::ErrorKind>,
+    /// The last batch that was sent of it.
+    pub sent: Option<Ticket>,
 }
 
 impl<F> Followed<F> {
@@ -124,6 +127,11 @@ impl<F> Followed<F> {
     /// Whether all was read but for an unfinished line.
     pub fn is_read(&self) -> bool {
         self.spans.len() == 1 && self.seen_length <= self.last().from + self.unfinished && self.farewells.is_empty()
+    }
+
+    /// Where room begins that was reserved at the end of the file, and is NUL as far as known.
+    pub fn room_begin(&self) -> Option<u64> {
+        self.nuls.begin_at_end(self.last().from, self.seen_length)
     }
 
     /// The file was cut at `end`, behind the position.
@@ -192,6 +200,18 @@ impl<F> Followed<F> {
         self.source = Arc::new(Source { descriptor, ..Source::clone(&self.source) });
     }
 
+    /// The text goes on in another file, which has `length` bytes: the position is the same there. Its new place is recorded at
+    /// once, since the old one is gone.
+    pub fn continue_as(&mut self, identity: Identity, path: &Path, length: u64, modified: Timestamp) {
+        self.path = path.to_path_buf();
+        self.identity.inode = identity.inode;
+        self.set_head(identity.head);
+        (self.seen_length, self.seen_modified) = (length, modified);
+        (self.unfinished, self.nuls) = (0, Nuls::default());
+        let place = self.farewell();
+        self.farewells.push_back(Farewell { gone: false, ..place });
+    }
+
     /// What a later life would find in the log.
     pub fn state(&self) -> SourceState {
         let mut intervals = Vec::new();
@@ -240,6 +260,7 @@ mod tests {
             grown_at: Monotonic(0),
             farewells: VecDeque::new(),
             failure: None,
+            sent: None,
         }
     }
 

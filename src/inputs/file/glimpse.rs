@@ -33,7 +33,19 @@ pub fn look<F: File>(followed: &mut Followed<F>, now: Monotonic) -> bool {
     if stat.length > followed.seen_length && !is_continued(&*file, &followed.last()) {
         return look_from_afar(followed, &stat, now);
     }
-    followed.look(&stat, now)
+    let is_filled = is_filled(followed, &*file);
+    if is_filled {
+        followed.nuls.forget_end();
+    }
+    followed.look(&stat, now) || is_filled
+}
+
+/// Whether room that was reserved at the end of the file is written now. Who maps the file is not seen otherwise: neither its
+/// length nor its time of modification need change.
+fn is_filled<F: File>(followed: &Followed<F>, file: &F) -> bool {
+    let Some(at) = followed.room_begin() else { return false };
+    let mut byte = [0];
+    file.read_nowait(&mut byte, at).is_ok_and(|length| length == 1 && byte[0] != 0)
 }
 
 /// Notes what a look at a file showed whose content cannot be told: growth has to be believed by the reader first.
@@ -66,6 +78,11 @@ impl<F: File> Glimpse<F> {
         let growth = length - self.seen_length;
         self.seen_length = length;
         growth
+    }
+
+    /// The file.
+    pub fn file(&self) -> &F {
+        &self.file
     }
 
     /// The greatest length seen.

@@ -4,16 +4,19 @@
 //! file that an earlier life read goes on where that ended. Runs where it may block, and changes nothing.
 
 use super::StartAt;
+use super::archive::{self, Format};
+use super::content::Content;
 use super::follow::{Span, unread_spans};
-use super::gzip;
 use super::identity::{HEAD_BYTES, Head, Inode, Memory, Sighting, TAIL_BYTES, tail_marker};
 use super::nuls;
+use super::post::FileId;
+use crate::codec::encoding::Encoding;
 use crate::codec::framing::{Place, Rules};
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tailwater_shards::env::{Disk, File, FileKind, Open, Stat};
+use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 
 /// A path that was found.
@@ -26,6 +29,10 @@ pub struct Candidate {
     pub may_wait: bool,
     /// Whether the descriptor is handed on; else the owner opens the file when there is something to read.
     pub keep_open: bool,
+    /// The followed file that it may continue.
+    pub replaces: Option<FileId>,
+    /// The file that was followed under its path before, wherever that is now.
+    pub took_path_of: Option<FileId>,
 }
 
 /// What the search for earlier lives needs.
@@ -36,6 +43,18 @@ pub struct Knowledge {
     pub rules: Rules,
     /// Where to start in a file that no earlier life read.
     pub start_at: StartAt,
+    /// Files that were modified before this are taken as read where no earlier life knows them.
+    pub ignored_before: Option<Timestamp>,
+    /// The input: sources of others are continued under keys of their own.
+    pub input: Arc<str>,
+    /// Whether this is the first look, when a file at a known path may be the text of one that is gone.
+    pub restart: bool,
+}
+
+impl Knowledge {
+    fn ignores(&self, stat: &Stat) -> bool {
+        self.ignored_before.is_some_and(|before| stat.modified < before)
+    }
 }
 
 /// A file that is to be followed.
@@ -54,6 +73,8 @@ pub struct Opened<F> {
     pub spans: VecDeque<Span>,
     /// Bytes at the beginning that are left out on purpose, and the marker of their end.
     pub left_out: Option<(u64, u64)>,
+    /// Whether they are because it is a copy of a file that was read.
+    pub copy: bool,
 }
 
 impl<F> Opened<F> {
@@ -71,9 +92,11 @@ pub enum Identified<F> {
     /// A compressed copy of a file that was read.
     KnownCopy,
     /// A compressed file that was never seen as a live one.
-    ForeignCopy,
+    ForeignCopy(Format),
     /// A compressed file that is too short yet to be told.
     UnfinishedCopy,
+    /// It seems to be written in UTF-16, and is not read as that.
+    WrongEncoding(Encoding),
     /// It may be a copy of a file that has not ended yet, or become one: to be looked at again soon.
     Awaited,
     /// Not a regular file.
@@ -83,12 +106,20 @@ pub enum Identified<F> {
 }
 
 /// Identifies candidates. Blocks.
-pub fn identify<D: Disk>(disk: &D, candidates: &[Candidate], knowledge: &Knowledge) -> Vec<Identified<D::File>> {
+pub fn identify<D: Disk>(
+    disk: &D,
+    candidates: &[Candidate],
+    knowledge: &Knowledge,
+) -> Vec<Identified<Content<D::File>>> {
     let one = |candidate| identify_one(disk, candidate, knowledge).unwrap_or_else(Identified::Failed);
     candidates.iter().map(one).collect()
 }
 
-fn identify_one<D: Disk>(disk: &D, candidate: &Candidate, knowledge: &Knowledge) -> io::Result<Identified<D::File>> {
+fn identify_one<D: Disk>(
+    disk: &D,
+    candidate: &Candidate,
+    knowledge: &Knowledge,
+) -> io::Result<Identified<Content<D::File>>> {
     // Opening a device can have effects of its own.
     if disk.stat(&candidate.path)?.kind != FileKind::Regular {
         return Ok(Identified::Other);
@@ -98,52 +129,120 @@ fn identify_one<D: Disk>(disk: &D, candidate: &Candidate, knowledge: &Knowledge)
     if stat.kind != FileKind::Regular {
         return Ok(Identified::Other);
     }
-    if gzip::is_gzip(&candidate.path) {
-        let head = gzip::head(&file)?;
-        return Ok(match knowledge.memory.knows_head(&head) {
-            true => Identified::KnownCopy,
-            false if head.len() < HEAD_BYTES => Identified::UnfinishedCopy,
-            false => Identified::ForeignCopy,
-        });
+    let begin = read_exactly(&file, 0, HEAD_BYTES)?;
+    if let Some(format) = Format::of(&begin) {
+        return identify_archive(file, format, knowledge);
+    }
+    if let Some(seen) = wrong_encoding(&begin, knowledge.rules.encoding) {
+        return Ok(Identified::WrongEncoding(seen));
+    }
+    if begin.len() < archive::MAGIC_BYTES && archive::is_named_so(&candidate.path) {
+        return Ok(Identified::UnfinishedCopy);
     }
     let mut opened = recognise(&file, stat, knowledge)?;
+    if opened.state.is_none() && knowledge.restart {
+        opened.state = replaced(disk, &file, candidate, &opened, knowledge)?;
+        if let Some(state) = &opened.state {
+            opened.spans = spans_of(&file, state, knowledge.rules)?;
+            opened.left_out = None;
+        }
+    }
     if candidate.may_be_copy && opened.state.is_none() {
         let head = read_exactly(&file, 0, HEAD_BYTES)?;
         match knowledge.memory.end_of_copy(&head, stat.length, |end| marker_at(&file, end).ok()) {
-            Some(end) => opened.leave_out(end.position, end.marker),
+            Some(end) => {
+                opened.leave_out(end.position, end.marker);
+                opened.copy = true;
+            }
             None if candidate.may_wait && (head.is_empty() || knowledge.memory.knows_beginning(&head)) => {
                 return Ok(Identified::Awaited);
             }
             None => {}
         }
     }
-    if candidate.keep_open {
-        opened.file = Some(Arc::new(file));
+    let Opened { stat, seen_length, head, state, spans, left_out, copy, .. } = opened;
+    let file = candidate.keep_open.then(|| Arc::new(Content::Plain(file)));
+    Ok(Identified::Opened(Box::new(Opened { file, stat, seen_length, head, state, spans, left_out, copy })))
+}
+
+/// The UTF-16 that a file seems to be written in, if it is not read as that.
+pub fn wrong_encoding(head: &[u8], encoding: Encoding) -> Option<Encoding> {
+    Encoding::seen_in(head).filter(|seen| *seen != encoding)
+}
+
+fn identify_archive<F: File>(file: F, format: Format, knowledge: &Knowledge) -> io::Result<Identified<Content<F>>> {
+    if !format.is_read() {
+        return Ok(Identified::ForeignCopy(format));
     }
-    Ok(Identified::Opened(Box::new(opened)))
+    let head = archive::head(&Arc::new(file), format)?;
+    Ok(match knowledge.memory.knows_head(&head) {
+        true => Identified::KnownCopy,
+        false if head.len() < HEAD_BYTES => Identified::UnfinishedCopy,
+        false => Identified::ForeignCopy(format),
+    })
+}
+
+/// The source whose text goes on in this file, which is at its path while its own file is nowhere in the directory: it was
+/// replaced by another one with the same beginning.
+fn replaced<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    candidate: &Candidate,
+    opened: &Opened<D::File>,
+    knowledge: &Knowledge,
+) -> io::Result<Option<SourceState>> {
+    let head = read_exactly(file, 0, HEAD_BYTES)?;
+    let Some(known) =
+        knowledge.memory.text_at(&candidate.path, opened.stat.length, &head, |end| marker_at(file, end).ok())
+    else {
+        return Ok(None);
+    };
+    let is_there = find_inode(disk, &candidate.path, known.descriptor.identity.inode)?.is_some();
+    Ok((!is_there).then(|| known.state.clone()))
+}
+
+/// The name in the directory of `path` that leads to this inode.
+pub fn find_inode<D: Disk>(disk: &D, path: &Path, inode: Inode) -> io::Result<Option<PathBuf>> {
+    let Some(directory) = path.parent() else { return Ok(None) };
+    for entry in disk.list(directory)?.into_iter().filter(|entry| !entry.directory) {
+        let path = directory.join(entry.name);
+        // Gone since it was listed.
+        let Ok(stat) = disk.stat(&path) else { continue };
+        if Inode::of(&stat).may_be(inode) && stat.device == inode.device {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// What is to be read of a file that continues this source.
+pub fn spans_of<F: File>(file: &F, state: &SourceState, rules: Rules) -> io::Result<VecDeque<Span>> {
+    let mut spans = unread_spans(state);
+    for span in &mut spans {
+        span.place = place_of(file, span.from, rules)?;
+    }
+    Ok(spans)
 }
 
 fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result<Opened<F>> {
     let head = read_exactly(file, 0, HEAD_BYTES)?;
     let sighting = Sighting { inode: Inode::of(&stat), length: stat.length, head: &head };
-    let known = knowledge.memory.recognise(&sighting, |end| marker_at(file, end).ok());
+    let known = knowledge.memory.recognise(&sighting, &knowledge.input, |end| marker_at(file, end).ok());
     let mut opened = Opened {
         file: None,
         stat,
-        seen_length: if head.first() == Some(&0) { 0 } else { stat.length },
+        seen_length: if knowledge.rules.skip_nuls && head.first() == Some(&0) { 0 } else { stat.length },
         head: Head::of(&head),
         state: None,
         spans: VecDeque::from([Span::WHOLE]),
         left_out: None,
+        copy: false,
     };
     if let Some(known) = known {
         opened.seen_length = stat.length;
-        opened.spans = unread_spans(&known.state);
-        for span in &mut opened.spans {
-            span.place = place_of(file, span.from, knowledge.rules)?;
-        }
+        opened.spans = spans_of(file, &known.state, knowledge.rules)?;
         opened.state = Some(known.state.clone());
-    } else if knowledge.start_at == StartAt::End && stat.length > 0 {
+    } else if stat.length > 0 && (knowledge.start_at == StartAt::End || knowledge.ignores(&stat)) {
         let from = last_line_start(file, stat.length, knowledge.rules)?;
         let place = place_of(file, from, knowledge.rules)?;
         let marker = marker_at(file, from)?;
@@ -153,13 +252,14 @@ fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result
     Ok(opened)
 }
 
-fn marker_at<F: File>(file: &F, end: u64) -> io::Result<u64> {
+/// The marker of the position `end`.
+pub fn marker_at<F: File>(file: &F, end: u64) -> io::Result<u64> {
     let length = end.min(TAIL_BYTES as u64);
     Ok(tail_marker(&read_exactly(file, end - length, length as usize)?))
 }
 
 /// Reads `length` bytes, or what there is.
-fn read_exactly<F: File>(file: &F, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+pub fn read_exactly<F: File>(file: &F, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let filled = read_whole(file, offset, &mut bytes)?;
     bytes.truncate(filled);
@@ -184,9 +284,15 @@ pub fn read_whole<F: File>(file: &F, offset: u64, bytes: &mut [u8]) -> io::Resul
 /// without a newline, those NULs not counted that the line begins with. Anything shorter was an unfinished last line that
 /// somebody completed.
 fn place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place> {
-    let is_line_start = |at: u64| Ok::<_, io::Error>(at == 0 || read_exactly(file, at - 1, 1)? == b"\n");
-    if is_line_start(position)? || is_line_start(nuls::begin_before(file, position)?)? {
+    let newline = rules.encoding.newline();
+    let width = newline.len() as u64;
+    let is_line_start =
+        |at: u64| Ok::<_, io::Error>(at < width || read_exactly(file, at - width, newline.len())? == newline);
+    if is_line_start(position)? || rules.skip_nuls && is_line_start(nuls::begin_before(file, position)?)? {
         return Ok(Place::LineStart);
+    }
+    if rules.encoding.is_wide() {
+        return wide_place_of(file, position, rules);
     }
     // A cut that spares a character may be shorter by three bytes.
     let least = rules.line_bytes_max as u64 - 3;
@@ -201,12 +307,32 @@ fn place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place>
     Ok(if too_long { Place::Skipping } else { Place::Inside })
 }
 
+/// The same in UTF-16. What is longer as UTF-8 alone is taken for an unfinished line that somebody completed.
+fn wide_place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place> {
+    let least = rules.encoding.line_bytes_max(rules.line_bytes_max) as u64;
+    if rules.too_long == super::LineTooLong::Split || position < least {
+        return Ok(Place::Inside);
+    }
+    let before = read_exactly(file, position - least, least as usize)?;
+    let is_newline = before.chunks_exact(2).any(|unit| unit == rules.encoding.newline());
+    Ok(if is_newline { Place::Inside } else { Place::Skipping })
+}
+
 /// Where the last unfinished line begins; when there is none, or when it is too long, the end of what is written: NULs behind
 /// that may be room for what comes.
 fn last_line_start<F: File>(file: &F, length: u64, rules: Rules) -> io::Result<u64> {
-    let length = nuls::begin_before(file, length)?;
-    let window = length.min(rules.line_bytes_max as u64 + 1);
+    let length = if rules.skip_nuls { nuls::begin_before(file, length)? } else { length / 2 * 2 };
+    let longest = rules.encoding.line_bytes_max(rules.line_bytes_max) as u64;
+    let window = length.min(longest / 2 * 2 + 2);
     let bytes = read_exactly(file, length - window, window as usize)?;
+    if rules.encoding.is_wide() {
+        let newline = bytes.chunks_exact(2).rposition(|unit| unit == rules.encoding.newline());
+        return Ok(match newline {
+            Some(unit) => length - window + 2 * unit as u64 + 2,
+            None if window == length => 0,
+            None => length,
+        });
+    }
     Ok(match memchr::memrchr(b'\n', &bytes) {
         Some(newline) => length - window + newline as u64 + 1,
         None if window == length => 0,

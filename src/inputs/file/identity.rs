@@ -13,6 +13,7 @@
 
 use super::copies::{self, End, Ends};
 use super::recency::Recency;
+use crate::codec::nuls;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -27,6 +28,10 @@ pub const HEAD_BYTES: usize = 1024;
 
 /// Bytes before a position that identify it.
 pub const TAIL_BYTES: usize = 64;
+
+/// Bytes that a file must have been read to, so that another one with these is taken for the same text without more evidence.
+/// Programs that begin anew begin alike: with a line or two, or with a header.
+pub const PROOF_BYTES: u64 = TAIL_BYTES as u64;
 
 /// Heads that are remembered: more than there are sources, since each gets a few while it is short.
 const HEADS_MAX: usize = 32_768;
@@ -49,19 +54,30 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head of a file that begins with `bytes`.
+    /// The head of a file that begins with `bytes`. NULs at their end are no part of it: they may be room that is filled later.
+    /// Of a hole that is all there is.
     pub fn of(bytes: &[u8]) -> Head {
         let window = &bytes[..bytes.len().min(HEAD_BYTES)];
+        let trimmed = &window[..window.len() - nuls::trailing(window)];
+        let window = if trimmed.is_empty() { window } else { trimmed };
         Head { length: window.len() as u16, hash: xxh3_64(window) }
     }
 
-    /// Whether a file that begins with `bytes` can be the one that had this head.
+    /// Whether a file that begins with `bytes` can be the one that had this head. Where nothing is known any can.
     pub fn is_head_of(self, bytes: &[u8]) -> bool {
-        bytes.get(..usize::from(self.length)).is_some_and(|window| xxh3_64(window) == self.hash)
+        self.length == 0 || bytes.get(..usize::from(self.length)).is_some_and(|window| xxh3_64(window) == self.hash)
+    }
+
+    /// Whether nothing but NULs is known: a hole, or room that is filled later.
+    pub fn is_hollow(self) -> bool {
+        self.hash == xxh3_64(&[0; HEAD_BYTES][..usize::from(self.length)])
     }
 
     /// Whether a file of `length` bytes deserves a new head. Doubling keeps the number of renewals small.
     pub fn is_outgrown_by(self, length: u64) -> bool {
+        if self.is_hollow() {
+            return length > 0;
+        }
         let known = u64::from(self.length);
         let window = length.min(HEAD_BYTES as u64);
         window > known && (window == HEAD_BYTES as u64 || window >= 2 * known)
@@ -91,7 +107,7 @@ impl Inode {
     }
 
     /// Whether both may be the same although the device number may have changed and the time may not be known.
-    fn may_be(self, other: Inode) -> bool {
+    pub fn may_be(self, other: Inode) -> bool {
         let times_differ = self.created.zip(other.created).is_some_and(|(one, two)| one != two);
         self.number == other.number && !times_differ
     }
@@ -165,6 +181,8 @@ pub struct Sighting<'a> {
 pub struct Memory {
     by_inode: HashMap<u64, Vec<Remembered>>,
     by_key: HashMap<SourceKey, u64>,
+    /// Inodes of the sources that were last seen at a path, until the first look is over.
+    by_path: HashMap<Vec<u8>, Vec<u64>>,
     /// By when it was seen last, so that the oldest are forgotten when there are too many.
     heads: Recency<Head>,
     ends: Ends,
@@ -238,17 +256,56 @@ impl Memory {
         }
     }
 
-    /// The source that the sighted file continues. `marker_at` reads the marker of a position in the file. The same device is
-    /// preferred, and then the source that was read furthest.
+    /// Knows the sources that still exist by their paths too.
+    pub fn index_paths(&mut self) {
+        for remembered in self.by_inode.values().flatten().filter(|one| one.state.gone.is_none()) {
+            let descriptor = &remembered.descriptor;
+            self.by_path.entry(descriptor.path.clone()).or_default().push(descriptor.identity.inode.number);
+        }
+    }
+
+    /// Knows them by their paths no more.
+    pub fn forget_paths(&mut self) {
+        self.by_path = HashMap::new();
+    }
+
+    /// The source last seen at `path` whose text a file with `length` bytes that begins with `head` has up to its position.
+    pub fn text_at(
+        &self,
+        path: &Path,
+        length: u64,
+        head: &[u8],
+        mut marker_at: impl FnMut(u64) -> Option<u64>,
+    ) -> Option<&Remembered> {
+        let path = path.as_os_str().as_bytes();
+        let inodes = self.by_path.get(path)?;
+        let mut all: Vec<&Remembered> =
+            inodes.iter().filter_map(|number| self.by_inode.get(number)).flatten().collect();
+        all.sort_by_key(|one| u64::MAX - one.state.end());
+        all.into_iter().find(|one| {
+            let end = one.state.end();
+            let known = one.descriptor.identity.head;
+            one.descriptor.path == path
+                && one.state.gone.is_none()
+                && (PROOF_BYTES..=length).contains(&end)
+                && known.length > 0
+                && known.is_head_of(head)
+                && marker_at(end) == Some(one.state.marker)
+        })
+    }
+
+    /// The source that the sighted file continues. `marker_at` reads the marker of a position in the file. Sources of `input` are
+    /// preferred, then the same device, and then the source that was read furthest.
     pub fn recognise(
         &self,
         sighting: &Sighting<'_>,
+        input: &str,
         mut marker_at: impl FnMut(u64) -> Option<u64>,
     ) -> Option<&Remembered> {
         let mut candidates: Vec<&Remembered> = self.by_inode.get(&sighting.inode.number)?.iter().collect();
         candidates.sort_by_key(|one| {
             let foreign = one.descriptor.identity.inode.device != sighting.inode.device;
-            (foreign, u64::MAX - one.state.end())
+            (*one.state.source.input != *input, foreign, u64::MAX - one.state.end())
         });
         candidates.into_iter().find(|one| {
             let end = one.state.end();
@@ -298,7 +355,7 @@ mod tests {
         let inode = Inode { device, number: inode, created: None };
         let sighting = Sighting { inode, length: content.len() as u64, head: content };
         let marker_at = |end: u64| content.get(..end as usize).map(tail_marker);
-        memory.recognise(&sighting, marker_at).map(|one| one.state.key().0)
+        memory.recognise(&sighting, "app", marker_at).map(|one| one.state.key().0)
     }
 
     /// A case: name, device, inode, content, the source that is recognised.
@@ -339,7 +396,7 @@ mod tests {
             let mut memory = Memory::default();
             memory.insert(state(1, Identity { inode: inode(before), head: Head::of(content) }, content, 8));
             let sighting = Sighting { inode: inode(now), length: 8, head: content };
-            memory.recognise(&sighting, |end| Some(tail_marker(&content[..end as usize]))).is_some()
+            memory.recognise(&sighting, "app", |end| Some(tail_marker(&content[..end as usize]))).is_some()
         };
         assert!(recognised(Some(5), Some(5)));
         assert!(!recognised(Some(5), Some(6)));

@@ -11,25 +11,29 @@
 //! file with unread bytes is never closed; what a truncation destroyed is counted. Positions are the log's: a restart goes on
 //! where the log ends. Does not map files, does not read compressed ones, and keeps no state of its own on disk.
 
+mod archive;
 mod away;
+mod content;
 mod copies;
 pub mod discover;
 mod follow;
 mod glimpse;
-mod gzip;
 mod home;
 mod identify;
 pub mod identity;
+mod notes;
 mod nuls;
 mod own;
 mod owner;
 mod post;
 mod reader;
 mod recency;
+mod seek;
 #[cfg(test)]
 mod tests;
 mod watcher;
 
+use crate::codec::encoding::Encoding;
 use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{LineTooLong, Rules};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
@@ -85,6 +89,10 @@ pub struct Settings {
     /// Where to start in files that are there at the very first run.
     #[serde(default)]
     pub start_at: StartAt,
+    /// Age of the last modification from which on a file that is found for the first time counts as read: only what is appended
+    /// later is read of it. By default all files are read.
+    #[serde(default)]
+    pub ignore_older: Option<Period>,
     /// Longest line, without its line end; 64B to 4MiB.
     #[serde(default = "default_max_line_bytes")]
     pub max_line_bytes: ByteSize,
@@ -94,6 +102,12 @@ pub struct Settings {
     /// Keep a carriage return before the newline as part of the line.
     #[serde(default)]
     pub keep_cr: bool,
+    /// Leave out lines without a byte.
+    #[serde(default = "default_skip_empty")]
+    pub skip_empty: bool,
+    /// How the text is written. A byte order mark is left out.
+    #[serde(default)]
+    pub encoding: Encoding,
     /// How long a rotated or deleted file is followed after its last growth, for writers that are late. Then a last line
     /// without newline counts as complete.
     #[serde(default = "default_rotate_wait")]
@@ -117,6 +131,10 @@ pub struct Settings {
 
 fn default_max_line_bytes() -> ByteSize {
     ByteSize(LINE_BYTES_DEFAULT as u64)
+}
+
+fn default_skip_empty() -> bool {
+    true
 }
 
 fn default_rotate_wait() -> Period {
@@ -190,7 +208,14 @@ impl<E: Env> InputSettings<E> for Settings {
 
     fn rules(&self) -> Rules {
         let line_bytes_max = InputSettings::<E>::line_bytes_max(self);
-        Rules { line_bytes_max, too_long: self.line_too_long, keep_cr: self.keep_cr, skip_nuls: true }
+        Rules {
+            line_bytes_max,
+            too_long: self.line_too_long,
+            keep_cr: self.keep_cr,
+            skip_nuls: !self.encoding.is_wide(),
+            skip_empty: self.skip_empty,
+            encoding: self.encoding,
+        }
     }
 
     fn descriptors_max(&self) -> u64 {
@@ -219,12 +244,15 @@ impl<E: Env> InputSpec<E> for Spec {
                 rules: InputSettings::<E>::rules(&settings),
                 rotate_wait: settings.rotate_wait.0,
                 start_at: settings.start_at,
+                ignore_older: settings.ignore_older.map(|age| age.0),
                 own,
             });
             let post = Rc::new(post::Post::new(context.peers.clone(), context.shards));
             let owner = Rc::new(owner::Owner::new(&context, options.clone(), post.clone()));
             let control = home::control(&context, owner.clone(), Arc::new(patterns), options, post);
-            futures_lite::future::or(reader::run(&context, &owner), control).await
+            let result = futures_lite::future::or(reader::run(&context, &owner), control).await;
+            owner.notebook.write(owner.last_notes(&context.lanes)).await;
+            result
         })
     }
 }

@@ -56,6 +56,17 @@ impl Nuls {
         self.range.end.min(to).saturating_sub(self.range.start.max(from))
     }
 
+    /// Where the NULs behind the position `from` begin that are known to reach the end of the file, at `length`.
+    pub fn begin_at_end(&self, from: u64, length: u64) -> Option<u64> {
+        let Range { start, end } = self.range;
+        (from <= start && start < end && end >= length).then_some(start)
+    }
+
+    /// They are not NUL any more.
+    pub fn forget_end(&mut self) {
+        self.at_end = None;
+    }
+
     /// A read ended with these NULs.
     pub fn note(&mut self, nuls: Range<u64>) {
         let known = self.range.contains(&nuls.end) && self.range.start <= nuls.end;

@@ -5,14 +5,21 @@
 //! Recently active files are looked at on each tick, quiet ones every ten seconds. Ticks come each second, and more rarely while
 //! all files are quiet. Holds no lane: it may outlive the reader.
 
+mod generations;
+mod replaced;
+mod unread;
+
 use super::StartAt;
+use super::content::FileOf;
 use super::follow::{Farewell, Followed};
 use super::glimpse::{self, Glimpse};
 use super::home::Assignment;
 use super::identity::Inode;
+use super::notes::{Note, Notes};
 use super::own::Own;
-use super::post::{FileId, Post, ToHome};
+use super::post::{FileId, Post, Replacement, ToHome};
 use crate::codec::framing::Rules;
+use generations::Turn;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -20,11 +27,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tailwater_shards::batch::Source;
 use tailwater_shards::counters::InputCounters;
 use tailwater_shards::env::{Disk, Env, File, Monotonic, ShardId, Stat};
-use tailwater_shards::plugin::InputContext;
+use tailwater_shards::plugin::{InputContext, Ticket};
 use tailwater_shards::signal::Signal;
 use tailwater_shards::wal::SourceState;
+use unread::{Leaving, Standing};
 
 /// How long after its last change a file counts as recently active.
 const ACTIVE: Duration = Duration::from_secs(10);
@@ -50,11 +59,11 @@ pub struct Options {
     pub rotate_wait: Duration,
     /// Where reading starts at the first run.
     pub start_at: StartAt,
+    /// The age from which on a file that was never seen is taken as read.
+    pub ignore_older: Option<Duration>,
     /// The files that are not read, since outputs write them.
     pub own: Own,
 }
-
-type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// A followed file and its place among the others.
 struct Slot<F> {
@@ -76,8 +85,20 @@ struct Slot<F> {
     finish: bool,
     /// When it last changed.
     active_at: Monotonic,
+    /// What it is in the log.
+    source: Arc<Source>,
     /// Its part of the counter of unread bytes.
     unread: u64,
+    /// Bytes seen of it, the first one that is not read, and what was sent last.
+    seen_length: u64,
+    position: u64,
+    sent: Option<Ticket>,
+    /// The same at the last tick.
+    standing: Standing,
+    /// What it waits for.
+    turn: Turn,
+    /// Files that took its path, in their order.
+    replacements: VecDeque<Box<Replacement<F>>>,
     /// Whether it waits for the next tick after a failure.
     failed: bool,
 }
@@ -103,6 +124,8 @@ pub enum Outcome {
     Read,
     /// All was read, the unfinished line included, and nothing more is expected.
     Finished,
+    /// It is not what it was taken for: it is let go of unread.
+    NotIt,
     /// It failed; the next tick tries again.
     Failed,
 }
@@ -118,13 +141,20 @@ pub struct Owner<E: Env> {
     /// Raised when there is something to read.
     pub ready: Signal,
     post: Rc<Post>,
+    /// What is noted for the next start.
+    pub notebook: Notes<E>,
+    /// Notes of an earlier life on files that are still looked for.
+    pub carried: RefCell<Vec<Note>>,
     /// Messages to the home shard when that is this one.
-    to_home: RefCell<Vec<ToHome>>,
+    to_home: RefCell<Vec<ToHome<FileOf<E>>>>,
     counters: Arc<InputCounters>,
     input: Arc<str>,
     slots: RefCell<HashMap<FileId, Slot<FileOf<E>>>>,
     queue: RefCell<VecDeque<FileId>>,
     away: RefCell<HashSet<FileId>>,
+    leaving: RefCell<Vec<Leaving>>,
+    /// The archive that is being unpacked: others wait, so that their windows are not all held at once.
+    pub unpacking: Cell<Option<FileId>>,
     open_files: Cell<usize>,
     open_files_max: Cell<usize>,
     unread: Cell<u64>,
@@ -146,6 +176,10 @@ impl<E: Env> Owner<E> {
             farewells: RefCell::default(),
             ready: Signal::new(),
             post,
+            notebook: Notes::new(&context.env, &context.data_dir, &context.name),
+            carried: RefCell::default(),
+            unpacking: Cell::new(None),
+            leaving: RefCell::default(),
             to_home: RefCell::default(),
             counters: context.counters.clone(),
             input: context.name.clone(),
@@ -170,11 +204,19 @@ impl<E: Env> Owner<E> {
 
     /// Follows a file.
     pub fn assign(&self, assignment: Assignment<FileOf<E>>) {
-        let Assignment { id, followed } = assignment;
+        let Assignment { id, followed, before } = assignment;
         let now = self.env.now();
+        let turn = self.wait_for(id, &before);
         self.open_files.set(self.open_files.get() + usize::from(followed.file.is_some()));
         let slot = Slot {
             path: followed.path.clone(),
+            source: followed.source.clone(),
+            seen_length: followed.seen_length,
+            position: followed.span().from,
+            sent: None,
+            standing: Standing::new(followed.seen_length),
+            turn,
+            replacements: VecDeque::new(),
             followed: Some(followed),
             glimpse: None,
             queued: false,
@@ -202,6 +244,9 @@ impl<E: Env> Owner<E> {
 
     fn enqueue(&self, id: FileId, slot: &mut Slot<FileOf<E>>) {
         slot.woken = true;
+        if slot.turn.waits_for > 0 {
+            return;
+        }
         self.stir();
         if slot.followed.is_some() && !slot.queued {
             slot.queued = true;
@@ -275,6 +320,7 @@ impl<E: Env> Owner<E> {
                 followed.path.clone_from(&slot.path);
             }
             slot.glimpse = Glimpse::of(&followed);
+            slot.source.clone_from(&followed.source);
             return Some((id, Taken { id, followed, finish: slot.finish, away: slot.away_since.is_some() }));
         }
     }
@@ -294,13 +340,17 @@ impl<E: Env> Owner<E> {
 
     /// Gives a file back after its turn.
     pub fn put_back(&self, id: FileId, followed: Box<Followed<FileOf<E>>>, outcome: Outcome) {
+        let mut waiters = Vec::new();
         {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { return self.env.discard(followed) };
             slot.glimpse = None;
             let again = slot.woken || outcome == Outcome::More;
-            if outcome == Outcome::Finished && !slot.woken {
-                if slot.away_since.is_some() {
+            if !Arc::ptr_eq(&slot.source, &followed.source) {
+                slot.source.clone_from(&followed.source);
+            }
+            if outcome == Outcome::NotIt || outcome == Outcome::Finished && !slot.woken {
+                if outcome == Outcome::NotIt || slot.away_since.is_some() {
                     slot.followed = Some(followed);
                     drop(slots);
                     return self.release(id);
@@ -318,10 +368,15 @@ impl<E: Env> Owner<E> {
             if over && reachable && outcome == Outcome::Read && followed.is_read() {
                 self.close(followed);
             }
+            let again = again || !slot.replacements.is_empty();
             if again && !slot.failed {
                 self.enqueue(id, slot);
             }
+            if slot.turn.is_waited_for() {
+                waiters = Self::over_for(slot, outcome);
+            }
         }
+        self.end_waits(waiters);
         self.count_unread(id);
     }
 
@@ -331,7 +386,7 @@ impl<E: Env> Owner<E> {
     }
 
     /// Sends a message to the home shard.
-    pub fn tell_home(&self, message: ToHome) {
+    pub fn tell_home(&self, message: ToHome<FileOf<E>>) {
         match self.env.shard() {
             ShardId(0) => self.to_home.borrow_mut().push(message),
             _ => self.post.send(ShardId(0), message),
@@ -339,7 +394,7 @@ impl<E: Env> Owner<E> {
     }
 
     /// The messages to the home shard, when that is this one.
-    pub fn messages_to_home(&self) -> Vec<ToHome> {
+    pub fn messages_to_home(&self) -> Vec<ToHome<FileOf<E>>> {
         self.to_home.take()
     }
 
@@ -348,9 +403,14 @@ impl<E: Env> Owner<E> {
         self.farewells.borrow_mut().pop_front()
     }
 
+    /// Whether a file is followed here.
+    pub fn follows(&self, id: FileId) -> bool {
+        self.slots.borrow().contains_key(&id)
+    }
+
     /// Whether files are followed.
     pub fn is_idle(&self) -> bool {
-        self.slots.borrow().is_empty()
+        self.slots.borrow().is_empty() && !self.is_leaving()
     }
 
     /// Lets go of all files and says how far each was read. One that the reader has is missing: it is read again from where
@@ -389,9 +449,11 @@ impl<E: Env> Owner<E> {
         for (&id, slot) in self.slots.borrow_mut().iter_mut() {
             let recent = now.since(slot.active_at) < ACTIVE || slot.away_since.is_some() || slot.moved_since.is_some();
             quiet &= !recent && !slot.failed;
-            let due = recent || slot.failed || in_turn(id);
+            let has_room = slot.followed.as_ref().is_some_and(|followed| followed.room_begin().is_some());
+            let due = recent || slot.failed || has_room || in_turn(id);
             if let Some(growth) = slot.glimpse.as_mut().map(Glimpse::look) {
                 slot.unread += growth;
+                slot.seen_length += growth;
                 self.unread.set(self.unread.get() + growth);
                 self.counters.unread_bytes.set(self.unread.get());
             }
@@ -480,7 +542,12 @@ impl<E: Env> Owner<E> {
     }
 
     fn release(&self, id: FileId) {
-        let Some(slot) = self.slots.borrow_mut().remove(&id) else { return };
+        let Some(mut slot) = self.slots.borrow_mut().remove(&id) else { return };
+        self.end_waits_for(&mut slot);
+        self.leave(&slot);
+        for replacement in std::mem::take(&mut slot.replacements) {
+            self.tell_home(ToHome::NotReplaced(id, replacement));
+        }
         self.away.borrow_mut().remove(&id);
         self.unread.set(self.unread.get() - slot.unread);
         self.counters.unread_bytes.set(self.unread.get());
@@ -497,20 +564,5 @@ impl<E: Env> Owner<E> {
             self.open_files.set(self.open_files.get() - 1);
             self.env.discard(file);
         }
-    }
-
-    fn count_unread(&self, id: FileId) {
-        let mut slots = self.slots.borrow_mut();
-        if let Some(slot) = slots.get_mut(&id) {
-            self.count(slot);
-        }
-    }
-
-    fn count(&self, slot: &mut Slot<FileOf<E>>) {
-        let Some(followed) = slot.followed.as_ref() else { return };
-        let unread = followed.unread();
-        self.unread.set(self.unread.get() - slot.unread + unread);
-        slot.unread = unread;
-        self.counters.unread_bytes.set(self.unread.get());
     }
 }

@@ -6,9 +6,11 @@
 
 use super::copies::End;
 use super::home::Assignment;
-use super::identity::Head;
+use super::identify::Opened;
+use super::identity::{Head, Inode};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use tailwater_shards::env::ShardId;
@@ -29,15 +31,27 @@ pub enum ToOwner<F> {
     /// These files may have changed.
     Modified(Vec<FileId>),
     /// The file is now found under another path.
-    Moved(FileId, std::path::PathBuf),
+    Moved(FileId, PathBuf),
     /// No path leads to the file any more.
     Away(FileId),
+    /// Another file took the path of this one, which may be the same text: see [`Replacement`].
+    Replace(FileId, Box<Replacement<F>>),
     /// Descriptors ran out: close some.
     Shed,
 }
 
+/// A file that took the path of a followed one.
+pub struct Replacement<F> {
+    /// The path.
+    pub path: PathBuf,
+    /// The file, with its descriptor.
+    pub opened: Opened<F>,
+    /// Whether it was put there in one step, in place of the old one: nobody makes a file that begins anew like that.
+    pub in_one_step: bool,
+}
+
 /// From an owner to the home shard.
-pub enum ToHome {
+pub enum ToHome<F> {
     /// The owner follows nothing yet; this is what is known of its sources.
     Hello(Arc<Vec<SourceState>>),
     /// The file is closed for good; how far it was read.
@@ -46,6 +60,12 @@ pub enum ToHome {
     Head(Head),
     /// A file with this beginning has ended.
     Ended(Head, End),
+    /// The file goes on as this inode, at this path.
+    Replaced(FileId, Inode, PathBuf),
+    /// The file at its path is another text.
+    NotReplaced(FileId, Box<Replacement<F>>),
+    /// What was taken for the archive of a file is not; the file is closed.
+    NotArchive(FileId),
 }
 
 /// The mail of one shard.

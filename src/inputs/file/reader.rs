@@ -5,40 +5,58 @@
 //! has its turn; a full lane stops the reader. In steady state a read costs one system call, or two at the end of the file,
 //! and allocates nothing.
 
+mod archive;
+mod converted;
+mod fill;
+mod replace;
 mod search;
 
+use super::archive::Format;
+use super::content::{Content, FileOf};
 use super::copies::End;
 use super::follow::{Farewell, Followed, Span};
+use super::identify::wrong_encoding;
 use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES};
 use super::nuls::marker_behind;
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
+use crate::codec::encoding::Encoding;
 use crate::codec::framing::{self, Ending};
 use crate::codec::nuls::leading;
+use fill::Filled;
 use futures_lite::future::or;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::batch::{Batch, SourceRange};
 use tailwater_shards::counters::{Discard, Lost};
 use tailwater_shards::env::{Disk, Env, File, Open, Stat};
 use tailwater_shards::limits::CHUNK_BYTES;
-use tailwater_shards::plugin::{InputContext, PluginError};
+use tailwater_shards::plugin::{InputContext, PluginError, Ticket};
 use tailwater_shards::stop::Phase;
+
+/// As long as a file is read before this, a longer head is taken: it grows for longer where room was reserved.
+const HEAD_NEAR_BYTES: u64 = 1024 * 1024;
 
 /// Chunks that one file may have in its turn.
 const ROUND_CHUNKS: usize = 4;
-
-type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// Reads until the drain begins.
 pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<(), PluginError> {
     let reader = Reader { context, owner };
     while !context.stop.is_asked() {
         if let Some(farewell) = owner.next_farewell() {
-            reader.end(farewell).await;
+            let _ = reader.end(farewell).await;
         } else if let Some((id, mut taken)) = owner.take() {
-            let outcome = reader.serve(&mut taken).await;
+            let mut outcome = reader.serve(&mut taken).await;
+            if outcome != Outcome::More
+                && outcome != Outcome::NotIt
+                && let Some(replacement) = owner.next_replacement(id)
+            {
+                outcome = reader.replace(&mut taken, replacement).await;
+            }
+            if outcome != Outcome::More && owner.unpacking.get() == Some(id) {
+                owner.unpacking.set(None);
+            }
             owner.put_back(id, taken.followed, outcome);
             if outcome == Outcome::Failed {
                 context.env.turn().await;
@@ -60,42 +78,17 @@ struct Reader<'a, E: Env> {
     owner: &'a Owner<E>,
 }
 
-/// The last bytes of a read, to be read once more with those that follow.
-struct Seam {
-    bytes: [u8; TAIL_BYTES],
-    length: usize,
-}
-
-impl Seam {
-    /// The seam behind `length` bytes of `buffer`.
-    fn at(buffer: &[u8], length: usize) -> Seam {
-        let mut seam = Seam { bytes: [0; TAIL_BYTES], length: length.min(TAIL_BYTES) };
-        seam.bytes[..seam.length].copy_from_slice(&buffer[length - seam.length..length]);
-        seam
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-
-    /// Whether a read into `window` of `buffer` began with the seam; else the seam is put back in its place.
-    fn holds(&self, buffer: &mut [u8], window: Range<usize>) -> bool {
-        let place = window.start..window.start + self.length;
-        let holds = window.end >= place.end && &buffer[place.clone()] == self.bytes();
-        if !holds {
-            buffer[place].copy_from_slice(self.bytes());
-        }
-        holds
-    }
-}
-
-/// What a read brought.
-struct Filled {
-    batch: Box<Batch>,
-    /// Bytes read, the ones before the position included.
-    length: usize,
-    /// What the file is, where the read ended before it was full.
-    stat: Option<Stat>,
+/// What is wrong with a read.
+enum Misfit {
+    /// The file is no text, or written otherwise than this input reads. It was too short to be told when it was found, and is
+    /// looked at again.
+    Other,
+    /// The archive is that of another file.
+    OtherArchive,
+    /// The content is another one.
+    Replaced,
+    /// The file system is not sure of its own lengths: asked again later, not at once.
+    Unsure,
 }
 
 impl<E: Env> Reader<'_, E> {
@@ -104,7 +97,8 @@ impl<E: Env> Reader<'_, E> {
         let mut outcome = Outcome::More;
         for _ in 0..ROUND_CHUNKS {
             while let Some(farewell) = taken.followed.farewells.pop_front() {
-                self.end(farewell).await;
+                let sent = self.end(farewell).await;
+                taken.followed.sent = sent.or(taken.followed.sent);
             }
             outcome = self.step(taken).await;
             if self.context.env.slice_used() {
@@ -115,7 +109,8 @@ impl<E: Env> Reader<'_, E> {
             }
         }
         if outcome == Outcome::Finished && taken.away {
-            self.end(taken.followed.farewell()).await;
+            let sent = self.end(taken.followed.farewell()).await;
+            taken.followed.sent = sent.or(taken.followed.sent);
         }
         outcome
     }
@@ -126,6 +121,11 @@ impl<E: Env> Reader<'_, E> {
             Ok(file) => file,
             Err(outcome) => return outcome,
         };
+        if file.archive().is_some()
+            && let Some(outcome) = self.unpack(taken, &file).await
+        {
+            return outcome;
+        }
         let followed = &mut *taken.followed;
         if let Err(error) = self.owner.options.own.refuse_inode(&followed.identity.inode) {
             self.tell_once(followed, &error, "it is read no more", "write it elsewhere, or name it in `exclude`");
@@ -152,7 +152,8 @@ impl<E: Env> Reader<'_, E> {
             // A line that a chunk did not hold needs more at once; two bytes more show its line end.
             let room = CHUNK_BYTES - TAIL_BYTES;
             if followed.unfinished >= room as u64 && followed.is_in_line() {
-                let line = self.owner.options.rules.line_bytes_max + 2;
+                let rules = self.owner.options.rules;
+                let line = rules.encoding.line_bytes_max(rules.line_bytes_max) + 4;
                 return Some(lanes.large_batch(source, TAIL_BYTES + line).await);
             }
             Some(lanes.batch(source).await)
@@ -164,95 +165,43 @@ impl<E: Env> Reader<'_, E> {
         or(batch, stop).await
     }
 
-    /// Reads from just before the position as much as the batch holds.
-    async fn fill(
+    /// What is wrong with a read, if it cannot be a continuation of what was read before.
+    fn misfit(
         &self,
         followed: &Followed<FileOf<E>>,
-        file: &Arc<FileOf<E>>,
-        mut batch: Box<Batch>,
-    ) -> io::Result<Filled> {
-        let span = followed.span();
-        let offset = span.offset();
-        let capacity = batch.chunk.capacity();
-        let want = span.to.map_or(capacity, |to| capacity.min(usize::try_from(to - offset).unwrap_or(usize::MAX)));
-        let mut length = 0;
-        let mut stat = None;
-        for again in [false, true] {
-            // Where a second read follows the first, both must be of the same content.
-            let seam = Seam::at(batch.chunk.spare(), length);
-            let from = length - seam.bytes().len();
-            let mut reached = length;
-            match file.read_nowait(&mut batch.chunk.spare()[from..want], offset + from as u64) {
-                // The file has more, and what is in memory ends here. The next try would begin before that end, find
-                // what this one found, and never be told to wait: so it is waited for now.
-                Ok(more) if again && from + more <= length => {
-                    (batch, reached) = self.fill_blocking(file, batch, offset, from..want).await?;
-                }
-                Ok(more) => reached = from + more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    (batch, reached) = self.fill_blocking(file, batch, offset, from..want).await?;
-                }
-                Err(error) => {
-                    self.context.lanes.put_back(batch);
-                    return Err(error);
-                }
-            }
-            if !seam.holds(batch.chunk.spare(), from..reached) {
-                break;
-            }
-            length = reached;
-            if length == want {
-                break;
-            }
-            // Less than asked for is not the end: the rest may not be in memory.
-            match self.stat(file).await {
-                Ok(now) => stat = Some(now),
-                Err(error) => {
-                    self.context.lanes.put_back(batch);
-                    return Err(error);
-                }
-            }
-            if stat.is_some_and(|stat| stat.length <= offset + length as u64) {
-                break;
-            }
+        file: &FileOf<E>,
+        batch: &Batch,
+        stat: Option<Stat>,
+    ) -> Option<Misfit> {
+        let (span, bytes) = (followed.span(), batch.chunk.bytes());
+        let (length, is_archive) = (bytes.len(), file.archive().is_some());
+        let replaced = length >= span.lead() && !span.continues(bytes)
+            || self.owner.options.rules.skip_nuls && search::is_hollow(followed, bytes);
+        let shrunk = length <= span.lead() && stat.is_some_and(|stat| stat.length < followed.last().from);
+        let claims_more = stat.is_some_and(|stat| stat.length > span.offset() + length as u64);
+        match () {
+            () if span.from == 0 && !is_archive && self.is_other(bytes) => Some(Misfit::Other),
+            () if is_archive && (replaced || length < span.lead()) => Some(Misfit::OtherArchive),
+            () if replaced || shrunk => Some(Misfit::Replaced),
+            () if length < span.lead() || length == span.lead() && claims_more => Some(Misfit::Unsure),
+            () => None,
         }
-        batch.chunk.set_length(length);
-        batch.chunk_offset = offset;
-        batch.received = self.context.env.wall();
-        Ok(Filled { batch, length, stat })
     }
 
-    async fn fill_blocking(
-        &self,
-        file: &Arc<FileOf<E>>,
-        mut batch: Box<Batch>,
-        offset: u64,
-        window: Range<usize>,
-    ) -> io::Result<(Box<Batch>, usize)> {
-        let file = file.clone();
-        let work = move || {
-            let mut length = window.start;
-            let result = loop {
-                match file.read_at(&mut batch.chunk.spare()[length..window.end], offset + length as u64) {
-                    Ok(0) => break Ok(length),
-                    Ok(more) => length += more,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => break Err(error),
-                }
-                if length == window.end {
-                    break Ok(length);
-                }
-            };
-            (batch, result)
-        };
-        let (batch, result) = self.context.env.blocking(work).await;
-        match result {
-            Ok(length) => Ok((batch, length)),
-            Err(error) => {
-                self.context.lanes.put_back(batch);
-                Err(error)
+    async fn refuse(&self, taken: &mut Taken<FileOf<E>>, file: &Arc<FileOf<E>>, misfit: Misfit) -> Outcome {
+        match misfit {
+            Misfit::Other => Outcome::NotIt,
+            Misfit::OtherArchive => {
+                self.owner.tell_home(ToHome::NotArchive(taken.id));
+                Outcome::NotIt
             }
+            Misfit::Replaced => {
+                let followed = &mut *taken.followed;
+                followed.seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
+                self.owner.forget_seen(taken.id);
+                self.start_anew(followed, file).await
+            }
+            Misfit::Unsure => Outcome::Failed,
         }
     }
 
@@ -263,22 +212,13 @@ impl<E: Env> Reader<'_, E> {
         let span = followed.span();
         let seen_before = followed.seen_length;
         let end = span.offset() + length as u64;
-        let replaced = length >= span.lead() && !span.continues(batch.chunk.bytes())
-            || search::is_hollow(followed, batch.chunk.bytes());
-        let shrunk = length <= span.lead() && stat.is_some_and(|stat| stat.length < followed.last().from);
-        if replaced || shrunk {
+        if let Some(misfit) = self.misfit(followed, file, &batch, stat) {
             self.context.lanes.put_back(batch);
-            followed.seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
-            self.owner.forget_seen(taken.id);
-            return self.start_anew(followed, file).await;
+            return self.refuse(taken, file, misfit).await;
         }
-        let claims_more = stat.is_some_and(|stat| stat.length > end);
-        if length < span.lead() || length == span.lead() && claims_more {
-            // A file system that is not sure of its own lengths: asked again later, not at once.
-            self.context.lanes.put_back(batch);
-            return Outcome::Failed;
-        }
-        let ends_in_nul = length > span.lead() && batch.chunk.bytes()[length - 1] == 0 && span.to != Some(end);
+        let skips_nuls = self.owner.options.rules.skip_nuls;
+        let ends_in_nul =
+            skips_nuls && length > span.lead() && batch.chunk.bytes()[length - 1] == 0 && span.to != Some(end);
         let stat = if ends_in_nul && stat.is_none() { self.stat(file).await.ok() } else { stat };
         // NULs that are known to reach the end of the file are as good as read.
         let known = stat.filter(|_| ends_in_nul && span.to.is_none()).and_then(|stat| followed.nuls.to_end(end, &stat));
@@ -293,10 +233,16 @@ impl<E: Env> Reader<'_, E> {
         let ending = match () {
             () if span.to == Some(end) => Ending::Closed,
             () if last_read => Ending::Final,
+            // Nothing is written into an archive.
+            () if ends_in_nul && file.archive().is_some() => Ending::Followed,
             () if ends_in_nul && followed.nuls.are_followed(span.from, span.place, end) => Ending::Followed,
             () => Ending::Open,
         };
         self.renew_head(followed, file, &batch).await;
+        if let Some(archive) = file.archive().filter(|archive| archive.is_damaged()) {
+            self.tell_of_damage(taken, archive.stat().length);
+        }
+        let followed = &mut *taken.followed;
         if span.to.is_none() && stat.is_some_and(|stat| stat.length <= end) {
             let seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
             self.cut_at(taken, end, seen_length);
@@ -315,6 +261,11 @@ impl<E: Env> Reader<'_, E> {
             return Outcome::More;
         }
         if last_read { Outcome::Finished } else { Outcome::Read }
+    }
+
+    /// Whether a file that begins with `bytes` is no text, or written otherwise than this input reads.
+    fn is_other(&self, bytes: &[u8]) -> bool {
+        Format::of(bytes).is_some() || wrong_encoding(bytes, self.owner.options.rules.encoding).is_some()
     }
 
     /// Notes that the file was read up to `end`, and what it is where that was asked.
@@ -348,7 +299,11 @@ impl<E: Env> Reader<'_, E> {
         let span = followed.span();
         let lead = span.lead();
         let Batch { chunk, events, .. } = &mut *batch;
-        let cut = framing::cut(chunk.bytes(), lead, span.place, self.owner.options.rules, ending, events);
+        let rules = self.owner.options.rules;
+        let cut = framing::cut(chunk.bytes(), lead, span.place, rules, ending, events);
+        if rules.encoding != Encoding::Utf8 && !batch.events.is_empty() {
+            return self.send_converted(followed, batch, cut, nuls).await;
+        }
         let bytes = batch.chunk.bytes();
         let end = span.offset() + bytes.len() as u64;
         if cut.nuls > 0 {
@@ -372,11 +327,16 @@ impl<E: Env> Reader<'_, E> {
         batch.range = SourceRange { from: span.from, to, marker };
         batch.dropped_events = cut.discarded;
         batch.source.clone_from(&followed.source);
+        if cut.truncated > 0 || span.from == 0 {
+            framing::finish(&mut batch, rules, cut.truncated);
+        }
         let full = batch.events.len() >= tailwater_shards::limits::BATCH_EVENTS_MAX;
         followed.advance(to, marker, cut.place);
         followed.unfinished = if full { 0 } else { rest };
         self.count(cut.truncated, cut.discarded);
-        self.send(batch).await;
+        if let Some(sent) = self.send(batch).await {
+            followed.sent = Some(sent);
+        }
     }
 
     fn count(&self, truncated: u64, discarded: u64) {
@@ -390,17 +350,19 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    async fn send(&self, batch: Box<Batch>) {
-        let sent = async {
-            self.context.lanes.send(batch).await;
+    async fn send(&self, batch: Box<Batch>) -> Option<Ticket> {
+        let forced = async {
+            self.context.stop.reached(Phase::Forced).await;
+            None
         };
         // What is not sent when the end is forced is read again by the next start.
-        or(sent, self.context.stop.reached(Phase::Forced)).await;
+        or(self.context.lanes.send(batch), forced).await
     }
 
     /// Takes a longer head as the file grows out of the one that is known.
     async fn renew_head(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>, batch: &Batch) {
-        if !followed.identity.head.is_outgrown_by(followed.seen_length) {
+        let is_near = batch.chunk_offset < HEAD_NEAR_BYTES || followed.identity.head.length == 0;
+        if !is_near || !followed.identity.head.is_outgrown_by(followed.seen_length) {
             return;
         }
         let head = if batch.chunk_offset == 0 {
@@ -412,7 +374,12 @@ impl<E: Env> Reader<'_, E> {
                 Err(_) => return,
             }
         };
-        if head.length > followed.identity.head.length {
+        let known = followed.identity.head;
+        let is_better = match head.is_hollow() {
+            true => head.length > known.length,
+            false => known.is_outgrown_by(u64::from(head.length)),
+        };
+        if is_better {
             followed.set_head(head);
             self.owner.tell_home(ToHome::Head(head));
         }
@@ -432,7 +399,8 @@ impl<E: Env> Reader<'_, E> {
             self.owner.tell_home(ToHome::Ended(followed.identity.head, End { position, marker }));
         }
         // Whether a hole is part of its length is seen when it is read.
-        let begins = self.peek::<1>(file).await.is_ok_and(|(first, length)| length == 1 && first[0] != 0);
+        let has_holes = self.owner.options.rules.skip_nuls;
+        let begins = !has_holes || self.peek::<1>(file).await.is_ok_and(|(first, length)| length == 1 && first[0] != 0);
         let length = if begins { stat.length } else { 0 };
         let lost = followed.start_anew(self.context.new_key(), length);
         followed.seen_modified = stat.modified;
@@ -485,7 +453,7 @@ impl<E: Env> Reader<'_, E> {
         let disk = self.context.env.disk().clone();
         let (path, inode) = (taken.followed.path.clone(), taken.followed.identity.inode);
         let opened = self.context.env.blocking(move || {
-            let file = disk.open(&path, Open::Read)?;
+            let file = Content::Plain(disk.open(&path, Open::Read)?);
             let stat = file.stat()?;
             Ok::<_, io::Error>((Inode::of(&stat) == inode).then_some(file))
         });
@@ -516,18 +484,18 @@ impl<E: Env> Reader<'_, E> {
     }
 
     /// Records that a source has ended.
-    async fn end(&self, farewell: Farewell) {
+    async fn end(&self, farewell: Farewell) -> Option<Ticket> {
         let lanes = &self.context.lanes;
         let batch = async { Some(lanes.batch(&farewell.source).await) };
         let stop = async {
             self.context.stop.reached(Phase::Forced).await;
             None
         };
-        let Some(mut batch) = or(batch, stop).await else { return };
+        let mut batch = or(batch, stop).await?;
         batch.range = farewell.range;
         batch.gone = farewell.gone;
         batch.received = self.context.env.wall();
-        self.send(batch).await;
+        self.send(batch).await
     }
 
     fn tell_once(&self, followed: &mut Followed<FileOf<E>>, error: &io::Error, what: &str, next: &str) {

@@ -5,6 +5,7 @@
 //! the watched directories. Watches only shorten latency: where none can be had, the rescan finds the same a little later.
 //! Holds no lane, since the task that waits for events cannot be stopped.
 
+use super::content::FileOf;
 use super::owner::Owner;
 use super::post::{FileId, Post, ToOwner};
 use std::cell::RefCell;
@@ -13,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
-use tailwater_shards::env::{Disk, Env, ShardId, Watch, WatchEvent, WatchId, WatchKind};
+use tailwater_shards::env::{Env, ShardId, Watch, WatchEvent, WatchId, WatchKind};
 use tailwater_shards::signal::Signal;
 
 /// Changed names that wait for the home shard at most; beyond them everything is looked at.
@@ -24,8 +25,6 @@ const GATHER: Duration = Duration::from_micros(500);
 
 /// What it means that a watch cannot be had.
 const WITHOUT: &str = "changes are found by looking, those of quiet files within ten seconds";
-
-type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// What happened since the last look.
 #[derive(Default)]
@@ -38,6 +37,8 @@ pub struct Events {
     pub gone: HashSet<PathBuf>,
     /// Names that appeared or vanished, by directory.
     pub names: HashMap<PathBuf, HashSet<OsString>>,
+    /// Paths that vanished, if only for a moment.
+    pub vanished: HashSet<PathBuf>,
     waiting: usize,
 }
 
@@ -105,6 +106,14 @@ impl<E: Env> Watcher<E> {
     /// What happened since the last call.
     pub fn take(&self) -> Events {
         std::mem::take(&mut self.shared.table.borrow_mut().events)
+    }
+
+    /// Whether a change of this path waits to be taken, and whether it vanished.
+    pub fn waiting(&self, path: &Path) -> (bool, bool) {
+        let table = self.shared.table.borrow();
+        let names = path.parent().and_then(|directory| table.events.names.get(directory));
+        let told = names.zip(path.file_name()).is_some_and(|(names, name)| names.contains(name));
+        (told, table.events.overflow || table.events.vanished.contains(path))
     }
 
     /// Watches a directory, if it is there. Whether that is new: then the files in it have to be named.
@@ -299,6 +308,9 @@ impl Table {
         let found: Vec<(&Path, &OsStr)> = here.chain(linked).collect();
         for (directory, name) in found {
             self.events.waiting += 1;
+            if event.kind == WatchKind::Vanished {
+                self.events.vanished.insert(directory.join(name));
+            }
             self.events.names.entry(directory.to_path_buf()).or_default().insert(name.to_os_string());
         }
     }

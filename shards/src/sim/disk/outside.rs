@@ -84,6 +84,16 @@ impl Outside {
         state.write(id, bytes, offset)
     }
 
+    /// Overwrites bytes of a file through a memory map: no watch tells of it, and the time of modification stays.
+    pub fn overwrite_mapped(&self, path: impl AsRef<Path>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let id = state.find(path.as_ref())?;
+        let mut prng = state.prng.clone();
+        state.content(id)?.write(bytes, offset, &mut prng);
+        state.prng = prng;
+        Ok(())
+    }
+
     /// Flips bits of a byte on the platter itself: rot, which no cache hides and no later loss undoes.
     pub fn rot(&self, path: impl AsRef<Path>, offset: u64, bits: u8) -> io::Result<()> {
         let mut state = self.disk.state();

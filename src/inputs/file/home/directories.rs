@@ -4,16 +4,17 @@
 //! file found; one inode under two names is one file. Does not open files.
 
 use super::super::away;
+use super::super::content::FileOf;
 use super::super::discover::{self, Entry, Found, Request, Stamp};
 use super::super::identity::Inode;
 use super::super::own::is_own;
-use super::super::post::ToOwner;
-use super::{Directory, FileOf, Home};
+use super::super::post::{FileId, ToOwner};
+use super::{Directory, Home, Unknown};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use tailwater_shards::env::{Env, ShardId};
+use tailwater_shards::env::{Env, ShardId, Stat, Timestamp};
 
 /// Symbolic links that are looked at each second; with more than that, each is looked at every ten seconds.
 const LINKS_EACH_TICK: usize = 100;
@@ -40,13 +41,17 @@ impl<E: Env> Home<'_, E> {
         let requests = requests.collect();
         self.look(requests).await;
         if !self.scanned {
+            self.find_missing().await;
+            self.follow_unknown().await;
             self.scanned = true;
+            self.first_look_is_over().await;
             self.tell_empty_patterns();
         }
     }
 
     pub(super) async fn look_at_events(&mut self) {
-        let events = self.watcher.take();
+        let mut events = self.watcher.take();
+        self.touched.note(&mut events);
         if events.overflow {
             tracing::info!(component_id = %self.context.name, "watches overflowed: all directories are looked at");
             for directory in self.directories.values_mut() {
@@ -99,8 +104,11 @@ impl<E: Env> Home<'_, E> {
                 self.apply(request, found, &mut requests);
             }
             self.say_changes();
-            self.follow_unknown().await;
+            if self.scanned {
+                self.follow_unknown().await;
+            }
         }
+        self.touched.clear();
     }
 
     fn apply(&mut self, request: Request, found: Found, more: &mut Vec<Request>) {
@@ -208,7 +216,7 @@ impl<E: Env> Home<'_, E> {
         present: Option<&HashSet<OsString>>,
     ) {
         let Some(mut directory) = self.directories.remove(path) else { return };
-        let mut now: HashMap<OsString, Inode> = HashMap::new();
+        let mut now: HashMap<OsString, Stat> = HashMap::new();
         if let Some(present) = present {
             directory.retry.retain(|name| present.contains(name));
             directory.links.retain(|name| present.contains(name));
@@ -230,7 +238,7 @@ impl<E: Env> Home<'_, E> {
             }
             match entry.stat {
                 Ok(stat) => {
-                    now.insert(entry.name, Inode::of(&stat));
+                    now.insert(entry.name, stat);
                 }
                 Err(error) => {
                     // A dangling link may come to lead somewhere without a change here.
@@ -246,7 +254,8 @@ impl<E: Env> Home<'_, E> {
             }
         }
         for name in looked {
-            let (old, new) = (directory.names.get(name).copied(), now.get(name).copied());
+            let (old, found) = (directory.names.get(name).copied(), now.get(name));
+            let new = found.map(Inode::of);
             let skipped = present.is_some_and(|present| present.contains(name))
                 && new.is_none()
                 && !directory.retry.contains(name);
@@ -254,31 +263,33 @@ impl<E: Env> Home<'_, E> {
                 continue;
             }
             let full = path.join(name);
+            let mut replaces = None;
             if let Some(old) = old {
                 directory.names.remove(name);
-                self.detach(&full, old);
+                // What a link leads to is changed by changing the link.
+                replaces = self.detach(&full, old).filter(|_| !directory.links.contains(name));
             }
-            if let Some(new) = new {
+            if let (Some(new), Some(stat)) = (new, found) {
                 directory.names.insert(name.clone(), new);
-                self.attach(full, new);
+                self.attach(full, new, stat.modified, replaces);
             }
         }
         self.directories.insert(path.to_path_buf(), directory);
     }
 
-    fn detach(&mut self, path: &Path, inode: Inode) {
+    /// A path does not lead to this inode any more; the file that was followed under it.
+    fn detach(&mut self, path: &Path, inode: Inode) -> Option<FileId> {
         self.watcher.unname(path);
         self.told.remove(path);
         self.awaited.remove(path);
-        if let Some(&id) = self.by_inode.get(&inode)
-            && let Some(known) = self.files.get_mut(&id)
-        {
-            known.paths.remove(path);
-            self.changed.insert(id);
-        }
+        let id = *self.by_inode.get(&inode).or_else(|| self.offered.get(&inode))?;
+        let known = self.files.get_mut(&id)?;
+        known.paths.remove(path);
+        self.changed.insert(id);
+        Some(id)
     }
 
-    pub(super) fn attach(&mut self, path: PathBuf, inode: Inode) {
+    pub(super) fn attach(&mut self, path: PathBuf, inode: Inode, modified: Timestamp, replaces: Option<FileId>) {
         match self.by_inode.get(&inode) {
             Some(&id) => {
                 if let Some(known) = self.files.get_mut(&id) {
@@ -287,7 +298,12 @@ impl<E: Env> Home<'_, E> {
                     self.changed.insert(id);
                 }
             }
-            None => self.unknown.push(path),
+            None => {
+                if let Some(known) = replaces.and_then(|id| self.files.get_mut(&id)) {
+                    known.replacing += 1;
+                }
+                self.unknown.push(Unknown { path, modified, replaces });
+            }
         }
     }
 
@@ -296,7 +312,7 @@ impl<E: Env> Home<'_, E> {
         for id in std::mem::take(&mut self.changed) {
             let Some(known) = self.files.get_mut(&id) else { continue };
             let message = match known.paths.first() {
-                None if known.away => continue,
+                None if known.away || known.replacing > 0 => continue,
                 None => {
                     known.away = true;
                     self.watcher.add_away(id, known.shard);

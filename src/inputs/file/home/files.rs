@@ -5,28 +5,25 @@
 
 use super::super::StartAt;
 use super::super::copies::originals;
-use super::super::follow::{Farewell, Followed, Span, new_source, unread_spans};
+use super::super::follow::{Farewell, Followed, Span, new_source};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
 use super::super::identity::{Identity, Inode};
-use super::super::post::ToOwner;
-use super::{Assignment, FileOf, Home, Known, TICK};
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use super::super::post::{FileId, ToOwner};
+use super::{Assignment, FileOf, Home, Known, TICK, Unknown};
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tailwater_shards::batch::{SourceKey, SourceRange};
-use tailwater_shards::env::{Disk, Env, ShardId, is_exhausted};
+use tailwater_shards::batch::SourceRange;
+use tailwater_shards::env::{Disk, Env, ShardId, Timestamp, is_exhausted};
 
 /// Files that are opened in one go, so that the first are read while the others are still being opened.
 pub const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
 
 /// Descriptors handed out with files before owners are left to open the rest themselves.
 pub const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
-
-/// How long a source of an earlier life waits for its file before its position may be given up.
-const MISSING_WAIT: Duration = Duration::from_secs(60);
 
 /// What it costs to read a file into the log, and to deliver what it holds to a local output: measured, in proportion. An output
 /// with one instance delivers for all shards, so its shard has that much less time to read.
@@ -41,26 +38,44 @@ const AWAITED_MAX: usize = 1024;
 
 impl<E: Env> Home<'_, E> {
     pub(super) async fn follow_unknown(&mut self) {
-        self.unknown.sort_unstable();
-        self.unknown.dedup();
+        self.put_in_order();
         while !self.unknown.is_empty() {
             let rest = self.unknown.split_off(self.unknown.len().min(IDENTIFY_FILES));
-            let paths = std::mem::replace(&mut self.unknown, rest);
+            let batch = std::mem::replace(&mut self.unknown, rest);
             let keep_open = self.handed < HANDED_FILES_MAX || self.scanned;
-            let candidates: Vec<Candidate> = paths.into_iter().map(|path| self.candidate(path, keep_open)).collect();
-            let start_at = if self.first_life && !self.scanned { self.options.start_at } else { StartAt::Beginning };
-            let knowledge = Knowledge { memory: self.memory.clone(), rules: self.options.rules, start_at };
+            let candidates: Vec<Candidate> = batch.into_iter().map(|one| self.candidate(one, keep_open)).collect();
+            let knowledge = self.knowledge();
             let disk = self.context.env.disk().clone();
             let work = move || (identify(&disk, &candidates, &knowledge), candidates);
             let (identified, candidates) = self.context.env.blocking(work).await;
             self.read_mail();
             for (candidate, identified) in candidates.into_iter().zip(identified) {
-                self.take_in(candidate.path, identified);
+                self.take_in(candidate, identified);
             }
+            self.say_changes();
+        }
+        self.tell_of_adopted();
+    }
+
+    pub(super) fn knowledge(&self) -> Knowledge {
+        let wall = self.context.env.wall();
+        let ignored_before = self.options.ignore_older.map(|age| {
+            let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+            Timestamp(wall.0.saturating_sub(nanos))
+        });
+        Knowledge {
+            memory: self.memory.clone(),
+            rules: self.options.rules,
+            start_at: if self.first_life && !self.scanned { self.options.start_at } else { StartAt::Beginning },
+            ignored_before,
+            input: self.context.name.clone(),
+            restart: !self.scanned,
         }
     }
 
-    fn candidate(&self, path: PathBuf, keep_open: bool) -> Candidate {
+    fn candidate(&self, unknown: Unknown, keep_open: bool) -> Candidate {
+        let replaces = self.replaces(&unknown);
+        let Unknown { path, replaces: told, .. } = unknown;
         let now = self.context.env.now();
         let may_wait = self.awaited.get(&path).is_none_or(|since| now.since(*since) < COPY_WAIT);
         let is_followed = |name: &OsString| {
@@ -68,18 +83,33 @@ impl<E: Env> Home<'_, E> {
             directory.is_some_and(|directory| directory.names.contains_key(name))
         };
         let may_be_copy = path.file_name().is_some_and(|name| originals(name).any(|name| is_followed(&name)));
-        Candidate { path, may_be_copy, may_wait, keep_open }
+        let keep_open = keep_open || replaces.is_some();
+        Candidate { path, may_be_copy, may_wait, keep_open, replaces, took_path_of: told }
     }
 
-    fn take_in(&mut self, path: PathBuf, identified: Identified<FileOf<E>>) {
+    fn take_in(&mut self, candidate: Candidate, identified: Identified<FileOf<E>>) {
+        let Candidate { path, replaces, took_path_of, .. } = candidate;
         match identified {
             Identified::Opened(opened) => {
                 self.told.remove(&path);
                 self.awaited.remove(&path);
-                self.take_in_file(path, *opened);
+                let inode = Inode::of(&opened.stat);
+                match replaces.filter(|_| opened.state.is_none() && !self.by_inode.contains_key(&inode)) {
+                    Some(id) => self.offer(id, path, *opened),
+                    None => {
+                        self.is_no_replacement(took_path_of);
+                        self.take_in_file(path, *opened);
+                    }
+                }
+                return;
             }
             Identified::KnownCopy => tracing::debug!("{}: a compressed copy of a file that was read", path.display()),
-            Identified::ForeignCopy => self.skip_copy(&path),
+            Identified::ForeignCopy(format) => self.skip_copy(&path, format.name()),
+            Identified::WrongEncoding(seen) => {
+                let error = io::Error::other(format!("it seems to be written in {}", seen.name()));
+                let next = format!("give it an input of its own with `encoding: {}`, or exclude it", seen.name());
+                self.tell_once(&path, &error, "it is not read", &next);
+            }
             Identified::UnfinishedCopy => self.skip_short_copy(&path),
             Identified::Awaited => {
                 if self.awaited.len() >= AWAITED_MAX {
@@ -98,6 +128,7 @@ impl<E: Env> Home<'_, E> {
                 self.look_again(&path);
             }
         }
+        self.is_no_replacement(took_path_of);
     }
 
     /// Has every shard close some files once a call has found no descriptor left: these files are opened again when they grow,
@@ -113,10 +144,11 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    fn skip_copy(&self, path: &Path) {
+    fn skip_copy(&self, path: &Path, format: &str) {
         tracing::info!(
             component_id = %self.context.name,
-            "{}: skipped: compressed, and never seen as a live file; read it with another input, or exclude it",
+            "{}: skipped: compressed ({format}), and not known to be the rest of a file that was read; exclude it, or unpack it \
+             to read it",
             path.display()
         );
     }
@@ -126,13 +158,13 @@ impl<E: Env> Home<'_, E> {
         let since = self.context.env.now().since(self.started);
         if self.told.contains_key(path) || !self.scanned && since < TICK {
             self.told.insert(path.to_path_buf(), io::ErrorKind::Other);
-            return self.skip_copy(path);
+            return self.skip_copy(path, "unfinished");
         }
         self.told.insert(path.to_path_buf(), io::ErrorKind::Other);
         self.look_again(path);
     }
 
-    fn take_in_file(&mut self, path: PathBuf, opened: Opened<FileOf<E>>) {
+    pub(super) fn take_in_file(&mut self, path: PathBuf, opened: Opened<FileOf<E>>) {
         let inode = Inode::of(&opened.stat);
         if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
             && let Some(directory) = self.directories.get_mut(parent)
@@ -143,36 +175,54 @@ impl<E: Env> Home<'_, E> {
             }
         }
         if self.by_inode.contains_key(&inode) {
+            let modified = opened.stat.modified;
             self.context.env.discard(opened);
-            self.attach(path, inode);
+            self.attach(path, inode, modified, None);
             return self.say_changes();
         }
+        self.is_found(&opened);
+        let followed = self.followed(&path, opened);
+        let id = self.give_away(inode, &path, followed);
+        self.by_inode.insert(inode, id);
+        if let Some(known) = self.files.get_mut(&id) {
+            self.watcher.name(&path, id, known.shard);
+            known.paths.insert(path);
+        }
+    }
+
+    /// Gives a file to a shard.
+    pub(super) fn give_away(&mut self, inode: Inode, path: &Path, followed: Followed<FileOf<E>>) -> FileId {
         let id = self.next_id;
         self.next_id += 1;
-        let shard = self.least_loaded();
+        let before = self.generations_before(id, path);
+        let with = before.iter().find_map(|id| self.files.get(id)).map(|known| known.shard);
+        let shard = with.unwrap_or_else(|| self.least_loaded());
         if let Some(load) = &mut self.loads[shard.index()] {
             *load += 1;
         }
-        self.handed += usize::from(opened.file.is_some());
-        let followed = self.followed(&path, opened);
+        self.handed += usize::from(followed.file.is_some());
         Arc::make_mut(&mut self.memory).add_head(followed.identity.head);
-        self.by_inode.insert(inode, id);
-        self.watcher.name(&path, id, shard);
-        let paths = BTreeSet::from([path.clone()]);
-        self.files.insert(id, Known { shard, inode, key: followed.source.key, path, paths, away: false });
+        let (path, paths) = (path.to_path_buf(), BTreeSet::new());
+        let key = followed.source.key;
+        self.files.insert(id, Known { shard, inode, key, path, paths, away: false, replacing: 0 });
         self.files_max = self.files_max.max(self.files.len());
-        self.tell(shard, ToOwner::Assign(Box::new(Assignment { id, followed: Box::new(followed) })));
+        self.tell(shard, ToOwner::Assign(Box::new(Assignment { id, followed: Box::new(followed), before })));
+        id
     }
 
-    fn followed(&self, path: &Path, opened: Opened<FileOf<E>>) -> Followed<FileOf<E>> {
-        let Opened { file, stat, seen_length, head, state, spans, left_out } = opened;
+    pub(super) fn followed(&mut self, path: &Path, opened: Opened<FileOf<E>>) -> Followed<FileOf<E>> {
+        let Opened { file, stat, seen_length, head, state, spans, left_out, .. } = opened;
         let identity = Identity { inode: Inode::of(&stat), head };
+        let left_out = left_out.map(|(to, marker)| SourceRange { from: 0, to, marker });
+        let mut left_out: Vec<SourceRange> = left_out.into_iter().collect();
         // The same content under the same inode number on two devices is two files, whatever the log remembers of one.
         let state = state.filter(|state| !self.files.values().any(|known| known.key == state.key()));
+        let (state, adopted) = self.adopt(state);
+        left_out.extend(adopted);
         let fresh = || new_source(self.context.new_key(), self.context.name.clone(), &identity, path);
         let mut followed = Followed {
             spans: match &state {
-                None if left_out.is_none() => VecDeque::from([Span::WHOLE]),
+                None if left_out.is_empty() => VecDeque::from([Span::WHOLE]),
                 _ => spans,
             },
             source: state.as_ref().map_or_else(fresh, |state| state.source.clone()),
@@ -186,12 +236,12 @@ impl<E: Env> Home<'_, E> {
             grown_at: self.context.env.now(),
             farewells: VecDeque::new(),
             failure: None,
+            sent: None,
         };
         if state.is_some() {
             followed.set_head(head);
         }
-        if let Some((to, marker)) = left_out {
-            let range = SourceRange { from: 0, to, marker };
+        for range in left_out {
             followed.farewells.push_back(Farewell { source: followed.source.clone(), range, gone: false });
         }
         followed
@@ -204,23 +254,6 @@ impl<E: Env> Home<'_, E> {
             Some(((*load)? * READING + delivers * DELIVERING, shard))
         });
         loads.min().map_or(ShardId(0), |(_, shard)| ShardId(shard as u16))
-    }
-
-    /// Gives up the positions of earlier lives whose files did not appear. They stay remembered.
-    pub(super) fn give_up_missing(&mut self) {
-        if self.missing_said || self.context.env.now().since(self.started) < MISSING_WAIT {
-            return;
-        }
-        self.missing_said = true;
-        let followed: HashSet<SourceKey> = self.files.values().map(|known| known.key).collect();
-        let missing = self.context.resume.iter().filter(|state| {
-            state.gone.is_none() && !followed.contains(&state.key()) && !self.released.contains(&state.key())
-        });
-        for state in missing {
-            let last = unread_spans(state).back().copied().unwrap_or(Span::WHOLE);
-            let range = SourceRange { from: last.from, to: last.from, marker: state.marker };
-            self.owner.say_farewell(Farewell { source: state.source.clone(), range, gone: true });
-        }
     }
 }
 

@@ -6,7 +6,11 @@
 
 mod directories;
 pub mod files;
+mod generations;
+mod missing;
+mod replaced;
 
+use super::content::FileOf;
 use super::discover::{Patterns, Stamp};
 use super::follow::Followed;
 use super::identity::{Inode, Memory};
@@ -15,7 +19,9 @@ use super::post::{FileId, Post, ToHome, ToOwner};
 use super::recency::Recency;
 use super::watcher::Watcher;
 use futures_lite::future::or;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use missing::{Archived, Missing};
+use replaced::Touched;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::SourceKey;
-use tailwater_shards::env::{Disk, Env, Monotonic, ShardId};
+use tailwater_shards::env::{Disk, Env, Monotonic, ShardId, Timestamp};
 use tailwater_shards::limits::TOMBSTONES_MIN;
 use tailwater_shards::plugin::{InputContext, PluginError};
 use tailwater_shards::wal::SourceState;
@@ -40,9 +46,9 @@ pub struct Assignment<F> {
     pub id: FileId,
     /// The file.
     pub followed: Box<Followed<F>>,
+    /// Files that are to be read before it.
+    pub before: Vec<FileId>,
 }
-
-type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 
 /// Runs what is not reading: on the home shard discovery, on the others the mail. Never returns before it is dropped.
 pub async fn control<E: Env>(
@@ -67,6 +73,16 @@ struct Known {
     path: PathBuf,
     paths: BTreeSet<PathBuf>,
     away: bool,
+    /// Files that took its path and may be the same text: until that is known it is not away.
+    replacing: usize,
+}
+
+/// A file that was found and is not followed.
+struct Unknown {
+    path: PathBuf,
+    modified: Timestamp,
+    /// The followed file whose path it took.
+    replaces: Option<FileId>,
 }
 
 #[derive(Default)]
@@ -95,7 +111,17 @@ struct Home<'a, E: Env> {
     released: Recency<SourceKey>,
     /// Most files that were followed at once.
     files_max: usize,
-    unknown: Vec<PathBuf>,
+    unknown: Vec<Unknown>,
+    /// Names that changes were told of and those that went, since the last look.
+    touched: Touched,
+    /// Files of which an owner finds out whether they continue another one.
+    offered: HashMap<Inode, FileId>,
+    /// Files of earlier lives that are looked for.
+    missing: Vec<Missing>,
+    /// Archives that are read in place of files that are gone.
+    archives: HashMap<FileId, Archived<<E::Disk as Disk>::File>>,
+    /// The latest generation of each log.
+    latest: HashMap<PathBuf, FileId>,
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
     told: HashMap<PathBuf, io::ErrorKind>,
@@ -106,6 +132,8 @@ struct Home<'a, E: Env> {
     /// Calls of the process that had found no descriptor left when this was last looked at.
     exhausted: u64,
     first_life: bool,
+    /// Files that go on where an input ended that is not configured any more, and are not told of yet.
+    adopted: BTreeMap<Arc<str>, usize>,
     scanned: bool,
     missing_said: bool,
     started: Monotonic,
@@ -121,7 +149,8 @@ impl<'a, E: Env> Home<'a, E> {
         post: Rc<Post>,
     ) -> Home<'a, E> {
         let mut memory = Memory::default();
-        context.resume.iter().cloned().for_each(|state| memory.insert(state));
+        context.orphans.iter().chain(context.resume.iter()).cloned().for_each(|state| memory.insert(state));
+        memory.index_paths();
         let mut loads = vec![None; context.shards];
         loads[0] = Some(0);
         Home {
@@ -139,6 +168,12 @@ impl<'a, E: Env> Home<'a, E> {
             released: Recency::default(),
             files_max: 0,
             unknown: Vec::new(),
+            touched: Touched::default(),
+            offered: HashMap::new(),
+            missing: Vec::new(),
+            archives: HashMap::new(),
+            latest: HashMap::new(),
+            adopted: BTreeMap::new(),
             changed: BTreeSet::new(),
             loads,
             told: HashMap::new(),
@@ -154,6 +189,7 @@ impl<'a, E: Env> Home<'a, E> {
     }
 
     async fn run(&mut self) -> Result<(), PluginError> {
+        self.recall().await;
         for shard in 1..self.context.shards {
             self.post.send(ShardId(shard as u16), ToOwner::<FileOf<E>>::SayHello);
         }
@@ -168,7 +204,8 @@ impl<'a, E: Env> Home<'a, E> {
                 self.shed_if_exhausted();
                 self.owner.tick().await;
                 self.rescan().await;
-                self.give_up_missing();
+                self.give_up_missing().await;
+                self.owner.notebook.write_soon(self.owner.notes(&self.context.lanes));
                 tick_at = self.owner.next_tick(now, self.is_quiet());
             }
             self.look_at_events().await;
@@ -224,12 +261,12 @@ impl<'a, E: Env> Home<'a, E> {
     }
 
     fn open_mail(&mut self, from: ShardId, message: tailwater_shards::plugin::PeerMessage) {
-        if let Ok(message) = message.downcast::<ToHome>() {
+        if let Ok(message) = message.downcast::<ToHome<FileOf<E>>>() {
             self.hear(from, *message);
         }
     }
 
-    fn hear(&mut self, from: ShardId, message: ToHome) {
+    fn hear(&mut self, from: ShardId, message: ToHome<FileOf<E>>) {
         match message {
             ToHome::Hello(states) => {
                 self.forget_files_of(from);
@@ -243,9 +280,17 @@ impl<'a, E: Env> Home<'a, E> {
                     self.drop_known(id, &known);
                     known.paths.iter().for_each(|path| self.look_again(path));
                 }
+                self.archive_is_closed(id);
             }
             ToHome::Head(head) => Arc::make_mut(&mut self.memory).add_head(head),
             ToHome::Ended(head, end) => Arc::make_mut(&mut self.memory).add_end(head, end),
+            ToHome::Replaced(id, inode, path) => self.replaced(id, inode, path),
+            ToHome::NotReplaced(id, replacement) => self.not_replaced(id, *replacement),
+            ToHome::NotArchive(id) => {
+                if let Some(archived) = self.archives.get_mut(&id) {
+                    archived.refused = true;
+                }
+            }
         }
     }
 
@@ -276,7 +321,10 @@ impl<'a, E: Env> Home<'a, E> {
 
     fn drop_known(&mut self, id: FileId, known: &Known) {
         self.watcher.release(id);
-        self.by_inode.remove(&known.inode);
+        // An archive that is read in place of a file is known by its path alone.
+        if self.by_inode.get(&known.inode) == Some(&id) {
+            self.by_inode.remove(&known.inode);
+        }
         if let Some(load) = &mut self.loads[known.shard.index()] {
             *load = load.saturating_sub(1);
         }

@@ -3,8 +3,11 @@
 //! Each case runs on several seeds. What is read is kept as the log would keep it, so a restart resumes from what an engine
 //! would hand it.
 
+mod encodings;
+mod found;
 mod nul;
 mod reading;
+mod replaced;
 mod restart;
 mod rotation;
 mod truncation;
@@ -20,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::{Batch, Source, SourceKey};
 use tailwater_shards::counters::{Discard, InputCounters, Lost};
-use tailwater_shards::env::{Env, ShardId};
+use tailwater_shards::env::{Env, ShardId, Timestamp};
 use tailwater_shards::lane::{LaneOptions, LaneReceiver, lane};
 use tailwater_shards::plugin::{InputContext, InputSpec, Lanes, peers};
 use tailwater_shards::signal::Signal;
@@ -35,6 +38,8 @@ const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Log {
     lines: Vec<String>,
+    /// Those that are the beginnings of longer ones.
+    truncated: Vec<String>,
     batches: usize,
     sources: BTreeMap<SourceKey, Kept>,
 }
@@ -75,10 +80,14 @@ impl Log {
             kept.intervals = merged;
         }
         for (index, span) in batch.events.iter().enumerate() {
-            let (start, end) = (batch.chunk_offset + u64::from(span.start), batch.chunk_offset + u64::from(span.end));
+            let start = batch.offset_of(index);
+            let end = if batch.offsets.is_empty() { start + span.length() as u64 } else { start };
             assert!(start >= range.from && end <= range.to, "an event outside of {range:?}");
             let line = String::from_utf8_lossy(batch.event(index)).into_owned();
             kept.lines.push(line.clone());
+            if batch.is_truncated(index) {
+                self.truncated.push(line.clone());
+            }
             self.lines.push(line);
         }
     }
@@ -88,7 +97,7 @@ impl Log {
             source: kept.source.clone(),
             intervals: kept.intervals.clone(),
             marker: kept.marker,
-            gone: None,
+            gone: kept.gone.then_some(Timestamp(1)),
             told: 0,
         };
         self.sources.values().map(state).collect()
@@ -104,6 +113,8 @@ struct World {
     simulation: Simulation,
     outside: Outside,
     log: Rc<RefCell<Log>>,
+    /// What logs know of inputs that are not configured any more.
+    orphans: Arc<Vec<SourceState>>,
     settings: Settings,
     shards: u16,
     deliverers: Vec<u64>,
@@ -128,6 +139,7 @@ impl World {
             outside,
             simulation,
             log: Rc::default(),
+            orphans: Arc::default(),
             settings: settings(include),
             shards: 1 + (seed % 3) as u16,
             deliverers: Vec::new(),
@@ -158,6 +170,8 @@ impl World {
                 shards: usize::from(self.shards),
                 deliverers: self.deliverers.clone().into(),
                 resume: resume.clone(),
+                orphans: self.orphans.clone(),
+                data_dir: Arc::new("/data".into()),
                 lanes: Rc::new(Lanes::new(env.clone(), vec![sender])),
                 peers: Rc::new(seed.open(shard)),
                 stop: self.stop.clone(),
@@ -198,6 +212,32 @@ impl World {
 
     fn rename(&self, from: &str, to: &str) {
         self.outside.rename(from, to).expect("renamed");
+    }
+
+    /// Ends the input, by a stop or by a death; what is in the lanes is lost.
+    fn end(&mut self) {
+        if self.simulation.seed().is_multiple_of(2) {
+            self.stop.enter(Phase::Draining);
+            self.wait(2);
+            self.stop.enter(Phase::Forced);
+            let (ended, shards) = (self.ended.clone(), self.shards);
+            self.simulation.must("the input ends", || ended.get() == shards, LONG);
+        }
+        self.kill();
+        self.blocked.set(false);
+    }
+
+    fn lost(&self, reason: Lost) -> u64 {
+        self.sum(|counters| counters.lost_bytes[reason as usize].get())
+    }
+
+    /// What was read, in its order.
+    #[track_caller]
+    fn assert_order(&self, lines: &[String]) {
+        let log = self.log.borrow();
+        let at = log.lines.iter().zip(lines).position(|(have, want)| have != want);
+        let have = at.map(|at| &log.lines[at..(at + 5).min(log.lines.len())]);
+        assert_eq!((log.lines.len(), have), (lines.len(), None), "seed {}: at {at:?}", self.simulation.seed());
     }
 
     /// Waits until as many lines were read.

@@ -52,6 +52,7 @@ fn lines_that_come_close_together_are_read_together_and_soon() {
 #[test]
 fn half_a_line_waits_for_its_end() {
     check(&["/log/app.log"], |world| {
+        world.settings.skip_empty = false;
         world.start();
         world.append("/log/app.log", "one\ntw");
         world.wait_for(1);

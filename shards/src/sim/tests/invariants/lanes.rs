@@ -28,8 +28,21 @@ fn e5_only_owned_batches_cross_a_lane() {
     crosses::<ShardEnds>();
     crosses::<ShardSeed<SimEnv>>();
     // Without `..`, so that a new field must be checked here.
-    let Batch { chunk, events, source, range, settled, chunk_offset, received, ticket, gone, dropped_events } =
-        Batch::new(64, source());
+    let Batch {
+        chunk,
+        events,
+        source,
+        range,
+        settled,
+        chunk_offset,
+        offsets,
+        truncated,
+        received,
+        ticket,
+        gone,
+        dropped_events,
+    } = Batch::new(64, source());
+    plain::<(Vec<u64>, Vec<u32>)>(&(offsets, truncated));
     plain::<Chunk>(&chunk);
     plain::<Vec<EventSpan>>(&events);
     plain::<(SourceRange, SourceRange)>(&(range, settled));

@@ -1,0 +1,398 @@
+//! Compressed files: which format the first bytes show, and the content of those that can be read.
+//!
+//! Guarantees: the format is decided by content, never by name; a content is unpacked forwards and only as far as somebody asks,
+//! with a window that is bounded whatever the file claims, so that no archive takes more memory than that; what is damaged ends
+//! the content where the damage begins. Reads gzip and zstd, several members one behind the other included; recognises xz, bzip2
+//! and others. Does not write, and does not seek.
+
+use super::identity::HEAD_BYTES;
+use flate2::bufread::MultiGzDecoder;
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tailwater_shards::env::{File, Stat};
+
+/// First bytes that are enough to tell every format.
+pub const MAGIC_BYTES: usize = 8;
+
+/// The largest window of zstd that is unpacked, as a power of two: what `zstd -d` takes without being asked for more.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Bytes of an archive that are read at once.
+const INPUT_BYTES: usize = 64 * 1024;
+
+/// Bytes that are unpacked in one go on the way to a position, before others have their turn.
+pub const SKIP_BYTES: u64 = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
+
+/// A format of compressed files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Read.
+    Gzip,
+    /// Read.
+    Zstd,
+    /// Only recognised; what people call it.
+    Other(&'static str),
+}
+
+/// The first bytes of each format.
+const MAGICS: [(&[u8], Format); 9] = [
+    (&[0x1f, 0x8b], Format::Gzip),
+    (&[0x28, 0xb5, 0x2f, 0xfd], Format::Zstd),
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], Format::Other("xz")),
+    (b"BZh", Format::Other("bzip2")),
+    (&[0x04, 0x22, 0x4d, 0x18], Format::Other("lz4")),
+    (b"PK\x03\x04", Format::Other("zip")),
+    (&[b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c], Format::Other("7z")),
+    (&[0x1f, 0x9d], Format::Other("compress")),
+    (&[0x89, b'L', b'Z', b'O', 0], Format::Other("lzop")),
+];
+
+/// Endings of the names of archives: a file of such a name that is still too short to be told is waited for.
+const ENDINGS: [&str; 9] = ["gz", "zst", "xz", "bz2", "lz4", "zip", "7z", "Z", "lzo"];
+
+impl Format {
+    /// The format of a file that begins with `bytes`.
+    pub fn of(bytes: &[u8]) -> Option<Format> {
+        let (magic, format) = MAGICS.iter().find(|(magic, _)| bytes.starts_with(magic))?;
+        // Three letters that a line may begin with; a level and the mark of a block follow them.
+        let is_text =
+            *magic == b"BZh" && !(bytes.get(3).is_some_and(u8::is_ascii_digit) && bytes.get(4) == Some(&0x31));
+        (!is_text).then_some(*format)
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Gzip => "gzip",
+            Format::Zstd => "zstd",
+            Format::Other(name) => name,
+        }
+    }
+
+    /// Whether its content can be read.
+    pub fn is_read(self) -> bool {
+        !matches!(self, Format::Other(_))
+    }
+}
+
+/// Whether a path is named as an archive.
+pub fn is_named_so(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
+}
+
+/// A file as a stream that owns it.
+struct Input<F> {
+    file: Arc<F>,
+    offset: u64,
+}
+
+impl<F: File> Read for Input<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read_at(buffer, self.offset)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
+fn decoder<F: File>(file: Arc<F>, format: Format) -> io::Result<Box<dyn Read + Send>> {
+    let input = BufReader::with_capacity(INPUT_BYTES, Input { file, offset: 0 });
+    match format {
+        Format::Gzip => Ok(Box::new(MultiGzDecoder::new(input))),
+        Format::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Ok(Box::new(decoder))
+        }
+        Format::Other(name) => Err(io::Error::new(ErrorKind::Unsupported, format!("{name} is not read"))),
+    }
+}
+
+/// Whether an error of a decoder says that the archive is cut off or damaged; no error of a disk looks like this.
+fn is_damage(error: &io::Error) -> bool {
+    // zstd says `Other` for whatever is wrong with a frame, and an error of the system has its number.
+    error.raw_os_error().is_none()
+        && matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::Other
+        )
+}
+
+/// The first bytes of the content, up to the head window; fewer where it is shorter, unfinished or damaged. Blocks.
+pub fn head<F: File>(file: &Arc<F>, format: Format) -> io::Result<Vec<u8>> {
+    let mut content = Unpacking { decoder: decoder(file.clone(), format)?, window: Vec::new(), begin: 0, end: None };
+    content.unpack_to(HEAD_BYTES as u64)?;
+    content.window.truncate(HEAD_BYTES);
+    Ok(content.window)
+}
+
+/// What the trailer of a gzip file says of the length of its content: the lowest 32 bits of that of the last member. Blocks.
+pub fn gzip_length<F: File>(file: &F) -> io::Result<Option<u32>> {
+    let length = file.stat()?.length;
+    let mut trailer = [0; 4];
+    if length < 18 || file.read_at(&mut trailer, length - 4)? < 4 {
+        return Ok(None);
+    }
+    Ok(Some(u32::from_le_bytes(trailer)))
+}
+
+struct Unpacking {
+    decoder: Box<dyn Read + Send>,
+    /// What was unpacked and may be asked for again, and where in the content it begins.
+    window: Vec<u8>,
+    begin: u64,
+    /// Where the content ends, once that is known, and whether by damage.
+    end: Option<Ended>,
+}
+
+#[derive(Clone, Copy)]
+struct Ended {
+    damaged: bool,
+}
+
+impl Unpacking {
+    fn reached(&self) -> u64 {
+        self.begin + self.window.len() as u64
+    }
+
+    /// Unpacks up to `to`, or to the end.
+    fn unpack_to(&mut self, to: u64) -> io::Result<()> {
+        while self.reached() < to && self.end.is_none() {
+            let have = self.window.len();
+            let more = usize::try_from(to - self.reached()).unwrap_or(usize::MAX).min(INPUT_BYTES);
+            self.window.resize(have + more, 0);
+            let read = self.decoder.read(&mut self.window[have..]);
+            self.window.truncate(have + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => self.end = Some(Ended { damaged: false }),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_damage(&error) => self.end = Some(Ended { damaged: true }),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what lies before `offset`.
+    fn forget_before(&mut self, offset: u64) {
+        let passed = usize::try_from(offset.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.window.len());
+        self.window.drain(..passed);
+        self.begin += passed as u64;
+    }
+}
+
+/// An archive as a file of its content, read forwards: what lies before the last place that was asked for is gone.
+pub struct Archive<F> {
+    file: Arc<F>,
+    stat: Stat,
+    format: Format,
+    /// Made with the first read, so that archives that wait their turn hold nothing.
+    unpacking: Mutex<Option<Unpacking>>,
+    /// Length of the content, once that is known.
+    length: AtomicU64,
+    damaged: AtomicBool,
+}
+
+/// The length of a content that was not read to its end.
+const UNKNOWN: u64 = u64::MAX;
+
+impl<F: File> Archive<F> {
+    /// The content of `file`, which is of a format that is read.
+    pub fn new(file: Arc<F>, stat: Stat, format: Format) -> Archive<F> {
+        Archive {
+            file,
+            stat,
+            format,
+            unpacking: Mutex::new(None),
+            length: AtomicU64::new(UNKNOWN),
+            damaged: AtomicBool::new(false),
+        }
+    }
+
+    /// What is known of the file; the length is that of the content, or beyond all lengths while that is not known.
+    pub fn stat(&self) -> Stat {
+        Stat { length: self.length.load(Ordering::Acquire), ..self.stat }
+    }
+
+    /// Whether the content ended because the archive is damaged or cut off.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    /// Goes some way towards `offset`; whether it is reached, or the end is. Blocks.
+    pub fn skip_to(&self, offset: u64) -> io::Result<bool> {
+        self.with(|unpacking| {
+            let goal = offset.min(unpacking.reached().saturating_add(SKIP_BYTES));
+            while unpacking.reached() < goal && unpacking.end.is_none() {
+                let step = goal.min(unpacking.reached() + INPUT_BYTES as u64);
+                unpacking.unpack_to(step)?;
+                unpacking.forget_before(step);
+            }
+            Ok(unpacking.reached() >= offset || unpacking.end.is_some())
+        })
+    }
+
+    /// Reads from `offset` on, which is never before that of an earlier read. Blocks.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|unpacking| {
+            if offset < unpacking.begin {
+                return Err(io::Error::new(ErrorKind::Unsupported, "an archive is only read forwards"));
+            }
+            // A caller that goes on behind this read still asks for what lies before its end.
+            unpacking.unpack_to(offset.saturating_add(buffer.len() as u64))?;
+            let from = usize::try_from(offset - unpacking.begin).unwrap_or(usize::MAX).min(unpacking.window.len());
+            let length = buffer.len().min(unpacking.window.len() - from);
+            buffer[..length].copy_from_slice(&unpacking.window[from..from + length]);
+            Ok(length)
+        })
+    }
+
+    /// Nothing before `offset` is asked for again. Does not block.
+    pub fn forget_before(&self, offset: u64) {
+        if let Ok(mut unpacking) = self.unpacking.try_lock()
+            && let Some(unpacking) = unpacking.as_mut()
+        {
+            unpacking.forget_before(offset);
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Unpacking) -> io::Result<T>) -> io::Result<T> {
+        let mut slot = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            let decoder = decoder(self.file.clone(), self.format)?;
+            *slot = Some(Unpacking { decoder, window: Vec::new(), begin: 0, end: None });
+        }
+        let unpacking = slot.as_mut().expect("it was just made");
+        let result = work(unpacking);
+        if let Some(Ended { damaged }) = unpacking.end {
+            self.damaged.store(damaged, Ordering::Release);
+            self.length.store(unpacking.reached(), Ordering::Release);
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use tailwater_shards::env::{Disk, Open};
+    use tailwater_shards::sim::{SimDisk, SimFile};
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    fn zstd(content: &[u8]) -> Vec<u8> {
+        zstd::encode_all(content, 1).expect("memory")
+    }
+
+    fn file(bytes: &[u8]) -> (Arc<SimFile>, Format) {
+        let disk = SimDisk::new(1);
+        disk.outside().create_dir_all("/log").expect("made");
+        disk.outside().write("/log/a", bytes).expect("written");
+        let file = disk.open(Path::new("/log/a"), Open::Read).expect("there");
+        (Arc::new(file), Format::of(bytes).expect("a format"))
+    }
+
+    fn archive(bytes: &[u8]) -> Archive<SimFile> {
+        let (file, format) = file(bytes);
+        let stat = file.stat().expect("there");
+        Archive::new(file, stat, format)
+    }
+
+    fn content(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at % 251) as u8 ^ (at / 251) as u8).collect()
+    }
+
+    #[test]
+    fn formats_are_told_by_their_first_bytes() {
+        for (bytes, format) in [
+            (&gzip(b"x")[..], Some(Format::Gzip)),
+            (&zstd(b"x"), Some(Format::Zstd)),
+            (b"\xfd7zXZ\0\0\x04", Some(Format::Other("xz"))),
+            (b"BZh91AY&", Some(Format::Other("bzip2"))),
+            (b"BZh is how this line begins\n", None),
+            (b"2026-11-29 started\n", None),
+            (b"", None),
+        ] {
+            assert_eq!(Format::of(bytes), format);
+        }
+        assert!(is_named_so(Path::new("/log/a.log.1.GZ")) && !is_named_so(Path::new("/log/a.log.1")));
+    }
+
+    #[test]
+    fn content_is_read_from_a_position_on_whatever_the_reads() {
+        let whole = content(300_000);
+        let members = [gzip(&whole[..100_000]), gzip(&whole[100_000..])].concat();
+        let frames = [zstd(&whole[..100_000]), zstd(&whole[100_000..])].concat();
+        for bytes in [gzip(&whole), zstd(&whole), members, frames] {
+            let archive = archive(&bytes);
+            assert_eq!(archive.stat().length, UNKNOWN);
+            while !archive.skip_to(123_456).expect("read") {}
+            let (mut out, mut buffer) = (Vec::<u8>::new(), vec![0; 7_000]);
+            loop {
+                let at = 123_456 + out.len() as u64;
+                let length = archive.read_at(&mut buffer, at).expect("read");
+                if length == 0 {
+                    break;
+                }
+                assert_eq!(archive.read_at(&mut buffer, at).expect("read again"), length);
+                out.extend(&buffer[..length]);
+                archive.forget_before(at);
+            }
+            assert_eq!(out, whole[123_456..]);
+            assert_eq!((archive.stat().length, archive.is_damaged()), (300_000, false));
+            assert!(archive.read_at(&mut buffer, 5).is_err(), "it is not read backwards");
+        }
+    }
+
+    #[test]
+    fn damage_ends_the_content_and_is_said() {
+        let whole = content(300_000);
+        for bytes in [gzip(&whole), zstd(&whole)] {
+            let cut = archive(&bytes[..bytes.len() / 2]);
+            while !cut.skip_to(u64::MAX).expect("read") {}
+            assert!(cut.is_damaged() && cut.stat().length < 300_000);
+            let mut odd = bytes.clone();
+            let middle = odd.len() / 2;
+            odd[middle..middle + 64].fill(0xff);
+            let odd = archive(&odd);
+            while !odd.skip_to(u64::MAX).expect("read") {}
+            assert!(odd.is_damaged());
+        }
+    }
+
+    /// A frame that claims a window of two gigabytes is refused before memory is taken for it.
+    #[test]
+    fn window_of_an_archive_is_bounded() {
+        let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3];
+        bytes.extend([1, 0, 0]);
+        let hostile = archive(&bytes);
+        assert!(hostile.skip_to(1).expect("no error of the disk") && hostile.is_damaged());
+        // Much that unpacks to one byte over and over: one piece of it is held at a time.
+        let bomb = archive(&gzip(&vec![0; 50_000_000]));
+        while !bomb.skip_to(40_000_000).expect("read") {
+            let held = bomb.unpacking.lock().expect("whole").as_ref().map_or(0, |one| one.window.capacity());
+            assert!(held <= 4 * INPUT_BYTES, "{held}");
+        }
+    }
+
+    #[test]
+    fn head_and_length_of_a_content() {
+        let whole = content(5_000);
+        for (bytes, length) in [(gzip(&whole), Some(5_000)), (zstd(&whole), None)] {
+            let (file, format) = file(&bytes);
+            assert_eq!(head(&file, format).expect("read"), whole[..HEAD_BYTES]);
+            if length.is_some() {
+                assert_eq!(gzip_length(&*file).expect("read"), length);
+            }
+        }
+        let (short, format) = file(&gzip(b"short\n")[..20]);
+        assert!(head(&short, format).expect("read").len() < 7, "cut off");
+    }
+}

@@ -1,0 +1,87 @@
+//! The order of files that are found together: the generations of a log, the oldest first.
+//!
+//! Guarantees: files that were not followed before are given away by the time of their last modification; one whose name is that of
+//! a log with a number or date is a generation of it, and is read before the next one begins (see [`super::super::owner`]). A name
+//! alone makes no generation: the log must be there, or have been. Also here: files that go on where an input ended that has
+//! another name now.
+
+use super::super::copies::{originals, undated};
+use super::super::post::FileId;
+use super::{Home, Unknown};
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use tailwater_shards::batch::SourceRange;
+use tailwater_shards::env::Env;
+use tailwater_shards::wal::SourceState;
+
+impl<E: Env> Home<'_, E> {
+    /// Puts the files that are to be followed in their order, each once.
+    pub(super) fn put_in_order(&mut self) {
+        self.unknown.sort_by(|one, other| order(one).cmp(&order(other)));
+        let mut seen = HashSet::new();
+        let doubles: Vec<bool> = self.unknown.iter().map(|one| !seen.insert(one.path.clone())).collect();
+        let mut doubles = doubles.into_iter();
+        let mut dropped = Vec::new();
+        self.unknown.retain(|one| {
+            let double = doubles.next().unwrap_or(false);
+            if double {
+                dropped.push(one.replaces);
+            }
+            !double
+        });
+        dropped.into_iter().for_each(|replaces| self.is_no_replacement(replaces));
+    }
+
+    /// The generations that are to be read before the file `id`, which was found at `path`.
+    pub(super) fn generations_before(&mut self, id: FileId, path: &Path) -> Vec<FileId> {
+        let root = self.log_of(path);
+        let before = self.latest.insert(root, id).filter(|earlier| self.files.contains_key(earlier));
+        if self.latest.len() > 2 * self.files.len() + 64 {
+            self.latest.retain(|_, latest| *latest == id || self.files.contains_key(latest));
+        }
+        before.into_iter().collect()
+    }
+
+    /// The log of which a file is a generation: itself, or the one whose name it has with a number or date.
+    fn log_of(&self, path: &Path) -> PathBuf {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.to_path_buf() };
+        let directory = self.directories.get(parent);
+        let mut logs = originals(name).chain(undated(name)).map(|name| (parent.join(&name), name));
+        let is_log = |(path, name): &(PathBuf, _)| {
+            self.latest.contains_key(path) || directory.is_some_and(|directory| directory.names.contains_key(name))
+        };
+        logs.find(is_log).map_or_else(|| path.to_path_buf(), |(path, _)| path)
+    }
+
+    /// What of a state is this input's own; of another one's, which has no input any more, the ranges that were read. They are
+    /// recorded anew, since two inputs may go on where one has ended.
+    pub(super) fn adopt(&mut self, state: Option<SourceState>) -> (Option<SourceState>, Vec<SourceRange>) {
+        let state = match state {
+            Some(state) if *state.source.input != *self.context.name => state,
+            own => return (own, Vec::new()),
+        };
+        *self.adopted.entry(state.source.input.clone()).or_default() += 1;
+        let range = |(from, to): &(u64, u64)| SourceRange { from: *from, to: *to, marker: state.marker };
+        (None, state.intervals.iter().map(range).collect())
+    }
+
+    /// Says that files are read on where an input has ended that is not configured any more.
+    pub(super) fn tell_of_adopted(&mut self) {
+        for (input, files) in std::mem::take(&mut self.adopted) {
+            tracing::info!(
+                component_id = %self.context.name,
+                "{files} files are read on where the input `{input}` ended, which is not configured any more"
+            );
+        }
+    }
+}
+
+/// By age; of the same age the highest number first, since rotation counts up.
+fn order(unknown: &Unknown) -> (i64, Reverse<u64>, &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    let name = unknown.path.file_name().unwrap_or_default().as_bytes();
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = std::str::from_utf8(&name[name.len() - digits..]).ok().and_then(|digits| digits.parse().ok());
+    (unknown.modified.0, Reverse(number.unwrap_or(0)), &unknown.path)
+}

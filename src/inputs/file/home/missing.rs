@@ -1,0 +1,347 @@
+//! Files of an earlier life that are not found under the patterns: looked for elsewhere, read on, or reported.
+//!
+//! Guarantees: of a file that was followed and had bytes that were seen and not read, these bytes are read if the file is in its
+//! directory, under whatever name, or a copy of it that can be unpacked; else they are counted as lost, with a reason, and told.
+//! What is only not there yet, as a mount that comes later, is waited for. Archives are read one after the other on each shard.
+
+use super::super::content::FileOf;
+use super::super::follow::{Farewell, Span, unread_spans};
+use super::super::identify::Opened;
+use super::super::identity::{Descriptor, Inode};
+use super::super::notes::Note;
+use super::super::post::{FileId, ToOwner};
+use super::super::seek::{self, Candidate, Found, Sought};
+use super::Home;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tailwater_shards::batch::{Source, SourceKey, SourceRange};
+use tailwater_shards::counters::Lost;
+use tailwater_shards::env::{Disk, Env, Stat};
+use tailwater_shards::wal::SourceState;
+
+/// How long a source of an earlier life waits for its file before its position may be given up.
+const MISSING_WAIT: Duration = Duration::from_secs(60);
+
+/// A file of an earlier life that is not followed yet.
+pub(super) struct Missing {
+    sought: Sought,
+    /// Bytes of it that were seen.
+    seen_length: u64,
+    /// What was noted of it.
+    note: Option<Note>,
+}
+
+impl Missing {
+    fn key(&self) -> SourceKey {
+        self.sought.state.key()
+    }
+
+    /// Bytes that were seen and not read.
+    fn unread(&self) -> u64 {
+        let read: u64 = self.sought.state.intervals.iter().map(|(from, to)| to - from).sum();
+        self.seen_length.saturating_sub(read)
+    }
+
+    /// Whether the log knows it.
+    fn is_recorded(&self) -> bool {
+        !self.sought.state.intervals.is_empty()
+    }
+}
+
+/// What is read of an archive, and the other ones that it may be.
+pub(super) struct Archived<F> {
+    missing: Missing,
+    others: Vec<Candidate<F>>,
+    /// It was found not to be the file's.
+    pub(super) refused: bool,
+}
+
+impl<E: Env> Home<'_, E> {
+    /// Learns which files were followed when the process ended.
+    pub(super) async fn recall(&mut self) {
+        let notes = self.owner.notebook.take_over(&self.context.data_dir, &self.context.name).await;
+        self.first_life &= notes.is_empty();
+        let mut all: BTreeMap<SourceKey, Missing> = BTreeMap::new();
+        for state in self.context.orphans.iter().chain(self.context.resume.iter()) {
+            let Some(descriptor) = Descriptor::decode(&state.source.descriptor) else { continue };
+            let sought = Sought { state: state.clone(), descriptor };
+            let is_own = *state.source.input == *self.context.name || self.patterns.wants_file(&sought.path());
+            if state.gone.is_none() && is_own {
+                let seen_length = state.end();
+                all.insert(state.key(), Missing { sought, seen_length, note: None });
+            }
+        }
+        let known: HashSet<SourceKey> = self.context.resume.iter().map(SourceState::key).collect();
+        for note in notes {
+            let Some(descriptor) = Descriptor::decode(&note.descriptor) else { continue };
+            match all.get_mut(&note.key) {
+                Some(missing) => {
+                    missing.seen_length = missing.seen_length.max(note.seen_length);
+                    if descriptor.identity.head.length > missing.sought.descriptor.identity.head.length {
+                        missing.sought.descriptor = descriptor;
+                    }
+                    missing.note = Some(note);
+                }
+                // The log knows that it is gone.
+                None if known.contains(&note.key) => {}
+                None => {
+                    all.insert(note.key, self.unrecorded(note, descriptor));
+                }
+            }
+        }
+        self.missing = all.into_values().collect();
+        self.carry();
+    }
+
+    /// A file that no log knows, since nothing of it was read.
+    fn unrecorded(&self, note: Note, descriptor: Descriptor) -> Missing {
+        let source = Arc::new(Source {
+            key: note.key,
+            input: self.context.name.clone(),
+            name: descriptor.path.clone(),
+            descriptor: note.descriptor.clone(),
+            repeatable: true,
+        });
+        let state = SourceState { source, intervals: Vec::new(), marker: 0, gone: None, told: 0 };
+        Missing { sought: Sought { state, descriptor }, seen_length: note.seen_length, note: Some(note) }
+    }
+
+    /// Keeps the notes of what is not found yet for the next start.
+    fn carry(&self) {
+        let notes = self.missing.iter().filter_map(|missing| missing.note.clone()).collect();
+        self.owner.carried.replace(notes);
+    }
+
+    /// A file is followed: none of its source, and none of which it is a copy, is looked for any more.
+    pub(super) fn is_found(&mut self, opened: &Opened<FileOf<E>>) {
+        if self.missing.is_empty() {
+            return;
+        }
+        let key = opened.state.as_ref().map(SourceState::key);
+        let before = self.missing.len();
+        self.missing.retain(|missing| {
+            let state = &missing.sought.state;
+            let is_copy = opened.copy && opened.left_out == Some((state.end(), state.marker));
+            Some(missing.key()) != key && !is_copy
+        });
+        if self.missing.len() != before {
+            self.carry();
+        }
+    }
+
+    /// Looks for the files that no name under the patterns leads to. Before the others are followed: theirs are the older lines.
+    pub(super) async fn find_missing(&mut self) {
+        let mut present: HashMap<u64, Vec<Inode>> = HashMap::new();
+        for inode in self.directories.values().flat_map(|directory| directory.names.values()) {
+            present.entry(inode.number).or_default().push(*inode);
+        }
+        let all = std::mem::take(&mut self.missing);
+        let (here, gone): (Vec<Missing>, Vec<Missing>) = all.into_iter().partition(|missing| {
+            let inode = missing.sought.descriptor.identity.inode;
+            present.get(&inode.number).is_some_and(|all| all.iter().any(|other| other.may_be(inode)))
+        });
+        self.missing = here;
+        // What is not found may go on in the file that took its path.
+        let left = self.look_for(gone, false).await;
+        self.missing.extend(left);
+        self.carry();
+    }
+
+    /// What was not recognised where it was is looked for among copies and archives once more, or its bytes are gone.
+    pub(super) async fn first_look_is_over(&mut self) {
+        Arc::make_mut(&mut self.memory).forget_paths();
+        let all = std::mem::take(&mut self.missing);
+        let (waiting, now): (Vec<Missing>, Vec<Missing>) =
+            all.into_iter().partition(|missing| self.is_unopened(missing));
+        self.missing = waiting;
+        let left = self.look_for(now, true).await;
+        self.missing.extend(left);
+        self.carry();
+    }
+
+    /// Whether its file, or the one at its path, is there and could not be opened so far.
+    fn is_unopened(&self, missing: &Missing) -> bool {
+        let (inode, path) = (missing.sought.descriptor.identity.inode, missing.sought.path());
+        let directory = path.parent().and_then(|directory| self.directories.get(directory));
+        let at_path = directory.zip(path.file_name()).and_then(|(directory, name)| directory.names.get(name));
+        let mut names = self.directories.values().flat_map(|directory| directory.names.values());
+        let is_open = |inode: &Inode| self.by_inode.contains_key(inode);
+        at_path.is_some_and(|inode| !is_open(inode)) || names.any(|other| other.may_be(inode) && !is_open(other))
+    }
+
+    /// Looks for files and follows what is found. What is found nowhere is lost, if `give_up` says so; returns what may still come.
+    async fn look_for(&mut self, missing: Vec<Missing>, give_up: bool) -> Vec<Missing> {
+        if missing.is_empty() {
+            return missing;
+        }
+        let sought: Vec<Sought> = missing.iter().map(|missing| missing.sought.clone()).collect();
+        let names = self.directories.values().flat_map(|directory| directory.names.values().copied());
+        let followed: HashSet<Inode> = names.collect();
+        let (disk, rules) = (self.context.env.disk().clone(), self.options.rules);
+        let found = self.context.env.blocking(move || seek::seek(&disk, &sought, &followed, rules)).await;
+        let mut all: Vec<(Missing, Found<<E::Disk as Disk>::File>)> = missing.into_iter().zip(found).collect();
+        // Archives before files that were only renamed, and of each the oldest first.
+        all.sort_by_key(|(_, found)| (matches!(found, Found::File(..)), seek::modified(found)));
+        let (mut waiting, mut read) = (Vec::new(), 0);
+        for (missing, found) in all {
+            match found {
+                Found::File(path, opened) => self.read_on(missing, path, *opened),
+                Found::Archives(mut candidates) => {
+                    candidates.reverse();
+                    self.read_archive(missing, candidates);
+                }
+                Found::Read => {
+                    read += 1;
+                    self.say_gone(&missing);
+                }
+                Found::Unreadable(path, format) if give_up => {
+                    let what = format!("it is in {}, and {} is not read", path.display(), format.name());
+                    self.lose(&missing, Lost::Compressed, &what);
+                }
+                Found::Nothing if give_up && missing.unread() > 0 => {
+                    let inode = missing.sought.descriptor.identity.inode;
+                    let is_there = self.by_inode.keys().any(|other| other.may_be(inode));
+                    let (reason, what) = match is_there {
+                        true => (Lost::Truncated, "it was written over while this process was down"),
+                        false => (Lost::Deleted, "neither it nor a copy of it is in its directory"),
+                    };
+                    self.lose(&missing, reason, what);
+                }
+                Found::Nothing if give_up => {
+                    read += 1;
+                    self.say_gone(&missing);
+                }
+                _ => waiting.push(missing),
+            }
+        }
+        if read > 0 {
+            tracing::info!(
+                component_id = %self.context.name,
+                "{read} files that were followed are gone; all that was seen of them had been read"
+            );
+        }
+        waiting
+    }
+
+    /// Follows a file that no name under the patterns leads to: to its end, as one that was renamed meanwhile.
+    fn read_on(&mut self, missing: Missing, path: PathBuf, opened: Opened<FileOf<E>>) {
+        let inode = Inode::of(&opened.stat);
+        if self.by_inode.contains_key(&inode) || self.options.own.refuse_inode(&inode).is_err() {
+            return;
+        }
+        tracing::info!(
+            component_id = %self.context.name,
+            "{}: found as {}, and read on from byte {}",
+            missing.sought.path().display(), path.display(), missing.sought.state.end()
+        );
+        let followed = self.followed(&path, opened);
+        let id = self.give_away(inode, &missing.sought.path(), followed);
+        self.by_inode.insert(inode, id);
+        self.is_away(id);
+    }
+
+    /// Reads the last of the archives in place of a file that is gone.
+    fn read_archive(&mut self, missing: Missing, mut candidates: Vec<Candidate<<E::Disk as Disk>::File>>) {
+        let Some(Candidate { path, file, stat }) = candidates.pop() else {
+            let what = "the archives that begin like it go on otherwise";
+            return self.lose(&missing, Lost::Deleted, what);
+        };
+        let original = missing.sought.path();
+        tracing::info!(
+            component_id = %self.context.name,
+            "{}: found as {}, which is unpacked and read on from byte {}",
+            original.display(), path.display(), missing.sought.state.end()
+        );
+        let identity = missing.sought.descriptor.identity;
+        let opened = Opened {
+            file: Some(file),
+            // The source stays that of the file.
+            stat: Stat {
+                device: identity.inode.device,
+                inode: identity.inode.number,
+                created: identity.inode.created,
+                ..stat
+            },
+            seen_length: missing.seen_length,
+            head: identity.head,
+            state: Some(missing.sought.state.clone()),
+            spans: seek::spans_in_archive(&missing.sought.state),
+            left_out: None,
+            copy: false,
+        };
+        let mut followed = self.followed(&original, opened);
+        followed.path = path;
+        let id = self.give_away(Inode::of(&stat), &original, followed);
+        self.archives.insert(id, Archived { missing, others: candidates, refused: false });
+        self.is_away(id);
+    }
+
+    /// An archive is closed: the next one is read if it was not that of the file.
+    pub(super) fn archive_is_closed(&mut self, id: FileId) {
+        if let Some(Archived { missing, others, refused: true }) = self.archives.remove(&id) {
+            self.read_archive(missing, others);
+        }
+    }
+
+    fn is_away(&mut self, id: FileId) {
+        if let Some(known) = self.files.get_mut(&id) {
+            known.away = true;
+            let shard = known.shard;
+            self.watcher.add_away(id, shard);
+            self.tell(shard, ToOwner::Away(id));
+        }
+    }
+
+    /// Counts and tells what is lost of a file.
+    fn lose(&mut self, missing: &Missing, reason: Lost, what: &str) {
+        let (lost, path) = (missing.unread(), missing.sought.path());
+        if lost > 0 {
+            self.context.counters.lose(reason, lost);
+            tracing::error!(
+                component_id = %self.context.name,
+                "{}: {lost} bytes that were written to it and not read before the last stop are lost: {what}", path.display()
+            );
+        } else {
+            tracing::warn!(
+                component_id = %self.context.name,
+                "{}: what was written to it behind byte {}, if anything, is not read: {what}",
+                path.display(), missing.sought.state.end()
+            );
+        }
+        self.say_gone(missing);
+    }
+
+    /// The file is gone for good; its position stays remembered for a while.
+    fn say_gone(&self, missing: &Missing) {
+        if missing.is_recorded() {
+            let state = &missing.sought.state;
+            let last = unread_spans(state).back().copied().unwrap_or(Span::WHOLE);
+            let range = SourceRange { from: last.from, to: last.from, marker: state.marker };
+            self.owner.say_farewell(Farewell { source: state.source.clone(), range, gone: true });
+        }
+    }
+
+    /// Gives up the positions of earlier lives whose files did not appear. They stay remembered.
+    pub(super) async fn give_up_missing(&mut self) {
+        if self.missing_said || self.context.env.now().since(self.started) < MISSING_WAIT {
+            return;
+        }
+        self.missing_said = true;
+        let all = std::mem::take(&mut self.missing);
+        let left = self.look_for(all, true).await;
+        let present: HashSet<Inode> =
+            self.directories.values().flat_map(|directory| directory.names.values().copied()).collect();
+        for missing in left {
+            let inode = missing.sought.descriptor.identity.inode;
+            // One that is there and could not be opened so far goes on when it can.
+            if missing.unread() > 0 && !present.iter().any(|other| other.may_be(inode)) {
+                self.lose(&missing, Lost::Deleted, "its directory is not there, or another file system is");
+            } else {
+                self.say_gone(&missing);
+            }
+        }
+        self.carry();
+    }
+}

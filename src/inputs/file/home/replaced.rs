@@ -1,0 +1,110 @@
+//! Files that took the path of a followed one.
+//!
+//! Guarantees: whether such a file is the same text is decided by the owner, who knows up to where the old one was read; until
+//! then neither of them is followed twice or forgotten. Where the watch has told that a path changed and that it never vanished,
+//! the file was put there in one step.
+
+use super::super::content::FileOf;
+use super::super::identify::Opened;
+use super::super::identity::Inode;
+use super::super::post::{FileId, Replacement, ToOwner};
+use super::super::watcher::Events;
+use super::{Home, Unknown};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use tailwater_shards::env::Env;
+
+/// What watches have told since the last look.
+#[derive(Default)]
+pub(super) struct Touched {
+    told: HashSet<PathBuf>,
+    vanished: HashSet<PathBuf>,
+}
+
+impl Touched {
+    /// Takes in what is about to be looked at.
+    pub(super) fn note(&mut self, events: &mut Events) {
+        for (directory, names) in &events.names {
+            self.told.extend(names.iter().map(|name| directory.join(name)));
+        }
+        self.vanished.extend(events.vanished.drain());
+    }
+
+    /// It was looked at.
+    pub(super) fn clear(&mut self) {
+        self.told.clear();
+        self.vanished.clear();
+    }
+}
+
+impl<E: Env> Home<'_, E> {
+    /// The followed file that the unknown one may continue: none if that is found under another path.
+    pub(super) fn replaces(&self, unknown: &Unknown) -> Option<FileId> {
+        unknown.replaces.filter(|id| self.files.get(id).is_some_and(|known| known.paths.is_empty() && !known.away))
+    }
+
+    fn in_one_step(&self, path: &Path) -> bool {
+        let (told, vanished) = self.watcher.waiting(path);
+        (told || self.touched.told.contains(path)) && !vanished && !self.touched.vanished.contains(path)
+    }
+
+    /// Has the owner of the file `id` find out whether its text goes on in a file that was opened.
+    pub(super) fn offer(&mut self, id: FileId, path: PathBuf, opened: Opened<FileOf<E>>) {
+        let Some(known) = self.files.get(&id) else { return self.take_in_file(path, opened) };
+        let in_one_step = self.in_one_step(&path);
+        self.offered.insert(Inode::of(&opened.stat), id);
+        let replacement = Replacement { path, opened, in_one_step };
+        self.tell(known.shard, ToOwner::Replace(id, Box::new(replacement)));
+    }
+
+    /// A file that took the path of `id` is none that can continue it.
+    pub(super) fn is_no_replacement(&mut self, id: Option<FileId>) {
+        let Some(id) = id else { return };
+        if let Some(known) = self.files.get_mut(&id) {
+            known.replacing = known.replacing.saturating_sub(1);
+            self.changed.insert(id);
+        }
+    }
+
+    /// The file goes on as another inode.
+    pub(super) fn replaced(&mut self, id: FileId, inode: Inode, path: PathBuf) {
+        self.offered.remove(&inode);
+        let leads_there = self.leads_to(&path, inode);
+        let Some(known) = self.files.get_mut(&id) else { return };
+        known.replacing = known.replacing.saturating_sub(1);
+        let old = std::mem::replace(&mut known.inode, inode);
+        if self.by_inode.get(&old) == Some(&id) {
+            self.by_inode.remove(&old);
+        }
+        self.by_inode.insert(inode, id);
+        known.path.clone_from(&path);
+        known.away = false;
+        if leads_there {
+            self.watcher.name(&path, id, known.shard);
+            known.paths.insert(path);
+        }
+        self.changed.insert(id);
+        self.say_changes();
+    }
+
+    /// The file that took a path is another one.
+    pub(super) fn not_replaced(&mut self, id: FileId, replacement: Replacement<FileOf<E>>) {
+        let Replacement { path, opened, .. } = replacement;
+        let inode = Inode::of(&opened.stat);
+        self.offered.remove(&inode);
+        if let Some(known) = self.files.get_mut(&id) {
+            known.replacing = known.replacing.saturating_sub(1);
+            if known.paths.is_empty() && !known.away {
+                // Its owner has taken it for away already.
+                known.away = true;
+                self.watcher.add_away(id, known.shard);
+            }
+        }
+        self.take_in_file(path, opened);
+    }
+
+    fn leads_to(&self, path: &Path, inode: Inode) -> bool {
+        let directory = path.parent().and_then(|directory| self.directories.get(directory));
+        directory.zip(path.file_name()).is_some_and(|(directory, name)| directory.names.get(name) == Some(&inode))
+    }
+}

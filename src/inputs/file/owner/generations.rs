@@ -1,0 +1,65 @@
+//! Files that wait for another one to be read first: the generations of a log, the oldest first.
+//!
+//! Guarantees: a file that waits is not read before the one it waits for was read as far as that went when the wait began, has
+//! failed, or is let go of; so nobody waits for a file that keeps growing. Both are on the same shard.
+
+use super::super::content::FileOf;
+use super::super::post::FileId;
+use super::{Outcome, Owner, Slot};
+use tailwater_shards::env::Env;
+
+/// A file's place among the generations of its log.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// How many files it still waits for.
+    pub(super) waits_for: usize,
+    /// Files that wait for it, and up to where it is read for them.
+    waiters: Vec<FileId>,
+    goal: u64,
+}
+
+impl Turn {
+    /// Whether files wait for it.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+}
+
+impl<E: Env> Owner<E> {
+    /// Has the file `id`, which is about to be followed, wait for those of `before` that are not read.
+    pub(super) fn wait_for(&self, id: FileId, before: &[FileId]) -> Turn {
+        let mut turn = Turn::default();
+        let mut slots = self.slots.borrow_mut();
+        for earlier in before {
+            let Some(slot) = slots.get_mut(earlier) else { continue };
+            let is_read = slot.turn.waits_for == 0 && slot.followed.as_ref().is_some_and(|followed| followed.is_read());
+            if !is_read {
+                slot.turn.waiters.push(id);
+                slot.turn.goal = slot.turn.goal.max(slot.seen_length);
+                turn.waits_for += 1;
+            }
+        }
+        turn
+    }
+
+    /// The files that have waited for this one, if that is over.
+    pub(super) fn over_for(slot: &mut Slot<FileOf<E>>, outcome: Outcome) -> Vec<FileId> {
+        let reached = slot.followed.as_ref().is_some_and(|followed| followed.span().from >= slot.turn.goal);
+        if outcome == Outcome::More && !reached { Vec::new() } else { std::mem::take(&mut slot.turn.waiters) }
+    }
+
+    /// Ends a wait of each of these.
+    pub(super) fn end_waits(&self, waiters: Vec<FileId>) {
+        for id in waiters {
+            let mut slots = self.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(&id) else { continue };
+            slot.turn.waits_for = slot.turn.waits_for.saturating_sub(1);
+            self.enqueue(id, slot);
+        }
+    }
+
+    /// The same for all that wait for a file that is let go of.
+    pub(super) fn end_waits_for(&self, slot: &mut Slot<FileOf<E>>) {
+        self.end_waits(std::mem::take(&mut slot.turn.waiters));
+    }
+}

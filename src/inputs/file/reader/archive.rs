@@ -1,0 +1,64 @@
+//! What the reader does about archives: the way to the position, and what is missing at a damaged end.
+//!
+//! Guarantees: a position in an archive is reached in pieces, so that other files have their turns; the bytes before it are
+//! compared as in any file, and an archive that is another one's is let go of unread. Does not choose archives: the home shard
+//! does.
+
+use super::super::content::FileOf;
+use super::super::owner::{Outcome, Taken};
+use super::{Lost, Reader};
+use crate::codec::framing::Place;
+use std::sync::Arc;
+use tailwater_shards::env::Env;
+
+impl<E: Env> Reader<'_, E> {
+    /// Goes towards the position; none once it is reached.
+    pub(super) async fn unpack(&self, taken: &mut Taken<FileOf<E>>, file: &Arc<FileOf<E>>) -> Option<Outcome> {
+        if self.owner.unpacking.get().is_some_and(|other| other != taken.id && self.owner.follows(other)) {
+            return Some(Outcome::More);
+        }
+        self.owner.unpacking.set(Some(taken.id));
+        let span = taken.followed.span();
+        file.archive()?.forget_before(span.offset());
+        let skipped = file.clone();
+        let work = move || {
+            skipped.archive().map_or(Ok((true, 0)), |archive| {
+                let there = archive.skip_to(span.offset())?;
+                let mut before = [b'\n'];
+                let known = there && span.from > 0;
+                let read = if known { archive.read_at(&mut before, span.from - 1)? } else { 0 };
+                Ok::<_, std::io::Error>((there, if read == 1 { before[0] } else { b'\n' }))
+            })
+        };
+        match self.context.env.blocking(work).await {
+            Ok((true, before)) => {
+                let open = taken.followed.spans.front_mut()?;
+                if open.place == Place::LineStart && before != b'\n' && before != 0 {
+                    open.place = Place::Inside;
+                }
+                None
+            }
+            Ok((false, _)) => Some(Outcome::More),
+            Err(error) => {
+                self.tell_once(&mut taken.followed, &error, "unpacking it failed", "it is tried again each second");
+                Some(Outcome::Failed)
+            }
+        }
+    }
+
+    /// The archive is damaged behind `end`: what was known to follow is lost, and at least a byte that nobody knows of.
+    pub(super) fn tell_of_damage(&self, taken: &mut Taken<FileOf<E>>, end: u64) {
+        let followed = &mut *taken.followed;
+        if followed.failure.replace(std::io::ErrorKind::InvalidData) == Some(std::io::ErrorKind::InvalidData) {
+            return;
+        }
+        let lost = followed.seen_length.saturating_sub(end).max(1);
+        followed.seen_length = followed.seen_length.min(end);
+        self.context.counters.lose(Lost::Compressed, lost);
+        let path = followed.path.display();
+        tracing::error!(
+            component_id = %self.context.name,
+            "{path}: damaged or cut off behind byte {end} of its content: what follows cannot be read, {lost} bytes at least"
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! Lines of a file that is not written in UTF-8.
+//!
+//! Guarantees: positions and markers are those of the file's own bytes; what the batch has no room for as UTF-8 is read again.
+
+use super::super::content::FileOf;
+use super::super::follow::Followed;
+use super::super::identity::tail_marker;
+use super::Reader;
+use crate::codec::framing::{self, Cut};
+use tailwater_shards::batch::{Batch, SourceRange};
+use tailwater_shards::env::Env;
+
+impl<E: Env> Reader<'_, E> {
+    /// Converts and sends the lines that were cut from a batch, which is followed by `nuls` NULs that are as good as read.
+    pub(super) async fn send_converted(
+        &self,
+        followed: &mut Followed<FileOf<E>>,
+        mut batch: Box<Batch>,
+        cut: Cut,
+        nuls: u64,
+    ) {
+        let (span, rules) = (followed.span(), self.owner.options.rules);
+        let bytes = batch.chunk.bytes().to_vec();
+        let made = framing::finish(&mut batch, rules, cut.truncated);
+        let (consumed, place) = match made.left {
+            Some(left) => (left, framing::place_at(&bytes, left, span.place, rules)),
+            None => (cut.consumed, cut.place),
+        };
+        let to = span.offset() + consumed as u64;
+        let marker = tail_marker(&bytes[..consumed]);
+        batch.range = SourceRange { from: span.from, to, marker };
+        batch.dropped_events = cut.discarded + made.discarded;
+        batch.source.clone_from(&followed.source);
+        let is_whole = made.left.is_none() && batch.events.len() < tailwater_shards::limits::BATCH_EVENTS_MAX;
+        followed.advance(to, marker, place);
+        followed.unfinished = if is_whole { (bytes.len() - consumed) as u64 + nuls } else { 0 };
+        self.count(made.truncated, cut.discarded + made.discarded);
+        if let Some(sent) = self.send(batch).await {
+            followed.sent = Some(sent);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Looks for files of an earlier life that are not where they were: renamed out of the patterns, copied, or compressed.
+//!
+//! Guarantees: a file is found by its inode, else by its content: it begins as the lost one began and has the same bytes before the
+//! position. An archive is found by how its content begins; the bytes before the position are compared when it is read. Looks at no
+//! more than a bounded number of files of the directory where the file was. Runs where it may block, and changes nothing.
+
+use super::archive::{self, Archive, Format};
+use super::content::Content;
+use super::follow::Span;
+use super::identify::{Opened, marker_at, read_exactly, spans_of};
+use super::identity::{Descriptor, HEAD_BYTES, Head, Inode, PROOF_BYTES};
+use crate::codec::framing::Rules;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
+use tailwater_shards::wal::SourceState;
+
+/// Files of a directory that are opened to see how they begin.
+const HEADS_MAX: usize = 4096;
+
+/// What is looked for.
+#[derive(Clone)]
+pub struct Sought {
+    /// What the log knows of it.
+    pub state: SourceState,
+    /// Who it is and where it was.
+    pub descriptor: Descriptor,
+}
+
+impl Sought {
+    /// Where it was.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(std::ffi::OsString::from_vec(self.descriptor.path.clone()))
+    }
+}
+
+/// An archive that may hold what is looked for.
+pub struct Candidate<F> {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its content.
+    pub file: Arc<Content<F>>,
+    /// What it is.
+    pub stat: Stat,
+}
+
+/// What was found.
+pub enum Found<F> {
+    /// The file, or a copy of it.
+    File(PathBuf, Box<Opened<Content<F>>>),
+    /// Archives that begin like it, the likeliest first.
+    Archives(Vec<Candidate<F>>),
+    /// An archive whose content was read to its end.
+    Read,
+    /// An archive with its name, of a format that is not read.
+    Unreadable(PathBuf, Format),
+    /// Nothing.
+    Nothing,
+    /// Its directory cannot be looked at, or another file system is there: one may be mounted later.
+    Unreachable,
+}
+
+struct Listed {
+    path: PathBuf,
+    stat: Stat,
+    /// How it begins, once that was looked at.
+    begin: Option<Begin>,
+}
+
+struct Begin {
+    format: Option<Format>,
+    head: Vec<u8>,
+}
+
+/// Looks for files, in their order. Those of the inodes `followed` are taken for no copies. Blocks.
+pub fn seek<D: Disk>(disk: &D, all: &[Sought], followed: &HashSet<Inode>, rules: Rules) -> Vec<Found<D::File>> {
+    let mut directories: HashMap<PathBuf, Option<Vec<Listed>>> = HashMap::new();
+    let mut heads_left = HEADS_MAX;
+    let mut one = |sought: &Sought| {
+        let path = sought.path();
+        let Some(parent) = path.parent() else { return Found::Nothing };
+        let listed = directories.entry(parent.to_path_buf()).or_insert_with(|| list(disk, parent));
+        let device = sought.descriptor.identity.inode.device;
+        match listed {
+            Some(listed) if disk.stat(parent).is_ok_and(|stat| stat.device == device) || !listed.is_empty() => {
+                by_inode(disk, sought, listed, rules)
+                    .or_else(|| by_content(disk, sought, listed, followed, rules, &mut heads_left))
+                    .unwrap_or(Found::Nothing)
+            }
+            _ => Found::Unreachable,
+        }
+    };
+    all.iter().map(&mut one).collect()
+}
+
+fn list<D: Disk>(disk: &D, directory: &Path) -> Option<Vec<Listed>> {
+    let entries = disk.list(directory).ok()?.into_iter().filter(|entry| !entry.directory);
+    let mut listed: Vec<Listed> = entries
+        .filter_map(|entry| {
+            let path = directory.join(entry.name);
+            let stat = disk.stat(&path).ok().filter(|stat| stat.kind == FileKind::Regular)?;
+            Some(Listed { path, stat, begin: None })
+        })
+        .collect();
+    // The latest first: what was compressed last is what was read last.
+    listed.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
+    Some(listed)
+}
+
+fn by_inode<D: Disk>(disk: &D, sought: &Sought, listed: &[Listed], rules: Rules) -> Option<Found<D::File>> {
+    let inode = sought.descriptor.identity.inode;
+    let same = listed.iter().filter(|one| Inode::of(&one.stat).may_be(inode) && one.stat.device == inode.device);
+    same.filter_map(|one| open_if_same(disk, sought, &one.path, Some(inode), rules).ok().flatten()).next()
+}
+
+/// Opens a file if it has the content that was read; with `inode` only if it is that.
+fn open_if_same<D: Disk>(
+    disk: &D,
+    sought: &Sought,
+    path: &Path,
+    inode: Option<Inode>,
+    rules: Rules,
+) -> io::Result<Option<Found<D::File>>> {
+    let file = disk.open(path, Open::Read)?;
+    let stat = file.stat()?;
+    let (state, end) = (&sought.state, sought.state.end());
+    let head = read_exactly(&file, 0, HEAD_BYTES)?;
+    let is_same = stat.kind == FileKind::Regular
+        && inode.is_none_or(|inode| Inode::of(&stat).may_be(inode))
+        && end <= stat.length
+        && sought.descriptor.identity.head.is_head_of(&head)
+        && (end == 0 || marker_at(&file, end)? == state.marker);
+    if !is_same || Format::of(&head).is_some() {
+        return Ok(None);
+    }
+    let opened = Opened {
+        stat,
+        seen_length: stat.length,
+        head: Head::of(&head),
+        state: Some(state.clone()),
+        spans: spans_of(&file, state, rules)?,
+        left_out: None,
+        copy: false,
+        file: Some(Arc::new(Content::Plain(file))),
+    };
+    Ok(Some(Found::File(path.to_path_buf(), Box::new(opened))))
+}
+
+/// Looks for a copy, plain or compressed, among files with a name like that of the sought one.
+fn by_content<D: Disk>(
+    disk: &D,
+    sought: &Sought,
+    listed: &mut [Listed],
+    followed: &HashSet<Inode>,
+    rules: Rules,
+    heads_left: &mut usize,
+) -> Option<Found<D::File>> {
+    let path = sought.path();
+    let stem = stem(path.file_name()?).to_vec();
+    let (known, end) = (sought.descriptor.identity.head, sought.state.end());
+    let (mut archives, mut unreadable) = (Vec::new(), None);
+    for one in listed {
+        let name = one.path.file_name().unwrap_or_default().as_bytes().to_vec();
+        if memchr::memmem::find(&name, &stem).is_none() {
+            continue;
+        }
+        let Some(begin) = one.begin(disk, heads_left) else { continue };
+        let begins_alike = known.length > 0 && known.is_head_of(&begin.head);
+        match begin.format {
+            Some(format) if format.is_read() && begins_alike => {
+                if format == Format::Gzip && is_read_to_end(disk, &one.path, end) {
+                    return Some(Found::Read);
+                }
+                archives.extend(open_archive(disk, &one.path, format).ok());
+            }
+            Some(format)
+                if !format.is_read() && unreadable.is_none() && name.starts_with(path.file_name()?.as_bytes()) =>
+            {
+                unreadable = Some(Found::Unreadable(one.path.clone(), format));
+            }
+            // A short beginning is that of many files.
+            None if begins_alike && end.max(u64::from(known.length)) >= PROOF_BYTES => {
+                let is_followed = followed.contains(&Inode::of(&one.stat));
+                if !is_followed && let Ok(Some(found)) = open_if_same(disk, sought, &one.path, None, rules) {
+                    return Some(found);
+                }
+            }
+            _ => {}
+        }
+    }
+    if archives.is_empty() { unreadable } else { Some(Found::Archives(archives)) }
+}
+
+impl Listed {
+    fn begin<D: Disk>(&mut self, disk: &D, heads_left: &mut usize) -> Option<&Begin> {
+        if self.begin.is_none() {
+            *heads_left = heads_left.checked_sub(1)?;
+            self.begin = Some(begin(disk, &self.path).unwrap_or(Begin { format: None, head: Vec::new() }));
+        }
+        self.begin.as_ref()
+    }
+}
+
+fn begin<D: Disk>(disk: &D, path: &Path) -> io::Result<Begin> {
+    let file = Arc::new(disk.open(path, Open::Read)?);
+    let head = read_exactly(&*file, 0, HEAD_BYTES)?;
+    Ok(match Format::of(&head) {
+        Some(format) if format.is_read() => Begin { format: Some(format), head: archive::head(&file, format)? },
+        format => Begin { format, head },
+    })
+}
+
+fn open_archive<D: Disk>(disk: &D, path: &Path, format: Format) -> io::Result<Candidate<D::File>> {
+    let file = disk.open(path, Open::Read)?;
+    let stat = file.stat()?;
+    let content = Content::Archive(Box::new(Archive::new(Arc::new(file), stat, format)));
+    Ok(Candidate { path: path.to_path_buf(), file: Arc::new(content), stat })
+}
+
+/// Whether a gzip file says that its content ends at `end`. One of several members says it of the last alone, and is read.
+fn is_read_to_end<D: Disk>(disk: &D, path: &Path, end: u64) -> bool {
+    let length = disk.open(path, Open::Read).and_then(|file| archive::gzip_length(&file));
+    end > 0 && length.is_ok_and(|length| length == Some(end as u32))
+}
+
+/// The part of a name that rotation leaves alone: up to the first separator.
+fn stem(name: &OsStr) -> &[u8] {
+    let bytes = name.as_bytes();
+    let end = bytes.iter().skip(1).position(|byte| b".-_".contains(byte)).map_or(bytes.len(), |at| at + 1);
+    &bytes[..end]
+}
+
+/// What is to be read of an archive of this source. Where a line begins shows when it is unpacked.
+pub fn spans_in_archive(state: &SourceState) -> VecDeque<Span> {
+    super::follow::unread_spans(state)
+}
+
+/// When the content of what was found was last written: the order of generations.
+pub fn modified<F>(found: &Found<F>) -> Option<Timestamp> {
+    match found {
+        Found::File(_, opened) => Some(opened.stat.modified),
+        Found::Archives(all) => all.first().map(|one| one.stat.modified),
+        _ => None,
+    }
+}

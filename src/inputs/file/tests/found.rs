@@ -1,0 +1,335 @@
+//! Files that were followed and are elsewhere at the next start: renamed, copied, compressed, or gone.
+
+use super::*;
+use std::io::Write;
+
+const PATH: &str = "/log/app.log";
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn zstd(text: &str) -> Vec<u8> {
+    zstd::encode_all(text.as_bytes(), 1).expect("memory")
+}
+
+/// Puts a file with these bytes at a path, compressed or as it is.
+fn put(world: &World, path: &str, bytes: &[u8]) {
+    world.outside.write(path, bytes).expect("written");
+}
+
+/// The lanes are full and files wait, renamed out of the pattern, when the process ends: the next start reads them, oldest first.
+#[test]
+fn files_that_were_renamed_with_unread_bytes_are_found_by_the_next_start() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 240_000);
+        world.start();
+        world.wait(1);
+        world.blocked.set(true);
+        for (generation, piece) in lines.chunks(60_000).enumerate() {
+            world.append(PATH, &text(piece));
+            world.wait(3);
+            world.rename(PATH, &format!("{PATH}.{generation}"));
+        }
+        world.wait(3);
+        world.end();
+        world.start();
+        world.wait_for(lines.len());
+        world.wait(10);
+        if world.shards == 1 {
+            world.assert_order(&lines);
+        } else {
+            world.expect(&lines);
+        }
+        assert_eq!((world.lost(Lost::Deleted), world.lost(Lost::Truncated)), (0, 0));
+        assert_eq!(
+            world.simulation.disk().outside().read("/data/inputs/app.0").map_err(|error| error.kind()),
+            Err(std::io::ErrorKind::NotFound)
+        );
+    });
+}
+
+/// A way to rotate the file, which holds this text.
+type Rotate = fn(&World, &str);
+
+/// While the process is down the file is rotated away, in one of many ways: what was not read of it is read on.
+#[test]
+fn what_was_written_before_a_rotation_while_the_process_was_down_is_read() {
+    let ways: [(&str, Rotate); 6] = [
+        ("renamed", |world, _| world.rename(PATH, "/log/app.log.1")),
+        ("dated", |world, _| world.rename(PATH, "/log/app-2026-11-29.log")),
+        ("copied and truncated", |world, all| {
+            put(world, "/log/app.log.1", all.as_bytes());
+            world.outside.truncate(PATH, 0).expect("truncated");
+        }),
+        ("compressed by gzip", |world, all| {
+            put(world, "/log/app.log.1.gz", &gzip(all));
+            world.outside.remove(PATH).expect("removed");
+        }),
+        ("compressed by zstd", |world, all| {
+            put(world, "/log/app.log-20261129.zst", &zstd(all));
+            world.outside.remove(PATH).expect("removed");
+        }),
+        ("copied, compressed and truncated", |world, all| {
+            put(world, "/log/app.log.1.gz", &gzip(all));
+            world.outside.truncate(PATH, 0).expect("truncated");
+        }),
+    ];
+    for include in ["/log/app.log", "/log/app*"] {
+        for (name, rotate) in ways {
+            for seed in 0..4 {
+                let mut world = World::new(seed, &[include]);
+                let lines = numbered(0, 12_000);
+                world.append(PATH, &text(&lines[..5_000]));
+                world.start();
+                world.wait_for(5_000);
+                world.wait(3);
+                world.end();
+                world.append(PATH, &text(&lines[5_000..9_000]));
+                rotate(&world, &text(&lines[..9_000]));
+                world.append(PATH, &text(&lines[9_000..]));
+                world.start();
+                let log = world.log.clone();
+                world.simulation.run_until(|| log.borrow().lines.len() >= lines.len(), LONG);
+                world.wait(10);
+                println!("{include}, {name}, seed {seed}");
+                world.expect(&lines);
+                assert_eq!((world.lost(Lost::Deleted), world.lost(Lost::Truncated)), (0, 0), "{include}, {name}");
+            }
+        }
+    }
+}
+
+/// A kill at any moment while an archive is read: the next start goes on in it.
+#[test]
+fn kill_while_an_archive_is_read_repeats_and_loses_nothing() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 60_000);
+        world.append(PATH, &text(&lines[..10_000]));
+        world.start();
+        world.wait_for(10_000);
+        world.wait(2);
+        world.end();
+        put(world, "/log/app.log.2.gz", &gzip(&text(&lines)));
+        world.outside.remove(PATH).expect("removed");
+        let mut prng = world.simulation.prng("kills");
+        for _ in 0..6 {
+            world.start();
+            world.simulation.run_for(Duration::from_micros(prng.between(0, 1_200_000)));
+            world.kill();
+        }
+        world.start();
+        world.wait_for(lines.len());
+        world.wait(10);
+        world.expect(&lines);
+    });
+}
+
+/// What nobody can read any more is counted, and never as nothing.
+#[test]
+fn unread_bytes_of_a_file_that_is_found_nowhere_are_lost() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 100_000);
+        world.start();
+        world.wait(1);
+        world.blocked.set(true);
+        world.append(PATH, &text(&lines));
+        world.wait(4);
+        world.end();
+        let bytes = text(&lines).len() as u64;
+        let have = text(&world.log.borrow().lines).len() as u64;
+        match world.simulation.seed() % 3 {
+            0 => world.outside.remove(PATH).expect("removed"),
+            1 => {
+                put(world, "/log/app.log.1.xz", b"\xfd7zXZ\0\0\x04 and so on");
+                world.outside.remove(PATH).expect("removed");
+            }
+            _ => {
+                world.outside.truncate(PATH, 0).expect("truncated");
+                world.append(PATH, "other\n");
+            }
+        }
+        world.start();
+        world.wait(5);
+        let lost = [Lost::Deleted, Lost::Compressed, Lost::Truncated].map(|reason| world.lost(reason));
+        let mut expected = [0; 3];
+        expected[(world.simulation.seed() % 3) as usize] = bytes - have;
+        assert_eq!(lost, expected, "seed {}", world.simulation.seed());
+        world.wait(70);
+        assert_eq!(
+            lost,
+            [Lost::Deleted, Lost::Compressed, Lost::Truncated].map(|reason| world.lost(reason)),
+            "counted once"
+        );
+        world.end();
+        world.start();
+        world.wait(5);
+        assert_eq!(
+            world.lost(Lost::Deleted) + world.lost(Lost::Compressed) + world.lost(Lost::Truncated),
+            0,
+            "told once"
+        );
+    });
+}
+
+#[test]
+fn damaged_archive_is_read_as_far_as_it_goes_and_the_rest_is_lost() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 50_000);
+        world.append(PATH, &text(&lines[..1_000]));
+        world.start();
+        world.wait_for(1_000);
+        world.wait(2);
+        world.end();
+        let whole = gzip(&text(&lines));
+        put(world, "/log/app.log.1.gz", &whole[..whole.len() / 2]);
+        world.outside.remove(PATH).expect("removed");
+        world.start();
+        world.wait(10);
+        let log = world.log.borrow();
+        assert!(log.lines.len() > 1_000 && log.lines.len() < 50_000, "{}", log.lines.len());
+        assert!(world.lost(Lost::Compressed) > 0);
+    });
+}
+
+/// Another log's archive in the same directory, with the same header, is not taken for the one that is sought.
+#[test]
+fn archive_of_another_file_with_the_same_header_is_not_read() {
+    check(&["/log/*.csv"], |world| {
+        let header = "time,level,message\n".repeat(100);
+        world.append("/log/app.csv", &format!("{header}one\n"));
+        world.start();
+        world.wait_for(101);
+        world.wait(2);
+        world.end();
+        put(world, "/log/app.csv.1.gz", &gzip(&format!("{header}another\nfile\n")));
+        put(world, "/log/app.csv.2.gz", &gzip(&format!("{header}one\ntwo\n")));
+        world.outside.remove("/log/app.csv").expect("removed");
+        world.start();
+        world.wait_for(102);
+        world.wait(10);
+        assert_eq!(world.log.borrow().lines[101..], ["two"]);
+    });
+}
+
+#[test]
+fn generations_are_read_oldest_first() {
+    check(&["/log/app.log*"], |world| {
+        world.shards = 1 + (world.simulation.seed() % 2) as u16;
+        let lines = numbered(0, 80_000);
+        world.append(PATH, &text(&lines[..100]));
+        world.start();
+        world.wait_for(100);
+        world.wait(2);
+        world.end();
+        world.append(PATH, &text(&lines[100..20_000]));
+        world.rename(PATH, "/log/app.log.3");
+        for (generation, piece) in lines[20_000..60_000].chunks(20_000).enumerate() {
+            world.wait(1);
+            world.append(PATH, &text(piece));
+            world.rename(PATH, &format!("/log/app.log.{}", 2 - generation));
+        }
+        world.wait(1);
+        world.append(PATH, &text(&lines[60_000..]));
+        world.start();
+        world.wait_for(lines.len());
+        world.wait(5);
+        world.expect(&lines);
+        let log = world.log.borrow();
+        let firsts: Vec<usize> = [100, 20_000, 40_000, 60_000]
+            .iter()
+            .map(|first| log.lines.iter().position(|line| *line == lines[*first]).expect("read"))
+            .collect();
+        assert!(firsts.is_sorted(), "seed {}: {firsts:?}", world.simulation.seed());
+        world_order(&log.lines, &lines);
+    });
+}
+
+/// With one shard the order is that of writing; batches of several lanes meet in the collector of their own shard only.
+fn world_order(have: &[String], lines: &[String]) {
+    assert_eq!(have.iter().zip(lines).position(|(have, want)| have != want), None);
+}
+
+#[test]
+fn input_with_another_name_reads_on_where_the_old_one_ended() {
+    check(&["/log/*.log"], |world| {
+        world.append("/log/a.log", "one\ntwo\n");
+        world.append("/log/b.log", "three\n");
+        world.start();
+        world.wait_for(3);
+        world.wait(2);
+        world.end();
+        let old: Vec<SourceState> = world.log.borrow().states();
+        let renamed = old.into_iter().map(|state| {
+            let source = Source { input: "old".into(), ..Source::clone(&state.source) };
+            SourceState { source: Arc::new(source), ..state }
+        });
+        world.orphans = Arc::new(renamed.collect());
+        world.log.borrow_mut().sources.clear();
+        world.append("/log/a.log", "four\n");
+        world.append("/log/c.log", "five\n");
+        world.start();
+        world.wait_for(5);
+        world.wait(3);
+        world.expect(&["one", "two", "three", "four", "five"].map(str::to_owned));
+        // From now on they are its own, whatever becomes of the old ones.
+        world.end();
+        world.orphans = Arc::default();
+        world.append("/log/b.log", "six\n");
+        world.start();
+        world.wait_for(6);
+        world.wait(3);
+        assert_eq!(world.log.borrow().lines.len(), 6);
+    });
+}
+
+#[test]
+fn old_files_count_as_read_until_they_grow() {
+    check(&["/log/*.log"], |world| {
+        world.settings.ignore_older = Some(Period(Duration::from_secs(3600)));
+        world.append("/log/known.log", "known\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(2);
+        world.end();
+        world.append("/log/known.log", "unread\n");
+        world.append("/log/old.log", "old\n");
+        let disk = world.simulation.disk();
+        disk.set_wall(Timestamp(disk.wall().0 + 7_200_000_000_000));
+        world.append("/log/new.log", "new\n");
+        world.start();
+        world.wait_for(3);
+        world.wait(3);
+        world.append("/log/old.log", "grown\n");
+        world.wait_for(4);
+        world.wait(3);
+        world.end();
+        world.start();
+        world.wait(5);
+        world.expect(&["known", "unread", "new", "grown"].map(str::to_owned));
+    });
+}
+
+/// Formats that are only recognised, found while they are still empty, as `xz -c >FILE` makes them.
+#[test]
+fn archives_are_never_read_as_text() {
+    check(&["/log/*"], |world| {
+        world.start();
+        world.wait(1);
+        let magics: [&[u8]; 4] = [b"\xfd7zXZ\0\0\x04", b"BZh91AY&SY", b"\x28\xb5\x2f\xfd\x04", b"\x1f\x8b\x08\0"];
+        for (number, magic) in magics.iter().enumerate() {
+            for ending in ["", ".xz", ".zst"] {
+                let path = format!("/log/app.{number}{ending}");
+                world.append(&path, "");
+                world.wait(2);
+                world.outside.append(&path, &[magic, &b"\nbinary\nlines\n"[..]].concat()).expect("appended");
+            }
+        }
+        world.append("/log/text", "text\n");
+        world.wait_for(1);
+        world.wait(10);
+        world.expect(&["text".to_owned()]);
+    });
+}

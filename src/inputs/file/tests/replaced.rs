@@ -1,0 +1,143 @@
+//! Files that are replaced by others with the same beginning, and files whose beginning changes.
+
+use super::*;
+
+const PATH: &str = "/log/app.log";
+
+/// Puts a file with these lines at the path in one step, as editors, `sed -i` and mirrors do.
+fn replace(world: &World, content: &str) {
+    world.outside.write("/draft", content.as_bytes()).expect("written");
+    world.rename("/draft", PATH);
+}
+
+#[test]
+fn file_replaced_by_one_that_begins_with_it_is_read_on() {
+    check(&[PATH], |world| {
+        world.start();
+        let lines = numbered(0, 300);
+        for end in [1, 2, 5, 60, 61, 300] {
+            replace(world, &text(&lines[..end]));
+            world.wait_for(end);
+            world.wait(2);
+        }
+        // What is written through the new one is followed too.
+        world.append(PATH, "more\n");
+        world.wait_for(301);
+        world.wait(10);
+        let all = [&lines[..], &["more".to_owned()]].concat();
+        world.assert_order(&all);
+        assert_eq!(world.log.borrow().sources.len(), 1);
+    });
+}
+
+#[test]
+fn file_replaced_while_the_process_is_down_is_read_on() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 300);
+        for end in [10, 20, 150, 300] {
+            replace(world, &text(&lines[..end]));
+            world.start();
+            world.wait_for(end);
+            world.wait(2);
+            world.end();
+        }
+        world.start();
+        world.wait(5);
+        world.assert_order(&lines);
+    });
+}
+
+#[test]
+fn file_replaced_by_another_text_is_read_whole() {
+    check(&[PATH], |world| {
+        world.start();
+        let mut all = Vec::new();
+        for round in 0..4 {
+            let lines = numbered(round * 1000, round * 1000 + 100);
+            replace(world, &format!("header\n{}", text(&lines)));
+            all.push("header".to_owned());
+            all.extend(lines);
+            world.wait_for(all.len());
+            world.wait(round as u64);
+        }
+        world.wait(10);
+        world.expect(&all);
+    });
+}
+
+/// A program that begins anew writes the same first lines again: they are another file's.
+#[test]
+fn deleted_file_whose_successor_begins_alike_is_another_one() {
+    check(&[PATH], |world| {
+        world.start();
+        for round in 1..=4 {
+            world.append(PATH, "started\nready\n");
+            world.wait_for(2 * round);
+            world.wait(round as u64 % 2);
+            world.outside.remove(PATH).expect("removed");
+        }
+        world.wait(10);
+        assert_eq!(world.log.borrow().lines.len(), 8);
+    });
+}
+
+/// Rotated by a rename out of the pattern; the next file has the same header, and nothing else.
+#[test]
+fn rotated_file_whose_successor_has_the_same_header_is_another_one() {
+    check(&[PATH], |world| {
+        let header = "time,level,message\n".repeat(20);
+        world.start();
+        for round in 1..=4 {
+            world.append(PATH, &header);
+            world.wait_for(20 * round);
+            world.wait(round as u64 % 2);
+            world.rename(PATH, &format!("/elsewhere.{round}"));
+        }
+        world.wait(10);
+        assert_eq!(world.log.borrow().lines.len(), 80);
+    });
+}
+
+/// A writer reserves room and fills it: what the file begins with changes, and it stays itself over restarts.
+#[test]
+fn file_whose_reserved_room_is_filled_is_read_once_over_restarts() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 200);
+        world.outside.write(PATH, &vec![0; 1 << 20]).expect("reserved");
+        let mut offset = 0;
+        for (round, piece) in lines.chunks(10).enumerate() {
+            world.start();
+            world.wait(1);
+            world.outside.overwrite(PATH, offset, text(piece).as_bytes()).expect("written");
+            offset += text(piece).len() as u64;
+            world.wait_for(10 * (round + 1));
+            world.wait(1);
+            world.end();
+        }
+        world.start();
+        world.wait(5);
+        world.assert_order(&lines);
+        assert_eq!(world.log.borrow().sources.len(), 1);
+    });
+}
+
+/// The writer maps the file: neither a watch nor the time of modification tells of its lines.
+#[test]
+fn room_that_is_filled_through_a_map_is_read_within_seconds() {
+    for room in [8_000, 1 << 20] {
+        check(&[PATH], |world| {
+            let lines = numbered(0, 100);
+            world.outside.write(PATH, &vec![0; room]).expect("reserved");
+            world.start();
+            world.wait(30);
+            let mut offset = 0;
+            for (round, piece) in lines.chunks(10).enumerate() {
+                world.outside.overwrite_mapped(PATH, offset, text(piece).as_bytes()).expect("written");
+                offset += text(piece).len() as u64;
+                world.wait(if round % 3 == 0 { 25 } else { 12 });
+                assert_eq!(world.log.borrow().lines.len(), 10 * (round + 1), "seed {}", world.simulation.seed());
+            }
+            world.assert_order(&lines);
+        });
+    }
+}
