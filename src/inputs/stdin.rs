@@ -37,7 +37,7 @@ pub struct Settings {
     pub line_too_long: LineTooLong,
     /// Keep a carriage return before the newline as part of the line.
     pub keep_cr: bool,
-    /// Leave out lines without a byte.
+    /// Drop empty lines. An input `file` does so by default; here every line that a program writes is an event.
     pub skip_empty: bool,
     /// How the text is written. A byte order mark is left out.
     pub encoding: Encoding,
@@ -57,7 +57,7 @@ impl Default for Settings {
             max_line_bytes: ByteSize(LINE_BYTES_DEFAULT as u64),
             line_too_long: LineTooLong::default(),
             keep_cr: false,
-            skip_empty: true,
+            skip_empty: false,
             encoding: Encoding::Utf8,
             parse: None,
             timezone: None,
@@ -431,7 +431,7 @@ mod tests {
         text.extend_from_slice(b"last");
         expected.push(b"last".to_vec());
         for seed in 0..3 {
-            let (lines, counters) = read(seed, &Settings { skip_empty: false, ..Settings::default() }, &text);
+            let (lines, counters) = read(seed, &Settings::default(), &text);
             assert!(lines == expected, "seed {seed}: {} lines of {}", lines.len(), expected.len());
             assert_eq!(counters.received_events.get(), expected.len() as u64);
             assert_eq!(counters.received_bytes.get(), text.len() as u64);

@@ -96,7 +96,7 @@ fn every_valid_line_arrives_byte_for_byte() {
             all.extend_from_slice(line.as_bytes());
             all.push(b'\n');
         }
-        pipe(&case, &config(&case, "{type: stdin, skip_empty: false}"), &all, &all);
+        pipe(&case, &config(&case, "{type: stdin}"), &all, &all);
     }
 }
 
@@ -104,16 +104,16 @@ fn every_valid_line_arrives_byte_for_byte() {
 fn carriage_return_before_a_newline_is_cut_and_others_stay() {
     let case = Case::new("stdin-cr");
     let all = b"windows\r\nin\rside\r\n\r\nunix\n";
-    pipe(&case, &config(&case, "{type: stdin, skip_empty: false}"), all, b"windows\nin\rside\n\nunix\n");
+    pipe(&case, &config(&case, "{type: stdin}"), all, b"windows\nin\rside\n\nunix\n");
 }
 
 #[test]
 fn other_encodings_arrive_as_utf_8_without_mark_and_empty_lines() {
     let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     for (name, settings, all, expected) in [
-        ("utf-16", ", encoding: utf-16le", utf16("\u{feff}één\r\n\r\n€\nlast"), "één\n€\nlast\n"),
+        ("utf-16", ", skip_empty: true, encoding: utf-16le", utf16("\u{feff}één\r\n\r\n€\nlast"), "één\n€\nlast\n"),
         ("latin1", ", encoding: latin1", b"\xe9\xe9n\n".to_vec(), "één\n"),
-        ("mark", "", "\u{feff}one\n\ntwo\n".as_bytes().to_vec(), "one\ntwo\n"),
+        ("mark", ", skip_empty: true", "\u{feff}one\n\ntwo\n".as_bytes().to_vec(), "one\ntwo\n"),
     ] {
         let case = Case::new(&format!("stdin-{name}"));
         pipe(&case, &config(&case, &format!("{{type: stdin{settings}}}")), &all, expected.as_bytes());

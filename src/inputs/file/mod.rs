@@ -102,7 +102,7 @@ pub struct Settings {
     /// Keep a carriage return before the newline as part of the line.
     #[serde(default)]
     pub keep_cr: bool,
-    /// Leave out lines without a byte.
+    /// Drop empty lines.
     #[serde(default = "default_skip_empty")]
     pub skip_empty: bool,
     /// How the text is written. A byte order mark is left out.
