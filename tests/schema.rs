@@ -47,7 +47,12 @@ impl Checker<'_> {
         let list = argument.as_array().map(Vec::as_slice).unwrap_or_default();
         let number = || argument.as_f64().unwrap_or(f64::NAN);
         match keyword {
-            "$schema" | "title" | "description" | "$defs" | "default" | "format" | "pattern" => Ok(()),
+            "$schema" | "title" | "description" | "$defs" | "default" | "format" => Ok(()),
+            "pattern" => {
+                let pattern = regex_automata::meta::Regex::new(argument.as_str().unwrap_or_default())
+                    .map_err(|e| e.to_string())?;
+                ok(value.as_str().is_none_or(|v| pattern.is_match(v)))
+            }
             "$ref" => {
                 let name = argument.as_str().and_then(|name| name.strip_prefix("#/$defs/")).unwrap_or_default();
                 self.fits(self.definitions.get(name).ok_or(format!("no definition {name}"))?, value)
@@ -108,25 +113,64 @@ fn is(kind: &Value, value: &Value) -> bool {
 }
 
 fn check(text: &str) -> Result<(), String> {
+    check_value(&value(text))
+}
+
+fn check_value(value: &Value) -> Result<(), String> {
     let schema = schema().to_value();
     let none = Map::new();
     let definitions = schema.get("$defs").and_then(Value::as_object).unwrap_or(&none);
-    Checker { definitions }.fits(&schema, &value(text))
+    Checker { definitions }.fits(&schema, value)
+}
+
+fn accepted_cases() -> impl Iterator<Item = PathBuf> {
+    yaml_files("tests/config").into_iter().filter(|path| {
+        let told = std::fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
+        told.starts_with("accepted")
+    })
+}
+
+/// The places of all values that are no maps and no lists, but for the types of components.
+fn scalars(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map.iter().filter(|(key, inner)| *key != "type" || !inner.is_string()) {
+                scalars(inner, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+            }
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(index, inner)| scalars(inner, &format!("{at}/{index}"), found));
+        }
+        _ => found.push(at.to_owned()),
+    }
 }
 
 #[test]
 fn what_is_accepted_fits_the_schema() {
     let mut checked = 0;
-    let cases = yaml_files("tests/config").into_iter().filter(|path| {
-        let told = std::fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
-        told.starts_with("accepted")
-    });
-    for path in cases.chain(yaml_files("deploy/examples")) {
+    for path in accepted_cases().chain(yaml_files("deploy/examples")) {
         let text = std::fs::read_to_string(&path).expect("an example can be read");
         assert_eq!(check(&text), Ok(()), "{}", path.display());
         checked += 1;
     }
     assert!(checked >= 4, "only {checked} files were checked");
+}
+
+#[test]
+fn variables_fit_the_schema_where_any_value_is_expected() {
+    let mut checked = 0;
+    for path in accepted_cases().chain(yaml_files("deploy/examples")) {
+        let whole = value(&std::fs::read_to_string(&path).expect("an example can be read"));
+        let mut places = Vec::new();
+        scalars(&whole, "", &mut places);
+        for place in places {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(&place).expect("it was found there") = "${N}".into();
+            assert_eq!(check_value(&changed), Ok(()), "{}: {place}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} values were checked");
 }
 
 #[test]

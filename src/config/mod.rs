@@ -30,6 +30,7 @@ pub mod sums;
 pub mod timezone;
 pub mod trial;
 pub mod types;
+mod variables;
 mod was;
 
 pub use plan::{Circumstances, Plan};
@@ -191,6 +192,7 @@ pub fn schema() -> schemars::Schema {
     let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>().to_value();
     let definitions = schema.get("$defs").cloned().unwrap_or_default();
     take_single_texts(&mut schema, &definitions);
+    variables::accept(&mut schema);
     schema.try_into().unwrap_or_default()
 }
 
