@@ -65,6 +65,25 @@ pub fn written(text: &str) -> Cow<'_, str> {
     replaced(text, |_, _| "")
 }
 
+/// The text with a harmless value of the same kind in the place of each value: what is still wrong with it is the file's mistake.
+pub fn neutral(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(open) = rest.find(OPEN) {
+        out.push_str(&rest[..open]);
+        let Some((inside, behind)) = rest[open + OPEN.len_utf8()..].split_once(CLOSE) else { break };
+        let (reference, value) = inside.split_once(MIDDLE).unwrap_or((inside, ""));
+        let instead = match value.trim() {
+            number if number.parse::<i64>().is_ok() => "1",
+            number if number.parse::<f64>().is_ok() => "1.5",
+            "true" | "false" => "true",
+            _ => "x",
+        };
+        push(reference, instead, &mut out);
+        rest = behind;
+    }
+    out + rest
+}
+
 fn replaced<'a>(text: &'a str, choose: impl Fn(&'a str, &'a str) -> &'a str) -> Cow<'a, str> {
     let Some(first) = text.find(OPEN) else { return Cow::Borrowed(text) };
     let (mut out, mut rest) = (text[..first].to_owned(), &text[first..]);

@@ -52,6 +52,13 @@ pub enum FaultKind {
         /// What to write instead; may be empty.
         help: String,
     },
+    /// Words that show no variable's value, whatever the value of the setting contains.
+    Discreet {
+        /// What is wrong.
+        message: String,
+        /// What to write instead; may be empty.
+        help: String,
+    },
     /// Not what is expected; what was found is withheld when a variable holds it.
     Value {
         /// What was found.
@@ -85,7 +92,7 @@ impl Fault {
         let span = self.inner.or(self.span).unwrap_or_default();
         match self.kind {
             FaultKind::Custom(text) => Problem::error(span, text).label("here"),
-            FaultKind::Placed { message, help, .. } => {
+            FaultKind::Placed { message, help, .. } | FaultKind::Discreet { message, help } => {
                 let problem = Problem::error(span, message).label("here");
                 if help.is_empty() { problem } else { problem.help(help) }
             }
@@ -137,7 +144,7 @@ impl Fault {
                 FaultKind::Custom(_) | FaultKind::Placed { .. } | FaultKind::Key { .. } => {
                     self.kind = FaultKind::Value { found: None, expected: "another value".to_owned() };
                 }
-                FaultKind::Missing(_) => {}
+                FaultKind::Discreet { .. } | FaultKind::Missing(_) => {}
             }
         }
         self
@@ -152,7 +159,16 @@ pub fn placed(place: &Range<usize>, message: &str, help: &str) -> String {
     format!("{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{help}{SEPARATOR}{message}", place.start, place.end)
 }
 
+/// The words of an error that shows no variable's value, so it is shown even if variables are a part of the setting.
+pub fn discreet(message: &str, help: &str) -> String {
+    format!("{SEPARATOR}{SEPARATOR}{SEPARATOR}{help}{SEPARATOR}{message}")
+}
+
 fn unplaced(text: &str) -> Option<FaultKind> {
+    let discreet = text.strip_prefix(SEPARATOR).and_then(|rest| rest.strip_prefix(SEPARATOR)?.strip_prefix(SEPARATOR));
+    if let Some((help, message)) = discreet.and_then(|rest| rest.split_once(SEPARATOR)) {
+        return Some(FaultKind::Discreet { message: message.to_owned(), help: help.to_owned() });
+    }
     let mut parts = text.strip_prefix(SEPARATOR)?.splitn(4, SEPARATOR);
     let (start, end) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     let (help, message) = (parts.next()?.to_owned(), parts.next()?.to_owned());

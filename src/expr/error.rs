@@ -3,7 +3,7 @@
 //! Guarantees: an evaluation error allocates nothing, because conditions fail on every event that lacks the field.
 
 use super::PathIndex;
-use crate::config::de::placed;
+use crate::config::de::{discreet, placed};
 use std::fmt;
 use std::ops::Range;
 
@@ -35,6 +35,13 @@ impl fmt::Display for ExprError {
 impl ExprError {
     pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> ExprError {
         ExprError { span, message: message.into(), help: None }
+    }
+
+    /// The words for a setting, which show no variable's value: this is the error of its [`marked::neutral`] form.
+    ///
+    /// [`marked::neutral`]: crate::codec::marked::neutral
+    pub fn discreet(&self) -> String {
+        discreet(&self.message, self.help.as_deref().unwrap_or_default())
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> ExprError {

@@ -37,7 +37,10 @@ impl<'de> Deserialize<'de> for Condition {
             fn visit_str<E: Error>(self, text: &str) -> Result<Condition, E> {
                 match Program::compile(text) {
                     Ok(program) => Ok(Condition(Arc::new(program))),
-                    Err(error) => Err(E::custom(error)),
+                    Err(error) => match Program::compile(&marked::neutral(text)) {
+                        Err(mistake) if marked::has_values(text) => Err(E::custom(mistake.discreet())),
+                        _ => Err(E::custom(error)),
+                    },
                 }
             }
             fn visit_bool<E: Error>(self, value: bool) -> Result<Condition, E> {
