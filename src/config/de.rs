@@ -82,8 +82,8 @@ pub enum FaultKind {
         /// What the word is: a value, a type.
         noun: &'static str,
     },
-    /// A key that has to be there is not.
-    Missing(&'static str),
+    /// Keys that have to be there are not.
+    Missing(Vec<&'static str>),
 }
 
 impl Fault {
@@ -116,9 +116,11 @@ impl Fault {
                     .label("is not one of the choices")
                     .help(format!("the choices are {}", list(known)))
             }
-            FaultKind::Missing(key) => Problem::error(span, format!("the key `{key}` is missing"))
-                .label("has to have it")
-                .help(format!("add `{key}: ...`")),
+            FaultKind::Missing(keys) => match keys.as_slice() {
+                [key] => Problem::error(span, format!("the key `{key}` is missing")).label("has to have it"),
+                keys => Problem::error(span, format!("the keys {} are missing", list(keys))).label("has to have them"),
+            }
+            .help(format!("add {}", keys.iter().map(|key| format!("`{key}: ...`")).collect::<Vec<_>>().join(" and "))),
         }
     }
 
@@ -229,7 +231,7 @@ impl Error for Fault {
     }
 
     fn missing_field(key: &'static str) -> Fault {
-        Fault { kind: FaultKind::Missing(key), span: None, inner: None }
+        Fault { kind: FaultKind::Missing(vec![key]), span: None, inner: None }
     }
 }
 
@@ -440,7 +442,25 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Scalar(scalar) if !matches!(resolve(scalar), Resolved::Null) => {
                 visitor.visit_enum(scalar.text.as_str().into_deserializer())
             }
-            Value::Map(entries) if entries.len() == 1 => visitor.visit_enum(Variant(&entries[0].0, &entries[0].1)),
+            Value::Map(entries) if !entries.is_empty() => {
+                let is_known = |(key, _): &&(Key, Node)| variants.contains(&key.text.as_str());
+                if let Some((key, _)) = entries.iter().find(|entry| entries.len() > 1 && !is_known(entry)) {
+                    let kind = FaultKind::Key { name: key.text.clone(), known: variants };
+                    return Err(Fault { kind, span: Some(key.span), inner: None });
+                }
+                match entries.as_slice() {
+                    [(key, value)] => visitor.visit_enum(Variant(key, value)),
+                    [(first, _), (second, _), ..] => {
+                        let what = format!("`{}` and `{}` exclude each other: give only one", first.text, second.text);
+                        Err(Fault { kind: FaultKind::Custom(what), span: Some(second.span), inner: None })
+                    }
+                    [] => self.any(visitor),
+                }
+            }
+            Value::Map(_) => {
+                let (found, expected) = (Some("an empty map".to_owned()), format!("one of the keys {}", list(variants)));
+                Err(Fault { kind: FaultKind::Value { found, expected }, span: None, inner: None })
+            }
             _ => self.any(visitor).map_err(|fault| Fault {
                 kind: match fault.kind {
                     FaultKind::Value { found, .. } => {

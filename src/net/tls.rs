@@ -41,17 +41,18 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// What makes no sense: a key and what is wrong with it.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    /// All that makes no sense: keys and what is wrong with them.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
         match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => return Err(("tls.key_file", "a certificate is given without its key".to_owned())),
-            (None, Some(_)) => return Err(("tls.cert_file", "a key is given without its certificate".to_owned())),
+            (Some(_), None) => wrong.push(("tls.key_file", "a certificate is given without its key".to_owned())),
+            (None, Some(_)) => wrong.push(("tls.cert_file", "a key is given without its certificate".to_owned())),
             _ => {}
         }
-        match self.server_name.as_deref().map(server_name) {
-            Some(Err(what)) => Err(("tls.server_name", what)),
-            _ => Ok(()),
+        if let Some(Err(what)) = self.server_name.as_deref().map(server_name) {
+            wrong.push(("tls.server_name", what));
         }
+        wrong
     }
 
     /// Reads the files. May block.

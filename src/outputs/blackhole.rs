@@ -32,8 +32,8 @@ impl Component for Settings {
     const SUMMARY: &'static str = "Takes everything and keeps nothing; for tests and measurements.";
     const EXAMPLE: &'static str = "type: blackhole\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+    fn check(&self) -> Vec<Mistake> {
+        Vec::new()
     }
 }
 
