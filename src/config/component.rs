@@ -204,8 +204,7 @@ pub fn faults_of_any_type<T: Table>(node: &Node) -> Vec<Fault> {
     let Value::Map(entries) = &node.value else { return Vec::new() };
     let readings = T::NAMES.iter().map(|name| {
         let mut entries: Vec<_> = entries.iter().filter(|(key, _)| key.text != "type").cloned().collect();
-        let value =
-            Scalar { text: (*name).to_owned(), marked: None, plain: true, variables: false, unresolved: false };
+        let value = Scalar { text: (*name).to_owned(), marked: None, plain: true, variables: false, unresolved: false };
         let kind = Key { text: "type".to_owned(), span: node.span };
         entries.push((kind, Node { span: node.span, value: Value::Scalar(value) }));
         recover(&Node { span: node.span, value: Value::Map(entries) }, T::read).faults

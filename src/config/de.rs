@@ -4,7 +4,7 @@
 //! follow the YAML 1.2 core schema (`yes` and `no` are text, `0x1F` and `0o17` integers); a text field takes a plain number as it is written, and a list takes
 //! a single text.
 
-use super::nearest::{foreign, nearest};
+use super::nearest::{foreign, form, nearest};
 use super::node::{Key, Node, Scalar, Value, kind_of};
 use super::problem::{Problem, Span};
 use crate::codec::marked;
@@ -179,6 +179,9 @@ fn unplaced(text: &str) -> Option<FaultKind> {
 
 /// The nearest name, or all of them.
 pub fn suggestion(name: &str, known: &[&str], all: &str) -> String {
+    if let Some(form) = form(name, known) {
+        return format!("write `{form}`");
+    }
     if let Some(here) = foreign(name, known) {
         return format!("it is called `{here}` here");
     }
@@ -444,7 +447,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             }
             Value::Map(entries) if !entries.is_empty() => {
                 let is_known = |(key, _): &&(Key, Node)| variants.contains(&key.text.as_str());
-                if let Some((key, _)) = entries.iter().find(|entry| entries.len() > 1 && !is_known(entry)) {
+                if let Some((key, _)) = entries.iter().find(|entry| !is_known(entry)) {
                     let kind = FaultKind::Key { name: key.text.clone(), known: variants };
                     return Err(Fault { kind, span: Some(key.span), inner: None });
                 }
@@ -458,7 +461,8 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 }
             }
             Value::Map(_) => {
-                let (found, expected) = (Some("an empty map".to_owned()), format!("one of the keys {}", list(variants)));
+                let (found, expected) =
+                    (Some("an empty map".to_owned()), format!("one of the keys {}", list(variants)));
                 Err(Fault { kind: FaultKind::Value { found, expected }, span: None, inner: None })
             }
             _ => self.any(visitor).map_err(|fault| Fault {
@@ -517,7 +521,9 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        self.0.next().map(|node| seed.deserialize(Reader { node, skip: &[], marked: false })).transpose()
+        let Some(node) = self.0.next() else { return Ok(None) };
+        let read = seed.deserialize(Reader { node, skip: &[], marked: false });
+        read.map(Some).map_err(|fault| fault.at(node))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -545,7 +551,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         let node = self.value.take().ok_or_else(|| Fault::custom("a value was read before its key"))?;
-        seed.deserialize(Reader { node, skip: &[], marked: false })
+        seed.deserialize(Reader { node, skip: &[], marked: false }).map_err(|fault| fault.at(node))
     }
 }
 

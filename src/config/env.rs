@@ -42,8 +42,14 @@ pub fn substitute(
     if !text.contains("${") {
         return Ok(None);
     }
-    let mut expansion =
-        Expansion { text, lookup, out: String::with_capacity(text.len()), variables: false, values: Vec::new(), wrong: Vec::new() };
+    let mut expansion = Expansion {
+        text,
+        lookup,
+        out: String::with_capacity(text.len()),
+        variables: false,
+        values: Vec::new(),
+        wrong: Vec::new(),
+    };
     expansion.expand(0..text.len(), 0);
     let Expansion { out: marked, variables, values, wrong, .. } = expansion;
     match wrong.is_empty() {

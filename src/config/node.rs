@@ -320,7 +320,8 @@ impl Builder<'_> {
         }
         let reference = &text[place.clone()];
         let number = text[..place.start].matches(reference).count();
-        let written = self.text.get(span.start..span.end).and_then(|source| source.match_indices(reference).nth(number));
+        let written =
+            self.text.get(span.start..span.end).and_then(|source| source.match_indices(reference).nth(number));
         written.map_or(span, |(at, _)| Span { start: span.start + at, end: span.start + at + reference.len() })
     }
 

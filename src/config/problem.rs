@@ -65,7 +65,14 @@ pub struct Problem {
 impl Problem {
     /// An error at a place.
     pub fn error(span: Span, what: impl Into<String>) -> Problem {
-        Problem { severity: Severity::Error, what: what.into(), span: Some(span), label: String::new(), help: None, independent: false }
+        Problem {
+            severity: Severity::Error,
+            what: what.into(),
+            span: Some(span),
+            label: String::new(),
+            help: None,
+            independent: false,
+        }
     }
 
     /// A warning at a place.

@@ -437,12 +437,7 @@ fn section<T: DeserializeOwned + Default>(root: &Node, key: &str, problems: &mut
     recovered.value.unwrap_or_default()
 }
 
-fn components<T: Table>(
-    root: &Node,
-    section: &str,
-    tree: &mut Node,
-    problems: &mut Vec<Problem>,
-) -> Vec<(String, T)> {
+fn components<T: Table>(root: &Node, section: &str, tree: &mut Node, problems: &mut Vec<Problem>) -> Vec<(String, T)> {
     named(root, section, tree, problems, T::read, |recovered, problems| {
         let Some(component) = &recovered.value else {
             let others = faults_of_any_type::<T>(&recovered.node);

@@ -92,7 +92,9 @@ pub fn common(readings: Vec<Vec<Fault>>) -> Vec<Fault> {
     let Some(mut common) = readings.next() else { return Vec::new() };
     common.retain(|fault| !matches!(fault.kind, FaultKind::Missing(_)));
     for others in readings {
-        common.retain(|fault| others.iter().any(|other| other.span == fault.span && other.to_string() == fault.to_string()));
+        common.retain(|fault| {
+            others.iter().any(|other| other.span == fault.span && other.to_string() == fault.to_string())
+        });
     }
     for fault in &mut common {
         // Which keys there are depends on the reading.
@@ -191,7 +193,8 @@ impl Reading {
             self.note_missing(span, key);
         }
         let number = self.tried.len();
-        let Some(Value::Map(entries)) = find(&mut self.node, &mut Vec::new(), &lacks).map(|node| &mut node.value) else {
+        let Some(Value::Map(entries)) = find(&mut self.node, &mut Vec::new(), &lacks).map(|node| &mut node.value)
+        else {
             return false;
         };
         let [first, ..] = assumptions();
@@ -221,7 +224,8 @@ impl Reading {
         let Some(node) = find(&mut self.node, &mut Vec::new(), &is_it) else { return false };
         let Some(tried) = span.assumption().and_then(|number| self.tried.get_mut(number)) else { return false };
         let choice = match kind {
-            FaultKind::Word { known, .. } => known.first().copied(),
+            // No type is more likely than another.
+            FaultKind::Word { known, noun: "value", .. } => known.first().copied(),
             _ => None,
         };
         if let (Some(word), Value::Scalar(scalar)) = (choice, &mut node.value)
@@ -251,7 +255,8 @@ impl Reading {
     }
 
     fn reword(&mut self, span: Span, name: &str, word: &str) -> bool {
-        let is_it = |node: &Node| node.span == span && matches!(&node.value, Value::Scalar(scalar) if scalar.text == name);
+        let is_it =
+            |node: &Node| node.span == span && matches!(&node.value, Value::Scalar(scalar) if scalar.text == name);
         match find(&mut self.node, &mut Vec::new(), &is_it).map(|node| &mut node.value) {
             Some(Value::Scalar(scalar)) => {
                 scalar.text = word.to_owned();
@@ -263,7 +268,8 @@ impl Reading {
 
     fn rename(&mut self, span: Span, word: &str) -> bool {
         let has_it = |node: &Node| has_key(node, span) && node.entry(word).is_none();
-        let Some(Value::Map(entries)) = find(&mut self.node, &mut Vec::new(), &has_it).map(|node| &mut node.value) else {
+        let Some(Value::Map(entries)) = find(&mut self.node, &mut Vec::new(), &has_it).map(|node| &mut node.value)
+        else {
             return false;
         };
         for (key, _) in entries.iter_mut().filter(|(key, _)| key.span == span) {

@@ -60,8 +60,9 @@ impl Verb for Settings {
         let mut mistakes = Vec::new();
         if self.presets.is_empty() && self.patterns.is_empty() {
             let what = "`presets` and `patterns` are both missing, so there is nothing to look for";
-            mistakes
-                .push(Mistake::new("presets", what, "write `presets: [email, card]`").needing(&["presets", "patterns"]));
+            mistakes.push(
+                Mistake::new("presets", what, "write `presets: [email, card]`").needing(&["presets", "patterns"]),
+            );
         }
         for (place, _) in self.patterns.iter().enumerate().filter(|(_, pattern)| pattern.is_empty()) {
             let what = "the pattern matches only empty strings, so there is nothing to replace";

@@ -257,7 +257,8 @@ impl Settings {
         }
         // An event with the value `a.1` would write to what the rotation of `a` moves and removes.
         if self.rotate.is_some() && template.ends_with_field() {
-            let what = format!("`{}` ends with a field, and rotated files end with a number", marked::shown(&self.path));
+            let what =
+                format!("`{}` ends with a field, and rotated files end with a number", marked::shown(&self.path));
             let help = "add an ending such as .log, or leave `rotate` out";
             mistakes.push(Mistake::new("path", what, help));
         }

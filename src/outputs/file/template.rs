@@ -8,7 +8,7 @@
 
 use crate::codec::json::{find_field, string_body, unescape_json};
 use crate::codec::marked;
-use crate::codec::template::{behind_date, behind_name, Dates, Part, push_civil, push_date, push_literal};
+use crate::codec::template::{Dates, Part, behind_date, behind_name, push_civil, push_date, push_literal};
 use crate::codec::zone::Zone;
 use std::collections::BTreeMap;
 use std::ops::Range;

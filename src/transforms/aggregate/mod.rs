@@ -113,15 +113,8 @@ impl<'de> Deserialize<'de> for By {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<By, A::Error> {
                 let mut parts = Vec::new();
-                while let Some(part) = list.next_element()? {
-                    match part {
-                        KeyPart::Field(path) => parts.push((path.clone(), KeyPart::Field(path))),
-                        KeyPart::Template(_) => {
-                            return Err(A::Error::custom(
-                                "a template needs a field: write `by: {FIELD: \"{{ ... }}\"}`",
-                            ));
-                        }
-                    }
+                while let Some(ListedField(path)) = list.next_element()? {
+                    parts.push((path.clone(), KeyPart::Field(path)));
                 }
                 Ok(By(parts))
             }
@@ -134,6 +127,20 @@ impl<'de> Deserialize<'de> for By {
             }
         }
         deserializer.deserialize_any(Form)
+    }
+}
+
+/// An item of the list. A template is refused as an item, so that the mistake is at this item.
+struct ListedField(Path);
+
+impl<'de> Deserialize<'de> for ListedField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ListedField, D::Error> {
+        match KeyPart::deserialize(deserializer)? {
+            KeyPart::Field(path) => Ok(ListedField(path)),
+            KeyPart::Template(_) => {
+                Err(D::Error::custom("a template needs a field: write `by: {FIELD: \"{{ ... }}\"}`"))
+            }
+        }
     }
 }
 

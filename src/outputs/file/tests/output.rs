@@ -494,9 +494,8 @@ fn foreign_state_is_refused() {
 
 #[test]
 fn wrong_settings_name_their_key() {
-    let key = |json: serde_json::Value| {
-        serde_json::from_value::<Settings>(json).expect("settings").check().remove(0).key
-    };
+    let key =
+        |json: serde_json::Value| serde_json::from_value::<Settings>(json).expect("settings").check().remove(0).key;
     assert_eq!(key(serde_json::json!({"path": "x"})), "path");
     assert_eq!(key(serde_json::json!({"path": "/a/b", "base": "/c"})), "base");
     assert_eq!(key(serde_json::json!({"path": "/a", "max_open_files": 0})), "max_open_files");
