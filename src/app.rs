@@ -8,6 +8,7 @@ pub mod replay;
 mod report;
 
 use crate::config::component::{Facts, Table};
+use crate::config::plan::GivenUp;
 use crate::config::raw::Shards;
 use crate::config::{self, types};
 use crate::outputs::{OutputConfig, gone};
@@ -128,11 +129,13 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
     let unused: Vec<String> =
         plan.outputs.iter().filter(|output| !output.used).map(|output| output.name.clone()).collect();
+    let given_up = plan.given_up.clone();
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
     let (disk, directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())
-        .map_err(|error| refused(error, &unused))?;
+        .map_err(|error| refused(error, &unused, &given_up))?;
     report::report(&engine);
+    report::not_left(&engine, &given_up);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
         Arc::new(Mutex::new(seeds.into_iter().map(Some).collect()));
@@ -191,12 +194,12 @@ impl Running {
 }
 
 /// Why no engine could be laid out, for people. `unused` are outputs that no pipeline names.
-fn refused(error: StartError, unused: &[String]) -> RunError {
+fn refused(error: StartError, unused: &[String], given_up: &[GivenUp]) -> RunError {
     match error {
         StartError::Log(error) => RunError::DataDirectory(error),
         StartError::Waiting(waiting, damage) => {
             report::damage(&damage);
-            RunError::Configuration(report::waiting(&waiting, unused))
+            RunError::Configuration(report::waiting(&waiting, unused, given_up))
         }
     }
 }

@@ -27,7 +27,7 @@ struct Reference {
 
 impl Reference {
     fn new() -> Reference {
-        let schema = config::schema().to_value();
+        let schema = config::schema_of_values().to_value();
         let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
         Reference { definitions, out: String::new() }
     }
@@ -179,7 +179,7 @@ fn word(kind: &str) -> &str {
 }
 
 fn reference() -> String {
-    let schema = config::schema().to_value();
+    let schema = config::schema_of_values().to_value();
     let mut reference = Reference::new();
     reference.head("### Top level");
     reference.rows(&schema, "", &["inputs", "outputs", "pipelines", "tests"]);

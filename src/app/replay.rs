@@ -73,7 +73,7 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
     let engine_plan = engine_plan(plan, replay);
     let (disk, _directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, super::now(), stop.clone())
-        .map_err(|error| super::refused(error, &[]))?;
+        .map_err(|error| super::refused(error, &[], &[]))?;
     let meters = engine.meters.clone();
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
         Arc::new(Mutex::new(engine.seeds.into_iter().map(Some).collect()));

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: each line says what was found, what it costs and what happens next. Changes nothing.
 
+use crate::config::plan::GivenUp;
 use std::fmt::Write as _;
 use tailwater_shards::engine::{Cut, Engine, LeftInput, Renamed, Waiting};
 use tailwater_shards::glommio_env::GlommioEnv;
@@ -35,13 +36,29 @@ pub(super) fn report(engine: &Engine<GlommioEnv>) {
     }
 }
 
+/// Tells which names on the command line are not among those that left.
+pub(super) fn not_left(engine: &Engine<GlommioEnv>, given_up: &[GivenUp]) {
+    let has_left = |name: &str| {
+        engine.removed.iter().any(|waiting| waiting.output == name)
+            || engine.left_inputs.iter().any(|input| input.name == name)
+    };
+    for GivenUp { name, .. } in given_up.iter().filter(|one| !one.dead_letters && !has_left(&one.name)) {
+        tracing::warn!("--discard-removed {name}: {}", unknown_name(name));
+    }
+}
+
+fn unknown_name(name: &str) -> String {
+    format!("the log knows no input or output `{name}` that was removed; nothing was discarded for this name")
+}
+
 /// Tells of damage in the log.
 pub(super) fn damage(all: &[Damage]) {
     all.iter().for_each(damaged);
 }
 
-/// Why a start is refused where events wait for outputs that left, and what can be done. `unused` are outputs that no pipeline names.
-pub(super) fn waiting(all: &[Waiting], unused: &[String]) -> String {
+/// Why a start is refused where events wait for outputs that left, and what can be done. `unused` are outputs that no pipeline names;
+/// `given_up` are the names on the command line.
+pub(super) fn waiting(all: &[Waiting], unused: &[String], given_up: &[GivenUp]) -> String {
     let mut text = String::new();
     for Waiting { output, events } in all {
         let noun = if *events == 1 { "event waits" } else { "events wait" };
@@ -63,6 +80,10 @@ pub(super) fn waiting(all: &[Waiting], unused: &[String]) -> String {
              - give up what waits: `--discard-removed {output}`, or `--discard-removed {output}=dead_letters` to have it in the dead \
              letter queue\n"
         );
+    }
+    if !given_up.is_empty() {
+        let names: Vec<_> = given_up.iter().map(|one| format!("`{}`", one.name)).collect();
+        let _ = writeln!(text, "`--discard-removed` names only {}", names.join(", "));
     }
     text + "nothing was changed, and nothing is started"
 }

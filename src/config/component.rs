@@ -80,6 +80,10 @@ pub trait InputSettings<E: Env>: Component {
     fn rules(&self) -> Rules;
     /// Descriptors that an instance has open at a time, at most.
     fn descriptors_max(&self) -> u64;
+    /// What only one input of a process can read.
+    fn exclusive(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Settings of an output.
@@ -291,6 +295,10 @@ macro_rules! components {
             /// Descriptors that an instance has open at a time, at most.
             pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::descriptors_max(settings),)* }
+            }
+            /// What only one input of a process can read.
+            pub fn exclusive<E: tailwater_shards::env::Env>(&self) -> Option<&'static str> {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::exclusive(settings),)* }
             }
         }
     };

@@ -1,6 +1,7 @@
-//! Where files of outputs meet: with each other, with what inputs read, and in the text of a missing field.
+//! Where components meet: inputs on one stream, and files of outputs with each other, with what inputs read, and in the text of a
+//! missing field.
 //!
-//! Guarantees: two outputs that write to one file, and an input that reads what it causes, are errors where that is so for every
+//! Guarantees: two inputs of one stream are an error. Two outputs that write to one file, and an input that reads what it causes, are errors where that is so for every
 //! event, and warnings where it depends on what an event holds. With a disk, paths are compared behind their symbolic links.
 //! Without one, nothing is looked at. What only shows while events flow is for the outputs and inputs themselves.
 
@@ -44,6 +45,7 @@ impl Files<'_> {
 
 /// Looks at all files of the outputs that run. With `disk` it may block.
 pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems: &mut Vec<Problem>) {
+    problems.extend(rivals::<E>(plan, root));
     let files: Vec<Files<'_>> =
         plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, disk)).collect();
     for (number, later) in files.iter().enumerate() {
@@ -53,6 +55,7 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
     }
     for one in &files {
         problems.extend(unnamed::<E>(plan, one, root));
+        problems.extend(disk.and_then(|disk| unwritable(one, disk, root)));
     }
     for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
         let InputConfig::File(settings) = &input.settings else { continue };
@@ -61,6 +64,28 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
         let Some(patterns) = Reading::of(settings, disk) else { continue };
         problems.extend(own.filter_map(|one| feedback(input, &patterns, one, root)));
     }
+}
+
+/// Inputs that would take each other's bytes away.
+fn rivals<E: Env>(plan: &Plan, root: &Node) -> Vec<Problem> {
+    let mut readers: Vec<(&'static str, &str)> = Vec::new();
+    let mut problems = Vec::new();
+    for input in plan.inputs.iter().filter(|input| input.used) {
+        let Some(what) = input.settings.exclusive::<E>() else { continue };
+        match readers.iter().find(|(of, _)| *of == what) {
+            None => readers.push((what, &input.name)),
+            Some((_, first)) => {
+                let name = &input.name;
+                let message = format!("the inputs `{first}` and `{name}` both read {what}");
+                problems.push(
+                    Problem::error(root.span_at(&["inputs", name]), message)
+                        .label("each would get parts of lines")
+                        .help(format!("remove `{name}`, and name `{first}` in each pipeline that needs its events")),
+                );
+            }
+        }
+    }
+    problems
 }
 
 /// The outputs that events of an input may go to, as indices.
@@ -143,6 +168,25 @@ fn unnamed<E: Env>(plan: &Plan, files: &Files<'_>, root: &Node) -> Option<Proble
             .label(format!("`{name}` has no default"))
             .help(format!("say where they go: `{{{{ {name} | default('none') }}}}`; tailwater_output_unnamed_events_total counts them")),
     )
+}
+
+/// A file or directory to which this process has no right to write. Another user may run it, and rights can be given while it runs.
+fn unwritable<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem> {
+    let fixed = files.template.fixed_directory();
+    let file = files.is_constant().then_some(files.real.as_path()).filter(|path| disk.stat(path).is_ok());
+    let directory = Path::new(OsStr::from_bytes(&fixed)).ancestors().find(|above| disk.stat(above).is_ok());
+    let (path, error) =
+        file.into_iter().chain(directory).find_map(|path| Some((path, disk.check_writable(path).err()?)))?;
+    let shown = if files.shown.contains("${") { files.shown.clone() } else { path.display().to_string() };
+    let what = match Some(path) == file {
+        true => format!("{shown} cannot be written: {error}"),
+        false => format!("no file can be created in {shown}: {error}"),
+    };
+    let span = root.span_at(&["outputs", &files.output.name, "path"]);
+    Some(Problem::warning(span, what).label("events wait in the log until this works").help(
+        "give the user that runs Tailwater the right to write there (`chown`, `setfacl`), or choose another `path`; run `validate` as \
+         that user",
+    ))
 }
 
 /// Whether an input adds a field of this name to each event.

@@ -187,12 +187,18 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// The JSON Schema of the file.
+/// The JSON Schema of the file, for editors.
 pub fn schema() -> schemars::Schema {
+    let mut schema = schema_of_values().to_value();
+    variables::accept(&mut schema);
+    schema.try_into().unwrap_or_default()
+}
+
+/// The same where every variable has its value.
+pub fn schema_of_values() -> schemars::Schema {
     let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>().to_value();
     let definitions = schema.get("$defs").cloned().unwrap_or_default();
     take_single_texts(&mut schema, &definitions);
-    variables::accept(&mut schema);
     schema.try_into().unwrap_or_default()
 }
 

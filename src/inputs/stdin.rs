@@ -131,6 +131,10 @@ impl<E: Env> InputSettings<E> for Settings {
         }
     }
 
+    fn exclusive(&self) -> Option<&'static str> {
+        Some("standard input")
+    }
+
     fn descriptors_max(&self) -> u64 {
         // One of the three that every process has.
         0

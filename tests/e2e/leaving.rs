@@ -84,12 +84,23 @@ fn removed_output_with_waiting_events_refuses_the_start_and_names_the_ways_on() 
             assert!(message.contains(part), "{part}: {message}");
         }
     }
+    let refused = run(&config, &["--discard-removed", "awya"]);
+    let message = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{message}");
+    assert!(message.contains("`--discard-removed` names only `awya`"), "{message}");
     // Back under its name it has all of it.
     delivers(&case, &configure(&case, &app(&case, "app", ""), &[("away", &file(&case, ""))]), WAITING);
     // Without a backlog it just goes.
     case.write("app.log", b"");
-    let mut product = Product::start(&case, &configure(&case, &app(&case, "app", ""), &[("files", &file(&case, ""))]));
+    let config = configure(&case, &app(&case, "app", ""), &[("files", &file(&case, ""))]);
+    let mut product = Product::start(&case, &config);
     product.wait_for_log(&["nothing waited for it"]);
+    product.terminate();
+    let mut command = std::process::Command::new(crate::product::binary());
+    command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", "awya"]);
+    let mut product = Product::start_with(&case, &mut command);
+    product.expect("--discard-removed awya: the log knows no input or output `awya` that was removed");
+    product.wait_for_log(&["--discard-removed awya"]);
     product.terminate();
 }
 

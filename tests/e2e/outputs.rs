@@ -3,10 +3,11 @@
 use crate::case::Case;
 use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
 use crate::metrics;
-use crate::product::Product;
+use crate::product::{Product, give_away, text, unprivileged};
 use crate::wait::wait_for;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -194,4 +195,26 @@ fn outputs_come_and_go_between_runs() {
     });
     product.terminate();
     arrived(&a, 3_000).assert_exactly_once();
+}
+
+#[test]
+fn directories_without_rights_are_told_before_an_event_waits_for_them() {
+    let case = Case::new("rights");
+    std::fs::create_dir(case.path("closed")).expect("a directory");
+    std::fs::set_permissions(case.path("closed"), PermissionsExt::from_mode(0o555)).expect("rights");
+    case.write("owned.log", b"");
+    std::fs::set_permissions(case.path("owned.log"), PermissionsExt::from_mode(0o444)).expect("rights");
+    give_away(&case.path("data"));
+    let shown = |path: &str| case.path(path).display().to_string();
+    for (path, told) in [
+        ("closed/out.log", format!("no file can be created in {}: Permission denied", shown("closed"))),
+        ("closed/{{ host }}/%F.log", format!("no file can be created in {}: Permission denied", shown("closed"))),
+        ("owned.log", format!("{} cannot be written: Permission denied", shown("owned.log"))),
+    ] {
+        let config = case.configure("{type: stdin}", &format!("{{type: file, path: \"{}\"}}", shown(path)));
+        let validated = unprivileged(&case).args(["validate", "-c"]).arg(&config).output().expect("the product starts");
+        let said = text(&validated.stderr);
+        assert!(validated.status.success() && said.contains(&told), "{path}: {said}");
+        assert!(said.contains("tailwater.yaml:") && said.contains("chown"), "{path}: {said}");
+    }
 }
