@@ -27,7 +27,7 @@ struct Reference {
 
 impl Reference {
     fn new() -> Reference {
-        let schema = config::schema().to_value();
+        let schema = schema();
         let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
         Reference { definitions, out: String::new() }
     }
@@ -178,8 +178,31 @@ fn word(kind: &str) -> &str {
     }
 }
 
+/// The schema without the variables that may replace a value: the page explains them once, at the top.
+fn schema() -> Value {
+    let mut schema = config::schema().to_value();
+    remove_variables(&mut schema);
+    schema
+}
+
+fn remove_variables(schema: &mut Value) {
+    if let Some([value, variable]) = schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice)
+        && variable.get("$ref").is_some_and(|name| name == "#/$defs/Variable")
+    {
+        let value = value.as_object().cloned().expect("a schema is an object");
+        let map = schema.as_object_mut().expect("a schema is an object");
+        map.remove("anyOf");
+        map.extend(value);
+    }
+    match schema {
+        Value::Object(map) => map.values_mut().for_each(remove_variables),
+        Value::Array(list) => list.iter_mut().for_each(remove_variables),
+        _ => {}
+    }
+}
+
 fn reference() -> String {
-    let schema = config::schema().to_value();
+    let schema = schema();
     let mut reference = Reference::new();
     reference.head("### Top level");
     reference.rows(&schema, "", &["inputs", "outputs", "pipelines", "tests"]);
