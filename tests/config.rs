@@ -1,5 +1,6 @@
 //! Configurations as users write them, good and bad, and exactly what they are told. A case is `tests/config/NAME.yaml` with
-//! `NAME.txt` beside it. `TAILWATER_BLESS=1 cargo test --test config` writes the texts anew, to be read before they are committed.
+//! `NAME.txt` beside it. `TAILWATER_BLESS=1 cargo test --test config` writes the texts anew, to be read before they are
+//! committed.
 
 use std::path::{Path, PathBuf};
 use tailwater::config::types::ByteSize;
@@ -92,7 +93,7 @@ fn a_variable_in_quotes_is_a_number_or_a_bool_where_one_is_expected() {
     let refused = load(text("${SECRET}")).err().expect("no number").report.render(false);
     assert!(refused.contains("case.yaml:5:") && !refused.contains("hunter2"), "{refused}");
     let refused = load(text("2")).err().expect("a text").report.render(false);
-    assert!(refused.contains("this is the text `2`"), "what the file itself says stays strict: {refused}");
+    assert!(refused.contains("this is the string `2`"), "what the file itself says stays strict: {refused}");
 }
 
 /// What is told of a configuration when the files that it names are read too.
@@ -140,8 +141,8 @@ outputs:
         ("case.yaml:12:", "it is not a MaxMind file"),
         ("case.yaml:18:", "ca.pem cannot be read: No such file"),
         ("case.yaml:18:", "cert.pem cannot be read: No such file"),
-        ("case.yaml:18:", "no.pem holds no private key"),
-        ("case.yaml:19:", "no.pem holds no certificate in PEM form"),
+        ("case.yaml:18:", "no.pem contains no valid private key"),
+        ("case.yaml:19:", "no.pem contains no certificate in PEM format"),
     ] {
         assert!(told.contains(place) && told.contains(what), "{place} {what}\n{told}");
     }

@@ -27,7 +27,7 @@ struct Reference {
 
 impl Reference {
     fn new() -> Reference {
-        let schema = config::schema_of_values().to_value();
+        let schema = schema();
         let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
         Reference { definitions, out: String::new() }
     }
@@ -178,8 +178,13 @@ fn word(kind: &str) -> &str {
     }
 }
 
+/// The schema without the variables that may replace a value: the page explains them once, at the top.
+fn schema() -> Value {
+    config::schema_of_values().to_value()
+}
+
 fn reference() -> String {
-    let schema = config::schema_of_values().to_value();
+    let schema = schema();
     let mut reference = Reference::new();
     reference.head("### Top level");
     reference.rows(&schema, "", &["inputs", "outputs", "pipelines", "tests"]);

@@ -1,44 +1,44 @@
-//! Reads on behind a mistake, so that one run tells all of them.
+//! Continues to read after a mistake, so that one run reports all of them.
 //!
-//! Guarantees: what a mistake is about is struck out and the rest is read again, until nothing is wrong or what is wrong follows
-//! from what was struck out; each mistake is told once. Bounded: [`FAULTS_MAX`] mistakes of one component.
+//! Guarantees: the part that a mistake is about is removed and the rest is read again, until nothing is wrong or the next mistake
+//! follows from what was removed. Each mistake is reported once, at most [`FAULTS_MAX`] per component.
 
 use super::de::{Fault, FaultKind};
 use super::nearest::meant;
 use super::node::{Node, Scalar, Value};
 use super::problem::Span;
 
-/// Mistakes told of one component. Whoever has more of them knows where to begin.
+/// The most mistakes that are reported per component: more would not help anyone.
 const FAULTS_MAX: usize = 20;
 
 /// What could be read.
 pub struct Recovered<T> {
-    /// The value, without what was struck out.
+    /// The value, without the parts that were removed.
     pub value: Option<T>,
-    /// All that is wrong.
+    /// All mistakes.
     pub faults: Vec<Fault>,
-    /// What was read.
+    /// The node that was read in the end.
     pub node: Node,
-    /// Items of lists in which something was struck out: what else is odd about them may follow from that.
+    /// List items that something was removed from: other doubts about them may follow from that.
     touched: Vec<Span>,
-    /// Keys that were struck out, or are meant by one that was.
+    /// Keys that were removed, or that a removed key probably meant.
     struck: Vec<String>,
 }
 
 impl<T> Recovered<T> {
-    /// Whether a mistake about the key at `path` may follow from what was struck out: it is not written, or `words` name what was.
+    /// Whether a mistake about the key at `path` may follow from a removed part: the key is gone, or `words` name a removed key.
     pub fn follows(&self, path: &[&str], words: [&str; 2]) -> bool {
         let names = |key: &String| words.iter().any(|text| text.contains(key.as_str()));
         !self.faults.is_empty() && (self.node.at(path).is_none() || self.struck.iter().any(names))
     }
 
-    /// Whether something was struck out of the innermost item of a list on the way to what is at `path`.
+    /// Whether something was removed from the innermost list item on the way to `path`.
     pub fn is_touched(&self, path: &[&str]) -> bool {
         self.node.innermost_item(path).is_some_and(|item| self.touched.contains(&item))
     }
 }
 
-/// Reads `node` with `read`, and again without what is wrong.
+/// Reads `node` with `read`, and after each mistake again without the part that is wrong.
 pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) -> Recovered<T> {
     let mut recovered =
         Recovered { value: None, faults: Vec::new(), node: node.clone(), touched: Vec::new(), struck: Vec::new() };
@@ -51,7 +51,7 @@ pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) 
             }
             Err(fault) => fault,
         };
-        // A key that was struck out, or meant by one that was, is missing for that.
+        // The key is missing because it was removed, or because an unknown key probably meant it.
         let follows = matches!(&fault.kind, FaultKind::Missing(key) if struck.keys.iter().any(|struck| struck == key));
         if let FaultKind::Key { name, known } = &fault.kind {
             struck.keys.extend(meant(name, known).map(str::to_owned));
@@ -71,7 +71,7 @@ pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) 
 
 #[derive(Default)]
 struct Strike {
-    /// Keys that were struck out.
+    /// Keys that were removed.
     keys: Vec<String>,
     touched: Vec<Span>,
 }
@@ -80,14 +80,14 @@ struct Strike {
 enum Struck {
     Nothing,
     Something,
-    /// Something in an item of a list, which is noted.
+    /// A part of a list item, which is recorded.
     Below,
-    /// The first key of the map, which says what the map is.
+    /// Nothing: the first key of a map says what the map is.
     FirstKey,
 }
 
 impl Strike {
-    /// Strikes the innermost item of a list or entry of a map out that a place is in.
+    /// Removes the innermost list item or map entry that contains `span`.
     fn out(&mut self, node: &mut Node, span: Span) -> Struck {
         match &mut node.value {
             Value::Scalar(_) => Struck::Nothing,
@@ -115,7 +115,7 @@ impl Strike {
                         Struck::Something | Struck::FirstKey => return Struck::Something,
                     }
                     if key.text == "if" {
-                        // The verbs below the condition can still be read.
+                        // The transforms below the condition can still be read.
                         value.value = Value::Scalar(Scalar {
                             text: "true".to_owned(),
                             marked: None,
@@ -132,7 +132,7 @@ impl Strike {
     }
 }
 
-/// Whether a node, a key or a value in it is at this place.
+/// Whether a node, or a key or value in it, is at this position.
 fn holds(node: &Node, span: Span) -> bool {
     node.span == span
         || match &node.value {

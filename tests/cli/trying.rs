@@ -91,7 +91,7 @@ outputs: {o: {type: blackhole}}
     let output = fed(&["validate", "-c", &path], "");
     assert_eq!(output.status.code(), Some(78));
     let told = text(&output.stderr);
-    assert!(told.contains("no zone is called `Berlin`") && told.contains("c.yaml:6"), "{told}");
+    assert!(told.contains("unknown time zone `Berlin`") && told.contains("c.yaml:6"), "{told}");
 }
 
 #[test]
@@ -165,7 +165,7 @@ outputs:
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["pipelines"][0].clone())
         .collect();
     assert_eq!(ends[0]["event"]["text"], format!("{template} x x"), "{shown}");
-    assert_eq!((&ends[1]["dropped"], &ends[2]["dropped"]), (&"verb".into(), &"verb".into()), "{shown}");
+    assert_eq!((&ends[1]["dropped"], &ends[2]["dropped"]), (&"transform".into(), &"transform".into()), "{shown}");
     let (code, shown, told) = run(&["try", "-c", &path], "{\"status\":1,\"level\":\"y\"}\n");
     assert!(shown.contains(r#"level == "${LEVEL}" || '${LEVEL}' == r"${LEVEL}x""#), "{shown}");
     assert!(code == Some(0) && !(shown.clone() + &told).contains(level), "{shown}{told}");

@@ -274,7 +274,7 @@ impl Hanging {
         let mut command = Command::new(binary());
         command.arg("run").arg("-c").arg(&config).stdin(Stdio::null());
         let mut product = Product::start_writing_to(&case, &mut command, full.into());
-        product.expect("ending at once");
+        product.expect("stopping at once");
         Hanging { product, case, _unread: unread }
     }
 
@@ -290,7 +290,7 @@ impl Hanging {
         // Signals within a moment of the first are the same wish.
         crate::wait::pause(std::time::Duration::from_millis(200));
         self.product.signal("TERM");
-        assert_eq!(self.product.wait().code(), Some(75), "ended before all was delivered");
+        assert_eq!(self.product.wait().code(), Some(75), "stopped before everything was delivered");
     }
 }
 

@@ -152,12 +152,12 @@ fn refused_events_are_kept_with_the_reason_and_delivered_after_a_fix() {
     }
     let refused_again = dlq(&["replay"], &config);
     assert_eq!(refused_again.status.code(), Some(1), "{}", text(&refused_again.stderr));
-    assert!(text(&refused_again.stdout).contains("0 delivered, 3 refused again"), "{}", text(&refused_again.stdout));
+    assert!(text(&refused_again.stdout).contains("0 delivered, 3 rejected again"), "{}", text(&refused_again.stdout));
     assert_eq!(messages(&letters(&config)), ["bad 2", "bad 4", "never 5"], "they are back");
 
     destination.mended.store(true, Ordering::Release);
     let replayed = dlq(&["replay"], &config);
-    assert!(text(&replayed.stdout).contains("2 delivered, 1 refused again"), "{}", text(&replayed.stdout));
+    assert!(text(&replayed.stdout).contains("2 delivered, 1 rejected again"), "{}", text(&replayed.stdout));
     assert_eq!(messages(&letters(&config)), ["never 5"]);
     let expected = ["bad 2", "bad 4", "good 1", "good 3"].map(|message| (message.to_owned(), 1));
     assert_eq!(destination.taken(), BTreeMap::from(expected), "each came once");

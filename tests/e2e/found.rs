@@ -20,8 +20,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// The output is away, the log is full, and generations wait under names that no pattern covers, some of which are compressed while
-/// the process is down. The next start reads them all.
+/// The output is away, the log is full, and generations wait under names that no pattern covers, some of which are compressed
+/// while the process is down. The next start reads them all.
 fn unread_generations(name: &str, end: impl Fn(Product), rotate: impl Fn(&Path)) {
     const GENERATIONS: u64 = 6;
     let mut case = Case::new(name);
@@ -29,7 +29,8 @@ fn unread_generations(name: &str, end: impl Fn(Product), rotate: impl Fn(&Path))
     let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
     let away = case.configure(&input, "{type: http, url: \"http://127.0.0.1:9/\"}");
     let mut product = Product::start(&case, &away);
-    for part in ["Connection refused", "nothing to follow", "is full", "waits in the log", "similar lines"] {
+    for part in ["Connection refused", "nothing to follow", "is full", "waits in the write-ahead log", "similar lines"]
+    {
         product.expect(part);
     }
     let path = case.path("logs/app.log");

@@ -94,7 +94,7 @@ fn removed_output_with_waiting_events_refuses_the_start_and_names_the_ways_on() 
     case.write("app.log", b"");
     let config = configure(&case, &app(&case, "app", ""), &[("files", &file(&case, ""))]);
     let mut product = Product::start(&case, &config);
-    product.wait_for_log(&["nothing waited for it"]);
+    product.wait_for_log(&["no events waited for it"]);
     product.terminate();
     let mut command = std::process::Command::new(crate::product::binary());
     command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", "awya"]);
@@ -127,7 +127,7 @@ fn events_of_a_removed_output_are_discarded_or_become_dead_letters_as_the_start_
         let mut command = std::process::Command::new(crate::product::binary());
         command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", fate]);
         let mut product = Product::start_with(&case, &mut command);
-        product.expect("an output left the configuration");
+        product.expect("an output was removed from the configuration");
         product.expect("its output was removed from the configuration");
         let away = ["component_id=\"away\""];
         let gone = || {

@@ -185,7 +185,7 @@ fn outputs_come_and_go_between_runs() {
     let mut command = std::process::Command::new(crate::product::binary());
     command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", "b"]);
     let mut product = Product::start_with(&case, &mut command);
-    product.expect("an output left the configuration");
+    product.expect("an output was removed from the configuration");
     wait_for("the count of what `b` never got", || {
         let labels = ["component_id=\"b\"", "reason=\"output_removed\""];
         match metrics::sum(case.admin_port, "tailwater_component_discarded_events_total", &labels)? {

@@ -17,7 +17,7 @@ pub const NOBODY: u32 = 65534;
 
 /// Messages that the watchdog may log in any case on a busy machine, and a start on a small one.
 const BUSY_MACHINE: [&str; 3] =
-    ["shard has stopped responding", "the shard is running again", "this machine may run short"];
+    ["shard has stopped responding", "the shard is running again", "this machine may not have enough resources"];
 
 static STARTS: AtomicUsize = AtomicUsize::new(0);
 

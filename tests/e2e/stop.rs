@@ -16,7 +16,7 @@ fn failing(case: &Case, config: &Path, lines: u64) -> Product {
     case.write("logs/app.log", &block(1, lines));
     let mut product = Product::start(case, config);
     product.expect("events.json");
-    product.expect("waits in the log");
+    product.expect("waits in the write-ahead log");
     product.expect("suppressed");
     wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
         logged if logged >= lines => Ok(()),
@@ -174,7 +174,7 @@ fn each_end_says_whether_all_was_delivered() {
         };
         let config = case.configure("{type: stdin}", &output);
         let (mut product, mut input) = Product::start_piped(&case, &config);
-        for part in ["127.0.0.1:9", "drain_timeout", "missing.pem", "suppressed", "waits in the log"] {
+        for part in ["127.0.0.1:9", "drain_timeout", "missing.pem", "suppressed", "waits in the write-ahead log"] {
             product.expect(part);
         }
         product.wait_for_log(&["started"]);

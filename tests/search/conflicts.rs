@@ -76,7 +76,7 @@ fn mapping_conflicts_refuse_their_events_which_are_there_once_after_a_fix() {
     let replay = dlq(&scene, &["replay"]);
     assert_eq!(replay.status.code(), Some(0), "{}{}", text(&replay.stdout), text(&replay.stderr));
     assert!(
-        text(&replay.stdout).contains(&format!("{refused} delivered, 0 refused again")),
+        text(&replay.stdout).contains(&format!("{refused} delivered, 0 rejected again")),
         "{}",
         text(&replay.stdout)
     );

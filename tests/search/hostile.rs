@@ -25,7 +25,7 @@ type Saying = fn(&mut TcpStream, usize) -> io::Result<()>;
 
 /// What must be in the product's log, and what the server says to a request with so many events.
 const SAYINGS: [(&str, Saying); 11] = [
-    ("when it is inflated", |stream, _| {
+    ("when it is decompressed", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         let mut bomb = GzEncoder::new(stream, Compression::fast());
         forever(|| bomb.write_all(&[0; 1 << 16]))

@@ -13,7 +13,7 @@ const LINES: u64 = 20_000;
 const LINES_MEANWHILE: u64 = 5_000;
 
 /// What the product may say of a server that is away, goes or is not ready yet.
-const OUTAGE: [&str; 5] = ["refused", "connection", "the answer broke off", "HTTP 503", "status 503"];
+const OUTAGE: [&str; 5] = ["refused", "connection", "the answer is incomplete", "HTTP 503", "status 503"];
 
 fn wait_for_sent(scene: &Scene, product: &mut Product, events: u64) {
     wait_for(&format!("{events} events that were sent"), || match scene.sent("once")? {

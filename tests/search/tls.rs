@@ -106,7 +106,7 @@ const WRONGS: [(&str, &str, Spoil); 5] = [
         let config = fs::read_to_string(case.path("tailwater.yaml")).expect("the configuration");
         case.write("tailwater.yaml", config.replace(PASSWORD, "wrong donkey").as_bytes());
     }),
-    ("authority", "invalid peer certificate: UnknownIssuer; look at `tls`", |guarded, case| {
+    ("authority", "invalid peer certificate: UnknownIssuer; check `tls`", |guarded, case| {
         case.write("ca.pem", guarded.other_ca.as_bytes());
     }),
     ("certificate", "The SSL certificate error", |guarded, case| {
@@ -140,7 +140,7 @@ fn who_is_not_let_in_is_told_why_and_loses_nothing() {
         let config = fs::read_to_string(&scene.config).expect("the configuration");
         fs::write(scene.log(), block(1, LINES)).expect("lines");
         spoil(&guarded, &scene.case);
-        let mut product = scene.start_expecting(&[error, "not all was delivered within drain_timeout"]);
+        let mut product = scene.start_expecting(&[error, "not everything was delivered within drain_timeout"]);
         wait_for("events that wait", || {
             match (scene.counter("out", "tailwater_output_buffered_events")?, scene.retries("out")?) {
                 (LINES, retries) if retries > 3 => Ok(()),

@@ -93,7 +93,7 @@ fn proxy_that_refuses_is_an_error_that_loses_nothing() {
     for (refusal, word) in [
         ("HTTP/1.1 407 Who are you\r\n\r\n", "`proxy`"),
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"),
-        ("HTTP/1.1 2000 OK\r\n\r\n", "makes no tunnel"),
+        ("HTTP/1.1 2000 OK\r\n\r\n", "cannot open a tunnel"),
         ("SSH-2.0-x\r\n\r\n", "SSH-2.0-x"),
         ("", "closed the connection"),
     ] {
