@@ -163,7 +163,7 @@ fn input_that_cannot_be_read_is_read_again() {
     let mut command = with_errors(&config, &log, "inject=preadv2,pread64:error=EIO:when=5..7");
     let mut product = Product::start_with(&case, &mut command);
     product.expect("reading it failed");
-    product.wait_for_log(&["app.log", "reading it failed", "input/output error", "tried again"]);
+    product.wait_for_log(&["app.log", "reading it failed", "input/output error", "retrying"]);
     product.finish(&case.output(), ALL);
 }
 

@@ -208,8 +208,8 @@ fn an_input_leaves_out_the_files_that_its_output_comes_to_write() {
     let lines: String = (0..100).map(|i| format!("{{\"a\":\"out\",\"i\":{i}}}\n")).collect();
     append(&case.path("logs/source"), lines.as_bytes());
     let mut product = Product::start(&case, &config);
-    product.expect("it is left out");
-    product.expect("it is read no more");
+    product.expect("it is skipped");
+    product.expect("it is no longer read");
     product.expect("similar lines");
     product.wait_for_log(&["out.log", "the output `out` writes it"]);
     append(&case.path("logs/source"), b"{\"a\":\"last\"}\n");
