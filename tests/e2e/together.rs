@@ -141,7 +141,7 @@ fn other_programs_may_append_to_and_truncate_a_file_while_it_is_written() {
     let output = format!("out: {{type: file, path: \"FOLDER/out/x.log\", encode: text, {RETRY}}}");
     let config = configure(&case, "data", &["in: {type: file, include: [\"FOLDER/logs/*.log\"]}"], &[&output]);
     let mut product = Product::start(&case, &config);
-    product.expect("by somebody");
+    product.expect("by another program");
     append(&case.path("logs/a.log"), &block(1, 1000));
     wait_for_lines(&path, 1000, &mut product);
     // Both at once: neither overwrites the other.
@@ -235,7 +235,7 @@ fn a_pipe_in_the_place_of_a_file_is_a_mistake_and_holds_nothing_up() {
     append(&case.path("logs/a.log"), b"{\"a\":\"p\"}\n{\"a\":\"fine\"}\n");
     let mut product = Product::start(&case, &config);
     product.expect("dead letter");
-    product.expect("no file can be made at");
+    product.expect("cannot create a file at");
     wait_for_lines(&case.path("out/fine"), 1, &mut product);
     product.terminate();
     for (path, what) in [("out/p", "a named pipe"), ("out", "is a directory"), ("logs/a.log/x", "is not a directory")] {

@@ -22,7 +22,7 @@ fn events_that_a_block_keeps_out_wait_until_it_is_lifted() {
         let scene = Scene::new(case, &input, &[("out", output)]);
         fs::write(scene.log(), block(1, LINES)).expect("lines");
         let mut product = scene.start_expecting(&["cluster_block_exception"]);
-        product.wait_for_log(&["cluster_block_exception", "look at the blocks of the index", "waiting_events\":500"]);
+        product.wait_for_log(&["cluster_block_exception", "check the blocks of the index", "waiting_events\":500"]);
         assert_eq!(scene.dead_letters("out", "rejected"), Ok(0), "{kind}");
         search.block(&index, kind, false);
         scene.wait_for_documents(&mut product, &search, &index, LINES);

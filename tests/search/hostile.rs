@@ -57,7 +57,7 @@ const SAYINGS: [(&str, Saying); 11] = [
         forever(|| stream.write_all(b"x: y\r\n"))
     }),
     ("invalid HTTP", |stream, _| stream.write_all(b"\x00\xff 42 OK\r\n\r\n{\"errors\":false,\"items\":[]}")),
-    ("the answer speaks of 0 events", |stream, _| say(stream, "{\"errors\":true}")),
+    ("the response covers 0 events", |stream, _| say(stream, "{\"errors\":true}")),
     ("no answer to a bulk request", |stream, events| {
         let items = vec!["{\"index\":{\"error\":{}}}"; events].join(",");
         say(stream, &format!("{{\"errors\":true,\"items\":[{items}]}}"))
@@ -165,6 +165,6 @@ fn server_that_resets_instead_of_saying_that_a_request_is_too_large_gets_smaller
     let server = Server::start(|_, length| if length > 100_000 { Plan::Reset } else { Plan::Take });
     let scene = scene("resets", &server, "");
     let log = run(&scene, &["error", "connection"], LINES, 0);
-    assert!(log.contains("requests are made smaller"), "{log}");
+    assert!(log.contains("using smaller requests"), "{log}");
     Arrived::of(LINES, server.taken().into_iter()).assert_exactly_once();
 }

@@ -154,7 +154,7 @@ fn wrong_url_or_headers_lose_nothing() {
         let server = Server::start(move |number, _| status(if number == 0 { code } else { 200 }));
         let outcomes = send(&server, json!({}), 2, 3);
         let why = retry(&outcomes[0]).0;
-        assert!(why.contains("look at the URL") || why.contains("look at `headers`"), "{outcomes:?}");
+        assert!(why.contains("check the URL") || why.contains("check `headers`"), "{outcomes:?}");
         assert!(matches!(outcomes[1], Outcome::Delivered), "{outcomes:?}");
     }
 }

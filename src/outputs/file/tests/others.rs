@@ -121,7 +121,7 @@ fn a_member_that_others_wrote_into_is_written_again_and_theirs_stays() {
         fixture.delivered(&["{\"a\":2}"]);
         fixture.disk().append("/out/x.log", b"theirs\n").expect("it is there");
         let Err(error) = fixture.commit() else { panic!("{how}: the member is not whole") };
-        assert!(format!("{error:?}").contains("were written to /out/x.log by somebody"), "{how}: {error:?}");
+        assert!(format!("{error:?}").contains("were written to /out/x.log by another program"), "{how}: {error:?}");
         let resume = tailwater_shards::plugin::Resume { state, again_bytes: Some(1000) };
         fixture.resume(resume).expect("nothing is in the way");
         fixture.delivered(&["{\"a\":2}"]);
@@ -183,7 +183,7 @@ fn a_rotation_names_what_is_in_its_way_and_goes_on_without_it() {
     fixture.disk().create_dir_all("/out/x.log.2/in-use").expect("it is new");
     let error = fixture.refused(&["{\"a\":\"0123456789\"}"]);
     assert!(error.contains("cannot rotate /out/x.log: /out/x.log.1 cannot be renamed to /out/x.log.2"), "{error}");
-    assert!(error.contains("move away what is in the place of the rotated file"), "{error}");
+    assert!(error.contains("move away what is at the path of the rotated file"), "{error}");
     fixture.disk().remove_dir_all("/out/x.log.1").expect("it is there");
     fixture.disk().remove_dir_all("/out/x.log.2").expect("it is there");
     fixture.delivered(&["{\"a\":\"0123456789\"}"]);

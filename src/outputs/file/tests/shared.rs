@@ -137,7 +137,7 @@ fn a_file_that_another_process_has_is_waited_for_and_named() {
     let mut writer = outputs.opened("one");
     let error = writer.accept(vec![group("/out/x", "a\n")], now(1)).expect_err("it is held");
     assert!(error.contains("cannot open /out/x: another process has it open for writing"), "{error}");
-    assert!(error.contains("Its events wait in the log"), "{error}");
+    assert!(error.contains("Its events wait in the write-ahead log"), "{error}");
     assert!(!writer.is_next(), "there is no saying when another process lets go");
     writer.accept(vec![group("/out/y", "b\n")], now(1)).expect("nobody has the other file");
     drop(held);
