@@ -11,21 +11,16 @@
 //!
 //! Does not decide what a status means: that is [`crate::outputs::requests::meaning`].
 //!
-//! How stores respond to a bulk request, according to their source code and documentation: 15:~| store | all accepted | some
-//! rejected | 17:~| Elasticsearch, OpenSearch | `errors: false`, one item per event | `errors: true`, one item per event |
-//! 19-22:~| Quickwit, newer | one item per event | one item per event: 400, 404, 408, 429, 500 | | ZincSearch | one item per
-//! event | 200, `errors: false`, and `error` with a string: the items do not count | | OpenObserve | one item per event,
-//! sometimes without an action; or no items | 422 for an item; or items for failures only | | Manticore | items before
-//! `errors`, their action may be `table` | 400 for all items of a table: none is accepted |
+//! How stores respond to a bulk request, according to their source code and documentation:
 //!
-//! | store | all taken | some refused |
+//! | store | all accepted | some rejected |
 //! |---|---|---|
-//! | Elasticsearch, OpenSearch | `errors: false`, an item each | `errors: true`, an item each |
+//! | Elasticsearch, OpenSearch | `errors: false`, one item per event | `errors: true`, one item per event |
 //! | Quickwit, older | `errors: false`, no items | status 404 for the request, or items for failures only |
-//! | Quickwit, newer | an item each | an item each: 400, 404, 408, 429, 500 |
-//! | ZincSearch | an item each | 200, `errors: false`, and `error` with a text: the items count for nothing |
-//! | OpenObserve | an item each, perhaps without an action; or no items | 422 for an item; or items for failures only |
-//! | Manticore | items before `errors`, their action perhaps `table` | 400 for all items of a table: none is taken |
+//! | Quickwit, newer | one item per event | one item per event: 400, 404, 408, 429, 500 |
+//! | ZincSearch | one item per event | 200, `errors: false`, and `error` with a string: the items do not count |
+//! | OpenObserve | one item per event, sometimes without an action; or no items | 422 for an item; or items for failures only |
+//! | Manticore | items before `errors`, their action may be `table` | 400 for all items of a table: none is accepted |
 //! | gigapipe | `errors: false`, no items | a status for the request |
 
 use crate::net::reply::Reply;
