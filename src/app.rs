@@ -1,13 +1,15 @@
-//! From a plan to a process that has drained: the one place where everything is wired.
+//! Runs a plan in this process until it has drained: the one place where everything is wired.
 //!
-//! Guarantees: whatever ends the engine, what was acknowledged is in the log; the first SIGTERM or SIGINT drains, a second one
-//! or the drain timeout ends at once and leaves the rest to the next start. Does not read configuration and prints nothing.
+//! Guarantees: whatever stops the engine, acknowledged events are in the write-ahead log. The first SIGTERM or SIGINT drains; a
+//! second one or the drain timeout stops at once and leaves the rest to the next start. Does not read configuration and prints
+//! nothing.
 
 pub mod machine;
 pub mod replay;
 mod report;
 
 use crate::config::component::{Facts, Table};
+use crate::config::plan::GivenUp;
 use crate::config::raw::Shards;
 use crate::config::{self, types};
 use crate::outputs::{OutputConfig, gone};
@@ -34,45 +36,45 @@ use tailwater_shards::stop::{Phase, Stop};
 use tailwater_shards::wal::manifest::DataDirectory;
 use tailwater_shards::wal::{WalError, WalType};
 
-/// Told an address.
+/// A callback that receives an address.
 pub type AdminBound = Arc<dyn Fn(SocketAddr) + Send + Sync>;
 
-/// What runs an engine besides its plan.
+/// What an engine needs besides its plan.
 pub struct RunOptions {
-    /// Reads how many lines of the own log were dropped.
+    /// Returns how many lines of the application log were dropped.
     pub log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Told where the admin endpoint listens, once it does.
+    /// Called with the address of the admin endpoint once it listens.
     pub admin_bound: AdminBound,
-    /// The end, for callers that ask for it themselves.
+    /// Stops the engine, for callers that do it themselves.
     pub stop: Stop,
 }
 
-/// Why an engine could not run, or not go on.
+/// Why an engine could not start or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// io_uring is not to be had here.
+    /// io_uring is not available.
     #[error("{0}")]
     Forbidden(String),
     /// The data directory cannot be used.
     #[error("{0}")]
     DataDirectory(#[from] WalError),
-    /// What the configuration or the command line says cannot be done.
+    /// The configuration or the command line asks for something impossible.
     #[error("{0}")]
     Configuration(String),
-    /// It was ended before all was delivered; the rest waits in the log.
-    #[error("ended before all was delivered; the rest waits in the log for the next start")]
+    /// It was stopped before everything was delivered; the rest waits in the write-ahead log.
+    #[error("stopped before everything was delivered; the rest waits in the write-ahead log for the next start")]
     Unfinished,
-    /// Something that a person has to mend.
+    /// Someone has to fix something.
     #[error("{0}")]
     Failed(String),
 }
 
-/// An engine that runs.
+/// A running engine.
 pub struct Running {
     drivers: Drivers,
     stop: Stop,
     exporter: Arc<OnceLock<Exporter>>,
-    /// Keeps the data directory locked when the log itself is in memory.
+    /// Keeps the data directory locked while the WAL is in memory.
     _directory: Option<DataDirectory<RealDisk>>,
 }
 
@@ -85,13 +87,13 @@ pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> 
         .map_err(|error| RunError::Failed(format!("signals cannot be caught: {error}")))?;
     let closer = signals.handle();
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
-    let failed = |error| RunError::Failed(format!("a thread for the end cannot be started: {error}"));
+    let failed = |error| RunError::Failed(format!("a thread for the shutdown cannot be started: {error}"));
     thread("signals").spawn(move || heed(signals, &heeded)).map_err(failed)?;
     let (ended, ending) = mpsc::channel::<()>();
     let bounded = stop.clone();
     thread("drain timeout").spawn(move || bound_the_drain(&bounded, &ending, drain_timeout)).map_err(failed)?;
     let totals = start(plan, options).and_then(Running::wait);
-    // Whatever ended it, nobody waits for a drain any more.
+    // From here on nobody waits for a drain.
     drop(ended);
     stop.enter(Phase::Draining);
     closer.close();
@@ -101,8 +103,9 @@ pub fn run(plan: config::Plan, options: RunOptions) -> Result<Totals, RunError> 
     }
 }
 
-/// Signals that would end the process and mean no end. A write beyond the limit of file sizes fails like one on a full disk, which is
-/// waited for. SIGHUP, SIGUSR1 and SIGUSR2 ask other programs to read their configuration or open their files anew.
+/// Makes signals harmless that would end the process without a request to stop. A write that exceeds the file size limit
+/// (SIGXFSZ) then fails as on a full disk, which is retried. SIGHUP, SIGUSR1 and SIGUSR2 make other programs reload their
+/// configuration or reopen files.
 pub fn survive_signals() -> Result<(), RunError> {
     [SIGXFSZ, SIGHUP, SIGUSR1, SIGUSR2].into_iter().try_for_each(|signal| {
         let caught = signal_hook::flag::register(signal, Arc::default());
@@ -114,12 +117,12 @@ pub fn survive_signals() -> Result<(), RunError> {
 pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunError> {
     io_uring_allowed().map_err(|refusal| RunError::Forbidden(format!("{}\n{}", refusal.detail(), refusal.fix())))?;
     install_map_fault_handler()
-        .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
+        .map_err(|error| RunError::Failed(format!("cannot install the handler for faults in mapped files: {error}")))?;
     let cpus = place(&plan.shards, plan.shard_count)?;
     raise_open_files();
     let disk_bytes = machine::disk_bytes(&RealDisk::new(), &plan.data_dir);
     for short in machine::shortages(&plan.sums, &resources(), &plan.data_dir, disk_bytes) {
-        tracing::warn!("this machine may run short: {short}");
+        tracing::warn!("this machine may not have enough resources: {short}");
     }
     let kept = load_tables(&plan)?;
     let exporter = Arc::new(OnceLock::new());
@@ -128,11 +131,13 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
     let unused: Vec<String> =
         plan.outputs.iter().filter(|output| !output.used).map(|output| output.name.clone()).collect();
+    let given_up = plan.given_up.clone();
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
     let (disk, directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())
-        .map_err(|error| refused(error, &unused))?;
+        .map_err(|error| refused(error, &unused, &given_up))?;
     report::report(&engine);
+    report::not_left(&engine, &given_up);
     let Engine { seeds, meters, removed, .. } = engine;
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
         Arc::new(Mutex::new(seeds.into_iter().map(Some).collect()));
@@ -159,18 +164,18 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
         pulses: Box::new(pulses),
         log_dropped,
     });
-    debug_assert!(made.is_ok(), "the exporter is made once");
+    debug_assert!(made.is_ok(), "the exporter is created once");
     tracing::info!(shards = cpus.len(), "started");
     Ok(Running { drivers, stop, exporter, _directory: directory })
 }
 
 impl Running {
-    /// Totals so far.
+    /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.exporter.get().map(Exporter::totals).unwrap_or_default()
     }
 
-    /// Events that the output called `id` has delivered so far.
+    /// How many events the output called `id` has delivered so far.
     pub fn delivered(&self, id: &str) -> u64 {
         self.exporter.get().map_or(0, |exporter| exporter.delivered(id))
     }
@@ -190,38 +195,36 @@ impl Running {
     }
 }
 
-/// Why no engine could be laid out, for people. `unused` are outputs that no pipeline names.
-fn refused(error: StartError, unused: &[String]) -> RunError {
+/// Why the engine could not be created, as a message. `unused` are outputs that no pipeline names.
+fn refused(error: StartError, unused: &[String], given_up: &[GivenUp]) -> RunError {
     match error {
         StartError::Log(error) => RunError::DataDirectory(error),
         StartError::Waiting(waiting, damage) => {
             report::damage(&damage);
-            RunError::Configuration(report::waiting(&waiting, unused))
+            RunError::Configuration(report::waiting(&waiting, unused, given_up))
         }
     }
 }
 
-/// Signals that come this soon after the first are the same wish: `timeout` signals its child and then its whole group.
+/// A signal that follows the first one this soon is the same request: `timeout` signals its child and then its whole group.
 const SAME_WISH: Duration = Duration::from_millis(100);
 
-/// Enters the phases that signals ask for; ends with the process.
+/// Enters the phases that signals ask for. Returns only when the process ends.
 fn heed(mut signals: Signals, stop: &Stop) {
     let mut first = None;
     for signal in signals.forever() {
         if signal == SIGHUP {
-            tracing::info!(
-                "SIGHUP: the configuration is read at the start only; restart to take over what has changed"
-            );
+            tracing::info!("SIGHUP: the configuration is read only at the start; restart to apply changes");
             continue;
         }
         match first {
             None => {
                 first = Some(Instant::now());
-                tracing::info!(signal, "draining; a second signal ends at once");
+                tracing::info!(signal, "draining; a second signal stops at once");
                 stop.enter(Phase::Draining);
             }
             Some(first) if first.elapsed() >= SAME_WISH => {
-                tracing::warn!(signal, "ending at once; what is not delivered waits in the log");
+                tracing::warn!(signal, "stopping at once; the rest waits in the write-ahead log");
                 stop.enter(Phase::Forced);
             }
             Some(_) => {}
@@ -229,23 +232,23 @@ fn heed(mut signals: Signals, stop: &Stop) {
     }
 }
 
-/// Ends a drain that takes longer than it may, whether a signal or the end of all inputs began it. Returns when `ending` is closed.
+/// Stops a drain that takes too long, whether a signal or the end of all inputs started it. Returns when `ending` is closed.
 fn bound_the_drain(stop: &Stop, ending: &mpsc::Receiver<()>, drain_timeout: Duration) {
     futures_lite::future::block_on(stop.reached(Phase::Draining));
     if let Err(mpsc::RecvTimeoutError::Timeout) = ending.recv_timeout(drain_timeout) {
-        tracing::warn!("not all was delivered within drain_timeout; the rest waits in the log");
+        tracing::warn!("not everything was delivered within drain_timeout; the rest waits in the write-ahead log");
         stop.enter(Phase::Forced);
     }
 }
 
-/// Where the log's files are. In memory nothing is carried from one life to the next; the data directory then holds only what
-/// outputs keep beside the log.
+/// Where the WAL's files are. A WAL in memory does not survive a restart; the data directory then contains only what outputs keep
+/// outside the WAL.
 fn log_disk(plan: &engine::Plan<GlommioEnv>) -> Result<(RealDisk, Option<DataDirectory<RealDisk>>), RunError> {
     match plan.wal.kind {
         WalType::Disk => Ok((RealDisk::new(), None)),
         WalType::Memory => {
             let directory = DataDirectory::open(RealDisk::new(), &plan.data_dir)?;
-            // It belongs to the cursors of the log that is gone.
+            // It belongs to the cursors of a WAL that no longer exists.
             let outputs = plan.data_dir.join("outputs");
             match std::fs::remove_dir_all(&outputs) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -257,17 +260,17 @@ fn log_disk(plan: &engine::Plan<GlommioEnv>) -> Result<(RealDisk, Option<DataDir
     }
 }
 
-/// The core of each shard; none for a shard that goes where the system likes.
+/// The core of each shard; `None` for a shard that is not pinned.
 fn place(shards: &Shards, count: usize) -> Result<Vec<Option<usize>>, RunError> {
     let allowed = allowed_cpus();
     match shards {
         Shards::Cpus(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
             Some(cpu) => Err(RunError::Failed(format!(
-                "shards: cpu {cpu} is not among those this process may use ({allowed:?}); name others, or use auto"
+                "shards: CPU {cpu} is not among those that this process may use ({allowed:?}); name other CPUs, or use auto"
             ))),
             None => Ok(cpus.iter().copied().map(Some).collect()),
         },
-        // More shards than cores may help nobody, but are what was asked for: they share.
+        // If there are more shards than cores, as configured, they share the cores and are not pinned.
         Shards::Auto | Shards::Count(_) => {
             let pinned = count <= allowed.len();
             Ok((0..count).map(|shard| if pinned { Some(allowed[shard]) } else { None }).collect())
@@ -277,7 +280,7 @@ fn place(shards: &Shards, count: usize) -> Result<Vec<Option<usize>>, RunError> 
 
 type EngineParts = (engine::Plan<GlommioEnv>, Vec<ComponentLabels>, Vec<ComponentLabels>);
 
-/// Reads the files that verbs look things up in: without them no event can be worked on.
+/// Reads the files that transforms look values up in: without them no event can be processed.
 pub fn load_tables(plan: &config::Plan) -> Result<Vec<Arc<dyn Kept>>, RunError> {
     let mut all = Vec::new();
     for pipeline in &plan.pipelines {

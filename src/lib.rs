@@ -1,6 +1,6 @@
 //! Tailwater, the product: formats, protocols, configuration and the command line around the engine.
 //!
-//! Never touches an atomic, a mapping or a sequence of the log: those are the engine's.
+//! Never accesses an atomic, a mapping or a sequence number of the WAL: those belong to the engine.
 #![forbid(unsafe_code)]
 
 pub mod app;

@@ -1,8 +1,8 @@
-//! From a batch to the lines of its events: parsed once, then transformed and routed for each pipeline.
+//! Turns a batch into the lines of its events: parses them once, then transforms and routes them for each pipeline.
 //!
-//! Guarantees: an event that cannot be parsed never harms another; what one pipeline does to an event no other sees; nothing is
-//! allocated per event in steady state. An input whose events are neither parsed nor changed takes the shorter way of
-//! [`crate::codec::envelope`], with the same lines.
+//! Guarantees: an event that cannot be parsed never affects another one. A pipeline never sees what another pipeline does to an
+//! event. Nothing is allocated per event in steady state. An input whose events are neither parsed nor changed uses the faster
+//! [`crate::codec::envelope`], which writes the same lines.
 
 mod arrivals;
 pub mod changes;
@@ -29,23 +29,23 @@ use tailwater_shards::record::Record;
 pub struct Chain {
     /// The pipeline's name.
     pub name: Arc<str>,
-    /// Its verbs.
+    /// Its transforms.
     pub steps: Vec<Step>,
-    /// For each of its outputs, in their order, which events go there.
+    /// Which events go to each of its outputs, in their order.
     pub routes: Vec<Route>,
-    /// An event goes to the first output that takes it, and to no other.
+    /// Whether an event goes only to the first output that accepts it.
     pub first_only: bool,
 }
 
 /// Which events go to an output.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Route {
-    /// All.
+    /// All events.
     #[default]
     Always,
-    /// Those for which this holds.
+    /// Events that meet this condition.
     When(Condition),
-    /// Those that no condition of another output took.
+    /// Events that meet the condition of no other output.
     Else,
 }
 
@@ -59,7 +59,7 @@ pub fn spec(events: &Events, chains: Vec<Arc<Chain>>, facts: &Facts) -> Arc<dyn 
 }
 
 impl Chain {
-    /// Files that its verbs look things up in.
+    /// The files that its transforms look values up in.
     pub fn kept(&self) -> Vec<Arc<dyn Kept>> {
         self.steps.iter().flat_map(Step::kept).collect()
     }
@@ -103,7 +103,7 @@ impl ProcessorSpec for Spec {
     }
 }
 
-/// Bytes of the longest line that is kept: what the log's segments are made for.
+/// The longest line in bytes that is kept: segments of the WAL are sized for it.
 fn line_bytes_max(events: &Events) -> usize {
     limits::event_bytes_max(events.bytes_max)
 }
@@ -112,7 +112,7 @@ struct OpenChain {
     name: Arc<str>,
     transforms: Vec<Box<dyn Transform>>,
     routes: OpenRoutes,
-    /// Bytes of the longest line.
+    /// The longest line, in bytes.
     line_bytes_max: usize,
     tally: Tally,
 }
@@ -123,14 +123,14 @@ impl OpenChain {
         self.settle(verdict, record, source, frames);
     }
 
-    /// Does to an event what its verbs decided.
+    /// Applies the verdict of the transforms to an event.
     fn settle(&mut self, verdict: Verdict, mut record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
         match verdict {
             Verdict::Keep => self.end(record, source, frames),
             Verdict::Drop => self.tally.filtered += 1,
             Verdict::Aggregate => self.tally.aggregated += 1,
             Verdict::DeadLetter => {
-                // An event that verbs made did not come as anything: its letter has what it would have been.
+                // An event that transforms created has no original: its letter contains the line that it would have had.
                 let mut made = Vec::new();
                 if record.original().is_empty() {
                     record.encode(&mut made);
@@ -150,7 +150,7 @@ impl OpenChain {
         }
     }
 
-    /// Makes the line of an event that has passed all verbs.
+    /// Writes the line of an event that has passed all transforms.
     fn end(&mut self, mut record: Record<'_>, source: &[u8], frames: &mut Frames<'_>) {
         let mask = match self.routes.all.is_empty() {
             true => None,
@@ -169,7 +169,7 @@ impl OpenChain {
         let bytes = line.len() - start;
         if bytes > self.line_bytes_max {
             self.tell_of_oversized(bytes, source);
-            // An event that verbs made did not come as anything.
+            // An event that transforms created has no original.
             let made = line[start..start + if record.original().is_empty() { self.line_bytes_max } else { 0 }].to_vec();
             frames.abandon_event();
             return frames.dead_letter(&DeadLetter {
@@ -177,7 +177,7 @@ impl OpenChain {
                 component: &self.name,
                 place: "size",
                 source,
-                reason: &format!("the event has grown to {bytes} bytes; the log takes {} of one", self.line_bytes_max),
+                reason: &format!("the event has grown to {bytes} bytes; the maximum is {}", self.line_bytes_max),
                 attempts: 0,
                 timestamp,
                 original: if made.is_empty() { record.original() } else { &made },
@@ -198,8 +198,8 @@ impl OpenChain {
             source = %String::from_utf8_lossy(source),
             bytes,
             bytes_max = max,
-            "an event has grown beyond six times max_line_bytes of its input and is a dead letter now: raise max_line_bytes there, or keep \
-             less of the event"
+            "an event has grown beyond six times max_line_bytes of its input and becomes a dead letter: raise max_line_bytes of \
+             the input, or reduce the size of the event"
         );
     }
 
@@ -211,7 +211,7 @@ impl OpenChain {
     }
 }
 
-/// Which outputs take an event.
+/// Decides which outputs accept an event.
 struct OpenRoutes {
     /// Empty when every event goes to every output.
     all: Vec<OpenRoute>,
@@ -225,7 +225,7 @@ enum OpenRoute {
 }
 
 impl OpenRoutes {
-    /// The outputs that take the event, as the masks that `target` gives for their places.
+    /// The outputs that accept the event, combined from the masks that `target` returns for their indices.
     fn choose(&mut self, record: &Record<'_>, target: impl Fn(usize) -> u64) -> u64 {
         let (mut mask, mut otherwise, mut taken) = (0, 0, false);
         for (place, route) in self.all.iter_mut().enumerate() {
@@ -263,7 +263,7 @@ impl OpenRoutes {
 struct FieldProcessor {
     arrivals: Arrivals,
     chains: Vec<OpenChain>,
-    /// The pipeline that was worked for last.
+    /// The index of the pipeline that was processed last.
     place: usize,
 }
 
@@ -285,7 +285,7 @@ impl Processor for FieldProcessor {
             match self.arrivals.event(batch, index) {
                 Arrival::Record(record) => chain.run(record, name, frames),
                 Arrival::Dropped => chain.tally.unparsed_dropped += 1,
-                // No pipeline has it.
+                // No pipeline receives it.
                 Arrival::DeadLetter => {}
             }
         }
@@ -314,7 +314,7 @@ impl Processor for FieldProcessor {
             chain.tally.made += 1;
             let start = frames.line().len();
             chain.settle(verdict, record, b"", frames);
-            // At least one, so that events that no output takes come to an end too.
+            // At least one byte per event, so that the loop also ends if no output accepts the events.
             bytes += frames.line().len().saturating_sub(start) + 1;
         }
         true

@@ -1,8 +1,8 @@
-//! Allocations: none per event in steady state, counted by the allocator of this test's own process.
+//! Allocations: none per event in the steady state, counted by the allocator of this test's process.
 //!
-//! Guarantees: every step that an event passes is run on warm buffers and allocates nothing at all; the product itself, on real
-//! files and the real executor, allocates for time that passes and not for events that pass. One test, since the count is of
-//! the process: nothing else may run beside it, the thread that started it included.
+//! Guarantees: each step that an event passes runs on warm buffers and allocates nothing. The product itself, with real files
+//! and the real executor, allocates for elapsed time but not for events. There is only one test, because the count covers the
+//! whole process: nothing else may run at the same time, including the thread that started the test.
 #![forbid(unsafe_code)]
 
 #[path = "allocations/pipelines.rs"]
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Calls to the allocator for memory while `work` runs, by any thread.
+/// Number of calls for memory while `work` runs, by any thread.
 fn allocations(work: impl FnOnce()) -> usize {
     let region = Region::new(ALLOCATOR);
     work();
@@ -29,7 +29,7 @@ fn allocations(work: impl FnOnce()) -> usize {
     change.allocations + change.reallocations
 }
 
-/// Waits until the thread that runs tests sleeps: it allocates for itself when it has just started one, and then waits for it.
+/// Waits until the test runner's thread sleeps: after it starts a thread it allocates for itself, and then waits.
 fn wait_for_the_runner() {
     let path = format!("/proc/self/task/{}/stat", std::process::id());
     let begun = Instant::now();

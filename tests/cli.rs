@@ -1,4 +1,4 @@
-//! The real binary as a user calls it: exit codes, what goes to which stream, and what the verbs on a data directory show.
+//! The real binary as a user runs it: exit codes, output streams, and what the commands on a data directory show.
 
 #[path = "cli/demo.rs"]
 mod demo;
@@ -47,7 +47,7 @@ fn written(directory: &Path, name: &str, content: &str) -> String {
 }
 
 #[test]
-fn exit_codes_tell_usage_configuration_and_success_apart() {
+fn exit_codes_distinguish_usage_configuration_and_success() {
     let directory = tempfile::tempdir().expect("a directory");
     let good = written(directory.path(), "good.yaml", GOOD);
     let bad = written(directory.path(), "bad.yaml", &GOOD.replace("[none]", "[nine]"));
@@ -99,7 +99,7 @@ fn validate_prints_the_plan_and_problems_go_to_standard_error() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn reader_that_goes_away_is_not_a_failure() {
     let mut child =
         command(&["schema"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     drop(child.stdout.take());
@@ -126,7 +126,7 @@ fn doctor_names_each_finding_and_its_fix() {
     assert!(text(&output.stdout).contains("fix: "), "{}", text(&output.stdout));
 }
 
-/// The same bytes that `validate` adds up, with a configuration and for the defaults.
+/// Both report the same sizes, with a configuration and with the defaults.
 #[test]
 fn doctor_and_validate_agree_on_the_disk() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -139,7 +139,7 @@ fn doctor_and_validate_agree_on_the_disk() {
     }
 }
 
-/// A log with three groups of two events each, of one source, and a commit of one output.
+/// A WAL with three groups of two events each from one source, and a commit of one output.
 fn write_log(root: &Path) {
     let root = root.to_path_buf();
     let drivers = launch(&[None], move |env| {
@@ -177,7 +177,7 @@ fn write_groups(env: &GlommioEnv, root: &Path) {
         frame.position(&range, &source, group_number == 0, false);
         frame.finish();
         last = writer.append(&mut group).expect("a group is appended");
-        // The next frame says that this one was durable, so that its loss would be damage.
+        // The next frame says that this one was durable, so its loss counts as damage.
         let target = writer.sync_target().expect("there is something to sync");
         target.files.iter().for_each(|file| file.sync().expect("a file is synced"));
         writer.synced(&target);
@@ -207,7 +207,7 @@ fn bytes_below(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn wal_verbs_show_what_is_there_and_change_nothing() {
+fn wal_commands_show_the_contents_and_change_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     write_log(directory.path());
     let before = bytes_below(directory.path());
@@ -230,11 +230,11 @@ fn wal_verbs_show_what_is_there_and_change_nothing() {
     assert!(text(&check.stdout).ends_with("1 logs, 6 events, 0 damaged places\n"), "{}", text(&check.stdout));
     let wrong = tailwater(&["wal", "cat", "--data-dir", root, "--log", "9"]);
     assert_eq!(wrong.status.code(), Some(1));
-    assert!(bytes_below(directory.path()) == before, "a verb that only looks has written");
+    assert!(bytes_below(directory.path()) == before, "a read-only command has written");
 }
 
 #[test]
-fn wal_check_reports_a_damaged_segment_and_leaves_it_as_it_is() {
+fn wal_check_reports_a_damaged_segment_and_does_not_change_it() {
     let directory = tempfile::tempdir().expect("a directory");
     write_log(directory.path());
     let segment = directory.path().join("wal/log-00000001/0000000000000001.seg");
@@ -251,11 +251,11 @@ fn wal_check_reports_a_damaged_segment_and_leaves_it_as_it_is() {
     let cat = tailwater(&["wal", "cat", "--data-dir", root]);
     assert_eq!(text(&cat.stdout), (2..6).map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>());
     assert!(text(&cat.stderr).contains("1 damaged places were skipped"), "{}", text(&cat.stderr));
-    assert!(bytes_below(directory.path()) == before, "a verb that only looks has written");
+    assert!(bytes_below(directory.path()) == before, "a read-only command has written");
 }
 
 #[test]
-fn wal_verbs_say_that_an_engine_is_running() {
+fn wal_commands_report_a_running_engine() {
     let directory = tempfile::tempdir().expect("a directory");
     let held = DataDirectory::open(RealDisk::new(), directory.path()).expect("the data directory opens");
     let output = tailwater(&["wal", "ls", "--data-dir", directory.path().to_str().expect("UTF-8")]);
@@ -265,7 +265,7 @@ fn wal_verbs_say_that_an_engine_is_running() {
 }
 
 #[test]
-fn forbidden_io_uring_is_a_diagnosis_and_no_panic() {
+fn forbidden_io_uring_is_diagnosed_without_a_panic() {
     let directory = tempfile::tempdir().expect("a directory");
     let good = written(directory.path(), "good.yaml", GOOD);
     let data = directory.path().join("data");

@@ -1,5 +1,6 @@
-//! Configurations as users write them, good and bad, and exactly what they are told. A case is `tests/config/NAME.yaml` with
-//! `NAME.txt` beside it. `TAILWATER_BLESS=1 cargo test --test config` writes the texts anew, to be read before they are committed.
+//! Configurations as users write them, valid and invalid, and the exact messages about them. A case is
+//! `tests/config/NAME.yaml` with `NAME.txt` beside it. `TAILWATER_BLESS=1 cargo test --test config` rewrites the text files;
+//! review them before you commit.
 
 use std::path::{Path, PathBuf};
 use tailwater::config::types::ByteSize;
@@ -7,7 +8,7 @@ use tailwater::config::{self, Circumstances};
 use tailwater_shards::glommio_env::{GlommioEnv, RealDisk};
 use tailwater_shards::limits;
 
-/// Variables that the cases may use.
+/// The variables that the cases may use.
 fn variable(name: &str) -> Option<String> {
     match name {
         "LOG_DIR" => Some("/var/log/app".to_owned()),
@@ -39,7 +40,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn check(name: &str, told: &str, expected_path: &Path, wrong: &mut Vec<String>) {
-    // Ends of lines carry padding that editors remove.
+    // The ends of lines have padding, which editors remove.
     let told: String = told.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     let told = format!("{}\n", told.trim_end());
     if std::env::var_os("TAILWATER_BLESS").is_some() {
@@ -52,7 +53,7 @@ fn check(name: &str, told: &str, expected_path: &Path, wrong: &mut Vec<String>) 
 }
 
 #[test]
-fn every_case_is_told_exactly_what_is_expected() {
+fn every_case_gets_exactly_the_expected_messages() {
     let cases = cases();
     assert!(cases.len() >= 20, "only {} cases were found", cases.len());
     let mut wrong = Vec::new();
@@ -72,7 +73,7 @@ fn the_value_of_a_variable_is_never_shown() {
     }
 }
 
-/// Without quotes a reference in `{}` is no YAML.
+/// Without quotes, a reference in `{}` is not YAML.
 #[test]
 fn a_variable_in_quotes_is_a_number_or_a_bool_where_one_is_expected() {
     let text = |reference: &str| {
@@ -92,10 +93,10 @@ fn a_variable_in_quotes_is_a_number_or_a_bool_where_one_is_expected() {
     let refused = load(text("${SECRET}")).err().expect("no number").report.render(false);
     assert!(refused.contains("case.yaml:5:") && !refused.contains("hunter2"), "{refused}");
     let refused = load(text("2")).err().expect("a text").report.render(false);
-    assert!(refused.contains("this is the text `2`"), "what the file itself says stays strict: {refused}");
+    assert!(refused.contains("this is the string `2`"), "what the file itself says stays strict: {refused}");
 }
 
-/// What is told of a configuration when the files that it names are read too.
+/// The messages about a configuration, including the files that it names.
 fn told_with_files(text: &str) -> Result<(), String> {
     let disk = RealDisk::new();
     let checked = config::check::<GlommioEnv>("case.yaml", text.as_bytes().to_vec(), &variable, &here(), &disk);
@@ -103,7 +104,7 @@ fn told_with_files(text: &str) -> Result<(), String> {
 }
 
 #[test]
-fn every_file_that_a_start_would_read_is_told_about_at_once() {
+fn every_file_that_a_start_would_read_is_checked_in_one_run() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().display();
     let table = directory.path().join("hosts.csv");
@@ -140,14 +141,14 @@ outputs:
         ("case.yaml:12:", "it is not a MaxMind file"),
         ("case.yaml:18:", "ca.pem cannot be read: No such file"),
         ("case.yaml:18:", "cert.pem cannot be read: No such file"),
-        ("case.yaml:18:", "no.pem holds no private key"),
-        ("case.yaml:19:", "no.pem holds no certificate in PEM form"),
+        ("case.yaml:18:", "no.pem contains no valid private key"),
+        ("case.yaml:19:", "no.pem contains no certificate in PEM format"),
     ] {
         assert!(told.contains(place) && told.contains(what), "{place} {what}\n{told}");
     }
     assert_eq!(told.matches("error: ").count(), 7, "{told}");
     assert!(!told.contains("spare.pem cannot"), "no start opens what nothing uses\n{told}");
-    // Nothing of it keeps the file itself from being understood.
+    // None of this prevents the file itself from being parsed.
     let loaded = config::load::<GlommioEnv>("case.yaml", text.into_bytes(), &variable, &here());
     assert!(loaded.is_ok(), "{:?}", loaded.err());
 }
@@ -189,7 +190,7 @@ outputs:
 }
 
 #[test]
-fn mistakes_of_the_file_do_not_hide_those_of_the_files_that_it_names() {
+fn mistakes_in_the_file_do_not_hide_those_in_files_that_it_names() {
     let told = told_with_files(
         "inputs:\n  app: {type: stdin}\npipelines:\n  main: {inputs: [app], outputs: 7}\noutputs:\n  \
          web: {type: http, url: \"https://127.0.0.1/\", concurrency: 0, tls: {ca_file: /nonexistent/ca.pem}}\n",
@@ -201,7 +202,7 @@ fn mistakes_of_the_file_do_not_hide_those_of_the_files_that_it_names() {
 }
 
 #[test]
-fn certificates_and_keys_have_to_fit() {
+fn certificates_and_keys_must_match() {
     let directory = tempfile::tempdir().expect("a directory");
     let written = |name: &str, text: String| {
         let path = directory.path().join(name);
@@ -226,7 +227,7 @@ fn certificates_and_keys_have_to_fit() {
 }
 
 #[test]
-fn a_huge_file_is_refused_without_being_read_whole() {
+fn huge_file_is_rejected_without_being_read_completely() {
     let path = std::env::temp_dir().join(format!("tailwater-huge-{}.yaml", std::process::id()));
     std::fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file can be made");
     let result = config::load_file::<GlommioEnv>(&path, &here());
@@ -236,7 +237,7 @@ fn a_huge_file_is_refused_without_being_read_whole() {
 }
 
 #[test]
-fn a_file_that_is_missing_or_a_directory_is_refused() {
+fn missing_file_or_directory_is_rejected() {
     for (path, part) in [("/nonexistent/tailwater.yaml", "check the path given with `-c`"), ("/tmp", "cannot be read")]
     {
         let result = config::load_file::<GlommioEnv>(Path::new(path), &here());
@@ -246,7 +247,7 @@ fn a_file_that_is_missing_or_a_directory_is_refused() {
 }
 
 #[test]
-fn bytes_that_repeat_themselves_by_aliases_are_refused() {
+fn aliases_that_multiply_the_content_are_rejected() {
     let mut text = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
     for (name, inner) in ["b", "c", "d", "e", "f", "g", "h"].iter().zip(["a", "b", "c", "d", "e", "f", "g"]) {
         text.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{inner}"); 10].join(", ")));
@@ -256,7 +257,7 @@ fn bytes_that_repeat_themselves_by_aliases_are_refused() {
 }
 
 #[test]
-fn any_cut_of_a_good_file_is_answered_without_a_panic() {
+fn any_prefix_of_a_valid_file_is_handled_without_a_panic() {
     let good = include_bytes!("config/good_full.yaml");
     for end in 0..good.len() {
         let _ = told("cut.yaml", good[..end].to_vec());
@@ -266,7 +267,7 @@ fn any_cut_of_a_good_file_is_answered_without_a_panic() {
     }
 }
 
-/// The plan on a machine with so many cores; a text of what was wrong otherwise.
+/// The plan on a machine with this many cores, or the errors.
 fn planned(text: &str, cpus: usize) -> Result<config::Plan, String> {
     let here = Circumstances { data_dir: None, cpus };
     let loaded = config::load::<GlommioEnv>("case.yaml", text.as_bytes().to_vec(), &variable, &here);
@@ -276,7 +277,7 @@ fn planned(text: &str, cpus: usize) -> Result<config::Plan, String> {
 #[test]
 fn default_sizes_are_accepted_on_any_machine() {
     let rest = "pipelines: {main: {inputs: [app], outputs: [none]}}\noutputs: {none: {type: blackhole}}\n";
-    // More cores than a process may have shards are a machine too.
+    // Machines may have more cores than a process may have shards.
     for cpus in 1..=limits::SHARDS_MAX + 44 {
         for line in ["256KiB", "1KiB", "4MiB"] {
             let input =
@@ -298,7 +299,7 @@ fn default_sizes_are_accepted_on_any_machine() {
 }
 
 #[test]
-fn the_usual_sizes_stay_as_they_are_on_usual_machines() {
+fn default_sizes_are_unchanged_on_usual_machines() {
     let text = "inputs: {app: {type: file, include: [/a]}}\npipelines: {main: {inputs: [app], outputs: [none]}}\n\
         outputs: {none: {type: blackhole}}\n";
     let (segment_bytes, log_bytes, letters) = (32u64 << 20, 4u64 << 30, 1u64 << 30);
@@ -311,7 +312,7 @@ fn the_usual_sizes_stay_as_they_are_on_usual_machines() {
 }
 
 #[test]
-fn segments_shrink_to_a_bound_that_is_said_until_the_longest_line_forbids_it() {
+fn segments_shrink_to_the_reported_size_unless_the_longest_line_prevents_it() {
     let text = |bound: u64| {
         format!(
             "wal: {{max_bytes: {bound}}}\ninputs: {{app: {{type: file, include: [/a]}}}}\n\
@@ -329,7 +330,7 @@ fn segments_shrink_to_a_bound_that_is_said_until_the_longest_line_forbids_it() {
     }
 }
 
-/// What is shipped to be copied names nothing that only small machines accept.
+/// Files that are shipped as examples work on every machine.
 #[test]
 fn the_examples_are_accepted_on_any_machine() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");

@@ -1,11 +1,11 @@
 //! End to end: the real binary, real files, real signals.
 //!
-//! Terms: the *product* is the binary that `TAILWATER_BIN` names, or the one of this build; it runs as a child process, and
-//! this test contains none of its code. A *case* is one test's folder, configuration and processes. Lines are *numbered*, so
-//! that a lost, repeated or changed one is seen.
+//! Terms: the *product* is the binary that `TAILWATER_BIN` names, or the one of this build. It runs as a child process, and
+//! this test contains none of its code. A *case* is the directory, configuration and processes of one test. Lines are
+//! *numbered*, so that a lost, repeated or changed line is detected.
 //!
-//! Guarantees: no order of events depends on a pause; every wait has a condition and a deadline. A WARN or ERROR line in the
-//! product's log that a case did not announce fails the case.
+//! Guarantees: no order of events depends on a pause, and every wait has a condition and a deadline. A WARN or ERROR line in
+//! the product's log that a case did not announce fails the case.
 
 #[path = "e2e/bad_config.rs"]
 mod bad_config;

@@ -1,8 +1,9 @@
-//! The condition language beside the `cel` crate: one expression, one event, the same value or an error from both.
+//! The condition language compared with the `cel` crate: for one expression and one event, both give the same value or an
+//! error.
 //!
-//! Guarantees: a table of what the language's specification says, by construct, and expressions that are generated over events
-//! that are generated. Where the crate departs from the specification, [`reference::DIFFERENCES`] says how, and a test says that it
-//! still does, so that no excuse outlives its reason.
+//! Guarantees: a table with the constructs of the language specification, and generated expressions with generated events.
+//! Where the crate differs from the specification, [`reference::DIFFERENCES`] describes it, and a test checks that it still
+//! does, so that no exception outlives its reason.
 #![forbid(unsafe_code)]
 
 #[path = "expressions/generate.rs"]
@@ -18,7 +19,7 @@ const EVENT: &str = r#"{
     "l": [1, 2, 3], "k": ["a", "warn"], "m": {"a": 1, "warn": 2, "x": {"y": [10, 20]}}, "e": "", "w": "2026-11-23T10:20:30.25Z"
 }"#;
 
-/// One line for each construct: what both must agree on.
+/// One line for each construct on which both must agree.
 const TABLE: &str = r##"
 1 + 2 * 3 - 4 / 2 % 3
 -7 / 2
@@ -185,7 +186,7 @@ fn every_construct_gives_what_the_reference_gives() {
 }
 
 #[test]
-fn every_excuse_still_has_its_reason() {
+fn every_exception_still_has_its_reason() {
     let event = serde_json::from_str(EVENT).expect("an event");
     for difference in DIFFERENCES {
         let (ours, theirs) = (ours(difference.example, EVENT), theirs(difference.example, &event));
@@ -194,12 +195,12 @@ fn every_excuse_still_has_its_reason() {
     }
 }
 
-/// The code in the examples' column of every table of the page.
+/// The code in the example column of every table on the page.
 fn documented_examples() -> Vec<String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/expressions.md");
     let text = std::fs::read_to_string(page).expect("the page of conditions");
     let (_, tables) = text.split_once("\n## Operators").expect("the section of operators");
-    // A bar inside a table is written with a backslash.
+    // A bar inside a table is escaped with a backslash.
     let rows = tables.lines().filter(|line| line.starts_with("| `")).map(|line| line.replace("\\|", "\u{0}"));
     let example = |row: String| row.split('|').nth(2).unwrap_or("").replace('\u{0}', "|");
     let code = |cell: String| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();

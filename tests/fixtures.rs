@@ -1,7 +1,7 @@
-//! Fixtures: the bytes that each version of each durable format wrote, apart from the log (`shards/src/wal/tests/fixtures.rs` reads
-//! `wal-v1`), stay readable and mean what they meant; a foreign version is refused and not touched.
+//! Fixtures: the bytes that each version of each durable format wrote, except the WAL (`shards/src/wal/tests/fixtures.rs`
+//! reads `wal-v1`), can still be read and have the same meaning. An unknown version is rejected and not changed.
 //!
-//! `TAILWATER_WRITE_FIXTURES=1 cargo test --test fixtures` makes the files of a new version; those of released versions are
+//! `TAILWATER_WRITE_FIXTURES=1 cargo test --test fixtures` creates the files of a new version. Those of released versions are
 //! never written again.
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// The bytes of a fixture; `made` are those that this version makes.
+/// The bytes of a fixture; `made` are the bytes that the current version writes.
 fn fixture(name: &str, made: &[u8]) -> Vec<u8> {
     if std::env::var_os("TAILWATER_WRITE_FIXTURES").is_some() {
         std::fs::write(path(name), made).expect("a fixture can be written");
@@ -48,7 +48,7 @@ fn descriptor_of_a_file() {
 }
 
 #[test]
-fn descriptor_of_a_file_from_before_it_said_when_the_inode_was_made() {
+fn descriptor_of_a_file_without_a_creation_time() {
     let bytes = std::fs::read(path("inputs-v1/descriptor.bin")).expect("the fixture is there");
     let expected = Descriptor { identity: identity(None), path: b"/var/log/app/current.log".to_vec() };
     assert_eq!(Descriptor::decode(&bytes), Some(expected));
@@ -70,7 +70,7 @@ fn output_identity(inode: u64) -> OutputIdentity {
     OutputIdentity { device: 64_769, inode, created: 1_795_392_753_000_000_000 }
 }
 
-/// What version 1 said of a file.
+/// The identity of a file in version 1.
 fn of_version_1(identity: OutputIdentity) -> OutputIdentity {
     OutputIdentity { created: 0, ..identity }
 }
@@ -205,7 +205,7 @@ fn dead_letter(kind: ComponentKind, original: &[u8]) -> DeadLetter<'_> {
     }
 }
 
-/// A segment of dead letters as version 1 wrote it: two writes, the second when the first was durable.
+/// A segment of dead letters as version 1 wrote it: two writes, the second after the first was durable.
 #[test]
 fn segment_of_dead_letters() {
     let time = Timestamp(1_795_392_754_000_000_000);

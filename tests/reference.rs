@@ -27,7 +27,7 @@ struct Reference {
 
 impl Reference {
     fn new() -> Reference {
-        let schema = config::schema().to_value();
+        let schema = schema();
         let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
         Reference { definitions, out: String::new() }
     }
@@ -151,7 +151,10 @@ fn choices(schema: &Value) -> String {
     let meaning = |choice: &Value| {
         let word = choice.get("const").and_then(Value::as_str)?.to_owned();
         let text = choice.get("description").and_then(Value::as_str)?.replace('\n', " ");
-        Some(format!(" `{word}`: {}{}", text[..1].to_lowercase(), &text[1..]))
+        // Abbreviations such as UTF-16 stay uppercase.
+        let is_short = text.chars().nth(1).is_some_and(char::is_uppercase);
+        let begin = if is_short { text[..1].to_owned() } else { text[..1].to_lowercase() };
+        Some(format!(" `{word}`: {begin}{}", &text[1..]))
     };
     list.iter().filter_map(meaning).collect()
 }
@@ -178,8 +181,13 @@ fn word(kind: &str) -> &str {
     }
 }
 
+/// The schema without the variables that may replace a value: the page explains them once, at the top.
+fn schema() -> Value {
+    config::schema_of_values().to_value()
+}
+
 fn reference() -> String {
-    let schema = config::schema().to_value();
+    let schema = schema();
     let mut reference = Reference::new();
     reference.head("### Top level");
     reference.rows(&schema, "", &["inputs", "outputs", "pipelines", "tests"]);
@@ -224,10 +232,10 @@ fn the_reference_in_the_docs_is_current() {
 
 #[test]
 fn the_table_of_answers_in_the_docs_is_current() {
-    let mut table = "| status | the events are | look at | source |\n|---|---|---|---|\n".to_owned();
+    let mut table = "| status | the events are | check | source |\n|---|---|---|---|\n".to_owned();
     for row in &meaning::TABLE {
         let condition = row.condition().replace('|', "\\|");
-        let _ = writeln!(table, "| {condition} | {} | {} | {} |", row.meaning.described(), row.look_at, row.source);
+        let _ = writeln!(table, "| {condition} | {} | {} | {} |", row.meaning.described(), row.check, row.source);
     }
     compare("docs/answers.md", &table);
 }

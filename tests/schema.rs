@@ -1,6 +1,6 @@
-//! The JSON Schema says the same as the reader: what the reader accepts fits the schema, and the commonest mistakes do not.
+//! The JSON Schema agrees with the parser: what the parser accepts is valid, and the most common mistakes are not.
 //!
-//! The checker below knows the keywords that the schema uses, and fails on one that it does not know.
+//! The checker below supports the keywords that the schema uses, and fails for any other keyword.
 
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect()
 }
 
-/// The file as JSON, its variables replaced by a text that fits anywhere.
+/// The file as JSON, with its variables replaced by a text that is valid anywhere.
 fn value(text: &str) -> Value {
     // Integers beyond 64 bits have no value here.
     let text = &text.replace("18446744073709551616", "18446744073709551615");
@@ -102,7 +102,7 @@ fn is(kind: &Value, value: &Value) -> bool {
     match kind.as_str() {
         Some("object") => value.is_object(),
         Some("array") => value.is_array(),
-        // A plain number where text is asked is text to the reader.
+        // A plain number is accepted as a string if a string is expected.
         Some("string") => value.is_string() || value.is_number(),
         Some("integer") => value.is_u64() || value.is_i64(),
         Some("number") => value.is_number(),
@@ -146,7 +146,7 @@ fn scalars(value: &Value, at: &str, found: &mut Vec<String>) {
 }
 
 #[test]
-fn what_is_accepted_fits_the_schema() {
+fn accepted_files_match_the_schema() {
     let mut checked = 0;
     for path in accepted_cases().chain(yaml_files("deploy/examples")) {
         let text = std::fs::read_to_string(&path).expect("an example can be read");
@@ -157,7 +157,7 @@ fn what_is_accepted_fits_the_schema() {
 }
 
 #[test]
-fn variables_fit_the_schema_where_any_value_is_expected() {
+fn variables_match_the_schema_where_any_value_is_expected() {
     let mut checked = 0;
     for path in accepted_cases().chain(yaml_files("deploy/examples")) {
         let whole = value(&std::fs::read_to_string(&path).expect("an example can be read"));
@@ -174,7 +174,7 @@ fn variables_fit_the_schema_where_any_value_is_expected() {
 }
 
 #[test]
-fn common_mistakes_do_not_fit_the_schema() {
+fn common_mistakes_do_not_match_the_schema() {
     for case in
         ["unknown_key", "unknown_key_deep", "wrong_type", "unknown_type", "type_missing", "key_missing", "unknown_verb"]
     {

@@ -1,9 +1,10 @@
-//! The real binary against a real OpenSearch, a real Elasticsearch, and against servers that answer as no server should.
+//! The real binary with a real OpenSearch, a real Elasticsearch, and servers that respond as no server should.
 //!
-//! The *product* and a *case* are those of `e2e.rs`; a *scene* is a case whose outputs speak HTTP. Most scenes share one server;
-//! those that kill it, or make it busy, take turns with one of their own.
+//! *Product* and *case* are those of `e2e.rs`. A *scene* is a case whose outputs use HTTP. Most scenes share one server;
+//! those that kill it or overload it take turns with a server of their own.
 //!
-//! Guarantees: what arrived is asked of the server itself, document by document, and held against the lines that were written.
+//! Guarantees: the server itself is asked what arrived, document by document, and this is compared with the lines that were
+//! written.
 
 #[path = "search/blocks.rs"]
 mod blocks;

@@ -1,9 +1,9 @@
 //! The whole engine on simulated machines: every seed crashes, loses power, fails, changes its plan and recovers, and every
-//! promise is judged at its end. And the engine broken on purpose: the same judge has to notice.
+//! promise is checked at its end. And the engine with deliberate bugs: the same checks must detect them.
 //!
-//! `SEEDS=n` runs other than the usual number of seeds, `FIRST=500` begins there, `SEED=17` runs one. A failure prints its seed
-//! and the end of its story, with `STORY=all` the whole of it. On two cores that were busy with three times as much, the 2,000
-//! seeds of an ordinary run took 112 s, and 100,000 with the engine optimised 2,110 s; 10,000 took 117 s with less beside them:
+//! `SEEDS=n` sets the number of seeds, `FIRST=500` the first one, `SEED=17` runs a single one. A failure prints its seed and
+//! the end of its story, with `STORY=all` the whole story. On two cores with three times as much other load, the 2,000 seeds
+//! of an ordinary run took 112 s, and 100,000 with the engine optimised 2,110 s; 10,000 took 117 s with less other load:
 //!
 //! ```text
 //! SEEDS=100000 cargo test --config 'profile.dev.package.tailwater-shards.opt-level=2' --test sim every_seed -- --nocapture
@@ -17,21 +17,21 @@ use tailwater_shards::sim::oracle::Violation;
 use tailwater_shards::sim::sabotage;
 use tailwater_shards::sim::script::{Failure, Told, run_seed};
 
-/// Seeds of an ordinary run.
+/// Number of seeds in an ordinary run.
 const SEEDS: u64 = 2_000;
 
-/// How often each thing that a seed may do has to happen in an ordinary run.
+/// How often each possible action of a seed must happen in an ordinary run.
 const TIMES_MIN: u64 = 10;
 
-/// Stories that are printed when many seeds fail.
+/// Maximum number of stories that are printed when many seeds fail.
 const STORIES_MAX: usize = 2;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Runs seeds on every core: what they did, and those that failed, in order. Ends early at a failure if asked to; with an engine
-/// that is `broken` at one that the judge has named.
+/// Runs seeds on every core. Returns what they did, and those that failed, in order. Ends early at a failure if requested;
+/// with a `broken` engine, at a failure that the oracle has named.
 fn run(seeds: std::ops::Range<u64>, broken: Option<Sabotage>, first_failure: bool) -> (Told, Vec<Failure>) {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
@@ -94,8 +94,8 @@ fn every_seed_crashes_and_recovers() {
     }
 }
 
-/// The engine with one mistake breaks a promise in some seed, one that this mistake breaks; and the same seeds are green without
-/// it. Seeds that an assertion on the way ends prove nothing and are passed over.
+/// The engine with one bug breaks a promise in some seed, namely one that this bug breaks, and the same seeds pass without
+/// it. Seeds that end in an assertion prove nothing and are skipped.
 fn is_caught(broken: Sabotage, expected: fn(&Violation) -> bool) {
     let (_, failures) = run(0..SEEDS, Some(broken), true);
     let failure = failures.iter().find(|failure| !failure.violations.is_empty());
@@ -137,7 +137,7 @@ fn an_engine_that_acknowledges_before_it_appends_is_caught() {
 
 #[test]
 fn an_engine_that_commits_before_it_delivers_is_caught() {
-    // Where all outputs refuse an event, that nobody ever asked them shows in the balance first.
+    // If all outputs reject an event, the balance first shows that they never got it.
     is_caught(Sabotage::CommitEarly, |violation| {
         is_a_loss(violation) || matches!(violation, Violation::LeftWaiting { .. })
     });
@@ -145,7 +145,7 @@ fn an_engine_that_commits_before_it_delivers_is_caught() {
 
 #[test]
 fn an_engine_that_recycles_a_segment_too_soon_is_caught() {
-    // A start may see first that the log begins behind what an output has.
+    // A start may first find that the WAL begins after an output's position.
     is_caught(Sabotage::RecycleEarly, |violation| {
         is_a_loss(violation) || matches!(violation, Violation::Damage { .. })
     });
@@ -153,7 +153,7 @@ fn an_engine_that_recycles_a_segment_too_soon_is_caught() {
 
 #[test]
 fn an_engine_that_forgets_dead_letters_is_caught() {
-    // A fresh event that is neither delivered nor a letter may be what shows first.
+    // The first sign may be a fresh event that is neither delivered nor a dead letter.
     is_caught(Sabotage::ForgetLetters, |violation| {
         is_a_loss(violation) || matches!(violation, Violation::Stuck { .. })
     });
@@ -165,12 +165,12 @@ fn an_engine_that_mixes_the_states_of_instances_is_caught() {
 }
 
 #[test]
-fn an_engine_that_calls_settled_what_is_not_durable_is_caught() {
+fn an_engine_that_settles_what_is_not_durable_is_caught() {
     is_caught(Sabotage::SettleEarly, is_a_loss);
 }
 
 #[test]
-fn an_engine_whose_full_log_refuses_commits_is_caught() {
+fn an_engine_whose_full_wal_rejects_commits_is_caught() {
     is_caught(Sabotage::RefuseCommits, |violation| {
         matches!(violation, Violation::Stuck { .. } | Violation::LeftWaiting { .. })
     });
@@ -178,7 +178,7 @@ fn an_engine_whose_full_log_refuses_commits_is_caught() {
 
 #[test]
 fn an_engine_that_acknowledges_a_part_of_a_batch_is_caught() {
-    // What is not in the log is read again where its source allows it: behind later events.
+    // Events that are not in the WAL are read again if their source allows it: after later events.
     is_caught(Sabotage::AppendFirstPart, |violation| is_a_loss(violation) || is_out_of_turn(violation));
 }
 
@@ -203,7 +203,7 @@ fn an_engine_that_removes_a_log_before_it_is_delivered_is_caught() {
 }
 
 #[test]
-fn an_engine_that_takes_an_output_for_a_new_one_is_caught() {
+fn an_engine_that_mistakes_an_output_for_a_new_one_is_caught() {
     is_caught(Sabotage::StartAtEnd, is_a_loss);
 }
 

@@ -1,8 +1,8 @@
-//! The house rules as tests: floors, islands of `unsafe`, words that must not land, sizes, links.
+//! The house rules as tests: floors, islands of `unsafe`, banned words, sizes, links.
 //!
-//! Each rule is a function from a file's path and text to findings, a test that runs it over the repository, and a test that it
-//! finds what is wrong in a bad snippet: a rule that sees nothing there is broken. Rules read text, not syntax: rustfmt makes
-//! that reliable. It deliberately does not repeat what the compiler or clippy refuse already.
+//! Each rule is a function from a file's path and text to findings, a test that runs it on the repository, and a test with a
+//! bad snippet: a rule that finds nothing there is broken. Rules read text, not syntax, which works because of rustfmt. They
+//! deliberately do not repeat what the compiler or clippy report.
 
 #[path = "tidy/docs.rs"]
 mod docs;

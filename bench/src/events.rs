@@ -49,7 +49,7 @@ const ODD: Input = (odd_line, 20 * WARM_EVENTS);
 fn steps() -> Vec<Step> {
     let (root, problems) = parse(VERBS, &|_| None);
     let root = root.unwrap_or_else(|| panic!("{problems:?}"));
-    read(&root).expect("the verbs are valid")
+    read(&root).expect("the transforms are valid")
 }
 
 fn facts() -> Facts {

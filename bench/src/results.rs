@@ -67,9 +67,9 @@ mod tests {
             Runs { name: "a", hash: 1, nanoseconds: vec![1.5, 2.25] },
             Runs { name: "b", hash: 2, nanoseconds: Vec::new() },
         ];
-        let path = keep(&directory, 7, &runs).expect("a directory of our own takes a file");
+        let path = keep(&directory, 7, &runs).expect("the directory is writable");
         let text = std::fs::read_to_string(&path).expect("it is there");
-        std::fs::remove_dir_all(&directory).expect("it goes");
+        std::fs::remove_dir_all(&directory).expect("the directory can be removed");
         assert!(text.contains("\"events\":7"), "{text}");
         assert!(
             text.contains("{\"name\":\"a\",\"hash\":\"0000000000000001\",\"ns_per_event\":[1.5,2.2]},\n"),

@@ -56,7 +56,7 @@ fn through_a_log(events: u64) -> Option<(Outcome, Outcome)> {
         drivers.wait();
     }
     let outcome = receiver.try_recv().ok().flatten();
-    // It is in the temporary directory, and no result depends on its removal.
+    // The directory is temporary, and no result depends on its removal.
     let _ = std::fs::remove_dir_all(&directory);
     outcome
 }

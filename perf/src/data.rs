@@ -21,7 +21,7 @@ pub const NUMBER_DIGITS: usize = 12;
 /// What the lines look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// nginx's combined format.
     Nginx,

@@ -238,7 +238,7 @@ impl Stat {
 }
 
 /// Waits. The result does not depend on how long.
-#[expect(clippy::disallowed_methods, reason = "a poll between two looks at another process, on a thread of its own")]
+#[expect(clippy::disallowed_methods, reason = "a pause between two checks of another process, on a separate thread")]
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
@@ -292,7 +292,7 @@ mod tests {
         assert!(metered.resident_peak_bytes() > 100 << 10);
         let ended = metered.end().unwrap();
         assert!(ended.status.success() && ended.cpu_seconds >= 0.05, "{} {}", ended.status, ended.cpu_seconds);
-        assert_eq!(allowed_cpus().unwrap(), cpus, "the own processors are as before");
+        assert_eq!(allowed_cpus().unwrap(), cpus, "the processors of this process are unchanged");
     }
 
     #[test]

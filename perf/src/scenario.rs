@@ -324,7 +324,7 @@ fn count_at_rest(contender: &Contender, place: &Place, pause: impl FnOnce(Durati
 }
 
 /// Fills the page cache once and releases it. A virtual machine pays for each page that it touches for the first time, up to
-/// ten times the price of the work itself: the first programs would pay it for all that follow.
+/// ten times the price of the work itself: without this, the first programs would pay it for all others.
 fn touch_memory(path: &Path, bytes: u64) -> Result<(), String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut file = File::create(path).map_err(fail)?;

@@ -40,7 +40,7 @@ pub fn expected(line: &[u8]) -> Result<Map<String, Value>, String> {
 pub fn verify(line: &[u8], arrived: &[u8], fidelity: Fidelity) -> Result<(), String> {
     let wrong = |what: &str| format!("{what}; received {}, sent {}", text(arrived), text(line));
     let found: Map<String, Value> =
-        serde_json::from_slice(arrived).map_err(|error| wrong(&format!("no JSON: {error}")))?;
+        serde_json::from_slice(arrived).map_err(|error| wrong(&format!("not JSON: {error}")))?;
     let wanted = expected(line)?;
     for (name, value) in &wanted {
         match found.get(name) {

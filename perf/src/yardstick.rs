@@ -34,7 +34,7 @@ pub fn cpu_ns_per_line(input: &Path, cpus: &[usize], own_cpus: &[usize]) -> Resu
 
 fn parse(line: &[u8]) -> Result<(), String> {
     let value = serde_json::from_slice::<Value>(black_box(line));
-    black_box(value).map(drop).map_err(|error| format!("a line of the input is no JSON: {error}"))
+    black_box(value).map(drop).map_err(|error| format!("a line of the input is not JSON: {error}"))
 }
 
 fn thread_cpu_ns() -> Result<i64, String> {
@@ -56,6 +56,6 @@ mod tests {
         let cost = cpu_ns_per_line(&input, &cpus, &cpus).unwrap();
         assert!((50.0..1e6).contains(&cost), "{cost}");
         data::write(&input, Kind::Nginx, 0, 10, 1).unwrap();
-        assert!(cpu_ns_per_line(&input, &cpus, &cpus).unwrap_err().contains("no JSON"));
+        assert!(cpu_ns_per_line(&input, &cpus, &cpus).unwrap_err().contains("not JSON"));
     }
 }

@@ -15,8 +15,8 @@ fn tailwater() -> PathBuf {
         .expect("cargo runs");
     assert!(built.success(), "the product does not build");
     let tool = Path::new(env!("CARGO_BIN_EXE_tailwater-perf"));
-    let folder = tool.parent().expect("the binary lies in a folder").to_owned();
-    // Tests may be built in release mode; what was built just now is the debug binary beside it.
+    let folder = tool.parent().expect("the binary is in a folder").to_owned();
+    // Tests may be built in release mode; the binary that was just built is the debug binary beside it.
     let beside = [folder.join("tailwater"), folder.with_file_name("debug").join("tailwater")];
     beside.into_iter().find(|path| path.is_file()).expect("the product was built")
 }

@@ -257,6 +257,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn is_link(&self, path: &Path) -> io::Result<bool>;
     /// The number of the group of this name; none if the system knows no such group. May block.
     fn group(&self, name: &str) -> io::Result<Option<u32>>;
+    /// Whether this process may write to a file, or create files in a directory: an error that says why not. Changes nothing.
+    fn check_writable(&self, path: &Path) -> io::Result<()> {
+        self.stat(path).map(drop)
+    }
     /// The path with all symbolic links resolved.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
     /// The names in a directory, in no order.

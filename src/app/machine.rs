@@ -1,7 +1,7 @@
-//! Whether this machine has what a plan may need.
+//! Checks whether this machine has the resources that a plan may need.
 //!
-//! Guarantees: says what, where, why and what helps; changes nothing and keeps nothing from starting, because a plan rarely needs
-//! all that it may. Does not look at what is in use by others.
+//! Guarantees: each message says what, where, why and how to fix it. Changes nothing and does not prevent the start, because a
+//! plan rarely needs its maximum. Does not consider what other processes use.
 
 use crate::config::sums::rounded;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, Resources};
 use tailwater_shards::limits::sums::{Share, Sums, total};
 
-/// What the machine may be short of, one text each.
+/// The resources that may not suffice, one message each.
 pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Option<u64>) -> Vec<String> {
     let (memory, files, disk) = (total(&sums.memory), total(&sums.descriptors), total(&sums.disk));
     let bytes = |amount: u64| rounded(amount).to_string();
@@ -18,15 +18,15 @@ pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Opti
     let mut short = Vec::new();
     if let Some(limit) = less(has.open_files, files) {
         short.push(format!(
-            "up to {files} files may be open ({}), and the limit is {limit}: beyond it files wait, and segments of the log are not \
-             made; raise the limit of open files (ulimit -n, LimitNOFILE)",
+            "up to {files} files may be open ({}), and the limit is {limit}: above it, files are not read until others are \
+             closed, and segments of the WAL cannot be created; raise the limit of open files (ulimit -n, LimitNOFILE)",
             largest(&sums.descriptors, plain)
         ));
     }
     if let Some(limit) = less(has.memory_bytes, memory) {
         short.push(format!(
-            "up to {} of memory may be used ({}), and this process may have {}: at worst it is killed and goes on after its next \
-             start; give it more memory, or lower `shards`, `max_line_bytes` or `concurrency`",
+            "up to {} of memory may be used ({}), and this process may have {}: at worst it is killed and continues after a \
+             restart; give it more memory, or lower `shards`, `max_line_bytes` or `concurrency`",
             bytes(memory),
             largest(&sums.memory, bytes),
             bytes(limit)
@@ -34,16 +34,16 @@ pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Opti
     }
     if let Some(limit) = less(has.address_bytes, memory.saturating_add(sums.mapped_bytes)) {
         short.push(format!(
-            "the log maps up to {}, and the limit of address space is {}: beyond it segments are not made; raise it (ulimit -v, \
-             LimitAS), or lower `wal.max_bytes`",
+            "the WAL maps up to {} into memory, and the limit of address space is {}: above it, segments cannot be created; raise \
+             the limit (ulimit -v, LimitAS), or lower `wal.max_bytes`",
             bytes(sums.mapped_bytes),
             bytes(limit)
         ));
     }
     if let Some(free) = less(disk_bytes, disk) {
         short.push(format!(
-            "log and dead letters may take {} ({}), and {} can have {}: a full disk stops the reading of inputs earlier than \
-             `wal.max_bytes` does; free space, move `data_dir`, or lower `wal.max_bytes` and `dlq.max_bytes`",
+            "the WAL and dead letters may need {} of disk space ({}), and {} has room for {}: on a full disk inputs stop before \
+             `wal.max_bytes` is reached; free disk space, move `data_dir`, or lower `wal.max_bytes` and `dlq.max_bytes`",
             bytes(disk),
             largest(&sums.disk, bytes),
             data_dir.display(),
@@ -53,13 +53,13 @@ pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Opti
     short
 }
 
-/// The consumer that takes most.
+/// The consumer that needs most.
 fn largest(shares: &[Share], shown: impl Fn(u64) -> String) -> String {
     let most = shares.iter().max_by_key(|share| share.amount);
     most.map_or(String::new(), |share| format!("most of it {}, {}", share.consumer, shown(share.amount)))
 }
 
-/// Bytes that the data directory may come to have: those that are free, and those that its files have already.
+/// The bytes that the data directory can grow to: free space plus the size of its existing files.
 pub fn disk_bytes(disk: &RealDisk, data_dir: &Path) -> Option<u64> {
     let nearest = data_dir.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("."));
     let free = disk.free_bytes(nearest).ok()?;
@@ -113,7 +113,7 @@ mod tests {
                 None,
                 ["maps up to 4GiB", "ulimit -v", "`wal.max_bytes`"],
             ),
-            (plenty, Some((4 << 30) - 1), ["take 4GiB", "/srv/tw", "`data_dir`"]),
+            (plenty, Some((4 << 30) - 1), ["need 4GiB", "/srv/tw", "`data_dir`"]),
         ] {
             let told = told(has, disk);
             let [only] = &told[..] else { panic!("{told:?}") };

@@ -1,9 +1,9 @@
-//! Replay: sends letters of outputs to outputs once more, through an engine of its own.
+//! Replay: sends dead letters of outputs to outputs again, through a separate engine.
 //!
-//! Guarantees: what an output takes is counted as delivered when its commit is; what it refuses again is in the dead letter queue
-//! of the replay's own directory with the new reason; nothing is dropped by a policy, so that letters delivered and refused add
-//! up to those that were sent. The log in between is in memory: the segments that are read stay where they are until the caller
-//! knows how it ended. Does not choose letters and removes none.
+//! Guarantees: a letter counts as delivered once its delivery is committed. A letter that is rejected again is in the dead letter
+//! queue of the replay's own directory with the new reason. No policy drops letters, so delivered and rejected letters add up to
+//! those that were sent. The WAL of the replay is in memory: the segments that it reads stay unchanged until the caller knows the
+//! result. Does not select letters and removes none.
 
 use super::{RunError, delivery_options, host_name, log_disk};
 use crate::config;
@@ -28,52 +28,52 @@ use tailwater_shards::shard::ShardSeed;
 use tailwater_shards::stop::{Phase, Stop};
 use tailwater_shards::wal::{SyncPolicy, WalOptions, WalType};
 
-/// Chooses letters.
+/// Selects letters.
 pub type Choice = Arc<dyn Fn(&DeadLetter<'_>) -> bool + Send + Sync>;
 
 /// The letters for one output.
 pub struct Job {
     /// Index of the output in the configuration's plan.
     pub output: usize,
-    /// The letters for it, among all that are in the segments.
+    /// Selects the letters for it from all that are in the segments.
     pub choice: Choice,
 }
 
-/// What a replay works on.
+/// The input of a replay.
 pub struct Replay {
     /// Segments to read.
     pub segments: Vec<PathBuf>,
-    /// Letters in them that are to be sent.
+    /// The number of letters in them that are to be sent.
     pub letters: u64,
-    /// Who gets what of them.
+    /// Which letters go to which output.
     pub jobs: Vec<Job>,
-    /// Bytes of the longest line among them.
+    /// The length of the longest line among them, in bytes.
     pub longest: usize,
-    /// A directory for the replay alone; the letters of what is refused again are in its `dlq`.
+    /// A directory for this replay only; letters that are rejected again are in its `dlq`.
     pub directory: PathBuf,
 }
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
-    /// Letters that an output has taken.
+    /// Letters that an output delivered.
     pub delivered: u64,
-    /// Letters that were refused or given up again.
+    /// Letters that became dead letters again.
     pub refused: u64,
-    /// Whether it came to its end: every letter is one or the other.
+    /// Whether it completed, so that every letter is in one of the two counts.
     pub whole: bool,
 }
 
-/// Runs a replay to its end. `stop` entered as forced ends it early.
+/// Runs a replay until it is complete. Forcing `stop` ends it early.
 pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replayed, RunError> {
     io_uring_allowed().map_err(|refusal| RunError::Forbidden(format!("{}\n{}", refusal.detail(), refusal.fix())))?;
     let letters = replay.letters;
     install_map_fault_handler()
-        .map_err(|error| RunError::Failed(format!("the handler for faults in mapped files: {error}")))?;
+        .map_err(|error| RunError::Failed(format!("cannot install the handler for faults in mapped files: {error}")))?;
     let engine_plan = engine_plan(plan, replay);
     let (disk, _directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, super::now(), stop.clone())
-        .map_err(|error| super::refused(error, &[]))?;
+        .map_err(|error| super::refused(error, &[], &[]))?;
     let meters = engine.meters.clone();
     let seeds: Arc<Mutex<Vec<Option<ShardSeed<GlommioEnv>>>>> =
         Arc::new(Mutex::new(engine.seeds.into_iter().map(Some).collect()));
@@ -92,7 +92,7 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
     }
     let sum = |of: fn(&engine::OutputMeter) -> u64| meters.outputs.iter().map(of).sum::<u64>();
     let received: u64 = meters.inputs.iter().map(|input| input.counters.received_events.get()).sum();
-    // What an output that went back to its commit took before counts as taken again.
+    // Events that an output sent before it went back to its last commit are sent again and counted twice.
     let again = sum(|meter| meter.counters.recovered_events.get());
     let refused = sum(|meter| meter.counters.dead_lettered_total());
     let passed = (sum(|meter| meter.counters.sent_events.get()) + refused).saturating_sub(again);
@@ -118,7 +118,7 @@ fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> 
         OutputPlan {
             name: output.name.as_str().into(),
             spec: output.settings.spec::<GlommioEnv>(&facts, &output.name),
-            // The log of a replay is small: an output that may drop its oldest would drop letters.
+            // The WAL of a replay is small: an output that may drop its oldest events would drop letters.
             options: tailwater_shards::delivery::DeliveryOptions {
                 when_full: OutputFull::Block,
                 ..delivery_options(&output.settings)
@@ -154,10 +154,10 @@ fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> 
     }
 }
 
-/// Bytes in front of an event on its way: its timestamp.
+/// Bytes in front of an event inside the replay: its timestamp.
 const STAMP_BYTES: usize = 8;
 
-/// Reads chosen letters out of segments.
+/// Reads the selected letters from segments.
 struct LetterInput {
     segments: Arc<[PathBuf]>,
     choice: Choice,
@@ -195,12 +195,12 @@ impl<E: Env> InputSpec<E> for LetterInput {
     }
 }
 
-/// Letters of a part of a segment.
+/// Selected letters from a part of a segment.
 struct Chosen {
     place: Position,
     more: bool,
     bytes: Vec<u8>,
-    /// When each happened, and where its line ends.
+    /// When each happened and where its line ends.
     ends: Vec<(Timestamp, usize)>,
 }
 
@@ -211,7 +211,7 @@ impl Default for Chosen {
 }
 
 impl Chosen {
-    /// Those of the next part.
+    /// Reads the letters of the next part.
     fn read<F: File>(mut self, segment: &Segment<F>, choice: &Choice) -> std::io::Result<Chosen> {
         self.bytes.clear();
         self.ends.clear();
@@ -284,7 +284,7 @@ impl<E: Env> Sender<E> {
         self.sent += batch.chunk.bytes().len() as u64;
         batch.range = SourceRange { from, to: self.sent, marker: 0 };
         batch.received = self.context.env.wall();
-        // A lane that blocks drops nothing.
+        // The lane blocks when it is full, so nothing is dropped.
         let _ = self.context.lanes.send(batch).await;
         if self.context.env.slice_used() {
             self.context.env.turn().await;
@@ -292,7 +292,7 @@ impl<E: Env> Sender<E> {
     }
 }
 
-/// Makes lines of events that were lines before.
+/// Writes events that are already lines without changing them.
 struct AsTheyWere;
 
 impl ProcessorSpec for AsTheyWere {

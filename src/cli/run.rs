@@ -15,9 +15,9 @@ use tailwater_shards::stop::Stop;
 pub struct Arguments {
     #[command(flatten)]
     file: FileArguments,
-    /// Give up what is kept for an input or output that was removed from the configuration: the events that wait for the output
-    /// are discarded, or become dead letters; the positions of the input are forgotten. Without it a start is refused while
-    /// events wait for a removed output
+    /// Discard what is kept for an input or output that was removed from the configuration: the events that wait for the output
+    /// are discarded or become dead letters, and the positions of the input are deleted. Without this option, Tailwater does not
+    /// start while events wait for a removed output
     #[arg(long, value_name = "NAME[=dead_letters]", value_parser = given_up)]
     discard_removed: Vec<GivenUp>,
 }
@@ -27,15 +27,15 @@ fn given_up(text: &str) -> Result<GivenUp, String> {
     let dead_letters = match fate {
         "" if !text.contains('=') => false,
         "dead_letters" => true,
-        _ => return Err("write NAME, or NAME=dead_letters".to_owned()),
+        _ => return Err("use NAME or NAME=dead_letters".to_owned()),
     };
     match wrong_name(name) {
         None => Ok(GivenUp { name: name.to_owned(), dead_letters }),
-        Some(reason) => Err(format!("the name is wrong: {reason}")),
+        Some(reason) => Err(format!("invalid name: {reason}")),
     }
 }
 
-/// Why something cannot be given up, if that is so: it is still there.
+/// Why the state of a component cannot be discarded: it is still in use.
 fn is_still_there(plan: &Plan) -> Option<String> {
     let inputs = plan.inputs.iter().map(|input| ("input", input.used, &input.name, &input.was));
     let outputs = plan.outputs.iter().map(|output| ("output", output.used, &output.name, &output.was));
@@ -45,14 +45,14 @@ fn is_still_there(plan: &Plan) -> Option<String> {
         let (kind, _, name, was) =
             components.iter().find(|(_, used, name, was)| (*used && **name == given_up.name) || mine(was))?;
         let how =
-            if mine(was) { format!("goes on as the {kind} `{name}`") } else { format!("is an {kind} of a pipeline") };
-        Some(format!("--discard-removed {0}: `{0}` {how}, so there is nothing to give up", given_up.name))
+            if mine(was) { format!("continues as the {kind} `{name}`") } else { format!("is an {kind} of a pipeline") };
+        Some(format!("--discard-removed {0}: `{0}` {how}, so there is nothing to discard", given_up.name))
     })
 }
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    // From the beginning: a signal during the loading of the configuration must not kill the process.
+    // First of all: a signal that arrives while the configuration is loaded must not kill the process.
     app::survive_signals()?;
     let Some(Loaded { mut plan, .. }) = configuration::load(&arguments.file) else {
         return Ok(Exit::Configuration);

@@ -102,8 +102,8 @@ fn push_step(step: &StepTrace, paint: Paint, out: &mut String) {
 /// A transform with its condition.
 pub fn step_name(step: &StepTrace) -> String {
     match &step.condition {
-        Some(condition) => format!("{}: {condition}", step.verb),
-        None => step.verb.to_owned(),
+        Some(condition) => format!("{}: {condition}", step.transform),
+        None => step.transform.to_owned(),
     }
 }
 
@@ -157,7 +157,7 @@ fn pipeline_json(trace: &PipelineTrace, names: &Names<'_>) -> String {
     all.push("outputs", list(routes));
     match &trace.end {
         End::Line(line) => all.push("event", line.clone()),
-        End::Dropped => all.push_text("dropped", Some("verb")),
+        End::Dropped => all.push_text("dropped", Some("transform")),
         End::Aggregated => all.push_text("dropped", Some("aggregated")),
         End::DeadLetter(reason) => all.push_text("dead_letter", Some(reason)),
         End::Untaken => all.push_text("dropped", Some("no_output")),
@@ -176,7 +176,7 @@ fn step_json(step: &StepTrace) -> String {
     });
     let mut all = Object::default();
     all.push("place", quoted(step.place.as_bytes()));
-    all.push("verb", quoted(step.verb.as_bytes()));
+    all.push("transform", quoted(step.transform.as_bytes()));
     all.push_text("condition", step.condition.as_deref());
     all.push_some("holds", step.side.map(|holds| holds.to_string()));
     all.push_some("dropped", (step.verdict == Verdict::Drop).then(|| "true".to_owned()));

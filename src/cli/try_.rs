@@ -198,7 +198,7 @@ struct Sample {
     batch: Batch,
     /// The bytes of the batch that were processed.
     consumed: usize,
-    /// The bytes behind them.
+    /// The bytes after them.
     rest: Vec<u8>,
     ended: bool,
 }

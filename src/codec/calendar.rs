@@ -1,14 +1,14 @@
-//! Moments as calendar dates, UTC.
+//! Converts timestamps to calendar dates in UTC.
 //!
-//! Guarantees: no allocation and no table of zones; right for every moment that a [`Timestamp`] can hold. Does not read dates
-//! and knows no zone but UTC.
+//! Guarantees: does not allocate and needs no time zone database; correct for every time that a [`Timestamp`] can hold. Does not
+//! parse dates and supports no zone but UTC.
 
 use tailwater_shards::env::Timestamp;
 
-/// Bytes of a moment as [`rfc3339_micros`] writes it.
+/// Length of a time as [`rfc3339_micros`] writes it, in bytes.
 pub const RFC3339_BYTES: usize = 27;
 
-/// A moment taken apart.
+/// A time as date and time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Civil {
     pub year: i32,
@@ -25,7 +25,7 @@ pub struct Civil {
 }
 
 impl Civil {
-    /// The moment in UTC.
+    /// The time in UTC.
     pub fn of(moment: Timestamp) -> Civil {
         let seconds = moment.0.div_euclid(1_000_000_000);
         let nanos = moment.0.rem_euclid(1_000_000_000);
@@ -67,7 +67,7 @@ impl Civil {
     }
 }
 
-/// Year, month and day of a day since 1970-01-01, in 400-year eras that begin in March, so that the leap day is their last.
+/// Year, month and day of a day since 1970-01-01. Uses 400-year eras whose years start in March, so that the leap day comes last.
 pub fn date_of(days: i64) -> (i32, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -81,7 +81,7 @@ pub fn date_of(days: i64) -> (i32, u32, u32) {
     (year, month, day)
 }
 
-/// Writes `value` with leading zeroes over all of `target`.
+/// Fills `target` with `value` and leading zeros.
 pub fn digits(target: &mut [u8], mut value: u32) {
     for digit in target.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
@@ -89,7 +89,7 @@ pub fn digits(target: &mut [u8], mut value: u32) {
     }
 }
 
-/// A moment as `2026-11-23T00:12:34.567890Z`.
+/// A time as `2026-11-23T00:12:34.567890Z`.
 pub fn rfc3339_micros(moment: Timestamp) -> [u8; RFC3339_BYTES] {
     let civil = Civil::of(moment);
     let mut text = *b"0000-00-00T00:00:00.000000Z";
@@ -112,7 +112,7 @@ mod tests {
         let moment =
             jiff::Timestamp::from_nanosecond(i128::from(nanos)).expect("in range").to_zoned(jiff::tz::TimeZone::UTC);
         let text = rfc3339_micros(Timestamp(nanos));
-        // Rounded down, also before 1970, where the reference rounds towards it.
+        // Rounded down, also before 1970; the reference rounds toward 1970.
         let micros = moment.subsec_nanosecond() / 1000;
         let expected = format!("{}.{micros:06}Z", moment.strftime("%Y-%m-%dT%H:%M:%S"));
         assert_eq!(String::from_utf8_lossy(&text), expected);

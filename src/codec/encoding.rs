@@ -1,8 +1,8 @@
-//! Encodings of text that are not UTF-8: lines of UTF-16, and what becomes of them and of Latin-1.
+//! Text encodings other than UTF-8: finds lines in UTF-16, and converts UTF-16 and Latin-1 to UTF-8.
 //!
-//! Guarantees: the events do not depend on how the bytes were split into reads; what leaves is UTF-8, and what cannot be decoded is
-//! U+FFFD; no event is longer than allowed once it is UTF-8. Positions stay those of the source's own bytes. A byte order mark is no
-//! part of a line. Does not guess: [`Encoding::seen_in`] only says what bytes look like.
+//! Guarantees: the events do not depend on how the bytes were split into reads. The result is UTF-8; bytes that cannot be decoded
+//! become U+FFFD. No event is longer than allowed after the conversion. Positions count the source's own bytes. A byte order mark
+//! is not part of a line. Does not switch encodings: [`Encoding::seen_in`] only reports what the bytes look like.
 
 use super::framing::{Cut, Ending, LineTooLong, Place, Rules};
 use schemars::JsonSchema;
@@ -10,26 +10,26 @@ use serde::{Deserialize, Serialize};
 use tailwater_shards::batch::{Batch, EventSpan};
 use tailwater_shards::limits::BATCH_EVENTS_MAX;
 
-/// The mark of UTF-8.
+/// The byte order mark of UTF-8.
 pub const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Bytes that tell UTF-16 without a mark: so many characters of ASCII in a row are no accident.
+/// Bytes that show UTF-16 without a byte order mark: this many ASCII characters in a row are not a coincidence.
 const PROOF_BYTES: usize = 32;
 
-/// How text is written as bytes.
+/// How the source encodes text as bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Encoding {
-    /// As it is; a byte order mark at the beginning is left out.
+    /// Not converted; a byte order mark at the beginning is removed.
     #[default]
     #[serde(rename = "utf-8")]
     Utf8,
-    /// UTF-16, the low byte first, as Windows writes it.
+    /// Low byte first, as Windows writes UTF-16.
     #[serde(rename = "utf-16le")]
     Utf16Le,
-    /// UTF-16, the high byte first.
+    /// High byte first.
     #[serde(rename = "utf-16be")]
     Utf16Be,
-    /// ISO 8859-1: each byte is a character.
+    /// Each byte is a character (ISO 8859-1).
     #[serde(rename = "latin1")]
     Latin1,
 }
@@ -45,12 +45,12 @@ impl Encoding {
         }
     }
 
-    /// Whether a character takes two bytes or four.
+    /// Whether a character takes two or four bytes.
     pub fn is_wide(self) -> bool {
         matches!(self, Encoding::Utf16Le | Encoding::Utf16Be)
     }
 
-    /// The UTF-16 that a source which begins with `bytes` seems to be: by its mark, or because every other byte is zero.
+    /// The UTF-16 encoding that the beginning of a source suggests: by its byte order mark, or because every other byte is zero.
     pub fn seen_in(bytes: &[u8]) -> Option<Encoding> {
         match bytes {
             [0xff, 0xfe, ..] => return Some(Encoding::Utf16Le),
@@ -66,7 +66,8 @@ impl Encoding {
         }
     }
 
-    /// Bytes of the longest line in the source, where none is longer than `most` as UTF-8: one character more shows that it is.
+    /// The longest line to read from the source, in bytes, so that a line longer than `most` bytes of UTF-8 is recognized as
+    /// such.
     pub fn line_bytes_max(self, most: usize) -> usize {
         match self {
             Encoding::Utf8 => most,
@@ -75,13 +76,13 @@ impl Encoding {
         }
     }
 
-    /// A unit of UTF-16.
+    /// Decodes a UTF-16 code unit.
     fn unit(self, pair: &[u8]) -> u16 {
         let pair = [pair[0], pair[1]];
         if self == Encoding::Utf16Be { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) }
     }
 
-    /// The bytes of a line end, the last ones before the beginning of a line.
+    /// The bytes of a newline.
     pub fn newline(self) -> &'static [u8] {
         match self {
             Encoding::Utf16Le => b"\n\0",
@@ -90,7 +91,7 @@ impl Encoding {
         }
     }
 
-    /// Appends `bytes` as UTF-8.
+    /// Appends `bytes`, converted to UTF-8.
     fn decode(self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut push = |character: char| out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         match self {
@@ -107,7 +108,7 @@ impl Encoding {
     }
 }
 
-/// As [`super::framing::cut`], for UTF-16. What is longer than a line may be only by its UTF-8 is left to [`convert`].
+/// Like [`super::framing::cut`], for UTF-16. A line that is too long only as UTF-8 is left to [`convert`].
 pub fn cut_wide(
     bytes: &[u8],
     start: usize,
@@ -148,7 +149,7 @@ pub fn cut_wide(
     cut
 }
 
-/// Makes events of a line that ends with `bytes`. False when the events ran out in it.
+/// Creates the events of a line that ends with `bytes`. Returns false if the limit of events was reached inside the line.
 fn cut_line(bytes: &[u8], most: usize, rules: Rules, events: &mut Vec<EventSpan>, cut: &mut Cut) -> bool {
     let mut end = bytes.len();
     let line = &bytes[cut.consumed..];
@@ -166,7 +167,7 @@ fn cut_line(bytes: &[u8], most: usize, rules: Rules, events: &mut Vec<EventSpan>
                 return true;
             }
             LineTooLong::Split => {
-                // Not between the halves of a character.
+                // Do not split a surrogate pair.
                 let halves = (0xd800..0xdc00).contains(&rules.encoding.unit(&bytes[cut.consumed + most - 2..]));
                 let piece = most - if halves { 2 } else { 0 };
                 push(cut.consumed, cut.consumed + piece, events);
@@ -187,7 +188,7 @@ fn push(start: usize, end: usize, events: &mut Vec<EventSpan>) {
     events.push(EventSpan { start: start as u32, end: end as u32 });
 }
 
-/// The next newline at or behind `from`; characters begin at `start` and every two bytes on.
+/// The next newline at or after `from`; characters start at `start` and every two bytes after it.
 fn next_newline(bytes: &[u8], from: usize, start: usize, encoding: Encoding) -> Option<usize> {
     let place_in_unit = usize::from(encoding == Encoding::Utf16Be);
     memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).find_map(|at| {
@@ -196,18 +197,18 @@ fn next_newline(bytes: &[u8], from: usize, start: usize, encoding: Encoding) -> 
     })
 }
 
-/// What [`convert`] made.
+/// What [`convert`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Converted {
-    /// Events that were cut short.
+    /// Events that were truncated.
     pub truncated: u64,
-    /// Lines that were left out.
+    /// Lines that were discarded.
     pub discarded: u64,
-    /// Where the first line begins that found no room any more, if one did.
+    /// Where the first line begins that did not fit any more, if there is one.
     pub left: Option<usize>,
 }
 
-/// Makes UTF-8 of the events of a batch, in place of its bytes. What finds no room is cut off from the events.
+/// Replaces the bytes of a batch with UTF-8. Events that do not fit are removed from the batch.
 pub fn convert(batch: &mut Batch, rules: Rules) -> Converted {
     let mut converted = Converted::default();
     if rules.encoding == Encoding::Utf8 {
@@ -257,7 +258,7 @@ pub fn convert(batch: &mut Batch, rules: Rules) -> Converted {
     converted
 }
 
-/// The longest beginning of `text`, at most `most` bytes, that ends between characters.
+/// The longest prefix of `text` of at most `most` bytes that does not split a character.
 fn piece(text: &[u8], most: usize) -> usize {
     (0..4).map(|back| most - back).find(|at| text[*at] & 0xc0 != 0x80).unwrap_or(most)
 }
@@ -283,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Reads `content` in reads that see up to `size` bytes more each time; the lines and their offsets.
+    /// Reads `content` in reads that see up to `size` more bytes each time; returns the lines and their offsets.
     fn read_all(content: &[u8], size: usize, rules: Rules) -> (Vec<(String, u64)>, u64) {
         let source = Source {
             key: SourceKey(1),
@@ -329,7 +330,7 @@ mod tests {
             let second = if encoding == Encoding::Latin1 { "? is no newline" } else { "Ċ is no newline" };
             assert_eq!(texts, ["année", second, "last"]);
             let unit = if encoding == Encoding::Latin1 { 1 } else { 2 };
-            assert_eq!(lines[1].1, 9 * unit, "its place in the file");
+            assert_eq!(lines[1].1, 9 * unit, "its position in the file");
         }
         let marked = [b"\xff\xfe".to_vec(), encode("😀\n", Encoding::Utf16Le)].concat();
         let (lines, _) = read_all(&marked, 100, rules(Encoding::Utf16Le, 100, LineTooLong::Truncate));

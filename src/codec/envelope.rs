@@ -1,12 +1,12 @@
-//! The envelope: an event's line is a JSON object of what its input knows of it and the message.
+//! The envelope: writes an event's line as a JSON object with the message and the fields that the input adds.
 //!
 //! ```text
 //! {"timestamp":"2026-11-23T00:12:34.567890Z","host":"h","file":"/var/log/a.log","offset":123,"message":"..."}\n
 //! ```
 //!
-//! Guarantees: the order of the fields is the one above, whichever are on; a line is valid JSON in UTF-8 whatever the bytes of
-//! the event are, and holds no newline but its last byte. Hot: what is the same for a batch is made once, an event costs one
-//! copy of that, its offset and its escaped message, and no allocation once the buffers have grown.
+//! Guarantees: the order of the fields is the one above, whichever are enabled. A line is valid JSON in UTF-8 whatever the bytes
+//! of the event are, and contains no newline except its last byte. Hot: the part that is equal for a batch is built once; an
+//! event costs one copy of that part, its offset and its escaped message, and no allocation once the buffers have grown.
 
 use super::calendar::{RFC3339_BYTES, rfc3339_micros};
 use crate::config::facts::Facts;
@@ -20,12 +20,12 @@ use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::record::push_number;
 use tailwater_shards::scan::escape_json_into;
 
-/// What an event's source is.
+/// What kind of source the events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvelopeKind {
-    /// A file: it has a path, and the event a place in it.
+    /// A file: it has a path, and each event has an offset in it.
     File,
-    /// Anything without those.
+    /// A source without path and offset.
     Stream,
 }
 
@@ -46,19 +46,19 @@ impl ProcessorSpec for EnvelopeSpec {
     }
 }
 
-/// Constant text between the parts of a line that change. Each begins with `{` or `,`.
+/// The constant text between the variable parts of a line. Each piece begins with `{` or `,`.
 struct Envelope {
-    /// Up to the timestamp's value; the value goes in quotes behind it.
+    /// Up to the timestamp's value, which follows in quotes.
     before_timestamp: Option<Vec<u8>>,
-    /// The host field whole, then up to the file's value.
+    /// The complete host field, then the text up to the file's value.
     after_timestamp: Vec<u8>,
     before_file: Option<Vec<u8>>,
     before_offset: Option<Vec<u8>>,
     before_message: Option<Vec<u8>>,
     before_truncated: Option<Vec<u8>>,
-    /// All that comes before the offset (or the message), for the source and time below.
+    /// Everything before the offset (or the message), for the source and time below.
     prefix: Vec<u8>,
-    /// Where the timestamp's value lies in the prefix.
+    /// The position of the timestamp's value in the prefix.
     timestamp_at: Range<usize>,
     source: Option<Arc<Source>>,
     received: Timestamp,
@@ -86,7 +86,7 @@ impl Envelope {
         let before_message = key(&fields.message, true);
         let before_truncated = match &fields.truncated {
             FieldName::Named(name) => {
-                // Without another field the brace is there already.
+                // The first field follows the opening brace without a comma.
                 let mut text = if first { Vec::new() } else { vec![b','] };
                 push_string(name.as_bytes(), &mut text);
                 text.push(b':');
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(line, "{\"timestamp\":\"1970-01-01T00:00:00.567890Z\",\"host\":\"h\\\"1\",\"message\":\"x\"}\n");
     }
 
-    /// Every choice of fields that are on: the line is an object of exactly these, with the names they were given.
+    /// Every combination of enabled fields: the line is an object of exactly these fields, with their configured names.
     #[test]
     fn any_choice_of_fields_is_valid_json() {
         for choice in 0..32u32 {

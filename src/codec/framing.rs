@@ -1,8 +1,8 @@
-//! Where lines begin and end in a chunk of a source.
+//! Finds lines in a chunk of a source.
 //!
-//! Guarantees: the events do not depend on how the bytes of a source were split into reads; every byte is either part of what
-//! is consumed or left for the next read; a line longer than allowed follows the policy. NULs that precede a line are no part
-//! of it where the rules say so, and NULs that may yet be written over are never consumed. Pure.
+//! Guarantees: the events do not depend on how the bytes of a source were split into reads. Every byte is either consumed or left
+//! for the next read. A line longer than allowed follows the policy. If the rules say so, NULs before a line are not part of it,
+//! and NULs that may still be overwritten are never consumed. Pure.
 
 use super::encoding::{self, Converted, Encoding};
 use super::nuls;
@@ -15,70 +15,70 @@ use tailwater_shards::limits::BATCH_EVENTS_MAX;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LineTooLong {
-    /// Its beginning is kept, the rest is skipped; counted.
+    /// Its beginning is kept and the rest is skipped; the line is counted.
     #[default]
     Truncate,
     /// It becomes several events.
     Split,
-    /// It is left out and counted.
+    /// It is dropped and counted.
     Discard,
 }
 
-/// How lines are cut.
+/// How bytes are split into lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Longest line, in bytes without its line end.
+    /// The longest line, in bytes without its line ending.
     pub line_bytes_max: usize,
     /// What happens to a longer one.
     pub too_long: LineTooLong,
     /// Whether a carriage return before the newline belongs to the line.
     pub keep_cr: bool,
-    /// Whether NULs that a line begins with are left out: holes of a file, and room that was reserved in it. Those at the
-    /// end of the bytes are then left for the next read, as long as nothing is known to follow them.
+    /// Whether NULs at the beginning of a line are skipped: holes in a file, and preallocated space. NULs at the end of the bytes
+    /// are then left for the next read unless something is known to follow them.
     pub skip_nuls: bool,
-    /// Whether lines without a byte are left out.
+    /// Whether empty lines are skipped.
     pub skip_empty: bool,
-    /// How the text is written.
+    /// The encoding of the text.
     pub encoding: Encoding,
 }
 
-/// Where bytes begin.
+/// What the first byte of a chunk belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
     /// At the beginning of a line, or of the NULs before it.
     #[default]
     LineStart,
-    /// Behind a part of a line that was an event of its own.
+    /// Inside a line whose first part is already an event.
     Inside,
-    /// In a line whose rest is to be skipped.
+    /// In a line whose rest is skipped.
     Skipping,
 }
 
-/// What was made of a chunk.
+/// The result for one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Cut {
-    /// Bytes of the chunk that are dealt with, counted from its beginning.
+    /// Bytes that were consumed, counted from the beginning of the chunk.
     pub consumed: usize,
-    /// Where the next byte lies.
+    /// What the next byte belongs to.
     pub place: Place,
-    /// Events that were cut short.
+    /// Events that were truncated.
     pub truncated: u64,
-    /// Lines that were left out.
+    /// Lines that were discarded.
     pub discarded: u64,
-    /// NULs at the end of the bytes that are not consumed because they may be written over.
+    /// NULs at the end of the bytes that are not consumed because they may be overwritten.
     pub nuls: usize,
 }
 
-/// Where the bytes stop.
+/// What follows the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// More may follow: an unfinished line waits, and so do NULs at its end.
     Open,
-    /// Another byte than NUL is known to follow, though not at once: an unfinished line waits, NULs at the end are its own.
+    /// A byte other than NUL follows, but not in this chunk: an unfinished line waits, and NULs at the end belong to it.
     Followed,
-    /// Nothing follows for now: an unfinished line is an event, NULs behind it wait.
+    /// Nothing follows for now: an unfinished line is an event, and NULs after it wait.
     Final,
-    /// Nothing follows, or what does is dealt with already: an unfinished line is an event, NULs at the end are its own.
+    /// Nothing follows, or it is already handled: an unfinished line is an event, and NULs at the end belong to it.
     Closed,
 }
 
@@ -87,13 +87,13 @@ impl Ending {
         matches!(self, Ending::Final | Ending::Closed)
     }
 
-    /// Whether NULs at the end may be written over.
+    /// Whether NULs at the end may be overwritten.
     fn may_change(self) -> bool {
         matches!(self, Ending::Open | Ending::Final)
     }
 }
 
-/// Cuts the lines of `bytes[start..]` and appends them to `events`, at most [`BATCH_EVENTS_MAX`]. Hot: 5 to 10 ns a line.
+/// Splits `bytes[start..]` into lines and appends them to `events`, at most [`BATCH_EVENTS_MAX`]. Hot: 5 to 10 ns per line.
 pub fn cut(bytes: &[u8], start: usize, place: Place, rules: Rules, ending: Ending, events: &mut Vec<EventSpan>) -> Cut {
     if rules.encoding != Encoding::Utf8 {
         return cut_encoded(bytes, start, place, rules, ending, events);
@@ -115,12 +115,12 @@ fn cut_encoded(
     }
     let line_bytes_max = rules.encoding.line_bytes_max(rules.line_bytes_max);
     let cut = cut_bytes(bytes, start, place, Rules { line_bytes_max, ..rules }, ending, events);
-    // Whoever makes UTF-8 of it cuts and counts.
+    // The conversion to UTF-8 truncates and counts.
     Cut { truncated: 0, ..cut }
 }
 
-/// Makes the events of a batch ready that [`cut`] has just cut from its bytes: marks those that are cut short, of which it has
-/// counted `truncated`; leaves out a byte order mark; converts what is not UTF-8.
+/// Finishes the events of a batch that [`cut`] just found: marks the `truncated` ones, removes a byte order mark, and converts
+/// text that is not UTF-8.
 pub fn finish(batch: &mut Batch, rules: Rules, truncated: u64) -> Converted {
     if rules.encoding != Encoding::Utf8 {
         return encoding::convert(batch, rules);
@@ -134,7 +134,7 @@ pub fn finish(batch: &mut Batch, rules: Rules, truncated: u64) -> Converted {
     Converted { truncated, ..Converted::default() }
 }
 
-/// Where `at` lies in bytes that began at `place`, given that an event begins there.
+/// The place of byte `at` in bytes that began at `place`, if an event begins there.
 pub fn place_at(bytes: &[u8], at: usize, place: Place, rules: Rules) -> Place {
     match at {
         0 => place,
@@ -143,7 +143,7 @@ pub fn place_at(bytes: &[u8], at: usize, place: Place, rules: Rules) -> Place {
     }
 }
 
-/// The events of `events` that are only the beginnings of their lines, after [`cut`] has counted some.
+/// The indices of events that contain only the beginning of their line. Called if [`cut`] counted such events.
 fn cut_short(bytes: &[u8], rules: Rules, events: &[EventSpan]) -> Vec<u32> {
     let is_short = |event: &EventSpan| {
         let rest = bytes.get(event.end as usize..).unwrap_or_default();
@@ -153,7 +153,7 @@ fn cut_short(bytes: &[u8], rules: Rules, events: &[EventSpan]) -> Vec<u32> {
     events.iter().enumerate().filter(|(_, event)| is_short(event)).map(|(index, _)| index as u32).collect()
 }
 
-/// Leaves a byte order mark out of the first event of a source, which is cut from its first byte on.
+/// Removes a byte order mark from the first event if it starts at the first byte of a source.
 fn leave_out_mark(bytes: &[u8], rules: Rules, events: &mut Vec<EventSpan>) {
     if let Some(first) = events.first_mut()
         && first.start == 0
@@ -187,7 +187,7 @@ fn cut_bytes(
             }
             let end = without_cr(bytes, cut.consumed, newline, rules.keep_cr);
             if end == cut.consumed && rules.skip_empty {
-                // Nothing is in it.
+                // The line is empty.
             } else if end - cut.consumed <= rules.line_bytes_max {
                 events.push(span(cut.consumed, end));
             } else if !cut_long(bytes, end, rules, events, &mut cut) {
@@ -204,7 +204,7 @@ fn cut_bytes(
 }
 
 impl Cut {
-    /// Leaves out the NULs that a line begins with, if it begins here.
+    /// Skips the NULs at the beginning of a line, if a line begins here.
     #[cold]
     fn pass_nuls(&mut self, bytes: &[u8], rules: Rules) {
         if rules.skip_nuls && self.place == Place::LineStart {
@@ -222,7 +222,7 @@ fn without_cr(bytes: &[u8], start: usize, newline: usize, keep_cr: bool) -> usiz
     if ends_in_cr && !keep_cr { newline - 1 } else { newline }
 }
 
-/// Deals with a finished line that ends at `end` and is too long. False when the events ran out in the middle of it.
+/// Handles a complete line that ends at `end` and is too long. Returns false if the limit of events was reached inside the line.
 fn cut_long(bytes: &[u8], end: usize, rules: Rules, events: &mut Vec<EventSpan>, cut: &mut Cut) -> bool {
     match rules.too_long {
         LineTooLong::Truncate => {
@@ -245,12 +245,12 @@ fn cut_long(bytes: &[u8], end: usize, rules: Rules, events: &mut Vec<EventSpan>,
     true
 }
 
-/// Deals with the bytes behind the last newline.
+/// Handles the bytes after the last newline.
 fn cut_rest(bytes: &[u8], rules: Rules, ending: Ending, events: &mut Vec<EventSpan>, cut: &mut Cut) {
     if rules.skip_nuls && ending.may_change() {
         cut.nuls = nuls::trailing(&bytes[cut.consumed..]);
     }
-    // Without the NULs that wait.
+    // Excludes the NULs that wait.
     let bytes = &bytes[..bytes.len() - cut.nuls];
     if cut.place == Place::Skipping {
         cut.consumed = bytes.len();
@@ -258,7 +258,7 @@ fn cut_rest(bytes: &[u8], rules: Rules, ending: Ending, events: &mut Vec<EventSp
     }
     cut.pass_nuls(bytes, rules);
     let is_too_long = |from: usize| {
-        // One byte more may be the carriage return of a line that just fits.
+        // The extra byte may be the carriage return of a line that just fits.
         let room = rules.line_bytes_max + usize::from(!rules.keep_cr && bytes.last() == Some(&b'\r'));
         bytes.len() - from > if ending.is_final() { rules.line_bytes_max } else { room }
     };
@@ -296,13 +296,13 @@ fn push_piece(bytes: &[u8], rules: Rules, events: &mut Vec<EventSpan>, cut: &mut
     true
 }
 
-/// Where a piece of a too long line ends: at most `line_bytes_max` bytes on, not inside a UTF-8 character.
+/// Where a part of a line that is too long ends: after at most `line_bytes_max` bytes, not inside a UTF-8 character.
 fn piece_end(bytes: &[u8], start: usize, rules: Rules) -> usize {
     let end = start + rules.line_bytes_max;
     let is_continuation = |at: usize| bytes[at] & 0xc0 == 0x80;
     match (0..4).map(|back| end - back).find(|&at| !is_continuation(at)) {
         Some(at) if at > start => at,
-        // Not UTF-8: any place is as good.
+        // Not UTF-8, so there is no better place.
         _ => end,
     }
 }
@@ -316,7 +316,7 @@ mod tests {
         Rules { line_bytes_max, too_long, keep_cr: false, skip_nuls: true, skip_empty: false, encoding: Encoding::Utf8 }
     }
 
-    /// Reads `content` as the input does: from the first unread byte, in reads that see up to `sizes` bytes more each time.
+    /// Reads `content` as the input does: from the first unread byte, in reads that see up to `sizes` more bytes each time.
     fn read_all(content: &[u8], sizes: &[usize], rules: Rules) -> (Vec<Vec<u8>>, u64, u64) {
         let (mut lines, mut position, mut seen, mut place) = (Vec::new(), 0, 0, Place::LineStart);
         let (mut truncated, mut discarded) = (0, 0);
@@ -420,7 +420,7 @@ mod tests {
         check("\0\0line\n", Rules { skip_nuls: false, ..plain }, &["\0\0line"]);
     }
 
-    /// What is consumed of `content`, where that ends, the events, and the NULs that wait.
+    /// The consumed bytes of `content`, the place after them, the events, and the NULs that wait.
     fn cut_once(content: &[u8], place: Place, ending: Ending) -> (usize, Place, Vec<&[u8]>, usize) {
         let mut events = Vec::new();
         let cut = cut(content, 0, place, rules(6, LineTooLong::Truncate), ending, &mut events);
@@ -436,7 +436,7 @@ mod tests {
             assert_eq!(cut_once(b"zzz\0\0", Skipping, ending), (3, Skipping, vec![], 2));
             assert_eq!(cut_once(b"0123456789\0", LineStart, ending), (10, Skipping, vec![&b"012345"[..]], 1));
         }
-        // Without them the line is not too long.
+        // Without the NULs, the line is not too long.
         assert_eq!(cut_once(b"\0\0ab\0\0\0\0\0\0", LineStart, Ending::Open), (2, LineStart, vec![], 6));
         assert_eq!(cut_once(b"ab\0\0\0\0\0\0", LineStart, Ending::Final), (2, Inside, vec![&b"ab"[..]], 6));
         let followed = |content, place| cut_once(content, place, Ending::Followed);

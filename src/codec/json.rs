@@ -1,37 +1,37 @@
-//! One field out of a JSON object, or all of them in turn, without building anything.
+//! Finds one field of a JSON object, or iterates over all of them, without building a tree.
 //!
-//! Guarantees: never panics and never reads beyond the line, whatever its bytes are. On valid JSON the field found is the
-//! object's own: names inside nested values and inside strings do not count. Does not validate: on anything else it may find
-//! nothing or a part of the line.
+//! Guarantees: never panics and never reads beyond the line, whatever its bytes are. In valid JSON, the field that is found
+//! belongs to the object itself: names inside nested values and strings do not match. Does not validate: in anything else it may
+//! find nothing or a part of the line.
 
 use memchr::{memchr, memchr2};
 
-/// A JSON string that cannot be read.
+/// A JSON string with an invalid escape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a backslash in a JSON string is followed by what none may be followed by")]
+#[error("a JSON string contains an invalid escape after a backslash")]
 pub struct BadEscape;
 
-/// The value of the field `name_escaped` (spelled as in the line) of the object in `line`: a part of the line, strings with
+/// The value of the field `name_escaped` (escaped as in the line) of the object in `line`: a slice of the line; strings include
 /// their quotes.
 pub fn find_field<'a>(line: &'a [u8], name_escaped: &[u8]) -> Option<&'a [u8]> {
     let found = Fields::of(line)?.find(|(name, _)| *name == name_escaped)?;
     Some(found.1)
 }
 
-/// The value of the last field called `name` (as it reads, not as it is spelled) of the object in `line`.
+/// The value of the last field called `name` (unescaped) of the object in `line`.
 pub fn find_last_field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     Fields::of(line)?.filter(|(body, _)| body_is(body, name)).last().map(|(_, value)| value)
 }
 
-/// The fields of an object in their order: the body of the name and the value, both as they are spelled.
+/// The fields of an object in order: each name without its quotes and each value, both still escaped.
 pub struct Fields<'a> {
     line: &'a [u8],
-    /// Where the next name stands; nothing behind the last one, or where the line stops being JSON.
+    /// Where the next name starts; `None` after the last one, or where the line stops being JSON.
     next: Option<usize>,
 }
 
 impl<'a> Fields<'a> {
-    /// Of the object that `line` begins with, if it begins with one.
+    /// The fields of the object that `line` begins with, if it begins with one.
     pub fn of(line: &'a [u8]) -> Option<Fields<'a>> {
         let at = skip_space(line, 0);
         (line.get(at) == Some(&b'{')).then_some(Fields { line, next: Some(at + 1) })
@@ -58,14 +58,14 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// The values of an array in their order, as they are spelled.
+/// The values of an array in order, still escaped.
 pub struct Elements<'a> {
     line: &'a [u8],
     next: Option<usize>,
 }
 
 impl<'a> Elements<'a> {
-    /// Of the array that `line` begins with, if it begins with one.
+    /// The elements of the array that `line` begins with, if it begins with one.
     pub fn of(line: &'a [u8]) -> Option<Elements<'a>> {
         let at = skip_space(line, 0);
         (line.get(at) == Some(&b'[')).then_some(Elements { line, next: Some(at + 1) })
@@ -83,12 +83,12 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The text between the quotes of a JSON string, or nothing if `value` is none.
+/// The bytes between the quotes of a JSON string; `None` if `value` is not a string.
 pub fn string_body(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
-/// Appends what the body of a JSON string stands for.
+/// Appends the unescaped body of a JSON string.
 pub fn unescape_json(body: &[u8], out: &mut Vec<u8>) -> Result<(), BadEscape> {
     out.reserve(body.len());
     unescape_pieces(body, |piece| {
@@ -97,7 +97,7 @@ pub fn unescape_json(body: &[u8], out: &mut Vec<u8>) -> Result<(), BadEscape> {
     })
 }
 
-/// Whether the body of a JSON string stands for `text`, found without writing it anywhere.
+/// Whether the body of a JSON string equals `text` once it is unescaped. Does not allocate.
 pub fn body_is(body: &[u8], text: &[u8]) -> bool {
     let mut rest = Some(text);
     let read = unescape_pieces(body, |piece| {
@@ -107,13 +107,12 @@ pub fn body_is(body: &[u8], text: &[u8]) -> bool {
     read.is_ok() && rest.is_some_and(<[u8]>::is_empty)
 }
 
-/// Hands out what a body stands for, piece by piece, until `take` has seen enough. A body that cannot be read ends where it goes
-/// wrong.
+/// Passes the unescaped body to `take` in pieces until `take` returns false. A body with an invalid escape ends at the escape.
 pub fn pieces(body: &[u8], take: impl FnMut(&[u8]) -> bool) {
     let _ = unescape_pieces(body, take);
 }
 
-/// Hands out what a body stands for, piece by piece, until `take` has seen enough.
+/// Passes the unescaped body to `take` in pieces until `take` returns false.
 fn unescape_pieces(body: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> Result<(), BadEscape> {
     let mut rest = body;
     while let Some(at) = memchr(b'\\', rest) {
@@ -128,7 +127,7 @@ fn unescape_pieces(body: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> Result<(
     Ok(())
 }
 
-/// The character of the escape (or pair of escapes) that `text` begins with, and what is behind it. Half a pair becomes U+FFFD.
+/// The character of the escape (or surrogate pair) at the beginning of `text`, and the rest. A lone surrogate becomes U+FFFD.
 fn unescape_one(text: &[u8]) -> Result<(char, &[u8]), BadEscape> {
     let plain = match text.get(1).ok_or(BadEscape)? {
         b'n' => '\n',
@@ -155,7 +154,7 @@ fn unescape_unicode(text: &[u8]) -> Result<(char, &[u8]), BadEscape> {
     Ok((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), rest))
 }
 
-/// The number of an escape `\uXXXX`, and what is behind it.
+/// The code unit of an escape `\uXXXX`, and the rest.
 fn unit(text: &[u8]) -> Option<(u32, &[u8])> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     let value = digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))?;
@@ -169,7 +168,7 @@ fn skip_space(line: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Behind the comma that follows the value which ends at `end`, if one follows.
+/// The position after the comma that follows the value ending at `end`, if there is a comma.
 fn behind_comma(line: &[u8], end: usize) -> Option<usize> {
     let at = skip_space(line, end);
     (line.get(at) == Some(&b',')).then_some(at + 1)
@@ -187,7 +186,7 @@ pub(crate) fn string_end(line: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// One past the last byte of the value that begins at `at`.
+/// One past the last byte of the value that starts at `at`.
 fn value_end(line: &[u8], at: usize) -> Option<usize> {
     match line.get(at)? {
         b'"' => string_end(line, at),

@@ -1,12 +1,13 @@
-//! Strings of the configuration that keep the values of variables apart from what the file says.
+//! Strings of the configuration in which the values of variables are marked.
 //!
 //! ```text
 //! U+FDD0 reference U+FDD1 value U+FDD2
 //! ```
 //!
-//! Guarantees: code that parses a language (a condition, a template) from such a string sees where a value begins and ends, whatever
-//! the value contains. Messages show the reference in its place. The three characters are noncharacters, which have no meaning in
-//! any text, and are removed from values. Most settings are no language: they get the string with its values, from [`plain`].
+//! Guarantees: code that parses a language (a condition, a template) from such a string sees where a value begins and ends,
+//! whatever the value contains. Messages show the reference instead of the value. The three characters are noncharacters, which
+//! have no meaning in text, and are removed from values. Most settings are not a language: they get the plain string from
+//! [`plain`].
 
 use serde::de::{Deserializer, Error, Visitor};
 use std::borrow::Cow;
@@ -16,28 +17,28 @@ const OPEN: char = '\u{fdd0}';
 const MIDDLE: char = '\u{fdd1}';
 const CLOSE: char = '\u{fdd2}';
 
-/// The name of a newtype whose content a reader of the configuration gives with its marks.
+/// The name of a newtype that the deserializer of the configuration fills with marks.
 pub const NEWTYPE: &str = "$marked";
 
-/// A value on its way into a text.
+/// Appends a value and its reference, with marks.
 pub fn push(reference: &str, value: &str, out: &mut String) {
     let clean = |text: &str| text.replace([OPEN, MIDDLE, CLOSE], "\u{fffd}");
     out.extend([OPEN.to_string(), clean(reference), MIDDLE.to_string(), clean(value), CLOSE.to_string()]);
 }
 
-/// The value at the beginning of a text, and what is behind it.
+/// The value at the beginning of a text, and the rest.
 pub fn value(text: &str) -> Option<(&str, &str)> {
     let inside = text.strip_prefix(OPEN)?;
     let (inside, behind) = inside.split_once(CLOSE)?;
     inside.split_once(MIDDLE).map(|(_, value)| (value, behind))
 }
 
-/// Where the file itself says `pattern`.
+/// Finds `pattern` outside the values of variables.
 pub fn find(text: &str, pattern: &str) -> Option<usize> {
     let mut from = 0;
     loop {
         let found = from + text[from..].find(pattern)?;
-        // Behind the last mark before it: inside of a value that is the one in its middle, or at its beginning.
+        // If the last mark before it is OPEN or MIDDLE, it is inside a reference or value.
         match text[..found].rfind([OPEN, MIDDLE, CLOSE]) {
             Some(mark) if !text[mark..].starts_with(CLOSE) => from = found + text[found..].find(CLOSE)?,
             _ => return Some(found),
@@ -45,27 +46,27 @@ pub fn find(text: &str, pattern: &str) -> Option<usize> {
     }
 }
 
-/// Whether there is a value in a text.
+/// Whether a text contains a value of a variable.
 pub fn has_values(text: &str) -> bool {
     text.contains(OPEN)
 }
 
-/// The text with its values.
+/// The text with the values of variables.
 pub fn plain(text: &str) -> Cow<'_, str> {
     replaced(text, |_, value| value)
 }
 
-/// The text for people: with references.
+/// The text to show: with references instead of values.
 pub fn shown(text: &str) -> Cow<'_, str> {
     replaced(text, |reference, _| reference)
 }
 
-/// The text without its values: what the file says.
+/// The text without the values: only what the file contains.
 pub fn written(text: &str) -> Cow<'_, str> {
     replaced(text, |_, _| "")
 }
 
-/// The text with a harmless value of the same kind in the place of each value: what is still wrong with it is the file's mistake.
+/// The text with each value replaced by a harmless one of the same kind: an error that remains is a mistake in the file.
 pub fn neutral(text: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(open) = rest.find(OPEN) {
@@ -116,12 +117,12 @@ impl<'de> Visitor<'de> for Text {
     }
 }
 
-/// Reads a text with its marks.
+/// Deserializes a text with marks.
 pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     deserializer.deserialize_newtype_struct(NEWTYPE, Text)
 }
 
-/// The same where there may be none.
+/// Deserializes an optional text with marks.
 pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     struct Optional;
     impl<'de> Visitor<'de> for Optional {

@@ -1,4 +1,4 @@
-//! How bytes become events and events become bytes. Pure: no files, no sockets, no clock.
+//! Converts bytes to events and events to bytes. Pure: no files, no sockets, no clock.
 
 pub mod calendar;
 pub mod encoding;

@@ -1,9 +1,9 @@
-//! Moments out of the texts and numbers that logs have them in, and back as RFC 3339 in UTC.
+//! Parses the times that logs contain, as text or numbers, and writes them as RFC 3339 in UTC.
 //!
-//! Guarantees: what a format does not say is refused, never guessed, apart from two things: a text without a zone is of the zone
-//! that is configured, and one without a year is of the year in which it is at most a day ahead of the event. A moment is written
-//! with as many digits behind the second as it was read with. Leap seconds are refused. Reading allocates nothing, apart from
-//! dates of mail and names of zones.
+//! Guarantees: what a format does not say is rejected, never guessed, with two exceptions: a text without a zone uses the
+//! configured zone, and a text without a year is in the year that puts it at most one day after the event. A time is written with
+//! as many fractional digits as it was parsed with. Leap seconds are rejected. Parsing allocates nothing, except for mail dates
+//! and names of zones.
 
 use super::calendar::{date_of, digits};
 use super::layout::Layout;
@@ -15,16 +15,16 @@ use tailwater_shards::env::Timestamp;
 const SECOND: i128 = 1_000_000_000;
 pub(super) const DAY: i128 = 86_400 * SECOND;
 
-/// A moment and how precisely it is known.
+/// A time and its precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Since 1970.
+    /// Nanoseconds since 1970.
     pub nanos: i128,
-    /// Digits behind the second, at most 9.
+    /// Fractional digits, at most 9.
     pub digits: u8,
 }
 
-/// How a moment is written in events, and the zone of those that say none.
+/// How times are written in events, and the zone of those that have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeForm {
     /// The format.
@@ -33,27 +33,27 @@ pub struct TimeForm {
     pub zone: Zone,
 }
 
-/// How a moment is written in events.
+/// How times are written in events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// RFC 3339 or a number since 1970 in the unit that its size suggests.
+    /// RFC 3339, or a number since 1970 in the unit that its size suggests.
     #[default]
     Auto,
-    /// RFC 3339, and what differs from it in little: a space for the `T`, slashes, a comma, a zone without colon or none at all.
+    /// RFC 3339 and small variations: a space instead of `T`, slashes, a comma, a zone without a colon or no zone.
     Rfc3339,
     /// Dates of mail and HTTP.
     Rfc2822,
-    /// A number since 1970, in units of so many digits behind the second.
+    /// A number since 1970 with this many decimal digits of a second: 0 means seconds, 3 milliseconds.
     Unix(u8),
-    /// A format of strftime.
+    /// A strftime format.
     Strftime(Layout),
 }
 
-/// The words for the formats that have one.
+/// The formats that have a name.
 pub const FORMATS: [&str; 7] = ["auto", "rfc3339", "rfc2822", "unix", "unix_ms", "unix_us", "unix_ns"];
 
 impl Format {
-    /// Reads a format as the configuration spells it; says what is wrong with it.
+    /// Parses a format as the configuration writes it; an error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Format, String> {
         Ok(match text {
             "auto" => Format::Auto,
@@ -69,7 +69,7 @@ impl Format {
             },
             _ => {
                 return Err(format!(
-                    "`{text}` is not a time format: write one of {}, or a strftime format with `%`",
+                    "`{text}` is not a time format: use one of {}, or a strftime format with `%`",
                     FORMATS.join(", ")
                 ));
             }
@@ -78,7 +78,7 @@ impl Format {
 }
 
 impl TimeForm {
-    /// Reads a moment. `now` is when the event was met; white space around the text does not matter.
+    /// Parses a time. `now` is when the event was read. White space around the text is ignored.
     pub fn read(&self, text: &[u8], now: Timestamp) -> Option<Moment> {
         let text = text.trim_ascii();
         let moment = match &self.format {
@@ -93,12 +93,12 @@ impl TimeForm {
 }
 
 impl Moment {
-    /// As the engine counts time: the years 1678 to 2261.
+    /// The time as the engine represents it: the years 1678 to 2261.
     pub fn timestamp(self) -> Option<Timestamp> {
         i64::try_from(self.nanos).ok().map(Timestamp)
     }
 
-    /// Appends it as RFC 3339 in UTC.
+    /// Appends the time as RFC 3339 in UTC.
     pub fn push_rfc3339(self, out: &mut Vec<u8>) {
         let seconds = self.nanos.div_euclid(SECOND) as i64;
         let (year, month, day) = date_of(seconds.div_euclid(86_400));
@@ -117,8 +117,8 @@ impl Moment {
     }
 }
 
-/// Reads a date of mail or HTTP, unless it is a leap second: the 60th second is read as the 59th, so that a text with 59 in its
-/// place is the same moment.
+/// Parses a mail or HTTP date unless it has a leap second: the parser reads second 60 as 59, so a text that means the same with
+/// 59 instead of 60 is rejected.
 fn mail(text: &[u8]) -> Option<Moment> {
     let read = |text: &[u8]| rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
     let moment = read(text)?;
@@ -130,7 +130,7 @@ fn mail(text: &[u8]) -> Option<Moment> {
     (!is_leap).then_some(Moment { nanos: moment.as_nanosecond(), digits: 0 })
 }
 
-/// Reads RFC 3339 and its relatives.
+/// Parses RFC 3339 and its variations.
 fn rfc3339(text: &[u8], zone: &Zone) -> Option<Moment> {
     let mut plain = Plain { bytes: [0; 40], length: 0 };
     let date = text.get(..10)?;
@@ -175,7 +175,7 @@ fn rfc3339(text: &[u8], zone: &Zone) -> Option<Moment> {
     Some(Moment { nanos, digits: digits.min(9) as u8 })
 }
 
-/// The moment at which clocks of a zone show what those of UTC show at this one.
+/// The time at which clocks in the zone show what UTC clocks show at `nanos`.
 fn from_local(nanos: i128, zone: &Zone) -> Option<i128> {
     match zone {
         Zone::Fixed(0) => Some(nanos),
@@ -183,7 +183,7 @@ fn from_local(nanos: i128, zone: &Zone) -> Option<i128> {
     }
 }
 
-/// A text on its way to being RFC 3339.
+/// A text that is being rewritten as RFC 3339.
 struct Plain {
     bytes: [u8; 40],
     length: usize,
@@ -201,7 +201,7 @@ impl Plain {
     }
 }
 
-/// Reads a number since 1970: in units of `unit` digits behind the second, or of the unit that its size suggests.
+/// Parses a number since 1970 with `unit` fractional digits, or in the unit that its size suggests.
 fn unix(text: &[u8], unit: Option<u8>) -> Option<Moment> {
     let (negative, number) = match text {
         [b'-', number @ ..] => (true, number),
@@ -209,7 +209,7 @@ fn unix(text: &[u8], unit: Option<u8>) -> Option<Moment> {
     };
     let whole = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (whole, rest) = number.split_at(whole);
-    // Twenty digits are more than the nanoseconds of any moment that can be written.
+    // Twenty digits cover the nanoseconds of every time up to the year 9999.
     if whole.is_empty() || whole.len() > 20 {
         return None;
     }
@@ -358,7 +358,7 @@ mod tests {
         }
         assert_eq!(read("rfc2822", "Mon, 23 Nov 2026 10:20:30 GMT").as_deref(), Some("2026-11-23T10:20:30Z"));
         for (format, part) in
-            [("%H:%M", "a date is missing"), ("%!", "`%!` is not a supported specifier"), ("iso", "write one of")]
+            [("%H:%M", "the date is missing"), ("%!", "`%!` is not a supported specifier"), ("iso", "use one of")]
         {
             let what = Format::parse(format).expect_err(format);
             assert!(what.contains(part), "{what}");
@@ -381,7 +381,7 @@ mod tests {
         }
         let long = format!("{}%S", "long ".repeat(20));
         assert_eq!(read(&format!("%F %H:%M {long}"), &format!("2016-12-31 23:59 {}60", "long ".repeat(20))), None);
-        // 60 elsewhere is no second.
+        // 60 in another position is not a second.
         assert_eq!(read("%j %Y %H%M%S", "060 1960 235959").as_deref(), Some("1960-02-29T23:59:59Z"));
         assert_eq!(read("%s", "1795429260").as_deref(), Some("2026-11-23T10:21:00Z"));
     }

@@ -1,8 +1,8 @@
-//! Runs of NUL bytes: holes that read as zeros, and room that was reserved and not written yet.
+//! Counts runs of NUL bytes: holes in files, and preallocated space that is not written yet.
 //!
-//! Guarantees: a run is measured many bytes at a time, so that a hole costs no more than to read it. Pure.
+//! Guarantees: looks at many bytes at a time, so that a hole costs little more than reading it. Pure.
 
-/// Bytes looked at in one go; the compiler makes a few vector instructions of it.
+/// Bytes that are compared at once; the compiler turns this into a few vector instructions.
 const BLOCK: usize = 64;
 
 fn is_nul(block: &[u8]) -> bool {

@@ -1,11 +1,12 @@
-//! Paths to values inside an event, as the configuration spells them, and the way down such a path through raw JSON.
+//! Paths to values inside an event, as the configuration writes them, and how to follow them in raw JSON.
 //!
 //! ```text
 //! http.status   labels["a.b"]   items[0].name   ["@timestamp"]   @timestamp   user-agent
 //! ```
 //!
-//! A bare name holds letters, digits, `_`, `-` and `@`; any other stands in brackets and quotes. What is displayed reads back as
-//! the same path. [`find_path`] never panics, whatever the bytes are, and builds nothing; it does not validate JSON.
+//! An unquoted name contains letters, digits, `_`, `-` and `@`; any other name is written in brackets and quotes. A displayed
+//! path parses as the same path. [`find_path`] never panics, whatever the bytes are, and allocates nothing; it does not validate
+//! JSON.
 
 use super::json::{Elements, find_last_field};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -15,49 +16,49 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// Steps that a path may have; JSON deeper than this is refused by the parser anyway.
+/// The most steps of a path; the parser rejects JSON that is nested more deeply.
 pub const SEGMENTS_MAX: usize = 64;
 
-/// One step down.
+/// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Segment {
-    /// Into an object: the field of this name, as it reads without escapes.
+    /// Into an object: the field with this unescaped name.
     Field(String),
     /// Into an array: the element at this index, from 0.
     Index(usize),
 }
 
-/// A way from an event to a value inside it. It has at least one segment, and begins with a name: an event is an object.
+/// A path from an event to a value inside it. It has at least one segment and begins with a name, since an event is an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path {
     segments: Vec<Segment>,
 }
 
-/// A text that is no path.
+/// A string that is not a valid path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {at}: {help}")]
 pub struct PathError {
-    /// The byte of the text where it went wrong; its length if something is missing at its end.
+    /// The byte where the error is; the length of the string if something is missing at its end.
     pub at: usize,
     /// What is wrong.
     pub what: String,
-    /// The likely cause, and what to write instead.
+    /// The likely cause and what to write instead.
     pub help: String,
 }
 
 impl Path {
-    /// The path of one field of the event, whatever its name holds.
+    /// The path to one field of the event, whatever its name is.
     pub fn field(name: impl Into<String>) -> Path {
         Path { segments: vec![Segment::Field(name.into())] }
     }
 
-    /// One step further down.
+    /// The path with one more step.
     pub fn then(mut self, segment: Segment) -> Path {
         self.segments.push(segment);
         self
     }
 
-    /// Reads a path as the configuration spells it.
+    /// Parses a path as the configuration writes it.
     pub fn parse(text: &str) -> Result<Path, PathError> {
         let mut reader = Reader { text, at: 0 };
         let mut segments = vec![reader.first()?];
@@ -76,7 +77,7 @@ impl Path {
         &self.segments
     }
 
-    /// The event's own field that the path begins with.
+    /// The top-level field that the path begins with.
     pub fn first(&self) -> &str {
         match &self.segments[0] {
             Segment::Field(name) => name,
@@ -84,7 +85,7 @@ impl Path {
         }
     }
 
-    /// The steps below the event's own field; none if the path is that field.
+    /// The steps below the top-level field; empty if the path is that field.
     pub fn rest(&self) -> &[Segment] {
         &self.segments[1..]
     }
@@ -150,7 +151,7 @@ impl JsonSchema for Path {
     }
 }
 
-/// Whether a name may hold this character without quotes.
+/// Whether an unquoted name may contain this character.
 pub fn is_bare(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '@')
 }
@@ -170,7 +171,7 @@ fn write_quoted(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
     f.write_str("\"]")
 }
 
-/// Walks over the text of a path.
+/// Parses the text of a path.
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -193,7 +194,10 @@ impl Reader<'_> {
                 field @ Segment::Field(_) => Ok(field),
                 Segment::Index(_) => {
                     self.at = 0;
-                    self.wrong("a path that begins with an index", "an event is an object: begin with a field's name")
+                    self.wrong(
+                        "a path that begins with an index",
+                        "an event is an object: begin with the name of a field",
+                    )
                 }
             },
             Some(_) => self.bare(),
@@ -210,7 +214,7 @@ impl Reader<'_> {
             }
             Some(c) => self.wrong(
                 format!("`{}` in a name", c.escape_default()),
-                "names with other characters than letters, digits, `_`, `-`, `@` stand in brackets: `labels[\"a b\"]`",
+                "put names with characters other than letters, digits, `_`, `-`, `@` in brackets: `labels[\"a b\"]`",
             ),
         }
     }
@@ -233,7 +237,7 @@ impl Reader<'_> {
         let segment = match self.rest().chars().next() {
             Some(quote @ ('"' | '\'')) => self.quoted(quote)?,
             Some('0'..='9') => self.index()?,
-            _ => return self.wrong("neither a name in quotes nor an index", "write `labels[\"a.b\"]` or `items[0]`"),
+            _ => return self.wrong("neither a quoted name nor an index", "write `labels[\"a.b\"]` or `items[0]`"),
         };
         if !self.rest().starts_with(']') {
             return self.wrong("`]` is missing", "close the bracket");
@@ -249,7 +253,7 @@ impl Reader<'_> {
                 self.at += length;
                 Ok(Segment::Index(index))
             }
-            Err(_) => self.wrong("an index that no array reaches", "write a smaller number"),
+            Err(_) => self.wrong("an index that is too large", "write a smaller number"),
         }
     }
 
@@ -260,7 +264,7 @@ impl Reader<'_> {
         loop {
             let Some(c) = self.rest().chars().next() else {
                 self.at = begun;
-                return self.wrong("a quote that is not closed", format!("write `{quote}` and `]` behind the name"));
+                return self.wrong("a quote that is not closed", format!("write `{quote}` and `]` after the name"));
             };
             if c == '\\' {
                 name.push(self.escape()?);
@@ -284,18 +288,18 @@ impl Reader<'_> {
                 let digits = self.rest().get(2..6).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
                 match digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32) {
                     Some(character) => (character, 6),
-                    None => return self.wrong("no character", "write four hexadecimal digits behind `\\u`"),
+                    None => return self.wrong("an invalid `\\u` escape", "write four hexadecimal digits after `\\u`"),
                 }
             }
-            _ => return self.wrong("an unknown escape", "write a backslash twice to mean one"),
+            _ => return self.wrong("an unknown escape", "to write a backslash, write it twice"),
         };
         self.at += length;
         Ok(character)
     }
 }
 
-/// The value that `rest` leads to from the JSON value in `json`: a part of it, strings with their quotes. Of fields that share a
-/// name the last one counts.
+/// The value at `rest` in the JSON value `json`: a slice of it; strings include their quotes. If several fields have the same
+/// name, the last one counts.
 pub fn find_path<'a>(json: &'a [u8], rest: &[Segment]) -> Option<&'a [u8]> {
     rest.iter().try_fold(json, |value, segment| match segment {
         Segment::Field(name) => find_last_field(value, name.as_bytes()),
@@ -342,15 +346,15 @@ mod tests {
             ("a.", 2, "a name is missing"),
             ("a..b", 2, "a name is missing"),
             ("a b", 1, "` ` in a name"),
-            ("a[", 2, "neither a name in quotes nor an index"),
-            ("a[b]", 2, "neither a name in quotes nor an index"),
+            ("a[", 2, "neither a quoted name nor an index"),
+            ("a[b]", 2, "neither a quoted name nor an index"),
             ("a[0", 3, "`]` is missing"),
-            ("a[-1]", 2, "neither a name in quotes nor an index"),
-            ("a[99999999999999999999]", 2, "an index that no array reaches"),
+            ("a[-1]", 2, "neither a quoted name nor an index"),
+            ("a[99999999999999999999]", 2, "an index that is too large"),
             ("a[\"b]", 2, "a quote that is not closed"),
             ("a[\"\\x\"]", 3, "an unknown escape"),
-            ("a[\"\\ud800\"]", 3, "no character"),
-            ("a[\"\\u+0ff\"]", 3, "no character"),
+            ("a[\"\\ud800\"]", 3, "an invalid `\\u` escape"),
+            ("a[\"\\u+0ff\"]", 3, "an invalid `\\u` escape"),
             ("[0].a", 0, "a path that begins with an index"),
         ] {
             let error = Path::parse(text).expect_err(text);
@@ -404,7 +408,7 @@ mod tests {
         prop_oneof!["[ab\"]{0,2}".prop_map(Segment::Field), (0usize..4).prop_map(Segment::Index)]
     }
 
-    /// Every value of the tree with the way to it.
+    /// Every value of the tree with its path.
     fn all(value: &serde_json::Value, way: &mut Vec<Segment>, out: &mut Vec<(Vec<Segment>, serde_json::Value)>) {
         out.push((way.clone(), value.clone()));
         let mut below = |segment, inner: &serde_json::Value| {

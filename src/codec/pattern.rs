@@ -1,7 +1,7 @@
-//! Regular expressions of the configuration.
+//! Regular expressions in the configuration.
 //!
-//! Guarantees: compiled once, when the configuration is read, into bounded memory; a search takes time in proportion to the text,
-//! whatever the pattern and the text.
+//! Guarantees: compiled once, when the configuration is read, into bounded memory. The time of a search is proportional to the
+//! length of the text, whatever the pattern and the text are.
 
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
@@ -10,13 +10,13 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Bytes that one pattern may take once compiled, and again for what is found out while searching.
+/// The most bytes of one compiled pattern, and again of its cache while searching.
 pub const PATTERN_BYTES_MAX: usize = 4 << 20;
 
-/// Groups inside of groups that a pattern may have.
+/// The most nested groups of a pattern.
 const NEST_MAX: u32 = 100;
 
-/// A regular expression as it is written, and compiled.
+/// A regular expression: its source and the compiled form.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     source: String,
@@ -24,18 +24,18 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// As it is written.
+    /// The source.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Whether it finds nothing but empty places, such as `` or `^`.
+    /// Whether it matches only the empty string, such as `` or `^`.
     pub fn is_empty(&self) -> bool {
         let config = syntax::Config::new().nest_limit(NEST_MAX);
         syntax::parse_with(&self.source, &config).is_ok_and(|parsed| parsed.properties().maximum_len() == Some(0))
     }
 
-    /// As it is searched for, in texts that are UTF-8.
+    /// The compiled form, for texts that are UTF-8.
     pub fn regex(&self) -> &Regex {
         &self.regex
     }
@@ -47,8 +47,8 @@ impl PartialEq for Pattern {
     }
 }
 
-/// Compiles a pattern; says what is wrong with it. `utf8`: only texts in UTF-8 are searched, so that no match is empty inside of
-/// a character.
+/// Compiles a pattern; an error says what is wrong with it. `utf8`: only UTF-8 is searched, so that an empty match is never
+/// inside a character.
 pub fn compile(pattern: &str, utf8: bool) -> Result<Regex, String> {
     let limits = Regex::config()
         .nfa_size_limit(Some(PATTERN_BYTES_MAX))
@@ -60,12 +60,12 @@ pub fn compile(pattern: &str, utf8: bool) -> Result<Regex, String> {
         (Some(syntax), _) => {
             format!("the pattern is not a valid regular expression: {}", last_line(&syntax.to_string()))
         }
-        (_, Some(limit)) => format!("the pattern takes more than {limit} bytes once compiled"),
+        (_, Some(limit)) => format!("the compiled pattern is larger than {limit} bytes"),
         _ => format!("the pattern cannot be compiled: {refused}"),
     })
 }
 
-/// The reason, without the drawing of the pattern above it.
+/// The last line of the message: the reason, without the drawing above it.
 fn last_line(text: &str) -> &str {
     let line = text.lines().next_back().unwrap_or(text);
     line.strip_prefix("error: ").unwrap_or(line)

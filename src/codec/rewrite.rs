@@ -1,13 +1,13 @@
-//! A JSON value with one value inside it removed or replaced, everything else byte for byte as it was.
+//! Removes or replaces one value in a JSON text and keeps everything else byte for byte.
 //!
-//! Guarantees: never panics, whatever the bytes are; of a name that occurs twice in an object the last field counts: where the way
-//! leads through it or to it, the others go. Does not validate JSON.
+//! Guarantees: never panics, whatever the bytes are. If a name occurs twice in an object, the last field counts; on the path, the
+//! other fields of that name are removed. Does not validate JSON.
 
 use super::json::{Elements, Fields, body_is};
 use super::path::Segment;
 use tailwater_shards::scan::escape_json_into;
 
-/// Appends `json` without the value at `path`. False, with nothing appended, when there is none.
+/// Appends `json` without the value at `path`. If there is no such value, returns false and appends nothing.
 pub fn remove(json: &[u8], path: &[Segment], out: &mut Vec<u8>) -> bool {
     let Some((step, rest)) = path.split_first() else { return false };
     let start = out.len();
@@ -62,8 +62,8 @@ pub fn remove(json: &[u8], path: &[Segment], out: &mut Vec<u8>) -> bool {
     found
 }
 
-/// Appends `json` with `value` at `path`. Objects that are missing on the way are made; an array takes a value where it has an
-/// element, or one more right behind the last. False, with nothing appended, when something else is in the way.
+/// Appends `json` with `value` at `path`. Missing objects on the path are created. In an array, the value replaces an existing
+/// element or is added right after the last one. If another value is in the way, returns false and appends nothing.
 pub fn put(json: &[u8], path: &[Segment], value: &[u8], out: &mut Vec<u8>) -> bool {
     let Some((step, rest)) = path.split_first() else {
         out.extend_from_slice(value);
@@ -140,7 +140,7 @@ fn put_element(json: &[u8], index: usize, rest: &[Segment], value: &[u8], out: &
     done
 }
 
-/// Whether a name on the way occurs twice in its object: what an earlier one holds is not found by the path, and leaves all the same.
+/// Whether a name on the path occurs twice in its object: the path does not find the earlier value, but it is sent all the same.
 pub fn has_twins(json: &[u8], path: &[Segment]) -> bool {
     let mut json = json;
     for step in path {
@@ -164,7 +164,7 @@ pub fn has_twins(json: &[u8], path: &[Segment]) -> bool {
     false
 }
 
-/// The number of the last field called `name`.
+/// The index of the last field called `name`.
 fn last_of(json: &[u8], name: &str) -> Option<usize> {
     let fields = Fields::of(json)?.enumerate();
     fields.filter(|(_, (body, _))| body_is(body, name.as_bytes())).last().map(|(number, _)| number)
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(removed("a").as_deref(), Some(r#"{"b":{"c":[1,{"d":"\u00e9"},3]}}"#));
         assert_eq!(removed("b.c[1]").as_deref(), Some(r#"{"a":1e400,"b":{"c":[1,3]},"a":2}"#));
         assert_eq!(removed("b.c[1].d").as_deref(), Some(r#"{"a":1e400,"b":{"c":[1,{},3]},"a":2}"#));
-        // Of a name that occurs twice the last one counts, and only that one is left of those on the way.
+        // If a name occurs twice, the last one counts, and only that one is kept on the path.
         assert_eq!(removed("a.b").as_deref(), Some(r#"{"b":{"c":[1,{"d":"\u00e9"},3]},"a":2}"#));
         for missing in ["x", "b.b", "b.c[3]", "b.c.d", "b[0]"] {
             assert_eq!(removed(missing), None, "{missing}");
@@ -281,7 +281,7 @@ mod tests {
                 prop_assert_eq!(super::super::path::find_path(&out, &path), Some(&b"{\"put\":1}"[..]));
                 let (mut without, mut was) = (after, before);
                 model_remove(&mut without, &path);
-                // Objects that were made on the way aside, nothing else changed: shown where none was made.
+                // Apart from objects that were created on the path, nothing else changed: checked if none was created.
                 if model_remove(&mut was, &path) {
                     prop_assert_eq!(without, was);
                 }

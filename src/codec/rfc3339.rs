@@ -1,23 +1,23 @@
-//! Reads moments as RFC 3339 writes them.
+//! Parses times in the format of RFC 3339.
 //!
-//! Guarantees: allocates nothing and needs no table of zones; refuses whatever is not one moment of the years 1 to 9999, leap seconds
-//! among it. Does not read what only resembles it: see [`super::moment`].
+//! Guarantees: allocates nothing and needs no time zone database; rejects everything but one time in the years 1 to 9999,
+//! including leap seconds. Does not parse similar formats: see [`super::moment`].
 
 const SECOND: i128 = 1_000_000_000;
 
-/// The moments that can be written: from the first nanosecond of year 1 to the last one of year 9999.
+/// The supported times: from the first nanosecond of year 1 to the last one of year 9999.
 pub const MOMENTS: std::ops::RangeInclusive<i128> = -62_135_596_800 * SECOND..=253_402_300_799 * SECOND + 999_999_999;
 
 /// Days from 1970-01-01 to a date.
 pub fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March, so that the leap day is the last one.
+    // Years start in March, so that the leap day comes last.
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// Days of a month.
+/// The number of days of a month.
 pub fn month_days(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -31,7 +31,7 @@ fn number(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
 }
 
-/// Reads `2026-11-23T10:20:30.5+01:00`.
+/// Parses `2026-11-23T10:20:30.5+01:00`.
 pub fn read(text: &[u8]) -> Option<i128> {
     let field = |from: usize, to: usize| text.get(from..to).and_then(number);
     let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
@@ -49,7 +49,7 @@ pub fn read(text: &[u8]) -> Option<i128> {
         if length == 0 {
             return None;
         }
-        // Below a nanosecond there is nothing to keep.
+        // Digits below a nanosecond are dropped.
         let kept = length.min(9);
         nanos = number(&fraction[..kept])? * 10i64.pow(9 - kept as u32);
         rest = &fraction[length..];
@@ -59,7 +59,7 @@ pub fn read(text: &[u8]) -> Option<i128> {
     MOMENTS.contains(&nanos).then_some(nanos)
 }
 
-/// Seconds by which a zone's clock is ahead: `Z`, `+01:00`.
+/// Parses an offset, `Z` or `+01:00`: seconds that are added to UTC.
 fn offset(text: &[u8]) -> Option<i64> {
     match text {
         [b'Z' | b'z'] => Some(0),

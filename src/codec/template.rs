@@ -1,7 +1,8 @@
-//! Texts made of an event: `logs-{{ service }}-%Y.%m.%d`.
+//! Templates that are filled with an event's fields: `logs-{{ service }}-%Y.%m.%d`.
 //!
-//! Guarantees: dates are the event's, in the zone that is configured. A field's value is its text, number or truth value; a name with dots is looked for as it
-//! is, then as the way through nested objects. Nothing is escaped or bounded: whoever uses the text knows what it may hold.
+//! Guarantees: dates are those of the event, in the configured zone. A field's value is its string, number or boolean; a name
+//! with dots is looked up as one name first, then as a path through nested objects. Nothing is escaped or limited: the caller
+//! knows which values are valid.
 
 use super::calendar::{Civil, digits};
 use super::json::{find_field, string_body, unescape_json};
@@ -12,39 +13,39 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
 use tailwater_shards::scan::escape_json_into;
 
-/// What templates are made of.
+/// The parts of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     Literal(Vec<u8>),
-    /// One letter of strftime.
+    /// A strftime specifier.
     Date(u8),
-    /// The name of a field, as it is spelled in an event's line.
+    /// The name of a field, escaped as in an event's line.
     Field(Vec<u8>),
 }
 
-/// What stands for a field that an event does not have.
+/// What replaces a field that an event does not have.
 pub const UNKNOWN: &[u8] = b"unknown";
 
-/// A text with dates and fields in it.
+/// A text with dates and fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
     dates: Dates,
 }
 
-/// How dates are written.
+/// The dates of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dates {
-    /// Nanoseconds for which they stay the same; zero without dates.
+    /// The shortest time after which they can change, in nanoseconds; zero without dates.
     step_nanos: i64,
     zone: Zone,
 }
 
-/// Clocks are set at moments that are a multiple of this since 1970.
+/// Zone offsets change at times that are a multiple of this since 1970.
 const CHANGE_NANOS: i64 = 900 * 1_000_000_000;
 
 impl Dates {
-    /// Those of a template, in UTC.
+    /// The dates of a template, in UTC.
     pub fn of<'a>(parts: impl Iterator<Item = &'a Part>) -> Dates {
         let steps = parts.filter_map(|part| match part {
             Part::Date(b'S' | b's') => Some(1),
@@ -61,12 +62,12 @@ impl Dates {
         Dates { zone: zone.clone(), ..self }
     }
 
-    /// Whether there are none.
+    /// Whether there are no dates.
     pub fn none(&self) -> bool {
         self.step_nanos == 0
     }
 
-    /// What clocks show at a moment.
+    /// The local date and time at a moment.
     pub fn civil(&self, moment: Timestamp) -> Civil {
         match self.zone {
             Zone::Fixed(0) => Civil::of(moment),
@@ -78,14 +79,14 @@ impl Dates {
         self.zone.offset_at(moment.0.div_euclid(1_000_000_000)) * 1_000_000_000
     }
 
-    /// The moments, this one among them, that give the same dates.
+    /// The range of times around `moment` that have the same dates.
     pub fn same(&self, moment: Timestamp) -> Range<i64> {
         if self.none() {
             return i64::MIN..i64::MAX;
         }
         let (mut step, offset) = (self.step_nanos, self.offset_nanos(moment));
         if let Zone::Named(_) = self.zone {
-            // Offsets of the days before standard time change at any second.
+            // Before standard time, offsets changed at any second.
             step = if offset % CHANGE_NANOS == 0 { step.min(CHANGE_NANOS) } else { step.min(1_000_000_000) };
         }
         let start = moment.0 - moment.0.saturating_add(offset).rem_euclid(step);
@@ -94,7 +95,7 @@ impl Dates {
 }
 
 impl Template {
-    /// Reads a template, or says all that is wrong with it. The value of a variable (see [`marked`]) is a text, whatever it holds.
+    /// Parses a template; an error says everything that is wrong with it. The value of a variable (see [`marked`]) is literal text.
     pub fn parse(text: &str) -> Result<Template, Vec<String>> {
         let (mut parts, mut wrong) = (Vec::new(), Vec::new());
         let mut rest = text;
@@ -124,23 +125,23 @@ impl Template {
         Template { dates: self.dates.in_zone(zone), ..self }
     }
 
-    /// Whether the text depends on what an event holds.
+    /// Whether the text depends on the fields of an event.
     pub fn has_fields(&self) -> bool {
         self.fields() > 0
     }
 
-    /// How often it asks for a field.
+    /// How many fields it contains.
     pub fn fields(&self) -> usize {
         self.parts.iter().filter(|part| matches!(part, Part::Field(_))).count()
     }
 
-    /// The moments, this one among them, that give the same dates.
+    /// The range of times around `moment` that have the same dates.
     pub fn same_dates(&self, moment: Timestamp) -> Range<i64> {
         self.dates.same(moment)
     }
 
-    /// Appends the text of an event. A field that it does not have, or that is no text, number or truth value, reads `unknown`;
-    /// whether all were known.
+    /// Appends the text for an event. A field that is missing, or that is not a string, number or boolean, becomes `unknown`.
+    /// Returns whether there was no such field.
     pub fn render(&self, event: &Event<'_>, out: &mut Vec<u8>) -> bool {
         let civil = self.dates.civil(event.timestamp);
         let mut all_known = true;
@@ -171,7 +172,7 @@ pub fn behind_date(text: &str) -> &str {
     letters.as_str()
 }
 
-/// Reads the name of a field up to `}}`; what is behind it.
+/// Parses the name of a field up to `}}`; returns the rest.
 pub fn push_name<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, String> {
     let close = marked::find(text, "}}").ok_or("`{{` without `}}`")?;
     let name = marked::plain(&text[..close]);
@@ -184,7 +185,7 @@ pub fn push_name<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, St
     Ok(&text[close + 2..])
 }
 
-/// Appends the value of a field; nothing, and false, if there is none that can be written.
+/// Appends the value of a field. If there is none that can be written, returns false and appends nothing.
 fn push_field(line: &[u8], name: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     match find_path(line, name) {
@@ -203,7 +204,7 @@ fn push_field(line: &[u8], name: &[u8], out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// The value of the field of this name, or at the end of this way through nested objects.
+/// The value of the field with this name, or else at this path through nested objects.
 fn find_path<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     if let Some(value) = find_field(object, name) {
         return Some(value);
@@ -213,7 +214,7 @@ fn find_path<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     inner.next()
 }
 
-/// Appends to the literal at the end, or begins one.
+/// Appends to the literal at the end, or starts one.
 pub fn push_literal(text: &[u8], parts: &mut Vec<Part>) {
     match parts.last_mut() {
         Some(Part::Literal(literal)) => literal.extend_from_slice(text),
@@ -221,7 +222,7 @@ pub fn push_literal(text: &[u8], parts: &mut Vec<Part>) {
     }
 }
 
-/// Adds what stands behind a `%`, and returns what is left.
+/// Parses a specifier after its `%`; returns the rest.
 pub fn push_date<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, String> {
     let letter = *text.as_bytes().first().ok_or("a `%` at the end; write `%%` for a percent sign")?;
     match letter {
@@ -245,7 +246,7 @@ pub fn push_date<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, St
     Ok(&text[1..])
 }
 
-/// Appends what a letter of strftime stands for.
+/// Appends the value of a strftime specifier.
 pub fn push_civil(civil: &Civil, moment: Timestamp, letter: u8, path: &mut Vec<u8>) {
     let (value, width) = match letter {
         b'Y' => (civil.year as u32, 4),
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(dates("%F", -1), -86_400_000_000_000..0);
     }
 
-    /// In half-hour steps over all changes of offset of two years: what is said to be the same is, and dates are those of clocks there.
+    /// In half-hour steps over all offset changes of two years: dates match local clocks, and stay the same in the range given.
     #[test]
     fn dates_are_those_of_the_zone() {
         for name in ["Europe/Berlin", "Australia/Lord_Howe", "America/New_York", "Asia/Kathmandu", "Pacific/Apia"] {

@@ -1,14 +1,14 @@
-//! `encode: text`: an event's message, and a newline.
+//! `encode: text`: writes an event's message and a newline.
 //!
-//! Guarantees: a message that was valid UTF-8 and holds no newline leaves byte for byte; one with newlines is one line, unless they
-//! are to stay. A field that is not a string leaves as its JSON. An event without the field, or whose line cannot be read, is refused,
-//! or written as is asked for.
+//! Guarantees: a message that is valid UTF-8 without newlines is written byte for byte; one with newlines becomes one line,
+//! unless they are kept. A field that is not a string is written as JSON. An event that has no such field, or whose line cannot
+//! be parsed, is rejected or written as configured.
 
 use super::json::{find_field, string_body, unescape_json};
 use crate::config::types::{Newlines, TextForm, WithoutMessage};
 use tailwater_shards::scan::escape_json_into;
 
-/// Writes the field of one name out of event lines.
+/// Writes one field of event lines.
 #[derive(Clone, Debug)]
 pub struct TextEncoder {
     name: String,
@@ -18,7 +18,7 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Texts of this form.
+    /// An encoder for this form.
     pub fn new(form: &TextForm<'_>) -> TextEncoder {
         let mut name_escaped = Vec::new();
         escape_json_into(form.field.as_bytes(), &mut name_escaped);
@@ -26,7 +26,7 @@ impl TextEncoder {
         TextEncoder { name, name_escaped, newlines, without }
     }
 
-    /// Appends the text of an event's line, with its newline. False, and nothing, if it has none.
+    /// Appends the text of an event's line and a newline. If it has none, returns false and appends nothing.
     pub fn push(&self, line: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let text = find_field(line, &self.name_escaped).map(|value| (value, string_body(value)));
@@ -51,7 +51,7 @@ impl TextEncoder {
         format!("it has no `{}` to write as text", self.name)
     }
 
-    /// Makes one line of what was appended from `start` on.
+    /// Joins the lines that were appended from `start` on.
     fn join_lines(&self, start: usize, out: &mut Vec<u8>) {
         if self.newlines == Newlines::Keep || memchr::memchr(b'\n', &out[start..]).is_none() {
             return;

@@ -1,27 +1,27 @@
-//! Text of strangers for a terminal: names, events and reasons may hold bytes that steer one.
+//! Makes untrusted text safe for a terminal: names, events and reasons may contain bytes that control it.
 //!
-//! Guarantees: what comes out holds no control character but tabs (and newlines where it says so), and nothing that changes the
-//! direction in which text is read; a text without them comes out as it is. Bytes that are no UTF-8 become U+FFFD.
+//! Guarantees: the result contains no control characters except tabs (and newlines where documented), and nothing that changes
+//! the direction of text. Other text is unchanged. Bytes that are not UTF-8 become U+FFFD.
 
 use std::fmt::Write as _;
 
-/// One line: what could steer a terminal is spelled out, a newline among it.
+/// Escapes text to one line: control characters, including newlines, are spelled out.
 pub fn visible(text: impl AsRef<[u8]>) -> String {
     spelled(text.as_ref(), |c| c == '\t')
 }
 
-/// Lines: newlines stay.
+/// Escapes text and keeps its newlines.
 pub fn visible_lines(text: &str) -> String {
     spelled(text.as_bytes(), |c| matches!(c, '\t' | '\n'))
 }
 
-/// Lines of JSON, which stay the same JSON: only in its strings can there be anything to spell out.
+/// Escapes lines of JSON to equivalent JSON: only its strings can contain anything to escape.
 pub fn visible_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
             '\t' | '\n' => out.push(c),
-            // In JSON it stands between values only, where it is as good as a blank.
+            // In JSON it occurs only between values, where a space means the same.
             '\r' => out.push(' '),
             c if steers(c) => {
                 let written = write!(out, "\\u{:04x}", u32::from(c));
@@ -44,7 +44,7 @@ fn spelled(text: &[u8], stays: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// Control characters, and those that turn the direction of text or end a line without being a newline.
+/// Control characters, and characters that change the direction of text or end a line without being a newline.
 fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

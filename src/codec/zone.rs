@@ -1,8 +1,8 @@
-//! Time zones: the offset from UTC that a local time means.
+//! Time zones: the UTC offset of a local time.
 //!
-//! Guarantees: nothing is allocated once a zone is known. A local time that occurs twice, because clocks were set back, is the
-//! first of the two; one that does not occur, because they were set forward, is as much later as the clocks jumped (RFC 5545,
-//! section 3.3.5). Abbreviations that more than one country uses are read only where the zone has them.
+//! Guarantees: allocates nothing once a zone is known. A local time that occurs twice, because clocks were set back, means the
+//! first of the two. One that does not occur, because clocks were set forward, is moved later by the length of the jump (RFC
+//! 5545, section 3.3.5). Abbreviations that more than one country uses are accepted only if the zone uses them.
 
 use jiff::civil;
 use jiff::tz::{Offset, TimeZone};
@@ -10,9 +10,9 @@ use jiff::tz::{Offset, TimeZone};
 /// A time zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Zone {
-    /// The same offset always: seconds by which local clocks are ahead of UTC.
+    /// A fixed offset: seconds that are added to UTC.
     Fixed(i64),
-    /// The rules of a place.
+    /// The rules of a region.
     Named(TimeZone),
 }
 
@@ -22,8 +22,8 @@ impl Default for Zone {
     }
 }
 
-/// Abbreviations that mean one offset: those of RFC 5322, section 4.3, without `CST` and `CDT`, which China and Cuba use too, and
-/// those that only one region of the tz database has had since 1990. In hours.
+/// Abbreviations with one meaning, in hours: those of RFC 5322, section 4.3, without `CST` and `CDT`, which China and Cuba use
+/// too, and those that only one region of the tz database has used since 1990.
 const ABBREVIATIONS: [(&str, i64); 26] = [
     ("UTC", 0),
     ("GMT", 0),
@@ -57,12 +57,13 @@ impl Zone {
     /// Coordinated Universal Time.
     pub const UTC: Zone = Zone::Fixed(0);
 
-    /// Reads a zone as the configuration spells it: `UTC`, `local`, an offset such as `+02:00`, or a name of the tz database.
+    /// Parses a zone as the configuration writes it: `UTC`, `local`, an offset such as `+02:00`, or a name of the tz database.
     pub fn parse(text: &str) -> Result<Zone, String> {
         match text.as_bytes() {
             b"UTC" | b"utc" | b"Z" => return Ok(Zone::UTC),
             b"local" => {
-                let zone = TimeZone::try_system().map_err(|error| format!("the zone of this machine: {error}"))?;
+                let zone =
+                    TimeZone::try_system().map_err(|error| format!("the zone of this machine is unknown: {error}"))?;
                 return Ok(Zone::Named(zone));
             }
             offset @ [b'+' | b'-', ..] => {
@@ -75,11 +76,11 @@ impl Zone {
         }
         match TimeZone::get(text) {
             Ok(zone) => Ok(Zone::Named(zone)),
-            Err(_) => Err(format!("no zone is called `{text}`")),
+            Err(_) => Err(format!("unknown time zone `{text}`")),
         }
     }
 
-    /// The offset, in seconds, of a local time given as seconds since 1970 on its own clock.
+    /// The offset in seconds for a local time, given as seconds since 1970 in local time.
     pub fn offset(&self, local: i64) -> Option<i64> {
         match self {
             Zone::Fixed(seconds) => Some(*seconds),
@@ -90,7 +91,7 @@ impl Zone {
         }
     }
 
-    /// The offset, in seconds, that this zone has at a moment, given as seconds since 1970.
+    /// The offset in seconds at a time, given as seconds since 1970 in UTC.
     pub fn offset_at(&self, seconds: i64) -> i64 {
         match self {
             Zone::Fixed(offset) => *offset,
@@ -101,7 +102,7 @@ impl Zone {
         }
     }
 
-    /// The offset, in seconds, of a local time at which clocks are said to be on the time of this abbreviation.
+    /// The offset in seconds for a local time with this abbreviation.
     pub fn named_offset(&self, name: &[u8], local: i64) -> Option<i64> {
         if let Zone::Named(zone) = self {
             let both = zone.to_ambiguous_timestamp(civil_of(local)?);
@@ -120,7 +121,7 @@ fn civil_of(local: i64) -> Option<civil::DateTime> {
     Some(Offset::UTC.to_datetime(jiff::Timestamp::from_second(local).ok()?))
 }
 
-/// Reads `Z`, `+01`, `+0100`, `+01:00` from the front of a text: seconds by which a zone's clock is ahead, and what is behind.
+/// Parses `Z`, `+01`, `+0100`, `+01:00` at the beginning of a text: the seconds that are added to UTC, and the rest.
 pub fn read_offset(text: &[u8]) -> Option<(i64, &[u8])> {
     let (sign, rest) = match text.split_first()? {
         (b'Z' | b'z', rest) => return Some((0, rest)),
@@ -157,7 +158,7 @@ fn two_digits(text: &[u8]) -> Option<(i64, &[u8])> {
 mod tests {
     use super::*;
 
-    /// Seconds since 1970 on the clock that shows this.
+    /// The local time as seconds since 1970.
     fn local(text: &str) -> i64 {
         let civil: civil::DateTime = text.parse().expect("a local time");
         Offset::UTC.to_timestamp(civil).expect("in range").as_second()
@@ -183,7 +184,7 @@ mod tests {
     fn of_two_moments_the_first_counts_and_a_gap_is_skipped() {
         let zone = Zone::parse("Europe/Berlin").expect("a zone");
         assert_eq!(zone.offset(local("2026-10-25T02:30:00")), Some(7200), "it occurs twice");
-        assert_eq!(zone.offset(local("2026-03-29T02:30:00")), Some(3600), "it does not occur: 03:30 of summer");
+        assert_eq!(zone.offset(local("2026-03-29T02:30:00")), Some(3600), "it does not occur: 03:30 summer time");
         let quarter = Zone::parse("Australia/Lord_Howe").expect("a zone");
         assert_eq!(quarter.offset(local("2026-04-05T01:45:00")), Some(11 * 3600));
     }
@@ -193,7 +194,7 @@ mod tests {
         let berlin = Zone::parse("Europe/Berlin").expect("a zone");
         let twice = local("2026-10-25T02:30:00");
         assert_eq!(berlin.named_offset(b"CEST", twice), Some(7200));
-        assert_eq!(berlin.named_offset(b"cet", twice), Some(3600), "the name tells which of the two it is");
+        assert_eq!(berlin.named_offset(b"cet", twice), Some(3600), "the abbreviation decides which of the two it is");
         let summer = local("2026-07-15T12:00:00");
         assert_eq!(Zone::UTC.named_offset(b"PDT", summer), Some(-7 * 3600));
         for ambiguous in ["CST", "IST", "BST"] {
@@ -201,7 +202,7 @@ mod tests {
         }
         let chicago = Zone::parse("America/Chicago").expect("a zone");
         assert_eq!(chicago.named_offset(b"CDT", summer), Some(-5 * 3600));
-        assert_eq!(chicago.named_offset(b"CST", summer), None, "no clock there shows it in summer");
+        assert_eq!(chicago.named_offset(b"CST", summer), None, "not used there in summer");
         let shanghai = Zone::parse("Asia/Shanghai").expect("a zone");
         assert_eq!(shanghai.named_offset(b"CST", summer), Some(8 * 3600));
     }

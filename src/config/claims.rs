@@ -1,29 +1,30 @@
-//! Which output of this process writes which file: a file belongs to one output at a time.
+//! Which output of this process writes which file: only one output has a file at a time.
 //!
-//! Guarantees: two outputs never hold the same file at the same time, whatever paths lead them to it. An output that asks for a file
-//! of another output gets it next, when that one releases it. Inputs can see which files outputs write or have written lately, so
-//! that no input reads what it causes. Does not keep other processes away: the lock on the file does that.
+//! Guarantees: two outputs never hold the same file at the same time, whatever paths lead to it. An output that asks for a file
+//! that another output holds gets it as soon as that output releases it. Inputs can ask which files outputs write or wrote
+//! recently, so that no input reads its own output. Does not keep other processes away: the lock on the file does that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tailwater_shards::env::Stat;
 
-/// A file, whatever its name: device, inode, and when that was made (ns since 1970, 0 where it is not known).
+/// Identifies a file, whatever its name: device, inode and creation time (ns since 1970, 0 if unknown).
 pub type Key = (u64, u64, i64);
 
-/// The file that was looked at.
+/// The key of the file that `stat` describes.
 pub fn key_of(stat: &Stat) -> Key {
     (stat.device, stat.inode, stat.created.map_or(0, |created| created.0))
 }
 
-/// How often a file that was released for one output is refused to others that ask in the meantime: about a second of attempts.
+/// How many requests of other outputs are refused while a released file is reserved for the next owner: about a second of
+/// attempts.
 const TURNS: u32 = 20;
 
-/// Number of files that are remembered after no output writes them.
+/// Number of files that are remembered after their output has stopped writing them.
 const REMEMBERED_MAX: usize = 65_536;
 
-/// The files of the outputs of a process.
+/// The files that the outputs of a process hold or have written.
 #[derive(Debug, Default)]
 pub struct Claims(Mutex<Inner>);
 
@@ -34,7 +35,7 @@ struct Inner {
     written: Written,
 }
 
-/// Who has a file, and who is next.
+/// The current owner of a file and the next one.
 #[derive(Debug)]
 struct Held {
     owner: Option<Owner>,
@@ -42,15 +43,15 @@ struct Held {
     turns: u32,
 }
 
-/// One opening of an output.
+/// One opened instance of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     number: u64,
-    /// Its output.
+    /// The name of the output.
     pub name: Arc<str>,
 }
 
-/// What outputs have written, oldest first.
+/// The files and paths that outputs have written, oldest first.
 #[derive(Debug, Default)]
 struct Written {
     files: BTreeMap<Key, Arc<str>>,
@@ -61,11 +62,11 @@ struct Written {
 
 impl Claims {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Each change is made of steps that do not panic.
+        // A poisoned lock is safe to use: no step of a change panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new owner of files.
+    /// Registers a new owner.
     pub fn owner(&self, name: Arc<str>) -> Owner {
         let mut inner = self.inner();
         inner.last_owner += 1;
@@ -96,7 +97,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Takes a file from `owner`, for whoever asked first.
+    /// Releases a file that `owner` holds and reserves it for the output that asked first.
     pub fn release(&self, key: Key, owner: &Owner) {
         let mut inner = self.inner();
         let Some(held) = inner.held.get_mut(&key).filter(|held| held.owner.as_ref() == Some(owner)) else { return };
@@ -107,24 +108,24 @@ impl Claims {
         }
     }
 
-    /// Whether another output waits for a file that `owner` has.
+    /// Whether another output waits for a file that `owner` holds.
     pub fn is_wanted(&self, key: Key, owner: &Owner) -> bool {
         let inner = self.inner();
         inner.held.get(&key).is_some_and(|held| held.owner.as_ref() == Some(owner) && held.next.is_some())
     }
 
-    /// Notes where an output writes, before the file is there: `path` without symbolic links.
+    /// Records a path that an output is about to create: `path` has no symbolic links.
     pub fn note_path(&self, path: &Path, name: &Arc<str>) {
         self.inner().written.note_path(path, name);
     }
 
-    /// The output that writes a file or has lately, whatever its path, of those called `names`.
+    /// The output, if it is one of `names`, that writes this file or wrote it recently, whatever its path.
     pub fn writer_of_file(&self, key: Key, names: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
         let inner = self.inner();
         inner.written.files.get(&key).filter(|name| names.contains(*name)).cloned()
     }
 
-    /// The output that writes a file or has lately, of those called `names`. A rotated file is one of its output.
+    /// The output, if it is one of `names`, that writes this file or wrote it recently. Rotated files count too.
     pub fn writer_of(&self, stat: &Stat, path: &Path, names: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
         if names.is_empty() {
             return None;
@@ -166,7 +167,7 @@ impl Written {
     }
 }
 
-/// The path that a file had before an output rotated it (`x.log.3`) or set it aside (`x.log.aside-1`).
+/// The path that a file had before an output rotated it (`x.log.3`) or moved it aside (`x.log.aside-1`).
 pub fn unrotated(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let (before, ending) = name.rsplit_once('.')?;
@@ -191,7 +192,7 @@ mod tests {
         assert_eq!(claims.take(FILE, &other), Err(one.clone()));
         assert!(claims.is_wanted(FILE, &one));
         claims.release(FILE, &other);
-        assert_eq!(claims.take(FILE, &other), Err(one.clone()), "only its owner lets go");
+        assert_eq!(claims.take(FILE, &other), Err(one.clone()), "only the owner releases a file");
         claims.release(FILE, &one);
         assert_eq!(claims.take(FILE, &one), Err(other.clone()), "the other one is next");
         assert_eq!(claims.take(FILE, &other), Ok(()));

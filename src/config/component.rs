@@ -1,7 +1,8 @@
-//! What every component's settings say about themselves, and how settings become a spec.
+//! What the settings of each component declare, and how settings become a spec.
 //!
 //! A component is one file with a `Settings` type (strict serde, schema, defaults) that implements [`Component`] and either
-//! [`InputSettings`] or [`OutputSettings`], and one line in the table of its kind, which [`components!`](crate::components) makes.
+//! [`InputSettings`] or [`OutputSettings`], and one line in the table of its kind, which [`components!`](crate::components)
+//! makes.
 
 pub use super::facts::Facts;
 
@@ -20,18 +21,18 @@ use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{InputSpec, OutputSpec};
 use tailwater_shards::route::ShardBy;
 
-/// What help, reference docs and `schema` print of a component.
+/// What help, reference docs and `schema` print about a component.
 pub trait Component: Sized {
     /// The value of `type`.
     const NAME: &'static str;
-    /// One line.
+    /// A one-line summary.
     const SUMMARY: &'static str;
-    /// Its part of a configuration file, which `validate` accepts as it is.
+    /// An example section of a configuration file that `validate` accepts.
     const EXAMPLE: &'static str;
 
-    /// Checks what types alone cannot: returns all that is wrong, each with its key.
+    /// Checks what types alone cannot express: returns every mistake with its key.
     fn check(&self) -> Vec<Mistake>;
-    /// All that keeps the files that it reads when it opens from being used. May block.
+    /// Checks the files that the component reads when it opens and returns every reason why they cannot be used. May block.
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
         let _ = disk;
         Vec::new()
@@ -40,12 +41,12 @@ pub trait Component: Sized {
 
 /// What to do about a file that cannot be used.
 pub const UNREAD_HELP: &str =
-    "the user that runs Tailwater reads it at the start; on a machine without it, `validate --no-files`";
+    "the user that runs Tailwater must be able to read it; to validate on another machine, use `validate --no-files`";
 
-/// A value that does not make sense.
+/// A setting that is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The key, dotted from the component down: `rotate.bytes`.
+    /// The key, dotted from the component down, such as `rotate.bytes`.
     pub key: String,
     /// What is wrong.
     pub what: String,
@@ -66,7 +67,7 @@ impl Mistake {
         Mistake { needs: keys.iter().map(|&key| key.to_owned()).collect(), ..self }
     }
 
-    /// The same, seen from the key above.
+    /// The same mistake with `key` in front of its path.
     pub fn below(self, key: &str) -> Mistake {
         let below = |inner: String| match inner.as_str() {
             "" => key.to_owned(),
@@ -99,41 +100,45 @@ fn path<'a>(above: &[&'a str], key: &'a str) -> Vec<&'a str> {
 
 /// Settings of an input.
 pub trait InputSettings<E: Env>: Component {
-    /// What runs.
+    /// What the engine runs.
     fn spec(&self, facts: &Facts) -> Arc<dyn InputSpec<E>>;
     /// What its events are and how they are parsed.
     fn events(&self) -> Events;
     /// The names of the fields of its events.
     fn fields(&self) -> &FieldNames;
-    /// Bytes and policy of its lanes.
+    /// Size and full policy of its lanes.
     fn ring(&self) -> &Ring;
-    /// Where its batches go.
+    /// How its batches are assigned to shards.
     fn shard_by(&self) -> ShardBy;
-    /// The longest line it lets through, in bytes.
+    /// The longest line that it accepts, in bytes.
     fn line_bytes_max(&self) -> usize;
-    /// How it cuts bytes into lines.
+    /// How it splits bytes into lines.
     fn rules(&self) -> Rules;
-    /// Descriptors that an instance has open at a time, at most.
+    /// The most file descriptors that an instance has open at a time.
     fn descriptors_max(&self) -> u64;
+    /// What only one input of a process can read.
+    fn exclusive(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Settings of an output.
 pub trait OutputSettings<E: Env>: Component {
-    /// What runs.
+    /// What the engine runs.
     fn spec(&self, facts: &Facts, name: &str) -> Arc<dyn OutputSpec<E>>;
     /// How deliveries are grouped.
     fn batching(&self) -> Batching;
-    /// How failed deliveries are tried again.
+    /// How failed deliveries are retried.
     fn retry(&self) -> Retry;
-    /// What happens to its events when the log is full.
+    /// What happens to its events when the WAL is full.
     fn when_full(&self) -> OutputFull;
-    /// Bytes that an instance holds beside the delivery that it has, at most.
+    /// The most bytes that an instance holds in addition to its current delivery.
     fn held_bytes_max(&self) -> u64;
-    /// Descriptors that an instance has open at a time, at most.
+    /// The most file descriptors that an instance has open at a time.
     fn descriptors_max(&self) -> u64;
 }
 
-/// Keys that every component has, beside its settings.
+/// Keys that every component has in addition to its settings.
 pub const KEYS: &[&str] = &["type", "was"];
 
 /// A row of a table of components, for help and docs.
@@ -141,33 +146,33 @@ pub const KEYS: &[&str] = &["type", "was"];
 pub struct Row {
     /// The value of `type`.
     pub name: &'static str,
-    /// One line.
+    /// A one-line summary.
     pub summary: &'static str,
     /// A configuration that `validate` accepts.
     pub example: &'static str,
 }
 
-/// The table of one kind of component: the choice that `type` makes.
+/// The table of one kind of component; `type` selects a row.
 pub trait Table: Sized {
     /// `input` or `output`.
     const KIND: &'static str;
-    /// What `type` names, in words.
+    /// What the value of `type` is called in messages.
     const NOUN: &'static str;
     /// All types.
     const ROWS: &'static [Row];
     /// The names of all types.
     const NAMES: &'static [&'static str];
 
-    /// Reads the settings of the type called `name`; none if there is no such type.
+    /// Reads the settings of the type called `name`; `None` if the type is unknown.
     fn read_type(name: &str, node: &Node) -> Option<Result<Self, Fault>>;
     /// The value of `type`.
     fn type_name(&self) -> &'static str;
-    /// Checks what types alone cannot: returns all that is wrong.
+    /// Checks what types alone cannot express: returns every mistake.
     fn check(&self) -> Vec<Mistake>;
-    /// All that keeps the files that it reads when it opens from being used. May block.
+    /// Checks the files that the component reads when it opens and returns every reason why they cannot be used. May block.
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake>;
 
-    /// Reads a component; `type` may stand anywhere among its keys.
+    /// Reads a component; `type` may be anywhere among its keys.
     fn read(node: &Node) -> Result<Self, Fault> {
         if node.entries().is_none() {
             let expected = format!("an {}: a map with the key `type`", Self::KIND);
@@ -212,15 +217,15 @@ pub fn faults_of_any_type<T: Table>(node: &Node) -> Vec<Fault> {
     common(readings.collect())
 }
 
-/// The schema of a component: that of its settings, with [`KEYS`] beside them.
+/// The schema of a component: that of its settings plus [`KEYS`].
 pub fn typed_schema(mut settings: Schema, name: &str, summary: &str) -> Schema {
     let map = settings.ensure_object();
     map.insert("description".to_owned(), json!(summary));
     map.insert("title".to_owned(), json!(name));
     if let Some(properties) = map.entry("properties").or_insert_with(|| json!({})).as_object_mut() {
         properties.insert("type".to_owned(), json!({"const": name}));
-        let was = "The name that it had before: it goes on where it was under that one. Of an output, what waits in the log; of an input, \
-                   its positions. May stay when that is done.";
+        let was = "The previous name of a renamed component. It continues where it stopped under that name: an output with \
+                   the events that wait in the write-ahead log, an input with its positions. The key can stay after the rename.";
         properties.insert("was".to_owned(), json!({"type": ["string", "null"], "description": was}));
     }
     if let Some(required) = map.entry("required").or_insert_with(|| json!([])).as_array_mut() {
@@ -303,9 +308,9 @@ macro_rules! components {
     };
 
     (@dispatch input $table:ident { $($variant:ident),* }) => {
-        /// What the settings of the chosen type say.
+        /// Forwards to the settings of the chosen type.
         impl $table {
-            /// What runs.
+            /// What the engine runs.
             pub fn spec<E: tailwater_shards::env::Env>(
                 &self,
                 facts: &$crate::config::component::Facts,
@@ -320,33 +325,37 @@ macro_rules! components {
             pub fn fields<E: tailwater_shards::env::Env>(&self) -> &$crate::config::types::FieldNames {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::fields(settings),)* }
             }
-            /// Bytes and policy of its lanes.
+            /// Size and full policy of its lanes.
             pub fn ring<E: tailwater_shards::env::Env>(&self) -> &$crate::config::types::Ring {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::ring(settings),)* }
             }
-            /// Where its batches go.
+            /// How its batches are assigned to shards.
             pub fn shard_by<E: tailwater_shards::env::Env>(&self) -> tailwater_shards::route::ShardBy {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::shard_by(settings),)* }
             }
-            /// The longest line it lets through, in bytes.
+            /// The longest line that it accepts, in bytes.
             pub fn line_bytes_max<E: tailwater_shards::env::Env>(&self) -> usize {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::line_bytes_max(settings),)* }
             }
-            /// How it cuts bytes into lines.
+            /// How it splits bytes into lines.
             pub fn rules<E: tailwater_shards::env::Env>(&self) -> $crate::codec::framing::Rules {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::rules(settings),)* }
             }
-            /// Descriptors that an instance has open at a time, at most.
+            /// The most file descriptors that an instance has open at a time.
             pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::descriptors_max(settings),)* }
+            }
+            /// What only one input of a process can read.
+            pub fn exclusive<E: tailwater_shards::env::Env>(&self) -> Option<&'static str> {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::exclusive(settings),)* }
             }
         }
     };
 
     (@dispatch output $table:ident { $($variant:ident),* }) => {
-        /// What the settings of the chosen type say.
+        /// Forwards to the settings of the chosen type.
         impl $table {
-            /// What runs.
+            /// What the engine runs.
             pub fn spec<E: tailwater_shards::env::Env>(
                 &self,
                 facts: &$crate::config::component::Facts,
@@ -358,19 +367,19 @@ macro_rules! components {
             pub fn batching<E: tailwater_shards::env::Env>(&self) -> $crate::config::types::Batching {
                 match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::batching(settings),)* }
             }
-            /// How failed deliveries are tried again.
+            /// How failed deliveries are retried.
             pub fn retry<E: tailwater_shards::env::Env>(&self) -> $crate::config::types::Retry {
                 match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::retry(settings),)* }
             }
-            /// What happens to its events when the log is full.
+            /// What happens to its events when the WAL is full.
             pub fn when_full<E: tailwater_shards::env::Env>(&self) -> tailwater_shards::delivery::OutputFull {
                 match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::when_full(settings),)* }
             }
-            /// Bytes that an instance holds beside the delivery that it has, at most.
+            /// The most bytes that an instance holds in addition to its current delivery.
             pub fn held_bytes_max<E: tailwater_shards::env::Env>(&self) -> u64 {
                 match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::held_bytes_max(settings),)* }
             }
-            /// Descriptors that an instance has open at a time, at most.
+            /// The most file descriptors that an instance has open at a time.
             pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
                 match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::descriptors_max(settings),)* }
             }

@@ -1,8 +1,8 @@
-//! Reads serde types out of the tree, with the place of every error.
+//! Deserializes serde types from the tree, with the position of every error.
 //!
-//! Guarantees: an error names the value or key it is about; the value of a variable never gets into a message. Plain scalars
-//! follow the YAML 1.2 core schema (`yes` and `no` are text, `0x1F` and `0o17` integers); a text field takes a plain number as it is written, and a list takes
-//! a single text.
+//! Guarantees: an error names the value or key that it is about; the value of a variable never appears in a message. Plain
+//! scalars follow the YAML 1.2 core schema (`yes` and `no` are strings, `0x1F` and `0o17` integers). A string field accepts a
+//! plain number as it is written, and a list accepts a single string.
 
 use super::nearest::{foreign, form, nearest};
 use super::node::{Key, Node, Scalar, Value, kind_of};
@@ -17,77 +17,77 @@ use serde::{Deserialize, forward_to_deserialize_any};
 use std::fmt;
 use std::ops::Range;
 
-/// Reads `T` out of a node.
+/// Deserializes `T` from a node.
 pub fn read<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Fault> {
     T::deserialize(Reader { node, skip: &[], marked: false })
 }
 
-/// Reads `T` out of a map as if the keys `skip` were not in it.
+/// Deserializes `T` from a map and ignores the keys in `skip`.
 pub fn read_without<'de, T: Deserialize<'de>>(node: &'de Node, skip: &'static [&'static str]) -> Result<T, Fault> {
     T::deserialize(Reader { node, skip, marked: false })
 }
 
-/// Why a value was not taken.
+/// Why a value was rejected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     /// What is wrong.
     pub kind: FaultKind,
-    /// Where, as soon as a node on the way knows.
+    /// Where, once a node on the way knows its position.
     pub span: Option<Span>,
-    /// The part of it that is to blame.
+    /// The part of the value that is wrong.
     pub inner: Option<Span>,
 }
 
 /// The ways a value is wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FaultKind {
-    /// A type's own words.
+    /// A message of the type itself.
     Custom(String),
-    /// The same, with the place in the text of the value and what to write instead.
+    /// A message of the type itself, with the position inside the value and a correction.
     Placed {
-        /// Bytes of the text.
+        /// The byte range in the value.
         place: Range<usize>,
         /// What is wrong.
         message: String,
         /// What to write instead; may be empty.
         help: String,
     },
-    /// Words that show no variable's value, whatever the value of the setting contains.
+    /// A message of the type itself that shows no value of a variable, whatever the setting contains.
     Discreet {
         /// What is wrong.
         message: String,
         /// What to write instead; may be empty.
         help: String,
     },
-    /// Not what is expected; what was found is withheld when a variable holds it.
+    /// Not what is expected. What was found is withheld when a variable holds it.
     Value {
         /// What was found.
         found: Option<String>,
         /// What is expected.
         expected: String,
     },
-    /// A key that does not exist.
+    /// An unknown key.
     Key {
         /// As it is written.
         name: String,
         /// The keys that exist.
         known: &'static [&'static str],
     },
-    /// One of a few words is expected.
+    /// Not one of the words that are allowed.
     Word {
         /// As it is written; withheld when a variable holds it.
         name: Option<String>,
-        /// The words that exist.
+        /// The words that are allowed.
         known: &'static [&'static str],
-        /// What the word is: a value, a type.
+        /// What the word is: a value or a type.
         noun: &'static str,
     },
-    /// Keys that have to be there are not.
+    /// Required keys are missing.
     Missing(Vec<&'static str>),
 }
 
 impl Fault {
-    /// The problem for people.
+    /// The problem as it is shown to the user.
     pub fn problem(self) -> Problem {
         let span = self.inner.or(self.span).unwrap_or_default();
         match self.kind {
@@ -100,10 +100,10 @@ impl Fault {
                 Problem::error(span, format!("expected {expected}")).label(format!("this is {found}"))
             }
             FaultKind::Value { found: None, expected } => Problem::error(span, format!("expected {expected}"))
-                .label("the value that the variable has does not fit")
-                .help("look at the variable in the environment of the process; its value is not shown here"),
+                .label("the value of the variable does not fit")
+                .help("check the variable in the environment of the process; its value is not shown here"),
             FaultKind::Key { name, known } => {
-                let problem = Problem::error(span, format!("unknown key `{name}`")).label("does not exist here");
+                let problem = Problem::error(span, format!("unknown key `{name}`")).label("unknown here");
                 problem.help(suggestion(&name, known, "the keys here are"))
             }
             FaultKind::Word { name: Some(name), known, noun } => {
@@ -117,21 +117,22 @@ impl Fault {
                     .help(format!("the choices are {}", list(known)))
             }
             FaultKind::Missing(keys) => match keys.as_slice() {
-                [key] => Problem::error(span, format!("the key `{key}` is missing")).label("has to have it"),
-                keys => Problem::error(span, format!("the keys {} are missing", list(keys))).label("has to have them"),
+                [key] => Problem::error(span, format!("the key `{key}` is missing")).label("requires it"),
+                keys => Problem::error(span, format!("the keys {} are missing", list(keys))).label("requires them"),
             }
             .help(format!("add {}", keys.iter().map(|key| format!("`{key}: ...`")).collect::<Vec<_>>().join(" and "))),
         }
     }
 
-    /// Gives the fault a place if it has none, and forgets what it saw if a variable held it.
+    /// Gives the fault a position if it has none, and withholds what was found if a variable held it.
     fn at(mut self, node: &Node) -> Fault {
         if self.span.is_some() {
             return self;
         }
         self.span = Some(node.span);
         if let (FaultKind::Placed { place, .. }, Value::Scalar(scalar)) = (&self.kind, &node.value) {
-            // Between quotes, or as it stands there. Where escapes or folded lines make it longer the whole is underlined.
+            // Inside the quotes, if there are any. If escapes or folded lines make the source longer, the whole value is
+            // underlined.
             let quotes = usize::from(!scalar.plain);
             if node.span.end - node.span.start == scalar.text.len() + 2 * quotes {
                 let start = node.span.start + quotes;
@@ -153,15 +154,15 @@ impl Fault {
     }
 }
 
-/// What lies between the parts of [`placed`]; no message has it.
+/// Separates the parts of [`placed`]; it occurs in no message.
 const SEPARATOR: char = '\u{1f}';
 
-/// The words of an error that knows its place in the text of a value: serde takes nothing but words.
+/// Encodes an error and its position inside a value in one string, since serde errors carry nothing else.
 pub fn placed(place: &Range<usize>, message: &str, help: &str) -> String {
     format!("{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{help}{SEPARATOR}{message}", place.start, place.end)
 }
 
-/// The words of an error that shows no variable's value, so it is shown even if variables are a part of the setting.
+/// Encodes an error that shows no value of a variable, so it is shown even if the setting contains variables.
 pub fn discreet(message: &str, help: &str) -> String {
     format!("{SEPARATOR}{SEPARATOR}{SEPARATOR}{help}{SEPARATOR}{message}")
 }
@@ -177,7 +178,7 @@ fn unplaced(text: &str) -> Option<FaultKind> {
     Some(FaultKind::Placed { place: start..end, message, help })
 }
 
-/// The nearest name, or all of them.
+/// The nearest name, or the list of all names.
 pub fn suggestion(name: &str, known: &[&str], all: &str) -> String {
     if let Some(form) = form(name, known) {
         return format!("write `{form}`");
@@ -238,15 +239,15 @@ impl Error for Fault {
     }
 }
 
-/// In words for people: serde's own speak of Rust.
+/// Describes a value in plain words, since serde's own descriptions use Rust's terms.
 fn describe(found: Unexpected<'_>) -> String {
     match found {
         Unexpected::Bool(value) => format!("`{value}`"),
         Unexpected::Unsigned(value) => format!("the number {value}"),
         Unexpected::Signed(value) => format!("the number {value}"),
         Unexpected::Float(value) => format!("the number {value}"),
-        Unexpected::Str("") => "an empty text".to_owned(),
-        Unexpected::Str(text) => format!("the text `{}`", text.chars().take(60).collect::<String>()),
+        Unexpected::Str("") => "an empty string".to_owned(),
+        Unexpected::Str(text) => format!("the string `{}`", text.chars().take(60).collect::<String>()),
         Unexpected::Unit | Unexpected::Option => "empty (null)".to_owned(),
         Unexpected::Seq => "a list".to_owned(),
         Unexpected::Map => "a map".to_owned(),
@@ -254,13 +255,13 @@ fn describe(found: Unexpected<'_>) -> String {
     }
 }
 
-/// What serde's own visitors say they expect, in words for people.
+/// Translates what serde's own visitors expect from Rust's terms into plain words.
 fn plain_words(expected: &str) -> &str {
     match expected {
         "a sequence" => "a list, such as [a, b]",
-        "a string" | "a borrowed string" | "path string" => "text",
+        "a string" | "a borrowed string" | "path string" => "a string",
         "a boolean" => "true or false",
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a number without sign, fraction or quotes",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0 without quotes",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number without quotes",
         "f32" | "f64" => "a number without quotes",
         "a map" => "a map, such as {key: value}",
@@ -271,11 +272,11 @@ fn plain_words(expected: &str) -> &str {
 struct Reader<'de> {
     node: &'de Node,
     skip: &'static [&'static str],
-    /// Whether texts have the values of variables marked: see [`marked`].
+    /// Whether the values of variables are marked in strings: see [`marked`].
     marked: bool,
 }
 
-/// A plain scalar as the core schema has it.
+/// A plain scalar, resolved by the core schema.
 enum Resolved {
     Null,
     Bool(bool),
@@ -294,7 +295,7 @@ fn resolve(scalar: &Scalar) -> Resolved {
     }
     let text = scalar.text.as_str();
     match text {
-        // A variable that holds nothing is an empty text, not an absent value.
+        // A variable with an empty value is an empty string, not null.
         "" | "~" | "null" | "Null" | "NULL" if !scalar.variables => return Resolved::Null,
         "true" | "True" | "TRUE" => return Resolved::Bool(true),
         "false" | "False" | "FALSE" => return Resolved::Bool(false),
@@ -310,7 +311,7 @@ fn resolve(scalar: &Scalar) -> Resolved {
         _ => None,
     };
     let (digits_of, radix) = radix.map_or((text, 10), |radix| (&text[2..], radix));
-    // A sign behind `0x` is no part of a number.
+    // A sign behind `0x` is not part of a number.
     if radix == 10 || digits_of.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         if let Ok(value) = u64::from_str_radix(digits_of, radix) {
             return Resolved::Unsigned(value);
@@ -332,7 +333,7 @@ fn resolve(scalar: &Scalar) -> Resolved {
     }
 }
 
-/// Where an integer of 64 bits or a double is expected.
+/// The fault where a 64-bit integer or a double is expected.
 fn too_large(fault: Fault, scalar: &Scalar) -> Fault {
     match fault.kind {
         FaultKind::Value { expected, .. } => {
@@ -365,7 +366,7 @@ impl<'de> Reader<'de> {
         scalar.marked.as_deref().filter(|_| self.marked).unwrap_or(&scalar.text)
     }
 
-    /// Where a number or a bool is expected the value of a variable is one in quotes too: without them `{key: ${N}}` is no YAML.
+    /// Where a number or boolean is expected, a quoted variable is accepted too: without quotes `{key: ${N}}` is not valid YAML.
     fn bare<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let node = self.node;
         let Value::Scalar(scalar) = &node.value else { return self.deserialize_any(visitor) };
@@ -484,11 +485,11 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        // Derived visitors would take a list as the fields in their order.
+        // Derived visitors would accept a list and assign its items to the fields in order.
         match &self.node.value {
             Value::Map(_) => self.deserialize_any(visitor),
             _ => {
-                let expected = format!("a map with keys out of {}", list(fields));
+                let expected = format!("a map with some of the keys {}", list(fields));
                 let kind = FaultKind::Value { found: Some(kind_of(self.node)), expected };
                 Err(Fault { kind, span: Some(self.node.span), inner: None })
             }

@@ -1,6 +1,6 @@
 //! The section `dlq`: the dead letter queue.
 //!
-//! Guarantees: what fits no shard is reported with its place. Opens nothing.
+//! Guarantees: sizes that do not fit the number of shards are reported with their position. Opens nothing.
 
 use super::node::Node;
 use super::problem::Problem;
@@ -14,22 +14,22 @@ use tailwater_shards::limits;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DlqFull {
-    /// The output, or the input, that has the letter waits until there is room; nothing is lost.
+    /// The output or input that has the letter waits until there is room; nothing is lost.
     #[default]
     Block,
     /// The letter is dropped and counted as discarded.
     DropNewest,
-    /// The oldest segment of letters is dropped and its letters are counted.
+    /// The oldest segment of letters is dropped and its letters are counted as discarded.
     DropOldest,
 }
 
-/// The dead letter queue: events that no output takes and lines that cannot be read, kept with the reason.
+/// The dead letter queue keeps events that no output accepts and lines that cannot be parsed, each with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dlq {
-    /// Bytes of the whole queue, split evenly over the shards. Default: 1GiB, more with many shards or very long lines.
+    /// Size of the whole queue, split evenly over the shards. Default: 1GiB, more with many shards or very long lines.
     pub max_bytes: Option<ByteSize>,
-    /// Bytes of one segment file, 64KiB to 1GiB: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
+    /// Size of one segment file, 64KiB to 1GiB: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
     pub segment_bytes: ByteSize,
     /// What happens when the queue is full.
     pub when_full: DlqFull,
@@ -45,7 +45,7 @@ impl Default for Dlq {
     }
 }
 
-/// The settings of each shard's queue, where no line is longer than `longest_line`.
+/// The settings of each shard's queue if no line is longer than `longest_line`.
 pub fn options(dlq: Dlq, shards: usize, longest_line: usize, root: &Node, problems: &mut Vec<Problem>) -> Options {
     let ByteSize(segment) = dlq.segment_bytes;
     let default = limits::dead_letter_bytes_default(shards, longest_line);
@@ -55,13 +55,13 @@ pub fn options(dlq: Dlq, shards: usize, longest_line: usize, root: &Node, proble
     if segment < least || segment > limits::SEGMENT_BYTES_MAX {
         let (least, most) = (ByteSize(least), ByteSize(limits::SEGMENT_BYTES_MAX));
         problems.push(
-            Problem::error(at("segment_bytes"), "`dlq.segment_bytes` cannot be had")
-                .label(format!("it may be {least} to {most}"))
+            Problem::error(at("segment_bytes"), "`dlq.segment_bytes` is out of range")
+                .label(format!("must be {least} to {most}"))
                 .help("leave it out, or use 16MiB"),
         );
     }
     let share = total / shards.max(1) as u64;
-    // A letter that the whole share cannot hold would wait for ever.
+    // A letter that does not fit into the whole share would wait forever.
     let needed = limits::dead_letter_bytes_max(longest_line).max(2 * least).saturating_mul(shards as u64);
     if total < needed {
         problems.push(
@@ -76,7 +76,7 @@ pub fn options(dlq: Dlq, shards: usize, longest_line: usize, root: &Node, proble
     }
     Options {
         bytes_max: share,
-        // So that dropping the oldest segment leaves newer ones.
+        // So that newer segments remain when the oldest one is dropped.
         segment_bytes: segment.min(share / 2),
         when_full: match dlq.when_full {
             DlqFull::Block => WhenFull::Block,

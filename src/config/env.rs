@@ -1,17 +1,18 @@
-//! Variables in scalars: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`; `$${NAME}` stays as `${NAME}`.
+//! Variables in scalars: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`; `$${NAME}` becomes a literal `${NAME}`.
 //!
-//! Guarantees: works on one scalar after the file was parsed, so that no value can change the structure of the file; a value
-//! is not looked at again for variables, and languages inside of scalars (conditions, templates) are told where it is. A `$` without a brace is a letter like any other: patterns and prices need it.
+//! Guarantees: substitution works on single scalars after the file is parsed, so no value can change the structure of the file. A
+//! value is not searched for variables again. Languages inside scalars (conditions, templates) receive the position of each
+//! value. A `$` without a brace is an ordinary character: patterns and prices need it.
 
 use crate::codec::marked;
 use std::ops::Range;
 
-/// What is wrong with a reference. Names only, never values.
+/// Why a reference is wrong. Contains names only, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VariableError {
-    /// Required without a default, and not set.
+    /// Has no default and is not set.
     Unset(String),
-    /// Required with a message of the file's author, and not set or empty.
+    /// Has a message of the file's author and is not set or empty.
     Required {
         /// The variable.
         name: String,
@@ -61,13 +62,13 @@ pub fn substitute(
 /// A scalar after substitution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Substituted {
-    /// Its text.
+    /// The text.
     pub text: String,
-    /// The same with the values of variables marked.
+    /// The text with the values of variables marked.
     pub marked: String,
-    /// Whether there was a reference; only escapes were replaced otherwise.
+    /// Whether there was a variable. `false` if only `$${` was replaced.
     pub variables: bool,
-    /// What it holds that came from outside the file.
+    /// The variables whose values it contains.
     pub values: Vec<Variable>,
 }
 
@@ -146,7 +147,7 @@ impl Expansion<'_> {
     }
 }
 
-/// The brace that ends a reference; references inside its default are passed over.
+/// Finds the brace that ends a reference, past references inside its default.
 fn closing(body: &str) -> Option<usize> {
     let (mut depth, mut previous) = (0usize, b' ');
     for (at, byte) in body.bytes().enumerate() {

@@ -1,30 +1,30 @@
-//! Facts of the host and the process that components may need.
+//! Facts about the host and the process that components need.
 
 use super::claims::Claims;
 use crate::codec::zone::Zone;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is known before anything runs.
+/// What is known before anything starts.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The host's name.
+    /// The host name.
     pub host: Arc<str>,
-    /// The zone of times that say none.
+    /// The time zone of times that have none.
     pub timezone: Zone,
     /// The files that outputs write.
     pub claims: Arc<Claims>,
-    /// The outputs that events of an input may go to.
+    /// The outputs that may receive the events of an input.
     pub downstream: Arc<BTreeSet<Arc<str>>>,
 }
 
 impl Facts {
-    /// Of a host whose times without a zone are UTC.
+    /// The facts of a host with UTC as its time zone.
     pub fn of(host: impl Into<Arc<str>>) -> Facts {
         Facts { host: host.into(), timezone: Zone::UTC, claims: Arc::default(), downstream: Arc::default() }
     }
 
-    /// The same for an input whose events go to these outputs.
+    /// The same facts for an input whose events go to these outputs.
     pub fn feeding(&self, downstream: Arc<BTreeSet<Arc<str>>>) -> Facts {
         Facts { downstream, ..self.clone() }
     }

@@ -1,7 +1,7 @@
-//! The files that a configuration names, looked at as a start would.
+//! Checks the files that a configuration names, as a start does.
 //!
-//! Guarantees: each file that keeps a start, or an output that it starts, from working is a problem at the key that names it.
-//! Looks only at what would run. Does not look at directories, addresses and what inputs follow: these may come later.
+//! Guarantees: each file that would make the start, or an output, fail is a problem at the key that names it. Checks only what
+//! would run. Does not check directories, addresses and the files that inputs follow: those may appear later.
 
 use super::component::{Mistake, Table};
 use super::node::{Node, Value};
@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::raw::names;
 use tailwater_shards::env::Disk;
 
-/// Reads the files. `root` is the tree that the plan was read from, `written` the one of the file. May block.
+/// Checks the files. `root` is the tree that the plan was read from, `written` the one of the file. May block.
 pub fn check<D: Disk>(plan: &Plan, root: &Node, written: &Node, disk: &D, problems: &mut Vec<Problem>) {
     let mut push = |above: &[&str], mistake: Mistake| {
         if !root.is_assumed(&mistake.path(above)) {
@@ -23,7 +23,7 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, written: &Node, disk: &D, proble
             step.check_files(disk).into_iter().for_each(|mistake| push(&path, mistake));
         }
     }
-    // A pipeline that cannot be read may be the one that uses what the others do not.
+    // A pipeline that could not be read may use the components that the others do not.
     let are_all_read = names(root, "pipelines").len() == plan.pipelines.len()
         && plan.pipelines.iter().all(|pipeline| {
             let is_read = |section| {

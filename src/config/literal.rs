@@ -1,6 +1,6 @@
-//! Values that the configuration says and events get.
+//! Literal values that the configuration sets in events.
 //!
-//! Guarantees: integers keep all their digits, whatever their size up to 128 bits.
+//! Guarantees: integers of up to 128 bits keep all their digits.
 
 use crate::codec::marked;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -9,17 +9,17 @@ use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::fmt;
 
-/// A value, as JSON.
+/// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Literal {
-    /// A text, with the values of variables marked.
+    /// A string, with the values of variables marked.
     Text(String),
-    /// Anything else, as JSON.
+    /// Any other value, as JSON.
     Json(String),
 }
 
 impl Literal {
-    /// As JSON.
+    /// The value as JSON.
     pub fn json(&self) -> String {
         match self {
             Literal::Text(text) => Json::from(&*marked::plain(text)).to_string(),
@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for Literal {
         impl<'de> Visitor<'de> for Form {
             type Value = Literal;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, number, bool, null, list or map")
+                f.write_str("a string, number, boolean, null, list or map")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Literal, E> {
                 Ok(Literal::Text(text.to_owned()))

@@ -1,8 +1,9 @@
-//! Where files of outputs meet: with each other, with what inputs read, and in the text of a missing field.
+//! Detects files that several components share: outputs with the same file, inputs that read what outputs write, and paths that
+//! become equal because a field is missing.
 //!
-//! Guarantees: two outputs that write to one file, and an input that reads what it causes, are errors where that is so for every
-//! event, and warnings where it depends on what an event holds. With a disk, paths are compared behind their symbolic links.
-//! Without one, nothing is looked at. What only shows while events flow is for the outputs and inputs themselves.
+//! Guarantees: two inputs that read one stream are an error. Two outputs that write to one file, or an input that reads its own
+//! output, are errors if every event does it, and warnings if it depends on the fields of an event. With a disk, paths are
+//! compared after symbolic links are resolved; without one, only the configured paths are compared. Conflicts that only show while events flow are detected by outputs and inputs.
 
 use super::claims::unrotated;
 use super::node::Node;
@@ -23,16 +24,16 @@ use std::sync::Arc;
 use tailwater_shards::env::{Disk, Env, Timestamp};
 use tailwater_shards::plugin::Event;
 
-/// Where the files of an output are.
+/// The files of an output.
 struct Files<'a> {
     output: &'a OutputPlan,
     index: usize,
     template: PathTemplate,
     rotated: u32,
-    /// The file of an event that has no fields, as it is configured and behind its links.
+    /// The path for an event without fields, as configured and with symbolic links resolved.
     sample: PathBuf,
     real: PathBuf,
-    /// The path for people: with variables by name.
+    /// The path as it is shown: with the names of variables.
     shown: String,
 }
 
@@ -42,8 +43,9 @@ impl Files<'_> {
     }
 }
 
-/// Looks at all files of the outputs that run. With `disk` it may block.
+/// Checks the files of all outputs that run. With `disk`, it may block.
 pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems: &mut Vec<Problem>) {
+    problems.extend(rivals::<E>(plan, root));
     let files: Vec<Files<'_>> =
         plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, root, disk)).collect();
     for (number, later) in files.iter().enumerate() {
@@ -53,6 +55,7 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
     }
     for one in &files {
         problems.extend(unnamed::<E>(plan, one, root));
+        problems.extend(disk.and_then(|disk| unwritable(one, disk, root)));
     }
     for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
         if root.is_assumed(&["inputs", &input.name, "include"]) {
@@ -66,13 +69,35 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
     }
 }
 
-/// The outputs that events of an input may go to, as indices.
+/// Inputs that would take each other's bytes away.
+fn rivals<E: Env>(plan: &Plan, root: &Node) -> Vec<Problem> {
+    let mut readers: Vec<(&'static str, &str)> = Vec::new();
+    let mut problems = Vec::new();
+    for input in plan.inputs.iter().filter(|input| input.used) {
+        let Some(what) = input.settings.exclusive::<E>() else { continue };
+        match readers.iter().find(|(of, _)| *of == what) {
+            None => readers.push((what, &input.name)),
+            Some((_, first)) => {
+                let name = &input.name;
+                let message = format!("the inputs `{first}` and `{name}` both read {what}");
+                problems.push(
+                    Problem::error(root.span_at(&["inputs", name]), message)
+                        .label("each would get parts of lines")
+                        .help(format!("remove `{name}`, and name `{first}` in each pipeline that needs its events")),
+                );
+            }
+        }
+    }
+    problems
+}
+
+/// The indices of the outputs that may receive the events of an input.
 fn downstream(plan: &Plan, input: usize) -> BTreeSet<usize> {
     let pipelines = plan.pipelines.iter().filter(|pipeline| pipeline.inputs.contains(&input));
     pipelines.flat_map(|pipeline| pipeline.outputs.iter().copied()).collect()
 }
 
-/// The names of the outputs that events of an input may go to.
+/// The names of the outputs that may receive the events of an input.
 pub fn downstream_names(plan: &Plan, input: usize) -> Arc<BTreeSet<Arc<str>>> {
     Arc::new(downstream(plan, input).into_iter().map(|output| plan.outputs[output].name.as_str().into()).collect())
 }
@@ -98,7 +123,7 @@ fn meeting(earlier: &Files<'_>, later: &Files<'_>, root: &Node) -> Option<Proble
     let (one, other) = (&earlier.output.name, &later.output.name);
     let span = root.span_at(&["outputs", other, "path"]);
     let shown = &later.shown;
-    let help = "give each output a path of its own, or let one output do the work of both";
+    let help = "give each output its own path, or let one output write the events of both";
     let is_rotated_of = |a: &Files<'_>, b: &Files<'_>| {
         let number = b.real.extension().and_then(|ending| ending.to_str()?.parse::<u32>().ok());
         let is_kept = number.is_some_and(|number| (1..=a.rotated).contains(&number));
@@ -109,29 +134,29 @@ fn meeting(earlier: &Files<'_>, later: &Files<'_>, root: &Node) -> Option<Proble
         let label = if earlier.sample == later.sample {
             "the same path".to_owned()
         } else {
-            format!("leads to what `{one}` writes as {}", earlier.shown)
+            format!("leads to the file that `{one}` writes as {}", earlier.shown)
         };
         return Some(Problem::error(span, what).label(label).help(help));
     }
     if is_rotated_of(earlier, later) || is_rotated_of(later, earlier) {
-        let what = format!("the outputs `{one}` and `{other}` meet: {shown} is a name that a rotated file gets");
+        let what = format!("the outputs `{one}` and `{other}` conflict: {shown} is a name that a rotated file gets");
         return Some(Problem::error(span, what).label("`rotate` renames and removes it").help(help));
     }
     let may_meet = |a: &Files<'_>, b: &Files<'_>| b.is_constant() && a.template.may_be(b.sample.as_os_str().as_bytes());
-    // Two fields that are missing read the same.
+    // Two missing fields have the same value.
     let meet_unnamed = earlier.real == later.real;
     if !meet_unnamed && !may_meet(earlier, later) && !may_meet(later, earlier) {
         return None;
     }
-    let what = format!("the outputs `{one}` and `{other}` may come to the same file");
+    let what = format!("the outputs `{one}` and `{other}` may write to the same file");
     Some(
         Problem::warning(span, what)
-            .label("some events lead both to one path: then they take turns with it")
-            .help("give the outputs paths that cannot be equal, such as directories of their own"),
+            .label("if events of both have the same path, the outputs take turns writing the file")
+            .help("give the outputs paths that cannot be equal, for example separate directories"),
     )
 }
 
-/// A field of a path that an event may not have.
+/// Warns about a field in a path that an event may not have.
 fn unnamed<E: Env>(plan: &Plan, files: &Files<'_>, root: &Node) -> Option<Problem> {
     let feeds = plan.pipelines.iter().filter(|pipeline| pipeline.outputs.contains(&files.index));
     let inputs: BTreeSet<usize> = feeds.flat_map(|pipeline| pipeline.inputs.iter().copied()).collect();
@@ -143,10 +168,31 @@ fn unnamed<E: Env>(plan: &Plan, files: &Files<'_>, root: &Node) -> Option<Proble
     let name = String::from_utf8_lossy(name).into_owned();
     let span = root.span_at(&["outputs", &files.output.name, "path"]);
     Some(
-        Problem::warning(span, format!("events without the field `{name}` go to the file of the value `unknown`"))
+        Problem::warning(span, format!("events without the field `{name}` go to the file for the value `unknown`"))
             .label(format!("`{name}` has no default"))
-            .help(format!("say where they go: `{{{{ {name} | default('none') }}}}`; tailwater_output_unnamed_events_total counts them")),
+            .help(format!(
+                "set a default: `{{{{ {name} | default('none') }}}}`; tailwater_output_unnamed_events_total counts them"
+            )),
     )
+}
+
+/// A file or directory to which this process has no right to write. Another user may run it, and rights can be given while it runs.
+fn unwritable<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem> {
+    let fixed = files.template.fixed_directory();
+    let file = files.is_constant().then_some(files.real.as_path()).filter(|path| disk.stat(path).is_ok());
+    let directory = Path::new(OsStr::from_bytes(&fixed)).ancestors().find(|above| disk.stat(above).is_ok());
+    let (path, error) =
+        file.into_iter().chain(directory).find_map(|path| Some((path, disk.check_writable(path).err()?)))?;
+    let shown = if files.shown.contains("${") { files.shown.clone() } else { path.display().to_string() };
+    let what = match Some(path) == file {
+        true => format!("{shown} cannot be written: {error}"),
+        false => format!("no file can be created in {shown}: {error}"),
+    };
+    let span = root.span_at(&["outputs", &files.output.name, "path"]);
+    Some(Problem::warning(span, what).label("events wait in the log until this works").help(
+        "give the user that runs Tailwater the right to write there (`chown`, `setfacl`), or choose another `path`; run `validate` as \
+         that user",
+    ))
 }
 
 /// Whether an input adds a field of this name to each event.
@@ -154,7 +200,7 @@ fn is_added(fields: &FieldNames, name: &str) -> bool {
     [&fields.timestamp, &fields.host].into_iter().any(|field| matches!(field, FieldName::Named(named) if named == name))
 }
 
-/// What an input reads, as it is configured and behind the links of its directories.
+/// What an input reads, as configured and with the symbolic links of its directories resolved.
 struct Reading {
     given: Patterns,
     real: Option<Patterns>,
@@ -186,7 +232,7 @@ impl Reading {
     }
 }
 
-/// A glob whose first directories are without links.
+/// A glob with the symbolic links of its leading directories resolved.
 fn behind_links<D: Disk>(glob: &str, base: &Path, disk: &D) -> String {
     let Some(rest) = base.to_str().and_then(|base| glob.strip_prefix(base)) else { return glob.to_owned() };
     match resolved(base, disk) {
@@ -195,7 +241,7 @@ fn behind_links<D: Disk>(glob: &str, base: &Path, disk: &D) -> String {
     }
 }
 
-/// An input that reads what one of its own outputs writes.
+/// Reports an input that reads what one of its own outputs writes.
 fn feedback(input: &InputPlan, reading: &Reading, files: &Files<'_>, root: &Node) -> Option<Problem> {
     if !reading.reads(files) {
         return None;
@@ -203,13 +249,14 @@ fn feedback(input: &InputPlan, reading: &Reading, files: &Files<'_>, root: &Node
     let (input, output) = (&input.name, &files.output.name);
     let span = root.span_at(&["inputs", input, "include"]);
     let shown = &files.shown;
-    let what = format!("the input `{input}` reads what the output `{output}` writes of its events: a loop without end");
-    let help = format!("let `{output}` write to another directory, or leave its files out with `exclude`");
+    let what =
+        format!("the input `{input}` reads the output file of `{output}`, which its events go to: an endless loop");
+    let help = format!("let `{output}` write to another directory, or exclude its files with `exclude`");
     Some(match files.template.has_fields() {
         false => Problem::error(span, what).label(format!("matches {shown}")).help(help),
         true => {
-            let what = format!("the input `{input}` may find files that the output `{output}` writes of its events");
-            let label = format!("matches {shown}; files that `{output}` writes are left out");
+            let what = format!("the input `{input}` may find files of the output `{output}`, which its events go to");
+            let label = format!("matches {shown}; files that `{output}` writes are not read");
             Problem::warning(span, what).label(label).help(help)
         }
     })

@@ -1,13 +1,13 @@
-//! Configuration: what the file says and what will run.
+//! Configuration: what the file says, and what will run.
 //!
 //! ```text
-//! bytes ── node ──> tree with places ── de, raw ──> what the file says ── plan ──> what will run
+//! bytes ── node ──> tree with positions ── de, raw ──> what the file says ── plan ──> what will run
 //!            env: variables       component: the table of types      problem: what is wrong, where
-//!                                                                      files: what lies in the files it names
+//!                                                                      files: checks the files that it names
 //! ```
 //!
-//! Guarantees: nothing is started from a file with an error in it, and one run reports as many of the errors as can be known. Opens
-//! no other file unless it is asked to check them.
+//! Guarantees: nothing starts from a file with an error in it, and one run reports as many errors as can be known. Opens no other
+//! file unless it is asked to check them.
 
 pub mod claims;
 pub mod component;
@@ -42,14 +42,14 @@ use std::io::Read;
 use std::path::Path;
 use tailwater_shards::env::Env;
 
-/// Bytes of the largest file that is read.
+/// Size of the largest file that is read, in bytes.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// A plan and what is odd about it.
+/// A plan and its warnings.
 pub struct Loaded {
     /// What will run.
     pub plan: Plan,
-    /// Warnings, for the operator to see.
+    /// Warnings for the operator.
     pub warnings: Report,
 }
 
@@ -59,13 +59,13 @@ pub fn load_file<E: Env>(path: &Path, here: &Circumstances) -> Result<Loaded, Re
     load::<E>(&file, bytes, &own_variable, here)
 }
 
-/// The same, and reads the files that it names, as a start would.
+/// The same, and checks the files that it names, as a start does.
 pub fn check_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
     let (file, bytes) = read_file(path)?;
     check::<E>(&file, bytes, &own_variable, here, disk)
 }
 
-/// Makes the plan of a file's bytes. `file` is the name that problems show.
+/// Makes the plan from a file's bytes. `file` is the name that problems show.
 pub fn load<E: Env>(
     file: &str,
     bytes: Vec<u8>,
@@ -75,7 +75,7 @@ pub fn load<E: Env>(
     load_with::<E>(file, bytes, lookup, here, None)
 }
 
-/// The same, and reads the files that it names, as a start would.
+/// The same, and checks the files that it names, as a start does.
 pub fn check<E: Env>(
     file: &str,
     bytes: Vec<u8>,
@@ -103,9 +103,9 @@ fn load_with<E: Env>(
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
             let problem = Problem::error(
                 Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() },
-                "this is not UTF-8",
+                "the file is not UTF-8",
             )
-            .label("the first byte that is not")
+            .label("the first invalid byte")
             .help("save the file as UTF-8");
             return Err(refused(file.to_owned(), text, problem));
         }
@@ -131,7 +131,7 @@ fn load_with<E: Env>(
                 .help("docs/configuration.md begins with a small configuration that works"),
         );
     }
-    // What follows from a problem is told at the same place: the first one is the cause.
+    // A problem at the same position as an earlier one usually follows from it: the first one is the cause.
     let (mut places, mut told) = (HashSet::new(), HashSet::new());
     problems.retain(|problem| {
         let Some(span) = problem.span.filter(|span| span.start != span.end) else { return true };
@@ -177,11 +177,11 @@ fn refused(file: String, text: String, problem: Problem) -> Refused {
 }
 
 fn too_large() -> Problem {
-    Problem::whole(format!("larger than {FILE_BYTES_MAX} bytes"))
-        .help("is this the right file? A configuration is far smaller")
+    Problem::whole(format!("the file is larger than {FILE_BYTES_MAX} bytes"))
+        .help("check that this is the right file; a configuration is far smaller")
 }
 
-/// The name that problems show, and what is in it.
+/// The name that problems show, and the contents of the file.
 fn read_file(path: &Path) -> Result<(String, Vec<u8>), Refused> {
     let file = path.display().to_string();
     match read_bytes(path) {
@@ -194,7 +194,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {
     let failed = |error: std::io::Error| {
         Problem::whole(format!("cannot be read: {error}")).help(match error.kind() {
             std::io::ErrorKind::NotFound => "check the path given with `-c`",
-            std::io::ErrorKind::PermissionDenied => "let the user that runs Tailwater read it",
+            std::io::ErrorKind::PermissionDenied => "give the user that runs Tailwater read permission",
             _ => "check that the path is a readable file",
         })
     };
@@ -204,16 +204,22 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// The JSON Schema of the file.
+/// The JSON Schema of the file, for editors.
 pub fn schema() -> schemars::Schema {
-    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>().to_value();
-    let definitions = schema.get("$defs").cloned().unwrap_or_default();
-    take_single_texts(&mut schema, &definitions);
+    let mut schema = schema_of_values().to_value();
     variables::accept(&mut schema);
     schema.try_into().unwrap_or_default()
 }
 
-/// A list of what may be a text takes a single text: see [`de`].
+/// The same where every variable has its value.
+pub fn schema_of_values() -> schemars::Schema {
+    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>().to_value();
+    let definitions = schema.get("$defs").cloned().unwrap_or_default();
+    take_single_texts(&mut schema, &definitions);
+    schema.try_into().unwrap_or_default()
+}
+
+/// Allows a single string in the schema wherever a list of strings is allowed: see [`de`].
 fn take_single_texts(schema: &mut serde_json::Value, definitions: &serde_json::Value) {
     use serde_json::{Value, json};
     match schema {

@@ -1,8 +1,8 @@
-//! The nearest name, and what other collectors call it: what a person probably meant.
+//! Finds the name that the user probably meant: the nearest one, or the equivalent of a name from another collector.
 //!
-//! Guarantees: a suggestion only where a slip of the fingers explains the difference, so that no nonsense is suggested.
+//! Guarantees: suggests a name only if a typing error explains the difference, so that no nonsense is suggested.
 
-/// The candidate nearest to `name`, if one is near: at most a third of its letters differ.
+/// The candidate nearest to `name`, if at most a third of its characters differ.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (name.chars().count().max(3) / 3).min(3);
     candidates
@@ -13,12 +13,12 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Case and the choice of separator are the commonest slips and cost nothing.
+/// Differences in case and separators are the most common slips and count as equal.
 fn normal(name: &str) -> Vec<char> {
     name.chars().map(|c| if c == '-' || c == ' ' { '_' } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// Letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
+/// Characters to insert, delete, replace or swap with their neighbor (optimal string alignment).
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut rows: [Vec<usize>; 3] = [vec![0; b.len() + 1], (0..=b.len()).collect(), vec![0; b.len() + 1]];
     for i in 1..=a.len() {
@@ -36,7 +36,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
     rows[1][b.len()]
 }
 
-/// What a word of another collector is called here.
+/// The equivalent here of a name from another collector.
 pub fn foreign(name: &str, known: &[&str]) -> Option<&'static str> {
     let same = |(foreign, here): &&(&str, &str)| foreign.eq_ignore_ascii_case(name) && known.contains(here);
     FOREIGN.iter().find(same).map(|(_, here)| *here)
@@ -48,12 +48,12 @@ pub fn form(name: &str, known: &[&str]) -> Option<&'static str> {
     is_of_basic.then_some("basic: {user: ..., password: ...}")
 }
 
-/// The key that is meant by one that does not exist.
+/// The known key that an unknown key probably means.
 pub fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     foreign(name, known).or_else(|| nearest(name, known.iter().copied()))
 }
 
-/// Words of other collectors (Vector, Fluent Bit, Fluentd, Logstash, Filebeat, Promtail), and what is called so here.
+/// Names from other collectors (Vector, Fluent Bit, Fluentd, Logstash, Filebeat, Promtail) and their equivalents here.
 const FOREIGN: [(&str, &str); 49] = [
     ("sources", "inputs"),
     ("source", "inputs"),

@@ -1,6 +1,6 @@
-//! The file as a tree: scalars, lists and maps, each with its place; variables replaced, aliases and merge keys resolved.
+//! The file as a tree of scalars, lists and maps, each with its position. Variables, aliases and merge keys are resolved.
 //!
-//! Guarantees: bounded in size and depth whatever the file says; a key that appears twice is an error; a scalar remembers
+//! Guarantees: size and depth are bounded whatever the file contains; a key that appears twice is an error; a scalar remembers
 //! whether its text came from a variable, so that no message repeats it. Does not know what keys mean.
 
 use super::env::{Substituted, Variable, VariableError, WrongReference, substitute};
@@ -10,25 +10,25 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Levels of lists and maps inside each other.
+/// The most levels of nested lists and maps.
 pub const DEPTH_MAX: usize = 32;
 
-/// Scalars, lists and maps of one file, those that aliases repeat included.
+/// The most scalars, lists and maps of one file, including those that aliases repeat.
 pub const NODES_MAX: usize = 200_000;
 
-/// A value and its place.
+/// A value and its position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Where it is; of a list or map, where it begins.
+    /// Where it is; for a list or map, where it begins.
     pub span: Span,
-    /// What it is.
+    /// The value.
     pub value: Value,
 }
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Text, number, bool or null.
+    /// A string, number, boolean or null.
     Scalar(Scalar),
     /// A list.
     List(Vec<Node>),
@@ -36,16 +36,16 @@ pub enum Value {
     Map(Vec<(Key, Node)>),
 }
 
-/// The text of a scalar.
+/// A scalar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scalar {
-    /// After escapes and variables.
+    /// The text after escapes and variables are replaced.
     pub text: String,
-    /// The same with the values of variables marked; none where there is none.
+    /// The text with the values of variables marked; `None` if there are none.
     pub marked: Option<String>,
-    /// Written without quotes: may be a number, a bool or null.
+    /// Written without quotes: may be a number, a boolean or null.
     pub plain: bool,
-    /// Holds the value of a variable, which must not be shown.
+    /// Contains the value of a variable, which must not be shown.
     pub variables: bool,
     /// Holds a reference that could not be replaced, which is reported where it is.
     pub unresolved: bool,
@@ -157,7 +157,7 @@ pub struct Step<'a> {
     pub node: &'a Node,
 }
 
-/// What a node is, in words.
+/// What kind of value a node is, in words.
 pub fn kind_of(node: &Node) -> String {
     match &node.value {
         Value::Scalar(_) => "a single value",
@@ -167,23 +167,23 @@ pub fn kind_of(node: &Node) -> String {
     .to_owned()
 }
 
-/// What a file says, as far as it can be read.
+/// The contents of a file, as far as they can be read.
 pub struct Parsed {
     /// The tree.
     pub root: Option<Node>,
     /// What is wrong.
     pub problems: Vec<Problem>,
-    /// The variables that were put in.
+    /// The variables that were substituted.
     pub values: Vec<Variable>,
 }
 
-/// Reads the one document of `text`. A tree comes back even with problems, when one could be made; none for an empty file.
+/// Parses the single document in `text`. Returns a tree in spite of problems if one can be built; `None` for an empty file.
 pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> (Option<Node>, Vec<Problem>) {
     let Parsed { root, problems, .. } = parse_file(text, lookup);
     (root, problems)
 }
 
-/// The same, and the variables that were put in.
+/// The same, and the variables that were substituted.
 pub fn parse_file(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Parsed {
     let mut builder = Builder {
         text,
@@ -201,7 +201,7 @@ pub fn parse_file(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Parsed
             Err(error) => Err(syntax(text, &error)),
         };
         if let Err(problem) = step {
-            // What follows a broken structure would be guesswork.
+            // Anything after a broken structure would be guesswork.
             builder.problems.push(problem);
             return Parsed { root: None, problems: builder.problems, values: builder.values };
         }
@@ -223,15 +223,13 @@ fn syntax(text: &str, error: &ScanError) -> Problem {
         Some(tab) => {
             let start = line_start + tab;
             Problem { span: Some(Span { start, end: start + 1 }), ..problem }
-                .label("a tab")
-                .help("YAML is indented with spaces: replace the tab")
+                .label("this is a tab")
+                .help("YAML is indented with spaces; replace the tab with spaces")
         }
         None if line(text, line_start).contains("${") => {
-            problem.help("put the text that holds ${...} into quotes: outside of them a brace opens a map")
+            problem.help("quote the string that contains ${...}: without quotes a brace starts a map")
         }
-        None => {
-            problem.help("most often the cause is the indentation or a missing quote on this line or the one before")
-        }
+        None => problem.help("the usual cause is the indentation or a missing quote on this line or the line before"),
     }
 }
 
@@ -267,9 +265,9 @@ impl Builder<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::DocumentStart(..) if self.root.is_some() => {
-                Err(Problem::error(span, "a second document begins here")
-                    .label("a configuration is one document")
-                    .help("remove the line `---` or what follows it"))
+                Err(Problem::error(span, "a second document starts here")
+                    .label("a configuration file contains one document")
+                    .help("remove the line `---` or everything after it"))
             }
             _ => Ok(()),
         }
@@ -329,7 +327,7 @@ impl Builder<'_> {
         refuse_tag(tag, span)?;
         self.count(1, span)?;
         if self.key_expected() {
-            return Err(Problem::error(span, "a list or map cannot be a key").help("quote it if it is meant as text"));
+            return Err(Problem::error(span, "a list or map cannot be a key").help("quote it if it is a string"));
         }
         if self.open.len() >= DEPTH_MAX {
             return Err(Problem::error(span, format!("nested deeper than {DEPTH_MAX} levels"))
@@ -357,7 +355,7 @@ impl Builder<'_> {
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Problem> {
         let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
-            return Err(Problem::error(span, "this alias repeats what it is part of"));
+            return Err(Problem::error(span, "this alias repeats a value that contains it"));
         };
         if self.key_expected() {
             return Err(Problem::error(span, "an alias cannot be a key").help("write the key out"));
@@ -369,9 +367,8 @@ impl Builder<'_> {
     fn count(&mut self, nodes: usize, span: Span) -> Result<(), Problem> {
         self.nodes += nodes;
         match self.nodes > NODES_MAX {
-            true => {
-                Err(Problem::error(span, format!("more than {NODES_MAX} values")).label("counting what aliases repeat"))
-            }
+            true => Err(Problem::error(span, format!("more than {NODES_MAX} values"))
+                .label("including those that aliases repeat")),
             false => Ok(()),
         }
     }
@@ -409,14 +406,14 @@ impl Builder<'_> {
     }
 }
 
-/// Says whether the tag makes a text of a scalar.
+/// Returns whether the tag makes a scalar a string, and rejects tags without a meaning here.
 fn refuse_tag(tag: Option<Cow<'_, Tag>>, span: Span) -> Result<bool, Problem> {
     match tag.as_deref() {
         None => Ok(false),
         Some(tag) => match tag.core_suffix() {
             Some("str") => Ok(true),
             Some("map" | "seq") => Ok(false),
-            _ => Err(Problem::error(span, "a tag that has no meaning here")
+            _ => Err(Problem::error(span, "unknown tag")
                 .label(format!("tagged `{}{}`", tag.original_handle(), tag.suffix()))
                 .help("remove the tag (the word that begins with `!`)")),
         },
@@ -427,7 +424,7 @@ fn variable(error: VariableError, span: Span) -> Problem {
     match error {
         VariableError::Unset(name) => Problem::error(span, format!("the variable `{name}` is not set"))
             .label("required here")
-            .help(format!("set it in the environment, or give a default: ${{{name}:-default}}")),
+            .help(format!("set it in the environment, or add a default: ${{{name}:-default}}")),
         VariableError::Required { name, message } => {
             let what = match message.is_empty() {
                 true => format!("the variable `{name}` is not set or empty"),
@@ -435,13 +432,15 @@ fn variable(error: VariableError, span: Span) -> Problem {
             };
             Problem::error(span, what).label("required here").help("set it in the environment of the process")
         }
-        VariableError::Malformed(text) => Problem::error(span, format!("`{text}` is not a reference to a variable"))
-            .label("cannot be read")
-            .help("the forms are ${NAME}, ${NAME:-default} and ${NAME:?message}; write $${ for a literal ${"),
+        VariableError::Malformed(text) => {
+            Problem::error(span, format!("`{text}` is not a valid reference to a variable"))
+                .label("invalid reference")
+                .help("the forms are ${NAME}, ${NAME:-default} and ${NAME:?message}; write $${ for a literal ${")
+        }
     }
 }
 
-/// Takes in what `<<` names: keys of the map itself win, then the earlier of several.
+/// Merges the maps that `<<` names: keys of the map itself win, then those of the earlier map.
 fn merge(entries: &mut Vec<(Key, Node)>) -> Result<(), Problem> {
     while let Some(at) = entries.iter().position(|(key, _)| key.text == "<<") {
         let (_, node) = entries.remove(at);
@@ -451,7 +450,7 @@ fn merge(entries: &mut Vec<(Key, Node)>) -> Result<(), Problem> {
         };
         for source in sources {
             let Value::Map(merged) = source.value else {
-                return Err(Problem::error(source.span, "`<<` takes a map or a list of maps")
+                return Err(Problem::error(source.span, "`<<` needs a map or a list of maps")
                     .help("name an anchored map: `<<: *name`"));
             };
             for (key, node) in merged {

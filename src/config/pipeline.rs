@@ -1,6 +1,6 @@
-//! What the file says of a pipeline: from which inputs, through which verbs, to which outputs.
+//! What the file says about a pipeline: its inputs, transforms and outputs.
 //!
-//! Does not know which names exist: that is [`super::plan`].
+//! Does not know which names exist: [`super::plan`] does.
 
 use super::problem::Problem;
 use super::recover::Recovered;
@@ -13,34 +13,34 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// A way from inputs to outputs.
+/// A path from inputs to outputs.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
     /// Names of inputs.
     pub inputs: Vec<String>,
-    /// What is done to each event, in this order.
+    /// The transforms, applied to each event in this order.
     #[serde(default)]
     pub transforms: Vec<Step>,
-    /// Whether an event goes to all outputs that take it, or to the first of them only.
+    /// Whether an event goes to every output whose condition it meets, or only to the first of them.
     #[serde(default, rename = "match")]
     pub matching: Match,
     /// Names of outputs, or maps `{to: NAME, when: CONDITION}` and `{to: NAME, else: true}`.
     pub outputs: Vec<Target>,
 }
 
-/// How many of the outputs that take an event get it.
+/// How many of the matching outputs an event goes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Match {
-    /// All.
+    /// To all of them.
     #[default]
     All,
-    /// The first, in the order of the list.
+    /// Only to the first, in the order of the list.
     First,
 }
 
-/// An output of a pipeline, and which events go there.
+/// An output of a pipeline, and which events go to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The output.
@@ -54,10 +54,10 @@ pub struct Target {
 struct TargetMap {
     /// The output.
     to: String,
-    /// Only events for which this holds go there.
+    /// Only events that meet this condition go to the output.
     #[serde(default)]
     when: Option<Condition>,
-    /// Only events that no condition of another output of the pipeline took go there.
+    /// Only events that meet no condition of the pipeline's other outputs go to the output.
     #[serde(default, rename = "else")]
     otherwise: bool,
 }
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Target {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Target, A::Error> {
                 let map = TargetMap::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
                 let route = match (map.when, map.otherwise) {
-                    (Some(_), true) => return Err(A::Error::custom("`when` and `else` exclude each other")),
+                    (Some(_), true) => return Err(A::Error::custom("`when` and `else` cannot be used together")),
                     (Some(condition), false) => Route::When(condition),
                     (None, true) => Route::Else,
                     (None, false) => Route::Always,
@@ -99,7 +99,7 @@ impl JsonSchema for Target {
     }
 }
 
-/// What only its verbs and conditions can know to be wrong with a pipeline that was read.
+/// Reports mistakes in a parsed pipeline that only its transforms and conditions can detect.
 pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Problem>) {
     let Some(pipeline) = &recovered.value else { return };
     let node = &recovered.node;
@@ -125,9 +125,9 @@ pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Proble
     {
         let span = node.span_at(&["outputs", &place.to_string(), "else"]);
         problems.push(
-            Problem::error(span, "`else` without a condition that it is the other side of")
+            Problem::error(span, "`else` without a `when`")
                 .label("no output of this pipeline has a `when`")
-                .help("give another output a `when`, or leave `else` out"),
+                .help("add a `when` to another output, or remove `else`"),
         );
     }
 }

@@ -1,7 +1,7 @@
 //! What will run: names resolved, defaults filled, and the rules that span several keys.
 //!
-//! Guarantees: a plan that exists can be started as far as the file alone can tell; every rule reports all its violations at
-//! once. Opens nothing: files are for [`super::files`], and whether directories and addresses can be had shows at the start.
+//! Guarantees: as far as the file alone can tell, a plan can be started; every rule reports all its violations at once. Opens
+//! nothing: [`super::files`] checks files, and whether directories and addresses are usable shows at the start.
 
 use super::component::Table;
 use super::dlq;
@@ -30,47 +30,47 @@ use tailwater_shards::wal::{SyncPolicy, WalOptions, WalType};
 pub struct Plan {
     /// The directory of the write-ahead log.
     pub data_dir: PathBuf,
-    /// Which cores work.
+    /// Which cores run shards.
     pub shards: Shards,
-    /// How many shards that makes on this host.
+    /// The number of shards on this host.
     pub shard_count: usize,
     /// Where the admin endpoint listens.
     pub admin: Option<SocketAddr>,
-    /// The log of each shard.
+    /// The WAL of each shard.
     pub wal: WalOptions,
     /// The dead letter queue of each shard.
     pub dead_letters: tailwater_shards::dlq::Options,
-    /// How long a stop waits for deliveries.
+    /// How long a shutdown waits for deliveries.
     pub drain_timeout: Duration,
-    /// The zone of times that say none.
+    /// The time zone of times that have none.
     pub timezone: Zone,
-    /// The own log.
+    /// The application log.
     pub log: Log,
     /// All inputs, in the order of the file; [`PipelinePlan::inputs`] index it.
     pub inputs: Vec<InputPlan>,
     /// All outputs, in the order of the file; [`PipelinePlan::outputs`] index it.
     pub outputs: Vec<OutputPlan>,
-    /// The ways between them.
+    /// The paths from inputs to outputs.
     pub pipelines: Vec<PipelinePlan>,
     /// What `tailwater test` runs.
     pub tests: Vec<TrialPlan>,
-    /// What it takes of the machine at most.
+    /// The most memory, descriptors and disk space that it uses.
     pub sums: Sums,
-    /// Inputs and outputs that are gone for good, as the command line says.
+    /// Inputs and outputs that the command line declares removed for good.
     pub given_up: Vec<GivenUp>,
 }
 
-/// An input or output that is not in the configuration any more, and of which nothing is kept for its return.
+/// An input or output that is no longer in the configuration and whose state is discarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp {
     /// Its name.
     pub name: String,
-    /// Whether the events that wait for it go to the dead letter queue. They are discarded otherwise.
+    /// Whether the events that wait for it go to the dead letter queue. Otherwise they are discarded.
     pub dead_letters: bool,
 }
 
 impl Plan {
-    /// How the own log is started.
+    /// The options to start the application log with.
     pub fn log_options(&self) -> LogOptions {
         let level = match self.log.level {
             LogLevel::Error => tracing::Level::ERROR,
@@ -94,9 +94,9 @@ pub struct InputPlan {
     pub name: String,
     /// Its settings.
     pub settings: InputConfig,
-    /// Whether a pipeline reads it; it is not started otherwise.
+    /// Whether a pipeline uses it. If not, it is not started.
     pub used: bool,
-    /// The name it had before.
+    /// Its previous name.
     pub was: Option<String>,
 }
 
@@ -106,13 +106,13 @@ pub struct OutputPlan {
     pub name: String,
     /// Its settings.
     pub settings: OutputConfig,
-    /// Whether a pipeline writes to it; it is not started otherwise.
+    /// Whether a pipeline uses it. If not, it is not started.
     pub used: bool,
-    /// The name it had before.
+    /// Its previous name.
     pub was: Option<String>,
 }
 
-/// A way from inputs to outputs.
+/// A path from inputs to outputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PipelinePlan {
     /// Its name.
@@ -121,21 +121,21 @@ pub struct PipelinePlan {
     pub inputs: Vec<usize>,
     /// Indices into [`Plan::outputs`].
     pub outputs: Vec<usize>,
-    /// What is done to its events, and which of them go to which of `outputs`.
+    /// The transforms, and which events go to which of `outputs`.
     pub chain: Arc<Chain>,
 }
 
-/// What the plan needs to know beside the file.
+/// What the plan depends on besides the file.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// Wins over the file's `data_dir`.
+    /// Overrides the file's `data_dir`.
     pub data_dir: Option<PathBuf>,
     /// Cores that the process may use: what `shards: auto` means.
     pub cpus: usize,
 }
 
 impl Circumstances {
-    /// Those of this process.
+    /// The circumstances of this process.
     pub fn here(data_dir: Option<PathBuf>) -> Circumstances {
         Circumstances { data_dir, cpus: std::thread::available_parallelism().map_or(1, usize::from) }
     }
@@ -175,7 +175,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances,
         problems.push(problem.label("here").help("name a directory, or remove the key for /var/lib/tailwater"));
     }
     if problems.iter().all(|problem| problem.severity == Severity::Warning) {
-        // Beside an error it would be noise: the broken part may be what names it.
+        // After an error this would be noise: the part that is broken may be what uses the component.
         check_unused(&raw, root, problems);
         check_memory(&raw, root, problems);
     }
@@ -233,7 +233,7 @@ fn resolve(raw: &Raw, root: &Node, written: &Node, problems: &mut Vec<Problem>) 
     all.collect()
 }
 
-/// The indices of what a pipeline names in a section.
+/// The indices of the components that a pipeline names in a section.
 fn references(
     pipeline: &str,
     section: &str,
@@ -259,7 +259,7 @@ fn references(
                     .help("remove it"),
             ),
             Some(index) => indices.push(index),
-            // It exists but could not be read, which is reported where it is.
+            // It exists but could not be read, which is already reported.
             None if written.contains(name) => {}
             None => problems.push(
                 Problem::error(span, format!("unknown {kind} `{name}`"))
@@ -268,7 +268,7 @@ fn references(
             ),
         }
     }
-    // A list that became empty, since what was in it could not be read, is told of where that is.
+    // If the list is empty because its items could not be read, that is already reported.
     let path = ["pipelines", pipeline, section];
     if named.is_empty()
         && file.at(&path).is_some_and(|node| matches!(&node.value, Value::List(items) if items.is_empty()))
@@ -283,7 +283,7 @@ fn references(
     indices
 }
 
-/// An input or output that no pipeline names does nothing, which is rarely meant.
+/// An input or output that no pipeline uses does nothing, which is rarely intended.
 fn check_unused(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) {
     let from: HashSet<&str> = raw.pipelines.iter().flat_map(|(_, p)| p.inputs.iter().map(String::as_str)).collect();
     let to: HashSet<&str> = raw.pipelines.iter().flat_map(|(_, p)| p.outputs.iter().map(|t| t.to.as_str())).collect();
@@ -303,14 +303,14 @@ fn check_unused(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) {
     problems.extend(unused("outputs", "gets nothing"));
 }
 
-/// A log in memory keeps no positions, which surprises those who follow files.
+/// A WAL in memory keeps no positions, which surprises users who follow files.
 fn check_memory(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) {
     let follows_files = raw.inputs.iter().any(|(_, input)| input.type_name() == "file");
     if raw.wal.kind == WalKind::Memory && follows_files {
         problems.push(
-            Problem::warning(root.span_at(&["wal", "type"]), "a log in memory keeps no file positions")
+            Problem::warning(root.span_at(&["wal", "type"]), "a WAL in memory keeps no file positions")
                 .label("each start reads the files from `start_at` again")
-                .help("use `type: disk`, or set `start_at: end` and accept that lines written between two runs are missed"),
+                .help("use `type: disk`, or set `start_at: end` and accept that lines written between two runs are skipped"),
         );
     }
 }
@@ -334,13 +334,13 @@ fn check_fields(fields: &FieldNames, path: &[&str; 3], root: &Node, problems: &m
         if let Some((other, _)) = earlier {
             let [section, input, fields] = *path;
             let written = |key: &str| root.span_at(&[section, input, fields, key]);
-            // Of a default and a written name, the written one is the cause.
+            // If one name is a default and the other is written in the file, the written one is the cause.
             let start = root.span_at(path);
             let span = if written(key) == start { written(other) } else { written(key) };
             problems.push(
                 Problem::error(span, format!("two fields are called `{name}`"))
-                    .label(format!("`{other}` and `{key}` would be the same field"))
-                    .help(format!("give one of them another name, or leave it out with `{key}: false`")),
+                    .label(format!("`{other}` and `{key}` cannot be the same field"))
+                    .help(format!("rename one of them, or leave one out with `{key}: false`")),
             );
         }
     }
@@ -366,7 +366,7 @@ fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mu
     if segment > limits::SEGMENT_BYTES_MAX {
         problems.push(
             Problem::error(at("segment_bytes"), "`wal.segment_bytes` is too large")
-                .label(format!("the most is {}", ByteSize(limits::SEGMENT_BYTES_MAX)))
+                .label(format!("the maximum is {}", ByteSize(limits::SEGMENT_BYTES_MAX)))
                 .help("leave it out, or use 32MiB"),
         );
     }
@@ -377,8 +377,8 @@ fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mu
         let least = (per_output as u64).next_multiple_of(limits::SEGMENT_BYTES_MIN);
         let key = if raw.wal.segment_bytes.is_some() { "segment_bytes" } else { "max_bytes" };
         problems.push(
-            Problem::error(at(key), format!("segments of the log are too small for {outputs} outputs"))
-                .label(format!("{} leave {state} bytes for what a commit of each remembers", ByteSize(segment)))
+            Problem::error(at(key), format!("segments of the WAL are too small for {outputs} outputs"))
+                .label(format!("{} leave {state} bytes for commit records", ByteSize(segment)))
                 .help(format!("use `segment_bytes` of at least {}, or leave out both sizes", ByteSize(least))),
         );
     }

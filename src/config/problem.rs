@@ -1,6 +1,6 @@
-//! What is wrong with a configuration, and where: collected, sorted by place, rendered with the line itself.
+//! Problems of a configuration: collected, sorted by position, and rendered with the line that they are about.
 //!
-//! Guarantees: every problem names file, line and column; the text shown is the file's own, so a substituted variable shows as
+//! Guarantees: every problem names file, line and column; the excerpt comes from the file itself, so a variable shows as
 //! `${NAME}`, never as its value. Does not decide what is wrong.
 
 use super::env::Variable;
@@ -36,23 +36,23 @@ impl Span {
     }
 }
 
-/// Whether a problem stops the start.
+/// Whether a problem prevents the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Nothing runs with it.
+    /// Nothing starts.
     Error,
-    /// It runs, but probably not as meant.
+    /// It runs, but probably not as intended.
     Warning,
 }
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether it stops the start.
+    /// Whether it prevents the start.
     pub severity: Severity,
     /// What is wrong, in one line.
     pub what: String,
-    /// Where in the file; none for the file as a whole.
+    /// Where in the file; `None` for the file as a whole.
     pub span: Option<Span>,
     /// What was found there, or why it is wrong.
     pub label: String,
@@ -63,7 +63,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// An error at a place.
+    /// An error at a position.
     pub fn error(span: Span, what: impl Into<String>) -> Problem {
         Problem {
             severity: Severity::Error,
@@ -75,17 +75,17 @@ impl Problem {
         }
     }
 
-    /// A warning at a place.
+    /// A warning at a position.
     pub fn warning(span: Span, what: impl Into<String>) -> Problem {
         Problem { severity: Severity::Warning, ..Problem::error(span, what) }
     }
 
-    /// An error of the file as a whole.
+    /// An error about the file as a whole.
     pub fn whole(what: impl Into<String>) -> Problem {
         Problem { span: None, ..Problem::error(Span::default(), what) }
     }
 
-    /// With what was found there.
+    /// Sets the label: what was found there.
     pub fn label(mut self, label: impl Into<String>) -> Problem {
         self.label = label.into();
         self
@@ -96,7 +96,7 @@ impl Problem {
         Problem { independent: true, ..self }
     }
 
-    /// Puts the names of variables in the place of their values, the longest of which come first.
+    /// Replaces the values of variables with their names. `variables` must be sorted by length, longest values first.
     pub fn hide(&mut self, variables: &[Variable]) {
         for text in [Some(&mut self.what), Some(&mut self.label), self.help.as_mut()].into_iter().flatten() {
             variables
@@ -106,17 +106,17 @@ impl Problem {
         }
     }
 
-    /// With what to do.
+    /// Sets the help: what to do.
     pub fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self
     }
 }
 
-/// Shorter values are looked for nowhere: they are in words that have nothing to do with them.
+/// Shorter values are not replaced: they occur in unrelated words.
 const SECRET_BYTES_MIN: usize = 6;
 
-/// Values that are no word of their own are replaced inside of words too.
+/// Values of at least this length are replaced inside words too.
 const LONG_BYTES: usize = 16;
 
 fn hide(text: &mut String, variable: &Variable) {
@@ -138,7 +138,7 @@ fn hide(text: &mut String, variable: &Variable) {
     }
 }
 
-/// A configuration that was refused.
+/// A configuration that was rejected.
 #[derive(Debug)]
 pub struct Refused {
     /// The problems and the file they are in.
@@ -153,10 +153,10 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Problems of one file.
+/// The problems of one file.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The file's name as the user gave it.
+    /// The file's name as the user wrote it.
     pub file: String,
     /// Its text.
     pub text: String,
@@ -165,19 +165,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether a problem stops the start.
+    /// Whether a problem prevents the start.
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }
 
-    /// Line and column, from 1, of a byte; columns count characters.
+    /// Line and column of a byte, both from 1. Columns count characters.
     pub fn line_and_column(&self, byte: usize) -> (usize, usize) {
         let before = &self.text[..floor(&self.text, byte)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
-    /// All problems as text for people, in the order of the file.
+    /// Renders all problems for the terminal, in the order of the file.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut problems: Vec<&Problem> = self.problems.iter().collect();
@@ -215,7 +215,7 @@ impl Report {
         renderer.render(&[group.elements(problem.help.as_deref().map(|help| Level::HELP.message(visible_lines(help))))])
     }
 
-    /// The line that a span starts on, cut to what a terminal shows, and the span inside it.
+    /// The line where a span starts, shortened for a terminal, and the span inside it.
     fn window(&self, span: Span) -> (usize, &str, std::ops::Range<usize>) {
         let start = floor(&self.text, span.start);
         let (line, _) = self.line_and_column(start);
@@ -224,16 +224,16 @@ impl Report {
         let line_end = floor(&self.text, line_end.min(start + WINDOW_BYTES_MAX)).max(start);
         let end = floor(&self.text, span.end).clamp(start, line_end);
         let window = &self.text[line_start..line_end];
-        // What a line ends with is not shown, unless it is what the problem is about.
+        // The line ending is not shown unless the problem is about it.
         let shown = window.trim_end_matches('\r').len().max(end - line_start);
         (line, &window[..shown], start - line_start..end - line_start)
     }
 }
 
-/// Bytes of a line shown from the problem on.
+/// Bytes of a line that are shown, starting at the problem.
 const WINDOW_BYTES_MAX: usize = 400;
 
-/// Of the text that the renderer takes as it is, it replaces what could steer a terminal, but the control characters behind ASCII.
+/// The renderer replaces control characters that could steer a terminal, but not those above ASCII: this does.
 fn push_without_c1(rendered: &str, out: &mut String) {
     for c in rendered.chars() {
         match c {

@@ -1,7 +1,7 @@
-//! What the file says: its keys, their types and defaults. The JSON Schema comes from here.
+//! The keys of a configuration file, their types and defaults. The JSON Schema is generated from here.
 //!
-//! Guarantees: every section and every component is read for itself, so that one run reports the problems of all of them. Does
-//! not know which names exist or what fits together: that is [`super::plan`].
+//! Guarantees: every section and every component is read separately, so one run reports the problems of all of them. Does not
+//! know which names exist or which values fit together: [`super::plan`] does.
 
 use super::component::{Table, faults_of_any_type};
 use super::de::{Fault, FaultKind, read, suggestion};
@@ -26,19 +26,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tailwater_shards::limits;
 
-/// Where data is kept when neither the file nor the command line says so.
+/// The data directory if neither the file nor the command line sets one.
 pub const DATA_DIR_DEFAULT: &str = "/var/lib/tailwater";
 
 /// A configuration file.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, title = "Tailwater configuration")]
 pub struct Raw {
-    /// The directory of the write-ahead log and all positions; one process at a time. Default: /var/lib/tailwater.
+    /// The directory of the write-ahead log and all positions. Only one process can use it at a time. Default:
+    /// /var/lib/tailwater.
     pub data_dir: Option<PathBuf>,
-    /// How many cores work: `auto` for one shard a core, a number from 1 to 256, or a list of cpus to pin shards to.
+    /// How many shards run: `auto` for one per core, a number from 1 to 256, or a list of CPUs to pin one shard each to.
     #[schemars(default)]
     pub shards: Shards,
-    /// The admin endpoint, or `false` for none.
+    /// The admin endpoint, or `false` to turn it off.
     #[schemars(default)]
     pub admin: Admin,
     /// The write-ahead log.
@@ -47,26 +48,26 @@ pub struct Raw {
     /// The dead letter queue.
     #[schemars(default)]
     pub dlq: Dlq,
-    /// How long a stop waits for outputs to deliver what was read; the rest stays in the log.
+    /// How long a shutdown waits for outputs to deliver what was read. The rest stays in the write-ahead log.
     #[schemars(default)]
     pub drain_timeout: DrainTimeout,
-    /// The zone of times that say none: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `UTC` (the default), or
-    /// `local` for that of the machine. An input or a verb may have another one.
+    /// The time zone of times that have none: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `UTC` (the default),
+    /// or `local` for the zone of the machine. Inputs and transforms can set their own.
     #[schemars(default)]
     pub timezone: Timezone,
-    /// Tailwater's own log, on standard error.
+    /// The application log: Tailwater's own messages on standard error.
     #[schemars(default)]
     pub log: Log,
-    /// Where events come from, by name.
+    /// The inputs, by name. Events come from them.
     #[schemars(with = "BTreeMap<String, InputConfig>")]
     pub inputs: Vec<(String, InputConfig)>,
-    /// Which inputs go to which outputs, by name.
+    /// The pipelines, by name. Each sends the events of some inputs to some outputs.
     #[schemars(with = "BTreeMap<String, Pipeline>")]
     pub pipelines: Vec<(String, Pipeline)>,
-    /// Where events go, by name.
+    /// The outputs, by name. Events go to them.
     #[schemars(with = "BTreeMap<String, OutputConfig>")]
     pub outputs: Vec<(String, OutputConfig)>,
-    /// What `tailwater test` runs: events, and what becomes of each; a map from names to tests, or a list of tests.
+    /// What `tailwater test` runs: events and what is expected of each. A map from names to tests, or a list of tests.
     #[schemars(with = "Option<Trials>")]
     pub tests: Vec<RawTrial>,
 }
@@ -87,15 +88,15 @@ pub const KEYS: &[&str] = &[
     "tests",
 ];
 
-/// Which cores work.
+/// Which cores run shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Shards {
     /// One shard for each core that the process may use.
     #[default]
     Auto,
-    /// So many shards.
+    /// This number of shards.
     Count(u16),
-    /// One shard pinned to each of these cpus.
+    /// One shard pinned to each of these CPUs.
     Cpus(Vec<usize>),
 }
 
@@ -110,7 +111,7 @@ impl<'de> Deserialize<'de> for Shards {
             fn visit_str<E: Error>(self, text: &str) -> Result<Shards, E> {
                 match text {
                     "auto" => Ok(Shards::Auto),
-                    // A variable in quotes.
+                    // A number in quotes, which a variable requires.
                     _ if text.parse::<u16>().is_ok() => self.visit_u64(text.parse().unwrap_or_default()),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
@@ -168,13 +169,13 @@ impl JsonSchema for Shards {
 /// The admin endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admin {
-    /// Serves on this address.
+    /// Listens on this address.
     Listen(SocketAddr),
-    /// Does not serve.
+    /// Turned off.
     Off,
 }
 
-/// Where the admin endpoint listens by default: on the host itself only.
+/// Where the admin endpoint listens by default: reachable from this host only.
 pub const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9600);
 
 impl Default for Admin {
@@ -186,7 +187,7 @@ impl Default for Admin {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AdminListen {
-    /// Address and port, such as 127.0.0.1:9600. There is no authentication: keep it on a trusted network.
+    /// Address and port, such as 127.0.0.1:9600. There is no authentication: use it on a trusted network only.
     #[serde(deserialize_with = "address", default = "admin_default")]
     listen: SocketAddr,
 }
@@ -252,25 +253,25 @@ impl JsonSchema for Admin {
     }
 }
 
-/// Where segments live.
+/// Where segments are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WalKind {
-    /// In files under `data_dir`; survives the process.
+    /// In files under `data_dir`, which survive a restart.
     #[default]
     Disk,
-    /// In memory; nothing survives the process, so a start reads files from `start_at` again.
+    /// In memory; nothing survives a restart, so each start reads files from `start_at` again.
     Memory,
 }
 
 /// When appended events are synced to the disk and acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// Each batch, before it is acknowledged.
+    /// After each batch, before it is acknowledged.
     EveryBatch,
     /// Never by this process.
     Never,
-    /// On this interval.
+    /// At this interval.
     Interval(Duration),
 }
 
@@ -320,20 +321,21 @@ impl JsonSchema for Sync {
     }
 }
 
-/// The write-ahead log: every event is in it before it is acknowledged or delivered.
+/// The write-ahead log (WAL): every event is written to it before it is acknowledged or delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wal {
-    /// Where segments live.
+    /// Where segments are kept.
     #[serde(rename = "type")]
     pub kind: WalKind,
     /// When events are synced and acknowledged: `every_batch`, `never`, or an interval from 1ms to 1h.
     pub sync: Sync,
-    /// Bytes of one segment file, 64KiB to 1GiB. Default: 32MiB, more where `max_line_bytes` of an input asks for it, less where
-    /// `max_bytes` is said and too small for it.
+    /// Size of one segment file, 64KiB to 1GiB. Default: 32MiB, more if `max_line_bytes` of an input needs it, less if
+    /// `max_bytes` is set and too small for it.
     pub segment_bytes: Option<ByteSize>,
-    /// Bytes of the whole log, split evenly over the shards; at least four segments for each. Two of these never hold events, and each
-    /// pipeline of an input has its own copy of each event. Default: 4GiB, more with many shards.
+    /// Size of the whole write-ahead log, split evenly over the shards; at least four segments for each. Two segments of each
+    /// shard never hold events, and each pipeline of an input stores its own copy of each event. Default: 4GiB, more with many
+    /// shards.
     pub max_bytes: Option<ByteSize>,
 }
 
@@ -348,7 +350,7 @@ impl Default for Wal {
     }
 }
 
-/// How long a stop waits.
+/// How long a shutdown waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct DrainTimeout(pub Period);
@@ -359,43 +361,43 @@ impl Default for DrainTimeout {
     }
 }
 
-/// Levels of the own log.
+/// Levels of the application log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Data was lost or a person has to act.
+    /// Data was lost or someone has to act.
     Error,
-    /// Something went wrong and was mended.
+    /// Something went wrong and Tailwater recovered.
     Warn,
-    /// What the operator did, and changes of state.
+    /// Actions of the operator and changes of state.
     #[default]
     Info,
-    /// For the search of faults.
+    /// Details for debugging.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// Forms of the own log.
+/// Formats of the application log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
+    /// Text on a terminal, JSON otherwise.
     #[default]
     Auto,
-    /// Lines for people.
+    /// Lines that are easy to read.
     Text,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Tailwater's own log.
+/// The application log: Tailwater's own messages on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// The least severe level that is written; the variable TAILWATER_LOG overrides it.
+    /// The least severe level that is written. The variable TAILWATER_LOG overrides it.
     pub level: LogLevel,
-    /// How its lines look.
+    /// The format of its lines.
     pub format: LogFormat,
 }
 
@@ -453,7 +455,7 @@ fn pipelines(root: &Node, tree: &mut Node, problems: &mut Vec<Problem>) -> Vec<(
     named(root, "pipelines", tree, problems, |node| read(node), check_pipeline)
 }
 
-/// The entries of a section whose keys are names of the user's choice.
+/// The entries of a section whose keys are names that the user chooses.
 fn named<T>(
     root: &Node,
     section: &str,
@@ -494,7 +496,7 @@ fn named<T>(
         let mut recovered = recover(node, &read_one);
         check(&recovered, &mut mistakes);
         for fault in recovered.faults.drain(..) {
-            // What is missing is missing from the whole, whose name says more than its first key.
+            // A missing key is a problem of the whole component, so its name is underlined instead of its first key.
             let whole = matches!(fault.kind, FaultKind::Missing(_)) && fault.span.is_none_or(|span| span == node.span);
             let span = if whole { Some(name.span) } else { fault.span.or(Some(node.span)) };
             problems.push(Fault { span, ..fault }.problem());
@@ -508,22 +510,22 @@ fn named<T>(
     all
 }
 
-/// What names are made of.
+/// Which names are valid.
 pub const NAME_RULE: &str =
-    "names are made of a-z, 0-9, `_` and `-`, at most 64 of them: they become labels of metrics and parts of paths";
+    "a name has at most 64 characters: a-z, 0-9, `_` and `-`, because it becomes part of metric labels and paths";
 
-/// Why a text cannot be a name, if it cannot.
+/// Why a string is not a valid name, if it is not.
 pub fn wrong_name(name: &str) -> Option<&'static str> {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     match name.len() {
         0 => Some("it is empty"),
         65.. => Some("it is too long"),
-        _ if !name.bytes().all(good) => Some("it holds another character"),
+        _ if !name.bytes().all(good) => Some("it contains an invalid character"),
         _ => None,
     }
 }
 
-/// The names under a section, whether they could be read or not: a reference to one that is broken is not unknown.
+/// The names under a section, including those that could not be read, so that a reference to a broken one is not unknown.
 pub fn names<'a>(root: &'a Node, section: &str) -> Vec<&'a str> {
     let entries = root.entry(section).and_then(|(_, node)| node.entries()).unwrap_or_default();
     entries.iter().map(|(key, _)| key.text.as_str()).collect()

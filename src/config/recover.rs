@@ -1,4 +1,4 @@
-//! Reads on behind a mistake, so that one run tells all of them.
+//! Continues to read after a mistake, so that one run reports all of them.
 //!
 //! Guarantees: what a mistake is about is mended as its help says, or struck out, or assumed if it is missing, and the rest is read
 //! again, until nothing is wrong or what is wrong follows from that; each mistake is told once. A value that was read with something
@@ -9,7 +9,7 @@ use super::nearest::{meant, nearest};
 use super::node::{Key, Node, Scalar, Value};
 use super::problem::Span;
 
-/// Mistakes told of one component. Whoever has more of them knows where to begin.
+/// The most mistakes that are reported per component: more would not help anyone.
 const FAULTS_MAX: usize = 20;
 
 /// How often a component is read: beside its mistakes, what is assumed may take several attempts.
@@ -19,9 +19,9 @@ const ROUNDS_MAX: usize = 200;
 pub struct Recovered<T> {
     /// The value, without what was struck out and with what was assumed.
     pub value: Option<T>,
-    /// All that is wrong.
+    /// All mistakes.
     pub faults: Vec<Fault>,
-    /// What was read.
+    /// The node that was read in the end.
     pub node: Node,
     /// Places at which the value is not what is written or meant.
     unsure: Vec<Vec<Place>>,
@@ -65,7 +65,7 @@ fn places(node: &Node, path: &[&str]) -> Vec<Place> {
     places
 }
 
-/// Reads `node` with `read`, and again without what is wrong.
+/// Reads `node` with `read`, and after each mistake again without the part that is wrong.
 pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) -> Recovered<T> {
     let mut reading = Reading { node: node.clone(), ..Reading::default() };
     reading.note_unresolved(node, &mut Vec::new());

@@ -1,4 +1,4 @@
-//! The plan in a few lines, for `validate` and the log at the start.
+//! A short summary of the plan, for `validate` and for the application log at the start.
 
 use super::component::Table;
 use super::plan::Plan;
@@ -10,7 +10,7 @@ use tailwater_shards::env::Env;
 use tailwater_shards::wal::{SyncPolicy, WalType};
 
 impl Plan {
-    /// What will run, for people.
+    /// The summary of what will run.
     pub fn summary<E: Env>(&self) -> String {
         let mut out = String::new();
         let mut line = |key: &str, value: String| {
@@ -33,9 +33,9 @@ impl Plan {
             let note = if output.used { "" } else { " (in no pipeline, not started)" };
             let policy = match output.settings.when_full::<E>() {
                 OutputFull::Block => "",
-                OutputFull::DropOldest => ", drops its oldest events when the log is full",
+                OutputFull::DropOldest => ", drops its oldest events when the WAL is full",
                 OutputFull::Sample => {
-                    ", drops nine events in ten while the log fills up, and its oldest when it is full"
+                    ", drops nine of ten events while the WAL fills up, and its oldest when it is full"
                 }
             };
             line("output", format!("{}: {}{policy}{note}", output.name, output.settings.type_name()));
@@ -49,11 +49,11 @@ impl Plan {
 
     fn shards_summary(&self) -> String {
         match &self.shards {
-            Shards::Auto => format!("{}, one for each core", self.shard_count),
+            Shards::Auto => format!("{}, one per core", self.shard_count),
             Shards::Count(count) => count.to_string(),
             Shards::Cpus(cpus) => {
                 let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
-                format!("{} pinned to cpus {}", cpus.len(), cpus.join(", "))
+                format!("{} pinned to CPUs {}", cpus.len(), cpus.join(", "))
             }
         }
     }
@@ -65,10 +65,10 @@ impl Plan {
         };
         let sync = match self.wal.sync {
             SyncPolicy::EveryBatch => "before each acknowledgement".to_owned(),
-            SyncPolicy::Interval(interval) => format!("each {}", Period(interval)),
+            SyncPolicy::Interval(interval) => format!("every {}", Period(interval)),
             SyncPolicy::Never => "never".to_owned(),
         };
         let (segments, each) = (self.wal.log_bytes / self.wal.segment_bytes.max(1), ByteSize(self.wal.segment_bytes));
-        format!("{kind}, synced {sync}, {segments} segments of {each} a shard")
+        format!("{kind}, synced {sync}, {segments} segments of {each} per shard")
     }
 }

@@ -1,4 +1,4 @@
-//! What a plan takes of the machine at most, from what its components say of themselves.
+//! The most memory, descriptors and disk space that a plan uses, from what its components declare.
 //!
 //! Guarantees: only what is started counts. The bounds themselves and how they add up are in [`tailwater_shards::limits::sums`].
 
@@ -44,13 +44,13 @@ pub fn sums<E: Env>(plan: &Plan) -> Sums {
         dead_letter_bytes: plan.dead_letters.bytes_max,
         inputs: inputs.collect(),
         outputs: outputs.collect(),
-        // Those that are served, and the one that listens.
+        // The connections that are served, and the socket that listens.
         admin_connections: plan.admin.map_or(0, |_| CONNECTIONS_MAX as u64 + 1),
     };
     needs.sums()
 }
 
-/// The sums for people: what there may be at most, and of what.
+/// The sums as text: each maximum and what it consists of.
 pub fn summary(sums: &Sums) -> String {
     let mut out = String::new();
     let bytes = |amount: u64| rounded(amount).to_string();
@@ -65,7 +65,7 @@ pub fn summary(sums: &Sums) -> String {
     out
 }
 
-/// The size in whole MiB, upwards: a bound is no more exact than that.
+/// The size rounded up to whole MiB: the bound is no more exact than that.
 pub fn rounded(bytes: u64) -> ByteSize {
     ByteSize(bytes.div_ceil(1 << 20).saturating_mul(1 << 20))
 }

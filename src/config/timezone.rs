@@ -1,4 +1,4 @@
-//! The key `timezone`: the zone of times that say none.
+//! The key `timezone`: the time zone of times that have none.
 
 use crate::codec::zone::Zone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::fmt;
 
-/// A zone that exists.
+/// A time zone that exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timezone(pub Zone);
 
@@ -21,7 +21,7 @@ impl<'de> Deserialize<'de> for Timezone {
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Timezone, E> {
                 let help =
-                    "write a name of the tz database such as Europe/Berlin, an offset such as \"+02:00\", UTC or local";
+                    "use a name of the tz database such as Europe/Berlin, an offset such as \"+02:00\", UTC or local";
                 Zone::parse(text).map(Timezone).map_err(|what| E::custom(format!("{what}: {help}")))
             }
         }

@@ -1,8 +1,8 @@
-//! The section `tests`: events, and what a pipeline should make of them. `tailwater test` runs them, everything else only reads
-//! them.
+//! The section `tests`: events, and what a pipeline is expected to make of them. Only `tailwater test` runs them; other commands
+//! only check them.
 //!
-//! Guarantees: a test that cannot mean anything (a name that does not exist, an event without its expectation) is a problem of
-//! the configuration with its place, like any other. Does not run tests.
+//! Guarantees: a test that cannot work (an unknown name, an event without its expectation) is reported with its position, like
+//! any other problem of the configuration. Does not run tests.
 
 use super::de::{Fault, FaultKind, read};
 use super::node::{Node, Value, kind_of};
@@ -23,31 +23,31 @@ mod forms;
 
 pub use forms::{Line, Moment, OneOrMore};
 
-/// A test: events as the input reads them, and what becomes of each.
+/// A test: events as the input reads them, and what is expected of each.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
-    /// Its name, if the tests are a list.
+    /// The name, if the tests are a list.
     #[serde(default)]
     pub name: Option<String>,
-    /// The input that reads the events; may be left out if it can only be one.
+    /// The input that reads the events. Can be left out if only one input is possible.
     #[serde(default)]
     pub input: Option<String>,
-    /// The pipeline that they go through; may be left out if it can only be one.
+    /// The pipeline that the events go through. Can be left out if only one pipeline is possible.
     #[serde(default)]
     pub pipeline: Option<String>,
-    /// When the first event is read; by default when 2000 begins, UTC.
+    /// When the first event is read. Default: the start of the year 2000, UTC.
     #[serde(default)]
     pub at: Moment,
-    /// How much later each further event is read.
+    /// The time between reading one event and the next.
     #[serde(default = "at_once")]
     pub every: Period,
-    /// Lines as they stand in the source, or maps, which are read as a line of JSON.
+    /// Lines as they are in the source, or maps, which are read as a JSON line.
     pub events: Vec<Line>,
-    /// What becomes of each event, in the same order.
+    /// What is expected of each event, in the same order.
     pub expect: Vec<Expectation>,
-    /// Events that verbs make of several, in their order: by `every`, and what is left at the end. Without it they are not looked
-    /// at.
+    /// What is expected of events that transforms create from several others, in order: first those that `every` creates, then
+    /// those that are left at the end. If this is missing, created events are not checked.
     #[serde(default)]
     pub made: Option<Vec<Expectation>>,
 }
@@ -56,23 +56,23 @@ fn at_once() -> Period {
     Period(Duration::ZERO)
 }
 
-/// What becomes of an event. All that is said has to be true.
+/// What is expected of an event. All of it must hold.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
-    /// The output, or the list of outputs, that take it: these and no others.
+    /// The output or the list of outputs that the event goes to: exactly these.
     #[serde(default)]
     pub output: Option<OneOrMore<String>>,
-    /// All its fields. Time, host, file and offset of a test are fixed and may be left out.
+    /// All its fields. Time, host, file and offset of a test event are fixed and can be left out.
     #[serde(default)]
     pub event: Option<Map<String, Json>>,
-    /// Paths and values that it has, among others.
+    /// Paths and values that it contains; it may have other fields too.
     #[serde(default)]
     pub contains: Option<Pairs<Json>>,
-    /// A condition, or a list of them, that hold for it.
+    /// A condition or a list of conditions that it meets.
     #[serde(default)]
     pub condition: Option<OneOrMore<Condition>>,
-    /// It goes to no output, itself: a verb or a parser dropped it, counted it in an aggregate, or no output takes it.
+    /// It goes to no output: a transform or a parser dropped it, an aggregate counted it, or no output matched it.
     #[serde(default)]
     pub dropped: bool,
     /// It goes to the dead letter queue.
@@ -80,7 +80,7 @@ pub struct Expectation {
     pub dead_letter: bool,
 }
 
-/// How the section may be written.
+/// The forms that the section can have.
 pub struct Trials;
 
 impl JsonSchema for Trials {
@@ -100,11 +100,11 @@ impl JsonSchema for Trials {
     }
 }
 
-/// A test as the file has it.
+/// A test as written in the file.
 pub struct RawTrial {
     /// Its name.
     name: String,
-    /// Where it stands, from the root.
+    /// Its path from the root.
     path: [String; 2],
     trial: Trial,
 }
@@ -120,24 +120,24 @@ pub struct TrialPlan {
     pub pipeline: usize,
     /// When the first event is read.
     pub at: Timestamp,
-    /// How much later each further event is read.
+    /// The time between reading one event and the next.
     pub every: Duration,
-    /// The events, as the input reads them, and what becomes of each.
+    /// The events as the input reads them, and what is expected of each.
     pub cases: Vec<(String, Expected)>,
-    /// What becomes of events that verbs make, if that is said.
+    /// What is expected of the events that transforms create, if the test says so.
     pub made: Option<Vec<Expected>>,
-    /// Where in the file it says so, or else where the test begins.
+    /// The position of that expectation, or else of the test.
     pub made_span: Span,
 }
 
-/// What becomes of an event.
+/// What is expected of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
-    /// Where in the file its expectation stands.
+    /// The position of the expectation.
     pub span: Span,
-    /// The outputs that take it, as places among those of the pipeline, if that is said.
+    /// The expected outputs, as indices into those of the pipeline, if the test says so.
     pub outputs: Option<Vec<usize>>,
-    /// The rest of what is said.
+    /// The other expectations.
     pub expectation: Expectation,
 }
 
@@ -167,7 +167,7 @@ pub fn read_trials(root: &Node, problems: &mut Vec<Problem>) -> Vec<RawTrial> {
                 trials.push(RawTrial { name, path: ["tests".to_owned(), step], trial });
             }
             Err(fault) => {
-                // What is missing is missing from the whole, whose name says more than its first key.
+                // A missing key is a problem of the whole test, so its name is underlined instead of its first key.
                 let whole =
                     matches!(fault.kind, FaultKind::Missing(_)) && fault.span.is_none_or(|span| span == node.span);
                 let span = if whole { Some(span) } else { fault.span.or(Some(node.span)) };
@@ -178,7 +178,7 @@ pub fn read_trials(root: &Node, problems: &mut Vec<Problem>) -> Vec<RawTrial> {
     trials
 }
 
-/// Finds the names that tests name, and what is wrong with them.
+/// Resolves the names in tests and reports what is wrong with them.
 pub fn plan_trials(raw: &Raw, pipelines: &[PipelinePlan], root: &Node, problems: &mut Vec<Problem>) -> Vec<TrialPlan> {
     let mut planner = Planner { raw, pipelines, root, problems };
     raw.tests.iter().filter_map(|raw| planner.plan(raw)).collect()
@@ -199,8 +199,8 @@ impl Planner<'_> {
             let (events, expected) = (trial.events.len(), trial.expect.len());
             let problem =
                 Problem::error(self.span(raw, &["expect"]), format!("events: {events}, expectations: {expected}"));
-            let problem = problem.label("one for each event is needed, in the same order");
-            self.problems.push(problem.help("an event that goes nowhere is expected with `dropped: true`"));
+            let problem = problem.label("each event needs one expectation, in the same order");
+            self.problems.push(problem.help("if an event goes to no output, expect `dropped: true`"));
         }
         let (input, pipeline) = way?;
         let mut expected = |section: &str, all: &[Expectation]| -> Vec<Expected> {
@@ -231,7 +231,7 @@ impl Planner<'_> {
         Expected { span, outputs, expectation: expectation.clone() }
     }
 
-    /// The input and the pipeline.
+    /// The indices of the input and the pipeline.
     fn way(&mut self, raw: &RawTrial) -> Option<(usize, usize)> {
         let inputs: Vec<&str> = self.raw.inputs.iter().map(|(name, _)| name.as_str()).collect();
         let input = match &raw.trial.input {
@@ -270,7 +270,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The index of what a test names.
+    /// The index of the component that a test names.
     fn named(&mut self, raw: &RawTrial, kind: &str, name: &str, known: &[&str]) -> Option<usize> {
         let found = known.iter().position(|candidate| *candidate == name);
         let section = format!("{kind}s");
@@ -284,10 +284,10 @@ impl Planner<'_> {
     }
 
     fn unclear(&mut self, raw: &RawTrial, kind: &str, possible: &[&str]) {
-        // None at all is reported where it is missing.
+        // If there is none at all, that is reported elsewhere.
         if !possible.is_empty() {
             let help = format!("add `{kind}:` with one of {}", possible.join(", "));
-            let what = format!("the test does not say which {kind} it is about");
+            let what = format!("the test does not say which {kind} it uses");
             let problem = Problem::error(self.span(raw, &[]), what).label(format!("there are {}", possible.len()));
             self.problems.push(problem.help(help));
         }
@@ -298,18 +298,20 @@ impl Planner<'_> {
         let more = output.is_some() || event.is_some() || contains.is_some() || condition.is_some();
         let at = |path: &[&str]| self.span(raw, path);
         let problem = match (dropped | dead_letter, more || *dropped && *dead_letter) {
-            (true, true) => Problem::error(at(&[section, place]), "an event that goes to no output is nothing else")
-                .label("is expected to be more")
-                .help("leave `dropped`, `dead_letter` or the others out"),
-            (false, false) => Problem::error(at(&[section, place]), "an expectation that says nothing")
-                .label("any event would do")
-                .help("say one of `output`, `event`, `contains`, `condition`, `dropped: true` or `dead_letter: true`"),
+            (true, true) => {
+                Problem::error(at(&[section, place]), "an event that goes to no output cannot have other expectations")
+                    .label("has other expectations")
+                    .help("remove `dropped` and `dead_letter`, or the other keys")
+            }
+            (false, false) => Problem::error(at(&[section, place]), "the expectation is empty")
+                .label("every event would meet it")
+                .help("add one of `output`, `event`, `contains`, `condition`, `dropped: true` or `dead_letter: true`"),
             _ => return,
         };
         self.problems.push(problem);
     }
 
-    /// The places of outputs among those of a pipeline.
+    /// The indices of outputs among those of a pipeline.
     fn outputs(&mut self, raw: &RawTrial, section: &str, place: &str, named: &[String], pipeline: usize) -> Vec<usize> {
         let plan = &self.pipelines[pipeline];
         let known: Vec<&str> = plan.outputs.iter().map(|&index| self.raw.outputs[index].0.as_str()).collect();
@@ -327,7 +329,7 @@ impl Planner<'_> {
                 self.problems.push(problem.help(unknown_name_help(name, "outputs", &known)));
             } else if self.raw.outputs.iter().any(|(known, _)| known == name) {
                 let what = format!("the pipeline `{}` does not write to the output `{name}`", plan.name);
-                let problem = Problem::error(at, what).label("no event of it goes there");
+                let problem = Problem::error(at, what).label("none of its events go there");
                 self.problems.push(problem.help(format!("its outputs are {}", known.join(", "))));
             }
         }

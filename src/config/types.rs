@@ -1,6 +1,6 @@
 //! The value types that components share: sizes, durations, and the keys that are spelled the same everywhere.
 //!
-//! Guarantees: each rejects what it cannot represent, with the accepted form in the message, at the value's own place in the file.
+//! Guarantees: each rejects what it cannot represent, and the message shows the accepted form and the position in the file.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
@@ -176,28 +176,28 @@ impl JsonSchema for Period {
     }
 }
 
-/// What a full lane does.
+/// What happens when a lane is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RingFull {
-    /// The source is not read on.
+    /// The source is not read until there is room.
     #[default]
     Block,
     /// New events are dropped and counted.
     DropNewest,
     /// The oldest waiting events are dropped and counted.
     DropOldest,
-    /// Above half of the bytes one event in ten is kept, the others are dropped and counted.
+    /// Above half of the size, one event in ten is kept; the others are dropped and counted.
     Sample,
 }
 
-/// The lane between an input and its shard.
+/// The lane: the queue between an input and a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ring {
-    /// Bytes of events on their way before `when_full` applies.
+    /// Size of the events in the lane at which `when_full` applies.
     pub bytes: ByteSize,
-    /// What happens then.
+    /// What happens when the lane is full.
     pub when_full: RingFull,
 }
 
@@ -210,9 +210,9 @@ impl Default for Ring {
 /// The name of a field, or `false` to leave it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldName {
-    /// Written under this name.
+    /// Added under this name.
     Named(String),
-    /// Not written.
+    /// Not added.
     Off,
 }
 
@@ -267,17 +267,17 @@ impl JsonSchema for FieldName {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldNames {
-    /// The text of the line.
+    /// The line itself.
     pub message: FieldName,
     /// When it was read, RFC 3339 with microseconds, UTC.
     pub timestamp: FieldName,
-    /// The host's name.
+    /// The host name.
     pub host: FieldName,
-    /// The file's path; inputs without files leave it out.
+    /// The path of the file. Inputs without files do not add it.
     pub file: FieldName,
-    /// The byte where the line starts in its file; inputs without files leave it out.
+    /// The position in bytes where the line starts in its file. Inputs without files do not add it.
     pub offset: FieldName,
-    /// `true` in events that are only the beginning of their line; others do not have it.
+    /// `true` in events that contain only the beginning of their line. Other events do not have the field.
     pub truncated: FieldName,
 }
 
@@ -299,27 +299,27 @@ impl Default for FieldNames {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encode {
-    /// The whole event, a JSON object a line.
+    /// The whole event as one JSON object per line.
     #[default]
     Json,
-    /// The message, a line each; bytes that were no UTF-8 are U+FFFD.
+    /// Only the message, one per line; bytes that are not valid UTF-8 become U+FFFD.
     Text,
 }
 
-/// What becomes of newlines inside a text, so that an event is one line.
+/// What happens to newlines inside a string, so that an event is one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Newlines {
     /// They are written as `\n`, and carriage returns before them as `\r`.
     #[default]
     Escape,
-    /// Each becomes a space.
+    /// Each newline becomes a space.
     Space,
-    /// They stay: an event may be several lines, and whoever sends one can make it look like several.
+    /// They are kept; an event can then span several lines, so the sender of one event can make it look like several.
     Keep,
 }
 
-/// What becomes of an event that has no text to write.
+/// What happens to an event without the field to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WithoutMessage {
@@ -332,14 +332,14 @@ pub enum WithoutMessage {
     Empty,
 }
 
-/// How texts are written.
+/// How an event is written as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextForm<'a> {
-    /// The field that holds the text.
+    /// The field that is written.
     pub field: &'a str,
-    /// Newlines in it.
+    /// What happens to newlines in it.
     pub newlines: Newlines,
-    /// Events without it.
+    /// What happens to events without the field.
     pub without: WithoutMessage,
 }
 
@@ -347,14 +347,14 @@ pub struct TextForm<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
-    /// Most bytes of one delivery; at least 1, and a larger event goes alone.
+    /// The most bytes in one delivery, at least 1. A larger event is sent alone.
     #[serde(deserialize_with = "some_bytes")]
     pub max_bytes: ByteSize,
-    /// Most events of one delivery; at least 1.
+    /// The most events in one delivery, at least 1.
     #[serde(deserialize_with = "some_events")]
     #[schemars(range(min = 1))]
     pub max_events: u64,
-    /// Longest wait of an event for others to be delivered with it.
+    /// The longest time that an event waits for others to be delivered with it.
     pub max_age: Period,
 }
 
@@ -366,30 +366,30 @@ impl Default for Batching {
 
 fn some_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
     match ByteSize::deserialize(deserializer)? {
-        ByteSize(0) => Err(D::Error::custom("a delivery of at most 0 bytes would never hold an event")),
+        ByteSize(0) => Err(D::Error::custom("a delivery of at most 0 bytes cannot contain an event")),
         size => Ok(size),
     }
 }
 
 fn some_events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     match u64::deserialize(deserializer)? {
-        0 => Err(D::Error::custom("a delivery of at most 0 events would never hold one")),
+        0 => Err(D::Error::custom("a delivery of at most 0 events cannot contain one")),
         events => Ok(events),
     }
 }
 
-/// How deliveries are grouped for outputs that send a delivery as several requests side by side.
+/// How deliveries are grouped for outputs that send one delivery as several parallel requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestBatching {
-    /// Most bytes of one delivery; at least 1, and a larger event goes alone.
+    /// The most bytes in one delivery, at least 1. A larger event is sent alone.
     #[serde(deserialize_with = "some_bytes")]
     pub max_bytes: ByteSize,
-    /// Most events of one delivery; at least 1.
+    /// The most events in one delivery, at least 1.
     #[serde(deserialize_with = "some_events")]
     #[schemars(range(min = 1))]
     pub max_events: u64,
-    /// Longest wait of an event for others to be delivered with it.
+    /// The longest time that an event waits for others to be delivered with it.
     pub max_age: Period,
 }
 
@@ -405,17 +405,17 @@ impl From<RequestBatching> for Batching {
     }
 }
 
-/// How failed deliveries are tried again: waits grow twofold from `initial` to `max`, each drawn at random below that.
+/// How failed deliveries are retried. The upper bound of each wait doubles from `initial` to `max`; the wait is random below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// Upper bound of the first wait.
+    /// The upper bound of the first wait.
     pub initial: Period,
-    /// Upper bound of any wait that the server did not ask for.
+    /// The upper bound of any wait that the server did not ask for.
     pub max: Period,
-    /// Upper bound of a wait that the server asked for with `Retry-After`; `0s` ignores what it asks for.
+    /// The upper bound of a wait that the server asks for with `Retry-After`. `0s` ignores `Retry-After`.
     pub max_retry_after: Period,
-    /// How long a delivery is tried before its events become dead letters; without it, for ever. No attempt begins later.
+    /// How long a delivery is retried before its events become dead letters. Default: forever. No attempt starts after this time.
     pub max_age: Option<Period>,
 }
 
@@ -430,17 +430,17 @@ impl Default for Retry {
     }
 }
 
-/// What happens to an output's events when the log is full because of it.
+/// What happens to an output's events when the write-ahead log is full because of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// Intake stops until the output has delivered.
+    /// Inputs are not read until the output has delivered.
     #[default]
     Block,
     /// The output's oldest events are dropped and counted.
     DropOldest,
-    /// From three quarters full on, one frame of events in ten is kept for the output, the others are dropped and counted. When
-    /// the log is full all the same, its oldest events are too.
+    /// From three quarters full on, one frame of events in ten is kept for the output; the others are dropped and counted. If the
+    /// log becomes full anyway, the output's oldest events are dropped and counted too.
     Sample,
 }
 

@@ -1,4 +1,4 @@
-//! Variables in the JSON Schema: `"${N}"` fits wherever the reader replaces it with a number, a boolean or one of some words.
+//! Variables in the JSON Schema: `"${N}"` is valid wherever the reader accepts a number, a boolean or one of several words.
 //!
 //! Guarantees: what selects the kind of a component (`type`) stays a constant, so a mistake is still reported for that component
 //! alone. Does not say which value a variable may have: only the reader knows it.
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 const NAME: &str = "Variable";
 
-/// Makes values from the environment fit the schema.
+/// Allows values from the environment in the schema.
 pub(super) fn accept(schema: &mut Value) {
     let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
     visit(schema, &definitions);
@@ -50,7 +50,7 @@ fn wrap(value: &mut Value, definitions: &Map<String, Value>) {
     *value = Value::Object(whole);
 }
 
-/// Whether it is for scalars and not any string fits.
+/// Whether the schema accepts scalars but not every string.
 fn refuses_variables(schema: &Map<String, Value>, definitions: &Map<String, Value>) -> bool {
     let parts = leaves(schema, definitions);
     let is_free = |part: &&Map<String, Value>| {

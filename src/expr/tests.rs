@@ -332,7 +332,7 @@ fn mistakes_are_refused_with_place_and_help() {
         ("a.matches(\"(\")", "\"(\"", "regular expression", "raw strings"),
         ("a.matches(b)", "b", "must be a literal string", "compiled once"),
         ("a.matches(\"(?=x)\")", "\"(?=x)\"", "regular expression", "lookaround"),
-        ("a.matches(\"(\\\\pL{500}){500}\")", "\"(\\\\pL{500}){500}\"", "bytes once compiled", ""),
+        ("a.matches(\"(\\\\pL{500}){500}\")", "\"(\\\\pL{500}){500}\"", "the compiled pattern", ""),
         ("timestamp(\"yesterday\") < timestamp(a)", "\"yesterday\"", "this is not a timestamp", ""),
         ("duration(\"5 min\") < duration(a)", "\"5 min\"", "this is not a duration", ""),
         ("status + 1", "status + 1", "must be a bool, this is int", ">= 500"),

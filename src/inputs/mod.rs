@@ -1,4 +1,4 @@
-//! Inputs: one file or folder each, and one line in the table.
+//! Inputs: each is a file or a directory, and one line in the table.
 
 pub mod file;
 pub mod stdin;

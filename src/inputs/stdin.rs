@@ -1,8 +1,9 @@
-//! Input `stdin`: lines from standard input.
+//! The `stdin` input: lines from standard input.
 //!
-//! Guarantees: lines leave in order and as soon as they are read; a last line without newline is an event. Standard input
-//! cannot be read twice, so what a kill finds between the pipe and the log is lost: keep that in mind before using it for
-//! anything but a pipe that can be run again. Ends when the writer closes the pipe; once all inputs have ended the process does.
+//! Guarantees: lines are sent in order and as soon as they are read. A last line without a newline is an event. Standard
+//! input cannot be read twice, so if the process is killed, bytes that were read and are not in the WAL yet are lost: use it
+//! for pipes that can be run again. The input ends when the writer closes the pipe; when all inputs have ended, the process
+//! ends.
 
 use crate::codec::encoding::Encoding;
 use crate::codec::envelope::EnvelopeKind;
@@ -24,28 +25,28 @@ use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, 
 use tailwater_shards::route::ShardBy;
 use tailwater_shards::stop::Phase;
 
-/// Shortest `max_line_bytes`: shorter pieces would cost more than the lines they are made of.
+/// Smallest `max_line_bytes`: shorter pieces would cost more than the lines they come from.
 const LINE_BYTES_MIN: u64 = 64;
 
-/// Settings of an input `stdin`.
+/// The settings of the input.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Longest line, without its line end; 64B to 4MiB.
+    /// The longest line, without its line ending; 64B to 4MiB.
     pub max_line_bytes: ByteSize,
-    /// What happens to a longer one.
+    /// What happens to longer lines.
     pub line_too_long: LineTooLong,
     /// Keep a carriage return before the newline as part of the line.
     pub keep_cr: bool,
-    /// Drop empty lines. An input `file` does so by default; here every line that a program writes is an event.
+    /// Drop empty lines. The `file` input does so by default; here every line that a program writes is an event.
     pub skip_empty: bool,
-    /// How the text is written. A byte order mark is left out.
+    /// The character encoding of the input. A byte order mark is removed.
     pub encoding: Encoding,
-    /// How events are parsed; by default they are text.
+    /// How events are parsed. By default, they are plain text.
     pub parse: Option<Parse>,
-    /// The zone of their times that say none; by default that of the process.
+    /// The time zone for times without one; by default the zone of the process.
     pub timezone: Option<Timezone>,
-    /// Names of the fields of each event; `file` and `offset` do not exist here.
+    /// Names of the fields of each event. This input has no `file` and no `offset`.
     pub fields: FieldNames,
     /// The lane to the pipeline.
     pub ring: Ring,
@@ -125,8 +126,12 @@ impl<E: Env> InputSettings<E> for Settings {
         }
     }
 
+    fn exclusive(&self) -> Option<&'static str> {
+        Some("standard input")
+    }
+
     fn descriptors_max(&self) -> u64 {
-        // One of the three that every process has.
+        // Standard input is one of the three descriptors that every process has.
         0
     }
 }
@@ -155,7 +160,7 @@ fn unreadable(name: &str, error: &io::Error) -> String {
     )
 }
 
-/// What one read of the stream ended with.
+/// The result of one read of the stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
     Bytes(usize),
@@ -166,12 +171,12 @@ struct Reader<E: Env> {
     context: InputContext<E>,
     rules: Rules,
     source: Arc<Source>,
-    /// Bytes that were read and are part of no batch yet: an unfinished line, or lines that did not fit the last batch.
+    /// Bytes that were read but are in no batch yet: an unfinished line, or lines that did not fit in the last batch.
     carry: Vec<u8>,
     place: Place,
     /// Position in the stream of the first byte of `carry`.
     position: u64,
-    /// Whether it was told how the stream seems to be written.
+    /// Whether the probable encoding of the stream was reported.
     told: bool,
 }
 
@@ -213,18 +218,18 @@ impl<E: Env> Reader<E> {
         Ok(())
     }
 
-    /// A batch with room for the bytes at hand and more.
+    /// A batch with room for the carried bytes and more.
     async fn batch(&self) -> Box<Batch> {
         if self.carry.len() < CHUNK_BYTES {
             return self.context.lanes.batch(&self.source).await;
         }
-        // Room for the carriage return that shows a line of the longest kind to be complete, and its newline.
+        // Room for a line of the maximum length, and for a carriage return and newline that show that it is complete.
         let line = self.rules.encoding.line_bytes_max(self.rules.line_bytes_max);
         let most = line.max(self.carry.len()) + 4;
         self.context.lanes.large_batch(&self.source, most).await
     }
 
-    /// Waits for bytes, or for the end: what the writer still has in the pipe then is not read.
+    /// Waits for bytes or for the end. At the end, bytes that are still in the pipe are not read.
     async fn read(&self, stream: &mut E::Stream, batch: &mut Batch) -> io::Result<Read> {
         loop {
             let drain = async {
@@ -235,7 +240,7 @@ impl<E: Env> Reader<E> {
                 let count = stream.read(batch.chunk.spare()).await?;
                 Ok(if count == 0 { Read::Ended } else { Read::Bytes(count) })
             };
-            // The next line may be long in coming, and it would find the range of dropped ones in its place.
+            // The next line may take long to arrive. Until then, settle the ranges of dropped events.
             let settled = async {
                 self.context.lanes.settle().await;
                 future::pending().await
@@ -247,7 +252,7 @@ impl<E: Env> Reader<E> {
         }
     }
 
-    /// Says once that the stream seems to be written otherwise than it is read.
+    /// Reports once that the stream seems to have another encoding than the configured one.
     fn tell_of_encoding(&mut self, batch: &Batch) {
         if self.position > 0 || self.told {
             return;
@@ -256,12 +261,12 @@ impl<E: Env> Reader<E> {
             self.told = true;
             let (read, seen) = (self.rules.encoding.name(), seen.name());
             self.context.error(&format!(
-                "standard input seems to be written in {seen} and is read as {read}; set `encoding: {seen}`"
+                "standard input seems to be encoded in {seen} but is read as {read}; set `encoding: {seen}`"
             ));
         }
     }
 
-    /// Sends the events of the batch and keeps the rest. Returns whether whole lines may be among the rest.
+    /// Sends the events of the batch and keeps the rest. Returns whether complete lines may be in the rest.
     async fn cut_and_send(&mut self, mut batch: Box<Batch>, ending: Ending) -> bool {
         self.tell_of_encoding(&batch);
         let mut events = std::mem::take(&mut batch.events);
@@ -387,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_lines_do_not_stand_in_the_way_of_later_ones() {
+    fn dropped_lines_do_not_delay_later_ones() {
         let one_batch = LaneOptions { bytes: CHUNK_BYTES, when_full: WhenFull::DropNewest };
         let mut run = start_on(one_batch, 5, &Settings::default());
         let world = run.simulation.world();
@@ -408,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_arrives_once_however_the_pipe_cuts() {
+    fn every_line_arrives_once_with_any_split_of_the_pipe() {
         let mut text = Vec::new();
         let mut expected = Vec::new();
         for number in 0..20_000u32 {
@@ -446,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn drain_ends_it_with_what_was_read() {
+    fn drain_ends_the_input_with_the_lines_that_were_read() {
         let mut run = start(1, &Settings::default());
         run.simulation.world().stdin_write(b"whole\nhalf");
         let lines = run.lines.clone();
@@ -461,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn line_bound_out_of_range_is_refused() {
+    fn line_limit_out_of_range_is_rejected() {
         let settings = Settings { max_line_bytes: ByteSize(1 << 40), ..Settings::default() };
         assert_eq!(settings.check()[0].key, "max_line_bytes");
         assert!(Settings::default().check().is_empty());

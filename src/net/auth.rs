@@ -1,19 +1,19 @@
-//! Credentials of a request, and the texts that nobody may see.
+//! Credentials of a request, and strings that must stay secret.
 //!
-//! Guarantees: a [`Secret`] shows nothing of itself in logs, errors or debug output. Does not protect memory.
+//! Guarantees: a [`Secret`] never shows its value in logs, errors or debug output. Does not protect memory.
 
 use hyper::header::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fmt;
 
-/// A text that is not shown.
+/// A string that is not shown.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself.
+    /// The string itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -31,7 +31,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who the product says it is.
+/// How Tailwater authenticates itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Auth {
@@ -43,21 +43,21 @@ pub enum Auth {
     ApiKey(Secret),
 }
 
-/// Credentials of HTTP's basic scheme.
+/// Credentials for HTTP basic authentication.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Basic {
-    /// The name; it holds no colon.
+    /// The user name, without a colon.
     pub user: String,
     /// The password.
     pub password: Secret,
 }
 
 impl Auth {
-    /// The value of the header `Authorization`; says what is wrong, never what it holds.
+    /// The value of the header `Authorization`. An error says what is wrong without showing the credentials.
     pub fn header(&self) -> Result<HeaderValue, &'static str> {
         let text = match self {
-            Auth::Basic(Basic { user, .. }) if user.contains(':') => return Err("the user holds a colon"),
+            Auth::Basic(Basic { user, .. }) if user.contains(':') => return Err("the user contains a colon"),
             Auth::Basic(Basic { user, password }) => {
                 format!("Basic {}", base64(format!("{user}:{}", password.expose()).as_bytes()))
             }
@@ -67,7 +67,8 @@ impl Auth {
             Auth::Bearer(token) => format!("Bearer {}", token.expose()),
             Auth::ApiKey(key) => format!("ApiKey {}", key.expose()),
         };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| "it holds a character that no header may hold")?;
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_| "it contains a character that is not allowed in a header")?;
         value.set_sensitive(true);
         Ok(value)
     }

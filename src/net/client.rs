@@ -1,11 +1,11 @@
-//! An HTTP/1.1 client of one endpoint, with connections that are kept and used again.
+//! An HTTP/1.1 client of one endpoint that keeps and reuses connections.
 //!
-//! Guarantees: every request ends within its time, connecting and the answer's body included; a request that never left because a
-//! kept connection had ended is sent once more over a new one, any other failure is the caller's; at most [`IDLE_MAX`] connections
-//! are kept, none for longer than [`IDLE_LIFE`] without use. Names are resolved anew for each connection, off the executor, and
-//! their addresses tried in turn. With a proxy, a secure endpoint is reached through a tunnel that the proxy makes, any other by
-//! requests to the proxy with the whole URL; the proxy resolves the endpoint's name. Does not follow redirects and does not know what
-//! an answer means.
+//! Guarantees: every request ends within its timeout, which includes connecting and reading the body of the answer. A request
+//! that was not sent because a kept connection had been closed is sent again over a new one; any other failure is returned to the
+//! caller. At most [`IDLE_MAX`] connections are kept, none for longer than [`IDLE_LIFE`] without use. Names are resolved for each
+//! connection, off the executor, and their addresses tried in turn. With a proxy, an HTTPS endpoint is reached through a tunnel,
+//! any other by requests to the proxy with the complete URL; the proxy resolves the endpoint's name. Does not follow redirects
+//! and does not interpret answers.
 
 use super::endpoint::Endpoint;
 use super::proxy::Proxy;
@@ -26,49 +26,49 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
 
-/// Connections kept for later.
+/// The most idle connections that are kept.
 const IDLE_MAX: usize = 64;
 
-/// Longest time a connection is kept without use: servers and what is between forget silent ones.
+/// How long an idle connection is kept: servers and middleboxes drop silent ones.
 const IDLE_LIFE: Duration = Duration::from_secs(30);
 
-/// Longest wait for one address.
+/// The timeout for connecting to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Addresses of a name that are tried.
+/// How many addresses of a name are tried.
 const ADDRESSES_MAX: usize = 8;
 
-/// Why there is no answer. All of it may be better later.
+/// Why there is no answer. A retry may succeed in every case.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// No connection, so nothing was sent.
+    /// Could not connect, so nothing was sent.
     #[error("{endpoint}: {source}")]
     Connect {
-        /// Where to.
+        /// The endpoint.
         endpoint: String,
-        /// What the system, or TLS, said.
+        /// The error of the system or of TLS.
         source: io::Error,
     },
-    /// It took too long; the request may have been taken.
+    /// It took too long; the server may have processed the request.
     #[error("{endpoint}: no answer within {timeout:?}")]
     Timeout {
-        /// Where to.
+        /// The endpoint.
         endpoint: String,
-        /// The bound.
+        /// The timeout.
         timeout: Duration,
     },
-    /// The connection failed; the request may have been taken.
+    /// The connection failed; the server may have processed the request.
     #[error("{endpoint}: {source}")]
     Broken {
-        /// Where to.
+        /// The endpoint.
         endpoint: String,
-        /// What the protocol said.
+        /// The error of the protocol.
         source: hyper::Error,
     },
-    /// The answer's body could not be taken.
+    /// The body of the answer could not be read.
     #[error("{endpoint}: {source}")]
     Body {
-        /// Where to.
+        /// The endpoint.
         endpoint: String,
         /// Why.
         source: BodyError,
@@ -82,7 +82,7 @@ pub struct Head {
     pub method: Method,
     /// Path and query.
     pub path: Uri,
-    /// All headers except `Host` and those that the protocol needs for itself.
+    /// All headers except `Host` and those that the protocol itself adds.
     pub headers: HeaderMap,
 }
 
@@ -91,11 +91,11 @@ pub struct Head {
 pub struct Way {
     /// The server.
     pub endpoint: Endpoint,
-    /// What is in between.
+    /// The proxy, if there is one.
     pub proxy: Option<Proxy>,
 }
 
-/// See the module.
+/// An HTTP client: see the module.
 pub struct Client<E: Env> {
     env: E,
     endpoint: Endpoint,
@@ -109,9 +109,9 @@ pub struct Client<E: Env> {
 /// How connections are secured.
 #[derive(Clone)]
 pub struct Secured {
-    /// Makes them.
+    /// Creates TLS connections.
     pub connector: TlsConnector,
-    /// The name the server proves, if it is not the endpoint's host.
+    /// The name in the server's certificate, if it is not the endpoint's host.
     pub server_name: Option<String>,
 }
 
@@ -121,7 +121,7 @@ struct Idle {
 }
 
 impl<E: Env> Client<E> {
-    /// A client that connects with its first request. `tls` is there for an endpoint that is secure.
+    /// A client that connects with its first request. A secure endpoint requires `tls`.
     pub fn new(env: E, way: Way, mut head: Head, tls: Option<Secured>, timeout: Duration) -> Client<E> {
         let Way { endpoint, proxy } = way;
         if let Some(proxy) = proxy.as_ref().filter(|_| !endpoint.secure) {
@@ -140,12 +140,12 @@ impl<E: Env> Client<E> {
         &self.head.method
     }
 
-    /// What is shown of the endpoint.
+    /// The endpoint as it is shown.
     pub fn name(&self) -> String {
         self.endpoint.name()
     }
 
-    /// What is shown of the endpoint and the way to it.
+    /// The endpoint and the proxy as they are shown.
     fn way(&self) -> String {
         match &self.proxy {
             Some(proxy) => format!("{} through the proxy {}", self.name(), proxy.name()),
@@ -153,7 +153,7 @@ impl<E: Env> Client<E> {
         }
     }
 
-    /// Sends a request and takes its answer in. May be given up at any time; its connection ends then.
+    /// Sends a request and reads its answer. Can be canceled at any time, which closes the connection.
     pub async fn send(&self, body: Bytes) -> Result<Reply, SendError> {
         let late = async {
             self.env.sleep(self.timeout).await;
@@ -162,7 +162,7 @@ impl<E: Env> Client<E> {
         or(self.exchange(body), late).await
     }
 
-    /// Lets go of connections that nobody has used for long.
+    /// Closes connections that were idle for too long.
     pub fn tick(&self) {
         let now = self.env.now();
         self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < IDLE_LIFE);
@@ -202,7 +202,7 @@ impl<E: Env> Client<E> {
         request
     }
 
-    /// The connection used last, of those that still stand.
+    /// The most recently used connection that is still open.
     async fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
         loop {
             let idle = self.idle.borrow_mut().pop();
@@ -241,7 +241,7 @@ impl<E: Env> Client<E> {
             let name = server_name(tls.server_name.as_deref().unwrap_or(&self.endpoint.host));
             let name = name.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
             let stream = tls.connector.connect(name, connection).await;
-            let stream = stream.map_err(|e| io::Error::new(e.kind(), format!("{e}; look at `tls` and the URL")))?;
+            let stream = stream.map_err(|e| io::Error::new(e.kind(), format!("{e}; check `tls` and the URL")))?;
             return self.speak(stream).await;
         }
         Err(last)
@@ -263,10 +263,10 @@ impl<E: Env> Client<E> {
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     ) -> io::Result<SendRequest<Full<Bytes>>> {
         let mut builder = Builder::new();
-        // The head leaves on its own: cheaper than a copy of the body behind it.
+        // Writing the head separately is cheaper than copying the body behind it.
         builder.writev(true);
         let (sender, connection) = builder.handshake(HyperStream(stream)).await.map_err(io::Error::other)?;
-        // How it ends is told to whoever waits for an answer.
+        // How the connection ends is reported to the request that waits for an answer.
         self.env.spawn("http client", async move { drop(connection.await) });
         Ok(sender)
     }

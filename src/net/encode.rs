@@ -1,10 +1,10 @@
-//! URLs as people write them, as they go over the wire: other letters than those of ASCII are encoded.
+//! Encodes URLs as people write them for HTTP: characters outside ASCII are escaped.
 //!
-//! Guarantees: what is ASCII and may stand in a URL stays as it is, `%` included, so that what was encoded before is not encoded
-//! twice. Names of hosts become lowercase Punycode (RFC 3492, RFC 5891), other places percent-encoded UTF-8 (RFC 3986). Does not
-//! normalise: letters that Unicode writes in two ways stay different.
+//! Guarantees: ASCII characters that are valid in a URL are unchanged, including `%`, so that nothing is encoded twice. Host
+//! names become lowercase Punycode (RFC 3492, RFC 5891), other parts percent-encoded UTF-8 (RFC 3986). Does not normalize:
+//! characters that Unicode can write in two ways stay different.
 
-/// The URL with everything encoded that needs it, without its fragment. What is no URL stays none.
+/// The URL with everything encoded that requires it, without its fragment. A string that is not a URL stays invalid.
 pub fn encode_url(url: &str) -> String {
     let url = url.trim().split('#').next().unwrap_or_default();
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
@@ -20,7 +20,7 @@ pub fn encode_url(url: &str) -> String {
     out
 }
 
-/// Percent-encodes what may not stand in a URL.
+/// Percent-encodes characters that are not allowed in a URL.
 fn percent(text: &str, out: &mut String) {
     for byte in text.bytes() {
         match byte {
@@ -32,7 +32,7 @@ fn percent(text: &str, out: &mut String) {
     }
 }
 
-/// A host, and its port if it has one.
+/// Encodes a host and its port, if there is one.
 fn encode_host(host: &str, out: &mut String) {
     if host.is_ascii() {
         out.push_str(host);
@@ -53,12 +53,12 @@ fn encode_host(host: &str, out: &mut String) {
     out.push_str(port);
 }
 
-/// The numbers of RFC 3492, section 5.
+/// The parameters of RFC 3492, section 5.
 const BASE: u32 = 36;
 const T_MIN: u32 = 1;
 const T_MAX: u32 = 26;
 
-/// Appends a label's Punycode. A label beyond what a name may hold is cut by nobody here: servers of names refuse it.
+/// Appends a label as Punycode. Labels that are too long are not rejected here: DNS servers do that.
 fn punycode(label: &str, out: &mut String) {
     let letters: Vec<u32> = label.chars().map(u32::from).collect();
     let basic: String = label.chars().filter(char::is_ascii).collect();

@@ -1,67 +1,67 @@
-//! Where requests go: the parts of a URL that a client needs.
+//! Endpoints: the parts of a URL that a client needs.
 //!
-//! Guarantees: a URL with credentials in it is refused, and what is shown of an endpoint is scheme, host and port only, since
-//! paths and queries may hold keys. Letters that no URL may hold are encoded. Does not resolve names.
+//! Guarantees: a URL with credentials is rejected. Only scheme, host and port of an endpoint are shown, since paths and queries
+//! may contain keys. Characters that are not allowed in a URL are encoded. Does not resolve names.
 
 use super::encode::encode_url;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 
-/// A server and the beginning of the paths there.
+/// A server and a base path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub secure: bool,
-    /// Name or address, an IPv6 address without brackets.
+    /// Name or address; an IPv6 address is without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
     /// The value of the header `Host`.
     pub host_header: HeaderValue,
-    /// Path and query, as they go into the request line.
+    /// Path and query for the request line.
     pub path: String,
 }
 
 impl Endpoint {
-    /// Reads `http://host:port/path?query`; what is wrong is said without showing the URL.
+    /// Parses `http://host:port/path?query`. An error says what is wrong without showing the URL.
     pub fn parse(url: &str) -> Result<Endpoint, String> {
-        let uri: Uri = encode_url(url).parse().map_err(|error| format!("this is not a URL: {error}"))?;
+        let uri: Uri = encode_url(url).parse().map_err(|error| format!("invalid URL: {error}"))?;
         let secure = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err("the URL begins with neither http:// nor https://".to_owned()),
+            _ => return Err("the URL must begin with http:// or https://".to_owned()),
         };
-        let authority = uri.authority().ok_or("the URL names no host")?;
+        let authority = uri.authority().ok_or("the URL has no host")?;
         if authority.as_str().contains('@') {
-            return Err("the URL holds a user or a password; they belong into `auth`".to_owned());
+            return Err("the URL contains a user or a password; put them in `auth`".to_owned());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err("the URL names no host".to_owned());
+            return Err("the URL has no host".to_owned());
         }
         let port = match authority.port_u16() {
-            Some(0) => return Err("port 0 is no port".to_owned()),
+            Some(0) => return Err("port 0 is not a valid port".to_owned()),
             Some(port) => port,
-            None if authority.as_str() != authority.host() => return Err("the port is no number".to_owned()),
+            None if authority.as_str() != authority.host() => return Err("the port is not a valid number".to_owned()),
             None => [80, 443][usize::from(secure)],
         };
-        let host_header = HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is none".to_owned())?;
+        let host_header = HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is invalid".to_owned())?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         Ok(Endpoint { secure, host: host.to_owned(), port, host_header, path })
     }
 
-    /// The path without its query and without a slash at its end.
+    /// The path without its query and without a trailing slash.
     pub fn base(&self) -> &str {
         self.path.split('?').next().unwrap_or_default().trim_end_matches('/')
     }
 
-    /// What is shown of it.
+    /// The endpoint as it is shown.
     pub fn name(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         format!("{scheme}://{}", self.target())
     }
 
-    /// Host and port, as a proxy is asked for them.
+    /// Host and port, as they are passed to a proxy.
     pub fn target(&self) -> String {
         let brackets = if self.host.contains(':') { ["[", "]"] } else { ["", ""] };
         format!("{}{}{}:{}", brackets[0], self.host, brackets[1], self.port)

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server on a shard: hyper over the shard's own connections.
 //!
-//! Guarantees: connections, header bytes and the time of each connection are bounded; request bodies are not read. Does not
-//! know paths: the handler does. Carries no TLS.
+//! Guarantees: the number and duration of connections and the size of headers are limited; request bodies are not read. Does not
+//! know paths: the handler does. Does not support TLS.
 
 use super::stream::HyperStream;
 use futures_lite::future::or;
@@ -19,13 +19,13 @@ use std::time::Duration;
 use tailwater_shards::env::Env;
 use tailwater_shards::glommio_env::{GlommioEnv, Listener};
 
-/// Connections served at a time; further ones are closed at once.
+/// The most connections that are served at a time; further ones are closed at once.
 pub const CONNECTIONS_MAX: usize = 64;
 
-/// Longest life of a connection, a silent one too: monitoring systems reconnect without noticing.
+/// The longest duration of a connection, whether active or idle: monitoring systems reconnect without problems.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
-/// Bytes of request line and headers.
+/// The largest request line plus headers, in bytes.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// The answer to a request.
@@ -43,7 +43,7 @@ where
             Ok(connection) => connection,
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "cannot accept a connection");
                 env.sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -59,11 +59,11 @@ where
                 async move { Ok::<_, Infallible>(answer.await) }
             });
             let serving = http1::Builder::new()
-                // Timers of hyper must be Send; the life of the whole connection is bounded instead.
+                // hyper's timers must be Send; instead, the duration of the whole connection is limited.
                 .header_read_timeout(None)
                 .max_buf_size(HEADER_BYTES_MAX)
                 .serve_connection(HyperStream(connection), service);
-            // How a client ends its connection is its own business.
+            // Errors of a client's connection are not reported.
             or(async { drop(serving.await) }, timer.sleep(CONNECTION_LIFE)).await;
             open.set(open.get() - 1);
         });

@@ -1,4 +1,4 @@
-//! What inputs, outputs and the admin endpoint share of the network.
+//! Network code that inputs, outputs and the admin endpoint share.
 
 pub mod auth;
 pub mod client;

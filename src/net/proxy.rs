@@ -1,9 +1,9 @@
 //! HTTP proxies: which proxy a connection uses, and how it asks for a tunnel.
 //!
-//! Guarantees: the user and the password are part of the proxy's URL and are never shown. Environment variables are read as curl and
-//! Go read them: lowercase before uppercase, `HTTP_PROXY` not if a web server may have set it from a header, loopback addresses
-//! never through a proxy of the environment. The size of an answer to `CONNECT` is limited. Does not support SOCKS, or TLS to the
-//! proxy: a variable that asks for these is an error, because connecting without the proxy could be a mistake.
+//! Guarantees: the user and the password are part of the proxy's URL and are never shown. Environment variables are read as curl
+//! and Go read them: lowercase before uppercase, `HTTP_PROXY` not if a web server may have set it from a header, loopback
+//! addresses never through a proxy of the environment. The size of an answer to `CONNECT` is limited. Does not support SOCKS, or
+//! TLS to the proxy: a variable that asks for these is an error, because connecting without the proxy could be a mistake.
 
 use super::auth::base64;
 use super::encode::encode_url;
@@ -14,16 +14,16 @@ use hyper::header::HeaderValue;
 use std::io;
 use std::net::IpAddr;
 
-/// Bytes of an answer to `CONNECT` that are read.
+/// The most bytes of an answer to `CONNECT` that are read.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of it that are shown.
+/// The most bytes of it that are shown.
 const SHOWN_BYTES: usize = 100;
 
 /// A proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
-    /// Name or address, an IPv6 address without brackets.
+    /// Name or address; an IPv6 address is without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
@@ -32,32 +32,32 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Reads `http://user:password@host:port`, or `host:port`; what is wrong is said without showing it.
+    /// Parses `http://user:password@host:port`, or `host:port`. An error says what is wrong without showing it.
     pub fn parse(url: &str) -> Result<Proxy, String> {
         let url = url.trim();
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let uri: Uri = encode_url(&url).parse().map_err(|error| format!("this is not the URL of a proxy: {error}"))?;
+        let uri: Uri = encode_url(&url).parse().map_err(|error| format!("invalid URL of the proxy: {error}"))?;
         match uri.scheme_str() {
             Some("http") => {}
-            Some("https") => return Err("proxies are spoken to without TLS: write http://".to_owned()),
-            _ => return Err("this is not an HTTP proxy: the URL begins with http://".to_owned()),
+            Some("https") => return Err("TLS to a proxy is not supported: use http://".to_owned()),
+            _ => return Err("not an HTTP proxy: the URL must begin with http://".to_owned()),
         }
-        let authority = uri.authority().ok_or("the URL of the proxy names no host")?;
+        let authority = uri.authority().ok_or("the URL of the proxy has no host")?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err("the URL of the proxy names no host".to_owned());
+            return Err("the URL of the proxy has no host".to_owned());
         }
         let port = match authority.port_u16() {
-            Some(0) => return Err("port 0 is no port".to_owned()),
+            Some(0) => return Err("port 0 is not a valid port".to_owned()),
             Some(port) => port,
             None if authority.as_str().ends_with(authority.host()) => 80,
-            None => return Err("the port of the proxy is no number".to_owned()),
+            None => return Err("the port of the proxy is not a valid number".to_owned()),
         };
         let authorization = authority.as_str().rsplit_once('@').map(|(user, _)| basic(user)).transpose()?;
         Ok(Proxy { host: host.to_owned(), port, authorization })
     }
 
-    /// What is shown of it.
+    /// The proxy as it is shown.
     pub fn name(&self) -> String {
         let brackets = if self.host.contains(':') { ["[", "]"] } else { ["", ""] };
         format!("http://{}{}{}:{}", brackets[0], self.host, brackets[1], self.port)
@@ -86,14 +86,16 @@ impl Proxy {
         match (words.next(), words.next()) {
             (Some("HTTP/1.1" | "HTTP/1.0"), Some(status)) if status.len() == 3 && status.starts_with('2') => Ok(()),
             (Some("HTTP/1.1" | "HTTP/1.0"), Some("407")) => {
-                Err(io::Error::other("the proxy refuses its user (407); look at `proxy`"))
+                Err(io::Error::other("the proxy rejects the user or password (407); check `proxy`"))
             }
-            _ => Err(io::Error::other(format!("the proxy makes no tunnel to {target}: {}", line.escape_default()))),
+            _ => {
+                Err(io::Error::other(format!("the proxy cannot open a tunnel to {target}: {}", line.escape_default())))
+            }
         }
     }
 }
 
-/// Reads up to the empty line behind the headers. A proxy sends nothing behind it before it is spoken to again.
+/// Reads up to the empty line after the headers. A proxy sends nothing after it until the client sends more.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut bytes = [0; 1024];
@@ -112,14 +114,14 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>>
     }
 }
 
-/// The header for `user:password` as a URL has them.
+/// The header value for `user:password` from a URL.
 fn basic(user: &str) -> Result<HeaderValue, String> {
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     let mut plain = decoded(user)?;
     plain.push(b':');
     plain.extend(decoded(password)?);
     let value = HeaderValue::from_str(&format!("Basic {}", base64(&plain)));
-    let mut value = value.map_err(|_| "the user of the proxy cannot be sent".to_owned())?;
+    let mut value = value.map_err(|_| "the user or password of the proxy contains an invalid character".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -142,7 +144,7 @@ fn decoded(text: &str) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
-/// The proxy that the environment names for an endpoint. A mistake names the variable.
+/// The proxy that the environment sets for an endpoint. An error names the variable.
 pub fn of_environment(endpoint: &Endpoint, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Proxy>, String> {
     let named = |name: &'static str| lookup(name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
     // A web server passes the header `Proxy` of a request as HTTP_PROXY to programs that it starts.
@@ -165,7 +167,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether a list like `example.com, 10.0.0.0/8, host:9200, *` has the endpoint.
+/// Whether a list such as `example.com, 10.0.0.0/8, host:9200, *` contains the endpoint.
 fn is_excepted(endpoint: &Endpoint, list: &str) -> bool {
     let host = endpoint.host.to_ascii_lowercase();
     let host = host.trim_end_matches('.');
@@ -191,7 +193,7 @@ fn is_excepted(endpoint: &Endpoint, list: &str) -> bool {
     })
 }
 
-/// Whether an address is in a block like `10.0.0.0/8`.
+/// Whether an address is in a block such as `10.0.0.0/8`.
 fn is_in_block(address: IpAddr, block: &str) -> bool {
     let Some((base, bits)) = block.split_once('/') else { return false };
     let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };

@@ -1,7 +1,7 @@
-//! What a server answered: status, wish for a pause, and the body within bounds.
+//! The answer of a server: status, `Retry-After`, and a body of limited size.
 //!
-//! Guarantees: a body never takes more memory than [`BODY_BYTES_MAX`], before or after it is inflated; a compressed one that would
-//! grow beyond is refused as such. Does not know what a status means for events.
+//! Guarantees: a body never uses more memory than [`BODY_BYTES_MAX`], compressed or decompressed; one that would grow beyond it
+//! is rejected. Does not know what a status means for events.
 
 use flate2::write::GzDecoder;
 use http_body_util::BodyExt;
@@ -12,25 +12,25 @@ use std::io::{self, Write};
 use std::time::Duration;
 use tailwater_shards::env::Timestamp;
 
-/// Most bytes of a body, as it comes and inflated.
+/// The largest body in bytes, both as received and decompressed.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of a body that are shown.
+/// The most bytes of a body that are shown.
 const SHOWN_BYTES: usize = 300;
 
-/// An answer that has come in whole.
+/// A complete answer.
 #[derive(Debug)]
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
-    /// How long the server wants to be left alone.
+    /// How long the server asks the client to wait.
     pub retry_after: Option<Duration>,
-    /// The body, inflated.
+    /// The body, decompressed.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// Status and the first bytes of the body, on one line, for the operator.
+    /// Status and the first bytes of the body, on one line, for messages.
     pub fn shown(&self) -> String {
         let text = String::from_utf8_lossy(&self.body[..self.body.len().min(SHOWN_BYTES)]);
         let text: Vec<&str> =
@@ -42,25 +42,27 @@ impl Reply {
     }
 }
 
-/// Why a body was not taken.
+/// Why a body was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The connection failed in the middle.
-    #[error("the answer broke off: {0}")]
+    /// The connection failed before the body was complete.
+    #[error("the answer is incomplete: {0}")]
     Broken(#[from] hyper::Error),
-    /// More than is taken.
+    /// Larger than the limit.
     #[error("the body of the answer (HTTP {0}) is larger than {BODY_BYTES_MAX} bytes")]
     TooLarge(StatusCode),
-    /// More than is taken once it is inflated.
-    #[error("the compressed body of the answer (HTTP {0}) is larger than {BODY_BYTES_MAX} bytes when it is inflated")]
+    /// Larger than the limit when decompressed.
+    #[error(
+        "the compressed body of the answer (HTTP {0}) is larger than {BODY_BYTES_MAX} bytes when it is decompressed"
+    )]
     Bomb(StatusCode),
-    /// Compressed in a way that was not offered.
-    #[error("the body of the answer (HTTP {0}) is compressed in a way that is not known, or broken")]
+    /// Compressed with a method that was not offered.
+    #[error("the body of the answer (HTTP {0}) is damaged or compressed with an unknown method")]
     Encoding(StatusCode),
 }
 
 impl BodyError {
-    /// The status of an answer that came, with a body that cannot be taken.
+    /// The status of the answer whose body was rejected.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             BodyError::Broken(_) => None,
@@ -69,7 +71,7 @@ impl BodyError {
     }
 }
 
-/// Takes in an answer. `now` is what a date in it is measured against.
+/// Reads an answer. A date in `Retry-After` is relative to `now`.
 pub async fn read(response: Response<Incoming>, now: Timestamp) -> Result<Reply, BodyError> {
     let (head, mut body) = response.into_parts();
     let status = head.status;
@@ -86,7 +88,7 @@ pub async fn read(response: Response<Incoming>, now: Timestamp) -> Result<Reply,
     Ok(Reply { status, retry_after: retry_after(&head.headers, now), body })
 }
 
-/// A body on its way in.
+/// A body that is being read.
 struct Inflate {
     status: StatusCode,
     taken: usize,
@@ -98,7 +100,7 @@ enum Sink {
     Gzip(Box<GzDecoder<Capped>>),
 }
 
-/// A buffer that refuses to grow beyond the cap.
+/// A buffer that cannot grow beyond the limit.
 #[derive(Default)]
 struct Capped(Vec<u8>);
 
@@ -162,7 +164,7 @@ impl Inflate {
     }
 }
 
-/// The header `Retry-After`: seconds or a date. How long it is waited for at most is the caller's to say.
+/// The header `Retry-After`: seconds or a date. The caller limits how long it waits.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse::<u64>() {

@@ -1,7 +1,6 @@
-//! A connection as hyper wants it.
+//! Adapts a connection for hyper.
 //!
-//! Guarantees: reads go through a small buffer that is zeroed, so that no uninitialised byte is ever shown to a stream. Does not
-//! buffer writes.
+//! Guarantees: reads go through a small zeroed buffer, so that a stream never sees uninitialized bytes. Does not buffer writes.
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use hyper::rt::ReadBufCursor;
@@ -9,10 +8,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Bytes read from a connection at once.
+/// Bytes per read.
 const READ_BYTES: usize = 4096;
 
-/// Lets hyper use a stream of the executor.
+/// Adapts a stream of the executor for hyper.
 pub struct HyperStream<T>(pub T);
 
 impl<T: AsyncRead + Unpin> hyper::rt::Read for HyperStream<T> {

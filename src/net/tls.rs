@@ -1,7 +1,8 @@
-//! TLS of connections that the product makes.
+//! TLS for outgoing connections.
 //!
-//! Guarantees: the server's certificate is always verified, against the configured authorities or those of the system. Keys are
-//! read when an output opens and are never shown. Does not renew: a changed file is read when the output opens again.
+//! Guarantees: the server's certificate is always verified, against the configured certificate authorities or those of the
+//! system. Keys are read when an output opens and are never shown. Does not reload: a changed file is read when the output opens
+//! again.
 
 use futures_rustls::TlsConnector;
 use futures_rustls::pki_types::pem::PemObject;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tailwater_shards::env::{Disk, File, Open};
 
-/// Where systems keep the certificates of the authorities they trust.
+/// Where systems store the certificates of trusted authorities.
 const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -23,30 +24,30 @@ const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Largest file of certificates that is read.
+/// The largest certificate file that is read.
 const FILE_BYTES_MAX: usize = 4 << 20;
 
-/// How servers are verified, and how the product shows who it is.
+/// How servers are verified, and how Tailwater identifies itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// The authorities that servers are verified against, a PEM file; without it, those of the system.
+    /// A PEM file with the certificate authorities that servers are verified against. Default: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// The certificate that servers ask for, and those between it and its authority: a PEM file.
+    /// A PEM file with the client certificate, for servers that require one, and any intermediate certificates.
     pub cert_file: Option<PathBuf>,
-    /// Its private key, a PEM file.
+    /// A PEM file with the private key of the client certificate.
     pub key_file: Option<PathBuf>,
     /// The name in the server's certificate, if it is not the host of the URL.
     pub server_name: Option<String>,
 }
 
 impl Tls {
-    /// All that makes no sense: keys and what is wrong with them.
+    /// Checks that the settings make sense; returns every key that is wrong, and why.
     pub fn check(&self) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
         match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => wrong.push(("tls.key_file", "a certificate is given without its key".to_owned())),
-            (None, Some(_)) => wrong.push(("tls.cert_file", "a key is given without its certificate".to_owned())),
+            (Some(_), None) => wrong.push(("tls.key_file", "a certificate is set without its key".to_owned())),
+            (None, Some(_)) => wrong.push(("tls.cert_file", "a key is set without its certificate".to_owned())),
             _ => {}
         }
         if let Some(Err(what)) = self.server_name.as_deref().map(server_name) {
@@ -62,7 +63,7 @@ impl Tls {
         Ok(TlsConnector::from(Arc::new(config)))
     }
 
-    /// All that keeps the files from being used, each with its key. May block.
+    /// Every reason why the files cannot be used, each with its key. May block.
     pub fn check_files<D: Disk>(&self, disk: &D) -> Vec<(&'static str, String)> {
         let roots = self.authorities(disk);
         match (self.chain(disk), self.key(disk)) {
@@ -95,53 +96,53 @@ impl Tls {
             .map_err(|error| format!("{} and {}: {error}", shown(&self.cert_file), shown(&self.key_file)))
     }
 
-    /// The own certificate and those between it and its authority.
+    /// The client certificate and its intermediate certificates.
     fn chain<D: Disk>(&self, disk: &D) -> Result<Vec<CertificateDer<'static>>, String> {
         let read = |path: &PathBuf| certificates(path, &read(disk, path)?);
         self.cert_file.as_ref().map_or(Ok(Vec::new()), read)
     }
 
-    /// Its private key.
+    /// The private key of the client certificate.
     fn key<D: Disk>(&self, disk: &D) -> Result<Option<PrivateKeyDer<'static>>, String> {
         let Some(path) = &self.key_file else { return Ok(None) };
         let key = PrivateKeyDer::from_pem_slice(&read(disk, path)?);
-        key.map(Some).map_err(|_| format!("{} holds no private key that can be read", path.display()))
+        key.map(Some).map_err(|_| format!("{} contains no valid private key", path.display()))
     }
 
     fn authorities<D: Disk>(&self, disk: &D) -> Result<RootCertStore, String> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = &self.ca_file {
             for certificate in certificates(path, &read(disk, path)?)? {
-                let unfit = |error| format!("{} holds a certificate that cannot be used: {error}", path.display());
+                let unfit = |error| format!("{} contains a certificate that cannot be used: {error}", path.display());
                 roots.add(certificate).map_err(unfit)?;
             }
             return Ok(roots);
         }
         for path in SYSTEM_BUNDLES.map(Path::new) {
             let Ok(bytes) = read(disk, path) else { continue };
-            // A system has odd ones among hundreds.
+            // A few certificates of a system may be invalid.
             roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
             if !roots.is_empty() {
                 return Ok(roots);
             }
         }
         Err(format!(
-            "no certificates of authorities in {}: install them, or name a file with tls.ca_file",
+            "no certificate authorities in {}: install them, or name a file with tls.ca_file",
             SYSTEM_BUNDLES[0]
         ))
     }
 }
 
-/// The name a server has to prove.
+/// Parses the name that the server's certificate must have.
 pub fn server_name(name: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is no name of a server"))
+    ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is not a valid server name"))
 }
 
 fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     match read {
         Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(format!("{} holds no certificate in PEM form", path.display())),
+        _ => Err(format!("{} contains no certificate in PEM format", path.display())),
     }
 }
 

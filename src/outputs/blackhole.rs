@@ -1,7 +1,7 @@
-//! Output `blackhole`: takes everything and keeps nothing.
+//! The `blackhole` output: discards all events.
 //!
-//! Guarantees: looks at no event, so that what is measured with it is the rest of the product. What it took is in the
-//! counters that every output has.
+//! Guarantees: does not read the events, so a benchmark with this output measures the rest of the product. Discarded events
+//! are counted in the usual counters of an output.
 
 use super::encoding::output_full;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
@@ -15,21 +15,21 @@ use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, Resume,
 };
 
-/// Settings of an output `blackhole`.
+/// The settings of the output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// How deliveries are grouped.
     pub batch: Batching,
-    /// How failed deliveries are tried again; none of this output's fails.
+    /// How failed deliveries are retried. Deliveries to this output never fail.
     pub retry: Retry,
-    /// What happens to its events when the log is full because of it.
+    /// What happens to its events if the WAL is full because of this output.
     pub when_full: WhenFull,
 }
 
 impl Component for Settings {
     const NAME: &'static str = "blackhole";
-    const SUMMARY: &'static str = "Takes everything and keeps nothing; for tests and measurements.";
+    const SUMMARY: &'static str = "Discards all events; for tests and benchmarks.";
     const EXAMPLE: &'static str = "type: blackhole\n";
 
     fn check(&self) -> Vec<Mistake> {
@@ -90,7 +90,7 @@ mod tests {
     use futures_lite::future::block_on;
 
     #[test]
-    fn everything_is_taken() {
+    fn all_events_are_delivered() {
         let mut lines = delivery(&["{}\n".to_owned()], 1);
         assert!(matches!(block_on(Blackhole.deliver(&lines)), Outcome::Delivered));
         lines = delivery(&[], 1);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_key_is_refused() {
+    fn unknown_key_is_rejected() {
         assert!(serde_json::from_str::<Settings>(r#"{"when_full": "sample"}"#).is_ok());
         assert!(serde_json::from_str::<Settings>(r#"{"path": "/x"}"#).is_err());
     }

@@ -1,8 +1,8 @@
-//! Output `console`: events on standard output, a line each.
+//! The `console` output: writes events to standard output, one per line.
 //!
-//! Guarantees: lines come whole and in the order of the log; a reader that is slow stops this output and nothing else, since
-//! writing happens off the executor. A reader that is gone ends the process: nothing written later could reach anyone. What
-//! was written when a write failed half-way may be written again.
+//! Guarantees: lines are written whole and in the order of the WAL. A slow reader stops only this output, because writing
+//! happens outside the executor. If the reader is gone, the process ends, because nothing written later could reach anyone.
+//! After a write that failed halfway, the bytes that were written may be written again.
 
 use super::encoding::{Encoding, message_field, output_full};
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
@@ -17,23 +17,23 @@ use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, Resume,
 };
 
-/// Settings of an output `console`.
+/// The settings of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// How an event is written.
+    /// How an event is encoded.
     pub encode: Encode,
     /// With `encode: text`, the field that holds the message.
     pub message_field: String,
-    /// With `encode: text`, what becomes of newlines inside a message.
+    /// With `encode: text`, what happens to newlines inside a message.
     pub newlines: Newlines,
-    /// With `encode: text`, what becomes of an event that has no message.
+    /// With `encode: text`, what happens to an event without a message.
     pub without_message: WithoutMessage,
     /// How deliveries are grouped.
     pub batch: Batching,
-    /// How failed deliveries are tried again.
+    /// How failed deliveries are retried.
     pub retry: Retry,
-    /// What happens to its events when the log is full because of it.
+    /// What happens to its events if the WAL is full because of this output.
     pub when_full: WhenFull,
 }
 
@@ -53,7 +53,7 @@ impl Default for Settings {
 
 impl Component for Settings {
     const NAME: &'static str = "console";
-    const SUMMARY: &'static str = "Writes events to standard output, a line each.";
+    const SUMMARY: &'static str = "Writes events to standard output, one per line.";
     const EXAMPLE: &'static str = "type: console\nencode: json\n";
 
     fn check(&self) -> Vec<Mistake> {
@@ -81,7 +81,7 @@ impl<E: Env> OutputSettings<E> for Settings {
     }
 
     fn held_bytes_max(&self) -> u64 {
-        // The delivery as it is written.
+        // The encoded delivery.
         self.batch.max_bytes.0
     }
 
@@ -90,13 +90,13 @@ impl<E: Env> OutputSettings<E> for Settings {
     }
 }
 
-/// Where lines go. Locked only where blocking is allowed.
+/// Where lines are written. Locked only where blocking is allowed.
 type Target = Arc<Mutex<dyn Write + Send>>;
 
 struct Spec {
     encoding: Encoding,
     target: Target,
-    /// A write under way has a handle of its own.
+    /// A write in progress holds its own handle.
     writing: Arc<()>,
 }
 
@@ -108,8 +108,8 @@ impl<E: Env> OutputSpec<E> for Spec {
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let (encoding, target, writing) = (self.encoding.clone(), self.target.clone(), self.writing.clone());
         Box::pin(async move {
-            // A write of an earlier instance that still hangs holds a third handle, and a thread that may block: there is one
-            // such write at a time.
+            // A write of an earlier instance that still blocks holds a third handle and a blocking thread. There is at most
+            // one such write.
             while Arc::strong_count(&writing) > ATTACHED {
                 context.env.sleep(ATTACH_INTERVAL).await;
             }
@@ -118,10 +118,10 @@ impl<E: Env> OutputSpec<E> for Spec {
     }
 }
 
-/// Handles on `writing` while a console is opened and nothing is written: the spec's and its own.
+/// Handles on `writing` when a console is opened and no write is in progress: that of the spec and the new one.
 const ATTACHED: usize = 2;
 
-/// How often an earlier write that hangs is looked at.
+/// How often a write that still blocks is checked.
 const ATTACH_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
 struct Console<E: Env> {
@@ -162,9 +162,11 @@ impl<E: Env> Console<E> {
         let name = &self.context.name;
         let message = match error.kind() {
             ErrorKind::BrokenPipe => {
-                format!("output {name}: nobody reads standard output any more; undelivered events stay in the log")
+                format!(
+                    "output {name}: the reader of standard output is gone; undelivered events stay in the write-ahead log"
+                )
             }
-            _ => format!("output {name}: standard output cannot be written: {error}; it is tried again"),
+            _ => format!("output {name}: standard output cannot be written: {error}; retrying"),
         };
         if error.kind() == ErrorKind::BrokenPipe {
             self.context.stop.fail(message.clone());
@@ -173,10 +175,10 @@ impl<E: Env> Console<E> {
     }
 }
 
-/// Writes all of `bytes`. Another program may have made the terminal non-blocking: then it waits and goes on.
+/// Writes all of `bytes`. Another program may have made the terminal non-blocking: then this waits and continues.
 #[expect(
     clippy::disallowed_methods,
-    reason = "it runs where it may block, and nothing tells when a terminal takes bytes again"
+    reason = "runs where blocking is allowed, and there is no event for a terminal that is ready again"
 )]
 fn write_whole(target: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -191,7 +193,7 @@ fn write_whole(target: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
     target.flush()
 }
 
-/// Wait of a blocking thread before it tries a non-blocking terminal again.
+/// How long a blocking thread waits before it retries on a non-blocking terminal.
 const WOULD_BLOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 #[cfg(test)]
@@ -206,7 +208,7 @@ mod tests {
     use tailwater_shards::stop::Phase;
     use tailwater_shards::wal::OutputNumber;
 
-    /// Takes few bytes at a time, and fails as told.
+    /// Accepts few bytes at a time, and fails as configured.
     #[derive(Default)]
     struct Terminal {
         written: Vec<u8>,
@@ -242,7 +244,7 @@ mod tests {
         }
     }
 
-    /// Delivers `lines` once; the outcome, and whether the engine was told to end.
+    /// Delivers `lines` once. Returns the outcome, and the phase of the engine.
     fn deliver(encoding: Encoding, target: &Arc<Mutex<Terminal>>, lines: Vec<String>) -> (Outcome, Phase) {
         let mut simulation = Simulation::new(1);
         let context = context(simulation.env(ShardId(0)));
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_the_message_alone() {
+    fn text_encoding_writes_only_the_message() {
         let target = Arc::new(Mutex::new(Terminal::default()));
         let encoding = Encoding::new(
             Encode::Text,
@@ -292,15 +294,17 @@ mod tests {
     }
 
     #[test]
-    fn reader_that_is_gone_ends_the_engine() {
+    fn missing_reader_ends_the_engine() {
         let target = Arc::new(Mutex::new(Terminal { failures: vec![ErrorKind::BrokenPipe], ..Terminal::default() }));
         let (outcome, phase) = deliver(Encoding::Json, &target, vec!["{}\n".to_owned()]);
-        assert!(matches!(outcome, Outcome::Retry { error, .. } if error.contains("nobody reads")));
+        assert!(
+            matches!(outcome, Outcome::Retry { error, .. } if error.contains("the reader of standard output is gone"))
+        );
         assert_eq!(phase, Phase::Forced);
     }
 
     #[test]
-    fn other_errors_are_tried_again() {
+    fn other_errors_are_retried() {
         let target = Arc::new(Mutex::new(Terminal { failures: vec![ErrorKind::Other], ..Terminal::default() }));
         let (outcome, phase) = deliver(Encoding::Json, &target, vec!["{}\n".to_owned()]);
         assert!(matches!(outcome, Outcome::Retry { .. }));

@@ -1,23 +1,24 @@
-//! What outputs that write lines share: how an event's line leaves, and what happens when the log is full.
+//! Shared by outputs that write lines: how an event is encoded, and what happens when the WAL is full.
 //!
-//! Guarantees: events leave in order, each with one newline at its end, or are refused. Does not compress, batch or write.
+//! Guarantees: events are written in order, each with one newline at its end, or are rejected. Does not compress, batch or
+//! write.
 
 use crate::codec::text::TextEncoder;
 use crate::config::types::{Encode, TextForm, WhenFull};
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::plugin::{Delivery, Event, Piece};
 
-/// How events leave.
+/// How events are encoded.
 #[derive(Clone, Debug)]
 pub enum Encoding {
-    /// The whole event as it lies in the log.
+    /// The whole event as it is in the WAL.
     Json,
     /// One field of it.
     Text(TextEncoder),
 }
 
 impl Encoding {
-    /// What the keys of an output ask for.
+    /// The encoding that the settings of an output ask for.
     pub fn new(encode: Encode, form: &TextForm<'_>) -> Encoding {
         match encode {
             Encode::Json => Encoding::Json,
@@ -25,7 +26,7 @@ impl Encoding {
         }
     }
 
-    /// Appends the event at `index`, or says why it is refused.
+    /// Appends the event at `index`, or adds it to `refused` with the reason.
     pub fn event(&self, event: Event<'_>, index: u64, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         match self {
             Encoding::Json => out.extend_from_slice(event.line),
@@ -37,7 +38,7 @@ impl Encoding {
         }
     }
 
-    /// Appends the events of a piece, of which the first is at `first`.
+    /// Appends the events of a piece; the first one is at index `first`.
     pub fn piece(&self, piece: &Piece<'_>, first: u64, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         match (self, piece.lines()) {
             (Encoding::Json, Some(lines)) => out.extend_from_slice(lines),
@@ -56,7 +57,7 @@ impl Encoding {
     }
 }
 
-/// What the engine does for the key `when_full`.
+/// The engine's policy for a value of `when_full`.
 pub fn output_full(when_full: WhenFull) -> OutputFull {
     match when_full {
         WhenFull::Block => OutputFull::Block,
@@ -70,13 +71,13 @@ pub fn message_field() -> String {
     "message".to_owned()
 }
 
-/// Deliveries made of plain lines, for the tests of outputs.
+/// Deliveries from plain lines, for the tests of outputs.
 #[cfg(test)]
 pub mod testing {
     use std::borrow::Cow;
     use tailwater_shards::plugin::{Column, Delivery, Piece, PieceParts};
 
-    /// A frame of `lines` at these times, of which all events go to the output.
+    /// A frame of `lines` with these timestamps, in which all events go to the output.
     pub fn piece(lines: &[String], timestamps: Column<'static>) -> Piece<'static> {
         let end = lines.len() as u32;
         let parts = PieceParts {
@@ -88,7 +89,7 @@ pub mod testing {
         Piece::new(parts, 1, 0, end)
     }
 
-    /// A delivery of one frame, all events at one time.
+    /// A delivery of one frame in which all events have the same timestamp.
     pub fn delivery(lines: &[String], nanos: u64) -> Delivery<'static> {
         let mut delivery = Delivery::default();
         delivery.push(piece(lines, Column::Same(nanos)));

@@ -17,10 +17,10 @@ use std::time::Duration;
 /// The value of the label `component_type`.
 pub const NAME: &str = "removed";
 
-/// Events in the hands of the dead letter queue at a time.
+/// Maximum number of events that wait in the dead letter queue at a time.
 const EVENTS_MAX: u64 = 1000;
 
-/// The output called `name`, of which only what waits for it is left.
+/// The plan of the removed output `name`, which only drains its waiting events.
 pub fn output<E: Env>(name: &str) -> OutputPlan<E> {
     OutputPlan {
         name: name.into(),

@@ -1,11 +1,11 @@
-//! Output `http`: sends events in the bodies of HTTP requests.
+//! The `http` output: sends events in the bodies of HTTP requests.
 //!
-//! Guarantees: an event counts as delivered when the server answered its request with a 2xx status, whatever else the answer holds. A
-//! request without an answer is sent again, so a server may see an event more than once; requests of one delivery are under way
-//! side by side, so events arrive in order within a request only. A request that a server refuses for good, by a status of 4xx, is
-//! halved until the events at fault stand alone: those are dead letters, the others are delivered. A server that refuses whatever
-//! it is sent is not asked about each ([`super::requests`]). A status that says that credentials, the URL or headers are wrong, not the
-//! events, is waited out: [`super::requests::meaning`] has the table.
+//! Guarantees: an event counts as delivered when the server answers its request with a 2xx status, whatever the body of the
+//! response is. A request without a response is sent again, so a server may receive an event more than once. The requests of
+//! a delivery are concurrent, so events arrive in order only within a request. If a server rejects a request for good with a
+//! 4xx status, the request is halved until the events at fault are alone: these become dead letters, and the others are
+//! delivered. A server that rejects everything is not asked about each event ([`super::requests`]). If a status says that
+//! credentials, the URL or headers are wrong, the output retries: [`super::requests::meaning`] has the table.
 //!
 //! Does not follow redirects or keep cookies.
 
@@ -35,83 +35,83 @@ use tailwater_shards::plugin::{
     Delivery, Event, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 
-/// The method of the requests.
+/// The HTTP method of the requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verb {
-    /// Requests with POST.
+    /// POST requests.
     #[default]
     Post,
-    /// Requests with PUT.
+    /// PUT requests.
     Put,
 }
 
-/// How events stand in a body.
+/// How events are arranged in a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Framing {
-    /// A JSON object a line, `application/x-ndjson`.
+    /// One JSON object per line, `application/x-ndjson`.
     #[default]
     Ndjson,
     /// One array of JSON objects, `application/json`.
     JsonArray,
-    /// The message of each event, a line each, `text/plain`.
+    /// The message of each event, one per line, `text/plain`.
     Text,
 }
 
-/// Settings of an output `http`.
+/// The settings of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where requests go: `http://` or `https://`, without user and password.
+    /// The URL of the requests: `http://` or `https://`, without user and password.
     pub url: String,
-    /// The method of the requests.
+    /// The HTTP method of the requests.
     #[serde(default)]
     pub method: Verb,
-    /// More headers, or other values for those that are sent anyway. Their values are never shown.
+    /// Further headers, or other values for headers that are sent by default. Their values are never shown.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
     /// Credentials: `{basic: {user: u, password: p}}`, `{bearer: token}` or `{api_key: key}`. Never shown.
     #[serde(default)]
     pub auth: Option<Auth>,
-    /// How the server is verified, and a certificate for it.
+    /// How the server is verified, and the client certificate.
     #[serde(default)]
     pub tls: Option<Tls>,
-    /// The HTTP proxy to go through, `http://user:password@host:port`, or `none`. By default the variables `HTTPS_PROXY`, `HTTP_PROXY`,
-    /// `ALL_PROXY` and `NO_PROXY` say. Never shown.
+    /// The HTTP proxy, `http://user:password@host:port`, or `none`. By default, the environment variables `HTTPS_PROXY`,
+    /// `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` decide. Never shown.
     #[serde(default)]
     pub proxy: Option<Secret>,
-    /// How events stand in a body.
+    /// How events are arranged in a body.
     #[serde(default)]
     pub framing: Framing,
     /// With `framing: text`, the field that holds the message.
     #[serde(default = "message_field")]
     pub message_field: String,
-    /// With `framing: text`, what becomes of newlines inside a message.
+    /// With `framing: text`, what happens to newlines inside a message.
     #[serde(default)]
     pub newlines: Newlines,
-    /// With `framing: text`, what becomes of an event that has no message.
+    /// With `framing: text`, what happens to an event without a message.
     #[serde(default)]
     pub without_message: WithoutMessage,
     /// How bodies are compressed.
     #[serde(default)]
     pub compression: Compression,
-    /// Most bytes of a body before it is compressed, up to 64MiB; a larger event goes alone.
+    /// Maximum size of a body before compression, up to 64MiB. A larger event is sent alone.
     #[serde(default = "request_bytes_default")]
     pub request_bytes: ByteSize,
-    /// Most requests under way at a time, 1 to 64; fewer while the server answers slowly.
+    /// Maximum number of concurrent requests, 1 to 64. Fewer are sent while the server responds slowly.
     #[serde(default = "concurrency_default")]
     pub concurrency: u32,
-    /// Longest time of a request, from connecting to the end of the answer.
+    /// Maximum time of a request, from connecting to the end of the response.
     #[serde(default = "timeout_default")]
     pub timeout: Period,
     /// How deliveries are grouped.
     #[serde(default)]
     pub batch: RequestBatching,
-    /// How failed deliveries are tried again.
+    /// How failed deliveries are retried.
     #[serde(default)]
     pub retry: Retry,
-    /// What happens to its events when the log is full because of it.
+    /// What happens to its events if the WAL is full because of this output.
     #[serde(default)]
     pub when_full: WhenFull,
 }
@@ -133,7 +133,7 @@ pub fn timeout_default() -> Period {
 
 impl Component for Settings {
     const NAME: &'static str = "http";
-    const SUMMARY: &'static str = "Sends events in HTTP requests: NDJSON, JSON arrays or text.";
+    const SUMMARY: &'static str = "Sends events in HTTP requests, as NDJSON, JSON arrays or plain text.";
     const EXAMPLE: &'static str =
         "type: http\nurl: https://logs.example.com/ingest\nauth: {bearer: \"${TOKEN:-none}\"}\ncompression: gzip\n";
 
@@ -242,11 +242,11 @@ impl<E: Env> OutputSpec<E> for Spec {
             };
             let paths = plan.ways.iter().map(|way| way.endpoint.path.parse());
             let paths: Result<Vec<_>, _> = paths.collect();
-            let paths = paths.map_err(|_| PluginError::Fatal("the path of the URL cannot be sent".to_owned()))?;
+            let paths = paths.map_err(|_| PluginError::Fatal("the path of the URL is invalid".to_owned()))?;
             let heads =
                 paths.into_iter().map(|path| Head { method: method.clone(), path, headers: plan.headers.clone() });
             let opened = Requester::open(context.env, &plan, heads.collect(), settings.bodies()).await;
-            // Files of certificates may come back.
+            // Certificate files may be readable again later.
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }
@@ -255,19 +255,19 @@ impl<E: Env> OutputSpec<E> for Spec {
 /// A header, or what is wrong with it and what to do.
 fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), (&'static str, &'static str)> {
     let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-        return Err(("this is no name of a header", "use letters, digits and dashes"));
+        return Err(("this is not a valid header name", "use letters, digits and dashes"));
     };
     if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&header) {
-        return Err(("this header belongs to the connection", "leave it out"));
+        return Err(("this header is set for each request", "remove it"));
     }
     let Ok(mut value) = HeaderValue::from_str(value.expose()) else {
-        return Err(("its value holds a character that no header may hold", "leave control characters out"));
+        return Err(("its value contains a character that is not allowed in a header", "remove control characters"));
     };
     value.set_sensitive(true);
     Ok((header, value))
 }
 
-/// How bodies are made.
+/// How bodies are built.
 enum Bodies {
     Lines(Encoding),
     Array,

@@ -1,4 +1,4 @@
-//! Outputs: one file or folder each, and one line in the table.
+//! Outputs: each is a file or a directory, and one line in the table.
 
 pub mod blackhole;
 pub mod console;

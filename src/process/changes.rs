@@ -1,4 +1,4 @@
-//! The fields of an event, for people, and the differences between two events.
+//! The fields of an event as they are shown, and the differences between two events.
 //!
 //! Guarantees: values are the JSON in the event's line, so numbers outside every numeric type are shown unchanged. The cost per
 //! field does not grow with the number of fields. Not for normal processing: it allocates for each field.
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(*compared.get_mut(), 65_535);
     }
 
-    /// What is different, as one would say it: every name is looked for among all.
+    /// A simple model of the differences: looks up every name among all fields.
     fn model(above: &str, before: &Json, after: &Json, found: &mut (Vec<String>, Vec<String>)) {
         let fields = |json: &Json| json.as_object().cloned().unwrap_or_default();
         for (name, was) in fields(before) {
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    /// A line of `shown` with its values as the model spells them.
+    /// A line of `shown` with its values written as the model writes them.
     fn plain(line: &str) -> String {
         let (path, values) = line.split_once(' ').expect("a path");
         let (was, is) = values.split_once('>').expect("two sides");

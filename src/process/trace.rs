@@ -82,7 +82,7 @@ pub struct StepTrace {
     /// The number of `if`s around it.
     pub depth: usize,
     /// The name of the transform.
-    pub verb: &'static str,
+    pub transform: &'static str,
     /// Its condition, if it has one.
     pub condition: Option<String>,
     /// For an `if`, whether its condition is true.
@@ -149,7 +149,7 @@ impl Tracer {
         trace
     }
 
-    /// Events that transforms make at this time; with `last`, all that they still can make. A batch must be started again
+    /// Events that transforms make at this time; with `last`, all that they can still make. A batch must be started again
     /// afterwards.
     pub fn made(&mut self, now: Now) -> Vec<MadeTrace> {
         self.arrivals.begin_made(now.time);
@@ -282,7 +282,7 @@ impl Way<'_> {
         Verdict::Keep
     }
 
-    /// Makes the next event that is due in one of the transforms, and runs those behind it on this event.
+    /// Makes the next event that is due in one of the transforms, and runs the transforms after it on this event.
     fn make(
         &self,
         verbs: &mut [TracedVerb],
@@ -317,11 +317,11 @@ impl Way<'_> {
         None
     }
 
-    fn step(&self, number: usize, verb: &'static str, verdict: Verdict) -> StepTrace {
+    fn step(&self, number: usize, transform: &'static str, verdict: Verdict) -> StepTrace {
         StepTrace {
             place: format!("{}{}", self.above, number + 1),
             depth: self.depth,
-            verb,
+            transform,
             condition: None,
             side: None,
             verdict,

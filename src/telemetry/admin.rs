@@ -1,7 +1,7 @@
 //! The admin endpoint: `/livez`, `/readyz` and `/metrics` on the first shard.
 //!
-//! Guarantees: if the address is in use, this is reported at once, and if it is not free within a few seconds, the process ends. The
-//! endpoint also serves while the engine drains. Changes nothing: it only reads counters.
+//! Guarantees: if the address is in use, this is reported at once, and if it is not free within a few seconds, the process ends.
+//! The endpoint also serves while the engine drains. Changes nothing: it only reads counters.
 
 use crate::net::http::{Answer, serve};
 use crate::telemetry::metrics::Exporter;
@@ -19,13 +19,13 @@ use tailwater_shards::plugin::LocalFuture;
 use tailwater_shards::shard::Service;
 use tailwater_shards::stop::Stop;
 
-/// The endpoint as a service of a shard.
+/// The admin endpoint as a service of a shard.
 pub struct Admin {
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// What it shows; set once the engine is laid out.
+    /// The metrics to show; set once the engine is created.
     pub exporter: Arc<OnceLock<Exporter>>,
-    /// Told the address that was bound, for a port of zero.
+    /// Called with the bound address, which differs from `listen` if its port is zero.
     pub bound: Arc<dyn Fn(SocketAddr) + Send + Sync>,
 }
 
@@ -38,7 +38,7 @@ impl Service<GlommioEnv> for Admin {
                 Err(error) => {
                     return stop.fail(format!(
                         "admin endpoint: cannot listen on {listen}: {error}; choose another address with admin.listen, or \
-                         switch it off with admin: false"
+                         turn it off with admin: false"
                     ));
                 }
             };
@@ -52,8 +52,8 @@ impl Service<GlommioEnv> for Admin {
     }
 }
 
-/// How long an address that is in use is tried again: the kernel closes the sockets of a killed process only when its rings
-/// are torn down, which may be after the process has been waited for.
+/// How long to retry an address that is in use: the kernel closes the sockets of a killed process only when it tears down its
+/// io_uring instances, which may be after the process was reaped.
 const IN_USE: Duration = Duration::from_secs(5);
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -64,7 +64,7 @@ async fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
         match Listener::bind(env, address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && env.now() < deadline => {
                 if !std::mem::replace(&mut told, true) {
-                    tracing::info!(%address, "admin endpoint: the address is in use; it is tried for {IN_USE:?}");
+                    tracing::info!(%address, "admin endpoint: the address is in use; retrying for {IN_USE:?}");
                 }
                 env.sleep(IN_USE_PAUSE).await;
             }
@@ -75,7 +75,7 @@ async fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
 
 fn answer(request: &Request<Incoming>, exporter: Option<&Exporter>, stop: &Stop) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n".to_owned());
     }
     let ready = exporter.is_some_and(Exporter::is_ready) && !stop.is_asked();
     match request.uri().path() {
@@ -88,7 +88,7 @@ fn answer(request: &Request<Incoming>, exporter: Option<&Exporter>, stop: &Stop)
             text(status, word.to_owned() + &exporter.map(Exporter::outputs_state).unwrap_or_default())
         }
         "/metrics" => text(StatusCode::OK, exporter.map(Exporter::text).unwrap_or_default()),
-        path => text(StatusCode::NOT_FOUND, format!("{path}: not here; there are /livez, /readyz and /metrics\n")),
+        path => text(StatusCode::NOT_FOUND, format!("{path}: not found; the paths are /livez, /readyz and /metrics\n")),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Metrics: the Prometheus text made of the engine's counters.
+//! Metrics: generates the Prometheus text from the engine's counters.
 //!
-//! Guarantees: a scrape reads counters and takes no lock that a shard waits for; what left is read before what came, so that
-//! no scrape shows more delivered than received. Buffered events are what was received or recovered and has neither been
-//! delivered, dead-lettered nor discarded. Does not keep history, and names nothing: [`table`] does.
+//! Guarantees: a scrape reads counters and takes no lock that a shard waits for. Outgoing counters are read before incoming ones,
+//! so no scrape shows more delivered events than received ones. Buffered events are those that were received or recovered and are
+//! not yet delivered, dead-lettered or discarded. Does not keep history and defines no names: [`table`] does.
 
 use crate::telemetry::table::{self, Kind, Metric as Declared};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -17,7 +17,7 @@ use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
 use tailwater_shards::glommio_env::{PulseReading, RealDisk};
 
-/// A component as labels name it.
+/// The labels of a component.
 #[derive(Clone, Debug)]
 pub struct ComponentLabels {
     /// Its configured name.
@@ -26,9 +26,9 @@ pub struct ComponentLabels {
     pub kind: &'static str,
 }
 
-/// Makes the text of a scrape.
+/// Generates the text of a scrape.
 pub struct Exporter {
-    /// What the engine counts.
+    /// The engine's counters.
     pub meters: Arc<Meters<RealDisk>>,
     /// The inputs, in the order of the plan.
     pub inputs: Vec<ComponentLabels>,
@@ -36,20 +36,20 @@ pub struct Exporter {
     pub outputs: Vec<ComponentLabels>,
     /// The names of the pipelines, in the order of the plan.
     pub pipelines: Vec<Arc<str>>,
-    /// Outputs that left the configuration, and the events that waited for them.
+    /// Outputs that were removed from the configuration, and how many events waited for them.
     pub removed: Vec<(String, u64)>,
     /// The heartbeats of the shards.
     pub pulses: Box<dyn Fn() -> Vec<PulseReading> + Send + Sync>,
-    /// Lines of the own log that were dropped.
+    /// Returns how many lines of the application log were dropped.
     pub log_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// What a run did, over all components of a kind.
+/// Totals of a run over all components of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Events cut from sources.
+    /// Events that inputs read from their sources.
     pub received: u64,
-    /// Events that waited in the log at the start, once for each output.
+    /// Events that waited in the WAL at the start, once for each output.
     pub recovered: u64,
     /// Events delivered, once for each output.
     pub delivered: u64,
@@ -57,16 +57,16 @@ pub struct Totals {
     pub dead_lettered: u64,
     /// Events discarded, for whatever reason.
     pub discarded: u64,
-    /// Bytes that vanished before they could be read.
+    /// Bytes that disappeared before they could be read.
     pub lost_bytes: u64,
 }
 
-/// Families of one scrape, in order.
+/// The metric families of one scrape, in order.
 #[derive(Default)]
 struct Families(Vec<MetricFamily>);
 
 impl Families {
-    /// Adds a value; `labels` are the values of the declared labels in their order, and an empty one is left out.
+    /// Adds a value. `labels` are the values of the declared labels in order; an empty value leaves its label out.
     fn add(&mut self, declared: &Declared, labels: &[&str], value: f64) {
         debug_assert!(labels.len() == declared.labels.len(), "{} has other labels", declared.name);
         let named = declared.labels.iter().zip(labels).filter(|(_, value)| !value.is_empty());
@@ -116,12 +116,12 @@ fn label(name: &str, value: &str) -> LabelPair {
 }
 
 impl Exporter {
-    /// Whether every shard has opened its log.
+    /// Whether every shard has opened its WAL.
     pub fn is_ready(&self) -> bool {
         (0..self.meters.shards.len()).all(|shard| self.meters.board.get(shard_id(shard)).is_some())
     }
 
-    /// What is wrong with each output now, a line each.
+    /// The current state of each output, one per line.
     pub fn outputs_state(&self) -> String {
         let mut text = String::new();
         for (output, component) in self.outputs.iter().enumerate() {
@@ -147,7 +147,7 @@ impl Exporter {
     /// The text of a scrape.
     pub fn text(&self) -> String {
         let mut families = Families::default();
-        // Outputs first: see the module.
+        // Outputs come first: see the module.
         let passed = self.outputs(&mut families);
         self.buffered(&mut families, &passed);
         self.logs(&mut families);
@@ -160,7 +160,7 @@ impl Exporter {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// Sums over all components.
+    /// The totals over all components.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for meter in &self.meters.outputs {
@@ -187,13 +187,13 @@ impl Exporter {
         totals
     }
 
-    /// Events that the output called `id` has delivered.
+    /// How many events the output called `id` has delivered.
     pub fn delivered(&self, id: &str) -> u64 {
         let of = self.meters.outputs.iter().filter(|meter| *self.outputs[meter.output].id == *id);
         of.map(|meter| meter.counters.sent_events.get()).sum()
     }
 
-    /// Returns for each output how many of its events have left the log, less those that were there at the start.
+    /// Returns for each output how many of its events have left the WAL, minus those that were in it at the start.
     fn outputs(&self, families: &mut Families) -> Vec<i128> {
         let mut passed = vec![0; self.outputs.len()];
         for meter in &self.meters.outputs {
@@ -235,7 +235,7 @@ impl Exporter {
         passed
     }
 
-    /// What waits in the logs for each output: appended and recovered, and neither sent nor discarded.
+    /// The events in the WALs that wait for each output: appended or recovered, and neither sent nor discarded.
     fn buffered(&self, families: &mut Families, passed: &[i128]) {
         for (output, (component, passed)) in self.outputs.iter().zip(passed).enumerate() {
             let Some(meter) = self.meters.outputs.iter().find(|meter| meter.output == output) else { continue };
@@ -335,7 +335,7 @@ impl Exporter {
     }
 }
 
-/// What the lanes of an input count, summed.
+/// The summed counts of an input's lanes.
 #[derive(Default)]
 struct Lanes {
     dropped: u64,
@@ -367,7 +367,7 @@ impl Lanes {
         })
     }
 
-    /// Events that did not get to the pipelines.
+    /// Events that did not reach the pipelines.
     fn stopped(&self) -> u64 {
         self.dropped + self.dead_lettered + self.letterless
     }

@@ -1,4 +1,4 @@
-//! Telemetry: what the process says of itself.
+//! Telemetry: what the process reports about itself.
 
 pub mod admin;
 pub mod log;

@@ -457,7 +457,7 @@ mod tests {
         assert!(mistake("- convert: {a: 7}").contains("a type such as int"));
         assert!(mistake("- convert: {a: {to: int, fail: drop}}").contains("fail"));
         assert!(mistake("- convert: {a: {to: int, on_fail: explode}}").contains("explode"));
-        assert!(mistake("- convert: {a: {to: timestamp, format: \"%H\"}}").contains("a date is missing"));
+        assert!(mistake("- convert: {a: {to: timestamp, format: \"%H\"}}").contains("the date is missing"));
         assert!(mistake("- convert: {a: {to: int, format: unix}}").contains("`format` applies only to timestamps"));
     }
 

@@ -244,7 +244,7 @@ mod tests {
             mistake(&format!("- replace: {{field: a, pattern: '{pattern}', with: \"{with}\"}}"))
         };
         assert!(list("(", "").contains("unclosed group"));
-        assert!(list("x{1000}{1000}", "").contains("bytes once compiled"));
+        assert!(list("x{1000}{1000}", "").contains("the compiled pattern"));
         assert!(list("(?=x)", "").contains("look-around"));
         assert!(list("(a)", "$2").contains("with: the pattern has no group `2`"));
         assert!(list("(a)", "$1x").contains("no group `1x`"));

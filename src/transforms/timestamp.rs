@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        assert!(mistake("- timestamp: {field: t, timezone: Berlin}").contains("no zone is called `Berlin`"));
+        assert!(mistake("- timestamp: {field: t, timezone: Berlin}").contains("unknown time zone `Berlin`"));
         assert!(mistake("- timestamp: {field: t, format: iso}").contains("format: `iso` is not a time format"));
         assert!(mistake("- timestamp: {format: unix}").contains("field"));
         assert!(mistake("- timestamp: [t]").contains("a field such as time"));

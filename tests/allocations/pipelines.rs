@@ -1,4 +1,4 @@
-//! What pipelines do with events: parse, every verb, conditions of outputs, the line.
+//! The work of pipelines: parse, every transform, conditions of outputs, encoding.
 
 use crate::steps::count;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
 use tailwater_shards::plugin::Frames;
 use tailwater_shards::wal::builder::Group;
 
-/// Events of several shapes, one that holds escapes, and some that are not JSON objects.
+/// Events of several shapes: one with escapes, and some that are not JSON objects.
 const EVENTS: [&str; 8] = [
     r#"{"level":"info","user":{"id":7,"name":"J\u00fcrgen","mail":"j@example.org"},"msg":"served from cache","status":200}"#,
     r#"{"level":"warn","msg":"said \"no\"","status":503,"tags":["a","b",{"c":1}],"took":12.5,"client":"10.1.2.3"}"#,
@@ -31,7 +31,7 @@ const EVENTS: [&str; 8] = [
     r#"[1,2]"#,
 ];
 
-/// Verbs of all kinds, each on fields that some of the events have.
+/// Transforms of all kinds, each with fields that some of the events have.
 const PIPELINE: &str = r#"
 inputs: [in]
 transforms:
@@ -60,7 +60,7 @@ fn chain() -> Chain {
     Chain { steps: pipeline.transforms, routes, first_only: pipeline.matching == Match::First, ..Chain::default() }
 }
 
-/// A verb as its documentation shows it, on every event.
+/// A transform as in its documentation, for every event.
 fn examples() -> Vec<(&'static str, Chain)> {
     let of = |row: &tailwater::transforms::Row| {
         let step: Step = read(&node(row.example)).unwrap_or_else(|fault| panic!("{}: {fault}", row.name));
@@ -69,7 +69,7 @@ fn examples() -> Vec<(&'static str, Chain)> {
     Step::ROWS.iter().map(of).collect()
 }
 
-/// Lookups that find something.
+/// Lookups that have a match.
 fn lookups(table: &std::path::Path) -> Chain {
     std::fs::write(table, "code,team,note\n200,web,\"x, y\"\n503,ops,\n").expect("a table");
     let step = format!("enrich: {{file: \"{}\", key: {{code: status}}, prefix: owner.}}", table.display());
@@ -111,7 +111,7 @@ pub fn pipelines(wrong: &mut Vec<String>) {
             let (fields, kind) = (FieldNames::default(), EnvelopeKind::File);
             let events = Events { fields, kind, parse, timezone: None, bytes_max: LINE_BYTES_DEFAULT };
             let facts = Facts::of("web-03");
-            // Two pipelines, so that one of them meets what the other has done.
+            // Two pipelines, so that the second one sees the results of the first.
             let mut processor = process::spec(&events, vec![chain.clone(), chain.clone()], &facts).open(ShardId(0));
             let (mut group, mut letters) = (Group::new(), Letters::new());
             count(&name, wrong, || {

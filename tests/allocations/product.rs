@@ -1,8 +1,8 @@
-//! The product in this process: a file that grows, its log on disk, an output.
+//! The product in this process: a growing file, its WAL on disk, an output.
 //!
-//! The same bytes pass as many short lines and as few long ones. Chunks, deliveries and segments are the same for both, and are
-//! allowed to allocate; what is left is the events, which must not, and the work that they make: a shard that is busy gives its
-//! reactor a turn each half of a millisecond, which takes a timer.
+//! The same bytes pass as many short lines and as few long lines. Chunks, deliveries and segments are the same for both, and
+//! may allocate. The difference is due to the events, which must not allocate, and to their work: a busy shard yields to its
+//! reactor every half millisecond, which takes a timer.
 
 use crate::allocations;
 use std::fs::{self, File, OpenOptions};
@@ -15,24 +15,24 @@ use tailwater::config::{self, Circumstances};
 use tailwater_shards::glommio_env::GlommioEnv;
 use tailwater_shards::stop::{Phase, Stop};
 
-/// Bytes of a round.
+/// Bytes per round.
 const ROUND_BYTES: u64 = 20_000_000;
 const SHORT_BYTES: u64 = 40;
 const LONG_BYTES: u64 = 400;
-/// Bytes of a write, of whole lines of both lengths.
+/// Bytes per write, in whole lines of either length.
 const WRITE_BYTES: u64 = 80_000;
-/// Events for which one allocation may be made.
+/// Number of events per allowed allocation.
 const EVENTS_PER_ALLOCATION: u64 = 1000;
-/// Allocations for a millisecond more of the processor's time: two turns, and half as many for those that come early on a busy
-/// machine, which takes the processor away in the middle of a slice.
+/// Allowed allocations per additional millisecond of CPU time: two yields, and half as many for early ones on a busy machine,
+/// which interrupts the process in the middle of a slice.
 const TURNS_PER_MS: u64 = 3;
-/// Rounds, and how many of them must keep to it: a busy machine makes time pass in one of them.
+/// Number of rounds, and how many must stay within the limits: on a busy machine, time passes in one of them.
 const ROUNDS: usize = 3;
 const ROUNDS_KEPT: usize = 2;
-/// What nothing but a mistake takes.
+/// Longest wait; only a bug takes this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Time on a processor of all threads of this process.
+/// CPU time of all threads of this process.
 fn cpu_ms() -> u64 {
     let tasks = fs::read_dir("/proc/self/task").expect("threads").flatten();
     // A thread that ends between two calls has no file any more.
@@ -40,7 +40,7 @@ fn cpu_ms() -> u64 {
     texts.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum::<u64>() / 1_000_000
 }
 
-/// Lines of a length.
+/// Lines of one length.
 struct Lines {
     bytes: u64,
     block: Vec<u8>,
@@ -53,7 +53,7 @@ impl Lines {
         Lines { bytes, block: line.repeat((WRITE_BYTES / bytes) as usize).into_bytes() }
     }
 
-    /// Events of a round.
+    /// Number of events per round.
     fn events(&self) -> u64 {
         ROUND_BYTES / self.bytes
     }
@@ -88,7 +88,7 @@ impl Case {
         Case { running, stop, input, sent: 0, _directory: directory }
     }
 
-    /// Appends the events of a round and waits until they are delivered, without an allocation of its own.
+    /// Appends the events of a round and waits until they are delivered, without allocating.
     #[expect(clippy::disallowed_methods, reason = "polls a counter that says nothing by itself")]
     fn round(&mut self, lines: &Lines) {
         for _ in 0..ROUND_BYTES / WRITE_BYTES {
@@ -109,7 +109,7 @@ impl Case {
             let count = allocations(|| self.round(lines)) as u64;
             (count, cpu_ms() - begun_ms)
         };
-        // Buffers find their size.
+        // Buffers grow to their final size.
         counted(&short);
         counted(&long);
         let rounds: Vec<_> = (0..ROUNDS).map(|_| (counted(&short), counted(&long))).collect();
@@ -132,12 +132,12 @@ impl Case {
     }
 }
 
-/// A file to nothing, through the log.
+/// From a file to `blackhole`, through the WAL.
 pub fn blackhole_takes_events_without_allocations() {
     Case::start(|_| "type: blackhole".to_owned()).check("file to blackhole");
 }
 
-/// A file to files, as JSON.
+/// From a file to files, as JSON.
 pub fn files_take_events_without_allocations() {
     Case::start(|path| format!("type: file, path: '{}/out.json'", path.display())).check("file to file");
 }

@@ -1,4 +1,4 @@
-//! The steps one by one: lines, envelope, escape, conditions, lane, ring, frame, log, cursor.
+//! The single steps: lines, envelope, escape, conditions, lane, ring, frame, WAL, cursor.
 
 use crate::allocations;
 use futures_lite::future::block_on;
@@ -29,13 +29,13 @@ use tailwater_shards::wal::recovery::scan_log;
 use tailwater_shards::wal::writer::{LogState, Writer};
 use tailwater_shards::wal::{LogId, Sequence, SyncPolicy, WalOptions, WalType};
 
-/// Rounds that are counted.
+/// Number of counted rounds.
 const ROUNDS: usize = 50;
 
-/// Rounds before it, in which what is used again and again is made.
+/// Number of rounds before those, in which reusable buffers are created.
 const WARM: usize = 10;
 
-/// A batch of whole lines with something to escape, cut into events.
+/// A batch of whole lines with characters to escape, split into events.
 fn batch() -> Batch {
     let source = Source {
         key: SourceKey(1),
@@ -60,7 +60,7 @@ fn batch() -> Batch {
     batch
 }
 
-/// Runs `step` warm and says what it allocated.
+/// Warms up `step`, then records its allocations.
 pub fn count(name: &str, wrong: &mut Vec<String>, mut step: impl FnMut()) {
     (0..WARM).for_each(|_| step());
     let count = allocations(|| (0..ROUNDS).for_each(|_| step()));
@@ -123,7 +123,7 @@ fn text(wrong: &mut Vec<String>) {
     }
 }
 
-/// The fields of an event, each as its JSON text or as plain text.
+/// The fields of an event, each as JSON or as plain text.
 struct Event<'a>(Vec<Option<FieldValue<'a>>>);
 
 impl Fields for Event<'_> {
@@ -208,7 +208,7 @@ fn frames(wrong: &mut Vec<String>) {
     }
 }
 
-/// Appends and reads, on the shard of a real executor and a real disk.
+/// Appends and reads on the shard of a real executor and a real disk.
 fn log() -> Vec<String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().to_path_buf();
@@ -222,7 +222,7 @@ fn log() -> Vec<String> {
     receiver.recv().expect("the shard has sent what it counted")
 }
 
-/// A source that goes to two shards in turn, and is durable in one sooner than in the other.
+/// A source whose events go to two shards in turn, and become durable in one earlier than in the other.
 fn spread(env: &GlommioEnv, wrong: &mut Vec<String>) {
     let counters = Arc::new(InputCounters::default());
     let both = || lane(LaneOptions::default(), Arc::new(Signal::new()), counters.clone());

@@ -1,4 +1,4 @@
-//! The verbs, each on events for which it has work to do: parsed, changed, encoded.
+//! The transforms, each with events that it changes: parsed, changed, encoded.
 
 use crate::steps::count;
 use std::hint::black_box;
@@ -39,7 +39,7 @@ const VERBS: [&str; 18] = [
     "{if: has(time), then: [{rename: {msg: message}}, {remove: [n, d.log]}], else: [{copy: {msg: text}}, {drop: n == 3.5}]}",
 ];
 
-/// Every verb alone and all of them in a row.
+/// Each transform alone, and all of them in a row.
 pub fn verbs(wrong: &mut Vec<String>) {
     for verb in VERBS {
         run(verb, &format!("- {verb}"), wrong);

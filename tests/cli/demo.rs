@@ -34,7 +34,7 @@ fn demo_delivers_every_line_over_a_rotation_and_cleans_up() {
 }
 
 #[test]
-fn demo_ends_when_nobody_reads_what_it_shows() {
+fn demo_ends_when_its_reader_is_gone() {
     let temporary = tempfile::tempdir().expect("a directory");
     let mut child = command(&["demo"])
         .env("TMPDIR", temporary.path())
@@ -57,7 +57,7 @@ fn demo_ends_when_nobody_reads_what_it_shows() {
     }
 }
 
-/// Answers every request with 200 and counts the lines of the bodies.
+/// Responds to every request with 200 and counts the lines of the bodies.
 fn serve(mut stream: TcpStream, lines: &AtomicU64) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
@@ -113,7 +113,7 @@ fn demo_fills_an_index_of_a_real_server() {
 }
 
 #[test]
-fn demo_ends_and_tells_when_the_server_is_not_there() {
+fn demo_ends_with_an_error_when_the_server_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     drop(listener);

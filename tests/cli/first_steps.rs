@@ -1,4 +1,4 @@
-//! The page of first steps: every command on it works in an empty directory, and prints what the page shows.
+//! The page of first steps: every command on it works in an empty directory and prints what the page shows.
 //!
 //! Supports only the forms that the page uses: a shell command, a collector in the background, and its end.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long the collector may take to deliver a line.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A shell in the directory of the reader, with the binary in its path.
+/// A shell in the reader's directory, with the binary in its `PATH`.
 struct Reader<'a> {
     directory: &'a Path,
     /// The collector in the background.
@@ -29,14 +29,14 @@ impl Reader<'_> {
         command
     }
 
-    /// Runs a command, and a `cat` again until it prints what the page shows.
+    /// Runs a command. A `cat` is repeated until it prints what the page shows.
     #[expect(clippy::disallowed_methods, reason = "polls a file that the collector writes")]
     fn foreground(&self, line: &str, shown: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let output = self.shell(line).stdout(Stdio::piped()).output().expect("a shell");
             let printed = text(&output.stdout);
-            // What differs from machine to machine is not on the page.
+            // The page does not show what differs between machines.
             let as_shown = shown.is_empty() || printed.trim_end() == shown.trim_end();
             if output.status.success() && as_shown {
                 return;

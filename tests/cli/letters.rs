@@ -1,17 +1,17 @@
-//! The page about dead letters: what its commands print is what it says they print.
+//! The page about dead letters: its commands print what it shows.
 
 use crate::trying::blocks;
 use crate::{command, text, written};
 use std::path::Path;
 use std::process::Stdio;
 
-/// Times differ from one day to the next, and with them all digits may.
+/// Times differ from day to day, so all digits are ignored.
 fn shape(shown: &str) -> String {
     shown.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect()
 }
 
 #[test]
-fn the_page_about_dead_letters_shows_what_comes_out() {
+fn page_about_dead_letters_shows_the_real_output() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dead-letters.md");
     let page = std::fs::read_to_string(page).expect("the page");
     let directory = tempfile::tempdir().expect("a directory");

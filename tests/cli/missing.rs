@@ -1,4 +1,4 @@
-//! `wal` on what is not there: logs and segments that are gone, and a file system that cannot be written to.
+//! `wal` with missing logs and segments, and on a read-only file system.
 
 use super::{bytes_below, tailwater, text, write_log};
 use std::path::Path;
@@ -7,7 +7,7 @@ use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::wal::LogId;
 use tailwater_shards::wal::manifest::{DataDirectory, KnownLogs};
 
-/// A data directory with a log that a start went on writing.
+/// A data directory with a log that a start continued.
 fn started(root: &Path) {
     write_log(root);
     let mut directory = DataDirectory::open(RealDisk::new(), root).expect("the data directory opens");
@@ -45,13 +45,13 @@ fn wal_check_reports_logs_that_a_start_would_miss() {
         assert!(out.contains("log 1: missing: "), "{what}: {out}");
         assert!(out.ends_with("1 damaged places\n"), "{what}: {out}");
         assert!(!out.contains("segment 0") && !err.contains("has not run there yet"), "{what}: {out}{err}");
-        assert!(bytes_below(directory.path()) == before, "{what}: a verb that only looks has written");
+        assert!(bytes_below(directory.path()) == before, "{what}: a read-only command has written");
     }
 }
 
-/// Two who look do not take each other for an engine.
+/// Two readers do not mistake each other for an engine.
 #[test]
-fn wal_verbs_work_where_nothing_can_be_written() {
+fn wal_commands_work_on_a_read_only_file_system() {
     let directory = tempfile::tempdir().expect("a directory");
     started(directory.path());
     let root = directory.path().to_str().expect("UTF-8");

@@ -61,9 +61,9 @@ fn tried(directory: &Path, more: &[&str], lines: &str) -> (Option<i32>, String, 
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// The zone of the process, of an input and of a verb: the nearest counts.
+/// The time zone of the process, of an input and of a transform: the most specific one counts.
 #[test]
-fn times_without_a_zone_are_of_the_nearest_one_that_is_said() {
+fn times_without_a_zone_use_the_most_specific_setting() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = r#"
 data_dir: /nonexistent/data
@@ -91,11 +91,11 @@ outputs: {o: {type: blackhole}}
     let output = fed(&["validate", "-c", &path], "");
     assert_eq!(output.status.code(), Some(78));
     let told = text(&output.stderr);
-    assert!(told.contains("no zone is called `Berlin`") && told.contains("c.yaml:6"), "{told}");
+    assert!(told.contains("unknown time zone `Berlin`") && told.contains("c.yaml:6"), "{told}");
 }
 
 #[test]
-fn try_shows_what_each_verb_changed_and_who_takes_the_event() {
+fn try_shows_what_each_transform_changed_and_the_outputs_of_the_event() {
     let directory = tempfile::tempdir().expect("a directory");
     let long = "x".repeat(200);
     let lines = format!("{{\"status\":503,\"password\":\"p\"}}\n{{\"level\":\"debug\"}}\nno json\n{long}");
@@ -120,7 +120,7 @@ fn try_shows_what_each_verb_changed_and_who_takes_the_event() {
     assert!(!Path::new("/nonexistent").exists());
 }
 
-/// What a variable holds is a value in conditions and templates, whatever it looks like, and no message shows it.
+/// The value of a variable stays a value in conditions and templates, whatever it looks like, and no message shows it.
 #[test]
 fn variables_change_no_condition_and_no_template() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -165,7 +165,7 @@ outputs:
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["pipelines"][0].clone())
         .collect();
     assert_eq!(ends[0]["event"]["text"], format!("{template} x x"), "{shown}");
-    assert_eq!((&ends[1]["dropped"], &ends[2]["dropped"]), (&"verb".into(), &"verb".into()), "{shown}");
+    assert_eq!((&ends[1]["dropped"], &ends[2]["dropped"]), (&"transform".into(), &"transform".into()), "{shown}");
     let (code, shown, told) = run(&["try", "-c", &path], "{\"status\":1,\"level\":\"y\"}\n");
     assert!(shown.contains(r#"level == "${LEVEL}" || '${LEVEL}' == r"${LEVEL}x""#), "{shown}");
     assert!(code == Some(0) && !(shown.clone() + &told).contains(level), "{shown}{told}");
@@ -174,13 +174,13 @@ outputs:
 }
 
 #[test]
-fn try_prints_an_object_for_each_event_for_programs() {
+fn try_prints_one_json_object_per_event_for_programs() {
     let directory = tempfile::tempdir().expect("a directory");
     let (code, shown, told) = tried(directory.path(), &["--json", "--input=app"], "{\"status\":1e400}\nx\n");
     assert_eq!(code, Some(0), "{told}");
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines.len(), 2, "{shown}");
-    // A number that no program can hold is there as it came.
+    // A number that no program can represent is printed as it was written.
     assert!(lines[0].contains("\"status\":1e400"), "{shown}");
     let second: serde_json::Value = serde_json::from_str(lines[1]).expect("JSON");
     assert_eq!(second["original"], "x");
@@ -206,7 +206,7 @@ fn try_asks_which_input_is_meant_and_names_them() {
 }
 
 #[test]
-fn try_stops_after_ten_thousand_events_unless_told_otherwise() {
+fn try_stops_after_ten_thousand_events_by_default() {
     let directory = tempfile::tempdir().expect("a directory");
     let lines = "{}\n".repeat(10_001);
     let count = |shown: &str| shown.lines().filter(|line| line.starts_with("{\"number\":")).count();
@@ -253,7 +253,7 @@ fn test_ends_with_one_when_a_test_fails_and_shows_the_difference() {
 }
 
 #[test]
-fn test_says_why_a_verb_let_an_event_go() {
+fn test_says_why_a_transform_dropped_an_event() {
     let directory = tempfile::tempdir().expect("a directory");
     let verbs = "[{validate: {types: {n: int}, on_fail: drop}}, {convert: {t: {to: bool, on_fail: drop}}}]";
     let config = format!(
@@ -281,7 +281,7 @@ fn test_without_tests_says_so() {
     assert_eq!(text(&output.stdout), format!("{path} has no tests\n"));
 }
 
-/// The tags of well-formed XML in their order; says what is wrong with any other text.
+/// The tags of well-formed XML in order, or what is wrong with it.
 fn tags(xml: &str) -> Result<Vec<String>, String> {
     let (mut open, mut all, mut rest) = (Vec::new(), Vec::new(), xml);
     while let Some(at) = rest.find('<') {
@@ -317,7 +317,7 @@ fn tags(xml: &str) -> Result<Vec<String>, String> {
 }
 
 #[test]
-fn junit_report_is_well_formed_whatever_names_and_events_hold() {
+fn junit_report_is_well_formed_with_any_names_and_events() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = written(directory.path(), "c.yaml", &format!("{CONFIG}{TESTS}{WRONG}"));
     let report = directory.path().join("report.xml");
@@ -360,13 +360,13 @@ tests:
       - {condition: "a == '\e'", contains: {"[\"\x9b\"]": "\x7f"}}
 "#;
 
-/// The first character that could steer a terminal.
+/// The first character that a terminal could interpret as a control character.
 fn steering(shown: &str) -> Option<char> {
     shown.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
 #[test]
-fn names_and_events_steer_no_terminal() {
+fn names_and_events_cannot_control_a_terminal() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = written(directory.path(), "c.yaml", HOSTILE);
     let report = directory.path().join("report.xml");
@@ -432,7 +432,7 @@ tests:
 "#;
 
 #[test]
-fn events_that_verbs_make_and_dead_letters_are_shown_and_tested() {
+fn created_events_and_dead_letters_are_shown_and_tested() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = written(directory.path(), "counts.yaml", COUNTS);
     let output = fed(&["test", "-c", &path], "");
@@ -466,14 +466,14 @@ fn events_that_verbs_make_and_dead_letters_are_shown_and_tested() {
     }
 }
 
-/// The blocks of a page that are fenced as `kind`.
+/// The fenced blocks of a page with the language `kind`.
 pub fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
     let fence = format!("```{kind}\n");
     page.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
 #[test]
-fn the_page_about_trying_shows_what_comes_out() {
+fn page_about_trying_shows_the_real_output() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/trying.md");
     let page = std::fs::read_to_string(page).expect("the page");
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Mistakes in configurations and arguments: a message that says what, where and what to do, and the promised exit code.
+//! Mistakes in configurations and arguments: a message that says what, where and what to do, and the documented exit code.
 
 use crate::case::Case;
 use crate::product::{run_to_end, text};

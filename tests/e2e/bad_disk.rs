@@ -1,4 +1,4 @@
-//! Disks and paths that refuse: the data directory, damaged segments, an output that cannot be written.
+//! Disks and paths that fail: the data directory, damaged segments, an output that cannot be written.
 
 use crate::case::Case;
 use crate::lines::{LineCount, arrived, block};
@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A start that must be refused with exit code 1 and a message that names the data directory.
+/// A start that must fail with exit code 1 and a message that names the data directory.
 fn refused(command: &mut Command, config: &Path, words: &[&str]) {
     let output: Output =
         command.arg("run").arg("-c").arg(config).stdin(Stdio::null()).output().expect("the product starts");
@@ -24,7 +24,7 @@ fn refused(command: &mut Command, config: &Path, words: &[&str]) {
 }
 
 #[test]
-fn missing_data_directory_is_made() {
+fn missing_data_directory_is_created() {
     let case = Case::new("no-data");
     let config = case.files_to_file("logs/*.log");
     fs::remove_dir(case.path("data")).expect("a removal");
@@ -34,7 +34,7 @@ fn missing_data_directory_is_made() {
 }
 
 #[test]
-fn data_directory_that_cannot_be_made_is_refused_by_name() {
+fn data_directory_that_cannot_be_created_is_named() {
     let case = Case::new("data-is-file");
     let config = case.files_to_file("logs/*.log");
     fs::remove_dir(case.path("data")).expect("a removal");
@@ -45,7 +45,7 @@ fn data_directory_that_cannot_be_made_is_refused_by_name() {
 }
 
 #[test]
-fn read_only_data_directory_is_refused_by_name() {
+fn read_only_data_directory_is_named() {
     let case = Case::new("read-only");
     let config = case.files_to_file("logs/*.log");
     let data = case.path("data");
@@ -57,7 +57,7 @@ fn read_only_data_directory_is_refused_by_name() {
 }
 
 #[test]
-fn file_in_place_of_the_outputs_directory_is_refused_by_name() {
+fn file_at_the_path_of_the_outputs_directory_is_named() {
     let case = Case::new("outputs-is-file");
     let config = case.files_to_file("logs/*.log");
     case.write("data/outputs", b"a file, not a folder");
@@ -68,14 +68,14 @@ fn file_in_place_of_the_outputs_directory_is_refused_by_name() {
 }
 
 #[test]
-fn second_instance_is_refused_and_the_first_goes_on() {
+fn second_instance_fails_and_the_first_continues() {
     let mut case = Case::new("second");
     let config = case.files_to_file("logs/*.log");
     case.write("logs/app.log", &block(1, 10_000));
     let mut count = LineCount::of(case.output());
     let mut product = Product::start(&case, &config);
     count.wait(10_000, &mut product);
-    // Its own port, so that the data directory is what refuses it.
+    // Its own port, so that the data directory is the reason for the failure.
     case.admin_port = 0;
     let second = case.files_to_file("logs/*.log");
     let data = case.path("data");
@@ -118,10 +118,10 @@ fn written(segment: &Path) -> u64 {
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
 }
 
-/// A case killed with `lines` in its log, in several segments, none of them delivered.
+/// A case that was killed with `lines` in its WAL, in several segments, none of them delivered.
 fn killed_with_a_full_log(name: &str, lines: u64) -> (Case, PathBuf) {
     let mut case = Case::new(name);
-    // Synced batches, and a last line that says so: what is not known to have been durable is a torn tail when damaged.
+    // Synced batches, and a last line that shows this: damage in frames that may not be durable counts as a torn tail.
     case.extra = "wal: {sync: every_batch, segment_bytes: 4MiB, max_bytes: 256MiB}\n".to_owned();
     let config = case.files_to_file("logs/*.log");
     fs::create_dir(case.output()).expect("a folder where the file should be");
@@ -150,11 +150,11 @@ fn killed_with_a_full_log(name: &str, lines: u64) -> (Case, PathBuf) {
 }
 
 #[test]
-fn several_segments_that_no_output_took_yet_survive_a_kill() {
+fn several_undelivered_segments_survive_a_kill() {
     const ALL: u64 = 60_000;
     let (case, config) = killed_with_a_full_log("segments", ALL);
     assert!(segments(&case).len() >= 3);
-    // Only the log has them now.
+    // Only the WAL has them now.
     fs::remove_file(case.path("logs/app.log")).expect("a removal");
     let mut product = Product::start(&case, &config);
     product.expect("nothing to follow yet");
@@ -168,7 +168,7 @@ fn damage_in_a_sealed_segment_is_reported_and_costs_only_its_frame() {
     let segments = segments(&case);
     assert!(segments.len() >= 3, "{segments:?}");
     damage(&segments[1], 2 << 20, 16);
-    // What the log lost must not come back from the source: then nothing would be shown.
+    // Lines that the WAL lost must not come back from the source: then nothing would be proved.
     fs::remove_file(case.path("logs/app.log")).expect("a removal");
     case.write("logs/new.log", b"a fresh line\n");
     let mut product = Product::start(&case, &config);
@@ -208,7 +208,7 @@ fn damage_at_the_tail_is_cut_and_read_again() {
 fn output_that_cannot_be_written_waits_and_loses_nothing() {
     let case = Case::new("blocked");
     let config = case.files_to_file("logs/*.log");
-    // A folder where the file should be refuses root too.
+    // A directory at the path of the file fails for root too.
     fs::create_dir(case.output()).expect("a folder");
     case.write("logs/app.log", &block(1, 10_000));
     let mut product = Product::start(&case, &config);
@@ -231,7 +231,7 @@ fn output_that_cannot_be_opened_shows_how_long_its_events_wait() {
     let mut product = Product::start(&case, &config);
     LineCount::of(case.output()).wait(1_000, &mut product);
     product.terminate();
-    // A folder where the output keeps its journal refuses root too.
+    // A directory at the path of the journal fails for root too.
     let entry =
         fs::read_dir(case.path("data/outputs")).expect("a folder").next().expect("a journal").expect("an entry");
     let journal = entry.path();
@@ -252,7 +252,7 @@ fn output_that_cannot_be_opened_shows_how_long_its_events_wait() {
     product.finish(&case.output(), 2_000);
 }
 
-/// A product with a second output `screen` that hangs for ever: a console whose reader reads nothing.
+/// A product with a second output `screen` that blocks forever: a console whose reader reads nothing.
 struct Hanging {
     product: Product,
     case: Case,
@@ -260,7 +260,7 @@ struct Hanging {
 }
 
 impl Hanging {
-    /// Starts it over `lines` lines. `settings` are further ones of the console, as `, key: value`.
+    /// Starts it with `lines` lines. `settings` are further settings of the console, as `, key: value`.
     fn start(name: &str, log_bytes_max: &str, settings: &str, lines: u64) -> Hanging {
         let mut case = Case::new(name);
         case.extra = format!("wal: {{segment_bytes: 4MiB, max_bytes: {log_bytes_max}}}\n");
@@ -274,11 +274,11 @@ impl Hanging {
         let mut command = Command::new(binary());
         command.arg("run").arg("-c").arg(&config).stdin(Stdio::null());
         let mut product = Product::start_writing_to(&case, &mut command, full.into());
-        product.expect("ending at once");
+        product.expect("stopping at once");
         Hanging { product, case, _unread: unread }
     }
 
-    /// Ends it by two signals, since the first waits for the console; the other output has each of its lines once.
+    /// Ends it with two signals, because the first waits for the console. The other output has each of its lines once.
     fn end_at_once(mut self, lines: u64) {
         self.force();
         arrived(&self.case.output(), lines).assert_exactly_once();
@@ -287,15 +287,15 @@ impl Hanging {
     fn force(&mut self) {
         self.product.signal("TERM");
         self.product.wait_for_log(&["draining"]);
-        // Signals within a moment of the first are the same wish.
+        // Signals within a moment of the first count as the same request.
         crate::wait::pause(std::time::Duration::from_millis(200));
         self.product.signal("TERM");
-        assert_eq!(self.product.wait().code(), Some(75), "ended before all was delivered");
+        assert_eq!(self.product.wait().code(), Some(75), "stopped before everything was delivered");
     }
 }
 
 #[test]
-fn console_that_nobody_reads_holds_up_nothing_else() {
+fn console_without_a_reader_delays_nothing_else() {
     const ALL: u64 = 60_000;
     let mut hanging = Hanging::start("console", "256MiB", "", ALL);
     LineCount::of(hanging.case.output()).wait(ALL, &mut hanging.product);
@@ -303,9 +303,9 @@ fn console_that_nobody_reads_holds_up_nothing_else() {
     hanging.end_at_once(ALL);
 }
 
-/// An output that hangs for ever and drops its oldest events lets the others go on when the log is full.
+/// An output that blocks forever and drops its oldest events lets the others continue when the WAL is full.
 #[test]
-fn hanging_output_that_drops_its_oldest_events_gives_way() {
+fn blocked_output_that_drops_its_oldest_events_does_not_block_others() {
     const ALL: u64 = 200_000;
     let mut hanging = Hanging::start("way", "32MiB", ", when_full: drop_oldest", ALL);
     hanging.product.expect("the output hangs while the write-ahead log is full");
@@ -327,7 +327,7 @@ fn hanging_output_that_drops_its_oldest_events_gives_way() {
 }
 
 #[test]
-fn output_that_samples_a_log_that_fills_up_is_told_of() {
+fn output_that_samples_because_the_wal_fills_up_is_reported() {
     const ALL: u64 = 200_000;
     let mut hanging = Hanging::start("sampled", "32MiB", ", when_full: sample", ALL);
     for told in [
@@ -343,7 +343,7 @@ fn output_that_samples_a_log_that_fills_up_is_told_of() {
 }
 
 #[test]
-fn warning_of_a_full_log_names_the_output_that_is_behind() {
+fn warning_about_a_full_wal_names_the_output_that_is_behind() {
     let mut hanging = Hanging::start("behind", "32MiB", "", 200_000);
     hanging.product.expect("the write-ahead log is full");
     hanging.product.wait_for_log(&[

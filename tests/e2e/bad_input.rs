@@ -1,4 +1,4 @@
-//! Inputs that misbehave: a clear line in the log, and everything else arrives.
+//! Inputs that fail: a clear line in the log, and everything else arrives.
 
 use crate::case::Case;
 use crate::lines::{LineCount, LineWriter, arrived, block};
@@ -40,7 +40,7 @@ fn names_that_lead_nowhere_do_not_stop_the_others() {
     }
     let mut count = LineCount::of(case.output());
     count.wait(1_000, &mut product);
-    // The link leads somewhere now.
+    // The link has a target now.
     case.write("logs/absent", &block(1_001, 2_000));
     product.finish(&case.output(), 2_000);
 }
@@ -57,7 +57,7 @@ fn directory_that_appears_later_is_followed() {
     writer.write_to(5_000);
     let mut count = LineCount::of(case.output());
     count.wait(5_000, &mut product);
-    // It goes, and comes again under the same name.
+    // It is removed, and created again under the same name.
     writer.delete();
     fs::remove_dir_all(case.path("logs/later")).expect("a removal");
     fs::create_dir_all(case.path("logs/later/two")).expect("folders");
@@ -68,7 +68,7 @@ fn directory_that_appears_later_is_followed() {
 #[test]
 fn binary_garbage_does_not_harm_its_neighbours() {
     let case = Case::new("garbage");
-    // Each newline is counted below.
+    // The newlines are counted below.
     let input = format!("{{type: file, include: [\"{}\"], skip_empty: false}}", case.path("logs/*.log").display());
     let config = case.configure(&input, &case.json_output());
     let mut bytes = block(1, 1_000);
@@ -79,7 +79,7 @@ fn binary_garbage_does_not_harm_its_neighbours() {
     }
     bytes.push(b'\n');
     bytes.extend(block(1_001, 2_000));
-    // A file of zero bytes, as a crash leaves it, then lines.
+    // A file of zeros, as a crash leaves it, then lines.
     bytes.extend(std::iter::repeat_n(0u8, 100_000));
     bytes.push(b'\n');
     bytes.extend(block(2_001, 3_000));
@@ -97,7 +97,7 @@ fn binary_garbage_does_not_harm_its_neighbours() {
 }
 
 #[test]
-fn line_of_fifty_megabytes_is_cut_and_its_neighbours_arrive() {
+fn line_of_fifty_megabytes_is_truncated_and_its_neighbours_arrive() {
     let case = Case::new("huge");
     let config = case.files_to_file("logs/*.log");
     let mut bytes = block(1, 1_000);

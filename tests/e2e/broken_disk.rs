@@ -1,7 +1,7 @@
-//! Disks that answer with errors or lose their power while the product runs.
+//! Disks that return errors or lose power while the product runs.
 //!
-//! What is promised: a log that cannot be written or synced ends the engine with a message that names the file, and the next
-//! start loses and repeats nothing; an input or an output that fails is tried again until it works.
+//! Promises: if the WAL cannot be written or synced, the engine ends with a message that names the file, and the next start
+//! loses and repeats nothing. An input or output that fails is retried until it works.
 
 use crate::case::Case;
 use crate::disks::{LoopDisk, Mount, may_administrate, not_checked};
@@ -18,7 +18,8 @@ use std::time::Duration;
 
 const ALL: u64 = 40_000;
 
-/// The product with some calls on some files answered by an error. The tracer goes aside, so that the child is the product.
+/// The product, with errors injected into some calls on some files. The tracer detaches into the background, so the child is
+/// the product.
 fn with_errors(config: &Path, file: &Path, inject: &str) -> Command {
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-P"]).arg(file).args(["-e", inject]);
@@ -26,7 +27,7 @@ fn with_errors(config: &Path, file: &Path, inject: &str) -> Command {
     command
 }
 
-/// Whether calls can be answered by an error here; otherwise says that `what` was not checked.
+/// Whether errors can be injected here. If not, reports that `what` was not checked.
 fn may_trace(what: &str) -> bool {
     let traced = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
     let may = traced.is_ok_and(|output| output.status.success());
@@ -37,7 +38,7 @@ fn may_trace(what: &str) -> bool {
     may
 }
 
-/// The engine's own end because of its log: code 1, and a message with the file and the next step.
+/// The engine ended because of its WAL: exit code 1, and a message with the file and the next step.
 fn ended_by_its_log(product: &mut Product) {
     product.expect(" failed: ");
     let status = product.wait();
@@ -49,7 +50,8 @@ fn ended_by_its_log(product: &mut Product) {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// Starts the product on `lines` lines and one more, which no earlier life can have delivered: with it all is there.
+/// Starts the product on `lines` lines and one more, which no earlier run can have delivered: when it arrives, everything
+/// has.
 fn wait_for_all_and_check(case: &Case, config: &Path, output: &Path, lines: u64) {
     let product = Product::start(case, config);
     let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
@@ -80,7 +82,7 @@ fn failed_write_of_the_log_ends_the_engine_and_nothing_is_lost() {
     wait_for_all_and_check(&case, &config, &case.output(), ALL);
 }
 
-/// A disk that promises more than it has takes writes and fails the sync: what a cache took is lost.
+/// A disk that promises more than it has accepts writes and fails the sync: data in its cache is lost.
 #[test]
 fn failed_sync_of_the_log_ends_the_engine_and_nothing_is_lost() {
     if !may_administrate("a failed sync of the log") {
@@ -98,17 +100,18 @@ fn failed_sync_of_the_log_ends_the_engine_and_nothing_is_lost() {
     metrics::wait_for_sync(case.admin_port, &mut product);
     thin.resize(&format!("{}k", disk.image_kilobytes() + 1024));
     let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
-    // Less than a segment, more than the disk has.
+    // Less than a segment, but more than the disk has.
     const LINES: u64 = 8_000;
     log.write_all(&block(101, LINES)).expect("lines");
     product.expect("no new segment");
     ended_by_its_log(&mut product);
-    // A file system whose own journal meets it first makes itself read-only: then it is the next write that fails.
+    // If the file system's own journal meets the error first, it becomes read-only, and the next write fails.
     let log = product.log();
     assert!(log.contains("sync of") || log.contains("Read-only file system"), "{log}");
     thin.resize("128m");
     disk.restart();
-    // The log has lost what was delivered, and the output cannot know that it comes again: it may keep it, and get it once more.
+    // The WAL lost delivered events, and the output cannot know that they will be delivered again: it may keep them and get
+    // them twice.
     let mut product = Product::start(&case, &config);
     product.expect("nothing is cut");
     let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
@@ -121,7 +124,7 @@ fn failed_sync_of_the_log_ends_the_engine_and_nothing_is_lost() {
     assert_eq!(arrived(&case.output(), LINES + 1).lost(), Vec::<u64>::new());
 }
 
-/// Three times the power goes under log and output while lines are written; the sources are on another disk.
+/// Three power losses under the WAL and the output while lines are written; the sources are on another disk.
 #[test]
 fn power_cuts_lose_and_repeat_nothing() {
     if !may_administrate("a power cut") {
@@ -153,7 +156,7 @@ fn power_cuts_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn input_that_cannot_be_read_is_read_again() {
+fn input_that_cannot_be_read_is_retried() {
     if !may_trace("an input that cannot be read") {
         return;
     }
@@ -163,7 +166,7 @@ fn input_that_cannot_be_read_is_read_again() {
     let mut command = with_errors(&config, &log, "inject=preadv2,pread64:error=EIO:when=5..7");
     let mut product = Product::start_with(&case, &mut command);
     product.expect("reading it failed");
-    product.wait_for_log(&["app.log", "reading it failed", "input/output error", "tried again"]);
+    product.wait_for_log(&["app.log", "reading it failed", "input/output error", "retrying"]);
     product.finish(&case.output(), ALL);
 }
 
@@ -182,10 +185,10 @@ fn output_that_fails_to_write_loses_and_repeats_nothing() {
     product.finish(&case.output(), ALL);
 }
 
-/// The output's disk dies and another mount of it comes to its place: what was taken and not durable is written again, into
-/// the file that is there now.
+/// The output's disk dies and is mounted again at the same place: events that were accepted but are not durable are written
+/// again, to the file that is there now.
 #[test]
-fn output_whose_disk_dies_goes_on_when_it_is_mounted_again() {
+fn output_whose_disk_dies_continues_when_it_is_mounted_again() {
     if !may_administrate("an output whose disk dies") {
         return;
     }
@@ -204,7 +207,7 @@ fn output_whose_disk_dies_goes_on_when_it_is_mounted_again() {
         let commits = || metrics::sum(case.admin_port, "tailwater_output_commits_total", &[]);
         let before = commits().expect("metrics");
         if quiet {
-            // All is committed: nothing but the next write shows that the disk is gone.
+            // Everything is committed: only the next write shows that the disk is gone.
             wait_for("a commit", || if commits()? > before { Ok(()) } else { Err(product.state()) });
         }
         disk.cut_power();

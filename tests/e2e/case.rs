@@ -1,4 +1,4 @@
-//! A case: one test's folder and configuration. At most two run at once, so that each has a core to itself.
+//! A case: the directory and configuration of one test. At most two run at the same time, so that each has its own core.
 
 use std::fs;
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ static ENDED: Condvar = Condvar::new();
 struct Turn(usize);
 
 impl Turn {
-    /// Takes as many of the places as this, once so many are free.
+    /// Takes this many of the slots, when they are free.
     fn take(places: usize) -> Turn {
         // A failed case poisons nothing: the number is right whatever happened.
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,13 +35,13 @@ impl Drop for Turn {
     }
 }
 
-/// One test's folder: `logs/` to read from, `data/` for the product, `out/` to write to. Removed at the end, kept when
-/// `TAILWATER_KEEP` is set.
+/// The directory of one test: `logs/` to read from, `data/` for the product, `out/` to write to. It is removed at the end,
+/// and kept if `TAILWATER_KEEP` is set.
 pub struct Case {
     folder: PathBuf,
     pub admin_port: u16,
     pub shards: usize,
-    /// Top-level lines of the configuration besides the fixed ones.
+    /// Top-level lines of the configuration in addition to the fixed ones.
     pub extra: String,
     _removed: Option<TempDir>,
     _turn: Turn,
@@ -52,7 +52,7 @@ impl Case {
         Case::with(name, Turn::take(1))
     }
 
-    /// A case that runs while no other does: what it does to the machine, or measures, would show in others.
+    /// A case that runs alone, because it affects or measures the machine.
     pub fn alone(name: &str) -> Case {
         Case::with(name, Turn::take(CASES_AT_ONCE))
     }
@@ -60,7 +60,7 @@ impl Case {
     fn with(name: &str, turn: Turn) -> Case {
         let folder =
             tempfile::Builder::new().prefix(&format!("tailwater-{name}-")).tempdir().expect("a temporary folder");
-        // Cases run the product as another user too.
+        // Some cases run the product as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
         let (path, removed) = match std::env::var_os("TAILWATER_KEEP") {
             Some(_) => (folder.keep(), None),
@@ -76,18 +76,18 @@ impl Case {
         self.folder.join(below)
     }
 
-    /// Where most cases let the product write.
+    /// Where the product writes in most cases.
     pub fn output(&self) -> PathBuf {
         self.path("out/events.json")
     }
 
-    /// A configuration: files matching `include` (below the folder) to [`Case::output`].
+    /// A configuration that sends files matching `include` (below the directory) to [`Case::output`].
     pub fn files_to_file(&self, include: &str) -> PathBuf {
         let input = format!("{{type: file, include: [\"{}\"]}}", self.path(include).display());
         self.configure(&input, &self.json_output())
     }
 
-    /// As [`Case::files_to_file`], with other paths below the folder in place of some: `(usual, other)`.
+    /// Like [`Case::files_to_file`], with other paths below the directory: `(usual, other)`.
     pub fn files_to_file_with(&self, include: &str, moves: &[(&str, &str)]) -> PathBuf {
         let config = self.files_to_file(include);
         let path = |below: &str| self.path(below).to_str().expect("UTF-8").to_owned();
@@ -99,11 +99,11 @@ impl Case {
     }
 
     pub fn json_output(&self) -> String {
-        // Short waits between tries, so that a case sees a repaired output soon.
+        // Short retry intervals, so that a case sees a repaired output soon.
         format!("{{type: file, path: \"{}\", retry: {{initial: 50ms, max: 500ms}}}}", self.output().display())
     }
 
-    /// Writes the configuration file with these settings of its one input and its one output.
+    /// Writes the configuration file with these settings for its only input and output.
     pub fn configure(&self, input: &str, output: &str) -> PathBuf {
         let text = format!(
             "data_dir: \"{}\"\nshards: {}\nadmin: {{listen: \"127.0.0.1:{}\"}}\n{}inputs:\n  app: {input}\npipelines:\n  \
@@ -123,8 +123,8 @@ impl Case {
     }
 }
 
-/// A port that is free, and stays so while the product is down between two starts: below those that the system gives to
-/// clients, and no other case of this process has it.
+/// A free port that stays free while the product is stopped between two starts: it is below the ports for clients, and no
+/// other case of this process has it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 100) as u16 * 100;

@@ -1,4 +1,5 @@
-//! Dead letters from the outside: what a destination refuses is kept with its reason, shown, sent again after a fix, and removed.
+//! Dead letters as an operator sees them: rejected events are kept with the reason, shown, sent again after a fix, and
+//! removed.
 
 use crate::case::Case;
 use crate::metrics;
@@ -13,10 +14,10 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// What the destination took, by message: how often.
+/// How often the destination accepted each message.
 type Taken = Arc<Mutex<BTreeMap<String, u64>>>;
 
-/// A destination that refuses messages with the word `bad` until it is mended, and all with the word `never`.
+/// A destination that rejects messages with the word `bad` until it is fixed, and always those with the word `never`.
 struct Destination {
     port: u16,
     taken: Taken,
@@ -38,7 +39,7 @@ impl Destination {
         Destination { port, taken, mended }
     }
 
-    /// An output for it that sends each event alone.
+    /// An output to it that sends each event alone.
     fn output(&self) -> String {
         format!(
             "{{type: http, url: \"http://127.0.0.1:{}/in\", request_bytes: 1, batch: {{max_age: 10ms}}, \
@@ -110,7 +111,7 @@ fn letters(config: &Path) -> Vec<Value> {
     text(&shown.stdout).lines().map(|line| serde_json::from_str(line).expect("a letter is JSON")).collect()
 }
 
-/// The messages of the events in letters, sorted.
+/// The messages of the events in dead letters, sorted.
 fn messages(letters: &[Value]) -> Vec<String> {
     let message = |letter: &Value| {
         let event: Value = serde_json::from_str(letter["original"].as_str().expect("text")).expect("an event's line");
@@ -121,7 +122,7 @@ fn messages(letters: &[Value]) -> Vec<String> {
     all
 }
 
-/// Waits until the output's counters account for so many events, and checks how many of them are dead letters.
+/// Waits until the output's counters cover this many events, and checks how many of them are dead letters.
 fn wait_for_balance(case: &Case, events: u64, dead: u64, product: &mut Product) {
     wait_for(&format!("{events} events, {dead} of them dead letters"), || {
         let sum = |name: &str| metrics::sum(case.admin_port, name, &["component_kind=\"output\""]);
@@ -152,12 +153,12 @@ fn refused_events_are_kept_with_the_reason_and_delivered_after_a_fix() {
     }
     let refused_again = dlq(&["replay"], &config);
     assert_eq!(refused_again.status.code(), Some(1), "{}", text(&refused_again.stderr));
-    assert!(text(&refused_again.stdout).contains("0 delivered, 3 refused again"), "{}", text(&refused_again.stdout));
+    assert!(text(&refused_again.stdout).contains("0 delivered, 3 rejected again"), "{}", text(&refused_again.stdout));
     assert_eq!(messages(&letters(&config)), ["bad 2", "bad 4", "never 5"], "they are back");
 
     destination.mended.store(true, Ordering::Release);
     let replayed = dlq(&["replay"], &config);
-    assert!(text(&replayed.stdout).contains("2 delivered, 1 refused again"), "{}", text(&replayed.stdout));
+    assert!(text(&replayed.stdout).contains("2 delivered, 1 rejected again"), "{}", text(&replayed.stdout));
     assert_eq!(messages(&letters(&config)), ["never 5"]);
     let expected = ["bad 2", "bad 4", "good 1", "good 3"].map(|message| (message.to_owned(), 1));
     assert_eq!(destination.taken(), BTreeMap::from(expected), "each came once");
@@ -170,7 +171,7 @@ fn refused_events_are_kept_with_the_reason_and_delivered_after_a_fix() {
     let listed = dlq(&["ls", "--json"], &config);
     let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     assert_eq!((&listed["letters"], &listed["claimed"]), (&0.into(), &0.into()), "{listed}");
-    // The service goes on with a segment of its own.
+    // The service continues with a new segment.
     std::fs::write(case.path("logs/more.log"), "never 6\n").expect("a log");
     wait_for_balance(&case, 6, 4, &mut product);
     assert_eq!(messages(&letters(&config)), ["never 6"]);
@@ -182,7 +183,7 @@ fn every_event_is_delivered_or_a_dead_letter_over_kills() {
     const EVENTS: u64 = 3_000;
     let (case, destination) = (Case::new("dead-kills"), Destination::start());
     let config = configure(&case, &destination);
-    // One is longer than what is read or sent at once.
+    // One is longer than a single read or request.
     let tail = |number: u64| if number == 7 { "x".repeat(150_000) } else { String::new() };
     let word = |number: u64| if number.is_multiple_of(7) { "bad" } else { "good" };
     let line = |number: u64| format!("{} {number} {}\n", word(number), tail(number));
@@ -214,11 +215,11 @@ fn every_event_is_delivered_or_a_dead_letter_over_kills() {
 }
 
 #[test]
-fn events_given_up_after_their_time_can_be_replayed_to_another_output() {
+fn events_that_exceed_max_age_can_be_replayed_to_another_output() {
     let (case, destination) = (Case::new("dead-retries"), Destination::start());
     destination.mended.store(true, Ordering::Release);
     let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
-    // Nobody listens there.
+    // Nothing listens there.
     let dead = "{type: http, url: \"http://127.0.0.1:9/\", retry: {initial: 10ms, max: 20ms, max_age: 200ms}}";
     let config = case.configure(&input, &format!("{dead}\n  spare: {}", destination.output()));
     case.write("logs/app.log", b"one\ntwo\n");
@@ -241,7 +242,7 @@ fn events_given_up_after_their_time_can_be_replayed_to_another_output() {
 }
 
 #[test]
-fn replay_to_a_file_goes_on_behind_what_is_in_it() {
+fn replay_to_a_file_appends_to_it() {
     let (case, destination) = (Case::new("dead-file"), Destination::start());
     let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
     let outputs = format!("{}\n  archive: {}", destination.output(), case.json_output());
@@ -256,7 +257,7 @@ fn replay_to_a_file_goes_on_behind_what_is_in_it() {
     assert!(text(&beside.stderr).contains("writes files"), "{}", text(&beside.stderr));
     assert_eq!(messages(&letters(&config)), ["bad 1", "bad 2"], "they are back");
     product.terminate();
-    // The files of an output that a pipeline writes are its log's, also while nothing runs.
+    // The files of an output in a pipeline belong to its journal, also while nothing runs.
     let used = std::fs::read_to_string(&config)
         .expect("the configuration")
         .replace("outputs: [out]", "outputs: [out, archive]");
@@ -274,10 +275,10 @@ fn replay_to_a_file_goes_on_behind_what_is_in_it() {
 }
 
 #[test]
-fn interrupted_replay_puts_its_letters_back() {
+fn interrupted_replay_returns_its_letters() {
     let (case, destination) = (Case::new("dead-interrupt"), Destination::start());
     let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
-    // Nobody listens there, and it is tried for ever.
+    // Nothing listens there, and it is retried without limit.
     let away = "{type: http, url: \"http://127.0.0.1:9/\", retry: {initial: 10ms, max: 20ms}}";
     let config = case.configure(&input, &format!("{}\n  away: {away}", destination.output()));
     case.write("logs/app.log", b"bad 1\n");
@@ -310,7 +311,7 @@ fn interrupted_replay_puts_its_letters_back() {
 }
 
 #[test]
-fn lines_that_cannot_be_parsed_are_kept_as_they_were_and_stay_at_a_replay() {
+fn unparsable_lines_are_kept_unchanged_and_survive_a_replay() {
     let (case, destination) = (Case::new("dead-lines"), Destination::start());
     let path = case.path("logs/*.log");
     let input =

@@ -1,4 +1,4 @@
-//! Too few descriptors: at the start, and all at once while the product runs.
+//! Too few descriptors: at the start, and suddenly while the product runs.
 
 use crate::case::Case;
 use crate::disks::run;
@@ -19,7 +19,7 @@ fn write_files(case: &Case, from: u64, to: u64) {
     }
 }
 
-/// Descriptors that a running product has open.
+/// Number of descriptors that a running product has open.
 fn open_descriptors(product: &Product) -> usize {
     fs::read_dir(format!("/proc/{}/fd", product.id())).expect("its descriptors").count()
 }
@@ -28,7 +28,7 @@ fn limit(product: &Product, descriptors: usize) {
     run("prlimit", &["--pid", &product.id().to_string(), &format!("--nofile={descriptors}:")]);
 }
 
-/// A product that follows all files, with a small log, and may say that descriptors run out.
+/// A product that follows all files, with a small WAL, which may report that descriptors run out.
 fn started(name: &str) -> (Case, Product) {
     let mut case = Case::new(name);
     case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
@@ -54,10 +54,10 @@ fn more_files_than_descriptors_are_all_read() {
     product.expect("similar lines");
     LineCount::of(case.output()).wait(FILES * LINES_PER_FILE, &mut product);
     assert!(product.log().contains("raise the limit of open files"), "{}", product.log());
-    // Before any file is opened, and with what would be needed.
+    // Before any file is opened, with the number that would be needed.
     let told = "files may be open (most of it inputs, ";
     assert!(product.log().contains(told) && product.log().contains("the limit is 128"), "{}", product.log());
-    // Once more, with files that were closed in between.
+    // Again, with files that were closed in between.
     for file in 0..FILES {
         let first = (FILES + file) * LINES_PER_FILE + 1;
         let mut log = fs::File::options().append(true).open(case.path(&format!("logs/{file}.log"))).expect("a file");
@@ -66,7 +66,7 @@ fn more_files_than_descriptors_are_all_read() {
     product.finish(&case.output(), 2 * FILES * LINES_PER_FILE);
 }
 
-/// The limit falls below what is open: log, inputs, outputs get nothing new, until it is raised again.
+/// The limit falls below the number of open descriptors: WAL, inputs and outputs get no new ones until it is raised again.
 #[test]
 fn exhausted_descriptors_at_runtime_are_waited_for() {
     let (case, mut product) = started("exhausted");
@@ -75,7 +75,7 @@ fn exhausted_descriptors_at_runtime_are_waited_for() {
     count.wait(last, &mut product);
     let open = open_descriptors(&product);
     limit(&product, open - 10);
-    // Old files and new ones, and more than the log has segments ready for.
+    // Old files and new ones, and more data than the prepared segments of the WAL can hold.
     let mut log = fs::File::options().append(true).open(case.path("logs/0.log")).expect("a file");
     std::io::Write::write_all(&mut log, &block(last + 1, last + 40_000)).expect("lines");
     last += 40_000;
@@ -88,7 +88,7 @@ fn exhausted_descriptors_at_runtime_are_waited_for() {
     product.finish(&case.output(), last);
 }
 
-/// No input needs a descriptor any more, the log does: what quiet files hold is given up for it.
+/// No input needs a descriptor any more, but the WAL does: quiet files give theirs up.
 #[test]
 fn quiet_files_give_up_their_descriptors_for_the_log() {
     let (case, mut product) = started("quiet");
@@ -103,9 +103,9 @@ fn quiet_files_give_up_their_descriptors_for_the_log() {
     product.finish(&case.output(), last);
 }
 
-/// Nothing raises the limit; files that go give theirs back.
+/// The limit is not raised; deleted files free their descriptors.
 #[test]
-fn descriptors_of_files_that_go_serve_those_that_come() {
+fn descriptors_of_deleted_files_are_used_for_new_ones() {
     let case = Case::new("go");
     let config = case.configure(
         &format!("{{type: file, include: [\"{}\"], rotate_wait: 1s}}", case.path("logs/*.log").display()),
@@ -118,7 +118,7 @@ fn descriptors_of_files_that_go_serve_those_that_come() {
     count.wait(FILES * LINES_PER_FILE, &mut product);
     let open = open_descriptors(&product);
     limit(&product, open);
-    // New files beside the old ones, so that none gets the number of one that goes.
+    // New files beside the old ones, so that none gets the inode number of a deleted one.
     fs::rename(case.path("logs"), case.path("old")).expect("a rename");
     fs::create_dir(case.path("logs")).expect("a folder");
     write_files(&case, FILES, 2 * FILES);

@@ -1,4 +1,4 @@
-//! Directories that go and come back, with files in them at each step.
+//! Directories that vanish and come back, with files in them at each step.
 
 use crate::case::Case;
 use crate::disks::LoopDisk;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 const FILES: u64 = 4;
 
-/// Writes lines to each file of a directory, which is made when it is missing.
+/// Writes lines to each file of a directory, and creates the directory if it does not exist.
 struct Writer {
     next: u64,
-    /// For each line the file that it was written to, by the number of the file's life.
+    /// For each line, the file that it was written to, by the number of the file's generation.
     streams: Vec<usize>,
     lives: usize,
 }
@@ -43,7 +43,7 @@ impl Writer {
     }
 }
 
-/// Deletes and makes `victim` again and again; the files lie in `directory`, at or below it.
+/// Deletes and recreates `victim` repeatedly; the files are in `directory`, at or below it.
 fn delete_and_create(name: &str, include: &str, victim: &str, directory: &str) {
     let mut case = Case::new(name);
     case.shards = 2;
@@ -53,7 +53,7 @@ fn delete_and_create(name: &str, include: &str, victim: &str, directory: &str) {
     let mut running = Running::start(case, include, ", rotate_wait: 300ms");
     for turn in 0..10 {
         running.wait(writer.written());
-        // The files are open now; what is unread when they go must still come.
+        // The files are open now; unread bytes of deleted files must still arrive.
         writer.write(&directory, 30);
         fs::remove_dir_all(&victim).expect("a removal");
         if turn % 3 == 0 {
@@ -69,21 +69,21 @@ fn delete_and_create(name: &str, include: &str, victim: &str, directory: &str) {
 }
 
 #[test]
-fn directory_that_is_deleted_and_made_again() {
+fn directory_that_is_deleted_and_recreated() {
     delete_and_create("directory", "logs/app/*.log", "logs/app", "logs/app");
 }
 
 #[test]
-fn directory_whose_parent_is_deleted_and_made_again() {
+fn directory_whose_parent_is_deleted_and_recreated() {
     delete_and_create("parent", "logs/*/app/*.log", "logs/a", "logs/a/app");
 }
 
 #[test]
-fn tree_of_directories_that_is_deleted_and_made_again() {
+fn directory_tree_that_is_deleted_and_recreated() {
     delete_and_create("tree", "logs/**/*.log", "logs/a", "logs/a/b/c/d");
 }
 
-/// The directory that comes back has the inode number of the one that went, as ext4 does it at once.
+/// The directory comes back with the same inode number, as ext4 reuses it at once.
 #[test]
 fn directory_that_comes_back_with_the_same_inode() {
     const TURNS: u32 = 5;
@@ -100,7 +100,7 @@ fn directory_that_comes_back_with_the_same_inode() {
         let before = inode(&directory);
         writer.write(&directory, 10);
         fs::remove_dir_all(&directory).expect("a removal");
-        // A deleted file that is open keeps its directory's inode.
+        // An open deleted file keeps its directory's inode in use.
         running.wait_for_files(0);
         for _ in 0..200 {
             fs::create_dir(&directory).expect("a directory");
@@ -109,7 +109,7 @@ fn directory_that_comes_back_with_the_same_inode() {
                 break;
             }
             fs::remove_dir(&directory).expect("a removal");
-            // Who held the old one may be about to let go.
+            // The process that holds the old one may be about to close it.
             pause(Duration::from_millis(2));
         }
         writer.begin();
@@ -121,7 +121,7 @@ fn directory_that_comes_back_with_the_same_inode() {
     LoopDisk::assert_reused(disk, "a directory with the inode number of one that went", same, TURNS);
 }
 
-/// A directory is renamed away with its files and another one is put in its place; then they change places.
+/// A directory is renamed away with its files and replaced by another one; then they are swapped.
 #[test]
 fn directory_that_is_exchanged_for_another() {
     let mut case = Case::new("exchange");

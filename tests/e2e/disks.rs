@@ -1,7 +1,7 @@
-//! Disks that fail on purpose: small ones, ones that break, ones that lose their power. Needs the rights of root.
+//! Disks that fail on purpose: small disks, disks that break, disks that lose power. Needs root.
 //!
-//! Guarantees: what was mounted is unmounted when its value goes, also when a case panics; a loop device goes with its mount.
-//! Without the rights a case says on standard error what was not checked.
+//! Guarantees: a mount is removed when its value is dropped, also if a case panics, and the loop device with it. Without
+//! root, a case reports on standard error what was not checked.
 
 use crate::case::Case;
 use crate::product::is_root;
@@ -11,15 +11,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The bit of `CAP_SYS_ADMIN` in a process's capabilities.
+/// The bit of `CAP_SYS_ADMIN` in the capabilities of a process.
 const SYS_ADMIN: u32 = 21;
 
-/// Says on standard error that something was not checked, past the capture of the test harness; `tests/run.sh` counts these lines.
+/// Reports on standard error, past the test harness, that something was not checked; `tests/run.sh` counts these lines.
 pub fn not_checked(what: &str, why: &str) {
     let _ = writeln!(io::stderr(), "NOT CHECKED: {what}: {why}");
 }
 
-/// Whether this process may mount and limit; otherwise says that `what` was not checked.
+/// Whether this process may mount and set limits. If not, reports that `what` was not checked.
 pub fn may_administrate(what: &str) -> bool {
     let may = is_administrator();
     if !may {
@@ -35,7 +35,7 @@ fn is_administrator() -> bool {
     is_root() && bits >> SYS_ADMIN & 1 == 1
 }
 
-/// Runs a command that has to succeed.
+/// Runs a command that must succeed.
 pub fn run(command: &str, arguments: &[&str]) {
     let output = Command::new(command).args(arguments).output().unwrap_or_else(|error| panic!("{command}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -53,7 +53,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// A file system in memory of this size over a folder of the case. What it holds is gone with it.
+    /// A file system in memory with this size, mounted over a directory of the case. Its content is lost when it is dropped.
     pub fn memory(at: PathBuf, size: &str) -> Mount {
         run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", utf8(&at)]);
         Mount { at, mounted: true }
@@ -90,34 +90,34 @@ impl Drop for Mount {
     }
 }
 
-/// An ext4 in a file, mounted over a folder of the case.
+/// An ext4 file system in a file, mounted over a directory of the case.
 pub struct LoopDisk {
     image: PathBuf,
     at: PathBuf,
-    /// The last one is what its path leads to.
+    /// The last one is the one at the path.
     mounts: Vec<Mount>,
 }
 
 impl LoopDisk {
-    /// Makes the file system and mounts it.
+    /// Creates the file system and mounts it.
     pub fn new(case: &Case, image: &str, at: &str, megabytes: u64) -> LoopDisk {
         let (image, at) = (case.path(image), case.path(at));
         let file = File::create(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
         file.set_len(megabytes << 20).expect("a sparse file");
-        // No room kept for root, whose product is to meet a full disk.
+        // No space is reserved for root, because root's product must see a full disk.
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "nodiscard", utf8(&image)]);
         let mut disk = LoopDisk { image, at, mounts: Vec::new() };
         disk.mount();
         disk
     }
 
-    /// One over `at` that nobody else uses, so that an inode number which becomes free is given out again at once; none where this
-    /// process may not mount, and then [`LoopDisk::assert_reused`] is content with less.
+    /// A disk at `at` that nothing else uses, so that a freed inode number is reused at once. None if this process may not
+    /// mount; then [`LoopDisk::assert_reused`] is less strict.
     pub fn for_inodes(case: &Case, at: &str) -> Option<LoopDisk> {
         is_administrator().then(|| LoopDisk::new(case, "inodes", at, 16))
     }
 
-    /// An inode number came back in each of `rounds`. Where the disk was somebody else's choice, says what was not checked instead.
+    /// Checks that an inode number was reused in each of `rounds`. Without an own disk, reports what was not checked instead.
     pub fn assert_reused(disk: Option<LoopDisk>, what: &str, reused: u32, rounds: u32) {
         match disk {
             Some(_) => assert_eq!(reused, rounds, "{what}: rounds in which an inode number came back"),
@@ -126,23 +126,23 @@ impl LoopDisk {
         }
     }
 
-    /// Mounts it: what the journal has is replayed.
+    /// Mounts it; its journal is replayed.
     pub fn mount(&mut self) {
         run("mount", &["-t", "ext4", "-o", "loop", utf8(&self.image), utf8(&self.at)]);
         self.mounts.push(Mount { at: self.at.clone(), mounted: true });
     }
 
-    /// Kilobytes that the image takes where it lies.
+    /// Kilobytes that the image occupies.
     pub fn image_kilobytes(&self) -> u64 {
         fs::metadata(&self.image).expect("an image").blocks() / 2
     }
 
-    /// Stops the disk as a power cut does: what was not written yet never will be, and every call fails from now on.
+    /// Stops the disk like a power loss: data that was not written yet never will be, and every call fails from now on.
     pub fn cut_power(&self) {
         run("xfs_io", &["-x", "-c", "shutdown", utf8(&self.at)]);
     }
 
-    /// Repairs it as a start of the machine does, and mounts it.
+    /// Repairs it like a machine does at boot, and mounts it.
     pub fn restart(&mut self) {
         while let Some(mut mount) = self.mounts.pop() {
             mount.unmount();
@@ -151,7 +151,7 @@ impl LoopDisk {
         self.mount();
     }
 
-    /// Puts another disk with what the dead one holds over it, which is still in use: the path leads to the other one now.
+    /// Mounts a disk with the content of the dead one over it, which is still in use: the path leads to the new one.
     pub fn replace(&mut self) {
         let other = self.image.with_extension(self.mounts.len().to_string());
         run("cp", &["--sparse=always", utf8(&self.image), utf8(&other)]);
@@ -161,12 +161,12 @@ impl LoopDisk {
 
     fn repair(&self) {
         let check = Command::new("e2fsck").args(["-p", "-f"]).arg(&self.image).output().expect("e2fsck");
-        // 1 says that errors were corrected.
+        // Exit code 1 says that errors were corrected.
         assert!(check.status.code().is_some_and(|code| code <= 1), "{check:?}");
     }
 }
 
-/// Writes a file until the disk takes not one byte more, except `spared` bytes. Removing it makes room again.
+/// Fills the disk except for `spared` bytes. Removing the file frees the space.
 pub fn fill(folder: &Path, spared: u64) -> PathBuf {
     let path = folder.join("filler");
     let mut file = File::create(&path).expect("a filler");

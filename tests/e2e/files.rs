@@ -10,7 +10,7 @@ use crate::wait::wait_for;
 use std::collections::BTreeSet;
 use tailwater::telemetry::table;
 
-/// Runs the product over `logs/` while `write` writes all lines, then ends it and checks that each line arrived once.
+/// Runs the product on `logs/` while `write` writes all lines, then ends it and checks that each line arrived once.
 fn follow(name: &str, shards: usize, include: &str, write: impl FnOnce(&Case, &mut LineWriter, &mut Seen)) -> Case {
     let mut case = Case::new(name);
     case.shards = shards;
@@ -25,7 +25,7 @@ fn follow(name: &str, shards: usize, include: &str, write: impl FnOnce(&Case, &m
     case
 }
 
-/// What the output has so far.
+/// The lines in the output so far.
 struct Seen {
     count: LineCount,
     product: Product,
@@ -49,7 +49,7 @@ fn plain_lines_arrive_once_and_in_order() {
     check_fields(&case);
 }
 
-/// At rest the counters agree with what was written.
+/// When everything is delivered, the counters agree with what was written.
 fn check_metrics(case: &Case) {
     let (status, _) = metrics::get(case.admin_port, "/livez").expect("/livez");
     assert_eq!(status, 200);
@@ -64,7 +64,7 @@ fn check_metrics(case: &Case) {
     check_declared(&metrics::get(case.admin_port, "/metrics").expect("/metrics").1);
 }
 
-/// A scrape has each metric that is declared, and no other.
+/// A scrape has each declared metric, and no other.
 fn check_declared(scrape: &str) {
     let kinds = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let served: BTreeSet<String> = kinds.map(ToOwned::to_owned).collect();
@@ -72,7 +72,7 @@ fn check_declared(scrape: &str) {
     assert_eq!(served, all.collect::<BTreeSet<String>>());
 }
 
-/// Each event says where it came from; the offsets are those of its line.
+/// Each event contains its source; the offsets are those of its line.
 fn check_fields(case: &Case) {
     let log = std::fs::read(case.path("logs/app.log")).expect("the log");
     let output = std::fs::read_to_string(case.output()).expect("the output");
@@ -113,7 +113,7 @@ fn rename_with_the_writer_late_loses_and_repeats_nothing() {
             writer.write_to(turn * 40_000 - 10_000);
             writer.rename(&case.path(&format!("logs/app.log.{turn}")));
             drop(writer.create_next());
-            // Half a second of lines still goes into the renamed file.
+            // The writer still writes half a second of lines to the renamed file.
             writer.write_to(turn * 40_000);
             writer.reopen();
         }
@@ -135,12 +135,12 @@ fn copytruncate_after_all_was_read_loses_and_repeats_nothing() {
 }
 
 #[test]
-fn truncate_and_regrow_past_the_old_offset_is_seen() {
+fn truncation_is_detected_after_the_file_outgrew_the_old_offset() {
     follow("regrow", 1, "logs/*.log", |_, writer, seen| {
         writer.write_to(20_000);
         seen.wait(20_000);
         writer.truncate();
-        // At once longer than it was: the length alone does not tell.
+        // At once longer than before: the length alone does not show it.
         writer.burst_to(45_000);
         seen.wait(45_000);
         writer.truncate();
@@ -153,7 +153,7 @@ fn truncate_and_regrow_past_the_old_offset_is_seen() {
 fn deleted_file_is_read_to_its_end() {
     follow("delete", 2, "logs/*.log", |_, writer, seen| {
         writer.write_to(30_000);
-        // It was opened; what is unread when it goes must still come.
+        // It was opened; unread bytes must still arrive after it is deleted.
         seen.wait(1);
         writer.burst_to(40_000);
         writer.delete();
@@ -165,8 +165,8 @@ fn deleted_file_is_read_to_its_end() {
     });
 }
 
-/// Where blocks are smaller than pages, the end of a file is in memory only in part, and a read that may not wait ends at the
-/// page before it each time, though the file has more.
+/// If blocks are smaller than pages, only a part of the end of a file is in the page cache. A read that may not block then
+/// ends at the page before each time, although the file has more.
 #[test]
 fn line_across_pages_is_read_from_a_disk_with_small_blocks() {
     if !may_administrate("a disk with blocks smaller than pages") {
@@ -174,7 +174,7 @@ fn line_across_pages_is_read_from_a_disk_with_small_blocks() {
     }
     const LINES: u64 = 200;
     let case = Case::new("small-blocks");
-    // So small a disk has blocks of 1 KiB.
+    // Such a small disk has blocks of 1 KiB.
     let disk = LoopDisk::new(&case, "image", "logs", 16);
     let path = case.path("logs/app.log");
     append(&path, &block(1, 1));

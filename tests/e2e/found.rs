@@ -1,4 +1,4 @@
-//! Files that were followed and are elsewhere at the next start, and files that are replaced while they are followed.
+//! Files that were followed and are not at their path at the next start, and files that are replaced while they are followed.
 
 use crate::case::Case;
 use crate::lines::{LineCount, block};
@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// Lines of a generation: eight of them are more than the log takes.
+/// Lines of a generation: eight generations are more than the WAL can hold.
 const GENERATION_LINES: u64 = 40_000;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -20,8 +20,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// The output is away, the log is full, and generations wait under names that no pattern covers, some of which are compressed while
-/// the process is down. The next start reads them all.
+/// The output is unreachable, the WAL is full, and generations wait under names that the pattern does not match, some of
+/// which are compressed while the process is stopped. The next start reads them all.
 fn unread_generations(name: &str, end: impl Fn(Product), rotate: impl Fn(&Path)) {
     const GENERATIONS: u64 = 6;
     let mut case = Case::new(name);
@@ -29,7 +29,8 @@ fn unread_generations(name: &str, end: impl Fn(Product), rotate: impl Fn(&Path))
     let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
     let away = case.configure(&input, "{type: http, url: \"http://127.0.0.1:9/\"}");
     let mut product = Product::start(&case, &away);
-    for part in ["Connection refused", "nothing to follow", "is full", "waits in the log", "similar lines"] {
+    for part in ["Connection refused", "nothing to follow", "is full", "waits in the write-ahead log", "similar lines"]
+    {
         product.expect(part);
     }
     let path = case.path("logs/app.log");
@@ -108,7 +109,7 @@ fn unread_bytes_of_a_deleted_file_are_counted_by_the_next_start() {
 }
 
 #[test]
-fn file_that_is_mirrored_again_and_again_is_read_once() {
+fn file_that_is_mirrored_repeatedly_is_read_once() {
     let case = Case::new("mirrored");
     let (draft, path) = (case.path("logs/draft"), case.path("logs/app.log"));
     fs::write(&path, block(1, 3)).expect("written");
@@ -129,7 +130,7 @@ fn file_that_is_mirrored_again_and_again_is_read_once() {
 }
 
 #[test]
-fn input_with_another_name_reads_on_and_says_so() {
+fn renamed_input_continues_and_reports_it() {
     let case = Case::new("renamed-input");
     let path = case.path("logs/app.log");
     append(&path, &block(1, 100));

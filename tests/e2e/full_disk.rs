@@ -1,7 +1,6 @@
-//! Disks that run full and have room again: under the log, under the output, under both.
+//! Disks that become full and have space again: under the WAL, under the output, under both.
 //!
-//! What is promised: nothing is lost and nothing repeated, no restart is needed, and a start on a full disk works as long as the
-//! log itself lies on it.
+//! Promises: nothing is lost or repeated, no restart is needed, and a start on a full disk works as long as the WAL is on it.
 
 use crate::case::Case;
 use crate::disks::{LoopDisk, Mount, fill, may_administrate, run};
@@ -17,11 +16,11 @@ use std::time::Duration;
 
 const ALL: u64 = 60_000;
 
-/// What the log says when it gets no new segment.
+/// The message when the WAL gets no new segment.
 const NO_SEGMENT: &str = "no new segment for the write-ahead log";
 
-/// A case whose log is on a disk of 40 MiB, with so little room left that [`ALL`] lines do not fit, and whose output cannot
-/// take anything yet.
+/// A case whose WAL is on a disk of 40 MiB with too little space for [`ALL`] lines, and whose output cannot accept anything
+/// yet.
 struct FullLog {
     config: PathBuf,
     filler: PathBuf,
@@ -40,7 +39,7 @@ impl FullLog {
         FullLog { config, filler, _disk: disk, case }
     }
 
-    /// Starts the product and waits until its log is full.
+    /// Starts the product and waits until its WAL is full.
     fn start_and_fill(&self) -> Product {
         self.case.write("logs/app.log", &block(1, ALL));
         let mut product = Product::start(&self.case, &self.config);
@@ -61,7 +60,7 @@ impl FullLog {
 }
 
 #[test]
-fn full_disk_of_the_log_holds_the_intake_until_room_is_freed() {
+fn full_disk_of_the_wal_pauses_the_intake_until_space_is_freed() {
     if !may_administrate("a full disk under the log") {
         return;
     }
@@ -77,7 +76,7 @@ fn full_disk_of_the_log_holds_the_intake_until_room_is_freed() {
 }
 
 #[test]
-fn full_disk_of_the_log_drains_through_the_output_without_more_room() {
+fn full_disk_of_the_wal_drains_through_the_output_without_more_space() {
     if !may_administrate("a full disk under the log that is drained") {
         return;
     }
@@ -87,9 +86,9 @@ fn full_disk_of_the_log_drains_through_the_output_without_more_room() {
     product.finish(&full.case.output(), ALL);
 }
 
-/// Killed while the disk is full, started while it is full, and full to the last byte: the start drains what is there.
+/// Killed and started while the disk is full to the last byte: the start delivers what is in the WAL.
 #[test]
-fn start_on_a_full_disk_drains_what_the_log_holds() {
+fn start_on_a_full_disk_delivers_what_is_in_the_wal() {
     if !may_administrate("a start on a full disk") {
         return;
     }
@@ -104,14 +103,14 @@ fn start_on_a_full_disk_drains_what_the_log_holds() {
         product.kill();
     }
     let product = start_again(&full.case, &full.config);
-    // A line that no earlier life can have delivered: with it all is there.
+    // A line that no earlier run can have delivered: when it arrives, everything has.
     let mut log = fs::File::options().append(true).open(full.case.path("logs/app.log")).expect("the log");
     log.write_all(&block(ALL + 1, ALL + 1)).expect("a line");
     product.finish(&full.case.output(), ALL + 1);
 }
 
 #[test]
-fn first_start_on_a_full_disk_is_refused_by_name() {
+fn first_start_on_a_full_disk_fails_and_names_it() {
     if !may_administrate("a first start on a full disk") {
         return;
     }
@@ -131,7 +130,7 @@ fn first_start_on_a_full_disk_is_refused_by_name() {
     }
 }
 
-/// Starts the product on a disk that is full already.
+/// Starts the product on a disk that is already full.
 fn start_again(case: &Case, config: &Path) -> Product {
     let mut product = Product::start(case, config);
     product.expect(NO_SEGMENT);
@@ -140,7 +139,7 @@ fn start_again(case: &Case, config: &Path) -> Product {
     product
 }
 
-/// Waits until the product has met the full disk of its output and writes nothing more.
+/// Waits until the product has found its output disk full and writes nothing more.
 fn wait_for_full_output(case: &Case, product: &mut Product) -> u64 {
     product.expect("No space left");
     product.expect("similar lines");
@@ -177,9 +176,9 @@ fn full_disk_of_the_output_is_waited_for_over_kills() {
     product.finish(&case.output(), ALL);
 }
 
-/// Log and output on one disk, a real file system that counts its blocks late: the output takes what the log needs.
+/// WAL and output on one disk, on a real file system with delayed allocation: the output uses the space that the WAL needs.
 #[test]
-fn one_full_disk_for_log_and_output_is_waited_for_over_kills() {
+fn one_full_disk_for_wal_and_output_is_waited_for_over_kills() {
     if !may_administrate("a full disk under log and output") {
         return;
     }
@@ -199,7 +198,7 @@ fn one_full_disk_for_log_and_output_is_waited_for_over_kills() {
     product.finish(&case.output(), ALL);
 }
 
-/// A file at the limit of file sizes is waited for like a full disk: no signal ends the process.
+/// A file at the size limit is handled like a full disk: no signal ends the process.
 #[test]
 fn output_at_the_limit_of_file_sizes_waits_until_it_is_raised() {
     let mut case = Case::new("file-sizes");

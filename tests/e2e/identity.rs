@@ -1,4 +1,4 @@
-//! Who a file is: reused inodes, links, equal beginnings, and files that grow in odd ways.
+//! The identity of files: reused inodes, links, equal beginnings, and files that grow in unusual ways.
 
 use crate::case::Case;
 use crate::disks::LoopDisk;
@@ -10,17 +10,17 @@ use std::path::Path;
 use std::time::Duration;
 
 const FIRST: &[u8] = b"started\nready\n";
-/// What the next file of the same inode has: as much, more, the same beginning, another one.
+/// The content of the next file with the same inode: the same length, longer, the same beginning, a different one.
 const SECOND: [&[u8]; 4] = [FIRST, b"started\nready\nand more\n", b"started\n", b"begun\nready\nand more\n"];
 
 fn lines_of(content: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(content).lines().map(str::to_owned).collect()
 }
 
-/// Makes a file with this inode number, if the file system gives the number out again soon, else with another one. Whether
-/// it is the same.
+/// Creates a file with this inode number if the file system reuses it soon, otherwise with another one. Returns whether it is
+/// the same.
 fn create_with_inode(path: &Path, wanted: u64, content: &[u8]) -> bool {
-    // Not under a name that the product follows before it is the right one.
+    // Under a name that the product does not follow until it is the right one.
     let draft = path.with_extension("draft");
     for _ in 0..500 {
         append(&draft, content);
@@ -39,7 +39,7 @@ fn create_with_inode(path: &Path, wanted: u64, content: &[u8]) -> bool {
     inode(path) == wanted
 }
 
-/// The messages in the order in which they came.
+/// The messages in order of arrival.
 fn messages(output: &Path) -> Vec<String> {
     let text = fs::read_to_string(output).unwrap_or_else(|error| panic!("{}: {error}", output.display()));
     let message = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["message"].clone();
@@ -49,8 +49,8 @@ fn messages(output: &Path) -> Vec<String> {
 /// How often a file is replaced.
 const REPLACED: u32 = 6;
 
-/// Again and again the file goes and `replace` makes the next one with this content, with the old one's inode number if it can;
-/// whether it could comes back with the product that follows the new file. Each content is read once.
+/// The file is deleted repeatedly, and `replace` creates the next one with this content and, if possible, with the old inode
+/// number. It returns the product that follows the new file and whether the number was reused. Each content is read once.
 fn read_each_once(name: &str, replace: impl Fn(Running, usize, &Path, &[u8]) -> (Running, bool)) {
     let case = Case::new(name);
     let disk = LoopDisk::for_inodes(&case, "logs");
@@ -73,19 +73,19 @@ fn read_each_once(name: &str, replace: impl Fn(Running, usize, &Path, &[u8]) -> 
     LoopDisk::assert_reused(disk, "a file with the inode number of one that went", reused, REPLACED);
 }
 
-/// A deleted file's inode number comes back with a file that begins with the same lines as the old one: it is another file.
+/// The inode number of a deleted file is reused by a file that begins with the same lines: it is a different file.
 #[test]
 fn reused_inode_with_the_same_first_lines_is_a_new_file() {
     read_each_once("inode", |mut running, _, path, next| {
         let wanted = inode(path);
         fs::remove_file(path).expect("a removal");
-        // The number is free once the product has let go of the old file.
+        // The number is free when the product has closed the old file.
         running.wait_for_files(0);
         (running, create_with_inode(path, wanted, next))
     });
 }
 
-/// As before, and the product is down when the number comes back.
+/// The same, with the product stopped when the number is reused.
 #[test]
 fn inode_reused_while_the_product_is_down_is_a_new_file() {
     read_each_once("inode-down", |running, round, path, next| {
@@ -97,7 +97,7 @@ fn inode_reused_while_the_product_is_down_is_a_new_file() {
     });
 }
 
-/// `current` leads to one file after the other, with nothing at its end in between; the glob covers the targets too.
+/// `current` points to one file after the other, with nothing at its end in between. The glob matches the targets too.
 #[test]
 fn switched_link_whose_targets_are_matched_too_is_read_once() {
     switch_links("link-covered", "logs/*");
@@ -123,7 +123,7 @@ fn switch_links(name: &str, include: &str) {
         running.wait(writer.next() - 1);
         let next = format!("app.{turn}.log");
         match turn % 3 {
-            // It leads nowhere for a while, and then to a file that comes later.
+            // It is dangling for a while, and then points to a file that is created later.
             0 => {
                 symlink(&next, &link);
                 pause(Duration::from_millis(30));
@@ -150,16 +150,16 @@ fn switch_links(name: &str, include: &str) {
     all.assert_in_order_within(|line| generations.partition_point(|first| *first <= line));
 }
 
-/// Points the link elsewhere in one step.
+/// Changes the link in one step.
 fn symlink(target: &str, link: &Path) {
     let draft = link.with_extension("link");
-    // Outside of what any case here matches.
+    // A path that no case here matches.
     let draft = draft.parent().and_then(Path::parent).expect("a folder").join("draft-link");
     std::os::unix::fs::symlink(target, &draft).expect("a link");
     fs::rename(&draft, link).expect("a rename");
 }
 
-/// Moved out of the glob and given up, then back after a restart.
+/// Moved out of the glob and released, then back after a restart.
 #[test]
 fn file_that_comes_back_after_a_restart_is_not_read_again() {
     let case = Case::new("back");
@@ -179,9 +179,9 @@ fn file_that_comes_back_after_a_restart_is_not_read_again() {
     all.assert_in_order();
 }
 
-/// Short files with the same content, and files that differ only behind what identifies them: all are read.
+/// Short files with the same content, and files that differ only after the bytes that identify them: all are read.
 #[test]
-fn files_with_equal_content_are_all_read_and_told_apart_over_a_restart() {
+fn files_with_equal_content_are_all_read_and_distinguished_over_a_restart() {
     const FILES: usize = 40;
     let mut case = Case::new("equal");
     case.shards = 2;
@@ -213,9 +213,10 @@ fn files_with_equal_content_are_all_read_and_told_apart_over_a_restart() {
     }
 }
 
-/// A file that is empty for long, then grows byte by byte, rests in the middle of a line over a restart, and goes on.
+/// A file that is empty for a long time, then grows byte by byte, pauses in the middle of a line over a restart, and
+/// continues.
 #[test]
-fn file_that_grows_byte_by_byte_is_cut_into_its_lines() {
+fn file_that_grows_byte_by_byte_is_split_into_its_lines() {
     const BYTES_LINES: u64 = 12;
     let mut case = Case::new("bytes");
     case.shards = 2;

@@ -1,5 +1,5 @@
-//! JSON from a file: parsed, edited and routed through kills, beside what `serde_json` makes of the same lines; and lines that
-//! nobody writes in good faith.
+//! JSON from a file: parsed, changed and routed over kills, compared with what `serde_json` makes of the same lines; and
+//! hostile lines.
 
 use crate::case::Case;
 use crate::metrics;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 const EVENTS: usize = 30_000;
 
-/// Line number `n`: several shapes, some that are dropped, some that are no JSON.
+/// Line number `n`: several shapes, some that are dropped, some that are not JSON.
 fn line(n: usize) -> String {
     let level = ["debug", "info", "warn", "error"][n % 7 % 4];
     match n % 11 {
@@ -33,7 +33,7 @@ fn line(n: usize) -> String {
     }
 }
 
-/// Which output gets the event of a line, and what it looks like there.
+/// Which output gets the event of a line, and the event there.
 fn expected(line: &str) -> Option<(&'static str, Value)> {
     let mut event: Map<String, Value> = match serde_json::from_str(line) {
         Ok(event) => event,
@@ -92,13 +92,13 @@ fn configure(case: &Case, name: &str, pipeline: &str) -> PathBuf {
     case.write("tailwater.yaml", text.as_bytes())
 }
 
-/// Whole lines of a file that may not be there yet.
+/// Whole lines of a file that may not exist yet.
 fn lines_of(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
 }
 
-/// The same value with every number as it is written, since `f64` would call different ones equal.
+/// The same value with every number as it is written, because `f64` would make different ones equal.
 fn event_of(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
@@ -154,7 +154,7 @@ fn json_is_parsed_edited_and_routed_once_through_kills() {
 }
 
 #[test]
-fn what_a_pipeline_lets_go_is_counted() {
+fn events_that_a_pipeline_drops_are_counted() {
     let case = Case::new("json-counts");
     let pipeline = "
     transforms:
@@ -175,7 +175,7 @@ fn what_a_pipeline_lets_go_is_counted() {
             of("tailwater_component_discarded_events_total", &[pipeline, filtered]),
             of("tailwater_component_sent_events_total", &[pipeline]),
             of("tailwater_input_unparsed_events_total", &[]),
-            // Two events have no level: neither the verb nor the output's condition can be tested on them.
+            // Two events have no level: neither the transform nor the output's condition can be evaluated for them.
             of("tailwater_pipeline_failures_total", &[]),
         ];
         if seen == [5, 4, 1, 1, 4] { Ok(()) } else { Err(format!("{seen:?}")) }
@@ -184,7 +184,7 @@ fn what_a_pipeline_lets_go_is_counted() {
     assert_eq!(lines_of(&case.path("out/errors.json")), ["{\"level\":\"error\"}"]);
 }
 
-/// Lines that make a parser, a trie of keys or a table of shapes grow without bound, if anything does.
+/// Lines that make a parser, a trie of keys or a table of shapes grow without limit, if there is such a bug.
 fn hostile() -> Vec<String> {
     let mut all: Vec<String> =
         (0..40_000).map(|n| format!("{{\"key {n}\":{n},\"again {}\":[{n}]}}", n % 900)).collect();
@@ -225,7 +225,7 @@ fn hostile_json_has_defined_results_in_bounded_memory() {
     for (line, arrived) in lines.iter().zip(lines_of(&case.path("out/rest.json"))) {
         let shown = &line[..line.len().min(60)];
         if line.contains("ud800") {
-            // Half of a pair is JSON by its grammar, and leaves as it came; few readers take it.
+            // Half of a surrogate pair is valid JSON and is passed unchanged; few parsers accept it.
             assert_eq!(arrived, line.replace('}', ",\"seen\":true}"));
             continue;
         }

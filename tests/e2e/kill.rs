@@ -1,4 +1,4 @@
-//! SIGKILL again and again, at moments that nobody chose.
+//! SIGKILL repeatedly, at random moments.
 
 use crate::case::Case;
 use crate::lines::LineWriter;
@@ -13,10 +13,10 @@ use std::time::Duration;
 const KILLS: usize = 20;
 /// Lines between two rotations: about half a second of the writer.
 const LINES_PER_FILE: u64 = 10_000;
-/// No kill comes later after a start than this.
+/// The longest time between a start and a kill.
 const LATEST_KILL_MS: u64 = 450;
 
-/// Numbers that are different each time; the seed is printed, so that a failure can be looked at.
+/// Different numbers in each run; the seed is printed, so that a failure can be reproduced.
 struct Moments(u64);
 
 impl Moments {
@@ -38,7 +38,7 @@ impl Moments {
     }
 }
 
-/// Writes and rotates until it is told to stop; answers the number of the last line.
+/// Writes and rotates until it is stopped. Returns the number of the last line.
 fn write_and_rotate(case: &Case, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u64> {
     let mut writer = LineWriter::create(case.path("logs/app.log"));
     let (folder, stop) = (case.path("logs"), stop.clone());
@@ -48,7 +48,7 @@ fn write_and_rotate(case: &Case, stop: &Arc<AtomicBool>) -> thread::JoinHandle<u
             last += LINES_PER_FILE;
             writer.write_to(last);
             if stop.load(Ordering::Relaxed) {
-                // One line that no earlier life can have delivered: with it all is there.
+                // One line that no earlier run can have delivered: when it arrives, everything has.
                 last += 1;
                 writer.write_to(last);
                 break;

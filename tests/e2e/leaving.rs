@@ -1,4 +1,5 @@
-//! Outputs and inputs that leave the configuration, or have another name in it: what waits for them is never let go unasked.
+//! Outputs and inputs that are removed from the configuration or renamed in it: waiting events are never dropped without
+//! being asked for.
 
 use crate::case::Case;
 use crate::metrics::{get, sum};
@@ -8,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-/// Lines that wait in the log for an output whose server is away.
+/// Number of lines that wait in the WAL for an output whose server is unreachable.
 const WAITING: u64 = 50;
 
-/// A configuration with these outputs below `outputs:`, all in its one pipeline.
+/// A configuration with these entries under `outputs:`, all in its only pipeline.
 fn configure(case: &Case, input: &str, outputs: &[(&str, &str)]) -> PathBuf {
     let names: Vec<&str> = outputs.iter().map(|(name, _)| *name).collect();
     let all: String = outputs.iter().map(|(name, settings)| format!("  {name}: {settings}\n")).collect();
@@ -36,7 +37,7 @@ fn file(case: &Case, more: &str) -> String {
 
 const AWAY: &str = "{type: http, url: \"http://127.0.0.1:1/\", retry: {initial: 1s, max: 1s}}";
 
-/// Lets events wait for the output `away`, and ends the process.
+/// Makes events wait for the output `away`, and ends the process.
 fn leave_waiting(case: &Case) {
     let lines: String = (0..WAITING).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     case.write("app.log", lines.as_bytes());
@@ -46,7 +47,7 @@ fn leave_waiting(case: &Case) {
         WAITING => Ok(()),
         other => Err(format!("{other}; {}", product.state())),
     });
-    // What is not recorded yet is read again, and would wait twice.
+    // Lines that are not recorded yet would be read again and wait twice.
     product.kill();
 }
 
@@ -58,7 +59,7 @@ fn lines(case: &Case) -> usize {
     std::fs::read_to_string(case.output()).unwrap_or_default().lines().count()
 }
 
-/// Runs until so many lines are in the output file.
+/// Runs until this many lines are in the output file.
 fn delivers(case: &Case, config: &Path, count: u64) {
     let mut product = Product::start(case, config);
     product.wait_for_log(&["started"]);
@@ -70,7 +71,7 @@ fn delivers(case: &Case, config: &Path, count: u64) {
 }
 
 #[test]
-fn removed_output_with_waiting_events_refuses_the_start_and_names_the_ways_on() {
+fn removed_output_with_waiting_events_prevents_the_start_and_names_the_options() {
     let case = Case::new("removed");
     leave_waiting(&case);
     let config = configure(&case, &app(&case, "app", ""), &[("files", &file(&case, ""))]);
@@ -84,17 +85,28 @@ fn removed_output_with_waiting_events_refuses_the_start_and_names_the_ways_on() 
             assert!(message.contains(part), "{part}: {message}");
         }
     }
+    let refused = run(&config, &["--discard-removed", "awya"]);
+    let message = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{message}");
+    assert!(message.contains("`--discard-removed` names only `awya`"), "{message}");
     // Back under its name it has all of it.
     delivers(&case, &configure(&case, &app(&case, "app", ""), &[("away", &file(&case, ""))]), WAITING);
-    // Without a backlog it just goes.
+    // Without waiting events it is simply removed.
     case.write("app.log", b"");
-    let mut product = Product::start(&case, &configure(&case, &app(&case, "app", ""), &[("files", &file(&case, ""))]));
-    product.wait_for_log(&["nothing waited for it"]);
+    let config = configure(&case, &app(&case, "app", ""), &[("files", &file(&case, ""))]);
+    let mut product = Product::start(&case, &config);
+    product.wait_for_log(&["no events waited for it"]);
+    product.terminate();
+    let mut command = std::process::Command::new(crate::product::binary());
+    command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", "awya"]);
+    let mut product = Product::start_with(&case, &mut command);
+    product.expect("--discard-removed awya: the log knows no input or output `awya` that was removed");
+    product.wait_for_log(&["--discard-removed awya"]);
     product.terminate();
 }
 
 #[test]
-fn output_with_another_name_goes_on_where_it_was() {
+fn renamed_output_continues_where_it_was() {
     let case = Case::new("renamed");
     leave_waiting(&case);
     let settings = file(&case, ", was: away");
@@ -108,7 +120,7 @@ fn output_with_another_name_goes_on_where_it_was() {
 }
 
 #[test]
-fn events_of_a_removed_output_are_discarded_or_become_dead_letters_as_the_start_says() {
+fn events_of_a_removed_output_are_discarded_or_become_dead_letters_as_requested() {
     for (name, fate) in [("discarded", "away"), ("lettered", "away=dead_letters")] {
         let case = Case::new(name);
         leave_waiting(&case);
@@ -116,7 +128,7 @@ fn events_of_a_removed_output_are_discarded_or_become_dead_letters_as_the_start_
         let mut command = std::process::Command::new(crate::product::binary());
         command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", fate]);
         let mut product = Product::start_with(&case, &mut command);
-        product.expect("an output left the configuration");
+        product.expect("an output was removed from the configuration");
         product.expect("its output was removed from the configuration");
         let away = ["component_id=\"away\""];
         let gone = || {
@@ -137,7 +149,7 @@ fn events_of_a_removed_output_are_discarded_or_become_dead_letters_as_the_start_
 }
 
 #[test]
-fn input_with_another_name_reads_on_where_it_was() {
+fn renamed_input_continues_where_it_was() {
     let case = Case::new("renamed-input");
     let outputs = [("files", file(&case, ""))];
     let outputs: Vec<(&str, &str)> = outputs.iter().map(|(name, settings)| (*name, settings.as_str())).collect();
@@ -148,7 +160,7 @@ fn input_with_another_name_reads_on_where_it_was() {
     delivers(&case, &configure(&case, &app(&case, "web", ""), &outputs), 3);
 }
 
-/// The age of an event is its time in Tailwater, over restarts too, whatever time it has itself.
+/// The age of an event is the time it has spent in Tailwater, over restarts too, whatever its own timestamp is.
 #[test]
 fn age_of_what_waits_is_its_time_in_the_log() {
     let case = Case::new("age");
@@ -176,7 +188,7 @@ fn age_of_what_waits_is_its_time_in_the_log() {
         });
         let (found, most) = (age(case.admin_port).expect("the metric"), begun.elapsed().as_secs_f64() + 1.0);
         assert!(found < most, "{found} of {most} seconds");
-        // The next life begins with what it was in this one.
+        // The next run begins with the value of this one.
         earlier = Duration::from_secs_f64(found);
         product.kill();
     }

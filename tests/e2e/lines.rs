@@ -1,4 +1,4 @@
-//! Numbered lines: a writer that keeps a pace like an application's, and the check that each arrived exactly once.
+//! Numbered lines: a writer with the pace of an application, and the check that each line arrived exactly once.
 
 use crate::product::Product;
 use crate::wait::{pause, wait_for};
@@ -8,12 +8,12 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Lines of a case.
+/// Number of lines in a case.
 pub const LINES: u64 = 100_000;
-/// Lines that the writer writes in a second.
+/// Lines per second of the writer.
 pub const LINES_PER_SECOND: u64 = 20_000;
 
-/// Line number `n`, without its newline. Its length and content follow from its number.
+/// Line number `n`, without its newline. Its length and content are derived from its number.
 pub fn line(n: u64) -> String {
     let letter = char::from(b'a' + (n % 26) as u8);
     let pad: String = std::iter::repeat_n(letter, 20 + (n * 7 % 300) as usize).collect();
@@ -30,7 +30,7 @@ pub fn block(from: u64, to: u64) -> Vec<u8> {
     bytes
 }
 
-/// Writes numbered lines into a file, and does to the file what log rotation does.
+/// Writes numbered lines to a file, and does to the file what log rotation does.
 pub struct LineWriter {
     path: PathBuf,
     file: File,
@@ -40,31 +40,31 @@ pub struct LineWriter {
 }
 
 impl LineWriter {
-    /// A writer into a new file.
+    /// A writer to a new file.
     pub fn create(path: PathBuf) -> LineWriter {
         let file = open(&path);
         LineWriter { path, file, next: 1, lines_per_second: LINES_PER_SECOND, pace: (Instant::now(), 1) }
     }
 
-    /// Writes at another pace.
+    /// Sets another pace.
     pub fn with_pace(mut self, lines_per_second: u64) -> LineWriter {
         self.lines_per_second = lines_per_second;
         self
     }
 
-    /// The number of the line that comes next.
+    /// The number of the next line.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// The next line will have this number.
+    /// Sets the number of the next line.
     pub fn starting_at(mut self, number: u64) -> LineWriter {
         self.next = number;
         self.pace.1 = number;
         self
     }
 
-    /// Writes up to line `last` at the pace. Writes end anywhere, so a reader meets half lines.
+    /// Writes up to line `last` at the pace. Writes end anywhere, so a reader sees half lines.
     pub fn write_to(&mut self, last: u64) {
         let mut half: Vec<u8> = Vec::new();
         while self.next <= last {
@@ -83,24 +83,24 @@ impl LineWriter {
         }
     }
 
-    /// Writes up to line `last` in one go.
+    /// Writes up to line `last` in one step.
     pub fn burst_to(&mut self, last: u64) {
         self.file.write_all(&block(self.next, last)).expect("lines");
         self.next = last + 1;
         self.pace = (Instant::now(), self.next);
     }
 
-    /// Starts the pace anew: what passed while the case waited is not caught up.
+    /// Restarts the pace: the time that the case waited is not caught up.
     pub fn resume(&mut self) {
         self.pace = (Instant::now(), self.next);
     }
 
-    /// Renames the file; the writer goes on in it until [`LineWriter::reopen`].
+    /// Renames the file. The writer continues in it until [`LineWriter::reopen`].
     pub fn rename(&mut self, to: &Path) {
         fs::rename(&self.path, to).expect("a rename");
     }
 
-    /// Makes the file new under its old name, beside the one that is still being written.
+    /// Creates a new file under the old name, while the old one is still being written.
     pub fn create_next(&self) -> File {
         open(&self.path)
     }
@@ -132,8 +132,8 @@ fn open(path: &Path) -> File {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Counts the lines of a growing file. Starts again when what it counted last is no longer there: the file became shorter, also
-/// if it is as long again by now.
+/// Counts the lines of a growing file. Starts over if the bytes that were counted last are gone: the file was truncated, even
+/// if it is as long again.
 pub struct LineCount {
     path: PathBuf,
     offset: u64,
@@ -143,7 +143,7 @@ pub struct LineCount {
 }
 
 impl LineCount {
-    /// So many bytes are compared: the page that a power cut leaves half written, and the line before it.
+    /// Number of bytes that are compared: the page that a power loss leaves half written, and the line before it.
     const COMPARED: usize = 8192;
 
     pub fn of(path: PathBuf) -> LineCount {
@@ -168,7 +168,7 @@ impl LineCount {
         self.lines
     }
 
-    /// Waits until at least `lines` are there.
+    /// Waits until there are at least `lines`.
     pub fn wait(&mut self, lines: u64, product: &mut Product) {
         wait_for(&format!("{lines} lines in {}", self.path.display()), || {
             let now = self.now();
@@ -181,14 +181,14 @@ impl LineCount {
     }
 }
 
-/// What arrived: how often each number, and events that are not numbered lines.
+/// What arrived: how often each number did, and events that are not numbered lines.
 pub struct Arrived {
     times: Vec<u32>,
     order: Vec<u64>,
     pub others: Vec<serde_json::Value>,
 }
 
-/// Reads an output of JSON lines. A line that is not JSON, or a numbered line that was changed, fails at once.
+/// Reads an output of JSON lines. Fails at once for a line that is not JSON, and for a numbered line that was changed.
 pub fn arrived(output: &Path, lines: u64) -> Arrived {
     let bytes = fs::read(output).unwrap_or_else(|error| panic!("{}: {error}", output.display()));
     assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "the output ends in half a line");
@@ -208,7 +208,7 @@ pub fn number(message: &str) -> Option<u64> {
 }
 
 impl Arrived {
-    /// Sorts events in the order in which they came.
+    /// Counts events; they are in order of arrival.
     pub fn of(lines: u64, events: impl Iterator<Item = serde_json::Value>) -> Arrived {
         let mut arrived = Arrived { times: vec![0; lines as usize + 1], order: Vec::new(), others: Vec::new() };
         for event in events {
@@ -256,7 +256,8 @@ impl Arrived {
         self.assert_in_order_within(|_| 0);
     }
 
-    /// Lines that `stream` gives the same number, those of one file say, came in the order in which they were written.
+    /// Lines for which `stream` returns the same number, for example those of one file, arrived in the order in which they
+    /// were written.
     pub fn assert_in_order_within(&self, stream: impl Fn(u64) -> usize) {
         let mut last: HashMap<usize, u64> = HashMap::new();
         for &n in &self.order {
@@ -268,7 +269,7 @@ impl Arrived {
 }
 
 #[test]
-fn check_sees_lost_repeated_and_changed_lines() {
+fn check_detects_lost_repeated_and_changed_lines() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = folder.path().join("out.json");
     let write = |numbers: &[u64]| {
@@ -285,7 +286,7 @@ fn check_sees_lost_repeated_and_changed_lines() {
 }
 
 #[test]
-fn count_sees_that_a_file_was_cut_and_written_anew() {
+fn count_detects_that_a_file_was_truncated_and_rewritten() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("out.json");
     let mut count = LineCount::of(path.clone());

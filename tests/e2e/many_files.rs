@@ -1,4 +1,4 @@
-//! Ten thousand files of which some grow: read completely, with bounded descriptors and memory, and over a restart.
+//! Ten thousand files, some of which grow: read completely, with limited descriptors and memory, and over a restart.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -13,7 +13,7 @@ const DIRECTORIES: u64 = 50;
 const FIRST_LINES: u64 = 3;
 const ROUND_LINES: u64 = 2;
 const ROUNDS: u64 = 40;
-/// Files that a shard keeps open, and what a process has besides.
+/// Number of files that a shard keeps open, and the other descriptors of a process.
 const DESCRIPTORS_MAX: usize = 2 * 1024 + 200;
 const RESIDENT_KIB_MAX: u64 = 200 << 10;
 

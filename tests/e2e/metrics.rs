@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// A response: status and body, or why there was none.
+/// A response (status and body), or why there was none.
 pub fn get(port: u16, path: &str) -> Result<(u16, String), String> {
     let describe = |error: std::io::Error| format!("GET {path}: {error}");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(describe)?;
@@ -36,7 +36,7 @@ fn joined(mut rest: &str) -> String {
     body
 }
 
-/// Sum of a metric over the series that have all `labels`.
+/// The sum of a metric over the series that have all `labels`.
 pub fn sum(port: u16, name: &str, labels: &[&str]) -> Result<u64, String> {
     let (status, body) = get(port, "/metrics")?;
     if status != 200 {
@@ -57,7 +57,7 @@ fn sum_of(body: &str, name: &str, labels: &[&str]) -> u64 {
     sum as u64
 }
 
-/// Waits until the product says that it is ready.
+/// Waits until the product reports that it is ready.
 pub fn wait_for_ready(port: u16) {
     wait_for("ready", || match get(port, "/readyz")? {
         (200, _) => Ok(()),
@@ -65,7 +65,7 @@ pub fn wait_for_ready(port: u16) {
     });
 }
 
-/// Waits until a log of `product` was synced.
+/// Waits until a WAL of `product` was synced.
 pub fn wait_for_sync(port: u16, product: &mut Product) {
     wait_for("a synced log", || match sum(port, "tailwater_wal_syncs_total", &[])? {
         0 => Err(product.state()),
@@ -73,12 +73,12 @@ pub fn wait_for_sync(port: u16, product: &mut Product) {
     });
 }
 
-/// Events that this process has appended to the log: from then on they survive its death.
+/// Events that this process has appended to the WAL: from then on they survive its death.
 pub fn logged_events(port: u16) -> Result<u64, String> {
     sum(port, "tailwater_wal_appended_events_total", &[])
 }
 
-/// Events that all inputs have cut from their sources.
+/// Events that all inputs have read.
 pub fn received_events(port: u16) -> Result<u64, String> {
     sum(port, "tailwater_component_received_events_total", &["component_kind=\"input\""])
 }

@@ -1,4 +1,4 @@
-//! Outputs over the network whose server is away, and comes back: what is said meanwhile, and what arrives.
+//! Outputs over the network whose server is unreachable and comes back: what is reported, and what arrives.
 
 use crate::case::{Case, free_port};
 use crate::lines::block;
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// A server that takes what it is sent.
+/// A server that accepts everything.
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl Sink {
@@ -55,7 +55,7 @@ fn serve(stream: TcpStream, taken: &Mutex<Vec<u8>>) -> std::io::Result<()> {
 }
 
 #[test]
-fn output_that_fails_says_since_when_and_what_waits_and_that_it_is_over() {
+fn failing_output_reports_since_when_what_waits_and_the_recovery() {
     let case = Case::new("network");
     let port = free_port();
     let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());

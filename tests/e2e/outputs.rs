@@ -1,16 +1,17 @@
-//! Output files on a real disk: compressed and rotated ones over kills, removed ones, and several outputs of one input.
+//! Output files on a real disk: compressed and rotated files over kills, removed files, and several outputs of one input.
 
 use crate::case::Case;
 use crate::lines::{LINES, LineCount, LineWriter, arrived, block};
 use crate::metrics;
-use crate::product::Product;
+use crate::product::{Product, give_away, text, unprivileged};
 use crate::wait::wait_for;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// Lines of cases that decode their output again and again.
+/// Number of lines in cases that decode their output repeatedly.
 const FEW_LINES: u64 = 40_000;
 
 /// The files of `out/`.
@@ -18,7 +19,7 @@ fn files(case: &Case) -> Vec<PathBuf> {
     fs::read_dir(case.path("out")).expect("out/").map(|entry| entry.expect("an entry").path()).collect()
 }
 
-/// What a file holds. Without `whole` it may end in a member that is still written.
+/// The content of a file. Without `whole` it may end in a member that is still being written.
 fn decoded(file: &Path, compression: &str, whole: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     // A rotation may have renamed it since it was listed.
@@ -88,9 +89,9 @@ fn zstd_files_decode_and_hold_each_line_once_over_kills() {
     kills_under_rotation("zstd", 60_000);
 }
 
-/// What was in a folder goes with it, and nothing that comes later.
+/// A removed directory takes its content with it, but nothing that is written later.
 #[test]
-fn removed_output_folder_is_made_again() {
+fn removed_output_directory_is_created_again() {
     let case = Case::new("removed-folder");
     let config = case.files_to_file("logs/*.log");
     let mut product = Product::start(&case, &config);
@@ -105,7 +106,8 @@ fn removed_output_folder_is_made_again() {
     product.terminate();
 }
 
-/// The outputs `names`, each to its own file, all fed by one input; the first through one pipeline, the rest through another.
+/// The outputs `names`, each with its own file, all fed by one input; the first through one pipeline, the others through
+/// another.
 fn configure(case: &Case, names: &[&str]) -> PathBuf {
     let (first, rest) = names.split_first().expect("an output");
     let mut pipelines = format!("  one: {{inputs: [app], outputs: [{first}]}}\n");
@@ -153,10 +155,10 @@ fn each_output_of_two_pipelines_gets_each_line_once_over_kills() {
     }
 }
 
-/// A new output begins with what comes after it; one that leaves takes its waiting events along, counted; the rest notices
-/// nothing.
+/// A new output gets only later events. A removed one takes its waiting events along, which is counted. The others are not
+/// affected.
 #[test]
-fn outputs_come_and_go_between_runs() {
+fn outputs_are_added_and_removed_between_runs() {
     let case = Case::new("come-and-go");
     let (a, b) = (case.path("out/a.json"), case.path("out/b.json"));
     case.write("logs/1.log", &block(1, 1_000));
@@ -184,7 +186,7 @@ fn outputs_come_and_go_between_runs() {
     let mut command = std::process::Command::new(crate::product::binary());
     command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", "b"]);
     let mut product = Product::start_with(&case, &mut command);
-    product.expect("an output left the configuration");
+    product.expect("an output was removed from the configuration");
     wait_for("the count of what `b` never got", || {
         let labels = ["component_id=\"b\"", "reason=\"output_removed\""];
         match metrics::sum(case.admin_port, "tailwater_component_discarded_events_total", &labels)? {
@@ -194,4 +196,26 @@ fn outputs_come_and_go_between_runs() {
     });
     product.terminate();
     arrived(&a, 3_000).assert_exactly_once();
+}
+
+#[test]
+fn directories_without_rights_are_told_before_an_event_waits_for_them() {
+    let case = Case::new("rights");
+    std::fs::create_dir(case.path("closed")).expect("a directory");
+    std::fs::set_permissions(case.path("closed"), PermissionsExt::from_mode(0o555)).expect("rights");
+    case.write("owned.log", b"");
+    std::fs::set_permissions(case.path("owned.log"), PermissionsExt::from_mode(0o444)).expect("rights");
+    give_away(&case.path("data"));
+    let shown = |path: &str| case.path(path).display().to_string();
+    for (path, told) in [
+        ("closed/out.log", format!("no file can be created in {}: Permission denied", shown("closed"))),
+        ("closed/{{ host }}/%F.log", format!("no file can be created in {}: Permission denied", shown("closed"))),
+        ("owned.log", format!("{} cannot be written: Permission denied", shown("owned.log"))),
+    ] {
+        let config = case.configure("{type: stdin}", &format!("{{type: file, path: \"{}\"}}", shown(path)));
+        let validated = unprivileged(&case).args(["validate", "-c"]).arg(&config).output().expect("the product starts");
+        let said = text(&validated.stderr);
+        assert!(validated.status.success() && said.contains(&told), "{path}: {said}");
+        assert!(said.contains("tailwater.yaml:") && said.contains("chown"), "{path}: {said}");
+    }
 }

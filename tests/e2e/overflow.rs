@@ -1,4 +1,4 @@
-//! The kernel has more to say about directories than it keeps, or gives fewer watches than are wanted.
+//! The kernel has more directory events than it stores, or gives fewer watches than are needed.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Numbered lines for files that come, go and grow.
+/// Numbered lines for files that are created, deleted and grow.
 struct Writer {
     next: u64,
     streams: Vec<usize>,
@@ -19,7 +19,7 @@ impl Writer {
         Writer { next: 1, streams: vec![0] }
     }
 
-    /// Appends to a file. `stream` names the file's life.
+    /// Appends to a file. `stream` is the number of the file's generation.
     fn write(&mut self, path: &Path, stream: usize, lines: u64) {
         append(path, &block(self.next, self.next + lines - 1));
         self.streams.extend((0..lines).map(|_| stream));
@@ -37,11 +37,11 @@ impl Writer {
     }
 }
 
-/// More events than the kernel keeps for a process that does not take them.
+/// More events than the kernel stores for a process that does not read them.
 fn flood(directory: &Path) {
     let kept = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("the bound of the queue");
     let kept: usize = kept.trim().parse().expect("a number");
-    // Besides what is kept, some may have been taken by a read that waited.
+    // In addition to the stored ones, a waiting read may have taken some.
     for number in 0..kept / 2 + 4000 {
         let path = directory.join(format!("noise.{number}"));
         drop(File::create(&path).expect("a file"));
@@ -49,8 +49,8 @@ fn flood(directory: &Path) {
     }
 }
 
-/// Everything that a watch tells of happens while nobody can be told: growth, rotation, deletion, new files and directories,
-/// and a directory that is another one now.
+/// Everything that a watch reports happens while nothing can be reported: growth, rotation, deletion, new files and
+/// directories, and a directory that is replaced.
 #[test]
 fn what_happens_while_the_queue_of_events_overflows_is_found() {
     const QUIET: usize = 50;
@@ -97,7 +97,7 @@ fn what_happens_while_the_queue_of_events_overflows_is_found() {
         running.product.signal("CONT");
         running.product.wait_for_log(&["watches overflowed"]);
         running.wait(writer.written());
-        // And what happens afterwards, in what was there and in what came meanwhile.
+        // And what happens afterwards, in old files and in those that were created meanwhile.
         for (path, stream) in &quiet {
             writer.write(path, *stream, 1);
         }
@@ -108,11 +108,11 @@ fn what_happens_while_the_queue_of_events_overflows_is_found() {
     writer.finish(running);
 }
 
-/// Starts the product as a user who may have so many inotify watches and instances.
+/// Starts the product as a user with these limits of inotify watches and instances.
 fn start_with_limits(case: Case, include: &str, watches: u32, instances: u32) -> Running {
     let input = format!("{{type: file, include: [\"{}\"]}}", case.path(include).display());
     let config = case.configure(&input, &case.json_output());
-    // The limits of a user namespace are its own, so that nothing else on the machine is concerned.
+    // A user namespace has its own limits, so nothing else on the machine is affected.
     let script = "echo $0 > /proc/sys/user/max_inotify_watches && echo $1 > /proc/sys/user/max_inotify_instances && \
                   shift && exec \"$@\"";
     let mut command = Command::new("unshare");
@@ -122,7 +122,7 @@ fn start_with_limits(case: Case, include: &str, watches: u32, instances: u32) ->
     Running::of(case, config, product)
 }
 
-/// Files in many directories that appear, grow, rotate and go, with few or no watches.
+/// Files in many directories that are created, grow, are rotated and deleted, with few or no watches.
 fn everything_without_watches(name: &str, watches: u32, instances: u32, told: &'static str) {
     const DIRECTORIES: usize = 12;
     let mut case = Case::new(name);

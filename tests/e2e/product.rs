@@ -1,7 +1,7 @@
-//! The product as a child process: start, signals, exit, and what its log says.
+//! The product as a child process: start, signals, exit, and its log.
 //!
-//! Guarantees: the process is killed by its id when the case ends, however it ends. Ending it reads its log: a line of level
-//! WARN or ERROR that was not announced by [`Product::expect`] fails the case.
+//! Guarantees: the process is killed by its id when the case ends, however it ends. When it ends, its log is checked: a WARN
+//! or ERROR line that was not announced with [`Product::expect`] fails the case.
 
 use crate::case::Case;
 use crate::lines::{LineCount, arrived};
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The user that unprivileged runs have: nobody.
+/// The user of unprivileged runs: nobody.
 pub const NOBODY: u32 = 65534;
 
-/// Messages that the watchdog may log in any case on a busy machine, and a start on a small one.
+/// Messages that are allowed in every case: those of the watchdog on a busy machine, and of a start on a small one.
 const BUSY_MACHINE: [&str; 3] =
-    ["shard has stopped responding", "the shard is running again", "this machine may run short"];
+    ["shard has stopped responding", "the shard is running again", "this machine may not have enough resources"];
 
 static STARTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -29,7 +29,7 @@ pub fn binary() -> PathBuf {
     }
 }
 
-/// Runs a verb to its end. For what should end by itself.
+/// Runs a command to its end. For commands that end by themselves.
 pub fn run_to_end(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the product starts")
 }
@@ -43,7 +43,7 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-/// A command that permissions apply to: root runs it as nobody, from a copy that nobody can reach.
+/// A command to which permissions apply: root runs it as nobody, from a copy that nobody can read.
 pub fn unprivileged(case: &Case) -> Command {
     if !is_root() {
         return Command::new(binary());
@@ -57,7 +57,7 @@ pub fn unprivileged(case: &Case) -> Command {
     command
 }
 
-/// Gives a path to the user of [`unprivileged`] runs.
+/// Makes the user of [`unprivileged`] runs the owner of a path.
 pub fn give_away(path: &Path) {
     if is_root() {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("a new owner");
@@ -92,7 +92,7 @@ impl Product {
         Product::start_writing_to(case, command, File::create(output).expect("an output file").into())
     }
 
-    /// As [`Product::start_with`], with this as standard output.
+    /// Like [`Product::start_with`], with this as standard output.
     pub fn start_writing_to(case: &Case, command: &mut Command, output: Stdio) -> Product {
         let number = STARTS.fetch_add(1, Ordering::Relaxed);
         let log = case.path(&format!("product-{number}.log"));
@@ -101,7 +101,7 @@ impl Product {
         Product { child, log, expected: BUSY_MACHINE.to_vec(), ended: false }
     }
 
-    /// Announces that the log may hold WARN and ERROR lines with this text.
+    /// Announces that the log may contain WARN and ERROR lines with this text.
     pub fn expect(&mut self, part: &'static str) {
         self.expected.push(part);
     }
@@ -114,7 +114,7 @@ impl Product {
         text(&fs::read(&self.log).expect("the product's log"))
     }
 
-    /// Waits until a line of the log has all of `parts`, in any case.
+    /// Waits until a line of the log contains all of `parts`, ignoring case.
     pub fn wait_for_log(&mut self, parts: &[&str]) {
         wait_for(&format!("a log line with {parts:?}"), || {
             let log = self.log();
@@ -124,7 +124,7 @@ impl Product {
         });
     }
 
-    /// Whether it still runs, and the end of its log.
+    /// Whether it is still running, and the end of its log.
     pub fn state(&mut self) -> String {
         let status = match self.child.try_wait() {
             Ok(None) => "running".to_owned(),
@@ -140,13 +140,13 @@ impl Product {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends a signal by the shell's own `kill`, which every system has.
+    /// Sends a signal with the shell's `kill`, which every system has.
     pub fn signal(&self, name: &str) {
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.id())).status().expect("sh");
         assert!(status.success(), "kill -{name} failed");
     }
 
-    /// Waits until the process ended by itself.
+    /// Waits until the process has ended by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let status = wait_for("the product's end", || match self.child.try_wait().expect("a child") {
             Some(status) => Ok(status),
@@ -157,14 +157,14 @@ impl Product {
         status
     }
 
-    /// SIGTERM: it drains and ends with 0.
+    /// SIGTERM: it drains and exits with 0.
     pub fn terminate(mut self) {
         self.signal("TERM");
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "{}", self.state());
     }
 
-    /// SIGKILL: it gets no say.
+    /// SIGKILL: it ends at once.
     pub fn kill(mut self) {
         assert!(self.is_running(), "it ended before it was killed: {}", self.state());
         self.child.kill().expect("a signal");
@@ -174,8 +174,8 @@ impl Product {
         self.check_log();
     }
 
-    /// Waits until `output` has as many lines, ends the product as [`Product::terminate`] does, and checks that each line
-    /// came once and nothing else did.
+    /// Waits until `output` has this many lines, ends the product like [`Product::terminate`], and checks that each line
+    /// arrived once and nothing else did.
     pub fn finish(mut self, output: &Path, lines: u64) {
         LineCount::of(output.to_owned()).wait(lines, &mut self);
         self.terminate();
@@ -195,7 +195,7 @@ impl Product {
 impl Drop for Product {
     fn drop(&mut self) {
         if !self.ended {
-            // The process may have ended already; either way it is gone afterwards.
+            // The process may have ended already; in any case it is gone afterwards.
             let _ = self.child.kill();
             let _ = self.child.wait();
             if std::thread::panicking() {
@@ -207,7 +207,7 @@ impl Drop for Product {
     }
 }
 
-/// Whether a log line says that somebody should look: JSON by its level, text by its words.
+/// Whether a log line needs attention: JSON by its level, text by its words.
 fn is_alarming(line: &str) -> bool {
     match serde_json::from_str::<serde_json::Value>(line) {
         Ok(value) => value.get("level").and_then(|level| level.as_str()).is_some_and(is_alarm),

@@ -1,4 +1,4 @@
-//! Ends and starts: asked for, by force, and with another number of shards. Each line arrives once.
+//! Stops and starts: on request, by force, and with another number of shards. Each line arrives once.
 
 use crate::case::Case;
 use crate::lines::{LINES, LineCount, LineWriter, block};
@@ -8,7 +8,7 @@ use crate::wait::wait_for;
 use std::fs;
 use std::thread::{self, JoinHandle};
 
-/// Writes all lines beside the case; the file is renamed after line `rotated_at`.
+/// Writes all lines in parallel to the case; the file is renamed after line `rotated_at`.
 fn write_and_rotate(case: &Case, rotated_at: u64) -> JoinHandle<()> {
     let mut writer = LineWriter::create(case.path("logs/app.log"));
     let rotated = case.path("logs/app.log.1");
@@ -55,7 +55,7 @@ fn kill_nine_under_load_loses_and_repeats_nothing() {
 }
 
 #[test]
-fn a_restart_without_news_writes_nothing() {
+fn restart_without_new_lines_writes_nothing() {
     let case = Case::new("quiet");
     let config = case.files_to_file("logs/*.log");
     case.write("logs/app.log", &block(1, 5_000));
@@ -70,11 +70,11 @@ fn a_restart_without_news_writes_nothing() {
     assert!(fs::read(case.output()).expect("the output") == before, "a restart changed the output");
 }
 
-/// From two shards to one and back, each time with events in the log that no output could take yet.
+/// From two shards to one and back, each time with undelivered events in the WAL.
 #[test]
-fn shard_count_changes_with_data_in_the_log() {
+fn shard_count_changes_with_data_in_the_wal() {
     let mut case = Case::new("shards");
-    // A folder where the file should be: nothing can be delivered until it is gone.
+    // A directory at the path of the file: nothing can be delivered until it is removed.
     fs::create_dir(case.output()).expect("a folder");
     let parts: [(usize, u64); 2] = [(2, 40_000), (1, 70_000)];
     let mut from = 1;
@@ -84,7 +84,7 @@ fn shard_count_changes_with_data_in_the_log() {
         let mut product = Product::start(&case, &config);
         product.expect("events.json");
         write_files(&case, from, to);
-        // Each start counts from zero: what is new since the last one.
+        // Each start counts from zero: the lines that are new since the last one.
         let news = to - from + 1;
         wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
             logged if logged >= news => Ok(()),

@@ -1,4 +1,4 @@
-//! Rotation that is faster than anybody would configure it, and slower rotation under load.
+//! Rotation that is faster than anyone would configure it, and slower rotation under load.
 
 use crate::case::Case;
 use crate::lines::LineWriter;
@@ -8,10 +8,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Names that a rotation leaves behind at most: `app.log.1` and so on.
+/// Maximum number of names that a rotation leaves behind: `app.log.1` and so on.
 const KEPT: usize = 40;
 
-/// Moves the rotated files up by one, as `logrotate` does, and the live one to `app.log.1`.
+/// Renames the rotated files to the next number, as `logrotate` does, and the live one to `app.log.1`.
 fn shift(case: &Case, writer: &mut LineWriter, kept: usize) {
     let name = |number: usize| case.path(&format!("logs/app.log.{number}"));
     for number in (1..kept).rev() {
@@ -26,7 +26,7 @@ fn move_if_there(from: &Path, to: &Path) {
     }
 }
 
-/// Bursts of three rotations 15 ms apart. After each rename some lines still go into the renamed file.
+/// Bursts of three rotations 15 ms apart. After each rename some lines are still written to the renamed file.
 fn three_rotations(name: &str, kept: usize) {
     const BURSTS: u64 = 10;
     let mut case = Case::new(name);
@@ -44,7 +44,7 @@ fn three_rotations(name: &str, kept: usize) {
             pause(Duration::from_millis(15));
         }
         writer.burst_to(writer.next() + 10);
-        // What the next rotations delete was read.
+        // The files that the next rotations delete have been read.
         running.wait(writer.next() - 1);
     }
     let (_, all) = running.finish(writer.next() - 1);
@@ -61,7 +61,7 @@ fn three_rotations_15_ms_apart_keep_only_three_names() {
     three_rotations("three-kept", 3);
 }
 
-/// Each rotation has a name of its own, as with `dateext`, and the new file is there before the writer knows of it.
+/// Each rotation has its own name, as with `dateext`, and the new file exists before the writer uses it.
 #[test]
 fn three_dated_rotations_15_ms_apart_with_a_late_writer() {
     let mut case = Case::new("dated");
@@ -85,15 +85,15 @@ fn three_dated_rotations_15_ms_apart_with_a_late_writer() {
     all.assert_in_order_within(|line| generations.partition_point(|first| *first <= line));
 }
 
-/// `copytruncate` under a glob that covers the copies: they are not read as files of their own.
+/// `copytruncate` with a glob that matches the copies: they are not read as files of their own.
 #[test]
-fn copies_under_a_glob_that_covers_them_are_not_read_again() {
+fn copies_that_the_glob_matches_are_not_read_again() {
     let mut case = Case::new("copies");
     case.shards = 2;
     let mut writer = LineWriter::create(case.path("logs/app.log"));
     let mut running = Running::start(case, "logs/app.log*", "");
     for turn in 1..=12 {
-        // Some copies are shorter than what identifies a file, some are longer than a read.
+        // Some copies are shorter than the bytes that identify a file, some are longer than a read.
         writer.burst_to(writer.next() + [1, 30, 2000][turn % 3]);
         running.wait(writer.next() - 1);
         let name = |number: usize| running.case.path(&format!("logs/app.log.{number}"));
@@ -106,7 +106,7 @@ fn copies_under_a_glob_that_covers_them_are_not_read_again() {
     writer.burst_to(writer.next() + 100);
     running.wait(writer.next() - 1);
     let stopped = running.terminate();
-    // The next life sees all the copies at once.
+    // The next run sees all the copies at once.
     let mut running = stopped.start();
     writer.burst_to(writer.next() + 100);
     running.wait(writer.next() - 1);
@@ -114,9 +114,9 @@ fn copies_under_a_glob_that_covers_them_are_not_read_again() {
     all.assert_in_order();
 }
 
-/// A rotation each second for 30 s under load. `TAILWATER_ROTATIONS` makes it longer.
+/// One rotation per second for 30 s under load. `TAILWATER_ROTATIONS` makes it longer.
 #[test]
-fn a_rotation_each_second_under_load() {
+fn one_rotation_per_second_under_load() {
     const LINES_A_SECOND: u64 = 10_000;
     let turns: u64 = std::env::var("TAILWATER_ROTATIONS").ok().and_then(|turns| turns.parse().ok()).unwrap_or(30);
     let mut case = Case::new("each-second");

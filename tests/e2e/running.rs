@@ -1,4 +1,4 @@
-//! The product over one `file` input, started, ended and started again by a case.
+//! The product with one `file` input, started, stopped and restarted by a case.
 
 use crate::case::Case;
 use crate::lines::{Arrived, LineCount, arrived};
@@ -9,9 +9,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A case with its product and what came out so far.
+/// A case with its product and the lines delivered so far.
 pub struct Running {
-    // Goes first: its last words are in a file of the case.
+    // Dropped first: the end of its log is in a file of the case.
     pub product: Product,
     pub case: Case,
     config: PathBuf,
@@ -19,8 +19,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the product over the files that `include` matches below the case's folder. `settings` are further ones of the
-    /// input, as `, key: value`.
+    /// Starts the product on the files that `include` matches below the case's directory. `settings` are further settings of
+    /// the input, as `, key: value`.
     pub fn start(case: Case, include: &str, settings: &str) -> Running {
         let input = format!("{{type: file, include: [\"{}\"]{settings}}}", case.path(include).display());
         let config = case.configure(&input, &case.json_output());
@@ -39,12 +39,12 @@ impl Running {
         Running { case, product, config, count }
     }
 
-    /// Waits until as many lines came out.
+    /// Waits until this many lines were delivered.
     pub fn wait(&mut self, lines: u64) {
         self.count.wait(lines, &mut self.product);
     }
 
-    /// Waits until the product follows as many files.
+    /// Waits until the product follows this many files.
     pub fn wait_for_files(&mut self, files: u64) {
         wait_for(&format!("{files} followed files"), || {
             match metrics::sum(self.case.admin_port, "tailwater_files", &[])? {
@@ -54,19 +54,19 @@ impl Running {
         });
     }
 
-    /// Ends the product as an operator does.
+    /// Stops the product as an operator does.
     pub fn terminate(self) -> Stopped {
         self.product.terminate();
         Stopped { case: self.case, config: self.config }
     }
 
-    /// Ends the product without a word.
+    /// Kills the product.
     pub fn kill(self) -> Stopped {
         self.product.kill();
         Stopped { case: self.case, config: self.config }
     }
 
-    /// Waits for all lines, ends the product, and checks that each came once and nothing else did.
+    /// Waits for all lines, stops the product, and checks that each line arrived once and nothing else did.
     pub fn finish(mut self, lines: u64) -> (Case, Arrived) {
         self.wait(lines);
         let case = self.terminate().case;
@@ -88,7 +88,7 @@ impl Stopped {
     }
 }
 
-/// Appends to a file, which is made when it is missing.
+/// Appends to a file, and creates it if it does not exist.
 pub fn append(path: &Path, bytes: &[u8]) {
     let file = OpenOptions::new().append(true).create(true).open(path);
     file.and_then(|mut file| file.write_all(bytes)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

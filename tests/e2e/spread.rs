@@ -1,4 +1,4 @@
-//! Files whose lines go to all shards in turn: no log has all lines of one, and none keeps a range for each batch.
+//! Files whose lines go to all shards in turn: no WAL has all lines of one, and none keeps a range for each batch.
 
 use crate::case::Case;
 use crate::lines::{LineCount, line};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 const FILES: u64 = 4;
 const KILLS: usize = 5;
-/// A log may have a few ranges of each file at any time: those of the last two syncs.
+/// A WAL may have a few ranges of each file at any time: those of the last two syncs.
 const RANGES_MAX: u64 = 400;
 
-/// Files that lines come to one by one.
+/// Files that get one line at a time.
 struct Trickle {
     files: Vec<File>,
     next: u64,
@@ -28,7 +28,7 @@ impl Trickle {
         Trickle { files: (0..FILES).map(open).collect(), next: 1 }
     }
 
-    /// A line to a file, and to another, and so on for so long. Each is read by itself.
+    /// Writes a line to one file after the other for this long. Each is read separately.
     fn run_for(&mut self, time: Duration) {
         let begun = Instant::now();
         while begun.elapsed() < time {
@@ -45,7 +45,7 @@ impl Trickle {
     }
 }
 
-/// What `wal ls` says of each log: its segments, and ranges of sources.
+/// What `wal ls` says about each log: its segments, and ranges of sources.
 fn logs(config: &std::path::Path) -> Vec<(u64, u64)> {
     let listed = run_to_end(&["wal", "ls", "-c", config.to_str().expect("UTF-8")]);
     let listed = text(&listed.stdout);
@@ -57,10 +57,10 @@ fn logs(config: &std::path::Path) -> Vec<(u64, u64)> {
     logs.map(|line| (number(line, " segments"), number(line, " ranges"))).collect()
 }
 
-/// Four files for some seconds, then five times killed and started. `TAILWATER_SPREAD_SECONDS=600` makes it ten minutes before the
-/// first kill, after which no log may have kept more of the files than after a few seconds.
+/// Four files for some seconds, then five kills and starts. `TAILWATER_SPREAD_SECONDS=600` makes it ten minutes before the
+/// first kill; even then no WAL may have more ranges of the files than after a few seconds.
 #[test]
-fn kills_lose_nothing_of_spread_files_and_logs_stay_small() {
+fn kills_lose_nothing_of_spread_files_and_the_wal_stays_small() {
     let seconds: u64 = std::env::var("TAILWATER_SPREAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let mut case = Case::new("spread");
     case.shards = 2;
@@ -83,7 +83,7 @@ fn kills_lose_nothing_of_spread_files_and_logs_stay_small() {
         }
         product = Product::start(&case, &config);
     }
-    // Lines that no earlier start can have delivered: with them all is there.
+    // Lines that no earlier start can have delivered: when they arrive, everything has.
     trickle.run_for(Duration::from_secs(1));
     product.finish(&case.output(), trickle.lines());
 }

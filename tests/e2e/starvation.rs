@@ -1,8 +1,8 @@
-//! The processor is taken away: nothing is lost or repeated, and no stall outlives its cause by more than two seconds.
+//! The product gets no CPU time: nothing is lost or repeated, and no stall outlives its cause by more than two seconds.
 //!
-//! A stall is measured from the end of its cause until all that was written before that end is delivered, and a fresh line in
-//! another file too. A machine that is itself held up is measured by a control thread, and its delay is granted. Each cause is
-//! measured three times, and two of the three keep the bound.
+//! A stall is measured from the end of its cause until everything that was written before that end is delivered, and a new
+//! line in another file too. A control thread measures the delay of the machine itself, which is subtracted. Each cause is
+//! measured three times, and two of the three must be within the limit.
 
 use crate::case::Case;
 use crate::disks::may_administrate;
@@ -15,7 +15,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Lines that are written in a second, and at most where a cause needs more to act: a quota is none for who needs less.
+/// Lines that are written per second, and the maximum if a cause needs more load to have an effect: a quota does not affect a
+/// process that needs less.
 const PACE: u64 = 5_000;
 const PACE_MAX: u64 = 320_000;
 /// How long a cause lasts.
@@ -23,10 +24,10 @@ const CAUSE: Duration = Duration::from_secs(3);
 /// How long a stall may outlive its cause.
 const BOUND: Duration = Duration::from_secs(2);
 const MEASUREMENTS: usize = 3;
-/// Measurements that may go beyond the bound: other tenants hold a machine up where no control thread sees it.
+/// Number of measurements that may exceed the limit: other tenants may delay the machine unnoticed by the control thread.
 const BEYOND_MAX: usize = 1;
 
-/// A product with lines coming in, alone on the machine as far as these tests go.
+/// A running product with incoming lines, alone on the machine as far as these tests are concerned.
 struct Strained {
     product: Product,
     case: Case,
@@ -42,7 +43,7 @@ impl Strained {
         let config: PathBuf = case.files_to_file("logs/*.log");
         let log = File::create(case.path("logs/app.log")).expect("the log");
         let mut product = Product::start(&case, &config);
-        // A watchdog that says so is right.
+        // A warning of the watchdog is correct here.
         product.expect("kick");
         product.expect("stall");
         let count = LineCount::of(case.output());
@@ -63,7 +64,7 @@ impl Strained {
         }
     }
 
-    /// Lets `cause` act while lines are written, ends it, and measures how long delivery stays behind, and how late the
+    /// Applies `cause` while lines are written, ends it, and measures how long delivery stays behind, and how late the
     /// control thread was meanwhile.
     fn stall<C: Cause>(&mut self, cause: impl FnOnce(&Case, &Product) -> C) -> (Duration, Duration) {
         let acting = cause(&self.case, &self.product);
@@ -87,7 +88,7 @@ impl Strained {
         (ended.elapsed(), control.latest())
     }
 
-    /// Stalls of this cause keep the bound, but for one.
+    /// Stalls of this cause are within the limit, except for one.
     fn assert_no_long_stall<C: Cause>(&mut self, name: &str, cause: impl Fn(&Case, &Product) -> C) {
         let seen: Vec<(Duration, Duration)> = (0..MEASUREMENTS).map(|_| self.stall(&cause)).collect();
         let said = format!("{name}: delivery caught up after (and how late the control thread was): {seen:?}");
@@ -104,14 +105,14 @@ impl Strained {
 }
 
 #[test]
-fn burners_beside_it_stall_nothing_for_long() {
+fn busy_threads_do_not_stall_it_for_long() {
     let mut strained = Strained::start("burners");
     strained.assert_no_long_stall("six burners", |_, _| Burners::start());
     strained.end();
 }
 
 #[test]
-fn quota_of_a_twentieth_stalls_nothing_for_long() {
+fn cpu_quota_of_a_twentieth_does_not_stall_it_for_long() {
     if !may_administrate("a quota of the processor") {
         return;
     }
@@ -121,14 +122,14 @@ fn quota_of_a_twentieth_stalls_nothing_for_long() {
 }
 
 #[test]
-fn stop_and_go_on_stalls_nothing_for_long() {
+fn stop_and_continue_does_not_stall_it_for_long() {
     let mut strained = Strained::start("stopped");
     strained.assert_no_long_stall("SIGSTOP", |_, product| Stopped::stop(product));
     strained.end();
 }
 
 #[test]
-fn slow_calls_of_the_ring_stall_nothing_for_long() {
+fn slow_io_uring_calls_do_not_stall_it_for_long() {
     if !may_administrate("slow calls of the ring") {
         return;
     }

@@ -1,4 +1,4 @@
-//! Standard input to a file as text: what valid UTF-8 went in comes out, byte for byte.
+//! Standard input to a file as text: valid UTF-8 arrives byte for byte.
 
 use crate::case::Case;
 use crate::product::{Product, text};
@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// A small generator of random numbers (xorshift), so that a failure can be repeated from its seed.
+/// A small random number generator (xorshift), so that a failure can be reproduced from its seed.
 struct Random(u64);
 
 impl Random {
@@ -19,7 +19,7 @@ impl Random {
     }
 }
 
-/// A character of one of the kinds that break encoders. Never a newline, never a carriage return.
+/// A character of one of the kinds that break encoders. Never a newline or a carriage return.
 fn character(random: &mut Random) -> char {
     let code = match random.below(8) {
         0 => random.below(0x20) as u32,
@@ -43,7 +43,7 @@ fn lines(random: &mut Random, count: u64) -> Vec<String> {
             (0..length).map(|_| character(random)).collect()
         })
         .collect();
-    // Longer than a chunk, and as long as the default allows in bytes.
+    // Longer than a chunk, and as long in bytes as the default allows.
     lines.push("long ".repeat(20_000));
     lines.push("é".repeat(128 << 10));
     lines.push(String::new());
@@ -56,11 +56,11 @@ fn config(case: &Case, input: &str) -> std::path::PathBuf {
     case.configure(input, &output)
 }
 
-/// Pipes `input` through the product and compares what arrives with `expected`.
+/// Pipes `input` through the product and compares the result with `expected`.
 fn pipe(case: &Case, config: &Path, input: &[u8], expected: &[u8]) {
     let output = case.path("out/lines.log");
     let (mut product, mut pipe) = Product::start_piped(case, config);
-    // Pieces end anywhere, inside a character too.
+    // Pieces end anywhere, also inside a character.
     for piece in input.chunks(4_093) {
         pipe.write_all(piece).unwrap_or_else(|error| panic!("{error}: {}", product.state()));
     }
@@ -101,7 +101,7 @@ fn every_valid_line_arrives_byte_for_byte() {
 }
 
 #[test]
-fn carriage_return_before_a_newline_is_cut_and_others_stay() {
+fn carriage_return_before_a_newline_is_removed_and_others_stay() {
     let case = Case::new("stdin-cr");
     let all = b"windows\r\nin\rside\r\n\r\nunix\n";
     pipe(&case, &config(&case, "{type: stdin}"), all, b"windows\nin\rside\n\nunix\n");

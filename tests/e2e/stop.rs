@@ -1,4 +1,4 @@
-//! Ends while an output fails, ends right after a start, and what policies drop: everything is delivered or counted.
+//! Stops while an output fails, stops right after a start, and events that policies drop: everything is delivered or counted.
 
 use crate::case::Case;
 use crate::lines::{LINES, LineWriter, arrived, block};
@@ -10,13 +10,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A product with `lines` in its log and an output that takes none of them.
+/// A product with `lines` in its WAL and an output that accepts none of them.
 fn failing(case: &Case, config: &Path, lines: u64) -> Product {
     fs::create_dir(case.output()).expect("a folder where the file should be");
     case.write("logs/app.log", &block(1, lines));
     let mut product = Product::start(case, config);
     product.expect("events.json");
-    product.expect("waits in the log");
+    product.expect("waits in the write-ahead log");
     product.expect("suppressed");
     wait_for("the lines in the log", || match metrics::logged_events(case.admin_port)? {
         logged if logged >= lines => Ok(()),
@@ -45,7 +45,7 @@ fn drain_timeout_ends_a_stop_while_the_output_fails() {
 }
 
 #[test]
-fn second_signal_ends_a_stop_at_once() {
+fn second_signal_forces_the_end_at_once() {
     let mut case = Case::new("second-signal");
     // Longer than any case may take.
     case.extra = "drain_timeout: 1h\n".to_owned();
@@ -53,7 +53,7 @@ fn second_signal_ends_a_stop_at_once() {
     let mut product = failing(&case, &config, 20_000);
     product.signal("TERM");
     product.wait_for_log(&["draining"]);
-    // Signals that come at once are one wish.
+    // Signals in immediate succession count as one request.
     pause(Duration::from_millis(300));
     assert!(product.is_running(), "{}", product.state());
     product.signal("INT");
@@ -74,7 +74,7 @@ fn kills_right_after_a_start_lose_and_repeat_nothing() {
         product.kill();
     }
     let mut product = Product::start(&case, &config);
-    // All may have been delivered before: a signal that comes before the start is nobody's to heed.
+    // Everything may have been delivered before: a signal that comes before the start is complete is not handled.
     product.wait_for_log(&["started"]);
     product.finish(&case.output(), 4_000);
 }
@@ -88,7 +88,7 @@ fn counters(case: &Case) -> Result<(u64, u64, u64), String> {
     ))
 }
 
-/// With an output that fails the log fills up, then the ring; from then on the policy drops.
+/// With a failing output the WAL fills up, then the ring; from then on the policy drops events.
 fn dropped_events_are_counted(policy: &str) {
     let mut case = Case::new(policy);
     case.extra = "wal: {segment_bytes: 2MiB, max_bytes: 8MiB}\n".to_owned();
@@ -126,7 +126,7 @@ fn drop_oldest_counts_what_it_drops() {
     dropped_events_are_counted("drop_oldest");
 }
 
-/// How an end is asked for.
+/// How the end is requested.
 #[derive(Clone, Copy, Debug)]
 enum Ask {
     /// Standard input ends.
@@ -135,11 +135,11 @@ enum Ask {
     Int,
 }
 
-/// How the output is.
+/// The state of the output.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Takes,
-    /// Its server is not there.
+    /// Its server is unreachable.
     Dead,
     /// It cannot be opened, with events to deliver.
     Closed,
@@ -147,9 +147,9 @@ enum State {
     ClosedIdle,
 }
 
-/// All ends: what asks, how the output is, and the exit code. Where something is left the drain is waited for.
+/// All ends: the request, the state of the output, and the exit code. If something is left, the drain is waited for.
 #[test]
-fn each_end_says_whether_all_was_delivered() {
+fn exit_code_says_whether_everything_was_delivered() {
     let cases = [
         (Ask::EndOfInput, State::Takes, 0),
         (Ask::EndOfInput, State::Dead, 75),
@@ -174,7 +174,7 @@ fn each_end_says_whether_all_was_delivered() {
         };
         let config = case.configure("{type: stdin}", &output);
         let (mut product, mut input) = Product::start_piped(&case, &config);
-        for part in ["127.0.0.1:9", "drain_timeout", "missing.pem", "suppressed", "waits in the log"] {
+        for part in ["127.0.0.1:9", "drain_timeout", "missing.pem", "suppressed", "waits in the write-ahead log"] {
             product.expect(part);
         }
         product.wait_for_log(&["started"]);
@@ -198,12 +198,12 @@ fn each_end_says_whether_all_was_delivered() {
 }
 
 #[test]
-fn signals_that_mean_no_end_end_nothing() {
+fn other_signals_do_not_end_the_process() {
     let case = Case::new("other-signals");
     let config = case.files_to_file("logs/*.log");
     case.write("logs/app.log", &block(1, 1));
     let mut product = Product::start(&case, &config);
-    // One that comes before the process is what it will be is nobody's to heed.
+    // A signal that comes before the process has installed its handlers is not handled.
     product.wait_for_log(&["started"]);
     for signal in ["HUP", "USR1", "USR2"] {
         product.signal(signal);

@@ -1,6 +1,6 @@
-//! What keeps a process from running: burners beside it, a quota, a stop, slow system calls.
+//! Causes that keep a process from running: busy threads, a quota, a stop, slow system calls.
 //!
-//! Guarantees: each cause ends when its value goes, also when a case panics.
+//! Guarantees: each cause ends when its value is dropped, also if a case panics.
 
 use crate::case::Case;
 use crate::product::Product;
@@ -13,12 +13,12 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Something that keeps a process from running until its value goes.
+/// Something that keeps a process from running until it is dropped.
 pub trait Cause {
-    /// Whether it has been felt.
+    /// Whether it has had an effect.
     fn acts(&self) -> bool;
 
-    /// Whether a product with more to do may feel it sooner. Where more work alone looks like the cause, it may not.
+    /// Whether more load may make the effect appear sooner. Not if more load alone looks like the cause.
     fn is_felt_by_work(&self) -> bool {
         true
     }
@@ -28,13 +28,13 @@ pub trait Cause {
 pub struct Burners {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    /// Where the system says what each of them has had of a processor.
+    /// Where the system reports the CPU time of each thread.
     accounts: Vec<PathBuf>,
     began: Instant,
 }
 
 impl Burners {
-    /// Six of them, or three for each processor: fewer would leave the product one of its own.
+    /// Six of them, or three per CPU: fewer would leave the product its own CPU.
     pub fn start() -> Burners {
         let count = 6.max(3 * processors());
         let stop = Arc::new(AtomicBool::new(false));
@@ -74,7 +74,7 @@ impl Drop for Burners {
 }
 
 impl Cause for Burners {
-    /// They have had half of all processor time since they were started.
+    /// They have had half of all CPU time since they were started.
     fn acts(&self) -> bool {
         self.burnt() * 2 >= self.began.elapsed() * processors() as u32
     }
@@ -84,14 +84,14 @@ impl Cause for Burners {
     }
 }
 
-/// A group of processes that gets a part of each period: version 1 or 2, whichever has the controller.
+/// A control group with a CPU quota: version 1 or 2, whichever has the controller.
 pub struct Quota {
     group: PathBuf,
     outside: PathBuf,
 }
 
 impl Quota {
-    /// Gives all threads of the product `quota` of each `period`, in microseconds.
+    /// Gives all threads of the product `quota` in each `period`, in microseconds.
     pub fn impose(product: &Product, quota: u64, period: u64) -> Quota {
         let first = Path::new("/sys/fs/cgroup/cpu");
         let name = format!("tailwater-test-{}", product.id());
@@ -100,7 +100,7 @@ impl Quota {
             (first.to_owned(), vec![("cpu.cfs_period_us", period.to_string()), ("cpu.cfs_quota_us", quota.to_string())])
         } else {
             let root = PathBuf::from("/sys/fs/cgroup");
-            // Refused where it is on already, or where processes stand in the way: then the limit fails, and says so.
+            // This fails if it is already enabled, or if processes prevent it: then setting the limit fails and reports it.
             let _ = fs::write(root.join("cgroup.subtree_control"), "+cpu");
             (root, vec![("cpu.max", format!("{quota} {period}"))])
         };
@@ -141,7 +141,7 @@ impl Drop for Quota {
     }
 }
 
-/// The product stands still.
+/// The product is stopped.
 pub struct Stopped(u32);
 
 impl Stopped {
@@ -164,20 +164,20 @@ impl Drop for Stopped {
     }
 }
 
-/// A tracer that makes system calls of the product slow.
+/// A tracer that slows down system calls of the product.
 pub struct SlowCalls {
     tracer: Child,
     product: u32,
     call: &'static str,
-    /// What the tracer says of each call.
+    /// The tracer's output for each call.
     trace: PathBuf,
 }
 
-/// Calls that were made slow at least before a tracer counts as felt.
+/// Minimum number of slowed calls before a tracer counts as effective.
 const SLOW_CALLS_MIN: usize = 5;
 
 impl SlowCalls {
-    /// Makes `call` slow: `how` is what strace injects.
+    /// Slows down `call`; `how` is what strace injects.
     pub fn attach(case: &Case, product: &Product, call: &'static str, how: &str) -> SlowCalls {
         let trace = case.path("trace");
         let mut command = Command::new("strace");
@@ -206,13 +206,13 @@ impl Cause for SlowCalls {
 
 impl Drop for SlowCalls {
     fn drop(&mut self) {
-        // It lets go of the product, which a kill by force would not give it the time for.
+        // It detaches from the product, for which a forced kill would leave no time.
         let _ = Command::new("kill").args(["-TERM", &self.tracer.id().to_string()]).status();
         let _ = self.tracer.wait();
     }
 }
 
-/// A thread that only wants to run every few milliseconds: how late it is tells what the machine itself holds up.
+/// A thread that wants to run every few milliseconds: its delay shows how much the machine itself is delayed.
 pub struct Control {
     stop: Arc<AtomicBool>,
     latest_micros: Arc<AtomicU64>,
@@ -235,7 +235,7 @@ impl Control {
         Control { stop, latest_micros, thread: Some(thread) }
     }
 
-    /// Ends it; how late it was at worst.
+    /// Ends it and returns its greatest delay.
     pub fn latest(mut self) -> Duration {
         self.end();
         Duration::from_micros(self.latest_micros.load(Ordering::Relaxed))

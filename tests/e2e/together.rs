@@ -1,5 +1,5 @@
-//! Files that more than one writes to or reads: two outputs, two processes, other programs, and an input that finds what it
-//! causes.
+//! Files that are shared: by two outputs, by two processes, with other programs, and by an input that would read its own
+//! events.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A configuration with these inputs and outputs, each one a line, all of them in one pipeline.
+/// A configuration with these inputs and outputs, each in one line, all of them in one pipeline.
 fn configure(case: &Case, data: &str, inputs: &[&str], outputs: &[&str]) -> PathBuf {
     let name = |line: &&str| line.split(':').next().unwrap_or_default().to_owned();
     let names = |lines: &[&str]| lines.iter().map(name).collect::<Vec<_>>().join(", ");
@@ -45,7 +45,7 @@ fn wait_for_lines(path: &Path, lines: usize, product: &mut Product) {
 }
 
 #[test]
-fn two_outputs_whose_paths_meet_write_whole_lines_in_turns() {
+fn two_outputs_with_the_same_path_write_whole_lines_in_turn() {
     let case = Case::new("meeting");
     let one = format!("one: {{type: file, path: \"FOLDER/out/{{{{ a }}}}.log\", {RETRY}}}");
     let all = format!("all: {{type: file, path: \"FOLDER/out/all.log\", {RETRY}}}");
@@ -79,7 +79,7 @@ fn two_outputs_whose_paths_meet_write_whole_lines_in_turns() {
 }
 
 #[test]
-fn equal_paths_of_two_outputs_are_refused_also_over_a_link() {
+fn equal_paths_of_two_outputs_are_rejected_also_through_a_link() {
     let case = Case::new("equal");
     fs::create_dir(case.path("out/real")).expect("a folder");
     std::os::unix::fs::symlink(case.path("out/real"), case.path("out/link")).expect("a link");
@@ -105,7 +105,7 @@ fn equal_paths_of_two_outputs_are_refused_also_over_a_link() {
 }
 
 #[test]
-fn a_file_that_another_process_has_is_waited_for_and_its_holder_is_named() {
+fn file_that_another_process_holds_is_waited_for_and_its_holder_is_named() {
     let case = Case::new("held");
     let path = case.path("out/x.log");
     let held = File::create(&path).expect("a file");
@@ -121,7 +121,7 @@ fn a_file_that_another_process_has_is_waited_for_and_its_holder_is_named() {
     assert_eq!(lines_of(&path).len(), 0);
     drop(held);
     wait_for_lines(&path, 10, &mut product);
-    // Another Tailwater of the same configuration waits, and takes over what comes once this one has ended.
+    // Another Tailwater with the same configuration waits, and takes over new lines when this one has ended.
     let second = configure(&case, "second", &[&input.replace("logs", "others")], &[&output]);
     fs::create_dir(case.path("others")).expect("a folder");
     append(&case.path("others/b.log"), &block(11, 20));
@@ -141,7 +141,7 @@ fn other_programs_may_append_to_and_truncate_a_file_while_it_is_written() {
     let output = format!("out: {{type: file, path: \"FOLDER/out/x.log\", encode: text, {RETRY}}}");
     let config = configure(&case, "data", &["in: {type: file, include: [\"FOLDER/logs/*.log\"]}"], &[&output]);
     let mut product = Product::start(&case, &config);
-    product.expect("by somebody");
+    product.expect("by another program");
     append(&case.path("logs/a.log"), &block(1, 1000));
     wait_for_lines(&path, 1000, &mut product);
     // Both at once: neither overwrites the other.
@@ -170,7 +170,7 @@ fn other_programs_may_append_to_and_truncate_a_file_while_it_is_written() {
 }
 
 #[test]
-fn an_input_that_reads_what_it_causes_is_refused_where_that_is_certain() {
+fn input_that_would_read_its_own_events_is_rejected_if_that_is_certain() {
     let case = Case::new("loop");
     std::os::unix::fs::symlink(case.path("logs"), case.path("link")).expect("a link");
     let refused = |include: &str, path: &str, more: &str| {
@@ -189,16 +189,16 @@ fn an_input_that_reads_what_it_causes_is_refused_where_that_is_certain() {
         ("logs/*.log", "link/out.log"),
     ] {
         let (is_refused, said) = refused(include, path, "");
-        assert!(is_refused && said.contains("a loop without end"), "{include} {path}: {said}");
+        assert!(is_refused && said.contains("an endless loop"), "{include} {path}: {said}");
     }
     let (is_refused, said) = refused("logs/*.log", "logs/out.log", ", exclude: [\"FOLDER/logs/out.*\"]");
     assert!(!is_refused, "{said}");
     let (is_refused, said) = refused("logs/*.log", "logs/{{ host }}.log", "");
-    assert!(!is_refused && said.contains("may find files that the output `out` writes"), "{said}");
+    assert!(!is_refused && said.contains("may find files of the output `out`"), "{said}");
 }
 
 #[test]
-fn an_input_leaves_out_the_files_that_its_output_comes_to_write() {
+fn input_skips_the_files_that_its_output_writes() {
     let case = Case::new("own");
     let input = "in: {type: file, include: [\"FOLDER/logs/*\"], parse: json}";
     let output = format!(
@@ -208,8 +208,8 @@ fn an_input_leaves_out_the_files_that_its_output_comes_to_write() {
     let lines: String = (0..100).map(|i| format!("{{\"a\":\"out\",\"i\":{i}}}\n")).collect();
     append(&case.path("logs/source"), lines.as_bytes());
     let mut product = Product::start(&case, &config);
-    product.expect("it is left out");
-    product.expect("it is read no more");
+    product.expect("it is skipped");
+    product.expect("it is no longer read");
     product.expect("similar lines");
     product.wait_for_log(&["out.log", "the output `out` writes it"]);
     append(&case.path("logs/source"), b"{\"a\":\"last\"}\n");
@@ -226,7 +226,7 @@ fn an_input_leaves_out_the_files_that_its_output_comes_to_write() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_file_is_a_mistake_and_holds_nothing_up() {
+fn pipe_at_the_path_of_a_file_is_a_mistake_and_blocks_nothing() {
     let case = Case::new("pipe");
     let made = Command::new("mkfifo").arg(case.path("out/p")).status().expect("mkfifo");
     assert!(made.success());
@@ -235,7 +235,7 @@ fn a_pipe_in_the_place_of_a_file_is_a_mistake_and_holds_nothing_up() {
     append(&case.path("logs/a.log"), b"{\"a\":\"p\"}\n{\"a\":\"fine\"}\n");
     let mut product = Product::start(&case, &config);
     product.expect("dead letter");
-    product.expect("no file can be made at");
+    product.expect("cannot create a file at");
     wait_for_lines(&case.path("out/fine"), 1, &mut product);
     product.terminate();
     for (path, what) in [("out/p", "a named pipe"), ("out", "is a directory"), ("logs/a.log/x", "is not a directory")] {
@@ -255,7 +255,7 @@ fn a_pipe_in_the_place_of_a_file_is_a_mistake_and_holds_nothing_up() {
 }
 
 #[test]
-fn files_are_made_with_the_mode_that_is_asked_for() {
+fn files_are_created_with_the_configured_mode() {
     use std::os::unix::fs::PermissionsExt;
     let case = Case::new("mode");
     let input = "in: {type: file, include: [\"FOLDER/logs/*.log\"]}";

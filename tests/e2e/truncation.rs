@@ -1,13 +1,12 @@
-//! Live truncation: what it destroyed before it could be read is reported, nothing else is missing, and nothing is repeated.
+//! Live truncation: unread bytes that are destroyed are reported, nothing else is missing, and nothing is repeated.
 //!
-//! What is exact. Each truncation ends a *generation* of the file. Of each generation a beginning is delivered, whole lines
-//! only. What is missing of it vanished with the truncation: the unfinished last line, and what was written after the last
-//! read. `lost_bytes` is what was missing when the product last looked at the file before the truncation. So
+//! What is exact: each truncation ends a *generation* of the file. A beginning of each generation is delivered, in whole
+//! lines. The rest vanished with the truncation: the unfinished last line, and what was written after the last read.
+//! `lost_bytes` is what was missing when the product last checked the file before the truncation. So:
 //!
-//! - written = delivered + `lost_bytes` + unseen, where unseen is what was written between the last look and the truncation:
-//!   nobody but the writer ever saw these bytes;
+//! - written = delivered + `lost_bytes` + unseen, where unseen is what was written between the last check and the truncation;
 //! - `lost_bytes` is never more than what is missing;
-//! - where the file did not grow between the last look and the truncation, `lost_bytes` is exact.
+//! - if the file did not grow between the last check and the truncation, `lost_bytes` is exact.
 
 use crate::case::Case;
 use crate::lines::{LineCount, arrived, block, line};
@@ -50,14 +49,14 @@ fn take_generation(events: &mut VecDeque<String>, content: &[u8]) -> u64 {
     delivered
 }
 
-/// A line whose number is in every part of it: no rest of it is the rest of another one.
+/// A line with its number in every part: the rest of one line is never the rest of another one.
 fn marked_line(n: u64) -> Vec<u8> {
     let mut line = format!("{n:06}.").repeat(15 + (n * 7 % 30) as usize).into_bytes();
     line.push(b'\n');
     line
 }
 
-/// A writer at full pace whose file is copied and truncated again and again, anywhere in a line.
+/// A writer at full pace whose file is copied and truncated repeatedly, anywhere in a line.
 #[test]
 fn live_copytruncate_reports_what_it_destroyed_and_loses_nothing_else() {
     const TURNS: u64 = 40;
@@ -74,7 +73,7 @@ fn live_copytruncate_reports_what_it_destroyed_and_loses_nothing_else() {
             let lines = 10 + (turn * 13 + piece * 7) % 40;
             let bytes: Vec<u8> = (next..next + lines).flat_map(marked_line).collect();
             next += lines;
-            // The generation ends within a line, and the next one begins with the rest of it.
+            // The generation ends inside a line, and the next one begins with the rest of it.
             let cut = bytes.len() - (14 + turn * 31 % 60) as usize * usize::from(piece == 19);
             file.write_all(&bytes[..cut]).expect("lines");
             content.extend_from_slice(&bytes[..cut]);
@@ -92,7 +91,7 @@ fn live_copytruncate_reports_what_it_destroyed_and_loses_nothing_else() {
             }
         }
     }
-    // The rest of a line begins each generation but the first.
+    // Each generation except the first begins with the rest of a line.
     let generations = joined(generations);
     let last = "the end";
     file.write_all(format!("{last}\n").as_bytes()).expect("the last line");
@@ -104,7 +103,7 @@ fn live_copytruncate_reports_what_it_destroyed_and_loses_nothing_else() {
     let lost = lost_bytes(&running).expect("the metric");
     let told = told_bytes(&running.product.log());
     let stopped = running.terminate();
-    // The log leaves out similar lines.
+    // The application log omits similar lines.
     assert!(told <= lost && (told > 0) == (lost > 0), "the metric says {lost}, the log {told}");
     let mut events = messages(&stopped.case.output());
     assert_eq!(events.pop_back().as_deref(), Some(last));
@@ -120,7 +119,7 @@ fn live_copytruncate_reports_what_it_destroyed_and_loses_nothing_else() {
     eprintln!("{delivered} bytes delivered, {missing} missing, {lost} reported as lost");
 }
 
-/// Joins the beginnings of generations, which were noted apart, with what follows them.
+/// Joins the beginnings of generations, which were stored separately, with the rest.
 fn joined(parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut generations: Vec<Vec<u8>> = vec![Vec::new()];
     for (index, part) in parts.into_iter().enumerate() {
@@ -133,18 +132,18 @@ fn joined(parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     generations
 }
 
-/// The sum of what the log tells of truncations.
+/// The sum of the bytes that the log reports for truncations.
 fn told_bytes(log: &str) -> u64 {
     let number = |line: &str| line.split_once(TRUNCATED)?.1.split_whitespace().next()?.parse::<u64>().ok();
     log.lines().filter_map(number).sum()
 }
 
-/// While the output stands still a file grows and is truncated: what was seen of the growth is reported.
+/// While the output is blocked, a file grows and is truncated: growth that was seen is reported.
 #[test]
 fn growth_that_was_seen_and_not_read_is_reported_when_it_is_truncated() {
     let mut case = Case::new("exact");
     case.extra = "wal: {max_bytes: 16MiB, segment_bytes: 4MiB}\n".to_owned();
-    // A folder where the file should be: nothing can be delivered until it is gone.
+    // A directory at the path of the file: nothing can be delivered until it is removed.
     fs::create_dir(case.output()).expect("a folder");
     let path = case.path("logs/app.log");
     let mut file = open(&path);
@@ -152,7 +151,7 @@ fn growth_that_was_seen_and_not_read_is_reported_when_it_is_truncated() {
     running.product.expect(TRUNCATED);
     running.product.expect("events.json");
     running.product.expect("suppressed");
-    // More than the log and the lanes hold: the reader stands still somewhere in it.
+    // More than the WAL and the lanes can hold: the reader stops somewhere in it.
     let mut content = block(1, 300_000);
     file.write_all(&content).expect("lines");
     let more = block(300_001, 310_000);
@@ -162,7 +161,7 @@ fn growth_that_was_seen_and_not_read_is_reported_when_it_is_truncated() {
             let unread = metrics::sum(port, "tailwater_file_unread_bytes", &[])?;
             let received =
                 metrics::sum(port, "tailwater_component_received_bytes_total", &["component_kind=\"input\""])?;
-            // What the reader holds is in both.
+            // The bytes that the reader holds are in both.
             match unread + received >= written as u64 {
                 true => Ok(()),
                 false => Err(format!("{unread} unread, {received} received of {written}")),
@@ -190,7 +189,7 @@ fn growth_that_was_seen_and_not_read_is_reported_when_it_is_truncated() {
     assert_eq!(events.front(), None, "an event that nobody wrote");
     let missing = content.len() as u64 - delivered;
     assert!(missing > more.len() as u64, "everything was read before the truncation");
-    // The look came at most what the reader held before the end.
+    // The check came at most this many bytes before the end.
     let seen = missing - more.len() as u64 / 2;
     assert!((seen..=missing).contains(&lost), "{lost} bytes reported as lost, {missing} missing");
 }
@@ -202,7 +201,7 @@ fn text_ends_with(output: &Path, message: &str) -> bool {
     last.is_some_and(|event| event["message"] == message)
 }
 
-/// A writer that keeps its own offset, as one does that opened its log without `O_APPEND`.
+/// A writer that keeps its own offset, like a program that opened its log without `O_APPEND`.
 struct KeepingOffset {
     file: File,
     offset: u64,
@@ -223,7 +222,7 @@ fn bytes_of(numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().map(|n| line(n).len() as u64 + 1).sum()
 }
 
-/// Each truncation leaves a hole in front of the next line, far larger than a line may be.
+/// Each truncation leaves a hole before the next line, far larger than a line may be.
 #[test]
 fn holes_of_a_writer_that_keeps_its_offset_hide_no_line() {
     const HOLE: u64 = 3 << 30;
@@ -250,7 +249,7 @@ fn holes_of_a_writer_that_keeps_its_offset_hide_no_line() {
     let missing = bytes_of(arrived(&output, 4000).lost());
     let lost = lost_bytes(&running).expect("the metric");
     assert!(lost <= missing, "{lost} bytes reported as lost, {missing} missing");
-    // Behind the hole there is a line that was begun and seen: the next truncation destroys just that.
+    // After the hole there is an unfinished line that was seen: the next truncation destroys exactly that.
     writer.write(b"begun");
     let port = running.case.admin_port;
     wait_for("a look at the end of the file", || match metrics::sum(port, "tailwater_file_unread_bytes", &[])? {
@@ -261,7 +260,7 @@ fn holes_of_a_writer_that_keeps_its_offset_hide_no_line() {
     writer.write(&block(4001, 4500));
     wait_for_line(&mut running, 4500);
     assert_eq!(lost_bytes(&running), Ok(lost + 5));
-    // A start behind a hole, and one in front of it.
+    // One start after a hole, and one before it.
     let stopped = running.kill();
     writer.write(&block(4501, 5000));
     let mut running = stopped.start();

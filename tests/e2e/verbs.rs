@@ -1,4 +1,4 @@
-//! Verbs that live on the clock or on files: windows that end by themselves, and tables that change.
+//! Transforms that depend on the clock or on files: windows that end by themselves, and tables that change.
 
 use crate::case::Case;
 use crate::metrics::{sum, wait_for_sync};
@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// A configuration from `logs/app.log`, parsed as JSON, to the output, through these verbs.
+/// A configuration from `logs/app.log`, parsed as JSON, through these transforms to the output.
 fn configure(case: &Case, verbs: &str) -> PathBuf {
     let input = format!("{{type: file, include: [\"{}\"], parse: json}}", case.path("logs/app.log").display());
     let config = case.configure(&input, &case.json_output());
@@ -35,7 +35,7 @@ fn counted(events: &[serde_json::Value]) -> u64 {
 }
 
 #[test]
-fn windows_end_though_no_event_comes_and_at_the_stop() {
+fn windows_end_without_new_events_and_at_the_stop() {
     let case = Case::new("windows");
     let config = configure(&case, "[{aggregate: {every: 1s, by: [svc], fields: {n: count, total: {sum: v}}}}]");
     append(&case, "{\"svc\":\"a\",\"v\":1}\n{\"svc\":\"b\",\"v\":2}\n{\"svc\":\"a\",\"v\":3}\n");
@@ -93,7 +93,7 @@ fn tables_are_read_again_when_they_change() {
 }
 
 #[test]
-fn start_without_a_table_is_refused() {
+fn start_without_a_table_fails() {
     let case = Case::new("no-table");
     let config = configure(&case, "[{enrich: {file: /nowhere/hosts.csv, key: {name: svc}}}]");
     let output = run_to_end(&["run", "-c", config.to_str().expect("UTF-8")]);
@@ -102,8 +102,8 @@ fn start_without_a_table_is_refused() {
     assert!(message.contains("pipelines.main: enrich: /nowhere/hosts.csv"), "{message}");
 }
 
-/// Kills the product while 100 events are in a window that is a day long, and starts it again with windows of a second. Returns
-/// what is counted then of these and of one event more.
+/// Kills the product while 100 events are in a window of one day, and restarts it with windows of one second. Returns the
+/// count of these and of one more event.
 fn counted_after_a_kill(name: &str, on_crash: &str) -> u64 {
     let case = Case::new(name);
     let verbs = |every: &str| {
@@ -116,7 +116,7 @@ fn counted_after_a_kill(name: &str, on_crash: &str) -> u64 {
         other => Err(format!("{other}; {}", product.state())),
     });
     if on_crash == "lose" {
-        // What is recorded as read has to be on its way; otherwise nothing is.
+        // Lines that are recorded as read must be on their way; otherwise nothing is.
         wait_for_sync(case.admin_port, &mut product);
     }
     product.kill();
@@ -133,18 +133,18 @@ fn counted_after_a_kill(name: &str, on_crash: &str) -> u64 {
 }
 
 #[test]
-fn events_of_a_window_that_a_kill_left_open_are_counted_again() {
+fn events_of_an_open_window_are_counted_again_after_a_kill() {
     assert_eq!(counted_after_a_kill("window-repeat", "repeat"), 101);
 }
 
 #[test]
-fn events_of_a_window_that_a_kill_left_open_are_lost_if_so_chosen() {
+fn events_of_an_open_window_are_lost_after_a_kill_if_configured() {
     assert_eq!(counted_after_a_kill("window-lose", "lose"), 1);
 }
 
-/// Six times the longest line of the input, and what stands around an event, is all that the log has room for.
+/// Six times the longest line of the input, plus the other fields of an event, is all that the WAL has space for.
 #[test]
-fn event_that_grows_beyond_its_bound_is_a_dead_letter() {
+fn event_that_grows_beyond_its_limit_is_a_dead_letter() {
     let case = Case::new("grown");
     let config = configure(&case, &format!("[{{add: {{text: \"{}\"}}}}]", "x".repeat(40_000)));
     let text = fs::read_to_string(&config).expect("the configuration");

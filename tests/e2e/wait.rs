@@ -1,16 +1,16 @@
-//! Waiting for conditions, with a deadline far beyond what a busy machine needs.
+//! Waits for conditions, with a deadline far beyond what a busy machine needs.
 
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything.
+/// The longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Gives the processor away for about `duration`. Nothing is decided by how long that really was.
+/// Sleeps for about `duration`. Nothing depends on how long that really was.
 pub fn pause(duration: Duration) {
     std::thread::park_timeout(duration);
 }
 
-/// Waits until `condition` gives a value; fails with `what` and the last `state` otherwise.
+/// Waits until `condition` returns a value; fails with `what` and the last error otherwise.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {

@@ -1,7 +1,7 @@
-//! Expressions and events at random: mostly of types that fit, with a field of any type among them.
+//! Random expressions and events: mostly of matching types, with a field of any type among them.
 //!
-//! What the crate is known to treat otherwise is not generated: integers beyond 2^53, which it rounds to compare them with doubles,
-//! NaN, which it refuses to order, maps put together with lists, and the digits of very large and very small doubles.
+//! Known differences of the crate are not generated: integers beyond 2^53, which it rounds to compare them with doubles; NaN,
+//! which it does not order; maps combined with lists; and the digits of very large and very small doubles.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ fn anything() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// An event with the fields that expressions name, but for `missing`.
+/// An event with the fields that expressions name, except `missing`.
 pub fn event() -> impl Strategy<Value = Value> {
     let numbers = (-5i64..10, -5i64..10, (-8_000i32..8_000).prop_map(|eighths| f64::from(eighths) / 8.0));
     let lists = (proptest::collection::vec(-2i64..8, 0..4), proptest::collection::vec(text(), 0..3));

@@ -1,4 +1,4 @@
-//! Both languages behind one function each, and where the crate departs from the specification.
+//! One function for each of the two languages, and the differences between the crate and the specification.
 
 use cel::{Context, Value as Theirs};
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tailwater::codec::path::{Path, find_path};
 use tailwater::expr::{FieldValue, Fields, List, Map, PathIndex, Program, Value};
 
-/// What an expression gives, spelled so that types show.
+/// The result of an expression, written so that types are visible.
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
     Value(String),
@@ -14,7 +14,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The same value, or an error both: the words are each one's own.
+    /// The same value, or an error in both: the messages may differ.
     pub fn agrees(&self, other: &Outcome) -> bool {
         match (self, other) {
             (Outcome::Value(left), Outcome::Value(right)) => left == right,
@@ -24,10 +24,10 @@ impl Outcome {
     }
 }
 
-/// A construct that the crate treats otherwise than the specification.
+/// A construct that the crate handles differently from the specification.
 pub struct Difference {
     pub example: &'static str,
-    /// What it gives here.
+    /// The result in this project.
     pub ours: &'static str,
     /// Why that is right.
     #[allow(dead_code, reason = "for who reads the table")]
@@ -68,7 +68,7 @@ impl Fields for Event<'_> {
     }
 }
 
-/// What the product's language makes of it.
+/// The result of the product's language.
 pub fn ours(source: &str, event: &str) -> Outcome {
     let program = match Program::compile_value(source) {
         Ok(program) => program,
@@ -114,7 +114,7 @@ fn spell_map(map: &Map<'_>) -> String {
     format!("{{{}}}", parts.join(", "))
 }
 
-/// What the crate makes of it. Its parser may panic, which counts as a refusal.
+/// The result of the crate. Its parser may panic, which counts as a rejection.
 pub fn theirs(source: &str, event: &serde_json::Value) -> Outcome {
     let run = || {
         let program = cel::Program::compile(source).map_err(|error| error.to_string())?;

@@ -1,10 +1,10 @@
-//! The tables of `docs/metrics.md`: every metric as it is declared, and what each `reason` means.
+//! The tables of `docs/metrics.md`: every metric as it is declared, and the meaning of each `reason`.
 
 use crate::compare;
 use std::fmt::Write as _;
 use tailwater::telemetry::table::{self, Metric};
 
-/// The sections of the page, by the beginnings of names.
+/// The sections of the page, by name prefix.
 const SECTIONS: [(&str, &[&str]); 6] = [
     ("All components", &["tailwater_component_"]),
     ("Inputs", &["tailwater_input_", "tailwater_ring_", "tailwater_file", "tailwater_lost_"]),
@@ -14,7 +14,7 @@ const SECTIONS: [(&str, &[&str]); 6] = [
     ("Process", &["tailwater_plugin_", "tailwater_shard_", "tailwater_log_", "tailwater_build_"]),
 ];
 
-/// The labels that say which component it is are one word in the tables.
+/// The labels that identify a component are one word in the tables.
 const COMPONENT: &[&str] = &["component_id", "component_kind", "component_type"];
 
 fn row(metric: &Metric) -> String {

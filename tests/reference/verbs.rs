@@ -15,10 +15,10 @@ use tailwater_shards::record::{Place, Workshop};
 use tailwater_shards::scan::json::{Lines, NodeId, Parser};
 use tailwater_shards::shape::{Edit, Shapes};
 
-/// Lines of the page are no wider; what is wider as one line is shown on several.
+/// Lines of the page are no wider than this. A longer event is shown on several lines.
 const WIDTH: usize = 120;
 
-/// When the events of the page happen: 2026-11-23T10:20:30Z.
+/// The time of the events on the page: 2026-11-23T10:20:30Z.
 const TIME: Timestamp = Timestamp(1_795_429_230_000_000_000);
 
 /// An example as an entry of `transforms`.
@@ -26,7 +26,7 @@ fn entry(row: &Row) -> String {
     format!("-{}", &indented(row.example, 2)[1..])
 }
 
-/// What an entry of `transforms` makes of events, one a line: lines again, without those that it drops.
+/// The result of an entry of `transforms` for events, one per line, without the dropped ones.
 fn run(entry: &str, events: &str) -> String {
     let (root, problems) = parse(entry, &|name| Some(variable(name)));
     assert!(problems.is_empty(), "{entry}: {problems:?}");
@@ -62,7 +62,7 @@ fn run(entry: &str, events: &str) -> String {
     }
 }
 
-/// Events as the page shows them: byte for byte where they fit.
+/// Events as shown on the page: byte for byte where they fit.
 fn shown(events: &str) -> String {
     let text: String = events.lines().map(|event| one_shown(event) + "\n").collect();
     format!("```text\n{text}```\n")
@@ -78,7 +78,7 @@ fn one_shown(event: &str) -> String {
     format!("{{\n{}\n}}", lines.join(",\n"))
 }
 
-/// Text of the doc comments of the settings, broken where lines end on the page.
+/// Text from the doc comments of the settings, wrapped to the width of the page.
 fn paragraphs(text: &str) -> String {
     let mut blocks: Vec<String> = Vec::new();
     let mut open = false;
@@ -141,7 +141,7 @@ impl Reference {
         }
     }
 
-    /// The keys of a verb's map, or of that which may stand for its short form.
+    /// The keys of a transform's map, or of the map that its short form stands for.
     fn map_of(&self, settings: &Value) -> Option<(&'static str, Value)> {
         if settings.get("properties").is_some() {
             return Some(("Keys:", settings.clone()));
@@ -171,7 +171,7 @@ fn the_page_of_the_verbs_is_current() {
 }
 
 #[test]
-fn every_verbs_own_example_is_accepted() {
+fn every_transforms_own_example_is_accepted() {
     for row in Step::ROWS {
         let text = format!(
             "inputs:\n  a: {{type: stdin, parse: json}}\noutputs:\n  b: {{type: console}}\npipelines:\n  main:\n    inputs: [a]\n    \

@@ -1,4 +1,4 @@
-//! Events that a state of the server keeps out, which a person can mend: they wait, and none becomes a dead letter.
+//! Events that the server blocks for a reason that a person can fix: they wait, and none becomes a dead letter.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -10,7 +10,7 @@ use std::fs;
 const LINES: u64 = 500;
 
 #[test]
-fn events_that_a_block_keeps_out_wait_until_it_is_lifted() {
+fn blocked_events_wait_until_the_block_is_removed() {
     let search = steady().search();
     for kind in ["write", "read_only_allow_delete"] {
         let index = format!("barred-{}", kind.replace('_', "-"));
@@ -22,7 +22,7 @@ fn events_that_a_block_keeps_out_wait_until_it_is_lifted() {
         let scene = Scene::new(case, &input, &[("out", output)]);
         fs::write(scene.log(), block(1, LINES)).expect("lines");
         let mut product = scene.start_expecting(&["cluster_block_exception"]);
-        product.wait_for_log(&["cluster_block_exception", "look at the blocks of the index", "waiting_events\":500"]);
+        product.wait_for_log(&["cluster_block_exception", "check the blocks of the index", "waiting_events\":500"]);
         assert_eq!(scene.dead_letters("out", "rejected"), Ok(0), "{kind}");
         search.block(&index, kind, false);
         scene.wait_for_documents(&mut product, &search, &index, LINES);

@@ -1,4 +1,4 @@
-//! A server that is too busy: it refuses items of a request, or whole requests, and takes them later.
+//! An overloaded server: it rejects items of a request, or whole requests, and accepts them later.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -10,10 +10,10 @@ use std::fs;
 const LINES: u64 = 10_000;
 
 #[test]
-fn refused_items_are_sent_again_alone() {
+fn only_rejected_items_are_sent_again() {
     let mut turn = Fragile::take(true);
     let (url, search) = (turn.node().url(), turn.node().search());
-    // A request has a part for each shard of its index, and two of them have a place.
+    // A request has a part for each shard of its index, and there is space for two of them.
     search.create_index("busy-items", &json!({"settings": {"number_of_shards": 4, "number_of_replicas": 0}}));
     let case = Case::new("busy-items");
     let input = from_file(&case, "");
@@ -28,12 +28,12 @@ fn refused_items_are_sent_again_alone() {
     let log = product.log();
     assert!(log.contains("status 429") && log.contains("rejected_execution"), "{log}");
     product.terminate();
-    // Without an id: an event of these requests that was taken, and sent again with the others, would be there twice.
+    // Without an id, an event that was accepted and sent again with others would be stored twice.
     documents(&search, "busy-items", LINES).assert_exactly_once();
 }
 
 #[test]
-fn refused_requests_are_sent_again_and_made_smaller_when_that_is_why() {
+fn rejected_requests_are_retried_and_made_smaller_if_size_is_the_reason() {
     let mut turn = Fragile::take(true);
     let (url, search) = (turn.node().url(), turn.node().search());
     let indexes = ["busy-requests", "busy-large-requests"];
@@ -42,9 +42,9 @@ fn refused_requests_are_sent_again_and_made_smaller_when_that_is_why() {
     }
     let case = Case::new("busy-requests");
     let input = from_file(&case, "");
-    // Two of these together are more than the server lets in.
+    // Two of these together exceed the server's limit.
     let medium = to_index(&url, indexes[0], ", request_bytes: 450KiB, concurrency: 8");
-    // One of these is more than it reads, and half of one more than it lets in, whatever else it does.
+    // One of these exceeds its read limit, and half of one exceeds its limit in any case.
     let large = to_index(&url, indexes[1], ", request_bytes: 2MiB, batch: {max_age: 500ms}");
     let scene = Scene::new(case, &input, &[("medium", medium), ("large", large)]);
     fs::write(scene.log(), block(1, LINES)).expect("lines");
@@ -59,7 +59,7 @@ fn refused_requests_are_sent_again_and_made_smaller_when_that_is_why() {
     let log = product.log();
     assert!(log.contains("HTTP 429") && log.contains("HTTP 413"), "{log}");
     product.terminate();
-    // Without an id: what is refused as a whole was not taken in part.
+    // Without an id: a request that is rejected as a whole was not accepted in part.
     for index in indexes {
         documents(&search, index, LINES).assert_exactly_once();
     }

@@ -1,5 +1,5 @@
-//! Events that the server will not take: refused with its reason and kept, no harm to the others of their request, and sent again
-//! once what they did not fit has been mended.
+//! Events that the server will never accept: rejected and kept with the reason, without harm to the others in their request,
+//! and sent again after the cause was fixed.
 
 use crate::case::Case;
 use crate::node::steady;
@@ -13,7 +13,7 @@ use tailwater_services::search::Document;
 
 const EVENTS: u64 = 3_000;
 
-/// The value that a mapping as integer refuses, or none: every seventh event has a text, every eleventh an object.
+/// The value that an integer mapping rejects, or none: every seventh event has a string, every eleventh an object.
 fn unfit(number: u64) -> Option<&'static str> {
     match number {
         _ if number.is_multiple_of(7) => Some("\"down\""),
@@ -35,13 +35,13 @@ fn numbers(documents: &[Document]) -> Vec<u64> {
 }
 
 #[test]
-fn mapping_conflicts_refuse_their_events_which_are_there_once_after_a_fix() {
+fn events_with_mapping_conflicts_are_rejected_and_stored_once_after_a_fix() {
     let search = steady().search();
     let mappings = json!({"properties": {"status": {"type": "integer"}}});
     search.put_template("typed", &json!({"index_patterns": ["typed-*"], "template": {"mappings": mappings}}));
     let case = Case::new("conflicts");
     let input = from_file(&case, ", parse: json");
-    // Without ids, so that an event that is sent twice is there twice.
+    // Without ids, so that an event that is sent twice is stored twice.
     let output = to_index(&steady().url(), "typed-events", ", request_bytes: 64KiB");
     let scene = Scene::new(case, &input, &[("out", output)]);
     fs::write(scene.log(), (1..=EVENTS).map(event).collect::<String>()).expect("events");
@@ -64,11 +64,11 @@ fn mapping_conflicts_refuse_their_events_which_are_there_once_after_a_fix() {
     let reasons: Vec<&str> = letters.iter().filter_map(|letter| letter["reason"].as_str()).collect();
     assert!(reasons.iter().all(|reason| reason.starts_with("status 400, mapper_parsing_exception")), "{reasons:?}");
 
-    // Nothing is mended yet.
+    // Nothing is fixed yet.
     let replay = dlq(&scene, &["replay"]);
     assert_eq!(replay.status.code(), Some(1), "{}{}", text(&replay.stdout), text(&replay.stderr));
     assert_eq!(self::letters(&scene).len() as u64, refused);
-    // What the fields are is no longer looked at, in an index of another name.
+    // The index with the other name does not check the types of fields.
     let mappings = json!({"properties": {"status": {"type": "object", "enabled": false}}});
     search.put_template("typed", &json!({"index_patterns": ["typed-*"], "template": {"mappings": mappings}}));
     let config = fs::read_to_string(&scene.config).expect("the configuration");
@@ -76,7 +76,7 @@ fn mapping_conflicts_refuse_their_events_which_are_there_once_after_a_fix() {
     let replay = dlq(&scene, &["replay"]);
     assert_eq!(replay.status.code(), Some(0), "{}{}", text(&replay.stdout), text(&replay.stderr));
     assert!(
-        text(&replay.stdout).contains(&format!("{refused} delivered, 0 refused again")),
+        text(&replay.stdout).contains(&format!("{refused} delivered, 0 rejected again")),
         "{}",
         text(&replay.stdout)
     );
@@ -85,7 +85,7 @@ fn mapping_conflicts_refuse_their_events_which_are_there_once_after_a_fix() {
     assert_eq!(numbers(&search.documents("typed-*")), (1..=EVENTS).collect::<Vec<_>>());
 }
 
-/// Runs a verb on the dead letters.
+/// Runs a command on the dead letters.
 fn dlq(scene: &Scene, arguments: &[&str]) -> Output {
     let config = scene.config.to_str().expect("UTF-8");
     run_to_end(&[&["dlq"], arguments, &["-c", config]].concat())

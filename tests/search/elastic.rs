@@ -1,4 +1,4 @@
-//! The same against Elasticsearch itself: its words for a refusal, its order of an answer, its data streams.
+//! The same with Elasticsearch itself: its rejections, its order of a response, its data streams.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -37,7 +37,7 @@ fn elasticsearch_has_every_event_once_under_its_id_and_in_a_data_stream() {
 }
 
 #[test]
-fn elasticsearch_refuses_what_does_not_fit_and_takes_the_rest() {
+fn elasticsearch_rejects_unfit_events_and_accepts_the_rest() {
     let node = Elasticsearch::shared();
     let search = node.search();
     search.create_index("typed", &json!({"mappings": {"properties": {"status": {"type": "integer"}}}}));

@@ -1,4 +1,4 @@
-//! Several endpoints: one where nobody listens, one that accepts and says nothing, and the server.
+//! Several endpoints: one that refuses connections, one that accepts them and sends nothing, and the server.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -9,14 +9,14 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const LINES: u64 = 20_000;
-/// Longest time of a request.
+/// Maximum time of a request.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Most deliveries that are tried again because of the other two: each rests twice as long as before when it failed. A third of
-/// the requests, some 150, would fail if they took turns.
+/// Maximum number of deliveries that are retried because of the other two, which are paused for twice as long after each
+/// failure. If they took turns, a third of the requests, about 150, would fail.
 const RETRIES_MAX: u64 = 24;
 
 #[test]
-fn dead_and_hanging_endpoints_hold_nothing_up() {
+fn dead_and_hanging_endpoints_delay_nothing() {
     let search = steady().search();
     let dead = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     // Connections wait in its queue, and requests in their buffers.

@@ -1,5 +1,5 @@
-//! Answers that no server should give: bombs, endless ones, nonsense. The product's memory and time stay bounded, what the
-//! answers mean is defined, and once the server is well again everything arrives.
+//! Responses that no server should send: bombs, endless responses, nonsense. The product's memory and time stay limited, the
+//! meaning of the responses is defined, and when the server works again, everything arrives.
 
 use crate::case::Case;
 use crate::lines::{Arrived, block};
@@ -14,18 +14,18 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const LINES: u64 = 2_000;
-/// Answers of the evil kind before the good ones.
+/// Number of hostile responses before the normal ones.
 const EVIL: usize = 3;
-/// Most memory that the product has needed, pages of its log included.
+/// Maximum memory of the product, including pages of its WAL.
 const MEMORY_BYTES_MAX: u64 = 96 << 20;
-/// Longest time of a request in these scenes.
+/// Maximum time of a request in these scenes.
 const TIMEOUT_SECONDS: u32 = 2;
 
 type Saying = fn(&mut TcpStream, usize) -> io::Result<()>;
 
-/// What must be in the product's log, and what the server says to a request with so many events.
+/// What must be in the product's log, and how the server responds to a request with this many events.
 const SAYINGS: [(&str, Saying); 11] = [
-    ("when it is inflated", |stream, _| {
+    ("when it is decompressed", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         let mut bomb = GzEncoder::new(stream, Compression::fast());
         forever(|| bomb.write_all(&[0; 1 << 16]))
@@ -57,7 +57,7 @@ const SAYINGS: [(&str, Saying); 11] = [
         forever(|| stream.write_all(b"x: y\r\n"))
     }),
     ("invalid HTTP", |stream, _| stream.write_all(b"\x00\xff 42 OK\r\n\r\n{\"errors\":false,\"items\":[]}")),
-    ("the answer speaks of 0 events", |stream, _| say(stream, "{\"errors\":true}")),
+    ("the response covers 0 events", |stream, _| say(stream, "{\"errors\":true}")),
     ("no answer to a bulk request", |stream, events| {
         let items = vec!["{\"index\":{\"error\":{}}}"; events].join(",");
         say(stream, &format!("{{\"errors\":true,\"items\":[{items}]}}"))
@@ -80,7 +80,7 @@ fn say(stream: &mut TcpStream, body: &str) -> io::Result<()> {
     write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Most memory that a process has had resident.
+/// The peak resident memory of a process.
 fn memory_bytes_max(id: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a running process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
@@ -96,7 +96,7 @@ fn scene(name: &str, server: &Server, more: &str) -> Scene {
     scene
 }
 
-/// Runs until all events have left the log one way or the other, and checks what that took.
+/// Runs until all events have left the WAL in one way or another, and checks the memory and time it took.
 fn run(scene: &Scene, warnings: &[&'static str], sent: u64, rejected: u64) -> String {
     let mut product = scene.start_expecting(warnings);
     let begun = Instant::now();
@@ -116,7 +116,7 @@ fn run(scene: &Scene, warnings: &[&'static str], sent: u64, rejected: u64) -> St
 }
 
 #[test]
-fn answers_that_are_none_cost_little_and_lose_nothing() {
+fn invalid_responses_cost_little_and_lose_nothing() {
     for (warning, saying) in SAYINGS {
         let server = Server::start(move |number, _| if number < EVIL { Plan::Say(saying) } else { Plan::Take });
         let scene = scene("hostile", &server, "");
@@ -129,7 +129,7 @@ fn answers_that_are_none_cost_little_and_lose_nothing() {
 }
 
 #[test]
-fn refusals_without_a_reason_or_with_a_huge_one_reject_their_events() {
+fn rejections_without_a_reason_or_with_a_huge_one_reject_their_events() {
     let bare: Saying = |stream, events| {
         let items = vec!["{\"index\":{\"status\":400}}"; events].join(",");
         say(stream, &format!("{{\"errors\":true,\"items\":[{items}]}}"))
@@ -140,7 +140,7 @@ fn refusals_without_a_reason_or_with_a_huge_one_reject_their_events() {
         items[0] = format!("{{\"index\":{{\"status\":400,\"error\":{{\"type\":\"huge\",\"reason\":\"{reason}\"}}}}}}");
         say(stream, &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(",")))
     };
-    // Small to send, and large for whoever keeps it as a tree.
+    // Small to send, and large for a client that keeps it as a tree.
     let bushy: Saying = |stream, events| {
         let mut items = vec!["{\"index\":{\"status\":201}}".to_owned(); events];
         let leaf = "{\"\":0},".repeat(2 << 20);
@@ -165,6 +165,6 @@ fn server_that_resets_instead_of_saying_that_a_request_is_too_large_gets_smaller
     let server = Server::start(|_, length| if length > 100_000 { Plan::Reset } else { Plan::Take });
     let scene = scene("resets", &server, "");
     let log = run(&scene, &["error", "connection"], LINES, 0);
-    assert!(log.contains("requests are made smaller"), "{log}");
+    assert!(log.contains("using smaller requests"), "{log}");
     Arrived::of(LINES, server.taken().into_iter()).assert_exactly_once();
 }

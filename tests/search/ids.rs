@@ -1,4 +1,4 @@
-//! Ids that make an event one document, however often the product dies between sending it and knowing that it was taken.
+//! Ids make an event one document, however often the product dies between sending it and learning that it was accepted.
 
 use crate::case::Case;
 use crate::lines::LineWriter;
@@ -11,9 +11,9 @@ use std::time::Duration;
 const LINES: u64 = 20_000;
 const KILLS: u64 = 6;
 
-/// Every output is sent the same events: with the hash of the event as id, with a text of its fields, and with none.
+/// All outputs get the same events: with the hash of the event as id, with a template of its fields, and without an id.
 fn outputs(url: &str) -> [(&'static str, String); 3] {
-    // Small requests and one at a time, so that each kill finds one under way.
+    // Small requests, one at a time, so that a request is in progress at each kill.
     let small = ", request_bytes: 64KiB, concurrency: 2, batch: {max_bytes: 256KiB}";
     let place = "{{ host }}:{{ file }}:{{ offset }}";
     [
@@ -24,7 +24,7 @@ fn outputs(url: &str) -> [(&'static str, String); 3] {
 }
 
 #[test]
-fn killed_product_leaves_every_event_once_with_an_id_and_none_lost_without() {
+fn events_are_stored_once_with_an_id_and_never_lost_without_one() {
     let search = steady().search();
     let mut case = Case::new("kills");
     case.shards = 2;
@@ -34,7 +34,7 @@ fn killed_product_leaves_every_event_once_with_an_id_and_none_lost_without() {
     let writing = thread::spawn(move || writer.write_to(LINES));
     for kill in 1..=KILLS {
         let mut product = scene.start();
-        // In the middle: this life has delivered something, and the last line is not written yet or not there.
+        // In the middle: this run has delivered something, and the last line is not written or not stored yet.
         wait_for("events that were sent", || match scene.sent("plain")? {
             0 => Err(product.state()),
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Where events land: indexes named by dates and fields, templates of the server, data streams; and what arrives there.
+//! Where events are stored: indexes named by dates and fields, templates of the server, data streams; and what arrives there.
 
 use crate::case::Case;
 use crate::lines::{self, block};
@@ -13,13 +13,13 @@ use tailwater_services::search::Document;
 
 const LINES: u64 = 5_000;
 
-/// The date of an event, by its own time.
+/// The date of an event, from its own timestamp.
 fn date(document: &Document) -> String {
     document.source["timestamp"].as_str().expect("a time")[..10].replace('-', ".")
 }
 
 #[test]
-fn events_land_in_the_index_of_their_day_and_service_under_their_own_id() {
+fn events_go_to_the_index_of_their_day_and_service_under_their_own_id() {
     let search = steady().search();
     let case = Case::new("days");
     let more = ", id: \"{{ trace.id }}\", compression: gzip";
@@ -27,7 +27,7 @@ fn events_land_in_the_index_of_their_day_and_service_under_their_own_id() {
     let scene = Scene::new(case, "{type: stdin, parse: json}", &[("out", output)]);
     let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);
     product.expect("the index name `days-no name-");
-    // The second is made lower case, the third has none, the fourth is no name of an index.
+    // The second is converted to lowercase, the third is missing, the fourth is not a valid index name.
     let services = ["\"service\":\"web\",", "\"service\":\"API\",", "", "\"service\":\"no name\","];
     let indexes = ["web", "api", "unknown"];
     // Each event twice.
@@ -52,7 +52,7 @@ fn events_land_in_the_index_of_their_day_and_service_under_their_own_id() {
 }
 
 #[test]
-fn templates_of_the_server_are_honoured() {
+fn templates_of_the_server_are_applied() {
     let search = steady().search();
     let properties =
         json!({"message": {"type": "keyword"}, "host": {"type": "keyword"}, "timestamp": {"type": "date"}});
@@ -67,7 +67,7 @@ fn templates_of_the_server_are_honoured() {
     scene.assert_balance(&mut product);
     product.terminate();
     documents(&search, "mapped-*", LINES).assert_exactly_once();
-    // A whole line is one term only where the template was applied.
+    // A whole line is one term only if the template was applied.
     let counted =
         |query: Value| search.ask("POST", "/mapped-*/_count", Some(&json!({ "query": query })))["count"].clone();
     assert_eq!(counted(json!({"term": {"message": lines::line(7)}})), 1);
@@ -75,7 +75,7 @@ fn templates_of_the_server_are_honoured() {
 }
 
 #[test]
-fn data_stream_takes_each_event_once() {
+fn data_stream_stores_each_event_once() {
     let search = steady().search();
     search.put_template("stream", &json!({"index_patterns": ["stream-*"], "data_stream": {}}));
     let case = Case::new("stream");

@@ -1,10 +1,10 @@
-//! The servers: one that is always well and shared, one that is killed, stopped and made busy by one test at a time.
+//! The servers: a healthy shared one, and one that is killed, stopped and overloaded by one test at a time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tailwater_services::opensearch::OpenSearch;
 
-/// Makes the server refuse single items, since each part of a request waits for one of two places; requests that are too much
-/// together or alone; and those that are too large to be read.
+/// Makes the server reject single items, because each part of a request waits for one of two slots; requests that exceed its
+/// limits together or alone; and requests that are too large to be read.
 pub const BUSY: [&str; 4] = [
     "thread_pool.write.size=1",
     "thread_pool.write.queue_size=1",
@@ -14,18 +14,18 @@ pub const BUSY: [&str; 4] = [
 
 static FRAGILE: Mutex<Option<(OpenSearch, bool)>> = Mutex::new(None);
 
-/// The server that all share: names of indexes differ between tests.
+/// The server that all share: the names of indexes differ between tests.
 pub fn steady() -> &'static OpenSearch {
     OpenSearch::shared()
 }
 
-/// A turn with the server that suffers.
+/// Exclusive use of the server that is killed and overloaded.
 pub struct Fragile(MutexGuard<'static, Option<(OpenSearch, bool)>>);
 
 impl Fragile {
-    /// Waits for a turn; the server is up and answers, with the settings of [`BUSY`] or without.
+    /// Waits for the server. It is running and responds, with the settings of [`BUSY`] or without them.
     pub fn take(busy: bool) -> Fragile {
-        // A test that failed left it in whatever state; it is started again below.
+        // A failed test left it in an unknown state; it is restarted below.
         let mut slot = FRAGILE.lock().unwrap_or_else(PoisonError::into_inner);
         let settings: &[&str] = if busy { &BUSY } else { &[] };
         match slot.as_mut() {

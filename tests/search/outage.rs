@@ -1,4 +1,4 @@
-//! A server that is killed in the middle, and one that is down for a while: the log keeps what it cannot take.
+//! A server that is killed during a run, and one that is down for a while: the WAL keeps what it cannot accept.
 
 use crate::case::Case;
 use crate::lines::LineWriter;
@@ -8,12 +8,12 @@ use crate::scene::{Scene, documents, from_file, to_index};
 use crate::wait::wait_for;
 use std::thread;
 
-/// Lines around the kill, and those that are written while the server is down.
+/// Lines around the kill, and lines that are written while the server is down.
 const LINES: u64 = 20_000;
 const LINES_MEANWHILE: u64 = 5_000;
 
-/// What the product may say of a server that is away, goes or is not ready yet.
-const OUTAGE: [&str; 5] = ["refused", "connection", "the answer broke off", "HTTP 503", "status 503"];
+/// What the product may report about a server that is unreachable, shutting down or not ready yet.
+const OUTAGE: [&str; 5] = ["refused", "connection", "the answer is incomplete", "HTTP 503", "status 503"];
 
 fn wait_for_sent(scene: &Scene, product: &mut Product, events: u64) {
     wait_for(&format!("{events} events that were sent"), || match scene.sent("once")? {

@@ -1,4 +1,4 @@
-//! How long a delivery is tried that a server takes in part.
+//! How long a delivery is retried that a server accepts in part.
 
 use crate::case::Case;
 use crate::lines::{Arrived, block, number};
@@ -29,7 +29,7 @@ fn line_number(event: &str) -> u64 {
 }
 
 #[test]
-fn what_was_taken_or_refused_is_not_given_up_with_the_rest() {
+fn accepted_or_rejected_events_are_not_expired_with_the_rest() {
     let server = Server::start(|_, _| Plan::Sort(|_, event| [201, 429, 201, 400][(line_number(event) % 4) as usize]));
     let scene = scene(&server, "{initial: 20ms, max: 100ms, max_age: 1s}");
     let mut product = scene.start_expecting(&["status 429", "status 400", "now dead letters"]);
@@ -48,7 +48,7 @@ fn what_was_taken_or_refused_is_not_given_up_with_the_rest() {
 }
 
 #[test]
-fn server_that_takes_a_little_each_time_is_not_made_to_wait_longer_and_longer() {
+fn partial_progress_resets_the_backoff() {
     let server = Server::start(|_, _| Plan::Sort(|place, _| if place == 0 { 201 } else { 429 }));
     let scene = scene(&server, "{initial: 100ms, max: 5m}");
     let mut product = scene.start_expecting(&["status 429"]);

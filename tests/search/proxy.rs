@@ -1,4 +1,4 @@
-//! A real proxy before the server: it takes only small requests, or has no server to send them to.
+//! A real proxy in front of the server: it accepts only small requests, or has no server behind it.
 
 use crate::case::{Case, free_port};
 use crate::lines::{Arrived, block};
@@ -12,18 +12,18 @@ use tailwater_services::nginx::Nginx;
 const LINES: u64 = 5_000;
 
 #[test]
-fn requests_become_as_small_as_a_proxy_wants_them() {
+fn requests_become_small_enough_for_a_proxy() {
     let search = steady().search();
     let to_server = format!("client_max_body_size 100k;\nlocation / {{ proxy_pass {}; }}", steady().url());
     let proxy = Nginx::start(false, &to_server, &[]);
     let case = Case::new("small-requests");
     let input = from_file(&case, "");
     let url = format!("http://127.0.0.1:{}", proxy.port());
-    // Without ids: a request that is too large is not passed on in part.
+    // Without ids: a request that is too large is not forwarded in part.
     let output = to_index(&url, "small-requests", ", batch: {max_age: 500ms}");
     let scene = Scene::new(case, &input, &[("out", output)]);
     fs::write(scene.log(), block(1, LINES)).expect("lines");
-    // The proxy closes the connection, perhaps before what it said was read.
+    // The proxy closes the connection, possibly before its response was read.
     let mut product = scene.start_expecting(&["HTTP 413", "connection", "error"]);
     scene.wait_for_documents(&mut product, &search, "small-requests", LINES);
     scene.assert_balance(&mut product);
@@ -37,7 +37,7 @@ fn requests_become_as_small_as_a_proxy_wants_them() {
 fn events_wait_while_a_proxy_has_no_server() {
     let case = Case::new("no-server");
     let away = free_port();
-    // The proxy does not wait itself until it asks the server again.
+    // The proxy retries the server without a delay of its own.
     let to_server = format!("location / {{ proxy_pass http://127.0.0.1:{away}; }}");
     let proxy = Nginx::start(false, &to_server, &[]);
     let input = from_file(&case, "");

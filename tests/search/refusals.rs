@@ -1,4 +1,4 @@
-//! Requests that are refused as a whole because of some of their events: those are found and kept, the others arrive.
+//! Requests that are rejected as a whole because of some of their events: these are found and kept, and the others arrive.
 
 use crate::case::Case;
 use crate::lines::{Arrived, block, number};
@@ -13,7 +13,7 @@ use std::io::Write;
 
 const EVENTS: u64 = 2_000;
 
-/// Waits until so many events were sent, and so many refused.
+/// Waits until this many events were sent, and this many rejected.
 fn wait_for_balance(scene: &Scene, product: &mut Product, sent: u64, refused: u64) {
     wait_for("events that were sent or refused", || {
         match (scene.sent("out")?, scene.dead_letters("out", "rejected")?) {
@@ -36,7 +36,7 @@ fn letters(scene: &Scene) -> Vec<(Value, String)> {
     text(&shown.stdout).lines().map(letter).collect()
 }
 
-/// What the event of this number makes of a bulk request: two lines, the first of which makes no sense in some.
+/// The two lines of this event in a bulk request; in some, the first line is invalid.
 fn pair(number: u64) -> String {
     let action = match number {
         _ if number % 700 == 300 => json!({ "no such action": {} }),
@@ -106,12 +106,12 @@ fn bulk_requests_are_halved_until_the_events_at_fault_are_alone() {
     assert_eq!(taken.lost(), [7, 507, 1007, 1507]);
     let kept = letters(&scene);
     assert!(kept.iter().all(|(_, reason)| reason.contains("HTTP 400") && !reason.contains("with others")), "{kept:?}");
-    // Two requests for each halving, and those that the log was read into.
+    // Two requests for each halving, and the first requests.
     assert!(server.requests() <= 40 + 4 * 2 * 11, "{} requests", server.requests());
 }
 
 #[test]
-fn server_that_refuses_everything_gets_a_bounded_number_of_requests_and_its_events_are_kept() {
+fn server_that_rejects_everything_gets_a_bounded_number_of_requests_and_its_events_are_kept() {
     let server = Server::start(|_, _| Plan::Refuse(|_| true));
     let case = Case::new("refuses-all");
     let input = from_file(&case, "");

@@ -1,4 +1,4 @@
-//! A scene: a case with outputs that speak HTTP, and what it asks of the server and of the product's counters.
+//! A scene: a case with outputs that use HTTP, and its checks of the server and of the product's counters.
 
 use crate::case::Case;
 use crate::lines::Arrived;
@@ -15,20 +15,20 @@ pub struct Scene {
     outputs: Vec<String>,
 }
 
-/// An output's settings: events go to this index of the server at `url`; `more` are further ones, as `, key: value`.
+/// The settings of an output to this index of the server at `url`; `more` are further settings, as `, key: value`.
 pub fn to_index(url: &str, index: &str, more: &str) -> String {
-    // Short waits, so that a scene sees a server that is well again soon.
+    // Short waits, so that a scene sees a recovered server soon.
     let retry = "retry: {initial: 20ms, max: 200ms}";
     format!("{{type: elasticsearch, endpoints: [\"{url}\"], index: \"{index}\", {retry}{more}}}")
 }
 
-/// An input's settings: the file that [`Scene::log`] names; `more` are further ones, as `, key: value`.
+/// The settings of an input for the file that [`Scene::log`] returns; `more` are further settings, as `, key: value`.
 pub fn from_file(case: &Case, more: &str) -> String {
     format!("{{type: file, include: [\"{}\"]{more}}}", case.path("logs/app.log").display())
 }
 
 impl Scene {
-    /// A case with this input and these outputs: name and settings.
+    /// A case with this input and these outputs (name and settings).
     pub fn new(case: Case, input: &str, outputs: &[(&str, String)]) -> Scene {
         let names: Vec<String> = outputs.iter().map(|(name, _)| (*name).to_owned()).collect();
         let settings: String = outputs.iter().map(|(name, settings)| format!("  {name}: {settings}\n")).collect();
@@ -50,7 +50,7 @@ impl Scene {
         self.case.path("logs/app.log")
     }
 
-    /// Starts the product; its log may hold these warnings, and that there were more of them.
+    /// Starts the product. Its log may contain these warnings, and the note that there were more of them.
     pub fn start_expecting(&self, warnings: &[&'static str]) -> Product {
         let mut product = Product::start(&self.case, &self.config);
         warnings
@@ -65,12 +65,12 @@ impl Scene {
         self.start_expecting(&[])
     }
 
-    /// A counter of an output in the life that runs.
+    /// A counter of an output in the current run.
     pub fn counter(&self, output: &str, name: &str) -> Result<u64, String> {
         metrics::sum(self.case.admin_port, name, &[&format!("component_id=\"{output}\"")])
     }
 
-    /// Events of an output that left the log in the life that runs.
+    /// Events of an output that left the WAL in the current run.
     pub fn sent(&self, output: &str) -> Result<u64, String> {
         self.counter(output, "tailwater_component_sent_events_total")
     }
@@ -85,7 +85,7 @@ impl Scene {
         self.counter(output, "tailwater_output_retries_total")
     }
 
-    /// Waits until an index has as many documents, and gives them all.
+    /// Waits until an index has this many documents, and returns them all.
     pub fn wait_for_documents(&self, product: &mut Product, search: &Search, index: &str, documents: u64) {
         wait_for(&format!("{documents} documents in {index}"), || match search.count(index) {
             count if count >= documents => Ok(()),
@@ -94,8 +94,8 @@ impl Scene {
         });
     }
 
-    /// Waits until nothing is left in the log for any output, and checks that what came in this life, or waited at its start,
-    /// went out, became a dead letter or was discarded, all of it, for each output.
+    /// Waits until the WAL holds nothing for any output, and checks for each output that all events of this run, or waiting
+    /// at its start, were sent, became dead letters or were discarded.
     pub fn assert_balance(&self, product: &mut Product) {
         let sum = |name: &str| metrics::sum(self.case.admin_port, name, &[]);
         wait_for("an empty log", || {
@@ -115,7 +115,7 @@ impl Scene {
     }
 }
 
-/// What an index has of so many numbered lines.
+/// The numbered lines that are in an index.
 pub fn documents(search: &Search, index: &str, lines: u64) -> Arrived {
     Arrived::of(lines, search.documents(index).into_iter().map(|document| document.source))
 }

@@ -1,4 +1,4 @@
-//! A server that takes bulk requests, or does to them what no server should.
+//! A server that accepts bulk requests, or handles them as no server should.
 
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What becomes of a request.
+/// What happens to a request.
 pub enum Plan {
-    /// Its events are taken.
+    /// Its events are accepted.
     Take,
-    /// Each event, by its place in the request and its line, has a status of its own; those of 2xx are taken.
+    /// Each event has its own status, depending on its place in the request and its line; those with 2xx are accepted.
     Sort(fn(usize, &str) -> u16),
-    /// It is refused as a whole, with 400, if one of its events is such.
+    /// It is rejected as a whole, with 400, if one of its events matches.
     Refuse(fn(&str) -> bool),
-    /// Its body is not even read.
+    /// Its body is not read.
     Reset,
-    /// This is said to so many events, and the connection is closed.
+    /// This response is sent for this many events, and the connection is closed.
     Say(fn(&mut TcpStream, usize) -> io::Result<()>),
 }
 
@@ -31,12 +31,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// `plan` is told how many requests came before, and the length of the body.
+    /// `plan` gets the number of earlier requests and the length of the body.
     pub fn start(plan: impl Fn(usize, usize) -> Plan + Send + Sync + 'static) -> Server {
         Server::start_on(0, plan)
     }
 
-    /// As [`Server::start`], on this port.
+    /// Like [`Server::start`], on this port.
     pub fn start_on(port: u16, plan: impl Fn(usize, usize) -> Plan + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
         let port = listener.local_addr().expect("bound").port();
@@ -46,7 +46,7 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (store, requests, plan) = (store.clone(), requests.clone(), plan.clone());
-                // A client that goes in the middle is what many scenes are about.
+                // In many scenes the client disconnects in the middle.
                 thread::spawn(move || drop(serve(stream, &store, &requests, &*plan)));
             }
         });
@@ -57,12 +57,12 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// How many requests came.
+    /// The number of requests.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// The events that were taken, in order.
+    /// The accepted events, in order.
     pub fn taken(&self) -> Vec<Value> {
         self.taken.lock().expect("no panic").clone()
     }
@@ -86,12 +86,12 @@ fn serve(stream: TcpStream, store: &Mutex<Vec<Value>>, requests: &AtomicUsize, p
         }
         let plan = plan(requests.fetch_add(1, Ordering::SeqCst), length);
         if matches!(plan, Plan::Reset) {
-            // What was not read makes a reset of it.
+            // Unread bytes would turn the close into a reset.
             return Ok(());
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
-        // Each event is the second line of two.
+        // Each event is the second of two lines.
         let text = String::from_utf8(body).map_err(io::Error::other)?;
         let events: Vec<&str> = text.lines().skip(1).step_by(2).collect();
         let sort = match plan {

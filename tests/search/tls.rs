@@ -1,4 +1,4 @@
-//! A real server behind a proxy that speaks TLS, asks for a certificate and for a password; and what comes of wrong ones.
+//! A real server behind a proxy that uses TLS and asks for a certificate and a password, and what happens with wrong ones.
 
 use crate::case::Case;
 use crate::lines::block;
@@ -16,7 +16,7 @@ type Authority = CertifiedIssuer<'static, KeyPair>;
 
 fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
-    // Whoever has the name of an authority is taken for it, and OpenSSL takes a certificate for its own issuer's.
+    // OpenSSL identifies an authority by its name, and would mistake a certificate with this name for the issuer's.
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed")
@@ -30,12 +30,12 @@ fn certificate(authority: &Authority, name: &str) -> (String, String) {
     (params.signed_by(&key, authority).expect("signed").pem(), key.serialize_pem())
 }
 
-/// What the proxy asks for, and what a client needs.
+/// The proxy's requirements, and what a client needs.
 struct Guarded {
     proxy: Nginx,
     ca: String,
     client: (String, String),
-    /// Made by an authority that nobody trusts.
+    /// Issued by an authority that is not trusted.
     stranger: (String, String),
     other_ca: String,
 }
@@ -61,7 +61,7 @@ impl Guarded {
         }
     }
 
-    /// Writes what a client that is let in has.
+    /// Writes the files of an authorised client.
     fn equip(&self, case: &Case) {
         case.write("ca.pem", self.ca.as_bytes());
         case.write("client.pem", self.client.0.as_bytes());
@@ -97,16 +97,16 @@ fn every_document_arrives_through_tls_with_a_certificate_and_a_password() {
     assert!(!requests.is_empty() && requests.iter().all(|line| line == "200 SUCCESS tailwater"), "{requests:?}");
 }
 
-/// Spoils what a client that is let in has.
+/// Changes the files or settings of an authorised client so that they are wrong.
 type Spoil = fn(&Guarded, &Case);
 
-/// Index, what the product says, and what is wrong.
+/// Index, expected message, and what is wrong.
 const WRONGS: [(&str, &str, Spoil); 5] = [
     ("password", "HTTP 401 Unauthorized", |_, case| {
         let config = fs::read_to_string(case.path("tailwater.yaml")).expect("the configuration");
         case.write("tailwater.yaml", config.replace(PASSWORD, "wrong donkey").as_bytes());
     }),
-    ("authority", "invalid peer certificate: UnknownIssuer; look at `tls`", |guarded, case| {
+    ("authority", "invalid peer certificate: UnknownIssuer; check `tls`", |guarded, case| {
         case.write("ca.pem", guarded.other_ca.as_bytes());
     }),
     ("certificate", "The SSL certificate error", |guarded, case| {
@@ -127,7 +127,7 @@ const WRONGS: [(&str, &str, Spoil); 5] = [
 ];
 
 #[test]
-fn who_is_not_let_in_is_told_why_and_loses_nothing() {
+fn rejected_client_gets_the_reason_and_loses_nothing() {
     let guarded = Guarded::start();
     for (name, error, spoil) in WRONGS {
         let index = format!("unguarded-{name}");
@@ -140,7 +140,7 @@ fn who_is_not_let_in_is_told_why_and_loses_nothing() {
         let config = fs::read_to_string(&scene.config).expect("the configuration");
         fs::write(scene.log(), block(1, LINES)).expect("lines");
         spoil(&guarded, &scene.case);
-        let mut product = scene.start_expecting(&[error, "not all was delivered within drain_timeout"]);
+        let mut product = scene.start_expecting(&[error, "not everything was delivered within drain_timeout"]);
         wait_for("events that wait", || {
             match (scene.counter("out", "tailwater_output_buffered_events")?, scene.retries("out")?) {
                 (LINES, retries) if retries > 3 => Ok(()),

@@ -1,4 +1,4 @@
-//! Documents: links that resolve, lines that fit, one title a page, and the files that a project has.
+//! Documents: valid links, line widths, one title per page, and the files that a project needs.
 
 use crate::source::{Finding, check, check_rule, files, finding, root};
 
@@ -16,7 +16,7 @@ const EXPECTED: [&str; 8] = [
     "tests/run.sh",
 ];
 
-/// Targets of the links of a page that must be files of the repository.
+/// Targets of the links on a page that must be files in the repository.
 fn link_targets(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut fenced = false;
@@ -95,14 +95,14 @@ fn no_line_ends_in_white_space() {
 }
 
 #[test]
-fn files_that_readers_look_for_exist() {
+fn files_that_readers_expect_exist() {
     let files = files();
     let missing: Vec<&str> = EXPECTED.into_iter().filter(|name| !files.iter().any(|file| file == name)).collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
 }
 
 #[test]
-fn top_level_has_no_surprise() {
+fn top_level_has_no_unexpected_files() {
     const FOLDERS: [&str; 9] = ["src", "shards", "bench", "perf", "tests", "deploy", "docs", ".ci", ".github"];
     let strange: Vec<String> = files()
         .into_iter()

@@ -1,12 +1,13 @@
 //! Floors: a module imports only modules of lower floors, in the engine and in the product.
 //!
-//! The tables below are ordered lists: a module may import those listed before it, and itself. They mirror the table in
-//! `shards/src/lib.rs` and the order of the product's folders. Test code may besides use the simulator and the real seam.
+//! The tables below are ordered lists: a module may import itself and those listed before it. They match the table in
+//! `shards/src/lib.rs` and the order of the product's directories. Test code may also use the simulator and the real
+//! environment.
 
 use crate::source::{Finding, check, check_rule, finding, lines, root};
 use std::fs;
 
-/// The engine, floor by floor; inside a floor the order is finer.
+/// The engine, floor by floor; within a floor the order is finer.
 const ENGINE: [(u8, &str); 27] = [
     (0, "limits"),
     (0, "env"),
@@ -37,7 +38,7 @@ const ENGINE: [(u8, &str); 27] = [
     (7, "sim"),
 ];
 
-/// The product. A row may name a module inside another one, where the two lie on different floors.
+/// The product. A row may name a nested module if it is on another floor than its parent.
 const PRODUCT: [(u8, &str); 27] = [
     (0, "codec::marked"),
     (0, "codec::visible"),
@@ -68,7 +69,7 @@ const PRODUCT: [(u8, &str); 27] = [
     (7, "main"),
 ];
 
-/// What test code may use whatever its floor: the two worlds to run in.
+/// The environments that test code may use, whatever its floor.
 const WORLDS: [&str; 2] = ["sim", "glommio_env"];
 
 type Table = [(u8, &'static str)];
@@ -82,7 +83,7 @@ fn modules(below: &str) -> Vec<String> {
     parts
 }
 
-/// The most exact row for a path of modules.
+/// The most specific row for a module path.
 fn row(table: &Table, path: &[String]) -> Option<usize> {
     let joined = path.join("::");
     let covers = |name: &str| joined == name || joined.starts_with(&format!("{name}::"));
@@ -90,7 +91,7 @@ fn row(table: &Table, path: &[String]) -> Option<usize> {
     rows.max_by_key(|(_, (_, name))| name.len()).map(|(index, _)| index)
 }
 
-/// Paths that a line of code names, from the crate's root. `depth` is how many modules deep the line stands.
+/// Paths in a line of code, from the crate root. `depth` is the nesting depth of the line's module.
 fn references(code: &str, own: &[String], depth: usize) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for (start, _) in code.match_indices("crate::").filter(|(start, _)| !is_word_before(code, *start)) {
@@ -107,7 +108,7 @@ fn references(code: &str, own: &[String], depth: usize) -> Vec<Vec<String>> {
             rest = next;
             up += 1;
         }
-        // Deeper than the file itself means an inline module, whose first step up is the file.
+        // More levels than the file has come from an inline module, whose first step up is the file.
         let climbed = up.saturating_sub(depth - own.len());
         let kept = own.len().saturating_sub(climbed);
         if climbed > 0 {
@@ -167,13 +168,13 @@ fn product(path: &str, text: &str) -> Vec<Finding> {
     check_floors(&PRODUCT, "src/", path, text)
 }
 
-/// Who may name what drives the executor: it must stay replaceable.
+/// Which files may name the executor's driver: it must stay replaceable.
 fn replaceable(path: &str, text: &str) -> Vec<Finding> {
     let product = path.starts_with("src/");
     let engine =
         path.starts_with("shards/src/") && !path.starts_with("shards/src/glommio_env/") && path != "shards/src/lib.rs";
     let home = ["src/net/", "src/app", "src/cli/"].iter().any(|home| path.starts_with(home));
-    // The admin endpoint is served by the real world only: it may name our side of the seam, not what is behind it.
+    // Only the real environment serves the admin endpoint: it may name our side of the interface, not what is behind it.
     let our_side = path.starts_with("src/telemetry/");
     if !(product || engine) || home {
         return Vec::new();

@@ -1,10 +1,10 @@
-//! The engine's bounds: each is used where it is to hold.
+//! The engine's limits: each is used where it applies.
 
 use crate::source::{Finding, finding, is_test_path, lines, report, sources};
 
 const LIMITS: &str = "shards/src/limits.rs";
 
-/// Names of the constants and functions that a file of bounds offers, with their lines.
+/// Names of the constants and functions in a file of limits, with their lines.
 fn bounds(text: &str) -> Vec<(usize, &str)> {
     let named = lines(LIMITS, text).into_iter().filter_map(|line| {
         let rest = line.text.strip_prefix("pub const ")?;
@@ -15,7 +15,7 @@ fn bounds(text: &str) -> Vec<(usize, &str)> {
     named.collect()
 }
 
-/// Bounds that no code names: `texts` are the other files, with their paths.
+/// Limits that no code uses: `texts` are the other files, with their paths.
 fn unused(limits: &str, texts: &[(&str, &str)]) -> Vec<Finding> {
     let mut used = std::collections::HashSet::new();
     for (path, text) in texts {
@@ -30,7 +30,7 @@ fn unused(limits: &str, texts: &[(&str, &str)]) -> Vec<Finding> {
 }
 
 #[test]
-fn every_limit_is_used_where_it_is_to_hold() {
+fn every_limit_is_used_where_it_applies() {
     let sources = sources(&["rs"]);
     let limits = sources.iter().find(|source| source.path == LIMITS).expect("the limits of the engine");
     let others = sources.iter().filter(|source| {

@@ -1,6 +1,6 @@
-//! Shape of the code: how files open, how long files and functions are, which dependencies are used.
+//! The shape of the code: how files begin, how long files and functions are, which dependencies are used.
 //!
-//! Function length is a ratchet: what is listed as longer may shrink and may not grow, and nothing joins the list in silence.
+//! The length of functions is a ratchet: listed functions may get shorter but not longer, and none is added unnoticed.
 
 use crate::source::{Finding, check, check_rule, finding, lines, report, root, sources};
 use std::fs;
@@ -9,10 +9,11 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 600;
 const FILE_BYTES_MAX: u64 = 512 << 10;
 
-/// Functions that are longer, with their present length: `("path", "name", lines)`. Shorten the number with the function.
+/// Functions that are longer, with their current length: `("path", "name", lines)`. Lower the number when the function gets
+/// shorter.
 const LONG_FUNCTIONS: [(&str, &str, usize); 0] = [];
 
-/// Files that are longer, with their present length: `("path", lines)`. The same ratchet.
+/// Files that are longer, with their current length: `("path", lines)`. The same ratchet.
 const LONG_FILES: [(&str, usize); 0] = [];
 
 fn opens_with_its_purpose(path: &str, text: &str) -> Vec<Finding> {
@@ -46,7 +47,7 @@ fn functions(path: &str, text: &str) -> Vec<(String, usize, usize)> {
         let close = format!("{}}}", " ".repeat(indent));
         let semicolon = all[index..].iter().position(|line| line.code.ends_with(';'));
         let body = all[index..].iter().position(|line| line.code.ends_with('{') || line.code.ends_with('}'));
-        // A declaration ends before any body opens.
+        // A declaration ends before a body begins.
         let Some(body) = body.filter(|body| semicolon.is_none_or(|semicolon| *body <= semicolon)) else { continue };
         let one_line = all[index + body].code.ends_with('}');
         let length =
@@ -79,7 +80,7 @@ fn long_file(path: &str, text: &str) -> Vec<Finding> {
     if length > most { vec![finding(path, 1, what)] } else { Vec::new() }
 }
 
-/// The names of the dependencies in a manifest, as code spells them.
+/// The names of the dependencies in a manifest, as they are written in code.
 fn dependencies(manifest: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut inside = false;
@@ -117,7 +118,7 @@ fn functions_fit_a_screen() {
 }
 
 #[test]
-fn lists_of_what_is_long_are_exact() {
+fn lists_of_long_functions_and_files_are_exact() {
     let sources = sources(&["rs"]);
     for (path, most) in LONG_FILES {
         let length = sources.iter().find(|source| source.path == path).map(|source| source.text.lines().count());

@@ -1,17 +1,17 @@
-//! What the rules look at: the repository's files, findings, and what of a Rust file is code.
+//! The input of the rules: the repository's files, findings, and which parts of a Rust file are code.
 //!
-//! Guarantees: a file that git would not carry (build output, editors' files) is not looked at.
+//! Guarantees: files that are not in git (build output, editors' files) are ignored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One file: its path from the root of the repository, with `/`, and its text.
+/// One file: its path from the repository root, with `/`, and its text.
 pub struct Source {
     pub path: String,
     pub text: String,
 }
 
-/// One broken rule: where, and what to do instead.
+/// A violation of a rule: where, and what to do instead.
 #[derive(Debug, PartialEq)]
 pub struct Finding {
     pub path: String,
@@ -69,7 +69,7 @@ pub fn sources(extensions: &[&str]) -> Vec<Source> {
         .collect()
 }
 
-/// Fails with every finding of `rule` over the files.
+/// Fails with every finding of `rule` in the files.
 pub fn check(extensions: &[&str], rule: impl Fn(&str, &str) -> Vec<Finding>) {
     let sources = sources(extensions);
     assert!(!sources.is_empty(), "no file ends in {extensions:?}");
@@ -81,7 +81,7 @@ pub fn report(findings: Vec<Finding>) {
     assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
 }
 
-/// The rule's own test: nothing to say of `good`, something of each of `bad`.
+/// The test of a rule: no finding in `good`, at least one in each of `bad`.
 pub fn check_rule(path: &str, good: &[&str], bad: &[&str], rule: impl Fn(&str, &str) -> Vec<Finding>) {
     for text in good {
         assert_eq!(rule(path, text), [], "good text: {text}");
@@ -95,9 +95,9 @@ pub fn check_rule(path: &str, good: &[&str], bad: &[&str], rule: impl Fn(&str, &
 pub struct Line<'a> {
     pub number: usize,
     pub text: &'a str,
-    /// The line without its comment; empty where all of it is one.
+    /// The line without its comment; empty if the whole line is a comment.
     pub code: &'a str,
-    /// Inside `mod tests` of the file, or in a file of tests.
+    /// Whether it is inside `mod tests` of the file, or in a file of tests.
     pub test: bool,
 }
 
@@ -105,7 +105,7 @@ pub fn is_test_path(path: &str) -> bool {
     path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
 }
 
-/// The lines of a Rust file. `mod tests` is always last in a file here, so all below it is test code.
+/// The lines of a Rust file. `mod tests` always comes last in a file, so everything below it is test code.
 pub fn lines<'a>(path: &str, text: &'a str) -> Vec<Line<'a>> {
     let mut test = is_test_path(path);
     let mut lines = Vec::new();

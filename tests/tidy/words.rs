@@ -1,6 +1,6 @@
-//! Words that must not land, each with what to write instead, and the islands of `unsafe`.
+//! Banned words, each with a replacement, and the islands of `unsafe`.
 //!
-//! The files of these rules themselves are not looked at: they spell what they ban.
+//! The files of these rules are excluded: they contain what they ban.
 
 use crate::source::{Finding, Line, Source, check, check_rule, finding, is_test_path, lines, sources};
 
@@ -56,7 +56,7 @@ const BANS: [Ban; 14] = [
     Ban { word: "println!(", applies: in_product_plugins_or_engine, instead: "tracing" },
 ];
 
-/// Whether the hit stands alone: `eprintln!` is not `println!`, and a word of capitals is not part of a longer one.
+/// Whether the hit is a whole word: `eprintln!` is not `println!`, and a word in capitals is not part of a longer one.
 fn whole(code: &str, at: usize, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     let before = code[..at].chars().next_back().is_some_and(part);
@@ -71,7 +71,7 @@ fn banned(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for line in lines(path, text) {
         for ban in &BANS {
-            // Left-over marks are words of comments; the others are code.
+            // Left-over marks are in comments; the other words are code.
             let looked_at = if ban.word.chars().all(char::is_uppercase) { line.text } else { line.code };
             let hit = looked_at.match_indices(ban.word).any(|(at, word)| whole(looked_at, at, word));
             if hit && (ban.applies)(path, &line) {
@@ -82,8 +82,8 @@ fn banned(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// Sleeping decides nothing here: neither an order in a test nor a state in the product. A poll between two looks at a condition,
-/// or a thread that may block, says so in the attribute that clippy wants anyway.
+/// Nothing may depend on sleeping: neither an order in a test nor a state in the product. A poll between two checks of a
+/// condition, or a thread that may block, gives its reason in the attribute that clippy requires anyway.
 fn sleeping(path: &str, text: &str) -> Vec<Finding> {
     let all = lines(path, text);
     let excused =
@@ -94,7 +94,7 @@ fn sleeping(path: &str, text: &str) -> Vec<Finding> {
     hits.filter(|_| !path.starts_with("tests/tidy")).map(|(_, line)| finding(path, line.number, what)).collect()
 }
 
-/// `allow` and `expect` of lints say why. The reason may stand on a later line of the attribute.
+/// `allow` and `expect` of lints have a reason, possibly on a later line of the attribute.
 fn reasonless(path: &str, text: &str) -> Vec<Finding> {
     let all = lines(path, text);
     let opens = |code: &str| {
@@ -151,7 +151,7 @@ fn argued(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// English that readers stumble over, each with the usual words. Only phrases that have no other use are banned.
+/// English that readers stumble over, each with the usual words. Only phrases without another use are banned.
 const ODD: [(&str, &str); 7] = [
     ("lets events go", "drops events"),
     ("they are let go", "they are dropped"),
@@ -176,7 +176,7 @@ fn odd_english(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// Names of somebody's machine. Examples speak of /var, /srv and /etc; patterns in a Rust file's own tests are only text.
+/// Names from a developer's machine. Examples use /var, /srv and /etc; patterns in a Rust file's own tests are only text.
 fn machine_names(path: &str, text: &str) -> Vec<Finding> {
     const NAMES: [&str; 5] = ["/work/", "/root/", "/home/", "index.crates.io", "rsproxy"];
     if path.starts_with("tests/tidy") || path == "Cargo.lock" {
@@ -202,12 +202,12 @@ fn the_english_is_plain() {
 }
 
 #[test]
-fn nothing_sleeps_to_get_an_order_right() {
+fn nothing_sleeps_to_get_the_right_order() {
     check(&["rs"], sleeping);
 }
 
 #[test]
-fn lints_are_switched_off_only_with_a_reason() {
+fn lints_are_disabled_only_with_a_reason() {
     check(&["rs"], reasonless);
 }
 
@@ -216,9 +216,9 @@ fn unsafe_stays_on_its_islands() {
     check(&["rs"], islands);
 }
 
-/// An island that has gone, or is safe now, is no island: the next `unsafe` there needs a decision again.
+/// An island without `unsafe` is no island: the next `unsafe` there needs a new decision.
 #[test]
-fn every_island_is_one() {
+fn every_island_contains_unsafe() {
     for island in ISLANDS {
         let is_one = |source: &Source| {
             source.path.starts_with(island) && lines(&source.path, &source.text).iter().any(|line| is_unsafe(line.code))
@@ -236,7 +236,7 @@ fn every_unsafe_has_its_argument() {
 }
 
 #[test]
-fn nothing_names_somebodys_machine() {
+fn nothing_names_a_developers_machine() {
     check(&["rs", "md", "toml", "sh", "yaml", "yml", "service"], machine_names);
 }
 

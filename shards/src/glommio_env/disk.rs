@@ -158,6 +158,20 @@ impl Disk for RealDisk {
         group_number(name)
     }
 
+    fn check_writable(&self, path: &Path) -> io::Result<()> {
+        if let Some(memory) = &self.memory {
+            return memory.stat(path).map(drop);
+        }
+        let directory = fs::metadata(path)?.is_dir();
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let rights = libc::W_OK | if directory { libc::X_OK } else { 0 };
+        // SAFETY: the name ends in zero and lives through the call, which writes nothing.
+        match unsafe { libc::faccessat(libc::AT_FDCWD, name.as_ptr(), rights, libc::AT_EACCESS) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         match &self.memory {
             Some(memory) => memory.stat(path).map(|_| path.to_path_buf()),

@@ -30,7 +30,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes until it is told to stop.
+    /// Writes until it is asked to stop.
     pub fn run(self) -> std::io::Result<()> {
         let mut file = File::options().create(true).append(true).open(&self.path)?;
         let mut number = 0;

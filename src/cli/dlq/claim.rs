@@ -193,7 +193,7 @@ impl Claim {
         Ok(())
     }
 
-    /// Writes the selected dead letters of a segment to `taken`, and the others, if there are any, back to their place.
+    /// Writes the selected dead letters of a segment to `taken`, and the others, if there are any, back into the queue.
     fn split(
         &self,
         segment: &Segment<<RealDisk as Disk>::File>,

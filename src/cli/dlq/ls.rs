@@ -20,7 +20,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// The number of characters by which reasons are grouped: behind them are values of the event.
+/// The number of characters by which reasons are grouped: the rest usually contains values of the event.
 const REASON_CHARACTERS: usize = 100;
 
 #[derive(Clone, Copy)]

@@ -24,7 +24,7 @@ pub struct Arguments {
     file: FileArguments,
     #[command(flatten)]
     choice: Choice,
-    /// Send all of them to this output instead of the ones that refused them
+    /// Send all of them to this output instead of the outputs that rejected them
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
 }
@@ -75,9 +75,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if let Some(name) = writes_files(&plan, &targets, claim.engine_runs) {
         claim.give_back()?;
         output::complain(&format!(
-            "error: the output `{name}` writes files whose lengths belong to a running Tailwater or to its log: the next start \
-             would cut off what a replay adds; name another output with --output, such as a `file` that is in no pipeline, \
-             while Tailwater is stopped\n"
+            "error: the output `{name}` writes files that a running Tailwater or its write-ahead log keeps track of: the next \
+             start would cut off what a replay adds; name another output with --output, such as a `file` output that is in no \
+             pipeline, while Tailwater is stopped\n"
         ));
         return Ok(Exit::Failed);
     }
@@ -151,11 +151,11 @@ fn send(plan: &Plan, claim: Claim, jobs: Vec<Job>) -> anyhow::Result<Exit> {
         Ok(Replayed { delivered, refused, whole: true }) => {
             claim.hand_over(&shard_folder(&directory, ShardId(0)))?;
             claim.finish()?;
-            output::print(&format!("{letters} letters replayed: {delivered} delivered, {refused} refused again\n"))?;
+            output::print(&format!("{letters} letters replayed: {delivered} delivered, {refused} rejected again\n"))?;
             if refused == 0 {
                 return Ok(Exit::Done);
             }
-            output::complain("note: what was refused again is back in the queue with the new reason\n");
+            output::complain("note: the rejected letters are back in the queue with the new reason\n");
             Ok(Exit::Failed)
         }
         Ok(Replayed { delivered, .. }) => {

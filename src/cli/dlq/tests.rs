@@ -1,4 +1,4 @@
-//! Taking letters out of a queue on a real disk, and putting them back.
+//! Takes letters out of a queue on a real disk, and puts them back.
 
 use super::claim::Claim;
 use super::{KeptLetter, Queue, dlq, list};
@@ -88,7 +88,7 @@ fn what_is_not_wanted_stays_in_the_queue() {
     drop(store);
     let claim = folder.claim("a").expect("a claim");
     assert_eq!((claim.letters, claim.longest, claim.segments.len(), claim.engine_runs), (3, 2, 2, false));
-    assert_eq!(folder.texts()[..3], ["b1", "b2", "b3"], "what an engine that died left open is taken too");
+    assert_eq!(folder.texts()[..3], ["b1", "b2", "b3"], "a segment that a dead engine left open is taken too");
     claim.finish().expect("a disk");
     assert_eq!(folder.texts(), ["b1", "b2", "b3"]);
 }

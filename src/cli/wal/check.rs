@@ -30,8 +30,8 @@ pub fn run(data: &Data) -> anyhow::Result<Exit> {
     let help = match data.live {
         true => "Tailwater is running here and may have written meanwhile: stop it and check again\n",
         false => {
-            "a start copies damaged bytes to `quarantine` in the data directory, and continues after them and without the \
-             missing segments: restore them before the start, if you have them\n"
+            "the next start copies damaged bytes to `quarantine` in the data directory, and continues after them and without the \
+             missing segments: if you have copies of the damaged or missing segments, restore them first\n"
         }
     };
     output::complain(help);

@@ -1,7 +1,7 @@
 //! `wal`: shows the contents of a data directory.
 //!
 //! Guarantees: changes nothing, by construction: the engine's own recovery runs on a disk that rejects every write. Works while
-//! an engine runs; what the engine writes meanwhile may appear as a truncated end or as damage, and the commands say so.
+//! an engine runs; data that the engine writes meanwhile may appear as a truncated end or as damage, and the commands say so.
 
 mod cat;
 mod check;

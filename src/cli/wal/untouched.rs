@@ -41,6 +41,10 @@ impl Disk for Untouched {
         self.0.group(name)
     }
 
+    fn check_writable(&self, path: &Path) -> io::Result<()> {
+        self.0.check_writable(path)
+    }
+
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         self.0.canonical(path)
     }

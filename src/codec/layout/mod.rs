@@ -1,32 +1,33 @@
-//! Formats of strftime, read without allocating.
+//! Parses times with strftime formats without allocating.
 //!
-//! Guarantees: a specifier reads the same whatever stands beside it; what a text says is in its moment or the text is refused:
-//! a weekday, a day of the year or `PM` that contradicts the rest, a fraction of more than nine digits, anything left over. A
-//! format that would have to guess (no date, `%I` without `%p`, minutes without an hour) is refused as a whole.
+//! Guarantees: a specifier has the same meaning whatever is next to it. A text is accepted only if its time agrees with all of
+//! it: a weekday, day of the year or `PM` that contradicts the rest is rejected, as is a fraction of more than nine digits, or
+//! leftover text. A format that would require guessing (no date, `%I` without `%p`, minutes without an hour) is rejected as a
+//! whole.
 //!
-//! | Specifier | Reads |
+//! | Specifier | Parses |
 //! |---|---|
 //! | `%Y` `%G` | a year, four digits (`%G`: of ISO weeks) |
-//! | `%y` `%g` | its last two digits: 69 to 99 are 1969 to 1999, others from 2000 on |
-//! | `%C` | its first two digits, beside `%y` |
-//! | `%m` `%d` `%e` `%H` `%k` `%I` `%l` `%M` `%S` | one or two digits; `%e`, `%k` and `%l` behind any white space |
+//! | `%y` `%g` | the last two digits of the year: 69 to 99 mean 1969 to 1999, others 2000 to 2068 |
+//! | `%C` | the first two digits of the year, used with `%y` |
+//! | `%m` `%d` `%e` `%H` `%k` `%I` `%l` `%M` `%S` | one or two digits; `%e`, `%k` and `%l` after optional white space |
 //! | `%j` | the day of the year, one to three digits |
-//! | `%b` `%B` `%h` | a month's name, whole or its first three letters, in any case |
-//! | `%a` `%A` | a weekday's, likewise |
+//! | `%b` `%B` `%h` | a month's name or its first three letters, in any case |
+//! | `%a` `%A` | a weekday's name or its first three letters, in any case |
 //! | `%u` `%w` | a weekday's number: 1 to 7 from Monday, 0 to 6 from Sunday |
-//! | `%U` `%W` `%V` | the week of the year, from Sunday, from Monday, of ISO 8601 |
+//! | `%U` `%W` `%V` | the week of the year: from Sunday, from Monday, of ISO 8601 |
 //! | `%p` `%P` | `AM` or `PM` in any case |
-//! | `%f` `%N` `%L` | one to nine digits of a fraction, whatever length is said (`%3f`) |
-//! | `%.f` | a point and such digits, or nothing |
+//! | `%f` `%N` `%L` | one to nine digits of a fraction, whatever width is given (`%3f`) |
+//! | `%.f` | a point and a fraction, or nothing |
 //! | `%s` | seconds since 1970 |
 //! | `%z` `%:z` | `Z`, `+01`, `+0100` or `+01:00` |
-//! | `%Z` | an abbreviation of a zone; beside `%z` any |
-//! | `%Q` | a name of the tz database, or what `%z` reads |
+//! | `%Z` | an abbreviation of a zone; any abbreviation if there is also `%z` |
+//! | `%Q` | a name of the tz database, or what `%z` parses |
 //! | `%F` `%D` `%T` `%R` | `%Y-%m-%d`, `%m/%d/%y`, `%H:%M:%S`, `%H:%M` |
-//! | `%n` `%t`, white space | white space or none |
+//! | `%n` `%t`, white space | optional white space |
 //! | `%%` | `%` |
 //!
-//! The flags `-`, `_`, `0`, `^` and `#` are allowed and only `_` means anything: white space in front.
+//! The flags `-`, `_`, `0`, `^` and `#` are allowed; only `_` has an effect: it allows white space in front.
 
 mod said;
 #[cfg(test)]
@@ -37,34 +38,34 @@ use super::zone::Zone;
 use said::Said;
 use tailwater_shards::env::Timestamp;
 
-/// A format, taken apart.
+/// A parsed format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout(Vec<Part>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Literal(u8),
-    /// White space, none included.
+    /// Optional white space.
     Space,
-    /// A number of so many digits.
+    /// A number with a minimum and a maximum of digits.
     Number(Field, u8, u8),
     MonthName,
     WeekdayName,
     /// A point and digits, or nothing.
     PointFraction,
-    /// Digits of a fraction.
+    /// The digits of a fraction.
     Fraction,
     Meridiem,
     /// Seconds since 1970.
     Unix,
     Offset,
     Abbreviation,
-    /// An abbreviation beside an offset, which says more.
+    /// Any abbreviation: the offset next to it decides.
     AnyAbbreviation,
     ZoneName,
 }
 
-/// What a number, or a name that stands for one, says.
+/// What a number, or a name that means one, stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Year,
@@ -83,9 +84,9 @@ enum Field {
     SundayWeek,
     MondayWeek,
     Hour,
-    /// Of twelve.
+    /// On the 12-hour clock.
     HalfHour,
-    /// Whether it is after noon.
+    /// Whether it is PM.
     Afternoon,
     Minute,
     Second,
@@ -94,7 +95,7 @@ enum Field {
 const FIELDS: usize = Field::Second as usize + 1;
 
 impl Layout {
-    /// Takes a format apart; says what is wrong with it.
+    /// Parses a format; an error says what is wrong with it.
     pub fn parse(format: &str) -> Result<Layout, String> {
         let mut parts = Vec::new();
         let mut rest = format.as_bytes();
@@ -115,7 +116,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Refuses a format that leaves something to be guessed.
+    /// Rejects a format that does not determine a time.
     fn says_a_moment(&self) -> Result<(), String> {
         let fraction = self.0.contains(&Part::Fraction) || self.0.contains(&Part::PointFraction);
         let has = |field| {
@@ -136,12 +137,12 @@ impl Layout {
             };
             return match self.0.iter().all(alone) {
                 true => Ok(()),
-                false => Err("`%s` is the whole time: only a fraction and an offset can stand beside it".to_owned()),
+                false => Err("`%s` is the complete time: only a fraction and an offset can be used with it".to_owned()),
             };
         }
         let zones = [Part::Offset, Part::Abbreviation, Part::ZoneName];
         if self.0.iter().filter(|part| zones.contains(part)).count() > 1 {
-            return Err("it has two zones".to_owned());
+            return Err("it has more than one time zone".to_owned());
         }
         if has(Field::Century) && !has(Field::ShortYear) && !has(Field::Year) {
             return Err("`%C` needs `%y`".to_owned());
@@ -154,7 +155,7 @@ impl Layout {
             || iso_year && has(Field::IsoWeek) && weekday
             || year && (has(Field::SundayWeek) || has(Field::MondayWeek)) && weekday;
         if !dated {
-            return Err("it does not determine a time: a date is missing".to_owned());
+            return Err("it does not determine a time: the date is missing".to_owned());
         }
         let needs = [
             (has(Field::HalfHour) && !has(Field::Afternoon) && !has(Field::Hour), "`%I` needs `%p`"),
@@ -169,7 +170,7 @@ impl Layout {
         }
     }
 
-    /// Reads a moment. `now` is when the event was met, `zone` that of texts which say none.
+    /// Parses a time. `now` is when the event was read; `zone` applies to texts without a zone.
     pub fn read(&self, text: &[u8], now: Timestamp, zone: &Zone) -> Option<Moment> {
         let mut said = Said::default();
         let mut rest = text;
@@ -183,7 +184,7 @@ impl Layout {
     }
 }
 
-/// Takes apart what stands behind a `%`; what is behind that.
+/// Parses a specifier after its `%`; returns the rest of the format.
 fn specifier<'a>(format: &'a [u8], parts: &mut Vec<Part>) -> Result<&'a [u8], String> {
     let (flags, rest) = format.split_at(format.iter().take_while(|byte| b"-_0^#".contains(byte)).count());
     let colons = rest.iter().take_while(|byte| **byte == b':').count();

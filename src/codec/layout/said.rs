@@ -1,7 +1,7 @@
-//! What a text has said, and the moment that it is.
+//! Collects the fields that a text contains and computes the time from them.
 //!
-//! Guarantees: of what is said twice nothing is ignored: both must agree. Allocates nothing, apart from the names of zones that a
-//! text spells out.
+//! Guarantees: a field that occurs twice must agree with itself; nothing is ignored. Allocates nothing, apart from the names of
+//! zones that a text contains.
 
 use super::{FIELDS, Field, Part};
 use crate::codec::calendar::date_of;
@@ -27,10 +27,10 @@ const MONTHS: [&[u8]; 12] = [
 
 const WEEKDAYS: [&[u8]; 7] = [b"sunday", b"monday", b"tuesday", b"wednesday", b"thursday", b"friday", b"saturday"];
 
-/// Letters of a name that is cut short.
+/// Letters of an abbreviated name.
 const SHORT_NAME: usize = 3;
 
-/// The longest abbreviation of a zone, and the longest name (the database has none beyond 32).
+/// Lengths of the longest abbreviation of a zone and the longest zone name (the database has none over 32 bytes).
 const ABBREVIATION_BYTES_MAX: usize = 6;
 const ZONE_NAME_BYTES_MAX: usize = 64;
 
@@ -44,13 +44,13 @@ enum Named<'a> {
     Zone(Zone),
 }
 
-/// What a text has said so far.
+/// What a text contains so far.
 #[derive(Default)]
 pub(super) struct Said<'a> {
     values: [i16; FIELDS],
-    /// A bit for each field that was said.
+    /// One bit for each known field.
     known: u32,
-    /// Nanoseconds since 1970, in whole seconds, and whether they were before it.
+    /// Whole seconds since 1970 as nanoseconds, and whether the text had a minus sign.
     unix: Option<(i128, bool)>,
     nanos: Option<i64>,
     digits: u8,
@@ -58,7 +58,7 @@ pub(super) struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// Takes a part from the front of a text; what is behind it.
+    /// Parses a part at the beginning of a text; returns the rest.
     pub(super) fn take(&mut self, part: Part, text: &'a [u8]) -> Option<&'a [u8]> {
         match part {
             Part::Literal(byte) => text.strip_prefix(&[byte]),
@@ -97,7 +97,7 @@ impl<'a> Said<'a> {
                     [b'-', digits @ ..] => (true, digits),
                     digits => (false, digits),
                 };
-                // Twelve digits are more than the seconds of any moment that can be written.
+                // Twelve digits cover the seconds of every time up to the year 9999.
                 let (value, rest) = number(digits, 1, 12)?;
                 self.unix = Some((i128::from(value) * SECOND, before));
                 Some(rest)
@@ -122,7 +122,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Notes what is said; none if it is no such number, or something else was said before.
+    /// Records a field; `None` if the value is out of range or contradicts an earlier one.
     fn say(&mut self, field: Field, value: i64) -> Option<()> {
         let range = match field {
             Field::Month => 1..=12,
@@ -176,7 +176,7 @@ impl<'a> Said<'a> {
         (self.known & 1 << field as u32 != 0).then(|| i64::from(self.values[field as usize]))
     }
 
-    /// The moment. Without a year it is in the one in which it is at most a day ahead of `now`.
+    /// The time. Without a year, it is in the year that puts it at most one day after `now`.
     pub(super) fn moment(&self, now: Timestamp, zone: &Zone) -> Option<Moment> {
         if let Some((seconds, before)) = self.unix {
             let nanos = seconds + i128::from(self.nanos.unwrap_or(0));
@@ -189,7 +189,7 @@ impl<'a> Said<'a> {
         if iso && let Some(day) = self.day_of(None) {
             return self.on(day, zone);
         }
-        // A log of December may be read in January, and one of January on a host whose clock is behind.
+        // A log of December may be read in January, and one of January on a host whose clock is slow.
         let year = i64::from(date_of(now.0.div_euclid(DAY as i64)).0);
         let years = [year + 1, year, year - 1].into_iter();
         let moments = years.filter_map(|year| self.on(self.day_of(Some(year))?, zone));
@@ -204,13 +204,13 @@ impl<'a> Said<'a> {
         Some(self.get(Field::Century).map_or_else(|| pivoted(short), |century| century * 100 + short))
     }
 
-    /// The day since 1970, if all that is said of it agrees.
+    /// The day since 1970, if all fields agree on it.
     fn day_of(&self, year: Option<i64>) -> Option<i64> {
         let day = year.and_then(|year| self.day_of_year(year)).or_else(|| self.day_of_week(year))?;
         self.agrees(day, year).then_some(day)
     }
 
-    /// The day that a month and a day, or a day of the year, say.
+    /// The day from month and day, or from the day of the year.
     fn day_of_year(&self, year: i64) -> Option<i64> {
         match (self.get(Field::Month), self.get(Field::Day)) {
             (Some(month), Some(day)) => (day <= month_days(year, month)).then(|| days_of(year, month, day)),
@@ -218,7 +218,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// The day that a week and a weekday say.
+    /// The day from week and weekday.
     fn day_of_week(&self, year: Option<i64>) -> Option<i64> {
         let sunday_based = self.get(Field::Weekday).or(self.get(Field::IsoWeekday).map(|day| day % 7))?;
         let monday_based = (sunday_based + 6) % 7;
@@ -233,7 +233,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Whether all that is said of the day is true of this one.
+    /// Whether this day agrees with all fields of the date.
     fn agrees(&self, day: i64, year: Option<i64>) -> bool {
         if self.known & DATE & !PLAIN_DATE == 0 {
             return true;
@@ -290,7 +290,7 @@ impl<'a> Said<'a> {
     }
 }
 
-/// Fields that say a day, and those of them that cannot contradict each other.
+/// The fields of a date, and those of them that cannot contradict each other.
 const DATE: u32 = (1 << Field::Hour as u32) - 1;
 const PLAIN_DATE: u32 = 1 << Field::Year as u32 | 1 << Field::Month as u32 | 1 << Field::Day as u32;
 
@@ -301,23 +301,23 @@ fn pivoted(short: i64) -> i64 {
     if short >= 69 { 1900 + short } else { 2000 + short }
 }
 
-/// Days since a Sunday.
+/// The weekday as days since Sunday.
 fn weekday_of(day: i64) -> i64 {
     (day + 4).rem_euclid(7)
 }
 
-/// The first day from `day` on that is this weekday.
+/// The first day at or after `day` with this weekday.
 fn next(day: i64, weekday: i64) -> i64 {
     day + (weekday - weekday_of(day)).rem_euclid(7)
 }
 
-/// The Monday of the first week of a year, which has its 4 January (ISO 8601).
+/// The Monday of the first week of a year: the week that contains January 4 (ISO 8601).
 fn first_iso_monday(year: i64) -> i64 {
     let fourth = days_of(year, 1, 4);
     fourth - (weekday_of(fourth) + 6) % 7
 }
 
-/// A number of so many digits, and what is behind it.
+/// A number of `least` to `most` digits, and the rest.
 fn number(text: &[u8], least: usize, most: usize) -> Option<(i64, &[u8])> {
     let length = text.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
     if length < least {
@@ -327,7 +327,7 @@ fn number(text: &[u8], least: usize, most: usize) -> Option<(i64, &[u8])> {
     Some((value, &text[length..]))
 }
 
-/// The place of the name that a text begins with, whole or cut short, and what is behind it.
+/// The index of the name that a text begins with, complete or abbreviated, and the rest.
 fn named<'a>(text: &'a [u8], names: &[&[u8]]) -> Option<(i64, &'a [u8])> {
     let short = text.get(..SHORT_NAME)?;
     let place = names.iter().position(|known| known[..SHORT_NAME].eq_ignore_ascii_case(short))?;

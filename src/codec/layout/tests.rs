@@ -1,4 +1,4 @@
-//! Formats against a full implementation of strftime, pair by pair, and what it reads differently on purpose.
+//! Compares formats pair by pair with a full implementation of strftime, and lists what is deliberately parsed differently.
 
 use super::*;
 use crate::codec::rfc3339::MOMENTS;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 const NOW: Timestamp = Timestamp(1_795_429_230_123_456_789);
 
-/// Specifiers that the reference writes, all of them readable here.
+/// Specifiers that the reference can write; all of them can be parsed here.
 const SPECIFIERS: [&str; 41] = [
     "%Y", "%C%y", "%y", "%m", "%-m", "%b", "%B", "%h", "%d", "%e", "%_d", "%j", "%a", "%A", "%u", "%w", "%G", "%g",
     "%V", "%U", "%W", "%H", "%k", "%I", "%l", "%M", "%S", "%p", "%P", "%f", "%.f", "%3f", "%N", "%s", "%z", "%:z",
@@ -21,7 +21,7 @@ fn read(format: &str, text: &str) -> Option<Moment> {
     layout.read(text.as_bytes(), NOW, &Zone::UTC)
 }
 
-/// What the reference reads, as UTC where there is no offset.
+/// What the reference parses, as UTC if there is no offset.
 fn reference(format: &str, text: &str) -> Option<i128> {
     let parts = BrokenDownTime::parse(format, text).ok()?;
     let moment = match parts.offset().is_some() || parts.timestamp().is_some() {
@@ -31,7 +31,7 @@ fn reference(format: &str, text: &str) -> Option<i128> {
     Some(moment.as_nanosecond())
 }
 
-/// Moments at the edges of years, weeks, days and halves of days.
+/// Times at the edges of years, weeks, days and half days.
 fn moments() -> Vec<jiff::Zoned> {
     let texts = [
         "1970-01-01T00:00:00Z",
@@ -55,7 +55,7 @@ fn each_pair_of_specifiers_reads_what_it_says() {
             for (format, whole) in
                 [(format!("{first} {second}"), false), (format!("{first};{second} {}", "%F %T"), true)]
             {
-                // Of a fraction that is said twice, once shorter, nothing agrees.
+                // A fraction that occurs twice, once with fewer digits, contradicts itself.
                 let is_fraction = |specifier: &str| specifier.ends_with(['f', 'N']);
                 if Layout::parse(&format).is_err() || is_fraction(first) && is_fraction(second) {
                     continue;
@@ -71,12 +71,12 @@ fn each_pair_of_specifiers_reads_what_it_says() {
                         assert!(to_the_second, "{format}: {text} is {nanos}");
                     } else if let Some(expected) = reference(&format, &text) {
                         alone += 1;
-                        // A fraction beside a whole moment is left out there.
+                        // The reference ignores a fraction next to `%s`.
                         let is_of_unix = format.contains("%s") && (is_fraction(first) || is_fraction(second));
                         let got = got.map(|got| if is_of_unix { got - got.rem_euclid(1_000_000_000) } else { got });
                         assert_eq!(got, Some(expected), "{format}: {text}");
                     } else {
-                        // Without a year it is one near now, which the text need not be of.
+                        // Without a year, the result is near now and may differ from the text.
                         let dated = ["%Y", "%y", "%F", "%D", "%s"].iter().any(|year| format.contains(year));
                         assert!(got.is_some() || !dated, "{format}: {text}");
                     }
@@ -84,11 +84,11 @@ fn each_pair_of_specifiers_reads_what_it_says() {
             }
         }
     }
-    // Nearly all pairs are a format once they stand beside a whole date.
+    // Nearly all pairs are a valid format once a complete date is added.
     assert!(beside > 30 * 30 * moments.len() && alone > 30 * moments.len(), "{beside} and {alone}");
 }
 
-/// A specifier means the same whatever stands beside it, also where the reference means something else.
+/// A specifier means the same whatever is next to it, also where the reference disagrees.
 #[test]
 fn what_a_specifier_reads_does_not_depend_on_its_neighbours() {
     let probes = [
@@ -204,16 +204,16 @@ fn a_text_that_contradicts_itself_is_refused() {
 #[test]
 fn formats_that_leave_something_to_be_guessed_are_refused() {
     for (format, part) in [
-        ("%H:%M", "a date is missing"),
-        ("%Y-%m", "a date is missing"),
-        ("%Y %U", "a date is missing"),
+        ("%H:%M", "the date is missing"),
+        ("%Y-%m", "the date is missing"),
+        ("%Y %U", "the date is missing"),
         ("%F %I:%M", "`%I` needs `%p`"),
         ("%F %p", "`%p` needs `%I`"),
         ("%F %M", "`%M` needs an hour"),
         ("%F %H %S", "`%S` needs `%M`"),
         ("%F.%f", "`%f` needs `%S`"),
         ("%s %Y", "only a fraction"),
-        ("%F %z %Q", "two zones"),
+        ("%F %z %Q", "more than one time zone"),
         ("%C %m %d", "`%C` needs `%y`"),
         ("%F %", "a `%` at the end"),
         ("%F %c", "`%c` is not a supported specifier"),

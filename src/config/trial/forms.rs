@@ -1,6 +1,6 @@
-//! How values of tests are written: a line as text or as a map, a moment, one value where there may be several.
+//! The forms of values in tests: a line as a string or map, a point in time, one value or a list.
 //!
-//! Guarantees: a line that is written as a map has its keys in the order of the file.
+//! Guarantees: a line that is written as a map keeps the order of its keys.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
@@ -24,7 +24,7 @@ impl<'de> Deserialize<'de> for Line {
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Line, E> {
                 match text.contains('\n') {
-                    true => Err(E::custom("a line holds no newline: write further lines as further events")),
+                    true => Err(E::custom("a line cannot contain a newline: write each line as a separate event")),
                     false => Ok(Line(text.to_owned())),
                 }
             }
@@ -65,7 +65,7 @@ impl<'de> Visitor<'de> for Written {
     type Value = Text;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value of JSON")
+        f.write_str("a JSON value")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Text, E> {
@@ -109,12 +109,12 @@ impl<'de> Visitor<'de> for Written {
     }
 }
 
-/// A moment, RFC 3339.
+/// A point in time, RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(pub Timestamp);
 
 impl Default for Moment {
-    /// The first second of 2000, UTC.
+    /// The start of the year 2000, UTC.
     fn default() -> Moment {
         Moment(Timestamp(946_684_800_000_000_000))
     }
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Moment {
         impl Visitor<'_> for Form {
             type Value = Moment;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a moment such as 2026-11-23T10:20:30Z")
+                f.write_str("a time such as 2026-11-23T10:20:30Z")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Moment, E> {
                 let moment = text.parse::<jiff::Timestamp>().ok();
@@ -159,7 +159,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for OneOrMore<T> {
         impl<'de, T: DeserializeOwned> Visitor<'de> for Form<T> {
             type Value = OneOrMore<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or a list of texts")
+                f.write_str("a string, or a list of strings")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<OneOrMore<T>, E> {
                 let text = serde::de::value::StrDeserializer::<E>::new(text);

@@ -1,9 +1,9 @@
-//! Compressed files: which format the first bytes show, and the content of those that can be read.
+//! Compressed files: recognises the format by the first bytes, and reads the content of the formats that can be read.
 //!
-//! Guarantees: the format is decided by content, never by name; a content is unpacked forwards and only as far as somebody asks,
-//! with a window that is bounded whatever the file claims, so that no archive takes more memory than that; what is damaged ends
-//! the content where the damage begins. Reads gzip and zstd, several members one behind the other included; recognises xz, bzip2
-//! and others. Does not write, and does not seek.
+//! Guarantees: the format is decided by content, never by name. Content is decompressed forwards and only as far as it is
+//! needed, in a window of limited size whatever the file claims, so no archive takes more memory than that. If an archive is
+//! damaged, its content ends where the damage begins. Reads gzip and zstd, including several concatenated members. Recognises
+//! xz, bzip2 and others. Does not write or seek.
 
 use super::identity::HEAD_BYTES;
 use flate2::bufread::MultiGzDecoder;
@@ -13,26 +13,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_shards::env::{File, Stat};
 
-/// First bytes that are enough to tell every format.
+/// Number of first bytes that are enough to recognise every format.
 pub const MAGIC_BYTES: usize = 8;
 
-/// The largest window of zstd that is unpacked, as a power of two: what `zstd -d` takes without being asked for more.
+/// Largest zstd window that is accepted, as a power of two: the limit of `zstd -d` without further options.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
-/// Bytes of an archive that are read at once.
+/// Bytes of an archive that are read in one call.
 const INPUT_BYTES: usize = 64 * 1024;
 
-/// Bytes that are unpacked in one go on the way to a position, before others have their turn.
+/// Bytes that are decompressed in one step on the way to a position, so that other files get their turn.
 pub const SKIP_BYTES: u64 = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 
 /// A format of compressed files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Read.
+    /// Can be read.
     Gzip,
-    /// Read.
+    /// Can be read.
     Zstd,
-    /// Only recognised; what people call it.
+    /// Is recognised but cannot be read; holds the common name.
     Other(&'static str),
 }
 
@@ -49,20 +49,20 @@ const MAGICS: [(&[u8], Format); 9] = [
     (&[0x89, b'L', b'Z', b'O', 0], Format::Other("lzop")),
 ];
 
-/// Endings of the names of archives: a file of such a name that is still too short to be told is waited for.
+/// Extensions of archives. A file with such a name that is too short to be recognised is checked again later.
 const ENDINGS: [&str; 9] = ["gz", "zst", "xz", "bz2", "lz4", "zip", "7z", "Z", "lzo"];
 
 impl Format {
     /// The format of a file that begins with `bytes`.
     pub fn of(bytes: &[u8]) -> Option<Format> {
         let (magic, format) = MAGICS.iter().find(|(magic, _)| bytes.starts_with(magic))?;
-        // Three letters that a line may begin with; a level and the mark of a block follow them.
+        // A line of text may begin with these three letters. In bzip2, a level and the start of a block follow.
         let is_text =
             *magic == b"BZh" && !(bytes.get(3).is_some_and(u8::is_ascii_digit) && bytes.get(4) == Some(&0x31));
         (!is_text).then_some(*format)
     }
 
-    /// What people call it.
+    /// The common name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Format::Gzip => "gzip",
@@ -71,14 +71,14 @@ impl Format {
         }
     }
 
-    /// Whether its content can be read.
+    /// Whether the content can be read.
     pub fn is_read(self) -> bool {
         !matches!(self, Format::Other(_))
     }
 }
 
-/// Whether a path is named as an archive.
-pub fn is_named_so(path: &Path) -> bool {
+/// Whether the path has the extension of an archive.
+pub fn has_archive_extension(path: &Path) -> bool {
     path.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
 }
 
@@ -105,13 +105,13 @@ fn decoder<F: File>(file: Arc<F>, format: Format) -> io::Result<Box<dyn Read + S
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
             Ok(Box::new(decoder))
         }
-        Format::Other(name) => Err(io::Error::new(ErrorKind::Unsupported, format!("{name} is not read"))),
+        Format::Other(name) => Err(io::Error::new(ErrorKind::Unsupported, format!("{name} archives cannot be read"))),
     }
 }
 
-/// Whether an error of a decoder says that the archive is cut off or damaged; no error of a disk looks like this.
+/// Whether a decoder's error means that the archive is truncated or damaged. Disk errors never look like this.
 fn is_damage(error: &io::Error) -> bool {
-    // zstd says `Other` for whatever is wrong with a frame, and an error of the system has its number.
+    // zstd reports `Other` for any problem with a frame. Errors of the operating system have a number.
     error.raw_os_error().is_none()
         && matches!(
             error.kind(),
@@ -119,7 +119,7 @@ fn is_damage(error: &io::Error) -> bool {
         )
 }
 
-/// The first bytes of the content, up to the head window; fewer where it is shorter, unfinished or damaged. Blocks.
+/// The first bytes of the content, at most [`HEAD_BYTES`]. Fewer if the content is shorter, unfinished or damaged. Blocks.
 pub fn head<F: File>(file: &Arc<F>, format: Format) -> io::Result<Vec<u8>> {
     let mut content = Unpacking { decoder: decoder(file.clone(), format)?, window: Vec::new(), begin: 0, end: None };
     content.unpack_to(HEAD_BYTES as u64)?;
@@ -127,7 +127,7 @@ pub fn head<F: File>(file: &Arc<F>, format: Format) -> io::Result<Vec<u8>> {
     Ok(content.window)
 }
 
-/// What the trailer of a gzip file says of the length of its content: the lowest 32 bits of that of the last member. Blocks.
+/// The content length from the trailer of a gzip file: the lowest 32 bits of the length of the last member. Blocks.
 pub fn gzip_length<F: File>(file: &F) -> io::Result<Option<u32>> {
     let length = file.stat()?.length;
     let mut trailer = [0; 4];
@@ -139,10 +139,10 @@ pub fn gzip_length<F: File>(file: &F) -> io::Result<Option<u32>> {
 
 struct Unpacking {
     decoder: Box<dyn Read + Send>,
-    /// What was unpacked and may be asked for again, and where in the content it begins.
+    /// Decompressed bytes that may be requested again, and their offset in the content.
     window: Vec<u8>,
     begin: u64,
-    /// Where the content ends, once that is known, and whether by damage.
+    /// Set when the end of the content is known.
     end: Option<Ended>,
 }
 
@@ -156,7 +156,7 @@ impl Unpacking {
         self.begin + self.window.len() as u64
     }
 
-    /// Unpacks up to `to`, or to the end.
+    /// Decompresses up to `to`, or to the end.
     fn unpack_to(&mut self, to: u64) -> io::Result<()> {
         while self.reached() < to && self.end.is_none() {
             let have = self.window.len();
@@ -175,7 +175,7 @@ impl Unpacking {
         Ok(())
     }
 
-    /// Lets go of what lies before `offset`.
+    /// Drops the bytes before `offset`.
     fn forget_before(&mut self, offset: u64) {
         let passed = usize::try_from(offset.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.window.len());
         self.window.drain(..passed);
@@ -183,23 +183,24 @@ impl Unpacking {
     }
 }
 
-/// An archive as a file of its content, read forwards: what lies before the last place that was asked for is gone.
+/// An archive as a file with its decompressed content. It is read forwards: bytes before the last requested offset may be
+/// gone.
 pub struct Archive<F> {
     file: Arc<F>,
     stat: Stat,
     format: Format,
-    /// Made with the first read, so that archives that wait their turn hold nothing.
+    /// Created by the first read, so that archives that wait for their turn hold no memory.
     unpacking: Mutex<Option<Unpacking>>,
-    /// Length of the content, once that is known.
+    /// Length of the content, or [`UNKNOWN`].
     length: AtomicU64,
     damaged: AtomicBool,
 }
 
-/// The length of a content that was not read to its end.
+/// The length of content that was not read to its end.
 const UNKNOWN: u64 = u64::MAX;
 
 impl<F: File> Archive<F> {
-    /// The content of `file`, which is of a format that is read.
+    /// The content of `file`, whose format must be readable.
     pub fn new(file: Arc<F>, stat: Stat, format: Format) -> Archive<F> {
         Archive {
             file,
@@ -211,17 +212,17 @@ impl<F: File> Archive<F> {
         }
     }
 
-    /// What is known of the file; the length is that of the content, or beyond all lengths while that is not known.
+    /// The metadata of the file with the length of the content, or [`UNKNOWN`] until the end was reached.
     pub fn stat(&self) -> Stat {
         Stat { length: self.length.load(Ordering::Acquire), ..self.stat }
     }
 
-    /// Whether the content ended because the archive is damaged or cut off.
+    /// Whether the content ended early because the archive is damaged or truncated.
     pub fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Acquire)
     }
 
-    /// Goes some way towards `offset`; whether it is reached, or the end is. Blocks.
+    /// Moves towards `offset`. Returns whether the offset or the end was reached. Blocks.
     pub fn skip_to(&self, offset: u64) -> io::Result<bool> {
         self.with(|unpacking| {
             let goal = offset.min(unpacking.reached().saturating_add(SKIP_BYTES));
@@ -234,13 +235,13 @@ impl<F: File> Archive<F> {
         })
     }
 
-    /// Reads from `offset` on, which is never before that of an earlier read. Blocks.
+    /// Reads at `offset`, which must not be before the offset of an earlier read. Blocks.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|unpacking| {
             if offset < unpacking.begin {
-                return Err(io::Error::new(ErrorKind::Unsupported, "an archive is only read forwards"));
+                return Err(io::Error::new(ErrorKind::Unsupported, "an archive can only be read forwards"));
             }
-            // A caller that goes on behind this read still asks for what lies before its end.
+            // The next read of the caller starts before the end of this one, so the window is kept.
             unpacking.unpack_to(offset.saturating_add(buffer.len() as u64))?;
             let from = usize::try_from(offset - unpacking.begin).unwrap_or(usize::MAX).min(unpacking.window.len());
             let length = buffer.len().min(unpacking.window.len() - from);
@@ -249,7 +250,7 @@ impl<F: File> Archive<F> {
         })
     }
 
-    /// Nothing before `offset` is asked for again. Does not block.
+    /// Declares that nothing before `offset` will be requested again. Does not block.
     pub fn forget_before(&self, offset: u64) {
         if let Ok(mut unpacking) = self.unpacking.try_lock()
             && let Some(unpacking) = unpacking.as_mut()
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_told_by_their_first_bytes() {
+    fn formats_are_recognised_by_their_first_bytes() {
         for (bytes, format) in [
             (&gzip(b"x")[..], Some(Format::Gzip)),
             (&zstd(b"x"), Some(Format::Zstd)),
@@ -322,11 +323,13 @@ mod tests {
         ] {
             assert_eq!(Format::of(bytes), format);
         }
-        assert!(is_named_so(Path::new("/log/a.log.1.GZ")) && !is_named_so(Path::new("/log/a.log.1")));
+        assert!(
+            has_archive_extension(Path::new("/log/a.log.1.GZ")) && !has_archive_extension(Path::new("/log/a.log.1"))
+        );
     }
 
     #[test]
-    fn content_is_read_from_a_position_on_whatever_the_reads() {
+    fn content_is_the_same_from_any_position_and_with_any_read_sizes() {
         let whole = content(300_000);
         let members = [gzip(&whole[..100_000]), gzip(&whole[100_000..])].concat();
         let frames = [zstd(&whole[..100_000]), zstd(&whole[100_000..])].concat();
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_ends_the_content_and_is_said() {
+    fn damage_ends_the_content_and_is_reported() {
         let whole = content(300_000);
         for bytes in [gzip(&whole), zstd(&whole)] {
             let cut = archive(&bytes[..bytes.len() / 2]);
@@ -367,14 +370,14 @@ mod tests {
         }
     }
 
-    /// A frame that claims a window of two gigabytes is refused before memory is taken for it.
+    /// A frame that claims a window of two gigabytes is rejected before memory is allocated for it.
     #[test]
     fn window_of_an_archive_is_bounded() {
         let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3];
         bytes.extend([1, 0, 0]);
         let hostile = archive(&bytes);
         assert!(hostile.skip_to(1).expect("no error of the disk") && hostile.is_damaged());
-        // Much that unpacks to one byte over and over: one piece of it is held at a time.
+        // Content that compresses extremely well: only one piece of it is in memory at a time.
         let bomb = archive(&gzip(&vec![0; 50_000_000]));
         while !bomb.skip_to(40_000_000).expect("read") {
             let held = bomb.unpacking.lock().expect("whole").as_ref().map_or(0, |one| one.window.capacity());

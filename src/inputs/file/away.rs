@@ -1,6 +1,6 @@
-//! The instance on a shard that is not home: does what the home shard says.
+//! The input's instance on every shard except the home shard: follows the instructions of the home shard.
 //!
-//! Guarantees: nothing is believed before the welcome, since it was meant for an earlier instance.
+//! Guarantees: ignores all instructions until it is welcomed, because earlier ones were meant for a previous instance.
 
 use super::content::FileOf;
 use super::owner::Owner;
@@ -29,7 +29,7 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: Rc<Owner<E>>, post: R
         let rest = if post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(context.env.now()) };
         let mail = async { Some(context.peers.receive().await.1) };
         let pause = async {
-            // Without files there is nothing to look at, and the mail wakes this task.
+            // Without files there is nothing to check, and a message wakes this task.
             if owner.is_idle() && !post.is_waiting() {
                 std::future::pending::<()>().await;
             }
@@ -50,7 +50,7 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: Rc<Owner<E>>, post: R
     }
 }
 
-/// Does what the home shard says.
+/// Carries out an instruction of the home shard.
 pub fn obey<E: Env>(owner: &Owner<E>, message: ToOwner<FileOf<E>>) {
     match message {
         ToOwner::Assign(assignment) => owner.assign(*assignment),

@@ -1,19 +1,19 @@
-//! What is read of a followed file: its bytes, or those that its archive unpacks to.
+//! What is read from a followed file: its bytes, or the decompressed content of an archive.
 //!
-//! Guarantees: the reader need not know which of them it reads; a plain file costs one branch a call. Does not write.
+//! Guarantees: the reader treats both alike, and a plain file costs one extra branch per call. Does not write.
 
 use super::archive::Archive;
 use std::io::{self, ErrorKind, IoSlice};
 use tailwater_shards::env::{Access, Disk, Env, File, Stat};
 
-/// What an environment's files are here.
+/// The type of followed files in an environment.
 pub type FileOf<E> = Content<<<E as Env>::Disk as Disk>::File>;
 
 /// See the module.
 pub enum Content<F> {
-    /// The file as it is.
+    /// The file itself.
     Plain(F),
-    /// What it unpacks to.
+    /// The decompressed content.
     Archive(Box<Archive<F>>),
 }
 
@@ -28,7 +28,7 @@ impl<F> Content<F> {
 }
 
 fn read_only<T>() -> io::Result<T> {
-    Err(io::Error::new(ErrorKind::Unsupported, "a followed file is not written"))
+    Err(io::Error::new(ErrorKind::Unsupported, "followed files are read-only"))
 }
 
 impl<F: File> File for Content<F> {

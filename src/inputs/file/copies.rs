@@ -1,18 +1,19 @@
-//! Copies of files that were read, as `copytruncate` leaves them under a glob that covers them too.
+//! Copies of files that were already read, as `copytruncate` creates them when the patterns match the copies too.
 //!
-//! Guarantees: a file is taken for a copy only when its name is that of a followed file with a number or date behind it, it
-//! begins as a file that has ended began, and the bytes before the position where that one ended are the same; then it is
-//! read from there on. What is not proved to have been read is read. Keeps a few words for each file that ended. Pure.
+//! Guarantees: a file counts as a copy only if three things hold: its name is the name of a followed file plus a number or
+//! date, it begins like a file that has ended, and the bytes before the position where that file ended are the same. It is
+//! then read from that position. Whatever is not proved to have been read is read. Stores a few words for each file that
+//! ended. Pure.
 
 use super::identity::{HEAD_BYTES, Head, TAIL_BYTES, tail_marker};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Beginnings of which ends are kept.
+/// Number of different heads for which ends are kept.
 const HEADS_MAX: usize = 16 * 1024;
 
-/// Ends that are kept of files with the same beginning.
+/// Number of ends that are kept for one head.
 const ENDS_MAX: usize = 64;
 
 /// How far a file was read.
@@ -20,11 +21,11 @@ const ENDS_MAX: usize = 64;
 pub struct End {
     /// One past the last byte.
     pub position: u64,
-    /// The marker of the position.
+    /// The tail marker of the position.
     pub marker: u64,
 }
 
-/// Where files ended, by their beginnings.
+/// Where files ended, by their heads.
 #[derive(Clone, Default)]
 pub struct Ends {
     by_head: HashMap<Head, VecDeque<End>>,
@@ -32,9 +33,9 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Keeps the end of a file.
+    /// Stores the end of a file.
     pub fn add(&mut self, head: Head, end: End) {
-        // NULs before a position prove nothing: any hole has them.
+        // NULs before a position prove nothing, because any hole has them.
         if end.marker == tail_marker(&[0; TAIL_BYTES]) {
             return;
         }
@@ -56,7 +57,7 @@ impl Ends {
         }
     }
 
-    /// Up to where a file was read of which one that begins with `bytes` and has `length` bytes is a copy.
+    /// If a file that begins with `bytes` and has `length` bytes is a copy, returns how far its original was read.
     pub fn of_copy(&self, bytes: &[u8], length: u64, mut marker_at: impl FnMut(u64) -> Option<u64>) -> Option<End> {
         let ends = beginnings(bytes).filter_map(|head| self.by_head.get(&head)).flatten();
         let mut ends: Vec<End> = ends.filter(|end| end.position > 0 && end.position <= length).copied().collect();
@@ -65,22 +66,22 @@ impl Ends {
     }
 }
 
-/// The heads that a file which begins with `bytes` may have been known by. They are renewed when the file has doubled, and an
-/// unfinished line may have followed what was read.
+/// The heads under which a file that begins with `bytes` may be known. A head is renewed when the file has doubled in length,
+/// and an unfinished line may have followed the bytes that were read.
 pub fn beginnings(bytes: &[u8]) -> impl Iterator<Item = Head> {
     let longest = bytes.len().min(HEAD_BYTES);
     let shortest = if longest == HEAD_BYTES { HEAD_BYTES } else { longest.div_ceil(2).max(1) };
     (shortest..=longest).rev().map(|length| Head::of(&bytes[..length]))
 }
 
-/// The names of which `name` may be a copy's: those with a separator and a digit behind them.
+/// The names whose copy may be called `name`: its parts before a separator and a digit.
 pub fn originals(name: &OsStr) -> impl Iterator<Item = OsString> {
     let bytes = name.as_bytes();
     let starts_suffix = |at: &usize| matches!(bytes[*at], b'.' | b'-' | b'_') && bytes[at + 1].is_ascii_digit();
     (1..bytes.len().saturating_sub(1)).filter(starts_suffix).map(|at| OsStr::from_bytes(&bytes[..at]).to_owned())
 }
 
-/// The name without a number or date in front of its ending: `app.log` of `app-2026-11-29.log`.
+/// The name without a number or date before its extension: `app.log` for `app-2026-11-29.log`.
 pub fn undated(name: &OsStr) -> Option<OsString> {
     let bytes = name.as_bytes();
     let is_separator = |byte: &u8| matches!(byte, b'.' | b'-' | b'_');
@@ -91,7 +92,7 @@ pub fn undated(name: &OsStr) -> Option<OsString> {
         .iter()
         .take_while(|byte| byte.is_ascii_digit() || is_separator(byte) || matches!(byte, b'T' | b'Z'))
         .count();
-    // The separator before the ending belongs to that.
+    // The separator before the extension belongs to the extension.
     let ending = &rest[length - usize::from(length > 0 && is_separator(&rest[length - 1]))..];
     let is_ending = ending.first() == Some(&b'.') && ending.len() > 1;
     is_ending.then(|| OsString::from_vec([&bytes[..begin], ending].concat()))
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_have_the_name_of_their_original_and_a_number() {
+    fn copies_are_named_like_their_original_plus_a_number() {
         let of =
             |name: &str| originals(OsStr::new(name)).map(|one| one.into_string().expect("text")).collect::<Vec<_>>();
         assert_eq!(of("app.log.1"), ["app.log"]);
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_in_front_of_an_ending_are_left_out() {
+    fn dates_before_an_extension_are_removed() {
         let of = |name: &str| undated(OsStr::new(name)).map(|one| one.into_string().expect("text"));
         for (name, log) in [
             ("app-2026-11-29.log", Some("app.log")),
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn proof_needs_beginning_and_end() {
+    fn copy_needs_the_same_head_and_tail() {
         let long = [b'x'; 5000];
         let mut ends = Ends::default();
         ends.add(Head::of(&long), End { position: 2000, marker: 1 });
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn stored_ends_are_bounded() {
         let mut ends = Ends::default();
         for number in 0..HEADS_MAX + 10 {
             ends.add(Head::of(&number.to_le_bytes()), End { position: 8, marker: 1 });

@@ -1,8 +1,8 @@
-//! Which files there are: globs, and looks into the directories that may hold matches.
+//! Finds files: compiles the globs and lists the directories that may hold matches.
 //!
-//! Guarantees: a directory is listed again when its modification time moved, and for some time after a move, since the
-//! clock that stamps it is coarse; symbolic links are followed, a cycle of them is not. A look runs where it may block. Does
-//! not open files and keeps no state: the home shard does.
+//! Guarantees: a directory is listed again if its modification time changed, and for some time after a change, because the
+//! clock behind that time is coarse. Symbolic links are followed, but not in a cycle. Listing runs where blocking is allowed.
+//! Does not open files and keeps no state: the home shard does.
 
 use super::identity::Inode;
 use super::own::Own;
@@ -13,11 +13,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::{Disk, FileKind, Stat, Timestamp};
 
-/// Directories that one input looks into at most.
+/// Maximum number of directories that one input scans.
 pub const DIRECTORIES_MAX: usize = 10_000;
 
-/// A directory that changed less than this before it was listed is listed again: the change may have come after the names
-/// were read, and its time stamp need not show it.
+/// A directory that changed less than this before it was listed is listed again: a later change may not alter its
+/// modification time.
 const SETTLED_NANOS: i64 = 2_000_000_000;
 
 /// The compiled globs of an input.
@@ -26,12 +26,12 @@ pub struct Patterns {
     exclude: GlobSet,
     /// Directories that may hold matches.
     directories: GlobSet,
-    /// For each include pattern its text and the directory where the search begins.
+    /// For each include pattern: its text and the directory where the search begins.
     pub bases: Vec<(String, PathBuf)>,
     own: Own,
 }
 
-/// Whether a glob can be understood; the reason if not.
+/// Checks whether a glob is valid. Returns the reason if it is not.
 pub fn check_glob(glob: &str) -> Result<(), String> {
     if glob.is_empty() {
         return Err("an empty pattern matches nothing".to_owned());
@@ -41,14 +41,14 @@ pub fn check_glob(glob: &str) -> Result<(), String> {
 
 fn compile(glob: &str) -> Result<globset::Glob, String> {
     let built = GlobBuilder::new(glob).literal_separator(true).backslash_escape(true).build();
-    built.map_err(|error| format!("{glob:?} is no valid glob: {}", error.kind()))
+    built.map_err(|error| format!("{glob:?} is not a valid glob: {}", error.kind()))
 }
 
 fn is_literal(part: &str) -> bool {
     !part.contains(['*', '?', '[', '{', '\\'])
 }
 
-/// An absolute form of a glob; `base` is where relative ones begin.
+/// An absolute form of a glob; `base` is the start of relative ones.
 fn absolute(glob: &str, base: &Path) -> String {
     if glob.starts_with('/') {
         return glob.to_owned();
@@ -58,7 +58,7 @@ fn absolute(glob: &str, base: &Path) -> String {
 }
 
 impl Patterns {
-    /// Compiles globs; relative ones begin at `base`.
+    /// Compiles the globs; relative ones begin at `base`.
     pub fn new(include: &[String], exclude: &[String], base: &Path) -> Result<Patterns, String> {
         let (mut files, mut directories, mut excluded) =
             (GlobSetBuilder::new(), GlobSetBuilder::new(), GlobSetBuilder::new());
@@ -81,22 +81,22 @@ impl Patterns {
         })
     }
 
-    /// The same without the files of the input's own outputs.
-    pub fn leaving_out(self, own: Own) -> Patterns {
+    /// The same patterns without the files that this input's own outputs write.
+    pub fn without_own(self, own: Own) -> Patterns {
         Patterns { own, ..self }
     }
 
-    /// Whether a path is left out.
+    /// Whether a path is excluded.
     pub fn excludes(&self, path: &Path) -> bool {
         self.exclude.is_match(path)
     }
 
-    /// Whether a file of this path is wanted.
+    /// Whether a file with this path is wanted.
     pub fn wants_file(&self, path: &Path) -> bool {
         self.include.is_match(path) && !self.exclude.is_match(path)
     }
 
-    /// Whether a directory of this path may hold wanted files.
+    /// Whether a directory with this path may hold wanted files.
     pub fn wants_directory(&self, path: &Path) -> bool {
         self.directories.is_match(path) && !self.exclude.is_match(path)
     }
@@ -107,7 +107,7 @@ impl Patterns {
     }
 }
 
-/// Adds the globs of the directories that `glob` leads through, and returns where it begins.
+/// Adds the globs of the directories on the way to the files of `glob`, and returns where the search begins.
 fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathBuf, String> {
     let parts: Vec<&str> = glob.split('/').skip(1).collect();
     let parents = &parts[..parts.len().saturating_sub(1)];
@@ -115,7 +115,7 @@ fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathB
     let base = PathBuf::from(format!("/{}", parents[..literal].join("/")));
     let mut prefix = String::new();
     for part in parents {
-        // Alternatives may reach over separators: then every directory below may hold matches, as with `**`.
+        // Alternatives may contain separators. Then every directory below may hold matches, as with `**`.
         let open = part.matches('{').count() != part.matches('}').count();
         if *part == "**" || open {
             directories.add(compile(&format!("{prefix}/**"))?);
@@ -127,22 +127,22 @@ fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathB
     Ok(base)
 }
 
-/// What tells whether a directory is still the same.
+/// Shows whether a directory has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     inode: Inode,
     modified: Timestamp,
-    /// Whether its time stamp was old enough to be trusted.
+    /// Whether the modification time was old enough to be trusted.
     settled: bool,
 }
 
 impl Stamp {
-    /// The same directory, to be listed whatever its time stamp says.
+    /// The same stamp, but the directory is listed again whatever its modification time is.
     pub fn unsettled(self) -> Stamp {
         Stamp { settled: false, ..self }
     }
 
-    /// Whether it belongs to the directory of this inode.
+    /// Whether this is the stamp of the directory with this inode.
     pub fn is(&self, inode: Inode) -> bool {
         self.inode == inode
     }
@@ -152,21 +152,21 @@ impl Stamp {
         self.settled
     }
 
-    /// Whether both belong to the same directory.
+    /// Whether both are stamps of the same directory.
     pub fn is_same_directory(&self, other: &Stamp) -> bool {
         other.is(self.inode)
     }
 }
 
-/// One directory to be looked at.
+/// A request to check one directory.
 pub struct Request {
     /// The directory.
     pub directory: PathBuf,
-    /// What it was at the last look; none to list it whatever it is.
+    /// The stamp of the last check; none to list the directory in any case.
     pub stamp: Option<Stamp>,
-    /// Names to look at although the directory may be unchanged: links, names that failed before, names in events.
+    /// Names to check even if the directory is unchanged: links, names that failed before, names from watch events.
     pub names: HashSet<OsString>,
-    /// Whether only `names` and names not in `known` are looked at.
+    /// If set, only `names` and names that are not in this set are checked.
     pub known: Option<HashSet<OsString>>,
 }
 
@@ -174,34 +174,34 @@ pub struct Request {
 pub struct Entry {
     /// The name.
     pub name: OsString,
-    /// Where a symbolic link ends.
+    /// The target of a symbolic link.
     pub target: Option<PathBuf>,
-    /// What it leads to.
+    /// The metadata of the file it leads to.
     pub stat: io::Result<Stat>,
 }
 
-/// What a look at a directory found.
+/// The result of checking a directory.
 pub enum Found {
-    /// There is no such directory now.
+    /// The directory does not exist.
     Missing,
     /// It cannot be read.
     Failed(io::Error),
-    /// It did not change; only the names asked for were looked at.
+    /// It has not changed; only the requested names were checked.
     Same(Vec<Entry>),
-    /// Its names.
+    /// The directory was listed.
     Listed {
-        /// What it was just before it was listed.
+        /// The stamp from just before it was listed.
         stamp: Stamp,
-        /// All wanted names that are there.
+        /// All wanted names in it.
         present: HashSet<OsString>,
-        /// Those that were looked at.
+        /// The names that were checked.
         entries: Vec<Entry>,
-        /// Directories in it that may hold matches, and what they are.
+        /// Subdirectories that may hold matches; with the inode if it is a link.
         directories: Vec<(PathBuf, Option<Inode>)>,
     },
 }
 
-/// Looks at directories. Blocks.
+/// Checks directories. Blocks.
 pub fn look<D: Disk>(disk: &D, patterns: &Patterns, requests: &[Request], wall: Timestamp) -> Vec<Found> {
     requests.iter().map(|request| look_at(disk, patterns, request, wall)).collect()
 }
@@ -267,7 +267,7 @@ fn entry<D: Disk>(disk: &D, patterns: &Patterns, directory: &Path, name: OsStrin
     Entry { stat, name, target }
 }
 
-/// Whether an error means that nothing is there.
+/// Whether an error means that the path does not exist.
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn globs_choose_files() {
+    fn globs_select_files() {
         let patterns = patterns(&["/var/log/*.log", "/srv/**/out.txt", "here/*"], &["/var/log/debug*"]);
         for (path, wanted) in [
             ("/var/log/a.log", true),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn only_directories_on_the_way_are_entered() {
+    fn only_directories_that_may_hold_matches_are_entered() {
         let patterns = patterns(&["/var/log/*/app/*.log", "/srv/**/x", "/a/{b,c/d}/e"], &[]);
         for (path, wanted) in [
             ("/var/log/one", true),

@@ -1,8 +1,8 @@
-//! One followed file: which of its bytes are still to be read, and what is known of it.
+//! One followed file: which of its bytes are still unread, and its identity.
 //!
-//! Guarantees: the position of a file is the start of its first unread line, so nothing is carried from read to read; what a
-//! crash left unread in the middle is read before the end; a file whose bytes before the position changed starts anew as
-//! another source. Pure: the reader brings the bytes.
+//! Guarantees: the position of a file is the start of its first unread line, so no partial line is carried from read to read.
+//! A range in the middle that a crash left unread is read before the end. A file whose bytes before the position have changed
+//! becomes a new source and is read from its beginning. Pure: the reader supplies the bytes.
 
 use super::identity::{Descriptor, Head, Identity, TAIL_BYTES, tail_marker};
 use super::nuls::Nuls;
@@ -15,40 +15,40 @@ use tailwater_shards::env::{Monotonic, Stat, Timestamp};
 use tailwater_shards::plugin::Ticket;
 use tailwater_shards::wal::SourceState;
 
-/// Bytes to be read: up to `to`, or as far as the file goes.
+/// A range of bytes to read: up to `to`, or to the end of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The first unread byte.
     pub from: u64,
-    /// One past the last; none for the end of the file, however far that moves.
+    /// One past the last byte; none for the end of the file, wherever it moves.
     pub to: Option<u64>,
-    /// The marker of `from`, where it is known.
+    /// The tail marker of `from`, if it is known.
     pub marker: Option<u64>,
-    /// Where `from` lies.
+    /// Whether `from` is at the start of a line or inside one.
     pub place: Place,
 }
 
 impl Span {
-    /// All of a file.
+    /// The whole file.
     pub const WHOLE: Span = Span { from: 0, to: None, marker: None, place: Place::LineStart };
 
-    /// Bytes to be read again before `from`, to see that they are still the same.
+    /// Number of bytes before `from` that are read again to check that they are unchanged.
     pub fn lead(&self) -> usize {
         self.from.min(TAIL_BYTES as u64) as usize
     }
 
-    /// Where the read begins.
+    /// The offset where the read begins.
     pub fn offset(&self) -> u64 {
         self.from - self.lead() as u64
     }
 
-    /// Whether the bytes before `from` are the ones that were read. `bytes` begins at [`Span::offset`].
+    /// Whether the bytes before `from` are those that were read earlier. `bytes` begins at [`Span::offset`].
     pub fn continues(&self, bytes: &[u8]) -> bool {
         self.marker.is_none_or(|marker| bytes.get(..self.lead()).is_some_and(|lead| tail_marker(lead) == marker))
     }
 }
 
-/// What is left to read of a source, given what the log has of it. The last span is open.
+/// The unread ranges of a source, given what is in the WAL. The last one is open-ended.
 pub fn unread_spans(state: &SourceState) -> VecDeque<Span> {
     let mut spans = VecDeque::new();
     let mut from = 0;
@@ -62,85 +62,85 @@ pub fn unread_spans(state: &SourceState) -> VecDeque<Span> {
     spans
 }
 
-/// What has to be recorded of a source apart from lines: its end, or bytes left out on purpose.
+/// A record about a source without lines: that the source ended, or that bytes were skipped on purpose.
 pub struct Farewell {
     /// The source.
     pub source: Arc<Source>,
-    /// Its last position, as an empty range; or what was left out.
+    /// The last position as an empty range, or the skipped bytes.
     pub range: SourceRange,
     /// Whether the source is gone.
     pub gone: bool,
 }
 
-/// A followed file. `F` is the open file.
+/// A followed file. `F` is the type of the open file.
 pub struct Followed<F> {
-    /// What its events belong to.
+    /// The source that its events belong to.
     pub source: Arc<Source>,
-    /// Who it is.
+    /// Its identity.
     pub identity: Identity,
-    /// Where it is, as far as known.
+    /// Its last known path.
     pub path: PathBuf,
-    /// The descriptor; none while a quiet file is kept closed.
+    /// The open file; none while a quiet file is kept closed.
     pub file: Option<Arc<F>>,
-    /// What is to be read; never empty, the last span is open.
+    /// The ranges to read. Never empty, and the last one is open-ended.
     pub spans: VecDeque<Span>,
-    /// The greatest length seen of this generation.
+    /// The greatest length seen in this generation.
     pub seen_length: u64,
-    /// The last modification seen.
+    /// The last modification time seen.
     pub seen_modified: Timestamp,
-    /// Bytes known to follow the position without a newline.
+    /// Bytes after the position that are known to contain no newline.
     pub unfinished: u64,
-    /// What is known of NULs in it.
+    /// What is known about NULs in it.
     pub nuls: Nuls,
     /// When it last grew.
     pub grown_at: Monotonic,
-    /// What has to be said of generations that ended.
+    /// Records about ended generations that are still to be sent.
     pub farewells: VecDeque<Farewell>,
-    /// The last failure told of, so that it is told once.
+    /// The last reported failure, so that it is reported once.
     pub failure: Option<std::io::ErrorKind>,
-    /// The last batch that was sent of it.
+    /// The last batch that was sent from it.
     pub sent: Option<Ticket>,
 }
 
 impl<F> Followed<F> {
-    /// The span to be read next.
+    /// The range to read next.
     pub fn span(&self) -> Span {
         *self.spans.front().expect("a followed file has an open span")
     }
 
-    /// The open span: it starts at the highest accounted byte.
+    /// The open-ended range. It starts after the last byte that is accounted for.
     pub fn last(&self) -> Span {
         *self.spans.back().expect("a followed file has an open span")
     }
 
-    /// Bytes known to be there and not yet read. NULs that hold no line are none.
+    /// Number of bytes that exist and are unread, without NULs that hold no line.
     pub fn unread(&self) -> u64 {
         let holes: u64 = self.spans.iter().filter_map(|span| Some(span.to? - span.from)).sum();
         holes + self.unread_behind(self.last().from)
     }
 
-    /// The bytes of that behind `from`.
+    /// Number of these bytes after `from`.
     pub fn unread_behind(&self, from: u64) -> u64 {
         self.seen_length.saturating_sub(from) - self.nuls.within(from, self.seen_length)
     }
 
-    /// Whether all was read but for an unfinished line.
+    /// Whether everything was read except an unfinished line.
     pub fn is_read(&self) -> bool {
         self.spans.len() == 1 && self.seen_length <= self.last().from + self.unfinished && self.farewells.is_empty()
     }
 
-    /// Where room begins that was reserved at the end of the file, and is NUL as far as known.
+    /// Where the preallocated space at the end of the file begins, if the file ends in NULs.
     pub fn room_begin(&self) -> Option<u64> {
         self.nuls.begin_at_end(self.last().from, self.seen_length)
     }
 
-    /// The file was cut at `end`, behind the position.
+    /// The file was truncated at `end`, which is after the position.
     pub fn cut_at(&mut self, end: u64) {
         self.seen_length = end;
         self.nuls = Nuls::default();
     }
 
-    /// Whether the unfinished bytes hold a part of a line that is wanted.
+    /// Whether the unfinished bytes are part of a line that is wanted.
     pub fn is_in_line(&self) -> bool {
         let Span { from, place, .. } = self.span();
         let are_nuls = || self.nuls.within(from, from + self.unfinished) == self.unfinished;
@@ -151,7 +151,7 @@ impl<F> Followed<F> {
         }
     }
 
-    /// Accounts for the bytes up to `to`, whose marker is `marker`.
+    /// Marks the bytes up to `to` as accounted for; `marker` is the tail marker of `to`.
     pub fn advance(&mut self, to: u64, marker: u64, place: Place) {
         let span = self.spans.front_mut().expect("a followed file has an open span");
         *span = Span { from: to, to: span.to, marker: Some(marker), place };
@@ -161,20 +161,21 @@ impl<F> Followed<F> {
         self.unfinished = 0;
     }
 
-    /// Notes what a look at the file showed. Whether that may mean work: growth, a shorter file, changed content.
+    /// Records the metadata of the file. Returns whether there may be work: growth, a shorter file, or changed content.
     pub fn look(&mut self, stat: &Stat, now: Monotonic) -> bool {
         let changed = stat.length != self.seen_length || stat.modified != self.seen_modified;
         if stat.length > self.seen_length {
             self.grown_at = now;
         }
-        // A shorter file keeps its greatest length until the reader has counted what was lost.
+        // If the file got shorter, the greatest length is kept until the reader has counted the loss.
         self.seen_length = self.seen_length.max(stat.length);
         self.seen_modified = stat.modified;
         changed
     }
 
-    /// Starts a new generation: the content is not what was read. Returns the bytes that were there and never read.
-    pub fn start_anew(&mut self, key: SourceKey, length: u64) -> u64 {
+    /// Starts a new generation, because the content is not the content that was read. Returns the number of bytes that are
+    /// lost unread.
+    pub fn start_generation(&mut self, key: SourceKey, length: u64) -> u64 {
         let lost = self.unread();
         self.farewells.push_back(self.farewell());
         self.identity.head = Head::default();
@@ -186,22 +187,22 @@ impl<F> Followed<F> {
         lost
     }
 
-    /// The end of the present source.
+    /// The record that the current source has ended.
     pub fn farewell(&self) -> Farewell {
         let last = self.last();
         let range = SourceRange { from: last.from, to: last.from, marker: last.marker.unwrap_or_default() };
         Farewell { source: self.source.clone(), range, gone: true }
     }
 
-    /// Takes a longer head; the source is the same and its record new.
+    /// Stores a longer head. The source stays the same; only its descriptor changes.
     pub fn set_head(&mut self, head: Head) {
         self.identity.head = head;
         let descriptor = Descriptor::encode(&self.identity, &self.path);
         self.source = Arc::new(Source { descriptor, ..Source::clone(&self.source) });
     }
 
-    /// The text goes on in another file, which has `length` bytes: the position is the same there. Its new place is recorded at
-    /// once, since the old one is gone.
+    /// The same content continues at the same position in another file, which has `length` bytes. The new path is recorded at
+    /// once, because the old one is gone.
     pub fn continue_as(&mut self, identity: Identity, path: &Path, length: u64, modified: Timestamp) {
         self.path = path.to_path_buf();
         self.identity.inode = identity.inode;
@@ -212,7 +213,7 @@ impl<F> Followed<F> {
         self.farewells.push_back(Farewell { gone: false, ..place });
     }
 
-    /// What a later life would find in the log.
+    /// The state that a restart would find in the WAL.
     pub fn state(&self) -> SourceState {
         let mut intervals = Vec::new();
         let mut from = 0;
@@ -227,7 +228,7 @@ impl<F> Followed<F> {
     }
 }
 
-/// A source for a file that was never read. Its name stays the path under which it was found: lines that are read after a
+/// A source for a file that was never read. Its name stays the path where it was found, because lines that are read after a
 /// rotation were written to that path.
 pub fn new_source(key: SourceKey, input: Arc<str>, identity: &Identity, path: &Path) -> Arc<Source> {
     use std::os::unix::ffi::OsStrExt;
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_read_before_the_end() {
+    fn unread_ranges_in_the_middle_are_read_before_the_end() {
         let mut file = followed(vec![(10, 20), (30, 40)], 100);
         assert_eq!(file.unread(), 10 + 10 + 60);
         let mut order = Vec::new();
@@ -279,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn state_is_what_the_log_would_say() {
+    fn state_is_what_the_wal_would_hold() {
         for intervals in [vec![], vec![(0, 5)], vec![(10, 20), (30, 40)], vec![(0, 20), (30, 40)]] {
             assert_eq!(followed(intervals.clone(), 100).state().intervals, intervals);
         }
     }
 
     #[test]
-    fn changed_bytes_before_the_position_are_noticed() {
+    fn changed_bytes_before_the_position_are_detected() {
         let span = Span { from: 6, to: None, marker: Some(tail_marker(b"first\n")), ..Span::WHOLE };
         assert!(span.continues(b"first\nsecond\n"));
         assert!(!span.continues(b"other\nsecond\n"));
@@ -296,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn new_generation_counts_what_was_never_read() {
+    fn new_generation_counts_unread_bytes() {
         let mut file = followed(vec![(0, 40)], 100);
         let (modified, created) = (Timestamp(1), None);
         let stat = Stat { kind: FileKind::Regular, device: 1, inode: 2, length: 7, modified, created, links: 1 };
         assert!(file.look(&stat, Monotonic(5)));
-        assert_eq!(file.start_anew(SourceKey(10), stat.length), 60);
+        assert_eq!(file.start_generation(SourceKey(10), stat.length), 60);
         assert_eq!((file.source.key, file.span(), file.unread()), (SourceKey(10), Span::WHOLE, 7));
         assert_eq!(file.farewells.front().map(|end| (end.source.key, end.range.to)), Some((SourceKey(9), 40)));
         assert_eq!(file.source.name, b"/log/a");

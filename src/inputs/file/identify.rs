@@ -1,7 +1,8 @@
-//! Opens files that were just found and finds out who they are.
+//! Opens newly found files and identifies them.
 //!
-//! Guarantees: what is said of a file is read through its open descriptor, so that a rename in between confuses nothing; a
-//! file that an earlier life read goes on where that ended. Runs where it may block, and changes nothing.
+//! Guarantees: everything reported about a file is read through its open descriptor, so a rename in between causes no
+//! confusion. A file that an earlier run read continues where that run ended. Runs where blocking is allowed, and changes
+//! nothing.
 
 use super::StartAt;
 use super::archive::{self, Format};
@@ -23,31 +24,31 @@ use tailwater_shards::wal::SourceState;
 pub struct Candidate {
     /// The path.
     pub path: PathBuf,
-    /// Whether its name is that of a copy of a followed file.
+    /// Whether its name is the name of a followed file plus a number or date.
     pub may_be_copy: bool,
-    /// Whether it may be looked at later, when the file that it is a copy of has ended.
+    /// Whether identification may be postponed until the file that it may be a copy of has ended.
     pub may_wait: bool,
-    /// Whether the descriptor is handed on; else the owner opens the file when there is something to read.
+    /// Whether the open file is kept. If not, the owner opens it when there is something to read.
     pub keep_open: bool,
     /// The followed file that it may continue.
     pub replaces: Option<FileId>,
-    /// The file that was followed under its path before, wherever that is now.
+    /// The file that was followed under its path before, wherever it is now.
     pub took_path_of: Option<FileId>,
 }
 
-/// What the search for earlier lives needs.
+/// What is needed to recognise files of earlier runs.
 pub struct Knowledge {
-    /// What earlier lives read.
+    /// What earlier runs read.
     pub memory: Arc<Memory>,
-    /// How lines are cut.
+    /// How lines are split.
     pub rules: Rules,
-    /// Where to start in a file that no earlier life read.
+    /// Where to start in a file that no earlier run read.
     pub start_at: StartAt,
-    /// Files that were modified before this are taken as read where no earlier life knows them.
+    /// Files that no earlier run knows and that were modified before this time count as read.
     pub ignored_before: Option<Timestamp>,
-    /// The input: sources of others are continued under keys of their own.
+    /// This input. Files of other inputs are continued under new keys.
     pub input: Arc<str>,
-    /// Whether this is the first look, when a file at a known path may be the text of one that is gone.
+    /// Whether this is the first scan, in which a file at a known path may continue a file that is gone.
     pub restart: bool,
 }
 
@@ -57,47 +58,47 @@ impl Knowledge {
     }
 }
 
-/// A file that is to be followed.
+/// A file to be followed.
 pub struct Opened<F> {
     /// The descriptor, if it is kept.
     pub file: Option<Arc<F>>,
-    /// What the file is.
+    /// Its metadata.
     pub stat: Stat,
-    /// How much of it is known to be lines or may be: nothing where a hole comes first.
+    /// How many of its bytes may be lines: none if the file begins with a hole.
     pub seen_length: u64,
-    /// How it begins.
+    /// Its head.
     pub head: Head,
     /// The source that it continues.
     pub state: Option<SourceState>,
-    /// What is to be read.
+    /// The ranges to read.
     pub spans: VecDeque<Span>,
-    /// Bytes at the beginning that are left out on purpose, and the marker of their end.
+    /// Bytes at the beginning that are skipped on purpose: their end and its tail marker.
     pub left_out: Option<(u64, u64)>,
-    /// Whether they are because it is a copy of a file that was read.
+    /// Whether they are skipped because the file is a copy of a file that was read.
     pub copy: bool,
 }
 
 impl<F> Opened<F> {
-    /// Leaves out the bytes up to `end`, whose marker is `marker`.
+    /// Skips the bytes up to `end`; `marker` is its tail marker.
     fn leave_out(&mut self, end: u64, marker: u64) {
         self.spans = VecDeque::from([Span { from: end, to: None, marker: Some(marker), place: Place::LineStart }]);
         self.left_out = Some((end, marker));
     }
 }
 
-/// What became of a candidate.
+/// The result for a candidate.
 pub enum Identified<F> {
     /// A file to be followed.
     Opened(Box<Opened<F>>),
     /// A compressed copy of a file that was read.
     KnownCopy,
-    /// A compressed file that was never seen as a live one.
+    /// A compressed file that is not a copy of a known file.
     ForeignCopy(Format),
-    /// A compressed file that is too short yet to be told.
+    /// A compressed file that is too short to be recognised.
     UnfinishedCopy,
-    /// It seems to be written in UTF-16, and is not read as that.
+    /// It seems to be UTF-16, which this input is not configured to read.
     WrongEncoding(Encoding),
-    /// It may be a copy of a file that has not ended yet, or become one: to be looked at again soon.
+    /// It may be, or become, a copy of a file that has not ended yet: check again soon.
     Awaited,
     /// Not a regular file.
     Other,
@@ -120,7 +121,7 @@ fn identify_one<D: Disk>(
     candidate: &Candidate,
     knowledge: &Knowledge,
 ) -> io::Result<Identified<Content<D::File>>> {
-    // Opening a device can have effects of its own.
+    // Opening a device can have side effects.
     if disk.stat(&candidate.path)?.kind != FileKind::Regular {
         return Ok(Identified::Other);
     }
@@ -136,7 +137,7 @@ fn identify_one<D: Disk>(
     if let Some(seen) = wrong_encoding(&begin, knowledge.rules.encoding) {
         return Ok(Identified::WrongEncoding(seen));
     }
-    if begin.len() < archive::MAGIC_BYTES && archive::is_named_so(&candidate.path) {
+    if begin.len() < archive::MAGIC_BYTES && archive::has_archive_extension(&candidate.path) {
         return Ok(Identified::UnfinishedCopy);
     }
     let mut opened = recognise(&file, stat, knowledge)?;
@@ -165,7 +166,7 @@ fn identify_one<D: Disk>(
     Ok(Identified::Opened(Box::new(Opened { file, stat, seen_length, head, state, spans, left_out, copy })))
 }
 
-/// The UTF-16 that a file seems to be written in, if it is not read as that.
+/// The UTF-16 encoding that a file seems to have, if that is not the configured encoding.
 pub fn wrong_encoding(head: &[u8], encoding: Encoding) -> Option<Encoding> {
     Encoding::seen_in(head).filter(|seen| *seen != encoding)
 }
@@ -182,8 +183,8 @@ fn identify_archive<F: File>(file: F, format: Format, knowledge: &Knowledge) -> 
     })
 }
 
-/// The source whose text goes on in this file, which is at its path while its own file is nowhere in the directory: it was
-/// replaced by another one with the same beginning.
+/// The source that continues in this file. The file is at the path of the source, while the source's own inode is nowhere in
+/// the directory: the file was replaced by another one with the same beginning.
 fn replaced<D: Disk>(
     disk: &D,
     file: &D::File,
@@ -193,7 +194,7 @@ fn replaced<D: Disk>(
 ) -> io::Result<Option<SourceState>> {
     let head = read_exactly(file, 0, HEAD_BYTES)?;
     let Some(known) =
-        knowledge.memory.text_at(&candidate.path, opened.stat.length, &head, |end| marker_at(file, end).ok())
+        knowledge.memory.same_content_at(&candidate.path, opened.stat.length, &head, |end| marker_at(file, end).ok())
     else {
         return Ok(None);
     };
@@ -201,12 +202,12 @@ fn replaced<D: Disk>(
     Ok((!is_there).then(|| known.state.clone()))
 }
 
-/// The name in the directory of `path` that leads to this inode.
+/// The path in the directory of `path` that leads to this inode.
 pub fn find_inode<D: Disk>(disk: &D, path: &Path, inode: Inode) -> io::Result<Option<PathBuf>> {
     let Some(directory) = path.parent() else { return Ok(None) };
     for entry in disk.list(directory)?.into_iter().filter(|entry| !entry.directory) {
         let path = directory.join(entry.name);
-        // Gone since it was listed.
+        // Removed since the directory was listed.
         let Ok(stat) = disk.stat(&path) else { continue };
         if Inode::of(&stat).may_be(inode) && stat.device == inode.device {
             return Ok(Some(path));
@@ -215,7 +216,7 @@ pub fn find_inode<D: Disk>(disk: &D, path: &Path, inode: Inode) -> io::Result<Op
     Ok(None)
 }
 
-/// What is to be read of a file that continues this source.
+/// The ranges to read in a file that continues this source.
 pub fn spans_of<F: File>(file: &F, state: &SourceState, rules: Rules) -> io::Result<VecDeque<Span>> {
     let mut spans = unread_spans(state);
     for span in &mut spans {
@@ -252,13 +253,13 @@ fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result
     Ok(opened)
 }
 
-/// The marker of the position `end`.
+/// The tail marker of the position `end`.
 pub fn marker_at<F: File>(file: &F, end: u64) -> io::Result<u64> {
     let length = end.min(TAIL_BYTES as u64);
     Ok(tail_marker(&read_exactly(file, end - length, length as usize)?))
 }
 
-/// Reads `length` bytes, or what there is.
+/// Reads `length` bytes, or as many as there are.
 pub fn read_exactly<F: File>(file: &F, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let filled = read_whole(file, offset, &mut bytes)?;
@@ -266,7 +267,7 @@ pub fn read_exactly<F: File>(file: &F, offset: u64, length: usize) -> io::Result
     Ok(bytes)
 }
 
-/// Fills `bytes`, as far as the file goes. Returns how many were read.
+/// Fills `bytes` as far as the file goes. Returns the number of bytes read.
 pub fn read_whole<F: File>(file: &F, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < bytes.len() {
@@ -280,9 +281,9 @@ pub fn read_whole<F: File>(file: &F, offset: u64, bytes: &mut [u8]) -> io::Resul
     Ok(filled)
 }
 
-/// Where a crash left `position`. In a line whose rest was being skipped at least as many bytes as a line may have precede it
-/// without a newline, those NULs not counted that the line begins with. Anything shorter was an unfinished last line that
-/// somebody completed.
+/// Where in a line a crash left `position`. If the rest of a line was being skipped, at least as many bytes as a line may
+/// have come before the position without a newline, not counting NULs at the beginning of the line. Anything shorter was an
+/// unfinished last line that has been completed.
 fn place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place> {
     let newline = rules.encoding.newline();
     let width = newline.len() as u64;
@@ -294,7 +295,7 @@ fn place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place>
     if rules.encoding.is_wide() {
         return wide_place_of(file, position, rules);
     }
-    // A cut that spares a character may be shorter by three bytes.
+    // If the limit falls inside a character, the line is cut up to three bytes earlier.
     let least = rules.line_bytes_max as u64 - 3;
     if rules.too_long == super::LineTooLong::Split || position < least {
         return Ok(Place::Inside);
@@ -307,7 +308,8 @@ fn place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place>
     Ok(if too_long { Place::Skipping } else { Place::Inside })
 }
 
-/// The same in UTF-16. What is longer as UTF-8 alone is taken for an unfinished line that somebody completed.
+/// The same for UTF-16. A line that is too long only when converted to UTF-8 counts as an unfinished line that has been
+/// completed.
 fn wide_place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place> {
     let least = rules.encoding.line_bytes_max(rules.line_bytes_max) as u64;
     if rules.too_long == super::LineTooLong::Split || position < least {
@@ -318,8 +320,8 @@ fn wide_place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<P
     Ok(if is_newline { Place::Inside } else { Place::Skipping })
 }
 
-/// Where the last unfinished line begins; when there is none, or when it is too long, the end of what is written: NULs behind
-/// that may be room for what comes.
+/// Where the last, unfinished line begins. If there is none, or if it is too long: the end of the data, because NULs after it
+/// may be preallocated space.
 fn last_line_start<F: File>(file: &F, length: u64, rules: Rules) -> io::Result<u64> {
     let length = if rules.skip_nuls { nuls::begin_before(file, length)? } else { length / 2 * 2 };
     let longest = rules.encoding.line_bytes_max(rules.line_bytes_max) as u64;

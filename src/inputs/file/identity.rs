@@ -1,15 +1,15 @@
-//! Who a file is: its inode, the hash of its head, and the hash of the bytes just before a position.
+//! The identity of a file: its inode, the hash of its head, and the hash of the bytes just before a position.
 //!
-//! Guarantees: two files are taken for the same only when inode, head and the bytes before the position all agree, so that
-//! neither a reused inode nor a shared header confuses them; where the file system says when an inode was made, that has to
-//! agree too, so that a new file with the very content of a deleted one is a new file; a file that grows keeps its identity from its first byte on; a
-//! descriptor from the log is checked before it is believed. Pure: reads nothing itself.
+//! Guarantees: two files are taken for the same only if inode, head and the bytes before the position all match, so neither a
+//! reused inode nor a shared header causes confusion. If the file system records when an inode was created, that must match
+//! too, so a new file with exactly the content of a deleted one is a new file. A growing file keeps its identity from its
+//! first byte on. A descriptor from the WAL is validated before it is used. Pure: does no I/O.
 //!
 //! ```text
 //! descriptor: version u8 (2) · zero u8 · head length u16 · device u64 · inode u64 · head hash u64 · created i64 · path
 //! ```
-//! Integers are little-endian; the hash is XXH3-64; `created` is in nanoseconds, the least number where it is not known.
-//! Version 1 is the same without `created` and is still read.
+//! Integers are little-endian. The hash is XXH3-64. `created` is in nanoseconds, or the minimum value if it is unknown.
+//! Version 1 has no `created` and can still be read.
 
 use super::copies::{self, End, Ends};
 use super::recency::Recency;
@@ -23,39 +23,39 @@ use tailwater_shards::limits::{DESCRIPTOR_BYTES_MAX, PATH_BYTES_MAX};
 use tailwater_shards::wal::SourceState;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of a file's beginning that identify it.
+/// Number of bytes at the beginning of a file that identify it.
 pub const HEAD_BYTES: usize = 1024;
 
-/// Bytes before a position that identify it.
+/// Number of bytes before a position that identify it.
 pub const TAIL_BYTES: usize = 64;
 
-/// Bytes that a file must have been read to, so that another one with these is taken for the same text without more evidence.
-/// Programs that begin anew begin alike: with a line or two, or with a header.
+/// How far a file must have been read so that another file with the same bytes counts as the same content without further
+/// evidence. Programs that start a new file often write the same first line or header.
 pub const PROOF_BYTES: u64 = TAIL_BYTES as u64;
 
-/// Heads that are remembered: more than there are sources, since each gets a few while it is short.
+/// Number of heads that are remembered. There are more heads than sources, because a short file has several in turn.
 const HEADS_MAX: usize = 32_768;
 
 const DESCRIPTOR_VERSION: u8 = 2;
 const DESCRIPTOR_FIXED_BYTES: usize = 36;
-/// The kernel opens no longer path, so no descriptor is larger than a log keeps.
+/// The kernel opens no longer paths, so no descriptor exceeds the limit of the WAL.
 const _: () = assert!(DESCRIPTOR_FIXED_BYTES + PATH_BYTES_MAX <= DESCRIPTOR_BYTES_MAX);
-/// The first version, which did not say when the inode was made.
+/// The first version, which has no creation time.
 const DESCRIPTOR_1: (u8, usize) = (1, 28);
 const CREATED_UNKNOWN: i64 = i64::MIN;
 
 /// Hash of the first `length` bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Head {
-    /// Bytes that are hashed; less than [`HEAD_BYTES`] while the file is shorter.
+    /// Number of hashed bytes; less than [`HEAD_BYTES`] while the file is shorter.
     pub length: u16,
     /// Their hash.
     pub hash: u64,
 }
 
 impl Head {
-    /// The head of a file that begins with `bytes`. NULs at their end are no part of it: they may be room that is filled later.
-    /// Of a hole that is all there is.
+    /// The head of a file that begins with `bytes`. NULs at the end are excluded, because they may be preallocated space,
+    /// unless there is nothing else.
     pub fn of(bytes: &[u8]) -> Head {
         let window = &bytes[..bytes.len().min(HEAD_BYTES)];
         let trimmed = &window[..window.len() - nuls::trailing(window)];
@@ -63,17 +63,18 @@ impl Head {
         Head { length: window.len() as u16, hash: xxh3_64(window) }
     }
 
-    /// Whether a file that begins with `bytes` can be the one that had this head. Where nothing is known any can.
+    /// Whether a file that begins with `bytes` can be the one with this head. Always true if nothing is known.
     pub fn is_head_of(self, bytes: &[u8]) -> bool {
         self.length == 0 || bytes.get(..usize::from(self.length)).is_some_and(|window| xxh3_64(window) == self.hash)
     }
 
-    /// Whether nothing but NULs is known: a hole, or room that is filled later.
+    /// Whether it covers only NULs: a hole, or preallocated space.
     pub fn is_hollow(self) -> bool {
         self.hash == xxh3_64(&[0; HEAD_BYTES][..usize::from(self.length)])
     }
 
-    /// Whether a file of `length` bytes deserves a new head. Doubling keeps the number of renewals small.
+    /// Whether a file of `length` bytes needs a new head. Heads are renewed on doubling, which keeps the number of renewals
+    /// small.
     pub fn is_outgrown_by(self, length: u64) -> bool {
         if self.is_hollow() {
             return length > 0;
@@ -84,55 +85,55 @@ impl Head {
     }
 }
 
-/// The marker of a position: the hash of up to [`TAIL_BYTES`] bytes that end there.
+/// The tail marker of a position: the hash of up to [`TAIL_BYTES`] bytes that end there.
 pub fn tail_marker(bytes: &[u8]) -> u64 {
     xxh3_64(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..])
 }
 
-/// One inode, told from an earlier one of the same number by when it was made.
+/// An inode. The creation time tells it from an earlier inode with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Inode {
-    /// Device number; may change over a reboot or a new mount.
+    /// Device number; may change after a reboot or a new mount.
     pub device: u64,
-    /// Its number; used again once the file is deleted.
+    /// Inode number; can be reused after the file is deleted.
     pub number: u64,
-    /// When it was made, where the file system knows.
+    /// Creation time, if the file system records it.
     pub created: Option<Timestamp>,
 }
 
 impl Inode {
-    /// The inode that was looked at.
+    /// The inode in the metadata.
     pub fn of(stat: &Stat) -> Inode {
         Inode { device: stat.device, number: stat.inode, created: stat.created }
     }
 
-    /// Whether both may be the same although the device number may have changed and the time may not be known.
+    /// Whether both may be the same, although the device number may have changed and the creation time may be unknown.
     pub fn may_be(self, other: Inode) -> bool {
         let times_differ = self.created.zip(other.created).is_some_and(|(one, two)| one != two);
         self.number == other.number && !times_differ
     }
 }
 
-/// Who a file is, apart from its content at a position.
+/// The identity of a file, apart from its content at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Identity {
     /// Its inode.
     pub inode: Inode,
-    /// Its beginning.
+    /// Its head.
     pub head: Head,
 }
 
-/// What the log keeps so that a file is found again.
+/// What the WAL stores so that a file can be recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// Who it is.
+    /// Its identity.
     pub identity: Identity,
     /// Where it was last seen.
     pub path: Vec<u8>,
 }
 
 impl Descriptor {
-    /// The bytes for the log.
+    /// The encoded bytes for the WAL.
     pub fn encode(identity: &Identity, path: &Path) -> Vec<u8> {
         let path = path.as_os_str().as_bytes();
         let mut bytes = Vec::with_capacity(DESCRIPTOR_FIXED_BYTES + path.len());
@@ -146,7 +147,7 @@ impl Descriptor {
         bytes
     }
 
-    /// What the log kept; none when these are not the bytes of a descriptor.
+    /// Decodes a descriptor; none if the bytes are invalid.
     pub fn decode(bytes: &[u8]) -> Option<Descriptor> {
         let fixed_bytes = match *bytes.first()? {
             DESCRIPTOR_VERSION => DESCRIPTOR_FIXED_BYTES,
@@ -166,39 +167,39 @@ impl Descriptor {
     }
 }
 
-/// What is seen of a file that has to be recognised.
+/// What is known of a file that is to be recognised.
 pub struct Sighting<'a> {
     /// Its inode.
     pub inode: Inode,
-    /// Bytes in it.
+    /// Its length in bytes.
     pub length: u64,
     /// Its first bytes, up to [`HEAD_BYTES`].
     pub head: &'a [u8],
 }
 
-/// What earlier lives knew, by inode.
+/// What earlier runs knew, by inode.
 #[derive(Clone, Default)]
 pub struct Memory {
     by_inode: HashMap<u64, Vec<Remembered>>,
     by_key: HashMap<SourceKey, u64>,
-    /// Inodes of the sources that were last seen at a path, until the first look is over.
+    /// Inodes of the sources last seen at a path, until the first scan is over.
     by_path: HashMap<Vec<u8>, Vec<u64>>,
-    /// By when it was seen last, so that the oldest are forgotten when there are too many.
+    /// Ordered by when they were last seen. If there are too many, the oldest are forgotten.
     heads: Recency<Head>,
     ends: Ends,
 }
 
-/// One source of an earlier life.
+/// A source of an earlier run.
 #[derive(Clone)]
 pub struct Remembered {
     /// Its ranges.
     pub state: SourceState,
-    /// Who it was.
+    /// Its identity and path.
     pub descriptor: Descriptor,
 }
 
 impl Memory {
-    /// Remembers a source, in place of what was known of it before.
+    /// Remembers a source and replaces what was known of it.
     pub fn insert(&mut self, state: SourceState) {
         let Some(descriptor) = Descriptor::decode(&state.source.descriptor) else { return };
         self.remove(state.key());
@@ -206,18 +207,18 @@ impl Memory {
         self.by_key.insert(state.key(), inode);
         self.add_head(descriptor.identity.head);
         self.add_end(descriptor.identity.head, End { position: state.end(), marker: state.marker });
-        // Nearly always the only one, and kept for long.
+        // There is nearly always only one, and it is kept for long.
         self.by_inode.entry(inode).or_insert_with(|| Vec::with_capacity(1)).push(Remembered { state, descriptor });
     }
 
-    /// Remembers that a file with this head was read. The heads of sources that are gone stay for the compressed copies that
-    /// are made of them later, until there are too many.
+    /// Remembers that a file with this head was read. Heads of removed files are kept for compressed copies that are made
+    /// later, until there are too many.
     pub fn add_head(&mut self, head: Head) {
         if head.length == 0 {
             return;
         }
         self.heads.see(head);
-        self.heads.give_up_beyond(HEADS_MAX);
+        self.heads.evict_beyond(HEADS_MAX);
     }
 
     /// Remembers where a file with this head ended.
@@ -225,17 +226,17 @@ impl Memory {
         self.ends.add(head, end);
     }
 
-    /// Whether a file that began as `bytes` do was seen.
+    /// Whether a file that began like `bytes` was seen.
     pub fn knows_beginning(&self, bytes: &[u8]) -> bool {
         copies::beginnings(bytes).any(|head| self.heads.contains(&head))
     }
 
-    /// Up to where a file was read of which one that begins with `bytes` and has `length` bytes is a copy.
+    /// If a file that begins with `bytes` and has `length` bytes is a copy, returns how far its original was read.
     pub fn end_of_copy(&self, bytes: &[u8], length: u64, marker_at: impl FnMut(u64) -> Option<u64>) -> Option<End> {
         self.ends.of_copy(bytes, length, marker_at)
     }
 
-    /// Sources remembered.
+    /// Number of sources that are remembered.
     pub fn len(&self) -> usize {
         self.by_key.len()
     }
@@ -256,7 +257,7 @@ impl Memory {
         }
     }
 
-    /// Knows the sources that still exist by their paths too.
+    /// Also indexes the sources that still exist by their paths.
     pub fn index_paths(&mut self) {
         for remembered in self.by_inode.values().flatten().filter(|one| one.state.gone.is_none()) {
             let descriptor = &remembered.descriptor;
@@ -264,13 +265,14 @@ impl Memory {
         }
     }
 
-    /// Knows them by their paths no more.
+    /// Removes the index by path.
     pub fn forget_paths(&mut self) {
         self.by_path = HashMap::new();
     }
 
-    /// The source last seen at `path` whose text a file with `length` bytes that begins with `head` has up to its position.
-    pub fn text_at(
+    /// The source last seen at `path` whose content up to its position is in a file that has `length` bytes and begins with
+    /// `head`.
+    pub fn same_content_at(
         &self,
         path: &Path,
         length: u64,
@@ -294,8 +296,8 @@ impl Memory {
         })
     }
 
-    /// The source that the sighted file continues. `marker_at` reads the marker of a position in the file. Sources of `input` are
-    /// preferred, then the same device, and then the source that was read furthest.
+    /// The source that this file continues. `marker_at` reads the tail marker of a position in the file. Sources of `input`
+    /// come first, then those on the same device, then the source that was read furthest.
     pub fn recognise(
         &self,
         sighting: &Sighting<'_>,
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn inode_that_was_made_at_another_time_is_another_one() {
+    fn inode_with_another_creation_time_is_a_different_file() {
         let content = b"started\n";
         let recognised = |before: Option<i64>, now: Option<i64>| {
             let inode = |created: Option<i64>| Inode { device: 1, number: 10, created: created.map(Timestamp) };
@@ -400,13 +402,13 @@ mod tests {
         };
         assert!(recognised(Some(5), Some(5)));
         assert!(!recognised(Some(5), Some(6)));
-        assert!(recognised(None, Some(6)), "a file system, or a descriptor of version 1, that does not say");
+        assert!(recognised(None, Some(6)), "unknown to the file system, or a descriptor of version 1");
         assert!(recognised(Some(5), None));
     }
 
-    /// A descriptor as the first version wrote it.
+    /// A descriptor as version 1 wrote it.
     #[test]
-    fn first_version_of_the_descriptor_stays_readable() {
+    fn descriptor_of_version_1_can_be_read() {
         let mut bytes = vec![1, 0, 3, 0];
         bytes.extend([7u64, 8, 9].iter().flat_map(|word| word.to_le_bytes()));
         bytes.extend(b"/log/a");
@@ -469,7 +471,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn descriptor_survives_the_log(
+        fn descriptor_is_the_same_after_encoding_and_decoding(
             device: u64, number: u64, created in proptest::option::of(0i64..), content: Vec<u8>, path in "/[a-z/é]{0,40}",
         ) {
             let inode = Inode { device, number, created: created.map(Timestamp) };
@@ -479,7 +481,7 @@ mod tests {
         }
 
         #[test]
-        fn hostile_descriptor_is_refused_or_read(bytes: Vec<u8>, version in 0u8..4) {
+        fn hostile_descriptor_is_rejected_or_decoded(bytes: Vec<u8>, version in 0u8..4) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() {
                 *first = version;

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  home shard                                        every shard
-//!  discover ── look at directories ──> home ── assign ──> owner ── ready files ──> reader ── batches ──> lanes
+//!  discover ── scan directories ─────> home ── assign ──> owner ── ready files ──> reader ── batches ──> lanes
 //!      ^ watch events, rescan            ^                  │
 //!      └─────────────────────────────────└──── released ────┘
 //! ```
 //!
-//! Guarantees: every line that was in a followed file while its descriptor was open is read once, in the file's order; a
-//! file with unread bytes is never closed; what a truncation destroyed is counted. Positions are the log's: a restart goes on
-//! where the log ends. Does not map files, does not read compressed ones, and keeps no state of its own on disk.
+//! Guarantees: every line that was in a followed file while it was open is read once, in the order of the file. A file with
+//! unread bytes is never closed. Bytes that a truncation destroyed are counted. Positions are kept in the WAL, and a restart
+//! continues where it ends. Notes beside it name the files that still had unread bytes (see [`notes`]). Does not map files
+//! into memory. Reads gzip and zstd archives only in place of a followed file that is gone.
 
 mod archive;
 mod away;
@@ -52,51 +53,51 @@ use tailwater_shards::limits::{LINE_BYTES_DEFAULT, LINE_BYTES_MAX};
 use tailwater_shards::plugin::{InputContext, InputSpec, LocalFuture, Placement, PluginError};
 use tailwater_shards::route::ShardBy as Route;
 
-/// Shortest `max_line_bytes`: shorter pieces would cost more than the lines they are made of.
+/// Smallest `max_line_bytes`: shorter pieces would cost more than the lines they come from.
 const LINE_BYTES_MIN: u64 = 64;
 
-/// Where reading starts in files that are there when the input runs for the first time.
+/// Where reading starts in files that exist when the input runs for the first time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartAt {
     /// At their first byte.
     #[default]
     Beginning,
-    /// At their last line, if that is unfinished, else at their end. Files that appear later are read whole.
+    /// At the last line if it is unfinished, otherwise at the end. Files that appear later are read from their beginning.
     End,
 }
 
-/// Which shard gets the events.
+/// Which shard processes the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ShardBy {
-    /// The shard that reads the file; the order of its lines holds.
+    /// The shard that reads the file. The order of its lines is kept.
     #[default]
     Source,
-    /// All shards in turn; for one file that is more than one core can take. Its lines may come out in another order.
+    /// All shards in turn, for a single file that is too much for one core. The order of its lines may change.
     Spread,
 }
 
-/// Settings of the input.
+/// The settings of the input.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Files to follow, as globs: `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any number of directories.
     pub include: Vec<String>,
-    /// Files to leave out, as globs.
+    /// Files to exclude, as globs.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// Where to start in files that are there at the very first run.
+    /// Where reading starts in files that exist at the very first run.
     #[serde(default)]
     pub start_at: StartAt,
-    /// Age of the last modification from which on a file that is found for the first time counts as read: only what is appended
-    /// later is read of it. By default all files are read.
+    /// Files that were last modified longer ago than this when they are found for the first time count as read: only lines
+    /// that are appended later are read. By default all files are read.
     #[serde(default)]
     pub ignore_older: Option<Period>,
-    /// Longest line, without its line end; 64B to 4MiB.
+    /// The longest line, without its line ending; 64B to 4MiB.
     #[serde(default = "default_max_line_bytes")]
     pub max_line_bytes: ByteSize,
-    /// What happens to a longer one.
+    /// What happens to longer lines.
     #[serde(default)]
     pub line_too_long: LineTooLong,
     /// Keep a carriage return before the newline as part of the line.
@@ -105,20 +106,20 @@ pub struct Settings {
     /// Drop empty lines.
     #[serde(default = "default_skip_empty")]
     pub skip_empty: bool,
-    /// How the text is written. A byte order mark is left out.
+    /// The character encoding of the files. A byte order mark is removed.
     #[serde(default)]
     pub encoding: Encoding,
-    /// How long a rotated or deleted file is followed after its last growth, for writers that are late. Then a last line
-    /// without newline counts as complete.
+    /// How long a rotated or deleted file is followed after it last grew, for late writes. After that, a last line without a
+    /// newline counts as complete.
     #[serde(default = "default_rotate_wait")]
     pub rotate_wait: Period,
-    /// Which shard gets the events.
+    /// Which shard processes the events.
     #[serde(default)]
     pub shard_by: ShardBy,
-    /// How events are parsed; by default they are text.
+    /// How events are parsed. By default, they are plain text.
     #[serde(default)]
     pub parse: Option<Parse>,
-    /// The zone of their times that say none; by default that of the process.
+    /// The time zone for times without one; by default the zone of the process.
     #[serde(default)]
     pub timezone: Option<Timezone>,
     /// Names of the fields of each event.
@@ -149,23 +150,23 @@ impl Component for Settings {
     fn check(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         if self.include.is_empty() {
-            mistakes.push(Mistake::new("include", "no file is named", "give at least one path or glob"));
+            mistakes.push(Mistake::new("include", "the list is empty", "give at least one path or glob"));
         }
         for (key, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
             for (number, glob) in globs.iter().enumerate() {
                 let wrong = discover::check_glob(glob).err();
-                let help = "write it as /var/log/app/*.log";
+                let help = "use a pattern like /var/log/app/*.log";
                 mistakes.extend(wrong.map(|what| Mistake::new(format!("{key}.{number}"), what, help)));
             }
         }
         let bytes = self.max_line_bytes.0;
         if !(LINE_BYTES_MIN..=LINE_BYTES_MAX as u64).contains(&bytes) {
             let what = format!(
-                "{} is outside of {LINE_BYTES_MIN}B to {}",
+                "{} is not between {LINE_BYTES_MIN}B and {}",
                 self.max_line_bytes,
                 ByteSize(LINE_BYTES_MAX as u64)
             );
-            mistakes.push(Mistake::new("max_line_bytes", what, "longer lines are cut as line_too_long says"));
+            mistakes.push(Mistake::new("max_line_bytes", what, "`line_too_long` says what happens to longer lines"));
         }
         mistakes
     }
@@ -218,7 +219,7 @@ impl<E: Env> InputSettings<E> for Settings {
     }
 
     fn descriptors_max(&self) -> u64 {
-        // Beside the files: the watch, and what is looked at meanwhile.
+        // In addition to the followed files: the watch, and the files that are being identified.
         (owner::OPEN_FILES_MAX + home::files::HANDED_FILES_MAX + home::files::IDENTIFY_FILES + 2) as u64
     }
 }
@@ -238,7 +239,7 @@ impl<E: Env> InputSpec<E> for Spec {
             let here = context.env.blocking(move || disk.canonical(std::path::Path::new("."))).await;
             let base = here.unwrap_or_else(|_| "/".into());
             let patterns = Patterns::new(&settings.include, &settings.exclude, &base).map_err(PluginError::Fatal)?;
-            let patterns = patterns.leaving_out(own.clone());
+            let patterns = patterns.without_own(own.clone());
             let options = Rc::new(owner::Options {
                 rules: InputSettings::<E>::rules(&settings),
                 rotate_wait: settings.rotate_wait.0,

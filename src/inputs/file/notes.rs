@@ -1,10 +1,10 @@
-//! What a shard writes down of followed files that the log does not know enough of: files with unread bytes, and those whose
-//! last bytes are on their way to a log that is full.
+//! Notes on followed files for which the WAL does not know enough: files with unread bytes, and files whose last bytes are
+//! still on their way to a full WAL.
 //!
-//! Guarantees: a file that had such bytes for about a second is noted before the next second has passed, and at an orderly stop
-//! all are; a note is replaced as a whole, so that a crash leaves the old or the new one; nothing is written while all is read.
-//! Notes hold no positions: those are the log's. They say which files to look for at the next start, and how much of them was
-//! seen. A note that cannot be read is as good as none.
+//! Guarantees: a file that has such bytes for about one second is noted within the next second, and at an orderly shutdown
+//! all such files are noted. A file of notes is replaced as a whole, so a crash leaves the old or the new one. Nothing is
+//! written while everything is read. Notes contain no positions: those are in the WAL. They say which files to search for at
+//! the next start, and how much of them was seen. Notes that cannot be read are reported and ignored.
 //!
 //! ```text
 //! magic "TWFN" · version u8 (1) · 3 zero bytes · count u32 · entries · XXH3-64 of all before it
@@ -30,20 +30,20 @@ const HEAD_BYTES: usize = 12;
 const ENTRY_BYTES: usize = 28;
 const SUM_BYTES: usize = 8;
 
-/// Largest file of notes that is read: more than a shard can hold open.
+/// Largest file of notes that is read. A shard cannot follow enough files to fill it.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Bytes that are written a second, about.
+/// Approximate number of bytes that are written per second.
 const BYTES_A_SECOND: usize = 1024 * 1024;
 
-/// What is noted of one file.
+/// The note on one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Its source.
     pub key: SourceKey,
-    /// Bytes that were seen of it.
+    /// Number of bytes that were seen in it.
     pub seen_length: u64,
-    /// Who it is and where it was.
+    /// Its identity and path, as an encoded descriptor.
     pub descriptor: Vec<u8>,
 }
 
@@ -91,7 +91,7 @@ fn directory(data_dir: &Path) -> PathBuf {
     data_dir.join("inputs")
 }
 
-/// Reads what all shards of an earlier life noted for `input`, and the files that hold it. Blocks.
+/// Reads the notes of all shards of an earlier run for `input`, and returns them with the paths of their files. Blocks.
 pub fn read_all<D: Disk>(disk: &D, data_dir: &Path, input: &str) -> (Vec<Note>, Vec<PathBuf>) {
     let directory = directory(data_dir);
     let prefix = format!("{input}.");
@@ -103,7 +103,10 @@ pub fn read_all<D: Disk>(disk: &D, data_dir: &Path, input: &str) -> (Vec<Note>, 
         }
         let path = directory.join(&entry.name);
         let read = read(disk, &path).unwrap_or_else(|error| {
-            tracing::warn!("{}: notes on unread files cannot be read: {error}", path.display());
+            tracing::warn!(
+                "{}: notes on unread files are unreadable: {error}; renamed files may not be found",
+                path.display()
+            );
             Vec::new()
         });
         for note in read {
@@ -151,11 +154,11 @@ fn write<D: Disk>(disk: &D, path: &Path, notes: &[Note]) -> io::Result<()> {
 
 struct Shared {
     path: PathBuf,
-    /// What the file holds, or will when the write that is under way has ended.
+    /// The content of the file, or its content after the write in progress.
     written: RefCell<Vec<Note>>,
     busy: Cell<bool>,
     failed: Cell<bool>,
-    /// When the next ones may be written: many take their time.
+    /// When the next notes may be written: many notes take longer.
     rest_until: Cell<Monotonic>,
 }
 
@@ -166,7 +169,7 @@ pub struct Notes<E: Env> {
 }
 
 impl<E: Env> Notes<E> {
-    /// Notes of `input` on this shard; none are written yet.
+    /// Notes of `input` on this shard. Nothing is written yet.
     pub fn new(env: &E, data_dir: &Path, input: &str) -> Notes<E> {
         let path = directory(data_dir).join(format!("{input}.{}", env.shard().0));
         let shared = Shared {
@@ -179,10 +182,10 @@ impl<E: Env> Notes<E> {
         Notes { env: env.clone(), shared: Rc::new(shared) }
     }
 
-    /// Reads what all shards noted in an earlier life, and takes it over: it is this instance's file now, and the others are
-    /// free to be written anew. Only on the home shard.
+    /// Reads the notes of all shards of an earlier run and takes them over: they are now in this instance's file, and the
+    /// other files can be overwritten. Only on the home shard.
     pub async fn take_over(&self, data_dir: &Path, input: &str) -> Vec<Note> {
-        debug_assert_eq!(self.env.shard(), ShardId(0), "one instance takes over");
+        debug_assert_eq!(self.env.shard(), ShardId(0), "only the home shard takes over");
         let (disk, own) = (self.env.disk().clone(), self.shared.path.clone());
         let (data_dir, input) = (data_dir.to_path_buf(), Arc::<str>::from(input));
         let work = move || {
@@ -200,12 +203,12 @@ impl<E: Env> Notes<E> {
         notes
     }
 
-    /// Whether `notes` are written, or about to be.
+    /// Whether `notes` are written, or being written.
     fn is_written(&self, notes: &[Note]) -> bool {
         !self.shared.failed.get() && *self.shared.written.borrow() == notes
     }
 
-    /// Writes `notes` in place of the ones before, unless they are the same, or the last ones are still being written.
+    /// Starts to write `notes` in place of the previous ones, unless they are the same or a write is in progress.
     pub fn write_soon(&self, notes: Vec<Note>) {
         let rests = self.env.now() < self.shared.rest_until.get();
         if rests || self.is_written(&notes) || self.shared.busy.replace(true) {
@@ -218,7 +221,7 @@ impl<E: Env> Notes<E> {
         });
     }
 
-    /// As [`Notes::write_soon`], and waits for it.
+    /// Like [`Notes::write_soon`], but waits until they are written.
     pub async fn write(&self, notes: Vec<Note>) {
         while self.shared.busy.get() {
             self.env.sleep(Duration::from_millis(1)).await;
@@ -245,7 +248,7 @@ impl Shared {
             Err(error) if !self.failed.replace(true) => {
                 let path = self.path.display();
                 tracing::warn!(
-                    "{path}: cannot be written: {error}; files with unread bytes that are renamed are not found by the next start"
+                    "{path}: cannot be written: {error}; the next start will not find files with unread bytes that are renamed"
                 );
             }
             Err(_) => {}
@@ -263,9 +266,9 @@ mod tests {
         Note { key: SourceKey(key), seen_length, descriptor: descriptor.to_vec() }
     }
 
-    /// The bytes of the first version, which stay readable.
+    /// The bytes of version 1, which can still be read.
     #[test]
-    fn first_version_is_read() {
+    fn version_1_can_be_read() {
         let mut bytes = b"TWFN\x01\0\0\0\x01\0\0\0".to_vec();
         bytes.extend(7u128.to_le_bytes());
         bytes.extend(9u64.to_le_bytes());
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_all_shards_are_read_and_what_is_damaged_is_none() {
+    fn notes_of_all_shards_are_read_and_damaged_ones_are_ignored() {
         let disk = SimDisk::new(1);
         let path = |name: &str| Path::new("/data/inputs").join(name);
         write(&disk, &path("app.0"), &[note(1, 10, b"a"), note(2, 10, b"b")]).expect("written");
@@ -294,7 +297,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn notes_survive_and_hostile_bytes_do_not_panic(
+        fn notes_decode_to_themselves_and_hostile_bytes_do_not_panic(
             all in proptest::collection::vec((any::<u128>(), any::<u64>(), proptest::collection::vec(any::<u8>(), 0..50)), 0..20),
             flip in any::<proptest::sample::Index>(), hostile: Vec<u8>,
         ) {

@@ -1,9 +1,11 @@
-//! NULs where a line is expected: a hole that a writer left, or room at the end of a file that is written later.
+//! NULs where a line is expected: a hole that a writer left, or preallocated space at the end of a file that is written
+//! later.
 //!
-//! Guarantees: a position passes NULs only when another byte was found behind them and they were still NUL after that, so
-//! that a writer who fills reserved room from its beginning loses nothing; holes are jumped over where the file system knows
-//! them and read in pieces elsewhere, never kept. NULs that reach the end of the file are searched again when the file has
-//! changed, each time after a rest in proportion to what the search took; so is room that is being filled.
+//! Guarantees: a position moves past NULs only if another byte was found after them and they were still NUL after that, so a
+//! writer that fills preallocated space from its beginning loses nothing. Holes are skipped if the file system reports them,
+//! and otherwise read in pieces; they are never stored. If NULs reach the end of the file, or if preallocated space is being
+//! filled, the search is repeated after the file has changed. Each search is followed by a pause in proportion to its
+//! duration.
 
 use super::identity::{TAIL_BYTES, tail_marker};
 use crate::codec::framing::Place;
@@ -13,36 +15,36 @@ use std::ops::Range;
 use std::time::Duration;
 use tailwater_shards::env::{File, Monotonic, Stat, Timestamp};
 
-/// Bytes read at once, and in one go before others have their turn.
+/// Bytes that are read at once, and bytes that are searched before other files get their turn.
 const BLOCK_BYTES: usize = 256 * 1024;
 const SEARCH_BYTES: usize = if cfg!(test) { 2 * BLOCK_BYTES } else { 64 * 1024 * 1024 };
 
-/// How much longer than a search in vain the next one waits, and how long at most: what it waits for may be there.
+/// The pause after a search without a result, as a multiple of its duration, and the longest pause.
 const REST: u32 = 10;
 const REST_MAX: Duration = Duration::from_secs(5);
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The first byte that is not NUL, or where the search was to end.
+    /// The first byte that is not NUL, or the end of the searched range.
     Data(u64),
-    /// NULs up to the end of the file.
+    /// NULs up to the end of the file, which is here.
     End(u64),
-    /// NULs up to here; the search is not over.
+    /// NULs up to here; the search is not complete.
     Nuls(u64),
 }
 
-/// What is known of the NULs of a file.
+/// What is known about the NULs in a file.
 #[derive(Clone, Debug, Default)]
 pub struct Nuls {
-    /// Bytes that were NUL when they were read last.
+    /// Bytes that were NUL when they were last read.
     range: Range<u64>,
-    /// The modification of the file that it had when they were found to reach its end.
+    /// The modification time of the file when they reached its end.
     at_end: Option<Timestamp>,
-    /// A byte that was not NUL, and the position behind which it was searched.
+    /// The position of a byte that is not NUL, and the position from which it was searched.
     data: u64,
     data_for: u64,
-    /// How far the search behind a position has come, and the modification of the file when it began.
+    /// How far the search from a position has come, and the modification time of the file when it began.
     searched: u64,
     searched_for: u64,
     began: Timestamp,
@@ -56,13 +58,13 @@ impl Nuls {
         self.range.end.min(to).saturating_sub(self.range.start.max(from))
     }
 
-    /// Where the NULs behind the position `from` begin that are known to reach the end of the file, at `length`.
+    /// Where the NULs after `from` begin, if they are known to reach the end of the file at `length`.
     pub fn begin_at_end(&self, from: u64, length: u64) -> Option<u64> {
         let Range { start, end } = self.range;
         (from <= start && start < end && end >= length).then_some(start)
     }
 
-    /// They are not NUL any more.
+    /// They are no longer NUL.
     pub fn forget_end(&mut self) {
         self.at_end = None;
     }
@@ -73,29 +75,29 @@ impl Nuls {
         self.range = nuls.start..if known { self.range.end } else { nuls.end };
     }
 
-    /// Up to where NULs follow a read that ended with NULs at `end`, if they are known to reach the end of the file.
+    /// The end of the file, if a read ended with NULs at `end` and the NULs are known to continue to the end of the file.
     pub fn to_end(&self, end: u64, stat: &Stat) -> Option<u64> {
         let known = self.at_end == Some(stat.modified) && self.range.end == stat.length;
         (known && self.range.start < end && end < self.range.end).then_some(stat.length)
     }
 
-    /// Whether the NULs at `end` of a read from the position `from` are known to be followed by another byte.
+    /// Whether the NULs at `end` of a read from `from` are known to be followed by another byte.
     pub fn are_followed(&self, from: u64, place: Place, end: u64) -> bool {
         self.data >= end && (self.data_for == from || place == Place::Inside)
     }
 
-    /// Where to go from the position `from`, when all bytes up to `end` are NUL.
+    /// Where to continue from `from`, if all bytes up to `end` are NUL.
     pub fn jump(&self, from: u64, end: u64) -> Option<u64> {
         (self.data_for == from && self.data > end).then_some(self.data)
     }
 
-    /// Where a search behind `end` goes on, in a file that was last modified at `modified`; none while it rests.
+    /// Where a search after `end` continues in a file that was last modified at `modified`; none during a pause.
     pub fn search_from(&mut self, from: u64, end: u64, modified: Timestamp, now: Monotonic) -> Option<u64> {
         if now < self.rest_until {
             return None;
         }
         if self.searched_for != from && self.searched > 0 {
-            // The room is being filled meanwhile, and what is known of it is old.
+            // The space is being filled, so the results of the search are out of date.
             self.rest(now);
             return None;
         }
@@ -110,7 +112,7 @@ impl Nuls {
         self.rest_until = now.after((std::mem::take(&mut self.spent) * REST).min(REST_MAX));
     }
 
-    /// Takes what a search found that ended `now` and took `spent`.
+    /// Records the result of a search that ended at `now` and took `spent`.
     pub fn take(&mut self, found: Found, spent: Duration, now: Monotonic) {
         self.spent += spent;
         match found {
@@ -129,19 +131,19 @@ impl Nuls {
     }
 }
 
-/// Searches for a byte that is not NUL, from `from` to `to` or the end of the file. Blocks.
+/// Searches for a byte that is not NUL, from `from` to `to` or to the end of the file. Blocks.
 pub fn search<F: File>(file: &F, from: u64, to: Option<u64>) -> io::Result<Found> {
     let to = to.unwrap_or(u64::MAX);
     let mut block = vec![0; BLOCK_BYTES];
     let (mut at, mut bytes) = (from, 0);
     while bytes < SEARCH_BYTES {
-        // Before the question for data: what is written in between is found by the next search.
+        // The length is read before the search for data: a write in between is found by the next search.
         let length = file.stat()?.length;
         match file.next_data(at) {
             Ok(Some(next)) => at = at.max(next),
             Ok(None) if length < to => return Ok(Found::End(length.max(at))),
             Ok(None) => at = to,
-            // A file system that does not know is read.
+            // The file system does not support the request, so the file is read.
             Err(_) => {}
         }
         if at >= to {
@@ -170,7 +172,7 @@ pub fn begin_before<F: File>(file: &F, end: u64) -> io::Result<u64> {
     let mut at = end;
     let mut block = Vec::new();
     while at > 0 {
-        // Mostly there are none.
+        // Usually there are none.
         let length = if at == end { at.min(64) } else { at.min(BLOCK_BYTES as u64) };
         block.resize(length as usize, 0);
         super::identify::read_whole(file, at - length, &mut block)?;
@@ -183,7 +185,7 @@ pub fn begin_before<F: File>(file: &F, end: u64) -> io::Result<u64> {
     Ok(at)
 }
 
-/// The marker of the position `nuls` NULs behind `bytes`.
+/// The tail marker of the position that is `nuls` NULs after `bytes`.
 pub fn marker_behind(bytes: &[u8], nuls: u64) -> u64 {
     let nuls = nuls.min(TAIL_BYTES as u64) as usize;
     let kept = bytes.len().min(TAIL_BYTES - nuls);
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn search_ends_at_data_at_the_end_or_when_others_have_their_turn() {
+    fn search_stops_at_data_at_the_end_and_after_its_share() {
         let mut content = vec![0; 3 * SEARCH_BYTES];
         let found = |content: &[u8], from, to| search(&file(content), from, to).expect("read");
         assert_eq!(found(&content, 5, None), Found::Nuls(SEARCH_BYTES as u64 + 5));
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn begin_of_nuls_is_found_backwards() {
+    fn begin_of_nuls_is_found_when_reading_backwards() {
         for (text, nuls) in [(0, 0), (0, 10), (0, 600_000), (100, 0), (100, 63), (100, 64), (300, 600_000)] {
             let content = [vec![b'x'; text], vec![0; nuls]].concat();
             assert_eq!(begin_before(&file(&content), content.len() as u64).expect("read"), text as u64, "{nuls}");
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn marker_behind_nuls_is_that_of_their_bytes() {
+    fn marker_after_nuls_is_the_hash_of_the_bytes() {
         for (text, nuls) in [(0, 3), (5, 0), (5, 3), (100, 3), (100, 64), (100, 1000)] {
             let bytes = vec![b'x'; text];
             let all = [&bytes[..], &vec![0; nuls]].concat();
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn search_in_vain_rests_before_the_next_and_begins_anew() {
+    fn failed_search_pauses_and_then_starts_over() {
         let (second, stamp) = (Duration::from_secs(1), Timestamp(7));
         let at = |secs: u64| Monotonic(secs * 1_000_000_000);
         let mut nuls = Nuls::default();

@@ -1,9 +1,9 @@
 //! The files that one shard follows, and which of them have something to read.
 //!
-//! Guarantees: files with unread bytes take turns; a file that no path leads to any more stays open until it has been read and
-//! has not grown for `rotate_wait`; descriptors beyond the cap are closed only on quiet files that are read and reachable.
-//! Recently active files are looked at on each tick, quiet ones every ten seconds. Ticks come each second, and more rarely while
-//! all files are quiet. Holds no lane: it may outlive the reader.
+//! Guarantees: files with unread bytes take turns. A file that no path leads to any more stays open until it has been read
+//! and has not grown for `rotate_wait`. If too many files are open, only quiet files that are read and still have a path are
+//! closed. Recently active files are checked on each tick, quiet ones every ten seconds. Ticks come every second, and less
+//! often while all files are quiet. Holds no lane: it may outlive the reader.
 
 mod generations;
 mod replaced;
@@ -38,114 +38,114 @@ use unread::{Leaving, Standing};
 /// How long after its last change a file counts as recently active.
 const ACTIVE: Duration = Duration::from_secs(10);
 
-/// Seconds in which each quiet file is looked at once.
+/// Period in seconds in which each quiet file is checked once.
 const QUIET_SECS: u64 = 10;
 
-/// Seconds from tick to tick, and while all files are quiet.
+/// Seconds between ticks, and the same while all files are quiet.
 const TICK_SECS: u64 = 1;
 const TICK_QUIET_SECS: u64 = 4;
 
-/// Descriptors beyond which a shard closes files that are quiet. Small in tests, so that each of them meets it.
+/// Number of open files above which a shard closes quiet ones. Small in tests, so that each of them reaches it.
 pub const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
 
-/// Fewest descriptors that a shard makes do with when the process runs out of them.
+/// The number of open files that a shard always keeps, even if the process runs out of descriptors.
 const OPEN_FILES_MIN: usize = 16;
 
-/// What the settings say to shards.
+/// The settings that the shards use.
 pub struct Options {
-    /// How lines are cut.
+    /// How lines are split.
     pub rules: Rules,
-    /// How long a rotated file is followed after its last growth.
+    /// How long a rotated file is followed after it last grew.
     pub rotate_wait: Duration,
     /// Where reading starts at the first run.
     pub start_at: StartAt,
-    /// The age from which on a file that was never seen is taken as read.
+    /// Files older than this count as read when they are found for the first time.
     pub ignore_older: Option<Duration>,
-    /// The files that are not read, since outputs write them.
+    /// Files that are skipped because outputs write them.
     pub own: Own,
 }
 
-/// A followed file and its place among the others.
+/// A followed file and its state among the others.
 struct Slot<F> {
-    /// None while the reader has it.
+    /// None while the reader holds it.
     followed: Option<Box<Followed<F>>>,
-    /// What can be looked at while the reader has it.
+    /// What can be checked while the reader holds it.
     glimpse: Option<Glimpse<F>>,
-    /// Where the home shard says it is.
+    /// Its path according to the home shard.
     path: PathBuf,
-    /// Whether it waits for its turn.
+    /// Whether it is in the queue.
     queued: bool,
-    /// Whether something happened to it while the reader had it.
+    /// Whether it was woken while the reader held it.
     woken: bool,
     /// Since when no path leads to it.
     away_since: Option<Monotonic>,
-    /// Since when its last line may have to do without a newline, because the file was renamed.
+    /// Since when its last line may lack a newline, because the file was renamed.
     moved_since: Option<Monotonic>,
-    /// Whether the wait is over: what is there now is all.
+    /// Whether the wait is over and the current content is final.
     finish: bool,
     /// When it last changed.
     active_at: Monotonic,
-    /// What it is in the log.
+    /// Its source in the WAL.
     source: Arc<Source>,
-    /// Its part of the counter of unread bytes.
+    /// Its share of the counter of unread bytes.
     unread: u64,
-    /// Bytes seen of it, the first one that is not read, and what was sent last.
+    /// Bytes seen in it, its first unread byte, and what was last sent.
     seen_length: u64,
     position: u64,
     sent: Option<Ticket>,
     /// The same at the last tick.
     standing: Standing,
-    /// What it waits for.
+    /// The files that it waits for.
     turn: Turn,
-    /// Files that took its path, in their order.
+    /// Files that took its path, in order.
     replacements: VecDeque<Box<Replacement<F>>>,
     /// Whether it waits for the next tick after a failure.
     failed: bool,
 }
 
-/// A file in the reader's hands.
+/// A file that the reader holds.
 pub struct Taken<F> {
     /// Its number.
     pub id: FileId,
     /// The file.
     pub followed: Box<Followed<F>>,
-    /// Whether an unfinished line at its end is complete.
+    /// Whether an unfinished line at its end counts as complete.
     pub finish: bool,
     /// Whether no path leads to it.
     pub away: bool,
 }
 
-/// What the reader did with a file.
+/// The result of the reader's turn with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// There is more to read.
     More,
-    /// All was read, for now.
+    /// Everything was read for now.
     Read,
-    /// All was read, the unfinished line included, and nothing more is expected.
+    /// Everything was read, including the unfinished line, and nothing more is expected.
     Finished,
-    /// It is not what it was taken for: it is let go of unread.
+    /// It is not the expected file: it is released unread.
     NotIt,
-    /// It failed; the next tick tries again.
+    /// It failed; the next tick retries.
     Failed,
 }
 
 /// See the module.
 pub struct Owner<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
-    /// What the settings say.
+    /// The settings.
     pub options: Rc<Options>,
     /// Sources that ended without a file.
     pub farewells: RefCell<VecDeque<Farewell>>,
     /// Raised when there is something to read.
     pub ready: Signal,
     post: Rc<Post>,
-    /// What is noted for the next start.
+    /// The notes for the next start.
     pub notebook: Notes<E>,
-    /// Notes of an earlier life on files that are still looked for.
+    /// Notes of an earlier run on files that are still being searched.
     pub carried: RefCell<Vec<Note>>,
-    /// Messages to the home shard when that is this one.
+    /// Messages to the home shard if this is the home shard.
     to_home: RefCell<Vec<ToHome<FileOf<E>>>>,
     counters: Arc<InputCounters>,
     input: Arc<str>,
@@ -153,15 +153,15 @@ pub struct Owner<E: Env> {
     queue: RefCell<VecDeque<FileId>>,
     away: RefCell<HashSet<FileId>>,
     leaving: RefCell<Vec<Leaving>>,
-    /// The archive that is being unpacked: others wait, so that their windows are not all held at once.
+    /// The archive that is being decompressed. Others wait, so that their windows are not all in memory at once.
     pub unpacking: Cell<Option<FileId>>,
     open_files: Cell<usize>,
     open_files_max: Cell<usize>,
     unread: Cell<u64>,
-    /// Seconds that ticks have covered.
+    /// Seconds that the ticks so far have covered.
     ticked_secs: Cell<u64>,
     ticked_at: Cell<Monotonic>,
-    /// Whether no file was active at the last tick or since.
+    /// Whether no file has been active since the last tick.
     quiet: Cell<bool>,
     /// Raised when a file becomes active while all are quiet.
     stirred: Signal,
@@ -196,7 +196,7 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Counts and reports an error; the input goes on.
+    /// Counts and reports an error. The input continues.
     pub fn error(&self, message: &str) {
         self.counters.errors.add(1);
         tracing::warn!(component_id = %self.input, component_kind = "input", "{message}");
@@ -234,7 +234,7 @@ impl<E: Env> Owner<E> {
         self.wake(id);
     }
 
-    /// Lets a file have its turn.
+    /// Marks a file as active and queues it.
     pub fn wake(&self, id: FileId) {
         if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
             slot.active_at = self.env.now();
@@ -271,13 +271,13 @@ impl<E: Env> Owner<E> {
         self.quiet.get()
     }
 
-    /// The moment of the tick after `now`. What else is due then may come more rarely too, if it is `quiet` as well.
+    /// The time of the tick after `now`. Pass `quiet` if the caller's own periodic work may become less frequent too.
     pub fn next_tick(&self, now: Monotonic, quiet: bool) -> Monotonic {
         let secs = if quiet && self.is_quiet() { TICK_QUIET_SECS } else { TICK_SECS };
         now.after(now.until_next(Duration::from_secs(secs)))
     }
 
-    /// The file is found under another path now.
+    /// The file now has another path.
     pub fn moved(&self, id: FileId, path: PathBuf) {
         let now = self.env.now();
         if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
@@ -301,13 +301,13 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// A source that no file continues.
+    /// Queues the record of a source that no file continues.
     pub fn say_farewell(&self, farewell: Farewell) {
         self.farewells.borrow_mut().push_back(farewell);
         self.ready.notify();
     }
 
-    /// Takes the next file that has its turn.
+    /// Takes the next file from the queue.
     pub fn take(&self) -> Option<(FileId, Taken<FileOf<E>>)> {
         loop {
             let id = self.queue.borrow_mut().pop_front()?;
@@ -325,20 +325,20 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// The greatest length that was seen of a file since the reader took it.
+    /// The greatest length that was seen in a file since the reader took it.
     pub fn seen_meanwhile(&self, id: FileId) -> u64 {
         let slots = self.slots.borrow();
         slots.get(&id).and_then(|slot| slot.glimpse.as_ref()).map_or(0, Glimpse::seen_length)
     }
 
-    /// What was seen of a file since the reader took it is no longer there.
+    /// Bytes seen in the file since the reader took it no longer exist.
     pub fn forget_seen(&self, id: FileId) {
         if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
             slot.glimpse = None;
         }
     }
 
-    /// Gives a file back after its turn.
+    /// Returns a file after its turn.
     pub fn put_back(&self, id: FileId, followed: Box<Followed<FileOf<E>>>, outcome: Outcome) {
         let mut waiters = Vec::new();
         {
@@ -393,12 +393,12 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// The messages to the home shard, when that is this one.
+    /// The messages to the home shard if this is the home shard.
     pub fn messages_to_home(&self) -> Vec<ToHome<FileOf<E>>> {
         self.to_home.take()
     }
 
-    /// Whether a source has ended without a file and this has to be said.
+    /// The next record of a source that ended without a file.
     pub fn next_farewell(&self) -> Option<Farewell> {
         self.farewells.borrow_mut().pop_front()
     }
@@ -408,13 +408,13 @@ impl<E: Env> Owner<E> {
         self.slots.borrow().contains_key(&id)
     }
 
-    /// Whether files are followed.
+    /// Whether no files are followed.
     pub fn is_idle(&self) -> bool {
         self.slots.borrow().is_empty() && !self.is_leaving()
     }
 
-    /// Lets go of all files and says how far each was read. One that the reader has is missing: it is read again from where
-    /// the log ends.
+    /// Drops all files and returns how far each was read. A file that the reader holds is missing: it is read again from
+    /// where the WAL ends.
     pub fn forget_all(&self) -> Vec<SourceState> {
         let slots = self.slots.take();
         self.queue.borrow_mut().clear();
@@ -426,8 +426,8 @@ impl<E: Env> Owner<E> {
         slots.into_values().filter_map(|slot| Some(slot.followed?.state())).collect()
     }
 
-    /// Looks at the files whose turn it is, wakes those that changed, and ends the wait for late writers. At the moments that
-    /// [`Owner::next_tick`] says.
+    /// Checks the files that are due, wakes those that changed, and ends the wait for late writes. Called at the times that
+    /// [`Owner::next_tick`] returns.
     pub async fn tick(&self) {
         let now = self.env.now();
         let passed = now.since(self.ticked_at.replace(now)) + Duration::from_millis(500);
@@ -441,7 +441,8 @@ impl<E: Env> Owner<E> {
         self.close_quiet_files(now);
     }
 
-    /// Looks at open files; returns the paths of those that are due and closed, or remote. Of the quiet ones those whose second is among `secs`.
+    /// Checks open files. Returns the paths of due files that are closed or remote. Of the quiet files, those whose second is
+    /// in `secs` are due.
     fn look_at_open_files(&self, now: Monotonic, secs: std::ops::Range<u64>) -> Vec<(FileId, PathBuf)> {
         let mut closed = Vec::new();
         let mut quiet = true;
@@ -479,7 +480,7 @@ impl<E: Env> Owner<E> {
         closed
     }
 
-    /// Ends the wait for late writers of a file that was renamed or deleted.
+    /// Ends the wait for late writes to a file that was renamed or deleted.
     fn end_wait(&self, slot: &mut Slot<FileOf<E>>, now: Monotonic) {
         let Some(followed) = slot.followed.as_ref() else { return };
         let Some(since) = slot.away_since.or(slot.moved_since) else { return };
@@ -510,7 +511,7 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Closes the least recently active of the quiet files while there are more than the cap.
+    /// Closes the least recently active quiet files while more than the maximum are open.
     fn close_quiet_files(&self, now: Monotonic) {
         let excess = self.open_files.get().saturating_sub(self.open_files_max.get());
         if excess == 0 {
@@ -534,7 +535,7 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Descriptors ran out: makes do with fewer from now on.
+    /// The process ran out of descriptors: uses fewer from now on.
     pub fn shed(&self) {
         let fewer = self.open_files.get().min(self.open_files_max.get()) * 3 / 4;
         self.open_files_max.set(fewer.max(OPEN_FILES_MIN));
@@ -553,12 +554,12 @@ impl<E: Env> Owner<E> {
         self.counters.unread_bytes.set(self.unread.get());
         self.counters.files.set(self.slots.borrow().len() as u64);
         let Some(mut followed) = slot.followed else { return };
-        // Said before the descriptor goes: only then can the inode be used again.
+        // Sent before the descriptor is closed: only then can the inode be reused.
         self.tell_home(ToHome::Released(id, Box::new(followed.state())));
         self.close(&mut followed);
     }
 
-    /// Closes a file where that may block: to close a deleted one is to free its blocks, and its server may be gone.
+    /// Closes a file where blocking is allowed: closing a deleted file frees its blocks, and a remote server may not answer.
     fn close(&self, followed: &mut Followed<FileOf<E>>) {
         if let Some(file) = followed.file.take() {
             self.open_files.set(self.open_files.get() - 1);

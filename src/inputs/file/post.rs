@@ -1,8 +1,8 @@
-//! What the instances of the input on different shards tell each other.
+//! Messages between the instances of the input on different shards.
 //!
-//! Guarantees: no message is lost when a mailbox is full: it waits here, in order, and the next flush sends it. A shard's
-//! instance starts by saying hello and believes nothing before the welcome, so that a restarted instance never acts on what
-//! was meant for the one before it.
+//! Guarantees: no message is lost when a mailbox is full: it waits here, in order, and the next flush sends it. An instance
+//! starts by saying hello and ignores all messages until it is welcomed, so a restarted instance never acts on messages to
+//! its predecessor.
 
 use super::copies::End;
 use super::home::Assignment;
@@ -22,7 +22,7 @@ pub type FileId = u64;
 
 /// From the home shard to an owner.
 pub enum ToOwner<F> {
-    /// The owner's hello was heard; what comes now is meant for it.
+    /// The hello was received; from now on, messages are for this instance.
     Welcome,
     /// The home shard's instance is new: say hello again.
     SayHello,
@@ -30,13 +30,13 @@ pub enum ToOwner<F> {
     Assign(Box<Assignment<F>>),
     /// These files may have changed.
     Modified(Vec<FileId>),
-    /// The file is now found under another path.
+    /// The file now has another path.
     Moved(FileId, PathBuf),
     /// No path leads to the file any more.
     Away(FileId),
-    /// Another file took the path of this one, which may be the same text: see [`Replacement`].
+    /// Another file took the path of this one and may have the same content: see [`Replacement`].
     Replace(FileId, Box<Replacement<F>>),
-    /// Descriptors ran out: close some.
+    /// The process ran out of descriptors: close some files.
     Shed,
 }
 
@@ -44,38 +44,38 @@ pub enum ToOwner<F> {
 pub struct Replacement<F> {
     /// The path.
     pub path: PathBuf,
-    /// The file, with its descriptor.
+    /// The opened file.
     pub opened: Opened<F>,
-    /// Whether it was put there in one step, in place of the old one: nobody makes a file that begins anew like that.
+    /// Whether it was put there in one step, in place of the old one. Programs that start a new file do not do this.
     pub in_one_step: bool,
 }
 
 /// From an owner to the home shard.
 pub enum ToHome<F> {
-    /// The owner follows nothing yet; this is what is known of its sources.
+    /// The owner follows nothing yet; these are the known states of its sources.
     Hello(Arc<Vec<SourceState>>),
-    /// The file is closed for good; how far it was read.
+    /// The file is closed for good; this is how far it was read.
     Released(FileId, Box<SourceState>),
-    /// The file's beginning, as far as it is now known.
+    /// The file's head, as far as it is known.
     Head(Head),
-    /// A file with this beginning has ended.
+    /// A file with this head ended.
     Ended(Head, End),
-    /// The file goes on as this inode, at this path.
+    /// The file continues as this inode, at this path.
     Replaced(FileId, Inode, PathBuf),
-    /// The file at its path is another text.
+    /// The file at its path has different content.
     NotReplaced(FileId, Box<Replacement<F>>),
-    /// What was taken for the archive of a file is not; the file is closed.
+    /// The archive was not that of the file; it is closed.
     NotArchive(FileId),
 }
 
-/// The mail of one shard.
+/// The outgoing messages of one shard.
 pub struct Post {
     peers: Rc<Peers>,
     waiting: RefCell<Vec<VecDeque<tailwater_shards::plugin::PeerMessage>>>,
 }
 
 impl Post {
-    /// Mail to `shards` shards.
+    /// For messages to `shards` shards.
     pub fn new(peers: Rc<Peers>, shards: usize) -> Post {
         Post { peers, waiting: RefCell::new((0..shards).map(|_| VecDeque::new()).collect()) }
     }
@@ -86,7 +86,7 @@ impl Post {
         self.flush();
     }
 
-    /// Sends what waits, as far as the mailboxes have room.
+    /// Sends waiting messages, as far as the mailboxes have room.
     pub fn flush(&self) {
         for (index, waiting) in self.waiting.borrow_mut().iter_mut().enumerate() {
             while let Some(message) = waiting.pop_front() {

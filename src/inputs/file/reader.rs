@@ -1,9 +1,9 @@
-//! Reads the files that have their turn and sends what is in them.
+//! Reads files in turn and sends their lines.
 //!
-//! Guarantees: the bytes just before a position are read again with what follows them, so a file whose content was replaced is
-//! noticed before a byte of it is taken for a continuation; one file has at most [`ROUND_CHUNKS`] chunks before the next one
-//! has its turn; a full lane stops the reader. In steady state a read costs one system call, or two at the end of the file,
-//! and allocates nothing.
+//! Guarantees: the bytes just before a position are read again together with the bytes after it, so a file with replaced
+//! content is detected before any of it is taken for a continuation. A file gets at most [`ROUND_CHUNKS`] chunks before the
+//! next file has its turn. A full lane stops the reader. In the steady state a read costs one system call, or two at the end
+//! of the file, and allocates nothing.
 
 mod archive;
 mod converted;
@@ -34,10 +34,11 @@ use tailwater_shards::limits::CHUNK_BYTES;
 use tailwater_shards::plugin::{InputContext, PluginError, Ticket};
 use tailwater_shards::stop::Phase;
 
-/// As long as a file is read before this, a longer head is taken: it grows for longer where room was reserved.
+/// While the position is before this, longer heads are taken. Longer than [`HEAD_BYTES`], because preallocated space delays
+/// the head.
 const HEAD_NEAR_BYTES: u64 = 1024 * 1024;
 
-/// Chunks that one file may have in its turn.
+/// Chunks that one file may use in its turn.
 const ROUND_CHUNKS: usize = 4;
 
 /// Reads until the drain begins.
@@ -78,16 +79,16 @@ struct Reader<'a, E: Env> {
     owner: &'a Owner<E>,
 }
 
-/// What is wrong with a read.
+/// Why a read cannot be used.
 enum Misfit {
-    /// The file is no text, or written otherwise than this input reads. It was too short to be told when it was found, and is
-    /// looked at again.
+    /// The file is binary or has another encoding. It was too short for this to be detected when it was found, so it is
+    /// identified again.
     Other,
-    /// The archive is that of another file.
+    /// The archive belongs to another file.
     OtherArchive,
-    /// The content is another one.
+    /// The content is not the content that was read before.
     Replaced,
-    /// The file system is not sure of its own lengths: asked again later, not at once.
+    /// The file system reports inconsistent lengths: retried later, not at once.
     Unsure,
 }
 
@@ -128,7 +129,7 @@ impl<E: Env> Reader<'_, E> {
         }
         let followed = &mut *taken.followed;
         if let Err(error) = self.owner.options.own.refuse_inode(&followed.identity.inode) {
-            self.tell_once(followed, &error, "it is read no more", "write it elsewhere, or name it in `exclude`");
+            self.tell_once(followed, &error, "it is no longer read", "change the output, or `exclude` the file");
             return Outcome::Failed;
         }
         let Some(batch) = self.batch(followed).await else { return Outcome::More };
@@ -138,18 +139,18 @@ impl<E: Env> Reader<'_, E> {
                 self.digest(taken, &file, filled).await
             }
             Err(error) => {
-                self.tell_once(followed, &error, "reading it failed", "it is tried again each second");
+                self.tell_once(followed, &error, "reading it failed", "retrying every second");
                 Outcome::Failed
             }
         }
     }
 
-    /// A batch that holds what has to be read; none when the drain begins.
+    /// A batch with enough room; none when the drain begins.
     async fn batch(&self, followed: &Followed<FileOf<E>>) -> Option<Box<Batch>> {
         let lanes = &self.context.lanes;
         let source = &followed.source;
         let batch = async {
-            // A line that a chunk did not hold needs more at once; two bytes more show its line end.
+            // A line that did not fit in a chunk needs a larger batch. The extra bytes show its line ending.
             let room = CHUNK_BYTES - TAIL_BYTES;
             if followed.unfinished >= room as u64 && followed.is_in_line() {
                 let rules = self.owner.options.rules;
@@ -165,7 +166,7 @@ impl<E: Env> Reader<'_, E> {
         or(batch, stop).await
     }
 
-    /// What is wrong with a read, if it cannot be a continuation of what was read before.
+    /// Why a read cannot be a continuation of what was read before, if it cannot.
     fn misfit(
         &self,
         followed: &Followed<FileOf<E>>,
@@ -199,13 +200,13 @@ impl<E: Env> Reader<'_, E> {
                 let followed = &mut *taken.followed;
                 followed.seen_length = followed.seen_length.max(self.owner.seen_meanwhile(taken.id));
                 self.owner.forget_seen(taken.id);
-                self.start_anew(followed, file).await
+                self.start_generation(followed, file).await
             }
             Misfit::Unsure => Outcome::Failed,
         }
     }
 
-    /// Sends what a read brought, unless the file is not what it was.
+    /// Sends the lines from a read, unless the file is not what it was.
     async fn digest(&self, taken: &mut Taken<FileOf<E>>, file: &Arc<FileOf<E>>, filled: Filled) -> Outcome {
         let Filled { batch, length, stat } = filled;
         let followed = &mut *taken.followed;
@@ -220,7 +221,7 @@ impl<E: Env> Reader<'_, E> {
         let ends_in_nul =
             skips_nuls && length > span.lead() && batch.chunk.bytes()[length - 1] == 0 && span.to != Some(end);
         let stat = if ends_in_nul && stat.is_none() { self.stat(file).await.ok() } else { stat };
-        // NULs that are known to reach the end of the file are as good as read.
+        // NULs that are known to reach the end of the file count as read.
         let known = stat.filter(|_| ends_in_nul && span.to.is_none()).and_then(|stat| followed.nuls.to_end(end, &stat));
         let read_to = known.unwrap_or(end);
         let claims_more = stat.is_some_and(|stat| stat.length > read_to);
@@ -263,17 +264,17 @@ impl<E: Env> Reader<'_, E> {
         if last_read { Outcome::Finished } else { Outcome::Read }
     }
 
-    /// Whether a file that begins with `bytes` is no text, or written otherwise than this input reads.
+    /// Whether a file that begins with `bytes` is binary or has an encoding that this input does not read.
     fn is_other(&self, bytes: &[u8]) -> bool {
         Format::of(bytes).is_some() || wrong_encoding(bytes, self.owner.options.rules.encoding).is_some()
     }
 
-    /// Notes that the file was read up to `end`, and what it is where that was asked.
+    /// Records that the file was read up to `end`, and its metadata if they were requested.
     fn note_read(&self, followed: &mut Followed<FileOf<E>>, stat: Option<Stat>, end: u64) {
         let now = self.context.env.now();
         let seen_before = followed.seen_length;
         if let Some(stat) = stat {
-            // More than was read may be of another content already: it is believed when it is read.
+            // Bytes after those that were read may already be different content: they count when they are read.
             followed.look(&Stat { length: stat.length.min(end), ..stat }, now);
         }
         if end > seen_before {
@@ -282,7 +283,7 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    /// Counts what is gone if the file, of which `seen_length` bytes were seen, ends at `end` now, behind what was read.
+    /// Counts the loss if the file ends at `end`, which is after the position, and `seen_length` bytes of it were seen.
     fn cut_at(&self, taken: &mut Taken<FileOf<E>>, end: u64, seen_length: u64) {
         if seen_length > end {
             let followed = &mut *taken.followed;
@@ -293,8 +294,8 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    /// Cuts the lines of a batch and sends it, if anything in it is dealt with. The batch is followed by `nuls` NULs that are
-    /// as good as read.
+    /// Splits a batch into lines and sends it, unless nothing in it is complete. The batch is followed by `nuls` NULs that
+    /// count as read.
     async fn send_lines(&self, followed: &mut Followed<FileOf<E>>, mut batch: Box<Batch>, ending: Ending, nuls: u64) {
         let span = followed.span();
         let lead = span.lead();
@@ -355,11 +356,11 @@ impl<E: Env> Reader<'_, E> {
             self.context.stop.reached(Phase::Forced).await;
             None
         };
-        // What is not sent when the end is forced is read again by the next start.
+        // If the end is forced, the next start reads again what was not sent.
         or(self.context.lanes.send(batch), forced).await
     }
 
-    /// Takes a longer head as the file grows out of the one that is known.
+    /// Stores a longer head when the file has outgrown the known one.
     async fn renew_head(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>, batch: &Batch) {
         let is_near = batch.chunk_offset < HEAD_NEAR_BYTES || followed.identity.head.length == 0;
         if !is_near || !followed.identity.head.is_outgrown_by(followed.seen_length) {
@@ -370,7 +371,7 @@ impl<E: Env> Reader<'_, E> {
         } else {
             match self.peek::<HEAD_BYTES>(file).await {
                 Ok((window, length)) => Head::of(&window[..length]),
-                // The next read tries again.
+                // The next read retries.
                 Err(_) => return,
             }
         };
@@ -386,34 +387,34 @@ impl<E: Env> Reader<'_, E> {
     }
 
     /// The content is not what was read: a new generation begins at its first byte.
-    async fn start_anew(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>) -> Outcome {
+    async fn start_generation(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>) -> Outcome {
         let stat = match self.stat(file).await {
             Ok(stat) => stat,
             Err(error) => {
-                self.tell_once(followed, &error, "it cannot be looked at", "it is tried again each second");
+                self.tell_once(followed, &error, "its metadata cannot be read", "retrying every second");
                 return Outcome::Failed;
             }
         };
         if let Span { from: position, marker: Some(marker), .. } = followed.last() {
-            // Copies of it are known by that.
+            // This is how copies of it are recognised.
             self.owner.tell_home(ToHome::Ended(followed.identity.head, End { position, marker }));
         }
-        // Whether a hole is part of its length is seen when it is read.
+        // Whether the length includes a hole is found out when the file is read.
         let has_holes = self.owner.options.rules.skip_nuls;
         let begins = !has_holes || self.peek::<1>(file).await.is_ok_and(|(first, length)| length == 1 && first[0] != 0);
         let length = if begins { stat.length } else { 0 };
-        let lost = followed.start_anew(self.context.new_key(), length);
+        let lost = followed.start_generation(self.context.new_key(), length);
         followed.seen_modified = stat.modified;
         if lost > 0 {
             self.lose(followed, lost);
         } else {
             let path = followed.path.display();
-            tracing::info!(component_id = %self.context.name, "{path}: truncated; reading from its beginning");
+            tracing::info!(component_id = %self.context.name, "{path}: truncated; reading it from its beginning");
         }
         Outcome::More
     }
 
-    /// What is known of a file, asked where that may block if it has to.
+    /// The metadata of a file, requested where blocking is allowed if necessary.
     async fn stat(&self, file: &Arc<FileOf<E>>) -> io::Result<Stat> {
         if !file.is_remote() {
             return file.stat();
@@ -422,7 +423,7 @@ impl<E: Env> Reader<'_, E> {
         self.context.env.blocking(move || file.stat()).await
     }
 
-    /// The first bytes of a file and how many there were, read where that may block if it has to.
+    /// The first bytes of a file and their number, read where blocking is allowed if necessary.
     async fn peek<const N: usize>(&self, file: &Arc<FileOf<E>>) -> io::Result<([u8; N], usize)> {
         let mut window = [0; N];
         match file.read_nowait(&mut window, 0) {
@@ -435,17 +436,17 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    /// Counts and reports what a truncation destroyed.
+    /// Counts and reports bytes that a truncation destroyed.
     fn lose(&self, followed: &Followed<FileOf<E>>, lost: u64) {
         if lost == 0 {
             return;
         }
         self.context.counters.lose(Lost::Truncated, lost);
         let path = followed.path.display();
-        tracing::error!(component_id = %self.context.name, "{path}: truncated with {lost} bytes unread: they are lost");
+        tracing::error!(component_id = %self.context.name, "{path}: truncated; {lost} unread bytes are lost");
     }
 
-    /// The open file; opens it where it was closed for being quiet.
+    /// The open file. Opens it if it was closed because it was quiet.
     async fn open(&self, taken: &mut Taken<FileOf<E>>) -> Result<Arc<FileOf<E>>, Outcome> {
         if let Some(file) = &taken.followed.file {
             return Ok(file.clone());
@@ -465,11 +466,11 @@ impl<E: Env> Reader<'_, E> {
                 self.owner.opened(1);
                 Ok(file)
             }
-            // Another file is at its path: the home shard is about to say where this one went.
+            // Another file is at its path: the home shard will report soon where this one is.
             Ok(None) if !taken.away => Err(Outcome::Failed),
             Err(error) if !taken.away => {
                 if error.kind() != io::ErrorKind::NotFound {
-                    self.tell_once(followed, &error, "it cannot be opened", "it is tried again each second");
+                    self.tell_once(followed, &error, "it cannot be opened", "retrying every second");
                 }
                 Err(Outcome::Failed)
             }
@@ -483,7 +484,7 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    /// Records that a source has ended.
+    /// Sends the record that a source ended or that bytes were skipped.
     async fn end(&self, farewell: Farewell) -> Option<Ticket> {
         let lanes = &self.context.lanes;
         let batch = async { Some(lanes.batch(&farewell.source).await) };

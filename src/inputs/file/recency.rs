@@ -1,7 +1,7 @@
-//! Keys in the order in which they were seen last.
+//! Keys in the order in which they were last seen.
 //!
-//! Guarantees: a key is there once; seeing it, and giving up the one that was not seen for the longest, takes the time of a
-//! look into a tree, however many there are. Knows no bound: whoever adds says when there are too many.
+//! Guarantees: each key is stored once. Adding a key and removing the oldest take logarithmic time. Has no size limit of its
+//! own: the caller removes keys when there are too many.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -21,7 +21,7 @@ impl<K> Default for Recency<K> {
 }
 
 impl<K: Copy + Eq + Hash> Recency<K> {
-    /// The key is the latest now.
+    /// Makes the key the most recent one.
     pub fn see(&mut self, key: K) {
         self.next += 1;
         self.by_age.insert(self.next, key);
@@ -30,8 +30,8 @@ impl<K: Copy + Eq + Hash> Recency<K> {
         }
     }
 
-    /// Gives up the key that was not seen for the longest, when there are more than `max`.
-    pub fn give_up_beyond(&mut self, max: usize) -> Option<K> {
+    /// Removes and returns the key that was not seen for the longest time, if there are more than `max`.
+    pub fn evict_beyond(&mut self, max: usize) -> Option<K> {
         if self.seen.len() <= max {
             return None;
         }
@@ -40,12 +40,12 @@ impl<K: Copy + Eq + Hash> Recency<K> {
         Some(oldest)
     }
 
-    /// Whether the key is there.
+    /// Whether the key is stored.
     pub fn contains(&self, key: &K) -> bool {
         self.seen.contains_key(key)
     }
 
-    /// All keys, in no order.
+    /// All keys, in arbitrary order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.seen.keys()
     }
@@ -56,13 +56,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_that_was_not_seen_for_the_longest_is_given_up() {
+    fn least_recently_seen_key_is_evicted() {
         let mut recency = Recency::default();
         [1, 2, 3, 1, 1].into_iter().for_each(|key| recency.see(key));
         assert_eq!((recency.keys().count(), recency.by_age.len()), (3, 3));
-        assert_eq!(recency.give_up_beyond(3), None);
+        assert_eq!(recency.evict_beyond(3), None);
         assert_eq!(
-            (recency.give_up_beyond(1), recency.give_up_beyond(1), recency.give_up_beyond(1)),
+            (recency.evict_beyond(1), recency.evict_beyond(1), recency.evict_beyond(1)),
             (Some(2), Some(3), None)
         );
         assert!(recency.contains(&1) && !recency.contains(&2));

@@ -1,8 +1,10 @@
-//! Looks for files of an earlier life that are not where they were: renamed out of the patterns, copied, or compressed.
+//! Searches for files of an earlier run that are not at their path any more: renamed out of the patterns, copied, or
+//! compressed.
 //!
-//! Guarantees: a file is found by its inode, else by its content: it begins as the lost one began and has the same bytes before the
-//! position. An archive is found by how its content begins; the bytes before the position are compared when it is read. Looks at no
-//! more than a bounded number of files of the directory where the file was. Runs where it may block, and changes nothing.
+//! Guarantees: a file is found by its inode, or else by its content: it begins like the missing file and has the same bytes
+//! before the position. An archive is found by the beginning of its content; the bytes before the position are compared when
+//! it is read. Opens a limited number of files, in the directory where the file was. Runs where blocking is allowed, and
+//! changes nothing.
 
 use super::archive::{self, Archive, Format};
 use super::content::Content;
@@ -19,55 +21,55 @@ use std::sync::Arc;
 use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 
-/// Files of a directory that are opened to see how they begin.
+/// Maximum number of files that are opened to read their beginning.
 const HEADS_MAX: usize = 4096;
 
-/// What is looked for.
+/// A file that is searched.
 #[derive(Clone)]
 pub struct Sought {
-    /// What the log knows of it.
+    /// Its state in the WAL.
     pub state: SourceState,
-    /// Who it is and where it was.
+    /// Its identity and path.
     pub descriptor: Descriptor,
 }
 
 impl Sought {
-    /// Where it was.
+    /// Its path.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(std::ffi::OsString::from_vec(self.descriptor.path.clone()))
     }
 }
 
-/// An archive that may hold what is looked for.
+/// An archive that may hold the searched file.
 pub struct Candidate<F> {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its content.
     pub file: Arc<Content<F>>,
-    /// What it is.
+    /// Its metadata.
     pub stat: Stat,
 }
 
-/// What was found.
+/// The result of a search.
 pub enum Found<F> {
     /// The file, or a copy of it.
     File(PathBuf, Box<Opened<Content<F>>>),
-    /// Archives that begin like it, the likeliest first.
+    /// Archives that begin like it, most likely first.
     Archives(Vec<Candidate<F>>),
     /// An archive whose content was read to its end.
     Read,
-    /// An archive with its name, of a format that is not read.
+    /// An archive with its name, in a format that cannot be read.
     Unreadable(PathBuf, Format),
     /// Nothing.
     Nothing,
-    /// Its directory cannot be looked at, or another file system is there: one may be mounted later.
+    /// Its directory cannot be read, or is on another file system: the right one may be mounted later.
     Unreachable,
 }
 
 struct Listed {
     path: PathBuf,
     stat: Stat,
-    /// How it begins, once that was looked at.
+    /// Its format and head, once they were read.
     begin: Option<Begin>,
 }
 
@@ -76,7 +78,8 @@ struct Begin {
     head: Vec<u8>,
 }
 
-/// Looks for files, in their order. Those of the inodes `followed` are taken for no copies. Blocks.
+/// Searches for files and returns the results in the same order. Files with the inodes in `followed` do not count as copies.
+/// Blocks.
 pub fn seek<D: Disk>(disk: &D, all: &[Sought], followed: &HashSet<Inode>, rules: Rules) -> Vec<Found<D::File>> {
     let mut directories: HashMap<PathBuf, Option<Vec<Listed>>> = HashMap::new();
     let mut heads_left = HEADS_MAX;
@@ -106,7 +109,7 @@ fn list<D: Disk>(disk: &D, directory: &Path) -> Option<Vec<Listed>> {
             Some(Listed { path, stat, begin: None })
         })
         .collect();
-    // The latest first: what was compressed last is what was read last.
+    // Most recent first: the archive that was compressed last is the most likely one.
     listed.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
     Some(listed)
 }
@@ -117,7 +120,7 @@ fn by_inode<D: Disk>(disk: &D, sought: &Sought, listed: &[Listed], rules: Rules)
     same.filter_map(|one| open_if_same(disk, sought, &one.path, Some(inode), rules).ok().flatten()).next()
 }
 
-/// Opens a file if it has the content that was read; with `inode` only if it is that.
+/// Opens a file if it has the content that was read, and, if `inode` is given, only if it has this inode.
 fn open_if_same<D: Disk>(
     disk: &D,
     sought: &Sought,
@@ -150,7 +153,7 @@ fn open_if_same<D: Disk>(
     Ok(Some(Found::File(path.to_path_buf(), Box::new(opened))))
 }
 
-/// Looks for a copy, plain or compressed, among files with a name like that of the sought one.
+/// Searches for a copy, plain or compressed, among files with a similar name.
 fn by_content<D: Disk>(
     disk: &D,
     sought: &Sought,
@@ -182,7 +185,7 @@ fn by_content<D: Disk>(
             {
                 unreadable = Some(Found::Unreadable(one.path.clone(), format));
             }
-            // A short beginning is that of many files.
+            // Many files share a short beginning.
             None if begins_alike && end.max(u64::from(known.length)) >= PROOF_BYTES => {
                 let is_followed = followed.contains(&Inode::of(&one.stat));
                 if !is_followed && let Ok(Some(found)) = open_if_same(disk, sought, &one.path, None, rules) {
@@ -221,25 +224,26 @@ fn open_archive<D: Disk>(disk: &D, path: &Path, format: Format) -> io::Result<Ca
     Ok(Candidate { path: path.to_path_buf(), file: Arc::new(content), stat })
 }
 
-/// Whether a gzip file says that its content ends at `end`. One of several members says it of the last alone, and is read.
+/// Whether the trailer of a gzip file says that its content ends at `end`. With several members it describes only the last
+/// one; then the file is read.
 fn is_read_to_end<D: Disk>(disk: &D, path: &Path, end: u64) -> bool {
     let length = disk.open(path, Open::Read).and_then(|file| archive::gzip_length(&file));
     end > 0 && length.is_ok_and(|length| length == Some(end as u32))
 }
 
-/// The part of a name that rotation leaves alone: up to the first separator.
+/// The part of a name that rotation does not change: up to the first separator.
 fn stem(name: &OsStr) -> &[u8] {
     let bytes = name.as_bytes();
     let end = bytes.iter().skip(1).position(|byte| b".-_".contains(byte)).map_or(bytes.len(), |at| at + 1);
     &bytes[..end]
 }
 
-/// What is to be read of an archive of this source. Where a line begins shows when it is unpacked.
+/// The ranges to read in an archive of this source. Whether they start in a line is found out when it is decompressed.
 pub fn spans_in_archive(state: &SourceState) -> VecDeque<Span> {
     super::follow::unread_spans(state)
 }
 
-/// When the content of what was found was last written: the order of generations.
+/// When the content was last written, which gives the order of generations.
 pub fn modified<F>(found: &Found<F>) -> Option<Timestamp> {
     match found {
         Found::File(_, opened) => Some(opened.stat.modified),

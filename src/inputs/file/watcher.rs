@@ -1,9 +1,9 @@
-//! Directory watches: who is woken when something changes under a watched directory.
+//! Directory watches: wake the right task when something changes in a watched directory.
 //!
-//! Guarantees: a change of a followed file wakes its owner at once, and when changes come close together, after half a
-//! millisecond, for all of them; everything else waits for the home shard, merged, so that what waits is bounded by the names in
-//! the watched directories. Watches only shorten latency: where none can be had, the rescan finds the same a little later.
-//! Holds no lane, since the task that waits for events cannot be stopped.
+//! Guarantees: a change to a followed file wakes its owner at once; if changes follow each other closely, they are collected
+//! for half a millisecond. All other events wait for the home shard and are merged, so their number is limited by the names
+//! in the watched directories. Watches only reduce the delay: without them, the periodic scan finds the same changes a little
+//! later. Holds no lane, because the task that waits for events cannot be stopped.
 
 use super::content::FileOf;
 use super::owner::Owner;
@@ -17,40 +17,40 @@ use std::time::Duration;
 use tailwater_shards::env::{Env, ShardId, Watch, WatchEvent, WatchId, WatchKind};
 use tailwater_shards::signal::Signal;
 
-/// Changed names that wait for the home shard at most; beyond them everything is looked at.
+/// Maximum number of changed names that wait for the home shard. If there are more, all directories are scanned.
 const NAMES_WAITING_MAX: usize = 16 * 1024;
 
-/// How long changes gather when they come close together: each wake costs as much as many lines.
+/// How long changes are collected if they follow each other closely: each wake costs as much as many lines.
 const GATHER: Duration = Duration::from_micros(500);
 
-/// What it means that a watch cannot be had.
-const WITHOUT: &str = "changes are found by looking, those of quiet files within ten seconds";
+/// The consequence of a missing watch.
+const WITHOUT: &str = "changes are found by polling, in quiet files within ten seconds";
 
-/// What happened since the last look.
+/// Events since the last scan.
 #[derive(Default)]
 pub struct Events {
-    /// Everything has to be looked at.
+    /// Everything must be scanned.
     pub overflow: bool,
-    /// A directory that is waited for may have appeared.
+    /// A missing directory that is waited for may have appeared.
     pub ancestors: bool,
     /// Directories that are gone.
     pub gone: HashSet<PathBuf>,
     /// Names that appeared or vanished, by directory.
     pub names: HashMap<PathBuf, HashSet<OsString>>,
-    /// Paths that vanished, if only for a moment.
+    /// Paths that vanished, even if only for a moment.
     pub vanished: HashSet<PathBuf>,
     waiting: usize,
 }
 
 #[derive(Default)]
 struct Watched {
-    /// Paths of the directory, more than one when links lead to it.
+    /// Paths of the directory; more than one if links lead to it.
     paths: Vec<PathBuf>,
     /// Whether a missing directory may appear below it.
     ancestor: bool,
     /// Followed files by name.
     files: HashMap<OsString, (FileId, ShardId)>,
-    /// Links elsewhere that end in this directory, by the name they end at.
+    /// Links elsewhere with a target in this directory, by the name of the target.
     links: HashMap<OsString, HashSet<PathBuf>>,
 }
 
@@ -58,11 +58,11 @@ struct Watched {
 struct Table {
     watched: HashMap<WatchId, Watched>,
     by_path: HashMap<PathBuf, WatchId>,
-    /// Where links end.
+    /// The targets of links.
     targets: HashMap<PathBuf, PathBuf>,
     away: HashMap<FileId, ShardId>,
     events: Events,
-    /// Whether the wait for events has failed.
+    /// Whether waiting for events has failed.
     dead: bool,
 }
 
@@ -98,17 +98,17 @@ impl<E: Env> Watcher<E> {
         Watcher { watch, shared, told: RefCell::new(false) }
     }
 
-    /// Completes when something waits to be taken.
+    /// Completes when events are available.
     pub async fn raised(&self) {
         self.shared.raised.wait().await;
     }
 
-    /// What happened since the last call.
+    /// Takes the events since the last call.
     pub fn take(&self) -> Events {
         std::mem::take(&mut self.shared.table.borrow_mut().events)
     }
 
-    /// Whether a change of this path waits to be taken, and whether it vanished.
+    /// Whether a change of this path is waiting, and whether the path vanished.
     pub fn waiting(&self, path: &Path) -> (bool, bool) {
         let table = self.shared.table.borrow();
         let names = path.parent().and_then(|directory| table.events.names.get(directory));
@@ -116,7 +116,8 @@ impl<E: Env> Watcher<E> {
         (told, table.events.overflow || table.events.vanished.contains(path))
     }
 
-    /// Watches a directory, if it is there. Whether that is new: then the files in it have to be named.
+    /// Watches a directory if it exists. Returns whether the watch is new: then the followed files in the directory must be
+    /// named.
     pub fn watch(&self, directory: &Path) -> bool {
         let known = self.shared.table.borrow().by_path.contains_key(directory);
         !known && self.add(directory).is_some()
@@ -145,7 +146,7 @@ impl<E: Env> Watcher<E> {
         Some(id)
     }
 
-    /// Whether changes in a directory are told.
+    /// Whether changes in a directory are reported.
     pub fn is_watching(&self, directory: &Path) -> bool {
         let table = self.shared.table.borrow();
         !table.dead && table.by_path.contains_key(directory)
@@ -165,7 +166,7 @@ impl<E: Env> Watcher<E> {
         }
     }
 
-    /// Watches the nearest directory above one that is missing.
+    /// Watches the nearest existing directory above a missing one.
     pub fn await_directory(&self, directory: &Path) {
         for above in directory.ancestors().skip(1) {
             if let Some(id) = self.add(above) {
@@ -187,7 +188,7 @@ impl<E: Env> Watcher<E> {
         }
     }
 
-    /// A path does not lead to a followed file any more.
+    /// A path no longer leads to a followed file.
     pub fn unname(&self, path: &Path) {
         let mut table = self.shared.table.borrow_mut();
         let end = table.targets.remove(path).unwrap_or_else(|| path.to_path_buf());
@@ -199,8 +200,8 @@ impl<E: Env> Watcher<E> {
         }
     }
 
-    /// A symbolic link ends at `target`: what happens there concerns the link. Whether the watch there is new: then the file
-    /// has to be named.
+    /// A symbolic link has the target `target`: changes there count for the link. Returns whether the watch there is new:
+    /// then the file must be named.
     pub fn name_target(&self, target: &Path, link: &Path) -> bool {
         let new = target.parent().is_some_and(|parent| self.watch(parent));
         let mut table = self.shared.table.borrow_mut();
@@ -211,12 +212,12 @@ impl<E: Env> Watcher<E> {
         new
     }
 
-    /// No path leads to the file: changes under unknown names may be its.
+    /// No path leads to the file: changes under unknown names may be changes to it.
     pub fn add_away(&self, id: FileId, shard: ShardId) {
         self.shared.table.borrow_mut().away.insert(id, shard);
     }
 
-    /// The file is not followed any more.
+    /// The file is no longer followed.
     pub fn release(&self, id: FileId) {
         self.shared.table.borrow_mut().away.remove(&id);
     }
@@ -279,13 +280,13 @@ impl<E: Env> Shared<E> {
 }
 
 impl Table {
-    /// The watched directory a path lies in, and its name there.
+    /// The watched directory of a path, and its name there.
     fn place(&mut self, path: &Path) -> Option<(&mut Watched, OsString)> {
         let id = *self.by_path.get(path.parent()?)?;
         Some((self.watched.get_mut(&id)?, path.file_name()?.to_os_string()))
     }
 
-    /// Notes what the home shard has to look at.
+    /// Records an event for the home shard.
     fn note(&mut self, event: &WatchEvent) {
         if event.kind == WatchKind::Overflow || self.events.waiting >= NAMES_WAITING_MAX {
             self.events = Events { overflow: true, ..Events::default() };

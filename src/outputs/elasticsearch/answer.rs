@@ -1,25 +1,26 @@
-//! What the answer to a bulk request says of each event.
+//! Reads what the response to a bulk request says about each event.
 //!
-//! Guarantees: an event counts as taken only where the server says so for it, or says that there were no errors at all: some stores
-//! have no items for good events. Items speak of events in the order of the request. Where they cannot be told apart (items only
-//! for failures, without their action, for another number of events, or one failure that undoes the whole request) the request is
-//! halved until they can. Whatever a server says, no event is sent again for ever once a 2xx may have meant that it was taken: an
-//! answer that is no bulk answer makes its events dead letters after a few attempts, unless it is a page of something else, which
-//! is waited out. The good case is a look at the first bytes and a count of good statuses; only any other answer is read, and of that
-//! nothing is kept but statuses and short reasons, whatever else it holds.
+//! Guarantees: an event counts as accepted only if the server says so for this event, or says that there were no errors at
+//! all, because some stores list no items for accepted events. Items are matched to events by their order. If that is not
+//! possible (items only for failures, items without an action, a different number of items, or one failure that undoes the
+//! whole request), the request is halved until it is. Once a 2xx status may have meant that an event was accepted, the event
+//! is not sent again without limit: a 2xx response that is not a bulk response makes its events dead letters after a few
+//! attempts. An exception is a page of something else, which is retried. If all went well, the response costs a check of its
+//! first bytes and a count of successful statuses. Any other response is parsed, and only statuses and short reasons are
+//! kept.
 //!
 //! Does not decide what a status means: that is [`crate::outputs::requests::meaning`].
 //!
-//! What stores answer to a bulk request, as their sources and documentation say:
+//! How stores respond to a bulk request, according to their source code and documentation:
 //!
-//! | store | all taken | some refused |
+//! | store | all accepted | some rejected |
 //! |---|---|---|
-//! | Elasticsearch, OpenSearch | `errors: false`, an item each | `errors: true`, an item each |
+//! | Elasticsearch, OpenSearch | `errors: false`, one item per event | `errors: true`, one item per event |
 //! | Quickwit, older | `errors: false`, no items | status 404 for the request, or items for failures only |
-//! | Quickwit, newer | an item each | an item each: 400, 404, 408, 429, 500 |
-//! | ZincSearch | an item each | 200, `errors: false`, and `error` with a text: the items count for nothing |
-//! | OpenObserve | an item each, perhaps without an action; or no items | 422 for an item; or items for failures only |
-//! | Manticore | items before `errors`, their action perhaps `table` | 400 for all items of a table: none is taken |
+//! | Quickwit, newer | one item per event | one item per event: 400, 404, 408, 429, 500 |
+//! | ZincSearch | one item per event | 200, `errors: false`, and `error` with a string: the items do not count |
+//! | OpenObserve | one item per event, sometimes without an action; or no items | 422 for an item; or items for failures only |
+//! | Manticore | items before `errors`, their action may be `table` | 400 for all items of a table: none is accepted |
 //! | gigapipe | `errors: false`, no items | a status for the request |
 
 use crate::net::reply::Reply;
@@ -31,25 +32,25 @@ use serde::{Deserialize, de};
 use std::cmp::Ordering;
 use std::fmt;
 
-/// Where the word on errors stands, in every version.
+/// The first bytes, which contain `errors` in every version.
 const HEAD_BYTES: usize = 512;
 
-/// Bytes of a reason that are kept.
+/// Number of bytes that are kept of a reason.
 const REASON_BYTES_MAX: usize = 500;
 
-/// What is read of an answer. Statuses say more than the word on errors.
+/// The parsed parts of a response. Statuses count more than `errors`.
 #[derive(Deserialize)]
 struct Answer {
     errors: Option<bool>,
     items: Option<Vec<Item>>,
-    /// About the whole request.
+    /// An error of the whole request.
     #[serde(default)]
     error: Fault,
-    /// How many events were taken, where there are no items.
+    /// The number of accepted events, if there are no items.
     record_count: Option<u64>,
 }
 
-/// What is read of an answer that is about the request.
+/// The parsed parts of a response about the whole request.
 #[derive(Deserialize)]
 struct Refusal {
     #[serde(default)]
@@ -58,9 +59,9 @@ struct Refusal {
     message: Fault,
 }
 
-/// What became of one event.
+/// The result of one event.
 struct Item {
-    /// Whether it names its action, as items that stand in the order of the request do.
+    /// Whether it names its action, as items do that are in the order of the request.
     is_named: bool,
     result: ItemResult,
 }
@@ -106,7 +107,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 }
 
-/// An error: its type, its reason, and both with what caused it.
+/// An error: its type, its reason, and a text with both and the cause.
 #[derive(Default)]
 struct Fault {
     kind: String,
@@ -114,7 +115,7 @@ struct Fault {
     text: String,
 }
 
-/// What counts of an error that is an object.
+/// The keys of an error object that are used.
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum ErrorKey {
@@ -126,7 +127,7 @@ enum ErrorKey {
 }
 
 impl Fault {
-    /// One that is only a text.
+    /// An error that is only a string.
     fn of(text: &str) -> Fault {
         let text = &text[..text.floor_char_boundary(REASON_BYTES_MAX)];
         Fault { kind: String::new(), reason: text.to_owned(), text: text.to_owned() }
@@ -198,8 +199,8 @@ impl<'de> Visitor<'de> for FaultVisitor {
     }
 }
 
-/// What the answer to a request with so many events, at least one, means. `conflict_is_taken` when the server finds an event there
-/// already only because it has come before.
+/// The meaning of the response to a request with this many events, at least one. `conflict_is_taken`: if the server already
+/// has an event, an earlier attempt delivered it.
 pub fn verdict(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
     match reply.status.as_u16() {
         200..=299 if is_all_good(&reply.body, events) => Verdict::Delivered,
@@ -214,10 +215,10 @@ pub fn verdict(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
     }
 }
 
-/// What a body with a status of success means.
+/// The meaning of a body with a success status.
 fn of_body(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
     let body = reply.body.trim_ascii();
-    let shown = || format!("this is no answer to a bulk request: {}", reply.shown());
+    let shown = || format!("not a response to a bulk request: {}", reply.shown());
     match serde_json::from_slice::<Answer>(body) {
         Ok(Answer { error, .. }) if !error.text.is_empty() => {
             let said = format!("{}: {}", reply.status, error.text);
@@ -231,27 +232,27 @@ fn of_body(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
             of_items(items.unwrap_or_default(), errors, events, conflict_is_taken)
         }
         Ok(_) => Verdict::Doubtful(shown()),
-        // It begins like one, so it was cut: that of fewer events is shorter.
+        // It begins like a bulk response, so it was cut off. The response to fewer events is shorter.
         Err(_) if body.starts_with(b"{") => unclear(events, shown()),
         Err(_) if body.is_empty() => Verdict::Doubtful(shown()),
-        Err(_) => Verdict::Retry(format!("{}; look at the URL", shown())),
+        Err(_) => Verdict::Retry(format!("{}; check the URL", shown())),
     }
 }
 
-/// Halves say more; of a single event there are none.
+/// Halves give more information. A single event cannot be halved.
 fn unclear(events: u64, error: String) -> Verdict {
     if events > 1 { Verdict::Unclear(error) } else { Verdict::Doubtful(error) }
 }
 
-/// What items mean, whose number and order are those of the events only in the best case.
+/// The meaning of items. Only in the best case do their number and order match the events.
 fn of_items(mut items: Vec<Item>, errors: bool, events: u64, conflict_is_taken: bool) -> Verdict {
     let is_bad = |item: &Item| !matches!(meaning_of(&item.result, conflict_is_taken), Meaning::Taken);
     let bad = items.iter().filter(|item| is_bad(item)).count();
     let is_in_order = items.iter().all(|item| item.is_named) || bad == 0;
     let count = items.len() as u64;
-    let speaks_of = || format!("the answer speaks of {count} events, the request had {events}");
+    let mismatch = || format!("the response covers {count} events, but the request had {events}");
     if events == 1 && count > 1 {
-        // All of them are about the one event.
+        // All of them are about the same event.
         items.sort_by_key(|item| std::cmp::Reverse(meaning_of(&item.result, conflict_is_taken)));
         items.truncate(1);
         return Verdict::Items(sort(items, conflict_is_taken));
@@ -260,19 +261,20 @@ fn of_items(mut items: Vec<Item>, errors: bool, events: u64, conflict_is_taken: 
         _ if count == 0 && !errors => Verdict::Delivered,
         Ordering::Equal if events == 1 => Verdict::Items(sort(items, conflict_is_taken)),
         Ordering::Equal if bad == items.len() && items.iter().all(is_of_a_transaction) => {
-            unclear(events, format!("all events are refused together: {}", items[0].result.error.text))
+            unclear(events, format!("all events were rejected together: {}", items[0].result.error.text))
         }
         Ordering::Equal if is_in_order => Verdict::Items(sort(items, conflict_is_taken)),
-        // Those behind them are not spoken of: the request was cut on its way, or the server has left them out.
+        // There are no items for the events after them: the request was cut off on its way, or the server left them out.
         Ordering::Less if is_in_order && bad < items.len() => {
             Verdict::Items(Items { unsaid_from: Some(items.len()), ..sort(items, conflict_is_taken) })
         }
         Ordering::Greater if bad == 0 => Verdict::Delivered,
-        _ => unclear(events, speaks_of()),
+        _ => unclear(events, mismatch()),
     }
 }
 
-/// Whether a store made the item that takes either all events of a request or none: one event at fault is named as the fault of all.
+/// Whether the item comes from a store that accepts either all events of a request or none: it reports the fault of one event
+/// for all.
 fn is_of_a_transaction(item: &Item) -> bool {
     item.result.document_type.as_deref() == Some("doc")
 }
@@ -285,7 +287,7 @@ fn meaning_of(ItemResult { status, error, .. }: &ItemResult, conflict_is_taken: 
     }
 }
 
-/// Whether the answer says, before it comes to items, that there are no errors, and then has a good status for each event.
+/// Whether the response says before the items that there are no errors, and has a success status for each event.
 fn is_all_good(body: &[u8], events: u64) -> bool {
     let Some(items) = find(&body[..body.len().min(HEAD_BYTES)], b"\"items\"") else { return false };
     let (head, items) = body.split_at(items);
@@ -294,13 +296,13 @@ fn is_all_good(body: &[u8], events: u64) -> bool {
     !has_error && is_value(&head[at + b"\"errors\"".len()..], b"false") && good_statuses(items) == events
 }
 
-/// How often a member `status` has a value of success. Text that an event brought into the answer has its quotes escaped.
+/// Number of `status` members with a success value. Quotes in text from events are escaped.
 fn good_statuses(items: &[u8]) -> u64 {
     const NAME: &[u8] = b"\"status\"";
     find_iter(items, NAME).filter(|at| is_value(&items[at + NAME.len()..], b"2")).count() as u64
 }
 
-/// Whether a colon, and a value that begins like this, come next.
+/// Whether a colon follows, and then a value that begins like this.
 fn is_value(text: &[u8], beginning: &[u8]) -> bool {
     let value = text.trim_ascii_start().strip_prefix(b":");
     value.is_some_and(|value| value.trim_ascii_start().starts_with(beginning))
@@ -324,7 +326,7 @@ fn sort(items: Vec<Item>, conflict_is_taken: bool) -> Items {
     sorted
 }
 
-/// Status, type and reason of an item's error, with what caused it.
+/// Status, type and reason of an item's error, with the cause.
 fn reason(ItemResult { status, error, .. }: &ItemResult) -> String {
     match error.text.is_empty() {
         true => format!("status {status}"),
@@ -351,7 +353,7 @@ mod tests {
         {"index":{"status":404,"error":"no such index"}}]}"#;
 
     #[test]
-    fn good_answers_of_every_version_are_good() {
+    fn successful_responses_of_every_version_are_recognised() {
         for body in [
             r#"{"took":3,"errors":false,"items":[{"index":{"status":201}},{"create":{"status":200}}]}"#,
             r#"{"errors":false,"took":3,"ingest_took":1,"items":[{"index":{"_id":"status","status":201}},{"index":{"status":201}}]}"#,
@@ -363,9 +365,9 @@ mod tests {
         assert_eq!(judge(200, late, 1, false), Verdict::Items(Items::default()));
     }
 
-    /// Answers as stores give them, to requests with three events.
+    /// Responses of stores to requests with three events.
     #[test]
-    fn stores_are_understood() {
+    fn responses_of_all_stores_are_understood() {
         let doc = |status: u16| {
             format!(
                 r#"{{"index":{{"_type":"doc","status":{status},"error":{{"type":"mapper_parsing_exception","reason":"x"}}}}}}"#
@@ -375,32 +377,32 @@ mod tests {
         let of = |body: &str| judge(200, body, 3, false);
         let unclear = |body: &str| assert!(matches!(of(body), Verdict::Unclear(_)), "{body}: {:?}", of(body));
         for body in [
-            // Quickwit with its older ingest, gigapipe, OpenObserve with items for errors only.
+            // Quickwit with its older ingest, gigapipe, and OpenObserve with items for errors only.
             r#"{"took":1,"errors":false,"items":[]}"#,
             r#"{"took":0,"errors":false}"#,
             r#"{"errors":false,"items":null}"#,
-            // ZincSearch's own endpoint.
+            // The native endpoint of ZincSearch.
             r#"{"message":"bulk data inserted","record_count":3}"#,
-            // An item for each event and more.
+            // More than one item per event.
             r#"{"items":[{"a":{"status":200}},{"a":{"status":200}},{"a":{"status":200}},{"a":{"status":200}}],"errors":false}"#,
         ] {
             assert_eq!(of(body), Verdict::Delivered, "{body}");
         }
-        // Manticore, and OpenObserve where it groups by schema: the action is another word.
+        // Manticore, and OpenObserve when it groups by schema: the action has another name.
         let body = r#"{"items":[{"table":{"status":201}},{"":{"status":201}},{"create":{"status":201}}],"errors":false,"error":""}"#;
         assert_eq!(of(body), Verdict::Items(Items::default()));
-        // Items whose order is not that of the events, and items for failures only.
+        // Items in another order than the events, and items for failures only.
         unclear(r#"{"errors":true,"items":[{"index":{"status":422}},{"":{"status":200}},{"":{"status":200}}]}"#);
         unclear(r#"{"errors":true,"items":[{"index":{"status":422,"error":{"type":"t"}}}]}"#);
         unclear(r#"{"errors":true,"items":[]}"#);
         unclear(r#"{"errors":true}"#);
-        // A transaction of Manticore: one event is at fault.
+        // A transaction in Manticore: one event is at fault.
         unclear(&format!(r#"{{"items":[{}],"errors":true}}"#, all(400)));
-        // ZincSearch: good items of which none was kept.
+        // ZincSearch: successful items of which none was kept.
         unclear(&format!(r#"{{"took":1,"errors":false,"error":"disk","count":3,"items":[{}]}}"#, all(200)));
         let long = r#"{"took":1,"errors":false,"error":"bufio.Scanner: token too long","count":0,"items":[]}"#;
         assert!(matches!(of(long), Verdict::TooLarge(_)));
-        // Quickwit: each with its own meaning.
+        // Quickwit: each item with its own meaning.
         let item = |status: u16, kind: &str| {
             format!(r#"{{"index":{{"status":{status},"error":{{"type":"{kind}","reason":"x"}}}}}}"#)
         };
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn events_behind_the_items_are_not_taken() {
+    fn events_after_the_items_are_not_accepted() {
         for body in [
             r#"{"errors":false,"items":[{"index":{"status":201}}]}"#,
             r#"{"items":[{"index":{"status":201}}],"errors":false}"#,
@@ -428,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn item_that_a_block_or_a_role_causes_is_waited_for() {
+    fn item_that_fails_because_of_a_block_or_a_role_is_retried() {
         for (status, kind) in [
             (403, "cluster_block_exception"),
             (429, "cluster_block_exception"),
@@ -440,7 +442,7 @@ mod tests {
             let body = format!(r#"{{"errors":true,"items":[{item}]}}"#);
             let Verdict::Items(items) = judge(200, &body, 1, false) else { panic!("{body}") };
             assert_eq!((items.retry, items.rejected.len()), (vec![0], 0), "{kind}");
-            assert!(items.error.contains("; look at "), "{}", items.error);
+            assert!(items.error.contains("; check "), "{}", items.error);
             let whole =
                 format!(r#"{{"error":{{"root_cause":[],"type":"{kind}","reason":"made up"}},"status":{status}}}"#);
             assert!(matches!(judge(status, &whole, 1, false), Verdict::Retry(_)), "the whole request: {kind}");
@@ -448,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn reason_that_quotes_an_event_is_not_taken_for_the_servers_own() {
+    fn reason_that_quotes_an_event_is_not_read_as_the_servers_own() {
         let reason = "pipeline with id [x] does not exist; cluster_block_exception";
         let item = format!(
             r#"{{"index":{{"status":400,"error":{{"type":"mapper_parsing_exception","reason":"{reason}"}}}}}}"#
@@ -460,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn status_counts_more_than_the_word_on_errors() {
+    fn status_counts_more_than_errors() {
         let body =
             r#"{"errors":false,"items":[{"index":{"status":201}},{"index":{"status":400}},{"index":{"status":503}}]}"#;
         let Verdict::Items(items) = judge(200, body, 3, false) else { panic!("items") };
@@ -468,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn each_item_is_judged_for_itself() {
+    fn each_item_is_judged_on_its_own() {
         let Verdict::Items(items) = judge(200, MIXED, 6, false) else { panic!("items") };
         assert_eq!(items.retry, [1, 4, 5], "a missing index is as good as a missing path");
         assert_eq!(items.error, "status 429, rejected_execution_exception, full");
@@ -478,22 +480,22 @@ mod tests {
     }
 
     #[test]
-    fn event_that_is_there_already_was_taken() {
+    fn event_that_already_exists_was_delivered() {
         let Verdict::Items(items) = judge(200, MIXED, 6, true) else { panic!("items") };
         assert!(items.rejected.iter().all(|(place, _)| *place != 2));
     }
 
     #[test]
-    fn word_on_errors_inside_an_item_does_not_count() {
+    fn errors_inside_an_item_does_not_count() {
         let body = r#"{"items":[{"index":{"status":400,"error":{"reason":"\"errors\":false"}}}],"errors":true}"#;
         assert!(matches!(judge(200, body, 1, false), Verdict::Items(items) if items.rejected.len() == 1));
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_answer() {
+    fn unreadable_bodies_are_not_bulk_responses() {
         for page in ["<html>", "OK"] {
             assert!(
-                matches!(judge(200, page, 6, false), Verdict::Retry(why) if why.contains("look at the URL")),
+                matches!(judge(200, page, 6, false), Verdict::Retry(why) if why.contains("check the URL")),
                 "{page}"
             );
         }
@@ -508,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn many_items_for_one_event_say_the_worst() {
+    fn worst_of_many_items_for_one_event_counts() {
         assert!(matches!(judge(200, MIXED, 1, false), Verdict::Items(items) if items.rejected.len() == 1));
     }
 
@@ -517,7 +519,7 @@ mod tests {
         assert!(matches!(judge(400, "bad", 1, false), Verdict::Refused(_)));
         assert!(matches!(judge(413, "", 1, false), Verdict::TooLarge(_)));
         let page = "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>\r\n<body>";
-        assert!(matches!(judge(400, page, 1, false), Verdict::Retry(error) if error.contains("look at `tls`")));
+        assert!(matches!(judge(400, page, 1, false), Verdict::Retry(error) if error.contains("check `tls`")));
         let quoted = format!("{{\"error\":\"{page}\"}}");
         assert!(matches!(judge(400, &quoted, 1, false), Verdict::Refused(_)), "an event's own words");
         for status in [301, 401, 403, 404, 405, 406, 429, 500, 503] {

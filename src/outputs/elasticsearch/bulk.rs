@@ -1,8 +1,8 @@
-//! The body of a bulk request: for each event a line that says where it goes, and its line as it lies in the log.
+//! The body of a bulk request: for each event a line with the action, and its line from the WAL.
 //!
-//! Guarantees: what is written is always two lines an event, so that one event never spoils a request. An index name that the server
-//! would refuse, and an id that is too long, keep their event out, with the reason. Costs one comparison and two copies an event as
-//! long as neither fields nor ids are asked for.
+//! Guarantees: every event is written as exactly two lines, so an event never breaks the request. If the server would reject
+//! an index name, or if an id is too long, the event is left out, with the reason. Without fields and ids, an event costs one
+//! comparison and two copies.
 
 use crate::codec::template::{Template, UNKNOWN};
 use crate::outputs::requests::part::{Part, Slice};
@@ -19,11 +19,11 @@ const INDEX_BYTES_MAX: usize = 255;
 /// Longest id, in bytes: a longer one fails its whole request.
 const ID_BYTES_MAX: usize = 512;
 
-/// Stands for whatever could not be decoded: half a surrogate pair, a byte that is no UTF-8. Texts that hold it may have been
-/// different ones, and an event must not replace another because of that.
+/// Replaces anything that could not be decoded: half a surrogate pair, a byte that is not UTF-8. Different strings may look
+/// alike with it, and an event must not replace another one because of that.
 const LOST_CHARACTER: &str = "\u{fffd}";
 
-/// What the server is to do with an event.
+/// What the server does with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Index,
@@ -33,21 +33,21 @@ pub enum Op {
 /// Where the id of an event comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Id {
-    /// The server makes one.
+    /// The server generates one.
     None,
     /// The hash of its line.
     Hash,
-    /// Of its fields; an event without them, or with a text that is empty or does not tell it from others, leaves it to the server.
+    /// From fields. If a field is missing, or if the result is empty or may not be unique, the server generates an id.
     Template(Template),
 }
 
-/// Makes bodies.
+/// Builds bodies.
 pub struct Bulk {
     op: Op,
     index: Template,
     has_fields: bool,
     id: Id,
-    /// The beginning of the action line, or why there is none; right for events of these moments.
+    /// The beginning of the action line, or why there is none. Valid for events with a time in `moments`.
     action: Vec<u8>,
     refusal: Option<String>,
     moments: Range<i64>,
@@ -57,22 +57,22 @@ pub struct Bulk {
 impl Bulk {
     pub fn new(op: Op, index: Template, id: Id) -> Bulk {
         let has_fields = index.has_fields();
-        // Empty: the first event has none of them.
+        // Empty range: no event is in it.
         let moments = 0..0;
         Bulk { op, index, has_fields, id, action: Vec::new(), refusal: None, moments, scratch: Vec::new() }
     }
 
-    /// About what an event takes besides its line.
+    /// Approximate number of bytes per event in addition to its line.
     pub fn overhead_bytes(&self) -> u64 {
         if self.id == Id::None { 50 } else { 90 }
     }
 
-    /// Whether an event that is there already was brought by an earlier attempt.
+    /// Whether an event that already exists must come from an earlier attempt.
     pub fn knows_its_events(&self) -> bool {
         self.op == Op::Create && self.id != Id::None
     }
 
-    /// Appends the events of a part; names those that are left out.
+    /// Appends the events of a part, and adds those that are left out to `refused`.
     pub fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         out.reserve(usize::try_from(delivery.bytes.min(1 << 20)).unwrap_or(0));
         part.visit(delivery, |slice| match slice {
@@ -105,7 +105,7 @@ impl Bulk {
         }
     }
 
-    /// Makes the action line for an event and those of the same dates.
+    /// Prepares the action line for an event and for other events with the same dates.
     fn prepare(&mut self, event: &Event<'_>) {
         self.moments = self.index.same_dates(event.timestamp);
         self.scratch.clear();
@@ -150,22 +150,22 @@ impl Bulk {
     }
 }
 
-/// Why the server would refuse every index of this template: what stands around fields and dates makes no name. What fields hold
-/// is not known, so that of a name with fields only what no value can mend is told.
+/// Why the server would reject every index name of this template because of its fixed text. The values of fields are unknown,
+/// so for a template with fields only problems that no value can fix are reported.
 pub fn never_fit(index: &Template) -> Option<String> {
     let mut name = Vec::new();
-    // A field that an event lacks reads `unknown`, which fits everywhere.
+    // A field that is missing in an event is rendered as `unknown`, which is always valid.
     index.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut name);
     let name = String::from_utf8_lossy(&name).to_lowercase();
     let bytes_least = name.len().saturating_sub(index.fields() * UNKNOWN.len());
     if index.has_fields() && name.len() > INDEX_BYTES_MAX && bytes_least <= INDEX_BYTES_MAX {
         return None;
     }
-    let form = if index.has_fields() { "of this form, such as " } else { "" };
-    unfit(&name).map(|why| format!("no server takes an index name {form}`{name}`: it {why}"))
+    let form = if index.has_fields() { "an index name from this template" } else { "the index name" };
+    unfit(&name).map(|why| format!("{form} is invalid: `{name}` {why}"))
 }
 
-/// Why the server would refuse an index of this name.
+/// Why the server would reject an index with this name.
 fn unfit(name: &str) -> Option<&'static str> {
     let odd = |c: char| c.is_control() || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
     match name {
@@ -173,7 +173,7 @@ fn unfit(name: &str) -> Option<&'static str> {
         "." | ".." => Some("is not allowed"),
         _ if name.starts_with(['-', '_', '+']) => Some("begins with -, _ or +"),
         _ if name.len() > INDEX_BYTES_MAX => Some("is longer than 255 bytes"),
-        _ if name.contains(odd) => Some("holds white space or one of \\ / * ? \" < > | , # :"),
+        _ if name.contains(odd) => Some("contains white space or one of \\ / * ? \" < > | , # :"),
         _ => None,
     }
 }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn events_stand_below_their_action() {
+    fn events_follow_their_action() {
         let mut bulk = Bulk::new(Op::Index, template("logs-%Y.%m.%d"), Id::None);
         let (text, refused) = body(&mut bulk, &[r#"{"a":1}"#, r#"{"b":"ü"}"#]);
         let action = r#"{"index":{"_index":"logs-2026.11.23"}}"#;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_lowered_and_bad_ones_keep_their_event_out() {
+    fn names_are_lowercase_and_events_with_invalid_ones_are_left_out() {
         let mut bulk = Bulk::new(Op::Create, template("{{ k8s.ns }}-x"), Id::None);
         let (text, refused) =
             body(&mut bulk, &[r#"{"k8s":{"ns":"Shop"}}"#, r#"{"k8s":{"ns":"a/b"}}"#, r#"{"k8s":{"ns":"_a"}}"#, "{}"]);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_breaks_out_of_its_line() {
+    fn no_name_can_end_its_line() {
         for name in ["", ".", "..", "a b", "a\nb", "a\"b", "a\\b", "a:b", "+a", "a\u{0}", &"x".repeat(256)] {
             assert!(unfit(name).is_some(), "{name:?}");
         }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_value_of_a_field_can_mend_are_told() {
+    fn names_that_no_field_value_can_fix_are_reported() {
         let long = "x".repeat(250);
         let too_long = format!("{long}123456");
         for never in [
@@ -272,7 +272,7 @@ mod tests {
             &format!("{long}%F"),
         ] {
             let what = never_fit(&template(never)).unwrap_or_else(|| panic!("{never} fits"));
-            assert!(what.starts_with("no server takes an index name "), "{what}");
+            assert!(what.contains(" is invalid: `"), "{what}");
         }
         for fit in [
             "logs",
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_the_hash_or_the_fields() {
+    fn ids_come_from_the_hash_or_the_fields() {
         let mut hashed = Bulk::new(Op::Create, template("l"), Id::Hash);
         let (text, _) = body(&mut hashed, &["{}", "{}", r#"{"a":1}"#]);
         let ids: Vec<&str> = text.lines().step_by(2).collect();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn id_that_does_not_tell_events_apart_is_left_to_the_server() {
+    fn ambiguous_id_is_left_to_the_server() {
         let mut fields = Bulk::new(Op::Create, template("l"), Id::Template(template("{{ a }}-{{ b }}")));
         let lines = [
             r#"{"a":"\ud800","b":1}"#,
@@ -327,7 +327,7 @@ mod tests {
         let (text, _) = body(&mut fields, &[r#"{"a":"\ud83d\ude00","b":1}"#]);
         assert!(text.starts_with("{\"create\":{\"_index\":\"l\",\"_id\":\"\u{1f600}-1\"}}\n"), "{text}");
 
-        // The hash is of the line as it is written, so half pairs differ as their escapes do.
+        // The hash covers the line as it is written, so half pairs differ as their escapes do.
         let (text, _) = body(&mut Bulk::new(Op::Create, template("l"), Id::Hash), &lines);
         let ids: std::collections::BTreeSet<&str> = text.lines().step_by(2).collect();
         assert_eq!(ids.len(), lines.len());

@@ -1,13 +1,14 @@
-//! Output `elasticsearch`: sends events with the bulk API, to Elasticsearch 7, 8, 9 and OpenSearch alike.
+//! The `elasticsearch` output: sends events with the bulk API to Elasticsearch 7, 8 and 9 and to OpenSearch.
 //!
-//! Guarantees: an event counts as delivered when the server said so for it. Events that the server is too busy for are sent again,
-//! alone; events that it refuses for good are dead letters with its reason, and the others of their request stay delivered. With
-//! `op: create` and an `id` an event that is sent twice, because an answer was lost or the process was killed, is there once; without
-//! an id at least once. What a status and a type of error mean is the same for a request and for an event of it, and stands in one table
-//! ([`super::requests::meaning`]); how stores that are like these two answer stands in `answer.rs`. No answer has events sent again for
-//! ever that may have been taken.
+//! Guarantees: an event counts as delivered when the server confirms this event. If the server is too busy for an event, only
+//! this event is sent again. If it rejects an event for good, the event becomes a dead letter with the server's reason, and
+//! the other events of the request stay delivered. With `op: create` and an `id`, an event that is sent twice, because a
+//! response was lost or the process was killed, is stored once. Without an id, it is stored at least once. A status and an
+//! error type mean the same for a request and for one of its events; one table decides ([`super::requests::meaning`]). How
+//! compatible stores respond is described in `answer.rs`. No response makes Tailwater send accepted events again without
+//! limit.
 //!
-//! Does not make indexes, templates, data streams or pipelines, and does not look for further nodes of the cluster.
+//! Does not create indexes, templates, data streams or pipelines, and does not discover further nodes of the cluster.
 
 mod answer;
 mod bulk;
@@ -42,10 +43,10 @@ use tailwater_shards::plugin::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// Writes it; one with the same id is replaced.
+    /// Writes it. An event with the same id is replaced.
     #[default]
     Index,
-    /// Writes it unless there is one with its id; the only one that data streams take.
+    /// Writes it unless an event with its id exists. Data streams accept only this.
     Create,
 }
 
@@ -53,65 +54,67 @@ pub enum Op {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// gzip, fastest level.
     Gzip,
 }
 
-/// Settings of an output `elasticsearch`.
+/// The settings of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Servers of one cluster, `http://` or `https://`; requests go to them in turn, and not to one that failed for a while.
+    /// Servers of one cluster, `http://` or `https://`. Requests go to them in turn; a server that failed is skipped for a
+    /// while.
     pub endpoints: Vec<String>,
-    /// The index or data stream, with dates (of the event) and fields: `logs-{{ service }}-%Y.%m.%d`. Made lower case.
+    /// The index or data stream, with dates (of the event) and fields: `logs-{{ service }}-%Y.%m.%d`. Converted to lowercase.
     #[serde(deserialize_with = "marked::text")]
     pub index: String,
-    /// The zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `local`; by default UTC.
+    /// The time zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by
+    /// default UTC.
     #[serde(default)]
     pub timezone: Timezone,
     /// What the server does with an event.
     #[serde(default)]
     pub op: Op,
-    /// The id of an event: `hash` (of its whole line: equal events become one), or a text with fields, such as `{{ trace_id }}`; by
-    /// default, and where a field is missing or holds what is no UTF-8 (U+FFFD, half a surrogate pair), the server's.
+    /// The id of an event: `hash` (of its whole line, so that equal events become one), or a template with fields, such as
+    /// `{{ trace_id }}`. By default, and if a field is missing or not valid UTF-8, the server generates it.
     #[serde(default)]
     #[serde(deserialize_with = "marked::optional")]
     pub id: Option<String>,
-    /// The ingest pipeline that events go through.
+    /// The ingest pipeline of the server that processes the events.
     #[serde(default)]
     pub pipeline: Option<String>,
     /// Credentials: `{basic: {user: u, password: p}}`, `{bearer: token}` or `{api_key: key}`. Never shown.
     #[serde(default)]
     pub auth: Option<Auth>,
-    /// How servers are verified, and a certificate for them.
+    /// How servers are verified, and the client certificate.
     #[serde(default)]
     pub tls: Option<Tls>,
-    /// The HTTP proxy to go through, `http://user:password@host:port`, or `none`. By default the variables `HTTPS_PROXY`, `HTTP_PROXY`,
-    /// `ALL_PROXY` and `NO_PROXY` say. Never shown.
+    /// The HTTP proxy, `http://user:password@host:port`, or `none`. By default, the environment variables `HTTPS_PROXY`,
+    /// `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` decide. Never shown.
     #[serde(default)]
     pub proxy: Option<Secret>,
     /// How bodies are compressed.
     #[serde(default)]
     pub compression: Compression,
-    /// Most bytes of a body before it is compressed, up to 64MiB; a larger event goes alone.
+    /// Maximum size of a body before compression, up to 64MiB. A larger event is sent alone.
     #[serde(default = "request_bytes_default")]
     pub request_bytes: ByteSize,
-    /// Most requests under way at a time, 1 to 64; fewer while the servers answer slowly.
+    /// Maximum number of concurrent requests, 1 to 64. Fewer are sent while the servers respond slowly.
     #[serde(default = "concurrency_default")]
     pub concurrency: u32,
-    /// Longest time of a request, from connecting to the end of the answer.
+    /// Maximum time of a request, from connecting to the end of the response.
     #[serde(default = "timeout_default")]
     pub timeout: Period,
     /// How deliveries are grouped.
     #[serde(default)]
     pub batch: RequestBatching,
-    /// How failed deliveries are tried again.
+    /// How failed deliveries are retried.
     #[serde(default)]
     pub retry: Retry,
-    /// What happens to its events when the log is full because of it.
+    /// What happens to its events if the WAL is full because of this output.
     #[serde(default)]
     pub when_full: WhenFull,
 }
@@ -142,13 +145,13 @@ impl Settings {
         let (requests, mut mistakes) = (self.requests(), Vec::new());
         for (number, url) in self.endpoints.iter().enumerate() {
             if Endpoint::parse(url).is_ok_and(|endpoint| endpoint.path.contains('?')) {
-                let help = "leave `?` and what follows out";
+                let help = "remove `?` and everything after it";
                 mistakes.push(Mistake::new(requests.url_key(number), "an endpoint has a query", help));
             }
         }
-        // Servers refuse every request with such a one.
+        // Servers reject every request with an empty name.
         if self.pipeline.as_deref() == Some("") {
-            mistakes.push(Mistake::new("pipeline", "it is empty", "name a pipeline of the server, or leave it out"));
+            mistakes.push(Mistake::new("pipeline", "it is empty", "name a pipeline of the server, or remove the key"));
         }
         let plan = requests.plan().map_err(|others| mistakes.extend(others)).ok();
         let index = self.index().map_err(|others| mistakes.extend(others)).ok();
@@ -160,7 +163,7 @@ impl Settings {
                 Ok(path) => heads.push(Head { method: Method::POST, path, headers: plan.headers.clone() }),
                 Err(_) => {
                     let help = "use letters, digits, - and _";
-                    mistakes.push(Mistake::new("pipeline", "it cannot stand in a URL", help));
+                    mistakes.push(Mistake::new("pipeline", "it cannot be part of a URL", help));
                 }
             }
         }
@@ -193,7 +196,7 @@ impl Settings {
         }
     }
 
-    /// Asks for no more than what is read: statuses and errors.
+    /// Requests only the parts of the response that are read: statuses and errors.
     fn query(&self) -> String {
         let mut query = "filter_path=errors,items.*.status,items.*.error".to_owned();
         if let Some(pipeline) = &self.pipeline {
@@ -272,7 +275,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         Box::pin(async move {
             let Job { plan, heads, bulk } = settings.job().map_err(fatal)?;
             let opened = Requester::open(context.env, &plan, heads, bulk).await;
-            // Files of certificates may come back.
+            // Certificate files may be readable again later.
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }

@@ -1,4 +1,4 @@
-//! The output against a server that answers bulk requests as each test wants.
+//! The output with a server that responds to bulk requests as each test needs.
 
 use super::*;
 use crate::outputs::encoding::testing::delivery;
@@ -30,7 +30,7 @@ fn numbers(seen: &Seen) -> Vec<u64> {
     events.map(|event| event["number"].as_u64().expect("a number")).collect()
 }
 
-/// An answer with these statuses.
+/// A response with these statuses.
 fn items(statuses: &[u16]) -> Act {
     let item = |status: &u16| match status {
         200..=299 => json!({ "index": { "status": status } }),
@@ -62,7 +62,7 @@ fn request_is_what_the_bulk_api_wants() {
 }
 
 #[test]
-fn busy_items_are_sent_again_alone() {
+fn only_busy_items_are_sent_again() {
     let statuses: [&[u16]; 3] = [&[201, 429, 201, 503, 201, 400], &[201, 429], &[201]];
     let server = Server::start(move |number, _| items(statuses[number]));
     let outcomes = send(&server, json!({}), 6, 5);
@@ -75,7 +75,7 @@ fn busy_items_are_sent_again_alone() {
 }
 
 #[test]
-fn delivery_that_is_new_forgets_what_was_left_of_another() {
+fn new_delivery_forgets_the_rest_of_another() {
     let server = Server::start(|number, seen| if number == 0 { status(503) } else { good(number, seen) });
     let settings = settings(&[server.url()], json!({}));
     let outcomes = crate::outputs::requests::tests::on_shard(move |env| async move {
@@ -88,8 +88,8 @@ fn delivery_that_is_new_forgets_what_was_left_of_another() {
 }
 
 #[test]
-fn every_event_is_there_once_whatever_the_server_does() {
-    // A server with ids: it keeps what it takes even when its answer is lost.
+fn every_event_is_stored_once_whatever_the_server_does() {
+    // A server with ids: it keeps accepted events even if its response is lost.
     let kept = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
     let store = kept.clone();
     let server = Server::start(move |number, seen| {
@@ -121,7 +121,7 @@ fn every_event_is_there_once_whatever_the_server_does() {
 }
 
 #[test]
-fn failed_server_is_left_alone_while_another_works() {
+fn failed_server_is_skipped_while_another_works() {
     let server = Server::start(good);
     let dead = format!("http://127.0.0.1:{}", closed_port());
     let settings = settings(&[dead.clone(), server.url()], json!({ "request_bytes": 200, "concurrency": 1 }));
@@ -134,7 +134,7 @@ fn failed_server_is_left_alone_while_another_works() {
 }
 
 #[test]
-fn index_names_that_cannot_be_are_rejected_and_the_rest_goes_on() {
+fn events_with_invalid_index_names_are_rejected_and_others_delivered() {
     let server = Server::start(good);
     let all =
         || delivery(&["{\"s\":\"a b\",\"number\":0}\n".to_owned(), "{\"s\":\"ok\",\"number\":1}\n".to_owned()], 1);
@@ -160,18 +160,18 @@ fn too_large_requests_are_halved() {
 }
 
 #[test]
-fn answer_that_cannot_be_inflated_is_none() {
+fn response_that_cannot_be_decompressed_counts_as_none() {
     let server = Server::start(|number, seen| match number {
         0 => Act::Send(answer(200, "content-encoding: br\r\n", b"x")),
         _ => good(number, seen),
     });
     let outcomes = send(&server, json!({}), 1, 2);
-    assert!(retry(&outcomes[0]).0.contains("compressed in a way that is not known"), "{outcomes:?}");
+    assert!(retry(&outcomes[0]).0.contains("compressed with an unknown method"), "{outcomes:?}");
     assert!(matches!(outcomes[1], Outcome::Delivered));
 }
 
 #[test]
-fn request_with_more_reasons_than_an_answer_may_hold_is_halved() {
+fn request_with_a_too_large_response_is_halved() {
     let reason = "x".repeat(10_000);
     let server = Server::start(move |_, seen| {
         let item = json!({ "index": { "status": 400, "error": { "type": "long", "reason": reason } } }).to_string();
@@ -183,7 +183,7 @@ fn request_with_more_reasons_than_an_answer_may_hold_is_halved() {
     assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..4000).collect::<Vec<_>>());
 }
 
-/// An answer with these items, whatever the word on errors.
+/// A response with these items, whatever `errors` says.
 fn body(text: &str) -> Act {
     Act::Send(answer(200, "", text.as_bytes()))
 }
@@ -211,13 +211,13 @@ fn blocked_items_wait_until_the_block_is_lifted() {
         let server = Server::start(blocked);
         let outcomes = send(&server, json!({}), 4, 9);
         assert!(matches!(outcomes[..], [.., Outcome::Delivered]) && outcomes.len() == 4, "{outcomes:?}");
-        assert!(retry(&outcomes[0]).0.contains("look at "), "{outcomes:?}");
+        assert!(retry(&outcomes[0]).0.contains("check "), "{outcomes:?}");
         assert_eq!(times(&server, 4), [1, 4, 1, 4], "what was taken is not sent again");
     }
 }
 
 #[test]
-fn answer_without_items_is_the_word_of_the_server() {
+fn response_without_items_decides_for_all_events() {
     for text in [r#"{"took":0,"errors":false}"#, r#"{"took":1,"errors":false,"items":[]}"#] {
         let server = Server::start(move |_, _| body(text));
         let outcomes = send(&server, json!({}), 500, 3);
@@ -227,7 +227,7 @@ fn answer_without_items_is_the_word_of_the_server() {
 }
 
 #[test]
-fn events_at_fault_are_found_where_only_failures_have_items() {
+fn events_at_fault_are_found_if_only_failures_have_items() {
     let at_fault = |number: &u64| [3, 77, 78, 300].contains(number);
     let server = Server::start(move |_, seen| {
         let item = r#"{"index":{"status":422,"error":{"type":"timestamp_parsing_failed","reason":"too old"}}}"#;
@@ -268,16 +268,16 @@ fn event_that_undoes_a_transaction_is_found() {
 }
 
 #[test]
-fn request_that_was_cut_on_its_way_is_completed() {
+fn request_that_was_cut_off_is_completed() {
     let server = Server::start(|_, seen| items(&vec![201; numbers(seen).len().min(30)]));
     let outcomes = send(&server, json!({}), 100, 1);
     assert!(matches!(outcomes[..], [Outcome::Delivered]), "{outcomes:?}");
     assert!(times(&server, 100).iter().all(|times| (1..=8).contains(times)), "{:?}", times(&server, 100));
 }
 
-/// Whatever a 2xx holds: events that it may have taken are not sent for ever, and none is lost.
+/// Whatever a 2xx response contains, events that may have been accepted are not sent without limit, and none is lost.
 #[test]
-fn no_answer_has_what_was_taken_sent_for_ever() {
+fn no_response_makes_accepted_events_be_sent_without_limit() {
     let cut = format!(r#"{{"errors":true,"items":[{}"#, r#"{"index":{"status":201}},"#.repeat(9));
     for text in [
         "",
@@ -304,7 +304,7 @@ fn no_answer_has_what_was_taken_sent_for_ever() {
 }
 
 #[test]
-fn mistake_of_a_server_about_one_event_holds_up_no_other() {
+fn server_error_for_one_event_does_not_delay_others() {
     let server = Server::start(|_, seen| {
         let item = |number: &u64| match number {
             5 => json!({ "index": { "status": 500, "error": { "type": "null_pointer_exception", "reason": "x" } } }),
@@ -320,7 +320,7 @@ fn mistake_of_a_server_about_one_event_holds_up_no_other() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused() {
+fn invalid_settings_are_rejected() {
     let url = ["http://x".to_owned()];
     let key = |endpoints: &[String], more| settings(endpoints, more).check().remove(0).key;
     assert_eq!(key(&[], json!({})), "endpoints");

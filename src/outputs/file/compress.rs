@@ -1,6 +1,6 @@
-//! Compression of an output file: a series of gzip members or zstd frames, which every decoder reads as one.
+//! Compression of an output file: a sequence of gzip members or zstd frames, which every decoder reads as one stream.
 //!
-//! Guarantees: a member that was ended decodes without what follows it. Does not write: it makes bytes.
+//! Guarantees: a finished member can be decoded without the bytes after it. Does not write files: it only produces bytes.
 
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
@@ -12,7 +12,7 @@ use std::io::{self, Write};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// gzip, fastest level.
@@ -21,17 +21,17 @@ pub enum Compression {
     Zstd,
 }
 
-/// Bytes of what a member needs beside its input and its output: windows and tables of either kind at its fastest level.
+/// Bytes that a member needs in addition to its input and output: windows and tables at the fastest level, for either format.
 pub const MEMBER_BYTES_MAX: u64 = 2 << 20;
 
-/// A member or frame that is being made.
+/// A member or frame in progress.
 pub enum Member {
     Gzip(GzEncoder<Vec<u8>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
 
 impl Member {
-    /// Begins a member; none without compression.
+    /// Starts a member; none without compression.
     pub fn begin(compression: Compression) -> io::Result<Option<Member>> {
         Ok(match compression {
             Compression::None => None,
@@ -40,7 +40,7 @@ impl Member {
         })
     }
 
-    /// Takes `raw` in and appends to `out` what came out so far.
+    /// Compresses `raw` and appends the output so far to `out`.
     pub fn push(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         let made = match self {
             Member::Gzip(encoder) => {
@@ -56,7 +56,7 @@ impl Member {
         Ok(())
     }
 
-    /// Ends the member and appends its last bytes.
+    /// Finishes the member and appends its last bytes.
     pub fn end(self, out: &mut Vec<u8>) -> io::Result<()> {
         let mut made = match self {
             Member::Gzip(encoder) => encoder.finish()?,

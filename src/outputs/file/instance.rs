@@ -1,6 +1,6 @@
-//! One opening of an output: events become the bytes of paths, and a writer takes these.
+//! One instance of the output: converts events to the bytes of each path, and passes them to a writer.
 //!
-//! Guarantees: what the module above promises of a delivery; nothing blocks the executor but what the page cache takes. Knows
+//! Guarantees: those of the parent module for a delivery. Blocks the executor only for writes into the page cache. Knows
 //! neither journal nor locks.
 
 use super::template::PathTemplate;
@@ -13,20 +13,20 @@ use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, OutputContext, PluginError};
 
-/// How often files are looked after while deliveries keep coming.
+/// How often files are checked while deliveries keep coming.
 const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Age of the last look beyond which a delivery looks first: whoever moved a file away meanwhile gets no more lines in it.
+/// If the last check is older than this, a delivery checks first, so that a file that was moved gets no more lines.
 const LOOK_FIRST_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a delivery waits at once for its turn with a file of another output, and how often it asks.
+/// How long a delivery waits for a file that another output is about to release, and how often it asks.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Waits that are remembered for having been told of.
+/// Maximum number of waits that are remembered as reported.
 const TOLD_MAX: usize = 1024;
 
-/// Pieces of a delivery that are written at once: a slice's work at most.
+/// Pieces of a delivery that are written in one call: at most the work of one slice.
 const PIECES_AT_ONCE: usize = 8;
 
 /// See the module.
@@ -35,12 +35,12 @@ pub(super) struct FileOutput<E: Env> {
     template: PathTemplate,
     constant: Option<Vec<u8>>,
     encoding: Encoding,
-    /// Out while it works where it may block; lost with a call that was given up, as the instance is then.
+    /// None while it works where blocking is allowed. Lost if that call is cancelled, as the instance is then.
     writer: Option<Writer<E::Disk>>,
     buffer: Vec<u8>,
     looked_after: Monotonic,
     is_first_attempt: bool,
-    /// What was waited for and told of.
+    /// The waits that were reported.
     told: BTreeSet<String>,
 }
 
@@ -62,7 +62,7 @@ impl<E: Env> Output for FileOutput<E> {
         })
     }
 
-    /// Whoever has a file that this output waits for lets go of it soon.
+    /// Whoever holds the file that this output waits for will release it soon.
     fn has_progressed(&self) -> bool {
         self.writer.as_ref().is_some_and(Writer::is_next)
     }
@@ -72,9 +72,10 @@ impl<E: Env> Output for FileOutput<E> {
         let (env, name) = (self.context.env.clone(), self.context.name.clone());
         Box::pin(async move {
             for file in files {
-                // A failure is told once, to whoever syncs first: the instance must not go on as if it had not been.
+                // The kernel reports a failed sync once, to whoever syncs first. The instance must not continue as if nothing
+                // had happened.
                 env.sync(&file).await.map_err(|error| {
-                    PluginError::Retry(format!("output {name}: what was written cannot be made durable: {error}"))
+                    PluginError::Retry(format!("output {name}: written data cannot be made durable: {error}"))
                 })?;
             }
             Ok(())
@@ -110,7 +111,7 @@ impl<E: Env> Output for FileOutput<E> {
 }
 
 impl<E: Env> Drop for FileOutput<E> {
-    /// Its files are closed where that may block.
+    /// Closes its files where blocking is allowed.
     fn drop(&mut self) {
         self.context.env.discard(self.writer.take());
     }
@@ -146,7 +147,7 @@ impl<E: Env> FileOutput<E> {
         &mut self,
         work: impl FnOnce(&mut Writer<E::Disk>, Now) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
-        let mut writer = self.writer.take().ok_or("an earlier call was given up")?;
+        let mut writer = self.writer.take().ok_or("an earlier call was cancelled")?;
         let now = self.now();
         let done = self.context.env.blocking(move || {
             let result = work(&mut writer, now);
@@ -157,7 +158,7 @@ impl<E: Env> FileOutput<E> {
         result
     }
 
-    /// The same as [`FileOutput::write`], but waits a while for a file that another output of this process lets go of soon.
+    /// Like [`FileOutput::write`], but waits for a while if another output of this process will release the file soon.
     async fn write_patiently(&mut self, delivery: &Delivery<'_>) -> Result<Vec<(u64, String)>, String> {
         let begun = self.context.env.now();
         self.is_first_attempt = delivery.attempt == 0;
@@ -177,7 +178,7 @@ impl<E: Env> FileOutput<E> {
         }
     }
 
-    /// Returns the events that cannot be written, and why. An error means that nothing of the delivery counts.
+    /// Returns the events that cannot be written, with reasons. On an error, nothing of the delivery counts as written.
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<Vec<(u64, String)>, String> {
         if self.context.env.now().since(self.looked_after) >= LOOK_FIRST_AFTER {
             self.look_after().await;
@@ -204,7 +205,7 @@ impl<E: Env> FileOutput<E> {
         Ok(refused)
     }
 
-    /// The events whose paths were refused, by their index in the delivery.
+    /// The events whose paths were rejected, by their index in the delivery.
     fn events_of(&self, delivery: &Delivery<'_>, refused: &[Refused]) -> Vec<(u64, String)> {
         let mut path = Vec::new();
         let mut events = Vec::new();
@@ -217,7 +218,7 @@ impl<E: Env> FileOutput<E> {
         events
     }
 
-    /// Writes a delivery whose file is known and open straight from the log's mapping. False if there is more to do.
+    /// Writes a delivery straight from the mapped WAL if its file is known and open. Returns false if more is needed.
     async fn write_directly(
         &mut self,
         delivery: &Delivery<'_>,
@@ -231,7 +232,7 @@ impl<E: Env> FileOutput<E> {
             return Ok(false);
         };
         let (before, mut first) = (target.length(), 0);
-        // Few large writes: the page cache then takes large folios, which cost it half of what single pages do.
+        // Few large writes: the page cache then uses large folios, which cost half as much as single pages.
         for pieces in delivery.pieces.chunks(PIECES_AT_ONCE) {
             self.buffer.clear();
             let mut parts = Vec::with_capacity(pieces.len());
@@ -260,11 +261,11 @@ impl<E: Env> FileOutput<E> {
         Ok(true)
     }
 
-    /// The bytes of a delivery by path, paths in the order of their first event.
+    /// The bytes of a delivery by path; the paths are in the order of their first event.
     async fn groups(&self, delivery: &Delivery<'_>, refused: &mut Vec<(u64, String)>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         let mut by_path = std::collections::HashMap::new();
-        // Empty: the first event has none of them.
+        // Empty range: no event is in it.
         let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
         let (mut index, mut unnamed) = (0, 0);
         for piece in &delivery.pieces {
@@ -289,12 +290,12 @@ impl<E: Env> FileOutput<E> {
                 self.context.env.turn().await;
             }
         }
-        // Once for an event, however often it is tried.
+        // Counted once per event, however often it is retried.
         self.context.counters.unnamed_events.add(if self.is_first_attempt { unnamed } else { 0 });
         groups
     }
 
-    /// Closes the files of an instance that is done: the next one opens them before this one is gone.
+    /// Closes the files of an instance that is finished: the next one opens them before this one is dropped.
     async fn let_go(&mut self) {
         if let Err(error) = self.blocking(Writer::let_go).await {
             tracing::debug!(component_id = %self.context.name, component_kind = "output", "{error}");

@@ -4,12 +4,14 @@
 //! records: payload bytes 3 | version (3) 1 byte | xxh3 of the payload, seeded with these 4 bytes, 8 | payload:
 //!          number 8 | device 8 | inode 8 | created 8 | length 8 | marker 8 | compression 1 | place 2 | path
 //! ```
-//! All numbers little-endian. The length is that before the first write; with 128 added to `compression`, that at which the output
-//! left the file. The place is that among the records of one append. Version 2 has no such records and no place, version 1 neither `created`, `marker` nor `compression`. A whole record of another version keeps the journal from being opened: it is not taken for torn.
-//! A record without a path notes that a start has ended in order (length 0) or begun (length 1).
+//! All numbers are little-endian. The length is the length before the first write or, if 128 is added to `compression`, the
+//! length at which the output closed the file. The place is the position among the records of one append. Version 2 has no
+//! records of closed files and no place, version 1 has neither `created`, `marker` nor `compression`. If a complete record
+//! has an unknown version, the journal is not opened: such a record is not mistaken for a torn one. A record without a path
+//! says that a run ended in an orderly way (length 0) or began (length 1).
 //!
-//! Guarantees: a record is durable when [`Journal::append`] returns; a torn last record is cut off when the journal is opened; of
-//! damage with records behind it only what is damaged is lost, and [`Journal::is_damaged`] says so.
+//! Guarantees: a record is durable when [`Journal::append`] returns. A torn record at the end is removed when the journal is
+//! opened. If there is damage before other records, only the damaged part is lost, and [`Journal::is_damaged`] reports it.
 
 use super::compress::Compression;
 use super::record::{Bytes, Identity, NUMBER_MAX, compression_byte, compression_of};
@@ -22,60 +24,61 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const JOURNAL_VERSION: u8 = 3;
 
-/// Added to the compression where the record says that the file was left.
+/// Added to the compression if the record says that the file was closed.
 const LEFT: u8 = 0x80;
 
-/// Bytes of a record's payload without the path, in version 1 and now, and of a path.
+/// Bytes of a record's payload without the path, in version 1 and in the current version, and the maximum length of a path.
 const PAYLOAD_HEAD_BYTES_1: usize = 32;
 const PAYLOAD_HEAD_BYTES: usize = 51;
 const PATH_BYTES_MAX: usize = 4096;
 
-/// What a record says of a file.
+/// What a record says about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It was opened for writing: what lies behind the length was written since.
+    /// It was opened for writing: this output has written the bytes after the length since then.
     Opened,
-    /// It was left: what lies behind the length was written by somebody else, unless it was opened again.
+    /// It was closed: another program wrote the bytes after the length, unless the file was opened again.
     Left,
 }
 
-/// A file that was opened for writing, and how long it was before; or left, and how long it was then.
+/// A file that was opened for writing, with its length before; or a file that was closed, with its length at that time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     pub number: u64,
     pub step: Step,
     pub identity: Identity,
     pub length: u64,
-    /// Of the bytes before `length`: see [`super::record::marker_of`].
+    /// The marker of the bytes before `length`: see [`super::record::marker_of`].
     pub marker: u64,
-    /// None where an earlier version did not say.
+    /// None if the record's version does not have it.
     pub compression: Option<Compression>,
     pub path: Vec<u8>,
 }
 
-/// What a record without a path says: whether a start may have written since.
+/// What a record without a path says: whether a run may have written since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Run {
-    /// It has ended in order, and has written nothing since.
+    /// The run has ended in an orderly way and has written nothing since.
     Ended = 0,
-    /// It has begun.
+    /// The run has begun.
     Began = 1,
 }
 
-/// Records after which old ones are dropped.
+/// Number of records above which old ones are dropped.
 const RECORDS_MAX: usize = 4096;
 
-/// How long a record is kept after a commit that covers it. A power loss takes back commits of the last sync interval; a
-/// commit this old does not come back.
+/// How long a record is kept after a commit that covers it. A power loss can undo the commits of the last sync interval, but
+/// not one this old.
 const RECORD_AGE: Duration = Duration::from_secs(3600);
 
-/// Records from which on they are kept for less time: memory and disk are bounded before the longest sync interval is served.
+/// Number of records above which they are kept for a shorter time: bounded memory and disk space are more important than the
+/// longest sync intervals.
 const RECORDS_LIMIT: usize = 65_536;
 
-/// How long a record is kept then. Longer than any sync interval but those chosen to give safety away.
+/// How long a record is kept in that case: longer than any sync interval except those that trade safety for speed.
 const RECORD_AGE_LEAST: Duration = Duration::from_secs(60);
 
-/// Room that a journal has for its next records.
+/// Space that is reserved for the next records.
 const ROOM_BYTES: u64 = 64 << 10;
 
 /// The journal.
@@ -84,17 +87,17 @@ pub struct Journal<D: Disk> {
     path: PathBuf,
     file: D::File,
     length: u64,
-    /// Where its room ends.
+    /// The end of the reserved space.
     allocated: u64,
     next: u64,
     records: Vec<Opened>,
     is_damaged: bool,
-    /// When commits were made, and the last record that each covers; sparse.
+    /// The times of commits and the last record that each covers; not all are stored.
     commits: Vec<(Monotonic, u64)>,
 }
 
 impl<D: Disk> Journal<D> {
-    /// Opens the journal at `path`, made if absent.
+    /// Opens the journal at `path`, and creates it if it does not exist.
     pub fn open(disk: &D, path: &Path) -> io::Result<Journal<D>> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         disk.create_dir_all(directory)?;
@@ -110,7 +113,7 @@ impl<D: Disk> Journal<D> {
         check_versions(&bytes[..filled])?;
         let Decoded { records, good, is_damaged } = decode(&bytes[..filled]);
         if bytes[good..].iter().any(|byte| *byte != 0) {
-            // The room stays: on a full disk it could not be had again.
+            // The space stays reserved: on a full disk it might not be available again.
             file.write_at(&vec![0; bytes.len() - good], good as u64)?;
             file.sync()?;
         }
@@ -127,18 +130,18 @@ impl<D: Disk> Journal<D> {
         Ok(journal)
     }
 
-    /// Numbers never go back, even if the journal was lost.
+    /// Makes sure that numbers never decrease, even if the journal was lost.
     pub fn skip_to(&mut self, last: u64) {
         self.next = self.next.max(last + 1);
     }
 
-    /// Whether records between others could not be read: files may have been opened that it does not know.
+    /// Whether records between others could not be read: files may have been opened that are not in the journal.
     pub fn is_damaged(&self) -> bool {
         self.is_damaged
     }
 
-    /// Whether a file of this length has nothing in it that others wrote since this output knows it: its end was looked after by
-    /// whoever opened the journal.
+    /// Whether a file of this length contains nothing that other programs wrote since this output last knew it. Its end was
+    /// checked when the journal was opened.
     pub fn knows(&self, path: &[u8], identity: &Identity, length: u64) -> bool {
         let (mut is_known, mut left) = (false, None);
         for record in self.records.iter().filter(|record| record.path == path && record.identity.fits(identity)) {
@@ -152,13 +155,13 @@ impl<D: Disk> Journal<D> {
         is_known && left.is_none_or(|left| left == length)
     }
 
-    /// Whether the last start ended in order.
+    /// Whether the last run ended in an orderly way.
     pub fn has_ended(&self) -> bool {
         let notes = |record: &&Opened| record.path.is_empty();
         self.records.iter().rev().find(notes).is_some_and(|note| note.length == Run::Ended as u64)
     }
 
-    /// Notes that a start has begun or ended, behind `records`, durably.
+    /// Records durably that a run has begun or ended, after `records`.
     pub fn note(&mut self, run: Run, mut records: Vec<Opened>) -> io::Result<()> {
         let identity = Identity { device: 0, inode: 0, created: 0 };
         let (number, length, marker, compression, path) = (0, run as u64, 0, None, Vec::new());
@@ -166,7 +169,7 @@ impl<D: Disk> Journal<D> {
         self.append(records)
     }
 
-    /// Lets go of what cannot be read, once all that it could have said was looked after.
+    /// Drops the unreadable part, after every file that it may have named was handled.
     pub fn mend(&mut self) -> io::Result<()> {
         match std::mem::take(&mut self.is_damaged) {
             true => self.rewrite_behind(0),
@@ -174,17 +177,17 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// The last record's number.
+    /// The number of the last record.
     pub fn last(&self) -> u64 {
         self.next - 1
     }
 
-    /// The records of files behind `number`.
+    /// The records of files after `number`.
     pub fn behind(&self, number: u64) -> impl Iterator<Item = &Opened> {
         self.records.iter().filter(move |record| record.number > number && !record.path.is_empty())
     }
 
-    /// Makes records durable and numbers them.
+    /// Numbers the records and makes them durable.
     pub fn append(&mut self, mut opened: Vec<Opened>) -> io::Result<()> {
         let mut bytes = Vec::new();
         for (place, (record, number)) in opened.iter_mut().zip(self.next..).enumerate() {
@@ -200,7 +203,8 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Takes room for the next records while there is some: a full disk must not keep an output from emptying the log on it.
+    /// Reserves space for the next records while there is some, so that an output can empty the WAL even if the disk becomes
+    /// full.
     fn reserve(&mut self) {
         let wanted = (self.length + ROOM_BYTES).next_multiple_of(ROOM_BYTES);
         if self.length + ROOM_BYTES > self.allocated && self.file.allocate(wanted).is_ok() {
@@ -208,7 +212,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Says that a commit covers all records so far, and drops those that no commit can need that may come back.
+    /// Records that a commit covers all records so far, and drops old ones that no commit which may come back can need.
     pub fn committed(&mut self, now: Monotonic) -> io::Result<()> {
         if self.commits.last().is_none_or(|(at, _)| now.since(*at) >= RECORD_AGE / 60) {
             self.commits.push((now, self.last()));
@@ -224,8 +228,8 @@ impl<D: Disk> Journal<D> {
         };
         if is_crowded {
             tracing::warn!(
-                "{}: more than {RECORDS_LIMIT} files were opened in {RECORD_AGE:?}; a power loss that takes back more than the \
-                 last {RECORD_AGE_LEAST:?} of the log may repeat events: let `path` name fewer files, or raise \
+                "{}: more than {RECORDS_LIMIT} files were opened in {RECORD_AGE:?}; a power loss that takes more than the last \
+                 {RECORD_AGE_LEAST:?} of the write-ahead log may repeat events: use a `path` with fewer files, or raise \
                  `max_open_files`",
                 self.path.display()
             );
@@ -246,7 +250,7 @@ impl<D: Disk> Journal<D> {
             file.truncate(0)?;
             match file.allocate(room) {
                 Err(error) if is_no_room(&error) => return Err(error),
-                // A file system that cannot give room ahead.
+                // A file system that cannot reserve space.
                 _ => {}
             }
             file.write_at(&bytes, 0)?;
@@ -256,8 +260,8 @@ impl<D: Disk> Journal<D> {
         let file = match written {
             Ok(file) => file,
             Err(error) => {
-                // A long journal serves as well as a short one; on a full disk it has to.
-                tracing::warn!("{} cannot be shortened: {error}; it is tried again", self.path.display());
+                // A long journal works as well as a short one, and on a full disk it must.
+                tracing::warn!("{} cannot be shortened: {error}; retrying later", self.path.display());
                 let _ = self.disk.remove(&aside);
                 return Ok(());
             }
@@ -284,14 +288,14 @@ fn encode(record: &Opened, place: usize, out: &mut Vec<u8>) {
     payload.push(compression_byte(record.compression) | left);
     payload.extend_from_slice(&(place as u16).to_le_bytes());
     payload.extend_from_slice(&record.path);
-    // A path has at most 4,096 bytes, so the length leaves a byte free.
+    // A path has at most 4,096 bytes, so the highest byte of the length is free.
     let word = payload.len() as u32 | u32::from(JOURNAL_VERSION) << 24;
     out.extend_from_slice(&word.to_le_bytes());
     out.extend_from_slice(&xxh3_64_with_seed(&payload, u64::from(word)).to_le_bytes());
     out.extend_from_slice(&payload);
 }
 
-/// Fails at a whole record of a version that is not ours.
+/// Fails at a complete record with an unknown version.
 fn check_versions(bytes: &[u8]) -> io::Result<()> {
     let mut rest = Bytes(bytes);
     while let Some((version, _)) = decode_frame(&mut rest) {
@@ -303,7 +307,7 @@ fn check_versions(bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Version and payload of the next record, whichever version it is.
+/// Version and payload of the next record, whatever its version.
 fn decode_frame<'a>(rest: &mut Bytes<'a>) -> Option<(u8, &'a [u8])> {
     let word = u32::from_le_bytes(rest.take(4)?.try_into().ok()?);
     let hash = rest.number()?;
@@ -313,12 +317,12 @@ fn decode_frame<'a>(rest: &mut Bytes<'a>) -> Option<(u8, &'a [u8])> {
 
 struct Decoded {
     records: Vec<Opened>,
-    /// Bytes up to the end of the last record.
+    /// Number of bytes up to the end of the last record.
     good: usize,
     is_damaged: bool,
 }
 
-/// A record, its place among those of its append, and the bytes that it takes.
+/// A record, its place among the records of its append, and its bytes.
 struct Placed {
     record: Opened,
     place: u64,
@@ -345,7 +349,7 @@ fn decode(bytes: &[u8]) -> Decoded {
     drop_torn_append(&mut found);
     let mut decoded = Decoded { records: Vec::new(), good: 0, is_damaged: false };
     for Placed { record, bytes, .. } in found {
-        // Behind bytes that are none.
+        // It follows bytes that are not a record.
         decoded.is_damaged |= bytes.start > decoded.good;
         decoded.good = bytes.end;
         decoded.records.push(record);
@@ -353,8 +357,8 @@ fn decode(bytes: &[u8]) -> Decoded {
     decoded
 }
 
-/// Drops what is left of a last append whose beginning is not there: it was never durable, and nothing was written that it told of.
-/// An append is followed by another only once it is durable.
+/// Drops the rest of the last append if its beginning is missing: it was never durable, so nothing was written under it. The
+/// next append follows only when an append is durable.
 fn drop_torn_append(found: &mut Vec<Placed>) {
     let Some(last) = found.last() else { return };
     let first = last.record.number.saturating_sub(last.place);
@@ -364,7 +368,7 @@ fn drop_torn_append(found: &mut Vec<Placed>) {
     }
 }
 
-/// Where the next bytes are that may begin a record.
+/// The next position where a record may begin.
 fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
     let may_begin = |at: usize| {
         let length = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], 0]) as usize;
@@ -405,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn torn_record_is_cut_and_numbers_go_on() {
+    fn torn_record_is_removed_and_numbers_continue() {
         let disk = SimDisk::new(1);
         let path = Path::new("/data/outputs/1.journal");
         let mut journal = Journal::open(&disk, path).expect("it opens");
@@ -427,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn of_damage_only_what_is_damaged_is_lost_and_it_is_said() {
+    fn only_the_damaged_part_is_lost_and_damage_is_reported() {
         let path = Path::new("/data/outputs/1.journal");
         let record = PAYLOAD_HEAD_BYTES + 12 + 2;
         for at in 0..3 * record {
@@ -451,9 +455,9 @@ mod tests {
         }
     }
 
-    /// A loss of power keeps any sectors of an append that was not durable, also the later ones.
+    /// A power loss keeps any sectors of an append that was not durable, including later ones.
     #[test]
-    fn a_torn_append_is_no_damage_whichever_part_of_it_is_left() {
+    fn torn_append_is_not_damage_whichever_part_is_left() {
         let path = Path::new("/data/outputs/1.journal");
         let record = PAYLOAD_HEAD_BYTES + 12 + 2;
         for lost in 1..4 {
@@ -475,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn many_records_are_kept_for_less_time_and_stay_bounded() {
+    fn many_records_are_kept_for_a_shorter_time_and_stay_bounded() {
         let disk = SimDisk::new(1);
         let path = Path::new("/data/outputs/1.journal");
         let mut journal = Journal::open(&disk, path).expect("it opens");
@@ -495,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn full_disk_takes_records_and_commits() {
+    fn records_and_commits_work_on_a_full_disk() {
         let disk = SimDisk::new(1);
         let path = Path::new("/data/outputs/1.journal");
         let mut journal = Journal::open(&disk, path).expect("it opens");
@@ -512,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn old_records_are_dropped_once_nothing_can_need_them() {
+    fn old_records_are_dropped_when_nothing_can_need_them() {
         let disk = SimDisk::new(1);
         let path = Path::new("/data/outputs/1.journal");
         let mut journal = Journal::open(&disk, path).expect("it opens");

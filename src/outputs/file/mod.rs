@@ -1,48 +1,52 @@
-//! Output `file`: events in files, whose path may depend on an event's date and fields.
+//! The `file` output: writes events to files whose path may depend on the event's date and fields.
 //!
-//! Guarantees: over a kill or a power loss nothing that the log held when the loss came is missing or repeated. A file holds
-//! events in the order of the log. A path never leaves the fixed directory of its template. What it does not do: delete files
-//! that dates left behind (only `rotate.keep` removes anything), or write to pipes and devices.
+//! Guarantees: after a kill or a power loss, no event that was in the WAL at that time is missing or repeated. A file holds
+//! events in the order of the WAL. A path never leaves the fixed directory of its template. Does not delete files of past
+//! dates (only `rotate.keep` removes files), and does not write to pipes and devices.
 //!
-//! # How nothing is repeated
+//! # Why nothing is repeated
 //!
-//! The engine delivers, then commits: the cursor together with this output's state, which holds the length of every open
-//! file ([`record`]). A start cuts each of them to that length, and the engine delivers again what was cut off. That leaves
-//! files that the state does not name, because they were created, or opened again, after it. So there is a journal beside
-//! the log: *before the first byte goes to a file that was not open, a record with its path, inode and present length is
-//! durable.* A record that is newer than the state is undone as well: the file is cut to that length. Every byte written
-//! after a commit went to a file open at that commit, which the state names, or opened after it, which the journal names;
-//! so all of it is cut, and nothing else is. It holds for any state that comes back, also an older one than the last: that
-//! is what a power loss does to a log that was not synced yet. Records are kept an hour beyond their commit for that, or a
-//! minute when there are very many.
+//! The engine delivers, then commits: the cursor together with this output's state, which holds the length of every open file
+//! ([`record`]). A start truncates each of these files to that length, and the engine delivers again what was removed. That
+//! leaves files that are not in the state, because they were created or opened again after it. So there is a journal beside
+//! the WAL: *before the first byte is written to a file that was not open, a record with its path, inode and current length
+//! is durable.* A record that is newer than the state is undone as well: the file is truncated to that length. Every byte
+//! that was written after a commit is either in a file that was open at that commit, which is in the state, or in a file that
+//! was opened after it, which is in the journal. So all of these bytes are removed, and nothing else. This holds for any
+//! state that comes back, also for one that is older than the last: a power loss does that to a WAL that was not synced yet.
+//! For that reason records are kept for an hour after their commit, or for a minute if there are very many.
 //!
-//! Rotation renames, so files are found by inode, beside their path if need be. A rotated file is cut where it lies, and
-//! writing goes on at the path: a rotation needs no record and is never taken back. Each rename is durable before the next
-//! and before the new file exists. A rotated or evicted file is synced by the next commit at the latest, before it is
-//! forgotten. A commit ends the gzip member or zstd frame, so that a cut leaves whole ones.
+//! Rotation renames files, so files are found by inode, under another name in the same directory if necessary. A rotated file
+//! is truncated under its new name, and writing continues at the path: a rotation needs no record and is never undone. Each
+//! rename is durable before the next one and before the new file exists. The next commit at the latest syncs a rotated or
+//! evicted file before it is forgotten. A commit finishes the gzip member or zstd frame, so that truncation leaves complete
+//! ones.
 //!
-//! An event whose fields lead to a path that cannot be a file, because it is a directory, a link, a pipe or leads through a file, is
-//! refused alone. Whatever else keeps a file from being opened or written is waited for.
+//! If the fields of an event lead to a path that cannot be a file, because it is a directory, a link or a pipe or leads
+//! through a file, only this event is rejected. For every other reason why a file cannot be opened or written, the output
+//! waits and retries.
 //!
-//! # Others who write
+//! # Other programs that write
 //!
-//! A file belongs to one output: it is locked while it is open ([`writer`], `hold.rs`), and an output that comes to the file of
-//! another waits until that one lets go. What others write, who do not ask for the lock, is neither overwritten nor cut: each write
-//! goes to the end of the file, wherever that is, and the journal notes where the output left a file and where it went on
-//! (`others.rs`).
+//! A file belongs to one output. It is locked while it is open ([`writer`], `hold.rs`), and an output that needs the file of
+//! another output waits until that one releases it. If programs that do not ask for the lock write to the file, their bytes
+//! are neither overwritten nor removed: each write goes to the current end of the file, and the journal records where the
+//! output stopped and where it continued (`others.rs`).
 //!
-//! # What is never cut
+//! # What is never truncated
 //!
-//! What a start cuts has to come again, so it cuts no more than the engine says comes again ([`Resume`]): positions from an older copy of
-//! the data directory, a log that is lost, damaged or kept in memory, and lines that somebody appended leave more behind the commit
-//! than that. A log that lost its last frames with the power says less than comes again, from its sources: what was written before the
-//! next commit was due, by a start that did not end in order, is cut all the same. Otherwise all that is whole stays, and is repeated at most; only the end of a line or member that is not whole is cut, and
-//! only behind the commit. A file is known by its number, the time at which it was made and the bytes before its committed length: what
-//! somebody wrote anew, or put under the same number, stays as it is. Nothing is appended behind half a line (a newline comes first),
-//! behind half a member or another format (such a file is set aside as `path.aside-1`).
+//! A start removes only bytes that will be delivered again, so it removes no more than the engine reports ([`Resume`]). There
+//! can be more bytes after the commit than that: if positions come from an older copy of the data directory, if the WAL is
+//! lost, damaged or kept in memory, or if another program appended lines. If a power loss took the last frames of the WAL,
+//! the engine reports less than the sources will repeat. Then bytes that were written before the next commit was due, by a
+//! run that did not end in an orderly way, are removed all the same. In all other cases, complete lines and members stay and
+//! may be repeated. Only an incomplete line or member at the end is removed, and only after the commit. A file is recognised
+//! by its inode number, its creation time and the bytes before its committed length. A file that another program rewrote, or
+//! that reuses the number, is left unchanged. Nothing is appended to half a line (a newline is written first), to half a
+//! member, or to another format (such a file is renamed to `path.aside-1`).
 //!
-//! A file that is shorter than its commit, or gone, was changed by somebody else or lost by its disk: that is said loudly, and
-//! writing goes on at its end.
+//! If a file is shorter than at its commit, or missing, another program changed it or its disk lost data. This is reported as
+//! an error, and writing continues at its end.
 
 pub mod compress;
 mod instance;
@@ -77,17 +81,17 @@ use tailwater_shards::plugin::{
 use template::PathTemplate;
 use writer::{Means, Options, Writer};
 
-/// When a file is set aside for a new one.
+/// When a file is rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
-    /// Before it grows larger than this, as it lies on disk; compressed files plus one delivery at most.
+    /// Rotate before the file grows larger than this on disk. Compressed files may exceed it by one delivery.
     #[serde(default)]
     pub bytes: Option<ByteSize>,
-    /// When its first byte is this old.
+    /// Rotate when the first byte in the file is this old.
     #[serde(default)]
     pub age: Option<Period>,
-    /// How many files are kept aside for each path, as `path.1` (the youngest), `path.2` and so on.
+    /// How many rotated files are kept for each path, as `path.1` (the newest), `path.2` and so on.
     #[serde(default = "keep_default")]
     pub keep: u32,
 }
@@ -96,66 +100,68 @@ fn keep_default() -> u32 {
     5
 }
 
-/// Most rotated files of one path: a rotation renames each of them.
+/// Maximum number of rotated files for one path: a rotation renames each of them.
 const KEEP_MAX: u32 = 1000;
 
-/// Most files open at a time, whatever is configured.
+/// Maximum number of open files, whatever is configured.
 const OPEN_FILES_MAX: u32 = 1024;
 
-/// Settings of an output `file`.
+/// The settings of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where events go: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields. An event without the field
-    /// goes to its default (`{{ host | default('none') }}`), or to `unknown`.
+    /// Where events are written: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields. If an event
+    /// lacks a field, its default (`{{ host | default('none') }}`) or `unknown` is used.
     #[serde(deserialize_with = "marked::text")]
     pub path: String,
-    /// The zone of the dates in `path`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, `local`; by default UTC.
+    /// The time zone of the dates in `path`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by
+    /// default UTC.
     #[serde(default)]
     pub timezone: Timezone,
     /// The directory that no path may leave; by default the part of `path` before the first date or field.
     #[serde(default)]
     pub base: Option<PathBuf>,
-    /// How an event is written.
+    /// How an event is encoded.
     #[serde(default)]
     pub encode: Encode,
     /// With `encode: text`, the field that holds the message.
     #[serde(default = "message_field")]
     pub message_field: String,
-    /// With `encode: text`, what becomes of newlines inside a message.
+    /// With `encode: text`, what happens to newlines inside a message.
     #[serde(default)]
     pub newlines: Newlines,
-    /// With `encode: text`, what becomes of an event that has no message.
+    /// With `encode: text`, what happens to an event without a message.
     #[serde(default)]
     pub without_message: WithoutMessage,
-    /// The permissions of files that are made, in octal and in quotation marks, such as `"0640"`, which is the default less what the
-    /// process's umask takes. Files that are there keep theirs.
+    /// The permissions of new files, in octal and in quotes, such as `"0640"`; by default what the umask of the process
+    /// leaves. Existing files keep theirs.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// The group of files that are made, by name or number; by default that of the process. The process has to be in it, or run as root.
+    /// The group of new files, by name or number; by default that of the process. The process must be a member of it, or run
+    /// as root.
     #[serde(default)]
     pub group: Option<String>,
     /// How files are compressed.
     #[serde(default)]
     pub compression: Compression,
-    /// When a file is set aside; without it, never.
+    /// When a file is rotated; by default never.
     #[serde(default)]
     pub rotate: Option<Rotate>,
-    /// Files held open, 1 to 1024; the one unused for longest is closed for another.
+    /// Maximum number of open files, 1 to 1024. If more are needed, the least recently used one is closed.
     #[serde(default = "open_files_default")]
     pub max_open_files: u32,
     /// How deliveries are grouped.
     #[serde(default)]
     pub batch: Batching,
-    /// How failed deliveries are tried again.
+    /// How failed deliveries are retried.
     #[serde(default)]
     pub retry: Retry,
-    /// What happens to its events when the log is full because of it.
+    /// What happens to its events if the WAL is full because of this output.
     #[serde(default)]
     pub when_full: WhenFull,
 }
 
-/// Permissions of a file.
+/// The permissions of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -182,7 +188,7 @@ fn open_files_default() -> u32 {
 impl Component for Settings {
     const NAME: &'static str = "file";
     const SUMMARY: &'static str =
-        "Writes events to files, by date and field; repeats nothing of the log after a crash.";
+        "Writes events to files, by date and field. After a crash, no event in the WAL is repeated.";
     const EXAMPLE: &'static str =
         "type: file\npath: /var/log/collected/{{ host }}/%F.log\nrotate: {bytes: 100MiB, keep: 10}\n";
 
@@ -197,7 +203,7 @@ impl Component for Settings {
         }
         if !(1..=OPEN_FILES_MAX).contains(&self.max_open_files) {
             let what = format!("{} is not between 1 and {OPEN_FILES_MAX}", self.max_open_files);
-            mistakes.push(Mistake::new("max_open_files", what, "leave it out for 256"));
+            mistakes.push(Mistake::new("max_open_files", what, "remove the key to use the default, 256"));
         }
         mistakes.extend(self.rotate.iter().flat_map(Rotate::check));
         mistakes
@@ -209,7 +215,8 @@ impl Component for Settings {
             && !is_number(name)
             && let Ok(None) = disk.group(name)
         {
-            let help = "name a group of this machine, or its number; on another machine, `validate --no-files`";
+            let help =
+                "use a group of this machine, or its number; to check on another machine, use `validate --no-files`";
             let what = format!("there is no group `{name}`");
             mistakes.push(Mistake::new("group", what, help));
         }
@@ -233,14 +240,14 @@ impl Rotate {
             mistakes.push(mistake.needing(&["rotate.bytes", "rotate.age"]));
         }
         if self.bytes == Some(ByteSize(0)) {
-            mistakes.push(Mistake::new("rotate.bytes", "0 bytes hold no event", "write it like 100MiB"));
+            mistakes.push(Mistake::new("rotate.bytes", "it must be more than 0", "write it like 100MiB"));
         }
         if self.age == Some(Period(Duration::ZERO)) {
-            mistakes.push(Mistake::new("rotate.age", "no time at all", "write it like 1d"));
+            mistakes.push(Mistake::new("rotate.age", "it must be more than 0", "write it like 1d"));
         }
         if !(1..=KEEP_MAX).contains(&self.keep) {
             let what = format!("{} is not between 1 and {KEEP_MAX}", self.keep);
-            mistakes.push(Mistake::new("rotate.keep", what, "leave it out for 5"));
+            mistakes.push(Mistake::new("rotate.keep", what, "remove the key to use the default, 5"));
         }
         mistakes
     }
@@ -255,7 +262,7 @@ impl Settings {
             let help = "put the fixed beginning of `path` into `base`, or leave `base` out";
             mistakes.push(Mistake::new("base", what, help).needing(&["path"]));
         }
-        // An event with the value `a.1` would write to what the rotation of `a` moves and removes.
+        // An event with the value `a.1` would be written to a file that the rotation of `a` renames and removes.
         if self.rotate.is_some() && template.ends_with_field() {
             let what =
                 format!("`{}` ends with a field, and rotated files end with a number", marked::shown(&self.path));
@@ -265,7 +272,7 @@ impl Settings {
         mistakes
     }
 
-    /// The paths that it writes to.
+    /// The template of the paths that it writes to.
     pub fn template(&self) -> Result<PathTemplate, Vec<String>> {
         Ok(PathTemplate::parse(&self.path)?.in_zone(&self.timezone.0))
     }
@@ -303,12 +310,12 @@ impl<E: Env> OutputSettings<E> for Settings {
     }
 
     fn held_bytes_max(&self) -> u64 {
-        // The delivery as it is written, which a compressor may have beside it.
+        // The encoded delivery, and its compressed form if it is compressed.
         2 * self.batch.max_bytes.0 + compress::MEMBER_BYTES_MAX
     }
 
     fn descriptors_max(&self) -> u64 {
-        // Beside the open files: those that wait for their sync, and the journal.
+        // In addition to the open files: files that wait for their sync, and the journal.
         u64::from(self.max_open_files) + (writer::CLOSING_MAX + writer::OPENED_AT_ONCE + 2) as u64
     }
 }
@@ -332,7 +339,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match resume.state.as_slice() {
-                // Committed before anything was delivered, or lost.
+                // The commit was made before the first delivery, or was lost.
                 [] => State::default(),
                 bytes => State::decode(bytes).ok_or_else(|| unreadable_state(&context.name))?,
             };
@@ -349,8 +356,8 @@ impl<E: Env> OutputSpec<E> for Spec {
             let opened = context.env.blocking(work).await;
             let writer = opened.map_err(|error| {
                 PluginError::Retry(format!(
-                    "output {}: its files cannot be brought back to the last commit: {error}; check the disk, \
-                     and the rights on its directories and on the data directory. Its events wait in the log",
+                    "output {}: its files cannot be restored to the last commit: {error}; check the disk, and the permissions \
+                     of its directories and of the data directory. Its events wait in the write-ahead log",
                     context.name
                 ))
             })?;
@@ -369,7 +376,7 @@ fn group_of(disk: &impl Disk, name: Option<&str>) -> std::io::Result<Option<u32>
 
 fn unreadable_state(name: &str) -> PluginError {
     PluginError::Fatal(format!(
-        "output {name}: the state of its last commit is of a version that this program does not know; run the version that \
-         wrote it, or give the output a new name, which starts it afresh"
+        "output {name}: the state of its last commit has a version that this program does not know; run the version that \
+         wrote it, or give the output a new name, which starts it from scratch"
     ))
 }

@@ -15,7 +15,7 @@ fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-/// What is in the place of a file or of the directory that it is to be in. May block.
+/// Finds what prevents the file or its directory from being created. May block.
 pub(super) fn in_the_way<D: Disk>(written: &str, template: &PathTemplate, disk: &D) -> Vec<Mistake> {
     let mistake = |what: String, help: &str| Mistake::new("path", what, help);
     let fixed = template.fixed_directory();
@@ -28,7 +28,7 @@ pub(super) fn in_the_way<D: Disk>(written: &str, template: &PathTemplate, disk: 
                     true => format!("a part of {} is not a directory", marked::shown(written)),
                     false => format!("{} is not a directory", above.display()),
                 };
-                return vec![mistake(what, "a part of the path is in the way: move it away, or choose another `path`")];
+                return vec![mistake(what, "move away what is there, or choose another `path`")];
             }
             Err(_) => {}
         }
@@ -50,7 +50,7 @@ pub(super) fn in_the_way<D: Disk>(written: &str, template: &PathTemplate, disk: 
     }
 }
 
-/// A path without the symbolic links of the part that exists.
+/// A path with the symbolic links resolved in the part that exists.
 pub fn resolved<D: Disk>(path: &Path, disk: &D) -> io::Result<PathBuf> {
     let mut missing: Vec<OsString> = Vec::new();
     let mut at = path;

@@ -1,78 +1,78 @@
-//! What the output remembers with each commit: its open files.
+//! The state that the output stores with each commit: its open files.
 //!
 //! ```text
 //! state    version (2) 1 byte | last journal number 8 | made 8 | files 4 | per file:
 //!          device 8 | inode 8 | created 8 | length 8 | marker 8 | first write 8 | generation 4 | compression 1 | path bytes 2 | path
 //! ```
-//! All numbers little-endian; `created` is 0 where the file system does not know it, `made` is ns since 1970. Version 1 has neither
-//! `made`, `created`, `marker` nor `compression`. Guarantees: what is read back is what was written or an error.
+//! All numbers are little-endian. `created` is 0 if the file system does not record it; `made` is in ns since 1970. Version 1
+//! has neither `made`, `created`, `marker` nor `compression`. Guarantees: decoding returns what was encoded, or nothing.
 
 use super::compress::Compression;
 use std::io;
 use tailwater_shards::env::{File, Stat};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Which file it is, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     pub device: u64,
     pub inode: u64,
-    /// When the inode was made, ns since 1970; 0 where that is not known.
+    /// Creation time of the inode, ns since 1970; 0 if it is unknown.
     pub created: i64,
 }
 
 impl Identity {
-    /// Of a file that was looked at.
+    /// The identity in the metadata of a file.
     pub fn of(stat: &Stat) -> Identity {
         let created = stat.created.map_or(0, |created| created.0);
         Identity { device: stat.device, inode: stat.inode, created }
     }
 
-    /// Whether it can be the same file. The device's number may change when it is mounted again.
+    /// Whether both can be the same file. The device number may change when the file system is mounted again.
     pub fn fits(&self, other: &Identity) -> bool {
         let made = |one: i64, other: i64| one == 0 || other == 0 || one == other;
         self.inode == other.inode && made(self.created, other.created)
     }
 }
 
-/// A file of a commit.
+/// A file in a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     pub path: Vec<u8>,
     pub identity: Identity,
     pub length: u64,
-    /// Of the bytes before `length`: see [`marker_of`].
+    /// The marker of the bytes before `length`: see [`marker_of`].
     pub marker: u64,
     /// When its first byte was written, ns since 1970.
     pub first_write: i64,
-    /// How often a file of this path was found shorter than it should be.
+    /// How often the file at this path was found shorter than expected.
     pub generation: u32,
-    /// None where an earlier version did not say.
+    /// None if the state's version does not have it.
     pub compression: Option<Compression>,
 }
 
-/// All that a commit carries.
+/// Everything that a commit stores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The last journal record when the commit was made.
     pub journal: u64,
-    /// When the commit was made, ns since 1970; 0 where that is not known.
+    /// When the commit was made, ns since 1970; 0 if it is unknown.
     pub made: i64,
     pub files: Vec<Committed>,
 }
 
-/// Bytes of a state beside its files.
+/// Bytes of a state without its files.
 pub const STATE_HEAD_BYTES: usize = 21;
 
 const STATE_VERSION: u8 = 2;
 
-/// Records have lower numbers for ever; what has a higher one is damage.
+/// No record ever reaches this number: a higher one is damage.
 pub(super) const NUMBER_MAX: u64 = 1 << 60;
 
-/// Bytes that a marker is made of.
+/// Number of bytes that a marker covers.
 const MARKER_BYTES: u64 = 64;
 
-/// A hash of the last bytes of a file before `length`: whether somebody wrote it anew. Zero where there are none.
+/// A hash of the last bytes of a file before `length`, which shows whether the file was rewritten. Zero if there are none.
 pub fn marker_of(file: &impl File, length: u64) -> io::Result<u64> {
     let count = length.min(MARKER_BYTES);
     let mut bytes = vec![0; count as usize];
@@ -87,7 +87,7 @@ pub fn marker_of(file: &impl File, length: u64) -> io::Result<u64> {
 }
 
 impl Committed {
-    /// Bytes it takes in a state.
+    /// Bytes that it occupies in a state.
     pub fn bytes(path: &[u8]) -> usize {
         55 + path.len()
     }
@@ -100,13 +100,13 @@ pub(super) fn compression_byte(compression: Option<Compression>) -> u8 {
     COMPRESSIONS.iter().position(|known| *known == compression).unwrap_or(3) as u8
 }
 
-/// None of a byte that means nothing.
+/// None if the byte has no meaning.
 pub(super) fn compression_of(byte: u8) -> Option<Option<Compression>> {
     COMPRESSIONS.get(usize::from(byte)).copied()
 }
 
 impl State {
-    /// Appends the state's bytes.
+    /// Appends the encoded state.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(STATE_VERSION);
         out.extend_from_slice(&self.journal.to_le_bytes());
@@ -124,7 +124,7 @@ impl State {
         }
     }
 
-    /// Reads a state; none if these bytes are none that this version knows.
+    /// Decodes a state; none if the bytes are invalid or of an unknown version.
     pub fn decode(bytes: &[u8]) -> Option<State> {
         let mut rest = Bytes(bytes);
         let version = rest.take(1)?[0];
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_reads_back_and_damage_is_refused() {
+    fn state_decodes_to_itself_and_damage_is_rejected() {
         let identity = Identity { device: 1, inode: 2, created: -3 };
         let compression = Some(Compression::Zstd);
         let file = Committed {

@@ -1,10 +1,11 @@
-//! The path of an output file, made of an event: `/var/log/out/{{ host }}/%F.log`.
+//! The path of an output file, rendered from an event: `/var/log/out/{{ host }}/%F.log`.
 //!
-//! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event holds: a value
-//! cannot bring a `/`, a NUL or a control byte, and a part that would be empty, `.`, `..` or longer than a file name may be
-//! becomes `_`, as does each part with a field if the path is too long. All paths of a template have as many parts: no event
-//! needs a directory where another one's file is. Dates are the event's, in the zone that is configured. A field that the event does not have, or
-//! that is no text, number or truth value, reads as its default (`{{ host | default('none') }}`), or else `unknown`.
+//! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event contains. A `/`, a
+//! NUL or a control byte in a value becomes `_`, and so does a whole part that would be empty, `.`, `..` or too long for a
+//! file name. If the path is too long, each part with a field becomes `_`. All paths of a template have the same number of
+//! parts: no event needs a directory where another event's file is. Dates are the event's, in the configured time zone. If an
+//! event lacks a field, or the field is not a string, number or boolean, its default is used (`{{ host | default('none')
+//! }}`), or else `unknown`.
 
 use crate::codec::json::{find_field, string_body, unescape_json};
 use crate::codec::marked;
@@ -17,7 +18,7 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
 use tailwater_shards::scan::escape_json_into;
 
-/// Longest file name of common file systems, less room for the suffix of a rotated file.
+/// Longest file name of common file systems, minus the suffix of a rotated file.
 const NAME_BYTES_MAX: usize = 255 - 8;
 
 /// Longest path.
@@ -28,16 +29,16 @@ const UNKNOWN: &[u8] = b"unknown";
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathTemplate {
-    /// What stands between the slashes, from the root.
+    /// The parts between the slashes, from the root.
     components: Vec<Vec<Part>>,
     dates: Dates,
     has_fields: bool,
-    /// What fields read when an event does not have them.
+    /// The defaults of fields that an event lacks.
     defaults: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl PathTemplate {
-    /// Reads a template, or says all that is wrong with it.
+    /// Parses a template, or returns everything that is wrong with it.
     pub fn parse(text: &str) -> Result<PathTemplate, Vec<String>> {
         let mut reading = Parts::default();
         let mut wrong = Vec::new();
@@ -52,7 +53,7 @@ impl PathTemplate {
             });
         }
         let Parts { mut components, defaults } = reading;
-        // What is before the first slash is nothing.
+        // There is nothing before the first slash.
         components.remove(0);
         if wrong.is_empty() {
             // Else what is wrong may be what is missing.
@@ -67,7 +68,7 @@ impl PathTemplate {
         Ok(PathTemplate { components, dates, has_fields, defaults })
     }
 
-    /// The same with the dates of another zone.
+    /// The same template with dates in another time zone.
     pub fn in_zone(self, zone: &Zone) -> PathTemplate {
         PathTemplate { dates: self.dates.in_zone(zone), ..self }
     }
@@ -81,17 +82,17 @@ impl PathTemplate {
         })
     }
 
-    /// The moments, this one among them, that give the same path to events, but for their fields.
+    /// The range of times, including this one, that render to the same path, apart from fields.
     pub fn same_dates(&self, moment: Timestamp) -> Range<i64> {
         self.dates.same(moment)
     }
 
-    /// Whether the path depends on what an event holds.
+    /// Whether the path depends on fields.
     pub fn has_fields(&self) -> bool {
         self.has_fields
     }
 
-    /// The first field that has no default and is not `added` to each event, as it is spelled in an event's line.
+    /// The first field that has no default and is not `added` to each event, as it is written in an event's line.
     pub fn without_default(&self, added: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
         self.components.iter().flatten().find_map(|part| match part {
             Part::Field(name) if !self.defaults.contains_key(name) && !added(name) => Some(name.as_slice()),
@@ -99,7 +100,7 @@ impl PathTemplate {
         })
     }
 
-    /// Whether both make the same paths of the same events, their first directories aside.
+    /// Whether both render the same events to the same paths, apart from their first directories.
     pub fn is_like(&self, other: &PathTemplate) -> bool {
         if self.constant().is_some() || other.constant().is_some() {
             return self.constant().is_some() && other.constant().is_some();
@@ -110,14 +111,14 @@ impl PathTemplate {
             && self.dates == other.dates
     }
 
-    /// Whether some event may lead to `path`.
+    /// Whether some event may be rendered to `path`.
     pub fn may_be(&self, path: &[u8]) -> bool {
         let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(1).collect();
         names.len() == self.components.len()
             && self.components.iter().zip(names).all(|(parts, name)| may_read(parts, name))
     }
 
-    /// Replaces `path` by the path of an event. Whether each field that has no default was there.
+    /// Replaces `path` by the path of an event. Returns whether each field without a default was present.
     pub fn render(&self, event: &Event<'_>, path: &mut Vec<u8>) -> bool {
         let all_known = self.render_if(event, path, |_| true);
         if path.len() > PATH_BYTES_MAX {
@@ -127,7 +128,7 @@ impl PathTemplate {
         all_known
     }
 
-    /// Renders the parts of the path that are wanted; the others become `_`.
+    /// Renders the wanted parts of the path; the others become `_`.
     fn render_if(&self, event: &Event<'_>, path: &mut Vec<u8>, is_wanted: impl Fn(&[Part]) -> bool) -> bool {
         path.clear();
         let mut all_known = true;
@@ -155,12 +156,12 @@ impl PathTemplate {
         all_known
     }
 
-    /// Whether an event says how the path ends: then it may look like the rotated file of another path.
+    /// Whether the path ends with a field: then it may look like the rotated file of another path.
     pub fn ends_with_field(&self) -> bool {
         matches!(self.components.last().and_then(|parts| parts.last()), Some(Part::Field(_)))
     }
 
-    /// The directory that every path of this template lies in.
+    /// The directory that contains every path of this template.
     pub fn fixed_directory(&self) -> Vec<u8> {
         let mut path = Vec::new();
         let above_last = self.components.len() - 1;
@@ -172,7 +173,7 @@ impl PathTemplate {
         path
     }
 
-    /// Whether the fixed directory is `base` or lies in it.
+    /// Whether the fixed directory is `base` or inside it.
     pub fn is_within(&self, base: &Path) -> bool {
         use std::os::unix::ffi::OsStrExt;
         let mut fixed = self.fixed_directory();
@@ -181,7 +182,7 @@ impl PathTemplate {
     }
 }
 
-/// Whether the parts of a name may read `name`.
+/// Whether the parts of a name may be rendered to `name`.
 fn may_read(parts: &[Part], name: &[u8]) -> bool {
     match parts.split_first() {
         None => name.is_empty(),
@@ -214,7 +215,7 @@ impl Parts {
     fn next<'a>(&mut self, text: &'a str) -> Result<&'a str, (String, &'a str)> {
         let Some(character) = text.chars().next() else { return Ok("") };
         if let Some((value, behind)) = marked::value(text) {
-            // It may lead through directories.
+            // The value may contain several directories.
             for (index, name) in value.split('/').enumerate() {
                 if index > 0 {
                     self.components.push(Vec::new());
@@ -281,7 +282,7 @@ fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
     let (name, shown) = (marked::plain(written).trim().to_owned(), marked::shown(written));
     let shown = shown.trim();
     if name.is_empty() {
-        return Err("`{{ }}` names no field".to_owned());
+        return Err("`{{ }}` has no field name".to_owned());
     }
     let Some(filter) = bar.map(|bar| inside[bar + 1..].trim()) else { return Ok((name, None)) };
     let plain = marked::plain(filter);
@@ -290,7 +291,7 @@ fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
     let is_text = |text: &&str| is_quoted(text, '\'') || is_quoted(text, '"');
     match quoted.filter(is_text).map(|text| &text[1..text.len() - 1]) {
         Some(default) if default.is_empty() || default.contains(['/', '\'', '"', '\0']) => {
-            Err(format!("the default of `{shown}` is empty, or has a quotation mark or a `/` in it"))
+            Err(format!("the default of `{shown}` is empty, or contains a quotation mark or a `/`"))
         }
         Some(default) => Ok((name, Some(default.to_owned()))),
         None => {
@@ -300,7 +301,8 @@ fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
     }
 }
 
-/// Appends the value of a field, with no byte that a file name may not have, or `default`. Whether it has a value.
+/// Appends the value of a field, without bytes that are invalid in a file name, or `default`. Returns whether there was a
+/// value.
 fn push_field(line: &[u8], name: &[u8], default: &[u8], path: &mut Vec<u8>) -> bool {
     let start = path.len();
     let known = match find_field(line, name) {
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_the_events() {
+    fn dates_come_from_the_event() {
         let letters = ["%Y", "%y", "%m", "%d", "%F", "%H", "%M", "%S", "%j", "%G", "%V", "%u", "%s"];
         let moment = jiff::Timestamp::from_nanosecond(i128::from(MOMENT.0)).expect("in range");
         for letter in letters {
@@ -351,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_the_events() {
+    fn fields_come_from_the_event() {
         let line = r#"{"host":"web-1","n":7,"on":true,"o":{},"z":null,"s p":"ü"}"#;
         assert_eq!(path("/a/{{ host }}/{{n}}-{{on}}.log", line), "/a/web-1/7-true.log");
         assert_eq!(path("/a/{{o}}/{{z}}/{{none}}/{{ s p }}", line), "/a/unknown/unknown/unknown/ü");
     }
 
     #[test]
-    fn fields_that_are_missing_read_as_their_default() {
+    fn missing_fields_use_their_default() {
         let template = "/a/{{ h | default('none') }}/{{h}}-{{ n|default( \"x y\" ) }}.log";
         assert_eq!(path(template, "{}"), "/a/none/none-x y.log");
         assert_eq!(path(template, r#"{"h":"web","n":null}"#), "/a/web/web-x y.log");
@@ -375,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_known_which_paths_may_come_out() {
+    fn possible_paths_are_known() {
         let may_be =
             |template: &str, path: &str| PathTemplate::parse(template).expect("a template").may_be(path.as_bytes());
         for (template, path, may) in [
@@ -417,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_is_the_directory_of_another() {
+    fn no_path_is_a_directory_of_another_path() {
         let template = "/a/{{v}}/{{v}}/{{w}}/{{v}}/{{v}}";
         let (long, other) = ("x".repeat(240), "/.");
         let values = ["", ".", "..", "_", other, &long, "a/b"];
@@ -436,7 +438,7 @@ mod tests {
         assert!(error("/a/%Q").contains("%Q"));
         assert!(error("/a/%").contains("%%"));
         assert!(error("/a/{{x").contains("}}"));
-        assert!(error("/a/{{ }}").contains("names no field"));
+        assert!(error("/a/{{ }}").contains("no field name"));
         assert!(error("/a/{{ h | upper }}").contains("default('none')"));
         assert!(error("/a/{{ h | default(none) }}").contains("default('none')"));
         assert!(error("/a/{{ h | default('../x') }}").contains("`/`"));

@@ -1,4 +1,4 @@
-//! What the files hold after anything that may happen.
+//! The content of the files after anything that may happen.
 
 use super::compress::Compression;
 use super::record::State;
@@ -62,7 +62,7 @@ fn decompress(compression: Compression, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What all files of a path hold, oldest first.
+/// The content of all files of a path, oldest first.
 fn content(disk: &Outside, path: &str, compression: Compression) -> String {
     let mut all = Vec::new();
     for number in (0..1000).rev() {

@@ -1,7 +1,7 @@
-//! The open files of an output, and the protocol that keeps them exact over a crash. All calls may block.
+//! The open files of an output, and the protocol that keeps them exact after a crash. All calls may block.
 //!
-//! Guarantees, for a kill and for a power loss at any point, told on [`Writer::open`] and proved by the tests: what lies in
-//! the files after a start is exactly what was delivered before the commit it starts from. See the module above for why.
+//! Guarantees, for a kill and for a power loss at any point, described on [`Writer::open`] and covered by tests: after a
+//! start, the files contain exactly what was delivered before the commit that it starts from. The parent module explains why.
 
 mod ends;
 mod hold;
@@ -41,34 +41,34 @@ pub struct Options {
     pub rotate_bytes: Option<u64>,
     /// Nanoseconds from a file's first write to its rotation.
     pub rotate_age: Option<i64>,
-    /// Rotated files that are kept of each path.
+    /// Number of rotated files that are kept for each path.
     pub keep: u32,
     pub open_files_max: usize,
-    /// Bytes that the state of a commit may have.
+    /// Maximum size of the state in a commit.
     pub state_bytes_max: usize,
-    /// Who may do what with a file that is made.
+    /// Permissions and group of new files.
     pub access: Access,
 }
 
-/// What an output writes with.
+/// What a writer works with.
 #[derive(Clone)]
 pub struct Means<D: Disk> {
     pub disk: D,
-    /// The output.
+    /// The name of the output.
     pub name: Arc<str>,
-    /// Who writes which file in this process.
+    /// Which output of this process writes which file.
     pub claims: Arc<Claims>,
     pub counters: Arc<OutputCounters>,
 }
 
-/// What the clocks show.
+/// The current time of both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub wall: Timestamp,
     pub monotonic: Monotonic,
 }
 
-/// Bytes for one path.
+/// The bytes for one path.
 pub struct Group {
     pub path: Vec<u8>,
     pub bytes: Vec<u8>,
@@ -82,13 +82,13 @@ impl Group {
     }
 }
 
-/// Files opened with one sync of the journal.
+/// Number of files that are opened with one sync of the journal.
 pub const OPENED_AT_ONCE: usize = 16;
 
-/// A compressed file is rotated when less than this part of its limit is left: members for the rest would be tiny.
+/// A compressed file is rotated if less than this fraction of its limit is left, because further members would be tiny.
 const SMALLEST_ROOM: u64 = 16;
 
-/// Rotated and evicted files that may wait for the next commit to sync them.
+/// Maximum number of rotated and evicted files that wait for the next commit to sync them.
 pub const CLOSING_MAX: usize = 64;
 
 /// See the module.
@@ -100,23 +100,24 @@ pub struct Writer<D: Disk> {
     counters: Arc<OutputCounters>,
     options: Options,
     files: BTreeMap<Vec<u8>, Target<D>>,
-    /// Files that get no more bytes and wait for the next commit, to be synced and let go.
+    /// Files that get no more bytes. The next commit syncs and closes them.
     closing: Vec<(Vec<u8>, Target<D>)>,
-    /// Directories with names that are not durable yet.
+    /// Directories with entries that are not durable yet.
     directories: BTreeSet<PathBuf>,
     journal: Journal<D>,
-    /// Not known how long files were at the last commit, so that their ends are not known to be whole.
+    /// The lengths of files at the last commit are unknown, so their ends may be incomplete.
     is_lost: bool,
-    /// Delivered, and not written yet.
+    /// Accepted but not written yet.
     pending: VecDeque<Group>,
     uses: u64,
-    /// Why delivered bytes may be lost, such as a sync that failed, which proves nothing when it is repeated. Nothing more is
-    /// written and no commit follows: the instance is opened again from its last commit, and gets all of it again.
+    /// Why delivered bytes may be lost, for example because a sync failed: repeating a failed sync proves nothing. Nothing
+    /// more is written and no commit follows. The instance is opened again at its last commit and gets the events since then
+    /// again.
     poisoned: Option<String>,
-    /// Paths whose files others changed, and that were told of.
+    /// Paths whose files other programs changed, and for which this was reported.
     told: BTreeSet<Vec<u8>>,
     has_told_of_no_locks: bool,
-    /// The last failure was a file that another output of this process has, and lets go of soon.
+    /// The last failure was a file that another output of this process holds and will release soon.
     is_next: bool,
 }
 
@@ -135,10 +136,11 @@ fn numbered(path: &[u8], number: u32) -> PathBuf {
 }
 
 impl<D: Disk> Writer<D> {
-    /// Opens the files of the commit that `state` is of and brings all files back to what they held then: each file of the
-    /// commit is cut to its length; each file that was opened after it, which the journal tells, is cut to the length it had
-    /// before. All cuts are durable when this returns, so that no later crash brings the bytes back. What lies behind the commit
-    /// is cut only if it is no more than `again_bytes`, which come again; else files keep all that is whole in them.
+    /// Opens the files of the commit with this `state` and restores all files to their content at that time. Each file of the
+    /// commit is truncated to its length, and each file that was opened after the commit, according to the journal, to the
+    /// length that it had before. All truncations are durable when this returns, so no later crash brings the bytes back.
+    /// Bytes after the commit are removed only if there are at most `again_bytes`, because that many will be delivered again.
+    /// Otherwise files keep everything that is complete.
     pub fn open(
         means: Means<D>,
         options: Options,
@@ -173,10 +175,10 @@ impl<D: Disk> Writer<D> {
         Ok(writer)
     }
 
-    /// Takes groups in and writes them. An error means that nothing of them was taken. What was taken and could not be
-    /// written waits: [`Writer::flush`] comes before the next groups, and before a commit.
+    /// Accepts groups and writes them. On an error, none of them was accepted. What was accepted but not written waits:
+    /// [`Writer::flush`] is called before the next groups and before a commit.
     pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<(), String> {
-        assert!(!self.is_waiting(), "groups before the ones before them were written");
+        assert!(!self.is_waiting(), "earlier groups are not written yet");
         if let Some(reason) = &self.poisoned {
             return Err(reason.clone());
         }
@@ -199,7 +201,7 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Whether a failure means that what was taken since the last commit may be lost, so that nothing more is taken.
+    /// Whether a failure means that bytes accepted since the last commit may be lost, so that nothing more is accepted.
     pub fn has_lost(&mut self, error: &str) -> bool {
         if self.files.values().any(|target| target.broken) {
             self.poison(error.to_owned());
@@ -207,12 +209,12 @@ impl<D: Disk> Writer<D> {
         self.poisoned.is_some()
     }
 
-    /// Whether something that was taken is not written yet.
+    /// Whether accepted bytes are not written yet.
     pub fn is_waiting(&self) -> bool {
         self.poisoned.is_none() && (!self.pending.is_empty() || self.is_waiting_compressed())
     }
 
-    /// Whether the last failure was a file that another output of this process lets go of soon.
+    /// Whether the last failure was a file that another output of this process will release soon.
     pub fn is_next(&self) -> bool {
         self.is_next
     }
@@ -221,13 +223,13 @@ impl<D: Disk> Writer<D> {
         self.options.compression != Compression::None && self.files.values().any(|target| !target.out.is_empty())
     }
 
-    /// Writes what waits.
+    /// Writes the waiting bytes.
     pub fn flush(&mut self, now: Now) -> Result<(), String> {
         self.is_next = false;
         self.hand_over(false, now)?;
         let written = self.write_waiting(now);
         if written.is_err() && self.is_next {
-            // Whoever has the file that this waits for may wait for one of these, and no commit comes meanwhile.
+            // The output that holds the file may wait for one of this output's files, and no commit follows meanwhile.
             self.hand_over(true, now)?;
         }
         written
@@ -268,7 +270,7 @@ impl<D: Disk> Writer<D> {
             }
             self.ensure_open(std::slice::from_ref(&group.path), now)?;
             let (limit, compression) = (self.options.rotate_bytes, self.options.compression);
-            let target = self.files.get_mut(&group.path).ok_or("a file was closed while it is written")?;
+            let target = self.files.get_mut(&group.path).ok_or("a file was closed while it was being written")?;
             let explain = |error: io::Error| explain("write", as_path(&group.path), &error);
             if compression == Compression::None {
                 let room = limit.map_or(rest.len() as u64, |limit| limit.saturating_sub(target.length));
@@ -287,7 +289,8 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Bytes that must fit into a file with nothing in a compressor, or it is rotated before a line of `line` bytes.
+    /// Number of bytes that must fit into a file without an open member; if they do not, the file is rotated before a line of
+    /// `line` bytes.
     fn expected(&self, path: &[u8], line: u64) -> u64 {
         let open_member = self.files.get(path).is_some_and(|target| target.member.is_some());
         match (self.options.compression, self.options.rotate_bytes) {
@@ -306,7 +309,7 @@ impl<D: Disk> Writer<D> {
         self.options.rotate_bytes.is_some_and(is_full) || self.options.rotate_age.is_some_and(is_old)
     }
 
-    /// The open file of a path, if `bytes` may be written to it now and nothing has to be done before.
+    /// The open file of a path, if `bytes` may be written to it now and nothing has to be done first.
     pub fn ready(&mut self, path: &[u8], bytes: u64, now: Now) -> Option<&mut Target<D>> {
         let is_plain = self.options.compression == Compression::None && self.poisoned.is_none();
         if !is_plain || self.is_waiting() || self.is_due(path, bytes, now) {
@@ -315,13 +318,13 @@ impl<D: Disk> Writer<D> {
         let limit = self.options.rotate_bytes.unwrap_or(u64::MAX);
         let fits = |target: &&mut Target<D>| target.length.saturating_add(bytes) <= limit;
         self.files.get_mut(path).filter(|target| {
-            // One look for a whole delivery: what others did to the file is seen to where that may block.
+            // One check for a whole delivery. If another program changed the file, this is handled where blocking is allowed.
             let is_as_left = || target.file.stat().is_ok_and(|stat| target.is_as_left(&stat));
             fits(target) && !target.file.is_remote() && !target.hold.is_wanted() && is_as_left()
         })
     }
 
-    /// Opens files that are not open, and makes the journal say so before the first byte is written.
+    /// Opens files that are not open, and records this in the journal before the first byte is written.
     fn ensure_open(&mut self, paths: &[Vec<u8>], now: Now) -> Result<(), String> {
         self.uses += 1;
         let mut opened: Vec<(Vec<u8>, Target<D>)> = Vec::new();
@@ -337,7 +340,8 @@ impl<D: Disk> Writer<D> {
             }
             let target = match self.open_with_room(path, now)? {
                 Ok(target) => target,
-                // Two of these paths lead to one file: it is written under the first before it is opened under the other.
+                // Two of these paths lead to the same file: it is written under the first before it is opened under the
+                // other.
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !opened.is_empty() => break,
                 Err(error) => {
                     self.counters.held_files.add(u64::from(is_held(&error)));
@@ -360,7 +364,7 @@ impl<D: Disk> Writer<D> {
         self.make_room(now)
     }
 
-    /// Opens a file, and closes idle ones if no descriptor is left: they are what this output can do without.
+    /// Opens a file. If no descriptor is left, closes idle files, which this output can do without.
     fn open_with_room(&mut self, path: &[u8], now: Now) -> Result<io::Result<Target<D>>, String> {
         loop {
             match self.open_one(path, now.wall) {
@@ -395,7 +399,7 @@ impl<D: Disk> Writer<D> {
         Ok(Target { first_write, within_line, ..target(hold, Identity::of(&stat), stat.length) })
     }
 
-    /// Makes what is missing of a directory, and returns what has names that are not durable.
+    /// Creates the missing parts of a directory, and returns the directories with entries that are not durable.
     fn make_directory(&mut self, directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
         let mut made = BTreeSet::from([directory.to_owned()]);
         for above in directory.ancestors() {
@@ -410,7 +414,7 @@ impl<D: Disk> Writer<D> {
         Ok(made)
     }
 
-    /// Opens a file, made if absent. Never something else than a file, which could wait for ever.
+    /// Opens a file, and creates it if it does not exist. Never opens anything but a file, which could block forever.
     fn open_file(&mut self, path: &Path) -> io::Result<D::File> {
         let is_new = match self.disk.stat(path) {
             Ok(stat) if stat.kind == FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
@@ -429,7 +433,7 @@ impl<D: Disk> Writer<D> {
         }
         let file = self.disk.open(path, Open::CreatePrivate)?;
         if let Err(error) = file.set_access(self.options.access) {
-            // Else the next attempt would find it there, and take what it may do for somebody's wish.
+            // Otherwise the next attempt would find the file and keep its permissions, as if someone had chosen them.
             if file.stat().is_ok_and(|stat| stat.length == 0) {
                 let _ = self.disk.remove(path);
             }
@@ -438,7 +442,7 @@ impl<D: Disk> Writer<D> {
         Ok(file)
     }
 
-    /// Closes the files that were not used for longest until the rest fits the bounds. Those just opened stay.
+    /// Closes the least recently used files until the others are within the limits. Files that were just opened stay open.
     fn make_room(&mut self, now: Now) -> Result<(), String> {
         loop {
             let bytes: usize = self.files.keys().map(|path| Committed::bytes(path)).sum();
@@ -454,7 +458,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Ends a file's content; the next commit, or this, syncs it.
+    /// Finishes the content of a file. It is synced here or by the next commit.
     fn close_one(&mut self, path: &[u8], now: Now) -> Result<(), String> {
         let Some(target) = self.files.get_mut(path) else { return Ok(()) };
         target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
@@ -462,7 +466,7 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Writes no more to a file.
+    /// Stops writing to a file.
     fn put_away(&mut self, path: &[u8]) {
         self.closing.extend(self.files.remove_entry(path));
         if self.closing.len() > CLOSING_MAX {
@@ -470,7 +474,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Makes durable what waits for that, and returns it.
+    /// Syncs the closing files and returns them.
     fn sync_closing(&mut self) -> Vec<(Vec<u8>, Target<D>)> {
         let closing = std::mem::take(&mut self.closing);
         for (_, target) in closing.iter().filter(|(_, target)| target.dirty) {
@@ -485,18 +489,18 @@ impl<D: Disk> Writer<D> {
         self.poisoned.get_or_insert(reason).clone()
     }
 
-    /// The files with bytes that are not known to be durable.
+    /// The files with bytes that may not be durable.
     pub fn dirty_files(&self) -> Vec<Arc<D::File>> {
         self.files.values().filter(|target| target.dirty).map(|target| target.file.clone()).collect()
     }
 
-    /// Makes all that was taken durable and says what the files hold.
+    /// Makes all accepted bytes durable and returns the state of the files.
     pub fn commit(&mut self, now: Now) -> Result<State, String> {
         if let Some(reason) = &self.poisoned {
             return Err(reason.clone());
         }
         self.flush(now)?;
-        // Also of files that were just opened no more than the state may name.
+        // Even of files that were just opened, at most as many as the state can name.
         self.uses += 1;
         self.make_room(now)?;
         for path in self.files.keys().cloned().collect::<Vec<_>>() {
@@ -528,7 +532,7 @@ impl<D: Disk> Writer<D> {
         Ok(state)
     }
 
-    /// Notes that nothing more is written: what lies behind the last commit at the next start is somebody else's.
+    /// Records that nothing more is written: bytes after the last commit belong to other programs at the next start.
     pub fn close(&mut self, _: Now) -> Result<(), String> {
         let records = self.files.iter().map(|(path, target)| self.left(path, target)).collect();
         self.journal.note(Run::Ended, records).map_err(|error| format!("the journal cannot be written: {error}"))

@@ -1,4 +1,4 @@
-//! The output against a server that answers as each test wants.
+//! The output with a server that responds as each test needs.
 
 mod proxies;
 
@@ -25,7 +25,7 @@ fn lines(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{{\"message\":\"line {number}\"}}\n")).collect()
 }
 
-/// Delivers `count` events and returns what came of it, the last attempt last.
+/// Delivers `count` events and returns the outcomes, the last attempt last.
 fn send(server: &Server, more: serde_json::Value, count: usize, attempts: usize) -> Vec<Outcome> {
     deliver(settings(&server.url(), more), move || delivery(&lines(count), 1), attempts)
 }
@@ -37,7 +37,7 @@ fn times(seen: &[Seen], count: usize) -> Vec<usize> {
 }
 
 #[test]
-fn lines_leave_as_they_lie_in_the_log() {
+fn lines_are_sent_as_they_are_in_the_wal() {
     let server = Server::start(|_, _| status(200));
     let more = json!({ "auth": { "bearer": "hush" }, "headers": { "X-Tenant": "7", "content-type": "text/weird" } });
     assert!(matches!(send(&server, more, 3, 1)[..], [Outcome::Delivered]));
@@ -77,7 +77,7 @@ fn bodies_are_compressed() {
 }
 
 #[test]
-fn busy_server_is_asked_again_after_its_own_time() {
+fn busy_server_is_retried_after_the_time_it_asks_for() {
     let busy = |number, _: &Seen| match number {
         0 => Act::Send(answer(429, "retry-after: 7\r\n", b"slow down")),
         1 => status(503),
@@ -94,7 +94,7 @@ fn busy_server_is_asked_again_after_its_own_time() {
 }
 
 #[test]
-fn what_was_taken_is_not_sent_again_with_the_rest() {
+fn accepted_events_are_not_sent_again_with_the_rest() {
     let second_fails = |number, _: &Seen| if number == 1 { status(500) } else { status(200) };
     let server = Server::start(second_fails);
     let outcomes = send(&server, json!({ "request_bytes": 100, "concurrency": 1 }), 20, 5);
@@ -106,7 +106,7 @@ fn what_was_taken_is_not_sent_again_with_the_rest() {
 }
 
 #[test]
-fn only_events_that_are_at_fault_are_refused() {
+fn only_events_at_fault_are_rejected() {
     for (framing, code) in [("ndjson", 400), ("json_array", 422)] {
         let at_fault = |seen: &Seen| ["line 7\"", "line 300\""].iter().any(|text| seen.text().contains(text));
         let server = Server::start(move |_, seen| match at_fault(seen) {
@@ -127,7 +127,7 @@ fn only_events_that_are_at_fault_are_refused() {
 }
 
 #[test]
-fn server_that_refuses_everything_is_not_asked_about_each_event() {
+fn server_that_rejects_everything_is_not_asked_about_each_event() {
     let server = Server::start(|_, _| Act::Send(answer(400, "", b"not today")));
     let settings = settings(&server.url(), json!({}));
     let requests = on_shard(move |env| async move {
@@ -143,7 +143,7 @@ fn server_that_refuses_everything_is_not_asked_about_each_event() {
         }
         requests
     });
-    // What is under way when the end is known comes on top.
+    // Requests that are running when this is decided come on top.
     let (first, again) = (requests[0], requests[2] - requests[0]);
     assert!(first <= 64 + 32 + 2 * 4 && again <= 2 * (1 + 16 + 4), "{requests:?}");
 }
@@ -154,7 +154,7 @@ fn wrong_url_or_headers_lose_nothing() {
         let server = Server::start(move |number, _| status(if number == 0 { code } else { 200 }));
         let outcomes = send(&server, json!({}), 2, 3);
         let why = retry(&outcomes[0]).0;
-        assert!(why.contains("look at the URL") || why.contains("look at `headers`"), "{outcomes:?}");
+        assert!(why.contains("check the URL") || why.contains("check `headers`"), "{outcomes:?}");
         assert!(matches!(outcomes[1], Outcome::Delivered), "{outcomes:?}");
     }
 }
@@ -185,7 +185,7 @@ fn too_large_requests_are_halved_down_to_one_event() {
     assert_eq!(times(&taken, 9), [1, 1, 1, 0, 1, 1, 1, 1, 1]);
 }
 
-/// Lines of about a KiB.
+/// Lines of about 1 KiB.
 fn large_lines(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{{\"message\":\"large {number} {}\"}}\n", "x".repeat(1000))).collect()
 }
@@ -200,7 +200,7 @@ fn large_numbers(seen: &[Seen]) -> Vec<usize> {
 }
 
 #[test]
-fn request_that_the_server_closes_on_or_is_too_busy_for_alone_is_halved() {
+fn request_that_breaks_the_connection_or_overloads_the_server_alone_is_halved() {
     for refusal in [|| Act::Last(Vec::new()), || status(429)] {
         let server = Server::start(move |_, seen| if seen.body.len() > 100_000 { refusal() } else { status(200) });
         let more = json!({ "request_bytes": "512KiB" });
@@ -214,7 +214,7 @@ fn request_that_the_server_closes_on_or_is_too_busy_for_alone_is_halved() {
 }
 
 #[test]
-fn event_that_closes_every_connection_is_kept_and_holds_no_other_up() {
+fn event_that_breaks_every_connection_is_kept_and_does_not_delay_others() {
     let large = |seen: &Seen| seen.text().contains("large 7 ");
     let server = Server::start(move |_, seen| if large(seen) { Act::Last(Vec::new()) } else { status(200) });
     let mut lines = large_lines(200);
@@ -227,7 +227,7 @@ fn event_that_closes_every_connection_is_kept_and_holds_no_other_up() {
 }
 
 #[test]
-fn small_requests_are_not_made_smaller_by_a_server_that_is_away() {
+fn requests_do_not_become_smaller_because_a_server_is_unreachable() {
     let server = Server::start(|number, _| if number < 10 { Act::Last(Vec::new()) } else { status(200) });
     let outcomes = deliver(settings(&server.url(), json!({})), || delivery(&large_lines(50), 1), 20);
     assert!(matches!(outcomes.last(), Some(Outcome::Delivered)), "{:?}", outcomes.last());
@@ -235,7 +235,7 @@ fn small_requests_are_not_made_smaller_by_a_server_that_is_away() {
 }
 
 #[test]
-fn broken_connections_are_tried_again() {
+fn broken_connections_are_retried() {
     let server = Server::start(|number, _| match number {
         0 => Act::Last(Vec::new()),
         1 => Act::Last(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec()),
@@ -249,7 +249,7 @@ fn broken_connections_are_tried_again() {
 }
 
 #[test]
-fn silent_server_is_given_up_in_time() {
+fn request_to_a_silent_server_times_out() {
     let server = Server::start(|number, _| if number == 0 { Act::Silence } else { status(200) });
     let outcomes = send(&server, json!({ "timeout": "50ms" }), 2, 3);
     assert!(retry(&outcomes[0]).0.contains("no answer within 50ms"), "{outcomes:?}");
@@ -257,7 +257,7 @@ fn silent_server_is_given_up_in_time() {
 }
 
 #[test]
-fn nobody_listening_is_an_error_with_the_address() {
+fn refused_connection_is_an_error_with_the_address() {
     let url = format!("http://127.0.0.1:{}", closed_port());
     let outcomes = deliver(settings(&url, json!({})), || delivery(&lines(1), 1), 1);
     let (error, _) = retry(&outcomes[0]);
@@ -267,7 +267,7 @@ fn nobody_listening_is_an_error_with_the_address() {
 }
 
 #[test]
-fn answers_of_any_form_are_understood() {
+fn responses_of_any_form_are_understood() {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let server = Server::start(move |number, _| match number {
         0 => Act::Send(chunked.as_bytes().to_vec()),
@@ -280,7 +280,7 @@ fn answers_of_any_form_are_understood() {
 }
 
 #[test]
-fn status_counts_whatever_comes_with_it() {
+fn status_counts_whatever_the_body_is() {
     use flate2::write::GzEncoder;
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut encoder, &vec![b' '; 64 << 20]).expect("in memory");
@@ -301,7 +301,7 @@ fn status_counts_whatever_comes_with_it() {
 }
 
 #[test]
-fn connections_are_used_again_and_requests_run_side_by_side() {
+fn connections_are_reused_and_requests_are_concurrent() {
     let server = Server::start(|_, _| status(200));
     assert!(matches!(
         send(&server, json!({ "request_bytes": 100, "concurrency": 1 }), 40, 1)[..],
@@ -324,7 +324,7 @@ struct Certificates {
     server: Arc<ServerConfig>,
 }
 
-/// An authority, a server certificate for `logs.test` and a client certificate, all of that authority.
+/// A certificate authority, with a server certificate for `logs.test` and a client certificate.
 fn certificates() -> Certificates {
     let directory = tempfile::tempdir().expect("a directory");
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -357,7 +357,7 @@ fn certificates() -> Certificates {
 }
 
 #[test]
-fn both_sides_prove_themselves_over_tls() {
+fn both_sides_authenticate_over_tls() {
     let Certificates { directory, server } = certificates();
     let server = Server::start_with(Some(server), |_, _| status(200));
     let file = |name: &str| directory.path().join(name).display().to_string();

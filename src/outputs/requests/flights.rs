@@ -1,7 +1,7 @@
-//! Futures under way side by side in one task.
+//! Concurrent futures in one task.
 //!
-//! Guarantees: each is polled when it is added and whenever anything wakes the task; those that ended are handed out in no order.
-//! Dropping the set drops them. Meant for a few: a wake polls all.
+//! Guarantees: each future is polled when it is added and whenever the task wakes. Results are returned in arbitrary order.
+//! Dropping the set drops the futures. Meant for a few futures: each wake polls all of them.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -14,17 +14,17 @@ pub struct Flights<'a, T> {
 }
 
 impl<'a, T> Flights<'a, T> {
-    /// None.
+    /// An empty set.
     pub fn new() -> Flights<'a, T> {
         Flights { futures: Vec::new(), landed: Vec::new() }
     }
 
-    /// How many are under way or not handed out yet.
+    /// Number of futures that are running or whose result was not returned yet.
     pub fn count(&self) -> usize {
         self.futures.len() + self.landed.len()
     }
 
-    /// Adds one and lets what it started run.
+    /// Adds a future, polls it, and yields so that tasks it started can run.
     pub async fn launch(&mut self, future: LocalFuture<'a, T>) {
         self.futures.push(future);
         poll_fn(|context| {
@@ -35,7 +35,7 @@ impl<'a, T> Flights<'a, T> {
         futures_lite::future::yield_now().await;
     }
 
-    /// The result of one that ended; none when nothing is under way.
+    /// The result of a future that ended; none if the set is empty.
     pub async fn next(&mut self) -> Option<T> {
         if self.count() == 0 {
             return None;
@@ -67,7 +67,7 @@ mod tests {
     use futures_lite::future::{block_on, yield_now};
 
     #[test]
-    fn all_land_the_quick_ones_first() {
+    fn all_results_are_returned_fast_ones_first() {
         block_on(async {
             let mut flights = Flights::new();
             for steps in [5, 0, 2] {

@@ -1,21 +1,21 @@
-//! How many requests are under way at a time: additive increase, multiplicative decrease.
+//! The number of concurrent requests: additive increase, multiplicative decrease.
 //!
-//! Guarantees: between one and the configured bound. It grows by one a round trip while answers to full requests take no longer than
-//! about twice the best time known, shrinks by a tenth when they do, and halves when the server says that it is too much; once a
-//! round trip at most. A request that was under way alone shows what the server takes without any crowd, so that its time is the
-//! best known from then on: a server that is slow for another reason than the number of requests (a longer way, delayed
-//! acknowledgements) keeps nobody at one request. Small requests say nothing about time. Does not wait or send.
+//! Guarantees: the limit is between one and the configured maximum. It grows by one per round trip while full requests take
+//! at most about twice the best known time, shrinks by a tenth when they take longer, and halves when the server reports
+//! overload, at most once per round trip. A request that ran alone shows how fast the server is without load, so its time
+//! becomes the best known time. So a server that is slow for other reasons than load (a longer route, delayed
+//! acknowledgements) does not keep the limit at one. Small requests do not count for times. Does not wait or send.
 
 use std::time::Duration;
 use tailwater_shards::env::Monotonic;
 
-/// How much the best time is allowed to rise with each answer, so that a server that became slower for good is learnt.
+/// How much the best time may rise with each response, so that a permanently slower server is learnt.
 const FORGET: f64 = 1.02;
 
-/// An answer that takes this much longer than the best is slow.
+/// A response that takes this many times the best time is slow.
 const SLOW: f64 = 2.0;
 
-/// Differences below this are noise.
+/// Smaller differences are noise.
 const GRACE_SECONDS: f64 = 0.005;
 
 /// See the module.
@@ -28,18 +28,18 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Starts with two requests, if so many are allowed.
+    /// Starts with two requests, if the maximum allows it.
     pub fn new(max: u32) -> Limit {
         let max = f64::from(max.max(1));
         Limit { now: max.min(2.0), max, best_seconds: None, cut: Monotonic(0) }
     }
 
-    /// Requests that may be under way.
+    /// Number of requests that may be concurrent.
     pub fn requests(&self) -> usize {
         self.now as usize
     }
 
-    /// A full request was answered well, `took` after it began.
+    /// A full request succeeded, `took` after it began.
     pub fn answered(&mut self, at: Monotonic, took: Duration) {
         let seconds = took.as_secs_f64();
         let is_alone = self.requests() == 1 && at.since(self.cut) >= took;
@@ -55,13 +55,13 @@ impl Limit {
         }
     }
 
-    /// A request was refused because there are too many, or not answered in time.
+    /// A request was rejected because of overload, or had no response in time.
     pub fn refused(&mut self, at: Monotonic, took: Duration) {
         self.shrink(at, took, 0.5);
     }
 
     fn shrink(&mut self, at: Monotonic, took: Duration, factor: f64) {
-        // One that began before the last cut says nothing about what the cut changed.
+        // A request that began before the last cut is not affected by the cut.
         if at.since(self.cut) >= took {
             self.now = (self.now * factor).max(1.0);
             self.cut = at;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn quick_answers_raise_the_limit_to_its_bound() {
+    fn fast_responses_raise_the_limit_to_its_maximum() {
         let mut run = Run::new(8);
         assert_eq!(run.limit.requests(), 2);
         let rounds: Vec<usize> = (0..20).map(|_| run.round(20, false)).collect();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_answers_lower_it_once_a_round_trip() {
+    fn slow_responses_lower_the_limit_once_per_round_trip() {
         let mut run = Run::new(8);
         run.rounds(20);
         assert_eq!(run.round(200, false), 7);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_halves_it_and_it_never_ends() {
+    fn overload_halves_the_limit_down_to_one() {
         let mut run = Run::new(8);
         run.rounds(20);
         let rounds: Vec<usize> = (0..5).map(|_| run.round(20, true)).collect();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn server_that_is_slower_for_good_is_learnt() {
+    fn permanently_slower_server_is_learnt() {
         let mut run = Run::new(8);
         run.rounds(20);
         let rounds: Vec<usize> = (0..60).map(|_| run.round(200, false)).collect();
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn way_that_becomes_longer_leaves_nobody_at_one_request() {
+    fn longer_route_does_not_keep_the_limit_at_one() {
         let mut run = Run::new(4);
-        // The first answers of a connection are acknowledged at once, later ones after 40 ms.
+        // The first responses of a connection are acknowledged at once, later ones after 40 ms.
         assert_eq!((0..6).map(|_| run.round(1, false)).last(), Some(4));
         let rounds: Vec<usize> = (0..40).map(|_| run.round(42, false)).collect();
         let at_one = rounds.iter().filter(|requests| **requests == 1).count();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn bound_of_one_stays_one() {
+    fn maximum_of_one_stays_one() {
         let mut run = Run::new(1);
         assert_eq!((run.round(20, false), run.round(500, true)), (1, 1));
     }

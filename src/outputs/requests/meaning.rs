@@ -15,47 +15,47 @@ use std::ops::RangeInclusive;
 pub enum Meaning {
     /// Nothing: the server has the events.
     Taken,
-    /// The server has an event with this identity already.
+    /// The server already has an event with this identity.
     Exists,
     /// The events are not at fault: they are sent again after the backoff.
     Wait,
-    /// Nobody can tell whether events are at fault, or whether they were taken: they are sent again a few times.
+    /// It is unclear whether events are at fault or were accepted: they are sent again a few times.
     Doubtful,
-    /// The request is too large; a single event that is so is at fault.
+    /// The request is too large. A single event that is too large is at fault.
     TooLarge,
     /// At least one event is at fault.
     Refused,
 }
 
 impl Meaning {
-    /// As the documentation says it.
+    /// The description for the documentation.
     pub fn described(self) -> &'static str {
         match self {
             Meaning::Taken => "delivered",
-            Meaning::Exists => "delivered if `op: create` and `id` are set, else refused",
-            Meaning::Wait => "sent again until it is taken, or until `retry.max_age`",
-            Meaning::Doubtful => "sent again up to five times, then a dead letter",
-            Meaning::TooLarge => "halved; a single event becomes a dead letter",
+            Meaning::Exists => "delivered if `op: create` and `id` are set, otherwise treated like other 4xx statuses",
+            Meaning::Wait => "retried until the server accepts them, or until `retry.max_age`",
+            Meaning::Doubtful => "retried up to five times, then dead letters",
+            Meaning::TooLarge => "halved; a single event that is too large becomes a dead letter",
             Meaning::Refused => "halved until the events at fault are alone; these become dead letters",
         }
     }
 }
 
-/// What a server said of a failure.
+/// What a server said about a failure.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Said<'a> {
     /// The status.
     pub status: u16,
-    /// The type of the error, such as `cluster_block_exception`; empty where the server has none.
+    /// The error type, such as `cluster_block_exception`; empty if the server sends none.
     pub kind: &'a str,
     /// The reason, or the whole body.
     pub reason: &'a str,
 }
 
-/// What a row asks for besides the status.
+/// The condition of a row in addition to the status.
 #[derive(Debug)]
 enum Says {
-    /// Nothing.
+    /// None.
     Anything,
     /// One of these types.
     Kind(&'static [&'static str]),
@@ -63,7 +63,7 @@ enum Says {
     Begins(&'static [&'static str], &'static [&'static str]),
     /// A reason that ends like this, with one of these types.
     Ends(&'static [&'static str], &'static [&'static str]),
-    /// A page of HTML that holds one of these.
+    /// An HTML page that contains one of these.
     Page(&'static [&'static str]),
 }
 
@@ -76,7 +76,7 @@ impl Says {
                 kinds.contains(&said.kind) && beginnings.iter().any(|beginning| said.reason.starts_with(beginning))
             }
             Says::Ends(kinds, ends) => kinds.contains(&said.kind) && ends.iter().any(|end| said.reason.ends_with(end)),
-            // What an event says is never a page of its own.
+            // Text from an event is never a page of its own.
             Says::Page(words) => {
                 let is_page = said.reason.starts_with("<html>") || said.reason.starts_with("<!DOCTYPE HTML");
                 is_page && words.iter().any(|words| find(said.reason.as_bytes(), words.as_bytes()).is_some())
@@ -92,14 +92,14 @@ pub struct Row {
     says: Says,
     /// What is to be done.
     pub meaning: Meaning,
-    /// What the operator should look at; empty where there is nothing to be mended.
-    pub look_at: &'static str,
-    /// Where the decision comes from.
+    /// What the operator should check; empty if there is nothing to fix.
+    pub check: &'static str,
+    /// The source of the decision.
     pub source: &'static str,
 }
 
 impl Row {
-    /// The statuses, and what else is asked for, as the documentation says it.
+    /// The statuses and the other condition, for the documentation.
     pub fn condition(&self) -> String {
         let statuses: Vec<String> = self.statuses.iter().map(shown).collect();
         let quoted = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
@@ -108,7 +108,7 @@ impl Row {
             Says::Kind(kinds) => format!(" with the type {}", quoted(kinds)),
             Says::Begins(_, beginnings) => format!(" with a reason that begins with {}", quoted(beginnings)),
             Says::Ends(_, ends) => format!(" with a reason that ends with {}", quoted(ends)),
-            Says::Page(words) => format!(" with a page that says {}", quoted(words)),
+            Says::Page(words) => format!(" with a page that contains {}", quoted(words)),
         };
         format!("{}{more}", statuses.join(", "))
     }
@@ -128,7 +128,7 @@ fn shown(statuses: &RangeInclusive<u16>) -> String {
 
 const ANY_ERROR: RangeInclusive<u16> = 400..=599;
 
-/// The table. A row stands above those that are less specific.
+/// The table. More specific rows come first.
 pub static TABLE: [Row; 24] = [
     Row {
         statuses: &[400..=400],
@@ -139,35 +139,35 @@ pub static TABLE: [Row; 24] = [
             "You're speaking plain HTTP to an SSL-enabled server port",
         ]),
         meaning: Meaning::Wait,
-        look_at: "`tls` and the URL",
+        check: "`tls` and the URL",
         source: "error pages of nginx and Apache httpd",
     },
     Row {
         statuses: &[ANY_ERROR],
         says: Says::Kind(&["cluster_block_exception", "index_closed_exception"]),
         meaning: Meaning::Wait,
-        look_at: "the blocks of the index and the cluster, and the disk of the server",
+        check: "the blocks of the index and the cluster, and the disk of the server",
         source: "Elasticsearch and OpenSearch: index blocks (403; 429 when a disk is full), closed indexes (400)",
     },
     Row {
         statuses: &[ANY_ERROR],
         says: Says::Kind(&["security_exception"]),
         meaning: Meaning::Wait,
-        look_at: "`auth`, and the roles of its user",
+        check: "`auth`, and the roles of the user",
         source: "Elasticsearch and OpenSearch: security plugins, for a request and for single items",
     },
     Row {
         statuses: &[404..=404],
         says: Says::Ends(&["index_not_found_exception"], &["[require_alias] request flag is [true]"]),
         meaning: Meaning::Refused,
-        look_at: "`index`: an index stands where an alias is required",
+        check: "`index`: it is an index, but an alias is required",
         source: "Elasticsearch and OpenSearch: bulk API, `require_alias`",
     },
     Row {
         statuses: &[ANY_ERROR],
         says: Says::Kind(&["index_not_found_exception", "source_not_found_exception"]),
         meaning: Meaning::Wait,
-        look_at: "whether the index exists, or the server may make it",
+        check: "whether the index exists, or the server may create it",
         source: "Elasticsearch and OpenSearch: `action.auto_create_index` (item 404); Quickwit: request or item 404",
     },
     Row {
@@ -177,8 +177,8 @@ pub static TABLE: [Row; 24] = [
             &["Validation Failed: 1: this action would add ["],
         ),
         meaning: Meaning::Wait,
-        look_at: "`cluster.max_shards_per_node` of the server, and old indexes",
-        source: "Elasticsearch and OpenSearch: limit of shards when an index is made",
+        check: "`cluster.max_shards_per_node` of the server, and old indexes",
+        source: "Elasticsearch and OpenSearch: limit of shards when an index is created",
     },
     Row {
         statuses: &[400..=400],
@@ -187,8 +187,8 @@ pub static TABLE: [Row; 24] = [
             &["MemoryTableOverflowError", "Error# MemoryTableOverflowError", "Quota exceeded for this organization"],
         ),
         meaning: Meaning::Wait,
-        look_at: "",
-        source: "OpenObserve: a server that is too busy answers 400 in some versions, 503 in others",
+        check: "",
+        source: "OpenObserve: an overloaded server answers 400 in some versions, 503 in others",
     },
     Row {
         statuses: &[500..=500],
@@ -201,133 +201,127 @@ pub static TABLE: [Row; 24] = [
             "arithmetic_exception",
         ]),
         meaning: Meaning::Doubtful,
-        look_at: "the ingest pipeline of the server, and its log",
-        source: "Elasticsearch and OpenSearch: mistakes of the server, some about one event (opensearch-project/OpenSearch 15032)",
+        check: "the ingest pipeline of the server, and its log",
+        source: "Elasticsearch and OpenSearch: errors of the server, some about one event (opensearch-project/OpenSearch 15032)",
     },
     Row {
         statuses: &[500..=500],
         says: Says::Begins(&["exception"], &["java.lang."]),
         meaning: Meaning::Doubtful,
-        look_at: "the ingest pipeline of the server",
-        source: "Elasticsearch before 7.5, where a processor fails on an event (elastic/elasticsearch 48803)",
+        check: "the ingest pipeline of the server",
+        source: "Elasticsearch before 7.5, when a processor fails on an event (elastic/elasticsearch 48803)",
     },
     Row {
         statuses: &[200..=299],
         says: Says::Begins(&[""], &["bufio.Scanner: token too long"]),
         meaning: Meaning::TooLarge,
-        look_at: "",
+        check: "",
         source: "ZincSearch: `error` in a 200, for a line of more than 1 MiB",
     },
-    Row {
-        statuses: &[200..=299],
-        says: Says::Anything,
-        meaning: Meaning::Taken,
-        look_at: "",
-        source: "RFC 9110, 15.3",
-    },
+    Row { statuses: &[200..=299], says: Says::Anything, meaning: Meaning::Taken, check: "", source: "RFC 9110, 15.3" },
     Row {
         statuses: &[300..=399],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "the URL: redirects are not followed",
+        check: "the URL: redirects are not followed",
         source: "RFC 9110, 15.4",
     },
     Row {
         statuses: &[401..=401],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "`auth` and `tls`",
+        check: "`auth` and `tls`",
         source: "RFC 9110, 15.5.2",
     },
     Row {
         statuses: &[403..=403],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "`auth` and `tls`, and what its user may do",
+        check: "`auth` and `tls`, and the permissions of the user",
         source: "RFC 9110, 15.5.4",
     },
     Row {
         statuses: &[407..=407],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "`proxy` and its user, `auth` and `tls`",
+        check: "`proxy` and its user, `auth` and `tls`",
         source: "RFC 9110, 15.5.8",
     },
     Row {
         statuses: &[404..=405, 410..=410, 414..=414, 421..=421],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "the URL and the method",
-        source: "RFC 9110, 15.5; also what a proxy without a route says",
+        check: "the URL and the method",
+        source: "RFC 9110, 15.5; also the answer of a proxy without a route",
     },
     Row {
         statuses: &[406..=406, 411..=411, 415..=415, 417..=417, 426..=426, 428..=428, 431..=431],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "`headers`",
+        check: "`headers`",
         source: "RFC 9110, 15.5; RFC 6585",
     },
     Row {
         statuses: &[402..=402, 423..=423, 451..=451],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "what the server says: an account, a lock or a rule",
+        check: "the reason that the server gives: an account, a lock or a rule",
         source: "RFC 9110, 15.5.3; RFC 4918, 11.3; RFC 7725",
     },
     Row {
         statuses: &[408..=408, 425..=425, 429..=429],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "",
-        source: "RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4; Quickwit says 408 and 429 for items",
+        check: "",
+        source: "RFC 9110, 15.5.9; RFC 8470; RFC 6585, 4; Quickwit uses 408 and 429 for items",
     },
     Row {
         statuses: &[413..=413],
         says: Says::Anything,
         meaning: Meaning::TooLarge,
-        look_at: "",
+        check: "",
         source: "RFC 9110, 15.5.14",
     },
     Row {
         statuses: &[409..=409],
         says: Says::Anything,
         meaning: Meaning::Exists,
-        look_at: "",
+        check: "",
         source: "Elasticsearch and OpenSearch: `version_conflict_engine_exception`",
     },
     Row {
         statuses: &[400..=499],
         says: Says::Anything,
         meaning: Meaning::Refused,
-        look_at: "",
+        check: "",
         source: "RFC 9110, 15.5; `mapper_parsing_exception` and the like (400), OpenObserve (item 422)",
     },
-    Row { statuses: &[500..=599], says: Says::Anything, meaning: Meaning::Wait, look_at: "", source: "RFC 9110, 15.6" },
+    Row { statuses: &[500..=599], says: Says::Anything, meaning: Meaning::Wait, check: "", source: "RFC 9110, 15.6" },
     Row {
         statuses: &[0..=999],
         says: Says::Anything,
         meaning: Meaning::Wait,
-        look_at: "the URL: this is no status of an answer",
+        check: "the URL: this is not a valid status",
         source: "RFC 9110, 15",
     },
 ];
 
-/// What it means.
+/// The row for a failure.
 pub fn decide(said: &Said<'_>) -> &'static Row {
     TABLE.iter().find(|row| row.matches(said)).unwrap_or(&TABLE[TABLE.len() - 1])
 }
 
-/// What `row` decided about something that said `shown`, for the operator.
+/// Appends to `shown` what `row` says the operator should check.
 pub fn explained(row: &Row, shown: String) -> String {
-    match row.look_at {
+    match row.check {
         "" => shown,
-        place => format!("{shown}; look at {place}"),
+        place => format!("{shown}; check {place}"),
     }
 }
 
-/// What the status of an answer means, where its body says nothing of single events.
+/// The meaning of a response whose body does not describe single events.
 pub fn of_reply(reply: &Reply) -> &'static Row {
-    // The words that count stand at the beginning of a page.
+    // The relevant text is at the beginning of a page.
     const PAGE_BYTES_MAX: usize = 4096;
     let body = &reply.body[..reply.body.len().min(PAGE_BYTES_MAX)];
     let reason = String::from_utf8_lossy(body);
@@ -363,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_or_by_an_operator_is_waited_for() {
+    fn what_passes_by_itself_or_by_an_operator_is_retried() {
         for (status, kind) in [
             (403, "cluster_block_exception"),
             (429, "cluster_block_exception"),
@@ -387,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn words_count_only_where_the_server_wrote_them() {
+    fn text_counts_only_where_the_server_wrote_it() {
         let said = |reason: &str| meaning(400, "illegal_argument_exception", reason);
         assert_eq!(said("pipeline with id [geo] does not exist"), Meaning::Refused);
         let missing = |reason: &str| meaning(404, "index_not_found_exception", reason);

@@ -1,16 +1,17 @@
-//! What outputs that send requests share: a delivery cut into requests that are under way side by side.
+//! Shared by outputs that send requests: a delivery is split into concurrent requests.
 //!
-//! Guarantees: an event that the destination took, or refused for good, is not sent again when others of its delivery are, as long as
-//! this instance lives: what is left of a delivery is remembered from one attempt to the next ([`Delivery::attempt`]). A restart of
-//! the output or the process sends the whole delivery again. A request that the server finds too large is halved, down to single
-//! events; so is one that [`SETBACKS_MAX`] times broke its connection, had an answer that is too large, or was too much for the
-//! server although it came alone, down to [`LEARNT_BYTES_MIN`]: servers that close a connection before they say 413, or count bytes
-//! under way, look like that. A single event that does so goes on being tried, for nothing says that it is at fault. A request that
-//! is refused for what is in it is halved too, so that only events that are at fault are refused ([`suspects`] bounds that). Memory
-//! is bounded by `concurrency` times `request_bytes`, once raw and once compressed, and one event.
+//! Guarantees: an event that the destination accepted, or rejected for good, is not sent again with others of its delivery,
+//! as long as this instance exists: it remembers from attempt to attempt what is left of a delivery ([`Delivery::attempt`]).
+//! A restart of the output or the process sends the whole delivery again. A request that is too large for the server is
+//! halved, down to single events. So is a request that [`SETBACKS_MAX`] times broke its connection, got a response that is
+//! too large, or overloaded the server although it was the only one, down to [`LEARNT_BYTES_MIN`]: servers that close a
+//! connection before they send 413, or that limit the bytes in progress, look like that. A single event with such failures is
+//! retried without limit, because nothing shows that it is at fault. A request that is rejected because of its content is
+//! halved too, so that only events at fault are rejected ([`suspects`] limits that). Memory is limited to `concurrency` times
+//! `request_bytes`, once raw and once compressed, plus one event.
 //!
-//! When an attempt fails, no further request of the delivery begins; those under way are waited for. The engine's backoff, and the
-//! server's own wish, come before the next attempt.
+//! When an attempt fails, no further request of the delivery is started, and running ones are awaited. The next attempt
+//! follows after the engine's backoff, or after the time that the server asked for.
 
 mod flights;
 mod limit;
@@ -42,85 +43,88 @@ use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, Untaken};
 use targets::Targets;
 
-/// Bytes that requests hold at a time: each once raw and once compressed, what compresses it, and its answer.
+/// Maximum memory of requests: each once raw and once compressed, the compressor, and the response.
 pub fn held_bytes_max(concurrency: u32, request_bytes: u64) -> u64 {
     u64::from(concurrency) * (2 * request_bytes + MEMBER_BYTES_MAX + BODY_BYTES_MAX as u64)
 }
 
-/// Descriptors of requests: those under way have a connection each, and as many may be kept for each endpoint.
+/// Maximum number of descriptors: each running request has a connection, and as many may be kept open per endpoint.
 pub fn descriptors_max(concurrency: u32, endpoints: usize) -> u64 {
     u64::from(concurrency) * (1 + endpoints as u64)
 }
 
-/// Bytes compressed between two looks at the slice.
+/// Bytes that are compressed between two checks of the time slice.
 const COMPRESS_STEP_BYTES: usize = 64 * 1024;
 
-/// A request that the server found too large teaches nothing below this: a single event may be what was too large.
+/// If a request is too large for the server, requests do not become smaller than this: a single event may have been too
+/// large.
 const LEARNT_BYTES_MIN: u64 = 64 * 1024;
 
-/// So often a request fails in a way that its size may explain before it is halved.
+/// How often a request fails in a way that its size may explain before it is halved.
 const SETBACKS_MAX: u32 = 2;
 
-/// How long smaller requests are made because of what size may have explained: it may have been a server that was not well.
+/// How long requests stay smaller after such failures: the server may have had another problem.
 const GUESS_LIFE: Duration = Duration::from_secs(600);
 
-/// So often a request, or an event, is sent again of which nobody can tell whether it was taken or is at fault.
+/// How often a request or event is sent again if it is unclear whether it was accepted or is at fault.
 const DOUBTS_MAX: u32 = 5;
 
-/// What became of a request that was answered.
+/// The result of a request with a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All its events were taken.
+    /// All its events were accepted.
     Delivered,
-    /// None counts; they may be taken later. Says why.
+    /// No event counts as accepted; the server may accept them later. Holds the reason.
     Retry(String),
-    /// They may have been taken, or be at fault: a few further attempts decide. Says why.
+    /// The events may have been accepted, or be at fault: a few further attempts decide. Holds the reason.
     Doubtful(String),
-    /// Some may have been taken, and halves tell which. Only of several events. Says why.
+    /// Some may have been accepted, and halves show which. Only for several events. Holds the reason.
     Unclear(String),
-    /// It has to be smaller. Says why.
+    /// The request must be smaller. Holds the reason.
     TooLarge(String),
-    /// It will never be taken: at least one of its events is at fault, or what all requests have in common. Says why.
+    /// It will never be accepted: at least one of its events is at fault, or what all requests have in common. Holds the
+    /// reason.
     Refused(String),
-    /// Each event for itself.
+    /// A result for each event.
     Items(Items),
 }
 
-/// What became of the events of a request; those that are not named were taken.
+/// The results of the events of a request. Those that are not listed were accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Items {
     /// Places in the request of events to send again, ascending.
     pub retry: Vec<usize>,
-    /// Places of events that may be at fault, or may have been taken, ascending, and why.
+    /// Places of events that may be at fault or may have been accepted, ascending, with reasons.
     pub doubtful: Vec<(usize, String)>,
-    /// Places of events that are refused for good, and why.
+    /// Places of events that are rejected for good, with reasons.
     pub rejected: Vec<(usize, String)>,
-    /// The place from which on nothing is said of the events.
+    /// The place from which on there are no results.
     pub unsaid_from: Option<usize>,
-    /// Why the first of those is to be sent again.
+    /// Why the first event in `retry` is to be sent again.
     pub error: String,
 }
 
-/// How one kind of output speaks.
+/// The protocol of one kind of output.
 pub trait Protocol: 'static {
-    /// Bytes that an event takes in a body besides its line, about.
+    /// Approximate number of bytes per event in a body in addition to its line.
     fn overhead_bytes(&self) -> u64;
-    /// Appends the body of a request with these events. Events that cannot be sent are left out and named, with the reason.
+    /// Appends the body of a request with these events. Events that cannot be sent are left out and added to `refused` with
+    /// the reason.
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>);
-    /// Whether an answer means something by more than its status.
+    /// Whether the body of a response matters, and not only its status.
     fn reads_bodies(&self) -> bool {
         true
     }
-    /// What an answer to so many events means.
+    /// The meaning of the response to a request with this many events.
     fn verdict(&self, reply: &Reply, events: u64) -> Verdict;
 }
 
-/// What a status means, where the body of the answer does not matter.
+/// The meaning of a status if the body of the response does not matter.
 pub fn verdict_of_status(reply: &Reply) -> Verdict {
     verdict_of(meaning::of_reply(reply), reply.shown())
 }
 
-/// What a row of the table means for a whole request that was answered as shown.
+/// The meaning of a row of the table for a whole request; `shown` describes the response.
 pub fn verdict_of(row: &Row, shown: String) -> Verdict {
     match row.meaning {
         Meaning::Taken => Verdict::Delivered,
@@ -139,18 +143,18 @@ pub struct Requester<E: Env, P: Protocol> {
     targets: Targets,
     limit: Limit,
     compression: Compression,
-    /// Size of a request: what is configured or known to be the most, or less while something smaller is guessed.
+    /// The size of a request: the configured or known maximum, or less while a smaller size is being tried.
     request_bytes: u64,
     request_bytes_max: u64,
     guessed_until: Monotonic,
     buffers: Vec<Vec<u8>>,
-    /// What is left of the present delivery.
+    /// What is left of the current delivery.
     left: VecDeque<Part>,
-    /// What is left of its refused requests.
+    /// What is left of its rejected requests.
     suspects: Suspects,
-    /// What the destination, or the protocol, refused of it.
+    /// The events of it that the destination or the protocol rejected.
     rejected: Vec<(u64, String)>,
-    /// Whether some of it was taken or refused in the last attempt.
+    /// Whether some of it was accepted or rejected in the last attempt.
     has_progressed: bool,
 }
 
@@ -158,27 +162,27 @@ pub struct Requester<E: Env, P: Protocol> {
 struct Landed {
     part: Part,
     body: Bytes,
-    /// Length of the body before it was compressed.
+    /// Length of the body before compression.
     raw_bytes: u64,
     target: usize,
     took: Duration,
     result: Result<Reply, SendError>,
 }
 
-/// A request that has ended, and what counts of its answer besides the verdict.
+/// A request that has ended, and what else counts in addition to the verdict.
 #[derive(Default)]
 struct Answered {
     part: Part,
-    /// Length of the body as it was sent, and before it was compressed.
+    /// Length of the body as it was sent, and before compression.
     length: u64,
     raw_bytes: u64,
     target: usize,
-    /// The server says that there are too many requests, and there is only this one.
+    /// The server reports too many requests, but this is the only one.
     is_crowded: bool,
     after: Option<Duration>,
 }
 
-/// Why a delivery is to be tried again.
+/// Why a delivery is to be retried.
 #[derive(Default)]
 struct Failure {
     error: Option<String>,
@@ -193,7 +197,7 @@ impl Failure {
 }
 
 impl<E: Env, P: Protocol> Requester<E, P> {
-    /// An output that connects with its first request. `heads` has one for each endpoint of the plan.
+    /// An output that connects with its first request. `heads` has one entry for each endpoint of the plan.
     pub async fn open(env: E, plan: &Plan, heads: Vec<Head>, protocol: P) -> Result<Requester<E, P>, String> {
         let tls = plan.secured(&env).await?;
         let targets = plan.ways.iter().cloned().zip(heads);
@@ -253,12 +257,12 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
     }
 
-    /// Events of the present delivery that are neither taken nor refused.
+    /// Number of events of the current delivery that are neither accepted nor rejected.
     fn undecided(&self) -> u64 {
         self.left.iter().map(Part::events).sum::<u64>() + self.suspects.events()
     }
 
-    /// A request for the part; none if nothing of it can be sent.
+    /// A request for the part; none if none of its events can be sent.
     async fn prepare(
         &mut self,
         delivery: &Delivery<'_>,
@@ -274,7 +278,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             return Ok(None);
         }
         let raw_bytes = raw.len() as u64;
-        // It was cut before smaller requests were found to be needed.
+        // The delivery was split before the request size was lowered.
         if raw_bytes > self.request_bytes.saturating_mul(3) / 2
             && let Some(halves) = part.halves()
         {
@@ -319,7 +323,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
     }
 
-    /// Takes in what became of a request.
+    /// Processes the result of a request.
     fn land(&mut self, landed: Landed, failure: &mut Failure) {
         let Landed { part, body, raw_bytes, target, took, result } = landed;
         let now = self.env.now();
@@ -361,12 +365,12 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         self.settle(verdict, Answered { part, length, raw_bytes, target, is_crowded, after }, failure);
     }
 
-    /// Keeps a request without an answer that can be read.
+    /// Keeps a request without a readable response.
     fn unanswered(&mut self, error: SendError, answered: Answered, failure: &mut Failure) {
         let text = error.to_string();
         let request = self.described(&answered.part, answered.raw_bytes, answered.target);
         match error {
-            // Few events have short answers.
+            // The response to fewer events is shorter.
             SendError::Broken { .. } => self.set_back(answered.part, answered.raw_bytes, &text),
             SendError::Body { source: BodyError::TooLarge(_), .. } if answered.raw_bytes > LEARNT_BYTES_MIN => {
                 self.set_back(answered.part, answered.raw_bytes, &text);
@@ -385,7 +389,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         format!(" ({method} with {events} {}, {raw_bytes} bytes)", if events == 1 { "event" } else { "events" })
     }
 
-    /// Does with a request what the verdict on it says.
+    /// Acts on the verdict for a request.
     fn settle(&mut self, verdict: Verdict, answered: Answered, failure: &mut Failure) {
         let Answered { mut part, length, raw_bytes, target, is_crowded, after } = answered;
         let named = |error: String| format!("{}: {error}", self.clients[target].name());
@@ -401,7 +405,10 @@ impl<E: Env, P: Protocol> Requester<E, P> {
                 failure.add(error + &request, after);
             }
             Verdict::Unclear(error) if part.events() > 1 => {
-                tracing::info!("halves of a request are sent, to see which of its events were taken: {}", named(error));
+                tracing::info!(
+                    "sending a request again in halves, to see which events were accepted: {}",
+                    named(error)
+                );
                 part.halves().into_iter().flatten().rev().for_each(|half| self.left.push_front(half));
             }
             Verdict::Unclear(error) | Verdict::Doubtful(error) => {
@@ -427,7 +434,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
     }
 
-    /// Keeps the events to send again, and those refused.
+    /// Keeps the events to send again, and the rejected ones.
     fn sort_items(&mut self, part: &Part, items: Items) {
         let indexes: Vec<u64> = part.indexes().collect();
         let mut index_of = |place: usize| indexes.get(place).copied();
@@ -448,7 +455,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
         let unsaid = items.unsaid_from.unwrap_or(indexes.len()).min(indexes.len());
         let unsaid = Part::at(indexes[unsaid..].iter().copied());
-        // A server that speaks of a few events at a time is soon asked about a few.
+        // If the server reports on few events at a time, it is soon asked about few.
         match unsaid.halves().filter(|_| unsaid.events() > indexes.len() as u64 / 2) {
             Some(halves) => halves.into_iter().rev().for_each(|half| self.left.push_front(half)),
             None if unsaid.events() > 0 => self.left.push_front(unsaid),
@@ -456,7 +463,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         }
     }
 
-    /// Keeps a part whose size may be why it failed: behind the others, which may not fail, and in halves when it failed before.
+    /// Keeps a part whose size may be why it failed: after the others, which may succeed, and in halves if it failed before.
     fn set_back(&mut self, mut part: Part, raw_bytes: u64, error: &str) {
         let is_suspect = part.set_back() >= SETBACKS_MAX && raw_bytes > LEARNT_BYTES_MIN;
         match part.halves().filter(|_| is_suspect) {
@@ -488,12 +495,12 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         if request_bytes < self.request_bytes {
             self.request_bytes = request_bytes;
             self.guessed_until = self.env.now().after(GUESS_LIFE);
-            tracing::warn!(request_bytes, "requests are made smaller: {error}");
+            tracing::warn!(request_bytes, "using smaller requests: {error}");
         }
     }
 
     fn recycle(&mut self, mut buffer: Vec<u8>) {
-        // What a huge event took is given back.
+        // The memory of a huge event is freed.
         if buffer.capacity() as u64 <= self.request_bytes.saturating_mul(2) {
             buffer.clear();
             self.buffers.push(buffer);

@@ -1,26 +1,26 @@
 //! Parts of a delivery: which of its events go into one request.
 //!
-//! Guarantees: the parts of a delivery hold each event once and in order, and none is larger than asked for unless it is a single
-//! event. Does not copy events.
+//! Guarantees: the parts of a delivery contain each event once and in order, and none is larger than requested unless it is a
+//! single event. Does not copy events.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use tailwater_shards::plugin::{Delivery, Event, Piece};
 
-/// Some events of a delivery, by their index there.
+/// Some events of a delivery, by their index in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// Ascending, apart from each other, none empty.
+    /// Ascending, not adjacent, none empty.
     ranges: Vec<Range<u64>>,
     /// How often it failed as a whole in a way that its size may explain.
     setbacks: u32,
-    /// How often nobody could tell what became of it.
+    /// How often its result was unclear.
     doubts: u32,
 }
 
-/// What a part is made of.
+/// The content of a part.
 pub enum Slice<'a> {
-    /// A piece, all of it; the index of its first event.
+    /// A whole piece, with the index of its first event.
     Piece(&'a Piece<'a>, u64),
     /// One event and its index.
     Event(Event<'a>, u64),
@@ -32,7 +32,7 @@ impl Part {
         Part { ranges: vec![range], setbacks: 0, doubts: 0 }
     }
 
-    /// The events at these indexes, which ascend.
+    /// The events at these ascending indexes.
     pub fn at(indexes: impl Iterator<Item = u64>) -> Part {
         let mut ranges: Vec<Range<u64>> = Vec::new();
         for index in indexes {
@@ -44,24 +44,24 @@ impl Part {
         Part { ranges, setbacks: 0, doubts: 0 }
     }
 
-    /// It failed as a whole in a way that its size may explain; how often by now.
+    /// Counts a failure of the whole part that its size may explain. Returns the count.
     pub fn set_back(&mut self) -> u32 {
         self.setbacks += 1;
         self.setbacks
     }
 
-    /// Nobody can tell what became of it; how often by now.
+    /// Counts an unclear result. Returns the count.
     pub fn doubt(&mut self) -> u32 {
         self.doubts += 1;
         self.doubts
     }
 
-    /// Some events of this part, which ascend; they are as suspect as the whole.
+    /// Some events of this part, in ascending order, with the same counts.
     pub fn only(&self, indexes: impl Iterator<Item = u64>) -> Part {
         Part { setbacks: self.setbacks, doubts: self.doubts, ..Part::at(indexes) }
     }
 
-    /// How many events.
+    /// Number of events.
     pub fn events(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()
     }
@@ -71,7 +71,7 @@ impl Part {
         self.ranges.iter().flat_map(Clone::clone)
     }
 
-    /// The part without these events, which ascend.
+    /// The part without these ascending events.
     pub fn without(self, events: &[u64]) -> Part {
         if events.is_empty() {
             return self;
@@ -79,20 +79,20 @@ impl Part {
         self.only(self.indexes().filter(|index| events.binary_search(index).is_err()))
     }
 
-    /// Two parts with half of the events each; none if there is only one event. They are as suspect as the whole.
+    /// Two parts with half of the events each, with the same counts; none if there is only one event.
     pub fn halves(&self) -> Option<[Part; 2]> {
         let half = self.events() / 2;
         let halves = [self.only(self.indexes().take(half as usize)), self.only(self.indexes().skip(half as usize))];
         (half > 0).then_some(halves)
     }
 
-    /// How far its events are from one; none if it is between them.
+    /// The distance of its events from an index; 0 if the index is between them.
     pub fn distance(&self, index: u64) -> u64 {
         let (Some(first), Some(last)) = (self.ranges.first(), self.ranges.last()) else { return u64::MAX };
         first.start.saturating_sub(index).max((index + 1).saturating_sub(last.end))
     }
 
-    /// The events before the one in this place, that one, and those behind it. Parts without events are among them.
+    /// The events before this place, the one at it, and those after it. Parts without events are included.
     pub fn around(&self, place: u64) -> [Part; 3] {
         let before = self.only(self.indexes().take(place as usize));
         let one = self.only(self.indexes().skip(place as usize).take(1));
@@ -100,13 +100,13 @@ impl Part {
         [before, one, behind]
     }
 
-    /// Visits the events in order, whole pieces as such.
+    /// Visits the events in order; whole pieces are passed as such.
     pub fn visit(&self, delivery: &Delivery<'_>, mut visitor: impl FnMut(Slice<'_>)) {
         let mut ranges = self.ranges.as_slice();
         let mut start = 0;
         for piece in &delivery.pieces {
             let end = start + piece.events();
-            ranges = behind(ranges, start);
+            ranges = after(ranges, start);
             match ranges.first() {
                 None => return,
                 Some(range) if range.start <= start && end <= range.end => visitor(Slice::Piece(piece, start)),
@@ -118,8 +118,8 @@ impl Part {
     }
 }
 
-/// The ranges that do not end before or at `index`.
-fn behind(mut ranges: &[Range<u64>], index: u64) -> &[Range<u64>] {
+/// The ranges that end after `index`.
+fn after(mut ranges: &[Range<u64>], index: u64) -> &[Range<u64>] {
     while let [first, rest @ ..] = ranges
         && first.end <= index
     {
@@ -130,7 +130,7 @@ fn behind(mut ranges: &[Range<u64>], index: u64) -> &[Range<u64>] {
 
 fn visit_piece(piece: &Piece<'_>, start: u64, mut ranges: &[Range<u64>], visitor: &mut impl FnMut(Slice<'_>)) {
     for (index, event) in (start..).zip(piece.iter()) {
-        ranges = behind(ranges, index);
+        ranges = after(ranges, index);
         match ranges.first() {
             None => return,
             Some(range) if range.start <= index => visitor(Slice::Event(event, index)),
@@ -139,7 +139,7 @@ fn visit_piece(piece: &Piece<'_>, start: u64, mut ranges: &[Range<u64>], visitor
     }
 }
 
-/// Cuts a delivery into parts of at most `bytes_max`, where an event takes its line and `overhead_bytes`.
+/// Splits a delivery into parts of at most `bytes_max`, where an event takes its line and `overhead_bytes`.
 pub fn split(delivery: &Delivery<'_>, bytes_max: u64, overhead_bytes: u64) -> VecDeque<Part> {
     let mut cutter = Cutter { parts: VecDeque::new(), start: 0, end: 0, bytes: 0, bytes_max };
     for piece in &delivery.pieces {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn event_larger_than_a_request_goes_alone() {
+    fn event_larger_than_a_request_is_sent_alone() {
         let parts = split(&delivery(&[3]), 1, 0);
         assert_eq!(parts, [Part::of(0..1), Part::of(1..2), Part::of(2..3)]);
     }

@@ -1,7 +1,7 @@
-//! What a request output is to do, out of the keys that all of them have.
+//! The plan of a request output, made from the keys that all of them share.
 //!
-//! Guarantees: what makes no sense is said with the key it stands at, and no credential is in what is said. Reads no file before
-//! [`Plan::secured`], unless it is asked to look at them.
+//! Guarantees: a mistake is reported with its key, and no message contains a credential. Reads no file before
+//! [`Plan::secured`], except in [`RequestSettings::check_files`].
 
 use super::super::file::compress::Compression;
 use crate::config::component::{Mistake, UNREAD_HELP};
@@ -17,10 +17,10 @@ use std::time::Duration;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::PluginError;
 
-/// Most requests under way at a time, whatever is configured.
+/// Maximum number of concurrent requests, whatever is configured.
 const CONCURRENCY_MAX: u32 = 64;
 
-/// Largest request, whatever is configured.
+/// Maximum size of a request, whatever is configured.
 const REQUEST_BYTES_MAX: u64 = 64 << 20;
 
 /// The keys, borrowed from the settings.
@@ -31,43 +31,43 @@ pub struct RequestSettings<'a> {
     pub is_list: bool,
     /// The URLs.
     pub urls: &'a [String],
-    /// Who the product says it is.
+    /// The credentials.
     pub auth: &'a Option<Auth>,
-    /// TLS.
+    /// The TLS settings.
     pub tls: &'a Option<Tls>,
-    /// The URL of a proxy, or `none`; without it the environment says.
+    /// The URL of a proxy, or `none`. If it is not set, the environment decides.
     pub proxy: &'a Option<Secret>,
-    /// What bodies are.
+    /// The content type of bodies.
     pub content_type: &'static str,
     /// How bodies are compressed.
     pub compression: Compression,
-    /// Size of a request.
+    /// Maximum size of a request.
     pub request_bytes: u64,
-    /// Most requests under way.
+    /// Maximum number of concurrent requests.
     pub concurrency: u32,
-    /// Time of a request.
+    /// Maximum time of a request.
     pub timeout: Duration,
 }
 
-/// What is to be done.
+/// The plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where requests go, and how.
+    /// The endpoints and how to reach them.
     pub ways: Vec<Way>,
     /// The headers of all requests.
     pub headers: HeaderMap,
     /// How bodies are compressed.
     pub compression: Compression,
-    /// Size of a request.
+    /// Maximum size of a request.
     pub request_bytes: u64,
-    /// Most requests under way.
+    /// Maximum number of concurrent requests.
     pub concurrency: u32,
-    /// Time of a request.
+    /// Maximum time of a request.
     pub timeout: Duration,
     tls: Option<Tls>,
 }
 
-/// A plan, or all that makes no sense.
+/// A plan, or all mistakes in the settings.
 pub type Mistaken<T> = Result<T, Vec<Mistake>>;
 
 /// What ends an output whose settings make no sense.
@@ -77,7 +77,7 @@ pub fn fatal(mistakes: Vec<Mistake>) -> PluginError {
 }
 
 impl RequestSettings<'_> {
-    /// What keeps the files of TLS from being used, where a URL asks for it. May block.
+    /// Problems with the TLS files, if a URL uses TLS. May block.
     pub fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
         let is_secure = |url: &String| Endpoint::parse(url).is_ok_and(|endpoint| endpoint.secure);
         if !self.urls.iter().any(is_secure) {
@@ -96,8 +96,8 @@ impl RequestSettings<'_> {
     pub fn plan(&self) -> Mistaken<Plan> {
         let mut mistakes = Vec::new();
         if self.urls.is_empty() {
-            let help = "give at least one, like http://127.0.0.1:9200";
-            mistakes.push(Mistake::new(self.url_key, "no endpoint is given", help));
+            let help = "give at least one endpoint, like http://127.0.0.1:9200";
+            mistakes.push(Mistake::new(self.url_key, "the list is empty", help));
         }
         let mut endpoints = Vec::new();
         for (number, url) in self.urls.iter().enumerate() {
@@ -110,10 +110,10 @@ impl RequestSettings<'_> {
         if let Some(tls) = self.tls {
             let are_plain = endpoints.iter().all(|endpoint| !endpoint.secure) && endpoints.len() == self.urls.len();
             if are_plain && !endpoints.is_empty() {
-                let help = "leave `tls` out, or use https://";
+                let help = "remove `tls`, or use https://";
                 mistakes.push(Mistake::new("tls", "no URL begins with https://", help).needing(&[self.url_key]));
             }
-            let help = "give what belongs together, or leave it out";
+            let help = "set the keys that belong together, or remove them";
             let needs = ["tls.cert_file", "tls.key_file"];
             let wrong = tls.check().into_iter();
             mistakes.extend(wrong.map(|(key, what)| Mistake::new(key, what, help).needing(&needs)));
@@ -139,20 +139,20 @@ impl RequestSettings<'_> {
         let mut mistakes = Vec::new();
         if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
             let what = format!("{} is not between 1 and {CONCURRENCY_MAX}", self.concurrency);
-            mistakes.push(Mistake::new("concurrency", what, "leave it out for 4"));
+            mistakes.push(Mistake::new("concurrency", what, "remove the key to use the default, 4"));
         }
         if !(1..=REQUEST_BYTES_MAX).contains(&self.request_bytes) {
             let what = format!("{} bytes are not between 1 and {REQUEST_BYTES_MAX}", self.request_bytes);
-            mistakes.push(Mistake::new("request_bytes", what, "leave it out for 1MiB"));
+            mistakes.push(Mistake::new("request_bytes", what, "remove the key to use the default, 1MiB"));
         }
         if self.timeout.is_zero() {
-            mistakes.push(Mistake::new("timeout", "no time at all", "write it like 30s"));
+            mistakes.push(Mistake::new("timeout", "it must be more than 0", "write it like 30s"));
         }
         mistakes
     }
 
     fn ways(&self, endpoints: Vec<Endpoint>, mistakes: &mut Vec<Mistake>) -> Vec<Way> {
-        let help = "write it like http://user:password@proxy.example.com:3128, or `none` to go without one";
+        let help = "write it like http://user:password@proxy.example.com:3128, or `none` to use no proxy";
         let mut noted = |proxy: Result<Option<Proxy>, String>| {
             proxy.unwrap_or_else(|what| {
                 mistakes.push(Mistake::new("proxy", what, help));
@@ -195,7 +195,7 @@ impl RequestSettings<'_> {
 }
 
 impl Plan {
-    /// Reads what TLS needs; none if no endpoint speaks it.
+    /// Reads the TLS files; none if no endpoint uses TLS.
     pub async fn secured<E: Env>(&self, env: &E) -> Result<Option<Secured>, String> {
         if !self.ways.iter().any(|way| way.endpoint.secure) {
             return Ok(None);

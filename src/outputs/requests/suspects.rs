@@ -1,49 +1,49 @@
-//! Which events of a refused request are at fault, when the server says only that some are: its halves are tried, down to single
-//! events.
+//! Finds the events at fault in a rejected request, if the server only says that there are some: halves are tried, down to
+//! single events.
 //!
-//! Guarantees: a single event that is refused is at fault, and every event of a request that is taken is not. To find `k` such
-//! events in a request of `n` takes about `2 * k * log2(n)` further requests. A server that refuses whatever it is sent is not asked
-//! about each event: after [`REFUSALS_MAX`] refusals with nothing taken in between, single events drawn by lot are tried. Only if
-//! [`PROBES_MAX`] of them in a row are refused do the others count as at fault together, and their reason says so. A row of bad
-//! events is not taken for such a server, then: it takes a delivery of which nine in ten are at fault for one about every thirtieth
-//! time it looks. Sends nothing.
+//! Guarantees: a single event that is rejected is at fault, and no event of an accepted request is. To find `k` such events
+//! in a request of `n` takes about `2 * k * log2(n)` further requests. A server that rejects everything is not asked about
+//! each event: after [`REFUSALS_MAX`] rejections without an accepted request in between, randomly drawn single events are
+//! tried. Only if [`PROBES_MAX`] of them in a row are rejected do the others count as at fault together, and their reason
+//! says so. So a row of bad events is not mistaken for such a server. If nine in ten events of a delivery are at fault, this
+//! happens about every thirtieth time. Sends nothing.
 
 use super::part::Part;
 
-/// So many refused requests, and none taken, raise the suspicion that the server takes nothing.
+/// This many rejected requests in a row raise the suspicion that the server rejects everything.
 pub const REFUSALS_MAX: u32 = 64;
 
-/// So many refused events, drawn by lot, confirm it.
+/// This many rejected events in a row, drawn at random, confirm it.
 pub const PROBES_MAX: u32 = 32;
 
-/// Where it was confirmed before, and nothing was taken since.
+/// The same if it was confirmed before and nothing was accepted since.
 pub const PROBES_AGAIN: u32 = 16;
 
 /// See the module.
 #[derive(Default)]
 pub struct Suspects {
-    /// Parts of refused requests, newest last.
+    /// Parts of rejected requests, newest last.
     parts: Vec<Part>,
-    /// Requests refused since one was taken.
+    /// Requests rejected since one was accepted.
     refusals: u32,
-    /// Events drawn by lot and not taken, and those of them that have been refused.
+    /// Randomly drawn events that were not accepted, and how many of them were rejected.
     drawn: Vec<u64>,
     probes: u32,
     lot: u64,
-    /// An event that was taken, or the first.
+    /// An event that was accepted, or the first.
     taken: u64,
 }
 
 impl Suspects {
-    /// A new delivery; nothing of another is left.
+    /// Starts a new delivery and forgets the previous one.
     pub fn begin(&mut self) {
         self.parts.clear();
         self.drawn.clear();
         self.taken = 0;
     }
 
-    /// The part to try next: the one next to what was taken last, for events at fault come in rows and so do the others; under
-    /// suspicion an event drawn by lot.
+    /// The part to try next. Normally this is the one closest to the last accepted one, because events at fault tend to be
+    /// adjacent, and so do the others. Under suspicion, it is a randomly drawn event.
     pub fn next(&mut self) -> Option<Part> {
         if self.refusals >= REFUSALS_MAX {
             return self.draw();
@@ -53,10 +53,11 @@ impl Suspects {
         Some(self.parts.remove(chosen))
     }
 
-    /// One event of all that are left.
+    /// One random event of all that are left.
     fn draw(&mut self) -> Option<Part> {
         let events = self.events();
-        // Knuth's MMIX; its high bits are the good ones. Lots need not be secret: whoever writes events cannot see them.
+        // The generator of Knuth's MMIX, whose high bits are the good ones. It need not be secure: the authors of events
+        // cannot see it.
         self.lot = self.lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut at = (self.lot >> 33).checked_rem(events)?;
         let chosen = self.parts.iter().position(|part| {
@@ -71,7 +72,7 @@ impl Suspects {
         Some(one)
     }
 
-    /// The server has taken a request with these events, or said of each what is wrong with it.
+    /// The server accepted a request with these events, or reported a result for each of them.
     pub fn taken(&mut self, part: &Part) {
         self.taken = part.indexes().next().unwrap_or_default();
         self.refusals = 0;
@@ -79,13 +80,13 @@ impl Suspects {
         self.drawn.clear();
     }
 
-    /// The server has refused a request with these events. Adds those that are at fault, and why, to `rejected`.
+    /// The server rejected a request with these events. Adds those that are at fault to `rejected`, with the reason.
     pub fn refused(&mut self, part: Part, error: &str, rejected: &mut Vec<(u64, String)>) {
         match part.halves() {
             Some([first, second]) if self.refusals < REFUSALS_MAX => self.parts.extend([second, first]),
             Some(_) => self.parts.push(part),
             None => {
-                // Neighbours that the search was at say nothing of the others.
+                // Adjacent events from the search say nothing about the others.
                 let is_drawn = part.indexes().any(|index| self.drawn.contains(&index));
                 self.probes += u32::from(is_drawn);
                 rejected.extend(part.indexes().map(|index| (index, error.to_owned())));
@@ -94,19 +95,20 @@ impl Suspects {
         self.refusals = self.refusals.saturating_add(1);
         if self.probes >= PROBES_MAX {
             self.probes = PROBES_MAX - PROBES_AGAIN;
-            let together =
-                format!("{error}; refused with others: nothing was taken meanwhile, so it was not tried alone");
+            let together = format!(
+                "{error}; rejected together with others: the server accepted nothing, so it was not tried alone"
+            );
             let left = self.parts.drain(..).flat_map(|part| part.indexes().collect::<Vec<_>>());
             rejected.extend(left.map(|index| (index, together.clone())));
         }
     }
 
-    /// Events that are neither taken nor at fault yet.
+    /// Number of events that are neither accepted nor at fault yet.
     pub fn events(&self) -> u64 {
         self.parts.iter().map(Part::events).sum()
     }
 
-    /// Takes out what is left.
+    /// Removes and returns what is left.
     pub fn drain(&mut self) -> impl Iterator<Item = Part> + '_ {
         self.parts.drain(..)
     }
@@ -124,8 +126,8 @@ mod tests {
         requests: u64,
     }
 
-    /// Delivers so many events in requests of so many, some of them under way at a time, to a server that refuses each request
-    /// with an event that is at fault.
+    /// Delivers events in requests to a server that rejects each request with an event at fault. `sizes`: number of events,
+    /// events per request, concurrent requests.
     fn deliver(suspects: &mut Suspects, sizes: [u64; 3], at_fault: impl Fn(u64) -> bool) -> Found {
         let [events, of_request, under_way] = sizes;
         let mut found = Found { taken: BTreeSet::new(), rejected: Vec::new(), requests: 0 };
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn server_that_refuses_everything_is_asked_a_bounded_number_of_times() {
+    fn server_that_rejects_everything_gets_a_bounded_number_of_requests() {
         let mut suspects = Suspects::default();
         let requests: Vec<u64> = (0..4).map(|_| deliver(&mut suspects, [5000, 5000, 1], |_| true).requests).collect();
         assert_eq!(requests, [96, 17, 17, 17]);
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn one_guilty_event_is_found_even_after_a_server_that_took_nothing() {
+    fn one_event_at_fault_is_found_after_a_server_that_accepted_nothing() {
         let mut suspects = Suspects::default();
         for guilty in [0, 1, 2500, 4999] {
             deliver(&mut suspects, [5000, 5000, 1], |_| true);
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn innocent_events_among_many_guilty_ones_are_taken() {
+    fn good_events_among_many_at_fault_are_accepted() {
         type AtFault = fn(u64) -> bool;
         let cases: [(&str, AtFault); 8] = [
             ("the first half", |index| index < 1500),
@@ -205,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn few_guilty_events_are_found_and_no_others(
+        fn few_events_at_fault_are_found_and_no_others(
             events in 1u64..20_000,
             guilty in prop::collection::btree_set(0u64..20_000, 1..20),
         ) {

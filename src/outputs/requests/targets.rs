@@ -1,14 +1,14 @@
-//! The servers that requests go to, in turn, those that fail resting for a while.
+//! The servers for requests, in turn; servers that fail are skipped for a while.
 //!
-//! Guarantees: a server that failed gets no request until its rest is over, unless all rest: then the one whose rest ends first gets
-//! it. Rests grow twofold to [`REST_MAX`] and end with the first answer. Sends nothing.
+//! Guarantees: a server that failed gets no request until its pause is over. If all servers are paused, the one whose pause
+//! ends first gets it. Pauses double up to [`REST_MAX`] and end with the first response. Sends nothing.
 
 use std::time::Duration;
 use tailwater_shards::env::Monotonic;
 
 const REST_FIRST: Duration = Duration::from_secs(1);
 
-/// Longest rest.
+/// The longest pause.
 pub const REST_MAX: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -25,31 +25,31 @@ struct Health {
 }
 
 impl Targets {
-    /// So many, at least one, all well.
+    /// This many servers, at least one, all healthy.
     pub fn new(count: usize) -> Targets {
         Targets { health: vec![Health::default(); count.max(1)], next: 0 }
     }
 
-    /// The one that the next request goes to.
+    /// The server for the next request.
     pub fn choose(&mut self, now: Monotonic) -> usize {
         let count = self.health.len();
         let turns = (0..count).map(|distance| (self.next + distance) % count);
-        // Of several that are well, or rest equally long, the first in turn.
+        // Among several that are healthy, or whose pauses end at the same time, the first in turn.
         let chosen = turns.min_by_key(|index| self.health[*index].rests_until.max(now)).unwrap_or(0);
         self.next = (chosen + 1) % count;
         chosen
     }
 
-    /// It answered.
+    /// The server responded.
     pub fn answered(&mut self, target: usize) {
         self.health[target] = Health::default();
     }
 
-    /// It cannot be reached, or says that it cannot work.
+    /// The server cannot be reached, or reports that it cannot work.
     pub fn failed(&mut self, target: usize, now: Monotonic) {
         let health = &mut self.health[target];
         let rest = REST_FIRST.saturating_mul(1 << health.failures.min(5)).min(REST_MAX);
-        // Requests that were under way together fail together.
+        // Concurrent requests fail together and count once.
         if health.rests_until <= now {
             health.failures += 1;
             health.rests_until = now.after(rest);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_server_rests_and_comes_back() {
+    fn failed_server_is_paused_and_comes_back() {
         let mut targets = Targets::new(3);
         targets.failed(1, second(10));
         assert_eq!(chosen(&mut targets, 10), [0, 2, 0, 2]);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_rest_the_first_to_end_is_asked() {
+    fn if_all_are_paused_the_first_to_end_is_used() {
         let mut targets = Targets::new(2);
         targets.failed(1, second(10));
         targets.failed(0, second(10).after(Duration::from_millis(100)));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn rests_are_bounded() {
+    fn pauses_are_bounded() {
         let mut targets = Targets::new(2);
         let mut at = 0;
         for _ in 0..70 {

@@ -1,4 +1,4 @@
-//! A small HTTP server on threads that answers as a test tells it, and outputs that run against it on a shard.
+//! A small threaded HTTP server that responds as a test defines, and outputs that run against it on a shard.
 
 use crate::config::component::{Facts, OutputSettings};
 use futures_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -11,18 +11,18 @@ use tailwater_shards::glommio_env::{GlommioEnv, launch};
 use tailwater_shards::plugin::{Delivery, Outcome, Output, OutputContext, Resume};
 use tailwater_shards::wal::OutputNumber;
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Request line and headers.
     pub head: String,
     pub body: Vec<u8>,
-    /// Which connection it came over.
+    /// The number of its connection.
     pub connection: usize,
 }
 
 impl Seen {
-    /// The value of a header, if it stands there once.
+    /// The value of a header that occurs once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self
             .head
@@ -40,15 +40,15 @@ impl Seen {
 
 /// What the server does with a request.
 pub enum Act {
-    /// Sends these bytes and goes on.
+    /// Sends these bytes and continues.
     Send(Vec<u8>),
-    /// Sends these bytes and closes.
+    /// Sends these bytes and closes the connection.
     Last(Vec<u8>),
-    /// Says nothing until the client goes.
+    /// Sends nothing until the client disconnects.
     Silence,
 }
 
-/// An answer with this status, more headers and a body.
+/// A response with this status, further headers and a body.
 pub fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len()).into_bytes();
     bytes.extend_from_slice(body);
@@ -68,7 +68,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// `act` is told how many requests came before.
+    /// `act` gets the number of earlier requests.
     pub fn start(act: impl Fn(usize, &Seen) -> Act + Send + Sync + 'static) -> Server {
         Server::start_with(None, act)
     }
@@ -85,7 +85,7 @@ impl Server {
             for (connection, stream) in listener.incoming().flatten().enumerate() {
                 let (log, act, tls) = (log.clone(), act.clone(), tls.clone());
                 std::thread::spawn(move || {
-                    // A connection that fails is what many tests are about.
+                    // Many tests need a failing connection.
                     let _ = match tls {
                         None => serve(stream, connection, &log, &*act),
                         Some(tls) => match ServerConnection::new(tls) {
@@ -143,12 +143,12 @@ fn serve(stream: impl Read + Write, connection: usize, log: &Mutex<Vec<Seen>>, a
     }
 }
 
-/// A port where nobody listens.
+/// A port on which nothing listens.
 pub fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port()
 }
 
-/// Runs `work` on a shard of its own.
+/// Runs `work` on its own shard.
 pub fn on_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
     work: impl FnOnce(GlommioEnv) -> F + Send + 'static,
 ) -> T {
@@ -185,8 +185,8 @@ pub async fn open<S: OutputSettings<GlommioEnv>>(env: &GlommioEnv, settings: &S)
     spec.open(context, Resume::whole(Vec::new())).await.map_err(|error| error.to_string())
 }
 
-/// Delivers as the engine does: again, with a higher attempt, until it is decided or so many attempts were made. Returns all that
-/// came out.
+/// Delivers like the engine: repeatedly, with a growing attempt number, until the delivery is decided or the number of
+/// attempts is used up. Returns all outcomes.
 pub fn deliver<S: OutputSettings<GlommioEnv> + Send + 'static>(
     settings: S,
     delivery: impl FnOnce() -> Delivery<'static> + Send + 'static,
@@ -211,7 +211,7 @@ pub fn deliver<S: OutputSettings<GlommioEnv> + Send + 'static>(
     })
 }
 
-/// The error of an attempt that is to be repeated, and the wish of the server.
+/// The error of an attempt that is to be retried, and the time that the server asked for.
 pub fn retry(outcome: &Outcome) -> (String, Option<Duration>) {
     match outcome {
         Outcome::Retry { after, error } => (error.clone(), *after),

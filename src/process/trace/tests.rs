@@ -1,4 +1,4 @@
-//! Pipelines that are watched, beside the processor that runs them.
+//! Compares traced pipelines with the processor that normally runs them.
 
 use super::*;
 use crate::codec::envelope::EnvelopeKind;
@@ -77,7 +77,7 @@ fn what_is_shown_is_what_runs() {
         let mut processor = crate::process::spec(&events(), vec![chain.clone()], &facts).open(ShardId(0));
         processor.begin(&batch);
         let mut ran = Vec::new();
-        // A group for each output, which gets nothing else.
+        // One group per output, which receives nothing else.
         for place in 0..chain.routes.len() {
             let mut group = Group::new();
             let mut letters = Letters::new();

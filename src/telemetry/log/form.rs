@@ -1,22 +1,22 @@
-//! One line of the own log, as text for people or as a JSON object.
+//! Formats one line of the application log, as text or as a JSON object.
 //!
-//! Guarantees: exactly one line whatever the values hold: control characters, which could also steer a terminal, are escaped;
-//! bounded in length.
+//! Guarantees: exactly one line of limited length, whatever the values contain: control characters, which could also control a
+//! terminal, are escaped.
 
 use serde_json::Value;
 use std::fmt::{self, Write as _};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-/// Bytes of one line at most, roughly: what is longer is cut and says so.
+/// The approximate maximum length of a line in bytes: a longer line is cut and marked.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// How lines look.
+/// The format of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// For people.
+    /// Easy to read.
     Text,
-    /// For programs.
+    /// One JSON object per line.
     Json,
 }
 
@@ -29,7 +29,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// What an event says.
+    /// The line for a `tracing` event.
     pub fn read(event: &Event<'_>) -> Line {
         let metadata = event.metadata();
         let mut line = Line::own(*metadata.level(), metadata.target(), String::new());
@@ -37,12 +37,12 @@ impl Line {
         line
     }
 
-    /// A line of the log's own.
+    /// A line of the log module itself.
     pub fn own(level: Level, target: &'static str, message: String) -> Line {
         Line { level, target, message, fields: Vec::new() }
     }
 
-    /// The component that the line is about; empty for none.
+    /// The component that the line is about; empty if there is none.
     pub fn component(&self) -> &str {
         self.fields.iter().find(|(name, _)| *name == "component_id").and_then(|(_, value)| value.as_str()).unwrap_or("")
     }
@@ -52,7 +52,7 @@ impl Line {
         self.fields.push((name, value));
     }
 
-    /// The line with its newline.
+    /// The formatted line with its newline.
     pub fn render(&self, form: Form) -> String {
         let now = jiff::Timestamp::now();
         let mut out = String::with_capacity(256);

@@ -1,9 +1,9 @@
-//! The own log, on standard error: lines for people on a terminal, JSON objects elsewhere.
+//! The application log on standard error: readable lines on a terminal, JSON objects otherwise.
 //!
-//! Guarantees: a line never makes its writer wait for the terminal or the disk: lines go through a bounded queue to one thread;
-//! what does not fit is dropped and counted. Lines that repeat (the same place in the code for the same component) are
-//! suppressed beyond a few in a window, and a line says how many. What was queued is written before the process ends.
-//! Does not rotate files and does not send anywhere: that is what the service manager or another pipeline is for.
+//! Guarantees: logging never waits for the terminal or the disk: lines go through a bounded queue to one thread, and lines that
+//! do not fit are dropped and counted. Repeated lines (from the same place in the code, for the same component) are suppressed
+//! after the first few in a window, and a summary says how many. Queued lines are written before the process ends. Does not
+//! rotate files and does not send lines anywhere: the service manager or another pipeline does that.
 
 mod form;
 mod repeats;
@@ -21,38 +21,38 @@ use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Lines that wait for the writer at most; each is at most [`form::LINE_BYTES_MAX`] long.
+/// The most lines that wait for the writer; each has at most [`form::LINE_BYTES_MAX`] bytes.
 const QUEUE_LINES: usize = 1024;
-/// How often the writer looks for windows that have ended, while there are windows.
+/// How often the writer checks for windows that have ended, while there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the end of the process waits for a standard error that takes nothing.
+/// How long the process waits at its end for a standard error that accepts nothing.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How to log.
+/// The options of the application log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// The least severe level.
+    /// The least severe level that is written.
     pub level: tracing::Level,
-    /// JSON or text; none for text on a terminal and JSON elsewhere.
+    /// JSON or text; `None` means text on a terminal and JSON otherwise.
     pub json: Option<bool>,
 }
 
-/// The variable of the environment that overrides the configured level: `debug`, or `info,tailwater_shards=trace`.
+/// The environment variable that overrides the configured level: `debug`, or `info,tailwater_shards=trace`.
 pub const LEVEL_VARIABLE: &str = "TAILWATER_LOG";
 
 /// Why the log could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The variable cannot be read.
+    /// The value of the variable is invalid.
     #[error(
         "{LEVEL_VARIABLE} is set to `{0}`, which is not a level such as `debug` or a list such as `info,tailwater_shards=trace`"
     )]
     Filter(String),
-    /// No thread can be started.
+    /// The thread cannot be started.
     #[error("the thread that writes the log cannot be started: {0}")]
     Thread(io::Error),
-    /// A log is running already.
-    #[error("a log has been started in this process before")]
+    /// The log was already started.
+    #[error("the log was already started in this process")]
     Started,
 }
 
@@ -65,27 +65,27 @@ pub struct LogCounts {
     pub lines_suppressed: u64,
 }
 
-/// The running log. Dropping it writes out what is queued.
-pub struct OwnLog {
+/// The running log. Dropping it writes the queued lines.
+pub struct ApplicationLog {
     shared: Arc<Shared>,
     lines: SyncSender<Message>,
     ended: Receiver<()>,
     writer: Option<JoinHandle<()>>,
 }
 
-/// Reads the log's counts from anywhere.
+/// Reads the counts of the log from any thread.
 #[derive(Clone)]
 pub struct LogCounter(Arc<Shared>);
 
 impl LogCounter {
-    /// The counts now.
+    /// The current counts.
     pub fn get(&self) -> LogCounts {
         self.0.lock().counts
     }
 }
 
-/// Starts the log of the process.
-pub fn start(options: LogOptions) -> Result<OwnLog, LogError> {
+/// Starts the application log of the process.
+pub fn start(options: LogOptions) -> Result<ApplicationLog, LogError> {
     let variable = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
     let filter = filter(options.level, &variable)?;
     let json = options.json.unwrap_or_else(|| !io::stderr().is_terminal());
@@ -99,7 +99,7 @@ fn filter(level: tracing::Level, variable: &str) -> Result<EnvFilter, LogError> 
     builder.parse(variable.trim()).map_err(|_| LogError::Filter(variable.to_owned()))
 }
 
-fn layer(form: Form, sink: Box<dyn Write + Send>) -> Result<(OwnLayer, OwnLog), LogError> {
+fn layer(form: Form, sink: Box<dyn Write + Send>) -> Result<(LogLayer, ApplicationLog), LogError> {
     let (lines, queue) = sync_channel(QUEUE_LINES);
     let (end, ended) = sync_channel(1);
     let shared = Arc::new(Shared { started: Instant::now(), state: Mutex::new(State::default()) });
@@ -111,21 +111,21 @@ fn layer(form: Form, sink: Box<dyn Write + Send>) -> Result<(OwnLayer, OwnLog), 
             let _ = end.send(());
         })
         .map_err(LogError::Thread)?;
-    let layer = OwnLayer { form, lines: lines.clone(), shared: shared.clone() };
-    Ok((layer, OwnLog { shared, lines, ended, writer: Some(writer) }))
+    let layer = LogLayer { form, lines: lines.clone(), shared: shared.clone() };
+    Ok((layer, ApplicationLog { shared, lines, ended, writer: Some(writer) }))
 }
 
-impl OwnLog {
+impl ApplicationLog {
     /// What the log counts about itself, for metrics.
     pub fn counter(&self) -> LogCounter {
         LogCounter(self.shared.clone())
     }
 }
 
-impl Drop for OwnLog {
+impl Drop for ApplicationLog {
     fn drop(&mut self) {
         self.shared.lock().ending = true;
-        // A full queue keeps the writer awake by itself.
+        // If the queue is full, the writer is awake anyway.
         let _ = self.lines.try_send(Message::Wake);
         if self.ended.recv_timeout(FLUSH_TIMEOUT).is_ok()
             && let Some(writer) = self.writer.take()
@@ -153,19 +153,19 @@ struct State {
 }
 
 impl Shared {
-    /// Held for a look into a small map, never over a write.
+    /// Held only while looking into a small map, never during a write.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct OwnLayer {
+struct LogLayer {
     form: Form,
     lines: SyncSender<Message>,
     shared: Arc<Shared>,
 }
 
-impl<S: Subscriber> Layer<S> for OwnLayer {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let line = Line::read(event);
@@ -189,7 +189,7 @@ impl<S: Subscriber> Layer<S> for OwnLayer {
     }
 }
 
-impl OwnLayer {
+impl LogLayer {
     fn send(&self, line: String) {
         if self.lines.try_send(Message::Line(line)).is_err() {
             self.shared.lock().counts.lines_dropped += 1;
@@ -213,14 +213,14 @@ struct Writer {
     form: Form,
     shared: Arc<Shared>,
     swept: Instant,
-    /// Dropped lines that a line has spoken of.
+    /// How many dropped lines a summary has already reported.
     reported: u64,
 }
 
 impl Writer {
     fn run(mut self) {
         loop {
-            // A line opens a window before it is sent, so without one there is nothing to tell until the next line.
+            // A line opens a window before it is sent, so without a window there is nothing to report until the next line.
             let watching = self.shared.lock().repeats.is_watching();
             let received = match watching {
                 true => self.queue.recv_timeout(SWEEP_INTERVAL),
@@ -257,12 +257,12 @@ impl Writer {
 
     fn write(&mut self, message: Message) {
         if let Message::Line(line) = message {
-            // There is nowhere to report that the report failed.
+            // If writing to standard error fails, there is nowhere to report it.
             let _ = self.sink.write_all(line.as_bytes());
         }
     }
 
-    /// Writes what windows that have ended suppressed; without a time, what all have.
+    /// Writes the summaries of windows that have ended; without a time, of all windows.
     fn sweep(&mut self, now: Option<Duration>) {
         self.swept = Instant::now();
         let (summaries, dropped) = {
@@ -274,8 +274,7 @@ impl Writer {
             self.write(Message::Line(line));
         }
         if dropped > self.reported {
-            let text =
-                format!("dropped {} lines of this log: standard error did not take them", dropped - self.reported);
+            let text = format!("dropped {} lines of this log: standard error was too slow", dropped - self.reported);
             self.reported = dropped;
             let line = Line::own(tracing::Level::WARN, module_path!(), text).render(self.form);
             self.write(Message::Line(line));

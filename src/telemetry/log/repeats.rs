@@ -1,7 +1,7 @@
-//! Which lines are repeated: the same place in the code for the same component, more than a few times in a window.
+//! Detects repeated lines: from the same place in the code, for the same component, more than a few times in a window.
 //!
-//! Guarantees: bounded; a line that is not repeated is never held back; every suppressed line is in exactly one summary. Pure:
-//! time is an argument.
+//! Guarantees: bounded; a line that is not repeated is never suppressed; every suppressed line is counted in exactly one summary.
+//! Pure: time is an argument.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,9 +10,10 @@ use tracing::{Level, Metadata};
 
 /// How long lines are counted together.
 pub const WINDOW: Duration = Duration::from_secs(10);
-/// Lines of one kind that are written in a window; a burst of a handful (files found at the start) is news, not noise.
+/// How many lines of one kind are written per window; a burst of a few lines (files found at the start) is information, not
+/// noise.
 pub const LINES_PER_WINDOW: u64 = 5;
-/// Kinds of lines that are followed. Beyond it, lines are written as they come.
+/// How many kinds of lines are tracked. Lines of further kinds are never suppressed.
 const KINDS_MAX: usize = 1024;
 
 /// A kind of line.
@@ -20,7 +21,7 @@ const KINDS_MAX: usize = 1024;
 pub struct Key(u64);
 
 impl Key {
-    /// The kind of a line from a place in the code for a component.
+    /// The kind of lines from this place in the code for this component.
     pub fn of(metadata: &Metadata<'_>, component: &str) -> Key {
         let mut hasher = DefaultHasher::new();
         metadata.callsite().hash(&mut hasher);
@@ -34,7 +35,7 @@ impl Key {
 pub enum Admission {
     /// Written, after the summary of an earlier window if there is one.
     Written(Option<Summary>),
-    /// Counted only.
+    /// Only counted.
     Suppressed,
 }
 
@@ -47,11 +48,11 @@ pub struct Summary {
     pub level: Level,
     /// Their module.
     pub target: &'static str,
-    /// Where they come from.
+    /// The source file.
     pub file: &'static str,
-    /// The line there.
+    /// The line in the source file.
     pub line: u32,
-    /// The component; empty for none.
+    /// The component; empty if there is none.
     pub component: String,
 }
 
@@ -62,14 +63,14 @@ struct Window {
     summary: Summary,
 }
 
-/// The windows that are open.
+/// The open windows.
 #[derive(Debug, Default)]
 pub struct Repeats {
     windows: HashMap<Key, Window>,
 }
 
 impl Repeats {
-    /// Decides on a line at `now`.
+    /// Decides whether to write a line at `now`.
     pub fn admit(&mut self, key: Key, metadata: &Metadata<'static>, component: &str, now: Duration) -> Admission {
         if let Some(window) = self.windows.get_mut(&key) {
             let earlier = match now >= window.began + WINDOW {
@@ -106,7 +107,8 @@ impl Repeats {
         !self.windows.is_empty()
     }
 
-    /// Closes the windows that have ended at `now`, or all, and gives the summaries of those that suppressed something.
+    /// Closes the windows that have ended at `now`, or all without a time, and returns the summaries of those that suppressed
+    /// lines.
     pub fn sweep(&mut self, now: Option<Duration>) -> Vec<Summary> {
         let mut summaries = Vec::new();
         self.windows.retain(|_, window| {

@@ -1,4 +1,4 @@
-//! The log as its readers see it: through the real layer and the real thread, into a buffer or into a reader that stalls.
+//! Tests the log from end to end: through the real layer and thread, into a buffer or into a sink that blocks.
 
 use super::*;
 use std::sync::Condvar;
@@ -17,7 +17,7 @@ impl Write for Sink {
     }
 }
 
-/// What is written when `say` logs and the process ends.
+/// The text that is written when `say` logs and the process ends.
 fn said(form: Form, say: impl FnOnce()) -> String {
     let sink = Sink::default();
     let (layer, log) = layer(form, Box::new(sink.clone())).expect("the writer starts");
@@ -80,7 +80,7 @@ fn a_long_line_is_cut() {
     }
 }
 
-/// Takes nothing until it is opened.
+/// A sink that blocks until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>, Sink);
 
@@ -113,7 +113,7 @@ fn a_stalled_reader_drops_lines_and_never_waits() {
     const LINES: u64 = 3 * QUEUE_LINES as u64;
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         for number in 0..LINES {
-            // A component each, so that none is suppressed.
+            // A different component for each line, so that none is suppressed.
             tracing::info!(component_id = %number, "line");
         }
     });

@@ -1,7 +1,7 @@
-//! Target `checkpoint`: the records that say what is done: snapshots, commits, positions, and the identity of a file.
+//! Target `checkpoint`: the records of progress: snapshots, commits, positions, and the identity of a file.
 //!
-//! Promises: what is read writes back to the same; intervals are sorted, disjoint and not empty; nothing larger than its
-//! bytes is made of them.
+//! Promises: what is decoded encodes to the same bytes; intervals are sorted, disjoint and not empty; nothing larger than the
+//! input is allocated.
 
 use crate::Verdict;
 use std::ffi::OsStr;
@@ -17,10 +17,10 @@ use tailwater_shards::wal::record::{
     PositionEntry, Snapshot, decode_commit, decode_snapshot, encode_commit, encode_position, encode_snapshot,
 };
 
-/// Versions of the format that are read.
+/// Versions of the format that can be read.
 const VERSIONS: std::ops::RangeInclusive<u8> = FRAME_VERSION_OLDEST..=FRAME_VERSION;
 
-/// The first byte says which record.
+/// The first byte selects the record.
 pub fn check(data: &[u8]) -> Verdict {
     let Some((which, rest)) = data.split_first() else { return Verdict::Refused };
     Verdict::accepted(match which % 4 {
@@ -31,7 +31,7 @@ pub fn check(data: &[u8]) -> Verdict {
     })
 }
 
-/// Whether the bytes are a snapshot of any version that is read.
+/// Whether the bytes are a snapshot of a known version.
 pub fn snapshot(payload: &[u8]) -> bool {
     let snapshots = VERSIONS.filter_map(|version| decode_snapshot(payload, version).ok());
     snapshots.map(|snapshot| one_snapshot(payload, &snapshot)).count() > 0
@@ -55,7 +55,7 @@ fn one_snapshot(payload: &[u8], snapshot: &Snapshot) {
     );
 }
 
-/// Whether the bytes are a commit of any version that is read.
+/// Whether the bytes are a commit of a known version.
 pub fn commit(payload: &[u8]) -> bool {
     let commits = VERSIONS.filter_map(|version| Some((version, decode_commit(payload, version).ok()?)));
     commits.map(|(version, commit)| one_commit(payload, version, &commit)).count() > 0
@@ -72,7 +72,7 @@ fn one_commit(payload: &[u8], version: u8, commit: &Commit) {
     }
 }
 
-/// What the position section of a frame says, written again.
+/// Encodes the position section of a frame again.
 pub fn position(entry: &PositionEntry<'_>) {
     let record = entry.record.map(|record| record.to_source(entry.key));
     let source = record.as_deref().cloned().unwrap_or_else(|| Source {
@@ -90,7 +90,7 @@ pub fn position(entry: &PositionEntry<'_>) {
     assert_eq!(read, [Ok(*entry)], "a position comes back as it was written");
 }
 
-/// A frame that holds nothing but positions.
+/// A frame that contains only positions.
 fn framed(section: &[u8]) -> Vec<u8> {
     let length = FRAME_HEADER_BYTES + section.len().next_multiple_of(8);
     let header = FrameHeader {
@@ -126,7 +126,7 @@ fn descriptor(bytes: &[u8]) -> bool {
     let again = Descriptor::encode(&descriptor.identity, path.as_ref());
     match bytes[0] == again[0] {
         true => assert_eq!(again, bytes, "a descriptor comes back as it was"),
-        // Of an earlier version, with less in it.
+        // An earlier version with fewer fields.
         false => assert_eq!(Descriptor::decode(&again), Some(descriptor), "a descriptor means what it meant"),
     }
     true

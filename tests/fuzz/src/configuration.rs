@@ -1,8 +1,8 @@
-//! Target `configuration`: bytes as the file that a user writes.
+//! Target `configuration`: bytes as a user's configuration file.
 //!
-//! Promises: an accepted file is accepted again with the same plan and the same warnings; a refused one has an error; every
-//! problem has a place inside the text, or the file as a whole is empty or too large, and is shown with the file's name, line
-//! and column; the value of a variable is never shown.
+//! Promises: an accepted file is accepted again with the same plan and the same warnings. A rejected one has an error. Every
+//! problem has a position in the text, unless the file as a whole is empty or too large, and is shown with the file's name,
+//! line and column. The value of a variable is never shown.
 
 use crate::Verdict;
 use tailwater::config::problem::Severity;
@@ -22,7 +22,7 @@ fn variable(name: &str) -> Option<String> {
     }
 }
 
-/// What is told of a file: a plan and warnings, or errors.
+/// The result for a file: a plan and warnings, or errors.
 fn told(data: &[u8]) -> (Report, Option<String>) {
     let here = Circumstances { data_dir: None, cpus: 2 };
     match config::load::<SimEnv>(FILE, data.to_vec(), &variable, &here) {

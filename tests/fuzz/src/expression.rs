@@ -1,8 +1,8 @@
-//! Target `expression`: bytes as a condition, and behind the first zero byte as the JSON of an event.
+//! Target `expression`: bytes as a condition, and after the first zero byte as the JSON of an event.
 //!
-//! Promises: a refused source has its place inside the source, on borders of characters, and a reason; an accepted one reads
-//! the event, however broken, without a panic, gives the same twice, and gives as a condition what it gives as a value; paths
-//! are listed once each and read back from how they are displayed.
+//! Promises: a rejected source has a reason and a position inside the source, at character boundaries. An accepted one reads
+//! any event, however broken, without a panic, gives the same result twice, and gives the same result as a condition and as a
+//! value. Each path is listed once and can be parsed from its displayed form.
 
 use crate::Verdict;
 use tailwater::codec::path::{Path, find_path};
@@ -17,7 +17,7 @@ impl Fields for Event<'_> {
     fn get(&self, path: PathIndex) -> Option<FieldValue<'_>> {
         let path = &self.paths[path.index()];
         match path.first() {
-            // Texts come without quotes, and may be any bytes.
+            // Strings have no quotes, and may be any bytes.
             "text" => Some(FieldValue::Text(self.json)),
             _ => find_path(self.json, path.segments()).map(FieldValue::Json),
         }

@@ -1,7 +1,7 @@
-//! Target `frame`: bytes as one frame of the log.
+//! Target `frame`: bytes as one frame of the WAL.
 //!
-//! Promises: a header that is read writes back to the same; the parts of a frame add up, every line lies inside and they fill
-//! the payload; a checksum holds for no frame with one bit turned; records inside are held to the promises of
+//! Promises: a decoded header encodes to the same bytes. The parts of a frame add up; every line is inside the payload, and
+//! the lines fill it. A flipped bit always invalidates the checksum. Records inside keep the promises of
 //! [`crate::checkpoint`].
 
 use crate::{Verdict, checkpoint};
@@ -33,7 +33,7 @@ pub fn check(data: &[u8]) -> Verdict {
     Verdict::accepted(whole && record)
 }
 
-/// One bit turned, drawn from the frame itself, is always seen.
+/// One flipped bit, at a position derived from the frame itself, is always detected.
 fn checksums(bytes: &[u8]) {
     let mut changed = bytes.to_vec();
     let right = checksum(&changed);

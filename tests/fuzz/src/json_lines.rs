@@ -1,8 +1,9 @@
-//! Target `json_lines`: bytes as a chunk of events, under the span parser of the engine. It reads nothing from disk, and sees
-//! whatever anyone writes into a log.
+//! Target `json_lines`: bytes as a chunk of events for the engine's span parser. The parser reads nothing from disk, but sees
+//! anything that anyone writes to a log file.
 //!
-//! Promises: every tier says the same; an event is good exactly when serde_json takes it, besides what the parser documents;
-//! the members of a good one are those that serde_json sees; a fault is explained for every other one, and only for those.
+//! Promises: every tier gives the same result. An event is valid exactly if serde_json accepts it, apart from the documented
+//! exceptions. The members of a valid event are those that serde_json finds. An error is explained for every invalid event,
+//! and only for those.
 
 use crate::Verdict;
 use serde_json::value::RawValue;
@@ -17,7 +18,7 @@ use tailwater_shards::scan::json::{
 /// Nodes of the trie: few, so that it fills up.
 const NODES_MAX: usize = 12;
 
-/// The first byte says how much is cut off the ends of the events, the rest is their chunk.
+/// The first byte says how much is cut off at the ends of the events; the rest is their chunk.
 pub fn check(data: &[u8]) -> Verdict {
     let Some((cut, bytes)) = data.split_first() else { return Verdict::Refused };
     let events = events(bytes, u32::from(cut & 7), u32::from(cut >> 3 & 7));
@@ -49,7 +50,7 @@ pub fn check(data: &[u8]) -> Verdict {
     Verdict::accepted(good)
 }
 
-/// The lines of a chunk, less some bytes at their ends.
+/// The lines of a chunk, without some bytes at their ends.
 fn events(bytes: &[u8], cut_start: u32, cut_end: u32) -> Vec<EventSpan> {
     let mut start = 0;
     let mut events = Vec::new();
@@ -63,7 +64,7 @@ fn events(bytes: &[u8], cut_start: u32, cut_end: u32) -> Vec<EventSpan> {
     events
 }
 
-/// What serde_json makes of an event; none if it is bad.
+/// The result of serde_json for an event; none if it is invalid.
 fn reference(text: &[u8]) -> Option<BTreeMap<String, String>> {
     if std::str::from_utf8(text).is_err() {
         return None;
@@ -73,7 +74,7 @@ fn reference(text: &[u8]) -> Option<BTreeMap<String, String>> {
     (depth(text) <= NESTING_MAX).then_some(members)
 }
 
-/// Halves of pairs of escapes become other escapes: serde_json refuses them in keys, the parser does not.
+/// Replaces half surrogate pairs by other escapes: serde_json rejects them in keys, the parser does not.
 fn without_halves(text: &[u8]) -> Vec<u8> {
     let mut whole = text.to_vec();
     let mut at = 0;
@@ -90,7 +91,7 @@ fn without_halves(text: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// How deep the brackets of a valid text lie in each other.
+/// The nesting depth of the brackets in a valid text.
 fn depth(text: &[u8]) -> u32 {
     let (mut depth, mut deepest, mut inside, mut escaped) = (0, 0, false, false);
     for byte in text {
@@ -118,7 +119,7 @@ fn same_members(padded: &[u8], slots: &[Slot], members: &BTreeMap<String, String
     assert_eq!(found, members);
 }
 
-/// The way to the node spells the keys of the slots.
+/// The path to the node spells the keys of the slots.
 fn same_keys(padded: &[u8], slots: &[Slot], trie: &Trie, line: Line) {
     if line.node == NodeId::OVERFLOW {
         return;

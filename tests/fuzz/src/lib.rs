@@ -1,9 +1,10 @@
-//! Formats that are read from disk or written by others, under hostile bytes: one table of targets, each a plain function of bytes.
+//! Formats that are read from disk or written by others, with hostile bytes: one table of targets, each a plain function of
+//! bytes.
 //!
-//! Guarantees: a target fails (panics) not only for a crash but for each broken promise that its file names; the corpus in
-//! `corpus/NAME` is replayed by every ordinary test run, so what was found once stays found. `tests/tools.sh` builds the targets with
-//! libFuzzer and AddressSanitizer and runs them: `tests/tools.sh fuzz 20` for twenty seconds each. The folder has the layout of
-//! cargo-fuzz: `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --features libfuzzer NAME`.
+//! Guarantees: a target fails (panics) for a crash and for each broken promise that its file lists. The corpus in
+//! `corpus/NAME` is replayed by every ordinary test run, so what was found once stays found. `tests/tools.sh` builds the
+//! targets with libFuzzer and AddressSanitizer and runs them: `tests/tools.sh fuzz 20` for twenty seconds each. The directory
+//! has the layout of cargo-fuzz: `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --features libfuzzer NAME`.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
@@ -21,17 +22,17 @@ mod tests;
 
 use std::process::ExitCode;
 
-/// What a target made of its bytes.
+/// The result of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They are one of what it reads.
+    /// The bytes are valid for what it reads.
     Accepted,
-    /// They are not, and it was said in the right way.
+    /// They are not, and were rejected in the right way.
     Refused,
 }
 
 impl Verdict {
-    /// Accepted if so.
+    /// Accepted or rejected.
     pub fn accepted(accepted: bool) -> Verdict {
         if accepted { Verdict::Accepted } else { Verdict::Refused }
     }
@@ -39,13 +40,13 @@ impl Verdict {
 
 /// One row of the table.
 pub struct Target {
-    /// Its name: of the program, of the corpus.
+    /// The name of the program and the corpus.
     pub name: &'static str,
-    /// Panics when a promise is broken.
+    /// Panics if a promise is broken.
     pub check: fn(&[u8]) -> Verdict,
 }
 
-/// All targets; the canary is apart, since it must fail.
+/// All targets except the canary, which must fail.
 pub const TARGETS: [Target; 9] = [
     Target { name: "frame", check: frame::check },
     Target { name: "segment", check: segment::check },
@@ -58,7 +59,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "expression", check: expression::check },
 ];
 
-/// A target that must be found guilty: a build that cannot find this finds nothing.
+/// A target that must fail: a build that does not find this finds nothing.
 pub const CANARY: Target = Target { name: "canary", check: canary };
 
 fn canary(data: &[u8]) -> Verdict {
@@ -77,7 +78,7 @@ pub fn run(name: &str, data: &[u8]) {
     (target(name).check)(data);
 }
 
-/// Runs one target on the files that the process was given, and says what it made of each.
+/// Runs one target on the files in the arguments, and prints the result of each.
 pub fn replay(name: &str) -> ExitCode {
     let mut status = ExitCode::SUCCESS;
     for path in std::env::args_os().skip(1) {

@@ -1,10 +1,10 @@
-//! Target `log`: a script of appends, syncs, commits, partial reads, recycling, deaths, losses of power and damage, against a
-//! vector of what was written.
+//! Target `log`: a script of appends, syncs, commits, partial reads, recycling, crashes, power losses and damage, compared
+//! with a vector of what was written.
 //!
-//! Promises: what is read is what was written, in order, byte for byte, to each of three readers that come and go at their own
-//! pace; what was acknowledged survives a loss of power, everything appended the death of the process, a group whole or not at
-//! all; a reader goes on from its last durable commit or a later one; nothing goes before every reader has released it; of a
-//! damaged log nothing is read that was not written, and a hole is reported with its place.
+//! Promises: each of three readers, which come and go at their own pace, reads what was written, in order, byte for byte.
+//! What was acknowledged survives a power loss, everything appended survives the death of the process, and a group is
+//! complete or absent. A reader continues at its last durable commit or a later one. Nothing is removed before every reader
+//! has released it. From a damaged WAL nothing is read that was not written, and a hole is reported with its position.
 
 use crate::Verdict;
 use crate::script::Script;
@@ -33,7 +33,7 @@ const READERS: usize = 3;
 const STEPS: usize = 80;
 const LIVES: usize = 6;
 
-/// One event. Its line begins with its place in the vector.
+/// One event. Its line begins with its index in the vector.
 #[derive(Clone, Debug, PartialEq)]
 struct Written {
     line: Vec<u8>,
@@ -41,35 +41,35 @@ struct Written {
     mask: u64,
 }
 
-/// One reader over all lives.
+/// One reader over all runs.
 #[derive(Default)]
 struct Reading {
-    /// Its commits, each with the place in the vector that it stands for. The first is its birth.
+    /// Its commits, each with its index in the vector. The first is its creation.
     commits: Vec<(Commit, usize)>,
     /// How many of them are durable.
     durable: usize,
-    /// Events it said it will not come back to.
+    /// Events that it has released.
     released: usize,
 }
 
-/// The vector, and what is known of the log beside.
+/// The vector, and what else is known about the WAL.
 struct Model {
     simulation: Simulation,
     events: Vec<Written>,
-    /// What an append that failed may have written.
+    /// What a failed append may have written.
     attempted: Vec<Written>,
     acknowledged: usize,
     readings: [Reading; READERS],
 }
 
-/// One life of the process.
+/// One run of the process.
 struct Life {
     writer: Writer<SimEnv>,
     readers: Vec<(Cursor<SimDisk>, Arc<Reader>, usize)>,
     source: Arc<Source>,
 }
 
-/// How a life ended.
+/// How a run ended.
 #[derive(PartialEq)]
 enum End {
     Process,
@@ -123,7 +123,7 @@ impl Model {
         Writer::open(self.simulation.env(ShardId(0)), options, recovered, state, Sequence(0))
     }
 
-    /// One life and how it ended.
+    /// One run, and how it ended.
     fn live(&mut self, script: &mut Script<'_>, promised: usize) -> End {
         let writer = self.open().unwrap_or_else(|error| panic!("the log does not open any more: {error}"));
         let mut life = self.begin(writer, promised);
@@ -144,7 +144,7 @@ impl Model {
         End::Process
     }
 
-    /// Compares what was recovered with the vector, brings the vector to it, and lets the readers go on.
+    /// Compares the recovered WAL with the vector, adjusts the vector to it, and lets the readers continue.
     fn begin(&mut self, writer: Writer<SimEnv>, promised: usize) -> Life {
         let state = writer.state().sources.get(KEY);
         let end = state.map_or(0, |state| state.end()) as usize;
@@ -177,7 +177,7 @@ impl Model {
         Life { writer, readers, source: Arc::new(source) }
     }
 
-    /// The reader where its commit left it: the last durable one or a later one.
+    /// The reader at its commit: the last durable one or a later one.
     fn resume(
         &mut self,
         log: &Arc<Log<SimDisk>>,
@@ -203,7 +203,7 @@ impl Model {
         (Cursor::open(log.clone(), position), reader, next)
     }
 
-    /// Compares a frame with the vector; the place behind it. `expected` is where it has to begin, if that is known.
+    /// Compares a frame with the vector and returns the index after it. `expected` is where it must begin, if that is known.
     fn compare(&self, frame: &Frame<SimDisk>, expected: Option<usize>) -> usize {
         let view = frame.view().expect("a frame that a cursor gives has parts that add up");
         let lines = view.lines(frame.first_event()).expect("a frame that a cursor gives has whole lines");
@@ -288,7 +288,7 @@ impl Model {
         Ok(())
     }
 
-    /// Reads some frames with one of the readers, the last one in part.
+    /// Reads some frames with one of the readers, the last one partially.
     fn read(&self, life: &mut Life, script: &mut Script<'_>) {
         let (cursor, _, next) = &mut life.readers[script.below(READERS)];
         for _ in 0..=script.below(4) {
@@ -328,11 +328,11 @@ impl Model {
         Ok(())
     }
 
-    /// Turns one byte of a segment, under a running log or before a start, and looks at what is left.
+    /// Changes one byte of a segment, during a run or before a start, and checks what is left.
     fn damage(&mut self, life: &mut Life, script: &mut Script<'_>) {
         let segments = life.writer.log().segments();
         let is_running = script.byte() & 1 == 0;
-        // What is being written is not read back: its readers believe the memory of this process.
+        // Bytes that are being written are not read back: readers trust the memory of this process.
         let candidates = if is_running { segments.len() - 1 } else { segments.len() };
         if candidates == 0 {
             return;
@@ -356,7 +356,7 @@ impl Model {
         assert!(is_reported || holes.silent + holes.told == 0, "a hole, and no report");
     }
 
-    /// Reads everything from the beginning on, compares what is there, and counts what is missing in between.
+    /// Reads everything from the beginning, compares it, and counts what is missing in between.
     fn held(&self, log: &Arc<Log<SimDisk>>) -> Holes {
         let mut cursor = Cursor::open(log.clone(), Position::default());
         let mut holes = Holes { silent: 0, told: 0 };
@@ -390,7 +390,7 @@ impl Model {
     }
 }
 
-/// Events missing between others: with and without a word about it.
+/// Events missing between others: reported and unreported.
 struct Holes {
     silent: usize,
     told: usize,

@@ -1,6 +1,7 @@
-//! Target `manifest`: bytes as the manifest of a data directory that has logs.
+//! Target `manifest`: bytes as the manifest of a data directory with logs.
 //!
-//! Promises: an error names the file and gives a reason; an accepted manifest gives a log id that no log in the directory has
+//! Promises: an error names the file and the reason. An accepted manifest returns a log id that no log in the directory has
+//! and that the next start does not return again. What was opened can be opened again.
 //! and that the next start does not give again; what was opened can be opened again.
 
 use crate::Verdict;
@@ -9,7 +10,7 @@ use tailwater_shards::sim::SimDisk;
 use tailwater_shards::wal::manifest::DataDirectory;
 use tailwater_shards::wal::{LogId, WalError};
 
-/// The first byte says which logs there are.
+/// The first byte says which logs exist.
 pub fn check(data: &[u8]) -> Verdict {
     let Some((logs, text)) = data.split_first() else { return Verdict::Refused };
     let disk = SimDisk::new(1);

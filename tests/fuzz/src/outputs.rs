@@ -1,8 +1,8 @@
-//! Target `outputs`: what the output `file` keeps: the state of a commit and its journal.
+//! Target `outputs`: what the output `file` stores: the state of a commit, and its journal.
 //!
-//! Promises: what is read writes back to the same; a journal that was opened over any bytes opens again to the same records
-//! and takes more; of a journal with one bit turned all but the record with that bit are believed, and that it is damaged is known where
-//! records follow.
+//! Promises: what is decoded encodes to the same bytes. A journal that was opened from any bytes opens again with the same
+//! records and accepts more. After one flipped bit, a journal returns all records except the one with that bit, and reports
+//! the damage if records follow.
 
 use crate::Verdict;
 use crate::script::Script;
@@ -14,7 +14,7 @@ use tailwater_shards::sim::SimDisk;
 
 const JOURNAL: &str = "/data/outputs/1.journal";
 
-/// The first byte says which of the two.
+/// The first byte selects one of the two.
 pub fn check(data: &[u8]) -> Verdict {
     let Some((which, rest)) = data.split_first() else { return Verdict::Refused };
     Verdict::accepted(match which % 3 {
@@ -39,7 +39,7 @@ fn open(disk: &SimDisk) -> Journal<SimDisk> {
     Journal::open(disk, Path::new(JOURNAL)).expect("a journal of ours opens")
 }
 
-/// Bytes of a record.
+/// The size of a record.
 fn bytes_of(record: &Opened) -> usize {
     63 + record.path.len()
 }
@@ -57,7 +57,7 @@ fn store(bytes: &[u8]) -> SimDisk {
 
 fn opened(script: &mut Script<'_>) -> Opened {
     let length = script.below(40);
-    // Without a path it would be a note on a start.
+    // Without a path it would be a record of a start or end.
     let path = [b"/", script.bytes(length)].concat();
     Opened {
         number: 0,

@@ -1,6 +1,6 @@
-//! A script: the bytes of an input read as decisions.
+//! A script: the bytes of an input, read as decisions.
 //!
-//! Guarantees: never fails; a script that is at its end decides for zero. Equal bytes make equal decisions.
+//! Guarantees: never fails. After the end, every decision is zero. Equal bytes give equal decisions.
 
 /// See the module.
 pub struct Script<'a> {
@@ -8,12 +8,12 @@ pub struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    /// A script of these bytes.
+    /// A script with these bytes.
     pub fn new(bytes: &'a [u8]) -> Script<'a> {
         Script { rest: bytes }
     }
 
-    /// Whether nothing is left.
+    /// Whether the script is at its end.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -46,7 +46,7 @@ impl<'a> Script<'a> {
         taken
     }
 
-    /// All that is left.
+    /// The rest.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }

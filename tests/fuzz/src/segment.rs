@@ -4,9 +4,9 @@
 //! flags u8 (1 repair checksums, 2 the second segment is missing) · per segment: bytes u16 · bytes, zero to the segment's end
 //! ```
 //!
-//! Promises: recovery ends, finds twice the same, and refuses only foreign versions; every frame that it accepts has a
-//! checksum that holds; damage lies inside of its segment; a log that was accepted can be opened for writing, read to its end,
-//! and opened again without losing an event.
+//! Promises: recovery ends, gives the same result twice, and rejects only unknown versions. Every frame that it accepts has a
+//! valid checksum. Damage is inside its segment. A WAL that was accepted can be opened for writing, read to its end, and
+//! opened again without losing an event.
 
 use crate::Verdict;
 use crate::script::Script;
@@ -27,7 +27,7 @@ const SEGMENTS: usize = 3;
 const DIRECTORY: &str = "/data/wal/log-00000001";
 const LOG: LogId = LogId(1);
 
-/// Lets checksums hold, as far as the lengths lead, so that the bytes behind them are looked at.
+/// Makes checksums valid, as far as the lengths lead, so that the bytes after them are checked.
 fn repair(bytes: &mut [u8]) {
     let (mut start, mut end) = (0, SEGMENT_HEADER_BYTES);
     while end <= bytes.len() && end - start >= 12 {
@@ -92,7 +92,7 @@ fn tell(found: &RecoveredLog<SimDisk>) -> String {
     format!("{} {counts:?} {:?} {:?}", found.ended_by, found.damage, found.state)
 }
 
-/// Walks what recovery takes for the log, as a reader would.
+/// Walks the accepted frames like a reader.
 fn accepted_frames(found: &RecoveredLog<SimDisk>) {
     let Some(tail) = found.tail else { return };
     let (mut events, mut open) = (0, 0);
@@ -106,7 +106,7 @@ fn accepted_frames(found: &RecoveredLog<SimDisk>) {
         let end = if segment.number == tail.segment { tail.offset } else { segment.bytes() };
         while offset < end {
             if let Some(behind) = segment.gap_end(offset) {
-                // What came before damage stays, a group without its end too: its positions are read again.
+                // What came before damage stays, including a group without its end: its positions are read again.
                 (offset, open) = (behind, 0);
                 continue;
             }
@@ -138,7 +138,7 @@ fn open(simulation: &mut Simulation, found: RecoveredLog<SimDisk>) -> Result<Wri
     Writer::open(simulation.env(ShardId(0)), options, found, state, Sequence(0))
 }
 
-/// Events that a reader gets; damage is passed over.
+/// Number of events that a reader gets; damage is skipped.
 fn readable(log: &Arc<Log<SimDisk>>) -> u64 {
     let mut cursor = Cursor::open(log.clone(), Position::default());
     let mut events = 0;
@@ -155,7 +155,7 @@ fn go_on(simulation: &mut Simulation, found: RecoveredLog<SimDisk>) {
     let events = found.events;
     let writer = match open(simulation, found) {
         Ok(writer) => writer,
-        // Hostile bytes may fill half a segment with sources, or name the last of all numbers.
+        // Hostile bytes may fill half a segment with sources, or use the highest of all numbers.
         Err(WalError::Unusable { reason, .. }) => return assert!(reason.len() > 20),
         Err(error) => panic!("a log that was recovered cannot be opened: {error}"),
     };

@@ -1,10 +1,10 @@
-//! The corpora and random bytes, replayed by the ordinary test run.
+//! Replays the corpora and random bytes in the ordinary test run.
 
 use crate::{CANARY, TARGETS, Verdict};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Bytes of the largest file in a corpus: what is slow to read is of no use in one.
+/// Maximum size of a file in a corpus: slow inputs are of no use there.
 const SEED_BYTES_MAX: u64 = 16 * 1024;
 
 fn corpus(name: &str) -> Vec<PathBuf> {
@@ -33,13 +33,13 @@ fn every_corpus_keeps_every_promise_and_reaches_both_verdicts() {
 }
 
 #[test]
-fn canary_is_found_guilty() {
+fn canary_is_found() {
     let guilty = (u32::from_le_bytes(*b"tide") ^ 0x5a5a_5a5a).to_le_bytes();
     assert!(catch_unwind(|| (CANARY.check)(&guilty)).is_err());
     assert_eq!((CANARY.check)(b"tide"), Verdict::Refused);
 }
 
-/// Random histories of a log, without a fuzzer's help: the model test of the write-ahead log against a vector.
+/// Random histories of a WAL, without a fuzzer: the model test of the write-ahead log against a vector.
 #[test]
 fn random_scripts_of_a_log_keep_every_promise() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

@@ -1,11 +1,11 @@
-//! The disk that the log is compiled with: what a segment maps, and nothing else.
+//! The disk for which the WAL is compiled: what a segment maps, and nothing else.
 //!
-//! Guarantees: a frame that is read while it is written, or without being handed over by whoever wrote it, fails the model.
+//! Guarantees: a model fails if a frame is read while it is written, or without a hand-over from its writer.
 
 use loom::cell::UnsafeCell;
 use std::cell::Cell;
 
-/// See the engine's own; models are of what ships.
+/// See the engine's own. Models test the code that ships.
 pub enum Sabotage {
     RecycleEarly,
 }
@@ -25,7 +25,7 @@ pub trait Map {
     fn release(&self, offset: usize, length: usize);
 }
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Events,
@@ -33,20 +33,20 @@ pub enum Kind {
     Seal,
 }
 
-/// A frame in small.
+/// A minimal frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub sequence: u64,
     pub kind: Kind,
 }
 
-/// Bytes that one frame stands for.
+/// Number of bytes that one frame stands for.
 pub const FRAME_BYTES: u64 = 8;
 
-/// Frames of a segment.
+/// Number of frames in a segment.
 pub const SEGMENT_FRAMES: u64 = 3;
 
-/// The one disk.
+/// The only disk.
 #[derive(Clone)]
 pub struct Memory;
 
@@ -54,7 +54,7 @@ impl Disk for Memory {
     type Map = Slots;
 }
 
-/// The frames of a segment. Loom watches who comes to each.
+/// The frames of a segment. Loom checks the accesses to each.
 pub struct Slots(Vec<(UnsafeCell<()>, Cell<Option<Frame>>)>);
 
 impl Slots {

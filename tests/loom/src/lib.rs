@@ -1,16 +1,17 @@
-//! The ring, the signal and the shared log of the engine, compiled from their own files on loom's atomics and locks, and models of
-//! how they are used.
+//! The engine's ring, signal and shared log, compiled from their own files with loom's atomics and locks, and models of their
+//! use.
 //!
-//! Guarantees: what is checked is the code that ships; a model fails for a data race on a slot or a frame, an item or a frame
-//! lost, repeated, leaked or out of order, a segment taken from a reader that claims it, and a task that sleeps for ever, in
-//! interleavings with at most [`models::PREEMPTIONS`] preemptions (`LOOM_MAX_PREEMPTIONS=n` asks for more). Models know
-//! capacities of one or two: a ring has no other cases. A log has up to three segments of three frames.
+//! Guarantees: the checked code is the code that ships. A model fails for a data race on a slot or a frame; for an item or a
+//! frame that is lost, repeated, leaked or out of order; for a segment that is recycled while a reader claims it; and for a
+//! task that sleeps forever. It covers interleavings with at most [`models::PREEMPTIONS`] preemptions
+//! (`LOOM_MAX_PREEMPTIONS=n` sets more). Models use capacities of one or two: a ring has no other cases. A log has up to
+//! three segments of three frames.
 //!
-//! The log's surroundings are small: [`env`] and [`wal`] hold what its file imports, and a writer and a cursor that make the
-//! calls of the engine's own in the same order. Whoever changes that order there changes it here. The waker cell that the signal
-//! takes from a crate is modelled in [`waker`]: that crate does not build on loom.
+//! The surroundings of the log are small: [`env`] and [`wal`] contain what its file imports, and a writer and a cursor that
+//! make the same calls as those of the engine in the same order. Whoever changes that order there must change it here. The
+//! waker cell, which the signal takes from a crate, is modelled in [`waker`], because that crate does not build with loom.
 //!
-//! Loom's locks order more than those of the standard library do: a mistake that shows only without that is not found.
+//! Loom's locks order more than those of the standard library: an error that appears only without that is not found.
 #![deny(unsafe_code)]
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The limits that the log is compiled with. Their values change nothing that a model looks at.
+//! The limits for which the log is compiled. Their values do not affect the models.
 
 /// See the engine's own.
 pub const SEGMENT_NUMBER_MAX: u64 = (1 << 36) - 1;

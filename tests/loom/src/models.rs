@@ -1,5 +1,5 @@
-//! The models of ring and signal: wrap, full, empty, either side dropped first, and waking in both directions; and what the models
-//! of the log share with them.
+//! The models of ring and signal: wrap, full, empty, either side dropped first, and waking in both directions; and what the
+//! models of the log share with them.
 
 mod log;
 mod recycling;
@@ -11,8 +11,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-/// Preemptions that a model explores unless the environment says otherwise. Two find every known mistake of a queue with one
-/// producer and one consumer; the third is for those that nobody knows.
+/// The number of preemptions that a model explores by default. Two find every known bug of a queue with one producer and one
+/// consumer; the third is for unknown ones.
 pub const PREEMPTIONS: usize = 3;
 
 fn model(run: impl Fn() + Sync + Send + 'static) {
@@ -22,9 +22,9 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
     builder.check(run);
 }
 
-/// Places where a model wants every order. Loom tells which orders differ by the last access to a word alone, and may miss that a
-/// store comes before a load of another thread when its own thread has loaded in between. This is a word that both sides change
-/// at such a place. Relaxed, so it hands nothing over.
+/// Points where a model needs every order. Loom derives the orders from the last access to each word, and may miss that a
+/// store comes before a load of another thread if its own thread has loaded in between. Both sides change this word at such a
+/// point. It is relaxed, so it synchronises nothing.
 #[derive(Clone)]
 struct Turns(Arc<AtomicUsize>);
 
@@ -38,7 +38,7 @@ impl Turns {
     }
 }
 
-/// An item whose memory loom watches: one that is lost is a leak, one that is read twice is a race or a double free.
+/// An item whose memory loom tracks: a lost one is a leak, and one that is read twice is a race or a double free.
 type Item = Box<Arc<usize>>;
 
 fn item(number: usize) -> Item {
@@ -78,14 +78,14 @@ fn order_holds_over_a_wrap() {
 }
 
 #[test]
-fn full_ring_refuses_and_gives_the_item_back() {
+fn full_ring_returns_the_item() {
     model(|| {
         let (mut producer, mut consumer) = ring(2);
         for number in 0..2 {
             assert!(producer.push(item(number)).is_ok());
         }
         let popping = thread::spawn(move || (pop(&mut consumer), consumer));
-        // In it goes once the other side has made room, and not before; never over what was not popped.
+        // It is accepted once the other side has made space, not before, and never over an unread item.
         let early = producer.push(item(2));
         let (first, mut consumer) = popping.join().unwrap();
         assert_eq!(first, 0);
@@ -148,7 +148,7 @@ fn items_outlive_the_producer() {
 }
 
 #[test]
-fn items_left_behind_are_dropped_once_whichever_side_ends_first() {
+fn remaining_items_are_dropped_once_whichever_side_ends_first() {
     model(|| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let (mut producer, mut consumer) = ring(2);
@@ -164,7 +164,7 @@ fn items_left_behind_are_dropped_once_whichever_side_ends_first() {
     });
 }
 
-/// A lane in small: items one way, room the other, a signal each.
+/// A minimal lane: items in one direction, space in the other, one signal each.
 struct Pair {
     ready: Signal,
     room: Signal,

@@ -1,7 +1,7 @@
-//! A waker cell as the `atomic-waker` crate does it: the same states, the same exchanges, the same orderings, on loom's atomics.
+//! A waker cell like that of the `atomic-waker` crate: the same states, exchanges and orderings, with loom's atomics.
 //!
-//! Guarantees: synchronises no more than the crate does, so that a signal which needs more fails its model. The waker itself
-//! lies in a mutex of std that is never contended: the states give it to one side at a time, and a model fails where not.
+//! Guarantees: synchronises no more than the crate does, so the model of a signal that needs more fails. The waker itself is
+//! in a mutex of std that is never contended: the states give it to one side at a time, and the model fails if they do not.
 
 use loom::sync::atomic::AtomicUsize;
 use std::sync::Mutex;
@@ -36,7 +36,7 @@ impl AtomicWaker {
             Ok(_) => {
                 drop(self.replace(Some(waker.clone())));
                 if self.state.compare_exchange(REGISTERING, WAITING, AcqRel, Acquire).is_err() {
-                    // Somebody wakes meanwhile and leaves it to this side.
+                    // The other side is waking and leaves the wake to this side.
                     let kept = self.replace(None);
                     self.state.swap(WAITING, AcqRel);
                     kept.into_iter().for_each(Waker::wake);
@@ -44,14 +44,14 @@ impl AtomicWaker {
             }
             Err(WAKING) => {
                 waker.wake_by_ref();
-                // The other side has to get on, or loom would follow for ever the case in which it does not.
+                // The other side must be able to run, or loom would follow the case in which it does not without end.
                 loom::thread::yield_now();
             }
             Err(state) => panic!("two tasks register at a time: state {state}"),
         }
     }
 
-    /// Wakes who registered last.
+    /// Wakes the last registered waker.
     pub fn wake(&self) {
         if self.state.fetch_or(WAKING, AcqRel) == WAITING {
             let kept = self.replace(None);

@@ -1,7 +1,8 @@
-//! The log of the engine, compiled from its own file, and the writer and the cursor in small.
+//! The engine's shared log, compiled from its own file, with a minimal writer and cursor.
 //!
-//! Guarantees: writer and cursor make the calls of the engine's own in the same order (`wal/writer.rs`: `roll`, `publish`,
-//! `wake_readers`, `synced`; `wal/cursor.rs`: `next`, `next_segment`). Knows no bytes: a frame is a slot, and a segment has a few of them.
+//! Guarantees: writer and cursor make the same calls as those of the engine in the same order (`wal/writer.rs`: `roll`,
+//! `publish`, `wake_readers`, `synced`; `wal/cursor.rs`: `next`, `next_segment`). There are no bytes: a frame is a slot, and
+//! a segment has a few of them.
 
 #[allow(dead_code, reason = "the models use a part of it")]
 #[path = "../../../shards/src/wal/log.rs"]
@@ -38,13 +39,13 @@ pub fn at(sequence: u64) -> Position {
     Position { sequence: Sequence(sequence), event: 0 }
 }
 
-/// Segments in small.
+/// Minimal segments.
 pub mod segment {
     use crate::env::{Disk, Map as _, Slots};
     use crate::wal::Sequence;
     use std::cell::Cell;
 
-    /// See the engine's own. Only the writer asks whether it holds events.
+    /// See the engine's own. Only the writer asks whether it has events.
     pub struct Segment<D: Disk> {
         pub number: u64,
         pub map: D::Map,
@@ -74,13 +75,13 @@ pub mod segment {
     }
 }
 
-/// The one writer of a log.
+/// The only writer of a log.
 pub struct Writer {
     pub log: Arc<Log<Memory>>,
     active: Arc<Segment<Memory>>,
     offset: u64,
     next: u64,
-    /// Sealed segments with the sequence of their seal, not yet known to be durable.
+    /// Sealed segments that are not known to be durable, with the sequence of their seal.
     sealed: Vec<(u64, Arc<Segment<Memory>>)>,
     signals: Vec<Arc<Signal>>,
     generation: u64,
@@ -102,7 +103,7 @@ impl Writer {
         Writer { log, active, offset: 0, next: 1, sealed: Vec::new(), signals: Vec::new(), generation: u64::MAX }
     }
 
-    /// Writes a frame, which nobody sees yet.
+    /// Writes a frame that is not published yet.
     pub fn write(&mut self, kind: Kind) {
         if kind == Kind::Events {
             self.active.take_events();
@@ -112,12 +113,12 @@ impl Writer {
         self.next += 1;
     }
 
-    /// Ends the active segment and begins the next one with a snapshot.
+    /// Ends the active segment and starts the next one with a snapshot.
     pub fn roll(&mut self) {
         self.roll_behind(|writer| writer.log.last_with_events());
     }
 
-    /// [`Writer::roll`] with another idea of what the new segment says of those before it.
+    /// Like [`Writer::roll`], with another value for the segments that the new one needs.
     pub fn roll_behind(&mut self, previous: impl FnOnce(&Writer) -> u64) {
         self.write(Kind::Seal);
         let next = Arc::new(Segment::new(self.active.number + 1, Sequence(self.next), previous(self)));
@@ -129,14 +130,14 @@ impl Writer {
         self.write(Kind::Snapshot);
     }
 
-    /// Shows readers all that was written, and wakes them.
+    /// Publishes everything that was written, and wakes the readers.
     pub fn publish(&mut self) {
         let tail = Place { segment: self.active.number, offset: self.offset };
         self.log.publish(tail, Sequence(self.next - 1));
         self.wake_readers();
     }
 
-    /// Finds no segment for more.
+    /// Finds no segment for more frames.
     pub fn refuse(&mut self) {
         self.log.set_full(true);
         self.wake_readers();
@@ -158,8 +159,7 @@ impl Writer {
         self.log.housekeeping.notify();
     }
 
-    /// Takes the segments that nobody needs and writes over them, as one that becomes the next segment is written over. Their
-    /// numbers.
+    /// Takes the segments that are no longer needed and overwrites them, as the next segment would. Returns their numbers.
     pub fn recycle(&self) -> Vec<u64> {
         let taken = self.log.take_consumed(self.active.number);
         for segment in &taken {
@@ -169,7 +169,7 @@ impl Writer {
     }
 }
 
-/// A reader's way through a log.
+/// A reader's cursor in a log.
 pub struct Cursor {
     log: Arc<Log<Memory>>,
     segment: Option<Arc<Segment<Memory>>>,

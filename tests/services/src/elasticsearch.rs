@@ -1,7 +1,7 @@
-//! Elasticsearch: a single node, without security, as what the output is named after.
+//! Elasticsearch: a single node without security, the server that the output is named after.
 //!
-//! It wants its configuration below its home, so each node has a home of its own that shares the large files. It refuses to run as
-//! root, so root starts it as nobody.
+//! It needs its configuration in its home directory, so each node has its own home that shares the large files. It does not
+//! run as root, so root starts it as nobody.
 
 use crate::process::{Process, free_port};
 use crate::search::{self, LOG4J, Search};
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// What `install.sh` calls it.
+/// The name in `install.sh`.
 pub const NAME: &str = "elasticsearch";
 
-/// A node and its folder. Both go when it is dropped.
+/// A node and its directory. Both are removed when it is dropped.
 #[derive(Debug)]
 pub struct Elasticsearch {
     port: u16,
-    // Ends before its folder goes.
+    // Ends before its directory is removed.
     process: Process,
     _folder: TempDir,
 }
@@ -35,8 +35,8 @@ impl Elasticsearch {
         let port = free_port();
         configure(folder.path(), &home, port);
         let mut command = user::command(&home.join("bin/elasticsearch"));
-        // Compiled quickly and not well: a test does not live long enough to gain by more. It refuses to run where what is
-        // temporary lies above its home.
+        // Compiled quickly and not thoroughly: a test is too short to gain from more. It does not start if its temporary
+        // directory is above its home.
         let temporary = folder.path().join("tmp");
         let options = "-Xms512m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir=";
         command.env("ES_JAVA_HOME", java).env("ES_JAVA_OPTS", format!("{options}{}", temporary.display()));
@@ -52,7 +52,7 @@ impl Elasticsearch {
         SHARED.get_or_init(Elasticsearch::start)
     }
 
-    /// As a configuration names it.
+    /// The URL for a configuration.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -70,7 +70,7 @@ impl Elasticsearch {
 
 fn configure(folder: &Path, home: &Path, port: u16) {
     let config = home.join("config");
-    // The files there are those of the installation: they are not changed but left behind.
+    // The files there belong to the installation: they are not changed, but left out.
     fs::remove_dir_all(&config).expect("a configuration to be replaced");
     let parts = [config.clone(), folder.join("data"), folder.join("logs"), folder.join("tmp")];
     for part in &parts {

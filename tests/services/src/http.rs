@@ -1,29 +1,29 @@
-//! A blocking HTTP/1.1 client for tests: one request a connection, bodies by length, chunked, or to the end.
+//! A blocking HTTP/1.1 client for tests: one request per connection; bodies by length, chunked, or to the end.
 //!
-//! It reports exactly what came back and repeats nothing: a test decides what an error means.
+//! It reports exactly what was received and retries nothing: a test decides what an error means.
 
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Longest wait for a byte of a response: a server on a busy machine may be slow, and not dead.
+/// Maximum wait for a byte of a response: a server on a busy machine may be slow without being dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a test reads at most, so that a broken server fails a test and not the machine.
+/// Maximum size of a response, so that a broken server fails a test and not the machine.
 const RESPONSE_BYTES_MAX: u64 = 256 << 20;
 
-/// Where to send, and headers of each request.
+/// Where to send, and the headers of each request.
 #[derive(Debug, Clone)]
 pub struct Client {
     port: u16,
     pub headers: Vec<(String, String)>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub status: u16,
-    /// Names in lower case.
+    /// Names in lowercase.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -38,12 +38,12 @@ impl Client {
         self.send("GET", path, "", b"")
     }
 
-    /// Sends a body that is JSON.
+    /// Sends a JSON body.
     pub fn json(&self, method: &str, path: &str, body: &Value) -> Result<Response, String> {
         self.send(method, path, "application/json", body.to_string().as_bytes())
     }
 
-    /// Sends a request; without `content_type` there is no such header.
+    /// Sends a request; if `content_type` is empty, the header is omitted.
     pub fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Response, String> {
         let what = |error: std::io::Error| format!("{method} 127.0.0.1:{}{path}: {error}", self.port);
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
@@ -59,7 +59,7 @@ impl Client {
         let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
         let mut bytes = Vec::new();
         let read = stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut bytes);
-        // A server may refuse before it has read everything: what it said then is the answer.
+        // A server may reject a request before it has read everything: then that is the response.
         if bytes.is_empty() {
             sent.map_err(what)?;
             read.map_err(what)?;
@@ -82,7 +82,7 @@ impl Response {
         serde_json::from_slice(&self.body).map_err(|error| format!("{error} in {:?}", self.text()))
     }
 
-    /// The body as JSON if the status is one of success.
+    /// The body as JSON if the status is a success.
     pub fn success(&self) -> Result<Value, String> {
         if (200..300).contains(&self.status) { self.value() } else { Err(format!("{}: {}", self.status, self.text())) }
     }
@@ -109,7 +109,7 @@ fn parse(bytes: &[u8]) -> Result<Response, String> {
     Ok(response)
 }
 
-/// The body of a chunked response; one that is cut off is an error.
+/// The body of a chunked response; a truncated one is an error.
 fn joined(mut rest: &[u8]) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_an_error() {
+    fn truncated_response_is_an_error() {
         for bytes in [
             b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab".as_slice(),
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",

@@ -1,11 +1,11 @@
-//! Real servers for tests: installed from package registries, started on this machine, asked, killed, started again.
+//! Real servers for tests: installed from package registries, started on this machine, queried, killed, restarted.
 //!
-//! A server has a file here and one of the same name with `.sh` beside `install.sh`; [`SERVERS`] lists them. Guarantees: a server
-//! listens on 127.0.0.1 only, on ports of its own, with a folder of its own; it ends when its value is dropped, and also when the
-//! process of the test is killed. It is the real one: nothing here answers in its place. What cannot be installed or started
-//! fails the test that wanted it, with the reason. Being for tests, everything here panics rather than return an error.
+//! A server has a file here and a `.sh` file with the same name beside `install.sh`; [`SERVERS`] lists them. Guarantees: a
+//! server listens only on 127.0.0.1, on its own ports, with its own directory. It ends when its value is dropped, and also
+//! when the process of the test is killed. It is the real server: nothing is mocked. If it cannot be installed or started,
+//! the test fails with the reason. Because this is for tests, everything here panics instead of returning errors.
 //!
-//! Deliberately not here: a client that a test could mistake for the product. [`http`] sends what it is told, once.
+//! Deliberately absent: a client that a test could mistake for the product. [`http`] sends what it gets, once.
 
 #![forbid(unsafe_code)]
 
@@ -22,10 +22,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What `install.sh` knows by name.
+/// The names that `install.sh` knows.
 pub const SERVERS: [&str; 3] = [elasticsearch::NAME, nginx::NAME, opensearch::NAME];
 
-/// Installs a server unless it is there, and says where, as the installer prints it: `OPENSEARCH_HOME` and the like.
+/// Installs a server unless it is installed, and returns the installer's output: `OPENSEARCH_HOME` and the like.
 pub fn install(server: &str) -> BTreeMap<String, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh");
     let output = Command::new("bash")

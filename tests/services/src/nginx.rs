@@ -1,4 +1,4 @@
-//! nginx as tests put it between the product and a server: one process, with the directives that a test gives it.
+//! nginx as a proxy between the product and a server: one process, with the directives of a test.
 
 use crate::process::{Process, free_port};
 use crate::user;
@@ -7,21 +7,21 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// What `install.sh` calls it.
+/// The name in `install.sh`.
 pub const NAME: &str = "nginx";
 
-/// A proxy and its folder. Both go when it is dropped.
+/// A proxy and its directory. Both are removed when it is dropped.
 #[derive(Debug)]
 pub struct Nginx {
     folder: TempDir,
     port: u16,
-    // Dropped before the folder would be, by its own order: it ends when this value does.
+    // Declared before the directory, so it ends first.
     process: Process,
 }
 
 impl Nginx {
-    /// Starts one whose `server` block has these directives, with files in its folder that they may name. With `secure` it speaks
-    /// TLS, and the directives say with which certificate.
+    /// Starts a proxy whose `server` block has these directives, with files in its directory that they may name. With
+    /// `secure` it uses TLS, and the directives name the certificate.
     pub fn start(secure: bool, directives: &str, files: &[(&str, &str)]) -> Nginx {
         let places = crate::install(NAME);
         let program = places.get("NGINX").map(PathBuf::from).unwrap_or_else(|| panic!("no NGINX: {places:?}"));
@@ -51,13 +51,13 @@ impl Nginx {
         self.port
     }
 
-    /// The requests it has answered, a line each: status, what became of the client's certificate, and the user.
+    /// The requests it has handled, one per line: status, result of the client certificate check, and user.
     pub fn requests(&self) -> Vec<String> {
         let text = fs::read_to_string(self.folder.path().join("requests.log")).expect("its log of requests");
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The last lines of what it printed.
+    /// The last lines of its output.
     pub fn log_tail(&self) -> String {
         self.process.log_tail()
     }

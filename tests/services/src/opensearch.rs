@@ -1,7 +1,7 @@
-//! OpenSearch: a single node, without security, small and quick to start.
+//! OpenSearch: a single node without security, small and quick to start.
 //!
-//! It is killed and started again over the same data and port by [`OpenSearch::kill`] and [`OpenSearch::start_again`]; settings
-//! that provoke its refusals are given at a start. It refuses to run as root, so root starts it as nobody.
+//! [`OpenSearch::kill`] and [`OpenSearch::start_again`] kill and restart it with the same data and port. Settings that
+//! provoke rejections are passed at the start. It does not run as root, so root starts it as nobody.
 
 use crate::process::{Process, free_port};
 use crate::search::{self, LOG4J, Search};
@@ -12,10 +12,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// What `install.sh` calls it.
+/// The name in `install.sh`.
 pub const NAME: &str = "opensearch";
 
-/// A node and its folder. Both go when it is dropped.
+/// A node and its directory. Both are removed when it is dropped.
 #[derive(Debug)]
 pub struct OpenSearch {
     folder: TempDir,
@@ -28,14 +28,14 @@ pub struct OpenSearch {
 }
 
 impl OpenSearch {
-    /// Starts a node of one's own. Costs some seconds: what only needs an index of its own takes [`OpenSearch::shared`].
+    /// Starts a separate node. Takes some seconds: if a test needs only its own index, use [`OpenSearch::shared`].
     pub fn start() -> OpenSearch {
         OpenSearch::start_with(&[])
     }
 
-    /// Starts a node with settings besides the fixed ones, each `key=value`: `indexing_pressure.memory.limit=2mb` refuses whole
-    /// requests with 429, `thread_pool.write.size=1` and `thread_pool.write.queue_size=1` single items, and
-    /// `http.max_content_length=4mb` large requests with 413.
+    /// Starts a node with settings in addition to the fixed ones, each `key=value`. `indexing_pressure.memory.limit=2mb`
+    /// makes it reject whole requests with 429, `thread_pool.write.size=1` and `thread_pool.write.queue_size=1` single items,
+    /// and `http.max_content_length=4mb` large requests with 413.
     pub fn start_with(settings: &[&str]) -> OpenSearch {
         let places = crate::install(NAME);
         let place = |name: &str| places.get(name).map(PathBuf::from).unwrap_or_else(|| panic!("no {name}: {places:?}"));
@@ -55,8 +55,8 @@ impl OpenSearch {
         node
     }
 
-    /// The node that all tests of this process share, started at the first call. Names of indices must differ between tests, and
-    /// it is not for tests that kill it.
+    /// The node that all tests of this process share, started at the first call. Names of indices must differ between tests,
+    /// and tests must not kill it.
     pub fn shared() -> &'static OpenSearch {
         static SHARED: OnceLock<OpenSearch> = OnceLock::new();
         SHARED.get_or_init(OpenSearch::start)
@@ -66,12 +66,12 @@ impl OpenSearch {
         self.port
     }
 
-    /// As a configuration names it.
+    /// The URL for a configuration.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// A client of this node. It outlives restarts: the port stays.
+    /// A client of this node. It stays valid over restarts, because the port stays the same.
     pub fn search(&self) -> Search {
         Search::new(self.port)
     }
@@ -86,23 +86,23 @@ impl OpenSearch {
         self.process.as_ref().map(Process::log_tail).unwrap_or_default()
     }
 
-    /// Ends it by SIGKILL; the data stays.
+    /// Ends it with SIGKILL; the data stays.
     pub fn kill(&mut self) {
         self.process.take().expect("it runs").kill();
     }
 
-    /// Ends it in order; the data stays.
+    /// Ends it in an orderly way; the data stays.
     pub fn stop(&mut self) {
         self.process.take().expect("it runs").stop();
     }
 
-    /// Starts it again over its data, on its port, with its settings, and waits until it is ready.
+    /// Starts it again with its data, port and settings, and waits until it is ready.
     pub fn start_again(&mut self) {
         let settings = self.settings.clone();
         self.start_again_with(&settings.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
-    /// As [`OpenSearch::start_again`], with other settings.
+    /// Like [`OpenSearch::start_again`], with other settings.
     pub fn start_again_with(&mut self, settings: &[&str]) {
         assert!(self.process.is_none(), "it runs already");
         self.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
@@ -139,7 +139,7 @@ impl OpenSearch {
     fn command(&self) -> Command {
         let mut command = user::command(&self.java);
         let (folder, home) = (self.folder.path().display(), self.home.display());
-        // Compiled quickly and not well: a test does not live long enough to gain by more.
+        // Compiled quickly and not thoroughly: a test is too short to gain from more.
         command.args(["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         command.arg(format!("-javaagent:{home}/agent/opensearch-agent.jar"));
         command.arg("--add-modules=jdk.incubator.vector").arg(format!("-Djava.io.tmpdir={folder}/tmp"));

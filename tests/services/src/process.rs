@@ -1,7 +1,7 @@
 //! A server as a process: its ports, its log, its end.
 //!
-//! Guarantees: the process ends with its value, and with the process that started it, however that one ends: a guard waits for
-//! the other end of a pipe to close. Nothing is ever ended by name.
+//! Guarantees: the process ends when its value is dropped, and when the process that started it ends in any way: a guard
+//! waits until the other end of a pipe closes. Nothing is ever ended by name.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,19 +14,19 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longest wait for a server to start; a busy machine takes a quarter of it.
+/// Maximum wait for a server to start; a busy machine needs a quarter of it.
 pub const START_DEADLINE: Duration = Duration::from_secs(180);
-/// How long a server that was asked to end may take before it is killed.
+/// How long a server may take to end on request before it is killed.
 const END_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Gives the processor away for about `duration`. Nothing is decided by how long that really was.
+/// Sleeps for about `duration`. Nothing depends on how long that really was.
 pub fn pause(duration: Duration) {
     std::thread::park_timeout(duration);
 }
 
-/// A port that is free, and stays so while a server is down between two starts: it lies below those that the system gives to
-/// clients, and above those of the other tests.
+/// A free port that stays free while a server is down between two starts: it is below the ports for clients, and above those
+/// of the other tests.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 110) as u16 * 25;
@@ -48,7 +48,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command whose output is appended to `log`. `folder` is removed should this process die before the server ends.
+    /// Starts a command whose output is appended to `log`. `folder` is removed if this process dies before the server ends.
     pub fn start(name: &'static str, command: &mut Command, log: &Path, folder: &Path) -> Process {
         let output = File::options().create(true).append(true).open(log);
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", log.display()));
@@ -64,7 +64,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until `ready` says so; what it says instead is part of the message when the server died or the time is over.
+    /// Waits until `ready` succeeds. Its last error is part of the message if the server died or the time is over.
     pub fn wait_until(&mut self, mut ready: impl FnMut() -> Result<(), String>) {
         let begun = Instant::now();
         loop {
@@ -84,7 +84,7 @@ impl Process {
         }
     }
 
-    /// The last lines of what it printed.
+    /// The last lines of its output.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let text = text.unwrap_or_else(|error| format!("{}: {error}", self.log.display()));
@@ -92,12 +92,12 @@ impl Process {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Asks it to end, and kills it when it does not.
+    /// Asks it to end, and kills it if it does not.
     pub fn stop(mut self) -> ExitStatus {
         self.end(Signal::SIGTERM)
     }
 
-    /// Ends it as a power cut would: at once, in the middle of anything.
+    /// Ends it at once, in the middle of anything.
     pub fn kill(mut self) -> ExitStatus {
         self.end(Signal::SIGKILL)
     }
@@ -105,7 +105,7 @@ impl Process {
     fn end(&mut self, signal: Signal) -> ExitStatus {
         let ended = |child: &mut Child| child.try_wait().expect("the server is a child of this process");
         let status = ended(&mut self.child).unwrap_or_else(|| {
-            // It was not waited for yet, so the number is still its own.
+            // It was not waited for yet, so the number still belongs to it.
             kill(Pid::from_raw(self.child.id() as i32), signal).expect("the server can be signalled");
             let begun = Instant::now();
             loop {
@@ -124,7 +124,7 @@ impl Process {
 
     fn release_guard(&mut self) {
         if let Some(mut pipe) = self.guard.stdin.take() {
-            // A guard that has gone has nothing to guard.
+            // A guard that has ended has nothing to guard.
             let _ = pipe.write_all(b"\n");
         }
         let _ = self.guard.wait();
@@ -139,8 +139,8 @@ impl Drop for Process {
     }
 }
 
-/// Kills the server and removes its folder once this process is gone: then the pipe closes without a line. Values in a `static`
-/// are never dropped, so a server that a whole test binary shares always ends this way.
+/// Kills the server and removes its directory when this process is gone: then the pipe closes without a line. Values in a
+/// `static` are never dropped, so a server that a whole test binary shares always ends this way.
 fn guard(child: &Child, folder: &Path) -> Child {
     let mut command = Command::new("sh");
     command.args([
@@ -149,7 +149,7 @@ fn guard(child: &Child, folder: &Path) -> Child {
         "guard",
         &child.id().to_string(),
     ]);
-    // A group of its own: what interrupts the tests from the keyboard must not end it first.
+    // Its own process group: an interrupt from the keyboard must not end it before the tests.
     command.arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command.spawn().unwrap_or_else(|error| panic!("sh: {error}"))
 }
@@ -160,7 +160,7 @@ mod tests {
 
     fn ends(pid: u32) -> bool {
         let begun = Instant::now();
-        // A zombie has no command line any more.
+        // A zombie has no command line.
         while std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty()) {
             if begun.elapsed() > Duration::from_secs(20) {
                 return false;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_server_ends_and_leaves_its_folder_to_its_owner() {
+    fn dropped_server_ends_and_leaves_its_directory_to_its_owner() {
         let folder = tempfile::tempdir().expect("a folder");
         let process = sleeper(folder.path());
         let pid = process.id();
@@ -189,7 +189,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut process = sleeper(folder.path());
         let pid = process.id();
-        // What the death of this process does to the pipe.
+        // This closes the pipe like the death of this process.
         drop(process.guard.stdin.take());
         assert!(ends(pid));
         process.guard.wait().expect("the guard ends");

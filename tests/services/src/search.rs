@@ -1,19 +1,20 @@
-//! What tests ask of a server that speaks the Elasticsearch protocol: indices, documents, blocks.
+//! Queries of tests to a server with the Elasticsearch protocol: indices, documents, blocks.
 //!
-//! Everything here fails the test when the server refuses it; a test that wants a refusal sends its own request by [`Search::http`].
+//! Everything here fails the test if the server rejects it. A test that wants a rejection sends its own request with
+//! [`Search::http`].
 
 use crate::http::{Client, Response};
 use crate::process::pause;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Documents of one answer when all are asked for.
+/// Maximum number of documents in a response with all of them.
 const PAGE: usize = 5_000;
 
 /// How long the shards of a new index may take on a busy machine.
 const SHARDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// What makes such a server print its log, and keep none.
+/// Makes such a server print its log, and store none.
 pub(crate) const LOG4J: &str = "status = error
 appender.console.type = Console
 appender.console.name = console
@@ -23,7 +24,7 @@ rootLogger.level = info
 rootLogger.appenderRef.console.ref = console
 ";
 
-/// Whether the server on this port answers and has its indices; if not, what it says.
+/// Whether the server on this port responds and has its indices; if not, its response.
 pub(crate) fn is_ready(port: u16) -> Result<(), String> {
     let response = Client::new(port).get("/_cluster/health?wait_for_status=yellow&timeout=1s")?;
     if response.status == 200 { Ok(()) } else { Err(format!("{}: {}", response.status, response.text())) }
@@ -35,7 +36,7 @@ pub struct Search {
     pub http: Client,
 }
 
-/// A document as the server keeps it.
+/// A document as the server stores it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     pub index: String,
@@ -48,7 +49,7 @@ impl Search {
         Search { http: Client::new(port) }
     }
 
-    /// An index of these settings and mappings: `{"mappings": {...}}`.
+    /// Creates an index with these settings and mappings: `{"mappings": {...}}`.
     pub fn create_index(&self, index: &str, definition: &Value) {
         self.ask("PUT", &format!("/{index}"), Some(definition));
     }
@@ -76,12 +77,12 @@ impl Search {
         self.ask("DELETE", &format!("/{index}"), None);
     }
 
-    /// Makes what was written visible to a search.
+    /// Makes what was written visible to searches.
     pub fn refresh(&self, index: &str) {
         self.ask("POST", &format!("/{index}/_refresh"), None);
     }
 
-    /// Documents of an index, a data stream or a pattern; none if there is no such index.
+    /// The number of documents in an index, a data stream or a pattern; 0 if there is no such index.
     pub fn count(&self, index: &str) -> u64 {
         if self.try_count(index).is_ok_and(|count| count.is_none()) {
             return 0;
@@ -91,14 +92,15 @@ impl Search {
         loop {
             match self.try_count(index) {
                 Ok(count) => return count.unwrap_or(0),
-                // The shards of an index that was made just now are not there at once.
+                // The shards of a new index are not available at once.
                 Err(error) => assert!(begun.elapsed() < SHARDS_WITHIN, "{error}"),
             }
             pause(Duration::from_millis(100));
         }
     }
 
-    /// As [`Search::count`], for a server that may be down or not ready; without a refresh, none for an index that does not exist.
+    /// Like [`Search::count`], for a server that may be down or not ready; without a refresh, and none if the index does not
+    /// exist.
     pub fn try_count(&self, index: &str) -> Result<Option<u64>, String> {
         let response = self.http.get(&format!("/{index}/_count"))?;
         if response.status == 404 {
@@ -132,12 +134,12 @@ impl Search {
         documents
     }
 
-    /// Sends a bulk body as it is and gives the answer, whatever its status.
+    /// Sends a bulk body as it is and returns the response, whatever its status.
     pub fn bulk(&self, body: &[u8]) -> Response {
         self.http.send("POST", "/_bulk", "application/x-ndjson", body).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Indexes documents by a bulk request and gives the status of each.
+    /// Indexes documents with a bulk request and returns the status of each.
     pub fn index(&self, index: &str, documents: &[(&str, Value)]) -> Vec<u16> {
         let mut body = String::new();
         for (id, source) in documents {
@@ -148,7 +150,7 @@ impl Search {
         items.iter().map(|item| item["index"]["status"].as_u64().unwrap_or(0) as u16).collect()
     }
 
-    /// Sends a request that has to succeed.
+    /// Sends a request that must succeed.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let response = match body {
             Some(body) => self.http.json(method, path, body),

@@ -1,11 +1,12 @@
-//! Who a server runs as: never root. Root starts it as nobody, with a folder that belongs to nobody, from a place nobody can reach.
+//! The user of a server: never root. Root starts it as nobody, with a directory that belongs to nobody, from a place that
+//! nobody can read.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-/// The user that servers have when root runs the tests: nobody.
+/// The user of servers if root runs the tests: nobody.
 const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
@@ -22,14 +23,15 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
-/// Gives a path to the server's user.
+/// Makes the server's user the owner of a path.
 pub fn give(path: &Path) {
     if is_root() {
         chown(path, Some(NOBODY), Some(NOBODY)).expect("a new owner");
     }
 }
 
-/// The installation itself, or a copy in the server's folder where its user may not go to the first: below a home of root's.
+/// The installation itself, or a copy in the server's directory if its user cannot read the first, for example below root's
+/// home.
 pub fn reachable(home: PathBuf, folder: &Path) -> PathBuf {
     let open = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
     if !is_root() || home.ancestors().all(open) {
@@ -40,7 +42,7 @@ pub fn reachable(home: PathBuf, folder: &Path) -> PathBuf {
     copy
 }
 
-/// Copies a file or a folder, by links where both lie on one file system.
+/// Copies a file or a directory, with hard links if both are on one file system.
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if !from.is_dir() {
         return fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop));

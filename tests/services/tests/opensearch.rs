@@ -1,10 +1,11 @@
-//! OpenSearch as the tests use it: a real node keeps what it acknowledged over a kill, and refuses as the product must expect.
+//! OpenSearch as the tests use it: a real node keeps acknowledged documents over a kill, and rejects requests as the product
+//! expects.
 
 use serde_json::{Value, json};
 use tailwater_services::opensearch::OpenSearch;
 
 #[test]
-fn killed_node_has_its_documents_and_refuses_as_the_settings_of_its_start_say() {
+fn killed_node_keeps_its_documents_and_rejects_according_to_its_settings() {
     let mut node = OpenSearch::start();
     let search = node.search();
     let source = |number: usize| json!({"number": number, "message": format!("line {number}")});
@@ -41,7 +42,7 @@ fn a_mapping_conflict_is_the_items_own_400() {
 }
 
 #[test]
-fn blocks_make_items_403_and_429_until_they_are_lifted() {
+fn blocks_make_items_403_and_429_until_they_are_removed() {
     let search = OpenSearch::shared().search();
     search.create_index("blocked", &json!({}));
     for (block, status) in [("write", 403), ("read_only_allow_delete", 429)] {
@@ -56,7 +57,7 @@ fn blocks_make_items_403_and_429_until_they_are_lifted() {
 }
 
 #[test]
-fn a_template_makes_a_data_stream_that_takes_only_creation_with_a_timestamp() {
+fn data_stream_from_a_template_accepts_only_create_with_a_timestamp() {
     let search = OpenSearch::shared().search();
     search.put_template("streams", &json!({"index_patterns": ["stream-*"], "data_stream": {}}));
     let event = json!({"@timestamp": "2026-01-02T03:04:05.678Z", "n": 1});

@@ -1,7 +1,7 @@
-//! What directories hold: looks at them, and what the looks change.
+//! The scan of directories, and what follows from its results.
 //!
-//! Guarantees: a directory is watched before it is listed; a name that leads to another inode than before is a file gone and a
-//! file found; one inode under two names is one file. Does not open files.
+//! Guarantees: a directory is watched before it is listed. If a name leads to a different inode than before, one file is gone
+//! and another was found. An inode with two names is one file. Does not open files.
 
 use super::super::away;
 use super::super::content::FileOf;
@@ -16,11 +16,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::{Env, ShardId, Stat, Timestamp};
 
-/// Symbolic links that are looked at each second; with more than that, each is looked at every ten seconds.
+/// Number of symbolic links that are checked every second. If there are more, each is checked every ten seconds.
 const LINKS_EACH_TICK: usize = 100;
 
 impl<E: Env> Home<'_, E> {
-    /// Looks at all directories, as far as they may have changed.
+    /// Checks all directories that may have changed.
     pub(super) async fn rescan(&mut self) {
         let bases: Vec<PathBuf> = self.patterns.bases.iter().map(|base| base.1.clone()).collect();
         for base in bases {
@@ -53,7 +53,7 @@ impl<E: Env> Home<'_, E> {
         let mut events = self.watcher.take();
         self.touched.note(&mut events);
         if events.overflow {
-            tracing::info!(component_id = %self.context.name, "watches overflowed: all directories are looked at");
+            tracing::info!(component_id = %self.context.name, "watches overflowed: scanning all directories");
             for directory in self.directories.values_mut() {
                 directory.stamp = directory.stamp.map(Stamp::unsettled);
             }
@@ -83,11 +83,11 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Looks at directories and then at those found in them, and follows what is new.
+    /// Checks directories, then the directories found in them, and follows new files.
     async fn look(&mut self, mut requests: Vec<Request>) {
         while !requests.is_empty() {
             for request in &requests {
-                // Watched before it is listed: a file that comes in between is then in one of both.
+                // Watched before it is listed: a file that is created in between then shows up in at least one of the two.
                 if self.watcher.watch(&request.directory) {
                     self.name_files(&request.directory);
                 }
@@ -98,7 +98,7 @@ impl<E: Env> Home<'_, E> {
             let work = move || (discover::look(&disk, &patterns, &requests, wall), requests);
             let (found, asked) = self.context.env.blocking(work).await;
             requests = Vec::new();
-            // A file that was let go may have left its inode number to one that was just found.
+            // A file that was released may have freed its inode number for one that was just found.
             self.read_mail();
             for (request, found) in asked.into_iter().zip(found) {
                 self.apply(request, found, &mut requests);
@@ -143,7 +143,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Another directory may be at the path of an old one, whose watch went with it.
+    /// If another directory is now at this path, the watch is gone with the old one.
     fn renew_watch(&mut self, path: &Path, stamp: Stamp) {
         let Some(directory) = self.directories.get_mut(path) else { return };
         if directory.stamp.is_some_and(|last| !last.is_same_directory(&stamp)) {
@@ -155,7 +155,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Tells a new watch which files are followed in its directory.
+    /// Tells a new watch which followed files are in its directory.
     fn name_files(&self, path: &Path) {
         let names = self.directories.get(path).into_iter().flat_map(|directory| &directory.names);
         for (name, inode) in names {
@@ -175,14 +175,14 @@ impl<E: Env> Home<'_, E> {
         if self.directories.contains_key(&path) {
             return;
         }
-        // A link to a directory that is already looked at would lead in circles.
+        // A link to a directory that is already scanned would lead in a circle.
         let seen = |inode: Inode| self.directories.values().any(|one| one.stamp.is_some_and(|stamp| stamp.is(inode)));
         if link.is_some_and(seen) {
             return;
         }
         if self.directories.len() >= discover::DIRECTORIES_MAX {
             let error = io::Error::other(format!("more than {} directories match", discover::DIRECTORIES_MAX));
-            return self.tell_once(&path, &error, "it is not looked at", "make the include patterns narrower");
+            return self.tell_once(&path, &error, "this directory is skipped", "use narrower include patterns");
         }
         self.directories
             .insert(path.clone(), Directory { found_under: Some(above.to_path_buf()), ..Directory::default() });
@@ -207,7 +207,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Takes in what names lead to now. `looked` names those that were looked at; what is not there is gone.
+    /// Applies the current inodes of names. `looked` holds the names that were checked; a name without an entry is gone.
     fn apply_entries(
         &mut self,
         path: &Path,
@@ -241,14 +241,14 @@ impl<E: Env> Home<'_, E> {
                     now.insert(entry.name, stat);
                 }
                 Err(error) => {
-                    // A dangling link may come to lead somewhere without a change here.
+                    // A dangling link may get a target without a change in this directory.
                     if present.is_none_or(|present| present.contains(&entry.name)) {
                         directory.retry.insert(entry.name);
                     }
                     if is_own(&error) {
-                        self.tell_once(&full, &error, "it is left out", "write it elsewhere, or name it in `exclude`");
+                        self.tell_once(&full, &error, "it is skipped", "change the output, or `exclude` the file");
                     } else if !discover::is_absent(&error) {
-                        self.tell_once(&full, &error, "it cannot be looked at", "it is tried again each second");
+                        self.tell_once(&full, &error, "its metadata cannot be read", "retrying every second");
                     }
                 }
             }
@@ -266,7 +266,7 @@ impl<E: Env> Home<'_, E> {
             let mut replaces = None;
             if let Some(old) = old {
                 directory.names.remove(name);
-                // What a link leads to is changed by changing the link.
+                // To change what a link leads to, the link itself is changed.
                 replaces = self.detach(&full, old).filter(|_| !directory.links.contains(name));
             }
             if let (Some(new), Some(stat)) = (new, found) {
@@ -277,7 +277,7 @@ impl<E: Env> Home<'_, E> {
         self.directories.insert(path.to_path_buf(), directory);
     }
 
-    /// A path does not lead to this inode any more; the file that was followed under it.
+    /// A path no longer leads to this inode. Returns the file that was followed under it.
     fn detach(&mut self, path: &Path, inode: Inode) -> Option<FileId> {
         self.watcher.unname(path);
         self.told.remove(path);
@@ -307,7 +307,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Tells the owners whose files are found elsewhere or nowhere.
+    /// Informs the owners of files whose path changed or that have no path any more.
     pub(super) fn say_changes(&mut self) {
         for id in std::mem::take(&mut self.changed) {
             let Some(known) = self.files.get_mut(&id) else { continue };

@@ -1,7 +1,7 @@
-//! Files that were just found: opened, recognised, and given to a shard.
+//! Newly found files: opened, recognised, and assigned to a shard.
 //!
-//! Guarantees: a file that an earlier life read goes on where that ended, under the same key; what cannot be opened is told
-//! once and tried again each second; compressed files are never followed.
+//! Guarantees: a file that an earlier run read continues where that run ended, under the same key. If a file cannot be
+//! opened, this is reported once and retried every second. A compressed file is never followed as text.
 
 use super::super::StartAt;
 use super::super::copies::originals;
@@ -19,21 +19,21 @@ use std::time::Duration;
 use tailwater_shards::batch::SourceRange;
 use tailwater_shards::env::{Disk, Env, ShardId, Timestamp, is_exhausted};
 
-/// Files that are opened in one go, so that the first are read while the others are still being opened.
+/// Number of files that are opened in one batch, so that the first ones are read while the others are still being opened.
 pub const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
 
-/// Descriptors handed out with files before owners are left to open the rest themselves.
+/// Number of open files that are handed to owners before owners have to open the rest themselves.
 pub const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
 
-/// What it costs to read a file into the log, and to deliver what it holds to a local output: measured, in proportion. An output
-/// with one instance delivers for all shards, so its shard has that much less time to read.
+/// Relative costs of reading a file into the WAL and of delivering its content to a local output, as measured. If an output
+/// has one instance, it delivers for all shards, so its shard has less time to read.
 const READING: u64 = 10;
 const DELIVERING: u64 = 9;
 
-/// How long a file that may be a copy waits for the end of what it is a copy of: a truncation is seen within a second.
+/// How long a file that may be a copy waits for its original to end. A truncation is detected within a second.
 const COPY_WAIT: Duration = Duration::from_secs(3);
 
-/// Files that wait so at most; beyond them each waits longer.
+/// Maximum number of such waiting files. If there are more, each waits longer.
 const AWAITED_MAX: usize = 1024;
 
 impl<E: Env> Home<'_, E> {
@@ -66,7 +66,7 @@ impl<E: Env> Home<'_, E> {
         Knowledge {
             memory: self.memory.clone(),
             rules: self.options.rules,
-            start_at: if self.first_life && !self.scanned { self.options.start_at } else { StartAt::Beginning },
+            start_at: if self.first_run && !self.scanned { self.options.start_at } else { StartAt::Beginning },
             ignored_before,
             input: self.context.name.clone(),
             restart: !self.scanned,
@@ -106,8 +106,8 @@ impl<E: Env> Home<'_, E> {
             Identified::KnownCopy => tracing::debug!("{}: a compressed copy of a file that was read", path.display()),
             Identified::ForeignCopy(format) => self.skip_copy(&path, format.name()),
             Identified::WrongEncoding(seen) => {
-                let error = io::Error::other(format!("it seems to be written in {}", seen.name()));
-                let next = format!("give it an input of its own with `encoding: {}`, or exclude it", seen.name());
+                let error = io::Error::other(format!("its encoding seems to be {}", seen.name()));
+                let next = format!("use a separate input with `encoding: {}` for it, or exclude it", seen.name());
                 self.tell_once(&path, &error, "it is not read", &next);
             }
             Identified::UnfinishedCopy => self.skip_short_copy(&path),
@@ -120,7 +120,7 @@ impl<E: Env> Home<'_, E> {
             }
             Identified::Other => {
                 let error = io::Error::other("not a regular file");
-                self.tell_once(&path, &error, "it is not followed", "exclude it, or read it with another input");
+                self.tell_once(&path, &error, "it is not followed", "exclude it, or use another input for it");
             }
             Identified::Failed(error) if error.kind() == io::ErrorKind::NotFound => self.look_again(&path),
             Identified::Failed(error) => {
@@ -131,8 +131,8 @@ impl<E: Env> Home<'_, E> {
         self.is_no_replacement(took_path_of);
     }
 
-    /// Has every shard close some files once a call has found no descriptor left: these files are opened again when they grow,
-    /// which the log and the outputs cannot do without theirs.
+    /// If a call found no free descriptor, tells every shard to close some files. These are opened again when they grow; the
+    /// WAL and the outputs cannot do without their descriptors.
     pub(super) fn shed_if_exhausted(&mut self) {
         let exhausted = self.context.env.disk().exhausted();
         if std::mem::replace(&mut self.exhausted, exhausted) == exhausted {
@@ -147,13 +147,13 @@ impl<E: Env> Home<'_, E> {
     fn skip_copy(&self, path: &Path, format: &str) {
         tracing::info!(
             component_id = %self.context.name,
-            "{}: skipped: compressed ({format}), and not known to be the rest of a file that was read; exclude it, or unpack it \
-             to read it",
+            "{}: skipped: compressed ({format}) and not a known copy of a file that was read; exclude it, or decompress it to have \
+             it read",
             path.display()
         );
     }
 
-    /// A short compressed file may still be being written.
+    /// A short compressed file may still be in the process of being written.
     fn skip_short_copy(&mut self, path: &Path) {
         let since = self.context.env.now().since(self.started);
         if self.told.contains_key(path) || !self.scanned && since < TICK {
@@ -169,7 +169,7 @@ impl<E: Env> Home<'_, E> {
         if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
             && let Some(directory) = self.directories.get_mut(parent)
         {
-            // Renamed since it was looked at: what was opened is the truth, the next look finds the other.
+            // Renamed since it was listed. The opened file counts, and the next scan finds the other one.
             if directory.names.insert(name.to_os_string(), inode) != Some(inode) {
                 directory.stamp = None;
             }
@@ -190,7 +190,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Gives a file to a shard.
+    /// Assigns a file to a shard.
     pub(super) fn give_away(&mut self, inode: Inode, path: &Path, followed: Followed<FileOf<E>>) -> FileId {
         let id = self.next_id;
         self.next_id += 1;
@@ -215,7 +215,7 @@ impl<E: Env> Home<'_, E> {
         let identity = Identity { inode: Inode::of(&stat), head };
         let left_out = left_out.map(|(to, marker)| SourceRange { from: 0, to, marker });
         let mut left_out: Vec<SourceRange> = left_out.into_iter().collect();
-        // The same content under the same inode number on two devices is two files, whatever the log remembers of one.
+        // The same content under the same inode number on two devices is two files, even if the WAL knows one of them.
         let state = state.filter(|state| !self.files.values().any(|known| known.key == state.key()));
         let (state, adopted) = self.adopt(state);
         left_out.extend(adopted);
@@ -259,12 +259,8 @@ impl<E: Env> Home<'_, E> {
 
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "give the user of this process the right to read it; it is tried again each second"
-        }
-        _ if is_exhausted(error) => {
-            "raise the limit of open files (ulimit -n); quiet files are closed and it is tried again"
-        }
-        _ => "it is tried again each second",
+        io::ErrorKind::PermissionDenied => "grant the user of this process read permission; retrying every second",
+        _ if is_exhausted(error) => "raise the limit of open files (ulimit -n); closing quiet files and retrying",
+        _ => "retrying every second",
     }
 }

@@ -1,9 +1,9 @@
-//! The order of files that are found together: the generations of a log, the oldest first.
+//! The order of files that are found together: the generations of a log, oldest first.
 //!
-//! Guarantees: files that were not followed before are given away by the time of their last modification; one whose name is that of
-//! a log with a number or date is a generation of it, and is read before the next one begins (see [`super::super::owner`]). A name
-//! alone makes no generation: the log must be there, or have been. Also here: files that go on where an input ended that has
-//! another name now.
+//! Guarantees: new files are assigned in the order of their modification time. A file whose name is the name of a log plus a
+//! number or date is a generation of this log, and is read before the next generation (see [`super::super::owner`]). The name
+//! alone is not enough: the log must exist or have existed. Also here: files that continue after an input that has a
+//! different name now.
 
 use super::super::copies::{originals, undated};
 use super::super::post::FileId;
@@ -16,7 +16,7 @@ use tailwater_shards::env::Env;
 use tailwater_shards::wal::SourceState;
 
 impl<E: Env> Home<'_, E> {
-    /// Puts the files that are to be followed in their order, each once.
+    /// Sorts the files that are to be followed, and removes duplicates.
     pub(super) fn put_in_order(&mut self) {
         self.unknown.sort_by(|one, other| order(one).cmp(&order(other)));
         let mut seen = HashSet::new();
@@ -33,7 +33,7 @@ impl<E: Env> Home<'_, E> {
         dropped.into_iter().for_each(|replaces| self.is_no_replacement(replaces));
     }
 
-    /// The generations that are to be read before the file `id`, which was found at `path`.
+    /// The generations that must be read before the file `id`, which was found at `path`.
     pub(super) fn generations_before(&mut self, id: FileId, path: &Path) -> Vec<FileId> {
         let root = self.log_of(path);
         let before = self.latest.insert(root, id).filter(|earlier| self.files.contains_key(earlier));
@@ -43,7 +43,7 @@ impl<E: Env> Home<'_, E> {
         before.into_iter().collect()
     }
 
-    /// The log of which a file is a generation: itself, or the one whose name it has with a number or date.
+    /// The log of which a file is a generation: the file itself, or the log whose name it has plus a number or date.
     fn log_of(&self, path: &Path) -> PathBuf {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.to_path_buf() };
         let directory = self.directories.get(parent);
@@ -54,8 +54,8 @@ impl<E: Env> Home<'_, E> {
         logs.find(is_log).map_or_else(|| path.to_path_buf(), |(path, _)| path)
     }
 
-    /// What of a state is this input's own; of another one's, which has no input any more, the ranges that were read. They are
-    /// recorded anew, since two inputs may go on where one has ended.
+    /// Splits a state into this input's own state, or the ranges that an input read which no longer exists. Those ranges are
+    /// recorded again under a new key, because two inputs may continue after the same one.
     pub(super) fn adopt(&mut self, state: Option<SourceState>) -> (Option<SourceState>, Vec<SourceRange>) {
         let state = match state {
             Some(state) if *state.source.input != *self.context.name => state,
@@ -66,18 +66,18 @@ impl<E: Env> Home<'_, E> {
         (None, state.intervals.iter().map(range).collect())
     }
 
-    /// Says that files are read on where an input has ended that is not configured any more.
+    /// Reports files that continue where an input ended that is no longer configured.
     pub(super) fn tell_of_adopted(&mut self) {
         for (input, files) in std::mem::take(&mut self.adopted) {
             tracing::info!(
                 component_id = %self.context.name,
-                "{files} files are read on where the input `{input}` ended, which is not configured any more"
+                "{files} files continue where the input `{input}` ended, which is no longer configured"
             );
         }
     }
 }
 
-/// By age; of the same age the highest number first, since rotation counts up.
+/// By age. For the same age, the highest number first, because rotation counts up.
 fn order(unknown: &Unknown) -> (i64, Reverse<u64>, &Path) {
     use std::os::unix::ffi::OsStrExt;
     let name = unknown.path.file_name().unwrap_or_default().as_bytes();

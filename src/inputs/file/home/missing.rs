@@ -1,8 +1,10 @@
-//! Files of an earlier life that are not found under the patterns: looked for elsewhere, read on, or reported.
+//! Files of an earlier run that no path under the patterns leads to: searched elsewhere and read to their end, or reported as
+//! lost.
 //!
-//! Guarantees: of a file that was followed and had bytes that were seen and not read, these bytes are read if the file is in its
-//! directory, under whatever name, or a copy of it that can be unpacked; else they are counted as lost, with a reason, and told.
-//! What is only not there yet, as a mount that comes later, is waited for. Archives are read one after the other on each shard.
+//! Guarantees: if a file was followed and bytes were seen but not read, these bytes are read if the file is still in its
+//! directory, under any name, or if a copy of it exists that can be decompressed. Otherwise they are counted as lost with a
+//! reason, and reported. A file that may appear later, for example on a file system that is not mounted yet, is waited for.
+//! Each shard reads one archive at a time.
 
 use super::super::content::FileOf;
 use super::super::follow::{Farewell, Span, unread_spans};
@@ -21,15 +23,15 @@ use tailwater_shards::counters::Lost;
 use tailwater_shards::env::{Disk, Env, Stat};
 use tailwater_shards::wal::SourceState;
 
-/// How long a source of an earlier life waits for its file before its position may be given up.
+/// How long a source of an earlier run waits for its file before its position may be dropped.
 const MISSING_WAIT: Duration = Duration::from_secs(60);
 
-/// A file of an earlier life that is not followed yet.
+/// A file of an earlier run that is not followed yet.
 pub(super) struct Missing {
     sought: Sought,
     /// Bytes of it that were seen.
     seen_length: u64,
-    /// What was noted of it.
+    /// Its note, if there is one.
     note: Option<Note>,
 }
 
@@ -38,31 +40,31 @@ impl Missing {
         self.sought.state.key()
     }
 
-    /// Bytes that were seen and not read.
+    /// Number of bytes that were seen but not read.
     fn unread(&self) -> u64 {
         let read: u64 = self.sought.state.intervals.iter().map(|(from, to)| to - from).sum();
         self.seen_length.saturating_sub(read)
     }
 
-    /// Whether the log knows it.
+    /// Whether the WAL has a position for it.
     fn is_recorded(&self) -> bool {
         !self.sought.state.intervals.is_empty()
     }
 }
 
-/// What is read of an archive, and the other ones that it may be.
+/// The archive that is read in place of a missing file, and the other archives that it may be.
 pub(super) struct Archived<F> {
     missing: Missing,
     others: Vec<Candidate<F>>,
-    /// It was found not to be the file's.
+    /// Whether it turned out not to be the archive of this file.
     pub(super) refused: bool,
 }
 
 impl<E: Env> Home<'_, E> {
-    /// Learns which files were followed when the process ended.
+    /// Finds out which files were followed when the process ended.
     pub(super) async fn recall(&mut self) {
         let notes = self.owner.notebook.take_over(&self.context.data_dir, &self.context.name).await;
-        self.first_life &= notes.is_empty();
+        self.first_run &= notes.is_empty();
         let mut all: BTreeMap<SourceKey, Missing> = BTreeMap::new();
         for state in self.context.orphans.iter().chain(self.context.resume.iter()) {
             let Some(descriptor) = Descriptor::decode(&state.source.descriptor) else { continue };
@@ -84,7 +86,7 @@ impl<E: Env> Home<'_, E> {
                     }
                     missing.note = Some(note);
                 }
-                // The log knows that it is gone.
+                // The WAL already records that the file is gone.
                 None if known.contains(&note.key) => {}
                 None => {
                     all.insert(note.key, self.unrecorded(note, descriptor));
@@ -95,7 +97,7 @@ impl<E: Env> Home<'_, E> {
         self.carry();
     }
 
-    /// A file that no log knows, since nothing of it was read.
+    /// A file that is not in the WAL, because nothing of it was read.
     fn unrecorded(&self, note: Note, descriptor: Descriptor) -> Missing {
         let source = Arc::new(Source {
             key: note.key,
@@ -108,13 +110,13 @@ impl<E: Env> Home<'_, E> {
         Missing { sought: Sought { state, descriptor }, seen_length: note.seen_length, note: Some(note) }
     }
 
-    /// Keeps the notes of what is not found yet for the next start.
+    /// Keeps the notes of files that are not found yet for the next start.
     fn carry(&self) {
         let notes = self.missing.iter().filter_map(|missing| missing.note.clone()).collect();
         self.owner.carried.replace(notes);
     }
 
-    /// A file is followed: none of its source, and none of which it is a copy, is looked for any more.
+    /// A file is followed now: neither its source nor a source of which it is a copy is searched any more.
     pub(super) fn is_found(&mut self, opened: &Opened<FileOf<E>>) {
         if self.missing.is_empty() {
             return;
@@ -131,7 +133,8 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Looks for the files that no name under the patterns leads to. Before the others are followed: theirs are the older lines.
+    /// Searches for the files that no path under the patterns leads to. This comes before other files are followed, because
+    /// these files have the older lines.
     pub(super) async fn find_missing(&mut self) {
         let mut present: HashMap<u64, Vec<Inode>> = HashMap::new();
         for inode in self.directories.values().flat_map(|directory| directory.names.values()) {
@@ -143,13 +146,14 @@ impl<E: Env> Home<'_, E> {
             present.get(&inode.number).is_some_and(|all| all.iter().any(|other| other.may_be(inode)))
         });
         self.missing = here;
-        // What is not found may go on in the file that took its path.
+        // A file that is not found may continue in the file that took its path.
         let left = self.look_for(gone, false).await;
         self.missing.extend(left);
         self.carry();
     }
 
-    /// What was not recognised where it was is looked for among copies and archives once more, or its bytes are gone.
+    /// Files that were not recognised at their path are searched once more among copies and archives. If that fails, their
+    /// bytes are lost.
     pub(super) async fn first_look_is_over(&mut self) {
         Arc::make_mut(&mut self.memory).forget_paths();
         let all = std::mem::take(&mut self.missing);
@@ -161,7 +165,7 @@ impl<E: Env> Home<'_, E> {
         self.carry();
     }
 
-    /// Whether its file, or the one at its path, is there and could not be opened so far.
+    /// Whether the file, or the one at its path, exists but could not be opened yet.
     fn is_unopened(&self, missing: &Missing) -> bool {
         let (inode, path) = (missing.sought.descriptor.identity.inode, missing.sought.path());
         let directory = path.parent().and_then(|directory| self.directories.get(directory));
@@ -171,7 +175,8 @@ impl<E: Env> Home<'_, E> {
         at_path.is_some_and(|inode| !is_open(inode)) || names.any(|other| other.may_be(inode) && !is_open(other))
     }
 
-    /// Looks for files and follows what is found. What is found nowhere is lost, if `give_up` says so; returns what may still come.
+    /// Searches for files and follows those that are found. If `give_up` is set, the others are lost. Returns those that may
+    /// still appear.
     async fn look_for(&mut self, missing: Vec<Missing>, give_up: bool) -> Vec<Missing> {
         if missing.is_empty() {
             return missing;
@@ -182,7 +187,7 @@ impl<E: Env> Home<'_, E> {
         let (disk, rules) = (self.context.env.disk().clone(), self.options.rules);
         let found = self.context.env.blocking(move || seek::seek(&disk, &sought, &followed, rules)).await;
         let mut all: Vec<(Missing, Found<<E::Disk as Disk>::File>)> = missing.into_iter().zip(found).collect();
-        // Archives before files that were only renamed, and of each the oldest first.
+        // Archives before files that were only renamed; within each kind the oldest first.
         all.sort_by_key(|(_, found)| (matches!(found, Found::File(..)), seek::modified(found)));
         let (mut waiting, mut read) = (Vec::new(), 0);
         for (missing, found) in all {
@@ -194,24 +199,24 @@ impl<E: Env> Home<'_, E> {
                 }
                 Found::Read => {
                     read += 1;
-                    self.say_gone(&missing);
+                    self.record_gone(&missing);
                 }
                 Found::Unreadable(path, format) if give_up => {
-                    let what = format!("it is in {}, and {} is not read", path.display(), format.name());
+                    let what = format!("it was compressed to {}, and {} cannot be read", path.display(), format.name());
                     self.lose(&missing, Lost::Compressed, &what);
                 }
                 Found::Nothing if give_up && missing.unread() > 0 => {
                     let inode = missing.sought.descriptor.identity.inode;
                     let is_there = self.by_inode.keys().any(|other| other.may_be(inode));
                     let (reason, what) = match is_there {
-                        true => (Lost::Truncated, "it was written over while this process was down"),
-                        false => (Lost::Deleted, "neither it nor a copy of it is in its directory"),
+                        true => (Lost::Truncated, "it was overwritten while this process was stopped"),
+                        false => (Lost::Deleted, "neither the file nor a copy of it is in its directory"),
                     };
                     self.lose(&missing, reason, what);
                 }
                 Found::Nothing if give_up => {
                     read += 1;
-                    self.say_gone(&missing);
+                    self.record_gone(&missing);
                 }
                 _ => waiting.push(missing),
             }
@@ -219,13 +224,13 @@ impl<E: Env> Home<'_, E> {
         if read > 0 {
             tracing::info!(
                 component_id = %self.context.name,
-                "{read} files that were followed are gone; all that was seen of them had been read"
+                "{read} followed files no longer exist; everything that was seen of them had been read"
             );
         }
         waiting
     }
 
-    /// Follows a file that no name under the patterns leads to: to its end, as one that was renamed meanwhile.
+    /// Follows a file that no path under the patterns leads to until its end, like a file that was renamed.
     fn read_on(&mut self, missing: Missing, path: PathBuf, opened: Opened<FileOf<E>>) {
         let inode = Inode::of(&opened.stat);
         if self.by_inode.contains_key(&inode) || self.options.own.refuse_inode(&inode).is_err() {
@@ -233,7 +238,7 @@ impl<E: Env> Home<'_, E> {
         }
         tracing::info!(
             component_id = %self.context.name,
-            "{}: found as {}, and read on from byte {}",
+            "{}: found as {}, continuing at byte {}",
             missing.sought.path().display(), path.display(), missing.sought.state.end()
         );
         let followed = self.followed(&path, opened);
@@ -242,22 +247,22 @@ impl<E: Env> Home<'_, E> {
         self.is_away(id);
     }
 
-    /// Reads the last of the archives in place of a file that is gone.
+    /// Reads the last of the archives in place of a missing file.
     fn read_archive(&mut self, missing: Missing, mut candidates: Vec<Candidate<<E::Disk as Disk>::File>>) {
         let Some(Candidate { path, file, stat }) = candidates.pop() else {
-            let what = "the archives that begin like it go on otherwise";
+            let what = "archives that begin like it have different content";
             return self.lose(&missing, Lost::Deleted, what);
         };
         let original = missing.sought.path();
         tracing::info!(
             component_id = %self.context.name,
-            "{}: found as {}, which is unpacked and read on from byte {}",
+            "{}: found as {}, decompressing it and continuing at byte {}",
             original.display(), path.display(), missing.sought.state.end()
         );
         let identity = missing.sought.descriptor.identity;
         let opened = Opened {
             file: Some(file),
-            // The source stays that of the file.
+            // The source stays the source of the file.
             stat: Stat {
                 device: identity.inode.device,
                 inode: identity.inode.number,
@@ -278,7 +283,7 @@ impl<E: Env> Home<'_, E> {
         self.is_away(id);
     }
 
-    /// An archive is closed: the next one is read if it was not that of the file.
+    /// An archive is closed. If it was not the archive of the file, the next one is read.
     pub(super) fn archive_is_closed(&mut self, id: FileId) {
         if let Some(Archived { missing, others, refused: true }) = self.archives.remove(&id) {
             self.read_archive(missing, others);
@@ -294,27 +299,27 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Counts and tells what is lost of a file.
+    /// Counts and reports the lost bytes of a file.
     fn lose(&mut self, missing: &Missing, reason: Lost, what: &str) {
         let (lost, path) = (missing.unread(), missing.sought.path());
         if lost > 0 {
             self.context.counters.lose(reason, lost);
             tracing::error!(
                 component_id = %self.context.name,
-                "{}: {lost} bytes that were written to it and not read before the last stop are lost: {what}", path.display()
+                "{}: {lost} bytes that were written to it but not read before the last stop are lost: {what}", path.display()
             );
         } else {
             tracing::warn!(
                 component_id = %self.context.name,
-                "{}: what was written to it behind byte {}, if anything, is not read: {what}",
+                "{}: anything that was written to it after byte {} is not read: {what}",
                 path.display(), missing.sought.state.end()
             );
         }
-        self.say_gone(missing);
+        self.record_gone(missing);
     }
 
-    /// The file is gone for good; its position stays remembered for a while.
-    fn say_gone(&self, missing: &Missing) {
+    /// Records that the file is gone for good. Its position is remembered for a while.
+    fn record_gone(&self, missing: &Missing) {
         if missing.is_recorded() {
             let state = &missing.sought.state;
             let last = unread_spans(state).back().copied().unwrap_or(Span::WHOLE);
@@ -323,7 +328,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Gives up the positions of earlier lives whose files did not appear. They stay remembered.
+    /// Drops the positions of files from earlier runs that did not appear. They are remembered for a while.
     pub(super) async fn give_up_missing(&mut self) {
         if self.missing_said || self.context.env.now().since(self.started) < MISSING_WAIT {
             return;
@@ -335,11 +340,15 @@ impl<E: Env> Home<'_, E> {
             self.directories.values().flat_map(|directory| directory.names.values().copied()).collect();
         for missing in left {
             let inode = missing.sought.descriptor.identity.inode;
-            // One that is there and could not be opened so far goes on when it can.
+            // A file that exists but could not be opened yet continues when it can be opened.
             if missing.unread() > 0 && !present.iter().any(|other| other.may_be(inode)) {
-                self.lose(&missing, Lost::Deleted, "its directory is not there, or another file system is");
+                self.lose(
+                    &missing,
+                    Lost::Deleted,
+                    "its directory does not exist, or another file system is mounted there",
+                );
             } else {
-                self.say_gone(&missing);
+                self.record_gone(&missing);
             }
         }
         self.carry();

@@ -1,8 +1,9 @@
-//! The home shard: finds files, tells them apart and gives each to the least loaded shard.
+//! The home shard: finds files, identifies them and assigns each to the least loaded shard.
 //!
-//! Guarantees: one inode is followed once, however many paths lead to it; a file keeps its number over renames; what an owner
-//! released is remembered, so that a file which comes back under another name is not read twice. Watches only shorten the
-//! wait: every directory is looked at each second, every four seconds while nothing has changed for ten. Does not read lines.
+//! Guarantees: an inode is followed once, however many paths lead to it. A file keeps its number when it is renamed. Released
+//! files are remembered, so a file that comes back under another name is not read twice. Watches only shorten the delay:
+//! every directory is checked every second, or every four seconds if nothing has changed for ten seconds. Does not read
+//! lines.
 
 mod directories;
 pub mod files;
@@ -34,23 +35,24 @@ use tailwater_shards::limits::TOMBSTONES_MIN;
 use tailwater_shards::plugin::{InputContext, PluginError};
 use tailwater_shards::wal::SourceState;
 
-/// How often directories and active files are looked at while something happens.
+/// How often directories and active files are checked while something changes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long the other shards have to say hello before files are given to those that did.
+/// How long the other shards have to say hello before files are assigned to those that did.
 const HELLO_WAIT: Duration = Duration::from_secs(1);
 
-/// A file on its way to the shard that follows it.
+/// A file on its way to the shard that will follow it.
 pub struct Assignment<F> {
     /// Its number.
     pub id: FileId,
     /// The file.
     pub followed: Box<Followed<F>>,
-    /// Files that are to be read before it.
+    /// Files that must be read before it.
     pub before: Vec<FileId>,
 }
 
-/// Runs what is not reading: on the home shard discovery, on the others the mail. Never returns before it is dropped.
+/// Runs everything except reading: discovery on the home shard, the handling of messages on the others. Runs until it is
+/// dropped.
 pub async fn control<E: Env>(
     context: &InputContext<E>,
     owner: Rc<Owner<E>>,
@@ -65,7 +67,7 @@ pub async fn control<E: Env>(
     }
 }
 
-/// A file that some shard follows.
+/// A file that a shard follows.
 struct Known {
     shard: ShardId,
     inode: Inode,
@@ -73,11 +75,11 @@ struct Known {
     path: PathBuf,
     paths: BTreeSet<PathBuf>,
     away: bool,
-    /// Files that took its path and may be the same text: until that is known it is not away.
+    /// Number of files that took its path and may have the same content. Until that is decided, this file is not away.
     replacing: usize,
 }
 
-/// A file that was found and is not followed.
+/// A file that was found and is not followed yet.
 struct Unknown {
     path: PathBuf,
     modified: Timestamp,
@@ -88,12 +90,13 @@ struct Unknown {
 #[derive(Default)]
 struct Directory {
     stamp: Option<Stamp>,
-    /// What each wanted name leads to.
+    /// The inode that each wanted name leads to.
     names: HashMap<OsString, Inode>,
     links: HashSet<OsString>,
-    /// Names that have to be looked at again.
+    /// Names that must be checked again.
     retry: HashSet<OsString>,
-    /// The directory it was found in; none where an include pattern begins, which is waited for when it is missing.
+    /// The directory where it was found; none if an include pattern begins here, in which case it is waited for when it is
+    /// missing.
     found_under: Option<PathBuf>,
 }
 
@@ -109,30 +112,30 @@ struct Home<'a, E: Env> {
     by_inode: HashMap<Inode, FileId>,
     memory: Arc<Memory>,
     released: Recency<SourceKey>,
-    /// Most files that were followed at once.
+    /// Highest number of files that were followed at the same time.
     files_max: usize,
     unknown: Vec<Unknown>,
-    /// Names that changes were told of and those that went, since the last look.
+    /// Names that changed and names that vanished since the last scan.
     touched: Touched,
-    /// Files of which an owner finds out whether they continue another one.
+    /// Files of which an owner decides whether they continue another file.
     offered: HashMap<Inode, FileId>,
-    /// Files of earlier lives that are looked for.
+    /// Files of earlier runs that are being searched.
     missing: Vec<Missing>,
-    /// Archives that are read in place of files that are gone.
+    /// Archives that are read in place of missing files.
     archives: HashMap<FileId, Archived<<E::Disk as Disk>::File>>,
     /// The latest generation of each log.
     latest: HashMap<PathBuf, FileId>,
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
     told: HashMap<PathBuf, io::ErrorKind>,
-    /// Files that may be copies of ones that are about to end, and since when they are waited for.
+    /// Files that may be copies of files that are about to end, and since when they wait.
     awaited: HashMap<PathBuf, Monotonic>,
     next_id: FileId,
     handed: usize,
-    /// Calls of the process that had found no descriptor left when this was last looked at.
+    /// Number of calls in this process that had found no free descriptor at the last check.
     exhausted: u64,
-    first_life: bool,
-    /// Files that go on where an input ended that is not configured any more, and are not told of yet.
+    first_run: bool,
+    /// Number of files that continue after an input that is no longer configured, and that were not reported yet.
     adopted: BTreeMap<Arc<str>, usize>,
     scanned: bool,
     missing_said: bool,
@@ -155,7 +158,7 @@ impl<'a, E: Env> Home<'a, E> {
         loads[0] = Some(0);
         Home {
             watcher: Watcher::start(&context.env, owner.clone(), post.clone()),
-            first_life: memory.is_empty(),
+            first_run: memory.is_empty(),
             context,
             owner,
             patterns,
@@ -226,8 +229,8 @@ impl<'a, E: Env> Home<'a, E> {
         }
     }
 
-    /// Whether only watches can bring something new soon: every directory is watched and was the same for a while, and no name
-    /// in it has to be looked at again and again.
+    /// Whether only watches can bring changes soon: every directory is watched and has not changed for a while, and no name
+    /// in it must be checked repeatedly.
     fn is_quiet(&self) -> bool {
         let is_still = |(path, one): (&PathBuf, &Directory)| {
             let settled = one.stamp.is_some_and(|stamp| stamp.is_settled());
@@ -300,13 +303,13 @@ impl<'a, E: Env> Home<'a, E> {
         memory.insert(state);
         if released {
             self.released.see(key);
-            if let Some(oldest) = self.released.give_up_beyond(self.files_max.max(TOMBSTONES_MIN)) {
+            if let Some(oldest) = self.released.evict_beyond(self.files_max.max(TOMBSTONES_MIN)) {
                 memory.remove(oldest);
             }
         }
     }
 
-    /// The instance on a shard is a new one: its files have to be found and given away again.
+    /// The instance on a shard is new: its files must be found and assigned again.
     fn forget_files_of(&mut self, shard: ShardId) {
         let of_shard: Vec<FileId> = self.files.iter().filter(|one| one.1.shard == shard).map(|one| *one.0).collect();
         for id in of_shard {
@@ -321,7 +324,7 @@ impl<'a, E: Env> Home<'a, E> {
 
     fn drop_known(&mut self, id: FileId, known: &Known) {
         self.watcher.release(id);
-        // An archive that is read in place of a file is known by its path alone.
+        // An archive that is read in place of a file is known by its path only.
         if self.by_inode.get(&known.inode) == Some(&id) {
             self.by_inode.remove(&known.inode);
         }
@@ -346,10 +349,10 @@ impl<'a, E: Env> Home<'a, E> {
             }
             let stamp = self.directories.get(base).and_then(|directory| directory.stamp);
             let cause = match stamp {
-                Some(_) => "no file there matches it",
+                Some(_) => "no file there matches",
                 None => "its directory does not exist or cannot be read",
             };
-            self.owner.error(&format!("include {glob}: nothing to follow yet, {cause}; it is looked for each second"));
+            self.owner.error(&format!("include {glob}: nothing to follow yet: {cause}; checking every second"));
         }
     }
 

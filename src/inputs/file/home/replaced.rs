@@ -1,8 +1,8 @@
-//! Files that took the path of a followed one.
+//! Files that took the path of a followed file.
 //!
-//! Guarantees: whether such a file is the same text is decided by the owner, who knows up to where the old one was read; until
-//! then neither of them is followed twice or forgotten. Where the watch has told that a path changed and that it never vanished,
-//! the file was put there in one step.
+//! Guarantees: the owner decides whether such a file has the same content, because it knows how far the old one was read.
+//! Until then neither of them is followed twice or forgotten. If the watch reported a change of the path but never that it
+//! vanished, the file was put there in one step.
 
 use super::super::content::FileOf;
 use super::super::identify::Opened;
@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Env;
 
-/// What watches have told since the last look.
+/// What watches reported since the last scan.
 #[derive(Default)]
 pub(super) struct Touched {
     told: HashSet<PathBuf>,
@@ -22,7 +22,7 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// Takes in what is about to be looked at.
+    /// Records the events that are about to be handled.
     pub(super) fn note(&mut self, events: &mut Events) {
         for (directory, names) in &events.names {
             self.told.extend(names.iter().map(|name| directory.join(name)));
@@ -30,7 +30,7 @@ impl Touched {
         self.vanished.extend(events.vanished.drain());
     }
 
-    /// It was looked at.
+    /// The scan is over.
     pub(super) fn clear(&mut self) {
         self.told.clear();
         self.vanished.clear();
@@ -38,7 +38,7 @@ impl Touched {
 }
 
 impl<E: Env> Home<'_, E> {
-    /// The followed file that the unknown one may continue: none if that is found under another path.
+    /// The followed file that the unknown one may continue; none if the followed file was found under another path.
     pub(super) fn replaces(&self, unknown: &Unknown) -> Option<FileId> {
         unknown.replaces.filter(|id| self.files.get(id).is_some_and(|known| known.paths.is_empty() && !known.away))
     }
@@ -48,7 +48,7 @@ impl<E: Env> Home<'_, E> {
         (told || self.touched.told.contains(path)) && !vanished && !self.touched.vanished.contains(path)
     }
 
-    /// Has the owner of the file `id` find out whether its text goes on in a file that was opened.
+    /// Asks the owner of the file `id` to decide whether its content continues in the opened file.
     pub(super) fn offer(&mut self, id: FileId, path: PathBuf, opened: Opened<FileOf<E>>) {
         let Some(known) = self.files.get(&id) else { return self.take_in_file(path, opened) };
         let in_one_step = self.in_one_step(&path);
@@ -57,7 +57,7 @@ impl<E: Env> Home<'_, E> {
         self.tell(known.shard, ToOwner::Replace(id, Box::new(replacement)));
     }
 
-    /// A file that took the path of `id` is none that can continue it.
+    /// A file that took the path of `id` cannot be its continuation.
     pub(super) fn is_no_replacement(&mut self, id: Option<FileId>) {
         let Some(id) = id else { return };
         if let Some(known) = self.files.get_mut(&id) {
@@ -66,7 +66,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// The file goes on as another inode.
+    /// The file continues as another inode.
     pub(super) fn replaced(&mut self, id: FileId, inode: Inode, path: PathBuf) {
         self.offered.remove(&inode);
         let leads_there = self.leads_to(&path, inode);
@@ -87,7 +87,7 @@ impl<E: Env> Home<'_, E> {
         self.say_changes();
     }
 
-    /// The file that took a path is another one.
+    /// The file that took the path is a different file.
     pub(super) fn not_replaced(&mut self, id: FileId, replacement: Replacement<FileOf<E>>) {
         let Replacement { path, opened, .. } = replacement;
         let inode = Inode::of(&opened.stat);
@@ -95,7 +95,7 @@ impl<E: Env> Home<'_, E> {
         if let Some(known) = self.files.get_mut(&id) {
             known.replacing = known.replacing.saturating_sub(1);
             if known.paths.is_empty() && !known.away {
-                // Its owner has taken it for away already.
+                // Its owner already treats it as away.
                 known.away = true;
                 self.watcher.add_away(id, known.shard);
             }

@@ -1,7 +1,7 @@
-//! Files that wait for another one to be read first: the generations of a log, the oldest first.
+//! Files that wait until another file is read: the generations of a log, oldest first.
 //!
-//! Guarantees: a file that waits is not read before the one it waits for was read as far as that went when the wait began, has
-//! failed, or is let go of; so nobody waits for a file that keeps growing. Both are on the same shard.
+//! Guarantees: a waiting file is not read until the file it waits for was read up to the length that it had when the wait
+//! began, has failed, or was released. So no file waits for one that keeps growing. Both are on the same shard.
 
 use super::super::content::FileOf;
 use super::super::post::FileId;
@@ -11,9 +11,9 @@ use tailwater_shards::env::Env;
 /// A file's place among the generations of its log.
 #[derive(Default)]
 pub(super) struct Turn {
-    /// How many files it still waits for.
+    /// Number of files that it still waits for.
     pub(super) waits_for: usize,
-    /// Files that wait for it, and up to where it is read for them.
+    /// Files that wait for it, and the position up to which they wait.
     waiters: Vec<FileId>,
     goal: u64,
 }
@@ -26,7 +26,7 @@ impl Turn {
 }
 
 impl<E: Env> Owner<E> {
-    /// Has the file `id`, which is about to be followed, wait for those of `before` that are not read.
+    /// Makes the file `id`, which is about to be followed, wait for those of `before` that are not fully read.
     pub(super) fn wait_for(&self, id: FileId, before: &[FileId]) -> Turn {
         let mut turn = Turn::default();
         let mut slots = self.slots.borrow_mut();
@@ -42,13 +42,13 @@ impl<E: Env> Owner<E> {
         turn
     }
 
-    /// The files that have waited for this one, if that is over.
+    /// The files that waited for this one, if their wait is over.
     pub(super) fn over_for(slot: &mut Slot<FileOf<E>>, outcome: Outcome) -> Vec<FileId> {
         let reached = slot.followed.as_ref().is_some_and(|followed| followed.span().from >= slot.turn.goal);
         if outcome == Outcome::More && !reached { Vec::new() } else { std::mem::take(&mut slot.turn.waiters) }
     }
 
-    /// Ends a wait of each of these.
+    /// Ends one wait of each of these files.
     pub(super) fn end_waits(&self, waiters: Vec<FileId>) {
         for id in waiters {
             let mut slots = self.slots.borrow_mut();
@@ -58,7 +58,7 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// The same for all that wait for a file that is let go of.
+    /// The same for all files that wait for a file that is released.
     pub(super) fn end_waits_for(&self, slot: &mut Slot<FileOf<E>>) {
         self.end_waits(std::mem::take(&mut slot.turn.waiters));
     }

@@ -1,7 +1,8 @@
-//! Files that took the path of a followed one, and wait to be compared with it.
+//! Files that took the path of a followed file, and wait to be compared with it.
 //!
-//! Guarantees: a file that was only renamed is told from one that was replaced at once, so that its successor does not wait; files
-//! that may be the same text wait in their order until the old one is read to its end. Compares nothing: the reader does.
+//! Guarantees: whether a file was only renamed or was replaced is decided at once, so that a rotated file's successor does
+//! not wait. Files that may have the same content wait in order until the old one is read to its end. Compares nothing: the
+//! reader does.
 
 use super::super::content::FileOf;
 use super::super::glimpse::Glimpse;
@@ -12,8 +13,8 @@ use std::path::PathBuf;
 use tailwater_shards::env::{Env, File};
 
 impl<E: Env> Owner<E> {
-    /// Another file took the path of this one. Whether it is the same text shows when this one is read to its end, unless that
-    /// cannot be: a file that was renamed is rotated, and what is at its path is another one.
+    /// Another file took the path of this one. Whether it has the same content is decided when this one is read to its end,
+    /// unless this file was only renamed: then it was rotated, and the file at its path is a different one.
     pub fn replace(&self, id: FileId, mut replacement: Box<Replacement<FileOf<E>>>) {
         {
             let mut slots = self.slots.borrow_mut();
@@ -22,7 +23,8 @@ impl<E: Env> Owner<E> {
                 let file = file.or_else(|| slot.glimpse.as_ref().map(Glimpse::file)).filter(|file| !file.is_remote());
                 let stat = file.and_then(|file| file.stat().ok());
                 let new = &replacement.opened.stat;
-                // An inode's number is not used again while it is open: an overlay has made its own copy of the file.
+                // The number of an open inode is not reused. The same number means that an overlay file system copied the
+                // file.
                 replacement.in_one_step |= stat.is_some_and(|old| (old.device, old.inode) == (new.device, new.inode));
                 let deleted = stat.is_some_and(|stat| stat.links == 0);
                 if !slot.replacements.is_empty() || replacement.in_one_step || deleted {
@@ -35,19 +37,19 @@ impl<E: Env> Owner<E> {
         self.refuse(id, replacement);
     }
 
-    /// The file that took the path of this one is another text: this one is away.
+    /// The file that took the path of this one has different content: this one is away.
     pub fn refuse(&self, id: FileId, replacement: Box<Replacement<FileOf<E>>>) {
         self.gone_away(id);
         self.tell_home(ToHome::NotReplaced(id, replacement));
     }
 
-    /// The next file that may be the same text as this one.
+    /// The next file that may have the same content as this one.
     pub fn next_replacement(&self, id: FileId) -> Option<Box<Replacement<FileOf<E>>>> {
         self.slots.borrow_mut().get_mut(&id)?.replacements.pop_front()
     }
 
-    /// The text of a file goes on in the one that took its path.
-    pub fn goes_on(&self, id: FileId, inode: Inode, path: PathBuf) {
+    /// The content of a file continues in the file that took its path.
+    pub fn continues_at(&self, id: FileId, inode: Inode, path: PathBuf) {
         if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
             slot.path.clone_from(&path);
             (slot.away_since, slot.moved_since) = (None, None);

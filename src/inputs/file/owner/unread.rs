@@ -1,7 +1,8 @@
-//! What of the followed files is not read, or not yet in a log: counted, and noted for the next start.
+//! Bytes of followed files that are not read yet or not in the WAL yet: counted, and noted for the next start.
 //!
-//! Guarantees: a file is noted when bytes of it that were there at the last tick still wait, or what was read of it before that
-//! is in no log; and so is one that was let go of meanwhile. Reads nothing but beginnings that are in memory, and writes nothing.
+//! Guarantees: a file is noted if bytes that existed at the last tick are still unread, or if what was read before that tick
+//! is not in the WAL. This includes files that were released in the meantime. Reads only file heads that are in the page
+//! cache, and writes nothing.
 
 use super::super::content::FileOf;
 use super::super::identity::{Descriptor, HEAD_BYTES, Head, Identity};
@@ -12,23 +13,23 @@ use std::path::Path;
 use tailwater_shards::env::{Env, File};
 use tailwater_shards::plugin::{Lanes, Ticket};
 
-/// Where a file stood at the last tick.
+/// The state of a file at the last tick.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Standing {
-    /// Bytes that were there.
+    /// Bytes that were seen.
     seen_length: u64,
-    /// What was sent of it.
+    /// What was last sent.
     sent: Option<Ticket>,
 }
 
 impl Standing {
-    /// Of a file that was just taken over: what it has is to be read.
+    /// For a file that was just assigned: all its bytes are to be read.
     pub(super) fn new(seen_length: u64) -> Standing {
         Standing { seen_length, sent: None }
     }
 }
 
-/// A file that was let go of, whose last bytes may be in no log yet.
+/// A released file whose last bytes may not be in the WAL yet.
 pub(super) struct Leaving {
     note: Note,
     sent: Ticket,
@@ -55,7 +56,7 @@ impl<E: Env> Owner<E> {
         self.counters.unread_bytes.set(self.unread.get());
     }
 
-    /// Keeps what a note would say of a file that is let go of, until a log has all of it.
+    /// Keeps the note on a released file until all of the file is in the WAL.
     pub(super) fn leave(&self, slot: &Slot<FileOf<E>>) {
         let Some(followed) = &slot.followed else { return };
         if let Some(sent) = followed.sent {
@@ -65,17 +66,17 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Whether files that were let go of may have to be noted.
+    /// Whether there are released files that may have to be noted.
     pub(super) fn is_leaving(&self) -> bool {
         !self.leaving.borrow().is_empty()
     }
 
-    /// What the next start has to know of files with bytes that wait. Once a tick.
+    /// The notes on files with waiting bytes. Called once per tick.
     pub fn notes(&self, lanes: &Lanes<E>) -> Vec<Note> {
         self.notes_of(lanes, false)
     }
 
-    /// The same at the end, when there is no next tick.
+    /// The same at the end of the process, when there is no next tick.
     pub fn last_notes(&self, lanes: &Lanes<E>) -> Vec<Note> {
         self.notes_of(lanes, true)
     }
@@ -104,7 +105,7 @@ impl<E: Env> Owner<E> {
 }
 
 impl<F: File> Slot<F> {
-    /// What a note says of it. A file that was never read has no head in its descriptor yet.
+    /// The note on this file. If it was never read, its descriptor has no head yet, so the head is added.
     fn note(&self) -> Note {
         let mut descriptor = self.source.descriptor.clone();
         if let Some(known) = Descriptor::decode(&descriptor)

@@ -1,8 +1,7 @@
-//! What the reader does about archives: the way to the position, and what is missing at a damaged end.
+//! Reading archives: moving to the position, and reporting a damaged end.
 //!
-//! Guarantees: a position in an archive is reached in pieces, so that other files have their turns; the bytes before it are
-//! compared as in any file, and an archive that is another one's is let go of unread. Does not choose archives: the home shard
-//! does.
+//! Guarantees: the position in an archive is reached in steps, so that other files get their turn. The bytes before it are
+//! compared as in any file, and an archive of another file is released unread. Does not choose archives: the home shard does.
 
 use super::super::content::FileOf;
 use super::super::owner::{Outcome, Taken};
@@ -12,7 +11,7 @@ use std::sync::Arc;
 use tailwater_shards::env::Env;
 
 impl<E: Env> Reader<'_, E> {
-    /// Goes towards the position; none once it is reached.
+    /// Moves towards the position. Returns none when it is reached.
     pub(super) async fn unpack(&self, taken: &mut Taken<FileOf<E>>, file: &Arc<FileOf<E>>) -> Option<Outcome> {
         if self.owner.unpacking.get().is_some_and(|other| other != taken.id && self.owner.follows(other)) {
             return Some(Outcome::More);
@@ -40,13 +39,13 @@ impl<E: Env> Reader<'_, E> {
             }
             Ok((false, _)) => Some(Outcome::More),
             Err(error) => {
-                self.tell_once(&mut taken.followed, &error, "unpacking it failed", "it is tried again each second");
+                self.tell_once(&mut taken.followed, &error, "decompressing it failed", "retrying every second");
                 Some(Outcome::Failed)
             }
         }
     }
 
-    /// The archive is damaged behind `end`: what was known to follow is lost, and at least a byte that nobody knows of.
+    /// The archive is damaged after `end`: the bytes that were known to follow are lost, and at least one unknown byte.
     pub(super) fn tell_of_damage(&self, taken: &mut Taken<FileOf<E>>, end: u64) {
         let followed = &mut *taken.followed;
         if followed.failure.replace(std::io::ErrorKind::InvalidData) == Some(std::io::ErrorKind::InvalidData) {
@@ -58,7 +57,7 @@ impl<E: Env> Reader<'_, E> {
         let path = followed.path.display();
         tracing::error!(
             component_id = %self.context.name,
-            "{path}: damaged or cut off behind byte {end} of its content: what follows cannot be read, {lost} bytes at least"
+            "{path}: damaged or truncated after byte {end} of its content: at least {lost} bytes after it cannot be read"
         );
     }
 }

@@ -1,6 +1,7 @@
-//! Lines of a file that is not written in UTF-8.
+//! Lines of a file that is not encoded in UTF-8.
 //!
-//! Guarantees: positions and markers are those of the file's own bytes; what the batch has no room for as UTF-8 is read again.
+//! Guarantees: positions and markers refer to the bytes of the file. Lines that do not fit in the batch after the conversion
+//! to UTF-8 are read again.
 
 use super::super::content::FileOf;
 use super::super::follow::Followed;
@@ -11,7 +12,7 @@ use tailwater_shards::batch::{Batch, SourceRange};
 use tailwater_shards::env::Env;
 
 impl<E: Env> Reader<'_, E> {
-    /// Converts and sends the lines that were cut from a batch, which is followed by `nuls` NULs that are as good as read.
+    /// Converts and sends the lines of a batch, which is followed by `nuls` NULs that count as read.
     pub(super) async fn send_converted(
         &self,
         followed: &mut Followed<FileOf<E>>,

@@ -1,7 +1,8 @@
-//! One read: as much as a batch holds, from just before the position.
+//! One read: as much as fits in a batch, starting just before the position.
 //!
-//! Guarantees: a read that is taken up again overlaps the one before, so that both are of the same content; what is not in memory is
-//! read where that may block. In steady state it costs one system call, or two at the end of the file.
+//! Guarantees: if a read continues an earlier one, the two overlap, so that both are of the same content. Bytes that are not
+//! in the page cache are read where blocking is allowed. In the steady state a read costs one system call, or two at the end
+//! of the file.
 
 use super::super::content::FileOf;
 use super::super::follow::Followed;
@@ -13,14 +14,14 @@ use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::env::{Env, File, Stat};
 
-/// The last bytes of a read, to be read once more with those that follow.
+/// The last bytes of a read, which are read again together with the bytes after them.
 struct Seam {
     bytes: [u8; TAIL_BYTES],
     length: usize,
 }
 
 impl Seam {
-    /// The seam behind `length` bytes of `buffer`.
+    /// The seam at the end of the first `length` bytes of `buffer`.
     fn at(buffer: &[u8], length: usize) -> Seam {
         let mut seam = Seam { bytes: [0; TAIL_BYTES], length: length.min(TAIL_BYTES) };
         seam.bytes[..seam.length].copy_from_slice(&buffer[length - seam.length..length]);
@@ -31,7 +32,7 @@ impl Seam {
         &self.bytes[..self.length]
     }
 
-    /// Whether a read into `window` of `buffer` began with the seam; else the seam is put back in its place.
+    /// Whether a read into `window` of `buffer` began with the seam. If not, the seam is restored there.
     fn holds(&self, buffer: &mut [u8], window: Range<usize>) -> bool {
         let place = window.start..window.start + self.length;
         let holds = window.end >= place.end && &buffer[place.clone()] == self.bytes();
@@ -42,17 +43,17 @@ impl Seam {
     }
 }
 
-/// What a read brought.
+/// The result of a read.
 pub(super) struct Filled {
     pub(super) batch: Box<Batch>,
-    /// Bytes read, the ones before the position included.
+    /// Number of bytes read, including those before the position.
     pub(super) length: usize,
-    /// What the file is, where the read ended before it was full.
+    /// The metadata of the file, if the read ended before the batch was full.
     pub(super) stat: Option<Stat>,
 }
 
 impl<E: Env> Reader<'_, E> {
-    /// Reads from just before the position as much as the batch holds.
+    /// Reads as much as fits in the batch, starting just before the position.
     pub(super) async fn fill(
         &self,
         followed: &Followed<FileOf<E>>,
@@ -66,13 +67,13 @@ impl<E: Env> Reader<'_, E> {
         let mut length = 0;
         let mut stat = None;
         for again in [false, true] {
-            // Where a second read follows the first, both must be of the same content.
+            // If a second read follows the first, both must be of the same content.
             let seam = Seam::at(batch.chunk.spare(), length);
             let from = length - seam.bytes().len();
             let mut reached = length;
             match file.read_nowait(&mut batch.chunk.spare()[from..want], offset + from as u64) {
-                // The file has more, and what is in memory ends here. The next try would begin before that end, find
-                // what this one found, and never be told to wait: so it is waited for now.
+                // The file has more, but the page cache ends here. The next attempt would begin before that end and find the
+                // same bytes again without blocking, so this one blocks.
                 Ok(more) if again && from + more <= length => {
                     (batch, reached) = self.fill_blocking(file, batch, offset, from..want).await?;
                 }
@@ -93,7 +94,7 @@ impl<E: Env> Reader<'_, E> {
             if length == want {
                 break;
             }
-            // Less than asked for is not the end: the rest may not be in memory.
+            // A short read is not the end of the file: the rest may not be in the page cache.
             match self.stat(file).await {
                 Ok(now) => stat = Some(now),
                 Err(error) => {

@@ -1,9 +1,9 @@
-//! A file that took the path of a followed one: the same text, or another.
+//! A file that took the path of a followed one: the same content, or different content.
 //!
-//! Guarantees: it is taken for the same text only when it begins as the old one began and the bytes before the position are the
-//! same there; then it is read on from the position, under the same source, so that nothing is read twice. A file that was not
-//! put there in one step has to prove it with more bytes, because programs that begin anew begin alike. What is not proved is
-//! read whole.
+//! Guarantees: it counts as the same content only if it begins as the old file began and the bytes before the position are
+//! the same. Then reading continues at the position, under the same source, so nothing is read twice. A file that was not put
+//! there in one step needs more matching bytes, because programs that start a new file often begin it with the same bytes.
+//! Without proof, the file is read from its beginning.
 
 use super::super::content::FileOf;
 use super::super::identify::{marker_at, read_exactly};
@@ -16,13 +16,13 @@ use std::sync::Arc;
 use tailwater_shards::env::Env;
 
 impl<E: Env> Reader<'_, E> {
-    /// Goes on in the file that took the path of this one, if it is the same text.
+    /// Continues in the file that took the path of this one, if it has the same content.
     pub(super) async fn replace(
         &self,
         taken: &mut Taken<FileOf<E>>,
         replacement: Box<Replacement<FileOf<E>>>,
     ) -> Outcome {
-        let Some(head) = self.same_text(taken, &replacement).await else {
+        let Some(head) = self.same_content(taken, &replacement).await else {
             self.owner.refuse(taken.id, replacement);
             return Outcome::More;
         };
@@ -49,14 +49,14 @@ impl<E: Env> Reader<'_, E> {
         let from = followed.last().from;
         tracing::info!(
             component_id = %self.context.name,
-            "{}: replaced by a file that begins with what was read; read on from byte {from}", path.display()
+            "{}: replaced by a file that begins with the same content; continuing at byte {from}", path.display()
         );
-        self.owner.goes_on(taken.id, inode, path);
+        self.owner.continues_at(taken.id, inode, path);
         Outcome::More
     }
 
-    /// How the new file begins, if it is the text of the old one as far as that was read.
-    async fn same_text(&self, taken: &Taken<FileOf<E>>, replacement: &Replacement<FileOf<E>>) -> Option<Head> {
+    /// The head of the new file, if the file has the same content up to the position.
+    async fn same_content(&self, taken: &Taken<FileOf<E>>, replacement: &Replacement<FileOf<E>>) -> Option<Head> {
         let followed = &*taken.followed;
         let (last, known) = (followed.last(), followed.identity.head);
         let marker = last.marker.filter(|_| followed.spans.len() == 1 && last.from > 0 && known.length > 0)?;

@@ -1,7 +1,7 @@
-//! What the reader does about NULs that fill the rest of a read.
+//! Reads that end in NULs.
 //!
-//! Guarantees: a search runs where it may block and in pieces, each after a read from the position, so that a truncation in the
-//! meantime is noticed as always. Moves no position: the next read from it does, with what the search found.
+//! Guarantees: a search runs where blocking is allowed and in steps, each after a read from the position, so a truncation in
+//! the meantime is detected as usual. Moves no position: the next read does, with the result of the search.
 
 use super::super::follow::Followed;
 use super::super::nuls::{self, Found};
@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use tailwater_shards::env::{Env, File, Timestamp};
 
-/// Whether there are NULs now where a line was begun behind a hole: the hole is another one.
+/// Whether NULs are now at the start of a line that followed a hole: the hole is a different one.
 pub fn is_hollow<F>(followed: &Followed<F>, bytes: &[u8]) -> bool {
     let span = followed.span();
     let behind_hole = span.place == Place::LineStart && span.lead() > 0 && bytes.get(span.lead() - 1) == Some(&0);
@@ -23,8 +23,7 @@ pub fn is_hollow<F>(followed: &Followed<F>, bytes: &[u8]) -> bool {
 }
 
 impl<E: Env> Reader<'_, E> {
-    /// Searches behind a read that ended with NULs for what follows them. Such a read is repeated from the position then, with
-    /// what is known.
+    /// After a read that ended with NULs, searches for what follows them. The read is then repeated with the result.
     pub(super) async fn search(
         &self,
         taken: &mut Taken<FileOf<E>>,
@@ -44,7 +43,7 @@ impl<E: Env> Reader<'_, E> {
         let (found, length) = match found.await {
             Ok(found) => found,
             Err(error) => {
-                self.tell_once(followed, &error, "reading it failed", "it is tried again each second");
+                self.tell_once(followed, &error, "reading it failed", "retrying every second");
                 return Outcome::Failed;
             }
         };
@@ -52,7 +51,7 @@ impl<E: Env> Reader<'_, E> {
         followed.nuls.take(found, now.since(begun), now);
         let Found::End(to) = found else { return Outcome::More };
         if span.to.is_some() {
-            // What was read is behind it: the file has just been cut.
+            // Bytes after it had been read: the file was just truncated.
             return Outcome::Failed;
         }
         if length <= to {

@@ -1,4 +1,4 @@
-//! Files that are not written in UTF-8, marks at their beginning, and lines that are empty or cut.
+//! Files in other encodings than UTF-8, byte order marks, and empty or truncated lines.
 
 use super::*;
 use crate::codec::encoding::Encoding;
@@ -45,7 +45,7 @@ fn file_in_another_encoding_is_read_once_over_kills() {
 }
 
 #[test]
-fn utf_16_that_is_not_asked_for_is_left_alone() {
+fn utf_16_that_is_not_configured_is_not_read() {
     check(&["/log/*"], |world| {
         world.outside.append("/log/marked", &encode("\u{feff}x\n", Encoding::Utf16Le)).expect("appended");
         let long = "2026-11-29 10:00:00 started and ready\n";
@@ -62,7 +62,7 @@ fn utf_16_that_is_not_asked_for_is_left_alone() {
 }
 
 #[test]
-fn mark_of_utf_8_is_no_part_of_the_first_line() {
+fn utf_8_mark_is_not_part_of_the_first_line() {
     check(&["/log/*"], |world| {
         for (file, content) in ["\u{feff}one\ntwo\n", "\u{feff}\nthree\n", "four\n\u{feff}five\n"].iter().enumerate() {
             world.append(&format!("/log/{file}"), content);
@@ -80,7 +80,7 @@ fn mark_of_utf_8_is_no_part_of_the_first_line() {
 }
 
 #[test]
-fn empty_lines_are_left_out_unless_they_are_wanted() {
+fn empty_lines_are_dropped_unless_they_are_wanted() {
     check(&[PATH], |world| {
         let wanted = world.simulation.seed().is_multiple_of(2);
         world.settings.skip_empty = !wanted;
@@ -94,7 +94,7 @@ fn empty_lines_are_left_out_unless_they_are_wanted() {
 }
 
 #[test]
-fn event_says_that_it_is_the_beginning_of_its_line() {
+fn event_of_a_truncated_line_says_so() {
     check(&[PATH], |world| {
         world.settings.max_line_bytes = ByteSize(64);
         let long = "z".repeat(65);

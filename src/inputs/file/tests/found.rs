@@ -1,4 +1,4 @@
-//! Files that were followed and are elsewhere at the next start: renamed, copied, compressed, or gone.
+//! Files that were followed and are not at their path at the next start: renamed, copied, compressed, or gone.
 
 use super::*;
 use std::io::Write;
@@ -15,12 +15,13 @@ fn zstd(text: &str) -> Vec<u8> {
     zstd::encode_all(text.as_bytes(), 1).expect("memory")
 }
 
-/// Puts a file with these bytes at a path, compressed or as it is.
+/// Writes a file with these bytes, compressed or as they are.
 fn put(world: &World, path: &str, bytes: &[u8]) {
     world.outside.write(path, bytes).expect("written");
 }
 
-/// The lanes are full and files wait, renamed out of the pattern, when the process ends: the next start reads them, oldest first.
+/// The lanes are full and files with unread bytes were renamed out of the pattern when the process ends. The next start reads
+/// them, oldest first.
 #[test]
 fn files_that_were_renamed_with_unread_bytes_are_found_by_the_next_start() {
     check(&[PATH], |world| {
@@ -51,10 +52,10 @@ fn files_that_were_renamed_with_unread_bytes_are_found_by_the_next_start() {
     });
 }
 
-/// A way to rotate the file, which holds this text.
+/// A way to rotate the file, which contains this text.
 type Rotate = fn(&World, &str);
 
-/// While the process is down the file is rotated away, in one of many ways: what was not read of it is read on.
+/// While the process is down, the file is rotated in one of many ways. Its unread bytes are read at the next start.
 #[test]
 fn what_was_written_before_a_rotation_while_the_process_was_down_is_read() {
     let ways: [(&str, Rotate); 6] = [
@@ -102,7 +103,7 @@ fn what_was_written_before_a_rotation_while_the_process_was_down_is_read() {
     }
 }
 
-/// A kill at any moment while an archive is read: the next start goes on in it.
+/// A kill at any moment while an archive is read: the next start continues in it.
 #[test]
 fn kill_while_an_archive_is_read_repeats_and_loses_nothing() {
     check(&[PATH], |world| {
@@ -127,7 +128,7 @@ fn kill_while_an_archive_is_read_repeats_and_loses_nothing() {
     });
 }
 
-/// What nobody can read any more is counted, and never as nothing.
+/// Bytes that can no longer be read are counted, never as zero.
 #[test]
 fn unread_bytes_of_a_file_that_is_found_nowhere_are_lost() {
     check(&[PATH], |world| {
@@ -194,7 +195,7 @@ fn damaged_archive_is_read_as_far_as_it_goes_and_the_rest_is_lost() {
     });
 }
 
-/// Another log's archive in the same directory, with the same header, is not taken for the one that is sought.
+/// An archive of another log in the same directory, with the same header, is not mistaken for the searched one.
 #[test]
 fn archive_of_another_file_with_the_same_header_is_not_read() {
     check(&["/log/*.csv"], |world| {
@@ -247,13 +248,13 @@ fn generations_are_read_oldest_first() {
     });
 }
 
-/// With one shard the order is that of writing; batches of several lanes meet in the collector of their own shard only.
+/// With one shard the order is that of writing; batches of several lanes meet only in the collector of their shard.
 fn world_order(have: &[String], lines: &[String]) {
     assert_eq!(have.iter().zip(lines).position(|(have, want)| have != want), None);
 }
 
 #[test]
-fn input_with_another_name_reads_on_where_the_old_one_ended() {
+fn renamed_input_continues_where_the_old_one_ended() {
     check(&["/log/*.log"], |world| {
         world.append("/log/a.log", "one\ntwo\n");
         world.append("/log/b.log", "three\n");
@@ -274,7 +275,7 @@ fn input_with_another_name_reads_on_where_the_old_one_ended() {
         world.wait_for(5);
         world.wait(3);
         world.expect(&["one", "two", "three", "four", "five"].map(str::to_owned));
-        // From now on they are its own, whatever becomes of the old ones.
+        // From now on they belong to this input, whatever happens to the old ones.
         world.end();
         world.orphans = Arc::default();
         world.append("/log/b.log", "six\n");
@@ -312,7 +313,7 @@ fn old_files_count_as_read_until_they_grow() {
     });
 }
 
-/// Formats that are only recognised, found while they are still empty, as `xz -c >FILE` makes them.
+/// Formats that are only recognised, found while they are still empty, as `xz -c >FILE` creates them.
 #[test]
 fn archives_are_never_read_as_text() {
     check(&["/log/*"], |world| {

@@ -1,7 +1,8 @@
-//! The whole input in the simulator: writers rotate, truncate, delete and come late; the process dies and goes on.
+//! The whole input in the simulator: writers rotate, truncate, delete and write late, and the process is killed and
+//! restarted.
 //!
-//! Each case runs on several seeds. What is read is kept as the log would keep it, so a restart resumes from what an engine
-//! would hand it.
+//! Each case runs with several seeds. Everything that is read is stored as the WAL would store it, so a restart resumes from
+//! the state that an engine would pass to it.
 
 mod encodings;
 mod found;
@@ -34,11 +35,11 @@ use tailwater_shards::wal::SourceState;
 const SEEDS: u64 = 12;
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a log would have.
+/// What a WAL would contain.
 #[derive(Default)]
 struct Log {
     lines: Vec<String>,
-    /// Those that are the beginnings of longer ones.
+    /// The events that are beginnings of longer lines.
     truncated: Vec<String>,
     batches: usize,
     sources: BTreeMap<SourceKey, Kept>,
@@ -113,7 +114,7 @@ struct World {
     simulation: Simulation,
     outside: Outside,
     log: Rc<RefCell<Log>>,
-    /// What logs know of inputs that are not configured any more.
+    /// The states of inputs that are no longer configured.
     orphans: Arc<Vec<SourceState>>,
     settings: Settings,
     shards: u16,
@@ -186,7 +187,7 @@ impl World {
         }
     }
 
-    /// Starts over the [`quiet_files`], a line in each, and waits until they were read and closed for being quiet.
+    /// Starts with the [`quiet_files`], one line in each, and waits until they were read and closed because they are quiet.
     fn start_over_quiet_files(&mut self) {
         for path in quiet_files() {
             self.append(&path, "first\n");
@@ -214,7 +215,7 @@ impl World {
         self.outside.rename(from, to).expect("renamed");
     }
 
-    /// Ends the input, by a stop or by a death; what is in the lanes is lost.
+    /// Ends the input by a stop or a kill; batches in the lanes are lost.
     fn end(&mut self) {
         if self.simulation.seed().is_multiple_of(2) {
             self.stop.enter(Phase::Draining);
@@ -231,7 +232,7 @@ impl World {
         self.sum(|counters| counters.lost_bytes[reason as usize].get())
     }
 
-    /// What was read, in its order.
+    /// The lines that were read, in order.
     #[track_caller]
     fn assert_order(&self, lines: &[String]) {
         let log = self.log.borrow();
@@ -240,7 +241,7 @@ impl World {
         assert_eq!((log.lines.len(), have), (lines.len(), None), "seed {}: at {at:?}", self.simulation.seed());
     }
 
-    /// Waits until as many lines were read.
+    /// Waits until this many lines were read.
     fn wait_for(&mut self, lines: usize) {
         let log = self.log.clone();
         let what = format!("{lines} lines");
@@ -309,7 +310,7 @@ fn quiet_files() -> impl Iterator<Item = String> {
     (0..200).map(|file| format!("/log/{file:03}.log"))
 }
 
-/// Runs a case on several seeds.
+/// Runs a case with several seeds.
 fn check(include: &[&str], case: impl Fn(&mut World)) {
     for seed in 0..SEEDS {
         let mut world = World::new(seed, include);

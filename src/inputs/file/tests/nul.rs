@@ -1,4 +1,5 @@
-//! NULs in followed files: holes before a line are passed over, room at the end of a file waits for what is written there.
+//! NULs in followed files: holes before a line are skipped, and space at the end of a file waits until something is written
+//! there.
 
 use super::*;
 
@@ -29,13 +30,13 @@ fn writer(world: &World) -> Writer {
     Writer { offset: 0 }
 }
 
-/// What was read, in its order.
+/// The lines that were read, in order.
 #[track_caller]
 fn assert_lines(world: &World, lines: &[&str]) {
     assert_eq!(world.log.borrow().lines, lines, "seed {}", world.simulation.seed());
 }
 
-/// Some polls a second are for ticks; a reader that does not rest takes thousands.
+/// Ticks need some polls per second; a reader that does not pause needs thousands.
 fn assert_rests(world: &mut World) {
     let before = world.simulation.steps();
     world.wait(20);
@@ -44,7 +45,7 @@ fn assert_rests(world: &mut World) {
 }
 
 #[test]
-fn hole_that_a_truncation_leaves_is_no_part_of_the_next_line() {
+fn hole_after_a_truncation_is_not_part_of_the_next_line() {
     check(&[PATH], |world| {
         let mut writer = writer(world);
         world.start();
@@ -74,7 +75,7 @@ fn hole_that_a_truncation_leaves_is_no_part_of_the_next_line() {
 }
 
 #[test]
-fn kill_in_a_hole_or_behind_it_repeats_and_loses_nothing() {
+fn kill_in_a_hole_or_after_it_repeats_and_loses_nothing() {
     check(&[PATH], |world| {
         if world.simulation.seed() % 2 == 1 {
             world.simulation.disk().set_short_reads(3);
@@ -107,7 +108,7 @@ fn kill_in_a_hole_or_behind_it_repeats_and_loses_nothing() {
 }
 
 #[test]
-fn line_begun_behind_a_hole_is_waited_for_and_counted_when_it_is_truncated() {
+fn unfinished_line_after_a_hole_waits_and_is_counted_when_truncated() {
     check(&[PATH], |world| {
         let mut writer = writer(world);
         world.start();
@@ -134,7 +135,7 @@ fn line_begun_behind_a_hole_is_waited_for_and_counted_when_it_is_truncated() {
         writer.write(world, "begun");
         world.wait(3);
         world.kill();
-        // The hole is wider now, and nothing else tells.
+        // The hole is wider now, and nothing else shows the truncation.
         world.outside.truncate(PATH, 0).expect("truncated");
         writer.write(world, " and ended\n");
         world.start();
@@ -173,7 +174,7 @@ fn hole_that_was_never_read_is_not_counted_as_lost() {
 }
 
 #[test]
-fn hole_in_front_of_a_file_that_waits_for_its_turn_is_not_counted_as_lost() {
+fn hole_at_the_start_of_a_waiting_file_is_not_counted_as_lost() {
     for seed in 0..SEEDS {
         let mut world = World::new(seed, &["/log/*"]);
         world.shards = 1;
@@ -194,9 +195,9 @@ fn hole_in_front_of_a_file_that_waits_for_its_turn_is_not_counted_as_lost() {
     }
 }
 
-/// Reserved room that is written from its beginning, some of it wider than one read or one search.
+/// Preallocated space that is filled from its beginning; some of it is larger than one read or one search.
 #[test]
-fn reserved_room_is_read_as_it_is_filled() {
+fn preallocated_space_is_read_as_it_is_filled() {
     for room in [100, 60_000, 100_000, 2_000_000] {
         check(&[PATH], |world| {
             let mut writer = writer(world);
@@ -223,7 +224,7 @@ fn reserved_room_is_read_as_it_is_filled() {
             world.wait(20);
             assert_eq!(unread(world), 0);
             assert_rests(world);
-            // The writer gives the rest of the room back.
+            // The writer frees the rest of the space.
             world.outside.truncate(PATH, writer.offset).expect("shorter");
             world.wait(5);
             writer.write(world, "more\n");
@@ -235,7 +236,7 @@ fn reserved_room_is_read_as_it_is_filled() {
 }
 
 #[test]
-fn line_appended_behind_the_zeros_of_a_power_cut_is_read_without_them() {
+fn line_after_the_zeros_of_a_power_loss_is_read_without_them() {
     for zeros in [1, 4096, 300_000, 3_000_000] {
         check(&[PATH], |world| {
             world.append(PATH, "before\n");
@@ -253,7 +254,7 @@ fn line_appended_behind_the_zeros_of_a_power_cut_is_read_without_them() {
 }
 
 #[test]
-fn nuls_in_a_line_stay() {
+fn nuls_inside_a_line_are_kept() {
     for (policy, zeros) in [
         (LineTooLong::Truncate, 1000),
         (LineTooLong::Truncate, 100_000),
@@ -285,7 +286,7 @@ fn nuls_in_a_line_stay() {
 }
 
 #[test]
-fn room_behind_a_line_that_is_skipped_is_not_skipped_with_it() {
+fn space_after_a_skipped_line_is_not_skipped_with_it() {
     check(&[PATH], |world| {
         world.settings.max_line_bytes = ByteSize(100);
         let mut writer = writer(world);
@@ -304,7 +305,7 @@ fn room_behind_a_line_that_is_skipped_is_not_skipped_with_it() {
 }
 
 #[test]
-fn rotated_file_with_room_at_its_end_is_let_go() {
+fn rotated_file_with_space_at_its_end_is_closed() {
     for room in [10, 100_000, 2_000_000] {
         check(&[PATH], |world| {
             world.append(PATH, &format!("one\nlast{}", "\0".repeat(room)));
@@ -321,7 +322,7 @@ fn rotated_file_with_room_at_its_end_is_let_go() {
 }
 
 #[test]
-fn last_line_behind_a_hole_is_not_taken_for_a_long_one_by_the_next_start() {
+fn last_line_after_a_hole_is_not_taken_for_a_long_one_at_the_next_start() {
     check(&["/log/app.log*"], |world| {
         world.settings.max_line_bytes = ByteSize(100);
         let mut writer = writer(world);
@@ -339,7 +340,7 @@ fn last_line_behind_a_hole_is_not_taken_for_a_long_one_by_the_next_start() {
     });
 }
 
-/// All files begin alike then, and what precedes a position may be a hole in each of them.
+/// All files then begin alike, and there may be a hole before the position in each of them.
 #[test]
 fn copies_of_files_with_holes_are_read_from_where_the_truncated_file_was_read_to() {
     check(&["/log/app.log*"], |world| {
@@ -354,7 +355,7 @@ fn copies_of_files_with_holes_are_read_from_where_the_truncated_file_was_read_to
             world.wait_for(lines.len());
             let late = format!("late {round}");
             if round % 2 == 0 {
-                // Nobody sees the end of the line before it is gone, but for the copy.
+                // The end of the line is seen only in the copy before it is gone.
                 writer.write(world, &late);
                 world.wait(3);
                 writer.write(world, "\n");
@@ -371,7 +372,7 @@ fn copies_of_files_with_holes_are_read_from_where_the_truncated_file_was_read_to
 }
 
 #[test]
-fn start_at_the_end_begins_before_reserved_room() {
+fn start_at_the_end_begins_before_preallocated_space() {
     for room in [10, 2_000_000] {
         check(&[PATH], |world| {
             world.settings.start_at = StartAt::End;
@@ -387,9 +388,9 @@ fn start_at_the_end_begins_before_reserved_room() {
     }
 }
 
-/// A part of the file is not in the log, and it begins with a hole.
+/// A part of the file is not in the WAL, and that part begins with a hole.
 #[test]
-fn hole_in_a_gap_of_the_log_is_passed_over() {
+fn hole_in_a_gap_of_the_wal_is_skipped() {
     for hole in [10, 100_000, 2_000_000] {
         check(&[PATH], |world| {
             let mut writer = writer(world);

@@ -1,9 +1,9 @@
-//! Lines as they come, long lines, trouble with files and directories, fairness and bounds.
+//! Reading lines as they arrive, long lines, errors of files and directories, fairness and limits.
 
 use super::*;
 
 #[test]
-fn lines_are_read_once_as_they_come() {
+fn lines_are_read_once_as_they_arrive() {
     check(&["/log/app.log"], |world| {
         let lines = numbered(0, 3000);
         world.append("/log/app.log", &text(&lines[..1000]));
@@ -23,14 +23,14 @@ fn lines_are_read_once_as_they_come() {
 }
 
 #[test]
-fn lines_that_come_close_together_are_read_together_and_soon() {
+fn lines_in_quick_succession_are_read_together_and_soon() {
     for seed in 0..SEEDS {
         let mut world = World::new(seed, &["/log/*.log"]);
         world.append("/log/a.log", "0\n");
         world.start();
         world.wait_for(1);
         world.wait(1);
-        // A line alone is read as soon as one that others follow.
+        // A single line is read as soon as one that others follow.
         for gap_us in [50_000, 100] {
             let before = (world.log.borrow().batches, world.log.borrow().lines.len());
             for n in 0..200 {
@@ -66,7 +66,7 @@ fn half_a_line_waits_for_its_end() {
 }
 
 #[test]
-fn endless_line_is_cut_and_the_next_one_is_read() {
+fn endless_line_is_truncated_and_the_next_one_is_read() {
     for policy in [LineTooLong::Truncate, LineTooLong::Discard, LineTooLong::Split] {
         for seed in 0..3 {
             let mut world = World::new(seed, &["/log/app.log"]);
@@ -117,7 +117,7 @@ fn line_longer_than_a_chunk_is_whole() {
 }
 
 #[test]
-fn unreadable_file_is_told_once_and_read_when_it_can_be() {
+fn unreadable_file_is_reported_once_and_read_when_possible() {
     check(&["/log/*.log"], |world| {
         world.append("/log/a.log", "good\n");
         world.append("/log/b.log", "locked\n");
@@ -133,7 +133,7 @@ fn unreadable_file_is_told_once_and_read_when_it_can_be() {
 }
 
 #[test]
-fn failing_reads_are_told_once_and_tried_again() {
+fn failing_reads_are_reported_once_and_retried() {
     check(&["/log/*.log"], |world| {
         world.append("/log/a.log", "one\n");
         world.start();
@@ -149,7 +149,7 @@ fn failing_reads_are_told_once_and_tried_again() {
 }
 
 #[test]
-fn directory_may_come_later_go_and_come_again() {
+fn directory_may_appear_later_vanish_and_come_back() {
     check(&["/srv/app/*/x.log"], |world| {
         world.start();
         world.wait(3);
@@ -205,7 +205,7 @@ fn overflowing_watches_lose_nothing() {
     });
 }
 
-/// `renew` makes the directory of a followed file anew; `lines` are read then, and the next one is at once.
+/// `renew` creates the directory of a followed file again. Then `lines` are read, and the next line is read at once.
 fn check_watched_again(lines: usize, renew: impl Fn(&mut World)) {
     check(&["/log/*/*.log"], |world| {
         world.outside.create_dir_all("/log/sub").expect("made");
@@ -216,7 +216,7 @@ fn check_watched_again(lines: usize, renew: impl Fn(&mut World)) {
         renew(world);
         world.wait_for(lines);
         world.wait(25);
-        // Nobody would look at a quiet file at once without being told.
+        // Without a watch event, a quiet file would not be checked at once.
         world.append("/log/sub/a.log", "told\n");
         let log = world.log.clone();
         let read = || log.borrow().lines.len() == lines + 1;
@@ -225,9 +225,9 @@ fn check_watched_again(lines: usize, renew: impl Fn(&mut World)) {
 }
 
 #[test]
-fn directory_that_was_made_again_while_watches_overflowed_is_watched_again() {
+fn directory_recreated_during_an_overflow_is_watched_again() {
     check_watched_again(2, |world| {
-        // Nobody takes events meanwhile, so that the end of the directory is not among those that are kept.
+        // Events are not taken meanwhile, so the removal of the directory is not among those that are kept.
         for noise in 0..3000 {
             let path = format!("/log/sub/noise.{noise}");
             world.append(&path, "");
@@ -295,7 +295,7 @@ fn quiet_files_are_closed_and_read_when_they_grow() {
         world.wait(20);
         assert_eq!(world.log.borrow().lines.len(), 400);
         for path in quiet_files() {
-            // Truncated while closed: the descriptor that is opened then finds other bytes before the position.
+            // Truncated while closed: the file that is opened then has different bytes before the position.
             world.outside.write(path, b"third, and a longer one\n").expect("written");
         }
         world.wait_for(600);
@@ -304,9 +304,9 @@ fn quiet_files_are_closed_and_read_when_they_grow() {
     }
 }
 
-/// Nothing that the executor calls may wait for a server: files are read, rotated, cut and deleted all the same.
+/// No call on the executor may wait for a server; files are read, rotated, truncated and deleted all the same.
 #[test]
-fn files_of_a_server_are_read_where_that_may_block() {
+fn remote_files_are_read_where_blocking_is_allowed() {
     for seed in 0..SEEDS {
         let mut world = World::new(seed, &["/log/*.log"]);
         world.simulation.disk().set_remote(true);
@@ -346,7 +346,7 @@ fn settings_are_checked() {
     assert!(serde_saphyr::from_str::<Settings>("include: [a]\ninclud: [b]\n").is_err());
 }
 
-/// The first file stays where its output is; of many, few go there.
+/// The first file stays on the shard of its output; of many files, few go there.
 #[test]
 fn a_shard_that_delivers_for_all_follows_fewer_files() {
     for (files, expected) in [(1, [1, 0, 0]), (30, [1, 15, 14])] {
@@ -362,9 +362,9 @@ fn a_shard_that_delivers_for_all_follows_fewer_files() {
     }
 }
 
-/// Files that are quiet for long are looked at all the same: watches may tell nothing.
+/// Files that have been quiet for long are checked all the same: watches may report nothing.
 #[test]
-fn what_no_watch_tells_is_found_after_a_long_quiet_time() {
+fn changes_without_watch_events_are_found_after_a_long_quiet_time() {
     check(&["/log/*.log"], |world| {
         world.append("/log/app.log", "one\n");
         world.start();

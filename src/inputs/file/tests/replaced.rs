@@ -1,17 +1,17 @@
-//! Files that are replaced by others with the same beginning, and files whose beginning changes.
+//! Files that are replaced by files with the same beginning, and files whose beginning changes.
 
 use super::*;
 
 const PATH: &str = "/log/app.log";
 
-/// Puts a file with these lines at the path in one step, as editors, `sed -i` and mirrors do.
+/// Replaces the file by one with this content in one step, as editors, `sed -i` and mirrors do.
 fn replace(world: &World, content: &str) {
     world.outside.write("/draft", content.as_bytes()).expect("written");
     world.rename("/draft", PATH);
 }
 
 #[test]
-fn file_replaced_by_one_that_begins_with_it_is_read_on() {
+fn file_replaced_by_one_that_begins_with_it_continues() {
     check(&[PATH], |world| {
         world.start();
         let lines = numbered(0, 300);
@@ -20,7 +20,7 @@ fn file_replaced_by_one_that_begins_with_it_is_read_on() {
             world.wait_for(end);
             world.wait(2);
         }
-        // What is written through the new one is followed too.
+        // Lines that are written through the new file are followed too.
         world.append(PATH, "more\n");
         world.wait_for(301);
         world.wait(10);
@@ -31,7 +31,7 @@ fn file_replaced_by_one_that_begins_with_it_is_read_on() {
 }
 
 #[test]
-fn file_replaced_while_the_process_is_down_is_read_on() {
+fn file_replaced_while_the_process_is_down_continues() {
     check(&[PATH], |world| {
         let lines = numbered(0, 300);
         for end in [10, 20, 150, 300] {
@@ -48,7 +48,7 @@ fn file_replaced_while_the_process_is_down_is_read_on() {
 }
 
 #[test]
-fn file_replaced_by_another_text_is_read_whole() {
+fn file_replaced_by_different_content_is_read_from_its_beginning() {
     check(&[PATH], |world| {
         world.start();
         let mut all = Vec::new();
@@ -65,9 +65,9 @@ fn file_replaced_by_another_text_is_read_whole() {
     });
 }
 
-/// A program that begins anew writes the same first lines again: they are another file's.
+/// A program that starts a new file writes the same first lines again: it is a different file.
 #[test]
-fn deleted_file_whose_successor_begins_alike_is_another_one() {
+fn successor_of_a_deleted_file_that_begins_alike_is_a_new_file() {
     check(&[PATH], |world| {
         world.start();
         for round in 1..=4 {
@@ -81,9 +81,9 @@ fn deleted_file_whose_successor_begins_alike_is_another_one() {
     });
 }
 
-/// Rotated by a rename out of the pattern; the next file has the same header, and nothing else.
+/// Rotated by a rename out of the pattern. The next file has the same header and nothing else.
 #[test]
-fn rotated_file_whose_successor_has_the_same_header_is_another_one() {
+fn successor_of_a_rotated_file_with_the_same_header_is_a_new_file() {
     check(&[PATH], |world| {
         let header = "time,level,message\n".repeat(20);
         world.start();
@@ -98,9 +98,9 @@ fn rotated_file_whose_successor_has_the_same_header_is_another_one() {
     });
 }
 
-/// A writer reserves room and fills it: what the file begins with changes, and it stays itself over restarts.
+/// A writer preallocates space and fills it: the beginning of the file changes, but it stays the same file over restarts.
 #[test]
-fn file_whose_reserved_room_is_filled_is_read_once_over_restarts() {
+fn file_whose_preallocated_space_is_filled_is_read_once_over_restarts() {
     check(&[PATH], |world| {
         let lines = numbered(0, 200);
         world.outside.write(PATH, &vec![0; 1 << 20]).expect("reserved");
@@ -121,9 +121,9 @@ fn file_whose_reserved_room_is_filled_is_read_once_over_restarts() {
     });
 }
 
-/// The writer maps the file: neither a watch nor the time of modification tells of its lines.
+/// The writer maps the file: neither a watch nor the modification time shows its lines.
 #[test]
-fn room_that_is_filled_through_a_map_is_read_within_seconds() {
+fn space_that_is_filled_through_a_map_is_read_within_seconds() {
     for room in [8_000, 1 << 20] {
         check(&[PATH], |world| {
             let lines = numbered(0, 100);

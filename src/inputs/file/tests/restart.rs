@@ -1,9 +1,9 @@
-//! The process dies and goes on from what the log has.
+//! The process is killed and resumes from what is in the WAL.
 
 use super::*;
 
 #[test]
-fn identical_headers_are_told_apart_over_a_restart() {
+fn files_with_identical_headers_are_distinguished_over_a_restart() {
     check(&["/log/*.csv"], |world| {
         let header = "time,level,message\n".repeat(100);
         for file in 0..10 {
@@ -25,7 +25,7 @@ fn identical_headers_are_told_apart_over_a_restart() {
 }
 
 #[test]
-fn file_that_grows_out_of_the_head_window_stays_itself() {
+fn file_that_outgrows_the_head_window_stays_the_same_file() {
     check(&["/log/app.log"], |world| {
         let lines = numbered(0, 200);
         for (round, piece) in lines.chunks(20).enumerate() {
@@ -44,7 +44,7 @@ fn file_that_grows_out_of_the_head_window_stays_itself() {
 }
 
 #[test]
-fn restart_inside_a_skipped_line_goes_on_skipping() {
+fn restart_inside_a_skipped_line_continues_skipping() {
     check(&["/log/app.log"], |world| {
         world.settings.max_line_bytes = ByteSize(100);
         world.append("/log/app.log", &"z".repeat(300_000));
@@ -93,7 +93,7 @@ fn holes_are_filled_after_a_restart() {
         world.wait_for(9000);
         world.kill();
         {
-            // As if another shard's log with the middle third had been lost with an unsynced page.
+            // As if the WAL of another shard, with the middle third, had been lost with an unsynced page.
             let mut log = world.log.borrow_mut();
             let length = text(&lines[..3000]).len() as u64;
             let kept = log.sources.values_mut().next().expect("one source");
@@ -108,7 +108,7 @@ fn holes_are_filled_after_a_restart() {
 }
 
 #[test]
-fn start_at_end_leaves_out_what_was_there_for_good() {
+fn start_at_end_never_reads_what_existed() {
     check(&["/log/*.log"], |world| {
         world.settings.start_at = StartAt::End;
         world.append("/log/old.log", "old\nunfi");

@@ -25,7 +25,7 @@ fn rotations_in_quick_succession_lose_nothing() {
 }
 
 #[test]
-fn late_writer_is_heard_and_its_last_words_need_no_newline() {
+fn late_lines_are_read_and_the_last_one_needs_no_newline() {
     check(&["/log/app.log"], |world| {
         world.append("/log/app.log", "one\n");
         world.start();
@@ -68,7 +68,7 @@ fn copytruncate_after_all_was_read_loses_nothing() {
 }
 
 #[test]
-fn file_that_grew_past_the_old_offset_after_a_truncation_is_read_anew() {
+fn file_that_grew_past_the_old_offset_after_a_truncation_is_read_again() {
     check(&["/log/app.log"], |world| {
         world.append("/log/app.log", &text(&numbered(0, 10)));
         world.start();
@@ -177,7 +177,7 @@ fn reused_inode_with_the_very_same_content_is_a_new_file() {
     }
 }
 
-/// A file that was closed for being quiet does not keep its inode number from being given out again.
+/// A file that was closed because it is quiet does not keep its inode number from being reused.
 #[test]
 fn inode_of_a_closed_file_that_is_reused_is_a_new_file() {
     for seed in 0..4 {
@@ -196,7 +196,7 @@ fn inode_of_a_closed_file_that_is_reused_is_a_new_file() {
 }
 
 #[test]
-fn switched_link_leads_to_the_new_file_and_the_old_is_finished() {
+fn switched_link_is_followed_and_the_old_target_is_finished() {
     check(&["/log/current"], |world| {
         world.outside.create_dir_all("/data").expect("made");
         world.append("/data/1", "one\n");
@@ -220,7 +220,7 @@ fn switched_link_leads_to_the_new_file_and_the_old_is_finished() {
 }
 
 #[test]
-fn target_of_a_link_that_is_rotated_is_noticed() {
+fn rotated_target_of_a_link_is_detected() {
     check(&["/log/current"], |world| {
         world.outside.create_dir_all("/data").expect("made");
         world.append("/data/app", "one\n");
@@ -235,7 +235,7 @@ fn target_of_a_link_that_is_rotated_is_noticed() {
 }
 
 #[test]
-fn renamed_while_down_is_recognised() {
+fn file_renamed_while_down_is_recognised() {
     check(&["/log/app.log*"], |world| {
         world.append("/log/app.log", "one\n");
         world.start();
@@ -276,7 +276,7 @@ fn compressed_copies_are_not_read() {
 }
 
 #[test]
-fn rotation_every_second_and_quiet_files_beside() {
+fn rotation_every_second_beside_quiet_files() {
     for seed in 0..3 {
         let mut world = World::new(seed, &["/log/*.log*"]);
         for file in 0..300 {
@@ -299,7 +299,7 @@ fn rotation_every_second_and_quiet_files_beside() {
 }
 
 #[test]
-fn unfinished_line_that_is_cut_off_is_counted_and_the_next_is_read() {
+fn truncated_unfinished_line_is_counted_and_the_next_is_read() {
     check(&["/log/app.log"], |world| {
         world.append("/log/app.log", "one\nunfinished");
         world.start();
@@ -335,7 +335,7 @@ fn file_that_comes_back_under_another_name_is_not_read_twice() {
 }
 
 #[test]
-fn of_files_that_are_gone_the_latest_are_remembered() {
+fn most_recent_missing_files_are_remembered() {
     let mut world = World::new(1, &["/log/*.log"]);
     world.start();
     let (round, rounds) = (200, 7);

@@ -1,4 +1,4 @@
-//! What truncations destroy is counted to the byte where it was seen, never above, and contents are never mixed.
+//! Bytes that a truncation destroys are counted exactly if they were seen, never too high, and contents are never mixed.
 
 use super::*;
 
@@ -35,9 +35,9 @@ fn growth_that_was_seen_while_the_lane_was_full_counts_when_it_is_truncated() {
 }
 
 #[test]
-fn new_content_that_is_longer_is_not_counted_as_lost() {
+fn longer_new_content_is_not_counted_as_lost() {
     check(&["/log/app.log"], |world| {
-        // Growth is then seen by looking, which cannot tell whose it is.
+        // The growth is then found by polling, which cannot tell which content it belongs to.
         world.simulation.disk().set_watch_silent(true);
         world.append("/log/app.log", "first\n");
         world.start();
@@ -66,7 +66,7 @@ fn new_content_of_closed_files_is_not_counted_as_lost() {
     }
 }
 
-/// What was not read before the truncation is read from the copy.
+/// Bytes that were not read before the truncation are read from the copy.
 #[test]
 fn copies_under_the_glob_are_read_from_where_the_truncated_file_was_read_to() {
     check(&["/log/app.log*"], |world| {
@@ -78,14 +78,14 @@ fn copies_under_the_glob_are_read_from_where_the_truncated_file_was_read_to() {
             lines.extend(more);
             world.wait_for(lines.len());
             let content = world.outside.read("/log/app.log").expect("there");
-            // A short file is copied in one go.
+            // A short file is copied in one step.
             let half = if content.len() > 4096 { content.len() / 2 } else { 0 };
             let copy = format!("/log/app.log.{round}");
             world.outside.write(&copy, &content[..half]).expect("written");
             world.simulation.run_for(Duration::from_millis(300));
             world.outside.append(&copy, &content[half..]).expect("written");
             if round % 3 == 0 {
-                // Nobody sees the line before it is gone, but for the copy.
+                // The line is seen only in the copy before it is gone.
                 world.append(&copy, "late\n");
                 lines.push("late".to_owned());
             }
@@ -94,7 +94,7 @@ fn copies_under_the_glob_are_read_from_where_the_truncated_file_was_read_to() {
         }
         world.wait(10);
         world.expect(&lines);
-        // A copy that somebody writes to is a file like others from there on.
+        // A copy that is written to is a normal file from there on.
         world.append("/log/app.log.11", "more\n");
         lines.push("more".to_owned());
         world.wait_for(lines.len());
@@ -142,7 +142,7 @@ fn file_with_the_name_of_a_copy_and_its_own_content_is_read() {
     });
 }
 
-/// Reads that end early are continued, and between two reads the content may become another one.
+/// Short reads are continued, and the content may be replaced between two reads.
 #[test]
 fn reads_in_pieces_never_join_two_contents() {
     for seed in 0..60 {
@@ -156,7 +156,7 @@ fn reads_in_pieces_never_join_two_contents() {
         let mut written = Vec::new();
         for generation in 0..60u64 {
             let lines = prng.between(1, 400);
-            // A line of one generation is not a line of another one, whatever is cut out of it.
+            // A line of one generation is never a line of another one, wherever it is split.
             let letter = char::from(b'a' + (generation % 26) as u8);
             let line = |number: u64| format!("{generation}-{number}-{}", letter.to_string().repeat(40));
             let content: Vec<String> = (0..lines).map(line).collect();

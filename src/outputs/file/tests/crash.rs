@@ -1,4 +1,4 @@
-//! A crash at every operation: what is in the files at the end is every event once.
+//! A crash at every operation: in the end, every event is in the files once.
 
 use super::*;
 
@@ -8,7 +8,7 @@ const EVENTS: u64 = 60;
 const PATHS: [&str; 3] = ["/out/a.log", "/out/deep/b.log", "/out/c.log"];
 
 fn path_of(event: u64) -> &'static str {
-    // Runs of a path, so that files fall out of use and come back.
+    // Runs of one path, so that files become unused and are used again.
     PATHS[(event / 7 % 3) as usize]
 }
 
@@ -16,14 +16,14 @@ fn line(event: u64) -> String {
     format!("event {event} {}\n", "x".repeat((event * 37 % 50) as usize))
 }
 
-/// The engine's side: what it committed, and where it is.
+/// The engine: what it committed, and how far it is.
 struct Engine {
     commits: Vec<(u64, State)>,
     clock: u64,
 }
 
 impl Engine {
-    /// Runs one life; whether it delivered everything.
+    /// One run; returns whether it delivered everything.
     fn live(&mut self, disk: &SimDisk, options: &Options) -> bool {
         let lived = self.try_live(disk, options);
         assert!(lived.is_ok() || disk.crashed(), "failed without a crash: {lived:?}");
@@ -64,14 +64,14 @@ impl Engine {
         Ok(())
     }
 
-    /// What the log has after a crash: after a kill all commits, after a power loss perhaps without the last ones.
+    /// What is in the WAL after a crash: after a kill all commits, after a power loss possibly without the last ones.
     fn lose(&mut self, kind: Crash, prng: &mut Prng) {
         let lost = if kind == Crash::Power { prng.below(3) as usize } else { 0 };
         self.commits.truncate(self.commits.len().saturating_sub(lost));
     }
 }
 
-/// Crashes a history after `operations`, and again later, then lets it end. False if it ended before the first crash.
+/// Crashes a history after `operations`, and again later, then lets it end. Returns false if it ended before the first crash.
 fn crash_at(operations: u64, kind: Crash, seed: u64, options: &Options) -> bool {
     let disk = SimDisk::new(seed);
     disk.set_inode_reuse(seed % 2 == 1);

@@ -1,14 +1,14 @@
-//! What a start does not cut, since it does not come again or is somebody else's.
+//! Bytes that a start does not remove, because they will not be delivered again or belong to another program.
 
 use super::output::{Fixture, constant};
 use super::*;
 use std::time::Duration;
 use tailwater_shards::plugin::Resume;
 
-/// Older positions, a log that is lost or kept in memory, a line that somebody appended: what lies behind the commit is more than
-/// what comes again.
+/// Older positions, a WAL that is lost or kept in memory, or a line from another program: there is more after the commit than
+/// will be delivered again.
 #[test]
-fn no_more_is_cut_than_comes_again() {
+fn no_more_is_removed_than_will_be_delivered_again() {
     for (again_bytes, cut) in [(Some(0), false), (Some(14), false), (Some(16), true), (Some(99), true), (None, false)] {
         let mut fixture = Fixture::new(constant());
         fixture.delivered(&["{\"a\":1}"]);
@@ -23,9 +23,9 @@ fn no_more_is_cut_than_comes_again() {
     }
 }
 
-/// The log lost its last frames with the power: what was in them comes again from its sources, and not from the log.
+/// The WAL lost its last frames in a power loss: their events are read from the sources again, not from the WAL.
 #[test]
-fn what_was_written_before_the_next_commit_was_due_is_cut_unless_the_start_ended_in_order() {
+fn bytes_from_before_the_next_commit_are_removed_unless_the_run_ended_in_order() {
     for is_closed in [false, true] {
         let mut fixture = Fixture::new(constant());
         fixture.delivered(&["{\"a\":1}"]);
@@ -47,7 +47,7 @@ fn what_was_written_before_the_next_commit_was_due_is_cut_unless_the_start_ended
 }
 
 #[test]
-fn a_line_that_is_not_whole_is_cut_behind_the_commit_only() {
+fn incomplete_line_is_removed_only_after_the_commit() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
     let state = fixture.commit().expect("all is well");
@@ -60,17 +60,17 @@ fn a_line_that_is_not_whole_is_cut_behind_the_commit_only() {
 }
 
 #[test]
-fn what_others_wrote_is_not_cut() {
+fn bytes_of_other_programs_are_not_removed() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
     let state = fixture.commit().expect("all is well");
-    // Written anew under the same number, and longer than what was committed.
+    // Rewritten with the same inode number, and longer than the committed length.
     fixture.disk().truncate("/out/x.log", 0).expect("it is there");
     fixture.disk().append("/out/x.log", b"notes of somebody else, without an end").expect("it is there");
     fixture.open(Some(state.clone())).expect("nothing is in the way");
     fixture.delivered(&["{\"a\":2}"]);
     assert_eq!(fixture.text("/out/x.log"), "notes of somebody else, without an end\n{\"a\":2}\n");
-    // Another file under the number of one that is gone.
+    // Another file with the inode number of a removed one.
     let mut fixture = Fixture::new(constant());
     fixture.simulation.disk().set_inode_reuse(true);
     fixture.delivered(&["{\"a\":1}"]);
@@ -82,7 +82,7 @@ fn what_others_wrote_is_not_cut() {
 }
 
 #[test]
-fn without_its_last_commit_an_output_leaves_files_of_any_format_as_they_are() {
+fn without_its_last_commit_an_output_does_not_change_files_of_any_format() {
     for (before, after) in [("none", "gzip"), ("gzip", "zstd"), ("gzip", "none"), ("zstd", "zstd")] {
         let settings = |how: &str| serde_json::json!({"path": "/out/x.log", "compression": how});
         let mut fixture = Fixture::new(settings(before));
@@ -92,7 +92,7 @@ fn without_its_last_commit_an_output_leaves_files_of_any_format_as_they_are() {
             fixture.commit().expect("all is well");
         }
         let mut bytes = fixture.disk().read("/out/x.log").expect("it is there");
-        // Rot at the beginning of what is compressed, months ago.
+        // Damage at the beginning of compressed content, months ago.
         let is_rotten = before == after;
         bytes[0] ^= u8::from(is_rotten) << 6;
         fixture.disk().truncate("/out/x.log", 0).expect("it is there");
@@ -109,7 +109,7 @@ fn without_its_last_commit_an_output_leaves_files_of_any_format_as_they_are() {
 }
 
 #[test]
-fn a_member_that_an_earlier_owner_left_unfinished_is_set_aside() {
+fn unfinished_member_of_an_earlier_owner_is_set_aside() {
     for (how, is_whole) in [("gzip", false), ("zstd", false), ("gzip", true)] {
         let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": how}));
         fixture.delivered(&["{\"a\":1}"]);
@@ -128,7 +128,7 @@ fn a_member_that_an_earlier_owner_left_unfinished_is_set_aside() {
 }
 
 #[test]
-fn with_a_damaged_journal_nothing_is_cut() {
+fn with_a_damaged_journal_nothing_is_removed() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}.log"}));
     fixture.delivered(&["{\"h\":\"a\"}"]);
     let state = fixture.commit().expect("all is well");

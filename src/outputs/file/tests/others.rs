@@ -1,4 +1,4 @@
-//! Others write to, cut and replace the files of an output while it runs.
+//! Other programs write to, truncate and replace the files of an output while it runs.
 
 use super::output::{Fixture, constant};
 use super::*;
@@ -14,7 +14,7 @@ fn changes(fixture: &Fixture, kind: Interference) -> u64 {
 }
 
 #[test]
-fn what_others_append_stays_whole_and_the_output_goes_on_behind_it() {
+fn lines_of_other_programs_stay_whole_and_the_output_continues_after_them() {
     let mut fixture = Fixture::new(constant());
     let mut expected = String::new();
     for (round, theirs) in ["theirs\n", "", "two\nlines\n", "no end"].iter().enumerate() {
@@ -25,13 +25,13 @@ fn what_others_append_stays_whole_and_the_output_goes_on_behind_it() {
     }
     fixture.delivered(&["{}"]);
     fixture.commit().expect("it commits");
-    // A line never goes behind half a line.
+    // A line is never appended to half a line.
     assert_eq!(fixture.text("/out/x.log"), format!("{expected}\n{{}}\n"));
     assert_eq!(changes(&fixture, Interference::Written), 3);
 }
 
 #[test]
-fn after_a_crash_what_others_wrote_is_still_there() {
+fn lines_of_other_programs_are_kept_after_a_crash() {
     for is_noticed in [false, true] {
         let mut fixture = Fixture::new(constant());
         fixture.delivered(&["{\"a\":1}"]);
@@ -43,7 +43,7 @@ fn after_a_crash_what_others_wrote_is_still_there() {
         } else {
             fixture.close();
         }
-        // All that was delivered comes again, and more.
+        // Everything that was delivered will be delivered again, and more.
         let resume = tailwater_shards::plugin::Resume { state, again_bytes: Some(1000) };
         fixture.resume(resume).expect("nothing is in the way");
         let before = "{\"a\":1}\n{\"a\":2}\ntheirs\n";
@@ -67,7 +67,7 @@ fn after_an_orderly_end_and_a_crash_nothing_is_repeated() {
 
 /// logrotate's `copytruncate` on the output: no hole of NULs, no line twice after a crash.
 #[test]
-fn a_file_that_was_cut_has_no_hole_and_nothing_is_repeated_over_a_crash() {
+fn truncated_file_has_no_hole_and_nothing_is_repeated_after_a_crash() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
     let state = fixture.commit().expect("it commits");
@@ -82,7 +82,7 @@ fn a_file_that_was_cut_has_no_hole_and_nothing_is_repeated_over_a_crash() {
 }
 
 #[test]
-fn a_file_that_was_replaced_stays_as_it_is_and_the_output_goes_on_in_the_new_one() {
+fn replaced_file_is_not_changed_and_the_output_continues_in_the_new_one() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
     fixture.disk().write("/out/new", b"theirs\n").expect("it is new");
@@ -94,7 +94,7 @@ fn a_file_that_was_replaced_stays_as_it_is_and_the_output_goes_on_in_the_new_one
 }
 
 #[test]
-fn behind_what_is_no_member_a_compressed_file_is_begun_anew() {
+fn after_foreign_bytes_a_compressed_file_is_replaced_by_a_new_one() {
     for how in ["gzip", "zstd"] {
         let compression = serde_json::from_value(how.into()).expect("a compression");
         let mut fixture = Fixture::new(compressed(how));
@@ -103,7 +103,7 @@ fn behind_what_is_no_member_a_compressed_file_is_begun_anew() {
         let mut theirs = fixture.disk().read("/out/x.log").expect("it is there");
         theirs.extend_from_slice(b"theirs\n");
         fixture.disk().append("/out/x.log", b"theirs\n").expect("it is there");
-        // Between two members: nothing that was delivered is in what they wrote into.
+        // Between two members: their bytes interrupt nothing that was delivered.
         fixture.delivered(&["{\"a\":2}"]);
         fixture.commit().expect("it commits");
         assert_eq!(fixture.disk().read("/out/x.log.aside-1").expect("it is there"), theirs, "{how}");
@@ -112,7 +112,7 @@ fn behind_what_is_no_member_a_compressed_file_is_begun_anew() {
 }
 
 #[test]
-fn a_member_that_others_wrote_into_is_written_again_and_theirs_stays() {
+fn interrupted_member_is_written_again_and_foreign_bytes_stay() {
     for how in ["gzip", "zstd"] {
         let compression = serde_json::from_value(how.into()).expect("a compression");
         let mut fixture = Fixture::new(compressed(how));
@@ -121,7 +121,7 @@ fn a_member_that_others_wrote_into_is_written_again_and_theirs_stays() {
         fixture.delivered(&["{\"a\":2}"]);
         fixture.disk().append("/out/x.log", b"theirs\n").expect("it is there");
         let Err(error) = fixture.commit() else { panic!("{how}: the member is not whole") };
-        assert!(format!("{error:?}").contains("were written to /out/x.log by somebody"), "{how}: {error:?}");
+        assert!(format!("{error:?}").contains("were written to /out/x.log by another program"), "{how}: {error:?}");
         let resume = tailwater_shards::plugin::Resume { state, again_bytes: Some(1000) };
         fixture.resume(resume).expect("nothing is in the way");
         fixture.delivered(&["{\"a\":2}"]);
@@ -133,10 +133,10 @@ fn a_member_that_others_wrote_into_is_written_again_and_theirs_stays() {
 }
 
 #[test]
-fn what_a_failed_write_left_is_cut_only_if_nobody_wrote_behind_it() {
+fn bytes_of_a_failed_write_are_removed_unless_others_follow_them() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
-    // Room for a part of the line, which is so left there.
+    // Space for a part of the line, which therefore stays in the file.
     fixture.simulation.disk().set_free_bytes(Some(4096));
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(20_000));
     assert!(fixture.refused(&[&long]).contains("cannot write /out/x.log"));
@@ -154,7 +154,7 @@ fn what_a_failed_write_left_is_cut_only_if_nobody_wrote_behind_it() {
 }
 
 #[test]
-fn pipes_links_and_directories_refuse_only_the_event_that_leads_to_them() {
+fn pipes_links_and_directories_reject_only_the_event_that_leads_to_them() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}"}));
     let disk = fixture.disk();
     disk.pipe("/out/pipe").expect("it is new");
@@ -176,14 +176,14 @@ fn pipes_links_and_directories_refuse_only_the_event_that_leads_to_them() {
 }
 
 #[test]
-fn a_rotation_names_what_is_in_its_way_and_goes_on_without_it() {
+fn rotation_names_what_blocks_it_and_works_when_that_is_gone() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": {"bytes": 20, "keep": 2}}));
     fixture.delivered(&["{\"a\":1}"]);
     fixture.disk().create_dir_all("/out/x.log.1/in-use").expect("it is new");
     fixture.disk().create_dir_all("/out/x.log.2/in-use").expect("it is new");
     let error = fixture.refused(&["{\"a\":\"0123456789\"}"]);
     assert!(error.contains("cannot rotate /out/x.log: /out/x.log.1 cannot be renamed to /out/x.log.2"), "{error}");
-    assert!(error.contains("move away what is in the place of the rotated file"), "{error}");
+    assert!(error.contains("move away what is at the path of the rotated file"), "{error}");
     fixture.disk().remove_dir_all("/out/x.log.1").expect("it is there");
     fixture.disk().remove_dir_all("/out/x.log.2").expect("it is there");
     fixture.delivered(&["{\"a\":\"0123456789\"}"]);
@@ -191,7 +191,7 @@ fn a_rotation_names_what_is_in_its_way_and_goes_on_without_it() {
 }
 
 #[test]
-fn without_descriptors_an_output_closes_its_idle_files_and_goes_on() {
+fn without_descriptors_an_output_closes_idle_files_and_continues() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}"}));
     let open = |fixture: &mut Fixture, from: u64, to: u64| {
         for h in from..to {
@@ -209,7 +209,7 @@ fn without_descriptors_an_output_closes_its_idle_files_and_goes_on() {
 }
 
 #[test]
-fn files_that_are_made_get_their_mode_and_group_and_others_keep_theirs() {
+fn new_files_get_the_mode_and_group_and_existing_files_keep_theirs() {
     let settings = serde_json::json!({"path": "/out/{{ h }}", "mode": "0604", "group": "17"});
     let mut fixture = Fixture::new(settings);
     fixture.disk().write("/out/there", b"").expect("it is new");

@@ -1,4 +1,4 @@
-//! The files in ordinary and odd circumstances, through the output as the engine sees it.
+//! The files in usual and unusual situations, through the output as the engine uses it.
 
 use super::super::Settings;
 use super::*;
@@ -59,7 +59,7 @@ impl Fixture {
 
     pub(super) fn resume(&mut self, resume: Resume) -> Result<(), PluginError> {
         if let Some(output) = self.output.take() {
-            // Its files are closed by a job.
+            // A job closes its files.
             let env = self.simulation.env(ShardId(0));
             self.run(async move {
                 drop(output);
@@ -156,7 +156,7 @@ fn events_go_to_the_path_of_their_date_and_fields() {
 }
 
 #[test]
-fn text_leaves_byte_for_byte() {
+fn text_is_written_byte_for_byte() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "encode": "text"}));
     let messages = ["plain", "", "tab\t\"quote\" \\ \u{1} ü € 𝄞", "\r"];
     for round in 0..2 {
@@ -169,7 +169,7 @@ fn text_leaves_byte_for_byte() {
 }
 
 #[test]
-fn a_text_is_one_line_and_an_event_without_one_is_refused() {
+fn text_is_one_line_and_an_event_without_a_message_is_rejected() {
     for path in ["/out/x.log", "/out/{{ h }}.log"] {
         let mut fixture = Fixture::new(serde_json::json!({"path": path, "encode": "text"}));
         let lines = [
@@ -196,7 +196,7 @@ fn a_text_is_one_line_and_an_event_without_one_is_refused() {
 }
 
 #[test]
-fn rotation_keeps_as_many_files_as_asked() {
+fn rotation_keeps_as_many_files_as_configured() {
     let rotate = serde_json::json!({"bytes": 20, "keep": 2});
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": rotate}));
     for number in 0..9 {
@@ -209,7 +209,7 @@ fn rotation_keeps_as_many_files_as_asked() {
 }
 
 #[test]
-fn large_delivery_is_cut_at_lines() {
+fn large_delivery_is_split_between_lines() {
     let rotate = serde_json::json!({"bytes": 50, "keep": 100});
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": rotate}));
     let lines: Vec<String> = (0..100).map(|n| format!("{{\"n\":{n},\"x\":\"{}\"}}", "y".repeat(n % 60))).collect();
@@ -238,7 +238,7 @@ fn old_file_is_rotated_without_new_events() {
 }
 
 #[test]
-fn file_moved_away_by_others_is_let_go() {
+fn file_moved_by_others_is_closed() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
     fixture.disk().rename("/out/x.log", "/out/x.log-20261123").expect("it is there");
@@ -288,7 +288,7 @@ fn compressed_files_stay_within_their_limit() {
 }
 
 #[test]
-fn file_cut_by_others_goes_on_at_its_end() {
+fn output_continues_at_the_end_of_a_truncated_file() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
     fixture.disk().truncate("/out/x.log", 0).expect("it is there");
@@ -303,22 +303,22 @@ fn file_cut_by_others_goes_on_at_its_end() {
 }
 
 #[test]
-fn compressed_file_cut_by_others_loses_nothing_that_was_not_written() {
+fn truncated_compressed_file_loses_nothing_that_was_not_written() {
     for (how, ending) in [(Compression::Gzip, "gz"), (Compression::Zstd, "zst")] {
         let path = format!("/out/x.{ending}");
         let mut fixture = Fixture::new(serde_json::json!({"path": path, "compression": how}));
         fixture.delivered(&["{\"a\":1}"]);
         let state = fixture.commit().expect("it commits");
-        // So much of no order that a part of it is written and another waits in the compressor.
+        // So much random data that a part of it is written while another part waits in the compressor.
         let mut prng = Prng::new(1, "bytes");
         let line: String = (0..20_000).map(|_| prng.draw().to_string()).collect();
         fixture.delivered(&[&line]);
         fixture.disk().truncate(&path, 0).expect("it is there");
         fixture.tick();
         let outcome = fixture.deliver(delivery(&["{\"a\":3}\n".to_owned()], MOMENT));
-        assert!(matches!(&outcome, Outcome::Reopen(why) if why.contains("was cut")), "{outcome:?}");
+        assert!(matches!(&outcome, Outcome::Reopen(why) if why.contains("was truncated")), "{outcome:?}");
         assert_eq!(fixture.disk().read(&path).expect("it is there"), b"", "nothing goes behind the cut");
-        assert!(matches!(fixture.commit(), Err(PluginError::Retry(why)) if why.contains("was cut")));
+        assert!(matches!(fixture.commit(), Err(PluginError::Retry(why)) if why.contains("was truncated")));
         fixture.open(Some(state)).unwrap_or_else(|error| panic!("{error}"));
         fixture.delivered(&[&line, "{\"a\":3}"]);
         fixture.commit().expect("it commits");
@@ -327,12 +327,12 @@ fn compressed_file_cut_by_others_loses_nothing_that_was_not_written() {
 }
 
 #[test]
-fn path_that_cannot_be_written_says_what_to_do_and_loses_nothing() {
+fn unwritable_path_says_what_to_do_and_loses_nothing() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/no/x.log"}));
     fixture.disk().create_dir_all("/out/no").expect("it is new");
     fixture.simulation.disk().deny(Path::new("/out/no"), true).expect("it is there");
     let error = fixture.refused(&["{\"a\":1}"]);
-    assert!(error.contains("output out: cannot open /out/no/x.log") && error.contains("the right to write"), "{error}");
+    assert!(error.contains("output out: cannot open /out/no/x.log") && error.contains("write permission"), "{error}");
     fixture.simulation.disk().deny(Path::new("/out/no"), false).expect("it is there");
     fixture.delivered(&["{\"a\":1}"]);
     fixture.simulation.disk().set_free_bytes(Some(2));
@@ -348,7 +348,7 @@ fn path_that_cannot_be_written_says_what_to_do_and_loses_nothing() {
 fn full_disk_under_compression_repeats_nothing() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.gz", "compression": "gzip"}));
     let mut prng = Prng::new(1, "bytes");
-    // Long enough, and of little order, so that compressed bytes come out with each delivery.
+    // Long and random enough that each delivery produces compressed bytes.
     let lines: Vec<String> = (0..4).map(|_| (0..20_000).map(|_| prng.draw().to_string()).collect()).collect();
     fixture.delivered(&[&lines[0]]);
     fixture.simulation.disk().set_free_bytes(Some(0));
@@ -367,11 +367,11 @@ fn full_disk_under_compression_repeats_nothing() {
 }
 
 #[test]
-fn failed_write_leads_back_to_the_last_commit() {
+fn failed_write_restarts_at_the_last_commit() {
     for compression in ["none", "gzip"] {
         let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": compression}));
         let mut prng = Prng::new(1, "bytes");
-        // So much of no order that it does not stay in the compressor.
+        // So much random data that it does not stay in the compressor.
         let lines: Vec<String> = (0..3).map(|_| (0..20_000).map(|_| prng.draw().to_string()).collect()).collect();
         fixture.delivered(&[&lines[0]]);
         let state = fixture.commit().expect("it commits");
@@ -379,7 +379,7 @@ fn failed_write_leads_back_to_the_last_commit() {
         fixture.simulation.disk().fail_writes(1);
         let mut reopened = false;
         for _ in 0..2 {
-            // A compressor may have taken the first one; then what failed is told with the next.
+            // The compressor may have accepted the first one; then the next one reports the failure.
             let outcome = fixture.deliver(delivery(&[format!("{}\n", lines[2])], MOMENT));
             reopened |= matches!(outcome, Outcome::Reopen(why) if why.contains("cannot write /out/x.log"));
         }
@@ -410,7 +410,7 @@ fn failed_sync_is_never_repeated_into_a_commit() {
 }
 
 #[test]
-fn symbolic_links_and_directories_are_refused() {
+fn symbolic_links_and_directories_are_rejected() {
     let mut fixture = Fixture::new(constant());
     fixture.disk().write("/out/other", b"").expect("it is new");
     fixture.disk().symlink("/out/other", "/out/x.log").expect("it is new");
@@ -422,20 +422,20 @@ fn symbolic_links_and_directories_are_refused() {
 }
 
 #[test]
-fn event_whose_path_is_taken_holds_up_no_other() {
+fn event_with_a_blocked_path_does_not_delay_others() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}/x.log"}));
     fixture.disk().create_dir_all("/out/dir/x.log").expect("it is new");
     fixture.disk().write("/out/file", b"").expect("it is new");
     let lines: Vec<String> = ["a", "dir", "b", "file", "a"].iter().map(|h| format!("{{\"h\":\"{h}\"}}\n")).collect();
     let Outcome::Rejected(events) = fixture.deliver(delivery(&lines, MOMENT)) else { panic!("all were taken") };
     assert_eq!(events.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3]);
-    assert!(events[0].1.contains("no file can be made at /out/dir/x.log: is a directory"), "{events:?}");
+    assert!(events[0].1.contains("cannot create a file at /out/dir/x.log: is a directory"), "{events:?}");
     fixture.commit().expect("it commits");
     assert_eq!((fixture.text("/out/a/x.log"), fixture.text("/out/b/x.log")), (lines[0].repeat(2), lines[2].clone()));
 }
 
 #[test]
-fn file_in_place_of_the_fixed_directory_refuses_no_event() {
+fn file_at_the_path_of_the_fixed_directory_rejects_no_event() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/file/{{ h }}.log"}));
     fixture.disk().write("/out/file", b"").expect("it is new");
     let error = fixture.refused(&["{\"h\":\"a\"}"]);
@@ -446,7 +446,7 @@ fn file_in_place_of_the_fixed_directory_refuses_no_event() {
 }
 
 #[test]
-fn without_the_state_of_the_last_commit_nothing_is_cut() {
+fn without_the_state_of_the_last_commit_nothing_is_removed() {
     let mut fixture = Fixture::new(constant());
     fixture.delivered(&["{\"a\":1}"]);
     let state = fixture.commit().expect("all is well");
@@ -480,14 +480,14 @@ fn a_commit_names_no_more_files_than_its_state_may() {
         }
     }
     let state = fixture.commit().expect("all is well");
-    // What an earlier start could name may be more than what the next one may.
+    // An earlier run may have stored more files than the next one may.
     fixture.state_bytes_max = 200;
     fixture.open(Some(state)).expect("nothing is in the way");
     assert!(fixture.commit().expect("all is well").len() <= 200);
 }
 
 #[test]
-fn foreign_state_is_refused() {
+fn unknown_state_is_rejected() {
     let mut fixture = Fixture::new(constant());
     assert!(matches!(fixture.open(Some(vec![99, 0])), Err(PluginError::Fatal(error)) if error.contains("version")));
 }

@@ -1,4 +1,4 @@
-//! A file belongs to one output at a time: two outputs of a process, two processes, two paths of one output.
+//! A file belongs to one output at a time: two outputs in one process, two processes, two paths of one output.
 
 use super::*;
 use crate::config::claims::Claims;
@@ -7,7 +7,7 @@ use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::env::{Disk as _, File as _, Open};
 use tailwater_shards::sim::SimFile;
 
-/// Outputs of one process, each with a journal of its own.
+/// Outputs of one process, each with its own journal.
 struct Outputs {
     disk: SimDisk,
     claims: Arc<Claims>,
@@ -40,7 +40,7 @@ impl Outputs {
         String::from_utf8(self.disk.outside().read(path).expect("it is there")).expect("text")
     }
 
-    /// A program that has the lock of a file.
+    /// A program that holds the lock of a file.
     fn other_process(&self, path: &str) -> SimFile {
         let file = self.disk.open(Path::new(path), Open::Create).expect("it opens");
         file.try_lock().expect("nobody has it");
@@ -83,14 +83,14 @@ fn two_outputs_take_turns_with_a_file_and_no_line_is_torn_or_lost() {
 }
 
 #[test]
-fn outputs_that_wait_for_each_other_both_get_through() {
+fn outputs_that_wait_for_each_other_both_finish() {
     let outputs = Outputs::new();
     let (mut one, mut other) = (outputs.opened("one"), outputs.opened("other"));
     one.accept(vec![group("/out/a", "1\n")], now(1)).expect("nothing is in the way");
     other.accept(vec![group("/out/b", "2\n")], now(1)).expect("nothing is in the way");
     let mut left = [true, true];
     for attempt in 2..100 {
-        // No commit while a delivery waits: the engine makes none then.
+        // No commit while a delivery waits: the engine commits nothing then.
         for (writer, number, path, line) in [(&mut one, 0, "/out/b", "3\n"), (&mut other, 1, "/out/a", "4\n")] {
             left[number] = left[number] && writer.accept(vec![group(path, line)], now(attempt)).is_err();
             if !left[number] {
@@ -104,7 +104,7 @@ fn outputs_that_wait_for_each_other_both_get_through() {
 }
 
 #[test]
-fn what_another_output_wrote_is_not_cut_after_a_crash() {
+fn bytes_of_another_output_are_not_removed_after_a_crash() {
     for commits in [false, true] {
         let outputs = Outputs::new();
         let mut one = outputs.opened("one");
@@ -113,7 +113,7 @@ fn what_another_output_wrote_is_not_cut_after_a_crash() {
         let mut other = outputs.opened("other");
         other.accept(vec![group("/out/x", "b\n")], now(2)).expect_err("the first has it");
         if commits {
-            // It was let go by a commit that the log then lost with its power.
+            // A commit released it, and the WAL then lost this commit in a power loss.
             one.accept(vec![group("/out/y", "c\n")], now(3)).expect("nothing is in the way");
             one.commit(now(3)).expect("it commits");
         } else {
@@ -131,13 +131,13 @@ fn what_another_output_wrote_is_not_cut_after_a_crash() {
 }
 
 #[test]
-fn a_file_that_another_process_has_is_waited_for_and_named() {
+fn file_that_another_process_holds_is_named_and_waited_for() {
     let outputs = Outputs::new();
     let held = outputs.other_process("/out/x");
     let mut writer = outputs.opened("one");
     let error = writer.accept(vec![group("/out/x", "a\n")], now(1)).expect_err("it is held");
     assert!(error.contains("cannot open /out/x: another process has it open for writing"), "{error}");
-    assert!(error.contains("Its events wait in the log"), "{error}");
+    assert!(error.contains("Its events wait in the write-ahead log"), "{error}");
     assert!(!writer.is_next(), "there is no saying when another process lets go");
     writer.accept(vec![group("/out/y", "b\n")], now(1)).expect("nobody has the other file");
     drop(held);
@@ -150,9 +150,9 @@ fn a_file_that_another_process_has_is_waited_for_and_named() {
     file.try_lock().expect("it is free again");
 }
 
-/// The second of two processes with one configuration starts, cuts nothing, and goes on when the first ends.
+/// The second of two processes with the same configuration starts, truncates nothing, and continues when the first ends.
 #[test]
-fn a_start_cuts_nothing_in_a_file_that_another_process_has() {
+fn start_truncates_no_file_that_another_process_holds() {
     let outputs = Outputs::new();
     let mut writer = outputs.opened("one");
     writer.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
@@ -190,13 +190,13 @@ fn two_paths_of_an_output_to_one_file_hold_each_line_once() {
 }
 
 #[test]
-fn a_file_that_was_closed_for_want_of_room_is_free_for_others_after_the_commit() {
+fn file_closed_because_of_the_limit_is_free_for_others_after_the_commit() {
     let outputs = Outputs::new();
     let few = Options { open_files_max: 1, ..options() };
     let mut writer = outputs.open("one", &few, State::default(), 0).expect("nothing is in the way");
     writer.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
     writer.accept(vec![group("/out/y", "a\n")], now(1)).expect("nothing is in the way");
-    // Back before the commit: it has it still.
+    // Back before the commit: it still holds the file.
     writer.accept(vec![group("/out/x", "b\n")], now(1)).expect("nothing is in the way");
     writer.commit(now(1)).expect("it commits");
     drop(outputs.other_process("/out/y"));

@@ -1,7 +1,7 @@
-//! The ends of files that are there already: what may be appended to them.
+//! The ends of existing files: what may be appended to them.
 //!
-//! Guarantees: a line never goes behind half a line, nor a member behind half a member or something else; no byte of a file that is
-//! there is changed, it is set aside at most.
+//! Guarantees: a line is never appended to half a line, nor a member to half a member or to another format. No byte of an
+//! existing file is changed; the file is renamed at most.
 
 use super::whole::{Whole, whole_bytes};
 use super::*;
@@ -9,28 +9,28 @@ use super::*;
 /// How a file ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Something can go behind it.
+    /// More can be appended.
     Whole,
     /// In the middle of a line.
     WithinLine,
-    /// Nothing that is written here can be read behind it.
+    /// Nothing that is appended could be read.
     Unfit,
 }
 
-/// What is believed of a compressed file without reading it.
+/// What is assumed about a compressed file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// That it ends as this output left it, if the journal knows it.
+    /// It ends as this output left it, if it is in the journal.
     Journal,
-    /// Nothing: somebody else wrote to it.
+    /// Nothing: another program wrote to it.
     Nothing,
 }
 
-/// What compressed files begin with (RFC 1952, section 2.3.1; RFC 8878, section 3.1.1).
+/// The first bytes of compressed files (RFC 1952, section 2.3.1; RFC 8878, section 3.1.1).
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// The last byte of a file of `length` bytes, at least one.
+/// The last byte of a file of `length` bytes, which is at least one.
 pub(super) fn last_byte(file: &impl File, length: u64) -> io::Result<u8> {
     let mut last = [0];
     file.read_at(&mut last, length - 1)?;
@@ -38,7 +38,7 @@ pub(super) fn last_byte(file: &impl File, length: u64) -> io::Result<u8> {
 }
 
 impl<D: Disk> Writer<D> {
-    /// How a file ends that is opened for more. A file that this output knows was looked after when it was opened first.
+    /// How a file ends to which more is to be appended. A file in the journal was checked when it was first opened.
     pub(super) fn end_of(&self, path: &[u8], file: &D::File, stat: &Stat, trust: Trust) -> io::Result<End> {
         if stat.length == 0 {
             return Ok(End::Whole);
@@ -66,7 +66,7 @@ impl<D: Disk> Writer<D> {
         Ok(if whole == Whole::Upto(stat.length) { End::Whole } else { End::Unfit })
     }
 
-    /// Gives a file that nothing can be appended to another name: `path.aside-1`, or the next one that is free.
+    /// Renames a file to which nothing can be appended to `path.aside-1`, or to the next number that is free.
     pub(super) fn set_aside(&mut self, path: &[u8]) -> io::Result<()> {
         let mut number = 1;
         let aside = loop {
@@ -81,7 +81,7 @@ impl<D: Disk> Writer<D> {
         self.disk.rename(as_path(path), as_path(&aside))?;
         self.disk.sync_dir(parent(as_path(path)))?;
         self.warn(&format!(
-            "nothing can be appended to {}, which ends in the middle or is of another format: it is called {} now",
+            "{} is incomplete or has another format, so nothing can be appended to it; it was renamed to {}",
             as_path(path).display(),
             as_path(&aside).display()
         ));

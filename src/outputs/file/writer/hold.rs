@@ -8,7 +8,7 @@
 use super::*;
 use crate::config::claims::{Claims, Key, Owner, key_of};
 
-/// A file that this output has for itself, until this is dropped.
+/// Exclusive access of this output to a file, until this is dropped.
 pub struct Hold<D: Disk> {
     pub(super) file: Arc<D::File>,
     claims: Arc<Claims>,
@@ -25,13 +25,13 @@ impl<D: Disk> Hold<D> {
 
 impl<D: Disk> Drop for Hold<D> {
     fn drop(&mut self) {
-        // A sync that was given up may keep the descriptor open for ever.
+        // A cancelled sync may keep the descriptor open for a long time.
         self.file.unlock();
         self.claims.release(self.key, &self.owner);
     }
 }
 
-/// An error that means that somebody else has the file.
+/// Whether an error means that another output or process holds the file.
 pub(super) fn is_held(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
@@ -41,8 +41,8 @@ fn held(who: impl std::fmt::Display) -> io::Error {
 }
 
 impl<D: Disk> Writer<D> {
-    /// Takes a file that was just opened at `path`, and says what is in it. `WouldBlock` names who has it; `ResourceBusy`: this
-    /// output itself is opening it under another path.
+    /// Acquires a file that was just opened at `path`, and returns its metadata. `WouldBlock` names the holder.
+    /// `ResourceBusy` means that this output is opening the same file under another path.
     pub(super) fn take(&mut self, file: D::File, path: &Path, now: Timestamp) -> io::Result<(Hold<D>, Stat)> {
         let stat = file.stat()?;
         if stat.kind != FileKind::Regular {
@@ -51,7 +51,7 @@ impl<D: Disk> Writer<D> {
         let key = key_of(&stat);
         if let Err(other) = self.claims.take(key, &self.owner) {
             if other != self.owner {
-                // It is let go soon: the file is asked for again without longer and longer waits.
+                // It will be released soon, so the file is requested again without growing backoff.
                 self.is_next = true;
                 return Err(held(format_args!("the output `{}`", other.name)));
             }
@@ -66,7 +66,7 @@ impl<D: Disk> Writer<D> {
             Err(error) if is_held(&error) => return Err(held(error)),
             Err(error) => return Err(error),
         }
-        // What was found before the lock was had may have been written to, or moved away, since.
+        // Before the lock was acquired, the file may have been written to or moved.
         match self.disk.stat(path) {
             Ok(stat) if key_of(&stat) == key => Ok((hold, stat)),
             Ok(_) => Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being replaced")),
@@ -74,7 +74,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Two paths lead to one file, over a link: it is closed under the other one.
+    /// Two paths lead to one file through a link: closes it under the other path.
     fn close_other_path(&mut self, key: Key, now: Timestamp) -> io::Result<()> {
         self.leave_closing();
         let other = self.files.iter().find(|(_, target)| target.hold.key == key).map(|(path, _)| path.clone());
@@ -87,7 +87,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Ends a file's content, behind whatever others wrote to it.
+    /// Finishes the content of a file, after anything that other programs wrote to it.
     pub(super) fn finish(&mut self, path: &[u8], now: Timestamp) -> Result<(), String> {
         self.settle(path)?;
         if let Some(target) = self.files.get_mut(path) {
@@ -100,14 +100,14 @@ impl<D: Disk> Writer<D> {
         if !std::mem::replace(&mut self.has_told_of_no_locks, true) {
             tracing::warn!(
                 component_id = %self.name, component_kind = "output",
-                "the file system of {} has no locks: make sure that no other process writes to the files of this output",
+                "the file system of {} has no file locks: make sure that no other process writes to the files of this output",
                 path.display()
             );
         }
     }
 
-    /// Lets go of the files that other outputs of this process wait for: those whose content a commit covers, or, if this
-    /// output waits itself and no commit comes, `all` of them.
+    /// Releases the files that other outputs of this process wait for: those whose content is covered by a commit, or `all`
+    /// of them if this output waits itself and no commit follows.
     pub(super) fn hand_over(&mut self, all: bool, now: Now) -> Result<(), String> {
         if self.poisoned.is_some() {
             return Ok(());
@@ -124,7 +124,7 @@ impl<D: Disk> Writer<D> {
         if wanted.is_empty() { Ok(()) } else { self.leave(&wanted) }
     }
 
-    /// Closes files for good, and says in the journal where their own bytes end.
+    /// Closes files for good, and records in the journal where this output's bytes end.
     fn leave(&mut self, paths: &[Vec<u8>]) -> Result<(), String> {
         let mut records = Vec::new();
         for path in paths {
@@ -143,19 +143,19 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// The record that a file is written to from here on.
+    /// The record that this output writes to a file from here on.
     pub(super) fn opened(&self, path: &[u8], target: &Target<D>) -> io::Result<Opened> {
         let marker = marker_of(&*target.file, target.length)?;
         Ok(Opened { step: Step::Opened, marker, ..self.left(path, target) })
     }
 
-    /// The record that a file is left as it is.
+    /// The record that this output closed a file with its current content.
     pub(super) fn left(&self, path: &[u8], target: &Target<D>) -> Opened {
         let (identity, length, compression) = (target.identity, target.length, Some(self.options.compression));
         Opened { number: 0, step: Step::Left, identity, length, marker: 0, compression, path: path.to_vec() }
     }
 
-    /// Closes some of the files that were not used for longest, at once. False if there are none.
+    /// Closes some of the least recently used files at once. Returns false if there are none.
     pub(super) fn close_idle(&mut self, now: Now) -> Result<bool, String> {
         let idle = self.files.iter().filter(|(_, target)| target.used < self.uses);
         let mut idle: Vec<(u64, Vec<u8>)> = idle.map(|(path, target)| (target.used, path.clone())).collect();
@@ -171,7 +171,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Closes what waits for the next commit before that comes, so that the journal has to say where it ends.
+    /// Closes the files that wait for the next commit before it comes, so the journal must record where they end.
     pub(super) fn leave_closing(&mut self) {
         let records: Vec<Opened> = self.closing.iter().map(|(path, target)| self.left(path, target)).collect();
         let closing = self.sync_closing();
@@ -184,7 +184,7 @@ impl<D: Disk> Writer<D> {
         drop(closing);
     }
 
-    /// Closes all files of a writer that is done, so that the next one can have them.
+    /// Closes all files of a writer that is finished, so that the next one can acquire them.
     pub fn let_go(&mut self, _: Now) -> Result<(), String> {
         if self.poisoned.is_some() {
             self.files.clear();

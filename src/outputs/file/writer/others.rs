@@ -1,22 +1,22 @@
-//! What others do to the files of an output: write to them, cut, move and remove them, or put something in their place.
+//! Handles what other programs do to the files of an output: write to them, truncate, move, remove or replace them.
 //!
-//! Guarantees: what others wrote stays, and this output goes on behind it, or in a new file where nothing can go behind it. No
-//! hole is left where a file was cut. An open file that was moved or removed is let go of. What was delivered and is not in the
-//! file because of that is written again. Each is told once for a file and always counted. Does not bring back what others
-//! removed, and does not notice bytes that were changed without a change of the length.
+//! Guarantees: bytes of other programs stay. This output continues after them, or in a new file if nothing can be appended.
+//! No hole is left where a file was truncated. If an open file was moved or removed, it is closed. Delivered bytes that are
+//! not in the file because of that are written again. Each case is always counted, and logged once per file. Does not restore
+//! what others removed, and does not detect bytes that were changed without a change of the length.
 
 use super::*;
 use tailwater_shards::counters::Interference;
 
-/// A path that cannot be written, and why.
+/// A path that cannot be written, and the reason.
 pub type Refused = (Vec<u8>, String);
 
-/// Files that are remembered for having been told of.
+/// Maximum number of files that are remembered as reported.
 const TOLD_MAX: usize = 1024;
 
 impl<D: Disk> Writer<D> {
-    /// Takes out the groups that something else is in the place of, or whose names the file system does not take: what one
-    /// event says must not hold up all others. Below a `fixed` directory that is none, no event is to blame.
+    /// Removes the groups whose path is blocked by something else, or whose names are invalid on the file system: one event
+    /// must not hold up all others. If the `fixed` directory does not exist, no event is to blame and nothing is removed.
     pub fn refuse(&self, groups: &mut Vec<Group>, fixed: &[u8]) -> Vec<Refused> {
         let mut refused = Vec::new();
         groups.retain(|group| {
@@ -30,13 +30,13 @@ impl<D: Disk> Writer<D> {
             }
             let path = as_path(&group.path).display();
             let next = "move away what is there, or choose another `path`";
-            refused.push((group.path.clone(), format!("no file can be made at {path}: {why}; {next}")));
+            refused.push((group.path.clone(), format!("cannot create a file at {path}: {why}; {next}")));
             false
         });
         refused
     }
 
-    /// What keeps a path from ever being a file of this output, as long as nobody changes it.
+    /// What prevents a path from being a file of this output until someone changes it.
     fn in_the_way(&self, path: &Path) -> Option<String> {
         use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
         match self.disk.is_link(path) {
@@ -51,7 +51,7 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Looks after files that others touched, and rotates those that are old enough.
+    /// Checks files for changes by other programs, and rotates those that are old enough.
     pub fn look_after(&mut self, now: Now) -> Result<(), String> {
         if self.poisoned.is_some() {
             return Ok(());
@@ -70,7 +70,7 @@ impl<D: Disk> Writer<D> {
                 Err(error) if !is_gone(&error) => return Err(explain("look at", as_path(&path), &error)),
                 _ => {
                     self.count(Interference::Moved);
-                    tracing::info!(output = %self.name, "{} was moved away; a new file follows", as_path(&path).display());
+                    tracing::info!(output = %self.name, "{} was moved; continuing in a new file", as_path(&path).display());
                     self.close_one(&path, now)?;
                 }
             }
@@ -78,8 +78,8 @@ impl<D: Disk> Writer<D> {
         self.hand_over(false, now)
     }
 
-    /// Makes sure that a file is as this output left it, or takes in what others did to it: the next byte goes behind what they
-    /// wrote. Afterwards the file may be closed. Costs one look at the file where nobody touched it.
+    /// Makes sure that a file is as this output left it, or handles what other programs did to it: the next byte is appended
+    /// after theirs. Afterwards the file may be closed. Costs one `stat` call if the file is unchanged.
     pub(super) fn settle(&mut self, path: &[u8]) -> Result<(), String> {
         let Some(target) = self.files.get_mut(path) else { return Ok(()) };
         let looked = |error: io::Error| explain("look at", as_path(path), &error);
@@ -88,14 +88,14 @@ impl<D: Disk> Writer<D> {
             return Ok(());
         }
         if stat.links == 0 {
-            return self.let_go_of_removed(path);
+            return self.close_removed(path);
         }
         if target.gap.is_none() && (target.length..=target.touched).contains(&stat.length) {
-            return target.cut_touched().map_err(|error| explain("write", as_path(path), &error));
+            return target.remove_touched().map_err(|error| explain("write", as_path(path), &error));
         }
         let left = target.gap.map_or(target.length, |(left, _)| left.min(target.length));
         let at = match target.gap {
-            // What this output wrote behind the others is still the end.
+            // The bytes that this output wrote after the others are still at the end.
             Some((_, at)) if stat.length == target.length => at,
             _ => stat.length,
         };
@@ -117,32 +117,33 @@ impl<D: Disk> Writer<D> {
         }
         let what = self.tell(path, left, at, gap.is_some());
         if holds_more {
-            // The member goes on from bytes that are not before it any more, and what it holds was delivered.
+            // The open member would continue after bytes that are gone, and its content was delivered.
             return Err(self.poison(format!("{what}; what was written since the last commit is written again")));
         }
-        self.go_on_behind(path, &stat)
+        self.continue_after(path, &stat)
     }
 
-    /// Says and counts what somebody did to a file that this output had left at `left`, and that goes on at `at`.
+    /// Counts and reports what another program did to a file that this output had left at `left` bytes and that continues at
+    /// `at`.
     fn tell(&mut self, path: &[u8], left: u64, at: u64, is_between: bool) -> String {
         let shown = as_path(path).display();
         let (kind, what) = match at.cmp(&left) {
             std::cmp::Ordering::Less if is_between => {
-                (Interference::Truncated, format!("{shown} was cut below {left} bytes by somebody"))
+                (Interference::Truncated, format!("{shown} was truncated below {left} bytes by another program"))
             }
             std::cmp::Ordering::Less => {
-                (Interference::Truncated, format!("{shown} was cut from {left} to {at} bytes by somebody"))
+                (Interference::Truncated, format!("{shown} was truncated from {left} to {at} bytes by another program"))
             }
             _ => {
                 let bytes = at - left;
-                (Interference::Written, format!("{bytes} bytes were written to {shown} by somebody"))
+                (Interference::Written, format!("{bytes} bytes were written to {shown} by another program"))
             }
         };
         self.count(kind);
         if self.told.len() < TOLD_MAX && self.told.insert(path.to_vec()) {
             self.warn(&format!(
-                "{what}; they stay, and this output goes on behind what is there. Let nobody else write to its files: lines can \
-                 be repeated after a crash, and compressed files begun anew. It is told once for a file"
+                "{what}; this output continues at the end of the file. No other program should write to it: after a crash, lines \
+                 may be repeated and a compressed file may be replaced by a new one. Logged once per file"
             ));
         }
         what
@@ -152,8 +153,8 @@ impl<D: Disk> Writer<D> {
         self.counters.interferences[kind as usize].add(1);
     }
 
-    /// Finds out how a file that others wrote to ends, and sets it aside if nothing can go behind it.
-    fn go_on_behind(&mut self, path: &[u8], stat: &Stat) -> Result<(), String> {
+    /// Finds out how a file ends that other programs wrote to, and renames it if nothing can be appended.
+    fn continue_after(&mut self, path: &[u8], stat: &Stat) -> Result<(), String> {
         let Some(target) = self.files.get(path) else { return Ok(()) };
         let file = target.file.clone();
         let end = self.end_of(path, &file, stat, Trust::Nothing);
@@ -172,15 +173,15 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Lets go of a file that somebody removed: what is written to it now would be gone with it.
-    fn let_go_of_removed(&mut self, path: &[u8]) -> Result<(), String> {
+    /// Closes a file that another program removed: anything that is written to it now would be lost.
+    fn close_removed(&mut self, path: &[u8]) -> Result<(), String> {
         let shown = as_path(path).display();
-        tracing::info!(output = %self.name, "{shown} was removed; a new file follows");
+        tracing::info!(output = %self.name, "{shown} was removed; continuing in a new file");
         self.count(Interference::Moved);
         let removed = self.files.remove(path);
         if removed.is_some_and(|target| target.holds_more()) {
             return Err(self.poison(format!(
-                "{shown} was removed by somebody; what was written since the last commit is written again"
+                "{shown} was removed by another program; what was written since the last commit is written again"
             )));
         }
         Ok(())

@@ -1,41 +1,43 @@
-//! Bringing the files of an output back to its last commit.
+//! Restores the files of an output to its last commit.
 //!
-//! Guarantees: told on [`super::Writer::open`]. What is cut comes again; where that is not certain nothing is cut but the end of a line
-//! or member that is not whole. What others wrote behind the place where the journal says that this output left a file is never
-//! cut, nor what lies before it. A file is cut only by whoever has its lock. Finds a file that was rotated or moved beside its path by its identity. Does not find one that
-//! went to another directory or was compressed: that is said loudly.
+//! Guarantees: described on [`super::Writer::open`]. Bytes that are removed will be delivered again. If that is not certain,
+//! only an incomplete line or member at the end is removed. If other programs wrote to a file after this output closed it,
+//! according to the journal, neither their bytes nor those before them are removed. A file is truncated only while its lock
+//! is held. A rotated or moved file is found in its directory by its identity. A file that was moved to another directory or
+//! compressed is not found, which is reported as an error.
 
 use super::whole::{Whole, whole_bytes};
 use super::*;
 
-/// Bytes that a member may have beside what it holds.
+/// Bytes that a member may have in addition to its content.
 const MEMBER_ROOM: u64 = 64;
 
-/// A commit follows another within a second, and is durable soon after: what was written until then was written before it.
+/// The next commit follows within a second and is durable soon after. Bytes that were written until then belong to this
+/// commit.
 const NEXT_COMMIT_NANOS: i64 = 3_000_000_000;
 
-/// Which file an error is about.
+/// Adds the path to an error.
 fn naming(path: &[u8], error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", as_path(path).display()))
 }
 
-/// A file as the last commit, or the record of its opening after that, knows it.
+/// A file as it is known from the last commit, or from the record of its opening after that.
 struct Known {
     path: Vec<u8>,
     identity: Identity,
     length: u64,
     marker: u64,
-    /// None where an earlier version did not say.
+    /// None if the version of the record or state does not have it.
     compression: Option<Compression>,
-    /// What else the commit says; none of a file that was opened after it.
+    /// First write and generation from the commit; none for a file that was opened after it.
     committed: Option<(i64, u32)>,
-    /// Where this output left it.
+    /// The length at which this output closed it.
     left: Option<u64>,
 }
 
 impl Known {
-    /// Takes in what the journal says next of the file. False if what this knows is before what others wrote.
-    fn goes_on(&mut self, record: &Opened) -> bool {
+    /// Applies the next record of the file. Returns false if other programs wrote to the file after the known length.
+    fn applies(&mut self, record: &Opened) -> bool {
         match record.step {
             Step::Left => self.left = Some(record.length),
             Step::Opened if self.left.is_some_and(|left| record.length > left) => return false,
@@ -60,15 +62,15 @@ impl From<&Opened> for Known {
     }
 }
 
-/// A file that is open for cutting, and taken unless it need not be written to.
+/// A file that is open for truncation, and locked unless nothing is to be written.
 type ForCutting<D> = (Arc<<D as Disk>::File>, Option<Hold<D>>);
 
-/// A known file where it was found.
+/// A known file and where it was found.
 struct Found<D: Disk> {
     known: Known,
     at: PathBuf,
     file: Arc<D::File>,
-    /// None of a file that need not be written to.
+    /// None if nothing is to be written to it.
     hold: Option<Hold<D>>,
     identity: Identity,
     length: u64,
@@ -76,12 +78,12 @@ struct Found<D: Disk> {
 }
 
 impl<D: Disk> Found<D> {
-    /// Whether nobody wrote to it later than the next commit was due.
+    /// Whether nobody wrote to it after the next commit was due.
     fn is_of(&self, made: i64) -> bool {
         self.beyond() == 0 || made != 0 && self.modified <= made.saturating_add(NEXT_COMMIT_NANOS)
     }
 
-    /// Bytes behind what is known.
+    /// Number of bytes after the known length.
     fn beyond(&self) -> u64 {
         self.length.saturating_sub(self.known.length)
     }
@@ -92,13 +94,16 @@ impl<D: Disk> Found<D> {
 }
 
 impl<D: Disk> Writer<D> {
-    /// Brings the files back to `state`, if all that lies behind it comes again: `again_bytes` at most.
+    /// Restores the files to `state`, if everything after it will be delivered again: at most `again_bytes`.
     pub(super) fn recover(&mut self, state: State, again_bytes: Option<u64>) -> io::Result<()> {
         if again_bytes.is_none() && state == State::default() {
-            // How long its files were at the last commit is not known: whoever opens one looks at its end.
+            // The lengths of the files at the last commit are unknown: their ends are checked when they are opened.
             self.is_lost = true;
             if self.journal.behind(0).next().is_some() {
-                self.warn("damage in the write-ahead log has taken its last commit: its files stay as they are, and the last events in them may be repeated");
+                self.warn(
+                    "its last commit was lost to damage in the write-ahead log: its files are not changed, and the last \
+                     events in them may be repeated",
+                );
             }
             self.journal.mend()?;
             return self.journal.note(Run::Began, Vec::new());
@@ -108,26 +113,24 @@ impl<D: Disk> Writer<D> {
         let beyond: u64 = found.iter().map(Found::beyond).sum();
         let is_plain = |found: &Found<D>| found.known.compression == Some(Compression::None);
         let members = found.iter().filter(|found| !is_plain(found)).count() as u64;
-        // And the end of a line that was not whole, in front of all that was written to a file.
+        // Also the end of a line that was incomplete, before anything that was written to a file.
         let around =
             |bytes: u64| found.len() as u64 + if members > 0 { bytes / RAW_STEP + members * MEMBER_ROOM } else { 0 };
         let why = match again_bytes {
             _ if beyond == 0 => None,
-            None => Some("not all that was written to them since comes again".to_owned()),
-            Some(_) if self.journal.is_damaged() => {
-                Some("the journal of the files that it opened is damaged".to_owned())
-            }
-            // A log that lost its last frames, or failed to make them durable, lets its sources say them again.
+            None => Some("not everything that was written since then will be delivered again".to_owned()),
+            Some(_) if self.journal.is_damaged() => Some("the journal of opened files is damaged".to_owned()),
+            // If a WAL lost its last frames, or failed to make them durable, the sources repeat their events.
             Some(_) if !self.journal.has_ended() && found.iter().all(|found| found.is_of(made)) => None,
             Some(bytes) if beyond > bytes.saturating_add(around(bytes)) => {
-                Some(format!("only {bytes} bytes come again, so not all is its own"))
+                Some(format!("only {bytes} bytes will be delivered again, so some of them are not its own"))
             }
             Some(_) => None,
         };
         if let Some(why) = &why {
             self.warn(&format!(
-                "its files hold {beyond} bytes more than its last commit says, and {why}: nothing is cut, and the last events in \
-                 them may be repeated"
+                "its files contain {beyond} bytes more than its last commit, and {why}: they are not truncated, and the last events \
+                 in them may be repeated"
             ));
         }
         for found in found {
@@ -139,15 +142,15 @@ impl<D: Disk> Writer<D> {
             .map_err(|error| naming(&path, error))?;
         }
         self.journal.mend()?;
-        // They were left at the end of the start before this one.
+        // They were closed at the end of the previous run.
         let records = self.files.iter().map(|(path, target)| self.opened(path, target)).collect::<io::Result<_>>()?;
         self.journal.note(Run::Began, records)?;
         let directories = std::mem::take(&mut self.directories);
         directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
     }
 
-    /// The files that were open at the commit, or were opened after it, each as it was known first, or where others wrote to it
-    /// as it was known behind that.
+    /// The files that were open at the commit, or were opened after it, each with its first known length; or, if other
+    /// programs wrote to it, with its first known length after that.
     fn known_files(&self, state: State) -> Vec<Known> {
         let key_of = |path: &[u8], identity: Identity| (path.to_vec(), identity);
         let mut committed: BTreeMap<(Vec<u8>, Identity), Known> =
@@ -155,13 +158,13 @@ impl<D: Disk> Writer<D> {
         let mut opened: BTreeMap<(Vec<u8>, Identity), Known> = BTreeMap::new();
         for record in self.journal.behind(state.journal) {
             let key = key_of(&record.path, record.identity);
-            if committed.get_mut(&key).is_some_and(|known| !known.goes_on(record)) {
+            if committed.get_mut(&key).is_some_and(|known| !known.applies(record)) {
                 committed.remove(&key);
             }
             match (opened.get_mut(&key), record.step) {
                 (Some(known), step) => {
                     let is_shorter = step == Step::Opened && record.length < known.length;
-                    if !known.goes_on(record) || is_shorter {
+                    if !known.applies(record) || is_shorter {
                         *known = record.into();
                     }
                 }
@@ -171,7 +174,8 @@ impl<D: Disk> Writer<D> {
         }
         let mut all = Vec::new();
         for (key, known) in committed {
-            // A file that was shorter when it was opened later was cut, or is another one, which got the number of one that is gone.
+            // A file that was shorter when it was opened later was truncated, or it is another file with a reused inode
+            // number.
             if opened.get(&key).is_none_or(|opened| opened.length >= known.length) {
                 opened.remove(&key);
                 all.push(known);
@@ -187,21 +191,21 @@ impl<D: Disk> Writer<D> {
             let path = known.path.clone();
             all.extend(self.find(known).map_err(|error| naming(&path, error))?);
         }
-        // The number of a file that is gone may be another's now: whoever is under its own path is who it is.
+        // The inode number of a removed file may have been reused: a file at its own path has precedence.
         let own: BTreeSet<Identity> = all.iter().filter(|one| !one.is_moved()).map(|one| one.identity).collect();
         let mut moved = BTreeSet::new();
         all.retain(|one| !one.is_moved() || !own.contains(&one.identity) && moved.insert(one.identity));
         Ok(all)
     }
 
-    /// The file, if it is still the one that is known.
+    /// The file, if it is still the known one.
     fn find(&mut self, known: Known) -> io::Result<Option<Found<D>>> {
         let path = as_path(&known.path);
         let Some(at) = self.locate(path, &known.identity)? else {
             if known.committed.is_some() && known.length > 0 {
                 let length = known.length;
                 self.warn(&format!(
-                    "{} is gone, with {length} bytes that were written to it; a new file is begun",
+                    "{} is missing, with {length} bytes that were written to it; continuing in a new file",
                     path.display()
                 ));
             }
@@ -210,21 +214,24 @@ impl<D: Disk> Writer<D> {
         let stat = self.disk.stat(&at)?;
         if known.left.is_some_and(|left| stat.length > left) {
             let shown = at.display();
-            tracing::info!(output = %self.name, "{shown}: somebody else wrote to it since it was left: it stays as it is");
+            tracing::info!(
+                output = %self.name,
+                "{shown}: another program wrote to it after this output closed it; it is not changed"
+            );
             return Ok(None);
         }
         let Some((file, hold)) = self.open_known(&at, &known)? else { return Ok(None) };
         let stat = file.stat()?;
         let (identity, length, modified) = (Identity::of(&stat), stat.length, stat.modified.0);
         if length >= known.length && known.marker != 0 && marker_of(&*file, known.length)? != known.marker {
-            self.warn(&format!("{} was written anew by somebody else: it stays as it is", at.display()));
+            self.warn(&format!("{} was rewritten by another program; it is not changed", at.display()));
             return Ok(None);
         }
         Ok(Some(Found { known, at, file, hold, identity, length, modified }))
     }
 
-    /// Opens a file for cutting. A file that nobody may write to, or that somebody else writes to now, need not be had where nothing
-    /// lies behind its commit: the latter is none then.
+    /// Opens a file for truncation. If nothing is to be removed, a file without write permission need not be locked, and none
+    /// is returned for a file that another output or process holds.
     fn open_known(&mut self, at: &Path, known: &Known) -> io::Result<Option<ForCutting<D>>> {
         let file = match self.disk.open(at, Open::Write) {
             Ok(file) => file,
@@ -240,7 +247,7 @@ impl<D: Disk> Writer<D> {
         let length = file.stat()?.length;
         match self.take(file, at, Timestamp(0)) {
             Ok((hold, _)) => Ok(Some((hold.file.clone(), Some(hold)))),
-            // Both paths of a file that has two are of this output.
+            // Both paths of this file belong to this output.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 Ok(Some((Arc::new(self.disk.open(at, Open::Write)?), None)))
             }
@@ -249,8 +256,8 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Cuts what lies behind the commit, durably. Also a file that is already short enough is synced: an earlier start may have cut it
-    /// and died before.
+    /// Durably removes the bytes after the commit. A file that is already short enough is synced as well, because an earlier
+    /// start may have truncated it and died before the sync.
     fn bring_back(&mut self, found: Found<D>) -> io::Result<()> {
         if found.known.committed.is_none() && found.known.length == 0 && found.is_moved() {
             self.disk.remove(&found.at)?;
@@ -259,8 +266,11 @@ impl<D: Disk> Writer<D> {
         }
         let beyond = found.beyond();
         if beyond > 0 {
-            tracing::info!(output = %self.name, "{}: {beyond} bytes behind the last commit are cut, and come again", found.at.display());
-            // Over another path it may be shorter by now.
+            tracing::info!(
+                output = %self.name,
+                "{}: removing {beyond} bytes after the last commit; they will be delivered again", found.at.display()
+            );
+            // Through another path, it may be shorter by now.
             if found.file.stat()?.length > found.known.length {
                 found.file.truncate(found.known.length)?;
             }
@@ -269,10 +279,10 @@ impl<D: Disk> Writer<D> {
             found.file.sync()?;
         }
         let length = found.length.min(found.known.length);
-        self.go_on_with(found, length)
+        self.continue_with(found, length)
     }
 
-    /// Cuts only what is no whole line or member behind the commit.
+    /// Removes only an incomplete line or member after the commit.
     fn keep_whole(&mut self, found: Found<D>) -> io::Result<()> {
         let Found { known, file, length, .. } = &found;
         let mut kept = *length;
@@ -280,36 +290,36 @@ impl<D: Disk> Writer<D> {
             let compression = known.compression.unwrap_or(self.options.compression);
             match whole_bytes(&**file, known.length, *length, compression)? {
                 Whole::Upto(whole) => kept = whole,
-                // What cannot be read is not followed by what could be.
+                // Nothing readable can follow unreadable content.
                 Whole::Unreadable if !found.is_moved() => return self.set_aside(&found.known.path),
                 Whole::Unreadable => return Ok(()),
             }
         }
         if kept < *length {
             let (cut, at) = (length - kept, found.at.display());
-            tracing::info!(output = %self.name, "{at}: {cut} bytes of a line or member that is not whole are cut");
+            tracing::info!(output = %self.name, "{at}: removing {cut} bytes of an incomplete line or compressed member");
             file.truncate(kept)?;
         }
         if !found.is_moved() {
             file.sync()?;
         }
-        self.go_on_with(found, kept)
+        self.continue_with(found, kept)
     }
 
-    /// Goes on behind `length` bytes of a file of the commit that is still under its path.
-    fn go_on_with(&mut self, found: Found<D>, length: u64) -> io::Result<()> {
+    /// Continues after `length` bytes of a file of the commit that is still at its path.
+    fn continue_with(&mut self, found: Found<D>, length: u64) -> io::Result<()> {
         let is_moved = found.is_moved();
         let Found { known, at, file, hold, identity, length: had, .. } = found;
         let Some((first_write, mut generation)) = known.committed else { return Ok(()) };
         if had < known.length {
             let should = known.length;
             self.warn(&format!(
-                "{} has {had} bytes and should have {should}: somebody cut it, or its disk lost them; writing goes on at its end",
+                "{} has {had} bytes and should have {should}: it was truncated or its disk lost data; continuing at its end",
                 at.display(),
             ));
             generation += 1;
         }
-        // Another format than that of its content is another file: see `open_one`.
+        // A file in another format is replaced by a new one: see `open_one`.
         let is_same_format = known.compression.is_none_or(|compression| compression == self.options.compression);
         if let Some(hold) = hold.filter(|_| !is_moved && is_same_format) {
             let within_line = match had < known.length && length > 0 {
@@ -329,11 +339,11 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Where a file is now: under its own path, or under another name beside it.
+    /// Where a file is now: at its own path, or under another name in the same directory.
     fn locate(&self, path: &Path, identity: &Identity) -> io::Result<Option<PathBuf>> {
         let is_it = |stat: &Stat| stat.kind == FileKind::Regular && Identity::of(stat).fits(identity);
         match self.disk.stat(path) {
-            // The device's number may change when it is mounted again; the file's stays.
+            // The device number may change when the file system is mounted again; the inode number does not.
             Ok(stat) if is_it(&stat) => return Ok(Some(path.to_owned())),
             Err(error) if !is_gone(&error) => return Err(error),
             _ => {}

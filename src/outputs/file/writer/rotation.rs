@@ -1,14 +1,14 @@
-//! Rotation: a full or old file goes aside, and a new one follows.
+//! Rotation: a full or old file is renamed, and a new one follows.
 //!
-//! Guarantees: each step is durable before the next; a file that is in the way is named. Removes nothing but the oldest file
-//! that is kept. Knows nothing of what is in the files.
+//! Guarantees: each step is durable before the next. If a rename fails, both names are reported. Removes nothing but the
+//! oldest rotated file. Does not depend on the content of the files.
 
 use super::*;
 
 impl<D: Disk> Writer<D> {
-    /// Moves a file aside: `path` becomes `path.1`, `path.1` becomes `path.2`, the last one kept is removed. Each step is
-    /// durable before the next, so that a power loss never leaves a later one without an earlier one, which would put one
-    /// file in another's place.
+    /// Rotates a file: `path` becomes `path.1`, `path.1` becomes `path.2`, and the last one is removed. Each step is durable
+    /// before the next, so a power loss never leaves a later step without an earlier one, which would put one file in
+    /// another's place.
     pub(super) fn rotate(&mut self, path: &[u8], now: Now) -> Result<(), String> {
         let Some(target) = self.files.get_mut(path) else { return Ok(()) };
         target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
@@ -41,7 +41,7 @@ impl<D: Disk> Writer<D> {
         self.disk.sync_dir(directory)
     }
 
-    /// Renames a file over what is there, if that is a file. An error names both.
+    /// Renames a file over an existing file. An error names both.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename(from, to).map_err(|error| {
             let (from, to) = (from.display(), to.display());

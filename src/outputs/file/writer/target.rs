@@ -1,48 +1,50 @@
-//! One open file of an output: where its next byte goes, and what lies in the compressor.
+//! One open file of an output: where its next byte goes, and what is in the compressor.
 //!
-//! Guarantees: what a failed write left is no part of the file; no byte that somebody else wrote is overwritten. Knows neither commits nor other files.
+//! Guarantees: the bytes of a failed write do not count as part of the file. No byte of another program is overwritten. Knows
+//! neither commits nor other files.
 
 use super::*;
 
-/// Compressors add less than one byte to as many that they cannot make smaller.
+/// Compressors add less than one byte per this many incompressible bytes.
 pub(super) const RAW_STEP: u64 = 128;
 
 /// One open file.
 pub struct Target<D: Disk> {
     pub(super) file: Arc<D::File>,
-    /// Gives the file back when the target goes.
+    /// Releases the file when the target is dropped.
     pub(super) hold: Hold<D>,
     pub(super) identity: Identity,
     pub(super) generation: u32,
     /// Where the next byte goes.
     pub(super) length: u64,
-    /// One past the last byte that may have been touched: beyond `length` lies what a failed write left.
+    /// One past the last byte that may have been written: bytes after `length` come from a failed write.
     pub(super) touched: u64,
     /// The length in the last commit.
     pub(super) committed: Option<u64>,
-    /// Somebody else wrote in between: where this output had left the file, and where its own bytes go on.
+    /// Another program wrote in between: where this output had stopped, and where its own bytes continue.
     pub(super) gap: Option<(u64, u64)>,
     pub(super) first_write: i64,
-    /// The file ends in a line without its end, which is no part of ours: the next one begins on a line of its own.
+    /// The file ends in an incomplete line that is not ours: the next line begins with a newline.
     pub(super) within_line: bool,
     pub(super) member: Option<Member>,
-    /// Most bytes the file can have once the member has ended: how much lies in the compressor is not known.
+    /// Maximum length of the file after the member is finished: how much is in the compressor is unknown.
     pub(super) bound: u64,
     /// Compressed bytes that are not written yet.
     pub(super) out: Vec<u8>,
     pub(super) dirty: bool,
-    /// A write failed for more than want of room: the descriptor may belong to a disk that is gone.
+    /// A write failed for a reason other than a full disk: the descriptor may belong to a disk that is gone.
     pub(super) broken: bool,
     pub(super) used: u64,
 }
 
 impl<D: Disk> Target<D> {
-    /// Writes at the end. What a failure leaves is no part of the file.
+    /// Writes at the end. If it fails, the bytes do not count as part of the file.
     pub fn append(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<()> {
         self.append_parts(&[io::IoSlice::new(bytes)], now)
     }
 
-    /// Writes `parts` at the end, all or none. What somebody else wrote there meanwhile stays, and is a gap.
+    /// Writes all `parts` at the end, or none. If another program has written there meanwhile, its bytes stay, and this is
+    /// recorded as a gap.
     pub fn append_parts(&mut self, parts: &[io::IoSlice<'_>], now: Timestamp) -> io::Result<()> {
         if self.length == 0 {
             self.first_write = now.0;
@@ -74,12 +76,12 @@ impl<D: Disk> Target<D> {
         Ok(())
     }
 
-    /// Whether the file is as this output left it, by what `stat` says.
+    /// Whether the file is as this output left it, according to `stat`.
     pub(super) fn is_as_left(&self, stat: &Stat) -> bool {
         stat.links > 0 && stat.length == self.length && self.touched == self.length && self.gap.is_none()
     }
 
-    /// Whether what was taken is not all in the file.
+    /// Whether some accepted bytes are not in the file yet.
     pub(super) fn holds_more(&self) -> bool {
         self.member.is_some() || !self.out.is_empty()
     }
@@ -89,8 +91,8 @@ impl<D: Disk> Target<D> {
         self.length
     }
 
-    /// Compresses whole lines of `rest`, the first of which has `line` bytes, as many as cannot make the file larger than
-    /// `limit`. Returns their bytes; none if the member has to end first, so that the file's length is known.
+    /// Compresses whole lines of `rest`, whose first line has `line` bytes, as many as fit within `limit` in any case.
+    /// Returns the number of their bytes, or 0 if the member must be finished first so that the file's length is known.
     pub(super) fn compress(
         &mut self,
         rest: &[u8],
@@ -111,14 +113,14 @@ impl<D: Disk> Target<D> {
             Some(member) => member,
             None => Member::begin(how)?.ok_or_else(|| io::Error::other("no compression"))?,
         };
-        // Into memory: it does not fail for want of anything but memory.
+        // Writes to memory, so it can fail only if memory runs out.
         member.push(&rest[..count], &mut self.out)?;
         self.member = Some(member);
         self.bound += compressed_at_most(count as u64) - compressed_at_most(0);
         Ok(count)
     }
 
-    /// Takes back what was appended since the file had this length.
+    /// Undoes what was appended since the file had this length.
     pub fn roll_back(&mut self, length: u64) {
         self.length = length;
     }
@@ -135,17 +137,17 @@ impl<D: Disk> Target<D> {
         Ok(())
     }
 
-    /// Ends the member and leaves exactly the file's bytes in it.
+    /// Finishes the member, and leaves exactly the file's own bytes in the file.
     pub(super) fn finish(&mut self, now: Timestamp) -> io::Result<()> {
         if let Some(member) = self.member.take() {
             member.end(&mut self.out)?;
         }
         self.flush(now)?;
-        if self.touched > self.length { self.cut_touched() } else { Ok(()) }
+        if self.touched > self.length { self.remove_touched() } else { Ok(()) }
     }
 
-    /// Cuts what a failed write left, unless somebody has written behind it.
-    pub(super) fn cut_touched(&mut self) -> io::Result<()> {
+    /// Removes the bytes of a failed write, unless another program has written after them.
+    pub(super) fn remove_touched(&mut self) -> io::Result<()> {
         let has = self.file.stat()?.length;
         if self.gap.is_some() || has > self.touched {
             return Ok(());
@@ -161,7 +163,7 @@ impl<D: Disk> Target<D> {
     }
 }
 
-/// A file that was opened and taken, of this length.
+/// The target for a file of this length that was opened and acquired.
 pub(super) fn target<D: Disk>(hold: Hold<D>, identity: Identity, length: u64) -> Target<D> {
     Target {
         file: hold.file.clone(),
@@ -183,7 +185,7 @@ pub(super) fn target<D: Disk>(hold: Hold<D>, identity: Identity, length: u64) ->
     }
 }
 
-/// Bytes of the whole lines that fit into `room`.
+/// Number of bytes of the whole lines that fit into `room`.
 pub(super) fn whole_lines(bytes: &[u8], room: usize) -> usize {
     if bytes.len() <= room {
         return bytes.len();
@@ -191,7 +193,7 @@ pub(super) fn whole_lines(bytes: &[u8], room: usize) -> usize {
     memchr::memrchr(b'\n', &bytes[..room]).map_or(0, |at| at + 1)
 }
 
-/// Most bytes of a member of `raw` ones: noise is stored as it is, with a little around each block.
+/// Maximum size of a member with `raw` bytes: incompressible data is stored as it is, with a header per block.
 pub(super) fn compressed_at_most(raw: u64) -> u64 {
     raw + raw.div_ceil(RAW_STEP) + 32
 }

@@ -1,25 +1,25 @@
-//! The end of a file without what was being written to it: whole lines, or whole members or frames.
+//! Finds the end of the complete lines, members or frames in a file.
 //!
-//! Guarantees: what is kept reads to its end; nothing before `from` is cut or read, which is the end of a line or member. Only what
-//! ends too early is not whole: what does not read at all is left alone.
+//! Guarantees: what is kept can be read to its end. Nothing before `from`, the end of a line or member, is removed or read.
+//! Only content that ends too early counts as incomplete; content that cannot be read at all is left alone.
 
 use super::super::compress::Compression;
 use std::io::{self, BufRead, BufReader, Read};
 use tailwater_shards::env::{File, Sequential};
 
-/// Bytes that are read at once.
+/// Number of bytes that are read at once.
 const WINDOW_BYTES: usize = 64 * 1024;
 
-/// What of a file is whole.
+/// How much of a file is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whole {
-    /// So many bytes.
+    /// This many bytes.
     Upto(u64),
-    /// Somewhere there is something else than members.
+    /// Some of it is not in the expected format.
     Unreadable,
 }
 
-/// What is whole of the bytes of a file between `from`, where a line or member begins, and `length`, where it ends.
+/// How much is complete between `from`, where a line or member begins, and `length`, the end of the file.
 pub(super) fn whole_bytes(file: &impl File, from: u64, length: u64, compression: Compression) -> io::Result<Whole> {
     match compression {
         Compression::None => last_line_end(file, from, length).map(Whole::Upto),
@@ -68,7 +68,7 @@ fn drain(mut decoder: impl Read) -> io::Result<()> {
     io::copy(&mut decoder, &mut io::sink()).map(drop)
 }
 
-/// Whether a decoder did not like what it read, or there was not enough of it.
+/// Whether an error comes from the decoder and not from the disk.
 fn is_of_the_content(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_have_no_end_are_not_whole() {
+    fn lines_without_an_end_are_incomplete() {
         let long = "x".repeat(3 * WINDOW_BYTES);
         for (text, whole) in [("", 0), ("a", 0), ("a\n", 2), ("a\nb", 2), ("\n\n", 2), (&format!("a\n{long}"), 2)] {
             assert_eq!(whole_of(text.as_bytes(), Compression::None), whole, "{} bytes", text.len());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_have_no_end_are_not_whole() {
+    fn members_without_an_end_are_incomplete() {
         for compression in [Compression::Gzip, Compression::Zstd] {
             let (one, other) = (member(compression, &"one\n".repeat(50_000)), member(compression, "other\n"));
             let both = [one.clone(), other].concat();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_before_the_end_that_is_known_is_cut() {
+    fn nothing_before_the_known_end_is_removed() {
         for (from, text, whole) in [(2, "a\nbc", 2), (2, "a\nbc\nd", 5), (3, "a\nb", 3), (0, "", 0)] {
             assert_eq!(whole_from(from, text.as_bytes(), Compression::None), Whole::Upto(whole), "{text:?}");
         }

@@ -1,11 +1,11 @@
-//! The output through a proxy: requests with whole URLs, tunnels for TLS, users that nobody sees.
+//! The output through a proxy: requests with absolute URLs, tunnels for TLS, credentials that are never shown.
 
 use super::*;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 
-/// A proxy that makes tunnels to one port, whatever it is asked for, or answers as it is told.
+/// A proxy that opens tunnels to one port, whatever it is asked for, or sends a fixed response.
 struct Tunnels {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -50,7 +50,7 @@ fn tunnel(mut client: TcpStream, target: u16, refusal: Option<&str>, log: &Mutex
 }
 
 #[test]
-fn request_over_a_proxy_has_the_whole_url_and_the_proxys_user() {
+fn request_through_a_proxy_has_the_absolute_url_and_the_proxy_user() {
     let proxy = Server::start(|_, _| status(200));
     let url = format!("http://user:hu%20sh@127.0.0.1:{}", proxy.port);
     let settings = settings("http://logs.invalid:9200/lög?a=b", json!({ "proxy": url }));
@@ -65,7 +65,7 @@ fn request_over_a_proxy_has_the_whole_url_and_the_proxys_user() {
 }
 
 #[test]
-fn secure_endpoint_is_reached_through_a_tunnel_and_proves_itself() {
+fn secure_endpoint_is_reached_through_a_tunnel_and_is_verified() {
     let Certificates { directory, server } = certificates();
     let server = Server::start_with(Some(server), |_, _| status(200));
     let proxy = Tunnels::start(server.port, None);
@@ -93,7 +93,7 @@ fn proxy_that_refuses_is_an_error_that_loses_nothing() {
     for (refusal, word) in [
         ("HTTP/1.1 407 Who are you\r\n\r\n", "`proxy`"),
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"),
-        ("HTTP/1.1 2000 OK\r\n\r\n", "makes no tunnel"),
+        ("HTTP/1.1 2000 OK\r\n\r\n", "cannot open a tunnel"),
         ("SSH-2.0-x\r\n\r\n", "SSH-2.0-x"),
         ("", "closed the connection"),
     ] {
@@ -111,7 +111,7 @@ fn proxy_that_refuses_is_an_error_that_loses_nothing() {
 }
 
 #[test]
-fn proxies_that_make_no_sense_are_refused_without_their_secrets() {
+fn invalid_proxies_are_rejected_without_showing_secrets() {
     for proxy in ["socks5://u:hush@p", "https://u:hush@p", "http://u:hush@p:0", "http://u:hu%sh@p"] {
         let mistake = settings("http://x", json!({ "proxy": proxy })).check().remove(0);
         assert!(mistake.key == "proxy" && !format!("{mistake:?}").contains("hush"), "{mistake:?}");

@@ -1,4 +1,4 @@
-//! Models of a log whose writer publishes while readers on other cores read, follow it from segment to segment and sleep.
+//! Models of a log whose writer publishes while readers on other cores read it, follow it to the next segment, and sleep.
 
 use super::model;
 use crate::env::{Kind, Memory};
@@ -10,7 +10,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 #[test]
-fn whoever_sees_an_end_finds_every_frame_before_it() {
+fn reader_that_sees_an_end_finds_every_frame_before_it() {
     model(|| {
         let mut writer = Writer::open();
         let log = writer.log.clone();
@@ -21,7 +21,7 @@ fn whoever_sees_an_end_finds_every_frame_before_it() {
             }
         });
         let mut cursor = Cursor::open(log.clone(), at(1));
-        // As a delivery reads: the end first, then the tail and the frames below it.
+        // Like a delivery: reads the end first, then the tail and the frames before it.
         let end = log.end().sequence.0;
         let seen = cursor.rest();
         assert!(seen.iter().copied().eq(1..=seen.len() as u64), "{seen:?}");
@@ -61,7 +61,7 @@ fn reader_follows_a_roll_and_skips_nothing() {
     });
 }
 
-/// Reads `count` frames with events and sleeps whenever there is none.
+/// Reads `count` frames with events, and sleeps whenever there is none.
 fn read_sleeping(log: Arc<Log<Memory>>, published: Arc<Signal>, count: usize) {
     let mut cursor = Cursor::open(log, at(1));
     block_on(async {
@@ -91,7 +91,7 @@ fn reader_that_has_registered_is_woken_for_every_publication() {
     });
 }
 
-/// A writer that has asked for the signals of its readers before, when there were none.
+/// A writer that has looked for the signals of its readers before, when there were none.
 fn writer_without_readers() -> Writer {
     let mut writer = Writer::open();
     writer.write(Kind::Snapshot);

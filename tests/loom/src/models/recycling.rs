@@ -1,6 +1,6 @@
-//! Models of a log whose writer takes segments back while readers on other cores claim, follow and release them.
+//! Models of a log whose writer recycles segments while readers on other cores claim, follow and release them.
 //!
-//! A segment that is taken is written over at once, so that a reader which still looks at it is a data race.
+//! A recycled segment is overwritten at once, so a reader that still accesses it is a data race.
 
 use super::{Turns, model};
 use crate::env::Kind;
@@ -55,7 +55,7 @@ fn reader_keeps_what_it_found_when_it_registered() {
 }
 
 #[test]
-fn slowest_reader_decides_and_never_goes_back() {
+fn slowest_reader_decides_and_never_moves_back() {
     model(|| {
         let mut writer = three_segments();
         writer.synced(7);
@@ -66,7 +66,7 @@ fn slowest_reader_decides_and_never_goes_back() {
         let releasing = thread::spawn(move || {
             let mut cursor = Cursor::open(log.clone(), at(1));
             assert_eq!(cursor.next(), Some((1, 1)));
-            // Released while the cursor is still in the segment, as a commit may be durable before the next look.
+            // Released while the cursor is still in the segment, because a commit may be durable before the next check.
             log.release(&slow, at(4));
             theirs.turn();
             log.release(&slow, at(1));
@@ -88,7 +88,7 @@ fn slowest_reader_decides_and_never_goes_back() {
 }
 
 #[test]
-fn nothing_goes_before_the_next_snapshot_is_durable() {
+fn nothing_is_recycled_before_the_next_snapshot_is_durable() {
     model(|| {
         let mut writer = three_segments();
         let (log, turns) = (writer.log.clone(), Turns::new());
@@ -100,7 +100,7 @@ fn nothing_goes_before_the_next_snapshot_is_durable() {
             log.release(&claim, at(7));
         });
         let mut taken = Vec::new();
-        // The seal of a segment is durable one sequence before the snapshot behind it.
+        // The seal of a segment is durable one sequence before the snapshot after it.
         for (synced, most) in [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2)] {
             turns.turn();
             writer.synced(synced);
@@ -113,8 +113,8 @@ fn nothing_goes_before_the_next_snapshot_is_durable() {
     });
 }
 
-/// A log whose second segment holds no events: 1, seal 2 | snapshot 3, seal 4 | snapshot 5, 6. The third says that it needs
-/// those from `previous` on, or as a writer says it.
+/// A log whose second segment has no events: 1, seal 2 | snapshot 3, seal 4 | snapshot 5, 6. The third segment needs those
+/// from `previous` on, or the ones that a writer would set.
 fn empty_between(previous: Option<u64>) -> Writer {
     let mut writer = Writer::open();
     writer.write(Kind::Events);
@@ -129,7 +129,7 @@ fn empty_between(previous: Option<u64>) -> Writer {
 }
 
 #[test]
-fn segment_without_events_goes_from_under_a_reader_that_passes_it() {
+fn segment_without_events_is_recycled_while_a_reader_passes_it() {
     model(|| {
         let mut writer = empty_between(None);
         let (log, turns) = (writer.log.clone(), Turns::new());
