@@ -141,7 +141,8 @@ impl Circumstances {
     }
 }
 
-/// Makes the plan of what the file says. `root` is the tree as it was read, `written` the tree as it is in the file. What is wrong is in `problems`, and the plan is void if an error is among them.
+/// Makes the plan from what the file says. `root` is the tree as it was read, `written` the tree as it is in the file. If `problems`
+/// contains an error afterwards, the plan must not be used.
 pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Plan {
     let pipelines = resolve(&raw, root, written, problems);
     let inputs: Vec<&str> = raw.inputs.iter().map(|(name, _)| name.as_str()).collect();

@@ -401,8 +401,8 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// Reads what the file says. What could not be read is in `problems` and has its default here. Also the tree as it was read: numbers of
-/// items in what was read are those of this one.
+/// Reads the file's contents. A section that cannot be read is in `problems` and has its default here. The tree is the one that was
+/// read: the numbers of list items in the contents are those of this tree.
 pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> (Raw, Node) {
     let mut tree = root.clone();
     if let Some(entries) = root.entries() {

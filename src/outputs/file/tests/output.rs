@@ -493,7 +493,7 @@ fn unknown_state_is_rejected() {
 }
 
 #[test]
-fn wrong_settings_name_their_key() {
+fn mistake_in_the_settings_names_its_key() {
     let key =
         |json: serde_json::Value| serde_json::from_value::<Settings>(json).expect("settings").check().remove(0).key;
     assert_eq!(key(serde_json::json!({"path": "x"})), "path");
