@@ -7,9 +7,8 @@
 pub use super::facts::Facts;
 
 use super::de::{Fault, FaultKind};
-use super::node::{Key, Node, Scalar, Value, kind_of};
+use super::node::{Node, Value, kind_of};
 use super::problem::Problem;
-use super::recover::{Recovered, common, recover};
 use super::types::{Batching, FieldNames, Retry, Ring};
 use crate::codec::framing::Rules;
 use crate::parsers::Events;
@@ -81,10 +80,9 @@ impl Mistake {
         path(above, &self.key)
     }
 
-    /// Whether it may follow from what else is wrong with what was read, the keys `above` it in there.
-    pub fn follows<T>(&self, recovered: &Recovered<T>, above: &[&str]) -> bool {
-        let needs: Vec<Vec<&str>> = self.needs.iter().map(|need| path(above, need)).collect();
-        recovered.follows(&path(above, &self.key), &needs)
+    /// The keys that it is concluded from beside its own, each likewise.
+    pub fn needs<'a>(&'a self, above: &[&'a str]) -> Vec<Vec<&'a str>> {
+        self.needs.iter().map(|need| path(above, need)).collect()
     }
 
     /// The error for people, at its place in `node`.
@@ -202,19 +200,6 @@ pub trait Table: Sized {
             })
         })
     }
-}
-
-/// What is wrong with a component whichever type it is meant to have.
-pub fn faults_of_any_type<T: Table>(node: &Node) -> Vec<Fault> {
-    let Value::Map(entries) = &node.value else { return Vec::new() };
-    let readings = T::NAMES.iter().map(|name| {
-        let mut entries: Vec<_> = entries.iter().filter(|(key, _)| key.text != "type").cloned().collect();
-        let value = Scalar { text: (*name).to_owned(), marked: None, plain: true, variables: false, unresolved: false };
-        let kind = Key { text: "type".to_owned(), span: node.span };
-        entries.push((kind, Node { span: node.span, value: Value::Scalar(value) }));
-        recover(&Node { span: node.span, value: Value::Map(entries) }, T::read).faults
-    });
-    common(readings.collect())
 }
 
 /// The schema of a component: that of its settings plus [`KEYS`].

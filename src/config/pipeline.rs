@@ -105,11 +105,11 @@ pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Proble
     let node = &recovered.node;
     for (number, step) in pipeline.transforms.iter().enumerate() {
         let above = ["transforms", &number.to_string()];
-        for doubt in step.doubts().into_iter().filter(|doubt| !doubt.follows(recovered, &above)) {
+        for doubt in step.doubts().into_iter().filter(|doubt| !recovered.explains(doubt, &above)) {
             let span = node.span_at(&doubt.path(&above));
             problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
         }
-        let mistakes = step.check().into_iter().filter(|mistake| !mistake.follows(recovered, &above));
+        let mistakes = step.check().into_iter().filter(|mistake| !recovered.explains(mistake, &above));
         problems.extend(mistakes.map(|mistake| mistake.problem(node, &above)));
     }
     for (number, target) in pipeline.outputs.iter().enumerate() {

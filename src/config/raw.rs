@@ -3,13 +3,13 @@
 //! Guarantees: every section and every component is read separately, so one run reports the problems of all of them. Does not
 //! know which names exist or which values fit together: [`super::plan`] does.
 
-use super::component::{Table, faults_of_any_type};
+use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
 use super::dlq::Dlq;
 use super::node::{Node, Value, kind_of};
 use super::pipeline::{Pipeline, check_pipeline};
 use super::problem::{Problem, Span};
-use super::recover::{Recovered, recover};
+use super::recover::{Recovered, faults_of_any_type, recover};
 use super::timezone::Timezone;
 use super::trial::{RawTrial, Trials, read_trials};
 use super::types::{ByteSize, Period};
@@ -446,7 +446,7 @@ fn components<T: Table>(root: &Node, section: &str, tree: &mut Node, problems: &
             let is_new = |fault: &Fault| recovered.faults.iter().all(|told| told.span != fault.span);
             return problems.extend(others.into_iter().filter(is_new).map(Fault::problem));
         };
-        let mistakes = component.check().into_iter().filter(|mistake| !mistake.follows(recovered, &[]));
+        let mistakes = component.check().into_iter().filter(|mistake| !recovered.explains(mistake, &[]));
         problems.extend(mistakes.map(|mistake| mistake.problem(&recovered.node, &[])));
     })
 }

@@ -4,6 +4,7 @@
 //! in the place of a missing key; then the rest is read again, until nothing is wrong or what is wrong follows from these changes.
 //! Each mistake is reported once. A value that was read with stand-ins is for further checks only. Bounded: [`FAULTS_MAX`] mistakes of one component, [`ROUNDS_MAX`] times of reading.
 
+use super::component::{Mistake, Table};
 use super::de::{Fault, FaultKind};
 use super::nearest::{meant, nearest};
 use super::node::{Key, Node, Scalar, Value};
@@ -48,6 +49,13 @@ impl<T> Recovered<T> {
     }
 }
 
+impl<T> Recovered<T> {
+    /// Whether a mistake may follow from what was struck out or assumed. Its keys are below those `above`.
+    pub fn explains(&self, mistake: &Mistake, above: &[&str]) -> bool {
+        self.follows(&mistake.path(above), &mistake.needs(above))
+    }
+}
+
 /// The steps of a path, whether they exist or not.
 fn places(node: &Node, path: &[&str]) -> Vec<Place> {
     let (mut node, mut path, mut places) = (node, path, Vec::new());
@@ -86,8 +94,21 @@ pub fn recover<T>(node: &Node, mut read: impl FnMut(&Node) -> Result<T, Fault>) 
     Recovered { value, faults: reading.faults, node: reading.node, unsure: reading.unsure }
 }
 
+/// What is wrong with a component whichever type it is meant to have.
+pub fn faults_of_any_type<T: Table>(node: &Node) -> Vec<Fault> {
+    let Value::Map(entries) = &node.value else { return Vec::new() };
+    let readings = T::NAMES.iter().map(|name| {
+        let mut entries: Vec<_> = entries.iter().filter(|(key, _)| key.text != "type").cloned().collect();
+        let value = Scalar { text: (*name).to_owned(), marked: None, plain: true, variables: false, unresolved: false };
+        let kind = Key { text: "type".to_owned(), span: node.span };
+        entries.push((kind, Node { span: node.span, value: Value::Scalar(value) }));
+        recover(&Node { span: node.span, value: Value::Map(entries) }, T::read).faults
+    });
+    common(readings.collect())
+}
+
 /// The faults, but for missing keys, that all of several readings of the same node have.
-pub fn common(readings: Vec<Vec<Fault>>) -> Vec<Fault> {
+fn common(readings: Vec<Vec<Fault>>) -> Vec<Fault> {
     let mut readings = readings.into_iter();
     let Some(mut common) = readings.next() else { return Vec::new() };
     common.retain(|fault| !matches!(fault.kind, FaultKind::Missing(_)));

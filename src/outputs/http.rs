@@ -178,7 +178,9 @@ impl Settings {
         }
         match self.requests().plan() {
             Ok(mut plan) if mistakes.is_empty() => {
-                plan.headers.extend(headers);
+                for (name, value) in headers {
+                    plan.headers.insert(name, value);
+                }
                 Ok(plan)
             }
             Ok(_) => Err(mistakes),

@@ -324,7 +324,7 @@ fn invalid_settings_are_rejected() {
     let url = ["http://x".to_owned()];
     let key = |endpoints: &[String], more| settings(endpoints, more).check().remove(0).key;
     assert_eq!(key(&[], json!({})), "endpoints");
-    assert_eq!(key(&["http://x/?a=b".to_owned()], json!({})), "endpoints");
+    assert_eq!(key(&["http://x/?a=b".to_owned()], json!({})), "endpoints.0");
     assert_eq!(key(&url, json!({ "index": " " })), "index");
     assert_eq!(key(&url, json!({ "index": "{{ x" })), "index");
     assert_eq!(key(&url, json!({ "id": "same" })), "id");

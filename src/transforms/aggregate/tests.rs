@@ -154,7 +154,7 @@ fn settings_that_make_no_sense_are_refused() {
         ("{every: 10s, max_groups: 0, fields: {n: count}}", "`max_groups` cannot be 0"),
         ("{every: 10s, by: [a, n], fields: {n: count}}", "fields.n: the aggregate would have two fields `n`"),
         ("{every: 10s, by: {x: a, n: b}, fields: {n: count}}", "two fields `n`"),
-        ("{every: 10s, by: [a, a], fields: {n: count}}", "by: the aggregate would have two fields `a`"),
+        ("{every: 10s, by: [a, a], fields: {n: count}}", "by.1: the aggregate would have two fields `a`"),
         ("{every: 10s, by: [http.status], fields: {http: count}}", "`http.status` and `http`, one inside the other"),
         ("{every: 10s, fields: {n: count}, window_field: n.w}", "window_field: the aggregate would have `n` and `n.w`"),
     ] {
