@@ -48,7 +48,7 @@ impl Files<'_> {
 pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems: &mut Vec<Problem>) {
     problems.extend(rivals::<E>(plan, root));
     let files: Vec<Files<'_>> =
-        plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, disk)).collect();
+        plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, root, disk)).collect();
     for (number, later) in files.iter().enumerate() {
         for earlier in &files[..number] {
             problems.extend(meeting(earlier, later, root));
@@ -59,6 +59,9 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
         problems.extend(disk.and_then(|disk| unwritable(one, disk, root)));
     }
     for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
+        if root.is_assumed(&["inputs", &input.name, "include"]) {
+            continue;
+        }
         let InputConfig::File(settings) = &input.settings else { continue };
         let downstream = downstream(plan, index);
         let own = files.iter().filter(|one| downstream.contains(&one.index));
@@ -100,9 +103,10 @@ pub fn downstream_names(plan: &Plan, input: usize) -> Arc<BTreeSet<Arc<str>>> {
     Arc::new(downstream(plan, input).into_iter().map(|output| plan.outputs[output].name.as_str().into()).collect())
 }
 
-fn files_of<'a, D: Disk>(index: usize, output: &'a OutputPlan, disk: Option<&D>) -> Option<Files<'a>> {
+fn files_of<'a, D: Disk>(index: usize, output: &'a OutputPlan, root: &Node, disk: Option<&D>) -> Option<Files<'a>> {
     let OutputConfig::File(settings) = &output.settings else { return None };
-    let template = settings.template().ok().filter(|_| output.used)?;
+    let is_written = !root.is_assumed(&["outputs", &output.name, "path"]);
+    let template = settings.template().ok().filter(|_| output.used && is_written)?;
     let mut sample = Vec::new();
     template.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut sample);
     let sample = PathBuf::from(OsStr::from_bytes(&sample));

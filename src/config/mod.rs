@@ -37,6 +37,7 @@ pub use plan::{Circumstances, Plan};
 pub use problem::{Refused, Report};
 
 use problem::{Problem, Span};
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 use tailwater_shards::env::Env;
@@ -110,14 +111,20 @@ fn load_with<E: Env>(
         }
     };
     let node::Parsed { root, mut problems, mut values } = node::parse_file(&text, lookup);
-    let plan = root.and_then(|root| {
-        let plan = plan_of_tree::<E>(&root, here, &mut problems)?;
-        meetings::check::<E>(&plan, &root, disk, &mut problems);
+    let before = problems.len();
+    let plan = root.as_ref().and_then(|root| {
+        let (plan, tree) = plan_of_tree::<E>(root, here, &mut problems)?;
+        meetings::check::<E>(&plan, &tree, disk, &mut problems);
         if let Some(disk) = disk {
-            files::check(&plan, &root, disk, &mut problems);
+            files::check(&plan, &tree, root, disk, &mut problems);
         }
         Some(plan)
     });
+    // What is wrong with a text that is not known follows from that.
+    let mut unresolved = HashSet::new();
+    root.iter().for_each(|root| root.unresolved(&mut unresolved));
+    let later = problems.split_off(before);
+    problems.extend(later.into_iter().filter(|problem| problem.span.is_none_or(|span| !unresolved.contains(&span))));
     if plan.is_none() && problems.is_empty() {
         problems.push(
             Problem::whole("the file is empty")
@@ -125,8 +132,12 @@ fn load_with<E: Env>(
         );
     }
     // A problem at the same position as an earlier one usually follows from it: the first one is the cause.
-    let mut places = std::collections::HashSet::new();
-    problems.retain(|problem| problem.span.is_none_or(|span| span.start == span.end || places.insert(span)));
+    let (mut places, mut told) = (HashSet::new(), HashSet::new());
+    problems.retain(|problem| {
+        let Some(span) = problem.span.filter(|span| span.start != span.end) else { return true };
+        let is_first = places.insert(span);
+        told.insert((span, problem.what.clone())) && (is_first || problem.independent)
+    });
     values.sort_by_key(|variable| std::cmp::Reverse(variable.value.len()));
     problems.iter_mut().for_each(|problem| problem.hide(&values));
     let report = Report { file: file.to_owned(), text, problems };
@@ -136,11 +147,17 @@ fn load_with<E: Env>(
     }
 }
 
-fn plan_of_tree<E: Env>(root: &node::Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Option<Plan> {
+/// The plan, and the tree that it was read from.
+fn plan_of_tree<E: Env>(
+    root: &node::Node,
+    here: &Circumstances,
+    problems: &mut Vec<Problem>,
+) -> Option<(Plan, node::Node)> {
     match &root.value {
         node::Value::Map(_) => {
-            let raw = raw::read_file(root, problems);
-            Some(plan::plan::<E>(raw, root, here, problems))
+            let (raw, tree) = raw::read_file(root, problems);
+            let plan = plan::plan::<E>(raw, &tree, root, here, problems);
+            Some((plan, tree))
         }
         node::Value::Scalar(scalar) if scalar.plain && scalar.text.is_empty() => None,
         _ => {

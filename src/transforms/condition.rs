@@ -72,17 +72,16 @@ impl Condition {
 
     /// What is valid but probably a mistake.
     pub fn doubt(&self) -> Option<Mistake> {
-        let dashed = self.0.dashed_name().map(|(written, field)| Mistake {
-            key: String::new(),
-            what: format!("`{written}` is a subtraction"),
-            help: format!(
+        let dashed = self.0.dashed_name().map(|(written, field)| {
+            let help = format!(
                 "to name the field, write it in backquotes, {field}, and put the condition in quotes; to subtract, put spaces \
                  around the dash"
-            ),
+            );
+            Mistake::new("", format!("`{written}` is a subtraction"), help)
         });
         dashed.or_else(|| {
             let doubt = self.0.doubt()?;
-            Some(Mistake { key: String::new(), what: doubt.what.clone(), help: doubt.help.clone() })
+            Some(Mistake::new("", doubt.what.clone(), doubt.help.clone()))
         })
     }
 

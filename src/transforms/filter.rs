@@ -25,10 +25,6 @@ impl Verb for Filter {
     const EXAMPLE: &'static str = "filter: level in [\"warn\", \"error\"]\n";
     const SAMPLE: &'static str = "{\"level\":\"info\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
-    }
-
     fn doubts(&self) -> Vec<Mistake> {
         self.0.doubt().into_iter().collect()
     }
@@ -43,10 +39,6 @@ impl Verb for Drop {
     const SUMMARY: &'static str = "drops the events that match a condition";
     const EXAMPLE: &'static str = "drop: level == \"debug\"\n";
     const SAMPLE: &'static str = "{\"level\":\"debug\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
-
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
-    }
 
     fn doubts(&self) -> Vec<Mistake> {
         self.0.doubt().into_iter().collect()

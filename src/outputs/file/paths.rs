@@ -17,7 +17,7 @@ fn as_path(bytes: &[u8]) -> &Path {
 
 /// Finds what prevents the file or its directory from being created. May block.
 pub(super) fn in_the_way<D: Disk>(written: &str, template: &PathTemplate, disk: &D) -> Vec<Mistake> {
-    let mistake = |what: String, help: &str| Mistake { key: "path".to_owned(), what, help: help.to_owned() };
+    let mistake = |what: String, help: &str| Mistake::new("path", what, help);
     let fixed = template.fixed_directory();
     let directory = as_path(&fixed);
     for above in directory.ancestors() {
