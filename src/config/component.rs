@@ -114,7 +114,7 @@ pub trait InputSettings<E: Env>: Component {
     fn rules(&self) -> Rules;
     /// The most file descriptors that an instance has open at a time.
     fn descriptors_max(&self) -> u64;
-    /// What only one input of a process can read.
+    /// What it reads if only one input of a process can read it.
     fn exclusive(&self) -> Option<&'static str> {
         None
     }
@@ -330,7 +330,7 @@ macro_rules! components {
             pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::descriptors_max(settings),)* }
             }
-            /// What only one input of a process can read.
+            /// What it reads if only one input of a process can read it.
             pub fn exclusive<E: tailwater_shards::env::Env>(&self) -> Option<&'static str> {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::exclusive(settings),)* }
             }

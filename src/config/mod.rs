@@ -211,7 +211,7 @@ pub fn schema() -> schemars::Schema {
     schema.try_into().unwrap_or_default()
 }
 
-/// The same where every variable has its value.
+/// The same schema once variables are replaced with their values.
 pub fn schema_of_values() -> schemars::Schema {
     let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>().to_value();
     let definitions = schema.get("$defs").cloned().unwrap_or_default();

@@ -82,9 +82,10 @@ pub enum ShardBy {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Files to follow, as globs: `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any number of directories.
+    /// Files to follow, as globs: `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any number of directories. For the files in a
+    /// directory, write `/dir/*`.
     pub include: Vec<String>,
-    /// Files to exclude, as globs.
+    /// Files and directories to exclude, as globs. A pattern without `/`, such as `*.gz`, excludes this name in every directory.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// Where reading starts in files that exist at the very first run.

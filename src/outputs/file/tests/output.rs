@@ -414,11 +414,26 @@ fn symbolic_links_and_directories_are_rejected() {
     let mut fixture = Fixture::new(constant());
     fixture.disk().write("/out/other", b"").expect("it is new");
     fixture.disk().symlink("/out/other", "/out/x.log").expect("it is new");
-    assert!(fixture.refused(&["{}"]).contains("symbolic link"));
+    let error = fixture.refused(&["{}"]);
+    assert!(error.contains("/out/x.log: it is a symbolic link, which is not followed; use"), "{error}");
     fixture.disk().remove("/out/x.log").expect("it is there");
     fixture.disk().create_dir_all("/out/x.log").expect("it is new");
     assert!(fixture.refused(&["{}"]).contains("regular file"));
     assert_eq!(fixture.text("/out/other"), "");
+}
+
+#[test]
+fn standard_output_as_a_path_leads_to_the_output_console() {
+    let fixture = Fixture::new(constant());
+    let disk = fixture.disk();
+    disk.create_dir_all("/dev").expect("a directory");
+    for (path, next) in [("/dev/stdout", "`console`"), ("/out/link", "use the path of the file")] {
+        disk.symlink("/out/other", path).expect("it is new");
+        let settings: Settings = serde_json::from_value(serde_json::json!({"path": path})).expect("settings");
+        let mistakes = settings.check_files(fixture.simulation.disk());
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].what.contains("is a symbolic link") && mistakes[0].help.contains(next), "{mistakes:?}");
+    }
 }
 
 #[test]
