@@ -382,7 +382,7 @@ fn settings_are_checked() {
     assert_eq!(good.rotate_wait, Period(Duration::from_secs(5)));
     let key = |settings: Settings| settings.check().remove(0).key;
     assert_eq!(key(Settings { include: Vec::new(), ..good.clone() }), "include");
-    assert_eq!(key(Settings { exclude: vec!["[".to_owned()], ..good.clone() }), "exclude");
+    assert_eq!(key(Settings { exclude: vec!["[".to_owned()], ..good.clone() }), "exclude.0");
     assert_eq!(key(Settings { max_line_bytes: ByteSize(1), ..good.clone() }), "max_line_bytes");
     assert_eq!(key(Settings { max_line_bytes: ByteSize(1 << 40), ..good }), "max_line_bytes");
     let example: Result<serde_json::Value, _> = serde_saphyr::from_str(Settings::EXAMPLE);
