@@ -72,10 +72,11 @@ fn file_written_again_while_the_process_is_down_is_read_again() {
 #[test]
 fn file_that_took_the_place_of_another_is_found_again() {
     check(&[PATH], |world| {
-        let lines = numbered(0, 10);
+        // The head is complete, so that the notes know nothing that the WAL does not.
+        let lines = numbered(0, 100);
         replace(world, &text(&lines));
         world.start();
-        world.wait_for(10);
+        world.wait_for(100);
         world.wait(2);
         world.end();
         replace(world, &format!("{}unfinished", text(&lines)));
@@ -85,7 +86,7 @@ fn file_that_took_the_place_of_another_is_found_again() {
         world.rename(PATH, "/log/other");
         world.append("/log/other", " no more\n");
         world.start();
-        world.wait_for(11);
+        world.wait_for(101);
         world.wait(2);
         world.assert_order(&[&lines[..], &["unfinished no more".to_owned()]].concat());
     });
