@@ -67,7 +67,8 @@ pub struct Settings {
     /// Servers of one cluster, `http://` or `https://`. Requests go to them in turn; a server that failed is skipped for a
     /// while.
     pub endpoints: Vec<String>,
-    /// The index or data stream, with dates (of the event) and fields: `logs-{{ service }}-%Y.%m.%d`. Converted to lowercase.
+    /// The index or data stream, with dates (of the event) and fields: `logs-{{ service | default('none') }}-%Y.%m.%d`. Converted
+    /// to lowercase. Without a default, an event that lacks the field goes to the index for the value `unknown`.
     #[serde(deserialize_with = "marked::text")]
     pub index: String,
     /// The time zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by
@@ -78,7 +79,7 @@ pub struct Settings {
     #[serde(default)]
     pub op: Op,
     /// The id of an event: `hash` (of its whole line, so that equal events become one), or a template with fields, such as
-    /// `{{ trace_id }}`. By default, and if a field is missing or not valid UTF-8, the server generates it.
+    /// `{{ trace_id }}` (without defaults). By default, and if a field is missing or not valid UTF-8, the server generates it.
     #[serde(default)]
     #[serde(deserialize_with = "marked::optional")]
     pub id: Option<String>,
@@ -196,8 +197,13 @@ impl Settings {
         query
     }
 
+    /// The parsed template of the index.
+    pub fn index(&self) -> Result<Template, String> {
+        Template::parse(&self.index)
+    }
+
     fn bulk(&self) -> Mistaken<Bulk> {
-        let index = match Template::parse(&self.index) {
+        let index = match self.index() {
             Ok(_) if marked::plain(&self.index).trim().is_empty() => {
                 return mistake("index", "it is empty", "write it like logs-%Y.%m.%d");
             }
@@ -211,6 +217,10 @@ impl Settings {
             None => Id::None,
             Some(text) if marked::plain(text) == "hash" => Id::Hash,
             Some(text) => match Template::parse(text) {
+                Ok(template) if template.has_defaults() => {
+                    let help = "remove the default: the server chooses an id for an event without the field";
+                    return mistake("id", "all events without the field would have the same id", help);
+                }
                 Ok(template) if template.has_fields() => Id::Template(template),
                 Ok(_) => {
                     return mistake("id", "all events would have the same id", "write it like {{ trace_id }}, or hash");
@@ -263,6 +273,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         let settings = self.0.clone();
         Box::pin(async move {
             let Job { plan, heads, bulk } = settings.job().map_err(|mistake| PluginError::Fatal(mistake.what))?;
+            let bulk = bulk.counted(context.counters);
             let opened = Requester::open(context.env, &plan, heads, bulk).await;
             // Certificate files may be readable again later.
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
@@ -273,6 +284,10 @@ impl<E: Env> OutputSpec<E> for Spec {
 impl Protocol for Bulk {
     fn overhead_bytes(&self) -> u64 {
         Bulk::overhead_bytes(self)
+    }
+
+    fn begin(&mut self) {
+        Bulk::begin(self);
     }
 
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {

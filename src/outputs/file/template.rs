@@ -9,22 +9,18 @@
 
 use crate::codec::json::{find_field, string_body, unescape_json};
 use crate::codec::marked;
-use crate::codec::template::{Dates, Part, push_civil, push_date, push_literal};
+use crate::codec::template::{Dates, Defaults, Part, UNKNOWN, push_civil, push_date, push_literal, push_name};
 use crate::codec::zone::Zone;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
-use tailwater_shards::scan::escape_json_into;
 
 /// Longest file name of common file systems, minus the suffix of a rotated file.
 const NAME_BYTES_MAX: usize = 255 - 8;
 
 /// Longest path.
 const PATH_BYTES_MAX: usize = 1024;
-
-const UNKNOWN: &[u8] = b"unknown";
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +30,7 @@ pub struct PathTemplate {
     dates: Dates,
     has_fields: bool,
     /// The defaults of fields that an event lacks.
-    defaults: BTreeMap<Vec<u8>, Vec<u8>>,
+    defaults: Defaults,
 }
 
 impl PathTemplate {
@@ -46,7 +42,7 @@ impl PathTemplate {
         }
         // There is nothing before the first slash.
         let mut components = vec![Vec::new()];
-        let mut defaults = BTreeMap::new();
+        let mut defaults = Defaults::new();
         let mut rest = text;
         while let Some(character) = rest.chars().next() {
             let parts = components.last_mut().ok_or("no component")?;
@@ -65,21 +61,7 @@ impl PathTemplate {
                 components.push(Vec::new());
                 rest = &rest[1..];
             } else if let Some(behind) = rest.strip_prefix("{{") {
-                let close = marked::find(behind, "}}").ok_or("`{{` without `}}`")?;
-                let (name, default) = name_and_default(&behind[..close])?;
-                let mut escaped = Vec::new();
-                escape_json_into(name.as_bytes(), &mut escaped);
-                if let Some(default) = default {
-                    let before = defaults.insert(escaped.clone(), default.clone().into_bytes());
-                    if before.is_some_and(|before| before != default.as_bytes()) {
-                        return Err(format!(
-                            "`{}`: the field has two defaults",
-                            marked::shown(&behind[..close]).trim()
-                        ));
-                    }
-                }
-                parts.push(Part::Field(escaped));
-                rest = &behind[close + 2..];
+                rest = push_name(behind, parts, &mut defaults)?;
             } else if let Some(behind) = rest.strip_prefix('%') {
                 rest = push_date(behind, parts)?;
             } else {
@@ -91,11 +73,7 @@ impl PathTemplate {
         PathTemplate::checked(components, defaults, &shown)
     }
 
-    fn checked(
-        components: Vec<Vec<Part>>,
-        defaults: BTreeMap<Vec<u8>, Vec<u8>>,
-        text: &str,
-    ) -> Result<PathTemplate, String> {
+    fn checked(components: Vec<Vec<Part>>, defaults: Defaults, text: &str) -> Result<PathTemplate, String> {
         for parts in &components {
             match parts.as_slice() {
                 [] => return Err(format!("`{text}` has an empty part")),
@@ -238,32 +216,6 @@ fn may_read(parts: &[Part], name: &[u8]) -> bool {
             (1..=most).any(|count| may_read(rest, &name[count..]))
         }
         Some((Part::Field(_), rest)) => (1..=name.len()).any(|count| may_read(rest, &name[count..])),
-    }
-}
-
-/// The field in `{{ }}` and its optional default: `host | default('none')`.
-fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
-    let bar = marked::find(inside, "|");
-    let written = &inside[..bar.unwrap_or(inside.len())];
-    let (name, shown) = (marked::plain(written).trim().to_owned(), marked::shown(written));
-    let shown = shown.trim();
-    if name.is_empty() {
-        return Err("`{{ }}` has no field name".to_owned());
-    }
-    let Some(filter) = bar.map(|bar| inside[bar + 1..].trim()) else { return Ok((name, None)) };
-    let plain = marked::plain(filter);
-    let quoted = plain.strip_prefix("default(").and_then(|rest| rest.strip_suffix(')')).map(str::trim);
-    let is_quoted = |text: &str, quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
-    let is_text = |text: &&str| is_quoted(text, '\'') || is_quoted(text, '"');
-    match quoted.filter(is_text).map(|text| &text[1..text.len() - 1]) {
-        Some(default) if default.is_empty() || default.contains(['/', '\'', '"', '\0']) => {
-            Err(format!("the default of `{shown}` is empty, or contains a quotation mark or a `/`"))
-        }
-        Some(default) => Ok((name, Some(default.to_owned()))),
-        None => {
-            let filter = marked::shown(filter);
-            Err(format!("`| {filter}` is not known here: write `{{{{ {shown} | default('none') }}}}`"))
-        }
     }
 }
 
