@@ -5,10 +5,10 @@
 //! A restart of the output or the process sends the whole delivery again. A request that is too large for the server is
 //! halved, down to single events. So is a request whose response is too large to be read. A request that [`SETBACKS_MAX`] times
 //! broke its connection, or overloaded the server although it was the only one, is halved too, down to [`LEARNT_BYTES_MIN`]:
-//! servers that close a connection before they send 413, or that limit the bytes in progress, look like that. A single event with such failures is
-//! retried without limit, because nothing shows that it is at fault. A request that is rejected because of its content is
-//! halved too, so that only events at fault are rejected ([`suspects`] limits that). Memory is limited to `concurrency` times
-//! `request_bytes`, once raw and once compressed, plus one event.
+//! servers that close a connection before they send 413, or that limit the bytes in progress, look like that. A single event
+//! with such failures is retried without limit, because nothing shows that it is at fault. A request that is rejected because of its
+//! content is halved too, so that only events at fault are rejected ([`suspects`] limits that). Memory is limited to `concurrency`
+//! times `request_bytes`, once raw and once compressed, plus one event.
 //!
 //! When an attempt fails, no further request of the delivery is started, and running ones are awaited. The next attempt
 //! follows after the engine's backoff, or after the time that the server asked for.
