@@ -1,13 +1,15 @@
 //! Templates that are filled with an event's fields: `logs-{{ service }}-%Y.%m.%d`.
 //!
 //! Guarantees: dates are those of the event, in the configured zone. A field's value is its string, number or boolean; a name
-//! with dots is looked up as one name first, then as a path through nested objects. Nothing is escaped or limited: the caller
-//! knows which values are valid.
+//! with dots is looked up as one name first, then as a path through nested objects. If an event lacks a field, or the field is not
+//! a string, number or boolean, its default is used (`{{ service | default('none') }}`), or else `unknown`. Nothing is escaped or
+//! limited: the caller knows which values are valid.
 
 use super::calendar::{Civil, digits};
 use super::json::{find_field, string_body, unescape_json};
 use super::marked;
 use super::zone::Zone;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
@@ -26,11 +28,15 @@ pub enum Part {
 /// What replaces a field that an event does not have.
 pub const UNKNOWN: &[u8] = b"unknown";
 
+/// What replaces fields that an event does not have, by their names as in [`Part::Field`].
+pub type Defaults = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// A text with dates and fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
     dates: Dates,
+    defaults: Defaults,
 }
 
 /// The dates of a template.
@@ -97,14 +103,14 @@ impl Dates {
 impl Template {
     /// Parses a template; an error says everything that is wrong with it. The value of a variable (see [`marked`]) is literal text.
     pub fn parse(text: &str) -> Result<Template, Vec<String>> {
-        let (mut parts, mut wrong) = (Vec::new(), Vec::new());
+        let (mut parts, mut defaults, mut wrong) = (Vec::new(), Defaults::new(), Vec::new());
         let mut rest = text;
         while let Some(character) = rest.chars().next() {
             let pushed = if let Some((value, behind)) = marked::value(rest) {
                 push_literal(value.as_bytes(), &mut parts);
                 Ok(behind)
             } else if let Some(behind) = rest.strip_prefix("{{") {
-                push_name(behind, &mut parts).map_err(|what| (what, behind_name(behind)))
+                push_name(behind, &mut parts, &mut defaults).map_err(|what| (what, behind_name(behind)))
             } else if let Some(behind) = rest.strip_prefix('%') {
                 push_date(behind, &mut parts).map_err(|what| (what, behind_date(behind)))
             } else {
@@ -117,7 +123,7 @@ impl Template {
             });
         }
         let dates = Dates::of(parts.iter());
-        if wrong.is_empty() { Ok(Template { parts, dates }) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Template { parts, dates, defaults }) } else { Err(wrong) }
     }
 
     /// The same with the dates of another zone.
@@ -127,12 +133,35 @@ impl Template {
 
     /// Whether the text depends on the fields of an event.
     pub fn has_fields(&self) -> bool {
-        self.fields() > 0
+        self.fields().next().is_some()
     }
 
-    /// How many fields it contains.
-    pub fn fields(&self) -> usize {
-        self.parts.iter().filter(|part| matches!(part, Part::Field(_))).count()
+    /// The names of the fields that it contains, as they are written in an event's line.
+    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Field(name) => Some(name.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// The number of bytes that it has only because an event without fields has none of its fields.
+    pub fn missing_bytes(&self) -> usize {
+        self.fields().map(|name| self.missing(name).len()).sum()
+    }
+
+    /// Whether a field has a default.
+    pub fn has_defaults(&self) -> bool {
+        !self.defaults.is_empty()
+    }
+
+    /// The first field that has no default and is not `added` to each event, as it is written in an event's line.
+    pub fn without_default(&self, added: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
+        self.fields().find(|name| !self.defaults.contains_key(*name) && !added(name))
+    }
+
+    /// What replaces a field that an event does not have.
+    fn missing(&self, name: &[u8]) -> &[u8] {
+        self.defaults.get(name).map_or(UNKNOWN, Vec::as_slice)
     }
 
     /// The range of times around `moment` that have the same dates.
@@ -140,8 +169,8 @@ impl Template {
         self.dates.same(moment)
     }
 
-    /// Appends the text for an event. A field that is missing, or that is not a string, number or boolean, becomes `unknown`.
-    /// Returns whether there was no such field.
+    /// Appends the text for an event. A field that is missing, or that is not a string, number or boolean, becomes its default
+    /// or `unknown`. Returns whether each field without a default was present.
     pub fn render(&self, event: &Event<'_>, out: &mut Vec<u8>) -> bool {
         let civil = self.dates.civil(event.timestamp);
         let mut all_known = true;
@@ -150,9 +179,9 @@ impl Template {
                 Part::Literal(text) => out.extend_from_slice(text),
                 Part::Date(letter) => push_civil(&civil, event.timestamp, *letter, out),
                 Part::Field(name) if push_field(event.line, name, out) => {}
-                Part::Field(_) => {
-                    out.extend_from_slice(UNKNOWN);
-                    all_known = false;
+                Part::Field(name) => {
+                    out.extend_from_slice(self.missing(name));
+                    all_known &= self.defaults.contains_key(name);
                 }
             }
         }
@@ -172,17 +201,46 @@ pub fn behind_date(text: &str) -> &str {
     letters.as_str()
 }
 
-/// Parses the name of a field up to `}}`; returns the rest.
-pub fn push_name<'a>(text: &'a str, parts: &mut Vec<Part>) -> Result<&'a str, String> {
+/// Parses the name of a field, and its default if it has one, up to `}}`; returns the rest.
+pub fn push_name<'a>(text: &'a str, parts: &mut Vec<Part>, defaults: &mut Defaults) -> Result<&'a str, String> {
     let close = marked::find(text, "}}").ok_or("`{{` without `}}`")?;
-    let name = marked::plain(&text[..close]);
-    if name.trim().is_empty() {
-        return Err("`{{ }}` names no field".to_owned());
-    }
+    let (name, default) = name_and_default(&text[..close])?;
     let mut escaped = Vec::new();
-    escape_json_into(name.trim().as_bytes(), &mut escaped);
+    escape_json_into(name.as_bytes(), &mut escaped);
+    if let Some(default) = default {
+        let before = defaults.insert(escaped.clone(), default.clone().into_bytes());
+        if before.is_some_and(|before| before != default.as_bytes()) {
+            return Err(format!("`{}`: the field has two defaults", marked::shown(&text[..close]).trim()));
+        }
+    }
     parts.push(Part::Field(escaped));
     Ok(&text[close + 2..])
+}
+
+/// The field in `{{ }}` and its optional default: `host | default('none')`.
+fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
+    let bar = marked::find(inside, "|");
+    let written = &inside[..bar.unwrap_or(inside.len())];
+    let (name, shown) = (marked::plain(written).trim().to_owned(), marked::shown(written));
+    let shown = shown.trim();
+    if name.is_empty() {
+        return Err("`{{ }}` has no field name".to_owned());
+    }
+    let Some(filter) = bar.map(|bar| inside[bar + 1..].trim()) else { return Ok((name, None)) };
+    let plain = marked::plain(filter);
+    let quoted = plain.strip_prefix("default(").and_then(|rest| rest.strip_suffix(')')).map(str::trim);
+    let is_quoted = |text: &str, quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    let is_text = |text: &&str| is_quoted(text, '\'') || is_quoted(text, '"');
+    match quoted.filter(is_text).map(|text| &text[1..text.len() - 1]) {
+        Some(default) if default.is_empty() || default.contains(['/', '\'', '"', '\0']) => {
+            Err(format!("the default of `{shown}` is empty, or contains a quotation mark or a `/`"))
+        }
+        Some(default) => Ok((name, Some(default.to_owned()))),
+        None => {
+            let filter = marked::shown(filter);
+            Err(format!("`| {filter}` is not known here: write `{{{{ {shown} | default('none') }}}}`"))
+        }
+    }
 }
 
 /// Appends the value of a field. If there is none that can be written, returns false and appends nothing.
@@ -336,8 +394,31 @@ mod tests {
     }
 
     #[test]
+    fn missing_field_becomes_its_default() {
+        let template = "l-{{ a | default('none') }}-{{a}}-{{ k.b|default( \"x\" ) }}";
+        assert_eq!(render(template, "{}"), ("l-none-none-x".to_owned(), true));
+        assert_eq!(render(template, r#"{"a":{},"k":{"b":null}}"#), ("l-none-none-x".to_owned(), true));
+        assert_eq!(render(template, r#"{"a":"s","k":{"b":1}}"#), ("l-s-s-1".to_owned(), true));
+        assert_eq!(render("{{ a | default('d') }}{{ b }}", "{}"), ("dunknown".to_owned(), false));
+        let parsed = |text: &str| Template::parse(text).expect("a template");
+        assert_eq!(parsed(template).without_default(|_| false), None);
+        assert_eq!(parsed("{{ a | default('d') }}{{ b }}").without_default(|_| false), Some(&b"b"[..]));
+        assert_eq!(parsed("{{ b }}").without_default(|name| name == b"b"), None);
+        assert!(parsed(template).has_defaults() && !parsed("{{ b }}").has_defaults());
+    }
+
+    #[test]
     fn bad_templates_say_why() {
-        for (text, why) in [("{{x", "}}"), ("{{ }}", "names no field"), ("%Q", "%Q"), ("%", "%%")] {
+        for (text, why) in [
+            ("{{x", "}}"),
+            ("{{ }}", "has no field name"),
+            ("%Q", "%Q"),
+            ("%", "%%"),
+            ("{{ a | upper }}", "default('none')"),
+            ("{{ a | default(none) }}", "default('none')"),
+            ("{{ a | default('') }}", "empty"),
+            ("{{ a | default('x') }}{{ a | default('y') }}", "two defaults"),
+        ] {
             assert!(Template::parse(text).expect_err(text).concat().contains(why));
         }
     }

@@ -54,8 +54,9 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
             problems.extend(meeting(earlier, later, root));
         }
     }
+    let used = (0..plan.outputs.len()).filter(|&output| plan.outputs[output].used);
+    problems.extend(used.filter_map(|output| unnamed::<E>(plan, output, root)));
     for one in &files {
-        problems.extend(unnamed::<E>(plan, one, root));
         problems.extend(disk.and_then(|disk| unwritable(one, disk, root)));
     }
     for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
@@ -157,19 +158,26 @@ fn meeting(earlier: &Files<'_>, later: &Files<'_>, root: &Node) -> Option<Proble
     )
 }
 
-/// Warns about a field in a path that an event may not have.
-fn unnamed<E: Env>(plan: &Plan, files: &Files<'_>, root: &Node) -> Option<Problem> {
-    let feeds = plan.pipelines.iter().filter(|pipeline| pipeline.outputs.contains(&files.index));
+/// Warns about fields in names of files and indexes that an event may not have.
+fn unnamed<E: Env>(plan: &Plan, output: usize, root: &Node) -> Option<Problem> {
+    let feeds = plan.pipelines.iter().filter(|pipeline| pipeline.outputs.contains(&output));
     let inputs: BTreeSet<usize> = feeds.flat_map(|pipeline| pipeline.inputs.iter().copied()).collect();
-    let adds = |name: &str| {
+    let adds = |name: &[u8]| {
         let mut names = inputs.iter().map(|&input| plan.inputs[input].settings.fields::<E>());
-        names.all(|fields| is_added(fields, name))
+        std::str::from_utf8(name).is_ok_and(|name| names.all(|fields| is_added(fields, name)))
     };
-    let name = files.template.without_default(|name| std::str::from_utf8(name).is_ok_and(adds))?;
-    let name = String::from_utf8_lossy(name).into_owned();
-    let span = root.span_at(&["outputs", &files.output.name, "path"]);
+    let OutputPlan { name: output, settings, .. } = &plan.outputs[output];
+    let (key, place, name) = match settings {
+        OutputConfig::File(settings) => ("path", "file", settings.template().ok()?.without_default(adds)?.to_vec()),
+        OutputConfig::Elasticsearch(settings) => {
+            ("index", "index", settings.template().ok()?.without_default(adds)?.to_vec())
+        }
+        _ => return None,
+    };
+    let name = String::from_utf8_lossy(&name);
+    let span = root.span_at(&["outputs", output, key]);
     Some(
-        Problem::warning(span, format!("events without the field `{name}` go to the file for the value `unknown`"))
+        Problem::warning(span, format!("events without the field `{name}` go to the {place} for the value `unknown`"))
             .label(format!("`{name}` has no default"))
             .help(format!(
                 "set a default: `{{{{ {name} | default('none') }}}}`; tailwater_output_unnamed_events_total counts them"

@@ -10,19 +10,21 @@
 use super::endpoint::Endpoint;
 use super::proxy::Proxy;
 use super::reply::{self, BodyError, Reply};
+use super::secured::Secured;
 use super::stream::HyperStream;
 use super::tls::server_name;
+use super::trust::tls_error;
 use futures_lite::future::or;
 use futures_lite::{AsyncRead, AsyncWrite};
-use futures_rustls::TlsConnector;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{HOST, HeaderMap, PROXY_AUTHORIZATION};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
 use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
 
@@ -101,18 +103,9 @@ pub struct Client<E: Env> {
     endpoint: Endpoint,
     head: Head,
     proxy: Option<Proxy>,
-    tls: Option<Secured>,
+    tls: Option<Rc<Secured>>,
     timeout: Duration,
     idle: RefCell<Vec<Idle>>,
-}
-
-/// How connections are secured.
-#[derive(Clone)]
-pub struct Secured {
-    /// Creates TLS connections.
-    pub connector: TlsConnector,
-    /// The name in the server's certificate, if it is not the endpoint's host.
-    pub server_name: Option<String>,
 }
 
 struct Idle {
@@ -122,7 +115,7 @@ struct Idle {
 
 impl<E: Env> Client<E> {
     /// A client that connects with its first request. A secure endpoint requires `tls`.
-    pub fn new(env: E, way: Way, mut head: Head, tls: Option<Secured>, timeout: Duration) -> Client<E> {
+    pub fn new(env: E, way: Way, mut head: Head, tls: Option<Rc<Secured>>, timeout: Duration) -> Client<E> {
         let Way { endpoint, proxy } = way;
         if let Some(proxy) = proxy.as_ref().filter(|_| !endpoint.secure) {
             if let Ok(whole) = format!("http://{}{}", endpoint.target(), head.path).parse() {
@@ -183,14 +176,37 @@ impl<E: Env> Client<E> {
                     if is_kept && never_left {
                         continue;
                     }
-                    return Err(SendError::Broken { endpoint: self.name(), source: error.into_error() });
+                    return Err(self.broken(error.into_error()));
                 }
             };
             let reply = reply::read(response, self.env.wall()).await;
             let reply = reply.map_err(|source| SendError::Body { endpoint: self.name(), source })?;
-            self.give_back(sender);
+            if !self.may_mind_the_certificate(reply.status) {
+                self.give_back(sender);
+            }
             return Ok(reply);
         }
+    }
+
+    /// Why a connection failed. A server that speaks TLS 1.3 rejects a client certificate only after the handshake.
+    fn broken(&self, source: hyper::Error) -> SendError {
+        let Some(tls) = &self.tls else { return SendError::Broken { endpoint: self.name(), source } };
+        tls.doubt();
+        match tls_error(&source) {
+            Some(_) => SendError::Connect { endpoint: self.way(), source: io::Error::other(tls.explained(&source)) },
+            None => SendError::Broken { endpoint: self.name(), source },
+        }
+    }
+
+    /// Whether another client certificate may change the answer. A connection keeps the one that it began with.
+    fn may_mind_the_certificate(&self, status: StatusCode) -> bool {
+        let Some(tls) = self.tls.as_ref().filter(|tls| tls.has_client_certificate()) else { return false };
+        let statuses = [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+        let may = statuses.contains(&status);
+        if may {
+            tls.doubt();
+        }
+        may && status != StatusCode::BAD_REQUEST
     }
 
     fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
@@ -223,6 +239,10 @@ impl<E: Env> Client<E> {
 
     async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
         let timeout = self.timeout.min(CONNECT_TIMEOUT);
+        let tls = match self.tls.as_ref().filter(|_| self.endpoint.secure) {
+            Some(tls) => Some((tls, tls.connector(&self.env).await)),
+            None => None,
+        };
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in self.addresses().await?.into_iter().take(ADDRESSES_MAX) {
             let mut connection = match self.env.connect(address, timeout).await {
@@ -232,16 +252,18 @@ impl<E: Env> Client<E> {
                     continue;
                 }
             };
-            let Some(tls) = self.tls.as_ref().filter(|_| self.endpoint.secure) else {
+            let Some((tls, connector)) = &tls else {
                 return self.speak(connection).await;
             };
             if let Some(proxy) = &self.proxy {
                 proxy.tunnel(&mut connection, &self.endpoint).await?;
             }
-            let name = server_name(tls.server_name.as_deref().unwrap_or(&self.endpoint.host));
+            let name = server_name(tls.server_name().unwrap_or(&self.endpoint.host));
             let name = name.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
-            let stream = tls.connector.connect(name, connection).await;
-            let stream = stream.map_err(|e| io::Error::new(e.kind(), format!("{e}; check `tls` and the URL")))?;
+            let stream = connector.connect(name, connection).await.map_err(|error| {
+                tls.doubt();
+                io::Error::new(error.kind(), tls.explained(&error))
+            })?;
             return self.speak(stream).await;
         }
         Err(last)

@@ -7,5 +7,8 @@ pub mod endpoint;
 pub mod http;
 pub mod proxy;
 pub mod reply;
+pub mod secrets;
+pub mod secured;
 pub mod stream;
 pub mod tls;
+pub mod trust;

@@ -3,6 +3,7 @@
 //! Guarantees: a body never uses more memory than [`BODY_BYTES_MAX`], compressed or decompressed; one that would grow beyond it
 //! is rejected. Does not know what a status means for events.
 
+use super::secrets::CUT;
 use flate2::write::GzDecoder;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Incoming};
@@ -30,13 +31,19 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Status and the first bytes of the body, on one line, for messages.
+    /// Status and the first bytes of the body, on one line, for messages. [`CUT`] ends a body that is not shown to its end. May
+    /// contain secrets that the server repeats.
     pub fn shown(&self) -> String {
+        let is_cut = self.body.len() > SHOWN_BYTES;
         let text = String::from_utf8_lossy(&self.body[..self.body.len().min(SHOWN_BYTES)]);
         let text: Vec<&str> =
             text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
         match text.is_empty() {
             true => format!("HTTP {}", self.status),
+            false if is_cut => {
+                let text = text.join(" ");
+                format!("HTTP {}: {}{CUT}", self.status, text.trim_end_matches('\u{fffd}'))
+            }
             false => format!("HTTP {}: {}", self.status, text.join(" ")),
         }
     }
@@ -169,6 +176,10 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // More seconds than the number can hold.
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(Duration::from_secs(u64::MAX))
+        }
         Err(_) => {
             let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
             let nanos = date.as_nanosecond() - i128::from(now.0);
@@ -212,7 +223,8 @@ mod tests {
         assert_eq!(pause("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(pause("Sun, 06 Nov 1994 08:40:37 GMT"), Some(Duration::ZERO));
         assert_eq!(pause("86400"), Some(Duration::from_secs(86_400)));
-        assert_eq!(pause("soon"), None);
+        assert_eq!(pause("18446744073709551616"), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!((pause("soon"), pause(""), pause("-1")), (None, None, None));
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 

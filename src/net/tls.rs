@@ -1,19 +1,21 @@
 //! TLS for outgoing connections.
 //!
-//! Guarantees: the server's certificate is always verified, against the configured certificate authorities or those of the
-//! system. Keys are read when an output opens and are never shown. Does not reload: a changed file is read when the output opens
-//! again.
+//! Guarantees: the server's certificate is always verified ([`super::trust`]), against the configured certificates or those of the
+//! system. Keys are never shown. Does not decide when files are read: [`super::secured`] does.
 
+use super::trust::Trust;
 use futures_rustls::TlsConnector;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use futures_rustls::rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use futures_rustls::rustls::crypto::ring;
-use futures_rustls::rustls::{ClientConfig, RootCertStore};
+use futures_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tailwater_shards::env::{Disk, File, Open};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Where systems store the certificates of trusted authorities.
 const SYSTEM_BUNDLES: [&str; 5] = [
@@ -31,7 +33,8 @@ const FILE_BYTES_MAX: usize = 4 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// A PEM file with the certificate authorities that servers are verified against. Default: those of the system.
+    /// A PEM file with the certificate authorities that servers are verified against, or with the certificates of the servers
+    /// themselves. Default: the authorities of the system. Changes of the files of `tls` apply to new connections.
     pub ca_file: Option<PathBuf>,
     /// A PEM file with the client certificate, for servers that require one, and any intermediate certificates.
     pub cert_file: Option<PathBuf>,
@@ -56,11 +59,40 @@ impl Tls {
         wrong
     }
 
-    /// Reads the files. May block.
-    pub fn connector<D: Disk>(&self, disk: &D) -> Result<TlsConnector, String> {
-        let mut config = self.config(self.authorities(disk)?, self.chain(disk)?, self.key(disk)?)?;
+    /// Reads the files; the number identifies their content. May block.
+    pub fn read<D: Disk>(&self, disk: &D) -> Result<(TlsConnector, u128), String> {
+        // If a file changes in between, the next look finds another number.
+        let stamp = self.stamp(disk)?;
+        let Authorities { roots, named } = self.authorities(disk)?;
+        let provider = Arc::new(ring::default_provider());
+        let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let trust = Trust { issued: issued.map_err(|error| format!("TLS: {error}"))?, named };
+        let builder = builder()?.dangerous().with_custom_certificate_verifier(Arc::new(trust));
+        let mut config = self.identified(builder, self.chain(disk)?, self.key(disk)?)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsConnector::from(Arc::new(config)))
+        Ok((TlsConnector::from(Arc::new(config)), stamp))
+    }
+
+    /// The same if the content of the files is not what `stamp` identifies.
+    pub fn read_if_changed<D: Disk>(&self, disk: &D, stamp: u128) -> Result<Option<(TlsConnector, u128)>, String> {
+        if self.stamp(disk)? == stamp { Ok(None) } else { self.read(disk).map(Some) }
+    }
+
+    /// A number for the content of the files.
+    fn stamp<D: Disk>(&self, disk: &D) -> Result<u128, String> {
+        let mut hash = Xxh3::new();
+        let mut add = |bytes: Vec<u8>| {
+            hash.update(&bytes.len().to_le_bytes());
+            hash.update(&bytes);
+        };
+        match &self.ca_file {
+            Some(path) => add(read(disk, path)?),
+            None => add(SYSTEM_BUNDLES.iter().find_map(|path| read(disk, Path::new(path)).ok()).unwrap_or_default()),
+        }
+        for path in [&self.cert_file, &self.key_file].into_iter().flatten() {
+            add(read(disk, path)?);
+        }
+        Ok(hash.digest128())
     }
 
     /// Every reason why the files cannot be used, each with its key. May block.
@@ -68,7 +100,8 @@ impl Tls {
         let roots = self.authorities(disk);
         match (self.chain(disk), self.key(disk)) {
             (Ok(chain), Ok(key)) => {
-                let unfit = self.config(RootCertStore::empty(), chain, key).err();
+                let builder = builder().map(|builder| builder.with_root_certificates(RootCertStore::empty()));
+                let unfit = builder.and_then(|builder| self.identified(builder, chain, key)).err();
                 let all = [("tls.ca_file", roots.err()), ("tls.key_file", unfit)];
                 all.into_iter().filter_map(|(key, what)| Some((key, what?))).collect()
             }
@@ -79,16 +112,13 @@ impl Tls {
         }
     }
 
-    fn config(
+    /// The configuration with the client certificate, if there is one.
+    fn identified(
         &self,
-        roots: RootCertStore,
+        builder: ConfigBuilder<ClientConfig, WantsClientCert>,
         chain: Vec<CertificateDer<'static>>,
         key: Option<PrivateKeyDer<'static>>,
     ) -> Result<ClientConfig, String> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS: {error}"))?
-            .with_root_certificates(roots);
         let Some(key) = key else { return Ok(builder.with_no_client_auth()) };
         let shown = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).display().to_string();
         builder
@@ -109,21 +139,22 @@ impl Tls {
         key.map(Some).map_err(|_| format!("{} contains no valid private key", path.display()))
     }
 
-    fn authorities<D: Disk>(&self, disk: &D) -> Result<RootCertStore, String> {
+    fn authorities<D: Disk>(&self, disk: &D) -> Result<Authorities, String> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = &self.ca_file {
-            for certificate in certificates(path, &read(disk, path)?)? {
+            let named = certificates(path, &read(disk, path)?)?;
+            for certificate in &named {
                 let unfit = |error| format!("{} contains a certificate that cannot be used: {error}", path.display());
-                roots.add(certificate).map_err(unfit)?;
+                roots.add(certificate.clone()).map_err(unfit)?;
             }
-            return Ok(roots);
+            return Ok(Authorities { roots, named });
         }
         for path in SYSTEM_BUNDLES.map(Path::new) {
             let Ok(bytes) = read(disk, path) else { continue };
             // A few certificates of a system may be invalid.
             roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
             if !roots.is_empty() {
-                return Ok(roots);
+                return Ok(Authorities { roots, named: Vec::new() });
             }
         }
         Err(format!(
@@ -131,6 +162,19 @@ impl Tls {
             SYSTEM_BUNDLES[0]
         ))
     }
+}
+
+/// The certificates that servers are verified against.
+struct Authorities {
+    roots: RootCertStore,
+    /// Those that are accepted as a server's own.
+    named: Vec<CertificateDer<'static>>,
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS: {error}"))
 }
 
 /// Parses the name that the server's certificate must have.

@@ -93,7 +93,7 @@ metrics! {
     HELD_FILES = counter("output_held_files_total", "times", COMPONENT,
         "Times that an output could not open a file because another output or process has it open for writing.");
     UNNAMED = counter("output_unnamed_events_total", "events", COMPONENT,
-        "Events without a field that `path` names and that has no default: the path contains `unknown` instead.");
+        "Events without a field that `path` or `index` names and that has no default: the name contains `unknown` instead.");
     COMMITS = counter("output_commits_total", "commits", COMPONENT,
         "Commits of an output's cursor.");
     OLDEST_UNACKED = gauge("output_oldest_unacked_age_seconds", "seconds", COMPONENT,

@@ -106,9 +106,13 @@ const WRONGS: [(&str, &str, Spoil); 5] = [
         let config = fs::read_to_string(case.path("tailwater.yaml")).expect("the configuration");
         case.write("tailwater.yaml", config.replace(PASSWORD, "wrong donkey").as_bytes());
     }),
-    ("authority", "invalid peer certificate: UnknownIssuer; check `tls`", |guarded, case| {
-        case.write("ca.pem", guarded.other_ca.as_bytes());
-    }),
+    (
+        "authority",
+        "has issued the server's certificate (unknown issuer); add the authority's certificate",
+        |guarded, case| {
+            case.write("ca.pem", guarded.other_ca.as_bytes());
+        },
+    ),
     ("certificate", "The SSL certificate error", |guarded, case| {
         case.write("client.pem", guarded.stranger.0.as_bytes());
         case.write("client.key", guarded.stranger.1.as_bytes());

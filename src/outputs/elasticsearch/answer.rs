@@ -24,6 +24,7 @@
 //! | gigapipe | `errors: false`, no items | a status for the request |
 
 use crate::net::reply::Reply;
+use crate::net::secrets::CUT;
 use crate::outputs::requests::meaning::{self, Meaning, Said, decide, explained};
 use crate::outputs::requests::{Items, Verdict, verdict_of};
 use memchr::memmem::{find, find_iter};
@@ -129,8 +130,11 @@ enum ErrorKey {
 impl Fault {
     /// An error that is only a string.
     fn of(text: &str) -> Fault {
-        let text = &text[..text.floor_char_boundary(REASON_BYTES_MAX)];
-        Fault { kind: String::new(), reason: text.to_owned(), text: text.to_owned() }
+        let mut shown = text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
+        if shown.len() < text.len() {
+            shown.push(CUT);
+        }
+        Fault { kind: String::new(), reason: shown.clone(), text: shown }
     }
 
     fn said(&self, status: u16) -> Said<'_> {

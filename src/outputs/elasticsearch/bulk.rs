@@ -4,10 +4,12 @@
 //! an index name, or if an id is too long, the event is left out, with the reason. Without fields and ids, an event costs one
 //! comparison and two copies.
 
-use crate::codec::template::{Template, UNKNOWN};
+use crate::codec::template::Template;
 use crate::outputs::requests::part::{Part, Slice};
 use memchr::memmem::find;
 use std::ops::Range;
+use std::sync::Arc;
+use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::{Delivery, Event};
 use tailwater_shards::scan::escape_json_into;
@@ -52,6 +54,10 @@ pub struct Bulk {
     refusal: Option<String>,
     moments: Range<i64>,
     scratch: Vec<u8>,
+    /// Counts the events of a delivery whose index name has a field that they lack.
+    counters: Arc<OutputCounters>,
+    /// The first event of the delivery that was not rendered yet. Parts that were not rendered are rendered in order.
+    fresh_from: u64,
 }
 
 impl Bulk {
@@ -59,7 +65,19 @@ impl Bulk {
         let has_fields = index.has_fields();
         // Empty range: no event is in it.
         let moments = 0..0;
-        Bulk { op, index, has_fields, id, action: Vec::new(), refusal: None, moments, scratch: Vec::new() }
+        let (action, scratch) = (Vec::new(), Vec::new());
+        let counters = Arc::default();
+        Bulk { op, index, has_fields, id, action, refusal: None, moments, scratch, counters, fresh_from: 0 }
+    }
+
+    /// The same with these counters.
+    pub fn counted(self, counters: Arc<OutputCounters>) -> Bulk {
+        Bulk { counters, ..self }
+    }
+
+    /// Forgets which events were rendered.
+    pub fn begin(&mut self) {
+        self.fresh_from = 0;
     }
 
     /// Approximate number of bytes per event in addition to its line.
@@ -85,8 +103,12 @@ impl Bulk {
 
     fn push(&mut self, event: &Event<'_>, index: u64, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         if self.has_fields || !self.moments.contains(&event.timestamp.0) {
-            self.prepare(event);
+            let is_named = self.prepare(event);
+            if !is_named && index >= self.fresh_from {
+                self.counters.unnamed_events.add(1);
+            }
         }
+        self.fresh_from = self.fresh_from.max(index + 1);
         if let Some(reason) = &self.refusal {
             refused.push((index, reason.clone()));
             return;
@@ -105,11 +127,12 @@ impl Bulk {
         }
     }
 
-    /// Prepares the action line for an event and for other events with the same dates.
-    fn prepare(&mut self, event: &Event<'_>) {
+    /// Prepares the action line for an event and for other events with the same dates. Returns whether the event has each field
+    /// without a default.
+    fn prepare(&mut self, event: &Event<'_>) -> bool {
         self.moments = self.index.same_dates(event.timestamp);
         self.scratch.clear();
-        self.index.render(event, &mut self.scratch);
+        let is_named = self.index.render(event, &mut self.scratch);
         let name = String::from_utf8_lossy(&self.scratch).to_lowercase();
         self.refusal = unfit(&name).map(|why| format!("the index name `{name}` {why}"));
         self.action.clear();
@@ -120,6 +143,7 @@ impl Bulk {
         self.action.extend_from_slice(op);
         escape_json_into(name.as_bytes(), &mut self.action);
         self.action.push(b'"');
+        is_named
     }
 
     fn push_id(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), String> {
@@ -154,10 +178,10 @@ impl Bulk {
 /// so for a template with fields only problems that no value can fix are reported.
 pub fn never_fit(index: &Template) -> Option<String> {
     let mut name = Vec::new();
-    // A field that is missing in an event is rendered as `unknown`, which is always valid.
+    // A field that is missing in an event is rendered as `unknown`, which is always valid, or as its default.
     index.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut name);
     let name = String::from_utf8_lossy(&name).to_lowercase();
-    let bytes_least = name.len().saturating_sub(index.fields() * UNKNOWN.len());
+    let bytes_least = name.len().saturating_sub(index.missing_bytes());
     if index.has_fields() && name.len() > INDEX_BYTES_MAX && bytes_least <= INDEX_BYTES_MAX {
         return None;
     }

@@ -68,7 +68,8 @@ pub struct Settings {
     /// Servers of one cluster, `http://` or `https://`. Requests go to them in turn; a server that failed is skipped for a
     /// while.
     pub endpoints: Vec<String>,
-    /// The index or data stream, with dates (of the event) and fields: `logs-{{ service }}-%Y.%m.%d`. Converted to lowercase.
+    /// The index or data stream, with dates (of the event) and fields: `logs-{{ service | default('none') }}-%Y.%m.%d`. Converted
+    /// to lowercase. Without a default, an event that lacks the field goes to the index for the value `unknown`.
     #[serde(deserialize_with = "marked::text")]
     pub index: String,
     /// The time zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by
@@ -79,7 +80,7 @@ pub struct Settings {
     #[serde(default)]
     pub op: Op,
     /// The id of an event: `hash` (of its whole line, so that equal events become one), or a template with fields, such as
-    /// `{{ trace_id }}`. By default, and if a field is missing or not valid UTF-8, the server generates it.
+    /// `{{ trace_id }}` (without defaults). By default, and if a field is missing or not valid UTF-8, the server generates it.
     #[serde(default)]
     #[serde(deserialize_with = "marked::optional")]
     pub id: Option<String>,
@@ -211,9 +212,14 @@ impl Settings {
         query
     }
 
+    /// The parsed template of the index; an error says everything that is wrong with it.
+    pub fn template(&self) -> Result<Template, Vec<String>> {
+        Template::parse(&self.index)
+    }
+
     fn index(&self) -> Mistaken<Template> {
         let mistake = |what: String| Mistake::new("index", what, "write it like logs-{{ service }}-%Y.%m.%d");
-        let index = Template::parse(&self.index).map_err(|wrong| wrong.into_iter().map(mistake).collect::<Vec<_>>())?;
+        let index = self.template().map_err(|wrong| wrong.into_iter().map(mistake).collect::<Vec<_>>())?;
         if marked::plain(&self.index).trim().is_empty() {
             return Err(vec![Mistake::new("index", "it is empty", "write it like logs-%Y.%m.%d")]);
         }
@@ -229,6 +235,10 @@ impl Settings {
             None => Ok(Id::None),
             Some(text) if marked::plain(text) == "hash" => Ok(Id::Hash),
             Some(text) => match Template::parse(text) {
+                Ok(template) if template.has_defaults() => {
+                    let help = "remove the default: the server chooses an id for an event without the field";
+                    Err(vec![Mistake::new("id", "all events without the field would have the same id", help)])
+                }
                 Ok(template) if template.has_fields() => Ok(Id::Template(template)),
                 Ok(_) => Err(vec![mistake("all events would have the same id".to_owned())]),
                 Err(wrong) => Err(wrong.into_iter().map(mistake).collect()),
@@ -274,6 +284,7 @@ impl<E: Env> OutputSpec<E> for Spec {
         let settings = self.0.clone();
         Box::pin(async move {
             let Job { plan, heads, bulk } = settings.job().map_err(fatal)?;
+            let bulk = bulk.counted(context.counters);
             let opened = Requester::open(context.env, &plan, heads, bulk).await;
             // Certificate files may be readable again later.
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
@@ -284,6 +295,10 @@ impl<E: Env> OutputSpec<E> for Spec {
 impl Protocol for Bulk {
     fn overhead_bytes(&self) -> u64 {
         Bulk::overhead_bytes(self)
+    }
+
+    fn begin(&mut self) {
+        Bulk::begin(self);
     }
 
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {

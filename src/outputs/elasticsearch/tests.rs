@@ -150,6 +150,34 @@ fn events_with_invalid_index_names_are_rejected_and_others_delivered() {
 }
 
 #[test]
+fn event_without_the_field_of_the_index_is_counted_once_whatever_is_sent_again() {
+    for (index, unnamed) in [("l-{{ s }}", 3), ("l-{{ s | default('none') }}", 0)] {
+        let server = Server::start(|number, seen| match number {
+            0 => status(503),
+            1 => status(413),
+            _ => items(&vec![201; seen.text().lines().count() / 2]),
+        });
+        let settings = settings(&[server.url()], json!({ "index": index }));
+        let counters = Arc::new(tailwater_shards::counters::OutputCounters::default());
+        let counted = counters.clone();
+        crate::outputs::requests::tests::on_shard(move |env| async move {
+            let context = crate::outputs::requests::tests::context(&env, counters);
+            let spec = settings.spec(&Facts::of("h"), "out");
+            let mut output = spec.open(context, Resume::whole(Vec::new())).await.expect("it opens");
+            let some = ["{\"s\":\"a\"}\n", "{}\n", "{\"s\":null}\n", "{\"s\":{}}\n"].map(str::to_owned);
+            let mut delivery = delivery(&some, 1);
+            assert!(matches!(output.deliver(&delivery).await, Outcome::Retry { .. }));
+            delivery.attempt = 1;
+            let outcome = output.deliver(&delivery).await;
+            assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        });
+        assert_eq!(counted.unnamed_events.get(), unnamed, "{index}");
+        let missing = if unnamed == 0 { "l-none" } else { "l-unknown" };
+        assert_eq!(server.seen()[0].text().matches(missing).count(), 3, "{}", server.seen()[0].text());
+    }
+}
+
+#[test]
 fn too_large_requests_are_halved() {
     let server = Server::start(|number, seen| if seen.body.len() > 400 { status(413) } else { good(number, seen) });
     let outcomes = send(&server, json!({ "compression": "none" }), 40, 1);
@@ -181,6 +209,28 @@ fn request_with_a_too_large_response_is_halved() {
     let outcomes = send(&server, json!({}), 4000, 20);
     let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{:?}", outcomes.last()) };
     assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..4000).collect::<Vec<_>>());
+}
+
+#[test]
+fn request_with_a_too_large_response_is_never_sent_again_as_it_was() {
+    let reason = "x".repeat(40_000);
+    let server = Server::start(move |_, seen| {
+        let item = json!({ "index": { "status": 400, "error": { "type": "long", "reason": reason } } }).to_string();
+        let items = vec![item; numbers(seen).len()].join(",");
+        Act::Send(answer(200, "", format!("{{\"errors\":true,\"items\":[{items}]}}").as_bytes()))
+    });
+    let settings = settings(&[server.url()], json!({ "concurrency": 1 }));
+    let sizes = crate::outputs::requests::tests::on_shard(move |env| async move {
+        let mut output = crate::outputs::requests::tests::open(&env, &settings).await.expect("it opens");
+        for _ in 0..2 {
+            let outcome = output.deliver(&delivery(&lines(500), 1)).await;
+            assert!(matches!(&outcome, Outcome::Rejected(all) if all.len() == 500), "{outcome:?}");
+        }
+        server.seen().iter().map(|seen| numbers(seen).len()).collect::<Vec<_>>()
+    });
+    assert_eq!(sizes[..3], [500, 250, 250], "{sizes:?}");
+    assert!(sizes[3..].iter().all(|size| *size < 420), "the next delivery goes out in smaller requests: {sizes:?}");
+    assert_eq!(sizes[3..].iter().sum::<usize>(), 500, "{sizes:?}");
 }
 
 /// A response with these items, whatever `errors` says.
@@ -320,6 +370,31 @@ fn server_error_for_one_event_does_not_delay_others() {
 }
 
 #[test]
+fn no_reason_quotes_a_secret_that_the_server_repeats() {
+    let server = Server::start(|number, seen| {
+        let authorization = seen.header("authorization").expect("credentials");
+        let long = format!("{}{authorization}", "x".repeat(480));
+        let statuses = if number == 0 { [429, 400] } else { [400, 400] };
+        let item = |status| json!({ "index": { "status": status, "error": { "type": "t", "reason": long } } });
+        match number {
+            2 => Act::Send(answer(403, "", format!("{{\"error\":\"{authorization}\"}}").as_bytes())),
+            _ => body(&json!({ "errors": true, "items": statuses.map(item)[..numbers(seen).len()] }).to_string()),
+        }
+    });
+    let more = json!({ "auth": { "basic": { "user": "u", "password": "hush-hush" } } });
+    let mut outcomes = send(&server, more.clone(), 2, 2);
+    outcomes.extend(send(&server, more, 1, 1));
+    let shown = format!("{outcomes:?}");
+    // Base64 of `u:hush`, where a reason is cut.
+    assert!(!shown.contains("dTpodXNo") && !shown.contains("Basic"), "{shown}");
+    assert_eq!(
+        (outcomes.len(), shown.matches("x***…").count(), shown.matches("\"***\\\"").count()),
+        (3, 3, 1),
+        "{shown}"
+    );
+}
+
+#[test]
 fn invalid_settings_are_rejected() {
     let url = ["http://x".to_owned()];
     let key = |endpoints: &[String], more| settings(endpoints, more).check().remove(0).key;
@@ -328,6 +403,9 @@ fn invalid_settings_are_rejected() {
     assert_eq!(key(&url, json!({ "index": " " })), "index");
     assert_eq!(key(&url, json!({ "index": "{{ x" })), "index");
     assert_eq!(key(&url, json!({ "id": "same" })), "id");
+    assert_eq!(key(&url, json!({ "id": "{{ a }}-{{ b | default('x') }}" })), "id");
+    assert_eq!(key(&url, json!({ "index": "l-{{ a | upper }}" })), "index");
+    assert_eq!(key(&url, json!({ "index": "l-{{ a | default('x y') }}" })), "index");
     assert_eq!(key(&url, json!({ "pipeline": "" })), "pipeline");
     assert!(settings(&url, json!({ "id": "hash", "op": "create" })).check().is_empty());
 }

@@ -9,22 +9,20 @@
 
 use crate::codec::json::{find_field, string_body, unescape_json};
 use crate::codec::marked;
-use crate::codec::template::{Dates, Part, behind_date, behind_name, push_civil, push_date, push_literal};
+use crate::codec::template::{
+    Dates, Defaults, Part, UNKNOWN, behind_date, behind_name, push_civil, push_date, push_literal, push_name,
+};
 use crate::codec::zone::Zone;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
-use tailwater_shards::scan::escape_json_into;
 
 /// Longest file name of common file systems, minus the suffix of a rotated file.
 const NAME_BYTES_MAX: usize = 255 - 8;
 
 /// Longest path.
 const PATH_BYTES_MAX: usize = 1024;
-
-const UNKNOWN: &[u8] = b"unknown";
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +32,7 @@ pub struct PathTemplate {
     dates: Dates,
     has_fields: bool,
     /// The defaults of fields that an event lacks.
-    defaults: BTreeMap<Vec<u8>, Vec<u8>>,
+    defaults: Defaults,
 }
 
 impl PathTemplate {
@@ -201,12 +199,12 @@ fn may_read(parts: &[Part], name: &[u8]) -> bool {
 /// What was read of a template.
 struct Parts {
     components: Vec<Vec<Part>>,
-    defaults: BTreeMap<Vec<u8>, Vec<u8>>,
+    defaults: Defaults,
 }
 
 impl Default for Parts {
     fn default() -> Parts {
-        Parts { components: vec![Vec::new()], defaults: BTreeMap::new() }
+        Parts { components: vec![Vec::new()], defaults: Defaults::new() }
     }
 }
 
@@ -229,9 +227,8 @@ impl Parts {
             self.components.push(Vec::new());
             Ok(&text[1..])
         } else if let Some(behind) = text.strip_prefix("{{") {
-            let close = marked::find(behind, "}}").ok_or_else(|| ("`{{` without `}}`".to_owned(), ""))?;
-            self.field(&behind[..close]).map_err(|what| (what, behind_name(behind)))?;
-            Ok(&behind[close + 2..])
+            let parts = self.components.last_mut().expect("there is one from the beginning");
+            push_name(behind, parts, &mut self.defaults).map_err(|what| (what, behind_name(behind)))
         } else if let Some(behind) = text.strip_prefix('%') {
             push_date(behind, self.component()).map_err(|what| (what, behind_date(behind)))
         } else {
@@ -242,20 +239,6 @@ impl Parts {
 
     fn component(&mut self) -> &mut Vec<Part> {
         self.components.last_mut().expect("there is one from the beginning")
-    }
-
-    fn field(&mut self, inside: &str) -> Result<(), String> {
-        let (name, default) = name_and_default(inside)?;
-        let mut escaped = Vec::new();
-        escape_json_into(name.as_bytes(), &mut escaped);
-        self.component().push(Part::Field(escaped.clone()));
-        let Some(default) = default else { return Ok(()) };
-        match self.defaults.insert(escaped, default.clone().into_bytes()) {
-            Some(before) if before != default.as_bytes() => {
-                Err(format!("`{}`: the field has two defaults", marked::shown(inside).trim()))
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -273,32 +256,6 @@ fn wrong_parts(components: &[Vec<Part>], text: &str) -> Vec<String> {
     }
     wrong.dedup();
     wrong
-}
-
-/// What `{{ }}` names, and the default that it may say: `host | default('none')`.
-fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
-    let bar = marked::find(inside, "|");
-    let written = &inside[..bar.unwrap_or(inside.len())];
-    let (name, shown) = (marked::plain(written).trim().to_owned(), marked::shown(written));
-    let shown = shown.trim();
-    if name.is_empty() {
-        return Err("`{{ }}` has no field name".to_owned());
-    }
-    let Some(filter) = bar.map(|bar| inside[bar + 1..].trim()) else { return Ok((name, None)) };
-    let plain = marked::plain(filter);
-    let quoted = plain.strip_prefix("default(").and_then(|rest| rest.strip_suffix(')')).map(str::trim);
-    let is_quoted = |text: &str, quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
-    let is_text = |text: &&str| is_quoted(text, '\'') || is_quoted(text, '"');
-    match quoted.filter(is_text).map(|text| &text[1..text.len() - 1]) {
-        Some(default) if default.is_empty() || default.contains(['/', '\'', '"', '\0']) => {
-            Err(format!("the default of `{shown}` is empty, or contains a quotation mark or a `/`"))
-        }
-        Some(default) => Ok((name, Some(default.to_owned()))),
-        None => {
-            let filter = marked::shown(filter);
-            Err(format!("`| {filter}` is not known here: write `{{{{ {shown} | default('none') }}}}`"))
-        }
-    }
 }
 
 /// Appends the value of a field, without bytes that are invalid in a file name, or `default`. Returns whether there was a

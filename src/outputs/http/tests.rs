@@ -1,5 +1,6 @@
 //! The output with a server that responds as each test needs.
 
+mod certificates;
 mod proxies;
 
 use super::*;
@@ -166,6 +167,20 @@ fn wrong_credentials_lose_nothing() {
     let (error, _) = retry(&outcomes[0]);
     assert!(error.contains("auth") && !error.contains("hush"), "{error}");
     assert!(matches!(outcomes[1], Outcome::Delivered));
+}
+
+#[test]
+fn no_message_quotes_a_secret_that_the_server_repeats() {
+    for code in [401, 503, 400, 413] {
+        let server = Server::start(move |_, seen| Act::Send(answer(code, "", seen.head.as_bytes())));
+        let more = json!({ "auth": { "bearer": "hush-bearer" }, "headers": { "x-key": "hush-header" } });
+        let url = format!("{}/in?token=hush%2Dquery&x=1", server.url());
+        let outcomes = deliver(settings(&url, more), || delivery(&lines(1), 1), 1);
+        let shown = format!("{outcomes:?}");
+        assert!(shown.contains(&format!("HTTP {code}")) && shown.contains("token=***"), "{shown}");
+        assert!(!shown.contains("hush"), "{shown}");
+        assert!(server.seen()[0].head.contains("hush-header"), "it was sent");
+    }
 }
 
 #[test]

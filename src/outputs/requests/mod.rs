@@ -3,12 +3,12 @@
 //! Guarantees: an event that the destination accepted, or rejected for good, is not sent again with others of its delivery,
 //! as long as this instance exists: it remembers from attempt to attempt what is left of a delivery ([`Delivery::attempt`]).
 //! A restart of the output or the process sends the whole delivery again. A request that is too large for the server is
-//! halved, down to single events. So is a request that [`SETBACKS_MAX`] times broke its connection, got a response that is
-//! too large, or overloaded the server although it was the only one, down to [`LEARNT_BYTES_MIN`]: servers that close a
-//! connection before they send 413, or that limit the bytes in progress, look like that. A single event with such failures is
-//! retried without limit, because nothing shows that it is at fault. A request that is rejected because of its content is
-//! halved too, so that only events at fault are rejected ([`suspects`] limits that). Memory is limited to `concurrency` times
-//! `request_bytes`, once raw and once compressed, plus one event.
+//! halved, down to single events. So is a request whose response is too large to be read. A request that [`SETBACKS_MAX`] times
+//! broke its connection, or overloaded the server although it was the only one, is halved too, down to [`LEARNT_BYTES_MIN`]:
+//! servers that close a connection before they send 413, or that limit the bytes in progress, look like that. A single event
+//! with such failures is retried without limit, because nothing shows that it is at fault. A request that is rejected because of its
+//! content is halved too, so that only events at fault are rejected ([`suspects`] limits that). Memory is limited to `concurrency`
+//! times `request_bytes`, once raw and once compressed, plus one event.
 //!
 //! When an attempt fails, no further request of the delivery is started, and running ones are awaited. The next attempt
 //! follows after the engine's backoff, or after the time that the server asked for.
@@ -28,6 +28,7 @@ pub use plan::{Mistaken, Plan, RequestSettings, fatal};
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
 use crate::net::client::{Client, Head, SendError};
 use crate::net::reply::{BODY_BYTES_MAX, BodyError, Reply};
+use crate::net::secrets::Secrets;
 use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -60,6 +61,9 @@ const COMPRESS_STEP_BYTES: usize = 64 * 1024;
 /// large.
 const LEARNT_BYTES_MIN: u64 = 64 * 1024;
 
+/// The same if a response was too large: it can be many times as long as its request.
+const ANSWERED_BYTES_MIN: u64 = 4 * 1024;
+
 /// How often a request fails in a way that its size may explain before it is halved.
 const SETBACKS_MAX: u32 = 2;
 
@@ -89,6 +93,29 @@ pub enum Verdict {
     Items(Items),
 }
 
+impl Verdict {
+    /// The same without secrets in its reasons.
+    fn masked(self, secrets: &Secrets) -> Verdict {
+        let masked = |text: String| secrets.masked(text);
+        let all = |places: Vec<(usize, String)>| places.into_iter().map(|(place, why)| (place, masked(why))).collect();
+        match self {
+            Verdict::Delivered => Verdict::Delivered,
+            Verdict::Retry(why) => Verdict::Retry(masked(why)),
+            Verdict::Doubtful(why) => Verdict::Doubtful(masked(why)),
+            Verdict::Unclear(why) => Verdict::Unclear(masked(why)),
+            Verdict::TooLarge(why) => Verdict::TooLarge(masked(why)),
+            Verdict::Refused(why) => Verdict::Refused(masked(why)),
+            Verdict::Items(Items { retry, doubtful, rejected, unsaid_from, error }) => Verdict::Items(Items {
+                retry,
+                doubtful: all(doubtful),
+                rejected: all(rejected),
+                unsaid_from,
+                error: masked(error),
+            }),
+        }
+    }
+}
+
 /// The results of the events of a request. Those that are not listed were accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Items {
@@ -108,6 +135,8 @@ pub struct Items {
 pub trait Protocol: 'static {
     /// Approximate number of bytes per event in a body in addition to its line.
     fn overhead_bytes(&self) -> u64;
+    /// A new delivery begins.
+    fn begin(&mut self) {}
     /// Appends the body of a request with these events. Events that cannot be sent are left out and added to `refused` with
     /// the reason.
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>);
@@ -140,6 +169,8 @@ pub struct Requester<E: Env, P: Protocol> {
     env: E,
     protocol: P,
     clients: Vec<Rc<Client<E>>>,
+    /// What no message may quote from a response.
+    secrets: Secrets,
     targets: Targets,
     limit: Limit,
     compression: Compression,
@@ -200,12 +231,14 @@ impl<E: Env, P: Protocol> Requester<E, P> {
     /// An output that connects with its first request. `heads` has one entry for each endpoint of the plan.
     pub async fn open(env: E, plan: &Plan, heads: Vec<Head>, protocol: P) -> Result<Requester<E, P>, String> {
         let tls = plan.secured(&env).await?;
+        let secrets = plan.secrets();
         let targets = plan.ways.iter().cloned().zip(heads);
         let client = |(way, head)| Rc::new(Client::new(env.clone(), way, head, tls.clone(), plan.timeout));
         let clients: Vec<_> = targets.map(client).collect();
         Ok(Requester {
             targets: Targets::new(clients.len()),
             clients,
+            secrets,
             limit: Limit::new(plan.concurrency),
             compression: plan.compression,
             request_bytes: plan.request_bytes,
@@ -228,6 +261,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             }
             self.left = split(delivery, self.request_bytes, self.protocol.overhead_bytes());
             self.suspects.begin();
+            self.protocol.begin();
             self.rejected.clear();
         }
         let undecided = self.undecided();
@@ -352,7 +386,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             }
             _ => self.targets.answered(target),
         }
-        let verdict = self.protocol.verdict(&reply, part.events());
+        let verdict = self.protocol.verdict(&reply, part.events()).masked(&self.secrets);
         let is_full = raw_bytes * 2 >= self.request_bytes;
         let is_crowded = reply.status == StatusCode::TOO_MANY_REQUESTS && self.limit.requests() == 1;
         match &verdict {
@@ -367,13 +401,19 @@ impl<E: Env, P: Protocol> Requester<E, P> {
 
     /// Keeps a request without a readable response.
     fn unanswered(&mut self, error: SendError, answered: Answered, failure: &mut Failure) {
-        let text = error.to_string();
+        let text = self.secrets.masked(error.to_string());
         let request = self.described(&answered.part, answered.raw_bytes, answered.target);
         match error {
+            SendError::Broken { .. } => self.set_back(answered.part, answered.raw_bytes, LEARNT_BYTES_MIN, &text),
             // The response to fewer events is shorter.
-            SendError::Broken { .. } => self.set_back(answered.part, answered.raw_bytes, &text),
-            SendError::Body { source: BodyError::TooLarge(_), .. } if answered.raw_bytes > LEARNT_BYTES_MIN => {
-                self.set_back(answered.part, answered.raw_bytes, &text);
+            SendError::Body { source: BodyError::TooLarge(status) | BodyError::Bomb(status), .. }
+                if answered.part.events() > 1 =>
+            {
+                if status.is_success() {
+                    self.guess(answered.raw_bytes / 2, ANSWERED_BYTES_MIN, &text);
+                    return self.settle(Verdict::Unclear(text), answered, failure);
+                }
+                self.set_back(answered.part, answered.raw_bytes, ANSWERED_BYTES_MIN, &text);
             }
             SendError::Body { source, .. } if source.status().is_some_and(|status| status.is_success()) => {
                 return self.settle(Verdict::Doubtful(source.to_string()), answered, failure);
@@ -399,7 +439,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             Verdict::Retry(error) => {
                 let error = named(error);
                 match is_crowded {
-                    true => self.set_back(part, raw_bytes, &error),
+                    true => self.set_back(part, raw_bytes, LEARNT_BYTES_MIN, &error),
                     false => self.left.push_front(part),
                 }
                 failure.add(error + &request, after);
@@ -464,11 +504,12 @@ impl<E: Env, P: Protocol> Requester<E, P> {
     }
 
     /// Keeps a part whose size may be why it failed: after the others, which may succeed, and in halves if it failed before.
-    fn set_back(&mut self, mut part: Part, raw_bytes: u64, error: &str) {
-        let is_suspect = part.set_back() >= SETBACKS_MAX && raw_bytes > LEARNT_BYTES_MIN;
+    /// A request of `bytes_min` is not halved.
+    fn set_back(&mut self, mut part: Part, raw_bytes: u64, bytes_min: u64, error: &str) {
+        let is_suspect = part.set_back() >= SETBACKS_MAX && raw_bytes > bytes_min;
         match part.halves().filter(|_| is_suspect) {
             Some(halves) => {
-                self.guess(raw_bytes / 2, error);
+                self.guess(raw_bytes / 2, bytes_min, error);
                 self.left.extend(halves);
             }
             None => self.left.push_back(part),
@@ -482,16 +523,16 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             self.rejected.extend(part.indexes().map(|index| (index, reason.clone())));
             return;
         };
-        self.guess(raw_bytes / 2, &error);
+        self.guess(raw_bytes / 2, LEARNT_BYTES_MIN, &error);
         if self.compression == Compression::None {
             self.request_bytes_max = self.request_bytes_max.min((raw_bytes / 2).max(LEARNT_BYTES_MIN));
         }
         halves.into_iter().rev().for_each(|half| self.left.push_front(half));
     }
 
-    /// Makes requests smaller for a while.
-    fn guess(&mut self, request_bytes: u64, error: &str) {
-        let request_bytes = request_bytes.max(LEARNT_BYTES_MIN);
+    /// Makes requests smaller for a while, but not smaller than `bytes_min`.
+    fn guess(&mut self, request_bytes: u64, bytes_min: u64, error: &str) {
+        let request_bytes = request_bytes.max(bytes_min);
         if request_bytes < self.request_bytes {
             self.request_bytes = request_bytes;
             self.guessed_until = self.env.now().after(GUESS_LIFE);

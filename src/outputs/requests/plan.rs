@@ -6,13 +6,17 @@
 use super::super::file::compress::Compression;
 use crate::config::component::{Mistake, UNREAD_HELP};
 use crate::net::auth::{Auth, Secret};
-use crate::net::client::{Secured, Way};
+use crate::net::client::Way;
 use crate::net::endpoint::Endpoint;
 use crate::net::proxy::{Proxy, of_environment};
+use crate::net::secrets::Secrets;
+use crate::net::secured::Secured;
 use crate::net::tls::Tls;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    PROXY_AUTHORIZATION, USER_AGENT,
 };
+use std::rc::Rc;
 use std::time::Duration;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::PluginError;
@@ -195,14 +199,21 @@ impl RequestSettings<'_> {
 }
 
 impl Plan {
+    /// The secret values that requests carry.
+    pub fn secrets(&self) -> Secrets {
+        let proxies = self.ways.iter().filter_map(|way| way.proxy.as_ref()?.authorization.clone());
+        let proxies: Vec<HeaderMap> =
+            proxies.map(|value| HeaderMap::from_iter([(PROXY_AUTHORIZATION, value)])).collect();
+        let paths = self.ways.iter().map(|way| way.endpoint.path.as_str());
+        Secrets::of(proxies.iter().chain([&self.headers]), paths)
+    }
+
     /// Reads the TLS files; none if no endpoint uses TLS.
-    pub async fn secured<E: Env>(&self, env: &E) -> Result<Option<Secured>, String> {
+    pub async fn secured<E: Env>(&self, env: &E) -> Result<Option<Rc<Secured>>, String> {
         if !self.ways.iter().any(|way| way.endpoint.secure) {
             return Ok(None);
         }
-        let (tls, disk) = (self.tls.clone().unwrap_or_default(), env.disk().clone());
-        let server_name = tls.server_name.clone();
-        let connector = env.blocking(move || tls.connector(&disk)).await?;
-        Ok(Some(Secured { connector, server_name }))
+        let secured = Secured::open(self.tls.clone().unwrap_or_default(), env).await?;
+        Ok(Some(Rc::new(secured)))
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::glommio_env::{GlommioEnv, launch};
 use tailwater_shards::plugin::{Delivery, Outcome, Output, OutputContext, Resume};
 use tailwater_shards::wal::OutputNumber;
@@ -167,22 +168,26 @@ pub fn on_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
     result.lock().expect("no panic").take().expect("the work ended")
 }
 
-/// Opens an output with these settings.
-pub async fn open<S: OutputSettings<GlommioEnv>>(env: &GlommioEnv, settings: &S) -> Result<Box<dyn Output>, String> {
-    if let Some(mistake) = settings.check().first() {
-        return Err(format!("{}: {}", mistake.key, mistake.what));
-    }
-    let context = OutputContext {
+/// What an output is opened with.
+pub fn context(env: &GlommioEnv, counters: Arc<OutputCounters>) -> OutputContext<GlommioEnv> {
+    OutputContext {
         env: env.clone(),
         name: "out".into(),
         number: OutputNumber(1),
         data_dir: Arc::new("/nowhere".into()),
         state_bytes_max: tailwater_shards::limits::COMMIT_STATE_BYTES_MAX,
         stop: Default::default(),
-        counters: Default::default(),
-    };
+        counters,
+    }
+}
+
+/// Opens an output with these settings.
+pub async fn open<S: OutputSettings<GlommioEnv>>(env: &GlommioEnv, settings: &S) -> Result<Box<dyn Output>, String> {
+    if let Some(mistake) = settings.check().first() {
+        return Err(format!("{}: {}", mistake.key, mistake.what));
+    }
     let spec = settings.spec(&Facts::of("h"), "out");
-    spec.open(context, Resume::whole(Vec::new())).await.map_err(|error| error.to_string())
+    spec.open(context(env, Arc::default()), Resume::whole(Vec::new())).await.map_err(|error| error.to_string())
 }
 
 /// Delivers like the engine: repeatedly, with a growing attempt number, until the delivery is decided or the number of
