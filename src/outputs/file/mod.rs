@@ -338,9 +338,10 @@ impl<E: Env> OutputSpec<E> for Spec {
             let opened = context.env.blocking(work).await;
             let writer = opened.map_err(|error| {
                 PluginError::Retry(format!(
-                    "output {}: its files cannot be restored to the last commit: {error}; check the disk, and the permissions \
-                     of its directories and of the data directory. Its events wait in the write-ahead log",
-                    context.name
+                    "output {}: its files cannot be restored to the last commit: {error}; {}. Its events wait in the write-ahead \
+                     log",
+                    context.name,
+                    writer::advice(&error)
                 ))
             })?;
             Ok(Box::new(FileOutput::new(context, template, encoding, writer)) as Box<dyn Output>)
