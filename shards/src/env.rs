@@ -282,6 +282,11 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// How many calls of this process have failed because no descriptor was left, here or for a socket. When this number grows,
     /// components that hold descriptors they do not need release some, because any component may have made the call.
     fn exhausted(&self) -> u64;
+    /// Identifies the time since the machine was switched on: what any process wrote in it is still in the page cache. None if
+    /// that is unknown. May block.
+    fn boot(&self) -> io::Result<Option<u128>> {
+        Ok(None)
+    }
 
     /// Whether this defect is enabled. Decided by the type, so that no setting of a real disk can enable it, and the branches
     /// that ask are not compiled in for one. Only the simulated disk overrides this.

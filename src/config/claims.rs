@@ -108,6 +108,15 @@ impl Claims {
         }
     }
 
+    /// Takes an owner that is gone out of all lines.
+    pub fn forget(&self, owner: &Owner) {
+        let mut inner = self.inner();
+        inner.held.retain(|_, held| {
+            held.next.take_if(|next| next == owner);
+            held.owner.is_some() || held.next.is_some()
+        });
+    }
+
     /// Whether another output waits for a file that `owner` holds.
     pub fn is_wanted(&self, key: Key, owner: &Owner) -> bool {
         let inner = self.inner();
@@ -208,6 +217,18 @@ mod tests {
         claims.release(FILE, &one);
         let refusals = (0..1000).take_while(|_| claims.take(FILE, &one).is_err()).count();
         assert_eq!(refusals, TURNS as usize);
+    }
+
+    #[test]
+    fn a_file_is_not_kept_for_an_opening_that_is_gone() {
+        let claims = Claims::default();
+        let [holder, earlier, later] = ["one", "out", "out"].map(|name| claims.owner(name.into()));
+        claims.take(FILE, &holder).expect("nobody has it");
+        claims.take(FILE, &earlier).expect_err("the other one has it");
+        claims.forget(&earlier);
+        assert!(!claims.is_wanted(FILE, &holder));
+        claims.release(FILE, &holder);
+        assert_eq!(claims.take(FILE, &later), Ok(()));
     }
 
     #[test]

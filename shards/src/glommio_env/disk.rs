@@ -253,6 +253,15 @@ impl Disk for RealDisk {
     fn exhausted(&self) -> u64 {
         EXHAUSTED.load(Ordering::Relaxed)
     }
+
+    fn boot(&self) -> io::Result<Option<u128>> {
+        match counted(fs::read_to_string("/proc/sys/kernel/random/boot_id")) {
+            Ok(text) => Ok(u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()),
+            Err(error) if is_exhausted(&error) => Err(error),
+            // A container without /proc.
+            Err(_) => Ok(None),
+        }
+    }
 }
 
 impl File for RealFile {

@@ -37,7 +37,8 @@
 //!
 //! A start removes only bytes that will be delivered again, so it removes no more than the engine reports ([`Resume`]). There
 //! can be more bytes after the commit than that: if positions come from an older copy of the data directory, if the WAL is
-//! lost, damaged or kept in memory, or if another program appended lines. If a power loss took the last frames of the WAL,
+//! lost, damaged or kept in memory, or if another program appended lines. Each write is recorded before it is made
+//! (`extents.rs`), so after a kill a file that is longer than its last write is not truncated. If a power loss took the last frames of the WAL,
 //! the engine reports less than the sources will repeat. Then bytes that were written before the next commit was due, by a
 //! run that did not end in an orderly way, are removed all the same. In all other cases, complete lines and members stay and
 //! may be repeated. Only an incomplete line or member at the end is removed, and only after the commit. A file is recognised
@@ -356,9 +357,10 @@ impl<E: Env> OutputSpec<E> for Spec {
             let opened = context.env.blocking(work).await;
             let writer = opened.map_err(|error| {
                 PluginError::Retry(format!(
-                    "output {}: its files cannot be restored to the last commit: {error}; check the disk, and the permissions \
-                     of its directories and of the data directory. Its events wait in the write-ahead log",
-                    context.name
+                    "output {}: its files cannot be restored to the last commit: {error}; {}. Its events wait in the write-ahead \
+                     log",
+                    context.name,
+                    writer::advice(&error)
                 ))
             })?;
             Ok(Box::new(FileOutput::new(context, template, encoding, writer)) as Box<dyn Output>)

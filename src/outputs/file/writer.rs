@@ -4,6 +4,7 @@
 //! start, the files contain exactly what was delivered before the commit that it starts from. The parent module explains why.
 
 mod ends;
+mod extents;
 mod hold;
 mod others;
 mod recover;
@@ -13,16 +14,18 @@ mod whole;
 mod words;
 
 use ends::{End, Trust, last_byte};
+use extents::{Extents, Note};
 pub use hold::Hold;
 use hold::is_held;
 pub use others::Refused;
 pub use target::Target;
 use target::{RAW_STEP, compressed_at_most, target, whole_lines};
-pub use words::explain;
+use words::naming;
+pub use words::{advice, explain};
 
 use super::compress::{Compression, Member};
 use super::journal::{Journal, Opened, Run, Step, is_no_room};
-use super::record::{Committed, Identity, STATE_HEAD_BYTES, State, marker_of};
+use super::record::{Bytes, Committed, Identity, STATE_HEAD_BYTES, State, marker_of};
 use crate::config::claims::{Claims, Owner};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -105,6 +108,7 @@ pub struct Writer<D: Disk> {
     /// Directories with entries that are not durable yet.
     directories: BTreeSet<PathBuf>,
     journal: Journal<D>,
+    extents: Extents<D>,
     /// The lengths of files at the last commit are unknown, so their ends may be incomplete.
     is_lost: bool,
     /// Accepted but not written yet.
@@ -135,12 +139,19 @@ fn numbered(path: &[u8], number: u32) -> PathBuf {
     as_path(&name).to_owned()
 }
 
+impl<D: Disk> Drop for Writer<D> {
+    /// Files that it waits for are no longer reserved for it.
+    fn drop(&mut self) {
+        self.claims.forget(&self.owner);
+    }
+}
+
 impl<D: Disk> Writer<D> {
     /// Opens the files of the commit with this `state` and restores all files to their content at that time. Each file of the
     /// commit is truncated to its length, and each file that was opened after the commit, according to the journal, to the
     /// length that it had before. All truncations are durable when this returns, so no later crash brings the bytes back.
-    /// Bytes after the commit are removed only if there are at most `again_bytes`, because that many will be delivered again.
-    /// Otherwise files keep everything that is complete.
+    /// Bytes after the commit are removed only if this output wrote them and there are at most `again_bytes`, because that many
+    /// will be delivered again. Otherwise files keep everything that is complete.
     pub fn open(
         means: Means<D>,
         options: Options,
@@ -149,7 +160,9 @@ impl<D: Disk> Writer<D> {
         again_bytes: Option<u64>,
     ) -> io::Result<Writer<D>> {
         let Means { disk, name, claims, counters } = means;
+        let extents = journal.with_extension("extents");
         let mut journal = Journal::open(&disk, journal)?;
+        let extents = Extents::open(&disk, &extents)?;
         journal.skip_to(state.journal);
         let owner = claims.owner(name.clone());
         let mut writer = Writer {
@@ -163,6 +176,7 @@ impl<D: Disk> Writer<D> {
             closing: Vec::new(),
             directories: BTreeSet::new(),
             journal,
+            extents,
             is_lost: false,
             pending: VecDeque::new(),
             uses: 0,
@@ -320,7 +334,11 @@ impl<D: Disk> Writer<D> {
         self.files.get_mut(path).filter(|target| {
             // One check for a whole delivery. If another program changed the file, this is handled where blocking is allowed.
             let is_as_left = || target.file.stat().is_ok_and(|stat| target.is_as_left(&stat));
-            fits(target) && !target.file.is_remote() && !target.hold.is_wanted() && is_as_left()
+            fits(target)
+                && !target.file.is_remote()
+                && !target.note.is_remote()
+                && !target.hold.is_wanted()
+                && is_as_left()
         })
     }
 
@@ -396,7 +414,9 @@ impl<D: Disk> Writer<D> {
             ((hold, stat), end) = (self.take(file, path, now)?, End::Whole);
         }
         let (first_write, within_line) = (stat.modified.0, end == End::WithinLine);
-        Ok(Target { first_write, within_line, ..target(hold, Identity::of(&stat), stat.length) })
+        let identity = Identity::of(&stat);
+        let note = self.extents.note_of(identity);
+        Ok(Target { first_write, within_line, ..target(hold, note, identity, stat.length) })
     }
 
     /// Creates the missing parts of a directory, and returns the directories with entries that are not durable.
@@ -507,7 +527,7 @@ impl<D: Disk> Writer<D> {
             self.finish(&path, now.wall)?;
         }
         drop(self.sync_closing());
-        if let Err(reason) = self.sync() {
+        if let Err(reason) = self.sync(now) {
             self.poison(reason);
         }
         if let Some(reason) = &self.poisoned {
@@ -529,6 +549,7 @@ impl<D: Disk> Writer<D> {
             State { journal: self.journal.last(), made: now.wall.0, files: files.collect::<Result<_, String>>()? };
         self.journal.committed(now.monotonic).map_err(|error| format!("the journal cannot be shortened: {error}"))?;
         self.files.values_mut().for_each(|target| target.committed = Some(target.length));
+        self.extents.committed(self.files.values().map(|target| target.identity));
         Ok(state)
     }
 
@@ -538,7 +559,7 @@ impl<D: Disk> Writer<D> {
         self.journal.note(Run::Ended, records).map_err(|error| format!("the journal cannot be written: {error}"))
     }
 
-    fn sync(&mut self) -> Result<(), String> {
+    fn sync(&mut self, now: Now) -> Result<(), String> {
         for (path, target) in &mut self.files {
             if target.dirty {
                 target.file.sync().map_err(|error| explain("make durable", as_path(path), &error))?;
@@ -546,9 +567,13 @@ impl<D: Disk> Writer<D> {
             }
         }
         for directory in std::mem::take(&mut self.directories) {
-            match self.disk.sync_dir(&directory) {
-                Err(error) if !is_gone(&error) => return Err(explain("make durable", &directory, &error)),
-                _ => {}
+            loop {
+                match self.disk.sync_dir(&directory) {
+                    // Nothing was attempted, so nothing is lost.
+                    Err(error) if is_exhausted(&error) && self.close_idle(now)? => continue,
+                    Err(error) if !is_gone(&error) => return Err(explain("make durable", &directory, &error)),
+                    _ => break,
+                }
             }
         }
         Ok(())

@@ -305,6 +305,10 @@ impl Disk for SimDisk {
         self.state().faults.struck.exhausted
     }
 
+    fn boot(&self) -> io::Result<Option<u128>> {
+        Ok(Some(u128::from(self.blocking("boot")?.boot) + 1))
+    }
+
     fn sabotaged(sabotage: Sabotage) -> bool {
         super::sabotage::is_made(sabotage)
     }

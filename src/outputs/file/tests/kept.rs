@@ -48,13 +48,13 @@ fn bytes_from_before_the_next_commit_are_removed_unless_the_run_ended_in_order()
 
 #[test]
 fn incomplete_line_is_removed_only_after_the_commit() {
-    let mut fixture = Fixture::new(constant());
-    fixture.delivered(&["{\"a\":1}"]);
-    let state = fixture.commit().expect("all is well");
-    for (behind, kept) in [("{\"a\":2}\n{\"a\"", "{\"a\":2}\n"), ("{\"a\"", "")] {
-        fixture.disk().truncate("/out/x.log", 8).expect("it is there");
-        fixture.disk().append("/out/x.log", behind.as_bytes()).expect("it is there");
-        fixture.resume(Resume { state: state.clone(), again_bytes: None }).expect("nothing is in the way");
+    for (length, kept) in [(20, "{\"a\":2}\n"), (12, "")] {
+        let mut fixture = Fixture::new(constant());
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        fixture.delivered(&["{\"a\":2}", "{\"a\":3}"]);
+        fixture.disk().truncate("/out/x.log", length).expect("it is there");
+        fixture.resume(Resume { state, again_bytes: None }).expect("nothing is in the way");
         assert_eq!(fixture.text("/out/x.log"), format!("{{\"a\":1}}\n{kept}"));
     }
 }
@@ -143,5 +143,63 @@ fn with_a_damaged_journal_nothing_is_removed() {
     fixture.open(Some(state)).expect("nothing is in the way");
     for (name, lines) in [("a", 2), ("b", 1), ("c", 1)] {
         assert_eq!(fixture.text(&format!("/out/{name}.log")), format!("{{\"h\":\"{name}\"}}\n").repeat(lines));
+    }
+}
+
+/// All of a process is gone by then, so nothing but the file shows who wrote to it.
+#[test]
+fn lines_that_another_program_wrote_while_the_output_was_down_are_kept() {
+    for (uncommitted, again_bytes) in [("", 0), ("", 1000), ("{\"a\":2}\n", 8), ("{\"a\":2}\n", 1000)] {
+        let mut fixture = Fixture::new(constant());
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        if !uncommitted.is_empty() {
+            fixture.delivered(&["{\"a\":2}"]);
+        }
+        fixture.disk().append("/out/x.log", b"theirs\n").expect("it is there");
+        for _ in 0..2 {
+            let resume = Resume { state: state.clone(), again_bytes: Some(again_bytes) };
+            fixture.resume(resume).expect("nothing is in the way");
+        }
+        let before = format!("{{\"a\":1}}\n{uncommitted}theirs\n");
+        assert_eq!(fixture.text("/out/x.log"), before, "{again_bytes}");
+        fixture.delivered(&["{\"a\":3}"]);
+        assert_eq!(fixture.text("/out/x.log"), format!("{before}{{\"a\":3}}\n"), "{again_bytes}");
+    }
+}
+
+#[test]
+fn files_opened_since_the_last_commit_are_restored_with_few_descriptors() {
+    for committed in [0, 40] {
+        let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}"}));
+        let lines: Vec<String> = (0..100).map(|h| format!("{{\"h\":{h}}}")).collect();
+        let all: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let mut state = Vec::new();
+        if committed > 0 {
+            fixture.delivered(&all[..committed]);
+            state = fixture.commit().expect("all is well");
+        }
+        fixture.delivered(&all);
+        fixture.disk().append("/out/50", b"").expect("it is there");
+        fixture.simulation.disk().set_descriptors_max(Some(25));
+        fixture.resume(Resume { state, again_bytes: Some(10_000) }).unwrap_or_else(|error| panic!("{error}"));
+        for (h, line) in lines.iter().enumerate() {
+            let expected = if h < committed { format!("{line}\n") } else { String::new() };
+            assert_eq!(fixture.text(&format!("/out/{h}")), expected, "{h}");
+        }
+        fixture.delivered(&all);
+        fixture.commit().expect("all is well");
+        assert_eq!(fixture.text("/out/99"), "{\"h\":99}\n");
+    }
+}
+
+#[test]
+fn without_any_descriptor_the_limit_is_named() {
+    let mut fixture = Fixture::new(constant());
+    fixture.delivered(&["{\"a\":1}"]);
+    for descriptors in 0..3 {
+        fixture.simulation.disk().set_descriptors_max(Some(descriptors));
+        let error = fixture.resume(Resume { state: Vec::new(), again_bytes: Some(99) }).expect_err("none is left");
+        assert!(error.to_string().contains("raise the limit of open files (ulimit -n"), "{descriptors}: {error}");
     }
 }

@@ -376,7 +376,8 @@ fn failed_write_restarts_at_the_last_commit() {
         fixture.delivered(&[&lines[0]]);
         let state = fixture.commit().expect("it commits");
         fixture.delivered(&[&lines[1]]);
-        fixture.simulation.disk().fail_writes(1);
+        // The first one only records the second.
+        fixture.simulation.disk().fail_writes(2);
         let mut reopened = false;
         for _ in 0..2 {
             // The compressor may have accepted the first one; then the next one reports the failure.

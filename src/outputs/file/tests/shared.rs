@@ -202,3 +202,68 @@ fn file_closed_because_of_the_limit_is_free_for_others_after_the_commit() {
     drop(outputs.other_process("/out/y"));
     assert_eq!((outputs.text("/out/x"), outputs.text("/out/y")), ("a\nb\n".to_owned(), "a\n".to_owned()));
 }
+
+/// One process is killed; another one with the same path writes, commits and ends; then the first starts again.
+#[test]
+fn lines_that_another_process_wrote_meanwhile_are_kept() {
+    for uncommitted in ["", "b\n"] {
+        let outputs = Outputs::new();
+        let mut one = outputs.opened("one");
+        one.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
+        let state = one.commit(now(1)).expect("it commits");
+        if !uncommitted.is_empty() {
+            one.accept(vec![group("/out/x", uncommitted)], now(2)).expect("nothing is in the way");
+        }
+        drop(one);
+        outputs.disk.crash(Crash::Process);
+        let elsewhere = Outputs { disk: outputs.disk.clone(), claims: Arc::default() };
+        let mut other = elsewhere.opened("other");
+        other.accept(vec![group("/out/x", "c\n")], now(3)).expect("nobody has it");
+        // The first waits for the lock, with all that comes again.
+        let error = outputs.open("one", &options(), state.clone(), 1000).err().expect("it is held");
+        assert!(error.to_string().contains("/out/x: another process has it open for writing"), "{error}");
+        other.commit(now(3)).expect("it commits");
+        other.close(now(3)).expect("it closes");
+        drop(other);
+        drop(outputs.open("one", &options(), state, 1000).expect("it is free"));
+        assert_eq!(outputs.text("/out/x"), format!("a\n{uncommitted}c\n"));
+    }
+}
+
+/// A killed output is restored, writes nothing and is killed again; then it must not know the file from before the first kill.
+#[test]
+fn file_that_was_restored_and_not_used_is_left_to_other_outputs() {
+    for last in [Crash::Process, Crash::Power] {
+        let outputs = Outputs::new();
+        let mut other = outputs.opened("other");
+        other.accept(vec![group("/out/x", "b\n")], now(1)).expect("nothing is in the way");
+        drop(other);
+        outputs.disk.crash(Crash::Process);
+        let restored = outputs.open("other", &options(), State::default(), 1000).expect("nothing is in the way");
+        assert_eq!(outputs.text("/out/x"), "");
+        let mut one = outputs.opened("one");
+        one.accept(vec![group("/out/x", "a\n")], now(2)).expect("nobody has it");
+        one.commit(now(2)).expect("it commits");
+        drop((restored, one));
+        outputs.disk.outside().sync_all();
+        outputs.disk.crash(last);
+        drop(outputs.open("other", &options(), State::default(), 1000).expect("nothing is in the way"));
+        assert_eq!(outputs.text("/out/x"), "a\n", "{last:?}");
+    }
+}
+
+#[test]
+fn failed_opening_does_not_reserve_files_for_itself() {
+    let outputs = Outputs::new();
+    let mut one = outputs.opened("one");
+    one.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
+    let state = one.commit(now(1)).expect("it commits");
+    one.accept(vec![group("/out/x", "b\n")], now(2)).expect("nothing is in the way");
+    drop(one);
+    let mut holder = outputs.opened("holder");
+    holder.accept(vec![group("/out/x", "c\n")], now(3)).expect("nobody has it");
+    let error = outputs.open("one", &options(), state.clone(), 1000).err().expect("it is held");
+    assert!(error.to_string().contains("the output `holder` has it open"), "{error}");
+    drop(holder);
+    outputs.open("one", &options(), state, 1000).expect("it is free, at the first attempt");
+}

@@ -2,8 +2,9 @@
 //!
 //! Guarantees: described on [`super::Writer::open`]. Bytes that are removed will be delivered again. If that is not certain,
 //! only an incomplete line or member at the end is removed. If other programs wrote to a file after this output closed it,
-//! according to the journal, neither their bytes nor those before them are removed. A file is truncated only while its lock
-//! is held. A rotated or moved file is found in its directory by its identity. A file that was moved to another directory or
+//! according to the journal, or after its last write, according to [`super::extents`], neither their bytes nor those before them
+//! are removed. A file is truncated only while its lock is held, and the journal says where it ends before the lock is released.
+//! No more files are open at a time than `max_open_files` and [`OPENED_AT_ONCE`]. A rotated or moved file is found in its directory by its identity. A file that was moved to another directory or
 //! compressed is not found, which is reported as an error.
 
 use super::whole::{Whole, whole_bytes};
@@ -15,11 +16,6 @@ const MEMBER_ROOM: u64 = 64;
 /// The next commit follows within a second and is durable soon after. Bytes that were written until then belong to this
 /// commit.
 const NEXT_COMMIT_NANOS: i64 = 3_000_000_000;
-
-/// Adds the path to an error.
-fn naming(path: &[u8], error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", as_path(path).display()))
-}
 
 /// A file as it is known from the last commit, or from the record of its opening after that.
 struct Known {
@@ -66,18 +62,17 @@ impl From<&Opened> for Known {
 type ForCutting<D> = (Arc<<D as Disk>::File>, Option<Hold<D>>);
 
 /// A known file and where it was found.
-struct Found<D: Disk> {
+struct Found {
     known: Known,
     at: PathBuf,
-    file: Arc<D::File>,
-    /// None if nothing is to be written to it.
-    hold: Option<Hold<D>>,
     identity: Identity,
     length: u64,
     modified: i64,
+    /// Another program wrote the last bytes.
+    is_foreign: bool,
 }
 
-impl<D: Disk> Found<D> {
+impl Found {
     /// Whether nobody wrote to it after the next commit was due.
     fn is_of(&self, made: i64) -> bool {
         self.beyond() == 0 || made != 0 && self.modified <= made.saturating_add(NEXT_COMMIT_NANOS)
@@ -90,6 +85,33 @@ impl<D: Disk> Found<D> {
 
     fn is_moved(&self) -> bool {
         self.at != as_path(&self.known.path)
+    }
+}
+
+/// A file that is restored, while its lock is held.
+struct Restored<D: Disk> {
+    file: Arc<D::File>,
+    hold: Option<Hold<D>>,
+    length: u64,
+}
+
+/// Restored files that are not in the journal yet.
+struct Batch<D: Disk> {
+    records: Vec<Opened>,
+    /// Locks of the files that are not used further.
+    holds: Vec<Hold<D>>,
+    files: usize,
+}
+
+impl Known {
+    fn record(&self, step: Step, identity: Identity, length: u64) -> Opened {
+        let (path, compression) = (self.path.clone(), self.compression);
+        Opened { number: 0, step, identity, length, marker: 0, compression, path }
+    }
+
+    /// The record that nothing after the known length is to be removed unless the file is opened again.
+    fn is_left(&self) -> Opened {
+        self.record(Step::Left, self.identity, self.length)
     }
 }
 
@@ -106,12 +128,41 @@ impl<D: Disk> Writer<D> {
                 );
             }
             self.journal.mend()?;
-            return self.journal.note(Run::Began, Vec::new());
+            self.journal.note(Run::Began, Vec::new())?;
+            return self.extents.begin();
         }
         let made = state.made;
-        let found = self.find_all(self.known_files(state))?;
+        let (foreign, found): (Vec<Found>, Vec<Found>) =
+            self.find_all(self.known_files(state))?.into_iter().partition(|found| found.is_foreign);
+        let why = self.why_kept(&found, made, again_bytes);
+        let mut batch = Batch { records: Vec::new(), holds: Vec::new(), files: 0 };
+        for found in foreign {
+            self.warn(&format!(
+                "{}: another program wrote the last of the {} bytes after the last commit: they are not truncated, and events that \
+                 this output wrote there since then may be repeated",
+                found.at.display(),
+                found.beyond()
+            ));
+            batch.records.push(found.known.is_left());
+        }
+        for found in found {
+            let path = found.known.path.clone();
+            self.restore(found, why.is_some(), &mut batch).map_err(|error| naming(as_path(&path), error))?;
+        }
+        self.put_down(&mut batch)?;
+        self.journal.mend()?;
+        // They were closed at the end of the previous run, and here until all of them were restored.
+        let records = self.files.iter().map(|(path, target)| self.opened(path, target)).collect::<io::Result<_>>()?;
+        self.journal.note(Run::Began, records)?;
+        self.extents.begin()?;
+        let directories = std::mem::take(&mut self.directories);
+        directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
+    }
+
+    /// Why what was written after the commit is not removed, if so. Reports it.
+    fn why_kept(&self, found: &[Found], made: i64, again_bytes: Option<u64>) -> Option<String> {
         let beyond: u64 = found.iter().map(Found::beyond).sum();
-        let is_plain = |found: &Found<D>| found.known.compression == Some(Compression::None);
+        let is_plain = |found: &Found| found.known.compression == Some(Compression::None);
         let members = found.iter().filter(|found| !is_plain(found)).count() as u64;
         // Also the end of a line that was incomplete, before anything that was written to a file.
         let around =
@@ -133,20 +184,57 @@ impl<D: Disk> Writer<D> {
                  in them may be repeated"
             ));
         }
-        for found in found {
-            let path = found.known.path.clone();
-            match &why {
-                None => self.bring_back(found),
-                Some(_) => self.keep_whole(found),
+        why
+    }
+
+    /// Restores one file. If no descriptor is left, closes those that were restored before.
+    fn restore(&mut self, found: Found, is_kept: bool, batch: &mut Batch<D>) -> io::Result<()> {
+        let opened = match self.open_known(&found.at, &found.known) {
+            Err(error) if is_exhausted(&error) && !(self.files.is_empty() && batch.holds.is_empty()) => {
+                self.put_down(batch)?;
+                self.files.clear();
+                self.open_known(&found.at, &found.known)
             }
-            .map_err(|error| naming(&path, error))?;
+            opened => opened,
+        };
+        let Some((file, hold)) = opened? else {
+            batch.records.push(found.known.is_left());
+            return Ok(());
+        };
+        let stat = file.stat()?;
+        // Through another path, it may be shorter by now.
+        if Identity::of(&stat) != found.identity || stat.length > found.length {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "another program is changing it"));
         }
-        self.journal.mend()?;
-        // They were closed at the end of the previous run.
-        let records = self.files.iter().map(|(path, target)| self.opened(path, target)).collect::<io::Result<_>>()?;
-        self.journal.note(Run::Began, records)?;
-        let directories = std::mem::take(&mut self.directories);
-        directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
+        let found = Found { length: stat.length, ..found };
+        let restored = match is_kept {
+            false => self.bring_back(&found, file, hold)?,
+            true => self.keep_whole(&found, file, hold)?,
+        };
+        let Some(restored) = restored else {
+            // A removed file may come back with its content until its directory is durable.
+            batch.records.extend(is_kept.then(|| found.known.is_left()));
+            return Ok(());
+        };
+        self.extents.note_of(found.identity).note(restored.length, &[]);
+        if restored.length > found.known.length {
+            batch.records.push(found.known.record(Step::Left, found.identity, found.known.length));
+            batch.records.push(found.known.record(Step::Opened, found.identity, restored.length));
+        }
+        batch.records.push(found.known.record(Step::Left, found.identity, restored.length));
+        batch.files += 1;
+        batch.holds.extend(self.continue_with(found, restored)?);
+        if batch.files >= OPENED_AT_ONCE { self.put_down(batch) } else { Ok(()) }
+    }
+
+    /// Records where the restored files end, and only then releases those that are not used further.
+    fn put_down(&mut self, batch: &mut Batch<D>) -> io::Result<()> {
+        if !batch.records.is_empty() {
+            self.journal.append(std::mem::take(&mut batch.records))?;
+        }
+        batch.files = 0;
+        batch.holds.clear();
+        Ok(())
     }
 
     /// The files that were open at the commit, or were opened after it, each with its first known length; or, if other
@@ -185,11 +273,16 @@ impl<D: Disk> Writer<D> {
         all
     }
 
-    fn find_all(&mut self, known: Vec<Known>) -> io::Result<Vec<Found<D>>> {
-        let mut all: Vec<Found<D>> = Vec::new();
+    /// The known files that are still there. None of them stays open.
+    fn find_all(&mut self, known: Vec<Known>) -> io::Result<Vec<Found>> {
+        let mut all: Vec<Found> = Vec::new();
+        let mut left = Vec::new();
         for known in known {
             let path = known.path.clone();
-            all.extend(self.find(known).map_err(|error| naming(&path, error))?);
+            all.extend(self.find(known, &mut left).map_err(|error| naming(as_path(&path), error))?);
+        }
+        if !left.is_empty() {
+            self.journal.append(left)?;
         }
         // The inode number of a removed file may have been reused: a file at its own path has precedence.
         let own: BTreeSet<Identity> = all.iter().filter(|one| !one.is_moved()).map(|one| one.identity).collect();
@@ -198,8 +291,9 @@ impl<D: Disk> Writer<D> {
         Ok(all)
     }
 
-    /// The file, if it is still the known one.
-    fn find(&mut self, known: Known) -> io::Result<Option<Found<D>>> {
+    /// The file, if it is still the known one, and nothing but this output has written to it. Adds a record to `left` if
+    /// others may write to it from here on.
+    fn find(&mut self, known: Known, left: &mut Vec<Opened>) -> io::Result<Option<Found>> {
         let path = as_path(&known.path);
         let Some(at) = self.locate(path, &known.identity)? else {
             if known.committed.is_some() && known.length > 0 {
@@ -220,14 +314,27 @@ impl<D: Disk> Writer<D> {
             );
             return Ok(None);
         }
-        let Some((file, hold)) = self.open_known(&at, &known)? else { return Ok(None) };
+        let opened = match self.open_known(&at, &known) {
+            // Nobody knows what the holder has written behind the bytes of this output.
+            Err(error) if is_held(&error) && !self.extents.is_known() => {
+                self.journal.append(vec![known.is_left()])?;
+                return Err(error);
+            }
+            opened => opened?,
+        };
+        let Some((file, _hold)) = opened else {
+            left.push(known.is_left());
+            return Ok(None);
+        };
         let stat = file.stat()?;
         let (identity, length, modified) = (Identity::of(&stat), stat.length, stat.modified.0);
         if length >= known.length && known.marker != 0 && marker_of(&*file, known.length)? != known.marker {
             self.warn(&format!("{} was rewritten by another program; it is not changed", at.display()));
+            left.push(known.is_left());
             return Ok(None);
         }
-        Ok(Some(Found { known, at, file, hold, identity, length, modified }))
+        let is_foreign = !self.extents.covers(&file, &identity, known.length, length)?;
+        Ok(Some(Found { known, at, identity, length, modified, is_foreign }))
     }
 
     /// Opens a file for truncation. If nothing is to be removed, a file without write permission need not be locked, and none
@@ -235,6 +342,7 @@ impl<D: Disk> Writer<D> {
     fn open_known(&mut self, at: &Path, known: &Known) -> io::Result<Option<ForCutting<D>>> {
         let file = match self.disk.open(at, Open::Write) {
             Ok(file) => file,
+            Err(error) if is_exhausted(&error) => return Err(error),
             Err(error) => {
                 let file =
                     self.disk.open(at, Open::Read).map_err(|_| io::Error::new(error.kind(), error.to_string()))?;
@@ -257,12 +365,17 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Durably removes the bytes after the commit. A file that is already short enough is synced as well, because an earlier
-    /// start may have truncated it and died before the sync.
-    fn bring_back(&mut self, found: Found<D>) -> io::Result<()> {
+    /// start may have truncated it and died before the sync. Returns none if the whole file was removed.
+    fn bring_back(
+        &mut self,
+        found: &Found,
+        file: Arc<D::File>,
+        hold: Option<Hold<D>>,
+    ) -> io::Result<Option<Restored<D>>> {
         if found.known.committed.is_none() && found.known.length == 0 && found.is_moved() {
             self.disk.remove(&found.at)?;
             self.directories.insert(parent(&found.at).to_owned());
-            return Ok(());
+            return Ok(None);
         }
         let beyond = found.beyond();
         if beyond > 0 {
@@ -270,32 +383,33 @@ impl<D: Disk> Writer<D> {
                 output = %self.name,
                 "{}: removing {beyond} bytes after the last commit; they will be delivered again", found.at.display()
             );
-            // Through another path, it may be shorter by now.
-            if found.file.stat()?.length > found.known.length {
-                found.file.truncate(found.known.length)?;
-            }
+            file.truncate(found.known.length)?;
         }
         if beyond > 0 || !found.is_moved() {
-            found.file.sync()?;
+            file.sync()?;
         }
-        let length = found.length.min(found.known.length);
-        self.continue_with(found, length)
+        Ok(Some(Restored { file, hold, length: found.length.min(found.known.length) }))
     }
 
-    /// Removes only an incomplete line or member after the commit.
-    fn keep_whole(&mut self, found: Found<D>) -> io::Result<()> {
-        let Found { known, file, length, .. } = &found;
-        let mut kept = *length;
+    /// Removes only an incomplete line or member after the commit. Returns none if the file is not to be used.
+    fn keep_whole(
+        &mut self,
+        found: &Found,
+        file: Arc<D::File>,
+        hold: Option<Hold<D>>,
+    ) -> io::Result<Option<Restored<D>>> {
+        let (known, length) = (&found.known, found.length);
+        let mut kept = length;
         if found.beyond() > 0 {
             let compression = known.compression.unwrap_or(self.options.compression);
-            match whole_bytes(&**file, known.length, *length, compression)? {
+            match whole_bytes(&*file, known.length, length, compression)? {
                 Whole::Upto(whole) => kept = whole,
                 // Nothing readable can follow unreadable content.
-                Whole::Unreadable if !found.is_moved() => return self.set_aside(&found.known.path),
-                Whole::Unreadable => return Ok(()),
+                Whole::Unreadable if !found.is_moved() => return self.set_aside(&known.path).map(|()| None),
+                Whole::Unreadable => return Ok(None),
             }
         }
-        if kept < *length {
+        if kept < length {
             let (cut, at) = (length - kept, found.at.display());
             tracing::info!(output = %self.name, "{at}: removing {cut} bytes of an incomplete line or compressed member");
             file.truncate(kept)?;
@@ -303,14 +417,15 @@ impl<D: Disk> Writer<D> {
         if !found.is_moved() {
             file.sync()?;
         }
-        self.continue_with(found, kept)
+        Ok(Some(Restored { file, hold, length: kept }))
     }
 
-    /// Continues after `length` bytes of a file of the commit that is still at its path.
-    fn continue_with(&mut self, found: Found<D>, length: u64) -> io::Result<()> {
+    /// Continues with a file of the commit that is still at its path. Returns the lock of any other file.
+    fn continue_with(&mut self, found: Found, restored: Restored<D>) -> io::Result<Option<Hold<D>>> {
         let is_moved = found.is_moved();
-        let Found { known, at, file, hold, identity, length: had, .. } = found;
-        let Some((first_write, mut generation)) = known.committed else { return Ok(()) };
+        let Found { known, at, identity, length: had, .. } = found;
+        let Restored { file, hold, length } = restored;
+        let Some((first_write, mut generation)) = known.committed else { return Ok(hold) };
         if had < known.length {
             let should = known.length;
             self.warn(&format!(
@@ -321,22 +436,27 @@ impl<D: Disk> Writer<D> {
         }
         // A file in another format is replaced by a new one: see `open_one`.
         let is_same_format = known.compression.is_none_or(|compression| compression == self.options.compression);
-        if let Some(hold) = hold.filter(|_| !is_moved && is_same_format) {
-            let within_line = match had < known.length && length > 0 {
-                true if self.options.compression != Compression::None => {
-                    if whole_bytes(&*file, 0, length, self.options.compression)? != Whole::Upto(length) {
-                        return self.set_aside(&known.path);
-                    }
-                    false
-                }
-                true => last_byte(&*file, length)? != b'\n',
-                false => false,
-            };
-            let committed = (length == known.length).then_some(length);
-            let target = Target { generation, first_write, committed, within_line, ..target(hold, identity, length) };
-            self.files.insert(known.path, target);
+        let has_room = self.files.len() < self.options.open_files_max;
+        let Some(hold) = hold else { return Ok(None) };
+        if is_moved || !is_same_format || !has_room {
+            return Ok(Some(hold));
         }
-        Ok(())
+        let within_line = match had < known.length && length > 0 {
+            true if self.options.compression != Compression::None => {
+                if whole_bytes(&*file, 0, length, self.options.compression)? != Whole::Upto(length) {
+                    self.set_aside(&known.path)?;
+                    return Ok(Some(hold));
+                }
+                false
+            }
+            true => last_byte(&*file, length)? != b'\n',
+            false => false,
+        };
+        let committed = (length == known.length).then_some(length);
+        let note = self.extents.note_of(identity);
+        let target = Target { generation, first_write, committed, within_line, ..target(hold, note, identity, length) };
+        self.files.insert(known.path, target);
+        Ok(None)
     }
 
     /// Where a file is now: at its own path, or under another name in the same directory.

@@ -13,6 +13,8 @@ pub struct Target<D: Disk> {
     pub(super) file: Arc<D::File>,
     /// Releases the file when the target is dropped.
     pub(super) hold: Hold<D>,
+    /// Where its writes are recorded.
+    pub(super) note: Note<D>,
     pub(super) identity: Identity,
     pub(super) generation: u32,
     /// Where the next byte goes.
@@ -60,6 +62,7 @@ impl<D: Disk> Target<D> {
         let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
         self.touched = self.touched.max(self.length + bytes);
         self.dirty = true;
+        self.note.note(self.length, parts);
         let end = match self.file.append_parts(parts) {
             Ok(end) => end,
             Err(error) => {
@@ -159,15 +162,17 @@ impl<D: Disk> Target<D> {
             return Err(error);
         }
         self.touched = self.length;
+        self.note.note(self.length, &[]);
         Ok(())
     }
 }
 
 /// The target for a file of this length that was opened and acquired.
-pub(super) fn target<D: Disk>(hold: Hold<D>, identity: Identity, length: u64) -> Target<D> {
+pub(super) fn target<D: Disk>(hold: Hold<D>, note: Note<D>, identity: Identity, length: u64) -> Target<D> {
     Target {
         file: hold.file.clone(),
         hold,
+        note,
         identity,
         generation: 0,
         length,

@@ -9,6 +9,41 @@ use tailwater_shards::env::is_exhausted;
 /// The error number of Linux for a symbolic link that is not followed. The standard library has no stable name for it.
 const LOOP: i32 = 40;
 
+/// What to do if no descriptor is left.
+const NO_DESCRIPTORS: &str =
+    "raise the limit of open files (ulimit -n, LimitNOFILE), or lower `max_open_files` of the outputs";
+
+/// An error together with the path that it is about.
+#[derive(Debug)]
+struct Named {
+    text: String,
+    is_exhausted: bool,
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Named {}
+
+/// Adds the path to an error.
+pub(super) fn naming(path: &Path, error: io::Error) -> io::Error {
+    let text = format!("{}: {error}", path.display());
+    io::Error::new(error.kind(), Named { text, is_exhausted: is_exhausted(&error) })
+}
+
+/// What to do if files cannot be restored.
+pub fn advice(error: &io::Error) -> &'static str {
+    let named = error.get_ref().and_then(|inner| inner.downcast_ref::<Named>());
+    match error.kind() {
+        io::ErrorKind::WouldBlock => "use separate files for each output and process; retrying",
+        _ if is_exhausted(error) || named.is_some_and(|named| named.is_exhausted) => NO_DESCRIPTORS,
+        _ => "check the disk, and the permissions of its directories and of the data directory",
+    }
+}
+
 /// Describes what failed, where, why, and what to do.
 pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
     use io::ErrorKind;
@@ -21,9 +56,7 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
         ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty if what == "rotate" => {
             "move away what is at the path of the rotated file"
         }
-        _ if is_exhausted(error) => {
-            "raise the limit of open files (ulimit -n, LimitNOFILE), or lower `max_open_files` of the outputs"
-        }
+        _ if is_exhausted(error) => NO_DESCRIPTORS,
         _ if error.raw_os_error() == Some(LOOP) => {
             return format!(
                 "cannot {what} {}: it is a symbolic link, which is not followed; use the path of the file itself, or an output \
