@@ -136,7 +136,7 @@ outputs:
     );
     let told = told_with_files(&text).expect_err("refused");
     for (place, what) in [
-        ("case.yaml:9:", "its first line names 2 columns, and none of them is `address`"),
+        ("case.yaml:9:", "its first line has no column `address`, but 2 other columns"),
         ("case.yaml:11:", "none.csv: No such file"),
         ("case.yaml:12:", "it is not a MaxMind file"),
         ("case.yaml:18:", "ca.pem cannot be read: No such file"),

@@ -13,6 +13,7 @@ use crate::codec::framing::Rules;
 use crate::parsers::Events;
 use schemars::Schema;
 use serde_json::json;
+use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Disk, Env};
@@ -60,6 +61,30 @@ impl Mistake {
             inner => format!("{key}.{inner}"),
         };
         Mistake { key, ..self }
+    }
+}
+
+/// A value that is valid but probably not what is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubtful {
+    /// The key, dotted as in [`Mistake`].
+    pub key: String,
+    /// The bytes of the value that it is about.
+    pub place: Range<usize>,
+    /// What is odd.
+    pub what: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+impl Doubtful {
+    /// The same, seen from the key above.
+    pub fn below(self, key: &str) -> Doubtful {
+        let key = match self.key.as_str() {
+            "" => key.to_owned(),
+            inner => format!("{key}.{inner}"),
+        };
+        Doubtful { key, ..self }
     }
 }
 

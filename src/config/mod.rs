@@ -18,6 +18,7 @@ pub mod facts;
 pub mod files;
 pub mod literal;
 pub mod meetings;
+pub mod migrating;
 pub mod nearest;
 pub mod node;
 pub mod pipeline;
@@ -36,7 +37,7 @@ mod was;
 pub use plan::{Circumstances, Plan};
 pub use problem::{Refused, Report};
 
-use problem::{Problem, Span};
+use problem::{Problem, Severity, Span};
 use std::io::Read;
 use std::path::Path;
 use tailwater_shards::env::Env;
@@ -125,8 +126,23 @@ fn load_with<E: Env>(
         );
     }
     // A problem at the same position as an earlier one usually follows from it: the first one is the cause.
+    // Warnings do not follow from each other: a condition that is several lines long is the place of all of its warnings.
     let mut places = std::collections::HashSet::new();
-    problems.retain(|problem| problem.span.is_none_or(|span| span.start == span.end || places.insert(span)));
+    problems.sort_by_key(|problem| problem.severity == Severity::Warning);
+    problems.retain(|problem| {
+        let Some(span) = problem.span.filter(|span| span.start != span.end) else { return true };
+        match problem.severity {
+            Severity::Error => places.insert((span, String::new())),
+            Severity::Warning => {
+                !places.contains(&(span, String::new())) && places.insert((span, problem.what.clone()))
+            }
+        }
+    });
+    if let (None, Some(whose), Some(first)) = (&plan, migrating::other_format(&text), problems.first_mut()) {
+        first.help = Some(format!(
+            "this looks like a configuration of {whose}; docs/configuration.md begins with a small one for Tailwater, in YAML"
+        ));
+    }
     values.sort_by_key(|variable| std::cmp::Reverse(variable.value.len()));
     problems.iter_mut().for_each(|problem| problem.hide(&values));
     let report = Report { file: file.to_owned(), text, problems };

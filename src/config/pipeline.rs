@@ -12,6 +12,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 /// A path from inputs to outputs.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -114,9 +115,12 @@ pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Proble
     let untouched_span_of = |section: &str, number: usize, key: &str| {
         with_path(section, number, key, &|path| (!recovered.is_touched(path)).then(|| root.span_at(path)))
     };
+    let place_of = |section: &str, number: usize, key: &str, place: &Range<usize>| {
+        with_path(section, number, key, &|path| Some(root.span_inside(path, place))).unwrap_or_default()
+    };
     for (number, step) in pipeline.transforms.iter().enumerate() {
         for doubt in step.doubts() {
-            let span = span_of("transforms", number, &doubt.key);
+            let span = place_of("transforms", number, &doubt.key, &doubt.place);
             problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
         }
         for mistake in step.check() {
@@ -126,9 +130,10 @@ pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Proble
     }
     for (number, target) in pipeline.outputs.iter().enumerate() {
         let Route::When(condition) = &target.route else { continue };
-        let Some(doubt) = condition.doubt() else { continue };
-        let span = span_of("outputs", number, "when");
-        problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
+        for doubt in condition.doubts() {
+            let span = place_of("outputs", number, "when", &doubt.place);
+            problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
+        }
     }
     let conditions = pipeline.outputs.iter().any(|target| matches!(target.route, Route::When(_)));
     if let Some(place) = pipeline.outputs.iter().position(|target| target.route == Route::Else)

@@ -7,8 +7,8 @@ use super::Opening;
 use super::place::Place;
 use crate::codec::marked;
 use crate::codec::path::Path;
-use crate::config::component::Mistake;
-use crate::expr::{FieldValue, Fields, PathIndex, Program, Scratch};
+use crate::config::component::Doubtful;
+use crate::expr::{Doubt, FieldValue, Fields, PathIndex, Program, Scratch};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
@@ -70,20 +70,15 @@ impl Condition {
         self.0.source()
     }
 
-    /// What is valid but probably a mistake.
-    pub fn doubt(&self) -> Option<Mistake> {
-        let dashed = self.0.dashed_name().map(|(written, field)| Mistake {
+    /// All that is valid but probably a mistake.
+    pub fn doubts(&self) -> Vec<Doubtful> {
+        let doubtful = |doubt: &Doubt| Doubtful {
             key: String::new(),
-            what: format!("`{written}` is a subtraction"),
-            help: format!(
-                "to name the field, write it in backquotes, {field}, and put the condition in quotes; to subtract, put spaces \
-                 around the dash"
-            ),
-        });
-        dashed.or_else(|| {
-            let doubt = self.0.doubt()?;
-            Some(Mistake { key: String::new(), what: doubt.what.clone(), help: doubt.help.clone() })
-        })
+            place: doubt.span.clone(),
+            what: doubt.what.clone(),
+            help: doubt.help.clone(),
+        };
+        self.0.doubts().iter().map(doubtful).collect()
     }
 
     /// Whether it is true for an event whose fields `get` returns as JSON; on failure, why. For showing a single event to
@@ -91,7 +86,7 @@ impl Condition {
     pub fn test<'a>(&'a self, get: &'a dyn Fn(&Path) -> Option<&'a [u8]>) -> Result<bool, String> {
         let fields = Lookup { paths: self.0.paths(), get };
         let told = self.0.test(&fields, &mut self.0.scratch());
-        told.map_err(|error| format!("{} ({})", self.0.explain(error), error.reason()))
+        told.map_err(|error| format!("{} ({})", self.0.explain_on(error, &fields), error.reason()))
     }
 
     /// Opens it on one shard.

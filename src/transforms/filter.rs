@@ -2,7 +2,7 @@
 
 use super::condition::{Condition, OpenCondition};
 use super::{Opening, Transform, Verb, Verdict};
-use crate::config::component::Mistake;
+use crate::config::component::{Doubtful, Mistake};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
@@ -29,8 +29,8 @@ impl Verb for Filter {
         Ok(())
     }
 
-    fn doubts(&self) -> Vec<Mistake> {
-        self.0.doubt().into_iter().collect()
+    fn doubts(&self) -> Vec<Doubtful> {
+        self.0.doubts()
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
@@ -48,8 +48,8 @@ impl Verb for Drop {
         Ok(())
     }
 
-    fn doubts(&self) -> Vec<Mistake> {
-        self.0.doubt().into_iter().collect()
+    fn doubts(&self) -> Vec<Doubtful> {
+        self.0.doubts()
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -41,7 +41,7 @@ pub mod timestamp;
 pub mod unflatten;
 pub mod validate;
 
-use crate::config::component::{Facts, Mistake};
+use crate::config::component::{Doubtful, Facts, Mistake};
 use enrich::watched::{Files, Kept};
 use reasons::Before;
 use std::sync::Arc;
@@ -146,7 +146,7 @@ pub trait Verb {
     /// Checks what types cannot express. The key in a mistake is relative to the value of the verb.
     fn check(&self) -> Result<(), Mistake>;
     /// What is valid but probably a mistake. Keys as above.
-    fn doubts(&self) -> Vec<Mistake> {
+    fn doubts(&self) -> Vec<Doubtful> {
         Vec::new()
     }
     /// Opens an instance on one shard.

@@ -80,7 +80,13 @@ impl RequestSettings<'_> {
             return Vec::new();
         }
         let all = self.tls.clone().unwrap_or_default().check_files(disk);
-        all.into_iter().map(|(key, what)| Mistake { key: key.to_owned(), what, help: UNREAD_HELP.to_owned() }).collect()
+        let help = |what: &str| match what.contains(" cannot be read: ") {
+            true => UNREAD_HELP,
+            false => {
+                "certificates and keys are PEM files: the CA in `ca_file`, a certificate and its own key in the others"
+            }
+        };
+        all.into_iter().map(|(key, what)| Mistake { key: key.to_owned(), help: help(&what).to_owned(), what }).collect()
     }
 
     /// Checks the keys and makes the plan.
