@@ -147,6 +147,10 @@ outputs:
         assert!(told.contains(place) && told.contains(what), "{place} {what}\n{told}");
     }
     assert_eq!(told.matches("error: ").count(), 7, "{told}");
+    // What can be read and is not right needs other help than what cannot be read.
+    for help in ["as its first line does", "download the file again", "PEM files", "the user that runs Tailwater"] {
+        assert!(told.contains(help), "{help}\n{told}");
+    }
     assert!(!told.contains("spare.pem cannot"), "no start opens what nothing uses\n{told}");
     // None of this prevents the file itself from being parsed.
     let loaded = config::load::<GlommioEnv>("case.yaml", text.into_bytes(), &variable, &here());
