@@ -103,7 +103,7 @@ fn validate_prints_the_plan_and_problems_go_to_standard_error() {
 fn warnings_of_a_run_are_lines_of_the_log_unless_a_terminal_shows_them() {
     let directory = tempfile::tempdir().expect("a directory");
     let spares: String = (0..9).map(|number| format!("  spare{number}: {{type: blackhole}}\n")).collect();
-    let config = "admin: {listen: false}\ninputs: {app: {type: stdin}}\npipelines:\n  main: {inputs: [app], outputs: [none]}\noutputs:\n  none: {type: blackhole}\n";
+    let config = "admin: false\ninputs: {app: {type: stdin}}\npipelines:\n  main: {inputs: [app], outputs: [none]}\noutputs:\n  none: {type: blackhole}\n";
     let path = written(directory.path(), "c.yaml", &format!("{config}{spares}"));
     let data_dir = directory.path().join("data");
     let run = |path: &str| tailwater(&["run", "-c", path, "--data-dir", data_dir.to_str().expect("UTF-8")]);

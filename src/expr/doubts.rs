@@ -192,8 +192,8 @@ impl<'a> Search<'a> {
     fn word(&mut self, expr: &'a Expr) -> bool {
         let Some(word) = self.bare(expr) else { return false };
         let is_same = |known: &&str| word.eq_ignore_ascii_case(known);
-        let literal = LITERALS.iter().find(|(foreign, _)| is_same(&foreign)).map(|(_, here)| *here);
-        let is_value = WORDS.iter().any(|known| is_same(&known)) || METHODS.contains(&word);
+        let literal = LITERALS.iter().find(|(foreign, _)| is_same(foreign)).map(|(_, here)| *here);
+        let is_value = WORDS.iter().any(|known| is_same(known)) || METHODS.contains(&word);
         if literal.is_some() || is_value {
             self.name_for_value(expr, word, literal);
         }
@@ -213,10 +213,8 @@ impl<'a> Search<'a> {
         for (one, other) in [(right, left), (left, right)] {
             match &one.kind {
                 // A word that is compared with a literal is a field.
-                Kind::Name(_) if !matches!(other.kind, Kind::Literal(_)) => {
-                    if self.word(one) {
-                        return self.visit(other, false);
-                    }
+                Kind::Name(_) if !matches!(other.kind, Kind::Literal(_)) && self.word(one) => {
+                    return self.visit(other, false);
                 }
                 Kind::List(_) if !matches!(other.kind, Kind::List(_)) && self.bracketed(one) => {
                     return self.visit(other, false);
