@@ -158,6 +158,42 @@ outputs:
 }
 
 #[test]
+fn a_missing_file_is_told_at_its_transform_whatever_else_is_wrong() {
+    let text = r#"
+inputs:
+  app: {type: stdin}
+pipelines:
+  main:
+    inputs: [app]
+    transforms:
+      - throttle: {key: a}
+      - dorp: x
+      - grok: {match: x}
+      - if: has(
+        do: []
+        then:
+          - mutate: {}
+          - enrich: {file: /nonexistent/1.csv, key: {name: host}}
+      - remove: [x]
+      - keep: [a.b]
+      - enrich: {file: /nonexistent/2.csv, key: {name: host}, add: {x: "a..b"}}
+      - enrich: {file: /nonexistent/3.csv, key: {name: host}}
+  more:
+    transforms:
+      - enrich: {file: /nonexistent/4.csv, key: {name: host}}
+outputs:
+  out: {type: console}
+  es: {type: elasticsearch, endpoints: ["https://a", "b"], tls: {ca_file: /nonexistent/5.pem}}
+"#;
+    let told = told_with_files(text).expect_err("refused");
+    for (file, line) in [("1.csv", 15), ("2.csv", 18), ("3.csv", 19), ("4.csv", 22), ("5.pem", 25)] {
+        let finding = told.split("\n\n").find(|one| one.lines().next().is_some_and(|first| first.contains(file)));
+        let finding = finding.unwrap_or_else(|| panic!("{file} is not told about:\n{told}"));
+        assert!(finding.contains(&format!("case.yaml:{line}:")), "{file}:\n{finding}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_file_do_not_hide_those_in_files_that_it_names() {
     let told = told_with_files(
         "inputs:\n  app: {type: stdin}\npipelines:\n  main: {inputs: [app], outputs: 7}\noutputs:\n  \

@@ -25,7 +25,7 @@ use crate::wal::manifest::DataDirectory;
 use crate::wal::positions::SourceTable;
 use crate::wal::recovery::RecoveredLog;
 use crate::wal::writer::{LogState, Writer};
-use crate::wal::{Commit, OutputNumber, Position, Sequence, SourceState, WalError, WalOptions};
+use crate::wal::{Commit, LogId, OutputNumber, Position, Sequence, SourceState, WalError, WalOptions};
 use event_listener::Event;
 use futures_lite::FutureExt;
 use futures_lite::future::or;
@@ -218,7 +218,7 @@ impl<E: Env> ShardSeed<E> {
         };
         // Frames that earlier starts left unsynced count as durable only after this, and adopted logs may be removed only after
         // it.
-        if !unless_forced(&stop, settle(&env, &keeper, &self.directory)).await {
+        if !unless_forced(&stop, settle(&env, &keeper, &self.directory, &stop)).await {
             return;
         }
         keeper.start();
@@ -280,17 +280,35 @@ impl<E: Env> ShardSeed<E> {
     }
 }
 
-/// Makes the content of the WAL durable, and records in the manifest that it has segments: without them, it counts as lost. A
-/// disk without space for that has no space for events either, and the next start records it.
-async fn settle<E: Env>(env: &E, keeper: &Keeper<E>, directory: &Arc<DataDirectory<E::Disk>>) {
+/// Time between attempts to record a new WAL in the manifest of a full disk.
+const RECORD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Makes the content of the WAL durable, and records in the manifest that it has segments: without them, it counts as lost. If
+/// the disk has no space for that, delivery does not wait for it, since that may be what frees space: it is recorded later.
+async fn settle<E: Env>(env: &E, keeper: &Keeper<E>, directory: &Arc<DataDirectory<E::Disk>>, stop: &Stop) {
     keeper.sync().await;
     let id = keeper.log().id();
     if directory.is_unwritten(id) {
         let directory = directory.clone();
-        if let Err(error) = env.blocking_in(Pool::Log, move || directory.log_has_begun(id)).await {
-            tracing::warn!(%error, "no space to record a new write-ahead log in the manifest; the next start records it");
+        if let Err(error) = record(env, &directory, id).await {
+            tracing::warn!(%error, "a new write-ahead log cannot be recorded in the manifest; trying again every second");
+            let (env, stop) = (env.clone(), stop.clone());
+            env.clone().spawn("manifest", async move {
+                let recorded = async {
+                    while record(&env, &directory, id).await.is_err() {
+                        env.sleep(RECORD_INTERVAL).await;
+                    }
+                };
+                // A stop does not wait for space: the next start records it.
+                or(recorded, stop.reached(Phase::Draining)).await;
+            });
         }
     }
+}
+
+async fn record<E: Env>(env: &E, directory: &Arc<DataDirectory<E::Disk>>, id: LogId) -> Result<(), WalError> {
+    let directory = directory.clone();
+    env.blocking_in(Pool::Log, move || directory.log_has_begun(id)).await
 }
 
 /// Runs `work` to its end unless the shutdown is forced, which waits for no disk. Returns whether `work` finished.

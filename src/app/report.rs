@@ -44,7 +44,7 @@ pub(super) fn report(engine: &Engine<GlommioEnv>) {
     }
 }
 
-/// Warns about names on the command line that the log does not know as removed.
+/// Warns about names on the command line that are not removed inputs or outputs.
 pub(super) fn not_left(engine: &Engine<GlommioEnv>, given_up: &[GivenUp]) {
     let has_left = |name: &str| {
         engine.removed.iter().any(|waiting| waiting.output == name)
@@ -56,7 +56,7 @@ pub(super) fn not_left(engine: &Engine<GlommioEnv>, given_up: &[GivenUp]) {
 }
 
 fn unknown_name(name: &str) -> String {
-    format!("the log knows no input or output `{name}` that was removed; nothing was discarded for this name")
+    format!("the write-ahead log has no removed input or output `{name}`; nothing was discarded for this name")
 }
 
 /// Logs damage in the WAL.
@@ -64,8 +64,8 @@ pub(super) fn damage(all: &[Damage]) {
     all.iter().for_each(damaged);
 }
 
-/// Why a start is refused while events wait for removed outputs, and how to continue. `unused` are outputs that no pipeline names;
-/// `given_up` are the names on the command line.
+/// Why a start is refused while events wait for removed outputs, and how to continue. `unused` are outputs that no pipeline
+/// names, `given_up` the names on the command line.
 pub(super) fn waiting(all: &[Waiting], unused: &[String], given_up: &[GivenUp]) -> String {
     let mut text = String::new();
     for Waiting { output, events } in all {
@@ -152,7 +152,8 @@ fn cut(cut: &Cut) {
         tracing::info!(
             log = log.0,
             sequences,
-            "the last batch of the write-ahead log is incomplete and is removed; it was not acknowledged, so it is read or sent again"
+            "the last batch of the write-ahead log is incomplete and is removed; it was not acknowledged, so it is read or sent \
+             again"
         );
         return;
     }

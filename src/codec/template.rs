@@ -95,25 +95,29 @@ impl Dates {
 }
 
 impl Template {
-    /// Parses a template; an error says what is wrong with it. The value of a variable (see [`marked`]) is literal text.
-    pub fn parse(text: &str) -> Result<Template, String> {
-        let mut parts = Vec::new();
+    /// Parses a template; an error says everything that is wrong with it. The value of a variable (see [`marked`]) is literal text.
+    pub fn parse(text: &str) -> Result<Template, Vec<String>> {
+        let (mut parts, mut wrong) = (Vec::new(), Vec::new());
         let mut rest = text;
         while let Some(character) = rest.chars().next() {
-            if let Some((value, behind)) = marked::value(rest) {
+            let pushed = if let Some((value, behind)) = marked::value(rest) {
                 push_literal(value.as_bytes(), &mut parts);
-                rest = behind;
+                Ok(behind)
             } else if let Some(behind) = rest.strip_prefix("{{") {
-                rest = push_name(behind, &mut parts)?;
+                push_name(behind, &mut parts).map_err(|what| (what, behind_name(behind)))
             } else if let Some(behind) = rest.strip_prefix('%') {
-                rest = push_date(behind, &mut parts)?;
+                push_date(behind, &mut parts).map_err(|what| (what, behind_date(behind)))
             } else {
                 push_literal(&rest.as_bytes()[..character.len_utf8()], &mut parts);
-                rest = &rest[character.len_utf8()..];
-            }
+                Ok(&rest[character.len_utf8()..])
+            };
+            rest = pushed.unwrap_or_else(|(what, behind)| {
+                wrong.push(what);
+                behind
+            });
         }
         let dates = Dates::of(parts.iter());
-        Ok(Template { parts, dates })
+        if wrong.is_empty() { Ok(Template { parts, dates }) } else { Err(wrong) }
     }
 
     /// The same with the dates of another zone.
@@ -154,6 +158,18 @@ impl Template {
         }
         all_known
     }
+}
+
+/// What is behind the name of a field that is wrong: nothing, if it does not end.
+pub fn behind_name(text: &str) -> &str {
+    marked::find(text, "}}").map_or("", |close| &text[close + 2..])
+}
+
+/// What is behind the letter of a date that is wrong.
+pub fn behind_date(text: &str) -> &str {
+    let mut letters = text.chars();
+    letters.next();
+    letters.as_str()
 }
 
 /// Parses the name of a field up to `}}`; returns the rest.
@@ -322,7 +338,7 @@ mod tests {
     #[test]
     fn bad_templates_say_why() {
         for (text, why) in [("{{x", "}}"), ("{{ }}", "names no field"), ("%Q", "%Q"), ("%", "%%")] {
-            assert!(Template::parse(text).expect_err(text).contains(why));
+            assert!(Template::parse(text).expect_err(text).concat().contains(why));
         }
     }
 }

@@ -7,7 +7,9 @@
 pub use super::facts::Facts;
 
 use super::de::{Fault, FaultKind};
-use super::node::{Node, Value, kind_of};
+use super::node::{Key, Node, Scalar, Value, kind_of};
+use super::problem::Problem;
+use super::recover::{Recovered, common, recover};
 use super::types::{Batching, FieldNames, Retry, Ring};
 use crate::codec::framing::Rules;
 use crate::parsers::Events;
@@ -29,8 +31,8 @@ pub trait Component: Sized {
     /// An example section of a configuration file that `validate` accepts.
     const EXAMPLE: &'static str;
 
-    /// Checks what types alone cannot express: returns the key and what is wrong with it.
-    fn check(&self) -> Result<(), Mistake>;
+    /// Checks what types alone cannot express: returns every mistake with its key.
+    fn check(&self) -> Vec<Mistake>;
     /// Checks the files that the component reads when it opens and returns every reason why they cannot be used. May block.
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
         let _ = disk;
@@ -51,40 +53,71 @@ pub struct Mistake {
     pub what: String,
     /// What to do about it.
     pub help: String,
+    /// Further keys that it is concluded from; dotted likewise. Without them it is concluded from all that is below its own.
+    pub needs: Vec<String>,
 }
 
 impl Mistake {
+    /// A mistake at a key.
+    pub fn new(key: impl Into<String>, what: impl Into<String>, help: impl Into<String>) -> Mistake {
+        Mistake { key: key.into(), what: what.into(), help: help.into(), needs: Vec::new() }
+    }
+
+    /// The same, concluded from its key and these others: it is not reported if one of them could not be read.
+    pub fn needing(self, keys: &[&str]) -> Mistake {
+        Mistake { needs: keys.iter().map(|&key| key.to_owned()).collect(), ..self }
+    }
+
     /// The same mistake with `key` in front of its path.
     pub fn below(self, key: &str) -> Mistake {
-        let key = match self.key.as_str() {
+        let below = |inner: String| match inner.as_str() {
             "" => key.to_owned(),
             inner => format!("{key}.{inner}"),
         };
-        Mistake { key, ..self }
+        Mistake { key: below(self.key), needs: self.needs.into_iter().map(below).collect(), ..self }
     }
+
+    /// The keys on the way to where it is, from `above` down.
+    pub fn path<'a>(&'a self, above: &[&'a str]) -> Vec<&'a str> {
+        path(above, &self.key)
+    }
+
+    /// Whether it may follow from what else is wrong with what was read, the keys `above` it in there.
+    pub fn follows<T>(&self, recovered: &Recovered<T>, above: &[&str]) -> bool {
+        let needs: Vec<Vec<&str>> = self.needs.iter().map(|need| path(above, need)).collect();
+        recovered.follows(&path(above, &self.key), &needs)
+    }
+
+    /// The error for people, at its place in `node`.
+    pub fn problem(self, node: &Node, above: &[&str]) -> Problem {
+        let span = node.span_at(&self.path(above));
+        Problem::error(span, self.what).label("here").help(self.help).independent()
+    }
+}
+
+fn path<'a>(above: &[&'a str], key: &'a str) -> Vec<&'a str> {
+    above.iter().copied().chain(key.split('.').filter(|key| !key.is_empty())).collect()
 }
 
 /// A value that is valid but probably not what is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubtful {
-    /// The key, dotted as in [`Mistake`].
-    pub key: String,
+    /// What is odd, and at which key.
+    pub mistake: Mistake,
     /// The bytes of the value that it is about.
     pub place: Range<usize>,
-    /// What is odd.
-    pub what: String,
-    /// What to write instead.
-    pub help: String,
 }
 
 impl Doubtful {
-    /// The same, seen from the key above.
+    /// The same doubt with `key` in front of its path.
     pub fn below(self, key: &str) -> Doubtful {
-        let key = match self.key.as_str() {
-            "" => key.to_owned(),
-            inner => format!("{key}.{inner}"),
-        };
-        Doubtful { key, ..self }
+        Doubtful { mistake: self.mistake.below(key), ..self }
+    }
+
+    /// The warning for people, at its place in `node`.
+    pub fn problem(self, node: &Node, above: &[&str]) -> Problem {
+        let span = node.span_inside(&self.mistake.path(above), &self.place);
+        Problem::warning(span, self.mistake.what).label("here").help(self.mistake.help).independent()
     }
 }
 
@@ -106,7 +139,7 @@ pub trait InputSettings<E: Env>: Component {
     fn rules(&self) -> Rules;
     /// The most file descriptors that an instance has open at a time.
     fn descriptors_max(&self) -> u64;
-    /// What only one input of a process can read.
+    /// What it reads if only one input of a process can read it.
     fn exclusive(&self) -> Option<&'static str> {
         None
     }
@@ -157,8 +190,8 @@ pub trait Table: Sized {
     fn read_type(name: &str, node: &Node) -> Option<Result<Self, Fault>>;
     /// The value of `type`.
     fn type_name(&self) -> &'static str;
-    /// Checks what types alone cannot express.
-    fn check(&self) -> Result<(), Mistake>;
+    /// Checks what types alone cannot express: returns every mistake.
+    fn check(&self) -> Vec<Mistake>;
     /// Checks the files that the component reads when it opens and returns every reason why they cannot be used. May block.
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake>;
 
@@ -173,7 +206,7 @@ pub trait Table: Sized {
             });
         }
         let Some((_, kind)) = node.entry("type") else {
-            return Err(Fault { kind: FaultKind::Missing("type"), span: None, inner: None });
+            return Err(Fault { kind: FaultKind::Missing(vec!["type"]), span: Some(node.span), inner: None });
         };
         let Value::Scalar(name) = &kind.value else {
             let expected = format!("the name of a type of {}", Self::KIND);
@@ -192,6 +225,19 @@ pub trait Table: Sized {
             })
         })
     }
+}
+
+/// What is wrong with a component whichever type it is meant to have.
+pub fn faults_of_any_type<T: Table>(node: &Node) -> Vec<Fault> {
+    let Value::Map(entries) = &node.value else { return Vec::new() };
+    let readings = T::NAMES.iter().map(|name| {
+        let mut entries: Vec<_> = entries.iter().filter(|(key, _)| key.text != "type").cloned().collect();
+        let value = Scalar { text: (*name).to_owned(), marked: None, plain: true, variables: false, unresolved: false };
+        let kind = Key { text: "type".to_owned(), span: node.span };
+        entries.push((kind, Node { span: node.span, value: Value::Scalar(value) }));
+        recover(&Node { span: node.span, value: Value::Map(entries) }, T::read).faults
+    });
+    common(readings.collect())
 }
 
 /// The schema of a component: that of its settings plus [`KEYS`].
@@ -250,7 +296,7 @@ macro_rules! components {
                 }
             }
 
-            fn check(&self) -> Result<(), $crate::config::component::Mistake> {
+            fn check(&self) -> Vec<$crate::config::component::Mistake> {
                 match self {
                     $(Self::$variant(settings) => $crate::config::component::Component::check(settings),)*
                 }
@@ -322,7 +368,7 @@ macro_rules! components {
             pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::descriptors_max(settings),)* }
             }
-            /// What only one input of a process can read.
+            /// What it reads if only one input of a process can read it.
             pub fn exclusive<E: tailwater_shards::env::Env>(&self) -> Option<&'static str> {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::exclusive(settings),)* }
             }

@@ -5,7 +5,7 @@
 //! plain number as it is written, and a list accepts a single string.
 
 use super::migrating::{advice, format_advice};
-use super::nearest::{foreign, nearest};
+use super::nearest::{foreign, form, nearest};
 use super::node::{Key, Node, Scalar, Value, kind_of};
 use super::problem::{Problem, Span};
 use crate::codec::marked;
@@ -83,8 +83,8 @@ pub enum FaultKind {
         /// What the word is: a value or a type.
         noun: &'static str,
     },
-    /// A required key is missing.
-    Missing(&'static str),
+    /// Required keys are missing.
+    Missing(Vec<&'static str>),
 }
 
 impl Fault {
@@ -117,9 +117,11 @@ impl Fault {
                     .label("is not one of the choices")
                     .help(format!("the choices are {}", list(known)))
             }
-            FaultKind::Missing(key) => Problem::error(span, format!("the key `{key}` is missing"))
-                .label("requires it")
-                .help(format!("add `{key}: ...`")),
+            FaultKind::Missing(keys) => match keys.as_slice() {
+                [key] => Problem::error(span, format!("the key `{key}` is missing")).label("requires it"),
+                keys => Problem::error(span, format!("the keys {} are missing", list(keys))).label("requires them"),
+            }
+            .help(format!("add {}", keys.iter().map(|key| format!("`{key}: ...`")).collect::<Vec<_>>().join(" and "))),
         }
     }
 
@@ -173,6 +175,9 @@ fn unplaced(text: &str) -> Option<FaultKind> {
 
 /// The nearest name, or the list of all names.
 pub fn suggestion(name: &str, known: &[&str], all: &str) -> String {
+    if let Some(form) = form(name, known) {
+        return format!("write `{form}`");
+    }
     if let Some(help) = advice(name, known).or_else(|| format_advice(name, known)) {
         return help.to_owned();
     }
@@ -229,7 +234,7 @@ impl Error for Fault {
     }
 
     fn missing_field(key: &'static str) -> Fault {
-        Fault { kind: FaultKind::Missing(key), span: None, inner: None }
+        Fault { kind: FaultKind::Missing(vec![key]), span: None, inner: None }
     }
 }
 
@@ -441,7 +446,26 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Scalar(scalar) if !matches!(resolve(scalar), Resolved::Null) => {
                 visitor.visit_enum(scalar.text.as_str().into_deserializer())
             }
-            Value::Map(entries) if entries.len() == 1 => visitor.visit_enum(Variant(&entries[0].0, &entries[0].1)),
+            Value::Map(entries) if !entries.is_empty() => {
+                let is_known = |(key, _): &&(Key, Node)| variants.contains(&key.text.as_str());
+                if let Some((key, _)) = entries.iter().find(|entry| !is_known(entry)) {
+                    let kind = FaultKind::Key { name: key.text.clone(), known: variants };
+                    return Err(Fault { kind, span: Some(key.span), inner: None });
+                }
+                match entries.as_slice() {
+                    [(key, value)] => visitor.visit_enum(Variant(key, value)),
+                    [(first, _), (second, _), ..] => {
+                        let what = format!("`{}` and `{}` exclude each other: give only one", first.text, second.text);
+                        Err(Fault { kind: FaultKind::Custom(what), span: Some(second.span), inner: None })
+                    }
+                    [] => self.any(visitor),
+                }
+            }
+            Value::Map(_) => {
+                let (found, expected) =
+                    (Some("an empty map".to_owned()), format!("one of the keys {}", list(variants)));
+                Err(Fault { kind: FaultKind::Value { found, expected }, span: None, inner: None })
+            }
             _ => self.any(visitor).map_err(|fault| Fault {
                 kind: match fault.kind {
                     FaultKind::Value { found, .. } => {
@@ -498,7 +522,9 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        self.0.next().map(|node| seed.deserialize(Reader { node, skip: &[], marked: false })).transpose()
+        let Some(node) = self.0.next() else { return Ok(None) };
+        let read = seed.deserialize(Reader { node, skip: &[], marked: false });
+        read.map(Some).map_err(|fault| fault.at(node))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -526,7 +552,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         let node = self.value.take().ok_or_else(|| Fault::custom("a value was read before its key"))?;
-        seed.deserialize(Reader { node, skip: &[], marked: false })
+        seed.deserialize(Reader { node, skip: &[], marked: false }).map_err(|fault| fault.at(node))
     }
 }
 

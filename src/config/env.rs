@@ -5,6 +5,7 @@
 //! value. A `$` without a brace is an ordinary character: patterns and prices need it.
 
 use crate::codec::marked;
+use std::ops::Range;
 
 /// Why a reference is wrong. Contains names only, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,22 +23,40 @@ pub enum VariableError {
     Malformed(String),
 }
 
-/// How many levels of defaults inside defaults are resolved.
+/// A reference that cannot be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongReference {
+    /// What is wrong with it.
+    pub error: VariableError,
+    /// Where it is in the text.
+    pub place: Range<usize>,
+}
+
+/// Defaults inside defaults that are followed.
 const DEPTH_MAX: usize = 8;
 
-/// The text with its variables replaced; `None` if there is nothing to replace.
-pub fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Substituted>, VariableError> {
+/// The text with its variables replaced, or none if it has none; every reference that cannot be replaced otherwise.
+pub fn substitute(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Substituted>, Vec<WrongReference>> {
     if !text.contains("${") {
         return Ok(None);
     }
-    let mut marked = String::with_capacity(text.len());
-    let (mut variables, mut values) = (false, Vec::new());
-    let mut keep = |variable: Option<Variable>| {
-        variables = true;
-        values.extend(variable);
+    let mut expansion = Expansion {
+        text,
+        lookup,
+        out: String::with_capacity(text.len()),
+        variables: false,
+        values: Vec::new(),
+        wrong: Vec::new(),
     };
-    expand(text, lookup, 0, &mut marked, &mut keep)?;
-    Ok(Some(Substituted { text: marked::plain(&marked).into_owned(), marked, variables, values }))
+    expansion.expand(0..text.len(), 0);
+    let Expansion { out: marked, variables, values, wrong, .. } = expansion;
+    match wrong.is_empty() {
+        true => Ok(Some(Substituted { text: marked::plain(&marked).into_owned(), marked, variables, values })),
+        false => Err(wrong),
+    }
 }
 
 /// A scalar after substitution.
@@ -62,29 +81,70 @@ pub struct Variable {
     pub value: String,
 }
 
-fn expand(
-    text: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    depth: usize,
-    out: &mut String,
-    keep: &mut dyn FnMut(Option<Variable>),
-) -> Result<(), VariableError> {
-    let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        if rest[..at].ends_with('$') {
-            out.push_str(&rest[..at - 1]);
-            out.push_str("${");
-            rest = &rest[at + 2..];
-            continue;
+struct Expansion<'a> {
+    text: &'a str,
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// What the text becomes, with the values of variables marked.
+    out: String,
+    variables: bool,
+    values: Vec<Variable>,
+    wrong: Vec<WrongReference>,
+}
+
+impl Expansion<'_> {
+    /// Replaces the references of a part of the text, and goes on behind those that are wrong.
+    fn expand(&mut self, part: Range<usize>, depth: usize) {
+        let text = &self.text[..part.end];
+        let mut from = part.start;
+        while let Some(at) = text[from..].find("${").map(|at| from + at) {
+            if text[from..at].ends_with('$') {
+                self.out.push_str(&text[from..at - 1]);
+                self.out.push_str("${");
+                from = at + 2;
+                continue;
+            }
+            self.out.push_str(&text[from..at]);
+            let Some(end) = closing(&text[at + 2..]).map(|end| at + 2 + end) else {
+                // Behind an open brace nothing is certain.
+                return self.refuse(VariableError::Malformed(clip(&text[at..])), at..text.len());
+            };
+            self.reference(at..end + 1, depth);
+            from = end + 1;
         }
-        out.push_str(&rest[..at]);
-        let body_and_rest = &rest[at + 2..];
-        let end = closing(body_and_rest).ok_or_else(|| VariableError::Malformed(clip(&rest[at..])))?;
-        reference(&body_and_rest[..end], lookup, depth, out, keep)?;
-        rest = &body_and_rest[end + 1..];
+        self.out.push_str(&text[from..]);
     }
-    out.push_str(rest);
-    Ok(())
+
+    fn reference(&mut self, place: Range<usize>, depth: usize) {
+        let text = self.text;
+        let body = &text[place.start + 2..place.end - 1];
+        let malformed = VariableError::Malformed(clip(&text[place.clone()]));
+        let name_end = body.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(body.len());
+        let (name, form) = body.split_at(name_end);
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || depth >= DEPTH_MAX {
+            return self.refuse(malformed, place);
+        }
+        self.variables = true;
+        match (form.get(..2), (self.lookup)(name)) {
+            (None, Some(value)) if form.is_empty() => self.put(name, value),
+            (None, None) if form.is_empty() => self.refuse(VariableError::Unset(name.to_owned()), place),
+            (Some(":-" | ":?"), Some(value)) if !value.is_empty() => self.put(name, value),
+            (Some(":-"), _) => self.expand(place.start + 2 + name_end + 2..place.end - 1, depth + 1),
+            (Some(":?"), _) => {
+                let message = form[2..].trim().to_owned();
+                self.refuse(VariableError::Required { name: name.to_owned(), message }, place);
+            }
+            _ => self.refuse(malformed, place),
+        }
+    }
+
+    fn put(&mut self, name: &str, value: String) {
+        marked::push(&format!("${{{name}}}"), &value, &mut self.out);
+        self.values.push(Variable { name: name.to_owned(), value });
+    }
+
+    fn refuse(&mut self, error: VariableError, place: Range<usize>) {
+        self.wrong.push(WrongReference { error, place });
+    }
 }
 
 /// Finds the brace that ends a reference, past references inside its default.
@@ -102,39 +162,6 @@ fn closing(body: &str) -> Option<usize> {
     None
 }
 
-fn reference(
-    body: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    depth: usize,
-    out: &mut String,
-    keep: &mut dyn FnMut(Option<Variable>),
-) -> Result<(), VariableError> {
-    let malformed = || VariableError::Malformed(clip(&format!("${{{body}}}")));
-    let name_end = body.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(body.len());
-    let (name, form) = body.split_at(name_end);
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || depth >= DEPTH_MAX {
-        return Err(malformed());
-    }
-    let value = lookup(name);
-    keep(None);
-    match (form.get(..2), value) {
-        (None, Some(value)) if form.is_empty() => put(name, value, out, keep),
-        (None, None) if form.is_empty() => return Err(VariableError::Unset(name.to_owned())),
-        (Some(":-" | ":?"), Some(value)) if !value.is_empty() => put(name, value, out, keep),
-        (Some(":-"), _) => expand(&form[2..], lookup, depth + 1, out, keep)?,
-        (Some(":?"), _) => {
-            return Err(VariableError::Required { name: name.to_owned(), message: form[2..].trim().to_owned() });
-        }
-        _ => return Err(malformed()),
-    }
-    Ok(())
-}
-
-fn put(name: &str, value: String, out: &mut String, keep: &mut dyn FnMut(Option<Variable>)) {
-    marked::push(&format!("${{{name}}}"), &value, out);
-    keep(Some(Variable { name: name.to_owned(), value }));
-}
-
 fn clip(text: &str) -> String {
     text.chars().take(60).collect()
 }
@@ -150,7 +177,8 @@ mod tests {
             "TRICK" => Some("${HOME}".to_owned()),
             _ => None,
         };
-        substitute(text, &lookup).map(|done| done.map_or_else(|| text.to_owned(), |done| done.text))
+        let done = substitute(text, &lookup).map_err(|mut wrong| wrong.remove(0).error)?;
+        Ok(done.map_or_else(|| text.to_owned(), |done| done.text))
     }
 
     #[test]
@@ -172,6 +200,15 @@ mod tests {
         ] {
             assert_eq!(sub(text).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn every_wrong_reference_of_a_text_is_named_with_its_place() {
+        let text = "${A}/${HOME}/${B:?set it}/${C:-${D}}/${E F}";
+        let wrong = substitute(text, &|name| (name == "HOME").then(|| "/root".to_owned())).expect_err("refused");
+        let places: Vec<&str> = wrong.iter().map(|wrong| &text[wrong.place.clone()]).collect();
+        assert_eq!(places, ["${A}", "${B:?set it}", "${D}", "${E F}"]);
+        assert!(matches!(&wrong[2].error, VariableError::Unset(name) if name == "D"), "{wrong:?}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Detects files that several components share: outputs with the same file, inputs that read what outputs write, and paths that
-//! become equal because a field is missing.
+//! Detects what several components share: inputs that read one stream, outputs with the same file, inputs that read what outputs
+//! write, and paths that become equal because a field is missing.
 //!
-//! Guarantees: two inputs that read one stream are an error. Two outputs that write to one file, or an input that reads its own
-//! output, are errors if every event does it, and warnings if it depends on the fields of an event. With a disk, paths are
-//! compared after symbolic links are resolved; without one, only the configured paths are compared. Conflicts that only show while events flow are detected by outputs and inputs.
+//! Guarantees: two inputs on one stream are an error. Two outputs that write to one file, or an input that reads its own output,
+//! are errors if every event does it, and warnings if it depends on the fields of an event. With a disk, paths are compared after
+//! symbolic links are resolved; without one, only the configured paths are compared. Conflicts that only show while events flow
+//! are detected by outputs and inputs.
 
 use super::claims::unrotated;
 use super::node::Node;
@@ -47,7 +48,7 @@ impl Files<'_> {
 pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems: &mut Vec<Problem>) {
     problems.extend(rivals::<E>(plan, root));
     let files: Vec<Files<'_>> =
-        plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, disk)).collect();
+        plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, root, disk)).collect();
     for (number, later) in files.iter().enumerate() {
         for earlier in &files[..number] {
             problems.extend(meeting(earlier, later, root));
@@ -58,6 +59,9 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
         problems.extend(disk.and_then(|disk| unwritable(one, disk, root)));
     }
     for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
+        if root.is_assumed(&["inputs", &input.name, "include"]) {
+            continue;
+        }
         let InputConfig::File(settings) = &input.settings else { continue };
         let downstream = downstream(plan, index);
         let own = files.iter().filter(|one| downstream.contains(&one.index));
@@ -66,7 +70,7 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
     }
 }
 
-/// Inputs that would take each other's bytes away.
+/// Reports inputs that read the same stream, so that each would get only a part of it.
 fn rivals<E: Env>(plan: &Plan, root: &Node) -> Vec<Problem> {
     let mut readers: Vec<(&'static str, &str)> = Vec::new();
     let mut problems = Vec::new();
@@ -99,9 +103,10 @@ pub fn downstream_names(plan: &Plan, input: usize) -> Arc<BTreeSet<Arc<str>>> {
     Arc::new(downstream(plan, input).into_iter().map(|output| plan.outputs[output].name.as_str().into()).collect())
 }
 
-fn files_of<'a, D: Disk>(index: usize, output: &'a OutputPlan, disk: Option<&D>) -> Option<Files<'a>> {
+fn files_of<'a, D: Disk>(index: usize, output: &'a OutputPlan, root: &Node, disk: Option<&D>) -> Option<Files<'a>> {
     let OutputConfig::File(settings) = &output.settings else { return None };
-    let template = settings.template().ok().filter(|_| output.used)?;
+    let is_written = !root.is_assumed(&["outputs", &output.name, "path"]);
+    let template = settings.template().ok().filter(|_| output.used && is_written)?;
     let mut sample = Vec::new();
     template.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut sample);
     let sample = PathBuf::from(OsStr::from_bytes(&sample));
@@ -172,7 +177,8 @@ fn unnamed<E: Env>(plan: &Plan, files: &Files<'_>, root: &Node) -> Option<Proble
     )
 }
 
-/// A file or directory to which this process has no right to write. Another user may run it, and rights can be given while it runs.
+/// Warns about a file or directory that this user cannot write to. Only a warning, since another user may run Tailwater, and
+/// permissions can change later.
 fn unwritable<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem> {
     let fixed = files.template.fixed_directory();
     let file = files.is_constant().then_some(files.real.as_path()).filter(|path| disk.stat(path).is_ok());
@@ -185,9 +191,9 @@ fn unwritable<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Probl
         false => format!("no file can be created in {shown}: {error}"),
     };
     let span = root.span_at(&["outputs", &files.output.name, "path"]);
-    Some(Problem::warning(span, what).label("events wait in the log until this works").help(
-        "give the user that runs Tailwater the right to write there (`chown`, `setfacl`), or choose another `path`; run `validate` as \
-         that user",
+    Some(Problem::warning(span, what).label("events wait in the write-ahead log until this works").help(
+        "give the user that runs Tailwater write permission there (`chown`, `setfacl`), or choose another `path`; run \
+         `validate` as that user",
     ))
 }
 

@@ -37,7 +37,8 @@ mod was;
 pub use plan::{Circumstances, Plan};
 pub use problem::{Refused, Report};
 
-use problem::{Problem, Severity, Span};
+use problem::{Problem, Span};
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 use tailwater_shards::env::Env;
@@ -111,14 +112,20 @@ fn load_with<E: Env>(
         }
     };
     let node::Parsed { root, mut problems, mut values } = node::parse_file(&text, lookup);
-    let plan = root.and_then(|root| {
-        let plan = plan_of_tree::<E>(&root, here, &mut problems)?;
-        meetings::check::<E>(&plan, &root, disk, &mut problems);
+    let before = problems.len();
+    let plan = root.as_ref().and_then(|root| {
+        let (plan, tree) = plan_of_tree::<E>(root, here, &mut problems)?;
+        meetings::check::<E>(&plan, &tree, disk, &mut problems);
         if let Some(disk) = disk {
-            files::check(&plan, &root, disk, &mut problems);
+            files::check(&plan, &tree, root, disk, &mut problems);
         }
         Some(plan)
     });
+    // What is wrong with a text that is not known follows from that.
+    let mut unresolved = HashSet::new();
+    root.iter().for_each(|root| root.unresolved(&mut unresolved));
+    let later = problems.split_off(before);
+    problems.extend(later.into_iter().filter(|problem| problem.span.is_none_or(|span| !unresolved.contains(&span))));
     if plan.is_none() && problems.is_empty() {
         problems.push(
             Problem::whole("the file is empty")
@@ -126,17 +133,11 @@ fn load_with<E: Env>(
         );
     }
     // A problem at the same position as an earlier one usually follows from it: the first one is the cause.
-    // Warnings do not follow from each other: a condition that is several lines long is the place of all of its warnings.
-    let mut places = std::collections::HashSet::new();
-    problems.sort_by_key(|problem| problem.severity == Severity::Warning);
+    let (mut places, mut told) = (HashSet::new(), HashSet::new());
     problems.retain(|problem| {
         let Some(span) = problem.span.filter(|span| span.start != span.end) else { return true };
-        match problem.severity {
-            Severity::Error => places.insert((span, String::new())),
-            Severity::Warning => {
-                !places.contains(&(span, String::new())) && places.insert((span, problem.what.clone()))
-            }
-        }
+        let is_first = places.insert(span);
+        told.insert((span, problem.what.clone())) && (is_first || problem.independent)
     });
     if let (None, Some(whose), Some(first)) = (&plan, migrating::other_format(&text), problems.first_mut()) {
         first.help = Some(format!(
@@ -152,11 +153,17 @@ fn load_with<E: Env>(
     }
 }
 
-fn plan_of_tree<E: Env>(root: &node::Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Option<Plan> {
+/// The plan, and the tree that it was read from.
+fn plan_of_tree<E: Env>(
+    root: &node::Node,
+    here: &Circumstances,
+    problems: &mut Vec<Problem>,
+) -> Option<(Plan, node::Node)> {
     match &root.value {
         node::Value::Map(_) => {
-            let raw = raw::read_file(root, problems);
-            Some(plan::plan::<E>(raw, root, here, problems))
+            let (raw, tree) = raw::read_file(root, problems);
+            let plan = plan::plan::<E>(raw, &tree, root, here, problems);
+            Some((plan, tree))
         }
         node::Value::Scalar(scalar) if scalar.plain && scalar.text.is_empty() => None,
         _ => {
@@ -210,7 +217,7 @@ pub fn schema() -> schemars::Schema {
     schema.try_into().unwrap_or_default()
 }
 
-/// The same where every variable has its value.
+/// The same schema once variables are replaced with their values.
 pub fn schema_of_values() -> schemars::Schema {
     let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<raw::Raw>().to_value();
     let definitions = schema.get("$defs").cloned().unwrap_or_default();

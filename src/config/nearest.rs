@@ -42,6 +42,12 @@ pub fn foreign(name: &str, known: &[&str]) -> Option<&'static str> {
     FOREIGN.iter().find(same).map(|(_, here)| *here)
 }
 
+/// The form that belongs in the place of a key from further inside.
+pub fn form(name: &str, known: &[&str]) -> Option<&'static str> {
+    let is_of_basic = ["user", "username", "password"].contains(&name) && known.contains(&"basic");
+    is_of_basic.then_some("basic: {user: ..., password: ...}")
+}
+
 /// The known key that an unknown key probably means.
 pub fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     foreign(name, known).or_else(|| nearest(name, known.iter().copied()))

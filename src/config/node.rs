@@ -3,7 +3,7 @@
 //! Guarantees: size and depth are bounded whatever the file contains; a key that appears twice is an error; a scalar remembers
 //! whether its text came from a variable, so that no message repeats it. Does not know what keys mean.
 
-use super::env::{Variable, VariableError, substitute};
+use super::env::{Substituted, Variable, VariableError, WrongReference, substitute};
 use super::problem::{Problem, Span};
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
@@ -47,6 +47,8 @@ pub struct Scalar {
     pub plain: bool,
     /// Contains the value of a variable, which must not be shown.
     pub variables: bool,
+    /// Holds a reference that could not be replaced, which is reported where it is.
+    pub unresolved: bool,
 }
 
 /// A key of a map.
@@ -72,20 +74,33 @@ impl Node {
         self.entries()?.iter().find(|(k, _)| k.text == key).map(|(key, node)| (key, node))
     }
 
-    /// The value at `path`, if every step is a key of a map.
+    /// What is at `path`, if all of it exists. Numbers index lists.
     pub fn at(&self, path: &[&str]) -> Option<&Node> {
-        path.iter().try_fold(self, |node, key| node.entry(key).map(|(_, node)| node))
+        let mut node = self;
+        let mut path = path;
+        while !path.is_empty() {
+            let step = node.step(path)?;
+            (node, path) = (step.node, &path[step.length..]);
+        }
+        Some(node)
+    }
+
+    /// The place of the value at `path`, or of the nearest key above it that is written. Numbers index lists.
+    pub fn span_at(&self, path: &[&str]) -> Span {
+        let (mut node, mut span, mut path) = (self, self.span, path);
+        while let Some(step) = node.step(path).filter(|step| !step.node.span.is_assumed()) {
+            span = match (step.key, &step.node.value) {
+                (Some(key), Value::List(_) | Value::Map(_)) => key.span,
+                _ => step.node.span,
+            };
+            (node, path) = (step.node, &path[step.length..]);
+        }
+        span
     }
 
     /// The position of a part of the text at `path`, or of all of it where it cannot be found.
     pub fn span_inside(&self, path: &[&str], place: &Range<usize>) -> Span {
-        let whole = self.span_at(path);
-        let found = path.iter().try_fold(self, |node, step| match &node.value {
-            Value::Map(_) => node.entry(step).map(|(_, next)| next),
-            Value::List(items) => items.get(step.parse::<usize>().ok()?),
-            Value::Scalar(_) => None,
-        });
-        found.and_then(|node| node.inside(place)).unwrap_or(whole)
+        self.at(path).and_then(|node| node.inside(place)).unwrap_or_else(|| self.span_at(path))
     }
 
     /// The position of a part of a scalar's text: inside the quotes, if there are any. `None` if escapes, folded lines or variables
@@ -98,47 +113,63 @@ impl Node {
         is_same.then(|| Span { start: start + place.start, end: start + place.end.max(place.start) })
     }
 
-    /// The position of the innermost list item on the way to `path`.
-    pub fn innermost_item(&self, path: &[&str]) -> Option<Span> {
-        let (mut node, mut item) = (self, None);
-        for step in path {
-            node = match &node.value {
-                Value::Map(_) => node.entry(step)?.1,
-                Value::List(items) => {
-                    let next = items.get(step.parse::<usize>().ok()?)?;
-                    item = Some(next.span);
-                    next
-                }
-                Value::Scalar(_) => return item,
-            };
+    /// Puts another node in the place of an entry of a map in a map.
+    pub fn replace(&mut self, [section, name]: &[&str; 2], with: Node) {
+        let Value::Map(sections) = &mut self.value else { return };
+        let Some((_, section)) = sections.iter_mut().find(|(key, _)| key.text == *section) else { return };
+        let Value::Map(entries) = &mut section.value else { return };
+        if let Some((_, node)) = entries.iter_mut().find(|(key, _)| key.text == *name) {
+            *node = with;
         }
-        item
     }
 
-    /// The position of the value at `path`, or of the nearest existing key above it. Numbers index lists.
-    pub fn span_at(&self, path: &[&str]) -> Span {
-        let (mut node, mut span) = (self, self.span);
-        for step in path {
-            node = match &node.value {
-                Value::Map(_) => match node.entry(step) {
-                    Some((key, next)) => {
-                        span = if matches!(next.value, Value::Scalar(_)) { next.span } else { key.span };
-                        next
-                    }
-                    None => return span,
-                },
-                Value::List(items) => match step.parse::<usize>().ok().and_then(|index| items.get(index)) {
-                    Some(next) => {
-                        span = next.span;
-                        next
-                    }
-                    None => return span,
-                },
-                Value::Scalar(_) => return span,
-            };
+    /// Whether what is at `path` is not written, but stands in for a key that is missing.
+    pub fn is_assumed(&self, path: &[&str]) -> bool {
+        let (mut node, mut path) = (self, path);
+        while let Some(step) = node.step(path) {
+            if step.node.span.is_assumed() {
+                return true;
+            }
+            (node, path) = (step.node, &path[step.length..]);
         }
-        span
+        false
     }
+
+    /// The first step on a path, if there is such an entry or item. Names may contain dots, at which paths are divided: the longest
+    /// name that exists is taken.
+    pub fn step<'a>(&'a self, path: &[&str]) -> Option<Step<'a>> {
+        match &self.value {
+            Value::Map(_) => (1..=path.len()).rev().find_map(|length| {
+                let (key, node) = self.entry(&path[..length].join("."))?;
+                Some(Step { length, key: Some(key), node })
+            }),
+            Value::List(items) => {
+                let node = items.get(path.first()?.parse::<usize>().ok()?)?;
+                Some(Step { length: 1, key: None, node })
+            }
+            Value::Scalar(_) => None,
+        }
+    }
+
+    /// The places of the scalars with a reference that could not be replaced.
+    pub fn unresolved(&self, spans: &mut std::collections::HashSet<Span>) {
+        match &self.value {
+            Value::Scalar(scalar) if scalar.unresolved => drop(spans.insert(self.span)),
+            Value::Scalar(_) => {}
+            Value::List(items) => items.iter().for_each(|item| item.unresolved(spans)),
+            Value::Map(entries) => entries.iter().for_each(|(_, node)| node.unresolved(spans)),
+        }
+    }
+}
+
+/// A step on a path.
+pub struct Step<'a> {
+    /// How many parts of the path it takes.
+    pub length: usize,
+    /// The key, if it leads into a map.
+    pub key: Option<&'a Key>,
+    /// Where it leads.
+    pub node: &'a Node,
 }
 
 /// What kind of value a node is, in words.
@@ -291,15 +322,17 @@ impl Builder<'_> {
         let forced_text = refuse_tag(tag, span)?;
         let plain = style == ScalarStyle::Plain && !forced_text;
         let scalar = match substitute(text, self.lookup) {
-            Ok(None) => Scalar { text: text.to_owned(), marked: None, plain, variables: false },
-            Ok(Some(done)) => {
-                self.values.extend(done.values);
-                Scalar { text: done.text, marked: Some(done.marked), plain, variables: done.variables }
+            Ok(None) => Scalar { text: text.to_owned(), marked: None, plain, variables: false, unresolved: false },
+            Ok(Some(Substituted { text, marked, variables, values })) => {
+                self.values.extend(values);
+                Scalar { text, marked: Some(marked), plain, variables, unresolved: false }
             }
-            Err(error) => {
-                self.problems.push(variable(error, span));
-                // Keeping the text as written stops later checks from reporting the same value again.
-                Scalar { text: text.to_owned(), marked: None, plain, variables: true }
+            Err(errors) => {
+                for WrongReference { error, place } in errors {
+                    let place = self.reference(text, plain, &place, span);
+                    self.problems.push(variable(error, place).independent());
+                }
+                Scalar { text: text.to_owned(), marked: None, plain, variables: true, unresolved: true }
             }
         };
         self.count(1, span)?;
@@ -308,6 +341,20 @@ impl Builder<'_> {
             self.anchors.insert(anchor, (node.clone(), 1));
         }
         self.place(node)
+    }
+
+    /// The place in the file of a part of a scalar's text; that of the scalar where escapes or folded lines hide it.
+    fn reference(&self, text: &str, plain: bool, place: &Range<usize>, span: Span) -> Span {
+        let quotes = usize::from(!plain);
+        if span.end - span.start == text.len() + 2 * quotes {
+            let start = span.start + quotes;
+            return Span { start: start + place.start, end: start + place.end };
+        }
+        let reference = &text[place.clone()];
+        let number = text[..place.start].matches(reference).count();
+        let written =
+            self.text.get(span.start..span.end).and_then(|source| source.match_indices(reference).nth(number));
+        written.map_or(span, |(at, _)| Span { start: span.start + at, end: span.start + at + reference.len() })
     }
 
     fn start(&mut self, value: Value, anchor: usize, tag: Option<Cow<'_, Tag>>, span: Span) -> Result<(), Problem> {

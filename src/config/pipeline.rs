@@ -2,7 +2,7 @@
 //!
 //! Does not know which names exist: [`super::plan`] does.
 
-use super::problem::{Problem, Span};
+use super::problem::Problem;
 use super::recover::Recovered;
 use crate::process::Route;
 use crate::transforms::Step;
@@ -12,7 +12,6 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 
 /// A path from inputs to outputs.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -102,45 +101,28 @@ impl JsonSchema for Target {
 
 /// Reports mistakes in a parsed pipeline that only its transforms and conditions can detect.
 pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Problem>) {
-    let (Some(pipeline), root) = (&recovered.value, &recovered.node) else { return };
-    let with_path = |section: &str, number: usize, key: &str, tell: &dyn Fn(&[&str]) -> Option<Span>| {
-        let number = number.to_string();
-        let path = [section, &number].into_iter().chain(key.split('.').filter(|key| !key.is_empty()));
-        tell(&path.collect::<Vec<_>>())
-    };
-    let span_of = |section: &str, number: usize, key: &str| {
-        with_path(section, number, key, &|path| Some(root.span_at(path))).unwrap_or_default()
-    };
-    // Other doubts about a transform may only follow from what was removed from it.
-    let untouched_span_of = |section: &str, number: usize, key: &str| {
-        with_path(section, number, key, &|path| (!recovered.is_touched(path)).then(|| root.span_at(path)))
-    };
-    let place_of = |section: &str, number: usize, key: &str, place: &Range<usize>| {
-        with_path(section, number, key, &|path| Some(root.span_inside(path, place))).unwrap_or_default()
-    };
+    let Some(pipeline) = &recovered.value else { return };
+    let node = &recovered.node;
     for (number, step) in pipeline.transforms.iter().enumerate() {
-        for doubt in step.doubts() {
-            let span = place_of("transforms", number, &doubt.key, &doubt.place);
-            problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
+        let above = ["transforms", &number.to_string()];
+        for doubt in step.doubts().into_iter().filter(|doubt| !doubt.mistake.follows(recovered, &above)) {
+            problems.push(doubt.problem(node, &above));
         }
-        for mistake in step.check() {
-            let Some(span) = untouched_span_of("transforms", number, &mistake.key) else { continue };
-            problems.push(Problem::error(span, mistake.what).label("here").help(mistake.help));
-        }
+        let mistakes = step.check().into_iter().filter(|mistake| !mistake.follows(recovered, &above));
+        problems.extend(mistakes.map(|mistake| mistake.problem(node, &above)));
     }
     for (number, target) in pipeline.outputs.iter().enumerate() {
         let Route::When(condition) = &target.route else { continue };
-        for doubt in condition.doubts() {
-            let span = place_of("outputs", number, "when", &doubt.place);
-            problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
-        }
+        let path = ["outputs", &number.to_string(), "when"];
+        let doubts = condition.doubts().into_iter().filter(|_| !recovered.follows(&path, &[]));
+        problems.extend(doubts.map(|doubt| doubt.problem(node, &path)));
     }
     let conditions = pipeline.outputs.iter().any(|target| matches!(target.route, Route::When(_)));
     if let Some(place) = pipeline.outputs.iter().position(|target| target.route == Route::Else)
         && !conditions
-        && recovered.faults.is_empty()
+        && !recovered.follows(&["outputs"], &[])
     {
-        let span = span_of("outputs", place, "else");
+        let span = node.span_at(&["outputs", &place.to_string(), "else"]);
         problems.push(
             Problem::error(span, "`else` without a `when`")
                 .label("no output of this pipeline has a `when`")

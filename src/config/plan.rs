@@ -141,9 +141,10 @@ impl Circumstances {
     }
 }
 
-/// Makes the plan from what the file says. If `problems` contains an error afterwards, the plan must not be used.
-pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Plan {
-    let pipelines = resolve(&raw, root, problems);
+/// Makes the plan from what the file says. `root` is the tree as it was read, `written` the tree as it is in the file. If `problems`
+/// contains an error afterwards, the plan must not be used.
+pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Plan {
+    let pipelines = resolve(&raw, root, written, problems);
     let inputs: Vec<&str> = raw.inputs.iter().map(|(name, _)| name.as_str()).collect();
     let inputs_were = earlier_names("inputs", &inputs, root, problems);
     let outputs: Vec<&str> = raw.outputs.iter().map(|(name, _)| name.as_str()).collect();
@@ -212,7 +213,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, here: &Circumstances, problems: &mut 
     plan
 }
 
-fn resolve(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) -> Vec<PipelinePlan> {
+fn resolve(raw: &Raw, root: &Node, written: &Node, problems: &mut Vec<Problem>) -> Vec<PipelinePlan> {
     let inputs: Vec<&str> = raw.inputs.iter().map(|(name, _)| name.as_str()).collect();
     let outputs: Vec<&str> = raw.outputs.iter().map(|(name, _)| name.as_str()).collect();
     let all = raw.pipelines.iter().map(|(name, pipeline)| {
@@ -220,8 +221,8 @@ fn resolve(raw: &Raw, root: &Node, problems: &mut Vec<Problem>) -> Vec<PipelineP
         let to: Vec<&str> = pipeline.outputs.iter().map(|target| target.to.as_str()).collect();
         PipelinePlan {
             name: name.clone(),
-            inputs: references(name, "inputs", &from, &inputs, root, problems),
-            outputs: references(name, "outputs", &to, &outputs, root, problems),
+            inputs: references(name, "inputs", &from, &inputs, [root, written], problems),
+            outputs: references(name, "outputs", &to, &outputs, [root, written], problems),
             chain: Arc::new(Chain {
                 name: name.as_str().into(),
                 steps: pipeline.transforms.clone(),
@@ -239,7 +240,7 @@ fn references(
     section: &str,
     named: &[&str],
     known: &[&str],
-    root: &Node,
+    [root, file]: [&Node; 2],
     problems: &mut Vec<Problem>,
 ) -> Vec<usize> {
     let written = raw::names(root, section);
@@ -247,7 +248,11 @@ fn references(
     let mut indices = Vec::with_capacity(named.len());
     for (place, name) in named.iter().enumerate() {
         let place = place.to_string();
-        let span = root.span_at(&["pipelines", pipeline, section, &place, "to"]);
+        let path = ["pipelines", pipeline, section, &place, "to"];
+        if root.is_assumed(&path) {
+            continue;
+        }
+        let span = root.span_at(&path);
         match known.iter().position(|candidate| candidate == name) {
             Some(index) if indices.contains(&index) => problems.push(
                 Problem::error(span, format!("the {kind} `{name}` is named twice in the pipeline `{pipeline}`"))
@@ -267,7 +272,7 @@ fn references(
     // If the list is empty because its items could not be read, that is already reported.
     let path = ["pipelines", pipeline, section];
     if named.is_empty()
-        && root.at(&path).is_none_or(|node| !matches!(&node.value, Value::List(items) if !items.is_empty()))
+        && file.at(&path).is_some_and(|node| matches!(&node.value, Value::List(items) if items.is_empty()))
     {
         let span = root.span_at(&path);
         problems.push(

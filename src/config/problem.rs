@@ -16,6 +16,26 @@ pub struct Span {
     pub end: usize,
 }
 
+/// Places from here on are in no file.
+const ASSUMED: usize = usize::MAX / 2;
+
+impl Span {
+    /// The place of a value that is not written, but stands in for one that is missing. Each number makes another one.
+    pub fn assumed(number: usize) -> Span {
+        Span { start: ASSUMED + number, end: ASSUMED + number }
+    }
+
+    /// Whether this is such a place.
+    pub fn is_assumed(self) -> bool {
+        self.assumption().is_some()
+    }
+
+    /// The number of such a place.
+    pub fn assumption(self) -> Option<usize> {
+        self.start.checked_sub(ASSUMED)
+    }
+}
+
 /// Whether a problem prevents the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -38,12 +58,21 @@ pub struct Problem {
     pub label: String,
     /// What to do.
     pub help: Option<String>,
+    /// Follows from no other problem, though another one may have the same place.
+    pub independent: bool,
 }
 
 impl Problem {
     /// An error at a position.
     pub fn error(span: Span, what: impl Into<String>) -> Problem {
-        Problem { severity: Severity::Error, what: what.into(), span: Some(span), label: String::new(), help: None }
+        Problem {
+            severity: Severity::Error,
+            what: what.into(),
+            span: Some(span),
+            label: String::new(),
+            help: None,
+            independent: false,
+        }
     }
 
     /// A warning at a position.
@@ -60,6 +89,11 @@ impl Problem {
     pub fn label(mut self, label: impl Into<String>) -> Problem {
         self.label = label.into();
         self
+    }
+
+    /// The same, told beside others of its place: it follows from none of them.
+    pub fn independent(self) -> Problem {
+        Problem { independent: true, ..self }
     }
 
     /// Replaces the values of variables with their names. `variables` must be sorted by length, longest values first.

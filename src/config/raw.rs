@@ -3,7 +3,7 @@
 //! Guarantees: every section and every component is read separately, so one run reports the problems of all of them. Does not
 //! know which names exist or which values fit together: [`super::plan`] does.
 
-use super::component::Table;
+use super::component::{Table, faults_of_any_type};
 use super::de::{Fault, FaultKind, read, suggestion};
 use super::dlq::Dlq;
 use super::nearest::meant;
@@ -403,8 +403,10 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// Reads the file's contents. A section that cannot be read is in `problems` and has its default here.
-pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
+/// Reads the file's contents. A section that cannot be read is in `problems` and has its default here. The tree is the one that was
+/// read: the numbers of list items in the contents are those of this tree.
+pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> (Raw, Node) {
+    let mut tree = root.clone();
     if let Some(entries) = root.entries() {
         for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.text.as_str())) {
             let fault = Fault {
@@ -416,7 +418,7 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
         }
     }
     doubt_field_names(root, problems);
-    Raw {
+    let raw = Raw {
         data_dir: section(root, "data_dir", problems),
         shards: section(root, "shards", problems),
         admin: section(root, "admin", problems),
@@ -425,11 +427,12 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> Raw {
         drain_timeout: section(root, "drain_timeout", problems),
         timezone: section(root, "timezone", problems),
         log: section(root, "log", problems),
-        inputs: components(root, "inputs", problems),
-        pipelines: pipelines(root, problems),
-        outputs: components(root, "outputs", problems),
+        inputs: components(root, "inputs", &mut tree, problems),
+        pipelines: pipelines(root, &mut tree, problems),
+        outputs: components(root, "outputs", &mut tree, problems),
         tests: read_trials(root, problems),
-    }
+    };
+    (raw, tree)
 }
 
 /// Words that mean `false` or `true` in YAML 1.1 and are strings here.
@@ -464,18 +467,19 @@ fn section<T: DeserializeOwned + Default>(root: &Node, key: &str, problems: &mut
     recovered.value.unwrap_or_default()
 }
 
-fn components<T: Table>(root: &Node, section: &str, problems: &mut Vec<Problem>) -> Vec<(String, T)> {
-    named(root, section, problems, T::read, |name, recovered, problems| {
-        let Some(Err(mistake)) = recovered.value.as_ref().map(Table::check) else { return };
-        let keys: Vec<&str> = mistake.key.split('.').collect();
-        if !recovered.follows(&keys, [&mistake.what, &mistake.help]) {
-            let path: Vec<&str> = [section, name].into_iter().chain(keys).collect();
-            problems.push(Problem::error(root.span_at(&path), mistake.what).label("here").help(mistake.help));
-        }
+fn components<T: Table>(root: &Node, section: &str, tree: &mut Node, problems: &mut Vec<Problem>) -> Vec<(String, T)> {
+    named(root, section, tree, problems, T::read, |recovered, problems| {
+        let Some(component) = &recovered.value else {
+            let others = faults_of_any_type::<T>(&recovered.node);
+            let is_new = |fault: &Fault| recovered.faults.iter().all(|told| told.span != fault.span);
+            return problems.extend(others.into_iter().filter(is_new).map(Fault::problem));
+        };
+        let mistakes = component.check().into_iter().filter(|mistake| !mistake.follows(recovered, &[]));
+        problems.extend(mistakes.map(|mistake| mistake.problem(&recovered.node, &[])));
     })
 }
 
-fn pipelines(root: &Node, problems: &mut Vec<Problem>) -> Vec<(String, Pipeline)> {
+fn pipelines(root: &Node, tree: &mut Node, problems: &mut Vec<Problem>) -> Vec<(String, Pipeline)> {
     let read_one = |node: &Node| {
         read(node).map_err(|fault| match fault.kind {
             FaultKind::Word { name, known, .. } if known == Step::NAMES => {
@@ -484,16 +488,17 @@ fn pipelines(root: &Node, problems: &mut Vec<Problem>) -> Vec<(String, Pipeline)
             _ => fault,
         })
     };
-    named(root, "pipelines", problems, read_one, |_, recovered, problems| check_pipeline(recovered, problems))
+    named(root, "pipelines", tree, problems, read_one, check_pipeline)
 }
 
 /// The entries of a section whose keys are names that the user chooses.
 fn named<T>(
     root: &Node,
     section: &str,
+    tree: &mut Node,
     problems: &mut Vec<Problem>,
     read_one: impl Fn(&Node) -> Result<T, Fault>,
-    check: impl Fn(&str, &Recovered<T>, &mut Vec<Problem>),
+    check: impl Fn(&Recovered<T>, &mut Vec<Problem>),
 ) -> Vec<(String, T)> {
     let Some((key, node)) = root.entry(section) else {
         // The word of another collector for it was reported.
@@ -529,14 +534,17 @@ fn named<T>(
                 .push(Problem::error(name.span, format!("`{}` cannot be a name: {wrong}", name.text)).help(NAME_RULE));
         }
         let mut recovered = recover(node, &read_one);
-        check(&name.text, &recovered, &mut mistakes);
+        check(&recovered, &mut mistakes);
         for fault in recovered.faults.drain(..) {
             // A missing key is a problem of the whole component, so its name is underlined instead of its first key.
             let whole = matches!(fault.kind, FaultKind::Missing(_)) && fault.span.is_none_or(|span| span == node.span);
             let span = if whole { Some(name.span) } else { fault.span.or(Some(node.span)) };
             problems.push(Fault { span, ..fault }.problem());
         }
-        all.extend(recovered.value.map(|one| (name.text.clone(), one)));
+        if let Some(one) = recovered.value {
+            all.push((name.text.clone(), one));
+            tree.replace(&[section, &name.text], recovered.node);
+        }
     }
     problems.append(&mut mistakes);
     all

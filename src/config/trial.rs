@@ -301,9 +301,8 @@ impl Planner<'_> {
                 let path: Vec<&str> =
                     raw.path.iter().map(String::as_str).chain([section, place, "condition"]).collect();
                 let in_list: Vec<&str> = path.iter().copied().chain([number.as_str()]).collect();
-                let is_list = self.root.span_at(&in_list) != self.root.span_at(&path);
-                let span = self.root.span_inside(if is_list { &in_list } else { &path }, &doubt.place);
-                self.problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
+                let is_list = self.root.at(&in_list).is_some();
+                self.problems.push(doubt.problem(self.root, if is_list { &in_list } else { &path }));
             }
         }
         let more = output.is_some() || event.is_some() || contains.is_some() || condition.is_some();

@@ -273,7 +273,8 @@ pub struct FieldNames {
     pub timestamp: FieldName,
     /// The host name.
     pub host: FieldName,
-    /// The path of the file. Inputs without files do not add it.
+    /// The path at which the file was found first; it stays the same when the file is renamed. Inputs without files do not
+    /// add it.
     pub file: FieldName,
     /// The position in bytes where the line starts in its file. Inputs without files do not add it.
     pub offset: FieldName,

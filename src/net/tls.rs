@@ -42,17 +42,18 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Checks that the settings make sense; an error has the key and what is wrong with it.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    /// Checks that the settings make sense; returns every key that is wrong, and why.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
         match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => return Err(("tls.key_file", "a certificate is set without its key".to_owned())),
-            (None, Some(_)) => return Err(("tls.cert_file", "a key is set without its certificate".to_owned())),
+            (Some(_), None) => wrong.push(("tls.key_file", "a certificate is set without its key".to_owned())),
+            (None, Some(_)) => wrong.push(("tls.cert_file", "a key is set without its certificate".to_owned())),
             _ => {}
         }
-        match self.server_name.as_deref().map(server_name) {
-            Some(Err(what)) => Err(("tls.server_name", what)),
-            _ => Ok(()),
+        if let Some(Err(what)) = self.server_name.as_deref().map(server_name) {
+            wrong.push(("tls.server_name", what));
         }
+        wrong
     }
 
     /// Reads the files. May block.

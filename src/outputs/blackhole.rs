@@ -32,8 +32,8 @@ impl Component for Settings {
     const SUMMARY: &'static str = "Discards all events; for tests and benchmarks.";
     const EXAMPLE: &'static str = "type: blackhole\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+    fn check(&self) -> Vec<Mistake> {
+        Vec::new()
     }
 }
 

@@ -56,8 +56,8 @@ impl Component for Settings {
     const SUMMARY: &'static str = "Writes events to standard output, one per line.";
     const EXAMPLE: &'static str = "type: console\nencode: json\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
+    fn check(&self) -> Vec<Mistake> {
+        Vec::new()
     }
 }
 

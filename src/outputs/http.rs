@@ -12,7 +12,7 @@
 use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
 use super::requests::part::{Part, Slice};
-use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, verdict_of_status};
+use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status};
 use crate::codec::text::TextEncoder;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::types::{
@@ -137,8 +137,8 @@ impl Component for Settings {
     const EXAMPLE: &'static str =
         "type: http\nurl: https://logs.example.com/ingest\nauth: {bearer: \"${TOKEN:-none}\"}\ncompression: gzip\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        self.plan().map(drop)
+    fn check(&self) -> Vec<Mistake> {
+        self.plan().err().unwrap_or_default()
     }
 
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
@@ -155,6 +155,7 @@ impl Settings {
         };
         RequestSettings {
             url_key: "url",
+            is_list: false,
             urls: std::slice::from_ref(&self.url),
             auth: &self.auth,
             tls: &self.tls,
@@ -168,27 +169,21 @@ impl Settings {
     }
 
     fn plan(&self) -> Mistaken<Plan> {
-        let mut plan = self.requests().plan()?;
+        let (mut headers, mut mistakes) = (Vec::new(), Vec::new());
         for (name, value) in &self.headers {
-            let refused = |what: &str, help: &str| {
-                Err(Mistake { key: format!("headers.{name}"), what: what.to_owned(), help: help.to_owned() })
-            };
-            let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-                return refused("this is not a valid header name", "use letters, digits and dashes");
-            };
-            if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&header) {
-                return refused("this header is set for each request", "remove it");
+            match header(name, value) {
+                Ok(header) => headers.push(header),
+                Err((what, help)) => mistakes.push(Mistake::new(format!("headers.{name}"), what, help)),
             }
-            let Ok(mut value) = HeaderValue::from_str(value.expose()) else {
-                return refused(
-                    "its value contains a character that is not allowed in a header",
-                    "remove control characters",
-                );
-            };
-            value.set_sensitive(true);
-            plan.headers.insert(header, value);
         }
-        Ok(plan)
+        match self.requests().plan() {
+            Ok(mut plan) if mistakes.is_empty() => {
+                plan.headers.extend(headers);
+                Ok(plan)
+            }
+            Ok(_) => Err(mistakes),
+            Err(others) => Err(others.into_iter().chain(mistakes).collect()),
+        }
     }
 
     fn bodies(&self) -> Bodies {
@@ -240,7 +235,7 @@ impl<E: Env> OutputSpec<E> for Spec {
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let settings = self.0.clone();
         Box::pin(async move {
-            let plan = settings.plan().map_err(|mistake| PluginError::Fatal(mistake.what))?;
+            let plan = settings.plan().map_err(fatal)?;
             let method = match settings.method {
                 Verb::Post => Method::POST,
                 Verb::Put => Method::PUT,
@@ -255,6 +250,21 @@ impl<E: Env> OutputSpec<E> for Spec {
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }
+}
+
+/// A header, or what is wrong with it and what to do.
+fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), (&'static str, &'static str)> {
+    let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+        return Err(("this is not a valid header name", "use letters, digits and dashes"));
+    };
+    if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&header) {
+        return Err(("this header is set for each request", "remove it"));
+    }
+    let Ok(mut value) = HeaderValue::from_str(value.expose()) else {
+        return Err(("its value contains a character that is not allowed in a header", "remove control characters"));
+    };
+    value.set_sensitive(true);
+    Ok((header, value))
 }
 
 /// How bodies are built.

@@ -25,17 +25,15 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "adds fields to events, or replaces the values of existing fields";
     const EXAMPLE: &'static str = "add: {env: prod, host: \"{{ hostname }}\", place.rack: 7}\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        refuse_empty(&self.0.0, "nothing would be added", "add: {env: prod}")?;
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = refuse_empty(&self.0.0, "nothing would be added", "add: {env: prod}");
         for (path, value) in &self.0.0 {
-            if let Literal::Text(text) = value
-                && let Err(what) = Template::parse(text)
-            {
-                let help = "write a template such as \"{{ service }}-{{ %Y-%m-%d }}\"".to_owned();
-                return Err(Mistake { key: path.to_string(), what, help });
-            }
+            let Literal::Text(text) = value else { continue };
+            let help = "write a template such as \"{{ service }}-{{ %Y-%m-%d }}\"";
+            let wrong = Template::parse(text).err().unwrap_or_default();
+            mistakes.extend(wrong.into_iter().map(|what| Mistake::new(path.to_string(), what, help)));
         }
-        Ok(())
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

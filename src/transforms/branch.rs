@@ -5,7 +5,7 @@ use super::enrich::watched::{Files, Kept};
 use super::{Now, Opening, Origin, Step, Transform, Verdict, emit_next, open_all, run_all};
 use crate::config::component::{Doubtful, Mistake};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, MapAccess};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess};
 use std::borrow::Cow;
 use std::sync::Arc;
 use tailwater_shards::batch::SourceKey;
@@ -23,6 +23,22 @@ pub struct Settings {
     pub otherwise: Vec<Step>,
 }
 
+/// A key beside `if`. One that does not exist is refused as a key, so that the mistake is at this key.
+enum Beside {
+    Then,
+    Else,
+}
+
+impl<'de> Deserialize<'de> for Beside {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Beside, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "then" => Ok(Beside::Then),
+            "else" => Ok(Beside::Else),
+            other => Err(D::Error::unknown_field(other, &["if", "then", "else"])),
+        }
+    }
+}
+
 impl Settings {
     /// The name of the transform.
     pub const NAME: &'static str = "if";
@@ -36,11 +52,10 @@ impl Settings {
     pub fn read<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Settings, A::Error> {
         let condition = map.next_value()?;
         let (mut then, mut otherwise) = (None, None);
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "then" => then = Some(map.next_value()?),
-                "else" => otherwise = Some(map.next_value()?),
-                _ => return Err(A::Error::unknown_field(&key, &["if", "then", "else"])),
+        while let Some(key) = map.next_key()? {
+            match key {
+                Beside::Then => then = Some(map.next_value()?),
+                Beside::Else => otherwise = Some(map.next_value()?),
             }
         }
         let then = then.ok_or_else(|| A::Error::missing_field("then"))?;

@@ -27,7 +27,7 @@ impl Verb for Lower {
     const EXAMPLE: &'static str = "lowercase: [level, user.email]\n";
     const SAMPLE: &'static str = r#"{"level":"WARN","user":{"email":"Zo\u00c9@Example.com"}}"#;
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         refuse_empty(&self.0, "nothing would be changed", "lowercase: [level]")
     }
 
@@ -42,7 +42,7 @@ impl Verb for Upper {
     const EXAMPLE: &'static str = "uppercase: [level]\n";
     const SAMPLE: &'static str = r#"{"level":"warn","message":"disk is nearly full"}"#;
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         refuse_empty(&self.0, "nothing would be changed", "uppercase: [level]")
     }
 

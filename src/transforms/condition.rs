@@ -7,7 +7,7 @@ use super::Opening;
 use super::place::Place;
 use crate::codec::marked;
 use crate::codec::path::Path;
-use crate::config::component::Doubtful;
+use crate::config::component::{Doubtful, Mistake};
 use crate::expr::{Doubt, FieldValue, Fields, PathIndex, Program, Scratch};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -73,10 +73,8 @@ impl Condition {
     /// All that is valid but probably a mistake.
     pub fn doubts(&self) -> Vec<Doubtful> {
         let doubtful = |doubt: &Doubt| Doubtful {
-            key: String::new(),
+            mistake: Mistake::new("", doubt.what.clone(), doubt.help.clone()),
             place: doubt.span.clone(),
-            what: doubt.what.clone(),
-            help: doubt.help.clone(),
         };
         self.0.doubts().iter().map(doubtful).collect()
     }

@@ -188,28 +188,28 @@ impl Verb for Settings {
         r#"{"time":"23/Nov/2026:11:20:30 +0100","status":"200","took":"n/a","path":"/index.html"}"#;
     const FAILURE: &'static str = "the event is too large for a new value";
 
-    fn check(&self) -> Result<(), Mistake> {
-        refuse_empty(&self.0.0, "nothing would be converted", "convert: {status: int}")?;
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = refuse_empty(&self.0.0, "nothing would be converted", "convert: {status: int}");
         for (path, Short(conversion)) in &self.0.0 {
+            let to = format!("{path}.to");
             if conversion.timezone.is_some() && conversion.to != Kind::Timestamp {
-                let help = "remove it, or write `to: timestamp`".to_owned();
-                return Err(Mistake {
-                    key: format!("{path}.timezone"),
-                    what: "`timezone` applies only to timestamps".to_owned(),
-                    help,
-                });
+                let help = "remove it, or write `to: timestamp`";
+                let what = "`timezone` applies only to timestamps";
+                mistakes.push(Mistake::new(format!("{path}.timezone"), what, help).needing(&[&to]));
             }
             let Some(format) = &conversion.format else { continue };
-            let wrong = match Format::parse(format) {
-                Err(what) => what,
-                Ok(_) if conversion.to == Kind::Timestamp => continue,
-                Ok(_) => "`format` applies only to timestamps".to_owned(),
-            };
-            let help = "write a format such as `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\", together with `to: timestamp`"
-                .to_owned();
-            return Err(Mistake { key: format!("{path}.format"), what: wrong, help });
+            let key = format!("{path}.format");
+            let help = "write a format such as `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\", together with `to: timestamp`";
+            match Format::parse(format) {
+                Err(what) => mistakes.push(Mistake::new(key, what, help)),
+                Ok(_) if conversion.to == Kind::Timestamp => {}
+                Ok(_) => {
+                    let what = "`format` applies only to timestamps";
+                    mistakes.push(Mistake::new(key, what, help).needing(&[&to]));
+                }
+            }
         }
-        Ok(())
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -22,9 +22,9 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "copies the values of fields to other fields";
     const EXAMPLE: &'static str = "copy: {user.id: user_id}\n";
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         let pairs = &self.0.0;
-        refuse_empty(pairs, "nothing would be copied", "copy: {user.id: user_id}")?;
+        let mut mistakes = refuse_empty(pairs, "nothing would be copied", "copy: {user.id: user_id}");
         for (place, (from, to)) in pairs.iter().enumerate() {
             let (what, help) = match pairs[..place].iter().find(|(_, earlier)| earlier == to) {
                 _ if from == to => {
@@ -36,9 +36,9 @@ impl Verb for Settings {
                     "if an event has only one of them, write two `copy` entries: the later one wins",
                 ),
             };
-            return Err(Mistake { key: from.to_string(), what, help: help.to_owned() });
+            mistakes.push(Mistake::new(from.to_string(), what, help));
         }
-        Ok(())
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -55,17 +55,16 @@ impl Verb for Settings {
         "{\"request_id\":\"r2\",\"message\":\"slow\"}"
     );
 
-    fn check(&self) -> Result<(), Mistake> {
-        let mistake =
-            |key: &str, what: String, help: &str| Err(Mistake { key: key.to_owned(), what, help: help.to_owned() });
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
         if self.window.0.is_zero() {
-            return mistake("window", "no event repeats within 0s".to_owned(), "write a window such as `30s`");
+            mistakes.push(Mistake::new("window", "no event repeats within 0s", "write a window such as `30s`"));
         }
         if !(1..=MAX).contains(&self.max) {
             let what = format!("{} events cannot be remembered", self.max);
-            return mistake("max", what, "write a number from 1 to 10000000");
+            mistakes.push(Mistake::new("max", what, "write a number from 1 to 10000000"));
         }
-        Ok(())
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -2,7 +2,7 @@
 
 use super::condition::{Condition, OpenCondition};
 use super::{Opening, Transform, Verb, Verdict};
-use crate::config::component::{Doubtful, Mistake};
+use crate::config::component::Doubtful;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
@@ -25,10 +25,6 @@ impl Verb for Filter {
     const EXAMPLE: &'static str = "filter: level in [\"warn\", \"error\"]\n";
     const SAMPLE: &'static str = "{\"level\":\"info\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
-    }
-
     fn doubts(&self) -> Vec<Doubtful> {
         self.0.doubts()
     }
@@ -43,10 +39,6 @@ impl Verb for Drop {
     const SUMMARY: &'static str = "drops the events that match a condition";
     const EXAMPLE: &'static str = "drop: level == \"debug\"\n";
     const SAMPLE: &'static str = "{\"level\":\"debug\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
-
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
-    }
 
     fn doubts(&self) -> Vec<Doubtful> {
         self.0.doubts()

@@ -30,14 +30,13 @@ pub fn dot() -> String {
 }
 
 /// An empty separator would make names that cannot be split again.
-pub fn check_separator(separator: &str) -> Result<(), Mistake> {
+pub fn check_separator(separator: &str) -> Vec<Mistake> {
     match separator {
         "" => {
-            let (what, help) =
-                ("an empty separator".to_owned(), "write `separator: \".\"`, or remove the key".to_owned());
-            Err(Mistake { key: "separator".to_owned(), what, help })
+            let help = "write `separator: \".\"`, or remove the key";
+            vec![Mistake::new("separator", "an empty separator", help)]
         }
-        _ => Ok(()),
+        _ => Vec::new(),
     }
 }
 
@@ -47,7 +46,7 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "flatten: {separator: _, fields: [user]}\n";
     const FAILURE: &'static str = "the event would have too many fields, or names that are too long";
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         check_separator(&self.separator)
     }
 

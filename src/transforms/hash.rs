@@ -67,27 +67,24 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "hash: {fields: [user.email], key: \"${HASH_KEY}\"}\n";
     const FAILURE: &'static str = "the event is too large for the hash";
 
-    fn check(&self) -> Result<(), Mistake> {
-        let mistake = |key: &str, what: &str, help: &str| {
-            Err(Mistake { key: key.to_owned(), what: what.to_owned(), help: help.to_owned() })
-        };
-        match &self.key {
-            _ if self.fields.is_empty() => mistake("fields", "no field is named", "write `fields: [user.id]`"),
-            _ if self.to.as_ref().is_some_and(|to| self.fields.contains(to)) => mistake(
-                "to",
-                "`to` names a field that is hashed, and with `to` the hashed fields stay unchanged",
-                "name another field for the hash, or remove `to` to replace each value with its own hash",
-            ),
-            Some(_) if self.algorithm == Algorithm::Xxh3 => {
-                mistake("key", "xxh3 does not use a key", "use `algorithm: sha256`, or remove `key`")
-            }
-            Some(key) if key.len() < KEY_BYTES_MIN => mistake(
-                "key",
-                "a key of less than 16 bytes can be guessed",
-                "make a longer key with `openssl rand -hex 32`",
-            ),
-            _ => Ok(()),
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if self.fields.is_empty() {
+            mistakes.push(Mistake::new("fields", "no field is named", "write `fields: [user.id]`"));
         }
+        if self.to.as_ref().is_some_and(|to| self.fields.contains(to)) {
+            let what = "`to` names a field that is hashed, and with `to` the hashed fields stay unchanged";
+            let help = "name another field for the hash, or remove `to` to replace each value with its own hash";
+            mistakes.push(Mistake::new("to", what, help).needing(&["fields"]));
+        }
+        if self.key.is_some() && self.algorithm == Algorithm::Xxh3 {
+            let help = "use `algorithm: sha256`, or remove `key`";
+            mistakes.push(Mistake::new("key", "xxh3 does not use a key", help).needing(&["algorithm"]));
+        } else if self.key.as_ref().is_some_and(|key| key.len() < KEY_BYTES_MIN) {
+            let help = "make a longer key with `openssl rand -hex 32`";
+            mistakes.push(Mistake::new("key", "a key of less than 16 bytes can be guessed", help));
+        }
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

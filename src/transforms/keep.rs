@@ -19,16 +19,14 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "keep: [timestamp, level, message]\n";
     const SAMPLE: &'static str = r#"{"timestamp":"2026-11-23T10:20:30Z","pid":4711,"level":"info","message":"ready"}"#;
 
-    fn check(&self) -> Result<(), Mistake> {
-        refuse_empty(&self.0, "every field would be removed", "keep: [level, message]")?;
-        match self.0.iter().position(|path| !path.rest().is_empty()) {
-            None => Ok(()),
-            Some(place) => Err(Mistake {
-                key: place.to_string(),
-                what: format!("`{}` is inside a field, and `keep` keeps whole fields", self.0[place]),
-                help: "name the whole field, or first `copy` the value to a field of its own".to_owned(),
-            }),
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = refuse_empty(&self.0, "every field would be removed", "keep: [level, message]");
+        for (place, path) in self.0.iter().enumerate().filter(|(_, path)| !path.rest().is_empty()) {
+            let what = format!("`{path}` is inside a field, and `keep` keeps whole fields");
+            let help = "name the whole field, or first `copy` the value to a field of its own";
+            mistakes.push(Mistake::new(place.to_string(), what, help));
         }
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

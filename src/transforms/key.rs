@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for KeyPart {
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<KeyPart, E> {
                 match marked::written(text).contains("{{") {
-                    true => Template::parse(text).map(KeyPart::Template).map_err(E::custom),
+                    true => Template::parse(text).map(KeyPart::Template).map_err(|wrong| E::custom(wrong.join("; "))),
                     false => marked::plain(text).parse().map(KeyPart::Field).map_err(E::custom),
                 }
             }

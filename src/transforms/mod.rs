@@ -143,8 +143,10 @@ pub trait Verb {
     /// Why it failed on an event, if [`Verb::explain`] knows no details.
     const FAILURE: &'static str = FAILURE;
 
-    /// Checks what types cannot express. The key in a mistake is relative to the value of the verb.
-    fn check(&self) -> Result<(), Mistake>;
+    /// Checks what types cannot express: returns all that is wrong. The key in a mistake is relative to the value of the verb.
+    fn check(&self) -> Vec<Mistake> {
+        Vec::new()
+    }
     /// What is valid but probably a mistake. Keys as above.
     fn doubts(&self) -> Vec<Doubtful> {
         Vec::new()
@@ -169,14 +171,13 @@ pub trait Verb {
 }
 
 /// Rejects a verb that names no field.
-fn refuse_empty<T>(fields: &[T], effect: &str, example: &str) -> Result<(), Mistake> {
+fn refuse_empty<T>(fields: &[T], effect: &str, example: &str) -> Vec<Mistake> {
     match fields {
-        [] => Err(Mistake {
-            key: String::new(),
-            what: format!("no field is named, so {effect}"),
-            help: format!("write for example `{example}`, or remove the entry"),
-        }),
-        _ => Ok(()),
+        [] => {
+            let help = format!("write for example `{example}`, or remove the entry");
+            vec![Mistake::new("", format!("no field is named, so {effect}"), help)]
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -5,7 +5,6 @@ use super::reasons::Before;
 use super::text::string;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
-use crate::config::component::Mistake;
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -73,10 +72,6 @@ impl Verb for Settings {
     const SAMPLE: &'static str =
         r#"{"stream":"stdout","log":"{\"level\":\"info\",\"http\":{\"status\":200}}","pod":"web-7"}"#;
     const FAILURE: &'static str = "the field cannot be parsed";
-
-    fn check(&self) -> Result<(), Mistake> {
-        Ok(())
-    }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let error = opening.shapes.key(b"parse_error");

@@ -56,17 +56,20 @@ impl Verb for Settings {
     const SAMPLE: &'static str = r#"{"message":"ann@example.com paid with 4111 1111 1111 1111","auth":["Bearer eyJhbGciOi","tok_8fj2"],"order":4711}"#;
     const FAILURE: &'static str = "the event is too large for a new value, so the field is removed";
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
         if self.presets.is_empty() && self.patterns.is_empty() {
-            let what = "`presets` and `patterns` are both missing, so there is nothing to look for".to_owned();
-            return Err(Mistake { key: "presets".to_owned(), what, help: "write `presets: [email, card]`".to_owned() });
+            let what = "`presets` and `patterns` are both missing, so there is nothing to look for";
+            mistakes.push(
+                Mistake::new("presets", what, "write `presets: [email, card]`").needing(&["presets", "patterns"]),
+            );
         }
-        if let Some(place) = self.patterns.iter().position(Pattern::is_empty) {
-            let what = "the pattern matches only empty strings, so there is nothing to replace".to_owned();
-            let help = "write a pattern that matches the secret: `'tok_\\w+'`".to_owned();
-            return Err(Mistake { key: format!("patterns.{place}"), what, help });
+        for (place, _) in self.patterns.iter().enumerate().filter(|(_, pattern)| pattern.is_empty()) {
+            let what = "the pattern matches only empty strings, so there is nothing to replace";
+            let help = "write a pattern that matches the secret: `'tok_\\w+'`";
+            mistakes.push(Mistake::new(format!("patterns.{place}"), what, help));
         }
-        Ok(())
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -21,7 +21,7 @@ impl Verb for Settings {
     const SAMPLE: &'static str =
         r#"{"user":"ann","password":"secret","http":{"headers":{"cookie":"sid=1","host":"example.com"}}}"#;
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         refuse_empty(&self.0, "nothing would be removed", "remove: [password]")
     }
 

@@ -25,16 +25,13 @@ impl Verb for Settings {
     const EXAMPLE: &'static str = "rename: {msg: message, http.status: status}\n";
     const SAMPLE: &'static str = r#"{"msg":"served","http":{"method":"GET","status":200}}"#;
 
-    fn check(&self) -> Result<(), Mistake> {
-        refuse_empty(&self.0.0, "nothing would be renamed", "rename: {msg: message}")?;
-        match self.0.0.iter().find(|(from, to)| from == to) {
-            None => Ok(()),
-            Some((from, _)) => Err(Mistake {
-                key: from.to_string(),
-                what: format!("`{from}` is renamed to itself"),
-                help: "write another name, or remove the entry".to_owned(),
-            }),
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = refuse_empty(&self.0.0, "nothing would be renamed", "rename: {msg: message}");
+        for (from, _) in self.0.0.iter().filter(|(from, to)| from == to) {
+            let what = format!("`{from}` is renamed to itself");
+            mistakes.push(Mistake::new(from.to_string(), what, "write another name, or remove the entry"));
         }
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -93,9 +93,9 @@ impl Verb for Settings {
     const SAMPLE: &'static str = r#"{"method":"GET","path":"/users/4711/orders"}"#;
     const FAILURE: &'static str = "the new string would be too long";
 
-    fn check(&self) -> Result<(), Mistake> {
-        let help = "write `$${1}x` for a group before letters, and `$$` for a dollar sign".to_owned();
-        self.parts().map(|_| ()).map_err(|what| Mistake { key: "with".to_owned(), what, help })
+    fn check(&self) -> Vec<Mistake> {
+        let help = "write `$${1}x` for a group before letters, and `$$` for a dollar sign";
+        self.parts().err().into_iter().map(|what| Mistake::new("with", what, help).needing(&["pattern"])).collect()
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

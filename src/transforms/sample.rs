@@ -41,12 +41,8 @@ const WHOLE: u128 = 1 << 64;
 
 impl Settings {
     fn step(&self) -> Result<u128, Mistake> {
-        let mistake = |key: &str, what: &str| Mistake {
-            key: key.to_owned(),
-            what: what.to_owned(),
-            help: "write `rate: 0.1` or `one_in: 10` to keep a tenth of the events, or `drop: true` to drop all"
-                .to_owned(),
-        };
+        let help = "write `rate: 0.1` or `one_in: 10` to keep a tenth of the events, or `drop: true` to drop all";
+        let mistake = |key: &str, what: &str| Mistake::new(key, what, help).needing(&["rate", "one_in"]);
         match (self.rate, self.one_in) {
             (Some(_), Some(_)) => Err(mistake("one_in", "`rate` and `one_in` cannot be combined")),
             (None, None) => {
@@ -77,8 +73,8 @@ impl Verb for Settings {
         "{\"trace_id\":\"b2\",\"level\":\"error\"}"
     );
 
-    fn check(&self) -> Result<(), Mistake> {
-        self.step().map(drop)
+    fn check(&self) -> Vec<Mistake> {
+        self.step().err().into_iter().collect()
     }
 
     fn doubts(&self) -> Vec<Doubtful> {

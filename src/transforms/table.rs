@@ -13,6 +13,17 @@ pub struct Row {
     pub sample: &'static str,
 }
 
+/// A key beside a transform that is alone in its entry.
+pub struct Second;
+
+impl<'de> serde::Deserialize<'de> for Second {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Second, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let rule = "is a second transform in one entry; begin a new entry of the list with it";
+        Err(serde::de::Error::custom(format!("`{name}` {rule}")))
+    }
+}
+
 /// Makes the table of verbs: `transforms! { pub enum Step { Add => add::Settings, } }`. The verb `if` has additional keys
 /// beside it. All other verbs are the only key of their map.
 #[macro_export]
@@ -80,7 +91,7 @@ macro_rules! transforms {
                     $(Self::$variant(settings) => $crate::transforms::Verb::check(settings),)*
                     Self::If(settings) => return settings.check(),
                 };
-                checked.err().into_iter().map(|mistake| mistake.below(self.name())).collect()
+                checked.into_iter().map(|mistake| mistake.below(self.name())).collect()
             }
 
             /// What is valid but probably a mistake. Keys are relative to the entry.
@@ -149,12 +160,9 @@ macro_rules! transforms {
                             ));
                         };
                         let step = $table::read(&name, &mut map)?;
-                        match map.next_key::<String>()? {
-                            None => Ok(step),
-                            Some(second) => Err(serde::de::Error::custom(format!(
-                                "`{second}` is a second transform in one entry; begin a new entry of the list with it"
-                            ))),
-                        }
+                        // Refused as a key, so that the mistake is at this key.
+                        map.next_key::<$crate::transforms::table::Second>()?;
+                        Ok(step)
                     }
                 }
                 deserializer.deserialize_map(Form)

@@ -31,9 +31,9 @@ enum Part {
 pub struct Template(Vec<Part>);
 
 impl Template {
-    /// Parses a template, or says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Template, String> {
-        let mut parts = Vec::new();
+    /// Parses a template, or says all that is wrong with it.
+    pub fn parse(text: &str) -> Result<Template, Vec<String>> {
+        let (mut parts, mut wrong) = (Vec::new(), Vec::new());
         let (mut rest, mut literal) = (text, String::new());
         while let Some(character) = rest.chars().next() {
             if let Some((value, behind)) = marked::value(rest) {
@@ -46,24 +46,23 @@ impl Template {
                 rest = &rest[character.len_utf8()..];
                 continue;
             };
-            let close = marked::find(behind, "}}")
-                .ok_or_else(|| format!("`{}` is not closed by `}}}}`", marked::shown(rest)))?;
+            let Some(close) = marked::find(behind, "}}") else {
+                wrong.push(format!("`{}` is not closed by `}}}}`", marked::shown(rest)));
+                break;
+            };
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            let is_time = marked::written(&behind[..close]).trim_start().starts_with('%');
-            let inside = marked::plain(&behind[..close]);
-            let inside = inside.trim();
-            parts.push(match is_time {
-                true => Part::Time(format_of(inside)?),
-                false => Part::Field(inside.parse().map_err(|error| format!("`{inside}` is not a path: {error}"))?),
-            });
+            match part_of(&behind[..close]) {
+                Ok(part) => parts.push(part),
+                Err(what) => wrong.push(what),
+            }
             rest = &behind[close + 2..];
         }
         if !literal.is_empty() || parts.is_empty() {
             parts.push(Part::Literal(literal));
         }
-        Ok(Template(parts))
+        if wrong.is_empty() { Ok(Template(parts)) } else { Err(wrong) }
     }
 
     /// The string, if it is the same for every event.
@@ -90,6 +89,17 @@ impl Template {
             Part::Time(format) => OpenPart::Time { format: format.clone(), second: i64::MIN, text: String::new() },
         });
         OpenTemplate(parts.collect())
+    }
+}
+
+/// What stands between `{{` and `}}`.
+fn part_of(written: &str) -> Result<Part, String> {
+    let is_time = marked::written(written).trim_start().starts_with('%');
+    let inside = marked::plain(written);
+    let inside = inside.trim();
+    match is_time {
+        true => format_of(inside).map(Part::Time),
+        false => inside.parse().map(Part::Field).map_err(|error| format!("`{inside}` is not a path: {error}")),
     }
 }
 

@@ -63,22 +63,25 @@ impl Verb for Settings {
         "{\"service\":\"api\",\"n\":3}\n{\"service\":\"web\",\"n\":4}"
     );
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         let range = format!("write a number from 1 to {EVENTS_MAX}");
         let bad = |events: u64| !(1..=EVENTS_MAX).contains(&events);
-        let (key, what, help) = if bad(self.rate) {
-            ("rate", format!("a rate of {} events", self.rate), range)
-        } else if self.burst.is_some_and(bad) {
-            ("burst", "`burst` is too small or too large".to_owned(), range)
-        } else if self.per.0.is_zero() || self.per.0 > Duration::from_secs(366 * 86_400) {
-            ("per", format!("a rate per {}", self.per), "write a time such as `1s` or `1h`, at most a year".to_owned())
-        } else if !(1..=KEYS_MAX).contains(&self.max_keys) {
+        let mut mistakes = Vec::new();
+        if bad(self.rate) {
+            mistakes.push(Mistake::new("rate", format!("a rate of {} events", self.rate), &*range));
+        }
+        if self.burst.is_some_and(bad) {
+            mistakes.push(Mistake::new("burst", "`burst` is too small or too large", &*range));
+        }
+        if self.per.0.is_zero() || self.per.0 > Duration::from_secs(366 * 86_400) {
+            let help = "write a time such as `1s` or `1h`, at most a year";
+            mistakes.push(Mistake::new("per", format!("a rate per {}", self.per), help));
+        }
+        if !(1..=KEYS_MAX).contains(&self.max_keys) {
             let what = format!("{} keys cannot be remembered", self.max_keys);
-            ("max_keys", what, format!("write a number from 1 to {KEYS_MAX}"))
-        } else {
-            return Ok(());
-        };
-        Err(Mistake { key: key.to_owned(), what, help })
+            mistakes.push(Mistake::new("max_keys", what, format!("write a number from 1 to {KEYS_MAX}")));
+        }
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -76,13 +76,13 @@ impl Verb for Settings {
     const SAMPLE: &'static str = r#"{"time":"23/Nov/2026:11:20:30 +0100","message":"GET / 200"}"#;
     const FAILURE: &'static str = "the field cannot be read as a time";
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         match self.0.0.format.as_deref().map(Format::parse) {
             Some(Err(what)) => {
-                let help = "write a format such as `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\"".to_owned();
-                Err(Mistake { key: "format".to_owned(), what, help })
+                let help = "write a format such as `unix_ms` or \"%d/%b/%Y:%H:%M:%S %z\"";
+                vec![Mistake::new("format", what, help)]
             }
-            _ => Ok(()),
+            _ => Vec::new(),
         }
     }
 

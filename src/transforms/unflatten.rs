@@ -37,7 +37,7 @@ impl Verb for Settings {
     const SAMPLE: &'static str = r#"{"message":"ok","http.status":200,"http.request.method":"GET"}"#;
     const FAILURE: &'static str = "a part of the path is not an object, or the event is too large";
 
-    fn check(&self) -> Result<(), Mistake> {
+    fn check(&self) -> Vec<Mistake> {
         check_separator(&self.separator)
     }
 

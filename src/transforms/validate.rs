@@ -10,6 +10,7 @@ use super::reasons::{Before, joined};
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::{body_is, string_body};
 use crate::codec::path::Path;
+use crate::codec::pattern::compile;
 use crate::config::component::Mistake;
 use regex_automata::meta::Regex;
 use schemars::JsonSchema;
@@ -156,7 +157,7 @@ impl Settings {
         }
         for (path, pattern) in pairs(&self.pattern) {
             // A pattern that cannot be compiled is rejected before anything is opened.
-            let Ok(regex) = Regex::new(pattern) else { continue };
+            let Ok(regex) = compile(pattern, true) else { continue };
             rules.push((path, Test::Pattern(Box::new(regex), Vec::new()), format!("{path} does not match {pattern}")));
         }
         rules
@@ -174,16 +175,21 @@ impl Verb for Settings {
         enum: {level: [debug, info, warn, error]}\n  range: {http.status: [100, 599]}\n  \
         pattern: {trace_id: \"^[0-9a-f]{32}$\"}\n  on_fail: tag\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        let mistake = |key: String, what: String, help: &str| Err(Mistake { key, what, help: help.to_owned() });
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
         if self.is_empty() {
             let help = "write at least one of `required`, `types`, `enum`, `range`, `pattern`";
-            return mistake(String::new(), "no rule is given".to_owned(), help);
+            mistakes.push(Mistake::new("", "no rule is given", help));
         }
         for (path, choices) in pairs(&self.choices) {
-            if choices.is_empty() || choices.iter().any(|choice| choice.is_object() || choice.is_array()) {
+            let key = format!("enum.{path}");
+            let help = "write a list of strings, numbers, booleans or null";
+            if choices.is_empty() {
+                mistakes.push(Mistake::new(&*key, format!("no value of {path} can equal this"), help));
+            }
+            for (place, _) in choices.iter().enumerate().filter(|(_, choice)| choice.is_object() || choice.is_array()) {
                 let what = format!("no value of {path} can equal this");
-                return mistake(format!("enum.{path}"), what, "write a list of strings, numbers, booleans or null");
+                mistakes.push(Mistake::new(format!("{key}.{place}"), what, help));
             }
         }
         for (path, (least, greatest)) in pairs(&self.range) {
@@ -191,16 +197,16 @@ impl Verb for Settings {
                 && least > greatest
             {
                 let what = format!("no number is at least {least} and at most {greatest}");
-                return mistake(format!("range.{path}"), what, "write the smaller number first");
+                mistakes.push(Mistake::new(format!("range.{path}"), what, "write the smaller number first"));
             }
         }
         for (path, pattern) in pairs(&self.pattern) {
-            if let Err(error) = Regex::new(pattern) {
-                let what = format!("`{pattern}` is not a valid regular expression: {error}");
-                return mistake(format!("pattern.{path}"), what, "see https://docs.rs/regex/#syntax for the syntax");
+            if let Err(what) = compile(pattern, true) {
+                let help = "see https://docs.rs/regex/#syntax for the syntax";
+                mistakes.push(Mistake::new(format!("pattern.{path}"), what, help));
             }
         }
-        Ok(())
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

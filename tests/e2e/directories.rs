@@ -3,6 +3,7 @@
 use crate::case::Case;
 use crate::disks::LoopDisk;
 use crate::lines::block;
+use crate::product::Product;
 use crate::running::{Running, append, inode};
 use crate::wait::pause;
 use std::fs;
@@ -153,4 +154,24 @@ fn directory_that_is_exchanged_for_another() {
     let streams = std::mem::take(&mut writer.streams);
     let (_, all) = running.finish(writer.written());
     all.assert_in_order_within(|line| streams[line as usize]);
+}
+
+/// Patterns that cannot mean what was written are reported with the next step.
+#[test]
+fn patterns_that_match_nothing_are_reported() {
+    let case = Case::new("patterns");
+    let logs = case.path("logs");
+    fs::write(logs.join("a.log"), b"1\n").expect("written");
+    fs::write(logs.join("b.txt"), block(1, 1)).expect("written");
+    let (shown, all) = (logs.display(), logs.join("*").display().to_string());
+    let input = format!("{{type: file, include: [\"{shown}\", \"{all}\"], exclude: [\"*.log\", \"x/*.gz\"]}}");
+    let config = case.configure(&input, &case.json_output());
+    let mut product = Product::start(&case, &config);
+    product.expect("it is a directory");
+    product.expect("it can match nothing");
+    let directory = format!("include {shown}: nothing to follow: it is a directory; write {shown}/*");
+    product.wait_for_log(&[&directory]);
+    product.wait_for_log(&["exclude x/*.gz: it can match nothing that `include` matches"]);
+    // The file that a name excludes everywhere is not among what arrived.
+    product.finish(&case.output(), 1);
 }

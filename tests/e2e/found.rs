@@ -148,3 +148,26 @@ fn renamed_input_continues_and_reports_it() {
     let (_, all) = running.finish(200);
     all.assert_in_order();
 }
+
+/// What is read again and what is not, after a file was removed and written again while the process was stopped.
+#[test]
+fn file_that_was_replaced_while_stopped_is_reported() {
+    let mut running = Running::start(Case::new("found-again"), "logs/*.log", "");
+    let path = running.case.path("logs/job.log");
+    fs::write(&path, block(1, 10)).expect("written");
+    running.wait(10);
+    let mut delivered = 10;
+    // The same content once more, then with more behind it.
+    for (last, new, report) in [(10, 10, None), (20, 10, Some("count as read"))] {
+        let stopped = running.terminate();
+        fs::remove_file(&path).expect("a removal");
+        fs::write(&path, block(1, last)).expect("written");
+        running = stopped.start();
+        delivered += new;
+        running.wait(delivered);
+        if let Some(report) = report {
+            running.product.wait_for_log(&["job.log: replaced while this process was stopped", report]);
+        }
+    }
+    running.terminate();
+}

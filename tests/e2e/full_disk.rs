@@ -45,6 +45,7 @@ impl FullLog {
         let mut product = Product::start(&self.case, &self.config);
         product.expect("events.json");
         product.expect("similar lines");
+        product.expect("the next start will not find files with unread bytes");
         product.expect(NO_SEGMENT);
         product.wait_for_log(&[NO_SEGMENT, "no space left", "free space on that disk"]);
         wait_for("an intake that waits", || {
@@ -136,6 +137,7 @@ fn start_again(case: &Case, config: &Path) -> Product {
     product.expect(NO_SEGMENT);
     product.expect("no disk space for another segment");
     product.expect("similar lines");
+    product.expect("the next start will not find files with unread bytes");
     product
 }
 

@@ -100,7 +100,7 @@ fn removed_output_with_waiting_events_prevents_the_start_and_names_the_options()
     let mut command = std::process::Command::new(crate::product::binary());
     command.args(["run", "-c", config.to_str().expect("UTF-8"), "--discard-removed", "awya"]);
     let mut product = Product::start_with(&case, &mut command);
-    product.expect("--discard-removed awya: the log knows no input or output `awya` that was removed");
+    product.expect("--discard-removed awya: the write-ahead log has no removed input or output `awya`");
     product.wait_for_log(&["--discard-removed awya"]);
     product.terminate();
 }

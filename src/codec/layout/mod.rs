@@ -1,9 +1,9 @@
 //! Parses times with strftime formats without allocating.
 //!
 //! Guarantees: a specifier has the same meaning whatever is next to it. A text is accepted only if its time agrees with all of
-//! it: a weekday, day of the year or `PM` that contradicts the rest is rejected, as is a fraction of more than nine digits, or
-//! leftover text. A format that would require guessing (no date, `%I` without `%p`, minutes without an hour) is rejected as a
-//! whole.
+//! it: a weekday, day of the year or `PM` that contradicts the rest is rejected, as is leftover text. Only the digits of a
+//! fraction behind the ninth are dropped. A format that would require guessing (no date, `%I` without `%p`, minutes without an
+//! hour) is rejected as a whole.
 //!
 //! | Specifier | Parses |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | `%u` `%w` | a weekday's number: 1 to 7 from Monday, 0 to 6 from Sunday |
 //! | `%U` `%W` `%V` | the week of the year: from Sunday, from Monday, of ISO 8601 |
 //! | `%p` `%P` | `AM` or `PM` in any case |
-//! | `%f` `%N` `%L` | one to nine digits of a fraction, whatever width is given (`%3f`) |
+//! | `%f` `%N` `%L` | the digits of a fraction, whatever width is given (`%3f`); those behind the ninth are dropped |
 //! | `%.f` | a point and a fraction, or nothing |
 //! | `%s` | seconds since 1970 |
 //! | `%z` `%:z` | `Z`, `+01`, `+0100` or `+01:00` |

@@ -147,14 +147,16 @@ impl<'a> Said<'a> {
 
     fn fraction(&mut self, text: &'a [u8]) -> Option<&'a [u8]> {
         let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (value, rest) = number(text, 1, 9)?;
-        let nanos = value * 10i64.pow(9u32.checked_sub(length as u32)?);
+        // Digits below a nanosecond are dropped.
+        let kept = length.min(9);
+        let (value, _) = number(&text[..kept], 1, 9)?;
+        let nanos = value * 10i64.pow(9 - kept as u32);
         if self.nanos.is_some_and(|known| known != nanos) {
             return None;
         }
         self.nanos = Some(nanos);
-        self.digits = self.digits.max(length as u8);
-        Some(rest)
+        self.digits = self.digits.max(kept as u8);
+        Some(&text[length..])
     }
 
     fn zone_name(&mut self, text: &'a [u8]) -> Option<&'a [u8]> {

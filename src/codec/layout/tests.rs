@@ -1,6 +1,7 @@
 //! Compares formats pair by pair with a full implementation of strftime, and lists what is deliberately parsed differently.
 
 use super::*;
+use crate::codec::moment::{Format, TimeForm};
 use crate::codec::rfc3339::MOMENTS;
 use jiff::Timestamp as Jiff;
 use jiff::fmt::strtime::BrokenDownTime;
@@ -99,7 +100,7 @@ fn what_a_specifier_reads_does_not_depend_on_its_neighbours() {
         ("%z", "+0:00", false),
         ("%:z", "+0000", true),
         ("%f", "12", true),
-        ("%f", "1234567890", false),
+        ("%f", "1234567890", true),
         ("%.f", ".000", true),
         ("%.f", "", true),
         ("%.f", ".", false),
@@ -166,7 +167,26 @@ fn fractions_keep_their_digits() {
     ] {
         assert_eq!(read(format, text), Some(Moment { nanos, digits }), "{format} {text}");
     }
-    assert_eq!(read("%F %T.%f", "1970-01-01 00:00:00.1234567890"), None);
+}
+
+/// Some programs write picoseconds. `auto`, `rfc3339`, `unix` and all specifiers drop the digits behind the ninth.
+#[test]
+fn digits_below_a_nanosecond_are_dropped() {
+    let nanos = 123_456_789;
+    for (format, text) in [
+        ("%F %T.%f", "1970-01-01 00:00:00.1234567890"),
+        ("%F %T.%3f %z", "1970-01-01 00:00:00.123456789999 +0000"),
+        ("%F %T,%L", "1970-01-01 00:00:00,1234567899"),
+        ("%F %T.%N", "1970-01-01 00:00:00.12345678999999999999999999"),
+        ("%F %T%.f%z", "1970-01-01 00:00:00.123456789999Z"),
+        ("%s%.f", "0.1234567899"),
+    ] {
+        assert_eq!(read(format, text), Some(Moment { nanos, digits: 9 }), "{format} {text}");
+    }
+    for format in ["auto", "rfc3339"] {
+        let form = TimeForm { format: Format::parse(format).expect("a format"), zone: Zone::UTC };
+        assert_eq!(form.read(b"1970-01-01T00:00:00.1234567899Z", NOW), Some(Moment { nanos, digits: 9 }));
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Patterns {
     directories: GlobSet,
     /// For each include pattern: its text and the directory where the search begins.
     pub bases: Vec<(String, PathBuf)>,
+    /// Exclude patterns that can match nothing under the include patterns.
+    pub idle: Vec<String>,
     own: Own,
 }
 
@@ -48,6 +50,30 @@ fn is_literal(part: &str) -> bool {
     !part.contains(['*', '?', '[', '{', '\\'])
 }
 
+/// Whether an exclude pattern may match a file or directory that is found under an include pattern. Both are absolute.
+fn may_meet(include: &str, exclude: &str) -> bool {
+    let (mut include, mut exclude) = (include.split('/'), exclude.split('/'));
+    loop {
+        match (include.next(), exclude.next()) {
+            (Some(one), Some(other)) if !is_literal(one) || !is_literal(other) => return true,
+            (Some(one), Some(other)) if one == other => {}
+            // Where the search begins is not checked.
+            (one, other) => return one.is_none() && other.is_none(),
+        }
+    }
+}
+
+/// The absolute form of an exclude pattern: a name without a directory is excluded everywhere, as in `.gitignore`.
+fn absolute_exclude(glob: &str, base: &Path) -> String {
+    if glob.starts_with("**/") {
+        return format!("/{glob}");
+    }
+    match glob.contains('/') {
+        true => absolute(glob, base),
+        false => format!("/**/{glob}"),
+    }
+}
+
 /// An absolute form of a glob; `base` is the start of relative ones.
 fn absolute(glob: &str, base: &Path) -> String {
     if glob.starts_with('/') {
@@ -58,7 +84,7 @@ fn absolute(glob: &str, base: &Path) -> String {
 }
 
 impl Patterns {
-    /// Compiles the globs; relative ones begin at `base`.
+    /// Compiles the globs. Relative ones begin at `base`, except names to exclude.
     pub fn new(include: &[String], exclude: &[String], base: &Path) -> Result<Patterns, String> {
         let (mut files, mut directories, mut excluded) =
             (GlobSetBuilder::new(), GlobSetBuilder::new(), GlobSetBuilder::new());
@@ -68,8 +94,13 @@ impl Patterns {
             files.add(compile(&glob)?);
             bases.push((glob.clone(), add_directories(&glob, &mut directories)?));
         }
+        let mut idle = Vec::new();
         for glob in exclude {
-            excluded.add(compile(&absolute(glob, base))?);
+            let whole = absolute_exclude(glob, base);
+            excluded.add(compile(&whole)?);
+            if !bases.iter().any(|(include, _)| may_meet(include, &whole)) {
+                idle.push(glob.clone());
+            }
         }
         let build = |set: &GlobSetBuilder| set.build().map_err(|error| error.to_string());
         Ok(Patterns {
@@ -77,6 +108,7 @@ impl Patterns {
             exclude: build(&excluded)?,
             directories: build(&directories)?,
             bases,
+            idle,
             own: Own::default(),
         })
     }
@@ -99,6 +131,19 @@ impl Patterns {
     /// Whether a directory with this path may hold wanted files.
     pub fn wants_directory(&self, path: &Path) -> bool {
         self.directories.is_match(path) && !self.exclude.is_match(path)
+    }
+
+    /// The names of the files in this directory whose paths are patterns.
+    fn plain_names(&self, directory: &Path) -> Vec<OsString> {
+        let plain =
+            self.bases.iter().filter(|(glob, base)| base == directory && is_literal(glob) && !glob.ends_with('/'));
+        let paths = plain.map(|(glob, _)| Path::new(glob)).filter(|path| self.wants_file(path));
+        paths.filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect()
+    }
+
+    /// Whether a pattern with wildcards may match files in this directory or below it.
+    fn needs_list(&self, directory: &Path) -> bool {
+        self.bases.iter().any(|(glob, base)| !is_literal(glob) && directory.starts_with(base))
     }
 
     /// Whether pattern number `index` matches a path.
@@ -188,6 +233,13 @@ pub enum Found {
     Failed(io::Error),
     /// It has not changed; only the requested names were checked.
     Same(Vec<Entry>),
+    /// It cannot be listed. The files in it whose paths are patterns were checked.
+    Named {
+        /// These files.
+        entries: Vec<Entry>,
+        /// Why it cannot be listed, if other patterns need that.
+        error: Option<io::Error>,
+    },
     /// The directory was listed.
     Listed {
         /// The stamp from just before it was listed.
@@ -222,8 +274,25 @@ fn look_at<D: Disk>(disk: &D, patterns: &Patterns, request: &Request, wall: Time
     match disk.list(&request.directory) {
         Ok(names) => listed(disk, patterns, request, stamp, names),
         Err(error) if is_absent(&error) => Found::Missing,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => named(disk, patterns, request, error),
         Err(error) => Found::Failed(error),
     }
+}
+
+/// Opening a file needs less than finding it: the right to search its directory, not the right to read it.
+fn named<D: Disk>(disk: &D, patterns: &Patterns, request: &Request, error: io::Error) -> Found {
+    let names = patterns.plain_names(&request.directory);
+    let check = |name: OsString| {
+        let is_link = disk.is_link(&request.directory.join(&name)).unwrap_or(false);
+        entry(disk, patterns, &request.directory, name, is_link)
+    };
+    let is_directory = |entry: &Entry| entry.stat.as_ref().is_ok_and(|stat| stat.kind == FileKind::Directory);
+    let entries: Vec<Entry> = names.into_iter().map(check).filter(|entry| !is_directory(entry)).collect();
+    let is_closed = |entry: &Entry| matches!(&entry.stat, Err(why) if why.kind() == io::ErrorKind::PermissionDenied);
+    if entries.iter().all(is_closed) {
+        return Found::Failed(error);
+    }
+    Found::Named { entries, error: patterns.needs_list(&request.directory).then_some(error) }
 }
 
 fn listed<D: Disk>(
@@ -294,6 +363,49 @@ mod tests {
             ("/elsewhere/here/x", false),
         ] {
             assert_eq!(patterns.wants_file(Path::new(path)), wanted, "{path}");
+        }
+    }
+
+    /// A name to exclude is excluded in every directory, as in `.gitignore`. A path is relative to the working directory.
+    #[test]
+    fn names_are_excluded_at_any_depth() {
+        let patterns =
+            patterns(&["/var/log/**/*", "*.txt"], &["*.log", "archive", "here/*", "./there.txt", "**/x/*.gz"]);
+        for (path, wanted) in [
+            ("/var/log/a.log", false),
+            ("/var/log/deep/er/a.log", false),
+            ("/var/log/a.log.1", true),
+            ("/var/log/archive", false),
+            ("/var/log/here/x", true),
+            ("/var/log/x/1.gz", false),
+            ("/work/a.txt", true),
+            ("/work/there.txt", false),
+            ("/elsewhere/a.txt", false),
+        ] {
+            assert_eq!(patterns.wants_file(Path::new(path)), wanted, "{path}");
+        }
+        assert!(!patterns.wants_directory(Path::new("/var/log/archive")));
+        assert!(patterns.wants_directory(Path::new("/var/log/here")));
+    }
+
+    #[test]
+    fn excludes_that_can_match_nothing_are_known() {
+        for (include, exclude, is_idle) in [
+            ("/var/log/*", "*.gz", false),
+            ("/var/log/*", "sub/*.gz", true),
+            ("/var/log/*", "./**/*.gz", true),
+            ("/var/log/*", "**/sub/*.gz", false),
+            ("/var/log/*", "/srv/**", true),
+            ("/var/log/*", "/var/log/x", false),
+            ("/var/log/*", "/var/*/x", false),
+            ("/var/log/**/*", "/var/log/a/b/c", false),
+            ("/var/log/**/*", "/var/log", true),
+            ("/var/log/*", "/var/log/", false),
+            ("/var/log/x", "/var/log/x", false),
+            ("/var/log/x", "/var/log/x/y", true),
+            ("sub/*.gz", "sub/a.gz", false),
+        ] {
+            assert_eq!(!patterns(&[include], &[exclude]).idle.is_empty(), is_idle, "{include} {exclude}");
         }
     }
 

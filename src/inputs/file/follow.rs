@@ -209,6 +209,11 @@ impl<F> Followed<F> {
         self.set_head(identity.head);
         (self.seen_length, self.seen_modified) = (length, modified);
         (self.unfinished, self.nuls) = (0, Nuls::default());
+        self.record_place();
+    }
+
+    /// Records the identity and the path although nothing was read.
+    pub fn record_place(&mut self) {
         let place = self.farewell();
         self.farewells.push_back(Farewell { gone: false, ..place });
     }

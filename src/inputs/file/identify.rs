@@ -8,7 +8,7 @@ use super::StartAt;
 use super::archive::{self, Format};
 use super::content::Content;
 use super::follow::{Span, unread_spans};
-use super::identity::{HEAD_BYTES, Head, Inode, Memory, Sighting, TAIL_BYTES, tail_marker};
+use super::identity::{HEAD_BYTES, Head, Inode, Memory, Remembered, Sighting, TAIL_BYTES, tail_marker};
 use super::nuls;
 use super::post::FileId;
 use crate::codec::encoding::Encoding;
@@ -198,8 +198,24 @@ fn replaced<D: Disk>(
     else {
         return Ok(None);
     };
-    let is_there = find_inode(disk, &candidate.path, known.descriptor.identity.inode)?.is_some();
-    Ok((!is_there).then(|| known.state.clone()))
+    if is_written_again(known, &opened.stat) {
+        return Ok(None);
+    }
+    let found = match find_inode(disk, &candidate.path, known.descriptor.identity.inode) {
+        // Where the old file is cannot be found out, so this may be a different one.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        found => found?,
+    };
+    Ok(found.is_none().then(|| known.state.clone()))
+}
+
+/// Whether a file with exactly the content that was read was written by a program that does the same again: it was created
+/// later and then written. A mirror does not copy what has not changed, and copies that keep times are older than their
+/// inode.
+fn is_written_again(known: &Remembered, stat: &Stat) -> bool {
+    let old = known.descriptor.identity.inode.created;
+    let is_new = old.zip(stat.created).is_some_and(|(old, new)| new > old && stat.modified >= new);
+    is_new && stat.length == known.state.end()
 }
 
 /// The path in the directory of `path` that leads to this inode.

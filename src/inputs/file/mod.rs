@@ -82,9 +82,10 @@ pub enum ShardBy {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Files to follow, as globs: `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any number of directories.
+    /// Files to follow, as globs: `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any number of directories. For the files in a
+    /// directory, write `/dir/*`.
     pub include: Vec<String>,
-    /// Files to exclude, as globs.
+    /// Files and directories to exclude, as globs. A pattern without `/`, such as `*.gz`, excludes this name in every directory.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// Where reading starts in files that exist at the very first run.
@@ -147,17 +148,16 @@ impl Component for Settings {
     const SUMMARY: &'static str = "follows log files through rotation and truncation";
     const EXAMPLE: &'static str = "type: file\ninclude: [/var/log/app/*.log]\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        let mistake =
-            |key: &str, what: String, help: &str| Err(Mistake { key: key.to_owned(), what, help: help.to_owned() });
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
         if self.include.is_empty() {
-            return mistake("include", "the list is empty".to_owned(), "give at least one path or glob");
+            mistakes.push(Mistake::new("include", "the list is empty", "give at least one path or glob"));
         }
         for (key, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
-            for glob in globs {
-                if let Err(problem) = discover::check_glob(glob) {
-                    return mistake(key, problem, "use a pattern like /var/log/app/*.log");
-                }
+            for (number, glob) in globs.iter().enumerate() {
+                let wrong = discover::check_glob(glob).err();
+                let help = "use a pattern like /var/log/app/*.log";
+                mistakes.extend(wrong.map(|what| Mistake::new(format!("{key}.{number}"), what, help)));
             }
         }
         let bytes = self.max_line_bytes.0;
@@ -167,9 +167,9 @@ impl Component for Settings {
                 self.max_line_bytes,
                 ByteSize(LINE_BYTES_MAX as u64)
             );
-            return mistake("max_line_bytes", what, "`line_too_long` says what happens to longer lines");
+            mistakes.push(Mistake::new("max_line_bytes", what, "`line_too_long` says what happens to longer lines"));
         }
-        Ok(())
+        mistakes
     }
 }
 

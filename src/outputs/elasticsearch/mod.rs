@@ -17,7 +17,7 @@ use super::encoding::output_full;
 use super::file::compress::Compression as BodyCompression;
 use super::http::{concurrency_default, request_bytes_default, timeout_default};
 use super::requests::part::Part;
-use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict};
+use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal};
 use crate::codec::marked;
 use crate::codec::template::Template;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
@@ -25,6 +25,7 @@ use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
 use crate::net::auth::{Auth, Secret};
 use crate::net::client::Head;
+use crate::net::endpoint::Endpoint;
 use crate::net::reply::Reply;
 use crate::net::tls::Tls;
 use bulk::{Bulk, Id};
@@ -123,8 +124,8 @@ impl Component for Settings {
     const SUMMARY: &'static str = "Sends events to Elasticsearch or OpenSearch with the bulk API.";
     const EXAMPLE: &'static str = "type: elasticsearch\nendpoints: [http://127.0.0.1:9200]\nindex: logs-%Y.%m.%d\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        self.job().map(drop)
+    fn check(&self) -> Vec<Mistake> {
+        self.job().err().unwrap_or_default()
     }
 
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
@@ -139,33 +140,47 @@ struct Job {
     bulk: Bulk,
 }
 
-fn mistake<T>(key: &str, what: impl Into<String>, help: &str) -> Mistaken<T> {
-    Err(Mistake { key: key.to_owned(), what: what.into(), help: help.to_owned() })
-}
-
 impl Settings {
     fn job(&self) -> Mistaken<Job> {
-        let plan = self.requests().plan()?;
+        let (requests, mut mistakes) = (self.requests(), Vec::new());
+        for (number, url) in self.endpoints.iter().enumerate() {
+            if Endpoint::parse(url).is_ok_and(|endpoint| endpoint.path.contains('?')) {
+                let help = "remove `?` and everything after it";
+                mistakes.push(Mistake::new(requests.url_key(number), "an endpoint has a query", help));
+            }
+        }
         // Servers reject every request with an empty name.
         if self.pipeline.as_deref() == Some("") {
-            return mistake("pipeline", "it is empty", "name a pipeline of the server, or remove the key");
+            mistakes.push(Mistake::new("pipeline", "it is empty", "name a pipeline of the server, or remove the key"));
         }
+        let plan = requests.plan().map_err(|others| mistakes.extend(others)).ok();
+        let index = self.index().map_err(|others| mistakes.extend(others)).ok();
+        let id = self.event_id().map_err(|others| mistakes.extend(others)).ok();
+        let (Some(plan), Some(index), Some(id)) = (plan, index, id) else { return Err(mistakes) };
         let mut heads = Vec::new();
         for endpoint in plan.ways.iter().map(|way| &way.endpoint) {
-            if endpoint.path.contains('?') {
-                return mistake("endpoints", "an endpoint has a query", "remove `?` and everything after it");
+            match format!("{}/_bulk?{}", endpoint.base(), self.query()).parse::<Uri>() {
+                Ok(path) => heads.push(Head { method: Method::POST, path, headers: plan.headers.clone() }),
+                Err(_) => {
+                    let help = "use letters, digits, - and _";
+                    mistakes.push(Mistake::new("pipeline", "it cannot be part of a URL", help));
+                }
             }
-            let Ok(path) = format!("{}/_bulk?{}", endpoint.base(), self.query()).parse::<Uri>() else {
-                return mistake("pipeline", "it cannot be part of a URL", "use letters, digits, - and _");
-            };
-            heads.push(Head { method: Method::POST, path, headers: plan.headers.clone() });
         }
-        Ok(Job { plan, heads, bulk: self.bulk()? })
+        let op = match self.op {
+            Op::Index => bulk::Op::Index,
+            Op::Create => bulk::Op::Create,
+        };
+        match mistakes.is_empty() {
+            true => Ok(Job { plan, heads, bulk: Bulk::new(op, index, id) }),
+            false => Err(mistakes),
+        }
     }
 
     fn requests(&self) -> RequestSettings<'_> {
         RequestSettings {
             url_key: "endpoints",
+            is_list: true,
             urls: &self.endpoints,
             auth: &self.auth,
             tls: &self.tls,
@@ -196,33 +211,29 @@ impl Settings {
         query
     }
 
-    fn bulk(&self) -> Mistaken<Bulk> {
-        let index = match Template::parse(&self.index) {
-            Ok(_) if marked::plain(&self.index).trim().is_empty() => {
-                return mistake("index", "it is empty", "write it like logs-%Y.%m.%d");
-            }
-            Ok(index) => match bulk::never_fit(&index) {
-                Some(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
-                None => index.in_zone(&self.timezone.0),
-            },
-            Err(what) => return mistake("index", what, "write it like logs-{{ service }}-%Y.%m.%d"),
-        };
-        let id = match self.id.as_deref() {
-            None => Id::None,
-            Some(text) if marked::plain(text) == "hash" => Id::Hash,
+    fn index(&self) -> Mistaken<Template> {
+        let mistake = |what: String| Mistake::new("index", what, "write it like logs-{{ service }}-%Y.%m.%d");
+        let index = Template::parse(&self.index).map_err(|wrong| wrong.into_iter().map(mistake).collect::<Vec<_>>())?;
+        if marked::plain(&self.index).trim().is_empty() {
+            return Err(vec![Mistake::new("index", "it is empty", "write it like logs-%Y.%m.%d")]);
+        }
+        match bulk::never_fit(&index) {
+            Some(what) => Err(vec![mistake(what)]),
+            None => Ok(index.in_zone(&self.timezone.0)),
+        }
+    }
+
+    fn event_id(&self) -> Mistaken<Id> {
+        let mistake = |what: String| Mistake::new("id", what, "write it like {{ trace_id }}, or hash");
+        match self.id.as_deref() {
+            None => Ok(Id::None),
+            Some(text) if marked::plain(text) == "hash" => Ok(Id::Hash),
             Some(text) => match Template::parse(text) {
-                Ok(template) if template.has_fields() => Id::Template(template),
-                Ok(_) => {
-                    return mistake("id", "all events would have the same id", "write it like {{ trace_id }}, or hash");
-                }
-                Err(what) => return mistake("id", what, "write it like {{ trace_id }}, or hash"),
+                Ok(template) if template.has_fields() => Ok(Id::Template(template)),
+                Ok(_) => Err(vec![mistake("all events would have the same id".to_owned())]),
+                Err(wrong) => Err(wrong.into_iter().map(mistake).collect()),
             },
-        };
-        let op = match self.op {
-            Op::Index => bulk::Op::Index,
-            Op::Create => bulk::Op::Create,
-        };
-        Ok(Bulk::new(op, index, id))
+        }
     }
 }
 
@@ -262,7 +273,7 @@ impl<E: Env> OutputSpec<E> for Spec {
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let settings = self.0.clone();
         Box::pin(async move {
-            let Job { plan, heads, bulk } = settings.job().map_err(|mistake| PluginError::Fatal(mistake.what))?;
+            let Job { plan, heads, bulk } = settings.job().map_err(fatal)?;
             let opened = Requester::open(context.env, &plan, heads, bulk).await;
             // Certificate files may be readable again later.
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)

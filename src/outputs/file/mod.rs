@@ -193,44 +193,21 @@ impl Component for Settings {
     const EXAMPLE: &'static str =
         "type: file\npath: /var/log/collected/{{ host }}/%F.log\nrotate: {bytes: 100MiB, keep: 10}\n";
 
-    fn check(&self) -> Result<(), Mistake> {
-        let mistake =
-            |key: &str, what: String, help: &str| Err(Mistake { key: key.to_owned(), what, help: help.to_owned() });
-        let template = match PathTemplate::parse(&self.path) {
-            Ok(template) => template,
-            Err(what) => return mistake("path", what, "write it like /var/log/out/{{ host }}/%F.log"),
-        };
-        if let Some(base) = self.base.as_ref().filter(|base| !template.is_within(base)) {
-            let what = format!("`{}` does not begin with {}", marked::shown(&self.path), base.display());
-            return mistake("base", what, "put the fixed beginning of `path` into `base`, or leave `base` out");
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        match PathTemplate::parse(&self.path) {
+            Ok(template) => mistakes.extend(self.check_template(&template)),
+            Err(wrong) => {
+                let help = "write it like /var/log/out/{{ host }}/%F.log";
+                mistakes.extend(wrong.into_iter().map(|what| Mistake::new("path", what, help)));
+            }
         }
         if !(1..=OPEN_FILES_MAX).contains(&self.max_open_files) {
             let what = format!("{} is not between 1 and {OPEN_FILES_MAX}", self.max_open_files);
-            return mistake("max_open_files", what, "remove the key to use the default, 256");
+            mistakes.push(Mistake::new("max_open_files", what, "remove the key to use the default, 256"));
         }
-        match self.rotate {
-            // An event with the value `a.1` would be written to a file that the rotation of `a` renames and removes.
-            Some(_) if template.ends_with_field() => mistake(
-                "path",
-                format!("`{}` ends with a field, and rotated files end with a number", marked::shown(&self.path)),
-                "add an ending such as .log, or leave `rotate` out",
-            ),
-            Some(Rotate { bytes: None, age: None, .. }) => {
-                mistake("rotate", "neither `bytes` nor `age` is given".to_owned(), "give one, or leave `rotate` out")
-            }
-            Some(Rotate { bytes: Some(ByteSize(0)), .. }) => {
-                mistake("rotate.bytes", "it must be more than 0".to_owned(), "write it like 100MiB")
-            }
-            Some(Rotate { age: Some(Period(Duration::ZERO)), .. }) => {
-                mistake("rotate.age", "it must be more than 0".to_owned(), "write it like 1d")
-            }
-            Some(Rotate { keep, .. }) if !(1..=KEEP_MAX).contains(&keep) => mistake(
-                "rotate.keep",
-                format!("{keep} is not between 1 and {KEEP_MAX}"),
-                "remove the key to use the default, 5",
-            ),
-            _ => Ok(()),
-        }
+        mistakes.extend(self.rotate.iter().flat_map(Rotate::check));
+        mistakes
     }
 
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
@@ -242,7 +219,7 @@ impl Component for Settings {
             let help =
                 "use a group of this machine, or its number; to check on another machine, use `validate --no-files`";
             let what = format!("there is no group `{name}`");
-            mistakes.push(Mistake { key: "group".to_owned(), what, help: help.to_owned() });
+            mistakes.push(Mistake::new("group", what, help));
         }
         if let Ok(template) = self.template() {
             mistakes.extend(paths::in_the_way(&self.path, &template, disk));
@@ -255,9 +232,49 @@ fn is_number(name: &str) -> bool {
     name.parse::<u32>().is_ok()
 }
 
+impl Rotate {
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if self.bytes.is_none() && self.age.is_none() {
+            let help = "give one, or leave `rotate` out";
+            let mistake = Mistake::new("rotate", "neither `bytes` nor `age` is given", help);
+            mistakes.push(mistake.needing(&["rotate.bytes", "rotate.age"]));
+        }
+        if self.bytes == Some(ByteSize(0)) {
+            mistakes.push(Mistake::new("rotate.bytes", "it must be more than 0", "write it like 100MiB"));
+        }
+        if self.age == Some(Period(Duration::ZERO)) {
+            mistakes.push(Mistake::new("rotate.age", "it must be more than 0", "write it like 1d"));
+        }
+        if !(1..=KEEP_MAX).contains(&self.keep) {
+            let what = format!("{} is not between 1 and {KEEP_MAX}", self.keep);
+            mistakes.push(Mistake::new("rotate.keep", what, "remove the key to use the default, 5"));
+        }
+        mistakes
+    }
+}
+
 impl Settings {
+    /// What does not go together with the path.
+    fn check_template(&self, template: &PathTemplate) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if let Some(base) = self.base.as_ref().filter(|base| !template.is_within(base)) {
+            let what = format!("`{}` does not begin with {}", marked::shown(&self.path), base.display());
+            let help = "put the fixed beginning of `path` into `base`, or leave `base` out";
+            mistakes.push(Mistake::new("base", what, help).needing(&["path"]));
+        }
+        // An event with the value `a.1` would be written to a file that the rotation of `a` renames and removes.
+        if self.rotate.is_some() && template.ends_with_field() {
+            let what =
+                format!("`{}` ends with a field, and rotated files end with a number", marked::shown(&self.path));
+            let help = "add an ending such as .log, or leave `rotate` out";
+            mistakes.push(Mistake::new("path", what, help));
+        }
+        mistakes
+    }
+
     /// The template of the paths that it writes to.
-    pub fn template(&self) -> Result<PathTemplate, String> {
+    pub fn template(&self) -> Result<PathTemplate, Vec<String>> {
         Ok(PathTemplate::parse(&self.path)?.in_zone(&self.timezone.0))
     }
 }
@@ -277,7 +294,8 @@ impl<E: Env> OutputSettings<E> for Settings {
         let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
         let encoding = Encoding::new(self.encode, &form);
         let (group, claims) = (self.group.clone(), facts.claims.clone());
-        Arc::new(Spec { template: self.template(), encoding, options, group, claims })
+        let template = self.template().map_err(|wrong| wrong.join("; "));
+        Arc::new(Spec { template, encoding, options, group, claims })
     }
 
     fn batching(&self) -> Batching {

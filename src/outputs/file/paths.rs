@@ -17,7 +17,7 @@ fn as_path(bytes: &[u8]) -> &Path {
 
 /// Finds what prevents the file or its directory from being created. May block.
 pub(super) fn in_the_way<D: Disk>(written: &str, template: &PathTemplate, disk: &D) -> Vec<Mistake> {
-    let mistake = |what: String, help: &str| Mistake { key: "path".to_owned(), what, help: help.to_owned() };
+    let mistake = |what: String, help: &str| Mistake::new("path", what, help);
     let fixed = template.fixed_directory();
     let directory = as_path(&fixed);
     for above in directory.ancestors() {
@@ -37,7 +37,11 @@ pub(super) fn in_the_way<D: Disk>(written: &str, template: &PathTemplate, disk: 
     let path = as_path(&constant);
     let shown = marked::shown(written);
     if disk.is_link(path).is_ok_and(|is_link| is_link) {
-        return vec![mistake(format!("{shown} is a symbolic link, which is not followed"), "name the file itself")];
+        let help = match path.starts_with("/dev") || path.starts_with("/proc") {
+            true => "to write to standard output or standard error, use an output of type `console`",
+            false => "use the path of the file itself",
+        };
+        return vec![mistake(format!("{shown} is a symbolic link, which is not followed"), help)];
     }
     let help = match path.starts_with("/dev") {
         true => "choose a `path` that is a regular file, or another type of output: `console`, `blackhole`",

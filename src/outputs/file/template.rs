@@ -9,7 +9,7 @@
 
 use crate::codec::json::{find_field, string_body, unescape_json};
 use crate::codec::marked;
-use crate::codec::template::{Dates, Part, push_civil, push_date, push_literal};
+use crate::codec::template::{Dates, Part, behind_date, behind_name, push_civil, push_date, push_literal};
 use crate::codec::zone::Zone;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -38,72 +38,29 @@ pub struct PathTemplate {
 }
 
 impl PathTemplate {
-    /// Parses a template, or returns what is wrong with it.
-    pub fn parse(text: &str) -> Result<PathTemplate, String> {
-        let shown = marked::shown(text);
+    /// Parses a template, or returns everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<PathTemplate, Vec<String>> {
+        let mut reading = Parts::default();
+        let mut wrong = Vec::new();
         if !marked::plain(text).starts_with('/') {
-            return Err(format!("`{shown}` is not an absolute path"));
+            wrong.push(format!("`{}` is not an absolute path", marked::shown(text)));
         }
-        // There is nothing before the first slash.
-        let mut components = vec![Vec::new()];
-        let mut defaults = BTreeMap::new();
         let mut rest = text;
-        while let Some(character) = rest.chars().next() {
-            let parts = components.last_mut().ok_or("no component")?;
-            if let Some((value, behind)) = marked::value(rest) {
-                // The value may contain several directories.
-                for (index, name) in value.split('/').enumerate() {
-                    if index > 0 {
-                        components.push(Vec::new());
-                    }
-                    if let Some(parts) = components.last_mut().filter(|_| !name.is_empty()) {
-                        push_literal(name.as_bytes(), parts);
-                    }
-                }
-                rest = behind;
-            } else if character == '/' {
-                components.push(Vec::new());
-                rest = &rest[1..];
-            } else if let Some(behind) = rest.strip_prefix("{{") {
-                let close = marked::find(behind, "}}").ok_or("`{{` without `}}`")?;
-                let (name, default) = name_and_default(&behind[..close])?;
-                let mut escaped = Vec::new();
-                escape_json_into(name.as_bytes(), &mut escaped);
-                if let Some(default) = default {
-                    let before = defaults.insert(escaped.clone(), default.clone().into_bytes());
-                    if before.is_some_and(|before| before != default.as_bytes()) {
-                        return Err(format!(
-                            "`{}`: the field has two defaults",
-                            marked::shown(&behind[..close]).trim()
-                        ));
-                    }
-                }
-                parts.push(Part::Field(escaped));
-                rest = &behind[close + 2..];
-            } else if let Some(behind) = rest.strip_prefix('%') {
-                rest = push_date(behind, parts)?;
-            } else {
-                push_literal(&rest.as_bytes()[..character.len_utf8()], parts);
-                rest = &rest[character.len_utf8()..];
-            }
+        while !rest.is_empty() {
+            rest = reading.next(rest).unwrap_or_else(|(what, behind)| {
+                wrong.push(what);
+                behind
+            });
         }
+        let Parts { mut components, defaults } = reading;
+        // There is nothing before the first slash.
         components.remove(0);
-        PathTemplate::checked(components, defaults, &shown)
-    }
-
-    fn checked(
-        components: Vec<Vec<Part>>,
-        defaults: BTreeMap<Vec<u8>, Vec<u8>>,
-        text: &str,
-    ) -> Result<PathTemplate, String> {
-        for parts in &components {
-            match parts.as_slice() {
-                [] => return Err(format!("`{text}` has an empty part")),
-                [Part::Literal(name)] if name == b"." || name == b".." => {
-                    return Err(format!("`{text}` has a part `{}`", String::from_utf8_lossy(name)));
-                }
-                _ => {}
-            }
+        if wrong.is_empty() {
+            // Else what is wrong may be what is missing.
+            wrong = wrong_parts(&components, &marked::shown(text));
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
         }
         let parts = || components.iter().flatten();
         let dates = Dates::of(parts());
@@ -241,7 +198,84 @@ fn may_read(parts: &[Part], name: &[u8]) -> bool {
     }
 }
 
-/// The field in `{{ }}` and its optional default: `host | default('none')`.
+/// What was read of a template.
+struct Parts {
+    components: Vec<Vec<Part>>,
+    defaults: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Default for Parts {
+    fn default() -> Parts {
+        Parts { components: vec![Vec::new()], defaults: BTreeMap::new() }
+    }
+}
+
+impl Parts {
+    /// Reads what stands at the beginning of a text; what is behind it, also of what is wrong.
+    fn next<'a>(&mut self, text: &'a str) -> Result<&'a str, (String, &'a str)> {
+        let Some(character) = text.chars().next() else { return Ok("") };
+        if let Some((value, behind)) = marked::value(text) {
+            // The value may contain several directories.
+            for (index, name) in value.split('/').enumerate() {
+                if index > 0 {
+                    self.components.push(Vec::new());
+                }
+                if !name.is_empty() {
+                    push_literal(name.as_bytes(), self.component());
+                }
+            }
+            Ok(behind)
+        } else if character == '/' {
+            self.components.push(Vec::new());
+            Ok(&text[1..])
+        } else if let Some(behind) = text.strip_prefix("{{") {
+            let close = marked::find(behind, "}}").ok_or_else(|| ("`{{` without `}}`".to_owned(), ""))?;
+            self.field(&behind[..close]).map_err(|what| (what, behind_name(behind)))?;
+            Ok(&behind[close + 2..])
+        } else if let Some(behind) = text.strip_prefix('%') {
+            push_date(behind, self.component()).map_err(|what| (what, behind_date(behind)))
+        } else {
+            push_literal(&text.as_bytes()[..character.len_utf8()], self.component());
+            Ok(&text[character.len_utf8()..])
+        }
+    }
+
+    fn component(&mut self) -> &mut Vec<Part> {
+        self.components.last_mut().expect("there is one from the beginning")
+    }
+
+    fn field(&mut self, inside: &str) -> Result<(), String> {
+        let (name, default) = name_and_default(inside)?;
+        let mut escaped = Vec::new();
+        escape_json_into(name.as_bytes(), &mut escaped);
+        self.component().push(Part::Field(escaped.clone()));
+        let Some(default) = default else { return Ok(()) };
+        match self.defaults.insert(escaped, default.clone().into_bytes()) {
+            Some(before) if before != default.as_bytes() => {
+                Err(format!("`{}`: the field has two defaults", marked::shown(inside).trim()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What no part of a path may be.
+fn wrong_parts(components: &[Vec<Part>], text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for parts in components {
+        match parts.as_slice() {
+            [] => wrong.push(format!("`{text}` has an empty part")),
+            [Part::Literal(name)] if name == b"." || name == b".." => {
+                wrong.push(format!("`{text}` has a part `{}`", String::from_utf8_lossy(name)));
+            }
+            _ => {}
+        }
+    }
+    wrong.dedup();
+    wrong
+}
+
+/// What `{{ }}` names, and the default that it may say: `host | default('none')`.
 fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
     let bar = marked::find(inside, "|");
     let written = &inside[..bar.unwrap_or(inside.len())];
@@ -396,7 +430,7 @@ mod tests {
 
     #[test]
     fn bad_templates_say_why() {
-        let error = |text: &str| PathTemplate::parse(text).expect_err("refused");
+        let error = |text: &str| PathTemplate::parse(text).expect_err("refused").concat();
         assert!(error("relative/x").contains("absolute"));
         assert!(error("/a/../b").contains(".."));
         assert!(error("/a//b").contains("empty"));

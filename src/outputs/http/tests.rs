@@ -389,7 +389,7 @@ fn both_sides_authenticate_over_tls() {
 
 #[test]
 fn invalid_settings_are_rejected_without_showing_secrets() {
-    let refused = |url: &str, more: serde_json::Value| settings(url, more).check().expect_err("refused");
+    let refused = |url: &str, more: serde_json::Value| settings(url, more).check().remove(0);
     assert_eq!(refused("ftp://x", json!({})).key, "url");
     let mistake = refused("http://u:hush@x", json!({}));
     assert!(!format!("{mistake:?}").contains("hush"));

@@ -23,7 +23,7 @@ mod targets;
 #[cfg(test)]
 pub mod tests;
 
-pub use plan::{Mistaken, Plan, RequestSettings};
+pub use plan::{Mistaken, Plan, RequestSettings, fatal};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
 use crate::net::client::{Client, Head, SendError};

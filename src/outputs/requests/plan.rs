@@ -15,6 +15,7 @@ use hyper::header::{
 };
 use std::time::Duration;
 use tailwater_shards::env::{Disk, Env};
+use tailwater_shards::plugin::PluginError;
 
 /// Maximum number of concurrent requests, whatever is configured.
 const CONCURRENCY_MAX: u32 = 64;
@@ -26,6 +27,8 @@ const REQUEST_BYTES_MAX: u64 = 64 << 20;
 pub struct RequestSettings<'a> {
     /// The key that holds the URLs.
     pub url_key: &'static str,
+    /// Whether it holds a list of them.
+    pub is_list: bool,
     /// The URLs.
     pub urls: &'a [String],
     /// The credentials.
@@ -64,12 +67,13 @@ pub struct Plan {
     tls: Option<Tls>,
 }
 
-/// A plan, or a mistake in the settings.
-pub type Mistaken<T> = Result<T, Mistake>;
+/// A plan, or all mistakes in the settings.
+pub type Mistaken<T> = Result<T, Vec<Mistake>>;
 
-/// A mistake at a key.
-pub fn mistake<T>(key: &str, what: impl Into<String>, help: &str) -> Mistaken<T> {
-    Err(Mistake { key: key.to_owned(), what: what.into(), help: help.to_owned() })
+/// What ends an output whose settings make no sense.
+pub fn fatal(mistakes: Vec<Mistake>) -> PluginError {
+    let all: Vec<String> = mistakes.into_iter().map(|mistake| mistake.what).collect();
+    PluginError::Fatal(all.join("; "))
 }
 
 impl RequestSettings<'_> {
@@ -86,47 +90,54 @@ impl RequestSettings<'_> {
                 "certificates and keys are PEM files: the CA in `ca_file`, a certificate and its own key in the others"
             }
         };
-        all.into_iter().map(|(key, what)| Mistake { key: key.to_owned(), help: help(&what).to_owned(), what }).collect()
+        all.into_iter()
+            .map(|(key, what)| {
+                let help = help(&what);
+                Mistake::new(key, what, help)
+            })
+            .collect()
+    }
+
+    /// The key of a URL.
+    pub fn url_key(&self, number: usize) -> String {
+        if self.is_list { format!("{}.{number}", self.url_key) } else { self.url_key.to_owned() }
     }
 
     /// Checks the keys and makes the plan.
     pub fn plan(&self) -> Mistaken<Plan> {
+        let mut mistakes = Vec::new();
         if self.urls.is_empty() {
-            return mistake(
-                self.url_key,
-                "the list is empty",
-                "give at least one endpoint, like http://127.0.0.1:9200",
-            );
+            let help = "give at least one endpoint, like http://127.0.0.1:9200";
+            mistakes.push(Mistake::new(self.url_key, "the list is empty", help));
         }
         let mut endpoints = Vec::new();
-        for url in self.urls {
+        for (number, url) in self.urls.iter().enumerate() {
+            let help = "write it like https://logs.example.com:8443/path";
             match Endpoint::parse(url) {
                 Ok(endpoint) => endpoints.push(endpoint),
-                Err(what) => return mistake(self.url_key, what, "write it like https://logs.example.com:8443/path"),
+                Err(what) => mistakes.push(Mistake::new(self.url_key(number), what, help)),
             }
         }
         if let Some(tls) = self.tls {
-            if !endpoints.iter().any(|endpoint| endpoint.secure) {
-                return mistake("tls", "no URL begins with https://", "remove `tls`, or use https://");
+            let are_plain = endpoints.iter().all(|endpoint| !endpoint.secure) && endpoints.len() == self.urls.len();
+            if are_plain && !endpoints.is_empty() {
+                let help = "remove `tls`, or use https://";
+                mistakes.push(Mistake::new("tls", "no URL begins with https://", help).needing(&[self.url_key]));
             }
-            if let Err((key, what)) = tls.check() {
-                return mistake(key, what, "set the keys that belong together, or remove them");
-            }
+            let help = "set the keys that belong together, or remove them";
+            let needs = ["tls.cert_file", "tls.key_file"];
+            let wrong = tls.check().into_iter();
+            mistakes.extend(wrong.map(|(key, what)| Mistake::new(key, what, help).needing(&needs)));
         }
-        if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
-            let what = format!("{} is not between 1 and {CONCURRENCY_MAX}", self.concurrency);
-            return mistake("concurrency", what, "remove the key to use the default, 4");
-        }
-        if !(1..=REQUEST_BYTES_MAX).contains(&self.request_bytes) {
-            let what = format!("{} bytes are not between 1 and {REQUEST_BYTES_MAX}", self.request_bytes);
-            return mistake("request_bytes", what, "remove the key to use the default, 1MiB");
-        }
-        if self.timeout.is_zero() {
-            return mistake("timeout", "it must be more than 0", "write it like 30s");
+        mistakes.extend(self.check_limits());
+        let ways = self.ways(endpoints, &mut mistakes);
+        let headers = self.headers(&mut mistakes);
+        if !mistakes.is_empty() {
+            return Err(mistakes);
         }
         Ok(Plan {
-            headers: self.headers()?,
-            ways: self.ways(endpoints)?,
+            headers,
+            ways,
             compression: self.compression,
             request_bytes: self.request_bytes,
             concurrency: self.concurrency,
@@ -135,20 +146,43 @@ impl RequestSettings<'_> {
         })
     }
 
-    fn ways(&self, endpoints: Vec<Endpoint>) -> Mistaken<Vec<Way>> {
+    fn check_limits(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
+            let what = format!("{} is not between 1 and {CONCURRENCY_MAX}", self.concurrency);
+            mistakes.push(Mistake::new("concurrency", what, "remove the key to use the default, 4"));
+        }
+        if !(1..=REQUEST_BYTES_MAX).contains(&self.request_bytes) {
+            let what = format!("{} bytes are not between 1 and {REQUEST_BYTES_MAX}", self.request_bytes);
+            mistakes.push(Mistake::new("request_bytes", what, "remove the key to use the default, 1MiB"));
+        }
+        if self.timeout.is_zero() {
+            mistakes.push(Mistake::new("timeout", "it must be more than 0", "write it like 30s"));
+        }
+        mistakes
+    }
+
+    fn ways(&self, endpoints: Vec<Endpoint>, mistakes: &mut Vec<Mistake>) -> Vec<Way> {
         let help = "write it like http://user:password@proxy.example.com:3128, or `none` to use no proxy";
+        let mut noted = |proxy: Result<Option<Proxy>, String>| {
+            proxy.unwrap_or_else(|what| {
+                mistakes.push(Mistake::new("proxy", what, help));
+                None
+            })
+        };
+        let given = self.proxy.as_ref().map(|proxy| match proxy.expose().trim() {
+            "none" => None,
+            url => noted(Proxy::parse(url).map(Some)),
+        });
         let all = endpoints.into_iter().map(|endpoint| {
-            let proxy = match self.proxy.as_ref().map(|proxy| proxy.expose().trim()) {
-                Some("none") => Ok(None),
-                Some(url) => Proxy::parse(url).map(Some),
-                None => of_environment(&endpoint, &|name| std::env::var(name).ok()),
-            };
-            Ok(Way { endpoint, proxy: proxy.or_else(|what| mistake("proxy", what, help))? })
+            let of_environment = || of_environment(&endpoint, &|name| std::env::var(name).ok());
+            let proxy = given.clone().unwrap_or_else(|| noted(of_environment()));
+            Way { endpoint, proxy }
         });
         all.collect()
     }
 
-    fn headers(&self) -> Mistaken<HeaderMap> {
+    fn headers(&self, mistakes: &mut Vec<Mistake>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tailwater/", env!("CARGO_PKG_VERSION"))));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
@@ -164,10 +198,10 @@ impl RequestSettings<'_> {
         }
         match self.auth.as_ref().map(Auth::header) {
             Some(Ok(value)) => drop(headers.insert(AUTHORIZATION, value)),
-            Some(Err(what)) => return mistake("auth", what, "correct the credentials"),
+            Some(Err(what)) => mistakes.push(Mistake::new("auth", what, "correct the credentials")),
             None => {}
         }
-        Ok(headers)
+        headers
     }
 }
 

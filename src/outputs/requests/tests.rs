@@ -169,7 +169,9 @@ pub fn on_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
 
 /// Opens an output with these settings.
 pub async fn open<S: OutputSettings<GlommioEnv>>(env: &GlommioEnv, settings: &S) -> Result<Box<dyn Output>, String> {
-    settings.check().map_err(|mistake| format!("{}: {}", mistake.key, mistake.what))?;
+    if let Some(mistake) = settings.check().first() {
+        return Err(format!("{}: {}", mistake.key, mistake.what));
+    }
     let context = OutputContext {
         env: env.clone(),
         name: "out".into(),

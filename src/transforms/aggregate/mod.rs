@@ -115,15 +115,8 @@ impl<'de> Deserialize<'de> for By {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<By, A::Error> {
                 let mut parts = Vec::new();
-                while let Some(part) = list.next_element()? {
-                    match part {
-                        KeyPart::Field(path) => parts.push((path.clone(), KeyPart::Field(path))),
-                        KeyPart::Template(_) => {
-                            return Err(A::Error::custom(
-                                "a template needs a field: write `by: {FIELD: \"{{ ... }}\"}`",
-                            ));
-                        }
-                    }
+                while let Some(ListedField(path)) = list.next_element()? {
+                    parts.push((path.clone(), KeyPart::Field(path)));
                 }
                 Ok(By(parts))
             }
@@ -139,6 +132,20 @@ impl<'de> Deserialize<'de> for By {
     }
 }
 
+/// An item of the list. A template is refused as an item, so that the mistake is at this item.
+struct ListedField(Path);
+
+impl<'de> Deserialize<'de> for ListedField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ListedField, D::Error> {
+        match KeyPart::deserialize(deserializer)? {
+            KeyPart::Field(path) => Ok(ListedField(path)),
+            KeyPart::Template(_) => {
+                Err(D::Error::custom("a template needs a field: write `by: {FIELD: \"{{ ... }}\"}`"))
+            }
+        }
+    }
+}
+
 impl JsonSchema for By {
     fn schema_name() -> Cow<'static, str> {
         "By".into()
@@ -151,12 +158,17 @@ impl JsonSchema for By {
 }
 
 impl Settings {
-    /// Two fields of the aggregate that conflict: the key of the later one, and the problem.
-    fn clash(&self) -> Option<(String, String)> {
-        let by = self.by.0.iter().map(|(path, _)| ("by".to_owned(), path));
+    /// Fields of the aggregate that conflict with an earlier one: the key of the later one, and the problem.
+    fn clashes(&self) -> Vec<(String, String)> {
+        let by = self.by.0.iter().enumerate().map(|(place, (path, from))| match from {
+            // Of a list, an item; of a map, an entry.
+            KeyPart::Field(field) if field == path => (format!("by.{place}"), path),
+            _ => (format!("by.{path}"), path),
+        });
         let fields = self.fields.0.iter().map(|(path, _)| (format!("fields.{path}"), path));
         let window = self.window_field.iter().map(|path| ("window_field".to_owned(), path));
         let all: Vec<(String, &Path)> = by.chain(fields).chain(window).collect();
+        let mut clashes = Vec::new();
         for (place, (key, path)) in all.iter().enumerate() {
             let is_within = |one: &Path, other: &Path| other.segments().starts_with(one.segments());
             let mut earlier = all[..place].iter().map(|(_, earlier)| *earlier);
@@ -167,9 +179,9 @@ impl Settings {
                     format!("the aggregate would have `{other}` and `{path}`, one inside the other")
                 }
             };
-            return Some((key.clone(), what));
+            clashes.push((key.clone(), what));
         }
-        None
+        clashes
     }
 }
 
@@ -186,30 +198,25 @@ impl Verb for Settings {
     const FAILURE: &'static str =
         "there are more groups than `max_groups`, so the event is counted under `other_groups`";
 
-    fn check(&self) -> Result<(), Mistake> {
-        let mistake =
-            |key: &str, what: String, help: &str| Err(Mistake { key: key.to_owned(), what, help: help.to_owned() });
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
         if self.every.0 < Duration::from_millis(100) || self.every.0 > Duration::from_secs(86_400) {
-            return mistake(
-                "every",
-                format!("a window of {} is too short or too long", self.every),
-                "write a time from 100ms to 1d, such as `60s`",
-            );
+            let what = format!("a window of {} is too short or too long", self.every);
+            mistakes.push(Mistake::new("every", what, "write a time from 100ms to 1d, such as `60s`"));
         }
         if !(1..=GROUPS_MAX).contains(&self.max_groups) {
             let what = format!("`max_groups` cannot be {}", self.max_groups);
-            return mistake("max_groups", what, "write a number from 1 to 1000000");
+            mistakes.push(Mistake::new("max_groups", what, "write a number from 1 to 1000000"));
         }
         if self.by.0.len() > PARTS_MAX {
-            return mistake("by", format!("`by` has {} fields", self.by.0.len()), "write at most 16");
+            mistakes.push(Mistake::new("by", format!("`by` has {} fields", self.by.0.len()), "write at most 16"));
         }
         if self.fields.0.is_empty() {
-            return mistake("fields", "the aggregate has no fields".to_owned(), "write `fields: {count: count}`");
+            mistakes.push(Mistake::new("fields", "the aggregate has no fields", "write `fields: {count: count}`"));
         }
-        match self.clash() {
-            Some((key, what)) => mistake(&key, what, "give one of them another name"),
-            None => Ok(()),
-        }
+        let clashes = self.clashes().into_iter();
+        mistakes.extend(clashes.map(|(key, what)| Mistake::new(key, what, "give one of them another name")));
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

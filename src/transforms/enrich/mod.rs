@@ -148,30 +148,43 @@ impl Settings {
         }
     }
 
-    fn check_table(&self) -> Result<(), (&'static str, &'static str)> {
-        match self {
-            _ if self.key.is_empty() => {
-                Err(("key", "`key` is missing: which column says which row belongs to an event"))
-            }
-            _ if self.field.is_some() => Err(("field", "`field` belongs to `geoip`; a table has `key`")),
-            _ if self.to.is_some() => Err(("to", "`to` belongs to `geoip`; a table has `add` and `prefix`")),
-            _ if self.fields.is_some() => Err(("fields", "`fields` belongs to `geoip`; a table has `add`")),
-            _ if self.add.is_some() && !self.prefix.is_empty() => {
-                Err(("prefix", "`prefix` applies only without `add`"))
-            }
-            _ if self.place_of("column").is_none() => Err(("prefix", "the part before the last dot is not a path")),
-            _ => Ok(()),
+    /// What does not fit to `file`: the key, what is wrong, and the keys that it is concluded from.
+    fn check_table(&self, wrong: &mut dyn FnMut(&str, &str, &[&str])) {
+        if self.key.is_empty() {
+            wrong("key", "`key` is missing: which column says which row belongs to an event", &["file"]);
+        }
+        if self.field.is_some() {
+            wrong("field", "`field` belongs to `geoip`; a table has `key`", &["file"]);
+        }
+        if self.to.is_some() {
+            wrong("to", "`to` belongs to `geoip`; a table has `add` and `prefix`", &["file"]);
+        }
+        if self.fields.is_some() {
+            wrong("fields", "`fields` belongs to `geoip`; a table has `add`", &["file"]);
+        }
+        if self.add.is_some() && !self.prefix.is_empty() {
+            wrong("prefix", "`prefix` applies only without `add`", &["add"]);
+        } else if self.place_of("column").is_none() {
+            wrong("prefix", "the part before the last dot is not a path", &[]);
         }
     }
 
-    fn check_geo(&self) -> Result<(), (&'static str, &'static str)> {
-        match self {
-            _ if self.field.is_none() => Err(("", "`field` is missing: which field has the IP address")),
-            _ if self.to.is_none() => Err(("", "`to` is missing: which field gets what is found")),
-            _ if !self.key.is_empty() => Err(("key", "`key` belongs to `file`; a MaxMind file has `field`")),
-            _ if self.add.is_some() => Err(("add", "`add` belongs to `file`; a MaxMind file has `fields`")),
-            _ if !self.prefix.is_empty() => Err(("prefix", "`prefix` belongs to `file`; a MaxMind file has `to`")),
-            _ => Ok(()),
+    /// What does not fit to `geoip`.
+    fn check_geo(&self, wrong: &mut dyn FnMut(&str, &str, &[&str])) {
+        if self.field.is_none() {
+            wrong("", "`field` is missing: which field has the IP address", &["field", "geoip"]);
+        }
+        if self.to.is_none() {
+            wrong("", "`to` is missing: which field gets what is found", &["to", "geoip"]);
+        }
+        if !self.key.is_empty() {
+            wrong("key", "`key` belongs to `file`; a MaxMind file has `field`", &["geoip"]);
+        }
+        if self.add.is_some() {
+            wrong("add", "`add` belongs to `file`; a MaxMind file has `fields`", &["geoip"]);
+        }
+        if !self.prefix.is_empty() {
+            wrong("prefix", "`prefix` belongs to `file`; a MaxMind file has `to`", &["geoip"]);
         }
     }
 }
@@ -184,18 +197,22 @@ impl Verb for Settings {
     const SAMPLE: &'static str = "";
     const FAILURE: &'static str = "the record in the file cannot be read";
 
-    fn check(&self) -> Result<(), Mistake> {
-        let checked = match (&self.file, &self.geoip) {
-            (Some(_), Some(_)) => Err(("geoip", "`file` and `geoip` cannot be combined: write two entries")),
-            (None, None) => Err(("", "`file` and `geoip` are both missing, so there is nothing to look up in")),
-            (Some(_), None) => self.check_table(),
-            (None, Some(_)) => self.check_geo(),
-        };
-        checked.map_err(|(key, what)| {
-            let help = "for a table, write `{file: hosts.csv, key: {name: host}}`; for IP addresses, `{geoip: GeoLite2-City.mmdb, field: ip, \
-                to: geo}`";
-            Mistake { key: key.to_owned(), what: what.to_owned(), help: help.to_owned() }
-        })
+    fn check(&self) -> Vec<Mistake> {
+        let help = "for a table, write `{file: hosts.csv, key: {name: host}}`; for IP addresses, `{geoip: GeoLite2-City.mmdb, field: ip, \
+            to: geo}`";
+        let mut mistakes = Vec::new();
+        let mut wrong =
+            |key: &str, what: &str, needs: &[&str]| mistakes.push(Mistake::new(key, what, help).needing(needs));
+        match (&self.file, &self.geoip) {
+            (Some(_), Some(_)) => wrong("geoip", "`file` and `geoip` cannot be combined: write two entries", &["file"]),
+            (None, None) => {
+                let what = "`file` and `geoip` are both missing, so there is nothing to look up in";
+                wrong("", what, &["file", "geoip"]);
+            }
+            (Some(_), None) => self.check_table(&mut wrong),
+            (None, Some(_)) => self.check_geo(&mut wrong),
+        }
+        mistakes
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
@@ -264,7 +281,7 @@ impl Verb for Settings {
             Some(Ok(_)) => "correct the file, or name the columns in `key` and `add` as its first line does",
             _ => UNREAD_HELP,
         };
-        unread.map(|what| Mistake { key: key.to_owned(), what, help: help.to_owned() }).collect()
+        unread.map(|what| Mistake::new(key, what, help)).collect()
     }
 
     fn kept(&self) -> Vec<Arc<dyn Kept>> {

@@ -317,6 +317,8 @@ impl<E: Env> Output for Exact<E> {
             self.ledger.tell(self.env.now(), format!("output {} writes {} at {length}", self.index, delivery.events));
             let bytes: Vec<u8> = delivery.iter().flat_map(|event| event.line.iter().copied()).collect();
             if let Err(error) = self.file.write_at(&bytes, self.length) {
+                // A part may have been written. If these events are given up, nothing would write over it.
+                drop(self.file.truncate(self.length));
                 return Outcome::Retry { after: None, error: error.to_string() };
             }
             self.length += bytes.len() as u64;

@@ -213,6 +213,15 @@ pub(super) fn vanish(cluster: &mut Cluster) {
 }
 
 impl Cluster {
+    /// Whether the manifest records that a log has segments. Until a full disk has room for that, a log whose segments are gone
+    /// looks like one that was never written.
+    pub fn is_recorded(&self, log: u64) -> bool {
+        let manifest = self.simulation.disk().outside().read(Path::new(DATA_DIR).join("manifest")).unwrap_or_default();
+        let manifest = String::from_utf8_lossy(&manifest);
+        let mut logs = manifest.lines().filter_map(|line| line.strip_prefix("logs ")).flat_map(str::split_whitespace);
+        logs.any(|recorded| recorded == log.to_string())
+    }
+
     /// Removes a part of a log. Returns whether there was a segment.
     pub fn vanish(&mut self, log: u64, what: Vanishing) -> bool {
         let outside = self.simulation.disk().outside();
@@ -228,6 +237,9 @@ impl Cluster {
         let had_frames = !frames(&outside, &directory).is_empty();
         segments.truncate(if what == Vanishing::First { 1 } else { usize::MAX });
         let left = outside.list(&directory).unwrap_or_default().into_iter().filter(is_segment).count() - segments.len();
+        if left == 0 && what != Vanishing::Directory && !self.is_recorded(log) {
+            return false;
+        }
         let lost: u64 = tell_what_vanishes(self, log, &directory, &segments);
         match what {
             Vanishing::Directory => outside.remove_dir_all(&directory).expect("it is there"),

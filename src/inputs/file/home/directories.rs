@@ -45,7 +45,7 @@ impl<E: Env> Home<'_, E> {
             self.follow_unknown().await;
             self.scanned = true;
             self.first_look_is_over().await;
-            self.tell_empty_patterns();
+            self.tell_idle_patterns().await;
         }
     }
 
@@ -119,6 +119,22 @@ impl<E: Env> Home<'_, E> {
                 self.tell_once(&path, &error, "the directory cannot be read", "check its permissions");
             }
             Found::Same(entries) => {
+                let names = entries.iter().map(|entry| entry.name.clone()).collect();
+                self.apply_entries(&path, entries, &names, None);
+            }
+            Found::Named { entries, error } => {
+                match error {
+                    Some(error) => {
+                        let what = "the directory cannot be read, so wildcards match nothing in it";
+                        self.tell_once(&path, &error, what, "check its permissions");
+                    }
+                    None => {
+                        self.told.remove(&path);
+                    }
+                }
+                if let Some(directory) = self.directories.get_mut(&path) {
+                    directory.stamp = None;
+                }
                 let names = entries.iter().map(|entry| entry.name.clone()).collect();
                 self.apply_entries(&path, entries, &names, None);
             }

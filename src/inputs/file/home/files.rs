@@ -7,7 +7,7 @@ use super::super::StartAt;
 use super::super::copies::originals;
 use super::super::follow::{Farewell, Followed, Span, new_source};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
-use super::super::identity::{Identity, Inode};
+use super::super::identity::{Descriptor, Identity, Inode};
 use super::super::post::{FileId, ToOwner};
 use super::{Assignment, FileOf, Home, Known, TICK, Unknown};
 use std::collections::{BTreeSet, VecDeque};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::SourceRange;
 use tailwater_shards::env::{Disk, Env, ShardId, Timestamp, is_exhausted};
+use tailwater_shards::wal::SourceState;
 
 /// Number of files that are opened in one batch, so that the first ones are read while the others are still being opened.
 pub const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
@@ -181,7 +182,16 @@ impl<E: Env> Home<'_, E> {
             return self.say_changes();
         }
         self.is_found(&opened);
-        let followed = self.followed(&path, opened);
+        let continued = opened.state.as_ref().and_then(|state| end_of_replaced(state, inode));
+        let mut followed = self.followed(&path, opened);
+        if let Some(end) = continued.filter(|end| followed.last().from == *end) {
+            followed.record_place();
+            tracing::info!(
+                component_id = %self.context.name,
+                "{}: replaced while this process was stopped, by a file that begins with the same content; its first {end} bytes \
+                 count as read", path.display()
+            );
+        }
         let id = self.give_away(inode, &path, followed);
         self.by_inode.insert(inode, id);
         if let Some(known) = self.files.get_mut(&id) {
@@ -255,6 +265,12 @@ impl<E: Env> Home<'_, E> {
         });
         loads.min().map_or(ShardId(0), |(_, shard)| ShardId(shard as u16))
     }
+}
+
+/// If this file takes the place of the file of a source, returns how far that was read.
+fn end_of_replaced(state: &SourceState, inode: Inode) -> Option<u64> {
+    let old = Descriptor::decode(&state.source.descriptor)?.identity.inode;
+    (!old.may_be(inode)).then(|| state.end())
 }
 
 fn advice(error: &io::Error) -> &'static str {

@@ -30,7 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::SourceKey;
-use tailwater_shards::env::{Disk, Env, Monotonic, ShardId, Timestamp};
+use tailwater_shards::env::{Disk, Env, FileKind, Monotonic, ShardId, Timestamp};
 use tailwater_shards::limits::TOMBSTONES_MIN;
 use tailwater_shards::plugin::{InputContext, PluginError};
 use tailwater_shards::wal::SourceState;
@@ -341,10 +341,23 @@ impl<'a, E: Env> Home<'a, E> {
         }
     }
 
-    fn tell_empty_patterns(&self) {
-        for (index, (glob, base)) in self.patterns.bases.iter().enumerate() {
-            let paths = self.files.values().flat_map(|known| known.paths.iter());
-            if paths.into_iter().any(|path| self.patterns.matches(index, path)) {
+    /// Reports the patterns that match nothing at the start.
+    async fn tell_idle_patterns(&self) {
+        for glob in &self.patterns.idle {
+            self.owner.error(&format!(
+                "exclude {glob}: it can match nothing that `include` matches; begin it as the pattern of `include`, or exclude \
+                 a name in every directory, as in `*.gz`"
+            ));
+        }
+        let paths: Vec<&PathBuf> = self.files.values().flat_map(|known| known.paths.iter()).collect();
+        let is_empty = |index: &usize| !paths.iter().any(|path| self.patterns.matches(*index, path));
+        for index in (0..self.patterns.bases.len()).filter(is_empty) {
+            let (glob, base) = &self.patterns.bases[index];
+            let (disk, path) = (self.context.env.disk().clone(), PathBuf::from(glob));
+            let stat = self.context.env.blocking(move || disk.stat(&path)).await;
+            if stat.is_ok_and(|stat| stat.kind == FileKind::Directory) {
+                let files = glob.trim_end_matches('/');
+                self.owner.error(&format!("include {glob}: nothing to follow: it is a directory; write {files}/*"));
                 continue;
             }
             let stamp = self.directories.get(base).and_then(|directory| directory.stamp);

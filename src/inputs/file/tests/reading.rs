@@ -132,6 +132,50 @@ fn unreadable_file_is_reported_once_and_read_when_possible() {
     });
 }
 
+fn deny_list(world: &World, denied: bool) {
+    world.simulation.disk().deny(Path::new("/log"), denied).expect("it is there");
+}
+
+/// The directory may be searched but not read. No watch is possible, so the file is polled.
+#[test]
+fn files_named_without_wildcards_are_followed_in_a_directory_that_cannot_be_listed() {
+    check(&["/log/a.log", "/log/b.log"], |world| {
+        world.append("/log/a.log", "one\n");
+        deny_list(world, true);
+        world.start();
+        world.wait_for(1);
+        world.append("/log/a.log", "two\n");
+        world.wait_for(2);
+        deny_list(world, false);
+        world.rename("/log/a.log", "/log/a.log.1");
+        world.append("/log/a.log", "three\n");
+        world.append("/log/b.log", "four\n");
+        deny_list(world, true);
+        world.wait_for(4);
+        world.wait(5);
+        world.end();
+        world.append("/log/a.log", "five\n");
+        world.start();
+        world.wait_for(5);
+        world.wait(5);
+        assert_eq!(world.sum(|counters| counters.errors.get()), 0);
+        world.expect(&["one", "two", "three", "four", "five"].map(str::to_owned));
+    });
+}
+
+/// Wildcards need the list, so it is reported that they match nothing.
+#[test]
+fn directory_that_cannot_be_listed_is_reported_if_wildcards_need_it() {
+    check(&["/log/a.log", "/log/*.txt"], |world| {
+        world.append("/log/a.log", "one\n");
+        deny_list(world, true);
+        world.start();
+        world.wait_for(1);
+        world.wait(5);
+        assert_eq!(world.sum(|counters| counters.errors.get()), 2, "the directory, and the pattern");
+    });
+}
+
 #[test]
 fn failing_reads_are_reported_once_and_retried() {
     check(&["/log/*.log"], |world| {
@@ -334,9 +378,9 @@ fn remote_files_are_read_where_blocking_is_allowed() {
 #[test]
 fn settings_are_checked() {
     let good = settings(&["/var/log/*.log"]);
-    assert_eq!(good.check(), Ok(()));
+    assert_eq!(good.check(), []);
     assert_eq!(good.rotate_wait, Period(Duration::from_secs(5)));
-    let key = |settings: Settings| settings.check().expect_err("a mistake").key;
+    let key = |settings: Settings| settings.check().remove(0).key;
     assert_eq!(key(Settings { include: Vec::new(), ..good.clone() }), "include");
     assert_eq!(key(Settings { exclude: vec!["[".to_owned()], ..good.clone() }), "exclude");
     assert_eq!(key(Settings { max_line_bytes: ByteSize(1), ..good.clone() }), "max_line_bytes");

@@ -47,6 +47,50 @@ fn file_replaced_while_the_process_is_down_continues() {
     });
 }
 
+/// A job that writes the same text each time: its file is created and written while the process is down.
+#[test]
+fn file_written_again_while_the_process_is_down_is_read_again() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 10);
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            world.append(PATH, &text(&lines));
+            all.extend(lines.clone());
+            world.start();
+            world.wait_for(all.len());
+            world.wait(2);
+            world.end();
+            world.outside.remove(PATH).expect("removed");
+            world.wait(1);
+        }
+        world.assert_order(&all);
+        assert_eq!(world.lost(Lost::Deleted), 0);
+    });
+}
+
+/// What took the place of the file is recorded even if nothing was read from it: later it is found under any name.
+#[test]
+fn file_that_took_the_place_of_another_is_found_again() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 10);
+        replace(world, &text(&lines));
+        world.start();
+        world.wait_for(10);
+        world.wait(2);
+        world.end();
+        replace(world, &format!("{}unfinished", text(&lines)));
+        world.start();
+        world.wait(3);
+        world.end();
+        world.rename(PATH, "/log/other");
+        world.append("/log/other", " no more\n");
+        world.start();
+        world.wait_for(11);
+        world.wait(2);
+        world.assert_order(&[&lines[..], &["unfinished no more".to_owned()]].concat());
+    });
+}
+
 #[test]
 fn file_replaced_by_different_content_is_read_from_its_beginning() {
     check(&[PATH], |world| {

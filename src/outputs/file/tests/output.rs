@@ -31,7 +31,7 @@ impl Fixture {
         simulation.disk().outside().create_dir_all("/out").expect("it is new");
         simulation.disk().outside().create_dir_all("/data").expect("it is new");
         let settings: Settings = serde_json::from_value(json).expect("settings");
-        settings.check().expect("they make sense");
+        assert_eq!(settings.check(), [], "they make sense");
         let (state_bytes_max, counters) = (COMMIT_STATE_BYTES_MAX, Default::default());
         let mut fixture = Fixture { simulation, settings, output: None, state_bytes_max, counters };
         fixture.open(Some(Vec::new())).unwrap_or_else(|error| panic!("{error}"));
@@ -414,11 +414,26 @@ fn symbolic_links_and_directories_are_rejected() {
     let mut fixture = Fixture::new(constant());
     fixture.disk().write("/out/other", b"").expect("it is new");
     fixture.disk().symlink("/out/other", "/out/x.log").expect("it is new");
-    assert!(fixture.refused(&["{}"]).contains("symbolic link"));
+    let error = fixture.refused(&["{}"]);
+    assert!(error.contains("/out/x.log: it is a symbolic link, which is not followed; use"), "{error}");
     fixture.disk().remove("/out/x.log").expect("it is there");
     fixture.disk().create_dir_all("/out/x.log").expect("it is new");
     assert!(fixture.refused(&["{}"]).contains("regular file"));
     assert_eq!(fixture.text("/out/other"), "");
+}
+
+#[test]
+fn standard_output_as_a_path_leads_to_the_output_console() {
+    let fixture = Fixture::new(constant());
+    let disk = fixture.disk();
+    disk.create_dir_all("/dev").expect("a directory");
+    for (path, next) in [("/dev/stdout", "`console`"), ("/out/link", "use the path of the file")] {
+        disk.symlink("/out/other", path).expect("it is new");
+        let settings: Settings = serde_json::from_value(serde_json::json!({"path": path})).expect("settings");
+        let mistakes = settings.check_files(fixture.simulation.disk());
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].what.contains("is a symbolic link") && mistakes[0].help.contains(next), "{mistakes:?}");
+    }
 }
 
 #[test]
@@ -494,9 +509,8 @@ fn unknown_state_is_rejected() {
 
 #[test]
 fn mistake_in_the_settings_names_its_key() {
-    let key = |json: serde_json::Value| {
-        serde_json::from_value::<Settings>(json).expect("settings").check().expect_err("refused").key
-    };
+    let key =
+        |json: serde_json::Value| serde_json::from_value::<Settings>(json).expect("settings").check().remove(0).key;
     assert_eq!(key(serde_json::json!({"path": "x"})), "path");
     assert_eq!(key(serde_json::json!({"path": "/a/b", "base": "/c"})), "base");
     assert_eq!(key(serde_json::json!({"path": "/a", "max_open_files": 0})), "max_open_files");

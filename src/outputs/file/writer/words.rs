@@ -25,7 +25,11 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
             "raise the limit of open files (ulimit -n, LimitNOFILE), or lower `max_open_files` of the outputs"
         }
         _ if error.raw_os_error() == Some(LOOP) => {
-            "the path ends in a symbolic link, which is not followed: use the path of the file itself"
+            return format!(
+                "cannot {what} {}: it is a symbolic link, which is not followed; use the path of the file itself, or an output \
+                 of type `console` for standard output. Its events wait in the write-ahead log",
+                path.display()
+            );
         }
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "a part of the path is a file where a directory is needed"

@@ -113,8 +113,8 @@ fn proxy_that_refuses_is_an_error_that_loses_nothing() {
 #[test]
 fn invalid_proxies_are_rejected_without_showing_secrets() {
     for proxy in ["socks5://u:hush@p", "https://u:hush@p", "http://u:hush@p:0", "http://u:hu%sh@p"] {
-        let mistake = settings("http://x", json!({ "proxy": proxy })).check().expect_err("refused");
+        let mistake = settings("http://x", json!({ "proxy": proxy })).check().remove(0);
         assert!(mistake.key == "proxy" && !format!("{mistake:?}").contains("hush"), "{mistake:?}");
     }
-    assert!(settings("http://x", json!({ "proxy": "none" })).check().is_ok());
+    assert!(settings("http://x", json!({ "proxy": "none" })).check().is_empty());
 }

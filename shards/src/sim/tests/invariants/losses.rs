@@ -165,3 +165,27 @@ fn e2_events_that_go_with_the_first_segment_are_reported_missing() {
     }
     assert!(reported > 3, "{reported}");
 }
+
+#[test]
+fn e2_a_log_is_recorded_in_the_manifest_once_the_disk_has_space_for_that() {
+    let mut delayed = 0;
+    for pages in 0..80 {
+        let setup = exact(pages, 2);
+        let room = 4 * setup.wal.segment_bytes;
+        let mut cluster = started(setup, 2);
+        let disk = cluster.simulation.env(crate::env::ShardId(0)).disk().clone();
+        // The segments fit, and the manifest may not.
+        disk.set_free_bytes(Some(room + pages * 4096));
+        cluster.run_for(SECOND / 2);
+        let recorded = |cluster: &Cluster| [1, 2].iter().filter(|log| cluster.is_recorded(**log)).count();
+        let before = recorded(&cluster);
+        disk.set_free_bytes(None);
+        cluster.run_for(SECOND * 3);
+        let has_failed = !cluster.alive().is_up();
+        delayed += u64::from(before < 2 && !has_failed);
+        assert!(has_failed || recorded(&cluster) == 2, "{pages} pages: {before} before");
+        cluster.crash(Crash::Process);
+        cluster.finish();
+    }
+    assert!(delayed > 0);
+}
