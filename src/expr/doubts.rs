@@ -193,7 +193,7 @@ impl<'a> Search<'a> {
         let Some(word) = self.bare(expr) else { return false };
         let is_same = |known: &&str| word.eq_ignore_ascii_case(known);
         let literal = LITERALS.iter().find(|(foreign, _)| is_same(foreign)).map(|(_, here)| *here);
-        let is_value = WORDS.iter().any(|known| is_same(known)) || METHODS.contains(&word);
+        let is_value = WORDS.iter().any(is_same) || METHODS.contains(&word);
         if literal.is_some() || is_value {
             self.name_for_value(expr, word, literal);
         }
