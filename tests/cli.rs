@@ -98,6 +98,31 @@ fn validate_prints_the_plan_and_problems_go_to_standard_error() {
     assert!(!text(&output.stderr).contains('\u{1b}'), "colours without a terminal");
 }
 
+/// What reads the application log reads JSON: the warnings of a configuration are no exception.
+#[test]
+fn warnings_of_a_run_are_lines_of_the_log_unless_a_terminal_shows_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let spares: String = (0..9).map(|number| format!("  spare{number}: {{type: blackhole}}\n")).collect();
+    let config = "admin: false\ninputs: {app: {type: stdin}}\npipelines:\n  main: {inputs: [app], outputs: [none]}\noutputs:\n  none: {type: blackhole}\n";
+    let path = written(directory.path(), "c.yaml", &format!("{config}{spares}"));
+    let data_dir = directory.path().join("data");
+    let run = |path: &str| tailwater(&["run", "-c", path, "--data-dir", data_dir.to_str().expect("UTF-8")]);
+    let told = text(&run(&path).stderr);
+    let lines: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
+    let warnings: Vec<_> = lines.iter().filter(|line| line["target"] == "tailwater::configuration").collect();
+    assert_eq!(warnings.len(), 9, "none is suppressed as a repetition: {told}");
+    assert_eq!(warnings[0]["level"], "warn");
+    assert_eq!(warnings[0]["message"], "the output `spare0` is in no pipeline");
+    assert_eq!((&warnings[0]["line"], &warnings[0]["column"]), (&7.into(), &3.into()));
+    assert_eq!(warnings[0]["file"], path.as_str());
+    assert!(warnings[0]["help"].as_str().is_some_and(|help| help.contains("remove it")), "{told}");
+    let plain = written(directory.path(), "t.yaml", &format!("log: {{format: text}}\n{config}{spares}"));
+    let told = text(&run(&plain).stderr);
+    let line = told.lines().find(|line| line.contains("`spare0` is in no pipeline")).unwrap_or_default();
+    assert!(line.contains("WARN") && line.contains("line=8"), "{told}");
+}
+
 #[test]
 fn reader_that_goes_away_is_not_a_failure() {
     let mut child =
@@ -221,13 +246,13 @@ fn wal_commands_show_the_contents_and_change_nothing() {
     );
     let ls = tailwater(&["wal", "ls", "--data-dir", root]);
     let listed = text(&ls.stdout);
-    for part in ["log 1: 1 segments", "6 events", "output archive (number 0)", "cursor in log 1: sequence", "event 1"] {
+    for part in ["log 1: 1 segment,", "6 events", "output archive (number 0)", "cursor in log 1: sequence", "event 1"] {
         assert!(listed.contains(part), "{part}: {listed}{}", text(&ls.stderr));
     }
     assert!(listed.contains("source /var/log/app.log of input app: bytes 0..30"), "{listed}");
     let check = tailwater(&["wal", "check", "--data-dir", root]);
     assert_eq!(check.status.code(), Some(0), "{}{}", text(&check.stdout), text(&check.stderr));
-    assert!(text(&check.stdout).ends_with("1 logs, 6 events, 0 damaged places\n"), "{}", text(&check.stdout));
+    assert!(text(&check.stdout).ends_with("1 log, 6 events, 0 damaged places\n"), "{}", text(&check.stdout));
     let wrong = tailwater(&["wal", "cat", "--data-dir", root, "--log", "9"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(bytes_below(directory.path()) == before, "a read-only command has written");
@@ -250,7 +275,7 @@ fn wal_check_reports_a_damaged_segment_and_does_not_change_it() {
     assert!(text(&check.stdout).contains("damaged: segment 1"), "{}", text(&check.stdout));
     let cat = tailwater(&["wal", "cat", "--data-dir", root]);
     assert_eq!(text(&cat.stdout), (2..6).map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>());
-    assert!(text(&cat.stderr).contains("1 damaged places were skipped"), "{}", text(&cat.stderr));
+    assert!(text(&cat.stderr).contains("skipped 1 damaged place;"), "{}", text(&cat.stderr));
     assert!(bytes_below(directory.path()) == before, "a read-only command has written");
 }
 

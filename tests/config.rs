@@ -136,7 +136,7 @@ outputs:
     );
     let told = told_with_files(&text).expect_err("refused");
     for (place, what) in [
-        ("case.yaml:9:", "its first line names 2 columns, and none of them is `address`"),
+        ("case.yaml:9:", "its first line has no column `address`, but 2 other columns"),
         ("case.yaml:11:", "none.csv: No such file"),
         ("case.yaml:12:", "it is not a MaxMind file"),
         ("case.yaml:18:", "ca.pem cannot be read: No such file"),
@@ -147,6 +147,10 @@ outputs:
         assert!(told.contains(place) && told.contains(what), "{place} {what}\n{told}");
     }
     assert_eq!(told.matches("error: ").count(), 7, "{told}");
+    // What can be read and is not right needs other help than what cannot be read.
+    for help in ["as its first line does", "download the file again", "PEM files", "the user that runs Tailwater"] {
+        assert!(told.contains(help), "{help}\n{told}");
+    }
     assert!(!told.contains("spare.pem cannot"), "no start opens what nothing uses\n{told}");
     // None of this prevents the file itself from being parsed.
     let loaded = config::load::<GlommioEnv>("case.yaml", text.into_bytes(), &variable, &here());

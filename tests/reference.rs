@@ -42,7 +42,14 @@ impl Reference {
     fn values(&self, schema: &Value) -> String {
         let all = |list: &Value| -> Vec<String> {
             let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
-            list.iter().map(|one| self.values(one)).filter(|text| text != "null").collect()
+            let mut texts: Vec<String> = Vec::new();
+            for text in list.iter().map(|one| self.values(one)) {
+                // Several kinds of map are one word.
+                if text != "null" && !texts.contains(&text) {
+                    texts.push(text);
+                }
+            }
+            texts
         };
         let schema = without_null(schema);
         let named = schema.get("$ref").and_then(Value::as_str).unwrap_or_default();
@@ -228,6 +235,45 @@ fn indented(example: &str, columns: usize) -> String {
 #[test]
 fn the_reference_in_the_docs_is_current() {
     compare("docs/configuration.md", &reference());
+}
+
+#[test]
+fn the_reference_keeps_the_capitals_of_names_and_says_no_word_twice() {
+    let reference = reference();
+    let torn = reference.split_whitespace().find(|word| {
+        let mut letters = word.chars();
+        letters.next().is_some_and(char::is_lowercase) && letters.next().is_some_and(char::is_uppercase)
+    });
+    assert_eq!(torn, None);
+    assert!(!reference.contains("map, map"));
+}
+
+/// What the examples write to has to be where the unit, with the drop-in of the page about it, lets the service write.
+#[test]
+fn the_service_may_write_wherever_an_example_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("a file of the repository");
+    let (unit, page) = (read("deploy/systemd/tailwater.service"), read("docs/service.md"));
+    assert!(unit.contains("ProtectSystem=strict") && unit.contains("\nStateDirectory=tailwater\n"), "{unit}");
+    assert!(unit.contains("\nLogsDirectory=tailwater\n"), "{unit}");
+    let mut writable = vec!["/var/lib/tailwater", "/var/log/tailwater"];
+    writable.extend(page.split("ReadWritePaths=").skip(1).filter_map(|rest| rest.split(['\\', ' ', '\n']).next()));
+    for entry in std::fs::read_dir(root.join("deploy/examples")).expect("examples") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("an example");
+        // Events of the tests have paths too.
+        let outputs =
+            text.rsplit("\noutputs:\n").next().and_then(|rest| rest.split("\ntests:").next()).unwrap_or_default();
+        let targets = |text: &str, key: &str| -> Vec<String> {
+            text.split(key).skip(1).filter_map(|rest| rest.split([' ', '\n', ',']).next()).map(str::to_owned).collect()
+        };
+        for target in targets(outputs, "path: ").into_iter().chain(targets(&text, "data_dir: ")) {
+            assert!(writable.iter().any(|directory| target.starts_with(directory)), "{}: {target}", path.display());
+        }
+    }
+    for command in ["useradd ", "systemctl enable --now tailwater", "install -d -o tailwater"] {
+        assert!(page.contains(command), "{command}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | `limits`, `batch`, `scan`, `shape`, `record`, `counters`, `env`, `signal`, `stop`, `retry`, `spell` |
+//! | 0 | `limits`, `batch`, `scan`, `shape`, `record`, `counters`, `env`, `signal`, `stop`, `retry`, `spell`, `counted` |
 //! | 1 | `ring`, `lane`, `route`, `wal` |
 //! | 2 | `dlq` |
 //! | 3 | `plugin` |
@@ -35,6 +35,7 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod counted;
 pub mod counters;
 pub mod delivery;
 pub mod dlq;

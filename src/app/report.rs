@@ -24,7 +24,7 @@ pub(super) fn report(engine: &Engine<GlommioEnv>) {
         );
     }
     for Renamed { was, name } in &engine.renamed {
-        tracing::info!(component_id = %name, was = %was, "the component was renamed and continues where it stopped");
+        tracing::info!(component_id = %name, was = %was, "`{was}` was renamed to `{name}`, which continues where `{was}` stopped");
     }
     for LeftInput { name, sources, forgotten } in &engine.left_inputs {
         if *forgotten {

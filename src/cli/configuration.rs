@@ -3,8 +3,11 @@
 use super::output;
 use crate::config::raw::DATA_DIR_DEFAULT;
 use crate::config::{self, Circumstances, Loaded, Refused};
+use crate::telemetry::log;
 use clap::Args;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use tailwater_shards::counted::counted;
 use tailwater_shards::glommio_env::{GlommioEnv, RealDisk, allowed_cpus};
 
 /// The options that name the configuration.
@@ -58,27 +61,55 @@ pub fn circumstances(data_dir: Option<PathBuf>) -> Circumstances {
 
 /// Loads the file and prints its problems. Returns the plan if there is one.
 pub fn load(arguments: &FileArguments) -> Option<Loaded> {
-    let here = circumstances(arguments.data_dir.data_dir.clone());
-    shown(config::load_file::<GlommioEnv>(&arguments.config, &here))
+    let loaded = load_for_run(arguments)?;
+    show_warnings(&loaded);
+    Some(loaded)
 }
 
-/// The same, and also reads the files that the configuration names.
+/// The same, but leaves warnings to the caller: see [`warn`].
+pub fn load_for_run(arguments: &FileArguments) -> Option<Loaded> {
+    let here = circumstances(arguments.data_dir.data_dir.clone());
+    accepted(config::load_file::<GlommioEnv>(&arguments.config, &here))
+}
+
+/// Loads the file, prints its problems, and also reads the files that the configuration names.
 pub fn check(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
-    shown(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))
+    let loaded = accepted(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
+    show_warnings(&loaded);
+    Some(loaded)
 }
 
-fn shown(result: Result<Loaded, Refused>) -> Option<Loaded> {
+/// Tells the warnings of a configuration that runs: as text on a terminal, otherwise as lines of the application log.
+pub fn warn(loaded: &Loaded) {
+    if std::io::stderr().is_terminal() {
+        return show_warnings(loaded);
+    }
+    let report = &loaded.warnings;
+    for problem in &report.problems {
+        let place = problem.span.map(|span| report.line_and_column(span.start));
+        tracing::warn!(
+            target: log::SAID_ONCE,
+            file = report.file,
+            line = place.map(|(line, _)| line as u64),
+            column = place.map(|(_, column)| column as u64),
+            help = problem.help,
+            "{}", problem.what
+        );
+    }
+}
+
+fn show_warnings(loaded: &Loaded) {
+    output::complain_painted(&loaded.warnings.render(output::stderr_colors()));
+}
+
+fn accepted(result: Result<Loaded, Refused>) -> Option<Loaded> {
     match result {
-        Ok(loaded) => {
-            output::complain_painted(&loaded.warnings.render(output::stderr_colors()));
-            Some(loaded)
-        }
+        Ok(loaded) => Some(loaded),
         Err(Refused { report }) => {
             output::complain_painted(&report.render(output::stderr_colors()));
             let errors = report.problems.iter().filter(|p| p.severity == config::problem::Severity::Error).count();
-            let noun = if errors == 1 { "error" } else { "errors" };
-            output::complain(&format!("{}: {errors} {noun}, not started\n", report.file));
+            output::complain(&format!("{}: {}\n", report.file, counted(errors, "error")));
             None
         }
     }

@@ -145,7 +145,11 @@ fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> 
     drop(log);
     let archive = summarise(directory, written, read)?;
     let Some(target) = &arguments.to else { return Ok(archive) };
-    output::print(&format!("{} accepted {sent} of {kept} events\n", target.url))?;
+    output::print(&format!(
+        "{} accepted {sent} of {}\n",
+        target.url,
+        tailwater_shards::counted::counted(kept, "event")
+    ))?;
     Ok(if sent >= kept { archive } else { Exit::Failed })
 }
 

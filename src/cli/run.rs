@@ -3,9 +3,9 @@
 use super::configuration::{self, FileArguments};
 use super::{Exit, output};
 use crate::app::{self, RunError, RunOptions};
+use crate::config::Plan;
 use crate::config::plan::GivenUp;
 use crate::config::raw::wrong_name;
-use crate::config::{Loaded, Plan};
 use crate::telemetry::log::{self, LogError};
 use clap::Args;
 use tailwater_shards::stop::Stop;
@@ -54,15 +54,16 @@ fn is_still_there(plan: &Plan) -> Option<String> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // First of all: a signal that arrives while the configuration is loaded must not kill the process.
     app::survive_signals()?;
-    let Some(Loaded { mut plan, .. }) = configuration::load(&arguments.file) else {
+    let Some(mut loaded) = configuration::load_for_run(&arguments.file) else {
         return Ok(Exit::Configuration);
     };
+    let plan = &mut loaded.plan;
     plan.given_up.clone_from(&arguments.discard_removed);
-    if let Some(reason) = is_still_there(&plan) {
+    if let Some(reason) = is_still_there(plan) {
         output::complain(&format!("error: {reason}\n"));
         return Ok(Exit::Usage);
     }
-    let log = match log::start(plan.log_options()) {
+    let log = match log::start(loaded.plan.log_options()) {
         Ok(log) => log,
         Err(error @ LogError::Filter(_)) => {
             output::complain(&format!("error: {error}\n"));
@@ -70,6 +71,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
+    configuration::warn(&loaded);
     // Print the buffered log lines before the error.
     let counter = log.counter();
     let options = RunOptions {
@@ -77,7 +79,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         admin_bound: std::sync::Arc::new(|address| tracing::info!(%address, "admin endpoint: /livez /readyz /metrics")),
         stop: Stop::new(),
     };
-    let result = app::run(plan, options);
+    let result = app::run(loaded.plan, options);
     drop(log);
     match result {
         Ok(_) => Ok(Exit::Done),

@@ -14,6 +14,7 @@ use crate::codec::framing::Rules;
 use crate::parsers::Events;
 use schemars::Schema;
 use serde_json::json;
+use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Disk, Env};
@@ -94,6 +95,28 @@ impl Mistake {
 
 fn path<'a>(above: &[&'a str], key: &'a str) -> Vec<&'a str> {
     above.iter().copied().chain(key.split('.').filter(|key| !key.is_empty())).collect()
+}
+
+/// A value that is valid but probably not what is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubtful {
+    /// What is odd, and at which key.
+    pub mistake: Mistake,
+    /// The bytes of the value that it is about.
+    pub place: Range<usize>,
+}
+
+impl Doubtful {
+    /// The same doubt with `key` in front of its path.
+    pub fn below(self, key: &str) -> Doubtful {
+        Doubtful { mistake: self.mistake.below(key), ..self }
+    }
+
+    /// The warning for people, at its place in `node`.
+    pub fn problem(self, node: &Node, above: &[&str]) -> Problem {
+        let span = node.span_inside(&self.mistake.path(above), &self.place);
+        Problem::warning(span, self.mistake.what).label("here").help(self.mistake.help).independent()
+    }
 }
 
 /// Settings of an input.

@@ -4,6 +4,7 @@
 //! scalars follow the YAML 1.2 core schema (`yes` and `no` are strings, `0x1F` and `0o17` integers). A string field accepts a
 //! plain number as it is written, and a list accepts a single string.
 
+use super::migrating::{advice, format_advice};
 use super::nearest::{foreign, form, nearest};
 use super::node::{Key, Node, Scalar, Value, kind_of};
 use super::problem::{Problem, Span};
@@ -130,14 +131,8 @@ impl Fault {
             return self;
         }
         self.span = Some(node.span);
-        if let (FaultKind::Placed { place, .. }, Value::Scalar(scalar)) = (&self.kind, &node.value) {
-            // Inside the quotes, if there are any. If escapes or folded lines make the source longer, the whole value is
-            // underlined.
-            let quotes = usize::from(!scalar.plain);
-            if node.span.end - node.span.start == scalar.text.len() + 2 * quotes {
-                let start = node.span.start + quotes;
-                self.inner = Some(Span { start: start + place.start, end: start + place.end.max(place.start) });
-            }
+        if let FaultKind::Placed { place, .. } = &self.kind {
+            self.inner = node.inside(place);
         }
         if matches!(&node.value, Value::Scalar(Scalar { variables: true, .. })) {
             self.inner = None;
@@ -183,6 +178,9 @@ pub fn suggestion(name: &str, known: &[&str], all: &str) -> String {
     if let Some(form) = form(name, known) {
         return format!("write `{form}`");
     }
+    if let Some(help) = advice(name, known).or_else(|| format_advice(name, known)) {
+        return help.to_owned();
+    }
     if let Some(here) = foreign(name, known) {
         return format!("it is called `{here}` here");
     }
@@ -223,7 +221,8 @@ impl Error for Fault {
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Fault {
         let found = Some(format!("a list of {length}"));
-        Fault { kind: FaultKind::Value { found, expected: expected.to_string() }, span: None, inner: None }
+        let expected = plain_words(&expected.to_string()).to_owned();
+        Fault { kind: FaultKind::Value { found, expected }, span: None, inner: None }
     }
 
     fn unknown_variant(name: &str, known: &'static [&'static str]) -> Fault {
@@ -259,6 +258,7 @@ fn describe(found: Unexpected<'_>) -> String {
 fn plain_words(expected: &str) -> &str {
     match expected {
         "a sequence" => "a list, such as [a, b]",
+        "a tuple of size 2" | "an array of length 2" => "two numbers: [smallest, largest]",
         "a string" | "a borrowed string" | "path string" => "a string",
         "a boolean" => "true or false",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0 without quotes",

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod files;
 pub mod literal;
 pub mod meetings;
+pub mod migrating;
 pub mod nearest;
 pub mod node;
 pub mod pipeline;
@@ -138,6 +139,11 @@ fn load_with<E: Env>(
         let is_first = places.insert(span);
         told.insert((span, problem.what.clone())) && (is_first || problem.independent)
     });
+    if let (None, Some(whose), Some(first)) = (&plan, migrating::other_format(&text), problems.first_mut()) {
+        first.help = Some(format!(
+            "this looks like a configuration of {whose}; docs/configuration.md begins with a small one for Tailwater, in YAML"
+        ));
+    }
     values.sort_by_key(|variable| std::cmp::Reverse(variable.value.len()));
     problems.iter_mut().for_each(|problem| problem.hide(&values));
     let report = Report { file: file.to_owned(), text, problems };

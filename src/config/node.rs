@@ -98,6 +98,21 @@ impl Node {
         span
     }
 
+    /// The position of a part of the text at `path`, or of all of it where it cannot be found.
+    pub fn span_inside(&self, path: &[&str], place: &Range<usize>) -> Span {
+        self.at(path).and_then(|node| node.inside(place)).unwrap_or_else(|| self.span_at(path))
+    }
+
+    /// The position of a part of a scalar's text: inside the quotes, if there are any. `None` if escapes, folded lines or variables
+    /// make the source differ from the text.
+    pub fn inside(&self, place: &Range<usize>) -> Option<Span> {
+        let Value::Scalar(scalar) = &self.value else { return None };
+        let quotes = usize::from(!scalar.plain);
+        let is_same = !scalar.variables && self.span.end - self.span.start == scalar.text.len() + 2 * quotes;
+        let start = self.span.start + quotes;
+        is_same.then(|| Span { start: start + place.start, end: start + place.end.max(place.start) })
+    }
+
     /// Puts another node in the place of an entry of a map in a map.
     pub fn replace(&mut self, [section, name]: &[&str; 2], with: Node) {
         let Value::Map(sections) = &mut self.value else { return };
@@ -226,10 +241,29 @@ fn syntax(text: &str, error: &ScanError) -> Problem {
                 .label("this is a tab")
                 .help("YAML is indented with spaces; replace the tab with spaces")
         }
-        None if line(text, line_start).contains("${") => {
-            problem.help("quote the string that contains ${...}: without quotes a brace starts a map")
+        None if quoting(line(text, line_start)).is_some() => {
+            problem.help(quoting(line(text, line_start)).unwrap_or_default())
         }
         None => problem.help("the usual cause is the indentation or a missing quote on this line or the line before"),
+    }
+}
+
+/// What to quote in a line that is not valid YAML.
+fn quoting(line: &str) -> Option<&'static str> {
+    let value = line.rsplit([' ', '[', ',']).find(|word| !word.is_empty()).unwrap_or_default();
+    let escape = |(_, behind): (&str, &str)| {
+        behind.starts_with(['d', 's', 'w', 'S', 'D', 'W', '.', '[', '(', '{', '$', '+', '*'])
+    };
+    match () {
+        () if line.contains("${") => Some("quote the string that contains ${...}: without quotes a brace starts a map"),
+        () if line.contains("{{") => Some("quote the string that contains {{ }}: without quotes a brace starts a map"),
+        () if line.contains('"') && line.match_indices('\\').any(|(at, _)| escape(line.split_at(at + 1))) => {
+            Some("in double quotes a backslash starts an escape: use single quotes, such as '\\d+'")
+        }
+        () if value.starts_with(['*', '&', '!', '%', '@', '`']) || line.contains(": *") || line.contains("[*") => {
+            Some("quote a string that begins with one of * & ! % @ `, such as \"*.log\"")
+        }
+        () => None,
     }
 }
 
@@ -379,13 +413,19 @@ impl Builder<'_> {
 
     fn key(&mut self, key: Key) -> Result<(), Problem> {
         self.count(1, key.span)?;
+        // A field may be copied to several others.
+        let outer = self.open.len().checked_sub(2).and_then(|outer| self.open[outer].key.as_ref());
+        let within = outer.map(|key| key.text.clone()).filter(|key| key == "copy");
         let open = self.open.last_mut().expect("a key is read only inside a map");
         if let Some((first, _)) = open.node.entry(&key.text).filter(|_| key.text != "<<") {
             let line = self.text[..first.span.start].matches('\n').count() + 1;
             self.problems.push(
-                Problem::error(key.span, format!("the key `{}` appears twice", key.text))
-                    .label("the second one")
-                    .help(format!("remove one of them; the first is on line {line}")),
+                Problem::error(key.span, format!("the key `{}` appears twice", key.text)).label("the second one").help(
+                    match within {
+                        Some(verb) => format!("write a second `- {verb}:` for it; the first is on line {line}"),
+                        None => format!("remove one of them; the first is on line {line}"),
+                    },
+                ),
             );
         }
         open.key = Some(key);

@@ -105,9 +105,8 @@ pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Proble
     let node = &recovered.node;
     for (number, step) in pipeline.transforms.iter().enumerate() {
         let above = ["transforms", &number.to_string()];
-        for doubt in step.doubts().into_iter().filter(|doubt| !recovered.explains(doubt, &above)) {
-            let span = node.span_at(&doubt.path(&above));
-            problems.push(Problem::warning(span, doubt.what).label("here").help(doubt.help));
+        for doubt in step.doubts().into_iter().filter(|doubt| !recovered.explains(&doubt.mistake, &above)) {
+            problems.push(doubt.problem(node, &above));
         }
         let mistakes = step.check().into_iter().filter(|mistake| !recovered.explains(mistake, &above));
         problems.extend(mistakes.map(|mistake| mistake.problem(node, &above)));
@@ -115,8 +114,8 @@ pub fn check_pipeline(recovered: &Recovered<Pipeline>, problems: &mut Vec<Proble
     for (number, target) in pipeline.outputs.iter().enumerate() {
         let Route::When(condition) = &target.route else { continue };
         let path = ["outputs", &number.to_string(), "when"];
-        let Some(doubt) = condition.doubt().filter(|_| !recovered.follows(&path, &[])) else { continue };
-        problems.push(Problem::warning(node.span_at(&path), doubt.what).label("here").help(doubt.help));
+        let doubts = condition.doubts().into_iter().filter(|_| !recovered.follows(&path, &[]));
+        problems.extend(doubts.map(|doubt| doubt.problem(node, &path)));
     }
     let conditions = pipeline.outputs.iter().any(|target| matches!(target.route, Route::When(_)));
     if let Some(place) = pipeline.outputs.iter().position(|target| target.route == Route::Else)

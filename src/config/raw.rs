@@ -6,7 +6,8 @@
 use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
 use super::dlq::Dlq;
-use super::node::{Node, Value, kind_of};
+use super::nearest::meant;
+use super::node::{Key, Node, Value, kind_of};
 use super::pipeline::{Pipeline, check_pipeline};
 use super::problem::{Problem, Span};
 use super::recover::{Recovered, faults_of_any_type, recover};
@@ -15,6 +16,7 @@ use super::trial::{RawTrial, Trials, read_trials};
 use super::types::{ByteSize, Period};
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
+use crate::transforms::Step;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -415,6 +417,7 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> (Raw, Node) {
             problems.push(fault.problem());
         }
     }
+    doubt_field_names(root, problems);
     let raw = Raw {
         data_dir: section(root, "data_dir", problems),
         shards: section(root, "shards", problems),
@@ -430,6 +433,31 @@ pub fn read_file(root: &Node, problems: &mut Vec<Problem>) -> (Raw, Node) {
         tests: read_trials(root, problems),
     };
     (raw, tree)
+}
+
+/// Words that mean `false` or `true` in YAML 1.1 and are strings here.
+const OLD_BOOLEANS: [&str; 4] = ["no", "off", "yes", "on"];
+
+/// Warns of names of fields that are probably meant as `false`: `host: no` names the field `no`.
+fn doubt_field_names(root: &Node, problems: &mut Vec<Problem>) {
+    let inputs = root.entry("inputs").and_then(|(_, inputs)| inputs.entries()).unwrap_or_default();
+    let fields = inputs.iter().filter_map(|(_, input)| input.entry("fields")?.1.entries());
+    for (_, node) in fields.flatten() {
+        let Value::Scalar(scalar) = &node.value else { continue };
+        if !scalar.plain || scalar.variables {
+            continue;
+        }
+        let Some(word) = OLD_BOOLEANS.iter().find(|word| scalar.text.eq_ignore_ascii_case(word)) else { continue };
+        let help = match *word {
+            "no" | "off" => {
+                format!("to leave the field out, write `false`; to call it so, write quotes: \"{}\"", scalar.text)
+            }
+            _ => format!("to keep the field, leave the key out; to call it so, write quotes: \"{}\"", scalar.text),
+        };
+        let problem =
+            Problem::warning(node.span, format!("`{}` is a string: it becomes the name of the field", scalar.text));
+        problems.push(problem.label("not a boolean").help(help));
+    }
 }
 
 fn section<T: DeserializeOwned + Default>(root: &Node, key: &str, problems: &mut Vec<Problem>) -> T {
@@ -452,7 +480,15 @@ fn components<T: Table>(root: &Node, section: &str, tree: &mut Node, problems: &
 }
 
 fn pipelines(root: &Node, tree: &mut Node, problems: &mut Vec<Problem>) -> Vec<(String, Pipeline)> {
-    named(root, "pipelines", tree, problems, |node| read(node), check_pipeline)
+    let read_one = |node: &Node| {
+        read(node).map_err(|fault| match fault.kind {
+            FaultKind::Word { name, known, .. } if known == Step::NAMES => {
+                Fault { kind: FaultKind::Word { name, known, noun: "transform" }, ..fault }
+            }
+            _ => fault,
+        })
+    };
+    named(root, "pipelines", tree, problems, read_one, check_pipeline)
 }
 
 /// The entries of a section whose keys are names that the user chooses.
@@ -465,6 +501,10 @@ fn named<T>(
     check: impl Fn(&Recovered<T>, &mut Vec<Problem>),
 ) -> Vec<(String, T)> {
     let Some((key, node)) = root.entry(section) else {
+        // The word of another collector for it was reported.
+        if written(root, section).is_some() {
+            return Vec::new();
+        }
         problems.push(
             Problem::error(
                 Span { start: root.span.start, end: root.span.start },
@@ -515,20 +555,26 @@ pub const NAME_RULE: &str =
     "a name has at most 64 characters: a-z, 0-9, `_` and `-`, because it becomes part of metric labels and paths";
 
 /// Why a string is not a valid name, if it is not.
-pub fn wrong_name(name: &str) -> Option<&'static str> {
-    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+pub fn wrong_name(name: &str) -> Option<String> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     match name.len() {
-        0 => Some("it is empty"),
-        65.. => Some("it is too long"),
-        _ if !name.bytes().all(good) => Some("it contains an invalid character"),
-        _ => None,
+        0 => Some("it is empty".to_owned()),
+        65.. => Some("it is too long".to_owned()),
+        _ => name.chars().find(|c| !good(*c)).map(|c| format!("`{}` is not allowed in a name", c.escape_debug())),
     }
 }
 
 /// The names under a section, including those that could not be read, so that a reference to a broken one is not unknown.
 pub fn names<'a>(root: &'a Node, section: &str) -> Vec<&'a str> {
-    let entries = root.entry(section).and_then(|(_, node)| node.entries()).unwrap_or_default();
+    let entries = written(root, section).and_then(Node::entries).unwrap_or_default();
     entries.iter().map(|(key, _)| key.text.as_str()).collect()
+}
+
+/// A section, also under the wrong key that probably means it.
+fn written<'a>(root: &'a Node, section: &str) -> Option<&'a Node> {
+    let means = |(key, _): &&(Key, Node)| !KEYS.contains(&key.text.as_str()) && meant(&key.text, KEYS) == Some(section);
+    let own = root.entry(section).map(|(_, node)| node);
+    own.or_else(|| root.entries()?.iter().find(means).map(|(_, node)| node))
 }
 
 /// The help for a reference to a name that does not exist.

@@ -295,6 +295,16 @@ impl Planner<'_> {
 
     fn check(&mut self, raw: &RawTrial, section: &str, place: &str, expectation: &Expectation) {
         let Expectation { output, event, contains, condition, dropped, dead_letter } = expectation;
+        for (number, condition) in condition.iter().flat_map(|all| all.0.iter().enumerate()) {
+            let number = number.to_string();
+            for doubt in condition.doubts() {
+                let path: Vec<&str> =
+                    raw.path.iter().map(String::as_str).chain([section, place, "condition"]).collect();
+                let in_list: Vec<&str> = path.iter().copied().chain([number.as_str()]).collect();
+                let is_list = self.root.at(&in_list).is_some();
+                self.problems.push(doubt.problem(self.root, if is_list { &in_list } else { &path }));
+            }
+        }
         let more = output.is_some() || event.is_some() || contains.is_some() || condition.is_some();
         let at = |path: &[&str]| self.span(raw, path);
         let problem = match (dropped | dead_letter, more || *dropped && *dead_letter) {

@@ -5,7 +5,7 @@
 
 use super::ast::{Arithmetic, Binary, Expr, Kind};
 
-/// The first subtraction that looks like the name of a field: its source, and how to write that field.
+/// A subtraction that looks like the name of a field: its source, and how to write that field.
 pub(super) fn dashed_name(expr: &Expr, source: &str) -> Option<(String, String)> {
     if let Kind::Binary(Binary::Arithmetic(Arithmetic::Subtract), ..) = expr.kind
         && let Some(steps) = steps(expr, source)
@@ -15,19 +15,7 @@ pub(super) fn dashed_name(expr: &Expr, source: &str) -> Option<(String, String)>
         let quoted = steps.iter().map(|step| if step.contains('-') { format!("`{step}`") } else { step.clone() });
         return Some((written.to_owned(), quoted.collect::<Vec<_>>().join(".")));
     }
-    match &expr.kind {
-        Kind::Literal(_) | Kind::Name(_) => None,
-        Kind::Select(inner, _) | Kind::Not(inner) | Kind::Negate(inner) => dashed_name(inner, source),
-        Kind::Index(one, other) | Kind::Binary(_, one, other) => first([&**one, &**other].into_iter(), source),
-        Kind::And(all) | Kind::Or(all) | Kind::List(all) => first(all.iter(), source),
-        Kind::Choose(all) => first(all.iter(), source),
-        Kind::Map(pairs) => first(pairs.iter().flat_map(|(key, value)| [key, value]), source),
-        Kind::Call(call) => first(call.receiver.as_deref().into_iter().chain(&call.arguments), source),
-    }
-}
-
-fn first<'a>(mut all: impl Iterator<Item = &'a Expr>, source: &str) -> Option<(String, String)> {
-    all.find_map(|one| dashed_name(one, source))
+    None
 }
 
 /// The segments of the path that the names, dots and dashes look like.
@@ -68,10 +56,9 @@ mod tests {
             ("size(string(a-b)) > 1", "`a-b`"),
         ] {
             let program = Program::compile(source).expect(source);
-            let (written, field) = program.dashed_name().unwrap_or_else(|| panic!("{source}"));
-            assert_eq!(field, name, "{source}");
-            assert!(source.contains(written), "{written}");
-            assert_eq!(field.replace('`', ""), written);
+            let doubt = program.doubts().first().unwrap_or_else(|| panic!("{source}"));
+            assert_eq!(source[doubt.span.clone()], name.replace('`', ""), "{source}");
+            assert!(doubt.help.contains(&format!("in backquotes, {name}, ")), "{source}: {doubt:?}");
         }
         for source in [
             "a - b > 5",
@@ -83,7 +70,7 @@ mod tests {
             "\"a-b\" == c",
             "a.b > -c",
         ] {
-            assert_eq!(Program::compile(source).expect(source).dashed_name(), None, "{source}");
+            assert_eq!(Program::compile(source).expect(source).doubts(), [], "{source}");
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod arithmetic;
 mod ast;
+mod blame;
 mod check;
 mod compile;
 mod dashes;
@@ -66,8 +67,7 @@ pub struct Program {
     root: Arc<Node>,
     paths: Arc<[Path]>,
     patterns: Arc<[Regex]>,
-    dashed_name: Option<Arc<(String, String)>>,
-    doubt: Option<Arc<Doubt>>,
+    doubts: Arc<[Doubt]>,
 }
 
 impl Program {
@@ -118,9 +118,7 @@ impl Program {
             root: Arc::new(root),
             paths: compiler.paths.into(),
             patterns: compiler.patterns.into(),
-            dashed_name: dashes::dashed_name(&expr, source).map(Arc::new),
-            // What it says of a text would show the value of a variable.
-            doubt: doubts::first_doubt(&expr).filter(|_| !marked::has_values(source)).map(Arc::new),
+            doubts: doubts::doubts(&expr, source).into(),
         };
         Ok((program, found))
     }
@@ -135,14 +133,9 @@ impl Program {
         self.marked == other.marked
     }
 
-    /// A subtraction that looks like the name of a field: its source, and how to write that field.
-    pub fn dashed_name(&self) -> Option<(&str, &str)> {
-        self.dashed_name.as_deref().map(|(written, field)| (written.as_str(), field.as_str()))
-    }
-
-    /// Something in it that is probably a mistake.
-    pub fn doubt(&self) -> Option<&Doubt> {
-        self.doubt.as_deref()
+    /// All in it that is probably a mistake, if it is a condition.
+    pub fn doubts(&self) -> &[Doubt] {
+        &self.doubts
     }
 
     /// Every path that it can read, each once, in the order of their numbers.
@@ -171,6 +164,11 @@ impl Program {
     ) -> Result<Value<'a>, EvalError> {
         scratch.fit(&self.patterns);
         Machine { patterns: &self.patterns, fields, scratch }.value(&self.root, None)
+    }
+
+    /// An error for people, with the fields of the event that are to blame, their values and what does not accept them.
+    pub fn explain_on<F: Fields + ?Sized>(&self, error: EvalError, fields: &F) -> String {
+        blame::explain(self, error, fields)
     }
 
     /// An error for people, with the path of the missing field.

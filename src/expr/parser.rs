@@ -25,6 +25,9 @@ pub(super) fn parse(source: &str) -> Result<Expr, ExprError> {
     }
 }
 
+/// What to write for `not in` of other languages.
+const NOT_IN: &str = "write `!(field in [\"a\", \"b\"])`";
+
 enum Operator {
     And,
     Or,
@@ -83,7 +86,8 @@ impl Parser {
         if let Some((Token::Word(word), span)) = before
             && word.eq_ignore_ascii_case("not")
         {
-            return ExprError::new(span.clone(), format!("`{word}` is not an operator")).help("write `!`");
+            let help = if self.is_in(self.at) { NOT_IN } else { "write `!`" };
+            return ExprError::new(span.clone(), format!("`{word}` is not an operator")).help(help);
         }
         let error = ExprError::new(span.clone(), format!("expected {what}, found {found}"));
         let before = before.map(|(token, _)| token);
@@ -91,6 +95,7 @@ impl Parser {
             Token::Word(word) => match word.to_ascii_lowercase().as_str() {
                 "and" => error.help("write `&&`"),
                 "or" => error.help("write `||`"),
+                "not" if self.is_in(self.at + 1) => error.help(NOT_IN),
                 "not" => error.help("write `!`"),
                 "is" | "eq" | "equals" => error.help("write `==`"),
                 "ne" | "neq" => error.help("write `!=`"),
@@ -111,10 +116,32 @@ impl Parser {
                 _ => error,
             },
             Token::Symbol(">") if before == Some(&Token::Symbol("<")) => error.help("write `!=`"),
-            Token::Symbol(",") if what == "`)`" => error.help("write a list in brackets: [\"a\", \"b\"]"),
+            Token::Symbol("!") if self.is_in(self.at + 1) => error.help(NOT_IN),
+            Token::Symbol("!") => error.help("for unequal, write `!=`; to negate a condition, write `!(condition)`"),
+            _ if what == "`:`" => error.help("write `condition ? value : other`"),
+            Token::End => match (what, before) {
+                ("`)`" | "`]`" | "`}`", _) => {
+                    error.help(format!("{what} is missing: each bracket that opens must close"))
+                }
+                ("`,` or `)`" | "`,` or `]`" | "`,` or `}`", _) => {
+                    let close = &what[what.len() - 3..];
+                    error.help(format!("{close} is missing: each bracket that opens must close"))
+                }
+                (_, Some(Token::Symbol(symbol))) => error.help(format!("write a value after `{symbol}`, or remove it")),
+                (_, Some(Token::Word(word))) => error.help(format!("write a value after `{word}`")),
+                (_, None) => error.help("write a condition such as `status >= 500`"),
+                _ => error,
+            },
+            Token::Symbol(",") if matches!(what, "`)`" | "an operator or the end") => {
+                error.help("write a list in brackets: [\"a\", \"b\"]")
+            }
             Token::Symbol("{") => error.help("write a map as a value of its own: {\"name\": value}"),
             _ => error,
         }
+    }
+
+    fn is_in(&self, at: usize) -> bool {
+        matches!(self.tokens.get(at), Some((Token::Word(word), _)) if word.eq_ignore_ascii_case("in"))
     }
 
     /// Goes one level down, up to [`DEPTH_MAX`].

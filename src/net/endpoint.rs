@@ -40,9 +40,11 @@ impl Endpoint {
             return Err("the URL has no host".to_owned());
         }
         let port = match authority.port_u16() {
-            Some(0) => return Err("port 0 is not a valid port".to_owned()),
+            Some(0) => return Err("the port is not a number from 1 to 65535".to_owned()),
             Some(port) => port,
-            None if authority.as_str() != authority.host() => return Err("the port is not a valid number".to_owned()),
+            None if authority.as_str() != authority.host() => {
+                return Err("the port is not a number from 1 to 65535".to_owned());
+            }
             None => [80, 443][usize::from(secure)],
         };
         let host_header = HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is invalid".to_owned())?;

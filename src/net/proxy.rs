@@ -40,7 +40,7 @@ impl Proxy {
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => return Err("TLS to a proxy is not supported: use http://".to_owned()),
-            _ => return Err("not an HTTP proxy: the URL must begin with http://".to_owned()),
+            _ => return Err("the URL of an HTTP proxy must begin with http://".to_owned()),
         }
         let authority = uri.authority().ok_or("the URL of the proxy has no host")?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
@@ -48,10 +48,10 @@ impl Proxy {
             return Err("the URL of the proxy has no host".to_owned());
         }
         let port = match authority.port_u16() {
-            Some(0) => return Err("port 0 is not a valid port".to_owned()),
+            Some(0) => return Err("the port is not a number from 1 to 65535".to_owned()),
             Some(port) => port,
             None if authority.as_str().ends_with(authority.host()) => 80,
-            None => return Err("the port of the proxy is not a valid number".to_owned()),
+            None => return Err("the port of the proxy is not a number from 1 to 65535".to_owned()),
         };
         let authorization = authority.as_str().rsplit_once('@').map(|(user, _)| basic(user)).transpose()?;
         Ok(Proxy { host: host.to_owned(), port, authorization })

@@ -11,6 +11,7 @@ pub(super) mod tests;
 use super::arrivals::{Arrival, Arrivals};
 use super::changes::{Change, EventFields, changes};
 use super::{Chain, OpenRoutes, Route, line_bytes_max};
+use crate::codec::path::Path;
 use crate::config::facts::Facts;
 use crate::parsers::Events;
 use crate::transforms::condition::{Condition, OpenCondition};
@@ -248,11 +249,14 @@ impl Way<'_> {
                     let (before, timestamp) = (EventFields::of(record), record.timestamp);
                     let verdict = transform.apply(record);
                     let failed = transform.take_failures() > 0;
-                    let why = || why(step, &Before { find: &|path| before.find(path), timestamp });
+                    let names = || before.0.iter().map(|(name, _)| name.clone()).collect();
+                    let find = |path: &Path| before.find(path);
+                    let described = Before { find: &find, names: &names, timestamp };
+                    let why = || why(step, &described);
                     let failure = match (verdict, failed) {
                         (Verdict::DeadLetter, _) => Some(why().unwrap_or_else(|| record.fault().1.to_owned())),
                         (_, true) => Some(why().unwrap_or_else(|| step.failure().to_owned())),
-                        (Verdict::Drop, false) => step.explain(&Before { find: &|path| before.find(path), timestamp }),
+                        (Verdict::Drop, false) => step.explain(&described),
                         (Verdict::Keep | Verdict::Aggregate, false) => None,
                     };
                     let changes = changes(&before, &EventFields::of(record), &|was, is| was == is);

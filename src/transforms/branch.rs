@@ -3,7 +3,7 @@
 use super::condition::{Condition, OpenCondition};
 use super::enrich::watched::{Files, Kept};
 use super::{Now, Opening, Origin, Step, Transform, Verdict, emit_next, open_all, run_all};
-use crate::config::component::Mistake;
+use crate::config::component::{Doubtful, Mistake};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess};
 use std::borrow::Cow;
@@ -71,12 +71,12 @@ impl Settings {
     }
 
     /// What is valid but probably a mistake, in the condition and in the transforms of both branches.
-    pub fn doubts(&self) -> Vec<Mistake> {
-        let own = self.condition.doubt().map(|doubt| doubt.below(Settings::NAME));
+    pub fn doubts(&self) -> Vec<Doubtful> {
+        let own = self.condition.doubts().into_iter().map(|doubt| doubt.below(Settings::NAME));
         let of = |(place, step): (String, &Step)| {
             step.doubts().into_iter().map(|doubt| doubt.below(&place)).collect::<Vec<_>>()
         };
-        own.into_iter().chain(self.places().flat_map(of)).collect()
+        own.chain(self.places().flat_map(of)).collect()
     }
 
     /// Every reason why a lookup file of a transform in either branch cannot be used.

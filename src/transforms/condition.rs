@@ -7,8 +7,8 @@ use super::Opening;
 use super::place::Place;
 use crate::codec::marked;
 use crate::codec::path::Path;
-use crate::config::component::Mistake;
-use crate::expr::{FieldValue, Fields, PathIndex, Program, Scratch};
+use crate::config::component::{Doubtful, Mistake};
+use crate::expr::{Doubt, FieldValue, Fields, PathIndex, Program, Scratch};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
@@ -70,19 +70,13 @@ impl Condition {
         self.0.source()
     }
 
-    /// What is valid but probably a mistake.
-    pub fn doubt(&self) -> Option<Mistake> {
-        let dashed = self.0.dashed_name().map(|(written, field)| {
-            let help = format!(
-                "to name the field, write it in backquotes, {field}, and put the condition in quotes; to subtract, put spaces \
-                 around the dash"
-            );
-            Mistake::new("", format!("`{written}` is a subtraction"), help)
-        });
-        dashed.or_else(|| {
-            let doubt = self.0.doubt()?;
-            Some(Mistake::new("", doubt.what.clone(), doubt.help.clone()))
-        })
+    /// All that is valid but probably a mistake.
+    pub fn doubts(&self) -> Vec<Doubtful> {
+        let doubtful = |doubt: &Doubt| Doubtful {
+            mistake: Mistake::new("", doubt.what.clone(), doubt.help.clone()),
+            place: doubt.span.clone(),
+        };
+        self.0.doubts().iter().map(doubtful).collect()
     }
 
     /// Whether it is true for an event whose fields `get` returns as JSON; on failure, why. For showing a single event to
@@ -90,7 +84,7 @@ impl Condition {
     pub fn test<'a>(&'a self, get: &'a dyn Fn(&Path) -> Option<&'a [u8]>) -> Result<bool, String> {
         let fields = Lookup { paths: self.0.paths(), get };
         let told = self.0.test(&fields, &mut self.0.scratch());
-        told.map_err(|error| format!("{} ({})", self.0.explain(error), error.reason()))
+        told.map_err(|error| format!("{} ({})", self.0.explain_on(error, &fields), error.reason()))
     }
 
     /// Opens it on one shard.

@@ -2,7 +2,7 @@
 
 use super::condition::{Condition, OpenCondition};
 use super::{Opening, Transform, Verb, Verdict};
-use crate::config::component::Mistake;
+use crate::config::component::Doubtful;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
@@ -25,8 +25,8 @@ impl Verb for Filter {
     const EXAMPLE: &'static str = "filter: level in [\"warn\", \"error\"]\n";
     const SAMPLE: &'static str = "{\"level\":\"info\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 
-    fn doubts(&self) -> Vec<Mistake> {
-        self.0.doubt().into_iter().collect()
+    fn doubts(&self) -> Vec<Doubtful> {
+        self.0.doubts()
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
@@ -40,8 +40,8 @@ impl Verb for Drop {
     const EXAMPLE: &'static str = "drop: level == \"debug\"\n";
     const SAMPLE: &'static str = "{\"level\":\"debug\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\n{\"n\":3}";
 
-    fn doubts(&self) -> Vec<Mistake> {
-        self.0.doubt().into_iter().collect()
+    fn doubts(&self) -> Vec<Doubtful> {
+        self.0.doubts()
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

@@ -41,7 +41,7 @@ pub mod timestamp;
 pub mod unflatten;
 pub mod validate;
 
-use crate::config::component::{Facts, Mistake};
+use crate::config::component::{Doubtful, Facts, Mistake};
 use enrich::watched::{Files, Kept};
 use reasons::Before;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ pub trait Verb {
         Vec::new()
     }
     /// What is valid but probably a mistake. Keys as above.
-    fn doubts(&self) -> Vec<Mistake> {
+    fn doubts(&self) -> Vec<Doubtful> {
         Vec::new()
     }
     /// Opens an instance on one shard.

@@ -5,6 +5,7 @@
 
 use crate::codec::json::Elements;
 use crate::codec::path::{Path, Segment};
+use tailwater_shards::counted::counted;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Value;
 
@@ -12,6 +13,8 @@ use tailwater_shards::record::Value;
 pub struct Before<'a> {
     /// The JSON at a path.
     pub find: &'a dyn Fn(&Path) -> Option<&'a [u8]>,
+    /// The names of its fields.
+    pub names: &'a dyn Fn() -> Vec<String>,
     /// When it happened.
     pub timestamp: Timestamp,
 }
@@ -59,7 +62,7 @@ pub fn in_the_way(path: &Path, before: &Before<'_>) -> Option<String> {
             Segment::Field(_) if !json.starts_with(b"{") => "not an object".to_owned(),
             Segment::Index(index) => match Elements::of(json).map(Iterator::count) {
                 None => "not an array".to_owned(),
-                Some(count) if *index > count => format!("an array with {count} elements"),
+                Some(count) if *index > count => format!("an array with {}", counted(count, "element")),
                 Some(_) => String::new(),
             },
             Segment::Field(_) => String::new(),
@@ -81,7 +84,14 @@ mod tests {
 
     /// Why nothing can be put at a path below the field `a`, which holds this.
     fn why(json: &str, path: &Path) -> Option<String> {
-        in_the_way(path, &Before { find: &|path| find_path(json.as_bytes(), path.rest()), timestamp: Timestamp(0) })
+        in_the_way(
+            path,
+            &Before {
+                find: &|path| find_path(json.as_bytes(), path.rest()),
+                names: &Vec::new,
+                timestamp: Timestamp(0),
+            },
+        )
     }
 
     #[test]

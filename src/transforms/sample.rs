@@ -9,7 +9,7 @@ use super::key::{Key, OpenKey};
 use super::place::Place;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
-use crate::config::component::Mistake;
+use crate::config::component::{Doubtful, Mistake};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
@@ -77,9 +77,9 @@ impl Verb for Settings {
         self.step().err().into_iter().collect()
     }
 
-    fn doubts(&self) -> Vec<Mistake> {
-        let doubt = self.unless.as_ref().and_then(Condition::doubt);
-        doubt.map(|doubt| Mistake { key: "unless".to_owned(), ..doubt }).into_iter().collect()
+    fn doubts(&self) -> Vec<Doubtful> {
+        let doubts = self.unless.as_ref().map(Condition::doubts).unwrap_or_default();
+        doubts.into_iter().map(|doubt| doubt.below("unless")).collect()
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

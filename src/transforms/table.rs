@@ -95,7 +95,7 @@ macro_rules! transforms {
             }
 
             /// What is valid but probably a mistake. Keys are relative to the entry.
-            pub fn doubts(&self) -> Vec<$crate::config::component::Mistake> {
+            pub fn doubts(&self) -> Vec<$crate::config::component::Doubtful> {
                 let all = match self {
                     $(Self::$variant(settings) => $crate::transforms::Verb::doubts(settings),)*
                     Self::If(settings) => return settings.doubts(),

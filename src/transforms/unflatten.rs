@@ -2,8 +2,10 @@
 
 use super::flatten::{check_separator, dot};
 use super::place::push_json;
+use super::reasons::{Before, in_the_way, joined};
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::{Fields, body_is};
+use crate::codec::path::{Path, Segment};
 use crate::config::component::Mistake;
 use memchr::memmem;
 use schemars::JsonSchema;
@@ -39,6 +41,11 @@ impl Verb for Settings {
         check_separator(&self.separator)
     }
 
+    fn explain(&self, before: &Before<'_>) -> Option<String> {
+        let names = (before.names)();
+        joined(names.iter().filter_map(|name| self.in_the_way(name, &names, before)).take(REASONS_MAX))
+    }
+
     fn open(&self, _: &mut Opening<'_>) -> Box<dyn Transform> {
         Box::new(Unflatten {
             separator: self.separator.as_bytes().to_vec(),
@@ -51,6 +58,30 @@ impl Verb for Settings {
             next: Vec::new(),
             failures: 0,
         })
+    }
+}
+
+/// Fields that a reason names.
+const REASONS_MAX: usize = 3;
+
+impl Settings {
+    /// Why a field cannot move into its object, if it is split and that is known.
+    fn in_the_way(&self, name: &str, names: &[String], before: &Before<'_>) -> Option<String> {
+        let (head, rest) = name.split_once(&self.separator)?;
+        if self.fields.as_ref().is_some_and(|only| !only.iter().any(|wanted| wanted == head)) {
+            return None;
+        }
+        let steps = rest.split(&self.separator).map(|part| Segment::Field(part.to_owned()));
+        let path = steps.fold(Path::field(head), Path::then);
+        let is_above = |other: &&String| {
+            let value = (before.find)(&Path::field(other.as_str()));
+            name.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(&self.separator))
+                && other.contains(&self.separator)
+                && value.is_some_and(|json| !json.starts_with(b"{"))
+        };
+        let above =
+            || names.iter().find(is_above).map(|other| format!("{path} cannot be written: {other} is not an object"));
+        in_the_way(&path, before).or_else(above)
     }
 }
 
@@ -252,9 +283,29 @@ fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::codec::path::find_path;
     use crate::transforms::tests::{Bench, events, mistake, one};
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
+    use tailwater_shards::env::Timestamp;
+
+    #[test]
+    fn what_is_in_the_way_of_a_field_is_named() {
+        let why = |fields: &[(&str, &str)]| {
+            let find = |path: &Path| {
+                let own = fields.iter().find(|(name, _)| *name == path.first());
+                own.and_then(|(_, json)| find_path(json.as_bytes(), path.rest()))
+            };
+            let names = || fields.iter().map(|(name, _)| (*name).to_owned()).collect();
+            let settings = Settings { separator: ".".to_owned(), fields: None };
+            settings.explain(&Before { find: &find, names: &names, timestamp: Timestamp(0) })
+        };
+        assert_eq!(why(&[("a", "5"), ("a.b", "1")]).as_deref(), Some("a.b cannot be written: a is not an object: 5"));
+        let told = why(&[("a.b", "1"), ("a.b.c", "2")]);
+        assert_eq!(told.as_deref(), Some("a.b.c cannot be written: a.b is not an object"));
+        assert_eq!(why(&[("a", "{}"), ("a.b", "1"), ("c", "2")]), None);
+    }
 
     #[test]
     fn dotted_names_become_objects() {

@@ -43,7 +43,7 @@ fn wal_check_reports_logs_that_a_start_would_miss() {
         let (out, err) = (text(&found.stdout), text(&found.stderr));
         assert_eq!(found.status.code(), Some(1), "{what}: {out}{err}");
         assert!(out.contains("log 1: missing: "), "{what}: {out}");
-        assert!(out.ends_with("1 damaged places\n"), "{what}: {out}");
+        assert!(out.ends_with("1 damaged place\n"), "{what}: {out}");
         assert!(!out.contains("segment 0") && !err.contains("has not run there yet"), "{what}: {out}{err}");
         assert!(bytes_below(directory.path()) == before, "{what}: a read-only command has written");
     }

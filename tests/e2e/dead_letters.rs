@@ -94,7 +94,7 @@ fn configure(case: &Case, destination: &Destination) -> PathBuf {
 
 fn start(case: &Case, config: &Path) -> Product {
     let mut product = Product::start(case, config);
-    product.expect("rejected by the destination, now dead letters");
+    product.expect("moved to the dead letter queue");
     product
 }
 
@@ -165,9 +165,9 @@ fn refused_events_are_kept_with_the_reason_and_delivered_after_a_fix() {
 
     let asked = dlq(&["purge"], &config);
     assert_eq!(asked.status.code(), Some(64));
-    assert!(text(&asked.stderr).contains("1 letters would be removed"), "{}", text(&asked.stderr));
+    assert!(text(&asked.stderr).contains("1 letter would be removed"), "{}", text(&asked.stderr));
     let purged = dlq(&["purge", "--component", "out", "--yes"], &config);
-    assert_eq!(text(&purged.stdout), "1 letters removed\n", "{}", text(&purged.stderr));
+    assert_eq!(text(&purged.stdout), "1 letter removed\n", "{}", text(&purged.stderr));
     let listed = dlq(&["ls", "--json"], &config);
     let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     assert_eq!((&listed["letters"], &listed["claimed"]), (&0.into(), &0.into()), "{listed}");
@@ -300,7 +300,7 @@ fn interrupted_replay_returns_its_letters() {
         }
         replay.signal(signal);
         assert_eq!(replay.wait().code(), Some(75), "{}", replay.log());
-        assert!(replay.log().contains("1 letters are back in the queue"), "{}", replay.log());
+        assert!(replay.log().contains("1 letter back in the queue"), "{}", replay.log());
     }
     assert_eq!(messages(&letters(&config)), ["bad 1"], "shown while nobody has put it back");
     destination.mended.store(true, Ordering::Release);

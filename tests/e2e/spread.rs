@@ -54,7 +54,7 @@ fn logs(config: &std::path::Path) -> Vec<(u64, u64)> {
         before.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no {what}: {line}"))
     };
     let logs = listed.lines().filter(|line| line.starts_with("log "));
-    logs.map(|line| (number(line, " segments"), number(line, " ranges"))).collect()
+    logs.map(|line| (number(line, " segment"), number(line, " range"))).collect()
 }
 
 /// Four files for some seconds, then five kills and starts. `TAILWATER_SPREAD_SECONDS=600` makes it ten minutes before the

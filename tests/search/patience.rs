@@ -32,7 +32,7 @@ fn line_number(event: &str) -> u64 {
 fn accepted_or_rejected_events_are_not_expired_with_the_rest() {
     let server = Server::start(|_, _| Plan::Sort(|_, event| [201, 429, 201, 400][(line_number(event) % 4) as usize]));
     let scene = scene(&server, "{initial: 20ms, max: 100ms, max_age: 1s}");
-    let mut product = scene.start_expecting(&["status 429", "status 400", "now dead letters"]);
+    let mut product = scene.start_expecting(&["status 429", "status 400", "moved to the dead letter queue"]);
     let dead = |reason: &str| scene.dead_letters("out", reason);
     wait_for("a delivery that is given up", || {
         match (scene.sent("out")?, dead("rejected")?, dead("retries_exhausted")?) {

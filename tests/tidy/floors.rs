@@ -8,7 +8,7 @@ use crate::source::{Finding, check, check_rule, finding, lines, root};
 use std::fs;
 
 /// The engine, floor by floor; within a floor the order is finer.
-const ENGINE: [(u8, &str); 27] = [
+const ENGINE: [(u8, &str); 28] = [
     (0, "limits"),
     (0, "env"),
     (0, "batch"),
@@ -20,6 +20,7 @@ const ENGINE: [(u8, &str); 27] = [
     (0, "stop"),
     (0, "retry"),
     (0, "spell"),
+    (0, "counted"),
     (1, "ring"),
     (1, "route"),
     (1, "lane"),
@@ -39,7 +40,7 @@ const ENGINE: [(u8, &str); 27] = [
 ];
 
 /// The product. A row may name a nested module if it is on another floor than its parent.
-const PRODUCT: [(u8, &str); 27] = [
+const PRODUCT: [(u8, &str); 29] = [
     (0, "codec::marked"),
     (0, "codec::visible"),
     (0, "codec::zone"),
@@ -47,10 +48,12 @@ const PRODUCT: [(u8, &str); 27] = [
     (0, "config::literal"),
     (0, "config::types"),
     (0, "config::nearest"),
+    (0, "config::migrating"),
     (0, "config::env"),
     (0, "config::problem"),
     (0, "config::node"),
     (0, "config::de"),
+    (0, "config::recover"),
     (0, "config::claims"),
     (0, "config::facts"),
     (1, "codec"),

@@ -6,6 +6,7 @@
 
 use super::source::Taken;
 use super::{Deliverer, End};
+use crate::counted::counted;
 use crate::counters::{DeadLettered, Discard};
 use crate::dlq::{ComponentKind, DeadLetter, Letters};
 use crate::env::{Disk as _, Env, Monotonic, Sabotage};
@@ -34,7 +35,8 @@ impl<E: Env> Deliverer<E> {
         let (events, counters) = (refused.len() as u64, &self.context.counters);
         counters.sent_events.add(delivery.events - events);
         if let Some((_, reason)) = refused.first() {
-            self.report(&format!("{events} events rejected by the destination, now dead letters; the first: {reason}"));
+            let events = counted(events, "event");
+            self.report(&format!("{events} moved to the dead letter queue; the first: {reason}"));
         }
         let mut letters = self.letters();
         let (mut left, mut bytes) = (refused.iter().peekable(), delivery.bytes);
@@ -97,7 +99,10 @@ impl<E: Env> Deliverer<E> {
         self.dropped_from.set(taken.first().map(|part| self.readers[part.reader].log_id()));
         if exhausted.count() + rejected.count() > 0 {
             let (given_up, refused) = (exhausted.count(), rejected.count());
-            self.report(&format!("{given_up} events not delivered and {refused} rejected, now dead letters: {reason}"));
+            self.report(&format!(
+                "{} not delivered and {refused} rejected, now dead letters: {reason}",
+                counted(given_up, "event")
+            ));
         }
         self.keep(rejected, DeadLettered::Rejected, taken).await?;
         self.keep(exhausted, DeadLettered::RetriesExhausted, taken).await

@@ -258,7 +258,7 @@ impl<E: Env> Deliverer<E> {
             let message = match opened {
                 Ok(Ok(output)) => {
                     self.again_bytes = self.again_bytes.map(|_| 0);
-                    self.recovers("it is open");
+                    self.recovers("is open");
                     return Some(output);
                 }
                 Ok(Err(PluginError::Fatal(message))) => {
@@ -446,13 +446,13 @@ impl<E: Env> Deliverer<E> {
             };
             match outcome {
                 Outcome::Delivered => {
-                    self.recovers("it delivers");
+                    self.recovers("delivers");
                     counters.sent_events.add(delivery.events);
                     counters.sent_bytes.add(delivery.bytes);
                     break;
                 }
                 Outcome::Rejected(events) => {
-                    self.recovers("it delivers");
+                    self.recovers("delivers");
                     self.reject(&delivery, events, &taken).await?;
                     break;
                 }

@@ -90,7 +90,8 @@ impl<E: Env> Deliverer<E> {
             waiting_events = self.waiting(),
             failed_attempts = trouble.attempts,
             failed_for_ms = lasted / 1_000_000,
-            "{what} again"
+            "the output `{}` {what} again",
+            self.context.name
         );
     }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use tailwater_shards::counted::counted;
 use tailwater_shards::dlq::ComponentKind;
 use tailwater_shards::env::Timestamp;
 
@@ -66,12 +67,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         output::print_json(&format!("{all}\n"))?;
         return Ok(Exit::Done);
     }
-    let mut out = format!("{letters} letters in {segments} segments of {bytes} bytes\n");
+    let mut out =
+        format!("{} in {} of {}\n", counted(letters, "letter"), counted(segments, "segment"), counted(bytes, "byte"));
     groups.iter().for_each(|(of, group)| push_group(of, group, &mut out));
     if claimed > 0 {
         let _ = writeln!(
             out,
-            "{claimed} segments belong to a replay or purge that is running or was killed: the next one puts them back"
+            "{} of a replay or purge that is running or was killed: the next one puts the letters back",
+            counted(claimed, "segment")
         );
     }
     output::print(&out)?;
@@ -82,7 +85,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
 fn push_group((kind, component, reason): &(ComponentKind, String, String), group: &Group, out: &mut String) {
     let (kind, component, reason) = (kind.name(), visible(component), visible(reason));
     let (oldest, newest) = (time(group.oldest), time(group.newest));
-    let _ = writeln!(out, "{kind} {component}: {} letters, {} bytes", group.letters, group.bytes);
+    let _ = writeln!(out, "{kind} {component}: {}, {}", counted(group.letters, "letter"), counted(group.bytes, "byte"));
     let _ = writeln!(out, "  {oldest} to {newest}: {reason}");
 }
 

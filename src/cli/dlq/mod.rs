@@ -140,7 +140,8 @@ fn report_damage(entry: &Entry, offset: u64, bytes: u64) {
     if entry.sealed {
         let path = entry.path.display();
         output::complain(&format!(
-            "note: {path}: {bytes} bytes from byte {offset} are damaged or of another version and are skipped\n"
+            "note: {path}: {} from byte {offset} skipped: damaged, or of another version\n",
+            tailwater_shards::counted::counted(bytes, "byte")
         ));
     }
 }

@@ -4,6 +4,7 @@ use super::super::{Exit, output};
 use super::choice::{Choice, Moment, moment};
 use crate::cli::configuration::Place;
 use clap::Args;
+use tailwater_shards::counted::counted;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -31,12 +32,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             letters += u64::from(wanted(kept));
             Ok(true)
         })?;
-        output::complain(&format!("{letters} letters would be removed; add --yes to remove them\n"));
+        output::complain(&format!("{} would be removed; add --yes to confirm\n", counted(letters, "letter")));
         return Ok(Exit::Usage);
     }
     let claim = queue.claim(wanted)?;
     let letters = claim.letters;
     claim.finish()?;
-    output::print(&format!("{letters} letters removed\n"))?;
+    output::print(&format!("{} removed\n", counted(letters, "letter")))?;
     Ok(Exit::Done)
 }

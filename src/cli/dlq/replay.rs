@@ -14,6 +14,7 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
+use tailwater_shards::counted::counted;
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, shard_folder};
 use tailwater_shards::env::ShardId;
 use tailwater_shards::stop::{Phase, Stop};
@@ -102,16 +103,16 @@ impl Left {
         let path = queue.path();
         if self.unread > 0 {
             output::complain(&format!(
-                "note: {} letters of inputs and pipelines stay in {}: they never became events; use `tailwater dlq cat` \
-                 to print their bytes\n",
-                self.unread,
+                "note: {} of inputs and pipelines stay in {}, because they never reached an output; use `tailwater dlq cat` to \
+                 print their bytes\n",
+                counted(self.unread, "letter"),
                 path.display()
             ));
         }
         if self.homeless > 0 {
             output::complain(&format!(
-                "note: {} letters of outputs that are not in the configuration stay in {}: choose an output with --output\n",
-                self.homeless,
+                "note: {} of outputs that are not in the configuration stay in {}: choose an output with --output\n",
+                counted(self.homeless, "letter"),
                 path.display()
             ));
         }
@@ -151,7 +152,10 @@ fn send(plan: &Plan, claim: Claim, jobs: Vec<Job>) -> anyhow::Result<Exit> {
         Ok(Replayed { delivered, refused, whole: true }) => {
             claim.hand_over(&shard_folder(&directory, ShardId(0)))?;
             claim.finish()?;
-            output::print(&format!("{letters} letters replayed: {delivered} delivered, {refused} rejected again\n"))?;
+            output::print(&format!(
+                "{} replayed: {delivered} delivered, {refused} rejected again\n",
+                counted(letters, "letter")
+            ))?;
             if refused == 0 {
                 return Ok(Exit::Done);
             }
@@ -161,14 +165,15 @@ fn send(plan: &Plan, claim: Claim, jobs: Vec<Job>) -> anyhow::Result<Exit> {
         Ok(Replayed { delivered, .. }) => {
             claim.give_back()?;
             output::complain(&format!(
-                "stopped before everything was delivered: {letters} letters are back in the queue; {delivered} of them were \
-                 delivered and will be delivered again\n"
+                "stopped before everything was delivered: {} back in the queue, of which {delivered} already delivered, to be \
+                 delivered again\n",
+                counted(letters, "letter")
             ));
             Ok(Exit::Unfinished)
         }
         Err(error) => {
             claim.give_back()?;
-            output::complain(&format!("error: {error}\nthe {letters} letters are back in the queue\n"));
+            output::complain(&format!("error: {error}\n{} back in the queue\n", counted(letters, "letter")));
             Ok(if matches!(error, RunError::Unfinished) { Exit::Unfinished } else { Exit::Failed })
         }
     }

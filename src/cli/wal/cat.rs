@@ -47,7 +47,10 @@ pub fn run(data: &Data, arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     out.flush().map_err(gone)?;
     if damages > 0 {
-        output::complain(&format!("note: {damages} damaged places were skipped; see `tailwater wal check`\n"));
+        output::complain(&format!(
+            "note: skipped {}; see `tailwater wal check`\n",
+            tailwater_shards::counted::counted(damages, "damaged place")
+        ));
     }
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 
 use super::super::{Exit, output};
 use super::Data;
+use tailwater_shards::counted::counted;
 use tailwater_shards::engine::lost_logs;
 use tailwater_shards::wal::Damage;
 
@@ -13,8 +14,11 @@ pub fn run(data: &Data) -> anyhow::Result<Exit> {
         events += log.events;
         let (segments, last) = (log.segments.len(), log.last.0);
         output::print(&format!(
-            "log {}: {segments} segments, {} events up to sequence {last}, ends by: {}\n",
-            id.0, log.events, log.ended_by
+            "log {}: {}, {} up to sequence {last}, ends by: {}\n",
+            id.0,
+            counted(segments, "segment"),
+            counted(log.events, "event"),
+            log.ended_by
         ))?;
         damages += log.damage.len() as u64;
         log.damage.iter().try_for_each(|damage| output::print(&line(damage)))?;
@@ -23,7 +27,8 @@ pub fn run(data: &Data) -> anyhow::Result<Exit> {
     let lost = lost_logs(data.known_logs(), &logs);
     damages += lost.len() as u64;
     lost.iter().try_for_each(|damage| output::print(&line(damage)))?;
-    output::print(&format!("{} logs, {events} events, {damages} damaged places\n", logs.len()))?;
+    let (logs, places) = (counted(logs.len(), "log"), counted(damages, "damaged place"));
+    output::print(&format!("{logs}, {}, {places}\n", counted(events, "event")))?;
     if damages == 0 {
         return Ok(Exit::Done);
     }
@@ -43,9 +48,13 @@ fn line(damage: &Damage) -> String {
     if damage.is_whole_log() {
         return format!("log {}: missing: {finding}\n", log.0);
     }
-    let frames = damage.frames().map_or_else(String::new, |frames| format!("; {frames} frames are lost with it"));
+    let frames = damage.frames().map_or_else(String::new, |frames| {
+        format!("; {} {} lost with it", counted(frames, "frame"), if frames == 1 { "is" } else { "are" })
+    });
     match bytes {
         0 => format!("  missing: segment {segment}: {finding}{frames}\n"),
-        _ => format!("  damaged: segment {segment}, {bytes} bytes from byte {offset}: {finding}{frames}\n"),
+        _ => {
+            format!("  damaged: segment {segment}, {} from byte {offset}: {finding}{frames}\n", counted(*bytes, "byte"))
+        }
     }
 }

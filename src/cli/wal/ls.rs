@@ -4,6 +4,7 @@ use super::super::{Exit, output};
 use super::{Data, Recovered};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use tailwater_shards::counted::counted;
 use tailwater_shards::wal::commits::Commits;
 use tailwater_shards::wal::positions::SourceTable;
 use tailwater_shards::wal::{OutputNumber, RegistryEntry};
@@ -28,12 +29,14 @@ fn one_log(log: &Recovered, out: &mut String) {
     let bytes: u64 = log.segments.iter().map(|segment| segment.bytes()).sum();
     let _ = writeln!(
         out,
-        "log {}: {} segments, {bytes} bytes, {} events, {} sources in {ranges} ranges, last sequence {}, synced {}, epoch {}, \
+        "log {}: {}, {}, {}, {} in {}, last sequence {}, synced {}, epoch {}, \
          ends by: {}",
         log.id.0,
-        log.segments.len(),
-        log.events,
-        log.state.sources.len(),
+        counted(log.segments.len(), "segment"),
+        counted(bytes, "byte"),
+        counted(log.events, "event"),
+        counted(log.state.sources.len(), "source"),
+        counted(ranges, "range"),
         log.last.0,
         log.synced.0,
         log.epoch,
@@ -47,7 +50,7 @@ fn one_log(log: &Recovered, out: &mut String) {
         };
         let _ = match segment.gaps.len() {
             0 => writeln!(out),
-            gaps => writeln!(out, "  {gaps} damaged ranges"),
+            gaps => writeln!(out, "  {}", counted(gaps, "damaged range")),
         };
     }
 }

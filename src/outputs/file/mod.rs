@@ -112,7 +112,8 @@ const OPEN_FILES_MAX: u32 = 1024;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where events are written: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields. If an event
-    /// lacks a field, its default (`{{ host | default('none') }}`) or `unknown` is used.
+    /// lacks a field, its default (`{{ host | default('none') }}`) or `unknown` is used. Null, objects and arrays count as
+    /// missing. `/` in a field becomes `_`.
     #[serde(deserialize_with = "marked::text")]
     pub path: String,
     /// The time zone of the dates in `path`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by

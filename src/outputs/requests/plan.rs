@@ -88,7 +88,18 @@ impl RequestSettings<'_> {
             return Vec::new();
         }
         let all = self.tls.clone().unwrap_or_default().check_files(disk);
-        all.into_iter().map(|(key, what)| Mistake::new(key, what, UNREAD_HELP)).collect()
+        let help = |what: &str| match what.contains(" cannot be read: ") {
+            true => UNREAD_HELP,
+            false => {
+                "certificates and keys are PEM files: the CA in `ca_file`, a certificate and its own key in the others"
+            }
+        };
+        all.into_iter()
+            .map(|(key, what)| {
+                let help = help(&what);
+                Mistake::new(key, what, help)
+            })
+            .collect()
     }
 
     /// The key of a URL.

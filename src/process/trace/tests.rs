@@ -179,7 +179,7 @@ fn reasons_name_the_field_its_value_and_what_was_expected() {
         (
             "copy: {a: \"l[3]\", x: a.y}",
             r#"{"a":"x","l":[1]}"#,
-            "l[3] cannot be written: l is an array with 1 elements: [1]",
+            "l[3] cannot be written: l is an array with 1 element: [1]",
         ),
         ("rename: {a: \"n[0]\"}", r#"{"a":"x"}"#, "n[0] cannot be written: an array in its path is missing"),
         (

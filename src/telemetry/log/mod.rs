@@ -40,6 +40,9 @@ pub struct LogOptions {
 /// The environment variable that overrides the configured level: `debug`, or `info,tailwater_shards=trace`.
 pub const LEVEL_VARIABLE: &str = "TAILWATER_LOG";
 
+/// The target of lines that are different each time, such as the warnings of a configuration: none of them is suppressed.
+pub const SAID_ONCE: &str = "tailwater::configuration";
+
 /// Why the log could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -171,6 +174,9 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let line = Line::read(event);
         let key = Key::of(metadata, line.component());
         let now = self.shared.started.elapsed();
+        if metadata.target() == SAID_ONCE {
+            return self.send(line.render(self.form));
+        }
         let admission = {
             let mut state = self.shared.lock();
             let admission = state.repeats.admit(key, metadata, line.component(), now);

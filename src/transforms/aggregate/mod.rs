@@ -40,7 +40,9 @@ use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::{Record, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// At the end of each window, `aggregate` emits one event per group, with the fields of `by` and `fields`.
+/// At the end of each window, `aggregate` emits one event per group, with the fields of `by` and `fields`, and with the fields for
+/// time and host that the input adds to its events. If a group has no number in a field, its `sum` is 0, and `min`, `max`, `avg`,
+/// `median` and percentiles are left out.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

@@ -272,7 +272,16 @@ impl Verb for Settings {
         };
         let load = |kept: Arc<dyn Kept>| kept.load(files).err();
         let unread = self.kept().into_iter().filter_map(load);
-        unread.map(|what| Mistake::new(key, what, UNREAD_HELP)).collect()
+        // What can be read and still not be used is not a matter of rights.
+        let path = self.geoip.as_ref().or(self.file.as_ref());
+        let help = match path.map(|path| files.read(path, self.max_bytes.map_or(GEO_BYTES, |size| size.0))) {
+            Some(Ok(_)) if self.geoip.is_some() => {
+                "download the file again, or name a file in MaxMind's format (.mmdb)"
+            }
+            Some(Ok(_)) => "correct the file, or name the columns in `key` and `add` as its first line does",
+            _ => UNREAD_HELP,
+        };
+        unread.map(|what| Mistake::new(key, what, help)).collect()
     }
 
     fn kept(&self) -> Vec<Arc<dyn Kept>> {

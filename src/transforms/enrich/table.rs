@@ -7,6 +7,7 @@
 use csv::{ByteRecord, ReaderBuilder};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use tailwater_shards::counted::counted;
 use tailwater_shards::scan::escape_json_into;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -78,8 +79,8 @@ impl Table {
         self.columns.iter().position(|column| column == name).ok_or_else(|| {
             // What a file holds that is no table is nobody's to read.
             let near = nearest(name, self.columns.iter().map(String::as_str));
-            let help = near.map_or_else(String::new, |near| format!(", but `{near}`"));
-            format!("its first line names {} columns, and none of them is `{name}`{help}", self.columns.len())
+            let help = near.map_or_else(String::new, |near| format!(", among them `{near}`"));
+            format!("its first line has no column `{name}`, but {}{help}", counted(self.columns.len(), "other column"))
         })
     }
 
@@ -139,9 +140,9 @@ mod tests {
         assert!(read("a,b\n1\n", &["a"]).expect_err("short").contains("line: 2"));
         assert!(read("a,b\n1,2,3\n", &["a"]).expect_err("long").contains("line: 2"));
         let error = read("a,b\n1,2\n", &["name"]).expect_err("no column");
-        assert_eq!(error, "its first line names 2 columns, and none of them is `name`");
+        assert_eq!(error, "its first line has no column `name`, but 2 other columns");
         let error = read("root:$6$salt$hash:1:0,teams\n", &["team"]).expect_err("no column");
-        assert_eq!(error, "its first line names 2 columns, and none of them is `team`, but `teams`");
+        assert_eq!(error, "its first line has no column `team`, but 2 other columns, among them `teams`");
         assert!(read("", &["a"]).is_err());
     }
 }

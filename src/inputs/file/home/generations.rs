@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tailwater_shards::batch::SourceRange;
+use tailwater_shards::counted::counted;
 use tailwater_shards::env::Env;
 use tailwater_shards::wal::SourceState;
 
@@ -71,7 +72,8 @@ impl<E: Env> Home<'_, E> {
         for (input, files) in std::mem::take(&mut self.adopted) {
             tracing::info!(
                 component_id = %self.context.name,
-                "{files} files continue where the input `{input}` ended, which is no longer configured"
+                "{} continued where the input `{input}` ended, which is no longer configured",
+                counted(files, "file")
             );
         }
     }

@@ -224,7 +224,8 @@ impl<E: Env> Home<'_, E> {
         if read > 0 {
             tracing::info!(
                 component_id = %self.context.name,
-                "{read} followed files no longer exist; everything that was seen of them had been read"
+                "no longer there: {}, of which everything that was seen had been read",
+                tailwater_shards::counted::counted(read, "followed file")
             );
         }
         waiting
