@@ -232,14 +232,13 @@ fn output_that_cannot_be_opened_shows_how_long_its_events_wait() {
     LineCount::of(case.output()).wait(1_000, &mut product);
     product.terminate();
     // A directory at the path of the journal fails for root too.
-    let entry =
-        fs::read_dir(case.path("data/outputs")).expect("a folder").next().expect("a journal").expect("an entry");
-    let journal = entry.path();
+    let files = fs::read_dir(case.path("data/outputs")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let journal = { files }.find(|path| path.extension().is_some_and(|end| end == "journal")).expect("a journal");
     fs::rename(&journal, case.path("journal")).expect("a rename");
     fs::create_dir(&journal).expect("a folder");
     case.write("logs/more.log", &block(1_001, 2_000));
     let mut product = Product::start(&case, &config);
-    product.expect("its files cannot be brought back");
+    product.expect("its files cannot be restored");
     product.expect("similar lines");
     wait_for("an age of a second", || {
         match metrics::sum(case.admin_port, "tailwater_output_oldest_unacked_age_seconds", &[])? {
