@@ -113,7 +113,7 @@ fn failed_sync_of_the_log_ends_the_engine_and_nothing_is_lost() {
     // The WAL lost delivered events, and the output cannot know that they will be delivered again: it may keep them and get
     // them twice.
     let mut product = Product::start(&case, &config);
-    product.expect("nothing is cut");
+    product.expect("not truncated");
     let mut log = fs::File::options().append(true).open(case.path("logs/app.log")).expect("the log");
     log.write_all(&block(LINES + 1, LINES + 1)).expect("a line");
     wait_for("all lines", || {
