@@ -144,7 +144,7 @@ fn renamed_input_continues_and_reports_it() {
     append(&path, &block(101, 200));
     let mut running = stopped.start();
     running.wait(200);
-    running.product.wait_for_log(&["read on where the input `app` ended"]);
+    running.product.wait_for_log(&["continued where the input `app` ended"]);
     let (_, all) = running.finish(200);
     all.assert_in_order();
 }
