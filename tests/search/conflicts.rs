@@ -45,7 +45,8 @@ fn events_with_mapping_conflicts_are_rejected_and_stored_once_after_a_fix() {
     let output = to_index(&steady().url(), "typed-events", ", request_bytes: 64KiB");
     let scene = Scene::new(case, &input, &[("out", output)]);
     fs::write(scene.log(), (1..=EVENTS).map(event).collect::<String>()).expect("events");
-    let mut product = scene.start_expecting(&["dead letters; the first: status 400, mapper_parsing_exception"]);
+    let mut product =
+        scene.start_expecting(&["moved to the dead letter queue; the first: status 400, mapper_parsing_exception"]);
 
     let refused = (1..=EVENTS).filter(|number| unfit(*number).is_some()).count() as u64;
     wait_for("events that were sent or refused", || {

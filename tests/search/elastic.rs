@@ -49,7 +49,8 @@ fn elasticsearch_rejects_unfit_events_and_accepts_the_rest() {
         _ => format!("{{\"number\":{number},\"status\":{number}}}\n"),
     };
     fs::write(scene.log(), (1..=LINES).map(event).collect::<String>()).expect("events");
-    let mut product = scene.start_expecting(&["dead letters; the first: status 400, document_parsing_exception"]);
+    let mut product =
+        scene.start_expecting(&["moved to the dead letter queue; the first: status 400, document_parsing_exception"]);
     let refused = LINES / 7;
     wait_for("events that were sent or refused", || {
         match (scene.sent("out")?, scene.dead_letters("out", "rejected")?) {

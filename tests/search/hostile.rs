@@ -148,7 +148,7 @@ fn rejections_without_a_reason_or_with_a_huge_one_reject_their_events() {
             format!("{{\"index\":{{\"status\":400,\"error\":{{\"type\":\"bushy\",\"root_cause\":[{leaf}0]}}}}}}");
         say(stream, &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(",")))
     };
-    let all = "dead letters; the first: status 400";
+    let all = "moved to the dead letter queue; the first: status 400";
     for (warning, saying, rejected) in
         [(all, bare, LINES), ("status 400, huge, rrr", huge, 1), ("status 400, bushy", bushy, 1)]
     {

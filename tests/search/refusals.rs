@@ -54,7 +54,7 @@ fn events_that_spoil_a_request_to_a_real_server_are_found_and_all_others_arrive(
     let output = format!("{{type: http, url: \"{}/spoilt/_bulk\", {more}}}", steady().url());
     let scene = Scene::new(case, "{type: stdin, parse: json}", &[("out", output)]);
     let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);
-    product.expect("dead letters; the first: ");
+    product.expect("moved to the dead letter queue; the first: ");
     for number in 1..=EVENTS {
         writeln!(input, "{}", json!({ "message": pair(number), "number": number })).expect("a line");
     }
@@ -98,7 +98,7 @@ fn bulk_requests_are_halved_until_the_events_at_fault_are_alone() {
     let input = from_file(&case, "");
     let scene = Scene::new(case, &input, &[("out", to_index(&server.url(), "halved", ", batch: {max_age: 1s}"))]);
     fs::write(scene.log(), block(1, EVENTS)).expect("lines");
-    let mut product = scene.start_expecting(&["dead letters; the first: "]);
+    let mut product = scene.start_expecting(&["moved to the dead letter queue; the first: "]);
     wait_for_balance(&scene, &mut product, EVENTS - 4, 4);
     product.terminate();
     let taken = Arrived::of(EVENTS, server.taken().into_iter());
@@ -117,7 +117,7 @@ fn server_that_rejects_everything_gets_a_bounded_number_of_requests_and_its_even
     let input = from_file(&case, "");
     let scene = Scene::new(case, &input, &[("out", to_index(&server.url(), "all", ", batch: {max_age: 1s}"))]);
     fs::write(scene.log(), block(1, EVENTS)).expect("lines");
-    let mut product = scene.start_expecting(&["dead letters; the first: "]);
+    let mut product = scene.start_expecting(&["moved to the dead letter queue; the first: "]);
     wait_for_balance(&scene, &mut product, 0, EVENTS);
     product.terminate();
     assert!(server.requests() <= EVENTS as usize / 4, "{} requests", server.requests());
