@@ -107,9 +107,6 @@ fn delivered(case: &Case) -> usize {
     lines_of(&case.path("out/errors.json")).len() + lines_of(&case.path("out/rest.json")).len()
 }
 
-/// Each case uses only some of the outputs.
-const UNUSED: &str = "is in no pipeline";
-
 #[test]
 fn json_is_parsed_edited_and_routed_once_through_kills() {
     let mut case = Case::new("json");
@@ -169,8 +166,7 @@ fn events_that_a_pipeline_drops_are_counted() {
     let text: String =
         ["{\"level\":\"debug\"}", "{\"level\":\"error\"}", "{\"level\":\"info\"}", "{}", "no JSON"].join("\n") + "\n";
     fs::write(case.path("logs/a.log"), text).expect("a log");
-    let mut product = Product::start(&case, &config);
-    product.expect(UNUSED);
+    let product = Product::start(&case, &config);
     let of = |name: &str, labels: &[&str]| metrics::sum(case.admin_port, name, labels).unwrap_or(0);
     let (pipeline, filtered) = ("component_kind=\"pipeline\"", "reason=\"filtered\"");
     wait_for("the events", || {
@@ -216,8 +212,7 @@ fn hostile_json_has_defined_results_in_bounded_memory() {
     let config = configure(&case, "a.log", pipeline);
     let lines = hostile();
     fs::write(case.path("logs/a.log"), lines.join("\n") + "\n").expect("a log");
-    let mut product = Product::start(&case, &config);
-    product.expect(UNUSED);
+    let product = Product::start(&case, &config);
     wait_for("all events", || match lines_of(&case.path("out/rest.json")).len() {
         count if count == lines.len() => Ok(()),
         count => Err(format!("{count} of {}", lines.len())),
