@@ -20,7 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-const TRUNCATED: &str = "unread bytes are lost";
+const TRUNCATED: &str = "truncated; ";
 
 fn lost_bytes(running: &Running) -> Result<u64, String> {
     metrics::sum(running.case.admin_port, "tailwater_lost_bytes_total", &["reason=\"truncated\""])
