@@ -58,11 +58,11 @@ const SAYINGS: [(&str, Saying); 11] = [
     }),
     ("invalid HTTP", |stream, _| stream.write_all(b"\x00\xff 42 OK\r\n\r\n{\"errors\":false,\"items\":[]}")),
     ("the response covers 0 events", |stream, _| say(stream, "{\"errors\":true}")),
-    ("no answer to a bulk request", |stream, events| {
+    ("not a response to a bulk request", |stream, events| {
         let items = vec!["{\"index\":{\"error\":{}}}"; events].join(",");
         say(stream, &format!("{{\"errors\":true,\"items\":[{items}]}}"))
     }),
-    ("no answer to a bulk request", |stream, _| {
+    ("not a response to a bulk request", |stream, _| {
         say(
             stream,
             &format!("{{\"errors\":true,\"items\":[{{\"index\":{{\"status\":400,\"error\":{}", "[".repeat(1 << 20)),
