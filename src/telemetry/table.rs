@@ -75,7 +75,7 @@ metrics! {
     RECEIVED_BYTES = counter("component_received_bytes_total", "bytes", COMPONENT,
         "Bytes that an input read from its source, newlines included.");
     SENT = counter("component_sent_events_total", "events", COMPONENT,
-        "Events that a component passed on: inputs and pipelines to the next stage, outputs to their destination.");
+        "Events that a component passed on: inputs and pipelines to the next stage, outputs to their destination, repeats included.");
     SENT_BYTES = counter("component_sent_bytes_total", "bytes", COMPONENT,
         "Bytes of events that an output delivered, before compression.");
     DISCARDED = counter("component_discarded_events_total", "events", COMPONENT_REASON,

@@ -175,7 +175,11 @@ impl Layout {
         let mut said = Said::default();
         let mut rest = text;
         for part in &self.0 {
-            rest = said.take(*part, rest)?;
+            rest = match *part {
+                Part::Literal(byte) => rest.strip_prefix(&[byte])?,
+                Part::Number(field, least, most) => said.number(field, least, most, rest)?,
+                part => said.take(part, rest)?,
+            };
         }
         if !rest.is_empty() {
             return None;

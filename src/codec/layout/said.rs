@@ -30,6 +30,9 @@ const WEEKDAYS: [&[u8]; 7] = [b"sunday", b"monday", b"tuesday", b"wednesday", b"
 /// Letters of an abbreviated name.
 const SHORT_NAME: usize = 3;
 
+/// The bit that is set in lowercase letters. Setting it makes no other byte a letter.
+const CASE: u8 = 0x20;
+
 /// Lengths of the longest abbreviation of a zone and the longest zone name (the database has none over 32 bytes).
 const ABBREVIATION_BYTES_MAX: usize = 6;
 const ZONE_NAME_BYTES_MAX: usize = 64;
@@ -58,16 +61,20 @@ pub(super) struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
+    /// Parses a number at the beginning of a text; returns the rest. Nearly every part of nearly every format is one.
+    #[inline]
+    pub(super) fn number(&mut self, field: Field, least: u8, most: u8, text: &'a [u8]) -> Option<&'a [u8]> {
+        let (value, rest) = number(text, usize::from(least), usize::from(most))?;
+        self.say(field, value)?;
+        Some(rest)
+    }
+
     /// Parses a part at the beginning of a text; returns the rest.
     pub(super) fn take(&mut self, part: Part, text: &'a [u8]) -> Option<&'a [u8]> {
         match part {
             Part::Literal(byte) => text.strip_prefix(&[byte]),
             Part::Space => Some(text.trim_ascii_start()),
-            Part::Number(field, least, most) => {
-                let (value, rest) = number(text, usize::from(least), usize::from(most))?;
-                self.say(field, value)?;
-                Some(rest)
-            }
+            Part::Number(field, least, most) => self.number(field, least, most, text),
             Part::MonthName => {
                 let (place, rest) = named(text, &MONTHS)?;
                 self.say(Field::Month, place + 1)?;
@@ -123,25 +130,16 @@ impl<'a> Said<'a> {
     }
 
     /// Records a field; `None` if the value is out of range or contradicts an earlier one.
+    #[inline]
     fn say(&mut self, field: Field, value: i64) -> Option<()> {
-        let range = match field {
-            Field::Month => 1..=12,
-            Field::Day => 1..=31,
-            Field::DayOfYear => 1..=366,
-            Field::Weekday => 0..=6,
-            Field::IsoWeekday => 1..=7,
-            Field::IsoWeek => 1..=53,
-            Field::SundayWeek | Field::MondayWeek => 0..=53,
-            Field::Hour => 0..=23,
-            Field::HalfHour => 1..=12,
-            Field::Minute | Field::Second => 0..=59,
-            _ => 0..=9999,
-        };
-        if !range.contains(&value) || self.get(field).is_some_and(|known| known != value) {
+        let (place, bit) = (field as usize, 1 << field as u32);
+        let (least, most) = RANGES[place];
+        let contradicts = self.known & bit != 0 && i64::from(self.values[place]) != value;
+        if value < i64::from(least) || value > i64::from(most) || contradicts {
             return None;
         }
-        self.values[field as usize] = value as i16;
-        self.known |= 1 << field as u32;
+        self.values[place] = value as i16;
+        self.known |= bit;
         Some(())
     }
 
@@ -150,7 +148,7 @@ impl<'a> Said<'a> {
         // Digits below a nanosecond are dropped.
         let kept = length.min(9);
         let (value, _) = number(&text[..kept], 1, 9)?;
-        let nanos = value * 10i64.pow(9 - kept as u32);
+        let nanos = value * POWERS[9 - kept];
         if self.nanos.is_some_and(|known| known != nanos) {
             return None;
         }
@@ -192,10 +190,12 @@ impl<'a> Said<'a> {
             return self.on(day, zone);
         }
         // A log of December may be read in January, and one of January on a host whose clock is slow.
-        let year = i64::from(date_of(now.0.div_euclid(DAY as i64)).0);
-        let years = [year + 1, year, year - 1].into_iter();
-        let moments = years.filter_map(|year| self.on(self.day_of(Some(year))?, zone));
-        moments.into_iter().find(|moment| moment.nanos <= i128::from(now.0) + DAY)
+        let today = now.0.div_euclid(DAY as i64);
+        let year_of = |day| i64::from(date_of(day).0);
+        // No zone is more than a day from UTC, so no later year can begin within a day.
+        let years = year_of(today) - 1..=year_of(today + 3);
+        let mut moments = years.rev().filter_map(|year| self.on(self.day_of(Some(year))?, zone));
+        moments.find(|moment| moment.nanos <= i128::from(now.0) + DAY)
     }
 
     fn year(&self) -> Option<i64> {
@@ -292,6 +292,26 @@ impl<'a> Said<'a> {
     }
 }
 
+/// The least and the largest value of each field.
+const RANGES: [(i16, i16); FIELDS] = {
+    let mut ranges = [(0, 9999); FIELDS];
+    ranges[Field::Month as usize] = (1, 12);
+    ranges[Field::Day as usize] = (1, 31);
+    ranges[Field::DayOfYear as usize] = (1, 366);
+    ranges[Field::Weekday as usize] = (0, 6);
+    ranges[Field::IsoWeekday as usize] = (1, 7);
+    ranges[Field::IsoWeek as usize] = (1, 53);
+    ranges[Field::SundayWeek as usize] = (0, 53);
+    ranges[Field::MondayWeek as usize] = (0, 53);
+    ranges[Field::Hour as usize] = (0, 23);
+    ranges[Field::HalfHour as usize] = (1, 12);
+    ranges[Field::Minute as usize] = (0, 59);
+    ranges[Field::Second as usize] = (0, 59);
+    ranges
+};
+
+const POWERS: [i64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
 /// The fields of a date, and those of them that cannot contradict each other.
 const DATE: u32 = (1 << Field::Hour as u32) - 1;
 const PLAIN_DATE: u32 = 1 << Field::Year as u32 | 1 << Field::Month as u32 | 1 << Field::Day as u32;
@@ -320,19 +340,25 @@ fn first_iso_monday(year: i64) -> i64 {
 }
 
 /// A number of `least` to `most` digits, and the rest.
+#[inline]
 fn number(text: &[u8], least: usize, most: usize) -> Option<(i64, &[u8])> {
-    let length = text.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
-    if length < least {
-        return None;
+    if let (2, [tens @ b'0'..=b'9', ones @ b'0'..=b'9', rest @ ..]) = (most, text) {
+        return Some((i64::from(tens - b'0') * 10 + i64::from(ones - b'0'), rest));
     }
-    let value = text[..length].iter().fold(0, |value, byte| value * 10 + i64::from(byte - b'0'));
-    Some((value, &text[length..]))
+    let (mut value, mut length) = (0, 0);
+    while length < most
+        && let Some(digit) = text.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
+    {
+        value = value * 10 + i64::from(digit);
+        length += 1;
+    }
+    (length >= least).then(|| (value, &text[length..]))
 }
 
 /// The index of the name that a text begins with, complete or abbreviated, and the rest.
 fn named<'a>(text: &'a [u8], names: &[&[u8]]) -> Option<(i64, &'a [u8])> {
-    let short = text.get(..SHORT_NAME)?;
-    let place = names.iter().position(|known| known[..SHORT_NAME].eq_ignore_ascii_case(short))?;
+    let short = text.first_chunk::<SHORT_NAME>()?.map(|byte| byte | CASE);
+    let place = names.iter().position(|known| known[..SHORT_NAME] == short)?;
     let name = names[place];
     let whole = text.get(..name.len()).is_some_and(|text| text.eq_ignore_ascii_case(name));
     Some((place as i64, &text[if whole { name.len() } else { SHORT_NAME }..]))

@@ -28,6 +28,7 @@ use futures_lite::future::or;
 use std::io;
 use std::sync::Arc;
 use tailwater_shards::batch::{Batch, SourceRange};
+use tailwater_shards::counted::counted;
 use tailwater_shards::counters::{Discard, Lost};
 use tailwater_shards::env::{Disk, Env, File, Open, Stat};
 use tailwater_shards::limits::CHUNK_BYTES;
@@ -443,7 +444,8 @@ impl<E: Env> Reader<'_, E> {
         }
         self.context.counters.lose(Lost::Truncated, lost);
         let path = followed.path.display();
-        tracing::error!(component_id = %self.context.name, "{path}: truncated; {lost} unread bytes are lost");
+        let lost = counted(lost, "unread byte");
+        tracing::error!(component_id = %self.context.name, "{path}: truncated; lost {lost}");
     }
 
     /// The open file. Opens it if it was closed because it was quiet.

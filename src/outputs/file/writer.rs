@@ -33,6 +33,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tailwater_shards::counted::counted;
 use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::env::{Access, Disk, File, FileKind, Monotonic, Open, Stat, Timestamp, is_exhausted};
 

@@ -22,6 +22,7 @@ use super::reasons::{Before, joined};
 use super::template::OpenTemplate;
 use super::{Now, Opening, Origin, Transform, Verb, Verdict};
 use crate::codec::calendar::rfc3339_micros;
+use crate::codec::marked;
 use crate::codec::path::Path;
 use crate::config::component::Mistake;
 use crate::config::types::Period;
@@ -111,7 +112,14 @@ impl<'de> Deserialize<'de> for By {
         impl<'de> Visitor<'de> for Form {
             type Value = By;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of fields, or a map from fields to fields or templates")
+                f.write_str("a field, a list of fields, or a map from fields to fields or templates")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<By, E> {
+                let ListedField(path) = ListedField::deserialize(serde::de::value::StrDeserializer::new(text))?;
+                Ok(By(vec![(path.clone(), KeyPart::Field(path))]))
+            }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<By, D::Error> {
+                deserializer.deserialize_any(self)
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<By, A::Error> {
                 let mut parts = Vec::new();
@@ -128,7 +136,7 @@ impl<'de> Deserialize<'de> for By {
                 Ok(By(parts))
             }
         }
-        deserializer.deserialize_any(Form)
+        deserializer.deserialize_newtype_struct(marked::NEWTYPE, Form)
     }
 }
 

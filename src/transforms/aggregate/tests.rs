@@ -36,6 +36,17 @@ fn groups_leave_when_their_window_ends() {
 }
 
 #[test]
+fn one_field_needs_no_list() {
+    let mut bench = Bench::try_new("- aggregate: {every: 10s, by: svc, fields: {n: count}}").expect("valid");
+    for event in [r#"{"svc":"a"}"#, r#"{"svc":"b"}"#, r#"{"svc":"a"}"#] {
+        assert_eq!(bench.event_at(event, at(2500)), None);
+    }
+    assert_eq!(bench.emitted(at(10_000), false), [r#"{"svc":"a","n":2}"#, r#"{"svc":"b","n":1}"#]);
+    let wrong = mistake("- aggregate: {every: 10s, by: '{{ svc }}', fields: {n: count}}");
+    assert!(wrong.contains("a template needs a field"), "{wrong}");
+}
+
+#[test]
 fn the_end_empties_an_open_window_and_the_next_one_is_new() {
     let mut bench =
         Bench::try_new("- aggregate: {every: 10s, by: [k], fields: {n: count, m: {p50: v}}, window_field: w}")

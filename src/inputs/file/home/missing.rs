@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::{Source, SourceKey, SourceRange};
+use tailwater_shards::counted::counted;
 use tailwater_shards::counters::Lost;
 use tailwater_shards::env::{Disk, Env, Stat};
 use tailwater_shards::wal::SourceState;
@@ -307,7 +308,7 @@ impl<E: Env> Home<'_, E> {
             self.context.counters.lose(reason, lost);
             tracing::error!(
                 component_id = %self.context.name,
-                "{}: {lost} bytes that were written to it but not read before the last stop are lost: {what}", path.display()
+                "{}: lost {} that were not read before the last stop: {what}", path.display(), counted(lost, "byte")
             );
         } else {
             tracing::warn!(

@@ -8,6 +8,7 @@ use super::super::owner::{Outcome, Taken};
 use super::{Lost, Reader};
 use crate::codec::framing::Place;
 use std::sync::Arc;
+use tailwater_shards::counted::counted;
 use tailwater_shards::env::Env;
 
 impl<E: Env> Reader<'_, E> {
@@ -54,10 +55,10 @@ impl<E: Env> Reader<'_, E> {
         let lost = followed.seen_length.saturating_sub(end).max(1);
         followed.seen_length = followed.seen_length.min(end);
         self.context.counters.lose(Lost::Compressed, lost);
-        let path = followed.path.display();
+        let (path, lost) = (followed.path.display(), counted(lost, "byte"));
         tracing::error!(
             component_id = %self.context.name,
-            "{path}: damaged or truncated after byte {end} of its content: at least {lost} bytes after it cannot be read"
+            "{path}: damaged or truncated after byte {end} of its content: at least {lost} after it cannot be read"
         );
     }
 }

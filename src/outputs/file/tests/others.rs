@@ -121,7 +121,7 @@ fn interrupted_member_is_written_again_and_foreign_bytes_stay() {
         fixture.delivered(&["{\"a\":2}"]);
         fixture.disk().append("/out/x.log", b"theirs\n").expect("it is there");
         let Err(error) = fixture.commit() else { panic!("{how}: the member is not whole") };
-        assert!(format!("{error:?}").contains("were written to /out/x.log by another program"), "{how}: {error:?}");
+        assert!(format!("{error:?}").contains("another program wrote 7 bytes to /out/x.log"), "{how}: {error:?}");
         let resume = tailwater_shards::plugin::Resume { state, again_bytes: Some(1000) };
         fixture.resume(resume).expect("nothing is in the way");
         fixture.delivered(&["{\"a\":2}"]);

@@ -297,6 +297,47 @@ mod tests {
         assert!(covers(&disk, b"a\nbb\ncc\nd"), "nothing is known");
     }
 
+    /// One place of a record, as version 1 writes it.
+    fn place_of_version_1(numbers: [u64; NUMBERS], head: &[u8]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        bytes.extend(head);
+        bytes.resize(112, 0);
+        bytes.extend(xxh3_64(&bytes).to_le_bytes());
+        bytes.resize(128, 0);
+        bytes
+    }
+
+    #[test]
+    fn version_1_can_be_read() {
+        let disk = SimDisk::new(1);
+        write(&disk);
+        let written = disk.outside().read(PATH).expect("it is there");
+        let boot = disk.boot().expect("the simulator knows it").expect("the simulator knows it") as u64;
+        let (device, inode, created) = (FILE.device, FILE.inode, FILE.created as u64);
+        let places = [
+            place_of_version_1([1, 0, boot, 0, 1, 0], b""),
+            place_of_version_1([2, 0, boot, 0, 1, 0], b""),
+            place_of_version_1([3, device, inode, created, 2, 5], b"bb\n"),
+            place_of_version_1([4, device, inode, created, 5, 8], b"cc\n"),
+        ];
+        assert_eq!(written[..512], places.concat(), "this version writes what it wrote");
+        let version_2 = [
+            place_of_version_1([1, 0, boot, 0, 2, 0], b""),
+            place_of_version_1([2, 0, boot, 0, 2, 0], b""),
+            places[2].clone(),
+            places[3].clone(),
+        ];
+        for (bytes, is_known) in [(places.concat(), true), (version_2.concat(), false)] {
+            let other = SimDisk::new(1);
+            other.outside().write(PATH, &bytes).expect("there is room");
+            let extents = Extents::open(&other, Path::new(PATH)).expect("it opens");
+            assert_eq!(extents.is_known(), is_known);
+            if is_known {
+                assert!(covers(&other, b"a\nbb\ncc\n") && !covers(&other, b"a\nbb\ncc\nd"));
+            }
+        }
+    }
+
     #[test]
     fn records_are_reused_when_no_commit_names_their_file() {
         let disk = SimDisk::new(1);

@@ -136,7 +136,7 @@ impl<D: Disk> Writer<D> {
             }
             _ => {
                 let bytes = at - left;
-                (Interference::Written, format!("{bytes} bytes were written to {shown} by another program"))
+                (Interference::Written, format!("another program wrote {} to {shown}", counted(bytes, "byte")))
             }
         };
         self.count(kind);

@@ -173,15 +173,17 @@ impl<D: Disk> Writer<D> {
             Some(_) if self.journal.is_damaged() => Some("the journal of opened files is damaged".to_owned()),
             // If a WAL lost its last frames, or failed to make them durable, the sources repeat their events.
             Some(_) if !self.journal.has_ended() && found.iter().all(|found| found.is_of(made)) => None,
-            Some(bytes) if beyond > bytes.saturating_add(around(bytes)) => {
-                Some(format!("only {bytes} bytes will be delivered again, so some of them are not its own"))
-            }
+            Some(bytes) if beyond > bytes.saturating_add(around(bytes)) => Some(format!(
+                "only {} will be delivered again, so some of them are not its own",
+                counted(bytes, "byte")
+            )),
             Some(_) => None,
         };
         if let Some(why) = &why {
             self.warn(&format!(
-                "its files contain {beyond} bytes more than its last commit, and {why}: they are not truncated, and the last events \
-                 in them may be repeated"
+                "its files contain {} more than its last commit, and {why}: they are not truncated, and the last events in them may \
+                 be repeated",
+                counted(beyond, "byte")
             ));
         }
         why
@@ -297,10 +299,10 @@ impl<D: Disk> Writer<D> {
         let path = as_path(&known.path);
         let Some(at) = self.locate(path, &known.identity)? else {
             if known.committed.is_some() && known.length > 0 {
-                let length = known.length;
                 self.warn(&format!(
-                    "{} is missing, with {length} bytes that were written to it; continuing in a new file",
-                    path.display()
+                    "{} is missing, with {} that this output wrote; continuing in a new file",
+                    path.display(),
+                    counted(known.length, "byte")
                 ));
             }
             return Ok(None);
@@ -381,7 +383,9 @@ impl<D: Disk> Writer<D> {
         if beyond > 0 {
             tracing::info!(
                 output = %self.name,
-                "{}: removing {beyond} bytes after the last commit; they will be delivered again", found.at.display()
+                "{}: removing {} after the last commit; they will be delivered again",
+                found.at.display(),
+                counted(beyond, "byte")
             );
             file.truncate(found.known.length)?;
         }
@@ -411,7 +415,7 @@ impl<D: Disk> Writer<D> {
         }
         if kept < length {
             let (cut, at) = (length - kept, found.at.display());
-            tracing::info!(output = %self.name, "{at}: removing {cut} bytes of an incomplete line or compressed member");
+            tracing::info!(output = %self.name, "{at}: removing {} of an incomplete line or compressed member", counted(cut, "byte"));
             file.truncate(kept)?;
         }
         if !found.is_moved() {
@@ -429,8 +433,9 @@ impl<D: Disk> Writer<D> {
         if had < known.length {
             let should = known.length;
             self.warn(&format!(
-                "{} has {had} bytes and should have {should}: it was truncated or its disk lost data; continuing at its end",
+                "{} has {} and should have {should}: it was truncated or its disk lost data; continuing at its end",
                 at.display(),
+                counted(had, "byte")
             ));
             generation += 1;
         }
