@@ -5,6 +5,9 @@ use super::*;
 use std::time::Duration;
 use tailwater_shards::plugin::Resume;
 
+/// What the last process recorded about its writes. Without it, nothing is known, as after the machine was switched off.
+const EXTENTS: &str = "/data/outputs/1.extents";
+
 /// Older positions, a WAL that is lost or kept in memory, or a line from another program: there is more after the commit than
 /// will be delivered again.
 #[test]
@@ -92,9 +95,9 @@ fn without_its_last_commit_an_output_does_not_change_files_of_any_format() {
             fixture.commit().expect("all is well");
         }
         let mut bytes = fixture.disk().read("/out/x.log").expect("it is there");
-        // Damage at the beginning of compressed content, months ago.
+        // Damage at the beginning of compressed content, months ago, behind the bytes that name the format.
         let is_rotten = before == after;
-        bytes[0] ^= u8::from(is_rotten) << 6;
+        bytes[4] ^= u8::from(is_rotten) << 6;
         fixture.disk().truncate("/out/x.log", 0).expect("it is there");
         fixture.disk().append("/out/x.log", &bytes).expect("there is room");
         fixture.settings = serde_json::from_value(settings(after)).expect("settings");
@@ -125,6 +128,74 @@ fn unfinished_member_of_an_earlier_owner_is_set_aside() {
         assert_eq!(content(&fixture.disk(), "/out/x.log", how), format!("{before}{{\"a\":2}}\n"));
         assert_eq!(fixture.disk().exists("/out/x.log.aside-1"), !is_whole);
     }
+}
+
+#[test]
+fn compressed_file_that_lost_its_end_is_set_aside() {
+    for how in ["gzip", "zstd"] {
+        let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": how}));
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        let bytes = fixture.disk().read("/out/x.log").expect("it is there");
+        let left = &bytes[..bytes.len() - 1];
+        fixture.disk().truncate("/out/x.log", left.len() as u64).expect("it is there");
+        fixture.open(Some(state)).expect("nothing is in the way");
+        fixture.delivered(&["{\"a\":2}"]);
+        fixture.commit().expect("all is well");
+        assert_eq!(fixture.disk().read("/out/x.log.aside-1").expect("it is there"), left, "{how}");
+        let how = serde_json::from_value(how.into()).expect("a compression");
+        assert_eq!(content(&fixture.disk(), "/out/x.log", how), "{\"a\":2}\n");
+    }
+}
+
+#[test]
+fn unreadable_bytes_after_the_commit_are_set_aside_if_they_will_not_be_delivered_again() {
+    for how in ["gzip", "zstd"] {
+        let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": how}));
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        fixture.disk().append("/out/x.log", b"neither a member nor a frame\n").expect("it is there");
+        fixture.disk().remove(EXTENTS).expect("it is there");
+        let bytes = fixture.disk().read("/out/x.log").expect("it is there");
+        fixture.resume(Resume { state, again_bytes: None }).expect("nothing is in the way");
+        fixture.delivered(&["{\"a\":2}"]);
+        fixture.commit().expect("all is well");
+        assert_eq!(fixture.disk().read("/out/x.log.aside-1").expect("it is there"), bytes, "{how}");
+        let how = serde_json::from_value(how.into()).expect("a compression");
+        assert_eq!(content(&fixture.disk(), "/out/x.log", how), "{\"a\":2}\n");
+    }
+}
+
+#[test]
+fn file_of_the_last_commit_in_another_format_is_set_aside() {
+    for (before, after) in [("none", "gzip"), ("gzip", "zstd"), ("zstd", "none")] {
+        let settings = |how: &str| serde_json::json!({"path": "/out/x.log", "compression": how});
+        let mut fixture = Fixture::new(settings(before));
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        let bytes = fixture.disk().read("/out/x.log").expect("it is there");
+        fixture.settings = serde_json::from_value(settings(after)).expect("settings");
+        fixture.open(Some(state)).expect("nothing is in the way");
+        fixture.delivered(&["{\"a\":2}"]);
+        fixture.commit().expect("all is well");
+        assert_eq!(fixture.disk().read("/out/x.log.aside-1").expect("it is there"), bytes, "{before} {after}");
+        let how = serde_json::from_value(after.into()).expect("a compression");
+        assert_eq!(content(&fixture.disk(), "/out/x.log", how), "{\"a\":2}\n", "{before} {after}");
+    }
+}
+
+/// Who wrote to a file is unknown after the machine was switched off, but its content shows that it was rewritten.
+#[test]
+fn file_rewritten_by_another_program_is_not_changed_whatever_is_known_of_the_last_writes() {
+    let mut fixture = Fixture::new(constant());
+    fixture.delivered(&["{\"a\":1}"]);
+    let state = fixture.commit().expect("all is well");
+    fixture.disk().truncate("/out/x.log", 0).expect("it is there");
+    fixture.disk().append("/out/x.log", b"notes of somebody else\n").expect("it is there");
+    fixture.disk().remove(EXTENTS).expect("it is there");
+    fixture.open(Some(state)).expect("nothing is in the way");
+    fixture.delivered(&["{\"a\":2}"]);
+    assert_eq!(fixture.text("/out/x.log"), "notes of somebody else\n{\"a\":2}\n");
 }
 
 #[test]

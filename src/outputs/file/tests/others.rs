@@ -201,6 +201,8 @@ fn without_descriptors_an_output_closes_idle_files_and_continues() {
     open(&mut fixture, 0, 30);
     fixture.simulation.disk().set_descriptors_max(Some(31));
     open(&mut fixture, 20, 90);
+    // Not even enough to make the directory durable.
+    fixture.simulation.disk().refuse_directory_syncs(1);
     fixture.commit().expect("it commits");
     for h in 0..90 {
         let lines = if (20..30).contains(&h) { 2 } else { 1 };
@@ -224,5 +226,21 @@ fn events_without_a_field_of_the_path_are_counted_unless_it_has_a_default() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}-{{ a | default('none') }}"}));
     fixture.delivered(&["{\"h\":\"unknown\"}", "{}", "{\"a\":1}"]);
     assert_eq!(fixture.text("/out/unknown-none"), "{\"h\":\"unknown\"}\n{}\n");
+    assert_eq!(fixture.counters.unnamed_events.get(), 2);
+}
+
+#[test]
+fn event_without_several_fields_is_counted_once_however_often_it_is_sent() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}-{{ a }}"}));
+    fixture.delivered(&["{}"]);
+    assert_eq!(fixture.counters.unnamed_events.get(), 1);
+    let long = format!("{{\"text\":\"{}\"}}", "x".repeat(20_000));
+    fixture.simulation.disk().set_free_bytes(Some(4096));
+    fixture.refused(&[&long]);
+    fixture.simulation.disk().set_free_bytes(None);
+    let mut again = crate::outputs::encoding::testing::delivery(&[format!("{long}\n")], 0);
+    again.attempt = 1;
+    assert!(matches!(fixture.deliver(again), Outcome::Delivered));
+    assert_eq!(fixture.text("/out/unknown-unknown"), format!("{{}}\n{long}\n"));
     assert_eq!(fixture.counters.unnamed_events.get(), 2);
 }

@@ -105,7 +105,7 @@ fn outputs_that_wait_for_each_other_both_finish() {
 
 #[test]
 fn bytes_of_another_output_are_not_removed_after_a_crash() {
-    for commits in [false, true] {
+    for (commits, last) in [Crash::Process, Crash::Power].into_iter().flat_map(|last| [(false, last), (true, last)]) {
         let outputs = Outputs::new();
         let mut one = outputs.opened("one");
         one.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
@@ -122,12 +122,26 @@ fn bytes_of_another_output_are_not_removed_after_a_crash() {
         other.accept(vec![group("/out/x", "b\n")], now(4)).expect("the first has let go");
         other.commit(now(4)).expect("it commits");
         drop((one, other));
-        outputs.disk.crash(Crash::Process);
+        outputs.disk.outside().sync_all();
+        outputs.disk.crash(last);
         let mut one = outputs.open("one", &options(), state, 1000).expect("nothing is in the way");
         assert_eq!(outputs.text("/out/x"), "a\nb\n");
         one.accept(vec![group("/out/x", "d\n")], now(5)).expect("nobody has it");
         assert_eq!(outputs.text("/out/x"), "a\nb\nd\n");
     }
+}
+
+/// A sync that was cancelled may have the file open for a long time.
+#[test]
+fn file_of_a_closed_output_is_free_even_if_its_descriptor_is_still_open() {
+    let outputs = Outputs::new();
+    let mut writer = outputs.opened("one");
+    writer.accept(vec![group("/out/x", "a\n")], now(1)).expect("nothing is in the way");
+    let in_sync = writer.dirty_files();
+    assert_eq!(in_sync.len(), 1);
+    drop(writer);
+    drop(outputs.other_process("/out/x"));
+    drop(in_sync);
 }
 
 #[test]

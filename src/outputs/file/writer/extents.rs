@@ -297,6 +297,19 @@ mod tests {
         assert!(covers(&disk, b"a\nbb\ncc\nd"), "nothing is known");
     }
 
+    /// Everything was on the disk when the power was lost.
+    #[test]
+    fn records_of_another_boot_are_not_used() {
+        let disk = SimDisk::new(1);
+        write(&disk);
+        disk.outside().sync_all();
+        disk.crash(Crash::Power);
+        assert!(covers(&disk, b"a\nbb\nd\n"), "nothing is known");
+        Extents::open(&disk.of_this_process(), Path::new(PATH)).expect("it opens").begin().expect("there is room");
+        disk.crash(Crash::Process);
+        assert!(!covers(&disk, b"a\nbb\ncc\n"), "nothing was written since the machine started");
+    }
+
     /// One place of a record, as version 1 writes it.
     fn place_of_version_1(numbers: [u64; NUMBERS], head: &[u8]) -> Vec<u8> {
         let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
