@@ -151,7 +151,7 @@ fn events_with_invalid_index_names_are_rejected_and_others_delivered() {
 
 #[test]
 fn event_without_the_field_of_the_index_is_counted_once_whatever_is_sent_again() {
-    for (index, unnamed) in [("l-{{ s }}", 3), ("l-{{ s | default('none') }}", 0)] {
+    for (index, unnamed) in [("l-{{ s }}", 3), ("l-{{ s }}-{{ t }}", 4), ("l-{{ s | default('none') }}", 0)] {
         let server = Server::start(|number, seen| match number {
             0 => status(503),
             1 => status(413),
@@ -170,8 +170,10 @@ fn event_without_the_field_of_the_index_is_counted_once_whatever_is_sent_again()
             delivery.attempt = 1;
             let outcome = output.deliver(&delivery).await;
             assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+            delivery.attempt = 0;
+            assert!(matches!(output.deliver(&delivery).await, Outcome::Delivered), "another delivery");
         });
-        assert_eq!(counted.unnamed_events.get(), unnamed, "{index}");
+        assert_eq!(counted.unnamed_events.get(), 2 * unnamed, "{index}");
         let missing = if unnamed == 0 { "l-none" } else { "l-unknown" };
         assert_eq!(server.seen()[0].text().matches(missing).count(), 3, "{}", server.seen()[0].text());
     }
@@ -392,6 +394,45 @@ fn no_reason_quotes_a_secret_that_the_server_repeats() {
         (3, 3, 1),
         "{shown}"
     );
+}
+
+#[test]
+fn no_reason_for_a_doubtful_event_quotes_a_secret_that_the_server_repeats() {
+    let server = Server::start(|number, seen| {
+        let authorization = seen.header("authorization").expect("credentials");
+        let error = json!({ "type": "null_pointer_exception", "reason": authorization });
+        let answer = match number {
+            0 => json!({ "seen": authorization }),
+            _ => json!({ "errors": true, "items": [{ "index": { "status": 500, "error": error } }] }),
+        };
+        body(&answer.to_string())
+    });
+    let outcomes = send(&server, json!({ "auth": { "bearer": "hush-hush" } }), 1, 9);
+    let shown = format!("{outcomes:?}");
+    let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{shown}") };
+    assert!(rejected[0].1.contains("status 500, null_pointer_exception, ***"), "{shown}");
+    assert!(retry(&outcomes[0]).0.contains("\"seen\":\"***\""), "{shown}");
+    assert!(!shown.contains("hush"), "{shown}");
+}
+
+/// Without an id of the event, something else has the id that the server chose.
+#[test]
+fn conflict_is_an_earlier_delivery_only_for_a_created_event_with_an_id() {
+    for (more, is_delivered) in [
+        (json!({ "op": "create", "id": "hash" }), true),
+        (json!({ "op": "create" }), false),
+        (json!({ "op": "index", "id": "hash" }), false),
+    ] {
+        let server = Server::start(|_, _| items(&[409]));
+        let outcomes = send(&server, more.clone(), 1, 1);
+        match &outcomes[..] {
+            [Outcome::Delivered] => assert!(is_delivered, "{more}"),
+            [Outcome::Rejected(rejected)] => {
+                assert!(!is_delivered && rejected[0].1.contains("409"), "{more}: {rejected:?}")
+            }
+            _ => panic!("{more}: {outcomes:?}"),
+        }
+    }
 }
 
 #[test]
