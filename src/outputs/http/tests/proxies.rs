@@ -111,6 +111,23 @@ fn proxy_that_refuses_is_an_error_that_loses_nothing() {
 }
 
 #[test]
+fn no_message_quotes_the_password_that_a_proxy_repeats() {
+    let proxy = Server::start(|_, seen| Act::Send(answer(503, "", seen.head.as_bytes())));
+    let more = json!({ "proxy": format!("http://u:hush-hush@127.0.0.1:{}", proxy.port) });
+    let outcomes = deliver(settings("http://logs.invalid:9200/", more), || delivery(&lines(1), 1), 1);
+    let (error, _) = retry(&outcomes[0]);
+    assert!(error.contains("proxy-authorization: ***"), "{error}");
+    // Base64 of `u:hush-hush`.
+    assert!(!error.contains("dTpodXNoLWh1c2g"), "{error}");
+
+    let tunnels = Tunnels::start(0, Some("Basic dTpodXNoLWh1c2g=\r\n\r\n"));
+    let more = json!({ "proxy": format!("http://u:hush-hush@127.0.0.1:{}", tunnels.port) });
+    let outcomes = deliver(settings("https://logs.invalid", more), || delivery(&lines(1), 1), 1);
+    let (error, _) = retry(&outcomes[0]);
+    assert!(error.contains("***") && !error.contains("dTpodXNoLWh1c2g"), "{error}");
+}
+
+#[test]
 fn invalid_proxies_are_rejected_without_showing_secrets() {
     for proxy in ["socks5://u:hush@p", "https://u:hush@p", "http://u:hush@p:0", "http://u:hu%sh@p"] {
         let mistake = settings("http://x", json!({ "proxy": proxy })).check().remove(0);
