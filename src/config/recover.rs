@@ -6,6 +6,7 @@
 
 use super::component::{Mistake, Table};
 use super::de::{Fault, FaultKind};
+use super::migrating::advice;
 use super::nearest::{meant, nearest};
 use super::node::{Key, Node, Scalar, Value};
 use super::problem::Span;
@@ -267,7 +268,8 @@ impl Reading {
                 let Some(word) = meant(name, known).filter(|word| word != name) else { return false };
                 self.rename(span, word) || self.reword(span, name, word)
             }
-            // What another collector calls so may have another form.
+            // What another collector calls so is not a typing error, and may have another form.
+            FaultKind::Key { name, known } if advice(name, known).is_some() => false,
             FaultKind::Key { name, known } => {
                 nearest(name, known.iter().copied()).is_some_and(|word| word != name && self.rename(span, word))
             }
