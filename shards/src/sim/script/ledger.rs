@@ -113,6 +113,9 @@ pub struct OutputRecord {
     pub file_bytes: u64,
     /// The durable part of these bytes.
     pub synced_bytes: u64,
+    /// How much of its file an exact output has kept because not all came again. It remembers that itself, durably: a later
+    /// start may be told of more bytes that come again, but those are others.
+    pub kept_bytes: u64,
     /// How many bytes were to be delivered again when an exact output was last opened. None if not all were.
     pub again_bytes: Option<u64>,
     /// Events in the durable part of its file when something of the logs disappeared: they stay there.

@@ -251,8 +251,9 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
         let (index, ledger, path) = (self.index, self.ledger.clone(), self.path.clone());
         Box::pin(async move {
             let synced = ledger.state().outputs[index].synced_bytes;
+            let kept = ledger.state().outputs[index].kept_bytes;
             let Resume { state, again_bytes } = resume;
-            let committed = state.try_into().map_or(0, u64::from_le_bytes);
+            let committed = state.try_into().map_or(0, u64::from_le_bytes).max(kept);
             let env = context.env;
             let disk = env.disk().clone();
             ledger.opens(index, env.shard().0);
@@ -281,6 +282,7 @@ impl<E: Env> OutputSpec<E> for ExactOutput {
                 if !torn {
                     state.oracle.garbled(OutputIndex(index as u8), &what);
                 }
+                state.outputs[index].kept_bytes = length;
                 (0..state.sources.len() as u64).for_each(|source| state.oracle.forgotten(source));
             }
             state.outputs[index].file_bytes = length;

@@ -4,6 +4,7 @@ use super::output::{Fixture, constant};
 use super::*;
 use std::time::Duration;
 use tailwater_shards::plugin::Resume;
+use tailwater_shards::sim::Crash;
 
 /// What the last process recorded about its writes. Without it, nothing is known, as after the machine was switched off.
 const EXTENTS: &str = "/data/outputs/1.extents";
@@ -23,6 +24,28 @@ fn no_more_is_removed_than_will_be_delivered_again() {
         assert_eq!(fixture.text("/out/x.log"), expected, "{again_bytes:?}");
         fixture.delivered(&["{\"a\":4}"]);
         assert_eq!(fixture.text("/out/x.log"), format!("{expected}{{\"a\":4}}\n"), "{again_bytes:?}");
+    }
+}
+
+/// A start finds that not everything comes again, and ends before its first commit. Then more has been read, and a later start is
+/// told of more bytes that come again than the file has after the commit: they are other ones.
+#[test]
+fn what_a_start_kept_is_not_removed_by_a_later_one() {
+    for (first, crash) in
+        [(Some(14), Crash::Process), (None, Crash::Process), (Some(14), Crash::Power), (None, Crash::Power)]
+    {
+        let mut fixture = Fixture::new(constant());
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        fixture.pass(Duration::from_secs(4));
+        fixture.delivered(&["{\"a\":2}", "{\"a\":3}"]);
+        fixture.disk().sync_all();
+        let kept = "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n";
+        fixture.resume(Resume { state: state.clone(), again_bytes: first }).expect("nothing is in the way");
+        assert_eq!(fixture.text("/out/x.log"), kept);
+        fixture.simulation.crash(crash);
+        fixture.resume(Resume { state, again_bytes: Some(1000) }).expect("nothing is in the way");
+        assert_eq!(fixture.text("/out/x.log"), kept, "{first:?}, {crash:?}");
     }
 }
 
