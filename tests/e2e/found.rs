@@ -97,7 +97,7 @@ fn unread_bytes_of_a_deleted_file_are_counted_by_the_next_start() {
     fs::remove_file(&path).expect("a removal");
     append(&stopped.case.path("logs/other.log"), &block(11, 20));
     let mut running = stopped.start();
-    running.product.expect("are lost");
+    running.product.expect(": lost ");
     running.wait(20);
     wait_for("the count", || {
         match metrics::sum(running.case.admin_port, "tailwater_lost_bytes_total", &["reason=\"deleted\""]) {

@@ -445,7 +445,7 @@ impl<E: Env> Reader<'_, E> {
         self.context.counters.lose(Lost::Truncated, lost);
         let path = followed.path.display();
         let lost = counted(lost, "unread byte");
-        tracing::error!(component_id = %self.context.name, "{path}: truncated; lost {lost}");
+        tracing::error!(component_id = %self.context.name, "{path}: truncated; {lost} lost");
     }
 
     /// The open file. Opens it if it was closed because it was quiet.
