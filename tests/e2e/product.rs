@@ -188,9 +188,6 @@ impl Product {
             .lines()
             // Warnings of the configuration are the case's own choice.
             .filter(|line| !line.contains("\"target\":\"tailwater::configuration\""))
-            // The kernel lets go of the locks of a killed process when it tears down its io_uring instances, which may be after
-            // the process was reaped.
-            .filter(|line| !line.contains("another process has it open for writing"))
             .filter(|line| is_alarming(line) && !self.expected.iter().any(|part| line.contains(part)))
             .collect();
         assert!(unlisted.is_empty(), "unexpected in the product's log:\n{}", unlisted.join("\n"));

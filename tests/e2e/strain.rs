@@ -74,9 +74,9 @@ impl Drop for Burners {
 }
 
 impl Cause for Burners {
-    /// They have had a quarter of all CPU time since they were started: other processes may have the rest.
+    /// They have had half of all CPU time since they were started.
     fn acts(&self) -> bool {
-        self.burnt() * 4 >= self.began.elapsed() * processors() as u32
+        self.burnt() * 2 >= self.began.elapsed() * processors() as u32
     }
 
     fn is_felt_by_work(&self) -> bool {

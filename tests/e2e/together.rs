@@ -141,7 +141,8 @@ fn other_programs_may_append_to_and_truncate_a_file_while_it_is_written() {
     let output = format!("out: {{type: file, path: \"FOLDER/out/x.log\", encode: text, {RETRY}}}");
     let config = configure(&case, "data", &["in: {type: file, include: [\"FOLDER/logs/*.log\"]}"], &[&output]);
     let mut product = Product::start(&case, &config);
-    product.expect("another program");
+    product.expect("another program wrote");
+    product.expect("by another program");
     append(&case.path("logs/a.log"), &block(1, 1000));
     wait_for_lines(&path, 1000, &mut product);
     // Both at once: neither overwrites the other.
