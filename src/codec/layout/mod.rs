@@ -175,6 +175,7 @@ impl Layout {
         let mut said = Said::default();
         let mut rest = text;
         for part in &self.0 {
+            // Nearly all parts are one of these two, which need no call.
             rest = match *part {
                 Part::Literal(byte) => rest.strip_prefix(&[byte])?,
                 Part::Number(field, least, most) => said.number(field, least, most, rest)?,
