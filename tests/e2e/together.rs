@@ -134,6 +134,29 @@ fn file_that_another_process_holds_is_waited_for_and_its_holder_is_named() {
     assert_eq!(lines_of(&path).len(), 20);
 }
 
+/// The kernel releases the lock of a killed process a moment after its end; the test holds it in its place.
+#[test]
+fn file_that_is_still_locked_at_a_start_is_waited_for_without_a_warning() {
+    let case = Case::new("late");
+    let path = case.path("out/x.log");
+    let output = format!("out: {{type: file, path: \"FOLDER/out/x.log\", {RETRY}}}");
+    let input = "in: {type: file, include: [\"FOLDER/logs/*.log\"]}";
+    let config = configure(&case, "data", &[input], &[&output]);
+    append(&case.path("logs/a.log"), &block(1, 10));
+    let mut product = Product::start(&case, &config);
+    wait_for_lines(&path, 10, &mut product);
+    product.kill();
+    let held = File::open(&path).expect("the file");
+    held.lock().expect("its holder is gone");
+    append(&case.path("logs/a.log"), &block(11, 20));
+    let mut product = Product::start(&case, &config);
+    product.wait_for_log(&["has it open for writing; waiting for up to 5s"]);
+    drop(held);
+    wait_for_lines(&path, 20, &mut product);
+    product.terminate();
+    assert_eq!(lines_of(&path).len(), 20);
+}
+
 #[test]
 fn other_programs_may_append_to_and_truncate_a_file_while_it_is_written() {
     let case = Case::new("foreign");

@@ -107,6 +107,10 @@ const KEEP_MAX: u32 = 1000;
 /// Maximum number of open files, whatever is configured.
 const OPEN_FILES_MAX: u32 = 1024;
 
+/// How long a start waits for files that another process holds before it says that it cannot open them, and how often it looks.
+const LOCKS_WAIT: Duration = Duration::from_secs(5);
+const LOCKS_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The settings of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -353,9 +357,12 @@ impl<E: Env> OutputSpec<E> for Spec {
             let work = move || {
                 let access = Access { group: group_of(&means.disk, group.as_deref())?, ..options.access };
                 let options = Options { state_bytes_max, access, ..options };
-                Writer::open(means, options, &journal, state, again_bytes)
+                Writer::new(means, options, &journal, &state).map(|writer| (writer, state))
             };
-            let opened = context.env.blocking(work).await;
+            let opened = match context.env.blocking(work).await {
+                Ok((writer, state)) => restore_patiently(&context, writer, state, again_bytes).await,
+                Err(error) => Err(error),
+            };
             let writer = opened.map_err(|error| {
                 PluginError::Retry(format!(
                     "output {}: its files cannot be restored to the last commit: {error}; {}. Its events wait in the write-ahead \
@@ -367,6 +374,32 @@ impl<E: Env> OutputSpec<E> for Spec {
             Ok(Box::new(FileOutput::new(context, template, encoding, writer)) as Box<dyn Output>)
         })
     }
+}
+
+/// Restores the files, but first waits for a while until no other process holds one of them: the kernel releases the locks of a
+/// killed process only after what the process had begun, which may be after its end.
+async fn restore_patiently<E: Env>(
+    context: &OutputContext<E>,
+    writer: Writer<E::Disk>,
+    state: State,
+    again_bytes: Option<u64>,
+) -> std::io::Result<Writer<E::Disk>> {
+    let deadline = context.env.now().after(LOCKS_WAIT);
+    let mut told = false;
+    let mut opening = (writer, state);
+    while context.env.now() < deadline {
+        let (mut writer, state) = opening;
+        let look = move || writer.held(&state).map(|held| (held, (writer, state)));
+        let held;
+        (held, opening) = context.env.blocking(look).await?;
+        let Some(held) = held else { break };
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!(output = %context.name, "{held}; waiting for up to {LOCKS_WAIT:?}");
+        }
+        context.env.sleep(LOCKS_INTERVAL).await;
+    }
+    let (writer, state) = opening;
+    context.env.blocking(move || writer.restore(state, again_bytes)).await
 }
 
 /// The number of a group.

@@ -39,7 +39,17 @@ fn options() -> Options {
 fn open(disk: &SimDisk, options: &Options, state: State) -> std::io::Result<Writer<SimDisk>> {
     let (disk, claims, counters) = (disk.of_this_process(), Default::default(), Default::default());
     let means = Means { disk, name: "out".into(), claims, counters };
-    Writer::open(means, options.clone(), Path::new(JOURNAL), state, Some(u64::MAX))
+    restored(means, options, JOURNAL, state, Some(u64::MAX))
+}
+
+fn restored(
+    means: Means<SimDisk>,
+    options: &Options,
+    journal: &str,
+    state: State,
+    again_bytes: Option<u64>,
+) -> std::io::Result<Writer<SimDisk>> {
+    Writer::new(means, options.clone(), Path::new(journal), &state)?.restore(state, again_bytes)
 }
 
 fn group(path: &str, text: &str) -> Group {

@@ -1,6 +1,6 @@
 //! The open files of an output, and the protocol that keeps them exact after a crash. All calls may block.
 //!
-//! Guarantees, for a kill and for a power loss at any point, described on [`Writer::open`] and covered by tests: after a
+//! Guarantees, for a kill and for a power loss at any point, described on [`Writer::restore`] and covered by tests: after a
 //! start, the files contain exactly what was delivered before the commit that it starts from. The parent module explains why.
 
 mod ends;
@@ -148,25 +148,15 @@ impl<D: Disk> Drop for Writer<D> {
 }
 
 impl<D: Disk> Writer<D> {
-    /// Opens the files of the commit with this `state` and restores all files to their content at that time. Each file of the
-    /// commit is truncated to its length, and each file that was opened after the commit, according to the journal, to the
-    /// length that it had before. All truncations are durable when this returns, so no later crash brings the bytes back.
-    /// Bytes after the commit are removed only if this output wrote them and there are at most `again_bytes`, because that many
-    /// will be delivered again. Otherwise files keep everything that is complete.
-    pub fn open(
-        means: Means<D>,
-        options: Options,
-        journal: &Path,
-        state: State,
-        again_bytes: Option<u64>,
-    ) -> io::Result<Writer<D>> {
+    /// A writer that has changed nothing yet: [`Writer::restore`] comes next. `state` is that of the last commit.
+    pub fn new(means: Means<D>, options: Options, journal: &Path, state: &State) -> io::Result<Writer<D>> {
         let Means { disk, name, claims, counters } = means;
         let extents = journal.with_extension("extents");
         let mut journal = Journal::open(&disk, journal)?;
         let extents = Extents::open(&disk, &extents)?;
         journal.skip_to(state.journal);
         let owner = claims.owner(name.clone());
-        let mut writer = Writer {
+        Ok(Writer {
             disk,
             name,
             claims,
@@ -185,9 +175,17 @@ impl<D: Disk> Writer<D> {
             told: BTreeSet::new(),
             has_told_of_no_locks: false,
             is_next: false,
-        };
-        writer.recover(state, again_bytes)?;
-        Ok(writer)
+        })
+    }
+
+    /// Opens the files of the commit with this `state` and restores all files to their content at that time. Each file of the
+    /// commit is truncated to its length, and each file that was opened after the commit, according to the journal, to the
+    /// length that it had before. All truncations are durable when this returns, so no later crash brings the bytes back.
+    /// Bytes after the commit are removed only if this output wrote them and there are at most `again_bytes`, because that many
+    /// will be delivered again. Otherwise files keep everything that is complete.
+    pub fn restore(mut self, state: State, again_bytes: Option<u64>) -> io::Result<Writer<D>> {
+        self.recover(state, again_bytes)?;
+        Ok(self)
     }
 
     /// Accepts groups and writes them. On an error, none of them was accepted. What was accepted but not written waits:

@@ -3,9 +3,12 @@
 use super::*;
 use crate::config::claims::Claims;
 use std::sync::Arc;
-use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::env::{Disk as _, File as _, Open};
 use tailwater_shards::sim::SimFile;
+
+fn journal_of(name: &str) -> String {
+    format!("/data/outputs/{name}.journal")
+}
 
 /// Outputs of one process, each with its own journal.
 struct Outputs {
@@ -22,14 +25,19 @@ impl Outputs {
     }
 
     fn open(&self, name: &str, options: &Options, state: State, again_bytes: u64) -> std::io::Result<Writer<SimDisk>> {
-        let means = Means {
-            disk: self.disk.of_this_process(),
-            name: name.into(),
-            claims: self.claims.clone(),
-            counters: Arc::<OutputCounters>::default(),
-        };
-        let journal = format!("/data/outputs/{name}.journal");
-        Writer::open(means, options.clone(), Path::new(&journal), state, Some(again_bytes))
+        restored(self.means(name), options, &journal_of(name), state, Some(again_bytes))
+    }
+
+    fn means(&self, name: &str) -> Means<SimDisk> {
+        let (disk, claims, counters) = (self.disk.of_this_process(), self.claims.clone(), Arc::default());
+        Means { disk, name: name.into(), claims, counters }
+    }
+
+    /// Who holds a file that a start would restore to this state, if anybody does.
+    fn held(&self, name: &str, state: &State) -> Option<String> {
+        let journal = journal_of(name);
+        let mut writer = Writer::new(self.means(name), options(), Path::new(&journal), state).expect("it is readable");
+        writer.held(state).expect("it is readable").map(|held| held.to_string())
     }
 
     fn opened(&self, name: &str) -> Writer<SimDisk> {
@@ -174,11 +182,15 @@ fn start_truncates_no_file_that_another_process_holds() {
     writer.accept(vec![group("/out/x", "b\n")], now(2)).expect("nothing is in the way");
     drop(writer);
     outputs.disk.crash(Crash::Process);
+    assert_eq!(outputs.held("one", &state), None);
     let held = outputs.other_process("/out/x");
+    let told = outputs.held("one", &state).expect("it is held");
+    assert_eq!(told, "/out/x: another process has it open for writing");
     let error = outputs.open("one", &options(), state.clone(), 2).err().expect("it is held");
     assert!(error.to_string().contains("has it open for writing"), "{error}");
     assert_eq!(outputs.text("/out/x"), "a\nb\n");
     drop(held);
+    assert_eq!(outputs.held("one", &state), None);
     drop(outputs.open("one", &options(), state, 2).expect("it is free"));
     assert_eq!(outputs.text("/out/x"), "a\n");
 }
@@ -278,6 +290,7 @@ fn failed_opening_does_not_reserve_files_for_itself() {
     holder.accept(vec![group("/out/x", "c\n")], now(3)).expect("nobody has it");
     let error = outputs.open("one", &options(), state.clone(), 1000).err().expect("it is held");
     assert!(error.to_string().contains("the output `holder` has it open"), "{error}");
+    assert_eq!(outputs.held("one", &state), None, "an output of the same process is not waited for here");
     drop(holder);
     outputs.open("one", &options(), state, 1000).expect("it is free, at the first attempt");
 }

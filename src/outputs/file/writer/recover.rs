@@ -1,6 +1,6 @@
 //! Restores the files of an output to its last commit.
 //!
-//! Guarantees: described on [`super::Writer::open`]. Bytes that are removed will be delivered again. If that is not certain,
+//! Guarantees: described on [`super::Writer::restore`]. Bytes that are removed will be delivered again. If that is not certain,
 //! only an incomplete line or member at the end is removed. If other programs wrote to a file after this output closed it,
 //! according to the journal, or after its last write, according to [`super::extents`], neither their bytes nor those before them
 //! are removed. A file is truncated only while its lock is held, and the journal says where it ends before the lock is released.
@@ -147,7 +147,7 @@ impl<D: Disk> Writer<D> {
         }
         for found in found {
             let path = found.known.path.clone();
-            self.restore(found, why.is_some(), &mut batch).map_err(|error| naming(as_path(&path), error))?;
+            self.restore_one(found, why.is_some(), &mut batch).map_err(|error| naming(as_path(&path), error))?;
         }
         self.put_down(&mut batch)?;
         self.journal.mend()?;
@@ -190,7 +190,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Restores one file. If no descriptor is left, closes those that were restored before.
-    fn restore(&mut self, found: Found, is_kept: bool, batch: &mut Batch<D>) -> io::Result<()> {
+    fn restore_one(&mut self, found: Found, is_kept: bool, batch: &mut Batch<D>) -> io::Result<()> {
         let opened = match self.open_known(&found.at, &found.known) {
             Err(error) if is_exhausted(&error) && !(self.files.is_empty() && batch.holds.is_empty()) => {
                 self.put_down(batch)?;
@@ -273,6 +273,23 @@ impl<D: Disk> Writer<D> {
         }
         all.extend(opened.into_values());
         all
+    }
+
+    /// The first file to restore that another process holds, if there is one, and who it is. Changes nothing.
+    pub fn held(&mut self, state: &State) -> io::Result<Option<io::Error>> {
+        for known in self.known_files(state.clone()) {
+            let path = as_path(&known.path);
+            let Some(at) = self.locate(path, &known.identity)? else { continue };
+            let Ok(file) = self.disk.open(&at, Open::Write) else { continue };
+            match self.take(file, &at, Timestamp(0)) {
+                // Another output of this process is asked for it by whoever needs it.
+                Err(error) if is_held(&error) && !std::mem::take(&mut self.is_next) => {
+                    return Ok(Some(naming(&at, error)));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The known files that are still there. None of them stays open.
