@@ -126,22 +126,34 @@ mod tests {
         requests: u64,
     }
 
-    /// Delivers events in requests to a server that rejects each request with an event at fault. `sizes`: number of events,
-    /// events per request, concurrent requests.
     fn deliver(suspects: &mut Suspects, sizes: [u64; 3], at_fault: impl Fn(u64) -> bool) -> Found {
+        deliver_in_order(suspects, sizes, |_| 0, at_fault)
+    }
+
+    /// Delivers events in requests to a server that rejects each request with an event at fault. `sizes`: number of events,
+    /// events per request, concurrent requests. `lands`: which of so many running requests ends first.
+    fn deliver_in_order(
+        suspects: &mut Suspects,
+        sizes: [u64; 3],
+        mut lands: impl FnMut(usize) -> usize,
+        at_fault: impl Fn(u64) -> bool,
+    ) -> Found {
         let [events, of_request, under_way] = sizes;
         let mut found = Found { taken: BTreeSet::new(), rejected: Vec::new(), requests: 0 };
         suspects.begin();
         let parts = (0..events).step_by(of_request as usize);
         let mut left: VecDeque<Part> = parts.map(|at| Part::of(at..events.min(at + of_request))).collect();
-        let mut flights = VecDeque::new();
+        let mut flights: VecDeque<Part> = VecDeque::new();
         loop {
             while (flights.len() as u64) < under_way
                 && let Some(part) = suspects.next().or_else(|| left.pop_front())
             {
                 flights.push_back(part);
             }
-            let Some(part) = flights.pop_front() else { break };
+            if flights.is_empty() {
+                break;
+            }
+            let part = flights.remove(lands(flights.len())).expect("it is one of them");
             found.requests += 1;
             if part.indexes().any(&at_fault) {
                 suspects.refused(part, "HTTP 400", &mut found.rejected);
@@ -206,6 +218,20 @@ mod tests {
     }
 
     proptest! {
+        /// What was under way when the server counted as one that rejects everything is not known to be like the rest.
+        #[test]
+        fn late_requests_of_several_events_are_looked_into_once_more(
+            under_way in 1u64..6,
+            order in prop::collection::vec(0usize..6, 1..200),
+        ) {
+            let mut order = order.iter().cycle();
+            let lands = |running| order.next().map_or(0, |drawn| drawn % running);
+            let found = deliver_in_order(&mut Suspects::default(), [3000, 3000, under_way], lands, |_| true);
+            let again = (under_way - 1) * (u64::from(PROBES_AGAIN) + under_way);
+            let most = u64::from(REFUSALS_MAX + PROBES_MAX) + 2 * under_way + again;
+            prop_assert!(found.requests <= most, "{} requests", found.requests);
+        }
+
         #[test]
         fn few_events_at_fault_are_found_and_no_others(
             events in 1u64..20_000,
