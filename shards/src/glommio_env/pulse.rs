@@ -380,8 +380,10 @@ mod tests {
             executor.run(async move {
                 let mut kicked = std::pin::pin!(inside.run_kicked());
                 poll_fn(|context| {
+                    // Counted at its end: a kick before that is seen by the same poll.
+                    let polled = kicked.as_mut().poll(context);
                     counted.fetch_add(1, Ordering::AcqRel);
-                    kicked.as_mut().poll(context)
+                    polled
                 })
                 .await;
             });
