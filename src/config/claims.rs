@@ -117,6 +117,11 @@ impl Claims {
         });
     }
 
+    /// Whether an output of this process holds a file.
+    pub fn is_held(&self, key: Key) -> bool {
+        self.inner().held.get(&key).is_some_and(|held| held.owner.is_some())
+    }
+
     /// Whether another output waits for a file that `owner` holds.
     pub fn is_wanted(&self, key: Key, owner: &Owner) -> bool {
         let inner = self.inner();

@@ -376,8 +376,8 @@ impl<E: Env> OutputSpec<E> for Spec {
     }
 }
 
-/// Restores the files, but first waits for a while until no other process holds one of them: the kernel releases the locks of a
-/// killed process only after what the process had begun, which may be after its end.
+/// Restores the files, but first waits for a while until no other process holds one of them: a killed process may be gone before
+/// the requests that it had begun have ended, and its locks last as long as they do.
 async fn restore_patiently<E: Env>(
     context: &OutputContext<E>,
     writer: Writer<E::Disk>,
@@ -388,7 +388,7 @@ async fn restore_patiently<E: Env>(
     let mut told = false;
     let mut opening = (writer, state);
     while context.env.now() < deadline {
-        let (mut writer, state) = opening;
+        let (writer, state) = opening;
         let look = move || writer.held(&state).map(|held| (held, (writer, state)));
         let held;
         (held, opening) = context.env.blocking(look).await?;

@@ -126,6 +126,7 @@ mod tests {
         requests: u64,
     }
 
+    /// [`deliver_in_order`], and the request that began first ends first.
     fn deliver(suspects: &mut Suspects, sizes: [u64; 3], at_fault: impl Fn(u64) -> bool) -> Found {
         deliver_in_order(suspects, sizes, |_| 0, at_fault)
     }

@@ -36,7 +36,7 @@ impl Outputs {
     /// Who holds a file that a start would restore to this state, if anybody does.
     fn held(&self, name: &str, state: &State) -> Option<String> {
         let journal = journal_of(name);
-        let mut writer = Writer::new(self.means(name), options(), Path::new(&journal), state).expect("it is readable");
+        let writer = Writer::new(self.means(name), options(), Path::new(&journal), state).expect("it is readable");
         writer.held(state).expect("it is readable").map(|held| held.to_string())
     }
 
@@ -290,7 +290,12 @@ fn failed_opening_does_not_reserve_files_for_itself() {
     holder.accept(vec![group("/out/x", "c\n")], now(3)).expect("nobody has it");
     let error = outputs.open("one", &options(), state.clone(), 1000).err().expect("it is held");
     assert!(error.to_string().contains("the output `holder` has it open"), "{error}");
-    assert_eq!(outputs.held("one", &state), None, "an output of the same process is not waited for here");
-    drop(holder);
+    let waiting =
+        Writer::new(outputs.means("one"), options(), Path::new(&journal_of("one")), &state).expect("readable");
+    let held = waiting.held(&state).expect("readable");
+    assert!(held.is_none(), "an output of the same process is not waited for here");
+    holder.commit(now(4)).expect("it commits");
+    holder.accept(vec![group("/out/x", "d\n")], now(5)).expect("nobody was put in line for it");
+    drop((holder, waiting));
     outputs.open("one", &options(), state, 1000).expect("it is free, at the first attempt");
 }

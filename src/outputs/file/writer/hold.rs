@@ -36,7 +36,7 @@ pub(super) fn is_held(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-fn held(who: impl std::fmt::Display) -> io::Error {
+pub(super) fn held(who: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::WouldBlock, format!("{who} has it open for writing"))
 }
 

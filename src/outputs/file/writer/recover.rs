@@ -9,6 +9,7 @@
 
 use super::whole::{Whole, whole_bytes};
 use super::*;
+use crate::config::claims::key_of;
 
 /// Bytes that a member may have in addition to its content.
 const MEMBER_ROOM: u64 = 64;
@@ -40,6 +41,11 @@ impl Known {
             Step::Opened => self.left = None,
         }
         true
+    }
+
+    /// Whether other programs have written to the file since this output closed it, so that it is not changed.
+    fn is_for_others(&self, length: u64) -> bool {
+        self.left.is_some_and(|left| length > left)
     }
 }
 
@@ -276,16 +282,16 @@ impl<D: Disk> Writer<D> {
     }
 
     /// The first file to restore that another process holds, if there is one, and who it is. Changes nothing.
-    pub fn held(&mut self, state: &State) -> io::Result<Option<io::Error>> {
+    pub fn held(&self, state: &State) -> io::Result<Option<io::Error>> {
         for known in self.known_files(state.clone()) {
-            let path = as_path(&known.path);
-            let Some(at) = self.locate(path, &known.identity)? else { continue };
+            let Some(at) = self.locate(as_path(&known.path), &known.identity)? else { continue };
             let Ok(file) = self.disk.open(&at, Open::Write) else { continue };
-            match self.take(file, &at, Timestamp(0)) {
-                // Another output of this process is asked for it by whoever needs it.
-                Err(error) if is_held(&error) && !std::mem::take(&mut self.is_next) => {
-                    return Ok(Some(naming(&at, error)));
-                }
+            let stat = file.stat()?;
+            if known.is_for_others(stat.length) || self.claims.is_held(key_of(&stat)) {
+                continue;
+            }
+            match file.try_lock() {
+                Err(error) if is_held(&error) => return Ok(Some(naming(&at, hold::held(error)))),
                 _ => {}
             }
         }
@@ -325,7 +331,7 @@ impl<D: Disk> Writer<D> {
             return Ok(None);
         };
         let stat = self.disk.stat(&at)?;
-        if known.left.is_some_and(|left| stat.length > left) {
+        if known.is_for_others(stat.length) {
             let shown = at.display();
             tracing::info!(
                 output = %self.name,
