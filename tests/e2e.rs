@@ -59,6 +59,8 @@ mod restart;
 mod rotation;
 #[path = "e2e/running.rs"]
 mod running;
+#[path = "e2e/service.rs"]
+mod service;
 #[path = "e2e/spread.rs"]
 mod spread;
 #[path = "e2e/starvation.rs"]
