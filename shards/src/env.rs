@@ -11,7 +11,10 @@
 //! a hanging job of a plugin cannot block it. A file that may be on a disk that hangs is closed with [`Env::discard`]. A task
 //! that works longer than a slice awaits [`Env::turn`].
 
+pub mod located;
+
 use futures_lite::io::{AsyncRead, AsyncWrite};
+use located::{Links, Located};
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::future::Future;
@@ -164,6 +167,10 @@ pub struct Stat {
     pub created: Option<Timestamp>,
     /// Number of names of the inode. Zero after it is deleted.
     pub links: u64,
+    /// Number of the user who owns it.
+    pub owner: u32,
+    /// Permission bits, with those for another user, another group, and deletion by owners only.
+    pub mode: u32,
 }
 
 /// One name in a directory.
@@ -246,9 +253,18 @@ pub trait Disk: Clone + Send + Sync + 'static {
     type Map: Map;
     /// Holds an advisory lock until dropped or the process ends.
     type Lock: Send + Sync + 'static;
+    /// What a name led to.
+    type Located: Located<File = Self::File>;
 
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> io::Result<Self::File>;
+    /// The directory at `path`. Its links are followed: it is named by whoever runs this process.
+    fn directory(&self, path: &Path) -> io::Result<Self::Located>;
+    /// What `path` leads to, which begins with the directory `base`: links of `base` are followed, those below as `links` says.
+    fn locate(&self, base: &Path, path: &Path, links: Links) -> io::Result<Self::Located> {
+        let below = path.strip_prefix(base).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.directory(base)?.locate(below, links)
+    }
     /// Maps the first `length` bytes of `file` for reading; they must be allocated.
     fn map(&self, file: &Self::File, length: u64) -> io::Result<Self::Map>;
     /// Metadata of what `path` leads to. Symbolic links are followed.

@@ -250,7 +250,7 @@ mod tests {
         let names: BTreeSet<Arc<str>> = BTreeSet::from(["out".into()]);
         let stat = |inode| {
             let (kind, modified) = (FileKind::Regular, Timestamp(0));
-            Stat { kind, device: 1, inode, length: 0, modified, created: None, links: 1 }
+            Stat { kind, device: 1, inode, length: 0, modified, created: None, links: 1, owner: 0, mode: 0o640 }
         };
         let owner = claims.owner("out".into());
         claims.take(FILE, &owner).expect("nobody has it");

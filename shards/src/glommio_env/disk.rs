@@ -9,8 +9,10 @@
 //!
 //! Has no retries and no timeouts: a call on a dead network mount blocks as long as the kernel does.
 
+use super::located::RealLocated;
 use super::locks;
 use super::{kernel_error, map::RealMap, memory::MemoryNames};
+use crate::env::located::ByPath;
 use crate::env::{Access, DirEntry, Disk, File, FileKind, Open, Stat, Timestamp, is_exhausted};
 use glommio::io::BufferedFile;
 use std::ffi::CString;
@@ -83,6 +85,12 @@ impl RealFile {
         RealFile { file, nowait_unknown: AtomicBool::new(false), volatile, remote }
     }
 
+    /// Its descriptor, for tests.
+    #[cfg(test)]
+    pub(super) fn descriptor(&self) -> std::os::fd::RawFd {
+        self.file.as_raw_fd()
+    }
+
     pub(super) fn share(&self) -> io::Result<RealFile> {
         Ok(RealFile::new(self.file.try_clone()?, self.volatile))
     }
@@ -110,6 +118,7 @@ impl Disk for RealDisk {
     type File = RealFile;
     type Map = RealMap;
     type Lock = RealLock;
+    type Located = RealLocated;
 
     fn open(&self, path: &Path, how: Open) -> io::Result<RealFile> {
         if let Some(memory) = &self.memory {
@@ -129,11 +138,17 @@ impl Disk for RealDisk {
             Open::Write => options.write(true).custom_flags(libc::O_NOCTTY).open(path),
             Open::Create | Open::CreatePrivate => {
                 let flags = libc::O_NOCTTY | libc::O_NOFOLLOW;
-                let mode = if how == Open::Create { FILE_MODE } else { FILE_MODE_PRIVATE };
-                options.write(true).create(true).mode(mode).custom_flags(flags).open(path)
+                options.write(true).create(true).mode(creation_mode(how)).custom_flags(flags).open(path)
             }
         };
         counted(file).map(|file| RealFile::new(file, false))
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<RealLocated> {
+        match &self.memory {
+            Some(_) => ByPath::directory(self.clone(), path).map(RealLocated::memory),
+            None => RealLocated::directory(path),
+        }
     }
 
     fn map(&self, file: &RealFile, length: u64) -> io::Result<RealMap> {
@@ -180,21 +195,10 @@ impl Disk for RealDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
-        if let Some(memory) = &self.memory {
-            return memory.list(directory);
+        match &self.memory {
+            Some(memory) => memory.list(directory),
+            None => list(directory),
         }
-        let mut entries = Vec::new();
-        for entry in counted(fs::read_dir(directory))? {
-            let entry = entry?;
-            let (directory, link) = match entry.file_type() {
-                Ok(kind) => (kind.is_dir(), kind.is_symlink()),
-                // Deleted between listing and stat, on file systems that store no type beside the name.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            entries.push(DirEntry { name: entry.file_name(), directory, link });
-        }
-        Ok(entries)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -428,6 +432,27 @@ impl File for RealFile {
     }
 }
 
+/// Permission bits of a file that is made.
+pub(super) fn creation_mode(how: Open) -> u32 {
+    if how == Open::CreatePrivate { FILE_MODE_PRIVATE } else { FILE_MODE }
+}
+
+/// The names in a directory.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in counted(fs::read_dir(directory))? {
+        let entry = entry?;
+        let (directory, link) = match entry.file_type() {
+            Ok(kind) => (kind.is_dir(), kind.is_symlink()),
+            // Deleted between listing and stat, on file systems that store no type beside the name.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        entries.push(DirEntry { name: entry.file_name(), directory, link });
+    }
+    Ok(entries)
+}
+
 /// The last `left` bytes of `parts`.
 fn behind<'a>(parts: &'a [IoSlice<'_>], mut left: usize) -> Vec<IoSlice<'a>> {
     let mut last = Vec::new();
@@ -534,6 +559,8 @@ fn stat_of(metadata: &fs::Metadata) -> Stat {
         modified: Timestamp(metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())),
         created: metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(nanos_of),
         links: metadata.nlink(),
+        owner: metadata.uid(),
+        mode: metadata.mode() & 0o7777,
     }
 }
 

@@ -75,7 +75,8 @@ impl MemoryNames {
             return Err(io::ErrorKind::NotFound.into());
         }
         let kind = FileKind::Directory;
-        Ok(Stat { kind, device: 0, inode: 0, length: 0, modified: Timestamp(0), created: None, links: 1 })
+        let (modified, created) = (Timestamp(0), None);
+        Ok(Stat { kind, device: 0, inode: 0, length: 0, modified, created, links: 1, owner: 0, mode: 0o750 })
     }
 
     pub(super) fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {

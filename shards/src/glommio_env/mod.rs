@@ -16,6 +16,8 @@ mod drive;
 #[allow(unsafe_code, reason = "a mapped page that cannot be read raises a signal")]
 mod fault;
 mod jobs;
+#[allow(unsafe_code, reason = "names are resolved by calls that the standard library does not have")]
+mod located;
 mod locks;
 #[allow(unsafe_code, reason = "a mapping is memory that the kernel fills")]
 mod map;
@@ -38,6 +40,7 @@ mod watch;
 pub use disk::{RealDisk, RealFile, RealLock};
 pub use drive::{Drivers, LaunchError, Stopper, launch};
 pub use fault::install as install_map_fault_handler;
+pub use located::RealLocated;
 pub use map::RealMap;
 pub use net::{Closer, Connection, Listener};
 pub use probe::{Cause, Finding, Probe, Refusal, State, allowed_cpus, io_uring_allowed, probe};

@@ -17,12 +17,17 @@ impl Disk for Untouched {
     type File = <RealDisk as Disk>::File;
     type Map = <RealDisk as Disk>::Map;
     type Lock = <RealDisk as Disk>::Lock;
+    type Located = <RealDisk as Disk>::Located;
 
     fn open(&self, path: &Path, how: Open) -> io::Result<Self::File> {
         match how {
             Open::Read | Open::Write => self.0.open(path, Open::Read),
             Open::Create | Open::CreatePrivate => refused(),
         }
+    }
+
+    fn directory(&self, _: &Path) -> io::Result<Self::Located> {
+        refused()
     }
 
     fn map(&self, file: &Self::File, length: u64) -> io::Result<Self::Map> {

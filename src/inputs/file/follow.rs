@@ -305,7 +305,17 @@ mod tests {
     fn new_generation_counts_unread_bytes() {
         let mut file = followed(vec![(0, 40)], 100);
         let (modified, created) = (Timestamp(1), None);
-        let stat = Stat { kind: FileKind::Regular, device: 1, inode: 2, length: 7, modified, created, links: 1 };
+        let stat = Stat {
+            kind: FileKind::Regular,
+            device: 1,
+            inode: 2,
+            length: 7,
+            modified,
+            created,
+            links: 1,
+            owner: 0,
+            mode: 0o640,
+        };
         assert!(file.look(&stat, Monotonic(5)));
         assert_eq!(file.start_generation(SourceKey(10), stat.length), 60);
         assert_eq!((file.source.key, file.span(), file.unread()), (SourceKey(10), Span::WHOLE, 7));

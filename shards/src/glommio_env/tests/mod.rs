@@ -5,6 +5,7 @@ mod drive;
 mod files;
 mod io;
 mod jobs;
+mod located;
 
 use super::{GlommioEnv, allowed_cpus, launch};
 use futures_lite::FutureExt;

@@ -18,6 +18,7 @@ pub use faults::Struck;
 pub use file::{SimFile, SimLock, SimMap};
 pub use outside::Outside;
 
+use crate::env::located::ByPath;
 use crate::env::{DirEntry, Disk, FileKind, Monotonic, Open, Sabotage, Stat, Timestamp};
 use faults::{dead, due};
 use std::io;
@@ -167,6 +168,7 @@ impl Disk for SimDisk {
     type File = SimFile;
     type Map = SimMap;
     type Lock = SimLock;
+    type Located = ByPath<SimDisk>;
 
     fn open(&self, path: &Path, how: Open) -> io::Result<SimFile> {
         let mut state = self.blocking("open")?;
@@ -193,6 +195,10 @@ impl Disk for SimDisk {
             Node::Directory(_) if how != Open::Read => Err(error(libc::EISDIR)),
             _ => Ok(SimFile::new(self, &mut state, id)),
         }
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<ByPath<SimDisk>> {
+        ByPath::directory(self.clone(), path)
     }
 
     fn map(&self, file: &SimFile, length: u64) -> io::Result<SimMap> {

@@ -170,6 +170,14 @@ impl Outside {
         state.stat(id)
     }
 
+    /// Gives what `path` leads to to another user.
+    pub fn set_owner(&self, path: impl AsRef<Path>, owner: u32) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let id = state.find(path.as_ref())?;
+        state.inode(id)?.owner = owner;
+        Ok(())
+    }
+
     /// Who may do what with a file, as far as somebody said.
     pub fn access(&self, path: impl AsRef<Path>) -> io::Result<Access> {
         let mut state = self.disk.state();

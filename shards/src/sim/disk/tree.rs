@@ -47,6 +47,7 @@ pub(super) struct Inode {
     pub(super) created: Timestamp,
     pub(super) read_fails: bool,
     pub(super) denied: bool,
+    pub(super) owner: u32,
     pub(super) access: Access,
 }
 
@@ -137,9 +138,11 @@ impl State {
             self.next_number
         });
         let modified = self.coarse_wall();
-        let (created, read_fails, denied, access) = (modified, false, false, Access::default());
-        self.inodes
-            .insert(id, Inode { node, number, links: 0, opens: 0, modified, created, read_fails, denied, access });
+        let (created, read_fails, denied, access, owner) = (modified, false, false, Access::default(), 0);
+        self.inodes.insert(
+            id,
+            Inode { node, number, links: 0, opens: 0, modified, created, read_fails, denied, owner, access },
+        );
         id
     }
 
@@ -173,7 +176,8 @@ impl State {
             Node::Pipe => (FileKind::Other, 0),
         };
         let (number, modified, created, links) = (inode.number, inode.modified, Some(inode.created), inode.links);
-        Ok(Stat { kind, device: DEVICE, inode: number, length, modified, created, links })
+        let (owner, mode) = (inode.owner, inode.access.mode.unwrap_or(0o640));
+        Ok(Stat { kind, device: DEVICE, inode: number, length, modified, created, links, owner, mode })
     }
 
     /// Resolves a path. The last component may be missing. It is followed if it is a link and `follow` is set.
