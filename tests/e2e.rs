@@ -27,6 +27,8 @@ mod directories;
 mod disks;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/forged.rs"]
+mod forged;
 #[path = "e2e/found.rs"]
 mod found;
 #[path = "e2e/full_disk.rs"]
