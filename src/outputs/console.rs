@@ -149,7 +149,7 @@ impl<E: Env> Output for Console<E> {
             let mut refused = Vec::new();
             self.encoding.delivery(delivery, &mut buffer, &mut refused);
             let (target, writing) = (self.target.clone(), self.writing.clone());
-            let terminal = self.terminal.then(|| matches!(self.encoding, Encoding::Json));
+            let terminal = self.terminal.then_some(matches!(self.encoding, Encoding::Json));
             let written = self.context.env.blocking(move || {
                 let _writing = writing;
                 let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
